@@ -1,0 +1,212 @@
+//! The configuration of one daemon, typed.
+//!
+//! Invariant *all findings at once*: reading gives either a whole `Settings`
+//! or every finding with its path and remedy.
+
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use topology::region::Policy;
+use topology::{Group, MemberName, RegionName, Tags};
+
+/// A word that is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Everything the local file and the environment say.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub scope: String,
+    pub namespace: String,
+    pub name: MemberName,
+    pub log: Log,
+    pub restapi: RestApi,
+    pub ctl: Ctl,
+    pub store: StoreSettings,
+    /// `None`: this node never initialises a cluster.
+    pub bootstrap: Option<Bootstrap>,
+    pub postgresql: Postgresql,
+    pub tags: Tags,
+    pub citus: Option<Citus>,
+    pub topology: Option<TopologySettings>,
+    /// The merged document (file, then environment), secrets included.
+    pub raw: Value,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Log {
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    pub dir: Option<PathBuf>,
+    pub file_size: u64,
+    pub file_num: u32,
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: Secret,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RestApi {
+    pub listen_host: String,
+    pub listen_port: u16,
+    pub connect_address: String,
+    pub authentication: Option<Credentials>,
+    pub certfile: Option<PathBuf>,
+    pub keyfile: Option<PathBuf>,
+    pub cafile: Option<PathBuf>,
+    /// `none`, `optional` or `required`.
+    pub verify_client: String,
+    pub allowlist: Vec<String>,
+    pub allowlist_include_members: bool,
+    pub http_extra_headers: Vec<(String, String)>,
+    pub server_tokens: String,
+}
+
+impl RestApi {
+    /// `http(s)://address/patroni`, as members publish it.
+    pub fn api_url(&self) -> String {
+        let scheme = if self.certfile.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/patroni", self.connect_address)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ctl {
+    pub authentication: Option<Credentials>,
+    pub insecure: bool,
+    pub cacert: Option<PathBuf>,
+    pub certfile: Option<PathBuf>,
+    pub keyfile: Option<PathBuf>,
+}
+
+/// One etcd v3 cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoreSettings {
+    /// `host:port` each, at least one.
+    pub hosts: Vec<String>,
+    /// `http` or `https`.
+    pub protocol: String,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub cacert: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bootstrap {
+    /// Becomes `/config` of a new cluster.
+    pub dcs: Value,
+    /// `initdb` or the name of a section with a `command`.
+    pub method: String,
+    /// Long options without dashes: `("encoding", Some("UTF8"))`.
+    pub initdb: Vec<ToolOption>,
+    pub pg_hba: Vec<String>,
+    pub post_bootstrap: Option<String>,
+}
+
+/// One long option of a PostgreSQL tool, without its dashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolOption {
+    pub name: String,
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Login {
+    pub username: String,
+    pub password: Option<Secret>,
+    /// The other libpq keys that were given (`sslmode`, `sslcert`, ...).
+    pub extra: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Postgresql {
+    /// Hosts of `listen`, in order.
+    pub listen_hosts: Vec<String>,
+    pub port: u16,
+    pub connect_host: String,
+    pub connect_port: u16,
+    pub proxy_address: Option<String>,
+    pub data_dir: PathBuf,
+    pub config_dir: PathBuf,
+    pub bin_dir: Option<PathBuf>,
+    /// Name of the database the daemon connects to.
+    pub database: String,
+    pub pgpass: PathBuf,
+    pub superuser: Login,
+    pub replication: Login,
+    /// The superuser when no `rewind` entry is given.
+    pub rewind: Login,
+    pub parameters: Map<String, Value>,
+    pub pg_hba: Option<Vec<String>>,
+    pub pg_ident: Option<Vec<String>>,
+    pub use_pg_rewind: Option<bool>,
+    pub remove_data_directory_on_rewind_failure: bool,
+    pub remove_data_directory_on_diverged_timelines: bool,
+    pub basebackup: Vec<ToolOption>,
+    pub use_unix_socket: bool,
+    pub pg_ctl_timeout_s: u64,
+    /// Shell-like commands by event: `on_start`, `on_stop`, ...
+    pub callbacks: BTreeMap<String, String>,
+    pub pre_promote: Option<String>,
+    pub before_stop: Option<String>,
+}
+
+impl Postgresql {
+    /// Where the daemon itself connects over TCP.
+    pub fn local_host(&self) -> &str {
+        const LOCAL: [&str; 4] = ["*", "localhost", "0.0.0.0", "127.0.0.1"];
+        if self.listen_hosts.iter().any(|h| LOCAL.contains(&h.as_str())) {
+            return if self.listen_hosts.iter().any(|h| h == "127.0.0.1") {
+                "127.0.0.1"
+            } else {
+                "localhost"
+            };
+        }
+        self.listen_hosts.first().map_or("localhost", String::as_str)
+    }
+
+    /// Any tool of PostgreSQL, by its name.
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
+    }
+
+    pub fn conn_url(&self) -> String {
+        format!("postgres://{}:{}/{}", self.connect_host, self.connect_port, self.database)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Citus {
+    pub database: String,
+    pub group: u32,
+    /// Tests and demo only: the project's SQL stand-in instead of the extension.
+    pub stand_in: bool,
+}
+
+/// The `topology` section: the formation and this daemon's place in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopologySettings {
+    pub region: RegionName,
+    pub policy: Policy,
+    /// How to reach the other regions' stores, by region.
+    pub stores: BTreeMap<RegionName, StoreSettings>,
+}
+
+impl Settings {
+    pub fn group(&self) -> Group {
+        Group(self.citus.as_ref().map(|c| c.group))
+    }
+}

@@ -1,0 +1,129 @@
+//! The store: what a daemon needs of one, and nothing more.
+//!
+//! Invariant *no blind put*: every write is a transaction with the conditions
+//! under which it was decided. Every call has a deadline; a frozen store hangs
+//! instead of failing. Calls do not retry inside: the beat decides again.
+//!
+//! Both implementations (`etcd`, `memory`) pass one conformance suite.
+
+pub mod etcd;
+pub mod keys;
+pub mod memory;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+pub type LeaseId = i64;
+
+/// One key as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    pub key: String,
+    pub value: String,
+    /// Store revision of the last write; the version to compare with.
+    pub mod_revision: i64,
+    pub create_revision: i64,
+    /// 0 when the key hangs on no lease.
+    pub lease: LeaseId,
+}
+
+/// Everything below the prefixes asked for, at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub revision: i64,
+    pub entries: Vec<KeyValue>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// The key does not exist.
+    Absent(String),
+    /// The key exists with this value.
+    ValueIs(String, String),
+    /// The key was last written at this revision.
+    RevisionIs(String, i64),
+    /// The key hangs on this lease.
+    LeaseIs(String, LeaseId),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    Put { key: String, value: String, lease: Option<LeaseId> },
+    Delete { key: String },
+    DeletePrefix { prefix: String },
+}
+
+/// If all comparisons hold, all operations happen, atomically; else none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    pub when: Vec<Compare>,
+    pub then: Vec<Op>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxnResult {
+    /// False: a comparison did not hold and nothing was written.
+    pub succeeded: bool,
+    /// The store's revision; after a success the version of the keys written.
+    pub revision: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Put(KeyValue),
+    Deleted { key: String, revision: i64 },
+}
+
+/// What a watch brings, in order.
+#[derive(Clone, Debug)]
+pub enum WatchItem {
+    Events(Vec<Event>),
+    /// The watch is over (cancelled, compacted, disconnected): read again and
+    /// open a new one. Nothing follows.
+    Lost(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    Alive,
+    /// The lease is gone and so are the keys that hung on it.
+    Gone,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DcsError {
+    #[error("the store did not answer within {waited:?}: {reason}")]
+    Unreachable { waited: Duration, reason: String },
+    #[error("the store refused our credentials; check etcd3.username and the role's grants: {0}")]
+    Denied(String),
+    #[error("the lease is gone")]
+    LeaseGone,
+    #[error("the watch revision was compacted away; read again")]
+    Compacted,
+    #[error("the store's settings are wrong: {0}")]
+    Settings(String),
+}
+
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DcsError>> + Send + 'a>>;
+
+pub trait Store: Send + Sync {
+    /// Reads everything below all prefixes at one revision, linearizably.
+    fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot>;
+
+    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult>;
+
+    /// Streams every change below the prefixes after `revision`.
+    fn watch<'a>(
+        &'a self,
+        prefixes: &'a [String],
+        revision: i64,
+    ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>>;
+
+    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId>;
+
+    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal>;
+
+    /// Ends the lease; keys that hang on it go with it.
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()>;
+}

@@ -1,0 +1,303 @@
+//! One group as the store tells it, at one revision.
+//!
+//! Reading never fails: what cannot be read is empty, and `unreadable` names
+//! it, so that a rule can refuse to build on it.
+
+use crate::{Dynamic, Lsn, MemberName, MemberRecord, SystemId, Timeline};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// A value and the revision of the store at which it was written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Versioned<T> {
+    pub value: T,
+    pub revision: i64,
+    pub lease: i64,
+}
+
+/// `/status`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    pub optime: Lsn,
+    pub slots: BTreeMap<String, Lsn>,
+    pub retain_slots: Vec<String>,
+}
+
+/// `/failover`: a request to move the leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failover {
+    /// Set for a switchover: the leader it moves away from.
+    pub leader: Option<MemberName>,
+    pub candidate: Option<MemberName>,
+    pub scheduled_at: Option<String>,
+}
+
+/// `/sync`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncState {
+    pub leader: Option<MemberName>,
+    pub standbys: Vec<MemberName>,
+    pub quorum: u64,
+}
+
+/// One line of `/history`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryEntry {
+    pub timeline: Timeline,
+    pub switch: Lsn,
+    pub reason: String,
+    pub at: Option<String>,
+    pub new_leader: Option<String>,
+}
+
+/// One group, read from the keys below its base.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupView {
+    /// `None`: absent. `Some(None)`: bootstrap runs. `Some(Some(id))`: done.
+    pub initialize: Option<Versioned<Option<SystemId>>>,
+    pub config: Option<Versioned<Dynamic>>,
+    pub leader: Option<Versioned<MemberName>>,
+    pub members: BTreeMap<MemberName, Versioned<MemberRecord>>,
+    pub status: Option<Versioned<Status>>,
+    pub failover: Option<Versioned<Failover>>,
+    pub sync: Option<Versioned<SyncState>>,
+    pub history: Option<Versioned<Vec<HistoryEntry>>>,
+    pub failsafe: Option<Versioned<BTreeMap<MemberName, String>>>,
+    /// Keys whose value made no sense, with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl GroupView {
+    /// Takes one key, named relative to the group's base. Unknown keys are
+    /// somebody else's and are passed over.
+    pub fn take(&mut self, key: &str, value: &str, revision: i64, lease: i64) {
+        if let Some(name) = key.strip_prefix("members/") {
+            if !name.is_empty() && !name.contains('/') {
+                let record = versioned(MemberRecord::read(value), revision, lease);
+                self.members.insert(MemberName::new(name), record);
+            }
+            return;
+        }
+        match key {
+            "initialize" => self.initialize = Some(versioned(SystemId::parse(value), revision, lease)),
+            "leader" if !value.is_empty() => {
+                self.leader = Some(versioned(MemberName::new(value), revision, lease));
+            }
+            "config" => self.take_config(value, revision),
+            "status" => self.status = Some(versioned(Status::read(value), revision, lease)),
+            "failover" => self.failover = Some(versioned(Failover::read(value), revision, lease)),
+            "sync" => self.sync = Some(versioned(SyncState::read(value), revision, lease)),
+            "history" => self.history = Some(versioned(read_history(value), revision, lease)),
+            "failsafe" => self.failsafe = read_failsafe(value).map(|m| versioned(m, revision, lease)),
+            _ => {}
+        }
+    }
+
+    fn take_config(&mut self, value: &str, revision: i64) {
+        let read = serde_json::from_str::<Value>(value)
+            .map_err(|e| e.to_string())
+            .and_then(|raw| match raw {
+                Value::Object(ref map) if !map.is_empty() => {
+                    Dynamic::read(&raw).map_err(|e| e.to_string())
+                }
+                _ => Err("not a JSON object with settings".to_string()),
+            });
+        match read {
+            Ok(dynamic) => self.config = Some(versioned(dynamic, revision, 0)),
+            Err(why) => self.unreadable.push(("config".to_string(), why)),
+        }
+    }
+
+    pub fn leader_name(&self) -> Option<&MemberName> {
+        self.leader.as_ref().map(|l| &l.value)
+    }
+
+    pub fn leader_record(&self) -> Option<&MemberRecord> {
+        self.members.get(self.leader_name()?).map(|m| &m.value)
+    }
+
+    pub fn member(&self, name: &MemberName) -> Option<&MemberRecord> {
+        self.members.get(name).map(|m| &m.value)
+    }
+
+    pub fn optime(&self) -> Lsn {
+        self.status.as_ref().map_or(Lsn(0), |s| s.value.optime)
+    }
+
+    /// A request that asks for something; `{}` asks for nothing.
+    pub fn request(&self) -> Option<&Failover> {
+        let failover = &self.failover.as_ref()?.value;
+        (failover.leader.is_some() || failover.candidate.is_some()).then_some(failover)
+    }
+
+    /// The timeline the group is on by its history; 0 when that is not known.
+    pub fn timeline(&self) -> Timeline {
+        match &self.history {
+            None => Timeline(0),
+            Some(h) => Timeline(h.value.last().map_or(1, |e| e.timeline.0 + 1)),
+        }
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.config.as_ref().is_some_and(|c| c.value.pause)
+    }
+}
+
+fn versioned<T>(value: T, revision: i64, lease: i64) -> Versioned<T> {
+    Versioned { value, revision, lease }
+}
+
+impl Status {
+    pub fn read(text: &str) -> Status {
+        if let Ok(optime) = text.trim().parse() {
+            return Status { optime: Lsn(optime), ..Status::default() };
+        }
+        let Ok(Value::Object(map)) = serde_json::from_str(text) else {
+            return Status::default();
+        };
+        let slots = map.get("slots").and_then(Value::as_object).into_iter().flatten();
+        let retain = map.get("retain_slots").and_then(Value::as_array).into_iter().flatten();
+        Status {
+            optime: Lsn(map.get("optime").and_then(Value::as_u64).unwrap_or(0)),
+            slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(v.as_u64()?)))).collect(),
+            retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
+        }
+    }
+
+    pub fn write(&self) -> String {
+        let mut out = Map::new();
+        out.insert("optime".into(), self.optime.0.into());
+        if !self.slots.is_empty() {
+            let slots = self.slots.iter().map(|(k, v)| (k.clone(), Value::from(v.0)));
+            out.insert("slots".into(), Value::Object(slots.collect()));
+        }
+        if !self.retain_slots.is_empty() {
+            out.insert("retain_slots".into(), self.retain_slots.clone().into());
+        }
+        Value::Object(out).to_string()
+    }
+}
+
+impl Failover {
+    pub fn read(text: &str) -> Failover {
+        let name = |s: &str| (!s.is_empty()).then(|| MemberName::new(s));
+        let Ok(Value::Object(map)) = serde_json::from_str(text) else {
+            let (leader, candidate) = text.split_once(':').unwrap_or(("", ""));
+            return Failover { leader: name(leader), candidate: name(candidate), scheduled_at: None };
+        };
+        let field = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("");
+        Failover {
+            leader: name(field("leader")),
+            candidate: name(field("member")),
+            scheduled_at: Some(field("scheduled_at").to_string()).filter(|s| !s.is_empty()),
+        }
+    }
+
+    pub fn write(&self) -> String {
+        let mut out = Map::new();
+        let mut put = |key: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                out.insert(key.to_string(), value.into());
+            }
+        };
+        put("leader", self.leader.as_ref().map(MemberName::as_str));
+        put("member", self.candidate.as_ref().map(MemberName::as_str));
+        put("scheduled_at", self.scheduled_at.as_deref());
+        Value::Object(out).to_string()
+    }
+}
+
+impl SyncState {
+    pub fn read(text: &str) -> SyncState {
+        let Ok(Value::Object(map)) = serde_json::from_str(text) else {
+            return SyncState::default();
+        };
+        let field = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("");
+        let names = field("sync_standby").split(',').filter(|n| !n.is_empty());
+        SyncState {
+            leader: Some(field("leader")).filter(|s| !s.is_empty()).map(MemberName::new),
+            standbys: names.map(MemberName::new).collect(),
+            quorum: map.get("quorum").and_then(Value::as_u64).unwrap_or(0),
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.leader.is_some()
+    }
+}
+
+fn read_failsafe(text: &str) -> Option<BTreeMap<MemberName, String>> {
+    let map: BTreeMap<String, String> = serde_json::from_str(text).ok()?;
+    Some(map.into_iter().map(|(name, url)| (MemberName(name), url)).collect())
+}
+
+fn read_history(text: &str) -> Vec<HistoryEntry> {
+    let Ok(Value::Array(lines)) = serde_json::from_str(text) else {
+        return Vec::new();
+    };
+    lines.iter().filter_map(read_history_entry).collect()
+}
+
+fn read_history_entry(line: &Value) -> Option<HistoryEntry> {
+    let text = |index: usize| line.get(index).and_then(Value::as_str).map(str::to_string);
+    Some(HistoryEntry {
+        timeline: Timeline(u32::try_from(line.get(0)?.as_u64()?).ok()?),
+        switch: Lsn(line.get(1)?.as_u64()?),
+        reason: text(2)?,
+        at: text(3),
+        new_leader: text(4),
+    })
+}
+
+/// `/history` as it is written.
+pub fn write_history(entries: &[HistoryEntry]) -> String {
+    let lines = entries.iter().map(|e| {
+        let mut line: Vec<Value> = vec![e.timeline.0.into(), e.switch.0.into(), e.reason.clone().into()];
+        line.extend(e.at.clone().map(Value::from));
+        line.extend(e.new_leader.clone().map(Value::from));
+        Value::Array(line)
+    });
+    Value::Array(lines.collect()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_status_is_written_as_it_was_read() {
+        let text = r#"{"optime":24399872,"slots":{"n1":24399872},"retain_slots":["n1"]}"#;
+        assert_eq!(Status::read(text).write(), text);
+        assert_eq!(Status::read("123").optime, Lsn(123));
+        assert_eq!(Status::read("[]"), Status::default());
+    }
+
+    #[test]
+    fn requests_keep_their_shape_and_braces_ask_for_nothing() {
+        let text = r#"{"leader":"n1","member":"n2"}"#;
+        assert_eq!(Failover::read(text).write(), text);
+        let mut view = GroupView::default();
+        view.take("failover", "{}", 1, 0);
+        assert!(view.request().is_none());
+        view.take("failover", "a:b", 2, 0);
+        assert_eq!(view.request().unwrap().leader, Some("a".into()));
+    }
+
+    #[test]
+    fn a_broken_config_is_named_and_not_taken() {
+        let mut view = GroupView::default();
+        view.take("config", r#"{"ttl":"x"}"#, 5, 0);
+        assert!(view.config.is_none());
+        assert_eq!(view.unreadable.len(), 1);
+    }
+
+    #[test]
+    fn history_gives_the_timeline() {
+        let text = r#"[[1,67438800,"no recovery target specified","2026-11-20T21:57:50.7+00:00","n2"]]"#;
+        let mut view = GroupView::default();
+        assert_eq!(view.timeline(), Timeline(0));
+        view.take("history", text, 1, 0);
+        assert_eq!(view.timeline(), Timeline(2));
+        assert_eq!(write_history(&view.history.unwrap().value), text);
+    }
+}

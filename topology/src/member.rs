@@ -1,0 +1,269 @@
+//! The record a member keeps of itself in the store.
+//!
+//! Reading is lenient (other programs and older versions write here), writing
+//! is exact: key order and presence are those that other tools expect.
+
+use crate::{Lsn, Tags, Timeline};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// What a member says its PostgreSQL is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    InitializingNewCluster,
+    InitdbFailed,
+    RunningCustomBootstrap,
+    CustomBootstrapFailed,
+    CreatingReplica,
+    Running,
+    Starting,
+    StartingAfterCustomBootstrap,
+    StartFailed,
+    Restarting,
+    RestartFailed,
+    Stopping,
+    Stopped,
+    StopFailed,
+    Crashed,
+}
+
+/// Text and metric number of every state.
+pub const STATES: [(MemberState, &str, i64); 15] = [
+    (MemberState::InitializingNewCluster, "initializing new cluster", 0),
+    (MemberState::InitdbFailed, "initdb failed", 1),
+    (MemberState::RunningCustomBootstrap, "running custom bootstrap script", 2),
+    (MemberState::CustomBootstrapFailed, "custom bootstrap failed", 3),
+    (MemberState::CreatingReplica, "creating replica", 4),
+    (MemberState::Running, "running", 5),
+    (MemberState::Starting, "starting", 6),
+    (MemberState::StartingAfterCustomBootstrap, "starting after custom bootstrap", 7),
+    (MemberState::StartFailed, "start failed", 8),
+    (MemberState::Restarting, "restarting", 9),
+    (MemberState::RestartFailed, "restart failed", 10),
+    (MemberState::Stopping, "stopping", 11),
+    (MemberState::Stopped, "stopped", 12),
+    (MemberState::StopFailed, "stop failed", 13),
+    (MemberState::Crashed, "crashed", 14),
+];
+
+impl MemberState {
+    pub fn text(self) -> &'static str {
+        STATES.iter().find(|row| row.0 == self).map_or("unknown", |row| row.1)
+    }
+
+    pub fn number(self) -> i64 {
+        STATES.iter().find(|row| row.0 == self).map_or(-1, |row| row.2)
+    }
+
+    pub fn parse(text: &str) -> Option<MemberState> {
+        STATES.iter().find(|row| row.1 == text).map(|row| row.0)
+    }
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemberRole {
+    Primary,
+    #[default]
+    Replica,
+    StandbyLeader,
+    Demoted,
+    Promoted,
+    Uninitialized,
+}
+
+impl MemberRole {
+    pub fn text(self) -> &'static str {
+        match self {
+            MemberRole::Primary => "primary",
+            MemberRole::Replica => "replica",
+            MemberRole::StandbyLeader => "standby_leader",
+            MemberRole::Demoted => "demoted",
+            MemberRole::Promoted => "promoted",
+            MemberRole::Uninitialized => "uninitialized",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<MemberRole> {
+        Some(match text {
+            "primary" | "master" => MemberRole::Primary,
+            "replica" => MemberRole::Replica,
+            "standby_leader" => MemberRole::StandbyLeader,
+            "demoted" => MemberRole::Demoted,
+            "promoted" => MemberRole::Promoted,
+            "uninitialized" => MemberRole::Uninitialized,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for MemberRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// `members/NAME`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemberRecord {
+    pub conn_url: Option<String>,
+    pub api_url: Option<String>,
+    /// The text as it was written; `MemberState::parse` reads it.
+    pub state: String,
+    pub role: MemberRole,
+    pub version: String,
+    pub proxy_url: Option<String>,
+    pub tags: Tags,
+    pub checkpoint_after_promote: Option<bool>,
+    pub pending_restart: bool,
+    pub pending_restart_reason: Option<Value>,
+    pub xlog_location: Option<Lsn>,
+    pub replay_lsn: Option<Lsn>,
+    pub receive_lsn: Option<Lsn>,
+    pub replication_state: Option<String>,
+    pub timeline: Option<Timeline>,
+    pub scheduled_restart: Option<Value>,
+    pub pause: bool,
+}
+
+impl MemberRecord {
+    /// Reads what somebody wrote; anything unreadable is an empty record.
+    pub fn read(text: &str) -> MemberRecord {
+        if text.starts_with("postgres") {
+            return legacy(text);
+        }
+        match serde_json::from_str(text) {
+            Ok(Value::Object(map)) => MemberRecord::from_map(&map),
+            _ => MemberRecord::default(),
+        }
+    }
+
+    fn from_map(map: &Map<String, Value>) -> MemberRecord {
+        let text = |key: &str| map.get(key).and_then(Value::as_str).map(str::to_string);
+        let lsn = |key: &str| map.get(key).and_then(Value::as_u64).map(Lsn);
+        let flag = |key: &str| map.get(key).and_then(Value::as_bool);
+        let timeline = map.get("timeline").and_then(Value::as_u64);
+        MemberRecord {
+            conn_url: text("conn_url"),
+            api_url: text("api_url"),
+            state: text("state").unwrap_or_default(),
+            role: text("role").and_then(|r| MemberRole::parse(&r)).unwrap_or_default(),
+            version: text("version").unwrap_or_default(),
+            proxy_url: text("proxy_url"),
+            tags: Tags(map.get("tags").and_then(Value::as_object).cloned().unwrap_or_default()),
+            checkpoint_after_promote: flag("checkpoint_after_promote"),
+            pending_restart: flag("pending_restart") == Some(true),
+            pending_restart_reason: map.get("pending_restart_reason").cloned(),
+            xlog_location: lsn("xlog_location"),
+            replay_lsn: lsn("replay_lsn"),
+            receive_lsn: lsn("receive_lsn"),
+            replication_state: text("replication_state"),
+            timeline: timeline.and_then(|t| u32::try_from(t).ok()).map(Timeline),
+            scheduled_restart: map.get("scheduled_restart").cloned(),
+            pause: flag("pause") == Some(true),
+        }
+    }
+
+    /// The value as it is written, compact and in the order tools expect.
+    pub fn write(&self) -> String {
+        let mut out = Map::new();
+        let mut put = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                out.insert(key.to_string(), value);
+            }
+        };
+        put("conn_url", self.conn_url.clone().map(Value::from));
+        put("api_url", self.api_url.clone().map(Value::from));
+        put("state", Some(self.state.clone().into()));
+        put("role", Some(self.role.text().into()));
+        put("version", Some(self.version.clone().into()));
+        put("proxy_url", self.proxy_url.clone().map(Value::from));
+        let tags = self.tags.published();
+        put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
+        put("checkpoint_after_promote", self.checkpoint_after_promote.map(Value::from));
+        put("pending_restart", self.pending_restart.then_some(true.into()));
+        put("pending_restart_reason", self.pending_restart_reason.clone());
+        put("xlog_location", self.xlog_location.map(|l| l.0.into()));
+        put("replay_lsn", self.replay_lsn.map(|l| l.0.into()));
+        put("receive_lsn", self.receive_lsn.map(|l| l.0.into()));
+        put("replication_state", self.replication_state.clone().map(Value::from));
+        put("timeline", self.timeline.map(|t| t.0.into()));
+        put("scheduled_restart", self.scheduled_restart.clone());
+        put("pause", self.pause.then_some(true.into()));
+        Value::Object(out).to_string()
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.state == MemberState::Running.text()
+    }
+
+    /// Host and port of `conn_url`, or of any such URL.
+    pub fn address(&self) -> Option<(String, u16)> {
+        split_url(self.conn_url.as_deref()?)
+    }
+}
+
+/// `scheme://host:port/...` to host and port; 5432 when there is none.
+pub fn split_url(url: &str) -> Option<(String, u16)> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?']).next()?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+        _ => (authority, 5432),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| (host.to_string(), port))
+}
+
+/// Old members wrote a bare connection URL with the API's URL inside it.
+fn legacy(text: &str) -> MemberRecord {
+    let (conn_url, query) = text.split_once('?').unwrap_or((text, ""));
+    let api_url = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("application_name="))
+        .map(|url| url.replace("%3A", ":").replace("%2F", "/"));
+    MemberRecord { conn_url: Some(conn_url.to_string()), api_url, ..MemberRecord::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPLICA: &str = r#"{"conn_url":"postgres://127.0.0.1:5363/postgres","api_url":"http://127.0.0.1:8010/patroni","state":"running","role":"replica","version":"4.1.5","tags":{"clonefrom":true,"nosync":false,"sync_priority":2,"foo":"bar"},"xlog_location":67108960,"replay_lsn":67108960,"receive_lsn":67108960,"replication_state":"streaming","timeline":1}"#;
+
+    #[test]
+    fn a_real_record_is_written_as_it_was_read() {
+        assert_eq!(MemberRecord::read(REPLICA).write(), REPLICA);
+    }
+
+    #[test]
+    fn old_forms_are_understood() {
+        let old = MemberRecord::read("postgres://h:1/postgres?application_name=http%3A%2F%2Fh:8/x");
+        assert_eq!(old.api_url.as_deref(), Some("http://h:8/x"));
+        assert_eq!(old.address(), Some(("h".into(), 1)));
+        assert_eq!(MemberRecord::read(r#"{"role":"master"}"#).role, MemberRole::Primary);
+        assert_eq!(MemberRecord::read("garbage"), MemberRecord::default());
+    }
+
+    #[test]
+    fn addresses_of_all_kinds_are_split() {
+        assert_eq!(split_url("postgres://[::1]:5/x"), Some(("::1".into(), 5)));
+        assert_eq!(split_url("postgres://h/x"), Some(("h".into(), 5432)));
+        assert_eq!(split_url("postgres://u@h:7"), Some(("h".into(), 7)));
+        assert_eq!(split_url("nonsense"), None);
+    }
+
+    #[test]
+    fn every_state_has_its_own_text_and_number() {
+        for (index, (state, text, number)) in STATES.iter().enumerate() {
+            assert_eq!(*number, index as i64);
+            assert_eq!(MemberState::parse(text), Some(*state));
+        }
+    }
+}
