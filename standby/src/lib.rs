@@ -1,1 +1,11 @@
-//! standby
+//! The rules about standbys: who may promote, whom to follow, when a log has
+//! diverged, which slots are wanted, how a formation moves between regions.
+//!
+//! Invariant *pure*: no clock, no files, no network. A rule stands here once;
+//! logs, REST and ctl print the reason it gave.
+
+pub mod candidate;
+pub mod promotion;
+pub mod rewind;
+pub mod slots;
+pub mod source;

@@ -1,0 +1,302 @@
+//! When may a standby take the lock, and when may it open for writes?
+//!
+//! Two questions on purpose. `may_race` picks the healthiest member of a group
+//! while nobody leads; `may_open` guards the step from which writes are
+//! possible and holds also for a member that has the lock already.
+
+use topology::region::Token;
+use topology::{Failover, GroupView, Lsn, MemberName, SystemId, Tags, Timeline};
+
+/// One member, asked directly in this beat.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerAnswer {
+    pub name: MemberName,
+    /// `None`: no answer. Never read as "dead"; the lock says who may lead.
+    pub status: Option<PeerStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerStatus {
+    pub in_recovery: bool,
+    /// The larger of what it received and what it replayed.
+    pub lsn: Lsn,
+    pub timeline: Option<Timeline>,
+    pub nofailover: bool,
+    pub failover_priority: i64,
+    pub watchdog_failed: bool,
+}
+
+impl PeerStatus {
+    /// Could this member lead at all?
+    pub fn is_eligible(&self) -> bool {
+        !self.nofailover && !self.watchdog_failed
+    }
+}
+
+/// The racer itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Racer<'a> {
+    pub name: &'a MemberName,
+    pub tags: &'a Tags,
+    pub lsn: Lsn,
+    pub timeline: Option<Timeline>,
+}
+
+/// Limits of the race, from `/config`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RaceLimits {
+    pub maximum_lag: u64,
+    pub check_timeline: bool,
+}
+
+/// Why not, with what it would take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotYet {
+    #[error("the tag nofailover keeps this member from leading")]
+    Tagged,
+    #[error("{bytes} bytes behind the last known position, {allowed} allowed")]
+    Behind { bytes: u64, allowed: u64 },
+    #[error("timeline {mine} is behind the group's timeline {group}")]
+    OldTimeline { mine: Timeline, group: Timeline },
+    #[error("the own timeline is not known yet")]
+    TimelineUnknown,
+    #[error("{0} runs as a primary")]
+    PrimaryExists(MemberName),
+    #[error("{name} has received more ({theirs}, here {mine})")]
+    PeerAhead { name: MemberName, theirs: Lsn, mine: Lsn },
+    #[error("{0} has the same position and a higher failover_priority")]
+    PeerPreferred(MemberName),
+    #[error("{0} was asked for as the new leader and is able")]
+    OtherCandidate(MemberName),
+    #[error("the region's token ends at {wanted}, received up to {mine}")]
+    TokenNotReached { wanted: Lsn, mine: Lsn },
+    #[error("the region's token is of system {wanted}, this data is of {mine}")]
+    OtherSystem { wanted: SystemId, mine: SystemId },
+    #[error("the region's token is of timeline {wanted}, this data is on {mine}")]
+    TokenTimeline { wanted: Timeline, mine: Timeline },
+    #[error("workers that are not open yet: {0}")]
+    WorkersFirst(String),
+}
+
+/// May this standby take the free lock?
+///
+/// `peers` are the answers of all other known members. A peer that did not
+/// answer does not block: otherwise one dead member would end availability.
+/// What protects acknowledged writes is the lag limit and the token.
+pub fn may_race(
+    me: &Racer,
+    peers: &[PeerAnswer],
+    view: &GroupView,
+    limits: RaceLimits,
+) -> Result<(), NotYet> {
+    if me.tags.nofailover() {
+        return Err(NotYet::Tagged);
+    }
+    if let Some(request) = view.request().filter(|r| r.scheduled_at.is_none()) {
+        return may_race_on_request(me, peers, request, limits, view);
+    }
+    not_behind(me, view, limits)?;
+    not_overtaken(me, peers)
+}
+
+/// Somebody asked for a new leader, and the old one has released the lock.
+fn may_race_on_request(
+    me: &Racer,
+    peers: &[PeerAnswer],
+    request: &Failover,
+    limits: RaceLimits,
+    view: &GroupView,
+) -> Result<(), NotYet> {
+    if request.candidate.as_ref() == Some(me.name) {
+        return not_behind_release(me, request, view);
+    }
+    if let Some(candidate) = &request.candidate
+        && able(peers, candidate)
+    {
+        return Err(NotYet::OtherCandidate(candidate.clone()));
+    }
+    if request.leader.as_ref() == Some(me.name) {
+        // The old leader comes last: anybody able goes first.
+        for peer in peers.iter().filter(|p| able(peers, &p.name)) {
+            return Err(NotYet::OtherCandidate(peer.name.clone()));
+        }
+    }
+    not_behind(me, view, limits)?;
+    let others: Vec<_> =
+        peers.iter().filter(|p| Some(&p.name) != request.leader.as_ref()).cloned().collect();
+    not_overtaken(me, &others)
+}
+
+/// A planned switchover loses nothing: the old leader published the position
+/// of its shutdown checkpoint when it released the lock.
+fn not_behind_release(me: &Racer, request: &Failover, view: &GroupView) -> Result<(), NotYet> {
+    let wanted = view.optime();
+    if request.leader.is_some() && me.lsn < wanted {
+        return Err(NotYet::Behind { bytes: me.lsn.behind(wanted), allowed: 0 });
+    }
+    Ok(())
+}
+
+fn able(peers: &[PeerAnswer], name: &MemberName) -> bool {
+    let peer = peers.iter().find(|p| &p.name == name);
+    peer.and_then(|p| p.status.as_ref()).is_some_and(|s| s.is_eligible() && s.in_recovery)
+}
+
+fn not_behind(me: &Racer, view: &GroupView, limits: RaceLimits) -> Result<(), NotYet> {
+    let bytes = me.lsn.behind(view.optime());
+    if bytes > limits.maximum_lag {
+        return Err(NotYet::Behind { bytes, allowed: limits.maximum_lag });
+    }
+    if !limits.check_timeline {
+        return Ok(());
+    }
+    let group = view.timeline();
+    match me.timeline {
+        None => Err(NotYet::TimelineUnknown),
+        Some(mine) if mine < group => Err(NotYet::OldTimeline { mine, group }),
+        Some(_) => Ok(()),
+    }
+}
+
+fn not_overtaken(me: &Racer, peers: &[PeerAnswer]) -> Result<(), NotYet> {
+    for peer in peers.iter().filter(|p| &p.name != me.name) {
+        let Some(status) = peer.status.as_ref().filter(|s| s.is_eligible()) else {
+            continue;
+        };
+        if !status.in_recovery {
+            return Err(NotYet::PrimaryExists(peer.name.clone()));
+        }
+        if status.lsn > me.lsn {
+            let name = peer.name.clone();
+            return Err(NotYet::PeerAhead { name, theirs: status.lsn, mine: me.lsn });
+        }
+        if status.lsn == me.lsn && status.failover_priority > me.tags.failover_priority() {
+            return Err(NotYet::PeerPreferred(peer.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// May a lock holder open for writes in a region that has just become owner?
+///
+/// Invariant *fence before open*: the token says where the old side ended; a
+/// standby that has not passed the shutdown checkpoint would lose writes.
+/// Past means strictly more than its beginning: the record itself was received.
+pub fn may_open(
+    token: Option<&Token>,
+    system: &SystemId,
+    timeline: Option<Timeline>,
+    lsn: Lsn,
+) -> Result<(), NotYet> {
+    let Some(token) = token else { return Ok(()) };
+    if &token.system_id != system {
+        let wanted = token.system_id.clone();
+        return Err(NotYet::OtherSystem { wanted, mine: system.clone() });
+    }
+    match timeline {
+        None => return Err(NotYet::TimelineUnknown),
+        Some(mine) if mine < token.timeline => {
+            return Err(NotYet::TokenTimeline { wanted: token.timeline, mine });
+        }
+        Some(_) => {}
+    }
+    if lsn <= token.lsn {
+        return Err(NotYet::TokenNotReached { wanted: token.lsn, mine: lsn });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer(name: &str, lsn: u64) -> PeerAnswer {
+        let status = PeerStatus {
+            in_recovery: true,
+            lsn: Lsn(lsn),
+            timeline: Some(Timeline(1)),
+            nofailover: false,
+            failover_priority: 1,
+            watchdog_failed: false,
+        };
+        PeerAnswer { name: name.into(), status: Some(status) }
+    }
+
+    fn view(optime: u64, failover: &str) -> GroupView {
+        let mut view = GroupView::default();
+        view.take("status", &format!("{{\"optime\":{optime}}}"), 1, 0);
+        view.take("failover", failover, 1, 0);
+        view
+    }
+
+    const LIMITS: RaceLimits = RaceLimits { maximum_lag: 100, check_timeline: false };
+
+    fn race(lsn: u64, peers: &[PeerAnswer], view: &GroupView) -> Result<(), NotYet> {
+        let (name, tags) = (MemberName::new("me"), Tags::default());
+        let me = Racer { name: &name, tags: &tags, lsn: Lsn(lsn), timeline: Some(Timeline(1)) };
+        may_race(&me, peers, view, LIMITS)
+    }
+
+    #[test]
+    fn the_furthest_member_wins_and_the_others_say_why_not() {
+        let peers = [answer("a", 900), answer("b", 950)];
+        assert_eq!(race(1000, &peers, &view(1000, "{}")), Ok(()));
+        assert!(matches!(race(940, &peers, &view(1000, "{}")), Err(NotYet::PeerAhead { .. })));
+        let too_far = race(899, &[], &view(1000, "{}"));
+        assert_eq!(too_far, Err(NotYet::Behind { bytes: 101, allowed: 100 }));
+    }
+
+    #[test]
+    fn a_silent_peer_does_not_block_but_a_primary_does() {
+        let silent = PeerAnswer { name: "a".into(), status: None };
+        assert_eq!(race(1000, &[silent], &view(1000, "{}")), Ok(()));
+        let mut primary = answer("a", 10);
+        primary.status.as_mut().unwrap().in_recovery = false;
+        assert_eq!(
+            race(1000, &[primary], &view(1000, "{}")),
+            Err(NotYet::PrimaryExists("a".into()))
+        );
+    }
+
+    #[test]
+    fn priority_breaks_ties_only() {
+        let mut preferred = answer("a", 1000);
+        preferred.status.as_mut().unwrap().failover_priority = 5;
+        let refused = race(1000, std::slice::from_ref(&preferred), &view(1000, "{}"));
+        assert_eq!(refused, Err(NotYet::PeerPreferred("a".into())));
+        assert_eq!(race(1001, &[preferred], &view(1000, "{}")), Ok(()));
+    }
+
+    #[test]
+    fn a_named_candidate_goes_first_but_never_behind_the_shutdown_checkpoint() {
+        let wanted = view(1000, r#"{"leader":"old","member":"a"}"#);
+        let refused = race(2000, &[answer("a", 900)], &wanted);
+        assert_eq!(refused, Err(NotYet::OtherCandidate("a".into())));
+        let mine = view(1000, r#"{"leader":"old","member":"me"}"#);
+        assert_eq!(race(999, &[], &mine), Err(NotYet::Behind { bytes: 1, allowed: 0 }));
+        assert_eq!(race(1000, &[], &mine), Ok(()));
+    }
+
+    #[test]
+    fn nofailover_never_leads() {
+        let (name, tags) = (MemberName::new("me"), json!({"nofailover": true}));
+        let tags = Tags(tags.as_object().unwrap().clone());
+        let me = Racer { name: &name, tags: &tags, lsn: Lsn(9), timeline: None };
+        assert_eq!(may_race(&me, &[], &view(0, "{}"), LIMITS), Err(NotYet::Tagged));
+    }
+
+    #[test]
+    fn opening_needs_the_record_at_the_token_itself() {
+        let system = SystemId("7710375988543033523".into());
+        let token = Token { system_id: system.clone(), timeline: Timeline(2), lsn: Lsn(500) };
+        let open = |tl, lsn| may_open(Some(&token), &system, Some(Timeline(tl)), Lsn(lsn));
+        assert!(matches!(open(2, 500), Err(NotYet::TokenNotReached { .. })));
+        assert!(matches!(open(1, 900), Err(NotYet::TokenTimeline { .. })));
+        assert_eq!(open(2, 501), Ok(()));
+        let other = SystemId("1111111111".into());
+        let refused = may_open(Some(&token), &other, Some(Timeline(2)), Lsn(900));
+        assert!(matches!(refused, Err(NotYet::OtherSystem { .. })));
+        assert_eq!(may_open(None, &system, None, Lsn(0)), Ok(()));
+    }
+}

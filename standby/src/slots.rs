@@ -1,0 +1,138 @@
+//! Which physical slots a member should have, and what to do about it.
+//!
+//! Every member keeps a slot for every other member, so that a promoted replica
+//! still has the WAL the others need; replicas advance theirs to what the
+//! leader reported. The primary region also keeps one slot for every other
+//! region, named after the region, so that it survives any failover there.
+//!
+//! Absent on purpose: logical slots; slots this daemon did not make are never
+//! dropped here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use topology::id::slot_name;
+use topology::tags::parse_bool;
+use topology::{GroupView, Lsn, MemberName, RegionName};
+
+/// A slot as PostgreSQL shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub name: String,
+    pub physical: bool,
+    pub active: bool,
+    pub restart_lsn: Option<Lsn>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SlotStep {
+    Create(String),
+    Drop(String),
+    Advance(String, Lsn),
+}
+
+/// The slot that a standby region's leader uses on the primary region.
+pub fn region_slot(region: &RegionName) -> String {
+    slot_name(&format!("region_{region}"))
+}
+
+/// The physical slots this member should have, with the position each needs.
+pub fn desired(
+    me: &MemberName,
+    view: &GroupView,
+    regions: &[RegionName],
+) -> BTreeMap<String, Option<Lsn>> {
+    let reported = view.status.as_ref().map(|s| &s.value.slots);
+    let position = |slot: &str| reported.and_then(|slots| slots.get(slot)).copied();
+    let members = view.members.iter().filter(|(name, m)| *name != me && !m.value.tags.nostream());
+    let names = members.map(|(name, _)| slot_name(name.as_str()));
+    let permanent = view.config.iter().flat_map(|c| permanent_slots(&c.value.slots));
+    names
+        .chain(regions.iter().map(region_slot))
+        .chain(permanent)
+        .filter(|slot| *slot != slot_name(me.as_str()))
+        .map(|slot| (slot.clone(), position(&slot)))
+        .collect()
+}
+
+fn permanent_slots(slots: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
+    let is_physical = |spec: &serde_json::Value| match spec {
+        serde_json::Value::Object(map) => {
+            map.get("type").and_then(|t| t.as_str()) == Some("physical")
+                || !map.contains_key("type") && !map.contains_key("plugin")
+        }
+        other => other.is_null() || parse_bool(other) == Some(false),
+    };
+    slots.iter().filter(|(_, spec)| is_physical(spec)).map(|(name, _)| slot_name(name)).collect()
+}
+
+/// The steps from what is there to what should be there.
+///
+/// `ours` are the slots made by this daemon's group in earlier views (members
+/// that were known once); only those may be dropped. `leads` tells whether
+/// positions come from streaming (then they advance by themselves).
+pub fn diff(
+    desired: &BTreeMap<String, Option<Lsn>>,
+    actual: &[Slot],
+    ours: &BTreeSet<String>,
+    leads: bool,
+) -> Vec<SlotStep> {
+    let mut steps = Vec::new();
+    for name in desired.keys() {
+        if !actual.iter().any(|slot| &slot.name == name) {
+            steps.push(SlotStep::Create(name.clone()));
+        }
+    }
+    for slot in actual.iter().filter(|slot| slot.physical && !slot.active) {
+        match desired.get(&slot.name) {
+            None if ours.contains(&slot.name) => steps.push(SlotStep::Drop(slot.name.clone())),
+            Some(Some(to)) if !leads && slot.restart_lsn.is_some_and(|at| at < *to) => {
+                steps.push(SlotStep::Advance(slot.name.clone(), *to));
+            }
+            _ => {}
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> GroupView {
+        let mut view = GroupView::default();
+        for name in ["n-1", "n2", "n3"] {
+            view.take(&format!("members/{name}"), "{}", 1, 1);
+        }
+        view.take("members/quiet", r#"{"tags":{"nostream":true}}"#, 1, 1);
+        view.take("status", r#"{"optime":9,"slots":{"n2":7}}"#, 1, 0);
+        view.take("config", r#"{"slots":{"keep":0,"logical":{"type":"logical"}}}"#, 1, 0);
+        view
+    }
+
+    fn slot(name: &str, at: u64, active: bool) -> Slot {
+        Slot { name: name.into(), physical: true, active, restart_lsn: Some(Lsn(at)) }
+    }
+
+    #[test]
+    fn members_regions_and_permanent_slots_are_wanted() {
+        let wanted = desired(&"n3".into(), &view(), &[RegionName::new("B-1")]);
+        let names: Vec<_> = wanted.keys().map(String::as_str).collect();
+        assert_eq!(names, ["keep", "n2", "n_1", "region_b_1"]);
+        assert_eq!(wanted["n2"], Some(Lsn(7)));
+    }
+
+    #[test]
+    fn foreign_and_active_slots_are_left_alone() {
+        let wanted = desired(&"n3".into(), &view(), &[]);
+        let ours = BTreeSet::from(["old".to_string(), "busy".to_string()]);
+        let actual = [slot("n2", 3, false), slot("old", 1, false), slot("busy", 1, true),
+            slot("foreign", 1, false)];
+        let steps = diff(&wanted, &actual, &ours, false);
+        assert!(steps.contains(&SlotStep::Drop("old".into())));
+        assert!(steps.contains(&SlotStep::Advance("n2".into(), Lsn(7))));
+        assert!(steps.contains(&SlotStep::Create("n_1".into())));
+        let touches = |name: &str| steps.iter().any(|s| format!("{s:?}").contains(name));
+        assert!(!touches("foreign") && !touches("busy"));
+        let leading = diff(&wanted, &actual, &ours, true);
+        assert!(!leading.iter().any(|s| matches!(s, SlotStep::Advance(..))));
+    }
+}

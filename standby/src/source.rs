@@ -1,0 +1,78 @@
+//! Whom to follow.
+//!
+//! A replica follows its `replicatefrom` member if that one exists, else the
+//! leader. The leader of a standby group follows the remote side; that answer
+//! comes from the region's ownership and not from here.
+//!
+//! Invariant *no circles*: a chain of `replicatefrom` that comes back to this
+//! member is not followed; the leader is.
+//!
+//! Absent on purpose: connection strings (see `node/src/postgres/conninfo.rs`).
+
+use topology::{GroupView, MemberName, Tags};
+
+/// The member this one should stream from; `None` when nobody is known.
+pub fn upstream<'a>(me: &MemberName, tags: &Tags, view: &'a GroupView) -> Option<&'a MemberName> {
+    if tags.nostream() {
+        return None;
+    }
+    let leader = view.leader_name().filter(|name| *name != me);
+    let Some(wanted) = tags.replicatefrom() else { return leader };
+    let Some((name, _)) = view.members.get_key_value(&MemberName::new(wanted)) else {
+        return leader;
+    };
+    if name == me || leads_back(me, name, view) { leader } else { Some(name) }
+}
+
+fn leads_back(me: &MemberName, start: &MemberName, view: &GroupView) -> bool {
+    let mut at = start.clone();
+    for _ in 0..=view.members.len() {
+        if &at == me {
+            return true;
+        }
+        if view.leader_name() == Some(&at) {
+            return false;
+        }
+        match view.member(&at).and_then(|m| m.tags.replicatefrom()) {
+            Some(next) => at = MemberName::new(next),
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn tags(from: &str) -> Tags {
+        Tags(json!({"replicatefrom": from}).as_object().unwrap().clone())
+    }
+
+    fn view() -> GroupView {
+        let mut view = GroupView::default();
+        view.take("leader", "l", 1, 1);
+        view.take("members/l", "{}", 1, 1);
+        view.take("members/a", r#"{"tags":{"replicatefrom":"b"}}"#, 1, 1);
+        view.take("members/b", r#"{"tags":{"replicatefrom":"a"}}"#, 1, 1);
+        view.take("members/c", "{}", 1, 1);
+        view
+    }
+
+    #[test]
+    fn the_leader_unless_a_member_is_named() {
+        let me = MemberName::new("me");
+        assert_eq!(upstream(&me, &Tags::default(), &view()), Some(&"l".into()));
+        assert_eq!(upstream(&me, &tags("c"), &view()), Some(&"c".into()));
+        assert_eq!(upstream(&me, &tags("gone"), &view()), Some(&"l".into()));
+        assert_eq!(upstream(&"l".into(), &Tags::default(), &view()), None);
+    }
+
+    #[test]
+    fn a_circle_is_not_followed() {
+        assert_eq!(upstream(&"a".into(), &tags("b"), &view()), Some(&"l".into()));
+        // Somebody else's circle is no way to the leader either.
+        assert_eq!(upstream(&"me".into(), &tags("a"), &view()), Some(&"l".into()));
+    }
+}
