@@ -1,0 +1,3 @@
+//! How a formation moves between regions.
+
+pub mod ownership;
