@@ -1,1 +1,3 @@
-//! api
+//! The REST API of one member.
+
+pub mod published;
