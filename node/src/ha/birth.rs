@@ -17,9 +17,15 @@ pub const BIRTH: &[Rule] = &[
     ),
     Rule::new(
         501,
-        |f| f.bootstrap() == Bootstrapping::Built,
+        |f| f.bootstrap() == Bootstrapping::Built && !f.is_leader_elsewhere(),
         |_| act(Action::FinishBootstrap),
         "the new cluster is entered into the store",
+    ),
+    Rule::new(
+        505,
+        |f| f.bootstrap() != Bootstrapping::No && f.is_leader_elsewhere(),
+        |_| act(Action::GiveUpBootstrap),
+        "another member leads a cluster already: the new one is moved aside",
     ),
     Rule::new(
         510,

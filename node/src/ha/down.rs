@@ -59,7 +59,7 @@ pub const DOWN: &[Rule] = &[
     .saying(missing),
     Rule::new(
         613,
-        |f| is_handing_over(f),
+        is_handing_over,
         |_| act(Action::ClearRequest),
         "the successor did not receive the shutdown checkpoint: this member leads again",
     )
@@ -144,7 +144,7 @@ pub const DOWN: &[Rule] = &[
     .saying(|f| f.diverged_how()),
     Rule::new(
         652,
-        |f| f.is_diverged() && !(f.o.me.may_rewind && !f.rewind_failed()) && !may_rebuild(f),
+        |f| f.is_diverged() && is_rewind_hopeless(f) && !may_rebuild(f),
         |_| soon(5_000),
         "this log has left the leader's history and is kept as it is: set use_pg_rewind (with \
          data checksums or wal_log_hints), or reinitialize this member",
@@ -232,8 +232,12 @@ fn is_unchecked(f: &Facts) -> bool {
     *f.divergence() == Divergence::Unchecked
 }
 
+fn is_rewind_hopeless(f: &Facts) -> bool {
+    !f.o.me.may_rewind || f.rewind_failed()
+}
+
 fn can_rewind(f: &Facts) -> bool {
-    f.o.me.may_rewind && !f.rewind_failed() && f.leader_source().is_some()
+    !is_rewind_hopeless(f) && f.leader_source().is_some()
 }
 
 fn may_rebuild(f: &Facts) -> bool {

@@ -85,6 +85,12 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// A promotion must be over before the lock can end.
+    pub fn is_lock_young_enough(&self) -> bool {
+        let budget = self.o.dynamic.fence_budget_ms();
+        matches!(self.o.lock, Lock::Mine { deadline, .. } if self.o.now + budget < deadline)
+    }
+
     /// `/initialize` names another system than the local data.
     pub fn is_other_system(&self) -> bool {
         let wanted = self
@@ -102,7 +108,15 @@ impl<'a> Facts<'a> {
         self.view().is_some_and(|v| v.initialize.is_none())
     }
 
+    /// How far this member's new cluster is. Once `/initialize` names it, it is
+    /// a cluster like any other: the write that said so may have lost its reply.
     pub fn bootstrap(&self) -> Bootstrapping {
+        let wanted = self
+            .view()
+            .and_then(|v| v.initialize.as_ref()?.value.as_ref());
+        if wanted.is_some() && wanted == self.o.system() {
+            return Bootstrapping::No;
+        }
         self.o.memory.bootstrap
     }
 

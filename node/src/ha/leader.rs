@@ -2,7 +2,7 @@
 
 use super::action::Action;
 use super::facts::Facts;
-use super::observation::{Asked, Job, Lock, Process, StopHow};
+use super::observation::{Asked, Job, Process, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
@@ -105,13 +105,13 @@ pub const LEADER: &[Rule] = &[
     ),
     Rule::new(
         731,
-        |f| f.o.is_standby() && is_lock_young_enough(f) && f.open().is_ok(),
+        |f| f.o.is_standby() && f.is_lock_young_enough() && f.open().is_ok(),
         |_| act(Action::Promote),
         "promoted self to leader by acquiring session lock",
     ),
     Rule::new(
         732,
-        |f| f.o.is_standby() && is_lock_young_enough(f),
+        |f| f.o.is_standby() && f.is_lock_young_enough(),
         |_| soon(10),
         "holds the lock and may not open yet",
     )
@@ -159,12 +159,6 @@ pub const LEADER: &[Rule] = &[
         "no action. I am the leader with the lock",
     ),
 ];
-
-/// A promotion must be over before the lock can end.
-fn is_lock_young_enough(f: &Facts) -> bool {
-    let budget = f.o.dynamic.fence_budget_ms();
-    matches!(f.o.lock, Lock::Mine { deadline, .. } if f.o.now + budget < deadline)
-}
 
 fn is_for_me(f: &Facts) -> bool {
     let me = &f.o.me.name;

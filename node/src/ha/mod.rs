@@ -8,6 +8,8 @@
 
 pub mod action;
 pub mod birth;
+#[cfg(test)]
+mod check;
 pub mod down;
 pub mod facts;
 pub mod follow;

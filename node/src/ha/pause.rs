@@ -41,6 +41,8 @@ pub const PAUSE: &[Rule] = &[
                 && f.o.memory.won_in_pause
                 && f.o.memory.promoting.is_none()
                 && f.may_own()
+                && f.is_lock_young_enough()
+                && f.open().is_ok()
         },
         |_| act(Action::Promote),
         "an operator named this member as the new leader",
