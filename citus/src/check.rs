@@ -50,11 +50,7 @@ pub fn check(desired: &Desired, rows: &[NodeRow]) -> Vec<Finding> {
 
 /// The worst of all; `Ok` for none.
 pub fn worst(findings: &[Finding]) -> Level {
-    findings
-        .iter()
-        .map(|finding| finding.level)
-        .max()
-        .unwrap_or(Level::Ok)
+    findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
 }
 
 /// A node must believe to be in its own group; no failover changes that.
@@ -135,11 +131,7 @@ fn of_clusters(object: &str, group: u32, wanted: &DesiredGroup, rows: &[NodeRow]
 fn undecided(desired: &Desired) -> Vec<Finding> {
     let unknown = desired.unknown.iter().map(|group| {
         let what = "has no known leader; its rows stay as they are".to_string();
-        warning(
-            &format!("group {group}"),
-            what,
-            "look at the group's members",
-        )
+        warning(&format!("group {group}"), what, "look at the group's members")
     });
     let contested = desired.contested.iter().map(|(address, groups)| {
         let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
@@ -155,10 +147,7 @@ fn undecided(desired: &Desired) -> Vec<Finding> {
 /// Groups in the table that no store knows.
 fn unlisted(desired: &Desired, rows: &[NodeRow]) -> Vec<Finding> {
     let known = |group: &u32| {
-        let contested = desired
-            .contested
-            .values()
-            .any(|groups| groups.contains(group));
+        let contested = desired.contested.values().any(|groups| groups.contains(group));
         desired.groups.contains_key(group) || desired.unknown.contains(group) || contested
     };
     let groups: BTreeSet<u32> = rows.iter().map(|row| row.groupid).collect();
@@ -181,11 +170,7 @@ fn of_row(row: &NodeRow) -> Vec<Finding> {
     }
     if row.is_primary() && !row.isactive {
         let what = format!("the primary of group {} is inactive", row.groupid);
-        found.push(error(
-            &object,
-            what,
-            "SELECT citus_activate_node(host, port)",
-        ));
+        found.push(error(&object, what, "SELECT citus_activate_node(host, port)"));
     }
     if row.is_unsynced() {
         let what = format!("the copy of the table on {} is behind", row.address());
@@ -217,12 +202,7 @@ fn warning(object: &str, what: String, remedy: &str) -> Finding {
 }
 
 fn finding(level: Level, object: &str, what: String, remedy: &str) -> Finding {
-    Finding {
-        level,
-        object: object.to_string(),
-        what,
-        remedy: remedy.to_string(),
-    }
+    Finding { level, object: object.to_string(), what, remedy: remedy.to_string() }
 }
 
 /// Findings by level, for a summary line.
@@ -248,10 +228,7 @@ mod tests {
             secondaries,
         };
         let groups = Groups::from([(0, led("c", vec![])), (1, led("w", vec![at("s")]))]);
-        let wish = Wish {
-            register_secondaries: true,
-            ..Wish::default()
-        };
+        let wish = Wish { register_secondaries: true, ..Wish::default() };
         desired(&groups, &BTreeMap::new(), &wish)
     }
 
@@ -283,51 +260,15 @@ mod tests {
     fn every_fault_has_its_finding() {
         type Change = fn(&mut Vec<NodeRow>);
         let faults: [(Change, Level, &str); 9] = [
-            (
-                |r| r[1].nodename = "x".into(),
-                Level::Error,
-                "group 1: queries go to x:5432",
-            ),
-            (
-                |r| drop(r.remove(0)),
-                Level::Error,
-                "group 0: has no primary row",
-            ),
-            (
-                |r| drop(r.remove(2)),
-                Level::Warning,
-                "group 1: secondary s:5432 is not",
-            ),
-            (
-                |r| r[2].nodename = "t".into(),
-                Level::Warning,
-                "t:5432 in `default` is no running",
-            ),
-            (
-                |r| r[1].metadatasynced = false,
-                Level::Warning,
-                "row 2: the copy",
-            ),
-            (
-                |r| r[1].isactive = false,
-                Level::Error,
-                "row 2: the primary of group 1 is inactive",
-            ),
-            (
-                |r| r.push(row(9, 9, "z")),
-                Level::Warning,
-                "group 9: is in pg_dist_node but",
-            ),
-            (
-                |r| r[1].poolinfo = Some("host=p".into()),
-                Level::Warning,
-                "poolinfo `host=p`",
-            ),
-            (
-                |r| r[1].nodename = "w-demoted".into(),
-                Level::Error,
-                "row 2: has the placeholder",
-            ),
+            (|r| r[1].nodename = "x".into(), Level::Error, "group 1: queries go to x:5432"),
+            (|r| drop(r.remove(0)), Level::Error, "group 0: has no primary row"),
+            (|r| drop(r.remove(2)), Level::Warning, "group 1: secondary s:5432 is not"),
+            (|r| r[2].nodename = "t".into(), Level::Warning, "t:5432 in `default` is no running"),
+            (|r| r[1].metadatasynced = false, Level::Warning, "row 2: the copy"),
+            (|r| r[1].isactive = false, Level::Error, "row 2: the primary of group 1 is inactive"),
+            (|r| r.push(row(9, 9, "z")), Level::Warning, "group 9: is in pg_dist_node but"),
+            (|r| r[1].poolinfo = Some("host=p".into()), Level::Warning, "poolinfo `host=p`"),
+            (|r| r[1].nodename = "w-demoted".into(), Level::Error, "row 2: has the placeholder"),
         ];
         for (change, level, text) in faults {
             let (worst, said) = after(change);
@@ -343,11 +284,7 @@ mod tests {
         desired.unknown.insert(1);
         let found = check(&desired, &good());
         assert_eq!(worst(&found), Level::Warning);
-        assert!(
-            found
-                .iter()
-                .any(|f| f.object == "group 1" && f.what.contains("no known"))
-        );
+        assert!(found.iter().any(|f| f.object == "group 1" && f.what.contains("no known")));
     }
 
     #[test]

@@ -108,15 +108,10 @@ fn primaries(own: &Groups) -> Desired {
         match &group.leader {
             None => drop(answer.unknown.insert(*number)),
             Some(leader) if claims[leader].len() > 1 => {
-                answer
-                    .contested
-                    .insert(leader.clone(), claims[leader].clone());
+                answer.contested.insert(leader.clone(), claims[leader].clone());
             }
             Some(leader) => {
-                let rows = DesiredGroup {
-                    primary: leader.clone(),
-                    secondaries: BTreeMap::new(),
-                };
+                let rows = DesiredGroup { primary: leader.clone(), secondaries: BTreeMap::new() };
                 answer.groups.insert(*number, rows);
             }
         }
@@ -156,10 +151,7 @@ fn claim<'a>(
     members: impl Iterator<Item = &'a Address>,
     taken: &mut BTreeSet<Address>,
 ) -> BTreeSet<Address> {
-    members
-        .filter(|address| taken.insert((*address).clone()))
-        .cloned()
-        .collect()
+    members.filter(|address| taken.insert((*address).clone())).cloned().collect()
 }
 
 #[cfg(test)]
@@ -182,11 +174,7 @@ mod tests {
     }
 
     fn everything() -> Wish {
-        Wish {
-            register_secondaries: true,
-            register_regions: true,
-            owner: Some("a".into()),
-        }
+        Wish { register_secondaries: true, register_regions: true, owner: Some("a".into()) }
     }
 
     #[test]

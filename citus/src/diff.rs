@@ -28,10 +28,7 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Terms {
-        Terms {
-            cooldown_ms: 10_000,
-            poolers: Poolers::Keep,
-        }
+        Terms { cooldown_ms: 10_000, poolers: Poolers::Keep }
     }
 }
 
@@ -42,11 +39,7 @@ pub enum Blocked {
         "group {group} should be at {address}, but row {nodeid}, which stays, has that address; \
          it goes on when that row's group has a known leader"
     )]
-    Occupied {
-        group: u32,
-        address: Address,
-        nodeid: i32,
-    },
+    Occupied { group: u32, address: Address, nodeid: i32 },
     #[error("group {group} at {address} is added as soon as the coordinator is registered")]
     NoCoordinator { group: u32, address: Address },
     #[error("secondary {address} of group {group} is added as soon as the group has a primary")]
@@ -86,10 +79,7 @@ impl Plan {
 pub fn diff(desired: &Desired, rows: &[NodeRow], terms: &Terms) -> Plan {
     if rows.len() > NODES_MAX {
         let blocked = vec![Blocked::TooManyRows];
-        return Plan {
-            blocked,
-            ..Plan::default()
-        };
+        return Plan { blocked, ..Plan::default() };
     }
     let mut draft = Draft::new(desired, rows);
     draft.place_primaries();
@@ -191,11 +181,7 @@ impl<'a> Draft<'a> {
     /// A registered standby that became the leader trades places with the old
     /// one, also where secondaries are not ours to arrange.
     fn free_claimed(&mut self) {
-        for row in self
-            .rows
-            .iter()
-            .filter(|row| self.desired.groups.contains_key(&row.groupid))
-        {
+        for row in self.rows.iter().filter(|row| self.desired.groups.contains_key(&row.groupid)) {
             let settled = self.goals.contains_key(&row.nodeid) || self.gone.contains(&row.nodeid);
             if row.is_primary() || settled || !self.claimed.contains(&row.address()) {
                 continue;
@@ -230,38 +216,26 @@ impl<'a> Draft<'a> {
     }
 
     fn drop_occupied(&mut self, staying: &BTreeMap<Address, i32>) {
-        let groups: BTreeMap<i32, u32> = self
-            .rows
-            .iter()
-            .map(|row| (row.nodeid, row.groupid))
-            .collect();
+        let groups: BTreeMap<i32, u32> =
+            self.rows.iter().map(|row| (row.nodeid, row.groupid)).collect();
         let blocked = &mut self.blocked;
         let mut is_free = |group: u32, address: &Address| match staying.get(address) {
             None => true,
             Some(&nodeid) => {
                 let address = address.clone();
-                blocked.push(Blocked::Occupied {
-                    group,
-                    address,
-                    nodeid,
-                });
+                blocked.push(Blocked::Occupied { group, address, nodeid });
                 false
             }
         };
-        self.goals
-            .retain(|nodeid, address| is_free(groups[nodeid], address));
+        self.goals.retain(|nodeid, address| is_free(groups[nodeid], address));
         self.adds.retain(|add| is_free(add.group, &add.address));
     }
 
     /// The coordinator's row comes before all others, a primary's before its
     /// secondaries'.
     fn need_primaries(&mut self) {
-        let mut present: BTreeSet<u32> = self
-            .rows
-            .iter()
-            .filter(|row| row.is_primary())
-            .map(|row| row.groupid)
-            .collect();
+        let mut present: BTreeSet<u32> =
+            self.rows.iter().filter(|row| row.is_primary()).map(|row| row.groupid).collect();
         let primaries = self.adds.iter().filter(|add| add.cluster.is_none());
         present.extend(primaries.map(|add| add.group));
         let coordinator = present.contains(&COORDINATOR_GROUP);
@@ -286,10 +260,8 @@ impl<'a> Draft<'a> {
             address,
             cooldown_ms: terms.cooldown_ms,
         };
-        let mut changes: Vec<Statement> = in_order(self.rows, &self.goals)
-            .into_iter()
-            .map(update)
-            .collect();
+        let mut changes: Vec<Statement> =
+            in_order(self.rows, &self.goals).into_iter().map(update).collect();
         let redirected = redirections(self.desired, self.rows, terms.poolers);
         changes.extend(redirected.into_iter().filter(|s| !self.is_stuck(s)));
         Plan {
@@ -304,11 +276,7 @@ impl<'a> Draft<'a> {
         let claimed: BTreeSet<Address> = self.goals.values().cloned().collect();
         let mut taken = self.claimed.clone();
         taken.extend(self.rows.iter().map(NodeRow::address));
-        for row in self
-            .rows
-            .iter()
-            .filter(|row| self.gone.contains(&row.nodeid))
-        {
+        for row in self.rows.iter().filter(|row| self.gone.contains(&row.nodeid)) {
             if claimed.contains(&row.address()) {
                 let free = aside(&row.address(), row.nodeid, |a| taken.contains(a));
                 taken.insert(free.clone());
@@ -327,10 +295,7 @@ impl<'a> Draft<'a> {
     }
 
     fn removals(&self) -> impl Iterator<Item = Statement> {
-        let gone = self
-            .rows
-            .iter()
-            .filter(|row| self.gone.contains(&row.nodeid));
+        let gone = self.rows.iter().filter(|row| self.gone.contains(&row.nodeid));
         gone.map(|row| {
             assert!(!row.is_primary(), "a primary row would be removed");
             let moved = self.goals.get(&row.nodeid).cloned();
@@ -346,11 +311,7 @@ impl<'a> Draft<'a> {
         adds.into_iter().map(move |add| {
             let Add { group, address, .. } = add;
             match add.cluster {
-                Some(cluster) => Statement::AddSecondary {
-                    group,
-                    address,
-                    cluster,
-                },
+                Some(cluster) => Statement::AddSecondary { group, address, cluster },
                 None if group == COORDINATOR_GROUP && empty => {
                     Statement::SetCoordinatorHost { address }
                 }

@@ -48,10 +48,7 @@ pub fn pause_elsewhere(
 ) -> Result<Vec<Statement>, NoPause> {
     let row = primary_of(rows, group).ok_or(NoPause::NotRegistered(group))?;
     let mut steps = begin_without_limits();
-    steps.push(Statement::PauseNode {
-        nodeid: row.nodeid,
-        cooldown_ms: terms.cooldown_ms,
-    });
+    steps.push(Statement::PauseNode { nodeid: row.nodeid, cooldown_ms: terms.cooldown_ms });
     Ok(steps)
 }
 
@@ -66,15 +63,12 @@ pub fn resume(
     group: u32,
     terms: &Terms,
 ) -> Option<Vec<Statement>> {
-    let Plan {
-        in_one_transaction: mut steps,
-        ..
-    } = diff(desired, rows, terms);
+    let Plan { in_one_transaction: mut steps, .. } = diff(desired, rows, terms);
     let row = primary_of(rows, group)?;
     let goes_on = |step: &Statement| match step {
-        Statement::UpdateNode {
-            nodeid, address, ..
-        } => *nodeid == row.nodeid && !address.is_placeholder(),
+        Statement::UpdateNode { nodeid, address, .. } => {
+            *nodeid == row.nodeid && !address.is_placeholder()
+        }
         _ => false,
     };
     if row.address().is_placeholder() && !steps.iter().any(goes_on) {
@@ -147,10 +141,7 @@ mod tests {
             secondaries: secondaries.iter().copied().map(at).collect(),
         };
         let groups = Groups::from([(0, group(Some("c"), &[])), (1, group(worker, secondaries))]);
-        let wish = Wish {
-            register_secondaries: true,
-            ..Wish::default()
-        };
+        let wish = Wish { register_secondaries: true, ..Wish::default() };
         desired(&groups, &BTreeMap::new(), &wish)
     }
 
@@ -169,23 +160,15 @@ mod tests {
         let after = now(Some("w2"), &["w1"]);
         let steps = resume(&after, &model.rows, 1, &terms).unwrap();
         model.run(&steps).unwrap();
-        assert_eq!(
-            (model.rows[1].nodename.as_str(), model.rows[1].nodeid),
-            ("w2", 2)
-        );
-        assert_eq!(
-            (model.rows[2].nodename.as_str(), model.rows[2].nodeid),
-            ("w1", 3)
-        );
+        assert_eq!((model.rows[1].nodename.as_str(), model.rows[1].nodeid), ("w2", 2));
+        assert_eq!((model.rows[2].nodename.as_str(), model.rows[2].nodeid), ("w1", 3));
         assert!(!model.in_transaction());
     }
 
     #[test]
     fn a_pause_that_is_given_up_leaves_no_trace() {
         let mut model = Model::new(cluster());
-        model
-            .run(&pause(&model.rows, 1, &Terms::default()).unwrap())
-            .unwrap();
+        model.run(&pause(&model.rows, 1, &Terms::default()).unwrap()).unwrap();
         model.run(&release()).unwrap();
         assert_eq!(model.rows, cluster());
     }

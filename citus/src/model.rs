@@ -32,11 +32,7 @@ pub struct Model {
 impl Model {
     pub fn new(rows: Vec<NodeRow>) -> Model {
         let next_nodeid = rows.iter().map(|row| row.nodeid).max().unwrap_or(0) + 1;
-        Model {
-            rows,
-            saved: None,
-            next_nodeid,
-        }
+        Model { rows, saved: None, next_nodeid }
     }
 
     pub fn in_transaction(&self) -> bool {
@@ -68,9 +64,7 @@ impl Model {
                 Ok(())
             }
             Statement::SetLimit(..) => Ok(()),
-            Statement::UpdateNode {
-                nodeid, address, ..
-            } => self.update(*nodeid, address),
+            Statement::UpdateNode { nodeid, address, .. } => self.update(*nodeid, address),
             Statement::SetPoolinfo { nodeid, address } => {
                 let text = format!("host={} port={}", address.host, address.port);
                 self.poolinfo(*nodeid, Some(text))
@@ -86,11 +80,9 @@ impl Model {
             Statement::AddPrimary { group, address } => {
                 self.add(*group, address, NodeRole::Primary, DEFAULT_CLUSTER)
             }
-            Statement::AddSecondary {
-                group,
-                address,
-                cluster,
-            } => self.add(*group, address, NodeRole::Secondary, cluster),
+            Statement::AddSecondary { group, address, cluster } => {
+                self.add(*group, address, NodeRole::Secondary, cluster)
+            }
             other => Err(format!("the model does not know {other:?}")),
         }
     }
@@ -103,9 +95,7 @@ impl Model {
     fn update(&mut self, nodeid: i32, address: &Address) -> Result<(), String> {
         if let Some(row) = self.rows.iter().find(|row| row.address() == *address) {
             let same = row.nodeid == nodeid;
-            return same
-                .then_some(())
-                .ok_or("there is already another node".into());
+            return same.then_some(()).ok_or("there is already another node".into());
         }
         let row = self.rows.iter_mut().find(|row| row.nodeid == nodeid);
         let row = row.ok_or("node not found")?;
@@ -128,9 +118,7 @@ impl Model {
         self.in_step()?;
         let at = self.rows.iter().position(|row| row.address() == *address);
         let gone = self.rows.remove(at.ok_or("node does not exist")?);
-        (!gone.is_primary())
-            .then_some(())
-            .ok_or("a primary was removed".into())
+        (!gone.is_primary()).then_some(()).ok_or("a primary was removed".into())
     }
 
     fn add(
@@ -163,9 +151,7 @@ impl Model {
             return Err("rows are added and removed outside a transaction".into());
         }
         let behind = self.rows.iter().any(NodeRow::is_unsynced);
-        (!behind)
-            .then_some(())
-            .ok_or("a metadata node is out of sync".into())
+        (!behind).then_some(()).ok_or("a metadata node is out of sync".into())
     }
 
     /// The table's own: unique address, one primary per group, its cluster.

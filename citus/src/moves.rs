@@ -19,10 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) fn in_order(rows: &[NodeRow], goals: &BTreeMap<i32, Address>) -> Vec<(i32, Address)> {
     let mut places: BTreeMap<Address, i32> =
         rows.iter().map(|row| (row.address(), row.nodeid)).collect();
-    let mut waiting: Vec<&NodeRow> = rows
-        .iter()
-        .filter(|row| goals.contains_key(&row.nodeid))
-        .collect();
+    let mut waiting: Vec<&NodeRow> =
+        rows.iter().filter(|row| goals.contains_key(&row.nodeid)).collect();
     waiting.sort_by_key(|row| (row.groupid == 0, row.groupid, !row.is_primary(), row.nodeid));
     let mut here: BTreeMap<i32, Address> =
         rows.iter().map(|row| (row.nodeid, row.address())).collect();
@@ -56,10 +54,7 @@ fn step_aside(
     goals: &BTreeMap<i32, Address>,
 ) -> Option<(i32, Address)> {
     let stands = |row: &&&NodeRow| places.get(&row.address()) == Some(&row.nodeid);
-    let row = waiting
-        .iter()
-        .filter(stands)
-        .min_by_key(|row| row.is_primary())?;
+    let row = waiting.iter().filter(stands).min_by_key(|row| row.is_primary())?;
     let wanted: BTreeSet<&Address> = goals.values().collect();
     let taken = |address: &Address| places.contains_key(address) || wanted.contains(address);
     Some((row.nodeid, aside(&row.address(), row.nodeid, taken)))

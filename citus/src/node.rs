@@ -21,10 +21,7 @@ pub const DEMOTED: &str = "-demoted";
 
 impl Address {
     pub fn new(host: impl Into<String>, port: u16) -> Address {
-        Address {
-            host: host.into(),
-            port,
-        }
+        Address { host: host.into(), port }
     }
 
     /// The address that stands in a row while its real one must be free.
@@ -120,8 +117,7 @@ impl NodeRow {
 
 /// The primary's row of a group.
 pub fn primary_of(rows: &[NodeRow], group: u32) -> Option<&NodeRow> {
-    rows.iter()
-        .find(|row| row.groupid == group && row.is_primary())
+    rows.iter().find(|row| row.groupid == group && row.is_primary())
 }
 
 /// Host and port that a poolinfo names; the row's own where it names none.
@@ -188,10 +184,7 @@ mod tests {
         let own = Address::new("h", 1);
         assert_eq!(pooled("host=p port=6432", &own), Address::new("p", 6432));
         assert_eq!(pooled("port = 7", &own), Address::new("h", 7));
-        assert_eq!(
-            pooled(r"host='a \'b' port='9'", &own),
-            Address::new("a 'b", 9)
-        );
+        assert_eq!(pooled(r"host='a \'b' port='9'", &own), Address::new("a 'b", 9));
         assert_eq!(pooled("host='open", &own), Address::new("open", 1));
         for odd in ["", "=", "host", "port=x", "'", "host=", "==", "é='ü"] {
             assert_eq!(pooled(odd, &own).port, 1, "{odd}");

@@ -58,14 +58,9 @@ fn groups() -> impl Strategy<Value = Groups> {
     let address = || prop::sample::select(pool());
     let members = prop::collection::vec(address(), 0..4);
     let now = (prop::option::weighted(0.85, address()), members).prop_map(|(leader, members)| {
-        let secondaries = members
-            .into_iter()
-            .filter(|member| Some(member) != leader.as_ref())
-            .collect();
-        GroupNow {
-            leader,
-            secondaries,
-        }
+        let secondaries =
+            members.into_iter().filter(|member| Some(member) != leader.as_ref()).collect();
+        GroupNow { leader, secondaries }
     });
     prop::collection::btree_map(0..4u32, now, 0..5)
 }
@@ -79,11 +74,7 @@ fn views() -> impl Strategy<Value = Desired> {
             register_regions: regions,
             owner: Some(owner.into()),
         };
-        desired(
-            &own,
-            &BTreeMap::from([(RegionName::new(other), there)]),
-            &wish,
-        )
+        desired(&own, &BTreeMap::from([(RegionName::new(other), there)]), &wish)
     })
 }
 
@@ -93,9 +84,7 @@ fn expected(desired: &Desired, rows: &[NodeRow]) -> BTreeSet<Line> {
     for (&group, wanted) in &desired.groups {
         let primary = (NodeRole::Primary, DEFAULT_CLUSTER, &wanted.primary);
         let others = wanted.secondaries.iter().flat_map(|(cluster, members)| {
-            members
-                .iter()
-                .map(move |member| (NodeRole::Secondary, cluster.as_str(), member))
+            members.iter().map(move |member| (NodeRole::Secondary, cluster.as_str(), member))
         });
         for (role, cluster, address) in others.chain([primary]) {
             lines.insert((group, role, cluster.to_string(), address.clone()));
@@ -212,23 +201,13 @@ fn led(leaders: &[(u32, &str)]) -> Desired {
     let groups = leaders.iter().map(|(group, host)| {
         let leader = Some(at(host));
         let secondaries = Vec::new();
-        (
-            *group,
-            GroupNow {
-                leader,
-                secondaries,
-            },
-        )
+        (*group, GroupNow { leader, secondaries })
     });
     desired(&groups.collect(), &BTreeMap::new(), &Wish::default())
 }
 
 fn update(nodeid: i32, host: &str) -> Statement {
-    Statement::UpdateNode {
-        nodeid,
-        address: at(host),
-        cooldown_ms: 10_000,
-    }
+    Statement::UpdateNode { nodeid, address: at(host), cooldown_ms: 10_000 }
 }
 
 #[test]
@@ -236,10 +215,7 @@ fn a_new_formation_registers_the_coordinator_first() {
     let plan = diff(&led(&[(0, "c"), (1, "w")]), &[], &Terms::default());
     assert_eq!(plan.transaction(), vec![]);
     let coordinator = Statement::SetCoordinatorHost { address: at("c") };
-    let worker = Statement::AddPrimary {
-        group: 1,
-        address: at("w"),
-    };
+    let worker = Statement::AddPrimary { group: 1, address: at("w") };
     assert_eq!(plan.after, vec![coordinator, worker]);
 }
 
@@ -248,10 +224,7 @@ fn the_call_that_crashes_the_server_is_never_made() {
     let mut secondary = row(1, 0, "s");
     secondary.noderole = NodeRole::Secondary;
     let plan = diff(&led(&[(0, "c")]), &[secondary], &Terms::default());
-    let added = Statement::AddPrimary {
-        group: 0,
-        address: at("c"),
-    };
+    let added = Statement::AddPrimary { group: 0, address: at("c") };
     assert_eq!(plan.after, vec![added]);
 }
 
@@ -279,40 +252,26 @@ fn an_address_of_an_unknown_group_blocks_only_what_needs_it() {
     let rows = [row(1, 0, "c"), row(2, 1, "x"), row(3, 2, "y")];
     let plan = diff(&led(&[(0, "d"), (2, "x")]), &rows, &Terms::default());
     assert_eq!(plan.in_one_transaction, vec![update(1, "d")]);
-    let blocked = Blocked::Occupied {
-        group: 2,
-        address: at("x"),
-        nodeid: 2,
-    };
+    let blocked = Blocked::Occupied { group: 2, address: at("x"), nodeid: 2 };
     assert_eq!(plan.blocked, vec![blocked]);
 }
 
 #[test]
 fn an_unknown_coordinator_stops_additions_but_no_failover() {
-    let plan = diff(
-        &led(&[(1, "w2"), (2, "n")]),
-        &[row(2, 1, "w1")],
-        &Terms::default(),
-    );
+    let plan = diff(&led(&[(1, "w2"), (2, "n")]), &[row(2, 1, "w1")], &Terms::default());
     assert_eq!(plan.in_one_transaction, vec![update(2, "w2")]);
     assert!(plan.after.is_empty());
-    assert!(matches!(
-        plan.blocked[0],
-        Blocked::NoCoordinator { group: 2, .. }
-    ));
+    assert!(matches!(plan.blocked[0], Blocked::NoCoordinator { group: 2, .. }));
 }
 
 #[test]
 fn a_large_formation_moves_in_a_blink() {
     let groups: Vec<(u32, String)> = (0..500).map(|g| (g, format!("a{g}"))).collect();
-    let rows: Vec<NodeRow> = groups
-        .iter()
-        .map(|(g, host)| row(i32::try_from(*g).unwrap() + 1, *g, host))
-        .collect();
+    let rows: Vec<NodeRow> =
+        groups.iter().map(|(g, host)| row(i32::try_from(*g).unwrap() + 1, *g, host)).collect();
     // Everybody moves one seat: one circle through all rows.
-    let leaders: Vec<(u32, &str)> = (0..500usize)
-        .map(|g| (g as u32, groups[(g + 1) % 500].1.as_str()))
-        .collect();
+    let leaders: Vec<(u32, &str)> =
+        (0..500usize).map(|g| (g as u32, groups[(g + 1) % 500].1.as_str())).collect();
     let plan = diff(&led(&leaders), &rows, &Terms::default());
     assert_eq!(plan.in_one_transaction.len(), 501);
     Model::new(rows).run(&plan.transaction()).unwrap();

@@ -37,10 +37,7 @@ pub fn redirections(desired: &Desired, rows: &[NodeRow], poolers: Poolers) -> Ve
             Poolers::Remove => Some(Statement::DropPoolinfo { nodeid }),
         }
     };
-    rows.iter()
-        .filter(|row| row.is_primary())
-        .filter_map(redirect)
-        .collect()
+    rows.iter().filter(|row| row.is_primary()).filter_map(redirect).collect()
 }
 
 #[cfg(test)]
@@ -53,14 +50,9 @@ mod tests {
     fn asked(poolinfo: Option<&str>, poolers: Poolers) -> Vec<Statement> {
         let mut old = row(4, 1, "old");
         old.poolinfo = poolinfo.map(str::to_string);
-        let group = DesiredGroup {
-            primary: Address::new("new", 5432),
-            secondaries: BTreeMap::new(),
-        };
-        let desired = Desired {
-            groups: BTreeMap::from([(1, group)]),
-            ..Desired::default()
-        };
+        let group =
+            DesiredGroup { primary: Address::new("new", 5432), secondaries: BTreeMap::new() };
+        let desired = Desired { groups: BTreeMap::from([(1, group)]), ..Desired::default() };
         redirections(&desired, &[row(1, 0, "c"), old], poolers)
     }
 

@@ -225,23 +225,16 @@ impl Statement {
             SetLimit(limit, ms) => vec![text(limit.setting()), Param::Text(ms.to_string())],
             SetCoordinatorHost { address } | RemoveNode { address } => located(address).into(),
             AddPrimary { group, address } => with(address, [number(*group)]),
-            AddSecondary {
-                group,
-                address,
-                cluster,
-            } => with(address, [number(*group), text(cluster)]),
-            UpdateNode {
-                nodeid,
-                address,
-                cooldown_ms,
-            } => {
+            AddSecondary { group, address, cluster } => {
+                with(address, [number(*group), text(cluster)])
+            }
+            UpdateNode { nodeid, address, cooldown_ms } => {
                 let [host, port] = located(address);
                 vec![Param::Int(*nodeid), host, port, Param::Int(*cooldown_ms)]
             }
-            PauseNode {
-                nodeid,
-                cooldown_ms,
-            } => vec![Param::Int(*nodeid), Param::Int(*cooldown_ms)],
+            PauseNode { nodeid, cooldown_ms } => {
+                vec![Param::Int(*nodeid), Param::Int(*cooldown_ms)]
+            }
             SetPoolinfo { nodeid, address } => {
                 vec![Param::Int(*nodeid), Param::Text(poolinfo(address))]
             }
@@ -259,10 +252,7 @@ impl Statement {
 }
 
 fn located(address: &Address) -> [Param; 2] {
-    [
-        Param::Text(address.host.clone()),
-        Param::Int(address.port.into()),
-    ]
+    [Param::Text(address.host.clone()), Param::Int(address.port.into())]
 }
 
 fn with<const N: usize>(address: &Address, more: [Param; N]) -> Vec<Param> {
@@ -294,34 +284,15 @@ mod tests {
         let address = Address::new(host, 1);
         let cluster = host.to_string();
         vec![
-            Statement::SetCoordinatorHost {
-                address: address.clone(),
-            },
-            Statement::RemoveNode {
-                address: address.clone(),
-            },
-            Statement::AddPrimary {
-                group: 1,
-                address: address.clone(),
-            },
-            Statement::AddSecondary {
-                group: 1,
-                address: address.clone(),
-                cluster,
-            },
-            Statement::UpdateNode {
-                nodeid: 1,
-                address: address.clone(),
-                cooldown_ms: 5,
-            },
+            Statement::SetCoordinatorHost { address: address.clone() },
+            Statement::RemoveNode { address: address.clone() },
+            Statement::AddPrimary { group: 1, address: address.clone() },
+            Statement::AddSecondary { group: 1, address: address.clone(), cluster },
+            Statement::UpdateNode { nodeid: 1, address: address.clone(), cooldown_ms: 5 },
             Statement::SetPoolinfo { nodeid: 1, address },
-            Statement::FindDatabase {
-                name: host.to_string(),
-            },
+            Statement::FindDatabase { name: host.to_string() },
             Statement::SetLimit(Limit::Lock, 7),
-            Statement::SetAuthinfo {
-                authinfo: Authinfo(host.to_string()),
-            },
+            Statement::SetAuthinfo { authinfo: Authinfo(host.to_string()) },
         ]
     }
 

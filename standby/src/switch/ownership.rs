@@ -14,15 +14,8 @@ pub struct Upstream {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
     NoRegions,
-    Owner {
-        epoch: u64,
-        token: Option<Token>,
-        opening: bool,
-    },
-    Standby {
-        epoch: u64,
-        upstream: Option<Upstream>,
-    },
+    Owner { epoch: u64, token: Option<Token>, opening: bool },
+    Standby { epoch: u64, upstream: Option<Upstream> },
     Doubtful(String),
 }
 
