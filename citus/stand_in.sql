@@ -138,6 +138,18 @@ BEGIN
     END IF;
 END $$;
 
+-- LOCK TABLE in a function would refuse a standby with other words.
+CREATE OR REPLACE FUNCTION citus_stand_in.refuse_recovery(mode text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION
+            'cannot acquire lock mode % on database objects while recovery is in progress', mode
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Only RowExclusiveLock '
+                'or less can be acquired on database objects during recovery.';
+    END IF;
+END $$;
+
 CREATE OR REPLACE FUNCTION citus_stand_in.citus_add_node(
     nodename text,
     nodeport integer,
@@ -153,6 +165,7 @@ DECLARE
     has_copy bool;
 BEGIN
     PERFORM citus_stand_in.only_on_coordinator();
+    PERFORM citus_stand_in.refuse_recovery('ExclusiveLock');
     LOCK TABLE citus_stand_in.pg_dist_node IN EXCLUSIVE MODE;
     SELECT n.nodeid INTO found FROM citus_stand_in.pg_dist_node n
      WHERE n.nodename = citus_add_node.nodename AND n.nodeport = citus_add_node.nodeport;
@@ -265,6 +278,7 @@ CREATE OR REPLACE FUNCTION citus_stand_in.citus_remove_node(nodename text, nodep
 RETURNS void LANGUAGE plpgsql STRICT AS $$
 BEGIN
     PERFORM citus_stand_in.only_on_coordinator();
+    PERFORM citus_stand_in.refuse_recovery('ExclusiveLock');
     LOCK TABLE citus_stand_in.pg_dist_node IN EXCLUSIVE MODE;
     DELETE FROM citus_stand_in.pg_dist_node n
      WHERE n.nodename = citus_remove_node.nodename AND n.nodeport = citus_remove_node.nodeport;
@@ -289,6 +303,7 @@ CREATE OR REPLACE FUNCTION citus_stand_in.start_metadata_sync_to_all_nodes() RET
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM citus_stand_in.only_on_coordinator();
+    PERFORM citus_stand_in.refuse_recovery('ExclusiveLock');
     LOCK TABLE citus_stand_in.pg_dist_node IN EXCLUSIVE MODE;
     UPDATE citus_stand_in.pg_dist_node
        SET hasmetadata = true, metadatasynced = true
@@ -299,6 +314,7 @@ END $$;
 CREATE OR REPLACE FUNCTION citus_stand_in.recover_prepared_transactions() RETURNS int
 LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM citus_stand_in.refuse_recovery('ShareUpdateExclusiveLock');
     LOCK TABLE citus_stand_in.pg_dist_transaction IN SHARE UPDATE EXCLUSIVE MODE;
     DELETE FROM citus_stand_in.pg_dist_transaction t
      WHERE NOT EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.gid = t.gid);
