@@ -7,6 +7,7 @@
 //!
 //! Invariant *never backwards*: in the copy no key goes from a newer version to
 //! an older one, whichever of a read, an event or an own write arrives last.
+//! Only a store that itself went back in time (restored, replaced) starts anew.
 
 mod fold;
 
@@ -164,10 +165,20 @@ impl Shared {
 
     async fn read(&self) -> Result<Snapshot, DcsError> {
         let began = Instant::now();
+        let known = self.lock().fold.revision();
         let read = self.store.read(&self.prefixes).await?;
         let mut state = self.lock();
         state.confirmed = Some(state.confirmed.map_or(began, |before| before.max(began)));
-        let keys = state.fold.whole(&read);
+        // A linearizable read never shows less than what was known before it.
+        let keys = if read.revision < known {
+            tracing::warn!(
+                "the store went back from revision {known} to {}: it was restored or replaced",
+                read.revision
+            );
+            state.fold.anew(&read)
+        } else {
+            state.fold.whole(&read)
+        };
         self.tell(keys, false);
         self.ready.send_replace(true);
         Ok(read)

@@ -82,8 +82,24 @@ impl Server {
         );
     }
 
+    /// Returns when every thread has stopped.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        let until = Instant::now() + START_MAX;
+        while !self.is_stopped() {
+            assert!(Instant::now() < until, "etcd does not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks = std::fs::read_dir(tasks).expect("etcd is our child");
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, state)| state.starts_with('T'))
+        })
     }
 
     pub fn thaw(&self) {

@@ -3,6 +3,7 @@
 use super::EtcdStore;
 use super::server::{Server, answered};
 use crate::config::{Secret, StoreSettings};
+use crate::dcs::mirror::Mirror;
 use crate::dcs::{DcsError, Op, Renewal, Store, Txn, WatchItem, conform};
 use etcd_client::{Client, PermissionType};
 use std::net::TcpListener;
@@ -282,6 +283,27 @@ async fn logins_are_renewed_and_refusals_named() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     known.watch(&prefix, at).await.expect("granted");
+}
+
+#[tokio::test]
+async fn a_mirror_lives_through_a_restart() {
+    let mut server = Server::start();
+    let store = Arc::new(store(&server.settings(), TIMEOUT));
+    answered(&store).await;
+    let mirror = Mirror::spawn(store.clone(), vec!["/m/".to_string()]);
+    let shows = |count| {
+        let view = mirror.snapshot();
+        view.is_some_and(|view| !view.lost && view.snapshot.entries.len() == count)
+    };
+    until(|| shows(0)).await;
+    store.txn(put("/m/a")).await.expect("a write");
+    until(|| shows(1)).await;
+    server.stop();
+    until(|| mirror.snapshot().is_some_and(|view| view.lost)).await;
+    server.start_again();
+    answered(&store).await;
+    store.txn(put("/m/b")).await.expect("a write");
+    until(|| shows(2)).await;
 }
 
 fn openssl(directory: &Path, arguments: &str) {

@@ -17,7 +17,6 @@ pub struct Fold {
     entries: BTreeMap<String, KeyValue>,
     deleted: BTreeMap<String, i64>,
     floor: i64,
-    /// The newest revision that was folded in.
     revision: i64,
     /// The copy as it was last asked for, until it changes.
     made: Option<Arc<Snapshot>>,
@@ -31,6 +30,19 @@ impl Fold {
             Arc::new(Snapshot { revision, entries })
         };
         self.made.get_or_insert_with(make).clone()
+    }
+
+    /// The newest revision that was folded in.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Forgets everything for a read of another history; returns all keys of
+    /// both.
+    pub fn anew(&mut self, read: &Snapshot) -> Vec<String> {
+        let old = std::mem::take(self).entries.into_keys();
+        let keys: BTreeSet<_> = old.chain(self.whole(read)).collect();
+        keys.into_iter().collect()
     }
 
     /// Folds a whole read; returns the keys that it changed.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{Compare, Op};
+use crate::dcs::{Answer, Compare, LeaseId, Op, Renewal};
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -164,4 +164,59 @@ async fn a_slow_subscriber_is_told_that_it_missed_something() {
     }
     assert_eq!(changes.next().await, Some(Change::Missed));
     assert!(matches!(changes.next().await, Some(Change::Keys { .. })));
+}
+
+/// A store that can be replaced by another one behind the mirror's back.
+struct Replaceable(Mutex<MemoryStore>);
+
+impl Replaceable {
+    fn now(&self) -> MemoryStore {
+        self.0.lock().expect("no panic").clone()
+    }
+}
+
+impl Store for Replaceable {
+    fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
+        Box::pin(async move { self.now().read_now(prefixes) })
+    }
+    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
+        Box::pin(async move { self.now().txn_now(&txn) })
+    }
+    fn watch<'a>(
+        &'a self,
+        prefixes: &'a [String],
+        revision: i64,
+    ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>> {
+        Box::pin(async move { self.now().watch_now(prefixes, revision) })
+    }
+    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+        Box::pin(async move { self.now().grant_now(ttl) })
+    }
+    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
+        Box::pin(async move { self.now().renew_now(lease) })
+    }
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
+        Box::pin(async move { self.now().revoke_now(lease) })
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_in_time_is_believed() {
+    let (old, new) = (MemoryStore::new(), MemoryStore::new());
+    for key in ["/s/a", "/s/b", "/s/c"] {
+        old.txn_now(&put(key, "old")).expect("reachable");
+    }
+    new.txn_now(&put("/s/a", "new")).expect("reachable");
+    let store = Arc::new(Replaceable(Mutex::new(old.clone())));
+    let mirror = Mirror::spawn(store.clone(), vec!["/s/".to_string()]);
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    let mut changes = mirror.subscribe();
+    *store.0.lock().expect("no panic") = new.clone();
+    old.break_watches();
+    assert_eq!(changes.next().await, keys(&["/s/a", "/s/b", "/s/c"], false));
+    assert_eq!(mirror.snapshot().expect("read").snapshot.revision, 2);
+    assert_eq!(value(&mirror, "/s/a").as_deref(), Some("new"));
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    new.txn_now(&put("/s/b", "new")).expect("reachable");
+    assert_eq!(changes.next().await, keys(&["/s/b"], false));
 }
