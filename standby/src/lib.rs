@@ -9,3 +9,4 @@ pub mod promotion;
 pub mod rewind;
 pub mod slots;
 pub mod source;
+pub mod switch;
