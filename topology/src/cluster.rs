@@ -79,7 +79,9 @@ impl GroupView {
             return;
         }
         match key {
-            "initialize" => self.initialize = Some(versioned(SystemId::parse(value), revision, lease)),
+            "initialize" => {
+                self.initialize = Some(versioned(SystemId::parse(value), revision, lease))
+            }
             "leader" if !value.is_empty() => {
                 self.leader = Some(versioned(MemberName::new(value), revision, lease));
             }
@@ -88,7 +90,9 @@ impl GroupView {
             "failover" => self.failover = Some(versioned(Failover::read(value), revision, lease)),
             "sync" => self.sync = Some(versioned(SyncState::read(value), revision, lease)),
             "history" => self.history = Some(versioned(read_history(value), revision, lease)),
-            "failsafe" => self.failsafe = read_failsafe(value).map(|m| versioned(m, revision, lease)),
+            "failsafe" => {
+                self.failsafe = read_failsafe(value).map(|m| versioned(m, revision, lease))
+            }
             _ => {}
         }
     }
@@ -144,23 +148,42 @@ impl GroupView {
 }
 
 fn versioned<T>(value: T, revision: i64, lease: i64) -> Versioned<T> {
-    Versioned { value, revision, lease }
+    Versioned {
+        value,
+        revision,
+        lease,
+    }
 }
 
 impl Status {
     pub fn read(text: &str) -> Status {
         if let Ok(optime) = text.trim().parse() {
-            return Status { optime: Lsn(optime), ..Status::default() };
+            return Status {
+                optime: Lsn(optime),
+                ..Status::default()
+            };
         }
         let Ok(Value::Object(map)) = serde_json::from_str(text) else {
             return Status::default();
         };
-        let slots = map.get("slots").and_then(Value::as_object).into_iter().flatten();
-        let retain = map.get("retain_slots").and_then(Value::as_array).into_iter().flatten();
+        let slots = map
+            .get("slots")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten();
+        let retain = map
+            .get("retain_slots")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         Status {
             optime: Lsn(map.get("optime").and_then(Value::as_u64).unwrap_or(0)),
-            slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(v.as_u64()?)))).collect(),
-            retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
+            slots: slots
+                .filter_map(|(k, v)| Some((k.clone(), Lsn(v.as_u64()?))))
+                .collect(),
+            retain_slots: retain
+                .filter_map(|v| v.as_str().map(str::to_string))
+                .collect(),
         }
     }
 
@@ -168,7 +191,10 @@ impl Status {
         let mut out = Map::new();
         out.insert("optime".into(), self.optime.0.into());
         if !self.slots.is_empty() {
-            let slots = self.slots.iter().map(|(k, v)| (k.clone(), Value::from(v.0)));
+            let slots = self
+                .slots
+                .iter()
+                .map(|(k, v)| (k.clone(), Value::from(v.0)));
             out.insert("slots".into(), Value::Object(slots.collect()));
         }
         if !self.retain_slots.is_empty() {
@@ -183,7 +209,11 @@ impl Failover {
         let name = |s: &str| (!s.is_empty()).then(|| MemberName::new(s));
         let Ok(Value::Object(map)) = serde_json::from_str(text) else {
             let (leader, candidate) = text.split_once(':').unwrap_or(("", ""));
-            return Failover { leader: name(leader), candidate: name(candidate), scheduled_at: None };
+            return Failover {
+                leader: name(leader),
+                candidate: name(candidate),
+                scheduled_at: None,
+            };
         };
         let field = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("");
         Failover {
@@ -215,7 +245,9 @@ impl SyncState {
         let field = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("");
         let names = field("sync_standby").split(',').filter(|n| !n.is_empty());
         SyncState {
-            leader: Some(field("leader")).filter(|s| !s.is_empty()).map(MemberName::new),
+            leader: Some(field("leader"))
+                .filter(|s| !s.is_empty())
+                .map(MemberName::new),
             standbys: names.map(MemberName::new).collect(),
             quorum: map.get("quorum").and_then(Value::as_u64).unwrap_or(0),
         }
@@ -228,7 +260,11 @@ impl SyncState {
 
 fn read_failsafe(text: &str) -> Option<BTreeMap<MemberName, String>> {
     let map: BTreeMap<String, String> = serde_json::from_str(text).ok()?;
-    Some(map.into_iter().map(|(name, url)| (MemberName(name), url)).collect())
+    Some(
+        map.into_iter()
+            .map(|(name, url)| (MemberName(name), url))
+            .collect(),
+    )
 }
 
 fn read_history(text: &str) -> Vec<HistoryEntry> {
@@ -252,7 +288,11 @@ fn read_history_entry(line: &Value) -> Option<HistoryEntry> {
 /// `/history` as it is written.
 pub fn write_history(entries: &[HistoryEntry]) -> String {
     let lines = entries.iter().map(|e| {
-        let mut line: Vec<Value> = vec![e.timeline.0.into(), e.switch.0.into(), e.reason.clone().into()];
+        let mut line: Vec<Value> = vec![
+            e.timeline.0.into(),
+            e.switch.0.into(),
+            e.reason.clone().into(),
+        ];
         line.extend(e.at.clone().map(Value::from));
         line.extend(e.new_leader.clone().map(Value::from));
         Value::Array(line)
@@ -293,7 +333,8 @@ mod tests {
 
     #[test]
     fn history_gives_the_timeline() {
-        let text = r#"[[1,67438800,"no recovery target specified","2026-11-20T21:57:50.7+00:00","n2"]]"#;
+        let text =
+            r#"[[1,67438800,"no recovery target specified","2026-11-20T21:57:50.7+00:00","n2"]]"#;
         let mut view = GroupView::default();
         assert_eq!(view.timeline(), Timeline(0));
         view.take("history", text, 1, 0);

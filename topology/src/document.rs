@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn blanks_follow_commas_and_colons_only_outside_strings() {
         let value = json!({"a": [1, {"b:,c": null}], "d": "x,y:z"});
-        assert_eq!(spaced(&value), r#"{"a": [1, {"b:,c": null}], "d": "x,y:z"}"#);
+        assert_eq!(
+            spaced(&value),
+            r#"{"a": [1, {"b:,c": null}], "d": "x,y:z"}"#
+        );
         assert_eq!(compact(&value), r#"{"a":[1,{"b:,c":null}],"d":"x,y:z"}"#);
     }
 
@@ -99,7 +102,10 @@ mod tests {
         let mut base = json!({"ttl": 30, "postgresql": {"parameters": {"a": "1", "b": 2}}});
         let change = json!({"postgresql": {"parameters": {"a": null, "b": "2"}}, "loop_wait": 5});
         assert!(patch(&mut base, &change));
-        assert_eq!(base, json!({"ttl": 30, "postgresql": {"parameters": {"b": 2}}, "loop_wait": 5}));
+        assert_eq!(
+            base,
+            json!({"ttl": 30, "postgresql": {"parameters": {"b": 2}}, "loop_wait": 5})
+        );
         assert!(!patch(&mut base, &json!({"ttl": "30", "gone": null})));
     }
 

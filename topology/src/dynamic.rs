@@ -53,8 +53,7 @@ impl Dynamic {
             number(raw, &["retry_timeout"], 10)?,
             number(raw, &["ttl"], 30)?,
         );
-        let start_timeout =
-            number(raw, &["primary_start_timeout", "master_start_timeout"], 300)?;
+        let start_timeout = number(raw, &["primary_start_timeout", "master_start_timeout"], 300)?;
         Ok(Dynamic {
             ttl_ms: ttl * 1000,
             loop_wait_ms: loop_wait * 1000,
@@ -92,7 +91,9 @@ fn number(raw: &Value, keys: &[&str], default: u64) -> Result<u64, BadDynamic> {
     };
     let read = match value {
         Value::Null => Some(default),
-        Value::Number(n) => n.as_u64().or_else(|| n.as_f64().filter(|f| *f >= 0.0).map(|f| f as u64)),
+        Value::Number(n) => n
+            .as_u64()
+            .or_else(|| n.as_f64().filter(|f| *f >= 0.0).map(|f| f as u64)),
         Value::String(s) => s.trim().parse().ok(),
         _ => None,
     };
@@ -114,10 +115,18 @@ fn standby_cluster(raw: &Value) -> Result<Option<StandbyCluster>, BadDynamic> {
         return Err(bad("standby_cluster", section, "a map with host and port"));
     }
     let text = |key: &str| section.get(key).map(plain).filter(|s| !s.is_empty());
-    let Some(host) = text("host") else { return Ok(None) };
+    let Some(host) = text("host") else {
+        return Ok(None);
+    };
     let port = text("port").unwrap_or_else(|| "5432".into());
-    let port = port.parse().map_err(|_| bad("standby_cluster.port", section, "a port"))?;
-    Ok(Some(StandbyCluster { host, port, primary_slot_name: text("primary_slot_name") }))
+    let port = port
+        .parse()
+        .map_err(|_| bad("standby_cluster.port", section, "a port"))?;
+    Ok(Some(StandbyCluster {
+        host,
+        port,
+        primary_slot_name: text("primary_slot_name"),
+    }))
 }
 
 fn permanent_slots(raw: &Value) -> serde_json::Map<String, Value> {
@@ -130,11 +139,17 @@ fn permanent_slots(raw: &Value) -> serde_json::Map<String, Value> {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_string)
 }
 
 fn bad(key: &str, found: &Value, wanted: &'static str) -> BadDynamic {
-    BadDynamic { key: key.to_string(), found: found.to_string(), wanted }
+    BadDynamic {
+        key: key.to_string(),
+        found: found.to_string(),
+        wanted,
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +161,10 @@ mod tests {
     #[test]
     fn the_sum_rule_adjusts_in_memory() {
         let read = Dynamic::read(&json!({"ttl": 20, "loop_wait": 2, "retry_timeout": 10})).unwrap();
-        assert_eq!((read.loop_wait_ms, read.retry_timeout_ms, read.ttl_ms), (1000, 9000, 20000));
+        assert_eq!(
+            (read.loop_wait_ms, read.retry_timeout_ms, read.ttl_ms),
+            (1000, 9000, 20000)
+        );
     }
 
     #[test]

@@ -58,7 +58,10 @@ impl Policy {
 
     /// The region that owns a formation nobody has owned yet.
     pub fn first_owner(&self) -> Option<&RegionName> {
-        let best = self.regions.iter().max_by_key(|r| (r.priority, std::cmp::Reverse(&r.name)))?;
+        let best = self
+            .regions
+            .iter()
+            .max_by_key(|r| (r.priority, std::cmp::Reverse(&r.name)))?;
         Some(&best.name)
     }
 
@@ -114,9 +117,7 @@ pub struct Register {
 }
 
 /// How far a planned move is. The order is that of design section 5.1.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Asked for by an operator; nobody has begun.
@@ -223,7 +224,10 @@ pub struct PeerRegion {
 fn hash_of<T: Serialize>(value: &T) -> String {
     use sha2::{Digest, Sha256};
     let text = serde_json::to_string(value).expect("plain values always serialise");
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,16 @@ use crate::Lsn;
 use std::fmt;
 
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
     serde::Deserialize,
 )]
 #[serde(transparent)]
@@ -64,7 +73,10 @@ impl History {
     /// Where `timeline` was left on the way to the current one; `None` for the
     /// current timeline itself and for timelines that are not ancestors.
     pub fn left_at(&self, timeline: Timeline) -> Option<Lsn> {
-        self.forks.iter().find(|fork| fork.parent == timeline).map(|fork| fork.switch)
+        self.forks
+            .iter()
+            .find(|fork| fork.parent == timeline)
+            .map(|fork| fork.switch)
     }
 
     /// Is a log that ends at `end` on `timeline` a prefix of this history?
@@ -78,7 +90,11 @@ fn parse_line(line: &str) -> Option<Fork> {
     let parent = Timeline(words.next()?.parse().ok()?);
     let switch = words.next()?.parse().ok()?;
     let reason = words.next().unwrap_or("").trim().to_string();
-    Some(Fork { parent, switch, reason })
+    Some(Fork {
+        parent,
+        switch,
+        reason,
+    })
 }
 
 #[cfg(test)]

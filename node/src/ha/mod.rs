@@ -1,1 +1,82 @@
-//! ha
+//! The head: one observation in, one decision out.
+//!
+//! Invariant *pure*: no clock, no I/O, no async, no randomness; given the same
+//! observation it gives the same action, on a laptop, in the simulator and in
+//! a post-mortem. `tests/tests/tidy.rs` enforces it.
+//!
+//! Which table applies is decided here; what to do, by the rows of the table.
+
+pub mod action;
+pub mod birth;
+#[cfg(test)]
+mod check;
+pub mod down;
+pub mod facts;
+pub mod follow;
+pub mod gate;
+pub mod job;
+pub mod leader;
+pub mod lost;
+pub mod observation;
+pub mod pause;
+pub mod race;
+pub mod stopping;
+pub mod table;
+
+pub use action::{Action, Decision, Outcome, Step};
+use facts::Facts;
+pub use observation::Observation;
+use table::{Rule, first_match};
+
+/// Every table, for those who print or check them.
+pub const TABLES: &[(&str, &[Rule])] = &[
+    ("gate", gate::GATE),
+    ("job", job::JOB),
+    ("stopping", stopping::STOPPING),
+    ("lost", lost::LOST),
+    ("pause", pause::PAUSE),
+    ("birth", birth::BIRTH),
+    ("down", down::DOWN),
+    ("leader", leader::LEADER),
+    ("race", race::RACE),
+    ("follow", follow::FOLLOW),
+];
+
+/// What should this member do now?
+pub fn decide(o: &Observation) -> Decision {
+    let facts = Facts::of(o);
+    let gate = first_match(gate::GATE, &facts);
+    if gate.rule != gate::PASS {
+        return gate;
+    }
+    first_match(situation(&facts), &facts)
+}
+
+/// Which table applies, in order of what must not wait.
+fn situation(f: &Facts) -> &'static [Rule] {
+    if f.o.job.is_some() {
+        return job::JOB;
+    }
+    if f.o.memory.stopping {
+        return stopping::STOPPING;
+    }
+    if f.view().is_none() && (!f.o.holds_lock() || f.is_fence_due()) {
+        return lost::LOST;
+    }
+    if f.is_paused() {
+        return pause::PAUSE;
+    }
+    if f.is_data_empty() || f.bootstrap() != observation::Bootstrapping::No {
+        return birth::BIRTH;
+    }
+    if f.o.is_stopped() {
+        return down::DOWN;
+    }
+    if f.o.holds_lock() {
+        return leader::LEADER;
+    }
+    if f.is_lock_free() {
+        return race::RACE;
+    }
+    follow::FOLLOW
+}

@@ -1,0 +1,76 @@
+//! Everything a member can do. `act` matches on this without a wildcard.
+
+use super::observation::{Following, Job};
+use topology::Lsn;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Keep the own lease alive and, holding the lock, prove that it is ours.
+    Renew,
+    /// Create the leader key, if it is absent.
+    AcquireLock,
+    /// Delete the leader key, if it is ours. `publish`: the position that a
+    /// successor must have, written in the same transaction.
+    ReleaseLock {
+        publish: Option<Lsn>,
+    },
+    /// Set `/failover` to `{}`, if it is what was seen.
+    ClearRequest,
+    /// Create `/initialize`, empty.
+    ClaimInitialize,
+    /// Delete the `/initialize` that this member claimed, move the data aside.
+    GiveUpBootstrap,
+    /// Write system id, configuration and leader key of a new cluster at once.
+    FinishBootstrap,
+    /// Write a missing `/initialize` of a cluster that exists.
+    AdoptSystem,
+    /// Ask all other members for their positions.
+    AskPeers,
+    /// Read the leader's timeline history and compare.
+    CheckDivergence {
+        with: Following,
+    },
+    /// Tell the server to leave recovery.
+    Promote,
+    /// Stream from somebody else: rewrite the settings and reload.
+    Follow(Option<Following>),
+    /// Write this group's token of a region move.
+    Sign {
+        id: String,
+        lsn: Lsn,
+    },
+    Begin(Job),
+    CancelJob,
+    /// End the daemon with this exit code; PostgreSQL is left as it is.
+    Exit(i32),
+}
+
+/// What came of an action.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Done,
+    /// Somebody else was first; the store says what holds now.
+    Lost,
+    /// It is not known whether it happened.
+    Unknown(String),
+    Failed(String),
+}
+
+/// The answer of `decide`: one thing to do, or none, each with its rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Number of the rule that fired.
+    pub rule: u16,
+    pub step: Step,
+    /// The sentence an operator reads.
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Do(Action),
+    /// Nothing to do before the next event, or before this many milliseconds.
+    Rest {
+        at_most_ms: Option<u64>,
+    },
+}

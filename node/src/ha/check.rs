@@ -1,0 +1,216 @@
+//! Checks of every table and of `decide` as a whole, over many observations.
+//!
+//! The observations are random but plausible (`check/generate.rs`); a row that
+//! never fires over them is dead, or the generator does not know its world.
+//! The safety properties here are those of one decision; what many members do
+//! together is judged by the simulator in `tests/`.
+
+mod generate;
+
+use super::action::{Action, Step};
+use super::facts::Facts;
+use super::observation::{DataDir, Divergence, Job, Lock, Observation, Rebuild, StopHow};
+use super::table::Rule;
+use super::{TABLES, decide};
+use crate::ha::Decision;
+use crate::ha::observation::Asked;
+use generate::Generator;
+use standby::switch::ownership::Ownership;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// Enough for the rarest row to fire many times.
+const OBSERVATIONS: usize = 60_000;
+
+fn for_each_observation(mut check: impl FnMut(&Observation, Decision)) {
+    let mut generator = Generator::new(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..OBSERVATIONS {
+        let o = generator.observation();
+        let decision = decide(&o);
+        check(&o, decision);
+    }
+}
+
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    TABLES.iter().flat_map(|(_, table)| table.iter())
+}
+
+#[test]
+fn ids_rise_and_are_unique() {
+    for (name, table) in TABLES {
+        for pair in table.windows(2) {
+            let (one, two) = (pair[0].id, pair[1].id);
+            assert!(one < two, "{name}: {two} stands behind {one}");
+        }
+    }
+    let ids: BTreeSet<u16> = rules().map(|rule| rule.id).collect();
+    assert_eq!(ids.len(), rules().count(), "two rules share a number");
+}
+
+#[test]
+fn the_last_row_of_every_table_always_matches() {
+    for_each_observation(|o, _| {
+        for (name, table) in TABLES {
+            let last = table.last().expect("a table has rows");
+            assert!((last.when)(&Facts::of(o)), "{name} {}: {o:#?}", last.id);
+        }
+    });
+}
+
+#[test]
+fn every_row_fires() {
+    let mut fired = BTreeSet::new();
+    for_each_observation(|_, decision| {
+        fired.insert(decision.rule);
+    });
+    // The row that hands over to the other tables is no decision.
+    let dead: Vec<u16> = rules()
+        .map(|rule| rule.id)
+        .filter(|id| *id != super::gate::PASS && !fired.contains(id))
+        .collect();
+    assert!(dead.is_empty(), "rows that nothing can reach: {dead:?}");
+}
+
+#[test]
+fn the_tables_read_as_reviewed() {
+    let mut text = String::new();
+    for (name, table) in TABLES {
+        writeln!(text, "{name}").expect("a string takes all");
+        for rule in *table {
+            writeln!(text, "  {:>3}  {}", rule.id, rule.why).expect("a string takes all");
+        }
+    }
+    insta::assert_snapshot!("tables", text);
+}
+
+#[test]
+fn the_same_observation_gives_the_same_decision() {
+    for_each_observation(|o, decision| assert_eq!(decide(o), decision));
+}
+
+fn action(decision: &Decision) -> Option<&Action> {
+    match &decision.step {
+        Step::Do(action) => Some(action),
+        Step::Rest { .. } => None,
+    }
+}
+
+/// From this action on, or from its end, the member may accept writes.
+fn opens(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Promote | Action::Begin(Job::StartPrimary | Job::Bootstrap)
+    )
+}
+
+/// Runs `check` on every decision that is an action, and shows a failure.
+fn always(what: &str, check: impl Fn(&Observation, &Action) -> bool) {
+    for_each_observation(|o, decision| {
+        let holds = action(&decision).is_none_or(|action| check(o, action));
+        assert!(
+            holds,
+            "{what}: rule {}: {decision:?}\n{o:#?}",
+            decision.rule
+        );
+    });
+}
+
+#[test]
+fn a_silent_store_never_adds_write_ability() {
+    always(
+        "opens without a lock while the store is silent",
+        |o, action| {
+            let blind = o.view().is_none() && !o.holds_lock();
+            !(blind && (opens(action) || *action == Action::AcquireLock))
+        },
+    );
+}
+
+#[test]
+fn nobody_promotes_without_a_lock_that_lasts() {
+    always("promotes without a lock that lasts", |o, action| {
+        let safe = o.holds_lock() && !Facts::of(o).is_fence_due();
+        *action != Action::Promote || safe
+    });
+    always("starts a primary without the lock", |o, action| {
+        *action != Action::Begin(Job::StartPrimary) || o.holds_lock()
+    });
+}
+
+#[test]
+fn a_region_that_does_not_own_opens_nothing() {
+    always("opens in a region that does not own", |o, action| {
+        let closed = matches!(
+            o.ownership,
+            Ownership::Standby { .. } | Ownership::Doubtful(_)
+        );
+        !(closed && opens(action))
+    });
+}
+
+#[test]
+fn data_is_thrown_away_only_with_a_source_and_a_reason() {
+    always("rebuilds without source or permission", |o, action| {
+        let Action::Begin(Job::Rebuild { from, why }) = action else {
+            return true;
+        };
+        let permitted = match why {
+            Rebuild::Asked => o.memory.asked == Some(Asked::Reinitialize),
+            Rebuild::Diverged => {
+                o.me.may_rebuild_diverged && matches!(o.memory.divergence, Divergence::Diverged(_))
+            }
+        };
+        permitted && Facts::of(o).leader_source().as_ref() == Some(from)
+    });
+    always("clones into a directory that is not empty", |o, action| {
+        !matches!(action, Action::Begin(Job::Clone { .. } | Job::Bootstrap))
+            || o.postgres.data == DataDir::Empty
+    });
+}
+
+#[test]
+fn one_job_at_a_time() {
+    always("begins a second job", |o, action| {
+        !(matches!(action, Action::Begin(_)) && o.job.is_some())
+    });
+}
+
+#[test]
+fn a_primary_beside_another_leader_stops_at_once() {
+    for_each_observation(|o, decision| {
+        let stray = o.is_primary() && matches!(o.lock, Lock::Other(_)) && o.job.is_none();
+        let exempt = o.dynamic.pause || matches!(o.postgres.data, DataDir::Refused(_));
+        if !stray || exempt || o.memory.stopping {
+            return;
+        }
+        let stops = matches!(
+            action(&decision),
+            Some(
+                Action::Renew
+                    | Action::Exit(_)
+                    | Action::GiveUpBootstrap
+                    | Action::Begin(Job::Stop {
+                        how: StopHow::Immediate
+                    })
+            )
+        );
+        assert!(stops, "keeps writing: {decision:?}\n{o:#?}");
+    });
+}
+
+#[test]
+fn a_primary_whose_lock_runs_out_stops_writing() {
+    for_each_observation(|o, decision| {
+        let facts = Facts::of(o);
+        if !o.is_primary() || o.dynamic.pause || !facts.is_fence_due() {
+            return;
+        }
+        let fences = match action(&decision) {
+            Some(Action::Renew | Action::CancelJob) => true,
+            Some(Action::Begin(Job::Stop { how })) => *how == StopHow::Immediate,
+            Some(_) => false,
+            None => facts.job().is_some(),
+        };
+        assert!(fences, "does not fence: {decision:?}\n{o:#?}");
+    });
+}

@@ -1,0 +1,351 @@
+//! What follows from an observation, computed once, named, without deciding.
+
+use super::observation::{
+    Bootstrapping, DataDir, Divergence, End, Following, Job, Lock, Observation, Process, Remains,
+};
+use standby::candidate::{self, NoCandidate, Wanted};
+use standby::promotion::{self, NotYet, RaceLimits, Racer};
+use standby::source;
+use standby::switch::ownership::{Order, Ownership};
+use topology::id::slot_name;
+use topology::{Failover, GroupView, Lsn, MemberName, Seen};
+
+/// Between two tries to renew a lease that the store does not answer for.
+const RENEW_RETRY_MS: u64 = 1_000;
+/// A standby that does not stream for so long is compared with its leader.
+const QUIET_MS: u64 = 2_000;
+/// Between two tries of a job that failed; doubled each time up to 32 times.
+const JOB_RETRY_MS: u64 = 1_000;
+/// A starting server that holds a lock may take `primary_start_timeout`; one
+/// that does not may take this long before it is stopped and tried again.
+const STANDBY_START_MS: u64 = 3_600_000;
+
+pub struct Facts<'a> {
+    pub o: &'a Observation,
+}
+
+impl<'a> Facts<'a> {
+    pub fn of(o: &'a Observation) -> Facts<'a> {
+        Facts { o }
+    }
+
+    pub fn view(&self) -> Option<&'a GroupView> {
+        self.o.view()
+    }
+
+    pub fn is_leader_elsewhere(&self) -> bool {
+        matches!(self.o.lock, Lock::Other(_))
+    }
+
+    pub fn is_lock_free(&self) -> bool {
+        self.o.lock == Lock::Free
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.o.dynamic.pause
+    }
+
+    pub fn may_own(&self) -> bool {
+        self.o.may_own()
+    }
+
+    pub fn is_data_empty(&self) -> bool {
+        self.o.postgres.data == DataDir::Empty
+    }
+
+    pub fn is_starting(&self) -> bool {
+        matches!(self.o.postgres.process, Process::Starting { .. })
+    }
+
+    pub fn job(&self) -> Option<&'a Job> {
+        self.o.job.as_ref().map(|running| &running.job)
+    }
+
+    /// Is the own lease due for renewal?
+    pub fn is_renewal_due(&self) -> bool {
+        let memory = &self.o.memory;
+        let stale_key = matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
+        let old = self.o.now.since(memory.lease_renewed) >= self.o.dynamic.loop_wait_ms;
+        let tried = self.o.now.since(memory.lease_tried) < RENEW_RETRY_MS;
+        (old || stale_key) && !(tried && memory.lease_tried.0 > 0)
+    }
+
+    /// Too close to the lock's deadline (or past it) to keep writing.
+    pub fn is_fence_due(&self) -> bool {
+        let budget = self.o.dynamic.fence_budget_ms();
+        match self.o.lock {
+            Lock::Mine { deadline, .. } if deadline.0 > 0 => self.o.now + budget >= deadline,
+            Lock::Mine { .. } | Lock::Unknown => {
+                // A daemon that just came up beside a running server: the store
+                // gets one retry_timeout to say whose lock it is.
+                let grace = self.o.memory.started + self.o.dynamic.retry_timeout_ms;
+                self.o.now >= grace
+            }
+            Lock::Free | Lock::Other(_) => false,
+        }
+    }
+
+    /// A promotion must be over before the lock can end.
+    pub fn is_lock_young_enough(&self) -> bool {
+        let budget = self.o.dynamic.fence_budget_ms();
+        matches!(self.o.lock, Lock::Mine { deadline, .. } if self.o.now + budget < deadline)
+    }
+
+    /// `/initialize` names another system than the local data.
+    pub fn is_other_system(&self) -> bool {
+        let wanted = self
+            .view()
+            .and_then(|v| v.initialize.as_ref()?.value.as_ref());
+        matches!((wanted, self.o.system()), (Some(w), Some(mine)) if w != mine)
+    }
+
+    pub fn is_initialised(&self) -> bool {
+        self.view()
+            .is_some_and(|v| v.initialize.as_ref().is_some_and(|i| i.value.is_some()))
+    }
+
+    pub fn is_initialize_absent(&self) -> bool {
+        self.view().is_some_and(|v| v.initialize.is_none())
+    }
+
+    /// How far this member's new cluster is. Once `/initialize` names it, it is
+    /// a cluster like any other: the write that said so may have lost its reply.
+    pub fn bootstrap(&self) -> Bootstrapping {
+        let wanted = self
+            .view()
+            .and_then(|v| v.initialize.as_ref()?.value.as_ref());
+        if wanted.is_some() && wanted == self.o.system() {
+            return Bootstrapping::No;
+        }
+        self.o.memory.bootstrap
+    }
+
+    /// The remote side that a standby group streams from.
+    pub fn remote(&self) -> Option<Following> {
+        match &self.o.ownership {
+            Ownership::Standby {
+                upstream: Some(u), ..
+            } => Some(Following {
+                host: u.host.clone(),
+                port: u.port,
+                slot: Some(u.slot.clone()),
+                member: u.member.clone(),
+            }),
+            Ownership::NoRegions => self.o.dynamic.standby_cluster.as_ref().map(|s| Following {
+                host: s.host.clone(),
+                port: s.port,
+                slot: s.primary_slot_name.as_deref().map(slot_name),
+                member: MemberName::new(format!("{}:{}", s.host, s.port)),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Where this member should stream from now.
+    pub fn upstream(&self) -> Option<Following> {
+        if self.o.holds_lock() {
+            return if self.may_own() { None } else { self.remote() };
+        }
+        let view = self.view()?;
+        let name = source::upstream(&self.o.me.name, &self.o.me.tags, view)?;
+        self.following(view, name)
+    }
+
+    fn following(&self, view: &GroupView, name: &MemberName) -> Option<Following> {
+        let (host, port) = view.member(name)?.address()?;
+        let slot = Some(slot_name(self.o.me.name.as_str()));
+        Some(Following {
+            host,
+            port,
+            slot,
+            member: name.clone(),
+        })
+    }
+
+    /// The leader as a source to clone, rewind or compare with.
+    pub fn leader_source(&self) -> Option<Following> {
+        if self.o.holds_lock() {
+            return self.remote();
+        }
+        let view = self.view()?;
+        let leader = view.leader_record().filter(|r| r.is_running())?;
+        let leads = ["primary", "standby_leader"].contains(&leader.role.text());
+        if leads {
+            self.following(view, view.leader_name()?)
+        } else {
+            None
+        }
+    }
+
+    /// Streams from somebody else than it should (or from nobody).
+    pub fn must_follow_another(&self) -> bool {
+        let Some(wanted) = self.upstream() else {
+            return false;
+        };
+        match self.o.follows() {
+            None => true,
+            Some(now) => {
+                (&now.host, now.port, &now.slot) != (&wanted.host, wanted.port, &wanted.slot)
+            }
+        }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        let quiet = self.o.memory.quiet_since;
+        !self.o.is_streaming() && quiet.is_some_and(|since| self.o.now.since(since) >= QUIET_MS)
+    }
+
+    pub fn divergence(&self) -> &'a Divergence {
+        &self.o.memory.divergence
+    }
+
+    pub fn is_diverged(&self) -> bool {
+        matches!(self.o.memory.divergence, Divergence::Diverged(_))
+    }
+
+    pub fn diverged_how(&self) -> Option<String> {
+        match &self.o.memory.divergence {
+            Divergence::Diverged(how) => Some(how.clone()),
+            _ => None,
+        }
+    }
+
+    /// A job of this kind failed a moment ago: wait before the next try.
+    pub fn is_backing_off(&self) -> bool {
+        let Some(failed) = &self.o.memory.failed else {
+            return false;
+        };
+        let wait = JOB_RETRY_MS << failed.times.saturating_sub(1).min(5);
+        self.o.now.since(failed.at) < wait
+    }
+
+    pub fn rewind_failed(&self) -> bool {
+        let failed = self.o.memory.failed.as_ref();
+        failed.is_some_and(|f| matches!(f.job, Job::Rewind { .. }) && f.times >= 2)
+    }
+
+    pub fn why_failed(&self) -> Option<String> {
+        self.o.memory.failed.as_ref().map(|f| f.why.clone())
+    }
+
+    pub fn remains(&self) -> Option<&'a Remains> {
+        self.o.remains()
+    }
+
+    pub fn ended(&self, end: End) -> bool {
+        self.remains().is_some_and(|r| r.end == end)
+    }
+
+    /// The request that concerns this leader and is due.
+    pub fn request(&self) -> Option<&'a Failover> {
+        self.view()?.request().filter(|r| r.scheduled_at.is_none())
+    }
+
+    pub fn is_handing_over(&self) -> bool {
+        self.o.memory.handover.is_some()
+    }
+
+    pub fn handover_age(&self) -> u64 {
+        self.o
+            .memory
+            .handover
+            .map_or(0, |since| self.o.now.since(since))
+    }
+
+    pub fn has_asked(&self) -> bool {
+        self.o.peers.is_some()
+    }
+
+    /// The member that would take over, past `past` if given.
+    pub fn successor(&self, past: Option<Lsn>) -> Result<MemberName, NoCandidate> {
+        let (Some(view), Some(peers)) = (self.view(), self.o.peers.as_deref()) else {
+            return Err(NoCandidate::Alone);
+        };
+        let wanted = Wanted {
+            candidate: self.request().and_then(|r| r.candidate.as_ref()),
+            past,
+            maximum_lag: self.o.dynamic.maximum_lag_on_failover,
+        };
+        candidate::best(&self.o.me.name, peers, view, &wanted)
+    }
+
+    /// May this member take the free lock? Only meaningful once peers answered.
+    pub fn race(&self) -> Result<(), NotYet> {
+        let (Some(view), Some(peers)) = (self.view(), self.o.peers.as_deref()) else {
+            return Err(NotYet::TimelineUnknown);
+        };
+        let Some(server) = self.o.server() else {
+            return Err(NotYet::TimelineUnknown);
+        };
+        let racer = Racer {
+            name: &self.o.me.name,
+            tags: &self.o.me.tags,
+            lsn: server.lsn,
+            timeline: server.timeline,
+        };
+        let limits = RaceLimits {
+            maximum_lag: self.o.dynamic.maximum_lag_on_failover,
+            check_timeline: self.o.dynamic.check_timeline && self.may_own(),
+        };
+        promotion::may_race(&racer, peers, view, limits)
+    }
+
+    /// May the lock holder leave recovery?
+    pub fn open(&self) -> Result<(), NotYet> {
+        let Ownership::Owner { token, opening, .. } = &self.o.ownership else {
+            return Ok(());
+        };
+        let (Some(server), Some(system)) = (self.o.server(), self.o.system()) else {
+            return Err(NotYet::TimelineUnknown);
+        };
+        promotion::may_open(token.as_ref(), system, server.timeline, server.lsn)?;
+        if *opening && self.o.me.group.is_coordinator() && !self.o.closed_workers.is_empty() {
+            let names: Vec<_> = self.o.closed_workers.iter().map(|g| g.key()).collect();
+            return Err(NotYet::WorkersFirst(names.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// An order of a region move that this group must obey.
+    pub fn stop_order(&self) -> Option<&'a str> {
+        match &self.o.order {
+            Some(Order::StopAndSign { id }) => Some(id),
+            None => None,
+        }
+    }
+
+    pub fn has_signed(&self) -> bool {
+        self.stop_order()
+            .is_some_and(|id| self.o.memory.signed.as_deref() == Some(id))
+    }
+
+    /// A primary without lock whose timeline is the group's newest.
+    pub fn is_timeline_current(&self) -> bool {
+        let group = self.view().map(GroupView::timeline);
+        let mine = self.o.server().and_then(|s| s.timeline);
+        matches!((mine, group), (Some(mine), Some(group)) if mine >= group)
+    }
+
+    pub fn start_took_too_long(&self) -> bool {
+        let Process::Starting { since } = self.o.postgres.process else {
+            return false;
+        };
+        let limit = if self.o.holds_lock() {
+            self.o.dynamic.primary_start_timeout_ms
+        } else {
+            STANDBY_START_MS
+        };
+        self.o.now.since(since) > limit.max(1)
+    }
+
+    pub fn is_control_unknown(&self) -> bool {
+        matches!(self.o.postgres.process, Process::Stopped(Seen::Unknown))
+    }
+
+    pub fn doubt(&self) -> Option<String> {
+        match &self.o.ownership {
+            Ownership::Doubtful(why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+}

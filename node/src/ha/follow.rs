@@ -1,0 +1,83 @@
+//! Another member holds the lock and PostgreSQL runs here.
+
+use super::action::Action;
+use super::observation::{Asked, Divergence, Job, Process, Rebuild, StopHow};
+use super::table::{Rule, act, rest, soon};
+use topology::Seen;
+
+pub const FOLLOW: &[Rule] = &[
+    Rule::new(
+        900,
+        |f| f.o.is_primary(),
+        |_| {
+            act(Action::Begin(Job::Stop {
+                how: StopHow::Immediate,
+            }))
+        },
+        "another member holds the lock: this primary stops at once",
+    ),
+    Rule::new(
+        910,
+        |f| f.is_starting(),
+        |_| soon(200),
+        "PostgreSQL is starting",
+    ),
+    Rule::new(
+        911,
+        |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
+        |_| soon(500),
+        "PostgreSQL runs but did not answer; its role is not known",
+    ),
+    Rule::new(
+        920,
+        |f| f.o.memory.asked == Some(Asked::Reinitialize) && f.leader_source().is_some(),
+        |f| {
+            act(Action::Begin(Job::Rebuild {
+                from: f.leader_source().expect("just seen"),
+                why: Rebuild::Asked,
+            }))
+        },
+        "reinitialize was asked for and the leader can be copied",
+    ),
+    Rule::new(
+        921,
+        |f| f.o.memory.asked == Some(Asked::Restart),
+        |_| act(Action::Begin(Job::Restart)),
+        "a restart was asked for",
+    ),
+    Rule::new(
+        930,
+        |f| f.is_diverged(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
+        "this log has left the leader's history: it stops to be rewound",
+    )
+    .saying(|f| f.diverged_how()),
+    Rule::new(
+        940,
+        |f| f.must_follow_another(),
+        |f| act(Action::Follow(f.upstream())),
+        "the leader changed",
+    ),
+    Rule::new(
+        950,
+        |f| f.is_quiet() && *f.divergence() == Divergence::Unchecked && f.leader_source().is_some(),
+        |f| {
+            act(Action::CheckDivergence {
+                with: f.leader_source().expect("just seen"),
+            })
+        },
+        "not streaming: has this log left the leader's history?",
+    ),
+    Rule::new(
+        998,
+        |f| f.o.is_streaming(),
+        |_| rest(),
+        "no action. I am a secondary, and following a leader",
+    ),
+    Rule::new(
+        999,
+        |_| true,
+        |_| soon(1_000),
+        "a secondary, not streaming from the leader yet",
+    ),
+];

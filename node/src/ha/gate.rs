@@ -1,0 +1,84 @@
+//! What comes before everything: fencing, refusals, and staying alive.
+//!
+//! Invariant *one writer*: a server that may be writing without a lock that is
+//! certainly ours is stopped here, before any other rule is asked.
+
+use super::action::Action;
+use super::facts::Facts;
+use super::observation::{DataDir, Job, StopHow};
+use super::table::{Rule, act, rest};
+
+/// The row that lets the other tables decide.
+pub const PASS: u16 = 99;
+
+pub const GATE: &[Rule] = &[
+    Rule::new(
+        10,
+        |f| f.is_renewal_due() && !is_past_deadline(f),
+        |_| act(Action::Renew),
+        "the own lease is due for renewal",
+    ),
+    Rule::new(
+        20,
+        |f| !f.is_paused() && may_write(f) && f.is_fence_due() && !is_stopping_hard(f),
+        |f| match f.job() {
+            Some(_) => act(Action::CancelJob),
+            None => act(Action::Begin(Job::Stop {
+                how: StopHow::Immediate,
+            })),
+        },
+        "the lock cannot be proven before its deadline: stop writing",
+    ),
+    Rule::new(
+        30,
+        |f| matches!(f.o.postgres.data, DataDir::Refused(_)) && f.o.holds_lock(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "the data directory cannot be used: the lock goes to somebody who can",
+    )
+    .saying(refusal),
+    Rule::new(
+        31,
+        |f| matches!(f.o.postgres.data, DataDir::Refused(_)) && !f.o.memory.stopping,
+        |_| rest(),
+        "the data directory cannot be used and is not touched",
+    )
+    .saying(refusal),
+    Rule::new(
+        40,
+        |f| f.is_other_system() && !f.is_paused() && !f.o.memory.stopping && f.o.job.is_none(),
+        |_| act(Action::Exit(1)),
+        "the data directory belongs to another cluster: `/initialize` names another system id; \
+         give this member its own data directory or scope",
+    ),
+    Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way"),
+];
+
+fn refusal(f: &Facts) -> Option<String> {
+    match &f.o.postgres.data {
+        DataDir::Refused(why) => Some(why.clone()),
+        _ => None,
+    }
+}
+
+/// A server that accepts writes, or may begin to at any moment.
+fn may_write(f: &Facts) -> bool {
+    let starting = matches!(f.job(), Some(Job::StartPrimary | Job::Restart));
+    f.o.is_primary() || f.o.memory.promoting.is_some() || starting
+}
+
+/// Renewing cannot help any more: fence first.
+fn is_past_deadline(f: &Facts) -> bool {
+    use super::observation::Lock;
+    matches!(f.o.lock, Lock::Mine { deadline, .. } if deadline.0 > 0 && f.o.now >= deadline)
+        && f.o.is_primary()
+        && !f.is_paused()
+}
+
+fn is_stopping_hard(f: &Facts) -> bool {
+    matches!(
+        f.job(),
+        Some(Job::Stop {
+            how: StopHow::Immediate
+        })
+    )
+}

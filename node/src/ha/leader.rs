@@ -1,0 +1,168 @@
+//! This member holds the lock and its PostgreSQL runs.
+
+use super::action::Action;
+use super::facts::Facts;
+use super::observation::{Asked, Job, Process, StopHow};
+use super::table::{Rule, act, rest, soon};
+use topology::Seen;
+
+pub const LEADER: &[Rule] = &[
+    Rule::new(
+        700,
+        |f| f.o.is_primary() && !f.may_own(),
+        |_| {
+            act(Action::Begin(Job::Stop {
+                how: StopHow::Immediate,
+            }))
+        },
+        "another region owns the formation, or it is not certain that this one does: \
+         writes end here",
+    )
+    .saying(|f| f.doubt()),
+    Rule::new(
+        705,
+        |f| f.stop_order().is_some() && f.may_own(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
+        "a region move: this group stops",
+    ),
+    Rule::new(
+        710,
+        |f| f.is_starting() && f.start_took_too_long() && !f.has_asked() && f.may_own(),
+        |_| act(Action::AskPeers),
+        "PostgreSQL takes longer than primary_start_timeout: can somebody take over?",
+    ),
+    Rule::new(
+        711,
+        |f| f.is_starting() && f.start_took_too_long() && f.may_own() && f.successor(None).is_ok(),
+        |_| {
+            act(Action::Begin(Job::Stop {
+                how: StopHow::Immediate,
+            }))
+        },
+        "PostgreSQL takes longer than primary_start_timeout and somebody can take over",
+    ),
+    Rule::new(
+        712,
+        |f| f.is_starting(),
+        |_| soon(50),
+        "PostgreSQL is starting",
+    ),
+    Rule::new(
+        715,
+        |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
+        |_| soon(200),
+        "PostgreSQL runs but did not answer; its role is not known",
+    ),
+    Rule::new(
+        716,
+        |f| f.o.memory.asked == Some(Asked::Restart),
+        |_| act(Action::Begin(Job::Restart)),
+        "a restart was asked for",
+    ),
+    // A standby with the lock: the leader of a standby group.
+    Rule::new(
+        720,
+        |f| f.o.is_standby() && !f.may_own() && f.is_diverged(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
+        "this log has left the remote leader's history: it stops to be rewound",
+    )
+    .saying(|f| f.diverged_how()),
+    Rule::new(
+        721,
+        |f| f.o.is_standby() && !f.may_own() && f.must_follow_another(),
+        |f| act(Action::Follow(f.upstream())),
+        "the remote leader changed",
+    ),
+    Rule::new(
+        722,
+        |f| {
+            f.o.is_standby()
+                && !f.may_own()
+                && f.is_quiet()
+                && f.remote().is_some()
+                && *f.divergence() == super::observation::Divergence::Unchecked
+        },
+        |f| {
+            act(Action::CheckDivergence {
+                with: f.remote().expect("just seen"),
+            })
+        },
+        "not streaming: has this log left the remote leader's history?",
+    ),
+    Rule::new(
+        729,
+        |f| f.o.is_standby() && !f.may_own(),
+        |_| rest(),
+        "no action. I am the standby leader with the lock",
+    )
+    .saying(|f| f.doubt()),
+    // A standby with the lock in the region that owns: open.
+    Rule::new(
+        730,
+        |f| f.o.is_standby() && f.o.memory.promoting.is_some(),
+        |_| soon(10),
+        "leaving recovery",
+    ),
+    Rule::new(
+        731,
+        |f| f.o.is_standby() && f.is_lock_young_enough() && f.open().is_ok(),
+        |_| act(Action::Promote),
+        "promoted self to leader by acquiring session lock",
+    ),
+    Rule::new(
+        732,
+        |f| f.o.is_standby() && f.is_lock_young_enough(),
+        |_| soon(10),
+        "holds the lock and may not open yet",
+    )
+    .saying(|f| f.open().err().map(|why| why.to_string())),
+    Rule::new(
+        733,
+        |f| f.o.is_standby(),
+        |_| soon(100),
+        "the lock is about to end: it is renewed before anything opens",
+    ),
+    // The primary: an operator's request.
+    Rule::new(
+        740,
+        |f| f.request().is_some() && !is_for_me(f),
+        |_| act(Action::ClearRequest),
+        "the request is not for this leader, or asks for what is so already",
+    ),
+    Rule::new(
+        741,
+        |f| f.request().is_some() && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "a new leader was asked for: is somebody able?",
+    ),
+    Rule::new(
+        742,
+        |f| f.request().is_some() && f.successor(None).is_ok(),
+        |_| {
+            act(Action::Begin(Job::Stop {
+                how: StopHow::Planned,
+            }))
+        },
+        "handing over: PostgreSQL stops, and the lock follows when the successor has everything",
+    ),
+    Rule::new(
+        743,
+        |f| f.request().is_some(),
+        |_| act(Action::ClearRequest),
+        "nobody can take over as asked",
+    )
+    .saying(|f| f.successor(None).err().map(|why| why.to_string())),
+    Rule::new(
+        799,
+        |_| true,
+        |_| rest(),
+        "no action. I am the leader with the lock",
+    ),
+];
+
+fn is_for_me(f: &Facts) -> bool {
+    let me = &f.o.me.name;
+    f.request().is_some_and(|r| {
+        r.leader.as_ref().is_none_or(|l| l == me) && r.candidate.as_ref() != Some(me)
+    })
+}

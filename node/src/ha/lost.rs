@@ -1,0 +1,36 @@
+//! The store is silent and no lock of ours is known to hold.
+//!
+//! Nothing here adds write ability. A former primary comes back as a read-only
+//! standby of nobody; whom to follow is known when the store answers.
+
+use super::action::Action;
+use super::facts::Facts;
+use super::observation::{End, Job};
+use super::table::{Rule, act, soon};
+
+pub const LOST: &[Rule] = &[
+    Rule::new(
+        300,
+        |f| {
+            f.o.is_stopped()
+                && !f.is_data_empty()
+                && was_fenced(f)
+                && !f.is_backing_off()
+                && !f.is_paused()
+        },
+        |_| act(Action::Begin(Job::StartStandby { follow: None })),
+        "the store is silent: serving reads only, until it answers",
+    ),
+    Rule::new(
+        399,
+        |_| true,
+        |_| soon(1_000),
+        "the store does not answer; nothing can be decided",
+    ),
+];
+
+/// Stopped by us when the lock ran out, so that reads may come back.
+fn was_fenced(f: &Facts) -> bool {
+    let ran = f.o.memory.lease_renewed.0 > 0;
+    ran && (f.ended(End::Clean) || f.ended(End::Crashed) || f.ended(End::Standby))
+}

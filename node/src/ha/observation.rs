@@ -1,0 +1,414 @@
+//! What one member sees in one beat: a value, complete, without a clock.
+//!
+//! `decide` reads this and nothing else; the simulator builds the same value
+//! from its model. What a beat remembers for the next one is in `Memory`.
+
+use standby::promotion::PeerAnswer;
+use standby::switch::ownership::{Order, Ownership};
+use topology::{
+    Dynamic, Group, GroupView, Lsn, MemberName, Millis, Seen, SystemId, Tags, Timeline,
+};
+
+#[derive(Clone, Debug)]
+pub struct Observation {
+    pub now: Millis,
+    pub me: Me,
+    /// The group as the store tells it; `Unknown` while the store is silent.
+    pub store: Seen<GroupView>,
+    pub lock: Lock,
+    pub postgres: Postgres,
+    /// What runs in the one background slot.
+    pub job: Option<Running>,
+    /// Answers of the other members, once they were asked in this beat.
+    pub peers: Option<Vec<PeerAnswer>>,
+    pub ownership: Ownership,
+    pub order: Option<Order>,
+    /// Worker groups that are not open, while a coordinator opens a region.
+    pub closed_workers: Vec<Group>,
+    /// The settings in force: the store's, or the last that were read.
+    pub dynamic: Dynamic,
+    pub memory: Memory,
+}
+
+/// This member, as far as rules need it.
+#[derive(Clone, Debug)]
+pub struct Me {
+    pub name: MemberName,
+    pub group: Group,
+    pub tags: Tags,
+    /// A `bootstrap` section is there: this member may initialise a cluster.
+    pub may_initialise: bool,
+    pub may_rewind: bool,
+    /// The setting that permits to throw diverged data away.
+    pub may_rebuild_diverged: bool,
+}
+
+/// The leader key, as this member may rely on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Known to be absent.
+    Free,
+    /// Ours until the deadline, counted from before the last renewal was sent.
+    /// `renewed` is when that was; 0 when this process has never renewed it.
+    Mine {
+        renewed: Millis,
+        deadline: Millis,
+    },
+    Other(MemberName),
+    /// The store is silent and we never held it, or no longer do.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Postgres {
+    pub data: DataDir,
+    pub process: Process,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    Empty,
+    /// There, but not to be touched: foreign files, or it cannot be read.
+    Refused(String),
+    Valid {
+        system: SystemId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Process {
+    /// A postmaster runs and does not accept connections yet.
+    Starting {
+        since: Millis,
+    },
+    Running(Server),
+    /// No postmaster. `Unknown`: the control file could not be read.
+    Stopped(Seen<Remains>),
+}
+
+/// A server that answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// `Unknown`: it runs but did not answer the monitoring query.
+    pub role: Seen<ServerRole>,
+    pub timeline: Option<Timeline>,
+    /// A primary: flushed. A standby: the larger of received and replayed.
+    pub lsn: Lsn,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerRole {
+    Primary,
+    Standby {
+        /// Host, port and slot it is configured to stream from.
+        follows: Option<Following>,
+        streaming: bool,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    pub host: String,
+    pub port: u16,
+    pub slot: Option<String>,
+    pub member: MemberName,
+}
+
+/// What a stopped server left behind, from its control file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remains {
+    pub end: End,
+    pub timeline: Timeline,
+    /// A clean stop of a primary: where the shutdown checkpoint begins.
+    /// A standby: up to where it must replay to be consistent.
+    pub lsn: Lsn,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A primary that shut down cleanly.
+    Clean,
+    /// A standby, however it ended.
+    Standby,
+    /// A primary that crashed.
+    Crashed,
+}
+
+/// What the slot is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    pub job: Job,
+    pub since: Millis,
+}
+
+/// A long action. One at a time; `decide` may cancel it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Job {
+    /// initdb, first start, users.
+    Bootstrap,
+    /// A base backup of `from` into the empty data directory.
+    Clone {
+        from: Following,
+    },
+    StartPrimary,
+    StartStandby {
+        follow: Option<Following>,
+    },
+    /// `checkpoint`: flush first, while clients still write.
+    Stop {
+        how: StopHow,
+    },
+    Restart,
+    Rewind {
+        from: Following,
+    },
+    /// Throws the data directory away and clones: only ever decided with a
+    /// good source at hand and the permission to do so.
+    Rebuild {
+        from: Following,
+        why: Rebuild,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopHow {
+    /// CHECKPOINT, then fast: the shortest time without a primary.
+    Planned,
+    Fast,
+    Immediate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// An operator asked (reinitialize).
+    Asked,
+    /// Diverged, and the setting for it is on.
+    Diverged,
+}
+
+/// What a daemon remembers from beat to beat. Lost when it restarts; nothing
+/// here may be needed for safety.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// The daemon was told to end.
+    pub stopping: bool,
+    /// This member won `/initialize` and its bootstrap is under way.
+    pub bootstrap: Bootstrapping,
+    /// Stopped on purpose to hand the lock over, since when.
+    pub handover: Option<Millis>,
+    /// The lock was taken for an operator's request while paused.
+    pub won_in_pause: bool,
+    /// Promotion was signalled, since when.
+    pub promoting: Option<Millis>,
+    pub divergence: Divergence,
+    /// Whom the last divergence check was made against.
+    pub compared_with: Option<MemberName>,
+    /// The own lease: last renewed, and last tried to.
+    pub lease_renewed: Millis,
+    pub lease_tried: Millis,
+    /// A restart or a reinitialize that an operator asked for.
+    pub asked: Option<Asked>,
+    /// The last job that failed: what, when, how often in a row.
+    pub failed: Option<Failed>,
+    /// When this process began to run.
+    pub started: Millis,
+    /// The token of the running move was written.
+    pub signed: Option<String>,
+    /// The standby has not streamed since.
+    pub quiet_since: Option<Millis>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bootstrapping {
+    #[default]
+    No,
+    Claimed,
+    /// The new server runs; the store must be told.
+    Built,
+    Failed,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Divergence {
+    #[default]
+    Unchecked,
+    Prefix,
+    Diverged(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Restart,
+    Reinitialize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    pub job: Job,
+    pub at: Millis,
+    pub times: u32,
+    pub why: String,
+}
+
+impl Observation {
+    pub fn is_primary(&self) -> bool {
+        matches!(
+            self.server().map(|s| &s.role),
+            Some(Seen::Known(ServerRole::Primary))
+        )
+    }
+
+    pub fn is_standby(&self) -> bool {
+        let role = self.server().map(|s| &s.role);
+        matches!(role, Some(Seen::Known(ServerRole::Standby { .. })))
+    }
+
+    pub fn server(&self) -> Option<&Server> {
+        match &self.postgres.process {
+            Process::Running(server) => Some(server),
+            _ => None,
+        }
+    }
+
+    pub fn remains(&self) -> Option<&Remains> {
+        match &self.postgres.process {
+            Process::Stopped(Seen::Known(remains)) => Some(remains),
+            _ => None,
+        }
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.postgres.process, Process::Stopped(_))
+    }
+
+    /// Host and port a standby streams from, by its own settings.
+    pub fn follows(&self) -> Option<&Following> {
+        match self.server()?.role.known()? {
+            ServerRole::Standby { follows, .. } => follows.as_ref(),
+            ServerRole::Primary => None,
+        }
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        let role = self.server().map(|s| &s.role);
+        matches!(
+            role,
+            Some(Seen::Known(ServerRole::Standby {
+                streaming: true,
+                ..
+            }))
+        )
+    }
+
+    pub fn view(&self) -> Option<&GroupView> {
+        self.store.known()
+    }
+
+    pub fn system(&self) -> Option<&SystemId> {
+        match &self.postgres.data {
+            DataDir::Valid { system } => Some(system),
+            _ => None,
+        }
+    }
+
+    pub fn holds_lock(&self) -> bool {
+        matches!(self.lock, Lock::Mine { .. })
+    }
+
+    /// May this member's group be open for writes in this region?
+    pub fn may_own(&self) -> bool {
+        match self.ownership {
+            Ownership::NoRegions => self.dynamic.standby_cluster.is_none(),
+            Ownership::Owner { .. } => true,
+            Ownership::Standby { .. } | Ownership::Doubtful(_) => false,
+        }
+    }
+}
+
+impl Job {
+    /// What the API and the logs call it.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Job::Bootstrap => "bootstrap",
+            Job::Clone { .. } => "bootstrap from leader",
+            Job::StartPrimary => "starting primary after failure",
+            Job::StartStandby { .. } => "starting",
+            Job::Stop { .. } => "stopping",
+            Job::Restart => "restart",
+            Job::Rewind { .. } => "running pg_rewind",
+            Job::Rebuild { .. } => "reinitialize",
+        }
+    }
+}
+
+impl Memory {
+    /// What is remembered once `action` had this outcome.
+    pub fn fold(&mut self, action: &super::Action, outcome: &super::Outcome, now: Millis) {
+        use super::{Action, Outcome};
+        if let Action::Begin(job) = action {
+            return self.begin(job, now);
+        }
+        if *outcome != Outcome::Done {
+            return;
+        }
+        match action {
+            Action::ClaimInitialize => self.bootstrap = Bootstrapping::Claimed,
+            Action::FinishBootstrap | Action::GiveUpBootstrap => {
+                self.bootstrap = Bootstrapping::No;
+            }
+            Action::Promote => {
+                self.promoting = Some(now);
+                self.won_in_pause = false;
+            }
+            Action::ReleaseLock { .. } | Action::ClearRequest => self.handover = None,
+            Action::AcquireLock => self.won_in_pause = true,
+            Action::Sign { id, .. } => self.signed = Some(id.clone()),
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, job: &Job, now: Millis) {
+        self.promoting = None;
+        match job {
+            Job::Stop {
+                how: StopHow::Planned,
+            } => self.handover = Some(now),
+            Job::StartPrimary => self.handover = None,
+            Job::Restart | Job::Rebuild { .. } => self.asked = None,
+            _ => {}
+        }
+    }
+
+    /// A job came to its end; `Err` says why it failed.
+    pub fn finish(&mut self, job: &Job, result: &Result<(), String>, now: Millis) {
+        if let Err(why) = result {
+            let times = match &self.failed {
+                Some(f) if f.job.title() == job.title() => f.times + 1,
+                _ => 1,
+            };
+            self.failed = Some(Failed {
+                job: job.clone(),
+                at: now,
+                times,
+                why: why.clone(),
+            });
+            if *job == Job::Bootstrap {
+                self.bootstrap = Bootstrapping::Failed;
+            }
+            return;
+        }
+        self.failed = None;
+        match job {
+            Job::Bootstrap => self.bootstrap = Bootstrapping::Built,
+            Job::Stop {
+                how: StopHow::Planned,
+            } => {
+                self.handover = self.handover.map(|_| now);
+            }
+            Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } => {
+                self.divergence = Divergence::Prefix;
+            }
+            _ => {}
+        }
+    }
+}

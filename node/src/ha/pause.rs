@@ -1,0 +1,142 @@
+//! Paused: an operator is in charge.
+//!
+//! The lock follows the running primary; nothing is started, stopped or
+//! promoted, except what an operator asks for by name.
+
+use super::action::Action;
+use super::facts::Facts;
+use super::observation::{Asked, Job, StopHow};
+use super::table::{Rule, act, rest};
+
+pub const PAUSE: &[Rule] = &[
+    Rule::new(
+        400,
+        |f| f.is_other_system() && f.o.holds_lock(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "the data directory belongs to another cluster: the lock is released",
+    ),
+    Rule::new(
+        405,
+        |f| f.o.memory.asked == Some(Asked::Restart) && f.o.server().is_some(),
+        |_| act(Action::Begin(Job::Restart)),
+        "a restart was asked for",
+    ),
+    Rule::new(
+        410,
+        |f| f.o.is_primary() && f.is_lock_free() && !f.is_other_system(),
+        |_| act(Action::AcquireLock),
+        "a running primary takes the free lock",
+    ),
+    Rule::new(
+        420,
+        |f| f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own(),
+        |_| act(Action::AcquireLock),
+        "an operator named this member as the new leader",
+    ),
+    Rule::new(
+        421,
+        |f| {
+            f.o.is_standby()
+                && f.o.holds_lock()
+                && f.o.memory.won_in_pause
+                && f.o.memory.promoting.is_none()
+                && f.may_own()
+                && f.is_lock_young_enough()
+                && f.open().is_ok()
+        },
+        |_| act(Action::Promote),
+        "an operator named this member as the new leader",
+    ),
+    Rule::new(
+        430,
+        |f| f.o.holds_lock() && f.o.is_standby() && f.may_own() && f.o.memory.promoting.is_none(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "the lock is held by a member that is no primary",
+    ),
+    Rule::new(
+        431,
+        |f| f.o.holds_lock() && f.o.is_stopped() && !f.is_handing_over(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "PostgreSQL is down and is not started in pause: the lock is released",
+    ),
+    Rule::new(
+        440,
+        |f| leads_on_request(f) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "an operator named a new leader: is it able?",
+    ),
+    Rule::new(
+        441,
+        |f| leads_on_request(f) && names_another(f) && f.successor(None).is_ok(),
+        |_| {
+            act(Action::Begin(Job::Stop {
+                how: StopHow::Planned,
+            }))
+        },
+        "handing over to the member an operator named",
+    ),
+    Rule::new(
+        442,
+        leads_on_request,
+        |_| act(Action::ClearRequest),
+        "the request cannot be met in pause",
+    )
+    .saying(why_no_successor),
+    Rule::new(
+        450,
+        |f| f.o.holds_lock() && f.is_handing_over() && f.o.is_stopped(),
+        |f| {
+            act(Action::ReleaseLock {
+                publish: f.remains().map(|r| r.lsn),
+            })
+        },
+        "stopped for the member an operator named",
+    ),
+    Rule::new(
+        460,
+        |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_follow_another(),
+        |f| act(Action::Follow(f.upstream())),
+        "the leader changed",
+    ),
+    Rule::new(
+        470,
+        |f| {
+            f.o.is_stopped()
+                && f.is_leader_elsewhere()
+                && f.is_handing_over()
+                && !f.is_backing_off()
+        },
+        |f| {
+            act(Action::Begin(Job::StartStandby {
+                follow: f.upstream(),
+            }))
+        },
+        "the handover is done: following the new leader",
+    ),
+    Rule::new(
+        499,
+        |_| true,
+        |_| rest(),
+        "paused: an operator is in charge",
+    ),
+];
+
+fn is_wanted(f: &Facts) -> bool {
+    f.request()
+        .is_some_and(|r| r.candidate.as_ref() == Some(&f.o.me.name))
+}
+
+fn leads_on_request(f: &Facts) -> bool {
+    f.o.holds_lock() && f.o.is_primary() && f.request().is_some()
+}
+
+fn names_another(f: &Facts) -> bool {
+    let me = &f.o.me.name;
+    f.request().is_some_and(|r| {
+        r.candidate.as_ref().is_some_and(|c| c != me) && r.leader.as_ref().is_none_or(|l| l == me)
+    })
+}
+
+fn why_no_successor(f: &Facts) -> Option<String> {
+    f.successor(None).err().map(|why| why.to_string())
+}

@@ -1,0 +1,94 @@
+//! Nobody holds the lock and PostgreSQL runs here.
+//!
+//! Choosing the healthiest is an algorithm (`standby/src/promotion.rs`), not a
+//! row; this table says when it is asked.
+
+use super::action::Action;
+use super::observation::{Job, Process, StopHow};
+use super::table::{Rule, act, rest, soon};
+use topology::Seen;
+
+pub const RACE: &[Rule] = &[
+    Rule::new(
+        800,
+        |f| f.o.is_primary() && !f.may_own(),
+        |_| {
+            act(Action::Begin(Job::Stop {
+                how: StopHow::Immediate,
+            }))
+        },
+        "a primary in a region that does not own the formation stops",
+    )
+    .saying(|f| f.doubt()),
+    Rule::new(
+        810,
+        |f| f.o.is_primary() && f.is_initialize_absent(),
+        |_| act(Action::AdoptSystem),
+        "the store has forgotten this cluster: the running primary enters its system id",
+    ),
+    Rule::new(
+        811,
+        |f| f.o.is_primary() && f.is_timeline_current(),
+        |_| act(Action::AcquireLock),
+        "a running primary on the newest timeline takes the free lock",
+    ),
+    Rule::new(
+        812,
+        |f| f.o.is_primary(),
+        |_| {
+            act(Action::Begin(Job::Stop {
+                how: StopHow::Immediate,
+            }))
+        },
+        "the group has a newer timeline: this primary stops",
+    ),
+    Rule::new(
+        820,
+        |f| f.is_starting(),
+        |_| soon(50),
+        "PostgreSQL is starting",
+    ),
+    Rule::new(
+        821,
+        |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
+        |_| soon(200),
+        "PostgreSQL runs but did not answer; its role is not known",
+    ),
+    Rule::new(
+        830,
+        |f| f.is_initialize_absent(),
+        |_| soon(1_000),
+        "the store has forgotten this cluster: a standby does not enter it anew",
+    ),
+    Rule::new(
+        840,
+        |f| f.o.me.tags.nofailover(),
+        |_| rest(),
+        "the tag nofailover keeps this member from leading",
+    ),
+    Rule::new(
+        841,
+        |f| f.stop_order().is_some(),
+        |_| soon(500),
+        "a region move runs: nobody takes this lock until it is decided",
+    ),
+    Rule::new(
+        850,
+        |f| !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "the lock is free: who has received most?",
+    ),
+    Rule::new(
+        851,
+        |f| f.race().is_ok(),
+        |_| act(Action::AcquireLock),
+        "the lock is free and this member is the healthiest",
+    ),
+    Rule::new(
+        899,
+        |_| true,
+        |_| soon(300),
+        "following a different leader because i am not the healthiest node",
+    )
+    .saying(|f| f.race().err().map(|why| why.to_string())),
+];

@@ -1,0 +1,69 @@
+//! Rules are rows: numbered, ordered, first match wins.
+//!
+//! Tests of every table: ids rise, the last row always matches, and over all
+//! generated observations every row fires (`ha/check.rs`).
+
+use super::action::{Action, Decision, Step};
+use super::facts::Facts;
+
+pub struct Rule {
+    /// Shown in logs, in the REST API and in bug reports; never reused.
+    pub id: u16,
+    pub when: fn(&Facts) -> bool,
+    pub then: fn(&Facts) -> Step,
+    /// The sentence an operator reads.
+    pub why: &'static str,
+    /// What makes the sentence particular, such as the named refusal.
+    pub detail: fn(&Facts) -> Option<String>,
+}
+
+impl Rule {
+    pub const fn new(
+        id: u16,
+        when: fn(&Facts) -> bool,
+        then: fn(&Facts) -> Step,
+        why: &'static str,
+    ) -> Rule {
+        Rule {
+            id,
+            when,
+            then,
+            why,
+            detail: |_| None,
+        }
+    }
+
+    pub const fn saying(mut self, detail: fn(&Facts) -> Option<String>) -> Rule {
+        self.detail = detail;
+        self
+    }
+}
+
+/// The first row that matches decides.
+pub fn first_match(table: &[Rule], facts: &Facts) -> Decision {
+    let rule = table.iter().find(|rule| (rule.when)(facts));
+    let rule = rule.expect("the last row of every table always matches");
+    let why = match (rule.detail)(facts) {
+        Some(detail) => format!("{}: {detail}", rule.why),
+        None => rule.why.to_string(),
+    };
+    Decision {
+        rule: rule.id,
+        step: (rule.then)(facts),
+        why,
+    }
+}
+
+pub fn act(action: Action) -> Step {
+    Step::Do(action)
+}
+
+pub fn rest() -> Step {
+    Step::Rest { at_most_ms: None }
+}
+
+pub fn soon(ms: u64) -> Step {
+    Step::Rest {
+        at_most_ms: Some(ms),
+    }
+}
