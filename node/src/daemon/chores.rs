@@ -7,11 +7,11 @@
 use super::{Daemon, look};
 use crate::act::txn;
 use crate::beat::Report;
-use crate::clock;
 use crate::ha::Observation;
 use crate::ha::observation::{Job, ServerRole};
 use standby::slots::{self, SlotStep};
-use standby::switch::ownership::{LocalTopology, Ownership};
+use standby::switch::LocalTopology;
+use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::cluster::write_history;
 use topology::id::slot_name;
@@ -189,7 +189,7 @@ impl Daemon {
 
     async fn keep_slots(&mut self, seen: &Observation) {
         let Some(view) = seen.view() else { return };
-        if look::role_of(seen).is_none() || seen.is_paused_or_unled() {
+        if look::role_of(seen).is_none() || view.leader.is_none() {
             return;
         }
         let regions = self.other_regions();
@@ -209,12 +209,9 @@ impl Daemon {
     }
 
     fn other_regions(&self) -> Vec<RegionName> {
-        let topology = self.settings.topology.iter();
-        topology
-            .flat_map(|t| t.policy.regions.iter().map(|r| r.name.clone()).zip([&t.region; 64]))
-            .filter(|(name, own)| name != *own)
-            .map(|(name, _)| name)
-            .collect()
+        let Some(topology) = &self.settings.topology else { return Vec::new() };
+        let names = topology.policy.regions.iter().map(|region| &region.name);
+        names.filter(|name| **name != topology.region).cloned().collect()
     }
 
     /// After a promotion: a checkpoint, so that others may rewind against us.
@@ -240,12 +237,8 @@ impl Daemon {
     }
 
     fn is_rewired(&self) -> bool {
-        let running = self.chores.local_topology.switch.as_ref().map(|j| &j.id);
+        let running = self.chores.local_topology.journal().map(|j| &j.id);
         running.is_some() && running == self.chores.rewired.as_ref()
-    }
-
-    pub(super) fn now_since_record(&self) -> u64 {
-        clock::now().since(self.chores.recorded_at)
     }
 }
 

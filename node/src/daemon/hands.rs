@@ -2,7 +2,6 @@
 
 use super::Daemon;
 use crate::act::txn;
-use crate::api::client::ask_all;
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
 use crate::ha::observation::{DataDir, Divergence, End, Following, Job, Lock};
@@ -70,7 +69,7 @@ impl Daemon {
         let proof = match seen.lock {
             Lock::Mine { deadline, .. } if deadline.0 == 0 => txn::readopt(&self.keys, me, id),
             Lock::Mine { .. } if had != Some(id) => txn::readopt(&self.keys, me, id),
-            Lock::Mine { .. } if self.mirror.is_lost() => txn::prove(&self.keys, me, id),
+            Lock::Mine { .. } if self.is_store_lost() => txn::prove(&self.keys, me, id),
             _ => {
                 self.proven(sent);
                 return Ok(true);
@@ -181,7 +180,8 @@ impl Daemon {
 
     async fn follow(&mut self, upstream: Option<&Following>) -> Outcome {
         self.memory.divergence = Divergence::Unchecked;
-        match self.server.follow(upstream, &self.dynamic.raw).await {
+        let overrides = self.overrides_now();
+        match self.server.follow(upstream, &self.dynamic.raw, &overrides).await {
             Ok(()) => Outcome::Done,
             Err(why) => Outcome::Failed(why),
         }
@@ -220,7 +220,11 @@ impl Daemon {
         &self,
         view: &GroupView,
     ) -> Vec<standby::promotion::PeerAnswer> {
-        ask_all(&self.peers, &self.settings.name, view).await
+        let others = view.members.iter().filter(|(name, _)| **name != self.settings.name);
+        let addresses: Vec<_> = others
+            .filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?)))
+            .collect();
+        self.peers.statuses(&addresses).await
     }
 
     pub(super) fn arm(&self, deadline: topology::Millis) {

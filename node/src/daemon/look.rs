@@ -6,7 +6,8 @@ use crate::dcs::keys::split_groups;
 use crate::ha::observation::{Divergence, Lock, Me, Process, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
-use standby::switch::ownership::{LocalTopology, Order, Ownership, order, ownership};
+use standby::switch::LocalTopology;
+use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, MemberRole, Seen};
 
@@ -140,14 +141,14 @@ impl Daemon {
 
     pub(super) fn look_at_store(&mut self) -> StoreView {
         let local = self.mirror.snapshot();
-        let entries = local.as_ref().map_or(&[][..], |s| &s.entries);
+        let entries = local.as_ref().map_or(&[][..], |view| &view.snapshot.entries);
         let mut groups = split_groups(&self.keys.scope_prefix(), entries);
         let group = self.settings.group();
         let own = groups.get(&group).cloned().unwrap_or_default();
         groups.entry(group).or_default();
         let (ownership, order) = self.look_at_topology(entries);
         let closed_workers = closed(&groups, &ownership);
-        let known = local.is_some() && !self.mirror.is_lost();
+        let known = local.as_ref().is_some_and(|view| !view.lost);
         StoreView {
             group: if known { Seen::Known(own) } else { Seen::Unknown },
             groups,
@@ -161,14 +162,16 @@ impl Daemon {
         &mut self,
         entries: &[crate::dcs::KeyValue],
     ) -> (Ownership, Option<Order>) {
-        let Some(topology) = &self.settings.topology else {
-            return (Ownership::NoRegions, None);
-        };
         let prefix = self.keys.topology_prefix();
-        let pairs = entries
-            .iter()
-            .filter_map(|e| Some((e.key.strip_prefix(&prefix)?, e.value.as_str())));
-        let local = LocalTopology::read(pairs);
+        let mut local = LocalTopology::default();
+        for entry in entries {
+            if let Some(key) = entry.key.strip_prefix(&prefix) {
+                local.take(key, &entry.value, entry.mod_revision, entry.lease);
+            }
+        }
+        let Some(topology) = &self.settings.topology else {
+            return (without_region(&local), None);
+        };
         let group = self.settings.group();
         let owner = ownership(&local, &topology.region, group, self.epoch);
         if let Ownership::Owner { epoch, .. } = &owner {

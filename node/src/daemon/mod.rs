@@ -10,13 +10,14 @@ mod look;
 mod publish;
 pub mod run;
 mod server;
+mod work;
 
 use crate::api::client::Peers;
 use crate::api::published::Published;
 use crate::background::Background;
 use crate::config::Settings;
 use crate::dcs::keys::Keys;
-use crate::dcs::mirror::Mirror;
+use crate::dcs::mirror::{Changes, Mirror};
 use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
 use crate::deadman::Deadman;
 use crate::ha::observation::Memory;
@@ -40,6 +41,7 @@ pub struct Daemon {
     store: Arc<dyn Store>,
     keys: Keys,
     mirror: Mirror,
+    changes: Changes,
     server: Server,
     peers: Peers,
     background: Background,
@@ -87,6 +89,10 @@ impl Daemon {
         self.memory.lease_renewed = sent;
         self.lease_out.send_replace(Some(id));
         Ok(id)
+    }
+
+    fn is_store_lost(&self) -> bool {
+        self.mirror.snapshot().is_none_or(|view| view.lost)
     }
 
     fn remember(&self, decision: serde_json::Value) {
