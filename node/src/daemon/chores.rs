@@ -33,8 +33,9 @@ pub(super) struct Chores {
     /// The promotion's checkpoint is not done yet.
     pub checkpoint_due: bool,
     pub history_of: Option<u32>,
+    /// The move whose rewiring this coordinator has done.
     pub rewired: Option<String>,
-    pub last_record: Option<String>,
+    pub ownership: Option<Ownership>,
 }
 
 impl Chores {
@@ -177,7 +178,7 @@ impl Daemon {
 
     /// Applies changed settings to the running server.
     async fn keep_settings(&mut self, seen: &Observation) {
-        let wanted = (self.dynamic.raw.clone(), self.overrides(seen));
+        let wanted = (self.dynamic.raw.clone(), self.overrides(&seen.ownership));
         if self.chores.applied.as_ref() == Some(&wanted) {
             return;
         }
@@ -224,8 +225,8 @@ impl Daemon {
 
     /// Settings that hold only in a standby region, or until a region that has
     /// just become owner is rewired.
-    pub(super) fn overrides(&self, seen: &Observation) -> Vec<(String, String)> {
-        let closed = match &seen.ownership {
+    pub(super) fn overrides(&self, ownership: &Ownership) -> Vec<(String, String)> {
+        let closed = match ownership {
             Ownership::NoRegions => false,
             Ownership::Owner { opening, .. } => *opening && !self.is_rewired(),
             Ownership::Standby { .. } | Ownership::Doubtful(_) => true,
@@ -236,7 +237,7 @@ impl Daemon {
         }
     }
 
-    fn is_rewired(&self) -> bool {
+    pub(super) fn is_rewired(&self) -> bool {
         let running = self.chores.local_topology.journal().map(|j| &j.id);
         running.is_some() && running == self.chores.rewired.as_ref()
     }

@@ -1,6 +1,6 @@
 //! Doing what was decided.
 
-use super::Daemon;
+use super::{Daemon, script};
 use crate::act::txn;
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
@@ -33,7 +33,7 @@ impl Daemon {
             Action::AskPeers => Outcome::Done,
             Action::CheckDivergence { with } => self.check_divergence(with, seen).await,
             Action::Promote => self.promote(seen).await,
-            Action::Follow(upstream) => self.follow(upstream.as_ref()).await,
+            Action::Follow(upstream) => self.follow(upstream.as_ref(), seen).await,
             Action::Sign { id, lsn } => self.sign(id, *lsn, seen).await,
             Action::Begin(job) => self.begin(job, seen),
             Action::CancelJob => self.cancel().await,
@@ -163,7 +163,7 @@ impl Daemon {
             panic!("rule of promotion: only a lock holder promotes");
         };
         if let Some(command) = self.settings.postgresql.pre_promote.clone()
-            && let Err(why) = self.server.run_script(&command).await
+            && let Err(why) = script::run(&command, &[]).await
         {
             return Outcome::Failed(format!("pre_promote: {why}"));
         }
@@ -178,9 +178,9 @@ impl Daemon {
         }
     }
 
-    async fn follow(&mut self, upstream: Option<&Following>) -> Outcome {
+    async fn follow(&mut self, upstream: Option<&Following>, seen: &Observation) -> Outcome {
         self.memory.divergence = Divergence::Unchecked;
-        let overrides = self.overrides_now();
+        let overrides = self.overrides(&seen.ownership);
         match self.server.follow(upstream, &self.dynamic.raw, &overrides).await {
             Ok(()) => Outcome::Done,
             Err(why) => Outcome::Failed(why),
@@ -192,9 +192,10 @@ impl Daemon {
             return Outcome::Failed("the control file is not known".into());
         };
         let token = Token { system_id: system.clone(), timeline: remains.timeline, lsn };
-        let Some(txn) = self.sign_txn(id, &token) else {
+        let Some(journal) = self.chores.local_topology.switch.as_ref() else {
             return Outcome::Lost;
         };
+        let txn = txn::sign(&self.keys, seen.me.group, id, token, journal.revision);
         self.try_write(txn).await
     }
 

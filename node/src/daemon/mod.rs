@@ -7,7 +7,9 @@ mod chores;
 mod hands;
 mod jobs;
 mod look;
+mod metadata;
 mod publish;
+mod script;
 pub mod run;
 mod server;
 mod work;
@@ -52,6 +54,7 @@ pub struct Daemon {
     held: bool,
     dynamic: Dynamic,
     chores: Chores,
+    metadata: metadata::Metadata,
     /// The leader of the last beat, to notice a change.
     last_leader: Option<topology::MemberName>,
     /// The highest epoch this process has seen verified.
