@@ -17,7 +17,13 @@ pub struct Args {
     #[arg(short = 'c', long, env = "PATRONICTL_CONFIG_FILE", value_name = "TEXT")]
     pub config_file: Option<PathBuf>,
     /// The DCS connect url
-    #[arg(short = 'd', long = "dcs-url", visible_alias = "dcs", env = "DCS_URL", value_name = "TEXT")]
+    #[arg(
+        short = 'd',
+        long = "dcs-url",
+        visible_alias = "dcs",
+        env = "DCS_URL",
+        value_name = "TEXT"
+    )]
     pub dcs_url: Option<String>,
     /// Allow connections to SSL sites without certs
     #[arg(short = 'k', long)]
@@ -390,7 +396,12 @@ mod tests {
     fn usage_errors_end_with_2() {
         let error = Args::try_parse_from(["m", "list", "--format", "xml"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert_eq!(Args::try_parse_from(["m", "reload"]).unwrap_err().exit_code(), 2);
+        assert_eq!(
+            Args::try_parse_from(["m", "reload"])
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
     }
 
     #[test]
@@ -400,7 +411,12 @@ mod tests {
         view.take("members/a", r#"{"role":"promoted"}"#, 1, 1);
         view.take("members/b", r#"{"role":"primary"}"#, 1, 1);
         let (a, b) = (MemberName::new("a"), MemberName::new("b"));
-        for role in [RoleFilter::Leader, RoleFilter::Primary, RoleFilter::StandbyLeader, RoleFilter::Any] {
+        for role in [
+            RoleFilter::Leader,
+            RoleFilter::Primary,
+            RoleFilter::StandbyLeader,
+            RoleFilter::Any,
+        ] {
             assert!(role.matches(&view, &a), "{role:?}");
         }
         assert!(RoleFilter::Replica.matches(&view, &b) && !RoleFilter::Replica.matches(&view, &a));

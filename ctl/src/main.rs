@@ -19,6 +19,7 @@ mod prompt;
 mod rest;
 mod table;
 mod tree;
+mod word;
 mod world;
 mod yaml;
 
@@ -31,8 +32,10 @@ const THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error)),

@@ -21,5 +21,8 @@ pub struct Demo {
 }
 
 pub async fn run(args: Demo) -> Result<()> {
-    bail!("the demo in {} is not available in this version", args.dir.display())
+    bail!(
+        "the demo in {} is not available in this version",
+        args.dir.display()
+    )
 }

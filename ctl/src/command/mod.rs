@@ -22,11 +22,14 @@ use anyhow::Result;
 
 /// Runs the command of a command line.
 pub async fn run(args: Args) -> Result<()> {
-    if let Command::Demo(demo) = args.command {
-        return demo::run(demo).await;
+    match args.command {
+        Command::Demo(demo) => demo::run(demo).await,
+        Command::Version(version) if version.cluster.is_none() => version::own_only(),
+        _ => {
+            let mut world = World::open(&args)?;
+            dispatch(&mut world, args.command).await
+        }
     }
-    let mut world = World::open(&args)?;
-    dispatch(&mut world, args.command).await
 }
 
 async fn dispatch(world: &mut World, command: Command) -> Result<()> {

@@ -39,7 +39,9 @@ pub async fn run(world: &mut World, mut args: Restart) -> Result<()> {
 
 /// A number that differs from call to call; nothing depends on its quality.
 fn any_of(count: usize) -> usize {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     (u64::from(now.subsec_nanos()) / 1_000) as usize % count.max(1)
 }
 
@@ -56,11 +58,20 @@ fn when(world: &mut World, args: &Restart) -> Result<Option<String>> {
     moment::parse_schedule(&text)
 }
 
-fn confirm(world: &mut World, args: &mut Restart, members: &[Chosen], at: Option<&str>) -> Result<()> {
+fn confirm(
+    world: &mut World,
+    args: &mut Restart,
+    members: &[Chosen],
+    at: Option<&str>,
+) -> Result<()> {
     if args.force {
         return Ok(());
     }
-    let action = if at.is_some() { "schedule restart of" } else { "restart" };
+    let action = if at.is_some() {
+        "schedule restart of"
+    } else {
+        "restart"
+    };
     let after = match (at, args.pending) {
         (Some(at), true) => format!(" at {at}, as far as a restart is pending then"),
         (Some(at), false) => format!(" at {at}"),
@@ -95,12 +106,18 @@ async fn restart_all(
     body: &Value,
 ) -> Result<()> {
     let is_scheduled = body.get("schedule").is_some();
-    let wait_max = if is_scheduled { QUICK } else { RESTART_WAIT_MAX };
+    let wait_max = if is_scheduled {
+        QUICK
+    } else {
+        RESTART_WAIT_MAX
+    };
     for member in members {
         if args.force && is_scheduled && member.record.scheduled_restart.is_some() {
             let reply = call(world, member, Method::DELETE, "restart", None, QUICK).await;
             if !matches!(&reply, Ok(r) if matches!(r.status, 200 | 404)) {
-                world.terminal.say(&failure("flush scheduled restart", &member.name.0, &reply))?;
+                world
+                    .terminal
+                    .say(&failure("flush scheduled restart", &member.name.0, &reply))?;
             }
         }
         let reply = call(world, member, Method::POST, "restart", Some(body), wait_max).await;
@@ -115,8 +132,8 @@ fn outcome(cluster: &Cluster, name: &str, reply: &Result<Reply, NoAnswer>) -> St
         Ok(200) => format!("Success: restart on member {name}"),
         Ok(202) => format!("Success: restart scheduled on member {name}"),
         Ok(409) => format!(
-            "Failed: another restart is already scheduled on member {name}; `flush {} {name} restart` \
-             discards it",
+            "Failed: another restart is already scheduled on member {name}; \
+             `flush {} {name} restart` discards it",
             cluster.scope
         ),
         _ => failure("restart", name, reply),
@@ -132,13 +149,24 @@ mod tests {
 
     fn args(names: &[&str]) -> Restart {
         let names = names.iter().map(|n| n.to_string()).collect();
-        Restart { of: Members { cluster: "golden".into(), names, group: None }, ..Restart::default() }
+        Restart {
+            of: Members {
+                cluster: "golden".into(),
+                names,
+                group: None,
+            },
+            ..Restart::default()
+        }
     }
 
     #[tokio::test]
     async fn pending_members_are_restarted_and_without_any_nothing_happens() {
         let (url, asked) = serve(vec![("POST /restart", 200, "restarted".into())]).await;
-        let pending = Restart { pending: true, force: true, ..args(&[]) };
+        let pending = Restart {
+            pending: true,
+            force: true,
+            ..args(&[])
+        };
         let (mut first, screen) = world("04-pending-restart", "");
         move_apis(&first, &url).await;
         run(&mut first, pending.clone()).await.unwrap();
@@ -156,24 +184,46 @@ mod tests {
         move_apis(&world, &url).await;
         run(&mut world, args(&["n3"])).await.unwrap();
         let text = screen.text();
-        assert!(text.contains(")  [now]: Are you sure you want to schedule restart of members n3 at 2035-06-02T12:30:00+00:00? [y/N]: "), "{text}");
-        assert!(text.contains("(e.g. 9.5.2)  []: Success: restart scheduled on member n3\n"), "{text}");
+        let question = ")  [now]: Are you sure you want to schedule restart of members n3 at \
+            2035-06-02T12:30:00+00:00? [y/N]: ";
+        assert!(text.contains(question), "{text}");
+        assert!(
+            text.contains("(e.g. 9.5.2)  []: Success: restart scheduled on member n3\n"),
+            "{text}"
+        );
         let body = r#"{"postgres_version":"15.2","schedule":"2035-06-02T12:30:00+00:00"}"#;
         assert_eq!(asked.all(), [format!("POST /restart {body}")]);
     }
 
     #[tokio::test]
     async fn a_forced_schedule_replaces_the_old_one_and_pause_forbids_it() {
-        let answers = vec![("DELETE /restart", 200, String::new()), ("POST /restart", 409, String::new())];
+        let answers = vec![
+            ("DELETE /restart", 200, String::new()),
+            ("POST /restart", 409, String::new()),
+        ];
         let (url, asked) = serve(answers).await;
         let at = Some("2035-06-02T12:30:00+00:00".to_string());
-        let forced = Restart { force: true, scheduled: at, ..args(&["n3"]) };
+        let forced = Restart {
+            force: true,
+            scheduled: at,
+            ..args(&["n3"])
+        };
         let (mut first, screen) = world("09-scheduled-switchover-and-restart", "");
         move_apis(&first, &url).await;
         run(&mut first, forced.clone()).await.unwrap();
         assert!(asked.all()[0].starts_with("DELETE /restart"));
-        assert!(screen.text().contains("Failed: another restart is already scheduled on member n3"));
+        assert!(
+            screen
+                .text()
+                .contains("Failed: another restart is already scheduled on member n3")
+        );
         let (mut paused, _) = world("11-paused", "");
-        assert!(run(&mut paused, forced).await.unwrap_err().to_string().contains("paused"));
+        assert!(
+            run(&mut paused, forced)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("paused")
+        );
     }
 }

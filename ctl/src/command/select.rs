@@ -18,11 +18,18 @@ pub fn members(
     if all.is_empty() {
         bail!("{} cluster doesn't have any members", cluster.scope);
     }
-    let has_role =
-        |m: &Chosen| cluster.view(m.group).is_some_and(|view| role.matches(view, &m.name));
+    let has_role = |m: &Chosen| {
+        cluster
+            .view(m.group)
+            .is_some_and(|view| role.matches(view, &m.name))
+    };
     let fitting: Vec<Chosen> = all.into_iter().filter(has_role).collect();
     if fitting.is_empty() {
-        bail!("{} cluster doesn't have any {} members", cluster.scope, role.text());
+        bail!(
+            "{} cluster doesn't have any {} members",
+            cluster.scope,
+            role.text()
+        );
     }
     let is_fitting = |name: &String| fitting.iter().any(|m| m.name.as_str() == name);
     if !names.iter().all(is_fitting) {
@@ -38,13 +45,19 @@ pub fn quoted(role: RoleFilter) -> String {
 }
 
 pub fn list(members: &[Chosen]) -> String {
-    members.iter().map(|m| MemberName::to_string(&m.name)).collect::<Vec<_>>().join(", ")
+    members
+        .iter()
+        .map(|m| MemberName::to_string(&m.name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Asks before the members are touched.
 pub fn confirm(world: &mut World, action: &str, members: &[Chosen], after: &str) -> Result<()> {
     let names = list(members);
-    world.terminal.confirm(&format!("Are you sure you want to {action} members {names}{after}?"))
+    world.terminal.confirm(&format!(
+        "Are you sure you want to {action} members {names}{after}?"
+    ))
 }
 
 #[cfg(test)]
@@ -58,7 +71,9 @@ mod tests {
         let cluster = world.read("golden", None).await.unwrap();
         let pick = |names: &[&str], role| {
             let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
-            members(&cluster, &names, role, &quoted(role)).map(|m| list(&m)).map_err(|e| e.to_string())
+            members(&cluster, &names, role, &quoted(role))
+                .map(|m| list(&m))
+                .map_err(|e| e.to_string())
         };
         assert_eq!(pick(&[], RoleFilter::Any).unwrap(), "n1, n2, n3");
         assert_eq!(pick(&["n3", "n2"], RoleFilter::Replica).unwrap(), "n2, n3");

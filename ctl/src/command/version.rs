@@ -5,13 +5,18 @@
 
 use crate::args::Version;
 use crate::rest::QUICK;
-use crate::world::World;
+use crate::world::{self, World};
 use anyhow::Result;
 use reqwest::Method;
 use serde_json::Value;
 
-pub fn own() -> String {
+fn own() -> String {
     format!("patronictl version {}", node::PATRONI_VERSION)
+}
+
+/// Needs neither a store nor a configuration.
+pub fn own_only() -> Result<()> {
+    world::screen().say(&own())
 }
 
 pub async fn run(world: &mut World, args: &Version) -> Result<()> {
@@ -25,8 +30,7 @@ pub async fn run(world: &mut World, args: &Version) -> Result<()> {
         if !args.names.is_empty() && !args.names.contains(&member.name.0) {
             continue;
         }
-        let reply =
-            super::reload::call(world, &member, Method::GET, "patroni", None, QUICK).await;
+        let reply = super::reload::call(world, &member, Method::GET, "patroni", None, QUICK).await;
         let text = match reply {
             Ok(reply) => versions(&reply.json()),
             Err(silence) => format!("failed to get version: {silence}"),
@@ -37,8 +41,14 @@ pub async fn run(world: &mut World, args: &Version) -> Result<()> {
 }
 
 fn versions(status: &Value) -> String {
-    let of_daemon = status.pointer("/patroni/version").and_then(Value::as_str).unwrap_or("unknown");
-    let of_server = status.get("server_version").and_then(Value::as_u64).map(server);
+    let of_daemon = status
+        .pointer("/patroni/version")
+        .and_then(Value::as_str)
+        .unwrap_or("unknown");
+    let of_server = status
+        .get("server_version")
+        .and_then(Value::as_u64)
+        .map(server);
     match of_server {
         Some(server) => format!("Patroni {of_daemon} PostgreSQL {server}"),
         None => format!("Patroni {of_daemon}"),
@@ -68,7 +78,11 @@ mod tests {
         let (mut world, screen) = world("02-three-nodes-default", "");
         move_apis(&world, &url).await;
         let names = vec!["n1".to_string(), "n2".to_string()];
-        let args = Version { cluster: Some("golden".into()), names, group: None };
+        let args = Version {
+            cluster: Some("golden".into()),
+            names,
+            group: None,
+        };
         run(&mut world, &args).await.unwrap();
         let text = "patronictl version 4.1.5\n\nn1: Patroni 4.1.5 PostgreSQL 15.18\n\
             n2: Patroni 4.1.5 PostgreSQL 15.18\n";
