@@ -1,0 +1,28 @@
+//! `demo`: a formation of two regions on this machine, to try things out.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct Demo {
+    /// Where everything of the demo lies
+    #[arg(long, default_value = ".demo", value_name = "DIRECTORY")]
+    pub dir: PathBuf,
+    /// Leave it running at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// Stop the demo that runs in the directory
+    #[arg(long)]
+    pub stop: bool,
+    /// Use the SQL stand-in instead of the Citus extension
+    #[arg(long)]
+    pub stand_in: bool,
+}
+
+pub async fn run(args: Demo) -> Result<()> {
+    bail!(
+        "the demo in {} is not available in this version",
+        args.dir.display()
+    )
+}
