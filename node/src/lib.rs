@@ -5,9 +5,15 @@
 
 pub mod act;
 pub mod api;
+pub mod background;
+pub mod beat;
+pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod dcs;
+pub mod deadman;
 pub mod ha;
+pub mod log;
 pub mod observe;
 pub mod postgres;
 pub mod region;

@@ -29,17 +29,9 @@ pub enum NoCandidate {
     #[error("{0} does not run as a standby")]
     NotAStandby(MemberName),
     #[error("{name} has {has}, but must be past {past}")]
-    NotThere {
-        name: MemberName,
-        has: Lsn,
-        past: Lsn,
-    },
+    NotThere { name: MemberName, has: Lsn, past: Lsn },
     #[error("{name} is {bytes} bytes behind, {allowed} allowed")]
-    Behind {
-        name: MemberName,
-        bytes: u64,
-        allowed: u64,
-    },
+    Behind { name: MemberName, bytes: u64, allowed: u64 },
 }
 
 /// The best member to take over, or why the last one looked at cannot.
@@ -73,10 +65,7 @@ pub fn best(
 
 fn judge(peer: &PeerAnswer, view: &GroupView, wanted: &Wanted) -> Result<(Lsn, i64), NoCandidate> {
     let name = || peer.name.clone();
-    let status = peer
-        .status
-        .as_ref()
-        .ok_or_else(|| NoCandidate::Silent(name()))?;
+    let status = peer.status.as_ref().ok_or_else(|| NoCandidate::Silent(name()))?;
     if !status.is_eligible() {
         return Err(NoCandidate::Limited(name()));
     }
@@ -85,22 +74,14 @@ fn judge(peer: &PeerAnswer, view: &GroupView, wanted: &Wanted) -> Result<(Lsn, i
     }
     if let Some(past) = wanted.past {
         if status.lsn <= past {
-            return Err(NoCandidate::NotThere {
-                name: name(),
-                has: status.lsn,
-                past,
-            });
+            return Err(NoCandidate::NotThere { name: name(), has: status.lsn, past });
         }
         return Ok((status.lsn, status.failover_priority));
     }
     let bytes = status.lsn.behind(view.optime());
     if bytes > wanted.maximum_lag {
         let allowed = wanted.maximum_lag;
-        return Err(NoCandidate::Behind {
-            name: name(),
-            bytes,
-            allowed,
-        });
+        return Err(NoCandidate::Behind { name: name(), bytes, allowed });
     }
     Ok((status.lsn, status.failover_priority))
 }
@@ -120,10 +101,7 @@ mod tests {
             failover_priority: 1,
             watchdog_failed: false,
         };
-        PeerAnswer {
-            name: name.into(),
-            status: Some(status),
-        }
+        PeerAnswer { name: name.into(), status: Some(status) }
     }
 
     fn view() -> GroupView {
@@ -136,28 +114,18 @@ mod tests {
     }
 
     fn wanted() -> Wanted<'static> {
-        Wanted {
-            candidate: None,
-            past: None,
-            maximum_lag: 100,
-        }
+        Wanted { candidate: None, past: None, maximum_lag: 100 }
     }
 
     #[test]
     fn the_furthest_able_member_is_best() {
         let peers = [peer("a", 1000, true), peer("b", 950, false)];
-        assert_eq!(
-            best(&"me".into(), &peers, &view(), &wanted()),
-            Ok("b".into())
-        );
+        assert_eq!(best(&"me".into(), &peers, &view(), &wanted()), Ok("b".into()));
     }
 
     #[test]
     fn a_handover_needs_the_shutdown_checkpoint() {
-        let past = Wanted {
-            past: Some(Lsn(1000)),
-            ..wanted()
-        };
+        let past = Wanted { past: Some(Lsn(1000)), ..wanted() };
         let refused = best(&"me".into(), &[peer("a", 1000, false)], &view(), &past);
         assert!(matches!(refused, Err(NoCandidate::NotThere { .. })));
         let there = best(&"me".into(), &[peer("a", 1001, false)], &view(), &past);
@@ -167,20 +135,11 @@ mod tests {
     #[test]
     fn refusals_have_names() {
         let named = MemberName::new("zz");
-        let unknown = Wanted {
-            candidate: Some(&named),
-            ..wanted()
-        };
+        let unknown = Wanted { candidate: Some(&named), ..wanted() };
         let refused = best(&"me".into(), &[], &view(), &unknown);
         assert_eq!(refused, Err(NoCandidate::Unknown("zz".into())));
-        assert_eq!(
-            best(&"me".into(), &[], &view(), &wanted()),
-            Err(NoCandidate::Alone)
-        );
-        let silent = PeerAnswer {
-            name: "a".into(),
-            status: None,
-        };
+        assert_eq!(best(&"me".into(), &[], &view(), &wanted()), Err(NoCandidate::Alone));
+        let silent = PeerAnswer { name: "a".into(), status: None };
         let refused = best(&"me".into(), &[silent], &view(), &wanted());
         assert_eq!(refused, Err(NoCandidate::Silent("a".into())));
     }

@@ -63,17 +63,9 @@ pub enum NotYet {
     #[error("{0} runs as a primary")]
     PrimaryExists(MemberName),
     #[error("{name} is on timeline {theirs}, here {mine}")]
-    PeerNewer {
-        name: MemberName,
-        theirs: Timeline,
-        mine: Timeline,
-    },
+    PeerNewer { name: MemberName, theirs: Timeline, mine: Timeline },
     #[error("{name} has received more ({theirs}, here {mine})")]
-    PeerAhead {
-        name: MemberName,
-        theirs: Lsn,
-        mine: Lsn,
-    },
+    PeerAhead { name: MemberName, theirs: Lsn, mine: Lsn },
     #[error("{0} has the same position and a higher failover_priority")]
     PeerPreferred(MemberName),
     #[error("{0} was asked for as the new leader and is able")]
@@ -127,16 +119,13 @@ fn may_race_on_request(
     }
     if request.leader.as_ref() == Some(me.name) {
         // The old leader comes last: anybody able goes first.
-        for peer in peers.iter().filter(|p| able(peers, &p.name)) {
+        if let Some(peer) = peers.iter().find(|p| able(peers, &p.name)) {
             return Err(NotYet::OtherCandidate(peer.name.clone()));
         }
     }
     not_behind(me, view, limits)?;
-    let others: Vec<_> = peers
-        .iter()
-        .filter(|p| Some(&p.name) != request.leader.as_ref())
-        .cloned()
-        .collect();
+    let others: Vec<_> =
+        peers.iter().filter(|p| Some(&p.name) != request.leader.as_ref()).cloned().collect();
     not_overtaken(me, &others)
 }
 
@@ -145,27 +134,20 @@ fn may_race_on_request(
 fn not_behind_release(me: &Racer, request: &Failover, view: &GroupView) -> Result<(), NotYet> {
     let wanted = view.optime();
     if request.leader.is_some() && me.lsn < wanted {
-        return Err(NotYet::Behind {
-            bytes: me.lsn.behind(wanted),
-            allowed: 0,
-        });
+        return Err(NotYet::Behind { bytes: me.lsn.behind(wanted), allowed: 0 });
     }
     Ok(())
 }
 
 fn able(peers: &[PeerAnswer], name: &MemberName) -> bool {
     let peer = peers.iter().find(|p| &p.name == name);
-    peer.and_then(|p| p.status.as_ref())
-        .is_some_and(|s| s.is_eligible() && s.in_recovery)
+    peer.and_then(|p| p.status.as_ref()).is_some_and(|s| s.is_eligible() && s.in_recovery)
 }
 
 fn not_behind(me: &Racer, view: &GroupView, limits: RaceLimits) -> Result<(), NotYet> {
     let bytes = me.lsn.behind(view.optime());
     if bytes > limits.maximum_lag {
-        return Err(NotYet::Behind {
-            bytes,
-            allowed: limits.maximum_lag,
-        });
+        return Err(NotYet::Behind { bytes, allowed: limits.maximum_lag });
     }
     if !limits.check_timeline {
         return Ok(());
@@ -191,21 +173,13 @@ fn not_overtaken(me: &Racer, peers: &[PeerAnswer]) -> Result<(), NotYet> {
             && theirs != mine
         {
             if theirs > mine {
-                return Err(NotYet::PeerNewer {
-                    name: peer.name.clone(),
-                    theirs,
-                    mine,
-                });
+                return Err(NotYet::PeerNewer { name: peer.name.clone(), theirs, mine });
             }
             continue;
         }
         if status.lsn > me.lsn {
             let name = peer.name.clone();
-            return Err(NotYet::PeerAhead {
-                name,
-                theirs: status.lsn,
-                mine: me.lsn,
-            });
+            return Err(NotYet::PeerAhead { name, theirs: status.lsn, mine: me.lsn });
         }
         if status.lsn == me.lsn && status.failover_priority > me.tags.failover_priority() {
             return Err(NotYet::PeerPreferred(peer.name.clone()));
@@ -228,26 +202,17 @@ pub fn may_open(
     let Some(token) = token else { return Ok(()) };
     if &token.system_id != system {
         let wanted = token.system_id.clone();
-        return Err(NotYet::OtherSystem {
-            wanted,
-            mine: system.clone(),
-        });
+        return Err(NotYet::OtherSystem { wanted, mine: system.clone() });
     }
     match timeline {
         None => return Err(NotYet::TimelineUnknown),
         Some(mine) if mine < token.timeline => {
-            return Err(NotYet::TokenTimeline {
-                wanted: token.timeline,
-                mine,
-            });
+            return Err(NotYet::TokenTimeline { wanted: token.timeline, mine });
         }
         Some(_) => {}
     }
     if lsn <= token.lsn {
-        return Err(NotYet::TokenNotReached {
-            wanted: token.lsn,
-            mine: lsn,
-        });
+        return Err(NotYet::TokenNotReached { wanted: token.lsn, mine: lsn });
     }
     Ok(())
 }
@@ -266,10 +231,7 @@ mod tests {
             failover_priority: 1,
             watchdog_failed: false,
         };
-        PeerAnswer {
-            name: name.into(),
-            status: Some(status),
-        }
+        PeerAnswer { name: name.into(), status: Some(status) }
     }
 
     fn view(optime: u64, failover: &str) -> GroupView {
@@ -279,19 +241,11 @@ mod tests {
         view
     }
 
-    const LIMITS: RaceLimits = RaceLimits {
-        maximum_lag: 100,
-        check_timeline: false,
-    };
+    const LIMITS: RaceLimits = RaceLimits { maximum_lag: 100, check_timeline: false };
 
     fn race(lsn: u64, peers: &[PeerAnswer], view: &GroupView) -> Result<(), NotYet> {
         let (name, tags) = (MemberName::new("me"), Tags::default());
-        let me = Racer {
-            name: &name,
-            tags: &tags,
-            lsn: Lsn(lsn),
-            timeline: Some(Timeline(1)),
-        };
+        let me = Racer { name: &name, tags: &tags, lsn: Lsn(lsn), timeline: Some(Timeline(1)) };
         may_race(&me, peers, view, LIMITS)
     }
 
@@ -299,26 +253,14 @@ mod tests {
     fn the_furthest_member_wins_and_the_others_say_why_not() {
         let peers = [answer("a", 900), answer("b", 950)];
         assert_eq!(race(1000, &peers, &view(1000, "{}")), Ok(()));
-        assert!(matches!(
-            race(940, &peers, &view(1000, "{}")),
-            Err(NotYet::PeerAhead { .. })
-        ));
+        assert!(matches!(race(940, &peers, &view(1000, "{}")), Err(NotYet::PeerAhead { .. })));
         let too_far = race(899, &[], &view(1000, "{}"));
-        assert_eq!(
-            too_far,
-            Err(NotYet::Behind {
-                bytes: 101,
-                allowed: 100
-            })
-        );
+        assert_eq!(too_far, Err(NotYet::Behind { bytes: 101, allowed: 100 }));
     }
 
     #[test]
     fn a_silent_peer_does_not_block_but_a_primary_does() {
-        let silent = PeerAnswer {
-            name: "a".into(),
-            status: None,
-        };
+        let silent = PeerAnswer { name: "a".into(), status: None };
         assert_eq!(race(1000, &[silent], &view(1000, "{}")), Ok(()));
         let mut primary = answer("a", 10);
         primary.status.as_mut().unwrap().in_recovery = false;
@@ -343,13 +285,7 @@ mod tests {
         let refused = race(2000, &[answer("a", 900)], &wanted);
         assert_eq!(refused, Err(NotYet::OtherCandidate("a".into())));
         let mine = view(1000, r#"{"leader":"old","member":"me"}"#);
-        assert_eq!(
-            race(999, &[], &mine),
-            Err(NotYet::Behind {
-                bytes: 1,
-                allowed: 0
-            })
-        );
+        assert_eq!(race(999, &[], &mine), Err(NotYet::Behind { bytes: 1, allowed: 0 }));
         assert_eq!(race(1000, &[], &mine), Ok(()));
     }
 
@@ -357,26 +293,14 @@ mod tests {
     fn nofailover_never_leads() {
         let (name, tags) = (MemberName::new("me"), json!({"nofailover": true}));
         let tags = Tags(tags.as_object().unwrap().clone());
-        let me = Racer {
-            name: &name,
-            tags: &tags,
-            lsn: Lsn(9),
-            timeline: None,
-        };
-        assert_eq!(
-            may_race(&me, &[], &view(0, "{}"), LIMITS),
-            Err(NotYet::Tagged)
-        );
+        let me = Racer { name: &name, tags: &tags, lsn: Lsn(9), timeline: None };
+        assert_eq!(may_race(&me, &[], &view(0, "{}"), LIMITS), Err(NotYet::Tagged));
     }
 
     #[test]
     fn opening_needs_the_record_at_the_token_itself() {
         let system = SystemId("7710375988543033523".into());
-        let token = Token {
-            system_id: system.clone(),
-            timeline: Timeline(2),
-            lsn: Lsn(500),
-        };
+        let token = Token { system_id: system.clone(), timeline: Timeline(2), lsn: Lsn(500) };
         let open = |tl, lsn| may_open(Some(&token), &system, Some(Timeline(tl)), Lsn(lsn));
         assert!(matches!(open(2, 500), Err(NotYet::TokenNotReached { .. })));
         assert!(matches!(open(1, 900), Err(NotYet::TokenTimeline { .. })));

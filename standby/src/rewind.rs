@@ -46,11 +46,7 @@ pub fn judge(local: LocalEnd, leader: &History) -> Verdict {
             local.timeline, leader.current
         ));
     };
-    let is_prefix = if local.was_primary {
-        local.lsn < switch
-    } else {
-        local.lsn <= switch
-    };
+    let is_prefix = if local.was_primary { local.lsn < switch } else { local.lsn <= switch };
     if is_prefix {
         return Verdict::Prefix;
     }
@@ -69,49 +65,27 @@ mod tests {
     }
 
     fn end(timeline: u32, lsn: u64, was_primary: bool) -> LocalEnd {
-        LocalEnd {
-            timeline: Timeline(timeline),
-            lsn: Lsn(lsn),
-            was_primary,
-        }
+        LocalEnd { timeline: Timeline(timeline), lsn: Lsn(lsn), was_primary }
     }
 
     #[test]
     fn a_standby_is_a_prefix_up_to_the_fork() {
         assert_eq!(judge(end(2, 0x5000, false), &leader()), Verdict::Prefix);
-        assert!(matches!(
-            judge(end(2, 0x5001, false), &leader()),
-            Verdict::Diverged(_)
-        ));
+        assert!(matches!(judge(end(2, 0x5001, false), &leader()), Verdict::Diverged(_)));
         assert_eq!(judge(end(3, 0x9000, false), &leader()), Verdict::Prefix);
     }
 
     #[test]
     fn a_former_primary_must_have_ended_before_the_fork() {
-        assert_eq!(
-            judge(end(2, 0x5000 - 120, true), &leader()),
-            Verdict::Prefix
-        );
-        assert!(matches!(
-            judge(end(2, 0x5000, true), &leader()),
-            Verdict::Diverged(_)
-        ));
-        assert!(matches!(
-            judge(end(2, 0x6000, true), &leader()),
-            Verdict::Diverged(_)
-        ));
+        assert_eq!(judge(end(2, 0x5000 - 120, true), &leader()), Verdict::Prefix);
+        assert!(matches!(judge(end(2, 0x5000, true), &leader()), Verdict::Diverged(_)));
+        assert!(matches!(judge(end(2, 0x6000, true), &leader()), Verdict::Diverged(_)));
     }
 
     #[test]
     fn foreign_and_newer_timelines_have_diverged() {
-        assert!(matches!(
-            judge(end(4, 1, false), &leader()),
-            Verdict::Diverged(_)
-        ));
+        assert!(matches!(judge(end(4, 1, false), &leader()), Verdict::Diverged(_)));
         let short = History::parse(Timeline(3), "1\t0/3000\tx\n").unwrap();
-        assert!(matches!(
-            judge(end(2, 1, false), &short),
-            Verdict::Diverged(_)
-        ));
+        assert!(matches!(judge(end(2, 1, false), &short), Verdict::Diverged(_)));
     }
 }

@@ -42,15 +42,9 @@ pub fn desired(
 ) -> BTreeMap<String, Option<Lsn>> {
     let reported = view.status.as_ref().map(|s| &s.value.slots);
     let position = |slot: &str| reported.and_then(|slots| slots.get(slot)).copied();
-    let members = view
-        .members
-        .iter()
-        .filter(|(name, m)| *name != me && !m.value.tags.nostream());
+    let members = view.members.iter().filter(|(name, m)| *name != me && !m.value.tags.nostream());
     let names = members.map(|(name, _)| slot_name(name.as_str()));
-    let permanent = view
-        .config
-        .iter()
-        .flat_map(|c| permanent_slots(&c.value.slots));
+    let permanent = view.config.iter().flat_map(|c| permanent_slots(&c.value.slots));
     names
         .chain(regions.iter().map(region_slot))
         .chain(permanent)
@@ -67,11 +61,7 @@ fn permanent_slots(slots: &serde_json::Map<String, serde_json::Value>) -> Vec<St
         }
         other => other.is_null() || parse_bool(other) == Some(false),
     };
-    slots
-        .iter()
-        .filter(|(_, spec)| is_physical(spec))
-        .map(|(name, _)| slot_name(name))
-        .collect()
+    slots.iter().filter(|(_, spec)| is_physical(spec)).map(|(name, _)| slot_name(name)).collect()
 }
 
 /// The steps from what is there to what should be there.
@@ -114,22 +104,12 @@ mod tests {
         }
         view.take("members/quiet", r#"{"tags":{"nostream":true}}"#, 1, 1);
         view.take("status", r#"{"optime":9,"slots":{"n2":7}}"#, 1, 0);
-        view.take(
-            "config",
-            r#"{"slots":{"keep":0,"logical":{"type":"logical"}}}"#,
-            1,
-            0,
-        );
+        view.take("config", r#"{"slots":{"keep":0,"logical":{"type":"logical"}}}"#, 1, 0);
         view
     }
 
     fn slot(name: &str, at: u64, active: bool) -> Slot {
-        Slot {
-            name: name.into(),
-            physical: true,
-            active,
-            restart_lsn: Some(Lsn(at)),
-        }
+        Slot { name: name.into(), physical: true, active, restart_lsn: Some(Lsn(at)) }
     }
 
     #[test]

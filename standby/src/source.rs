@@ -23,11 +23,7 @@ pub fn upstream<'a>(me: &MemberName, tags: &Tags, view: &'a GroupView) -> Option
     let Some((name, _)) = view.members.get_key_value(&MemberName::new(wanted)) else {
         return leader;
     };
-    if name == me || leads_back(me, name, view) {
-        leader
-    } else {
-        Some(name)
-    }
+    if name == me || leads_back(me, name, view) { leader } else { Some(name) }
 }
 
 fn leads_back(me: &MemberName, start: &MemberName, view: &GroupView) -> bool {
@@ -77,14 +73,8 @@ mod tests {
 
     #[test]
     fn a_circle_is_not_followed() {
-        assert_eq!(
-            upstream(&"a".into(), &tags("b"), &view()),
-            Some(&"l".into())
-        );
+        assert_eq!(upstream(&"a".into(), &tags("b"), &view()), Some(&"l".into()));
         // Somebody else's circle is no way to the leader either.
-        assert_eq!(
-            upstream(&"me".into(), &tags("a"), &view()),
-            Some(&"l".into())
-        );
+        assert_eq!(upstream(&"me".into(), &tags("a"), &view()), Some(&"l".into()));
     }
 }

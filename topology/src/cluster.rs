@@ -98,14 +98,14 @@ impl GroupView {
     }
 
     fn take_config(&mut self, value: &str, revision: i64) {
-        let read = serde_json::from_str::<Value>(value)
-            .map_err(|e| e.to_string())
-            .and_then(|raw| match raw {
+        let read = serde_json::from_str::<Value>(value).map_err(|e| e.to_string()).and_then(
+            |raw| match raw {
                 Value::Object(ref map) if !map.is_empty() => {
                     Dynamic::read(&raw).map_err(|e| e.to_string())
                 }
                 _ => Err("not a JSON object with settings".to_string()),
-            });
+            },
+        );
         match read {
             Ok(dynamic) => self.config = Some(versioned(dynamic, revision, 0)),
             Err(why) => self.unreadable.push(("config".to_string(), why)),
@@ -148,42 +148,23 @@ impl GroupView {
 }
 
 fn versioned<T>(value: T, revision: i64, lease: i64) -> Versioned<T> {
-    Versioned {
-        value,
-        revision,
-        lease,
-    }
+    Versioned { value, revision, lease }
 }
 
 impl Status {
     pub fn read(text: &str) -> Status {
         if let Ok(optime) = text.trim().parse() {
-            return Status {
-                optime: Lsn(optime),
-                ..Status::default()
-            };
+            return Status { optime: Lsn(optime), ..Status::default() };
         }
         let Ok(Value::Object(map)) = serde_json::from_str(text) else {
             return Status::default();
         };
-        let slots = map
-            .get("slots")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten();
-        let retain = map
-            .get("retain_slots")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
+        let slots = map.get("slots").and_then(Value::as_object).into_iter().flatten();
+        let retain = map.get("retain_slots").and_then(Value::as_array).into_iter().flatten();
         Status {
             optime: Lsn(map.get("optime").and_then(Value::as_u64).unwrap_or(0)),
-            slots: slots
-                .filter_map(|(k, v)| Some((k.clone(), Lsn(v.as_u64()?))))
-                .collect(),
-            retain_slots: retain
-                .filter_map(|v| v.as_str().map(str::to_string))
-                .collect(),
+            slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(v.as_u64()?)))).collect(),
+            retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
         }
     }
 
@@ -191,10 +172,7 @@ impl Status {
         let mut out = Map::new();
         out.insert("optime".into(), self.optime.0.into());
         if !self.slots.is_empty() {
-            let slots = self
-                .slots
-                .iter()
-                .map(|(k, v)| (k.clone(), Value::from(v.0)));
+            let slots = self.slots.iter().map(|(k, v)| (k.clone(), Value::from(v.0)));
             out.insert("slots".into(), Value::Object(slots.collect()));
         }
         if !self.retain_slots.is_empty() {
@@ -245,9 +223,7 @@ impl SyncState {
         let field = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("");
         let names = field("sync_standby").split(',').filter(|n| !n.is_empty());
         SyncState {
-            leader: Some(field("leader"))
-                .filter(|s| !s.is_empty())
-                .map(MemberName::new),
+            leader: Some(field("leader")).filter(|s| !s.is_empty()).map(MemberName::new),
             standbys: names.map(MemberName::new).collect(),
             quorum: map.get("quorum").and_then(Value::as_u64).unwrap_or(0),
         }
@@ -260,11 +236,7 @@ impl SyncState {
 
 fn read_failsafe(text: &str) -> Option<BTreeMap<MemberName, String>> {
     let map: BTreeMap<String, String> = serde_json::from_str(text).ok()?;
-    Some(
-        map.into_iter()
-            .map(|(name, url)| (MemberName(name), url))
-            .collect(),
-    )
+    Some(map.into_iter().map(|(name, url)| (MemberName(name), url)).collect())
 }
 
 fn read_history(text: &str) -> Vec<HistoryEntry> {
@@ -288,11 +260,8 @@ fn read_history_entry(line: &Value) -> Option<HistoryEntry> {
 /// `/history` as it is written.
 pub fn write_history(entries: &[HistoryEntry]) -> String {
     let lines = entries.iter().map(|e| {
-        let mut line: Vec<Value> = vec![
-            e.timeline.0.into(),
-            e.switch.0.into(),
-            e.reason.clone().into(),
-        ];
+        let mut line: Vec<Value> =
+            vec![e.timeline.0.into(), e.switch.0.into(), e.reason.clone().into()];
         line.extend(e.at.clone().map(Value::from));
         line.extend(e.new_leader.clone().map(Value::from));
         Value::Array(line)

@@ -90,10 +90,7 @@ mod tests {
     #[test]
     fn blanks_follow_commas_and_colons_only_outside_strings() {
         let value = json!({"a": [1, {"b:,c": null}], "d": "x,y:z"});
-        assert_eq!(
-            spaced(&value),
-            r#"{"a": [1, {"b:,c": null}], "d": "x,y:z"}"#
-        );
+        assert_eq!(spaced(&value), r#"{"a": [1, {"b:,c": null}], "d": "x,y:z"}"#);
         assert_eq!(compact(&value), r#"{"a":[1,{"b:,c":null}],"d":"x,y:z"}"#);
     }
 

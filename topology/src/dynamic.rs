@@ -91,9 +91,9 @@ fn number(raw: &Value, keys: &[&str], default: u64) -> Result<u64, BadDynamic> {
     };
     let read = match value {
         Value::Null => Some(default),
-        Value::Number(n) => n
-            .as_u64()
-            .or_else(|| n.as_f64().filter(|f| *f >= 0.0).map(|f| f as u64)),
+        Value::Number(n) => {
+            n.as_u64().or_else(|| n.as_f64().filter(|f| *f >= 0.0).map(|f| f as u64))
+        }
         Value::String(s) => s.trim().parse().ok(),
         _ => None,
     };
@@ -119,14 +119,8 @@ fn standby_cluster(raw: &Value) -> Result<Option<StandbyCluster>, BadDynamic> {
         return Ok(None);
     };
     let port = text("port").unwrap_or_else(|| "5432".into());
-    let port = port
-        .parse()
-        .map_err(|_| bad("standby_cluster.port", section, "a port"))?;
-    Ok(Some(StandbyCluster {
-        host,
-        port,
-        primary_slot_name: text("primary_slot_name"),
-    }))
+    let port = port.parse().map_err(|_| bad("standby_cluster.port", section, "a port"))?;
+    Ok(Some(StandbyCluster { host, port, primary_slot_name: text("primary_slot_name") }))
 }
 
 fn permanent_slots(raw: &Value) -> serde_json::Map<String, Value> {
@@ -139,17 +133,11 @@ fn permanent_slots(raw: &Value) -> serde_json::Map<String, Value> {
 }
 
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_string)
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 
 fn bad(key: &str, found: &Value, wanted: &'static str) -> BadDynamic {
-    BadDynamic {
-        key: key.to_string(),
-        found: found.to_string(),
-        wanted,
-    }
+    BadDynamic { key: key.to_string(), found: found.to_string(), wanted }
 }
 
 #[cfg(test)]
@@ -161,10 +149,7 @@ mod tests {
     #[test]
     fn the_sum_rule_adjusts_in_memory() {
         let read = Dynamic::read(&json!({"ttl": 20, "loop_wait": 2, "retry_timeout": 10})).unwrap();
-        assert_eq!(
-            (read.loop_wait_ms, read.retry_timeout_ms, read.ttl_ms),
-            (1000, 9000, 20000)
-        );
+        assert_eq!((read.loop_wait_ms, read.retry_timeout_ms, read.ttl_ms), (1000, 9000, 20000));
     }
 
     #[test]

@@ -29,30 +29,14 @@ pub enum MemberState {
 
 /// Text and metric number of every state.
 pub const STATES: [(MemberState, &str, i64); 15] = [
-    (
-        MemberState::InitializingNewCluster,
-        "initializing new cluster",
-        0,
-    ),
+    (MemberState::InitializingNewCluster, "initializing new cluster", 0),
     (MemberState::InitdbFailed, "initdb failed", 1),
-    (
-        MemberState::RunningCustomBootstrap,
-        "running custom bootstrap script",
-        2,
-    ),
-    (
-        MemberState::CustomBootstrapFailed,
-        "custom bootstrap failed",
-        3,
-    ),
+    (MemberState::RunningCustomBootstrap, "running custom bootstrap script", 2),
+    (MemberState::CustomBootstrapFailed, "custom bootstrap failed", 3),
     (MemberState::CreatingReplica, "creating replica", 4),
     (MemberState::Running, "running", 5),
     (MemberState::Starting, "starting", 6),
-    (
-        MemberState::StartingAfterCustomBootstrap,
-        "starting after custom bootstrap",
-        7,
-    ),
+    (MemberState::StartingAfterCustomBootstrap, "starting after custom bootstrap", 7),
     (MemberState::StartFailed, "start failed", 8),
     (MemberState::Restarting, "restarting", 9),
     (MemberState::RestartFailed, "restart failed", 10),
@@ -64,17 +48,11 @@ pub const STATES: [(MemberState, &str, i64); 15] = [
 
 impl MemberState {
     pub fn text(self) -> &'static str {
-        STATES
-            .iter()
-            .find(|row| row.0 == self)
-            .map_or("unknown", |row| row.1)
+        STATES.iter().find(|row| row.0 == self).map_or("unknown", |row| row.1)
     }
 
     pub fn number(self) -> i64 {
-        STATES
-            .iter()
-            .find(|row| row.0 == self)
-            .map_or(-1, |row| row.2)
+        STATES.iter().find(|row| row.0 == self).map_or(-1, |row| row.2)
     }
 
     pub fn parse(text: &str) -> Option<MemberState> {
@@ -174,17 +152,10 @@ impl MemberRecord {
             conn_url: text("conn_url"),
             api_url: text("api_url"),
             state: text("state").unwrap_or_default(),
-            role: text("role")
-                .and_then(|r| MemberRole::parse(&r))
-                .unwrap_or_default(),
+            role: text("role").and_then(|r| MemberRole::parse(&r)).unwrap_or_default(),
             version: text("version").unwrap_or_default(),
             proxy_url: text("proxy_url"),
-            tags: Tags(
-                map.get("tags")
-                    .and_then(Value::as_object)
-                    .cloned()
-                    .unwrap_or_default(),
-            ),
+            tags: Tags(map.get("tags").and_then(Value::as_object).cloned().unwrap_or_default()),
             checkpoint_after_promote: flag("checkpoint_after_promote"),
             pending_restart: flag("pending_restart") == Some(true),
             pending_restart_reason: map.get("pending_restart_reason").cloned(),
@@ -214,25 +185,13 @@ impl MemberRecord {
         put("proxy_url", self.proxy_url.clone().map(Value::from));
         let tags = self.tags.published();
         put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
-        put(
-            "checkpoint_after_promote",
-            self.checkpoint_after_promote.map(Value::from),
-        );
-        put(
-            "pending_restart",
-            self.pending_restart.then_some(true.into()),
-        );
-        put(
-            "pending_restart_reason",
-            self.pending_restart_reason.clone(),
-        );
+        put("checkpoint_after_promote", self.checkpoint_after_promote.map(Value::from));
+        put("pending_restart", self.pending_restart.then_some(true.into()));
+        put("pending_restart_reason", self.pending_restart_reason.clone());
         put("xlog_location", self.xlog_location.map(|l| l.0.into()));
         put("replay_lsn", self.replay_lsn.map(|l| l.0.into()));
         put("receive_lsn", self.receive_lsn.map(|l| l.0.into()));
-        put(
-            "replication_state",
-            self.replication_state.clone().map(Value::from),
-        );
+        put("replication_state", self.replication_state.clone().map(Value::from));
         put("timeline", self.timeline.map(|t| t.0.into()));
         put("scheduled_restart", self.scheduled_restart.clone());
         put("pause", self.pause.then_some(true.into()));
@@ -253,9 +212,7 @@ impl MemberRecord {
 pub fn split_url(url: &str) -> Option<(String, u16)> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split(['/', '?']).next()?;
-    let authority = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
         _ => (authority, 5432),
@@ -271,11 +228,7 @@ fn legacy(text: &str) -> MemberRecord {
         .split('&')
         .find_map(|pair| pair.strip_prefix("application_name="))
         .map(|url| url.replace("%3A", ":").replace("%2F", "/"));
-    MemberRecord {
-        conn_url: Some(conn_url.to_string()),
-        api_url,
-        ..MemberRecord::default()
-    }
+    MemberRecord { conn_url: Some(conn_url.to_string()), api_url, ..MemberRecord::default() }
 }
 
 #[cfg(test)]
@@ -294,10 +247,7 @@ mod tests {
         let old = MemberRecord::read("postgres://h:1/postgres?application_name=http%3A%2F%2Fh:8/x");
         assert_eq!(old.api_url.as_deref(), Some("http://h:8/x"));
         assert_eq!(old.address(), Some(("h".into(), 1)));
-        assert_eq!(
-            MemberRecord::read(r#"{"role":"master"}"#).role,
-            MemberRole::Primary
-        );
+        assert_eq!(MemberRecord::read(r#"{"role":"master"}"#).role, MemberRole::Primary);
         assert_eq!(MemberRecord::read("garbage"), MemberRecord::default());
     }
 

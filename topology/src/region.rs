@@ -58,10 +58,7 @@ impl Policy {
 
     /// The region that owns a formation nobody has owned yet.
     pub fn first_owner(&self) -> Option<&RegionName> {
-        let best = self
-            .regions
-            .iter()
-            .max_by_key(|r| (r.priority, std::cmp::Reverse(&r.name)))?;
+        let best = self.regions.iter().max_by_key(|r| (r.priority, std::cmp::Reverse(&r.name)))?;
         Some(&best.name)
     }
 
@@ -224,10 +221,7 @@ pub struct PeerRegion {
 fn hash_of<T: Serialize>(value: &T) -> String {
     use sha2::{Digest, Sha256};
     let text = serde_json::to_string(value).expect("plain values always serialise");
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -9,13 +9,7 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tags(pub Map<String, Value>);
 
-const BOOLEANS: [&str; 5] = [
-    "clonefrom",
-    "nofailover",
-    "noloadbalance",
-    "nosync",
-    "nostream",
-];
+const BOOLEANS: [&str; 5] = ["clonefrom", "nofailover", "noloadbalance", "nosync", "nostream"];
 
 impl Tags {
     pub fn nofailover(&self) -> bool {
@@ -28,11 +22,7 @@ impl Tags {
 
     /// 0 when the member may not lead; ties of equal LSN go to the higher one.
     pub fn failover_priority(&self) -> i64 {
-        if self.nofailover() {
-            0
-        } else {
-            self.number("failover_priority").unwrap_or(1)
-        }
+        if self.nofailover() { 0 } else { self.number("failover_priority").unwrap_or(1) }
     }
 
     pub fn clonefrom(&self) -> bool {
@@ -48,19 +38,12 @@ impl Tags {
     }
 
     pub fn replicatefrom(&self) -> Option<&str> {
-        self.0
-            .get("replicatefrom")
-            .and_then(Value::as_str)
-            .filter(|name| !name.is_empty())
+        self.0.get("replicatefrom").and_then(Value::as_str).filter(|name| !name.is_empty())
     }
 
     /// What the member key and the REST API show: false defaults are left out.
     pub fn published(&self) -> Map<String, Value> {
-        self.0
-            .iter()
-            .filter(|(key, value)| self.is_shown(key, value))
-            .map(clone_pair)
-            .collect()
+        self.0.iter().filter(|(key, value)| self.is_shown(key, value)).map(clone_pair).collect()
     }
 
     fn is_shown(&self, key: &str, value: &Value) -> bool {
@@ -121,10 +104,7 @@ mod tests {
     fn strings_count_as_booleans_and_numbers() {
         assert!(tags(json!({"nofailover": "true"})).nofailover());
         assert!(tags(json!({"failover_priority": "0"})).nofailover());
-        assert_eq!(
-            tags(json!({"failover_priority": "3"})).failover_priority(),
-            3
-        );
+        assert_eq!(tags(json!({"failover_priority": "3"})).failover_priority(), 3);
         assert_eq!(
             tags(json!({"nofailover": true, "failover_priority": 3})).failover_priority(),
             0
@@ -134,10 +114,8 @@ mod tests {
 
     #[test]
     fn false_defaults_are_not_published_but_the_rest_keeps_order_and_type() {
-        let all = tags(
-            json!({"nofailover": false, "noloadbalance": false, "clonefrom": true,
-            "nosync": false, "sync_priority": 2, "foo": "bar"}),
-        );
+        let all = tags(json!({"nofailover": false, "noloadbalance": false, "clonefrom": true,
+            "nosync": false, "sync_priority": 2, "foo": "bar"}));
         let shown = Value::Object(all.published());
         let text = r#"{"clonefrom":true,"nosync":false,"sync_priority":2,"foo":"bar"}"#;
         assert_eq!(shown.to_string(), text);

@@ -73,10 +73,7 @@ impl History {
     /// Where `timeline` was left on the way to the current one; `None` for the
     /// current timeline itself and for timelines that are not ancestors.
     pub fn left_at(&self, timeline: Timeline) -> Option<Lsn> {
-        self.forks
-            .iter()
-            .find(|fork| fork.parent == timeline)
-            .map(|fork| fork.switch)
+        self.forks.iter().find(|fork| fork.parent == timeline).map(|fork| fork.switch)
     }
 
     /// Is a log that ends at `end` on `timeline` a prefix of this history?
@@ -90,11 +87,7 @@ fn parse_line(line: &str) -> Option<Fork> {
     let parent = Timeline(words.next()?.parse().ok()?);
     let switch = words.next()?.parse().ok()?;
     let reason = words.next().unwrap_or("").trim().to_string();
-    Some(Fork {
-        parent,
-        switch,
-        reason,
-    })
+    Some(Fork { parent, switch, reason })
 }
 
 #[cfg(test)]

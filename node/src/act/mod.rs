@@ -1,1 +1,7 @@
-//! act
+//! The hands: one action each, decided elsewhere.
+//!
+//! Every write to the store is a transaction on what the decision was based
+//! on. Actions are idempotent and do not retry inside.
+
+pub mod citus;
+pub mod txn;

@@ -2,6 +2,39 @@
 //!
 //! Invariant *all findings at once*: reading gives either a whole `Settings`
 //! or every finding with its path and remedy.
+//!
+//! | file | job |
+//! |---|---|
+//! | `load.rs` | the ways in, for daemon and command line |
+//! | `file.rs`, `env.rs` | files and variables become one document |
+//! | `settings.rs`, `kind.rs` | the table of known settings and their kinds |
+//! | `validate.rs`, `findings.rs` | what the table can check; what was found |
+//! | the others | one reader for each section |
+
+mod address;
+mod bootstrap;
+mod document;
+mod env;
+mod file;
+mod findings;
+mod formation;
+mod kind;
+mod load;
+mod options;
+mod postgresql;
+mod sections;
+pub mod settings;
+mod store;
+mod validate;
+
+pub use address::{join, parse_address, parse_listen};
+pub use document::Document;
+pub use env::{Environment, take_environment};
+pub use file::{NotYaml, parse as parse_yaml};
+pub use findings::{Finding, Findings};
+pub use kind::{Kind, parse_whole};
+pub use load::{CtlSettings, Loaded, load, load_for_ctl};
+pub use store::read_store;
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -21,7 +54,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Everything the local file and the environment say.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     pub scope: String,
     pub namespace: String,
@@ -127,7 +160,7 @@ pub struct ToolOption {
     pub value: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Login {
     pub username: String,
     pub password: Option<Secret>,
@@ -146,6 +179,8 @@ pub struct Postgresql {
     pub data_dir: PathBuf,
     pub config_dir: PathBuf,
     pub bin_dir: Option<PathBuf>,
+    /// Other names of PostgreSQL's programs, by their usual name.
+    pub bin_name: BTreeMap<String, String>,
     /// Name of the database the daemon connects to.
     pub database: String,
     pub pgpass: PathBuf,
@@ -190,16 +225,15 @@ impl Postgresql {
 
     /// Any tool of PostgreSQL, by its name.
     pub fn tool(&self, name: &str) -> PathBuf {
+        let name = self.bin_name.get(name).map_or(name, String::as_str);
         self.bin_dir
             .as_ref()
             .map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
     }
 
     pub fn conn_url(&self) -> String {
-        format!(
-            "postgres://{}:{}/{}",
-            self.connect_host, self.connect_port, self.database
-        )
+        let address = address::join(&self.connect_host, self.connect_port);
+        format!("postgres://{address}/{}", self.database)
     }
 }
 
@@ -218,6 +252,37 @@ pub struct TopologySettings {
     pub policy: Policy,
     /// How to reach the other regions' stores, by region.
     pub stores: BTreeMap<RegionName, StoreSettings>,
+}
+
+/// Without `raw`: it holds every secret as plain text.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("scope", &self.scope)
+            .field("namespace", &self.namespace)
+            .field("name", &self.name)
+            .field("log", &self.log)
+            .field("restapi", &self.restapi)
+            .field("ctl", &self.ctl)
+            .field("store", &self.store)
+            .field("bootstrap", &self.bootstrap)
+            .field("postgresql", &self.postgresql)
+            .field("tags", &self.tags)
+            .field("citus", &self.citus)
+            .field("topology", &self.topology)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The extra keys may hold `sslpassword`: only their names are printed.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .field("extra", &self.extra.keys())
+            .finish()
+    }
 }
 
 impl Settings {

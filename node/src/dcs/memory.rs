@@ -1,1 +1,356 @@
-//! memory
+//! A store in memory with etcd's contract, for the simulator and for tests.
+//!
+//! All handles of one store share its state. Each handle (`client`) has faults
+//! of its own, so that one daemon may lose the store while another keeps it.
+//! Leases run on a virtual clock that moves only when it is told to.
+//!
+//! The `*_now` functions are the store; the trait's answers delegate to them,
+//! so a simulator needs no async runtime.
+
+mod state;
+
+use super::outlet::Outlet;
+use super::{
+    Answer, DcsError, Event, LeaseId, Renewal, Snapshot, Store, Txn, TxnResult, WatchItem, covering,
+};
+use state::{State, Watcher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+
+/// Virtual milliseconds; several stores may share one clock.
+pub type Clock = Arc<AtomicU64>;
+
+/// One client's handle. Its clones share its faults.
+#[derive(Clone)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+    clock: Clock,
+    line: Arc<Line>,
+}
+
+/// What stands between one client and the store.
+struct Line {
+    client: u64,
+    unreachable: AtomicBool,
+    lose_replies: AtomicBool,
+}
+
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore::new()
+    }
+}
+
+impl MemoryStore {
+    pub fn new() -> MemoryStore {
+        MemoryStore::with_clock(Clock::default())
+    }
+
+    pub fn with_clock(clock: Clock) -> MemoryStore {
+        let mut state = State::default();
+        let line = Arc::new(Line::new(state.next_client()));
+        MemoryStore {
+            state: Arc::new(Mutex::new(state)),
+            clock,
+            line,
+        }
+    }
+
+    /// Another client of the same store, without faults.
+    pub fn client(&self) -> MemoryStore {
+        let line = Arc::new(Line::new(self.lock().next_client()));
+        MemoryStore {
+            state: self.state.clone(),
+            clock: self.clock.clone(),
+            line,
+        }
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// Lets time pass and ends the leases whose time is over.
+    pub fn advance(&self, milliseconds: u64) {
+        self.clock.fetch_add(milliseconds, Ordering::SeqCst);
+        self.expire();
+    }
+
+    /// Ends the leases whose time is over, after somebody else moved the clock.
+    pub fn expire(&self) {
+        drop(self.lock());
+    }
+
+    /// An unreachable client gets errors, and nothing of what it asks happens.
+    pub fn set_unreachable(&self, unreachable: bool) {
+        self.line.unreachable.store(unreachable, Ordering::SeqCst);
+        if unreachable {
+            self.lock()
+                .lose_watches(|w| w.client == self.line.client, "the connection broke");
+        }
+    }
+
+    /// What the client asks happens, but it gets errors for an answer.
+    pub fn set_lose_replies(&self, lose: bool) {
+        self.line.lose_replies.store(lose, Ordering::SeqCst);
+    }
+
+    /// Forgets the history up to and including `revision`.
+    pub fn compact(&self, revision: i64) {
+        self.lock().compact(revision);
+    }
+
+    /// Ends all watches of all clients, as a restart of the store would.
+    pub fn break_watches(&self) {
+        self.lock()
+            .lose_watches(|_| true, "the store was restarted");
+    }
+
+    pub fn read_now(&self, prefixes: &[String]) -> Result<Snapshot, DcsError> {
+        let prefixes = covering(prefixes)?;
+        self.ask(|state, _| Ok(state.read(&prefixes)))
+    }
+
+    pub fn txn_now(&self, txn: &Txn) -> Result<TxnResult, DcsError> {
+        self.ask(|state, _| state.txn(txn))
+    }
+
+    pub fn grant_now(&self, ttl: Duration) -> Result<LeaseId, DcsError> {
+        self.ask(|state, now| Ok(state.grant(ttl, now)))
+    }
+
+    pub fn renew_now(&self, lease: LeaseId) -> Result<Renewal, DcsError> {
+        self.ask(|state, now| Ok(state.renew(lease, now)))
+    }
+
+    pub fn revoke_now(&self, lease: LeaseId) -> Result<(), DcsError> {
+        self.ask(|state, _| {
+            state.revoke(lease);
+            Ok(())
+        })
+    }
+
+    /// Every change after `revision`, in order.
+    pub fn events_since(&self, revision: i64) -> Result<Vec<Event>, DcsError> {
+        self.ask(|state, _| state.events_since(revision))
+    }
+
+    pub fn watch_now(
+        &self,
+        prefixes: &[String],
+        revision: i64,
+    ) -> Result<Receiver<WatchItem>, DcsError> {
+        let prefixes = covering(prefixes)?;
+        let client = self.line.client;
+        self.ask(|state, _| {
+            let (outlet, receiver) = Outlet::new();
+            state.watch(
+                Watcher {
+                    client,
+                    prefixes,
+                    outlet,
+                },
+                revision,
+            )?;
+            Ok(receiver)
+        })
+    }
+
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&mut State, u64) -> Result<T, DcsError>,
+    ) -> Result<T, DcsError> {
+        if self.line.unreachable.load(Ordering::SeqCst) {
+            return Err(unreachable("no connection"));
+        }
+        let now = self.clock.load(Ordering::SeqCst);
+        let answer = question(&mut self.lock(), now);
+        if self.line.lose_replies.load(Ordering::SeqCst) {
+            return Err(unreachable("the reply was lost"));
+        }
+        answer
+    }
+
+    /// The state as of now. A panic of another thread left it whole: every
+    /// change is checked before it begins.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.expire(self.clock.load(Ordering::SeqCst));
+        state
+    }
+}
+
+impl Line {
+    fn new(client: u64) -> Line {
+        Line {
+            client,
+            unreachable: AtomicBool::new(false),
+            lose_replies: AtomicBool::new(false),
+        }
+    }
+}
+
+fn unreachable(reason: &str) -> DcsError {
+    DcsError::Unreachable {
+        waited: Duration::ZERO,
+        reason: reason.to_string(),
+    }
+}
+
+impl Store for MemoryStore {
+    fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
+        Box::pin(async move { self.read_now(prefixes) })
+    }
+
+    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
+        Box::pin(async move { self.txn_now(&txn) })
+    }
+
+    fn watch<'a>(
+        &'a self,
+        prefixes: &'a [String],
+        revision: i64,
+    ) -> Answer<'a, Receiver<WatchItem>> {
+        Box::pin(async move { self.watch_now(prefixes, revision) })
+    }
+
+    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+        Box::pin(async move { self.grant_now(ttl) })
+    }
+
+    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
+        Box::pin(async move { self.renew_now(lease) })
+    }
+
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
+        Box::pin(async move { self.revoke_now(lease) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dcs::{Compare, Op, conform};
+
+    fn put(key: &str, lease: Option<LeaseId>) -> Txn {
+        let put = Op::Put {
+            key: key.into(),
+            value: "v".into(),
+            lease,
+        };
+        Txn {
+            when: vec![Compare::Absent(key.into())],
+            then: vec![put],
+        }
+    }
+
+    #[tokio::test]
+    async fn conforms() {
+        let store = MemoryStore::new();
+        let time = store.clone();
+        let elapse = async |d: Duration| time.advance(d.as_millis() as u64);
+        conform::run(Arc::new(store), "/conform/", elapse)
+            .await
+            .expect("conformance");
+    }
+
+    #[test]
+    fn an_unreachable_client_changes_nothing() {
+        let store = MemoryStore::new();
+        let other = store.client();
+        store.set_unreachable(true);
+        assert!(matches!(
+            store.txn_now(&put("/a", None)),
+            Err(DcsError::Unreachable { .. })
+        ));
+        assert_eq!(
+            other.read_now(&["/".into()]).expect("reachable").entries,
+            []
+        );
+        store.set_unreachable(false);
+        assert!(
+            store
+                .txn_now(&put("/a", None))
+                .expect("reachable")
+                .succeeded
+        );
+    }
+
+    #[test]
+    fn a_lost_reply_hides_a_success() {
+        let store = MemoryStore::new();
+        store.set_lose_replies(true);
+        assert!(matches!(
+            store.txn_now(&put("/a", None)),
+            Err(DcsError::Unreachable { .. })
+        ));
+        assert_eq!(
+            store
+                .client()
+                .read_now(&["/".into()])
+                .expect("reachable")
+                .entries
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_lease_ends_when_anybody_moves_the_shared_clock() {
+        let store = MemoryStore::new();
+        let twin = MemoryStore::with_clock(store.clock());
+        let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
+        store
+            .txn_now(&put("/leader", Some(lease)))
+            .expect("reachable");
+        twin.advance(29_999);
+        assert_eq!(
+            store
+                .read_now(&["/".into()])
+                .expect("reachable")
+                .entries
+                .len(),
+            1
+        );
+        twin.advance(1);
+        assert_eq!(store.renew_now(lease).expect("reachable"), Renewal::Gone);
+        let events = store.events_since(2).expect("not compacted");
+        assert_eq!(
+            events,
+            [Event::Deleted {
+                key: "/leader".into(),
+                revision: 3
+            }]
+        );
+    }
+
+    #[test]
+    fn forgotten_history_is_said_to_be_forgotten() {
+        let store = MemoryStore::new();
+        store.txn_now(&put("/a", None)).expect("reachable");
+        store.txn_now(&put("/b", None)).expect("reachable");
+        store.compact(2);
+        assert!(matches!(store.events_since(1), Err(DcsError::Compacted)));
+        assert_eq!(store.events_since(2).expect("kept").len(), 1);
+        assert!(matches!(
+            store.watch_now(&["/".into()], 1),
+            Err(DcsError::Compacted)
+        ));
+    }
+
+    #[tokio::test]
+    async fn faults_end_watches() {
+        let store = MemoryStore::new();
+        let other = store.client();
+        let mut mine = store.watch_now(&["/".into()], 1).expect("reachable");
+        let mut others = other.watch_now(&["/".into()], 1).expect("reachable");
+        store.set_unreachable(true);
+        assert!(matches!(mine.recv().await, Some(WatchItem::Lost(_))));
+        other.txn_now(&put("/a", None)).expect("reachable");
+        assert!(matches!(others.recv().await, Some(WatchItem::Events(_))));
+        store.break_watches();
+        assert!(matches!(others.recv().await, Some(WatchItem::Lost(_))));
+    }
+}

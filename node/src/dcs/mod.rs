@@ -4,17 +4,25 @@
 //! under which it was decided. Every call has a deadline; a frozen store hangs
 //! instead of failing. Calls do not retry inside: the beat decides again.
 //!
-//! Both implementations (`etcd`, `memory`) pass one conformance suite.
+//! Both implementations (`etcd`, `memory`) pass one conformance suite
+//! (`conform`). `mirror` keeps a local copy that a watch feeds.
 
+pub mod conform;
 pub mod etcd;
 pub mod keys;
 pub mod memory;
+pub mod mirror;
+mod outlet;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 pub type LeaseId = i64;
+
+/// Most operations of one transaction and most prefixes of one read or watch:
+/// what etcd allows unless told otherwise.
+pub const OPS_MAX: usize = 128;
 
 /// One key as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +119,10 @@ pub enum DcsError {
     Compacted,
     #[error("the store's settings are wrong: {0}")]
     Settings(String),
+    /// Asking again brings the same answer: a malformed or too big request, or
+    /// a store without space.
+    #[error("the store refused the request: {0}")]
+    Refused(String),
 }
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DcsError>> + Send + 'a>>;
@@ -134,4 +146,44 @@ pub trait Store: Send + Sync {
 
     /// Ends the lease; keys that hang on it go with it.
     fn revoke(&self, lease: LeaseId) -> Answer<'_, ()>;
+}
+
+/// The prefixes in order, without those that lie below another one: a key is
+/// read and watched once, however the prefixes overlap.
+fn covering(prefixes: &[String]) -> Result<Vec<String>, DcsError> {
+    let mut sorted = prefixes.to_vec();
+    sorted.sort();
+    let mut kept: Vec<String> = Vec::new();
+    for prefix in sorted {
+        if kept
+            .last()
+            .is_none_or(|last| !prefix.starts_with(last.as_str()))
+        {
+            kept.push(prefix);
+        }
+    }
+    if kept.is_empty() || kept.len() > OPS_MAX {
+        let count = kept.len();
+        return Err(DcsError::Refused(format!(
+            "1..{OPS_MAX} prefixes are allowed, not {count}"
+        )));
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_prefixes_are_taken_once() {
+        let of = |words: &[&str]| {
+            covering(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>()).ok()
+        };
+        let is = |words: &[&str]| Some(words.iter().map(|w| w.to_string()).collect::<Vec<_>>());
+        assert_eq!(of(&["/s/a/topology/", "/s/a/", "/s/a/"]), is(&["/s/a/"]));
+        assert_eq!(of(&["/s/b/", "/s/a/"]), is(&["/s/a/", "/s/b/"]));
+        assert_eq!(of(&["/s/ab/", "/s/a/"]), is(&["/s/a/", "/s/ab/"]));
+        assert_eq!(of(&[]), None);
+    }
 }

@@ -8,12 +8,14 @@ use super::facts::Facts;
 use super::observation::{DataDir, Job, StopHow};
 use super::table::{Rule, act, rest};
 
+/// The row that keeps the own lease alive: once in every loop.
+pub const RENEW: u16 = 10;
 /// The row that lets the other tables decide.
 pub const PASS: u16 = 99;
 
 pub const GATE: &[Rule] = &[
     Rule::new(
-        10,
+        RENEW,
         |f| f.is_renewal_due() && !is_past_deadline(f),
         |_| act(Action::Renew),
         "the own lease is due for renewal",

@@ -1,1 +1,3 @@
-//! observe
+//! The eyes: from the world to an `Observation`, without deciding anything.
+
+pub mod lock;

@@ -1,0 +1,31 @@
+# The two commands: `make demo` shows the main job, `make test` checks all.
+
+DEMO_DIR ?= $(shell echo $${TMPDIR:-/tmp})/matriarch-demo
+DEMO_ARGS ?=
+
+.PHONY: all build demo test packages packages-test fmt
+
+all: build
+
+packages:
+	@tools/packages.sh
+
+packages-test:
+	@tools/packages.sh iproute2 nftables
+
+build: packages
+	cargo build --release
+
+demo: build
+	target/release/matriarchctl demo --dir $(DEMO_DIR) $(DEMO_ARGS)
+
+fmt:
+	cargo fmt --all
+
+# Formatting, lints, then everything that runs: tidy, unit and property tests,
+# the simulation, and live tests on real PostgreSQL and etcd.
+test: packages-test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo build --workspace --bins
+	cargo test --workspace --no-fail-fast

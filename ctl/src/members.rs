@@ -1,0 +1,321 @@
+//! From what the store says to the rows of `list` and `topology`.
+//!
+//! The roles, states and lags are those of `GET /cluster`; here they become
+//! cells. Unknown stays visible: a position nobody published is `unknown`,
+//! a lag that cannot be computed is an empty cell, never 0.
+//!
+//! Absent on purpose: reading the store (`world.rs`) and borders (`table.rs`).
+
+use crate::table::{Column, Table};
+use crate::tree;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use topology::tags::parse_bool;
+use topology::{Group, GroupView, Lsn, MemberName, MemberRecord, MemberRole};
+
+pub type Groups = BTreeMap<Group, GroupView>;
+
+/// What of a formation is shown, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    pub scope: String,
+    pub is_citus: bool,
+    /// With Citus: one group only.
+    pub group: Option<u32>,
+    /// All optional columns, even where no member has a value.
+    pub extended: bool,
+    /// In the order of replication, one line a member.
+    pub is_tree: bool,
+}
+
+const OPTIONAL: [&str; 4] =
+    ["Pending restart", "Pending restart reason", "Scheduled restart", "Tags"];
+
+const MEGABYTE: f64 = 1_048_576.0;
+
+/// The table of all members.
+pub fn rows(groups: &Groups, shown: &Shown) -> Table {
+    let style = HostStyle::of(groups);
+    let mut rows = Vec::new();
+    for (group, view) in groups {
+        for (name, label) in tree::order(view, shown.is_tree) {
+            if let Some(record) = view.member(&name) {
+                rows.push(cells(shown, *group, view, (&name, &label), record, style));
+            }
+        }
+    }
+    let mut table = Table {
+        title: Some(title(groups, shown)),
+        columns: columns(shown),
+        rows,
+        footer: footer(groups, shown),
+        is_tree: shown.is_tree,
+    };
+    if !shown.extended {
+        drop_empty_optional(&mut table);
+    }
+    table
+}
+
+fn columns(shown: &Shown) -> Vec<Column> {
+    let mut columns = vec![Column::titled("Cluster")];
+    if shown.is_citus {
+        let group = if shown.group.is_some() { Column::titled } else { Column::new };
+        columns.push(group("Group"));
+    }
+    let fixed = ["Member", "Host", "Role", "State", "TL", "Receive LSN", "Receive Lag"];
+    columns.extend(fixed.map(Column::new));
+    columns.extend(["Replay LSN", "Replay Lag"].map(Column::new));
+    columns.extend(OPTIONAL.map(Column::new));
+    columns
+}
+
+fn drop_empty_optional(table: &mut Table) {
+    let is_kept = |index: usize, column: &Column| {
+        !OPTIONAL.contains(&column.key) || table.rows.iter().any(|row| !row[index].is_null())
+    };
+    let kept: Vec<bool> =
+        table.columns.iter().enumerate().map(|(index, column)| is_kept(index, column)).collect();
+    let mut flags = kept.iter();
+    table.columns.retain(|_| flags.next() == Some(&true));
+    for row in &mut table.rows {
+        let mut flags = kept.iter();
+        row.retain(|_| flags.next() == Some(&true));
+    }
+}
+
+fn cells(
+    shown: &Shown,
+    group: Group,
+    view: &GroupView,
+    (name, label): (&MemberName, &str),
+    record: &MemberRecord,
+    style: HostStyle,
+) -> Vec<Value> {
+    let mut row = vec![json!(shown.scope)];
+    if shown.is_citus {
+        row.push(group.0.map_or(Value::Null, Value::from));
+    }
+    row.extend([
+        json!(label),
+        host(record, style),
+        json!(role(view, name).text()),
+        json!(state(view, name, record)),
+        record.timeline.map_or(Value::Null, |t| json!(t.0)),
+    ]);
+    row.extend(positions(view, name, record));
+    row.push(if record.pending_restart { json!("*") } else { Value::Null });
+    row.push(text_or_empty(restart_reason(record)));
+    row.push(text_or_empty(scheduled_restart(record)));
+    let has_tags = !record.tags.0.is_empty();
+    row.push(if has_tags { Value::Object(record.tags.0.clone()) } else { Value::Null });
+    row
+}
+
+fn text_or_empty(text: Option<String>) -> Value {
+    text.filter(|t| !t.is_empty()).map_or(Value::Null, Value::from)
+}
+
+/// Ports are shown for all members as soon as one needs it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HostStyle {
+    Plain,
+    WithPort,
+}
+
+impl HostStyle {
+    fn of(groups: &Groups) -> HostStyle {
+        let records = groups.values().flat_map(|view| view.members.values());
+        let mut seen = BTreeSet::new();
+        let needed = records
+            .filter_map(|member| member.value.address())
+            .any(|(host, port)| port != 5432 || !seen.insert(host));
+        if needed { HostStyle::WithPort } else { HostStyle::Plain }
+    }
+}
+
+fn host(record: &MemberRecord, style: HostStyle) -> Value {
+    match (record.address(), style) {
+        (None, _) => Value::Null,
+        (Some((host, _)), HostStyle::Plain) => json!(host),
+        (Some((host, port)), HostStyle::WithPort) => json!(format!("{host}:{port}")),
+    }
+}
+
+/// What a member is to its group, as operators name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Leader,
+    StandbyLeader,
+    SyncStandby,
+    QuorumStandby,
+    Replica,
+}
+
+impl Role {
+    pub fn text(self) -> &'static str {
+        match self {
+            Role::Leader => "Leader",
+            Role::StandbyLeader => "Standby Leader",
+            Role::SyncStandby => "Sync Standby",
+            Role::QuorumStandby => "Quorum Standby",
+            Role::Replica => "Replica",
+        }
+    }
+}
+
+pub fn role(view: &GroupView, name: &MemberName) -> Role {
+    if view.leader_name() == Some(name) {
+        return if leads_a_standby(view) { Role::StandbyLeader } else { Role::Leader };
+    }
+    let same = |other: &MemberName| other.as_str().eq_ignore_ascii_case(name.as_str());
+    let is_sync = view.sync.as_ref().is_some_and(|sync| {
+        sync.value.is_active() && sync.value.standbys.iter().any(same)
+    });
+    match synchronous_mode(view) {
+        Some(Synchronous::Quorum) if is_sync => Role::QuorumStandby,
+        Some(Synchronous::Priority) if is_sync => Role::SyncStandby,
+        _ => Role::Replica,
+    }
+}
+
+/// Either `/config` makes the cluster a standby, or the region is one.
+fn leads_a_standby(view: &GroupView) -> bool {
+    is_standby_cluster(view)
+        || view.leader_record().is_some_and(|record| record.role == MemberRole::StandbyLeader)
+}
+
+fn is_standby_cluster(view: &GroupView) -> bool {
+    let Some(section) = view.config.as_ref().and_then(|c| c.value.raw.get("standby_cluster")) else {
+        return false;
+    };
+    ["host", "port", "restore_command"]
+        .iter()
+        .any(|key| section.get(*key).is_some_and(|v| !v.is_null() && v != ""))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    Priority,
+    Quorum,
+}
+
+/// The mode `/config` asks for; a standby cluster has none.
+pub fn synchronous_mode(view: &GroupView) -> Option<Synchronous> {
+    let config = view.config.as_ref()?;
+    if is_standby_cluster(view) {
+        return None;
+    }
+    let mode = config.value.raw.get("synchronous_mode")?;
+    if mode.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum")) {
+        return Some(Synchronous::Quorum);
+    }
+    (parse_bool(mode) == Some(true)).then_some(Synchronous::Priority)
+}
+
+/// A replica says how it receives; anybody else what its server does.
+fn state(view: &GroupView, name: &MemberName, record: &MemberRecord) -> String {
+    match &record.replication_state {
+        Some(state) if role(view, name) != Role::Leader => state.clone(),
+        _ => record.state.clone(),
+    }
+}
+
+/// Receive LSN and lag, replay LSN and lag. Leaders have none.
+fn positions(view: &GroupView, name: &MemberName, record: &MemberRecord) -> [Value; 4] {
+    if view.leader_name() == Some(name) {
+        return [Value::Null, Value::Null, Value::Null, Value::Null];
+    }
+    let (receive, replay) = match (record.receive_lsn, record.replay_lsn, record.xlog_location) {
+        (None, None, Some(old)) if is_streaming(record) => (Some(old), None),
+        (None, None, Some(old)) => (None, Some(old)),
+        (receive, replay, _) => (receive, replay),
+    };
+    let lag = |at: Option<Lsn>| match (at, &view.status) {
+        (Some(at), Some(status)) => json!(megabytes(at.behind(status.value.optime))),
+        _ => Value::Null,
+    };
+    let text = |at: Option<Lsn>| at.map_or(json!("unknown"), |at| json!(at.to_string()));
+    [text(receive), lag(receive), text(replay), lag(replay)]
+}
+
+fn is_streaming(record: &MemberRecord) -> bool {
+    record.replication_state.as_deref() == Some("streaming")
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    (bytes as f64 / MEGABYTE).round_ties_even() as u64
+}
+
+/// `parameter: old->new`, one a line.
+fn restart_reason(record: &MemberRecord) -> Option<String> {
+    let reasons = record.pending_restart_reason.as_ref()?.as_object()?;
+    let text = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let lines = reasons.iter().map(|(parameter, change)| {
+        let (old, new) = (text(change.get("old_value")), text(change.get("new_value")));
+        format!("{parameter}: {old}->{new}")
+    });
+    Some(lines.collect::<Vec<_>>().join("\n"))
+}
+
+fn scheduled_restart(record: &MemberRecord) -> Option<String> {
+    let request = record.scheduled_restart.as_ref()?;
+    let at = request.get("schedule")?.as_str()?;
+    Some(match request.get("postgres_version").and_then(Value::as_str) {
+        Some(version) => format!("{at} if version < {version}"),
+        None => at.to_string(),
+    })
+}
+
+fn title(groups: &Groups, shown: &Shown) -> String {
+    let scope = &shown.scope;
+    match (shown.is_citus, shown.group) {
+        (false, _) => format!(" Cluster: {scope} ({}) ", system_id(groups)),
+        (true, None) => format!(" Citus cluster: {scope} "),
+        (true, Some(group)) => {
+            format!(" Citus cluster: {scope} (group: {group}, {}) ", system_id(groups))
+        }
+    }
+}
+
+fn system_id(groups: &Groups) -> String {
+    match groups.values().next().and_then(|view| view.initialize.as_ref()) {
+        None => "uninitialized".to_string(),
+        Some(key) => key.value.as_ref().map_or("initializing".to_string(), |id| id.to_string()),
+    }
+}
+
+fn footer(groups: &Groups, shown: &Shown) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (group, view) in groups {
+        let own = group_footer(view);
+        if shown.is_citus && shown.group.is_none() && !own.is_empty() {
+            lines.push(format!("Citus group: {group}"));
+        }
+        lines.extend(own);
+    }
+    lines
+}
+
+fn group_footer(view: &GroupView) -> Vec<String> {
+    let mut lines = Vec::new();
+    if view.is_paused() {
+        lines.push(" Maintenance mode: on".to_string());
+    }
+    let request = view.request().and_then(|r| Some((r, r.scheduled_at.as_ref()?)));
+    if let Some((request, at)) = request {
+        let line = |key: &str, value: &str| format!("{key:>24}: {value}");
+        lines.push(line("Switchover scheduled at", &at.replacen(' ', "T", 1)));
+        lines.extend(request.leader.as_ref().map(|name| line("from", name.as_str())));
+        lines.extend(request.candidate.as_ref().map(|name| line("to", name.as_str())));
+    }
+    lines
+}
+
+#[cfg(test)]
+#[path = "members_tests.rs"]
+mod tests;

@@ -1,0 +1,180 @@
+//! The terminal: what is printed and what is asked.
+//!
+//! Questions are plain lines: the answer may come from a pipe as well as from
+//! a keyboard. The end of the input, and a "no" to a question that everything
+//! hangs on, abort the command without a change.
+
+use anyhow::{Context, Result};
+use std::io::{BufRead, Write};
+
+/// Nobody answers wrongly this often; a broken pipe of answers might.
+const ASKS_MAX: usize = 20;
+
+/// The operator (or the end of the input) said no.
+#[derive(Debug, thiserror::Error)]
+#[error("Aborted!")]
+pub struct Aborted;
+
+pub struct Terminal {
+    input: Box<dyn BufRead + Send>,
+    output: Box<dyn Write + Send>,
+    notes: Box<dyn Write + Send>,
+    /// A person looks at the output: colours and pagers make sense.
+    pub is_interactive: bool,
+}
+
+impl Terminal {
+    pub fn new(
+        input: impl BufRead + Send + 'static,
+        output: impl Write + Send + 'static,
+        notes: impl Write + Send + 'static,
+    ) -> Terminal {
+        Terminal {
+            input: Box::new(input),
+            output: Box::new(output),
+            notes: Box::new(notes),
+            is_interactive: false,
+        }
+    }
+
+    /// Prints text as it is.
+    pub fn print(&mut self, text: &str) -> Result<()> {
+        self.output.write_all(text.as_bytes()).context("cannot write to the output")?;
+        self.output.flush().context("cannot write to the output")
+    }
+
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        self.print(&format!("{line}\n"))
+    }
+
+    /// A remark that is no part of the output.
+    pub fn note(&mut self, line: &str) -> Result<()> {
+        writeln!(self.notes, "{line}").context("cannot write to the error output")
+    }
+
+    /// One line of input without its end; `None` at the end of the input.
+    fn answer(&mut self) -> Result<Option<String>> {
+        let mut line = String::new();
+        let read = self.input.read_line(&mut line).context("cannot read the answer")?;
+        Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_string()))
+    }
+
+    /// Everything that is left of the input.
+    pub fn rest(&mut self) -> Result<String> {
+        let mut text = String::new();
+        self.input.read_to_string(&mut text).context("cannot read the standard input")?;
+        Ok(text)
+    }
+
+    /// Asks until there is an answer; an empty one takes the default.
+    pub fn ask(&mut self, question: &str, default: Option<&str>) -> Result<String> {
+        let hint = default.map_or(String::new(), |d| format!(" [{d}]"));
+        for _ in 0..ASKS_MAX {
+            self.print(&format!("{question}{hint}: "))?;
+            let answer = self.answer()?.ok_or(Aborted)?;
+            match (answer.is_empty(), default) {
+                (false, _) => return Ok(answer),
+                (true, Some(default)) => return Ok(default.to_string()),
+                (true, None) => {}
+            }
+        }
+        Err(Aborted.into())
+    }
+
+    /// Asks for a number of the named kind.
+    pub fn ask_number(&mut self, question: &str) -> Result<u32> {
+        for _ in 0..ASKS_MAX {
+            let answer = self.ask(question, None)?;
+            if let Ok(number) = answer.trim().parse() {
+                return Ok(number);
+            }
+            self.say(&format!("Error: '{answer}' is not a valid integer."))?;
+        }
+        Err(Aborted.into())
+    }
+
+    /// Goes on only after a yes; an empty answer is a no.
+    pub fn confirm(&mut self, question: &str) -> Result<()> {
+        if self.is_confirmed(question)? { Ok(()) } else { Err(Aborted.into()) }
+    }
+
+    /// A yes or a no; an empty answer is a no.
+    pub fn is_confirmed(&mut self, question: &str) -> Result<bool> {
+        for _ in 0..ASKS_MAX {
+            self.print(&format!("{question} [y/N]: "))?;
+            let answer = self.answer()?.ok_or(Aborted)?;
+            match answer.trim().to_ascii_lowercase().as_str() {
+                "y" | "yes" => return Ok(true),
+                "n" | "no" | "" => return Ok(false),
+                _ => self.say("Error: invalid input")?,
+            }
+        }
+        Err(Aborted.into())
+    }
+}
+
+#[cfg(test)]
+pub mod recorded {
+    //! A terminal with prepared answers whose output can be read.
+
+    use super::Terminal;
+    use std::io::{Cursor, Write};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    pub struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Screen {
+        pub fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    pub fn terminal(answers: &str) -> (Terminal, Screen) {
+        let screen = Screen::default();
+        let input = Cursor::new(answers.as_bytes().to_vec());
+        (Terminal::new(input, screen.clone(), screen.clone()), screen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recorded::terminal;
+    use super::*;
+
+    #[test]
+    fn answers_come_from_a_pipe_and_defaults_from_empty_lines() {
+        let (mut terminal, screen) = terminal("\nn2\nmaybe\ny\n");
+        assert_eq!(terminal.ask("Primary", Some("n1")).unwrap(), "n1");
+        assert_eq!(terminal.ask("Candidate ['n2'] []", None).unwrap(), "n2");
+        assert!(terminal.is_confirmed("Sure?").unwrap());
+        let text = "Primary [n1]: Candidate ['n2'] []: Sure? [y/N]: Error: invalid input\nSure? [y/N]: ";
+        assert_eq!(screen.text(), text);
+    }
+
+    #[test]
+    fn the_end_of_the_input_and_a_no_abort() {
+        let (mut terminal, screen) = terminal("\n");
+        assert!(terminal.confirm("Sure?").unwrap_err().is::<Aborted>());
+        let error = terminal.ask("Please confirm the cluster name to remove", None).unwrap_err();
+        assert!(error.is::<Aborted>());
+        assert!(screen.text().ends_with("to remove: "));
+    }
+
+    #[test]
+    fn wrong_answers_do_not_loop_for_ever() {
+        let (mut terminal, screen) = terminal(&"x\n".repeat(1000));
+        assert!(terminal.ask_number("Citus group").unwrap_err().is::<Aborted>());
+        assert_eq!(screen.text().matches("not a valid integer").count(), ASKS_MAX);
+    }
+}

@@ -1,0 +1,141 @@
+//! The transactions of a group: what is written, and under which condition.
+//!
+//! Pure values, so that each condition can be read and tested in one place;
+//! the daemon and the simulator send the same ones.
+
+use crate::dcs::keys::Keys;
+use crate::dcs::{Compare, LeaseId, Op, Txn};
+use topology::{GroupView, Lsn, MemberName, SystemId};
+
+fn put(key: String, value: impl Into<String>) -> Op {
+    Op::Put { key, value: value.into(), lease: None }
+}
+
+fn put_on(lease: LeaseId, key: String, value: impl Into<String>) -> Op {
+    Op::Put { key, value: value.into(), lease: Some(lease) }
+}
+
+/// The key as it was read: absent, or at that revision.
+pub fn unchanged(key: String, revision: Option<i64>) -> Compare {
+    match revision {
+        Some(revision) => Compare::RevisionIs(key, revision),
+        None => Compare::Absent(key),
+    }
+}
+
+/// Take the lock if nobody has it. A request that named this member (or any
+/// other) is answered by that, so it is cleared in the same transaction.
+pub fn acquire(keys: &Keys, me: &MemberName, lease: LeaseId, view: &GroupView) -> Txn {
+    let mut then = vec![put_on(lease, keys.leader(), me.as_str())];
+    let mut when = vec![Compare::Absent(keys.leader())];
+    if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
+        when.push(Compare::RevisionIs(keys.failover(), failover.revision));
+        then.push(put(keys.failover(), "{}"));
+    }
+    Txn { when, then }
+}
+
+/// Move the own leader key onto the lease of this process.
+pub fn readopt(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
+    Txn {
+        when: vec![Compare::ValueIs(keys.leader(), me.0.clone())],
+        then: vec![put_on(lease, keys.leader(), me.as_str())],
+    }
+}
+
+/// Prove that the lock is ours, writing nothing.
+pub fn prove(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
+    Txn {
+        when: vec![
+            Compare::ValueIs(keys.leader(), me.0.clone()),
+            Compare::LeaseIs(keys.leader(), lease),
+        ],
+        then: Vec::new(),
+    }
+}
+
+/// Give the lock away, with the position a successor must have.
+pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupView) -> Txn {
+    let mut then = Vec::new();
+    if let Some(lsn) = publish {
+        let mut status = view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        status.optime = lsn;
+        then.push(put(keys.status(), status.write()));
+    }
+    then.push(Op::Delete { key: keys.leader() });
+    Txn { when: vec![Compare::ValueIs(keys.leader(), me.0.clone())], then }
+}
+
+/// Answer a request: it becomes `{}`, if it is still the one that was seen.
+pub fn clear_request(keys: &Keys, view: &GroupView) -> Option<Txn> {
+    let failover = view.failover.as_ref()?;
+    Some(Txn {
+        when: vec![Compare::RevisionIs(keys.failover(), failover.revision)],
+        then: vec![put(keys.failover(), "{}")],
+    })
+}
+
+pub fn claim_initialize(keys: &Keys) -> Txn {
+    Txn {
+        when: vec![Compare::Absent(keys.initialize()), Compare::Absent(keys.leader())],
+        then: vec![put(keys.initialize(), "")],
+    }
+}
+
+pub fn give_back_initialize(keys: &Keys) -> Txn {
+    Txn {
+        when: vec![Compare::ValueIs(keys.initialize(), String::new())],
+        then: vec![Op::Delete { key: keys.initialize() }],
+    }
+}
+
+/// A new cluster, entered at once: system id, configuration, lock.
+pub fn finish_bootstrap(
+    keys: &Keys,
+    me: &MemberName,
+    lease: LeaseId,
+    system: &SystemId,
+    config: &str,
+    view: &GroupView,
+) -> Txn {
+    let mut then = vec![put(keys.initialize(), system.0.clone())];
+    if view.config.is_none() {
+        then.push(put(keys.config(), config));
+    }
+    then.push(put_on(lease, keys.leader(), me.as_str()));
+    Txn {
+        when: vec![
+            Compare::ValueIs(keys.initialize(), String::new()),
+            Compare::Absent(keys.leader()),
+        ],
+        then,
+    }
+}
+
+/// Enter the system id of a cluster that exists into a store that forgot it.
+pub fn adopt_system(keys: &Keys, system: &SystemId) -> Txn {
+    Txn {
+        when: vec![Compare::Absent(keys.initialize())],
+        then: vec![put(keys.initialize(), system.0.clone())],
+    }
+}
+
+/// A value of the leader's: written only while the lock is on this lease.
+pub fn as_leader(keys: &Keys, lease: LeaseId, key: String, value: String) -> Txn {
+    Txn { when: vec![Compare::LeaseIs(keys.leader(), lease)], then: vec![put(key, value)] }
+}
+
+/// The own member record.
+pub fn member(
+    keys: &Keys,
+    me: &MemberName,
+    lease: LeaseId,
+    record: String,
+    revision: Option<i64>,
+) -> Txn {
+    let key = keys.member(me);
+    Txn {
+        when: vec![unchanged(key.clone(), revision)],
+        then: vec![put_on(lease, key, record)],
+    }
+}

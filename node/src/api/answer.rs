@@ -1,0 +1,114 @@
+//! Answers: a status and a body in one of four shapes.
+//!
+//! Content types and the short error page are those that other programs of
+//! the same kind send; tools print the texts as they are.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use serde_json::Value;
+use topology::document::spaced;
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Shape,
+}
+
+#[derive(Debug)]
+pub enum Shape {
+    /// The status says everything.
+    Empty,
+    Json(String),
+    Text(String),
+    Plain(String),
+    /// The short page for what a framework would refuse.
+    Page(String),
+}
+
+impl Answer {
+    pub fn status(status: StatusCode) -> Answer {
+        Answer {
+            status,
+            body: Shape::Empty,
+        }
+    }
+
+    pub fn json(status: StatusCode, value: &Value) -> Answer {
+        Answer {
+            status,
+            body: Shape::Json(spaced(value)),
+        }
+    }
+
+    pub fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+        Answer {
+            status,
+            body: Shape::Text(text.into()),
+        }
+    }
+
+    pub fn plain(text: String) -> Answer {
+        Answer {
+            status: StatusCode::OK,
+            body: Shape::Plain(text),
+        }
+    }
+
+    pub fn page(status: StatusCode) -> Answer {
+        let reason = status.canonical_reason().unwrap_or("Error");
+        Answer {
+            status,
+            body: Shape::Page(page_text(status, reason)),
+        }
+    }
+
+    /// For a method that this path, or anybody, does not know.
+    pub fn unsupported(method: &Method) -> Answer {
+        let status = StatusCode::NOT_IMPLEMENTED;
+        let method: String = method
+            .as_str()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
+        let message = format!("Unsupported method ('{method}')");
+        Answer {
+            status,
+            body: Shape::Page(page_text(status, &message)),
+        }
+    }
+
+    pub fn into_response(self, extra: &[(header::HeaderName, HeaderValue)]) -> Response {
+        let (kind, text) = match self.body {
+            Shape::Empty => (None, String::new()),
+            Shape::Json(text) => (Some("application/json"), text),
+            Shape::Text(text) => (Some("text/html"), text),
+            Shape::Plain(text) => (Some("text/plain"), text),
+            Shape::Page(text) => (Some("text/html;charset=utf-8"), text),
+        };
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if let Some(kind) = kind {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let realm = HeaderValue::from_static("Basic realm=\"Patroni\"");
+            headers.insert(header::WWW_AUTHENTICATE, realm);
+        }
+        for (name, value) in extra {
+            headers.insert(name.clone(), value.clone());
+        }
+        response
+    }
+}
+
+fn page_text(status: StatusCode, message: &str) -> String {
+    let code = status.as_u16();
+    format!(
+        "<!DOCTYPE HTML>\n<html lang=\"en\">\n    <head>\n        <meta charset=\"utf-8\">\n        \
+         <title>Error response</title>\n    </head>\n    <body>\n        <h1>Error response</h1>\n\
+         \x20       <p>Error code: {code}</p>\n        <p>Message: {message}.</p>\n    \
+         </body>\n</html>\n"
+    )
+}

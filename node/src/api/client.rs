@@ -1,0 +1,221 @@
+//! Asking other members what they are, over their REST API.
+//!
+//! Who races for the lock needs every other member's position at once, so all
+//! are asked in parallel and each has one deadline. One pooled client keeps
+//! connections: the race costs one round trip.
+//!
+//! Invariant *no answer is not an answer*: whatever goes wrong (no connection,
+//! no position in the body, too late, too long) is `status: None`.
+
+use super::tls::{self, TlsError, Trust};
+use crate::config::{Credentials, Settings};
+use reqwest::{Client, RequestBuilder};
+use serde_json::Value;
+use standby::promotion::{PeerAnswer, PeerStatus};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use topology::{Lsn, MemberName, Tags, Timeline};
+
+/// How long a member may take to answer.
+pub const PEER_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Longest answer of a member that is read.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Connections kept to each member.
+const IDLE_PER_HOST_MAX: usize = 2;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("the REST client cannot be set up")]
+    Tls(#[from] TlsError),
+    #[error("the REST client cannot be set up: {0}")]
+    Build(reqwest::Error),
+}
+
+/// A client for the REST APIs of the other members. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    client: Client,
+    login: Option<Credentials>,
+}
+
+impl Peers {
+    pub fn new(settings: &Settings) -> Result<Peers, ClientError> {
+        let (ctl, restapi) = (&settings.ctl, &settings.restapi);
+        let trust = if ctl.certfile.is_some() {
+            Trust::Chain
+        } else {
+            Trust::Anyone
+        };
+        let tls = tls::client_config(
+            trust,
+            ctl.cacert.as_deref().or(restapi.cafile.as_deref()),
+            ctl.certfile.as_deref(),
+            ctl.keyfile.as_deref(),
+        )?;
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .user_agent(format!("Patroni/{} matriarch", crate::PATRONI_VERSION))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .connect_timeout(PEER_WAIT_MAX)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(ClientError::Build)?;
+        let login = ctl
+            .authentication
+            .clone()
+            .or_else(|| restapi.authentication.clone());
+        Ok(Peers { client, login })
+    }
+
+    /// Asks all of them at once; the answers come in the order of the question.
+    pub async fn statuses(&self, members: &[(MemberName, String)]) -> Vec<PeerAnswer> {
+        let mut asked = JoinSet::new();
+        for (index, (_, api_url)) in members.iter().enumerate() {
+            let (peers, api_url) = (self.clone(), api_url.clone());
+            asked.spawn(async move { (index, peers.status(&api_url).await) });
+        }
+        let mut answers: Vec<PeerAnswer> = members
+            .iter()
+            .map(|(name, _)| PeerAnswer {
+                name: name.clone(),
+                status: None,
+            })
+            .collect();
+        while let Some(done) = asked.join_next().await {
+            if let Ok((index, status)) = done {
+                answers[index].status = status;
+            }
+        }
+        answers
+    }
+
+    /// Asks one member.
+    pub async fn status(&self, api_url: &str) -> Option<PeerStatus> {
+        let answer = self.send(self.client.get(api_url), PEER_WAIT_MAX).await?;
+        read_status(&serde_json::from_slice(&answer).ok()?)
+    }
+
+    /// Posts a document to another endpoint of a member's API and returns the
+    /// body of a successful answer.
+    pub async fn post(
+        &self,
+        api_url: &str,
+        endpoint: &str,
+        body: &Value,
+        wait_max: Duration,
+    ) -> Option<Vec<u8>> {
+        let request = self.client.post(endpoint_url(api_url, endpoint)).json(body);
+        self.send(request, wait_max).await
+    }
+
+    async fn send(&self, request: RequestBuilder, wait_max: Duration) -> Option<Vec<u8>> {
+        let request = match &self.login {
+            Some(login) => request.basic_auth(&login.username, Some(&login.password.0)),
+            None => request,
+        };
+        let mut response = request.timeout(wait_max).send().await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.ok()? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return None;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Some(body)
+    }
+}
+
+/// Another path of the API that published `api_url`.
+pub fn endpoint_url(api_url: &str, endpoint: &str) -> String {
+    let after_scheme = api_url.find("://").map_or(0, |at| at + 3);
+    let root = api_url[after_scheme..]
+        .find('/')
+        .map_or(api_url.len(), |at| after_scheme + at);
+    format!("{}/{}", &api_url[..root], endpoint.trim_start_matches('/'))
+}
+
+/// Reads the body of `GET /patroni`. Older members say `wal`, newer `xlog`.
+pub fn read_status(body: &Value) -> Option<PeerStatus> {
+    let wal = body.get("xlog").or_else(|| body.get("wal"))?.as_object()?;
+    let position = |key: &str| wal.get(key).and_then(Value::as_u64);
+    let role = body.get("role").and_then(Value::as_str).unwrap_or("");
+    let in_recovery = position("location").is_none() && !matches!(role, "primary" | "master");
+    let lsn = [
+        position("location"),
+        position("received_location"),
+        position("replayed_location"),
+    ];
+    let tags = Tags(
+        body.get("tags")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default(),
+    );
+    let timeline = body.get("timeline").and_then(Value::as_u64);
+    Some(PeerStatus {
+        in_recovery,
+        lsn: Lsn(lsn.into_iter().flatten().max().unwrap_or(0)),
+        timeline: timeline.and_then(|t| u32::try_from(t).ok()).map(Timeline),
+        nofailover: tags.nofailover(),
+        failover_priority: tags.failover_priority(),
+        watchdog_failed: body.get("watchdog_failed").and_then(Value::as_bool) == Some(true),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn both_spellings_of_a_standby_are_read() {
+        for word in ["xlog", "wal"] {
+            let body = json!({"state": "running", "role": "replica", "timeline": 4,
+                word: {"received_location": 90, "replayed_location": 100, "paused": false},
+                "tags": {"failover_priority": "3"}});
+            let read = read_status(&body).unwrap();
+            assert!(read.in_recovery && read.is_eligible());
+            assert_eq!((read.lsn, read.timeline), (Lsn(100), Some(Timeline(4))));
+            assert_eq!(read.failover_priority, 3);
+        }
+    }
+
+    #[test]
+    fn a_primary_is_no_standby_and_a_limited_member_is_not_eligible() {
+        let primary = json!({"role": "master", "xlog": {"location": 7}});
+        let read = read_status(&primary).unwrap();
+        assert!(!read.in_recovery);
+        assert_eq!(read.lsn, Lsn(7));
+        let limited = json!({"role": "replica", "xlog": {"replayed_location": 1},
+            "tags": {"nofailover": true}, "watchdog_failed": true});
+        let read = read_status(&limited).unwrap();
+        assert!(read.nofailover && read.watchdog_failed && !read.is_eligible());
+    }
+
+    #[test]
+    fn no_position_is_no_answer() {
+        assert_eq!(
+            read_status(&json!({"state": "stopped", "role": "replica"})),
+            None
+        );
+        assert_eq!(read_status(&json!({"role": "replica", "xlog": null})), None);
+        assert_eq!(read_status(&json!([1])), None);
+    }
+
+    #[test]
+    fn endpoints_replace_the_path() {
+        assert_eq!(
+            endpoint_url("http://h:8008/patroni", "citus"),
+            "http://h:8008/citus"
+        );
+        assert_eq!(
+            endpoint_url("https://[::1]:1", "/citus"),
+            "https://[::1]:1/citus"
+        );
+    }
+}

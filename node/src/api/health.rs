@@ -1,0 +1,218 @@
+//! Health checks: which path is answered with 200, and when.
+//!
+//! Rules are rows: a path, the test, and whether `?tag_NAME=` filters apply.
+//! Load balancers decide by the status code alone, so a doubt is a 503.
+//!
+//! Paths match exactly (a slash at the end aside); everything else is 404 and
+//! stands in the router. Pure: facts in, answer out.
+
+use super::status::{Duty, Facts};
+use serde_json::Value;
+use topology::{Lsn, MemberRole, Millis};
+
+/// The options behind `?`, in order.
+pub type Options = [(String, String)];
+
+pub struct Check {
+    pub path: &'static str,
+    pub passes: fn(&Facts, &Options) -> bool,
+    /// Do `?tag_NAME=VALUE` filters apply?
+    pub by_tags: bool,
+}
+
+const fn plain(path: &'static str, passes: fn(&Facts, &Options) -> bool) -> Check {
+    Check {
+        path,
+        passes,
+        by_tags: false,
+    }
+}
+
+const fn by_tags(path: &'static str, passes: fn(&Facts, &Options) -> bool) -> Check {
+    Check {
+        path,
+        passes,
+        by_tags: true,
+    }
+}
+
+pub const CHECKS: &[Check] = &[
+    plain("/", |f, _| primary(f)),
+    plain("/primary", |f, _| primary(f)),
+    plain("/master", |f, _| primary(f)),
+    plain("/read-write", |f, _| primary(f)),
+    plain("/standby-leader", |f, _| standby_leader(f)),
+    plain("/standby_leader", |f, _| standby_leader(f)),
+    plain("/leader", |f, _| leader(f)),
+    by_tags("/replica", replica),
+    by_tags("/read-only", |f, o| writable_or_leading(f) || replica(f, o)),
+    by_tags("/health", |f, _| f.is_running),
+    by_tags("/sync", |f, o| with_duty(f, o, Duty::Sync)),
+    by_tags("/synchronous", |f, o| with_duty(f, o, Duty::Sync)),
+    by_tags("/quorum", |f, o| with_duty(f, o, Duty::Quorum)),
+    by_tags("/async", asynchronous),
+    by_tags("/asynchronous", asynchronous),
+    by_tags("/read-only-quorum", |f, o| {
+        read_only_with(f, o, Duty::Quorum)
+    }),
+    by_tags("/read-only-sync", |f, o| read_only_with(f, o, Duty::Sync)),
+    by_tags("/read-only-synchronous", |f, o| {
+        read_only_with(f, o, Duty::Sync)
+    }),
+];
+
+/// Without the slash at the end, except for the root itself.
+pub fn normal_path(path: &str) -> &str {
+    match path.trim_end_matches('/') {
+        "" => "/",
+        trimmed => trimmed,
+    }
+}
+
+pub fn find(path: &str) -> Option<&'static Check> {
+    let path = normal_path(path);
+    CHECKS.iter().find(|check| check.path == path)
+}
+
+impl Check {
+    pub fn is_passed(&self, facts: &Facts, options: &Options) -> bool {
+        (!self.by_tags || tags_match(facts, options)) && (self.passes)(facts, options)
+    }
+}
+
+fn primary(facts: &Facts) -> bool {
+    !facts.published.standby_group && holds(facts, &[MemberRole::Primary])
+}
+
+fn standby_leader(facts: &Facts) -> bool {
+    let standby = matches!(facts.role, MemberRole::Replica | MemberRole::StandbyLeader);
+    facts.published.standby_group && standby && holds(facts, &[MemberRole::StandbyLeader])
+}
+
+fn leader(facts: &Facts) -> bool {
+    holds(facts, &[MemberRole::Primary, MemberRole::StandbyLeader])
+}
+
+fn writable_or_leading(facts: &Facts) -> bool {
+    primary(facts) || standby_leader(facts)
+}
+
+/// The lock; while paused and without any picture of the group, the role.
+fn holds(facts: &Facts, roles: &[MemberRole]) -> bool {
+    if facts.published.view.is_none() && facts.published.paused {
+        return roles.contains(&facts.role);
+    }
+    facts.is_leader
+}
+
+fn replica(facts: &Facts, options: &Options) -> bool {
+    let leads_standbys = facts.published.standby_group && facts.is_leader;
+    !facts.published.tags.noloadbalance()
+        && facts.role == MemberRole::Replica
+        && !leads_standbys
+        && facts.is_running
+        && lag_is_fine(facts, options)
+        && option(options, "replication_state")
+            .is_none_or(|wanted| facts.replication_state() == Some(wanted))
+}
+
+fn lag_is_fine(facts: &Facts, options: &Options) -> bool {
+    let Some(limit) = option(options, "lag").and_then(parse_bytes) else {
+        return true;
+    };
+    let replayed = facts.monitor.and_then(|m| m.replayed).unwrap_or_default();
+    facts.known_end().unwrap_or_default().0 <= replayed.0.saturating_add(limit)
+}
+
+fn with_duty(facts: &Facts, options: &Options, duty: Duty) -> bool {
+    facts.published.view.is_some() && facts.duty == Some(duty) && replica(facts, options)
+}
+
+fn asynchronous(facts: &Facts, options: &Options) -> bool {
+    facts.published.view.is_some() && facts.duty.is_none() && replica(facts, options)
+}
+
+fn read_only_with(facts: &Facts, options: &Options, duty: Duty) -> bool {
+    let has_picture = facts.published.view.is_some();
+    has_picture && (writable_or_leading(facts) || with_duty(facts, options, duty))
+}
+
+fn tags_match(facts: &Facts, options: &Options) -> bool {
+    let mut wanted = options
+        .iter()
+        .filter_map(|(k, v)| Some((k.strip_prefix("tag_")?, v)));
+    let tags = facts.published.tags.published();
+    wanted.all(|(name, value)| tags.get(name).is_some_and(|tag| tag_text(tag) == *value))
+}
+
+fn tag_text(tag: &Value) -> String {
+    tag.as_str()
+        .map_or_else(|| tag.to_string().to_lowercase(), str::to_string)
+}
+
+/// `GET /liveness`: does the daemon still beat?
+pub fn is_alive(facts: &Facts) -> bool {
+    let published = facts.published;
+    let leads = published.role == MemberRole::Primary && published.running;
+    let patience = if leads {
+        published.ttl_ms
+    } else {
+        2 * published.ttl_ms
+    };
+    let next_beat = published.last_beat + published.loop_wait_ms;
+    published.paused || facts.now < next_beat + patience
+}
+
+/// `GET /readiness`: may traffic or a rolling update go on to the next one?
+pub fn is_ready(facts: &Facts, options: &Options) -> bool {
+    if facts.is_leader {
+        return true;
+    }
+    let streams = facts.is_running && facts.replication_state() == Some("streaming");
+    let (true, Some(monitor), Some(end)) = (streams, facts.monitor, facts.known_end()) else {
+        return false;
+    };
+    let here = match option(options, "mode") {
+        Some("write") => monitor.received.or(monitor.replayed),
+        _ => monitor.replayed,
+    };
+    let limit = option(options, "lag").and_then(parse_bytes);
+    let limit = limit.unwrap_or(facts.published.maximum_lag_on_failover);
+    here.is_some_and(|here: Lsn| here.behind(end) <= limit)
+}
+
+fn option<'a>(options: &'a Options, name: &str) -> Option<&'a str> {
+    options
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
+}
+
+/// `16`, `16MB`, `1.5 GB`; `None` for anything else.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let factor: u64 = match text[digits..].trim() {
+        "" | "B" => 1,
+        "kB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        "TB" => 1 << 40,
+        _ => return None,
+    };
+    let number = &text[..digits];
+    match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(factor),
+        Err(_) => number
+            .parse::<f64>()
+            .ok()
+            .map(|n| (n * factor as f64) as u64),
+    }
+}
+
+/// When an answer of the monitoring query is too old for a health check.
+pub fn is_recent(at: Millis, now: Millis, age_ms_max: u64) -> bool {
+    now.since(at) < age_ms_max
+}

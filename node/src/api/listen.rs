@@ -1,0 +1,336 @@
+//! Ports, connections and handshakes.
+//!
+//! All addresses of `restapi.listen` feed one bounded queue of connections
+//! that are ready to be served; a TLS handshake runs beside the others and
+//! never holds up the next caller. A connection has a place (there are only so
+//! many) and an idle limit, so that silent callers cannot fill the room.
+
+use super::tls::{self, ClientProof, TlsError};
+use crate::config::RestApi;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
+
+/// Connections at the same time; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 1_000;
+/// Connections that are ready and not yet served.
+const READY_MAX: usize = 64;
+/// A connection that has been silent for so long is closed. Longer than any
+/// request may take.
+const IDLE_MAX: Duration = Duration::from_secs(1_200);
+/// A failing `accept` (too many open files) is tried again after this.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error(
+        "restapi.listen: {address} cannot be listened on: {reason}; \
+         free the port or change restapi.listen"
+    )]
+    Bind { address: String, reason: io::Error },
+    #[error("restapi.listen: `{host}` is no address of this machine: {reason}")]
+    Resolve { host: String, reason: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("restapi.verify_client is `{0}`, but must be none, optional or required")]
+    VerifyClient(String),
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub address: SocketAddr,
+    /// It showed a certificate that was verified in the handshake.
+    pub has_certificate: bool,
+}
+
+/// The open ports.
+pub struct Ports {
+    ready: mpsc::Receiver<(Connection, Caller)>,
+    pub addresses: Vec<SocketAddr>,
+    /// Ends with this value, and closes the ports.
+    _accepting: JoinSet<()>,
+}
+
+/// What clients must show, from the settings.
+pub fn client_proof(settings: &RestApi) -> Result<ClientProof, ListenError> {
+    ClientProof::parse(&settings.verify_client)
+        .ok_or_else(|| ListenError::VerifyClient(settings.verify_client.clone()))
+}
+
+impl Ports {
+    pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
+        let acceptor = acceptor(settings)?;
+        let listeners = bind(&settings.listen_host, settings.listen_port).await?;
+        let addresses = listeners
+            .iter()
+            .filter_map(|l| l.local_addr().ok())
+            .collect();
+        let (sender, ready) = mpsc::channel(READY_MAX);
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            let door = Door {
+                acceptor: acceptor.clone(),
+                places: places.clone(),
+                ready: sender.clone(),
+            };
+            accepting.spawn(door.keep_accepting(listener));
+        }
+        Ok(Ports {
+            ready,
+            addresses,
+            _accepting: accepting,
+        })
+    }
+}
+
+fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
+    let proof = client_proof(settings)?;
+    let Some(certfile) = &settings.certfile else {
+        return Ok(None);
+    };
+    let (keyfile, cafile) = (settings.keyfile.as_deref(), settings.cafile.as_deref());
+    let config = tls::server_config(certfile, keyfile, cafile, proof)?;
+    Ok(Some(RustlsAcceptor::new(RustlsConfig::from_config(
+        Arc::new(config),
+    ))))
+}
+
+/// One listener for each address of the host; those this machine does not
+/// have (IPv6 switched off) do not matter as long as one works.
+async fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, ListenError> {
+    if matches!(host, "" | "*") {
+        let dual = TcpListener::bind(("::", port)).await;
+        return match dual {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(refused(format!("*:{port}"), error))
+            }
+            Err(_) => Ok(vec![
+                bind_one(SocketAddr::from(([0, 0, 0, 0], port))).await?,
+            ]),
+            Ok(listener) => Ok(vec![listener]),
+        };
+    }
+    let plain = host.trim_matches(['[', ']']);
+    let unresolved = |reason: String| ListenError::Resolve {
+        host: host.to_string(),
+        reason,
+    };
+    let mut addresses: Vec<SocketAddr> = lookup_host((plain, port))
+        .await
+        .map_err(|e| unresolved(e.to_string()))?
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    let mut listeners = Vec::new();
+    let mut missing = None;
+    for address in addresses {
+        match bind_one(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(ListenError::Bind { address, reason })
+                if reason.kind() == io::ErrorKind::AddrNotAvailable =>
+            {
+                missing = Some(ListenError::Bind { address, reason });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match (listeners.is_empty(), missing) {
+        (false, _) => Ok(listeners),
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(unresolved("it has no address".to_string())),
+    }
+}
+
+async fn bind_one(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| refused(address.to_string(), error))
+}
+
+fn refused(address: String, reason: io::Error) -> ListenError {
+    ListenError::Bind { address, reason }
+}
+
+#[derive(Clone)]
+struct Door {
+    acceptor: Option<RustlsAcceptor>,
+    places: Arc<Semaphore>,
+    ready: mpsc::Sender<(Connection, Caller)>,
+}
+
+impl Door {
+    async fn keep_accepting(self, listener: TcpListener) {
+        loop {
+            let Ok(place) = self.places.clone().acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, address)) => self.welcome(stream, address, place).await,
+                Err(error) => {
+                    tracing::warn!(%error, "restapi: a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn welcome(&self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+        // Without it answers would wait for the caller's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let Some(acceptor) = self.acceptor.clone() else {
+            let caller = Caller {
+                address,
+                has_certificate: false,
+            };
+            let _ = self
+                .ready
+                .send((Connection::new(stream, place), caller))
+                .await;
+            return;
+        };
+        let ready = self.ready.clone();
+        // The acceptor ends a handshake that takes longer than ten seconds.
+        tokio::spawn(async move {
+            if let Ok((stream, ())) = acceptor.accept(stream, ()).await {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let has_certificate = certificates.is_some_and(|c| !c.is_empty());
+                let caller = Caller {
+                    address,
+                    has_certificate,
+                };
+                let _ = ready.send((Connection::new(stream, place), caller)).await;
+            }
+        });
+    }
+}
+
+impl Listener for Ports {
+    type Io = Connection;
+    type Addr = Caller;
+
+    async fn accept(&mut self) -> (Connection, Caller) {
+        match self.ready.recv().await {
+            Some(next) => next,
+            // Nobody accepts any more; the server is about to be dropped.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Caller> {
+        let address = self.addresses.first().copied();
+        let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        Ok(Caller {
+            address,
+            has_certificate: false,
+        })
+    }
+}
+
+impl Connected<IncomingStream<'_, Ports>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Ports>) -> Caller {
+        stream.remote_addr().clone()
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
+
+/// One caller's connection, plain or encrypted.
+pub struct Connection {
+    wire: Pin<Box<dyn Duplex>>,
+    heard: Instant,
+    alarm: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(
+        wire: impl AsyncRead + AsyncWrite + Send + 'static,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let heard = Instant::now();
+        let alarm = Box::pin(tokio::time::sleep_until(heard + IDLE_MAX));
+        Connection {
+            wire: Box::pin(wire),
+            heard,
+            alarm,
+            _place: place,
+        }
+    }
+
+    /// The alarm is only moved when it rings, not with every byte.
+    fn is_idle(&mut self, context: &mut Context<'_>) -> bool {
+        while self.alarm.as_mut().poll(context).is_ready() {
+            let until = self.heard + IDLE_MAX;
+            if until <= Instant::now() {
+                return true;
+            }
+            self.alarm.as_mut().reset(until);
+        }
+        false
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.wire.as_mut().poll_read(context, buffer) {
+            Poll::Pending if self.is_idle(context) => {
+                Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
+            }
+            Poll::Pending => Poll::Pending,
+            ready => {
+                self.heard = Instant::now();
+                ready
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.wire.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.wire.as_mut().poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.as_mut().poll_shutdown(context)
+    }
+}

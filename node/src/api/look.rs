@@ -1,0 +1,170 @@
+//! What one request looks at: the last beat, the server, the store.
+//!
+//! Health checks come by the thousand: they use what a beat or another check
+//! saw within the last second, and ask PostgreSQL one at a time. Elections
+//! compare positions, so `/patroni` always asks anew.
+
+use super::answer::Answer;
+use super::auth::Gate;
+use super::client::Peers;
+use super::health;
+use super::published::{ApiContext, Command, Monitor, Published};
+use super::status::may_query;
+use crate::dcs::keys::split_groups;
+use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use topology::{GroupView, Millis};
+
+/// How old an answer of the monitoring query a health check may use.
+const ANSWER_AGE_MS_MAX: u64 = 1_000;
+/// How long the monitoring query may take.
+const QUERY_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How long the daemon's queue of commands may be full.
+const COMMAND_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// One running API.
+pub struct Api {
+    pub context: ApiContext,
+    pub peers: Peers,
+    pub gate: Gate,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub last_answer: Mutex<Option<LastAnswer>>,
+}
+
+/// When the server was asked for a health check, and what it said.
+#[derive(Clone)]
+pub struct LastAnswer {
+    at: Millis,
+    monitor: Option<Arc<Monitor>>,
+}
+
+impl Api {
+    pub fn published(&self) -> Arc<Published> {
+        self.context.published.borrow().clone()
+    }
+
+    pub fn now(&self) -> Millis {
+        (self.context.now)()
+    }
+
+    /// Good enough for a health check.
+    pub async fn recent_monitor(&self, published: &Published) -> Option<Arc<Monitor>> {
+        if !may_query(published.state) {
+            return None;
+        }
+        let young = |at| health::is_recent(at, self.now(), ANSWER_AGE_MS_MAX);
+        if published.monitor.is_some() && young(published.last_beat) {
+            return published.monitor.clone();
+        }
+        let mut last = self.last_answer.lock().await;
+        if let Some(answer) = last.as_ref()
+            && young(answer.at)
+            && answer.at >= published.last_beat
+        {
+            return answer.monitor.clone();
+        }
+        let at = self.now();
+        let monitor = self.query().await.map(Arc::new);
+        *last = Some(LastAnswer {
+            at,
+            monitor: monitor.clone(),
+        });
+        monitor
+    }
+
+    /// The server's answer of this moment; a failed query is tried once more.
+    pub async fn fresh_monitor(&self, published: &Published) -> Option<Monitor> {
+        if !may_query(published.state) {
+            return None;
+        }
+        match self.query().await {
+            Some(monitor) => Some(monitor),
+            None => self.query().await,
+        }
+    }
+
+    async fn query(&self) -> Option<Monitor> {
+        tokio::time::timeout(QUERY_WAIT_MAX, self.context.fresh.monitor())
+            .await
+            .ok()
+            .flatten()
+    }
+
+    /// The own group, from the store, now.
+    pub async fn read_group(&self) -> Result<GroupView, Answer> {
+        let keys = &self.context.keys;
+        let read = self
+            .context
+            .store
+            .read(&[keys.group_prefix()])
+            .await
+            .map_err(away)?;
+        let mut groups = split_groups(&keys.scope_prefix(), &read.entries);
+        Ok(groups.remove(&keys.group).unwrap_or_default())
+    }
+
+    /// One key, from the store, now.
+    pub async fn read_key(&self, key: &str) -> Result<Option<KeyValue>, Answer> {
+        let read = self
+            .context
+            .store
+            .read(&[key.to_string()])
+            .await
+            .map_err(away)?;
+        Ok(read.entries.into_iter().find(|entry| entry.key == key))
+    }
+
+    /// Writes a key if it still stands at the version that was read. `false`:
+    /// somebody else was first.
+    pub async fn write_key(
+        &self,
+        key: &str,
+        seen: Option<i64>,
+        value: String,
+        also: Vec<Compare>,
+    ) -> Result<bool, Answer> {
+        let version = match seen {
+            Some(revision) => Compare::RevisionIs(key.to_string(), revision),
+            None => Compare::Absent(key.to_string()),
+        };
+        let mut when = vec![version];
+        when.extend(also);
+        let then = vec![Op::Put {
+            key: key.to_string(),
+            value,
+            lease: None,
+        }];
+        let written = self
+            .context
+            .store
+            .txn(Txn { when, then })
+            .await
+            .map_err(away)?;
+        Ok(written.succeeded)
+    }
+
+    /// The daemon shall look at the world now. A full queue will wake it too.
+    pub fn wake(&self) {
+        let _ = self.context.commands.try_send(Command::Wake);
+    }
+
+    pub async fn send(&self, command: Command) -> Result<(), Answer> {
+        let sent = self
+            .context
+            .commands
+            .send_timeout(command, COMMAND_WAIT_MAX)
+            .await;
+        sent.map_err(|_| unavailable("the daemon is busy or ends; try again"))
+    }
+}
+
+pub fn unavailable(text: impl Into<String>) -> Answer {
+    Answer::text(StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+fn away(error: DcsError) -> Answer {
+    unavailable(format!("the configuration store cannot be used: {error}"))
+}

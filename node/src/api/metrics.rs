@@ -1,0 +1,271 @@
+//! `GET /metrics`: numbers for Prometheus under the names dashboards know.
+//!
+//! Metrics are rows: name, type, help, value. A row without a value is left
+//! out. Absent on purpose: the failsafe rows read as off, there is no such
+//! mode here.
+
+use super::status::{Duty, Facts};
+use chrono::DateTime;
+use std::fmt::Write;
+use topology::MemberRole;
+
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub help: &'static str,
+    pub value: fn(&Facts) -> Option<String>,
+}
+
+/// From this version on a standby says how it gets its log.
+const STREAMING_KNOWN_FROM: u64 = 90_600;
+
+const STATES_NOTE: &str = "# Values: 0=initdb, 1=initdb_failed, 2=custom_bootstrap, \
+    3=custom_bootstrap_failed, 4=creating_replica, 5=running, 6=starting, \
+    7=bootstrap_starting, 8=start_failed, 9=restarting, 10=restart_failed, 11=stopping, \
+    12=stopped, 13=stop_failed, 14=crashed\n";
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Facts) -> Option<String>,
+) -> Metric {
+    Metric {
+        name,
+        kind: "gauge",
+        help,
+        value,
+    }
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Facts) -> Option<String>,
+) -> Metric {
+    Metric {
+        name,
+        kind: "counter",
+        help,
+        value,
+    }
+}
+
+pub const METRICS: &[Metric] = &[
+    gauge("patroni_version", "Patroni semver without periods.", |_| {
+        Some(version())
+    }),
+    gauge(
+        "patroni_postgres_running",
+        "Value is 1 if Postgres is running, 0 otherwise.",
+        |f| flag(f.is_running),
+    ),
+    gauge(
+        "patroni_postmaster_start_time",
+        "Epoch seconds since Postgres started.",
+        |f| Some(seconds(f.monitor.map(|m| m.postmaster_start_time.as_str()))),
+    ),
+    gauge(
+        "patroni_primary",
+        "Value is 1 if this node is the leader, 0 otherwise.",
+        |f| flag(f.role == MemberRole::Primary),
+    ),
+    counter(
+        "patroni_xlog_location",
+        "Current location of the Postgres transaction log, 0 if this node is not the leader.",
+        |f| {
+            number(
+                f.monitor
+                    .filter(|m| !m.in_recovery)
+                    .map_or(0, |m| m.location.0),
+            )
+        },
+    ),
+    gauge(
+        "patroni_standby_leader",
+        "Value is 1 if this node is the standby_leader, 0 otherwise.",
+        |f| flag(f.role == MemberRole::StandbyLeader),
+    ),
+    gauge(
+        "patroni_replica",
+        "Value is 1 if this node is a replica, 0 otherwise.",
+        |f| flag(f.role == MemberRole::Replica),
+    ),
+    gauge(
+        "patroni_sync_standby",
+        "Value is 1 if this node is a sync standby, 0 otherwise.",
+        |f| flag(f.duty == Some(Duty::Sync)),
+    ),
+    gauge(
+        "patroni_quorum_standby",
+        "Value is 1 if this node is a quorum standby, 0 otherwise.",
+        |f| flag(f.duty == Some(Duty::Quorum)),
+    ),
+    counter(
+        "patroni_xlog_received_location",
+        "Current location of the received Postgres transaction log, \
+         0 if this node is not a replica.",
+        |f| {
+            number(
+                standby(f)
+                    .and_then(|m| m.received.or(m.replayed))
+                    .map_or(0, |l| l.0),
+            )
+        },
+    ),
+    counter(
+        "patroni_xlog_replayed_location",
+        "Current location of the replayed Postgres transaction log, \
+         0 if this node is not a replica.",
+        |f| number(standby(f).and_then(|m| m.replayed).map_or(0, |l| l.0)),
+    ),
+    gauge(
+        "patroni_xlog_replayed_timestamp",
+        "Current timestamp of the replayed Postgres transaction log, 0 if null.",
+        |f| {
+            Some(seconds(
+                standby(f).and_then(|m| m.replayed_timestamp.as_deref()),
+            ))
+        },
+    ),
+    gauge(
+        "patroni_xlog_paused",
+        "Value is 1 if the Postgres xlog is paused, 0 otherwise.",
+        |f| flag(standby(f).is_some_and(|m| m.replay_paused)),
+    ),
+    gauge(
+        "patroni_postgres_streaming",
+        "Value is 1 if Postgres is streaming, 0 otherwise.",
+        |f| replicates(f, "streaming"),
+    ),
+    gauge(
+        "patroni_postgres_in_archive_recovery",
+        "Value is 1 if Postgres is replicating from archive, 0 otherwise.",
+        |f| replicates(f, "in archive recovery"),
+    ),
+    gauge(
+        "patroni_postgres_server_version",
+        "Version of Postgres (if running), 0 otherwise.",
+        |f| number(f.monitor.map_or(0, |m| m.server_version)),
+    ),
+    gauge(
+        "patroni_cluster_unlocked",
+        "Value is 1 if the cluster is unlocked, 0 if locked.",
+        |f| flag(f.is_unlocked()),
+    ),
+    gauge(
+        "patroni_failsafe_mode_is_active",
+        "Value is 1 if failsafe mode is active, 0 if inactive.",
+        |_| flag(false),
+    ),
+    gauge(
+        "patroni_postgres_timeline",
+        "Postgres timeline of this node (if running), 0 otherwise.",
+        |f| number(f.monitor.and_then(|m| m.timeline).map_or(0, |t| t.0.into())),
+    ),
+    gauge(
+        "patroni_dcs_last_seen",
+        "Epoch timestamp when DCS was last contacted successfully by Patroni.",
+        |f| number(f.published.dcs_last_seen),
+    ),
+    gauge(
+        "patroni_pending_restart",
+        "Value is 1 if the node needs a restart, 0 otherwise.",
+        |f| flag(f.published.pending_restart.is_some()),
+    ),
+    gauge(
+        "patroni_is_paused",
+        "Value is 1 if auto failover is disabled, 0 otherwise.",
+        |f| flag(f.published.paused),
+    ),
+    gauge(
+        "patroni_postgres_state",
+        "Numeric representation of Postgres state.",
+        |f| {
+            let unknown = f.state_text() == "unknown";
+            Some(if unknown {
+                "-1".into()
+            } else {
+                f.published.state.number().to_string()
+            })
+        },
+    ),
+    gauge(
+        "patroni_failover_priority",
+        "Failover priority of this node.",
+        |f| Some(f.published.tags.failover_priority().to_string()),
+    ),
+];
+
+/// All rows as Prometheus reads them.
+pub fn render(facts: &Facts) -> String {
+    let mut out = String::new();
+    let labels = format!(
+        "{{scope=\"{}\",name=\"{}\"}}",
+        escape(&facts.published.scope),
+        escape(facts.name().as_str())
+    );
+    for metric in METRICS {
+        let Some(value) = (metric.value)(facts) else {
+            continue;
+        };
+        let (name, kind, help) = (metric.name, metric.kind, metric.help);
+        let note = if name == "patroni_postgres_state" {
+            STATES_NOTE
+        } else {
+            ""
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(
+            out,
+            "# HELP {name} {help}\n{note}# TYPE {name} {kind}\n{name}{labels} {value}\n"
+        );
+    }
+    out
+}
+
+fn escape(label: &str) -> String {
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+fn standby<'a>(facts: &'a Facts) -> Option<&'a super::published::Monitor> {
+    facts.monitor.filter(|m| m.in_recovery)
+}
+
+fn replicates(facts: &Facts, how: &str) -> Option<String> {
+    let known = facts
+        .monitor
+        .is_some_and(|m| m.server_version >= STREAMING_KNOWN_FROM);
+    if known {
+        flag(facts.replication_state() == Some(how))
+    } else {
+        None
+    }
+}
+
+fn flag(value: bool) -> Option<String> {
+    number(value.into())
+}
+
+fn number(value: u64) -> Option<String> {
+    Some(value.to_string())
+}
+
+/// `4.1.5` as `040105`.
+fn version() -> String {
+    crate::PATRONI_VERSION
+        .split('.')
+        .map(|part| format!("{part:0>2}"))
+        .collect()
+}
+
+/// A time as PostgreSQL prints it, in seconds since 1970; 0 when unknown.
+fn seconds(text: Option<&str>) -> String {
+    let read = text.and_then(|t| DateTime::parse_from_str(t, "%Y-%m-%d %H:%M:%S%.f%:z").ok());
+    match read.map(|t| t.timestamp_micros()) {
+        None => "0".to_string(),
+        Some(micros) => (micros as f64 / 1e6).to_string(),
+    }
+}

@@ -1,0 +1,119 @@
+//! What the API is told and what it may ask for.
+//!
+//! The daemon publishes one value after every beat; health checks are answered
+//! from it without touching the store or PostgreSQL. In the other direction
+//! there are commands, which only wake the daemon or ask it for one thing:
+//! nothing here writes to PostgreSQL.
+
+use crate::config::Settings;
+use crate::dcs::Store;
+use crate::dcs::keys::Keys;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use topology::{
+    Group, GroupView, Lsn, MemberName, MemberRole, MemberState, Millis, SystemId, Tags, Timeline,
+};
+
+/// The answer of the monitoring query.
+pub type Monitor = MonitorFacts;
+
+/// What the API needs of the monitoring query.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MonitorFacts {
+    pub in_recovery: bool,
+    /// As PostgreSQL prints it in UTC: `2026-11-20 21:56:45.432680+00:00`.
+    pub postmaster_start_time: String,
+    /// `150018`.
+    pub server_version: u64,
+    pub timeline: Option<Timeline>,
+    /// A primary: flushed.
+    pub location: Lsn,
+    /// A standby: written, else received, else replayed.
+    pub received: Option<Lsn>,
+    pub replayed: Option<Lsn>,
+    /// As `postmaster_start_time`.
+    pub replayed_timestamp: Option<String>,
+    pub replay_paused: bool,
+    /// What the walreceiver last heard of the sender's end of log.
+    pub latest_end_lsn: Option<Lsn>,
+    /// `streaming` or `in archive recovery`.
+    pub replication_state: Option<String>,
+    /// One map for each walsender: usename, application_name, client_addr,
+    /// state, sync_state, sync_priority.
+    pub replication: Vec<serde_json::Value>,
+}
+
+/// What the daemon tells the API after every beat. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub name: MemberName,
+    pub scope: String,
+    pub state: MemberState,
+    pub role: MemberRole,
+    /// A postmaster answers.
+    pub running: bool,
+    /// The own lock is believed valid until then, on the machine's steady clock.
+    pub lock_until: Option<Millis>,
+    /// The last answer of the monitoring query.
+    pub monitor: Option<Arc<Monitor>>,
+    /// The own group as last read.
+    pub view: Option<Arc<GroupView>>,
+    /// All groups; only a Citus coordinator has them.
+    pub groups: Option<Arc<BTreeMap<Group, GroupView>>>,
+    /// `/config` as it stands in the store.
+    pub config: Option<Arc<serde_json::Value>>,
+    /// When the store last answered, in seconds since 1970.
+    pub dcs_last_seen: u64,
+    pub system_id: Option<SystemId>,
+    pub tags: Tags,
+    /// Settings that wait for a restart, by name.
+    pub pending_restart: Option<serde_json::Value>,
+    pub paused: bool,
+    pub loop_wait_ms: u64,
+    pub ttl_ms: u64,
+    pub last_beat: Millis,
+    /// A standby cluster, or a group of a standby region.
+    pub standby_group: bool,
+    pub maximum_lag_on_failover: u64,
+}
+
+/// What the API asks of the daemon.
+#[derive(Debug)]
+pub enum Command {
+    /// Look at the world now.
+    Wake,
+    /// Read the configuration file again.
+    Reload,
+    Restart {
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    Reinitialize {
+        from_leader: bool,
+        force: bool,
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// A worker's leader changes: the body of `POST /citus`.
+    CitusEvent(serde_json::Value),
+}
+
+/// The monitoring query, now, on the API's own connection.
+pub trait Fresh: Send + Sync {
+    fn monitor(&self) -> Pin<Box<dyn Future<Output = Option<Monitor>> + Send + '_>>;
+}
+
+/// Everything the API works with.
+pub struct ApiContext {
+    pub settings: Arc<Settings>,
+    pub store: Arc<dyn Store>,
+    pub keys: Keys,
+    pub published: watch::Receiver<Arc<Published>>,
+    pub commands: mpsc::Sender<Command>,
+    pub fresh: Arc<dyn Fresh>,
+    /// The last decisions, newest last.
+    pub decisions: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// The machine's steady clock.
+    pub now: fn() -> Millis,
+}

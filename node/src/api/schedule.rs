@@ -1,0 +1,149 @@
+//! Moments that operators write: when to switch, when to restart.
+//!
+//! A moment needs its zone; without one two machines would disagree.
+
+use chrono::{DateTime, FixedOffset, NaiveDateTime, SubsecRound, Utc};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadMoment {
+    Unreadable,
+    NoZone,
+    Past,
+}
+
+const ZONED: [&str; 6] = [
+    "%Y-%m-%d %H:%M:%S%.f%:z",
+    "%Y-%m-%d %H:%M:%S%.f%z",
+    "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M%:z",
+    "%Y-%m-%d %H:%M%z",
+    "%Y-%m-%d %H:%M%#z",
+];
+const BARE: [&str; 3] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d"];
+
+/// Reads a moment that must not have passed and says it as it is stored.
+pub fn future_moment(text: &str, now: DateTime<Utc>) -> Result<String, BadMoment> {
+    let moment = read(text)?;
+    if moment <= now {
+        Err(BadMoment::Past)
+    } else {
+        Ok(iso(moment))
+    }
+}
+
+fn read(text: &str) -> Result<DateTime<FixedOffset>, BadMoment> {
+    let text = plain(text);
+    let zoned = ZONED
+        .iter()
+        .find_map(|form| DateTime::parse_from_str(&text, form).ok());
+    if let Some(moment) = zoned {
+        return Ok(moment);
+    }
+    let is_bare = BARE.iter().any(|form| {
+        NaiveDateTime::parse_from_str(&text, form).is_ok()
+            || chrono::NaiveDate::parse_from_str(&text, form).is_ok()
+    });
+    Err(if is_bare {
+        BadMoment::NoZone
+    } else {
+        BadMoment::Unreadable
+    })
+}
+
+/// `2030-01-01T10:00Z` as `2030-01-01 10:00+00:00`.
+fn plain(text: &str) -> String {
+    let mut text = text.trim().replacen(['T', 't'], " ", 1);
+    for utc in [" UTC", "UTC", "Z", "z"] {
+        if let Some(bare) = text.strip_suffix(utc) {
+            text = format!("{}+00:00", bare.trim_end());
+            break;
+        }
+    }
+    let (day, time) = text.split_once(' ').unwrap_or((&text, ""));
+    format!("{day} {}", time.replace(' ', ""))
+        .trim_end()
+        .to_string()
+}
+
+fn iso(moment: DateTime<FixedOffset>) -> String {
+    let whole = moment.trunc_subsecs(0) == moment;
+    let form = if whole {
+        "%Y-%m-%dT%H:%M:%S%:z"
+    } else {
+        "%Y-%m-%dT%H:%M:%S%.6f%:z"
+    };
+    moment.format(form).to_string()
+}
+
+/// Seconds as `30`, `"30"`, `"2min"`; `None` unless it is a positive span.
+pub fn positive_seconds(value: &serde_json::Value) -> Option<f64> {
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_string);
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let factor = match text[digits..].trim() {
+        "" | "s" => 1.0,
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "min" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    let seconds = text[..digits].parse::<f64>().ok()? * factor;
+    (seconds > 0.0).then_some(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-20T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn moments_of_many_spellings_are_stored_as_one() {
+        for text in [
+            "2035-06-01T12:30:00+00:00",
+            "2035-06-01T12:30Z",
+            "2035-06-01 12:30:00 UTC",
+            "2035-06-01 12:30 +0000",
+            "2035-06-01 12:30+00",
+        ] {
+            let read = future_moment(text, now());
+            assert_eq!(read.as_deref(), Ok("2035-06-01T12:30:00+00:00"), "{text}");
+        }
+        let fine = future_moment("2035-06-01T12:30:00.25+02:00", now()).unwrap();
+        assert_eq!(fine, "2035-06-01T12:30:00.250000+02:00");
+    }
+
+    #[test]
+    fn refusals_have_names() {
+        let refused = |text| future_moment(text, now()).unwrap_err();
+        assert_eq!(refused("yesterday-ish"), BadMoment::Unreadable);
+        assert_eq!(refused(""), BadMoment::Unreadable);
+        assert_eq!(refused("2020-01-01T10:00:00"), BadMoment::NoZone);
+        assert_eq!(refused("2035-01-01"), BadMoment::NoZone);
+        assert_eq!(refused("2020-01-01T10:00:00+00:00"), BadMoment::Past);
+    }
+
+    #[test]
+    fn spans_are_positive() {
+        assert_eq!(positive_seconds(&json!("2min")), Some(120.0));
+        assert_eq!(positive_seconds(&json!(5)), Some(5.0));
+        for bad in [
+            json!(-1),
+            json!("abc"),
+            json!(0),
+            json!(null),
+            json!("5 weeks"),
+        ] {
+            assert_eq!(positive_seconds(&bad), None);
+        }
+    }
+}

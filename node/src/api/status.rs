@@ -1,0 +1,209 @@
+//! What this member is, for whoever asks: one set of facts, one document.
+//!
+//! Pure: `facts` joins what the daemon published with an answer of the
+//! monitoring query; health checks, metrics and the status body are read off
+//! the result, so they never contradict each other.
+//!
+//! The body's key order is that of the golden dumps; other programs compare.
+
+use super::published::{Monitor, Published};
+use serde_json::{Map, Value, json};
+use topology::{Lsn, MemberName, MemberRole, MemberState, Millis};
+
+/// What `/sync` says of a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    Sync,
+    Quorum,
+}
+
+impl Duty {
+    /// The word for it in status bodies and in `/cluster`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Duty::Sync => "sync_standby",
+            Duty::Quorum => "quorum_standby",
+        }
+    }
+
+    /// The duty of the standbys that `/sync` names, by `synchronous_mode`.
+    pub fn of_mode(mode: Option<&Value>) -> Duty {
+        let quorum = mode
+            .and_then(Value::as_str)
+            .is_some_and(|m| m.eq_ignore_ascii_case("quorum"));
+        if quorum { Duty::Quorum } else { Duty::Sync }
+    }
+}
+
+/// Everything that answers are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    pub published: &'a Published,
+    pub monitor: Option<&'a Monitor>,
+    pub now: Millis,
+    pub role: MemberRole,
+    /// The own lock is believed valid.
+    pub is_leader: bool,
+    /// `running`, and it answered.
+    pub is_running: bool,
+    pub duty: Option<Duty>,
+}
+
+/// Is there a server that could answer the monitoring query?
+pub fn may_query(state: MemberState) -> bool {
+    matches!(
+        state,
+        MemberState::Running | MemberState::Restarting | MemberState::Starting
+    )
+}
+
+pub fn facts<'a>(published: &'a Published, monitor: Option<&'a Monitor>, now: Millis) -> Facts<'a> {
+    let monitor = monitor.filter(|_| may_query(published.state));
+    let is_leader = published.lock_until.is_some_and(|until| now < until);
+    let role = match monitor {
+        None => published.role,
+        Some(m) if !m.in_recovery => MemberRole::Primary,
+        Some(_) if leads_a_standby_group(published, is_leader) => MemberRole::StandbyLeader,
+        Some(_) => MemberRole::Replica,
+    };
+    let is_standby = monitor.is_some_and(|m| m.in_recovery);
+    Facts {
+        published,
+        monitor,
+        now,
+        role,
+        is_leader,
+        is_running: published.state == MemberState::Running && monitor.is_some(),
+        duty: if is_standby { duty(published) } else { None },
+    }
+}
+
+fn leads_a_standby_group(published: &Published, is_leader: bool) -> bool {
+    published.standby_group && (is_leader || published.role == MemberRole::StandbyLeader)
+}
+
+fn duty(published: &Published) -> Option<Duty> {
+    let sync = &published.view.as_ref()?.sync.as_ref()?.value;
+    let listed = sync.is_active() && sync.standbys.contains(&published.name);
+    let mode = published
+        .config
+        .as_ref()
+        .and_then(|c| c.get("synchronous_mode"));
+    listed.then(|| Duty::of_mode(mode))
+}
+
+impl Facts<'_> {
+    /// `unknown`: it runs, but did not answer.
+    pub fn state_text(&self) -> &'static str {
+        match self.published.state {
+            MemberState::Running if !self.is_running => "unknown",
+            state => state.text(),
+        }
+    }
+
+    pub fn is_unlocked(&self) -> bool {
+        self.published
+            .view
+            .as_ref()
+            .is_none_or(|view| view.leader.is_none())
+    }
+
+    pub fn replication_state(&self) -> Option<&str> {
+        self.monitor
+            .filter(|m| m.in_recovery)?
+            .replication_state
+            .as_deref()
+    }
+
+    /// The end of the group's log, as far as this member has heard of it.
+    pub fn known_end(&self) -> Option<Lsn> {
+        let in_store = self.published.view.as_ref().map(|view| view.optime());
+        let heard = self.monitor.and_then(|m| m.latest_end_lsn);
+        in_store.into_iter().chain(heard).max()
+    }
+
+    /// Peers' names are compared nowhere but here, so it is spelled once.
+    pub fn name(&self) -> &MemberName {
+        &self.published.name
+    }
+}
+
+/// The body of `GET /patroni` and of every health check.
+pub fn status_json(published: &Published, monitor: Option<&Monitor>, now: Millis) -> Value {
+    body(&facts(published, monitor, now))
+}
+
+/// The same, from facts that are there already.
+pub fn body(facts: &Facts) -> Value {
+    let mut out = Map::new();
+    out.insert("state".into(), facts.state_text().into());
+    match facts.monitor {
+        Some(monitor) => add_query(facts, monitor, &mut out),
+        None => {
+            out.insert("role".into(), facts.role.text().into());
+        }
+    }
+    add_group(facts, &mut out);
+    Value::Object(out)
+}
+
+fn add_query(facts: &Facts, monitor: &Monitor, out: &mut Map<String, Value>) {
+    out.insert(
+        "postmaster_start_time".into(),
+        monitor.postmaster_start_time.clone().into(),
+    );
+    out.insert("role".into(), facts.role.text().into());
+    out.insert("server_version".into(), monitor.server_version.into());
+    out.insert("xlog".into(), positions(monitor));
+    if let Some(duty) = facts.duty {
+        out.insert(duty.text().into(), true.into());
+    }
+    out.insert("timeline".into(), json!(monitor.timeline));
+    if let Some(state) = facts.replication_state() {
+        out.insert("replication_state".into(), state.into());
+    }
+    if !monitor.replication.is_empty() {
+        out.insert("replication".into(), monitor.replication.clone().into());
+    }
+}
+
+fn positions(monitor: &Monitor) -> Value {
+    if !monitor.in_recovery {
+        return json!({ "location": monitor.location });
+    }
+    json!({
+        "received_location": monitor.received.or(monitor.replayed),
+        "replayed_location": monitor.replayed,
+        "replayed_timestamp": monitor.replayed_timestamp,
+        "paused": monitor.replay_paused,
+    })
+}
+
+fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
+    let published = facts.published;
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            out.insert(key.to_string(), value);
+        }
+    };
+    put("pause", published.paused.then_some(true.into()));
+    put(
+        "cluster_unlocked",
+        facts.is_unlocked().then_some(true.into()),
+    );
+    put("dcs_last_seen", Some(published.dcs_last_seen.into()));
+    let tags = published.tags.published();
+    put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
+    put(
+        "database_system_identifier",
+        published.system_id.as_ref().map(|id| json!(id)),
+    );
+    put(
+        "pending_restart",
+        published.pending_restart.as_ref().map(|_| true.into()),
+    );
+    put("pending_restart_reason", published.pending_restart.clone());
+    let version = crate::PATRONI_VERSION;
+    let about = json!({"version": version, "scope": published.scope, "name": published.name});
+    put("patroni", Some(about));
+}

@@ -1,0 +1,359 @@
+//! `POST /switchover`, `POST /failover`, `DELETE /switchover`.
+//!
+//! The request is checked, written to `/failover` on the version that was
+//! read, and then the daemons move the leader. The answer comes when the new
+//! leader holds the key, seen in what the own daemon publishes: there is no
+//! poll between the event and the answer.
+
+use super::answer::Answer;
+use super::look::{Api, unavailable};
+use super::schedule::{BadMoment, future_moment};
+use super::status::Duty;
+use crate::dcs::Compare;
+use axum::http::StatusCode;
+use chrono::Utc;
+use serde_json::{Map, Value};
+use std::time::Duration;
+use topology::tags::parse_bool;
+use topology::{Failover, GroupView, MemberName};
+
+/// How often the request is written again after somebody else was first.
+const WRITE_TRIES_MAX: usize = 3;
+/// The answer comes after twice this, or twice `loop_wait` if that is longer.
+const WAIT_MIN: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Switchover,
+    Failover,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Switchover => "switchover",
+            Kind::Failover => "failover",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Kind::Switchover => "Switchover",
+            Kind::Failover => "Failover",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Kind::Switchover => "switched",
+            Kind::Failover => "failed",
+        }
+    }
+}
+
+/// What was asked for, as far as the body alone can be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    pub kind: Kind,
+    pub leader: Option<MemberName>,
+    pub candidate: Option<MemberName>,
+    scheduled_at: Option<String>,
+}
+
+fn bad(text: &str) -> Answer {
+    Answer::text(StatusCode::BAD_REQUEST, text)
+}
+
+fn impossible(text: impl Into<String>) -> Answer {
+    Answer::text(StatusCode::PRECONDITION_FAILED, text)
+}
+
+/// Judges the body; `paused` is the group's.
+pub fn read_move(kind: Kind, body: &Map<String, Value>, paused: bool) -> Result<Move, Answer> {
+    let text = |key: &str| {
+        body.get(key)
+            .and_then(Value::as_str)
+            .filter(|s| !s.is_empty())
+    };
+    let leader = text("leader").map(MemberName::from);
+    let candidate = text("candidate")
+        .or_else(|| text("member"))
+        .map(MemberName::from);
+    match kind {
+        Kind::Failover if candidate.is_none() => {
+            return Err(bad(
+                "Failover could be performed only to a specific candidate",
+            ));
+        }
+        Kind::Switchover if leader.is_none() => {
+            return Err(bad(
+                "Switchover could be performed only from a specific leader",
+            ));
+        }
+        _ => {}
+    }
+    let scheduled_at = match body.get("scheduled_at").filter(|v| !v.is_null()) {
+        None => None,
+        Some(_) if kind == Kind::Failover => return Err(bad("Failover can't be scheduled")),
+        Some(_) if paused => {
+            return Err(bad("Can't schedule switchover in the paused state"));
+        }
+        Some(value) => Some(moment(value)?),
+    };
+    if paused && candidate.is_none() {
+        return Err(bad(
+            "Switchover is possible only to a specific candidate in a paused state",
+        ));
+    }
+    if leader.is_some() && leader == candidate {
+        return Err(bad("Switchover target and source are the same"));
+    }
+    let kind = if leader.is_some() {
+        Kind::Switchover
+    } else {
+        kind
+    };
+    Ok(Move {
+        kind,
+        leader,
+        candidate,
+        scheduled_at,
+    })
+}
+
+fn moment(value: &Value) -> Result<String, Answer> {
+    let text = value.as_str().unwrap_or_default();
+    future_moment(text, Utc::now()).map_err(|error| match error {
+        BadMoment::NoZone => bad("Timezone information is mandatory for the scheduled switchover"),
+        BadMoment::Past => Answer::text(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Cannot schedule switchover in the past",
+        ),
+        BadMoment::Unreadable => Answer::text(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Unable to parse scheduled timestamp. It should be in an unambiguous format, \
+             e.g. ISO 8601",
+        ),
+    })
+}
+
+/// Who could take over, by the store alone, with their API's addresses.
+pub fn candidates(wanted: &Move, view: &GroupView) -> Result<Vec<(MemberName, String)>, Answer> {
+    let leader = view.leader_name();
+    if wanted.leader.is_some() && wanted.leader.as_ref() != leader {
+        return Err(impossible("leader name does not match"));
+    }
+    let synchronous = is_synchronous(view);
+    let in_sync = |name: &MemberName| {
+        view.sync
+            .as_ref()
+            .is_some_and(|s| s.value.standbys.contains(name))
+    };
+    if let Some(candidate) = &wanted.candidate {
+        if wanted.kind == Kind::Switchover && synchronous && !in_sync(candidate) {
+            return Err(impossible(
+                "candidate name does not match with sync_standby",
+            ));
+        }
+        if !view.members.contains_key(candidate) {
+            return Err(impossible("candidate does not exists"));
+        }
+    }
+    let counts = |name: &MemberName| match &wanted.candidate {
+        Some(candidate) => candidate == name,
+        None => Some(name) != leader && (!synchronous || in_sync(name)),
+    };
+    let found: Vec<(MemberName, String)> = view
+        .members
+        .iter()
+        .filter(|(name, _)| counts(name))
+        .filter_map(|(name, member)| Some((name.clone(), member.value.api_url.clone()?)))
+        .collect();
+    if found.is_empty() && wanted.candidate.is_none() {
+        let why = if synchronous {
+            "can not find sync_standby"
+        } else {
+            "cluster does not have members except leader"
+        };
+        return Err(impossible(format!(
+            "{} is not possible: {why}",
+            wanted.kind.word()
+        )));
+    }
+    Ok(found)
+}
+
+/// On, and not `quorum`; without meaning in a standby cluster.
+fn is_synchronous(view: &GroupView) -> bool {
+    let Some(config) = view.config.as_ref().map(|c| &c.value) else {
+        return false;
+    };
+    let mode = config.raw.get("synchronous_mode");
+    let on = mode.and_then(parse_bool) == Some(true);
+    on && config.standby_cluster.is_none() && Duty::of_mode(mode) == Duty::Sync
+}
+
+pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Answer, Answer> {
+    let view = api.read_group().await?;
+    let wanted = read_move(kind, &body, view.is_paused())?;
+    if wanted.scheduled_at.is_some() {
+        write(api, &wanted, view).await?;
+        api.wake();
+        return Ok(Answer::text(StatusCode::ACCEPTED, "Switchover scheduled"));
+    }
+    let found = candidates(&wanted, &view)?;
+    let old = view.leader_name().cloned();
+    if wanted.candidate.is_some() && wanted.candidate == old {
+        return Err(failed(wanted.kind));
+    }
+    let answers = api.peers.statuses(&found).await;
+    let able = |answer: &standby::promotion::PeerAnswer| {
+        answer
+            .status
+            .as_ref()
+            .is_some_and(standby::promotion::PeerStatus::is_eligible)
+    };
+    if !answers.iter().any(able) {
+        let word = wanted.kind.word();
+        return Err(impossible(format!(
+            "{word} is not possible: no good candidates have been found"
+        )));
+    }
+    let revision = write(api, &wanted, view).await?;
+    api.wake();
+    await_leader(api, &wanted, old.as_ref(), revision).await
+}
+
+/// Returns a version below which `/failover` does not speak of this request.
+async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<i64, Answer> {
+    let keys = &api.context.keys;
+    let request = Failover {
+        leader: wanted.leader.clone(),
+        candidate: wanted.candidate.clone(),
+        scheduled_at: wanted.scheduled_at.clone(),
+    };
+    // A request to leave somebody makes sense only while that member leads.
+    let leads = |name: &MemberName| Compare::ValueIs(keys.leader(), name.to_string());
+    for _ in 0..WRITE_TRIES_MAX {
+        let seen = view.failover.as_ref().map(|f| f.revision);
+        let now = wanted.scheduled_at.is_none();
+        let also = wanted
+            .leader
+            .as_ref()
+            .filter(|_| now)
+            .map(leads)
+            .into_iter()
+            .collect();
+        if api
+            .write_key(&keys.failover(), seen, request.write(), also)
+            .await?
+        {
+            return Ok(seen.unwrap_or(0) + 1);
+        }
+        view = api.read_group().await?;
+        if now {
+            candidates(wanted, &view)?;
+        }
+    }
+    Err(unavailable("failed to write failover key into DCS"))
+}
+
+fn failed(kind: Kind) -> Answer {
+    unavailable(format!("{} failed", kind.title()))
+}
+
+/// How a request stands in one picture of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Moved(MemberName),
+    /// The request was taken back and the old leader leads.
+    Refused,
+    Pending,
+}
+
+/// Pure: `since` is the lowest version at which `/failover` may speak of us.
+pub fn standing(view: &GroupView, old: Option<&MemberName>, since: i64) -> Standing {
+    match view.leader_name() {
+        Some(leader) if Some(leader) != old => Standing::Moved(leader.clone()),
+        // Between two leaders: whoever cleared the request is about to lead.
+        None => Standing::Pending,
+        Some(_) => {
+            let failover = view.failover.as_ref().filter(|f| f.revision >= since);
+            let taken_back = failover.is_some() && view.request().is_none();
+            if taken_back {
+                Standing::Refused
+            } else {
+                Standing::Pending
+            }
+        }
+    }
+}
+
+async fn await_leader(
+    api: &Api,
+    wanted: &Move,
+    old: Option<&MemberName>,
+    since: i64,
+) -> Result<Answer, Answer> {
+    let mut published = api.context.published.clone();
+    let loop_wait = Duration::from_millis(published.borrow().loop_wait_ms);
+    let deadline = tokio::time::Instant::now() + 2 * WAIT_MIN.max(loop_wait);
+    loop {
+        let view = published.borrow_and_update().view.clone();
+        let standing = view.map_or(Standing::Pending, |view| standing(&view, old, since));
+        match standing {
+            Standing::Moved(leader) => return Ok(moved(wanted, &leader)),
+            Standing::Refused => return Err(failed(wanted.kind)),
+            Standing::Pending => {}
+        }
+        let news = tokio::time::timeout_at(deadline, published.changed()).await;
+        if !matches!(news, Ok(Ok(()))) {
+            return Err(unavailable(format!(
+                "{} status unknown",
+                wanted.kind.title()
+            )));
+        }
+    }
+}
+
+fn moved(wanted: &Move, leader: &MemberName) -> Answer {
+    let done = wanted.kind.done();
+    let text = match &wanted.candidate {
+        Some(candidate) if candidate != leader => {
+            format!("Successfully {done} over to \"{leader}\" instead of \"{candidate}\"")
+        }
+        _ => format!("Successfully {done} over to \"{leader}\""),
+    };
+    Answer::text(StatusCode::OK, text)
+}
+
+/// Takes a scheduled switchover back.
+pub async fn delete(api: &Api) -> Result<Answer, Answer> {
+    let view = api.read_group().await?;
+    let scheduled = view
+        .request()
+        .is_some_and(|request| request.scheduled_at.is_some());
+    let Some(seen) = view
+        .failover
+        .as_ref()
+        .filter(|_| scheduled)
+        .map(|f| f.revision)
+    else {
+        return Err(Answer::text(
+            StatusCode::NOT_FOUND,
+            "no switchover is scheduled",
+        ));
+    };
+    let key = api.context.keys.failover();
+    if !api
+        .write_key(&key, Some(seen), "{}".to_string(), Vec::new())
+        .await?
+    {
+        return Err(Answer::text(
+            StatusCode::CONFLICT,
+            "failed to delete the scheduled switchover: it was changed by somebody else",
+        ));
+    }
+    api.wake();
+    Ok(Answer::text(StatusCode::OK, "scheduled switchover deleted"))
+}

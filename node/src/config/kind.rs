@@ -1,0 +1,251 @@
+//! What a setting may hold, and how its texts are read.
+//!
+//! Numbers and booleans may arrive as strings (other programs write YAML, and
+//! `on` or `0600` are strings in YAML 1.2); the readings here are the only ones.
+//!
+//! Absent on purpose: which setting has which kind (see `settings.rs`).
+
+use super::address;
+use serde_json::Value;
+use topology::tags::parse_bool;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Read like a text, never repeated in a message.
+    Secret,
+    Switch,
+    /// true, false, or one of these words.
+    SwitchOr(&'static [&'static str]),
+    Whole {
+        min: i64,
+        max: i64,
+    },
+    /// One of these words, in any case.
+    Word(&'static [&'static str]),
+    /// `host:port` of one host.
+    Address(u16),
+    /// `host[,host..]:port`.
+    Listen(u16),
+    /// A list; its items may hold commas.
+    Lines,
+    /// A list, or one text with commas.
+    Texts,
+    Map,
+    /// Long options of a tool: a list or a map.
+    Options,
+    Any,
+}
+
+/// What is wrong with a value, and what to write.
+pub struct Wrong {
+    pub what: String,
+    pub remedy: String,
+}
+
+impl Kind {
+    /// Null and the empty text are "not given" for every kind.
+    pub fn check(self, value: &Value) -> Option<Wrong> {
+        if value.is_null() || value == "" || self.accepts(value) {
+            return None;
+        }
+        let shown = if self == Kind::Secret {
+            kind_of(value).to_string()
+        } else {
+            shown(value)
+        };
+        Some(Wrong {
+            what: format!("{shown} is {}", self.refusal()),
+            remedy: self.remedy(),
+        })
+    }
+
+    fn accepts(self, value: &Value) -> bool {
+        let text = scalar(value);
+        match self {
+            Kind::Text | Kind::Secret => text.is_some(),
+            Kind::Switch => parse_bool(value).is_some(),
+            Kind::SwitchOr(words) => parse_bool(value).is_some() || is_word(text, words),
+            Kind::Whole { min, max } => {
+                parse_whole(value).is_some_and(|n| (min..=max).contains(&n))
+            }
+            Kind::Word(words) => is_word(text, words),
+            Kind::Address(port) => text.is_some_and(|t| address::parse_address(&t, port).is_some()),
+            Kind::Listen(port) => text.is_some_and(|t| address::parse_listen(&t, port).is_some()),
+            Kind::Lines => is_list_of_scalars(value),
+            Kind::Texts => text.is_some() || is_list_of_scalars(value),
+            Kind::Map => value.is_object(),
+            Kind::Options => value.is_array() || value.is_object(),
+            Kind::Any => true,
+        }
+    }
+
+    fn refusal(self) -> String {
+        match self {
+            Kind::Text | Kind::Secret => "no single value".into(),
+            Kind::Switch => "neither true nor false".into(),
+            Kind::SwitchOr(words) => format!("neither true nor false nor {}", words.join(", ")),
+            Kind::Whole { min, max: i64::MAX } => format!("no whole number from {min}"),
+            Kind::Whole { min, max } => format!("no whole number from {min} to {max}"),
+            Kind::Word(_) => "not known".into(),
+            Kind::Address(_) => "no host:port".into(),
+            Kind::Listen(_) => "no host:port".into(),
+            Kind::Lines | Kind::Texts => "no list of texts".into(),
+            Kind::Map => "no map".into(),
+            Kind::Options => "no list of options".into(),
+            Kind::Any => "impossible".into(),
+        }
+    }
+
+    fn remedy(self) -> String {
+        match self {
+            Kind::Text | Kind::Secret => "write one text".into(),
+            Kind::Switch => "write true or false".into(),
+            Kind::SwitchOr(words) => format!("write true, false or {}", words.join(", ")),
+            Kind::Whole { min, .. } => format!("write e.g. {}", min.max(1)),
+            Kind::Word(words) => format!("write one of {}", words.join(", ")),
+            Kind::Address(port) | Kind::Listen(port) => format!("write e.g. 127.0.0.1:{port}"),
+            Kind::Lines | Kind::Texts => "write `- item` lines".into(),
+            Kind::Map => "write `key: value` lines".into(),
+            Kind::Options => "write `- option` or `- option: value` lines".into(),
+            Kind::Any => "correct it".into(),
+        }
+    }
+}
+
+fn is_word(text: Option<String>, words: &[&str]) -> bool {
+    text.is_some_and(|text| words.iter().any(|word| word.eq_ignore_ascii_case(&text)))
+}
+
+fn is_list_of_scalars(value: &Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|items| items.iter().all(|item| scalar(item).is_some()))
+}
+
+/// The text of a string, number or boolean.
+pub fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// A whole number as PostgreSQL reads one: sign, `0x` hexadecimal, leading-0
+/// octal, decimal; fractions are rounded.
+pub fn parse_whole(value: &Value) -> Option<i64> {
+    let text = scalar(value).filter(|_| !value.is_boolean())?;
+    let text = text.trim();
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let size = parse_unsigned(digits)?;
+    Some(if negative { -size } else { size })
+}
+
+fn parse_unsigned(digits: &str) -> Option<i64> {
+    let first_is_digit = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let lower = digits.to_ascii_lowercase();
+    if let Some(hex) = lower.strip_prefix("0x") {
+        return plain_digits(hex, 16);
+    }
+    if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return plain_digits(digits, 8);
+    }
+    digits.parse().ok().filter(|_| first_is_digit).or_else(|| {
+        let real: f64 = digits.parse().ok().filter(|_| first_is_digit)?;
+        (real.is_finite() && real < 9e18).then(|| real.round_ties_even() as i64)
+    })
+}
+
+fn plain_digits(digits: &str, radix: u32) -> Option<i64> {
+    i64::from_str_radix(digits, radix)
+        .ok()
+        .filter(|_| !digits.starts_with(['+', '-']))
+}
+
+/// A value as a message may repeat it: short, and never a whole section.
+pub fn shown(value: &Value) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    match scalar(value) {
+        Some(text) if text.chars().count() > CHARACTERS_MAX => {
+            format!(
+                "`{}...`",
+                text.chars().take(CHARACTERS_MAX).collect::<String>()
+            )
+        }
+        Some(text) => format!("`{text}`"),
+        None => kind_of(value).to_string(),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+        _ => "a text",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_read_as_postgresql_does() {
+        let cases = [
+            (json!(5), Some(5)),
+            (json!("5432"), Some(5432)),
+            (json!(" -0x1F "), Some(-31)),
+            (json!("0640"), Some(0o640)),
+            (json!("2.6"), Some(3)),
+            (json!("1e3"), Some(1000)),
+            (json!("0"), Some(0)),
+            (json!("089"), None),
+            (json!("--5"), None),
+            (json!("+-5"), None),
+            (json!("nan"), None),
+            (json!("1e300"), None),
+            (json!(true), None),
+            (json!(""), None),
+        ];
+        for (value, number) in cases {
+            assert_eq!(parse_whole(&value), number, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_and_what_instead() {
+        let wrong = Kind::Listen(5432).check(&json!("x:99999")).unwrap();
+        assert_eq!(wrong.what, "`x:99999` is no host:port");
+        assert_eq!(wrong.remedy, "write e.g. 127.0.0.1:5432");
+        let wrong = Kind::Secret.check(&json!(["hidden"])).unwrap();
+        assert!(!wrong.what.contains("hidden"));
+    }
+
+    #[test]
+    fn booleans_of_yaml_1_1_are_booleans() {
+        for text in ["on", "Yes", "TRUE", "off", "no", "0"] {
+            assert!(Kind::Switch.check(&json!(text)).is_none(), "{text}");
+        }
+        assert!(Kind::Switch.check(&json!("maybe")).is_some());
+        assert!(
+            Kind::SwitchOr(&["quorum"])
+                .check(&json!("quorum"))
+                .is_none()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+            let _ = parse_whole(&json!(text));
+            let _ = Kind::Listen(1).check(&json!(text));
+        }
+    }
+}

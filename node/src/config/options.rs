@@ -1,0 +1,203 @@
+//! Long options of PostgreSQL's programs.
+//!
+//! A list of texts and one-pair maps, or one map. `true` stands for the bare
+//! option, `false` and nothing for leaving it out.
+
+use super::ToolOption;
+use super::findings::Findings;
+use super::kind::{scalar, shown};
+use serde_json::Value;
+
+/// Options that initdb must not get: they would break the bootstrap.
+const INITDB_FORBIDDEN: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
+/// Options of pg_basebackup that the daemon chooses itself.
+const BASEBACKUP_FORBIDDEN: [&str; 11] = [
+    "pgdata",
+    "format",
+    "wal-method",
+    "xlog-method",
+    "gzip",
+    "version",
+    "dbname",
+    "host",
+    "port",
+    "username",
+    "password",
+];
+
+pub fn read_initdb(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
+    let options = read(value, path, findings);
+    for option in options
+        .iter()
+        .filter(|o| INITDB_FORBIDDEN.contains(&o.name.as_str()))
+    {
+        let what = format!("`{}` may not be given to initdb", option.name);
+        findings.add(path, what, "remove it");
+    }
+    options
+}
+
+pub fn read_basebackup(
+    value: Option<&Value>,
+    path: &str,
+    findings: &mut Findings,
+) -> Vec<ToolOption> {
+    let (allowed, dropped): (Vec<_>, Vec<_>) = read(value, path, findings)
+        .into_iter()
+        .partition(may_be_given_to_basebackup);
+    for option in dropped {
+        findings.warn(format!(
+            "{path}: `{}` is left out: it may not be given",
+            option.name
+        ));
+    }
+    allowed
+}
+
+/// Compression on the client would give archives, not a data directory.
+fn may_be_given_to_basebackup(option: &ToolOption) -> bool {
+    let on_server = |value: &String| value.starts_with("server-");
+    let compresses_here =
+        option.name == "compress" && !option.value.as_ref().is_some_and(on_server);
+    !compresses_here && !BASEBACKUP_FORBIDDEN.contains(&option.name.as_str())
+}
+
+fn read(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
+    match value {
+        Some(Value::Array(items)) => items
+            .iter()
+            .filter_map(|item| read_item(item, path, findings))
+            .collect(),
+        Some(Value::Object(map)) => map
+            .iter()
+            .filter_map(|(key, value)| pair(key, value, path, findings))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn read_item(item: &Value, path: &str, findings: &mut Findings) -> Option<ToolOption> {
+    if let Some(text) = scalar(item).filter(|text| !text.trim().is_empty()) {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(unquoted(value))),
+            None => (text.as_str(), None),
+        };
+        return Some(ToolOption {
+            name: bare(name),
+            value,
+        });
+    }
+    let single = item
+        .as_object()
+        .filter(|map| map.len() == 1)
+        .and_then(|map| map.iter().next());
+    let Some((key, value)) = single else {
+        let what = format!("{} is no option", shown(item));
+        findings.add(
+            path,
+            what,
+            "write one `- option` or `- option: value` a line",
+        );
+        return None;
+    };
+    pair(key, value, path, findings)
+}
+
+fn pair(key: &str, value: &Value, path: &str, findings: &mut Findings) -> Option<ToolOption> {
+    let name = bare(key);
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Bool(true) => Some(ToolOption { name, value: None }),
+        Value::String(text) if text.is_empty() => None,
+        Value::Array(_) | Value::Object(_) => {
+            let what = format!("{} is no value of `{name}`", shown(value));
+            findings.add(path, what, "write one text");
+            None
+        }
+        plain => Some(ToolOption {
+            name,
+            value: scalar(plain).map(|text| unquoted(&text)),
+        }),
+    }
+}
+
+fn bare(name: &str) -> String {
+    name.trim().trim_start_matches('-').to_string()
+}
+
+/// Without one pair of outer quotes.
+fn unquoted(text: &str) -> String {
+    let stripped = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    stripped('"')
+        .or_else(|| stripped('\''))
+        .unwrap_or(text)
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(options: &[ToolOption]) -> Vec<String> {
+        let one = |o: &ToolOption| match &o.value {
+            Some(value) => format!("{}={value}", o.name),
+            None => o.name.clone(),
+        };
+        options.iter().map(one).collect()
+    }
+
+    #[test]
+    fn lists_may_mix_texts_and_maps() {
+        let mut findings = Findings::default();
+        let value = json!([{"encoding": "UTF8"}, "data-checksums", {"locale": "'C'"}, "--a=b",
+            {"wal-segsize": 64}]);
+        let options = read_initdb(Some(&value), "bootstrap.initdb", &mut findings);
+        let wanted = [
+            "encoding=UTF8",
+            "data-checksums",
+            "locale=C",
+            "a=b",
+            "wal-segsize=64",
+        ];
+        assert_eq!(text(&options), wanted);
+        assert!(findings.is_empty());
+    }
+
+    #[test]
+    fn a_map_gives_options_that_are_true() {
+        let mut findings = Findings::default();
+        let value = json!({"max-rate": "100M", "verbose": true, "no-sync": false, "x": ""});
+        let options = read_basebackup(Some(&value), "p", &mut findings);
+        assert_eq!(text(&options), ["max-rate=100M", "verbose"]);
+    }
+
+    #[test]
+    fn forbidden_options_stop_initdb_and_are_left_out_of_a_backup() {
+        let mut findings = Findings::default();
+        read_initdb(
+            Some(&json!(["pwfile=x"])),
+            "bootstrap.initdb",
+            &mut findings,
+        );
+        assert!(findings.to_string().contains("`pwfile` may not be given"));
+        let mut findings = Findings::default();
+        let value = json!([{"format": "t"}, {"compress": "9"}, {"checkpoint": "fast"}]);
+        let options = read_basebackup(Some(&value), "p", &mut findings);
+        assert_eq!(text(&options), ["checkpoint=fast"]);
+        assert_eq!(findings.warnings().len(), 2);
+        let value = json!([{"compress": "server-lz4"}]);
+        assert_eq!(read_basebackup(Some(&value), "p", &mut findings).len(), 1);
+    }
+
+    #[test]
+    fn an_item_with_two_pairs_is_found() {
+        let mut findings = Findings::default();
+        read_initdb(
+            Some(&json!([{"a": 1, "b": 2}, {"c": []}])),
+            "p",
+            &mut findings,
+        );
+        assert_eq!(findings.iter().count(), 2);
+    }
+}

@@ -1,0 +1,245 @@
+//! The `postgresql` section of this member.
+//!
+//! Absent on purpose: the role-specific and cluster-wide settings, which are
+//! laid together where PostgreSQL's files are written.
+
+use super::document::Document;
+use super::env::{self, Environment};
+use super::findings::Findings;
+use super::kind::{Kind, scalar, shown};
+use super::options::read_basebackup;
+use super::{Login, Postgresql, address};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const PORT: u16 = 5432;
+
+pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> Postgresql {
+    warn_of_replica_methods(document, findings);
+    let listen = document.text("postgresql.listen");
+    let (listen_hosts, port) = listen
+        .and_then(|text| address::parse_listen(&text, PORT))
+        .unwrap_or_else(|| (Vec::new(), PORT));
+    let (connect_host, connect_port) = connect_address(document, &listen_hosts, port, findings);
+    let superuser = read_login(document, "superuser").unwrap_or_default();
+    let data_dir = document.path("postgresql.data_dir").unwrap_or_default();
+    let flag = |name: &str| document.flag(&format!("postgresql.{name}"));
+    Postgresql {
+        listen_hosts,
+        port,
+        connect_host,
+        connect_port,
+        proxy_address: document.text("postgresql.proxy_address"),
+        config_dir: document
+            .path("postgresql.config_dir")
+            .unwrap_or_else(|| data_dir.clone()),
+        data_dir,
+        bin_dir: document.path("postgresql.bin_dir"),
+        bin_name: texts_of(document.section("postgresql.bin_name")),
+        database: document.text_or_empty("postgresql.database"),
+        pgpass: password_file(document, env, findings),
+        replication: read_login(document, "replication").unwrap_or_default(),
+        rewind: read_login(document, "rewind").unwrap_or_else(|| superuser.clone()),
+        superuser,
+        parameters: parameters(document, findings),
+        pg_hba: document.lines("postgresql.pg_hba"),
+        pg_ident: document.lines("postgresql.pg_ident"),
+        use_pg_rewind: document.maybe_flag("postgresql.use_pg_rewind"),
+        remove_data_directory_on_rewind_failure: flag("remove_data_directory_on_rewind_failure"),
+        remove_data_directory_on_diverged_timelines: flag(
+            "remove_data_directory_on_diverged_timelines",
+        ),
+        basebackup: read_basebackup(
+            document.at("postgresql.basebackup"),
+            "postgresql.basebackup",
+            findings,
+        ),
+        use_unix_socket: flag("use_unix_socket"),
+        pg_ctl_timeout_s: document.count("postgresql.pg_ctl_timeout"),
+        callbacks: texts_of(document.section("postgresql.callbacks")),
+        pre_promote: document.text("postgresql.pre_promote"),
+        before_stop: document.text("postgresql.before_stop"),
+    }
+}
+
+fn connect_address(
+    document: Document,
+    listen_hosts: &[String],
+    port: u16,
+    findings: &mut Findings,
+) -> (String, u16) {
+    const PATH: &str = "postgresql.connect_address";
+    let given = document
+        .text(PATH)
+        .and_then(|text| address::parse_address(&text, port));
+    given.unwrap_or_else(|| {
+        if document.at(PATH).is_none() && listen_hosts.iter().any(|host| is_wildcard(host)) {
+            findings.warn(unreachable_by_others(PATH));
+        }
+        (reachable_host(listen_hosts), port)
+    })
+}
+
+/// A host that others can reach before one that only this machine can.
+fn reachable_host(hosts: &[String]) -> String {
+    let far = hosts
+        .iter()
+        .find(|host| !address::LOCAL_ONLY.contains(&host.as_str()));
+    match far.or(hosts.first()) {
+        Some(host) if !is_wildcard(host) => host.clone(),
+        _ => "localhost".to_string(),
+    }
+}
+
+pub fn is_wildcard(host: &str) -> bool {
+    ["*", "0.0.0.0", "::"].contains(&host)
+}
+
+/// What to tell an operator who let others find nothing but `localhost`.
+pub fn unreachable_by_others(path: &str) -> String {
+    format!("{path} is missing; other members are told `localhost`: write HOST:PORT")
+}
+
+fn password_file(document: Document, env: &Environment, findings: &mut Findings) -> PathBuf {
+    const PATH: &str = "postgresql.pgpass";
+    let at_home = || env::given(env, "HOME").map(|home| PathBuf::from(home).join("pgpass"));
+    document.path(PATH).or_else(at_home).unwrap_or_else(|| {
+        findings.add(
+            PATH,
+            "is missing and there is no home directory",
+            "write a file's path",
+        );
+        PathBuf::new()
+    })
+}
+
+/// A login of `postgresql.authentication`, if it names a user.
+pub fn read_login(document: Document, who: &str) -> Option<Login> {
+    let section = document.section(&format!("postgresql.authentication.{who}"))?;
+    let mut extra = texts_of(Some(section));
+    let username = extra.remove("username").filter(|name| !name.is_empty())?;
+    let password = extra.remove("password").map(super::Secret);
+    extra.retain(|key, value| EXTRA_KEYS.contains(&key.as_str()) && !value.is_empty());
+    Some(Login {
+        username,
+        password,
+        extra,
+    })
+}
+
+/// Parameters of libpq that a login may carry.
+const EXTRA_KEYS: [&str; 10] = [
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslrootcert",
+    "sslcrl",
+    "sslcrldir",
+    "gssencmode",
+    "channel_binding",
+    "sslnegotiation",
+];
+
+fn texts_of(section: Option<&Map<String, Value>>) -> BTreeMap<String, String> {
+    let pairs = section.into_iter().flatten();
+    pairs
+        .filter_map(|(key, value)| Some((key.clone(), scalar(value)?)))
+        .collect()
+}
+
+fn parameters(document: Document, findings: &mut Findings) -> Map<String, Value> {
+    const PATH: &str = "postgresql.parameters";
+    let given = document.section(PATH).cloned().unwrap_or_default();
+    for (name, value) in given
+        .iter()
+        .filter(|(_, value)| value.is_array() || value.is_object())
+    {
+        let what = format!("{} is no single value", shown(value));
+        findings.add(&format!("{PATH}.{name}"), what, "write one text");
+    }
+    given
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .collect()
+}
+
+fn warn_of_replica_methods(document: Document, findings: &mut Findings) {
+    for key in ["create_replica_methods", "create_replica_method"] {
+        let path = format!("postgresql.{key}");
+        let only_standard = document
+            .texts(&path)
+            .iter()
+            .all(|method| method == "basebackup");
+        if document.is_good(&path, Kind::Texts) && !only_standard {
+            findings.warn(format!(
+                "{path} has no effect yet: replicas are made by pg_basebackup"
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read_section(section: Value) -> (Postgresql, Findings) {
+        let raw = json!({"postgresql": section});
+        let env = Environment::from([("HOME".to_string(), "/home/p".to_string())]);
+        let mut findings = Findings::default();
+        let postgresql = read(Document::whole_of(&raw), &env, &mut findings);
+        (postgresql, findings)
+    }
+
+    #[test]
+    fn defaults_follow_the_given_values() {
+        let (read, findings) = read_section(json!({"listen": "10.0.0.1:6000", "data_dir": "/d",
+            "authentication": {"superuser": {"username": "s", "password": 5, "sslmode": "require",
+                "wrong": 1}}}));
+        assert!(findings.is_empty());
+        assert_eq!(
+            (read.connect_host.as_str(), read.connect_port),
+            ("10.0.0.1", 6000)
+        );
+        assert_eq!(read.config_dir, PathBuf::from("/d"));
+        assert_eq!(read.pgpass, PathBuf::from("/home/p/pgpass"));
+        assert_eq!(
+            (read.database.as_str(), read.pg_ctl_timeout_s),
+            ("postgres", 60)
+        );
+        assert_eq!(read.rewind, read.superuser);
+        assert_eq!(read.superuser.password.unwrap().0, "5");
+        assert_eq!(read.superuser.extra.keys().collect::<Vec<_>>(), ["sslmode"]);
+    }
+
+    #[test]
+    fn others_are_told_a_host_they_can_reach() {
+        let host = |listen: &str| read_section(json!({"listen": listen}));
+        assert_eq!(host("127.0.0.1,10.0.0.1:1").0.connect_host, "10.0.0.1");
+        assert_eq!(host("127.0.0.1:1").0.connect_host, "127.0.0.1");
+        let (read, findings) = host("*:1");
+        assert_eq!(read.connect_host, "localhost");
+        assert_eq!(findings.warnings().len(), 1);
+    }
+
+    #[test]
+    fn a_parameter_has_one_value() {
+        let (read, findings) =
+            read_section(json!({"parameters": {"a": [1], "b": null, "c": "on"}}));
+        assert!(
+            findings
+                .to_string()
+                .starts_with("postgresql.parameters.a: a list is no")
+        );
+        assert!(!read.parameters.contains_key("b") && read.parameters.contains_key("c"));
+    }
+
+    #[test]
+    fn another_way_to_make_replicas_is_told_apart_from_the_standard_one() {
+        let methods = |list: Value| read_section(json!({"create_replica_methods": list})).1;
+        assert!(methods(json!(["basebackup"])).warnings().is_empty());
+        assert_eq!(methods(json!(["wal_e", "basebackup"])).warnings().len(), 1);
+    }
+}

@@ -1,0 +1,308 @@
+//! The small sections: log, restapi, ctl, tags, watchdog, citus.
+
+use super::document::Document;
+use super::findings::Findings;
+use super::kind::{parse_whole, scalar};
+use super::postgresql::{is_wildcard, unreachable_by_others};
+use super::{Citus, Credentials, Ctl, Log, RestApi, address};
+use serde_json::Value;
+use topology::Tags;
+use topology::tags::parse_bool;
+
+const PORT: u16 = 8008;
+
+pub fn read_log(document: Document) -> Log {
+    let level = match document.text_or_empty("log.level").to_uppercase().as_str() {
+        "DEBUG" => "debug",
+        "WARN" | "WARNING" => "warn",
+        "ERROR" | "FATAL" | "CRITICAL" => "error",
+        _ => "info",
+    };
+    Log {
+        level: level.to_string(),
+        dir: document.path("log.dir"),
+        file_size: document.count("log.file_size"),
+        file_num: u32::try_from(document.count("log.file_num")).unwrap_or(u32::MAX),
+        json: document
+            .text_or_empty("log.type")
+            .eq_ignore_ascii_case("json"),
+    }
+}
+
+pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
+    let listen = document.text("restapi.listen");
+    let (listen_host, listen_port) = listen
+        .and_then(|text| address::parse_address(&text, PORT))
+        .unwrap_or_else(|| (String::new(), PORT));
+    let certfile = document.path("restapi.certfile");
+    let mut http_extra_headers = headers(document, "restapi.http_extra_headers");
+    if certfile.is_some() {
+        http_extra_headers.extend(headers(document, "restapi.https_extra_headers"));
+    }
+    let verify_client = document
+        .text_or_empty("restapi.verify_client")
+        .to_lowercase();
+    if verify_client != "none" && document.at("restapi.cafile").is_none() {
+        findings.warn("restapi.verify_client needs restapi.cafile: write the authorities' file");
+    }
+    RestApi {
+        connect_address: connect_address(document, &listen_host, listen_port, findings),
+        listen_host,
+        listen_port,
+        authentication: read_credentials(document, "restapi.authentication", findings),
+        keyfile: document
+            .path("restapi.keyfile")
+            .or_else(|| certfile.clone()),
+        certfile,
+        cafile: document.path("restapi.cafile"),
+        verify_client,
+        allowlist: document.texts("restapi.allowlist"),
+        allowlist_include_members: document.flag("restapi.allowlist_include_members"),
+        http_extra_headers,
+        server_tokens: server_tokens(document, findings),
+    }
+}
+
+fn connect_address(
+    document: Document,
+    listen_host: &str,
+    listen_port: u16,
+    findings: &mut Findings,
+) -> String {
+    const PATH: &str = "restapi.connect_address";
+    let given = document
+        .text(PATH)
+        .and_then(|text| address::parse_address(&text, listen_port));
+    let (host, port) = given.unwrap_or_else(|| {
+        if !is_wildcard(listen_host) {
+            return (listen_host.to_string(), listen_port);
+        }
+        if document.at(PATH).is_none() {
+            findings.warn(unreachable_by_others(PATH));
+        }
+        ("localhost".to_string(), listen_port)
+    });
+    address::join(&host, port)
+}
+
+fn headers(document: Document, path: &str) -> Vec<(String, String)> {
+    let pairs = document.section(path).into_iter().flatten();
+    pairs
+        .filter_map(|(name, value)| Some((name.clone(), scalar(value)?)))
+        .collect()
+}
+
+fn server_tokens(document: Document, findings: &mut Findings) -> String {
+    const KNOWN: [&str; 3] = ["original", "productonly", "minimal"];
+    let text = document
+        .text_or_empty("restapi.server_tokens")
+        .to_lowercase();
+    if KNOWN.contains(&text.as_str()) {
+        return text;
+    }
+    let known = KNOWN.join(", ");
+    findings.warn(format!(
+        "restapi.server_tokens is none of {known}; `original` is used"
+    ));
+    KNOWN[0].to_string()
+}
+
+/// User and password only go together: half of them would protect nothing.
+fn read_credentials(
+    document: Document,
+    path: &str,
+    findings: &mut Findings,
+) -> Option<Credentials> {
+    let username = document.text(&format!("{path}.username"));
+    let password = document.secret(&format!("{path}.password"));
+    match (username, password) {
+        (Some(username), Some(password)) => Some(Credentials { username, password }),
+        (None, None) => None,
+        (Some(_), None) => {
+            findings.add(
+                &format!("{path}.password"),
+                "is missing",
+                "write it beside username",
+            );
+            None
+        }
+        (None, Some(_)) => {
+            findings.add(
+                &format!("{path}.username"),
+                "is missing",
+                "write it beside password",
+            );
+            None
+        }
+    }
+}
+
+pub fn read_ctl(document: Document, findings: &mut Findings) -> Ctl {
+    let own = read_credentials(document, "ctl.authentication", findings);
+    let of_restapi = read_credentials(document, "restapi.authentication", findings);
+    let certfile = document.path("ctl.certfile");
+    Ctl {
+        authentication: own.or(of_restapi),
+        insecure: document.flag("ctl.insecure"),
+        cacert: document
+            .path("ctl.cacert")
+            .or_else(|| document.path("restapi.cafile")),
+        keyfile: document.path("ctl.keyfile").or_else(|| certfile.clone()),
+        certfile,
+    }
+}
+
+/// Kept as written: others read them by type and order.
+pub fn read_tags(document: Document, findings: &mut Findings) -> Tags {
+    let tags = document.section("tags").cloned().unwrap_or_default();
+    for (flag, number) in [
+        ("nofailover", "failover_priority"),
+        ("nosync", "sync_priority"),
+    ] {
+        let set = tags.get(flag).and_then(parse_bool);
+        let forbids = tags
+            .get(number)
+            .and_then(parse_whole)
+            .map(|priority| priority <= 0);
+        if let (Some(set), Some(forbids)) = (set, forbids)
+            && set != forbids
+        {
+            findings.warn(format!(
+                "tags.{flag} and tags.{number} contradict; {flag} decides"
+            ));
+        }
+    }
+    Tags(tags)
+}
+
+/// A watchdog that is required must not be missing in silence.
+pub fn check_watchdog(document: Document, findings: &mut Findings) {
+    let mode = document.text_or_empty("watchdog.mode").to_lowercase();
+    if mode == "required" || mode == "require" {
+        let what = "a watchdog is not supported yet";
+        findings.add("watchdog.mode", what, "write automatic or off");
+    }
+}
+
+/// Both the group and the database, or no Citus at all.
+pub fn read_citus(document: Document, findings: &mut Findings) -> Option<Citus> {
+    document.at("citus")?;
+    let group = document.at("citus.group").and_then(parse_whole);
+    let group = group.and_then(|number| u32::try_from(number).ok());
+    let database = document
+        .at("citus.database")
+        .and_then(Value::as_str)
+        .map(str::to_string);
+    match (group, database) {
+        (Some(group), Some(database)) => Some(Citus {
+            database,
+            group,
+            stand_in: document.flag("citus.stand_in"),
+        }),
+        _ => {
+            let wanted = "a whole `group` from 0 and a text `database`";
+            findings.warn(format!("citus is ignored: it needs {wanted}"));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn with<T>(raw: Value, read: impl Fn(Document, &mut Findings) -> T) -> (T, Findings) {
+        let mut findings = Findings::default();
+        let value = read(Document::whole_of(&raw), &mut findings);
+        (value, findings)
+    }
+
+    #[test]
+    fn levels_of_python_become_ours() {
+        for (theirs, ours) in [
+            ("WARNING", "warn"),
+            ("critical", "error"),
+            ("DEBUG", "debug"),
+        ] {
+            assert_eq!(
+                read_log(Document::whole_of(&json!({"log": {"level": theirs}}))).level,
+                ours
+            );
+        }
+        let log = read_log(Document::whole_of(&json!({})));
+        assert_eq!(
+            (log.level.as_str(), log.file_size, log.file_num),
+            ("info", 25_000_000, 4)
+        );
+    }
+
+    #[test]
+    fn the_rest_api_has_defaults() {
+        let (api, findings) = with(json!({"restapi": {"listen": "h"}}), read_restapi);
+        assert!(findings.is_empty() && findings.warnings().is_empty());
+        assert_eq!(api.api_url(), "http://h:8008/patroni");
+        assert_eq!(
+            (api.verify_client.as_str(), api.server_tokens.as_str()),
+            ("none", "original")
+        );
+    }
+
+    #[test]
+    fn a_certificate_brings_tls_and_its_headers() {
+        let (api, _) = with(
+            json!({"restapi": {"listen": "[::1]:1", "certfile": "c", "http_extra_headers": {"A": 1},
+                "https_extra_headers": {"B": "2"}}}),
+            read_restapi,
+        );
+        assert_eq!(api.api_url(), "https://[::1]:1/patroni");
+        assert_eq!(api.keyfile, api.certfile);
+        let wanted = [("A", "1"), ("B", "2")].map(|(a, b)| (a.to_string(), b.to_string()));
+        assert_eq!(api.http_extra_headers, wanted);
+    }
+
+    #[test]
+    fn ctl_falls_back_to_the_rest_api() {
+        let login = json!({"username": "u", "password": "p"});
+        let (ctl, _) = with(
+            json!({"restapi": {"authentication": login, "cafile": "ca"}}),
+            read_ctl,
+        );
+        assert_eq!(ctl.authentication.unwrap().username, "u");
+        assert_eq!(ctl.cacert.unwrap().to_str(), Some("ca"));
+        let half = json!({"ctl": {"authentication": {"username": "u"}}});
+        let (_, findings) = with(half, read_ctl);
+        assert!(
+            findings
+                .to_string()
+                .starts_with("ctl.authentication.password: is missing")
+        );
+    }
+
+    #[test]
+    fn contradicting_tags_warn_and_required_watchdogs_are_refused() {
+        let raw = json!({"tags": {"nofailover": "true", "failover_priority": "1"},
+            "watchdog": {"mode": "required"}});
+        assert_eq!(with(raw.clone(), read_tags).1.warnings().len(), 1);
+        assert!(!with(raw, check_watchdog).1.is_empty());
+        let raw = json!({"tags": {"nosync": false, "sync_priority": 2}});
+        assert!(with(raw, read_tags).1.warnings().is_empty());
+    }
+
+    #[test]
+    fn half_a_citus_section_is_ignored_with_a_warning() {
+        let (citus, _) = with(
+            json!({"citus": {"group": "1", "database": "d"}}),
+            read_citus,
+        );
+        assert_eq!(citus.unwrap().group, 1);
+        for raw in [
+            json!({"group": -1, "database": "d"}),
+            json!({"database": "d"}),
+            json!([]),
+        ] {
+            let (citus, findings) = with(json!({"citus": raw}), read_citus);
+            assert!(citus.is_none() && findings.is_empty() && findings.warnings().len() == 1);
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The known settings: one row each.
+//!
+//! The type check, the defaults, the search for misspelt keys, the `PATRONI_*`
+//! names and the reference page are made from these rows. A segment such as
+//! `{a|b}` stands for each of its words.
+//!
+//! Invariants, tested below: no path and no variable appears twice, and every
+//! default is a value its own row accepts.
+
+use super::kind::Kind::{self, *};
+
+/// What a row does in this daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Read and used.
+    Full,
+    /// Accepted in silence: the thing it tunes does not exist here, or it is
+    /// read only from the cluster-wide configuration.
+    Idle,
+    /// Accepted with a warning: what it asks for is not done.
+    Missing,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub path: &'static str,
+    pub kind: Kind,
+    /// As text; empty when there is none.
+    pub default: &'static str,
+    pub help: &'static str,
+    pub effect: Effect,
+    pub required: bool,
+    /// Has a variable of its own.
+    pub env: bool,
+}
+
+const fn row(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
+    Setting {
+        path,
+        kind,
+        default,
+        help,
+        effect: Effect::Full,
+        required: false,
+        env: false,
+    }
+}
+
+impl Setting {
+    const fn env(mut self) -> Setting {
+        self.env = true;
+        self
+    }
+
+    const fn required(mut self) -> Setting {
+        self.required = true;
+        self
+    }
+
+    const fn idle(mut self) -> Setting {
+        self.effect = Effect::Idle;
+        self
+    }
+
+    const fn missing(mut self) -> Setting {
+        self.effect = Effect::Missing;
+        self
+    }
+
+    /// Every path this row stands for.
+    pub fn paths(&self) -> Vec<String> {
+        let mut segments = self.path.split('.');
+        let mut paths = segments.next().map(words).unwrap_or_default();
+        for segment in segments {
+            let ends = words(segment);
+            let longer = |path: &String| -> Vec<String> {
+                ends.iter().map(|word| format!("{path}.{word}")).collect()
+            };
+            paths = paths.iter().flat_map(longer).collect();
+        }
+        paths
+    }
+}
+
+/// `{a|b}_c` stands for `a_c` and `b_c`.
+fn words(segment: &'static str) -> Vec<String> {
+    let (Some(open), Some(close)) = (segment.find('{'), segment.find('}')) else {
+        return vec![segment.to_string()];
+    };
+    let (before, after) = (&segment[..open], &segment[close + 1..]);
+    segment[open + 1..close]
+        .split('|')
+        .map(|word| format!("{before}{word}{after}"))
+        .collect()
+}
+
+const LEVELS: &[&str] = &[
+    "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL",
+];
+const WATCHDOG: &[&str] = &[
+    "automatic",
+    "auto",
+    "required",
+    "require",
+    "disable",
+    "disabled",
+];
+const COUNT: Kind = Whole {
+    min: 0,
+    max: i64::MAX,
+};
+const AT_LEAST_ONE: Kind = Whole {
+    min: 1,
+    max: i64::MAX,
+};
+const ANY_NUMBER: Kind = Whole {
+    min: i64::MIN,
+    max: i64::MAX,
+};
+const QUEUE: Kind = Whole { min: 0, max: 4096 };
+const MODE: Kind = Whole { min: 0, max: 0o777 };
+const PORT: Kind = Whole { min: 1, max: 65535 };
+
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    row("scope", Text, "", "Name of the cluster in the store.").required().env(),
+    row("name", Text, "", "Name of this member, unique in its group.").required().env(),
+    row("namespace", Text, "/service", "Prefix of all keys in the store.").env(),
+    row("thread_pool_size", Any, "", "Not needed: there is no such pool.").idle().env(),
+    row("thread_stack_size", Any, "", "Not needed: there is no such pool.").idle().env(),
+
+    row("log.level", Word(LEVELS), "INFO", "Least severe line that is written.").env(),
+    row("log.type", Word(&["plain", "json"]), "plain", "Form of a line.").env(),
+    row("log.dir", Text, "", "Directory of `patroni.log`; else standard error.").env(),
+    row("log.file_size", AT_LEAST_ONE, "25000000", "Bytes of one log file.").env(),
+    row("log.file_num", Whole { min: 0, max: 10_000 }, "4", "Rotated files that are kept.").env(),
+    row("log.mode", MODE, "", "Permissions of the log file.").missing().env(),
+    row("log.format", Any, "", "Form of a plain line.").missing().env(),
+    row("log.dateformat", Text, "", "Form of the time.").missing().env(),
+    row("log.static_fields", Map, "", "Constant fields of JSON lines.").missing().env(),
+    row("log.loggers", Map, "", "Levels by module.").missing().env(),
+    row("log.traceback_level", Word(LEVELS), "ERROR", "Not needed here.").idle().env(),
+    row("log.max_queue_size", COUNT, "1000", "Not needed here.").idle().env(),
+    row("log.deduplicate_heartbeat_logs", Switch, "false", "Drop repeated lines.").missing().env(),
+
+    row("restapi.listen", Address(8008), "", "Where the REST API listens.").required().env(),
+    row("restapi.connect_address", Address(8008), "", "Where others reach it.").env(),
+    row("restapi.authentication.username", Text, "", "Basic auth of unsafe methods.").env(),
+    row("restapi.authentication.password", Secret, "", "Basic auth of unsafe methods.").env(),
+    row("restapi.certfile", Text, "", "Certificate; switches HTTPS on.").env(),
+    row("restapi.keyfile", Text, "", "Its key; default: in the certificate's file.").env(),
+    row("restapi.keyfile_password", Secret, "", "Password of the key.").missing().env(),
+    row("restapi.cafile", Text, "", "Authorities that clients are verified with.").env(),
+    row("restapi.ciphers", Text, "", "Allowed ciphers.").missing().env(),
+    row("restapi.verify_client", Word(&["none", "optional", "required"]), "none",
+        "Whether clients need a certificate.").env(),
+    row("restapi.allowlist", Texts, "", "Hosts that may use unsafe methods.").env(),
+    row("restapi.allowlist_include_members", Switch, "false", "Allow the members too.").env(),
+    row("restapi.http_extra_headers", Map, "", "Added to every answer.").env(),
+    row("restapi.https_extra_headers", Map, "", "Added to every answer over TLS.").env(),
+    row("restapi.server_tokens", Text, "original", "What the Server header tells.").env(),
+    row("restapi.request_queue_size", QUEUE, "5", "Not needed here.").idle().env(),
+    row("restapi.thread_pool_size", Any, "", "Not needed here.").idle().env(),
+
+    row("ctl.authentication.username", Text, "", "Default: that of restapi.").env(),
+    row("ctl.authentication.password", Secret, "", "Default: that of restapi.").env(),
+    row("ctl.insecure", Switch, "false", "Do not verify server certificates.").env(),
+    row("ctl.cacert", Text, "", "Authorities; default: restapi.cafile.").env(),
+    row("ctl.certfile", Text, "", "Client certificate.").env(),
+    row("ctl.keyfile", Text, "", "Its key; default: in the certificate's file.").env(),
+    row("ctl.keyfile_password", Secret, "", "Password of the key.").missing().env(),
+
+    row("{etcd|etcd3}.host", Text, "", "`host:port` of the store, port 2379.").env(),
+    row("{etcd|etcd3}.hosts", Texts, "", "Several of them.").env(),
+    row("{etcd|etcd3}.url", Text, "", "URL of the store.").env(),
+    row("{etcd|etcd3}.proxy", Text, "", "URL of a proxy before the store.").env(),
+    row("{etcd|etcd3}.port", PORT, "2379", "Port of hosts written without one.").env(),
+    row("{etcd|etcd3}.protocol", Word(&["http", "https"]), "http", "How to talk to it.").env(),
+    row("{etcd|etcd3}.username", Text, "", "User of the store.").env(),
+    row("{etcd|etcd3}.password", Secret, "", "Password of the store.").env(),
+    row("{etcd|etcd3}.cacert", Text, "", "Authorities the store is verified with.").env(),
+    row("{etcd|etcd3}.cert", Text, "", "Client certificate.").env(),
+    row("{etcd|etcd3}.key", Text, "", "Its key; default: in the certificate's file.").env(),
+    row("{etcd|etcd3}.{srv|srv_suffix}", Text, "", "Not supported yet.").env(),
+    row("{etcd|etcd3}.{discovery_srv|srv_domain}", Text, "", "Not supported yet."),
+    row("{etcd|etcd3}.use_proxies", Switch, "false", "Not needed here.").idle().env(),
+
+    row("bootstrap.dcs.ttl", COUNT, "30", "Seconds a silent leader keeps its key."),
+    row("bootstrap.dcs.loop_wait", COUNT, "10", "Seconds between two heartbeats."),
+    row("bootstrap.dcs.retry_timeout", COUNT, "10", "Seconds one call is retried."),
+    row("bootstrap.dcs.primary_race_backoff", COUNT, "0", "Wait while WAL still arrives."),
+    row("bootstrap.dcs.maximum_lag_on_failover", COUNT, "1048576", "Bytes a candidate may lack."),
+    row("bootstrap.dcs.maximum_lag_on_syncnode", ANY_NUMBER, "-1", "Bytes; 0 or less: off."),
+    row("bootstrap.dcs.max_timelines_history", COUNT, "0", "Kept lines of history; 0: all."),
+    row("bootstrap.dcs.{primary|master}_start_timeout", COUNT, "300", "Seconds of crash recovery."),
+    row("bootstrap.dcs.{primary|master}_stop_timeout", COUNT, "0", "Seconds a stop may take."),
+    row("bootstrap.dcs.synchronous_mode", SwitchOr(&["quorum"]), "off", "Synchronous mode."),
+    row("bootstrap.dcs.synchronous_mode_strict", Switch, "false", "Never without a standby."),
+    row("bootstrap.dcs.synchronous_node_count", COUNT, "1", "Wanted synchronous standbys."),
+    row("bootstrap.dcs.failsafe_mode", Switch, "false", "Keep leading while all members agree."),
+    row("bootstrap.dcs.check_timeline", Switch, "false", "Candidates need the newest timeline."),
+    row("bootstrap.dcs.pause", Switch, "false", "Maintenance mode."),
+    row("bootstrap.dcs.member_slots_ttl", Any, "1800", "Seconds a gone member's slot stays."),
+    row("bootstrap.dcs.{slots|permanent_slots|permanent_replication_slots}", Map, "",
+        "Permanent slots."),
+    row("bootstrap.dcs.ignore_slots", Any, "", "Slots that are left alone."),
+    row("bootstrap.dcs.standby_cluster", Map, "", "The upstream of a standby cluster."),
+    row("bootstrap.dcs.postgresql", Map, "", "Settings of PostgreSQL on all members."),
+    row("bootstrap.method", Text, "initdb", "How a new cluster is made."),
+    row("bootstrap.initdb", Options, "", "Options of initdb."),
+    row("bootstrap.pg_hba", Lines, "", "Lines for the generated pg_hba.conf."),
+    row("bootstrap.{post_bootstrap|post_init}", Text, "", "Command run after it."),
+    row("bootstrap.users", Any, "", "Use post_bootstrap instead.").missing(),
+
+    row("postgresql.name", Text, "", "Old place of `name`."),
+    row("postgresql.listen", Listen(5432), "", "Where PostgreSQL listens.").required().env(),
+    row("postgresql.connect_address", Address(5432), "", "Where others reach it.").env(),
+    row("postgresql.proxy_address", Address(5432), "", "A proxy before it.").env(),
+    row("postgresql.data_dir", Text, "", "The data directory.").required().env(),
+    row("postgresql.config_dir", Text, "", "Default: the data directory.").env(),
+    row("postgresql.config_base_name", Text, "postgresql", "Of the files.").missing(),
+    row("postgresql.database", Text, "postgres", "The daemon connects to it."),
+    row("postgresql.bin_dir", Text, "", "Directory of PostgreSQL's programs.").env(),
+    row("postgresql.bin_name.{pg_ctl|initdb|pg_controldata|pg_basebackup|postgres|pg_isready\
+        |pg_rewind}", Text, "", "Another name of a program.").env(),
+    row("postgresql.pgpass", Text, "", "Password file; default $HOME/pgpass.").env(),
+    row("postgresql.authentication.{superuser|replication}.username", Text, "",
+        "A user of the database.").required().env(),
+    row("postgresql.authentication.rewind.username", Text, "", "Default: the superuser.").env(),
+    row("postgresql.authentication.{superuser|replication|rewind}.{password|sslpassword}",
+        Secret, "", "Its password.").env(),
+    row("postgresql.authentication.{superuser|replication|rewind}.{sslmode|sslcert|sslkey\
+        |sslrootcert|sslcrl|sslcrldir|gssencmode|channel_binding|sslnegotiation}",
+        Text, "", "A parameter of libpq.").env(),
+    row("postgresql.krbsrvname", Text, "", "Kerberos service name.").missing(),
+    row("postgresql.use_unix_socket", Switch, "false", "The daemon uses the socket."),
+    row("postgresql.use_unix_socket_repl", Switch, "false", "Rewind uses it too.").missing(),
+    row("postgresql.use_slots", Switch, "true", "Set it with edit-config.").idle(),
+    row("postgresql.parameters", Map, "", "Settings of this PostgreSQL."),
+    row("postgresql.parameters_{primary|replica|standby_leader}", Map, "", "By role.").missing(),
+    row("postgresql.pg_hba", Lines, "", "All lines of pg_hba.conf."),
+    row("postgresql.pg_hba_{primary|replica|standby_leader}", Lines, "", "By role.").missing(),
+    row("postgresql.pg_ident", Lines, "", "All lines of pg_ident.conf."),
+    row("postgresql.pg_ident_{primary|replica|standby_leader}", Lines, "", "By role.").missing(),
+    row("postgresql.custom_conf", Text, "", "Included first.").missing(),
+    row("postgresql.recovery_conf", Map, "", "Recovery settings.").missing(),
+    row("postgresql.pg_ctl_timeout", AT_LEAST_ONE, "60", "Seconds a start may take."),
+    row("postgresql.use_pg_rewind", Switch, "", "Rewind instead of copying anew."),
+    row("postgresql.rewind", Options, "", "Options of pg_rewind.").missing(),
+    row("postgresql.remove_data_directory_on_{rewind_failure|diverged_timelines}", Switch,
+        "false", "Allow the removal and a new copy."),
+    row("postgresql.{create_replica_methods|create_replica_method}", Texts, "basebackup",
+        "How a replica is made."),
+    row("postgresql.basebackup", Options, "", "Options of pg_basebackup."),
+    row("postgresql.callbacks.{on_start|on_stop|on_restart|on_reload|on_role_change}", Text, "",
+        "Command run on an event."),
+    row("postgresql.pre_promote", Text, "", "A gate before promotion."),
+    row("postgresql.before_stop", Text, "", "Command run before a stop."),
+
+    row("tags.{nofailover|noloadbalance|clonefrom|nosync|nostream}", Switch, "false",
+        "What a member does not do, or may serve for."),
+    row("tags.{failover_priority|sync_priority}", ANY_NUMBER, "1", "0 or less: never."),
+    row("tags.replicatefrom", Text, "", "Member to stream from."),
+
+    row("watchdog.mode", SwitchOr(WATCHDOG), "automatic", "Only off and automatic so far."),
+    row("watchdog.device", Text, "/dev/watchdog", "The device.").idle(),
+    row("watchdog.driver", Text, "default", "The driver.").idle(),
+    row("watchdog.safety_margin", Whole { min: -1, max: i64::MAX }, "5", "Seconds.").idle(),
+
+    row("citus.group", Any, "", "0 is the coordinator.").env(),
+    row("citus.database", Any, "", "The same on all groups.").env(),
+    row("citus.stand_in", Switch, "false", "Tests only: the SQL stand-in."),
+
+    row("topology.formation", Text, "", "Name of the formation."),
+    row("topology.region", Text, "", "The region of this daemon."),
+    row("topology.regions", Any, "", "All regions: name, priority, etcd3."),
+    row("topology.mode", Word(&["manual"]), "manual", "Who moves the formation."),
+    row("topology.isolation", Word(&["continue"]), "continue", "What an owner alone does."),
+    row("topology.step_seconds", Whole { min: 1, max: 86_400 }, "20", "Longest step of a move."),
+];
+
+/// Every path with its row.
+pub fn all_paths() -> impl Iterator<Item = (String, &'static Setting)> {
+    SETTINGS
+        .iter()
+        .flat_map(|setting| setting.paths().into_iter().map(move |p| (p, setting)))
+}
+
+/// The default of a path, as text.
+pub fn default_of(path: &str) -> Option<&'static str> {
+    let (_, setting) = all_paths().find(|(known, _)| known == path)?;
+    Some(setting.default).filter(|default| !default.is_empty())
+}
+
+/// The `PATRONI_*` variable of a path.
+pub fn variable(path: &str) -> String {
+    let short = path
+        .replace("postgresql.authentication.", "")
+        .replace(".authentication.", ".")
+        .replace("bin_name.", "bin_");
+    format!("PATRONI_{}", short.replace('.', "_").to_uppercase())
+}
+
+/// The reference page: every setting as a row of a table.
+pub fn reference() -> String {
+    let mut page = String::from("| setting | default | variable | meaning |\n|---|---|---|---|\n");
+    for (path, setting) in all_paths() {
+        let name = if setting.env {
+            variable(&path)
+        } else {
+            String::new()
+        };
+        let note = if setting.effect == Effect::Missing {
+            " (no effect yet)"
+        } else {
+            ""
+        };
+        let (default, help) = (setting.default, setting.help);
+        page.push_str(&format!("| {path} | {default} | {name} | {help}{note} |\n"));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_path_and_no_variable_appears_twice() {
+        let paths: Vec<String> = all_paths().map(|(path, _)| path).collect();
+        let variables: Vec<String> = all_paths()
+            .filter(|(_, row)| row.env)
+            .map(|(path, _)| variable(&path))
+            .collect();
+        for names in [&paths, &variables] {
+            let distinct: BTreeSet<&String> = names.iter().collect();
+            assert_eq!(distinct.len(), names.len());
+        }
+    }
+
+    #[test]
+    fn a_default_passes_the_check_of_its_own_row() {
+        for row in SETTINGS {
+            assert!(
+                row.kind.check(&row.default.into()).is_none(),
+                "{}",
+                row.path
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_stand_for_each_of_their_words() {
+        let all: Vec<String> = all_paths().map(|(path, _)| path).collect();
+        for path in [
+            "postgresql.authentication.rewind.channel_binding",
+            "postgresql.pg_hba_standby_leader",
+            "postgresql.bin_name.pg_rewind",
+            "etcd.host",
+            "bootstrap.dcs.master_stop_timeout",
+        ] {
+            assert!(all.iter().any(|known| known == path), "{path}");
+        }
+        assert!(all.iter().all(|path| !path.contains(['{', '|', ' '])));
+    }
+
+    #[test]
+    fn variables_have_the_documented_names() {
+        let cases = [
+            ("scope", "PATRONI_SCOPE"),
+            (
+                "restapi.authentication.password",
+                "PATRONI_RESTAPI_PASSWORD",
+            ),
+            ("restapi.connect_address", "PATRONI_RESTAPI_CONNECT_ADDRESS"),
+            (
+                "postgresql.bin_name.pg_ctl",
+                "PATRONI_POSTGRESQL_BIN_PG_CTL",
+            ),
+            (
+                "postgresql.authentication.superuser.sslmode",
+                "PATRONI_SUPERUSER_SSLMODE",
+            ),
+            ("etcd3.use_proxies", "PATRONI_ETCD3_USE_PROXIES"),
+        ];
+        for (path, name) in cases {
+            assert_eq!(variable(path), name);
+        }
+        assert!(reference().contains("| PATRONI_CITUS_GROUP |"));
+    }
+}

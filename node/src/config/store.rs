@@ -1,0 +1,269 @@
+//! Where the store is.
+//!
+//! One reader for the daemon's own store and for those of other regions. An
+//! `etcd` section is read as `etcd3`: the old interface of etcd is gone, its
+//! keys were in another key space.
+//!
+//! Absent on purpose: connecting (see `dcs/etcd.rs`).
+
+use super::address;
+use super::document::Document;
+use super::findings::Findings;
+use super::validate::{OTHER_STORES, check_section};
+use super::{Secret, StoreSettings};
+use serde_json::Value;
+
+/// Keys that name endpoints; the first one given is used.
+const SOURCES: [&str; 4] = ["proxy", "url", "hosts", "host"];
+const LOOKUPS: [&str; 4] = ["srv", "srv_suffix", "discovery_srv", "srv_domain"];
+
+/// Reads the one store section of the document.
+pub fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
+    let given = |name: &str| document.at(name).is_some();
+    let others: Vec<&str> = OTHER_STORES
+        .into_iter()
+        .filter(|name| given(name))
+        .collect();
+    let Some(name) = ["etcd3", "etcd"].into_iter().find(|name| given(name)) else {
+        refuse(&others, findings);
+        return StoreSettings::default();
+    };
+    if name == "etcd" {
+        findings.warn("etcd is read as etcd3; rename the section to `etcd3`");
+    } else if given("etcd") {
+        findings.warn("etcd is ignored beside etcd3; remove it");
+    }
+    for other in others {
+        findings.warn(format!(
+            "{other} is ignored beside {name}; only etcd3 is supported yet"
+        ));
+    }
+    document
+        .at(name)
+        .map(|section| read_store(section, name, findings))
+        .unwrap_or_default()
+}
+
+fn refuse(others: &[&str], findings: &mut Findings) {
+    const REMEDY: &str = "write `etcd3: {host: HOST:2379}` or set PATRONI_ETCD3_HOST";
+    for other in others {
+        findings.add(
+            other,
+            "is not supported: only etcd3 is supported yet",
+            REMEDY,
+        );
+    }
+    if others.is_empty() {
+        findings.add("etcd3", "is missing: there is no store", REMEDY);
+    }
+}
+
+/// Reads a store section that stands at `path`.
+pub fn read_store(section: &Value, path: &str, findings: &mut Findings) -> StoreSettings {
+    check_section(section, "etcd3", path, findings);
+    let document = Document {
+        value: section,
+        prefix: "etcd3",
+    };
+    let endpoints = read_endpoints(document, path, findings);
+    let mut store = StoreSettings {
+        protocol: protocol_of(&endpoints, document),
+        hosts: Vec::new(),
+        username: document.text("username"),
+        password: document.text("password").map(Secret),
+        cacert: document.path("cacert"),
+        cert: document.path("cert"),
+        key: document.path("key").or_else(|| document.path("cert")),
+    };
+    if document.at("key").is_some() && store.cert.is_none() {
+        findings.add(
+            &format!("{path}.key"),
+            "has no certificate",
+            "write `cert` too",
+        );
+    }
+    if store.protocol == "http" && (store.cacert.is_some() || store.cert.is_some()) {
+        findings.warn(format!(
+            "{path}: certificates have no effect; write `protocol: https`"
+        ));
+    }
+    for endpoint in endpoints {
+        if !store.hosts.contains(&endpoint.host) {
+            store.hosts.push(endpoint.host);
+        }
+    }
+    store
+}
+
+struct Endpoint {
+    scheme: Option<String>,
+    /// `host:port`
+    host: String,
+}
+
+fn protocol_of(endpoints: &[Endpoint], document: Document) -> String {
+    let of_url = endpoints
+        .iter()
+        .find_map(|endpoint| endpoint.scheme.clone());
+    of_url.unwrap_or_else(|| document.text_or_empty("protocol").to_lowercase())
+}
+
+fn read_endpoints(document: Document, path: &str, findings: &mut Findings) -> Vec<Endpoint> {
+    let lookups: Vec<&str> = LOOKUPS
+        .into_iter()
+        .filter(|key| document.at(key).is_some())
+        .collect();
+    for key in &lookups {
+        let path = format!("{path}.{key}");
+        findings.add(&path, "is not supported yet", "name the hosts in `hosts`");
+    }
+    let given: Vec<&str> = SOURCES
+        .into_iter()
+        .filter(|key| document.at(key).is_some())
+        .collect();
+    if let [used, ignored, ..] = given[..] {
+        findings.warn(format!("{path}.{ignored} is ignored beside {path}.{used}"));
+    }
+    let Some(source) = given.first() else {
+        if lookups.is_empty() && document.value.is_object() {
+            findings.add(path, "names no host", "write e.g. host: 127.0.0.1:2379");
+        }
+        return Vec::new();
+    };
+    let port = u16::try_from(document.count("port")).unwrap_or(2379);
+    let place = format!("{path}.{source}");
+    let texts = document.texts(source);
+    texts
+        .iter()
+        .filter_map(|text| read_endpoint(text, port, &place, findings))
+        .collect()
+}
+
+/// `host`, `host:port` or a URL. A URL may hold a password: it is not repeated.
+fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> Option<Endpoint> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme.to_lowercase()), rest),
+        None => (None, text),
+    };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    if authority.contains('@') {
+        findings.add(
+            path,
+            "holds a login",
+            "write it as `username` and `password`",
+        );
+        return None;
+    }
+    if scheme
+        .as_ref()
+        .is_some_and(|scheme| scheme != "http" && scheme != "https")
+    {
+        findings.add(path, "has an unknown scheme", "write http:// or https://");
+        return None;
+    }
+    let Some((host, port)) = address::parse_address(authority, port) else {
+        let what = format!("`{authority}` is no host:port");
+        findings.add(path, what, "write e.g. 127.0.0.1:2379");
+        return None;
+    };
+    Some(Endpoint {
+        scheme,
+        host: address::join(&host, port),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(section: Value) -> (StoreSettings, String) {
+        let mut findings = Findings::default();
+        let store = read_store(&section, "etcd3", &mut findings);
+        (store, findings.to_string())
+    }
+
+    #[test]
+    fn endpoints_are_read_in_every_form() {
+        let cases = [
+            (json!({"host": "a"}), vec!["a:2379"], "http"),
+            (
+                json!({"hosts": "a:1, b,a:1"}),
+                vec!["a:1", "b:2379"],
+                "http",
+            ),
+            (
+                json!({"hosts": ["a", "[::1]:5"], "port": "9"}),
+                vec!["a:9", "[::1]:5"],
+                "http",
+            ),
+            (json!({"url": "https://c:3/"}), vec!["c:3"], "https"),
+            (
+                json!({"host": "d", "protocol": "HTTPS"}),
+                vec!["d:2379"],
+                "https",
+            ),
+        ];
+        for (section, hosts, protocol) in cases {
+            let (store, findings) = read(section.clone());
+            assert_eq!(findings, "", "{section}");
+            assert_eq!(
+                (store.hosts, store.protocol.as_str()),
+                (hosts.iter().map(ToString::to_string).collect(), protocol,)
+            );
+        }
+    }
+
+    #[test]
+    fn what_names_no_store_is_found_without_its_password() {
+        let (_, text) = read(json!({"url": "http://u:hidden@h:1"}));
+        assert_eq!(
+            text,
+            "etcd3.url: holds a login; write it as `username` and `password`"
+        );
+        assert!(read(json!({})).1.starts_with("etcd3: names no host"));
+        assert!(
+            read(json!({"srv": "x"}))
+                .1
+                .starts_with("etcd3.srv: is not supported yet")
+        );
+        assert!(
+            read(json!({"host": "x:0"}))
+                .1
+                .contains("`x:0` is no host:port")
+        );
+        assert!(read(json!("x")).1.starts_with("etcd3: `x` is no map"));
+        assert!(
+            read(json!({"host": "x", "key": "k"}))
+                .1
+                .contains("etcd3.key: has no certificate")
+        );
+    }
+
+    #[test]
+    fn a_certificate_may_hold_its_key() {
+        let (store, _) = read(json!({"host": "x", "cert": "c"}));
+        assert_eq!(store.key, store.cert);
+    }
+
+    #[test]
+    fn other_stores_are_named_and_etcd_is_understood() {
+        let own = |raw: Value| {
+            let mut findings = Findings::default();
+            let store = own_store(Document::whole_of(&raw), &mut findings);
+            (store.hosts, findings)
+        };
+        let (_, findings) = own(json!({"consul": {"host": "x"}}));
+        assert!(
+            findings
+                .to_string()
+                .contains("consul: is not supported: only etcd3")
+        );
+        let (hosts, findings) = own(json!({"etcd": {"host": "x"}}));
+        assert_eq!(hosts, ["x:2379"]);
+        assert!(findings.is_empty() && findings.warnings()[0].contains("rename"));
+        let (hosts, findings) = own(json!({"etcd3": {"host": "y"}, "raft": {"a": 1}}));
+        assert_eq!(hosts, ["y:2379"]);
+        assert!(findings.is_empty() && findings.warnings()[0].contains("raft is ignored"));
+    }
+}

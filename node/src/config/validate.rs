@@ -1,0 +1,245 @@
+//! Checks that the table of settings can make by itself: kinds, what is
+//! required, and keys nobody knows.
+//!
+//! Impossible values are findings. Unknown keys only warn, with the nearest
+//! known key: other programs may keep their own keys in the same file.
+//!
+//! Absent on purpose: rules between settings (each section's reader has its
+//! own).
+
+use super::document::Document;
+use super::findings::Findings;
+use super::kind::{Kind, shown};
+use super::settings::{self, Effect, Setting};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Sections whose keys a user may invent.
+const OPEN: [&str; 3] = ["", "tags", "bootstrap.dcs"];
+/// Sections whose unknown maps are methods that a user named.
+const WITH_METHODS: [&str; 2] = ["bootstrap", "postgresql"];
+/// Sections of other stores: known words, no settings.
+pub const OTHER_STORES: [&str; 5] = ["consul", "exhibitor", "kubernetes", "raft", "zookeeper"];
+
+/// Checks every row whose path `wanted` accepts.
+pub fn check(raw: &Value, wanted: impl Fn(&str) -> bool, findings: &mut Findings) {
+    check_sections(raw, &wanted, findings);
+    for (path, setting) in settings::all_paths().filter(|(path, _)| wanted(path)) {
+        if let Some(value) = Document::whole_of(raw).at(&path) {
+            check_value(&path, setting, value, findings);
+        }
+    }
+}
+
+/// The same for one section that stands at another place than in the table.
+pub fn check_section(section: &Value, prefix: &str, path: &str, findings: &mut Findings) {
+    let Some(map) = section.as_object() else {
+        let what = format!("{} is no map", shown(section));
+        return findings.add(path, what, "write `key: value` lines");
+    };
+    for (key, value) in map {
+        let known = format!("{prefix}.{key}");
+        match settings::all_paths().find(|(path, _)| *path == known) {
+            Some((_, row)) => check_value(&format!("{path}.{key}"), row, value, findings),
+            None => warn_unknown(&format!("{path}.{key}"), key, &children(prefix), findings),
+        }
+    }
+}
+
+fn check_value(path: &str, setting: &Setting, value: &Value, findings: &mut Findings) {
+    if let Some(wrong) = setting.kind.check(value) {
+        findings.add(path, wrong.what, wrong.remedy);
+    } else if setting.effect == Effect::Missing && !value.is_null() {
+        findings.warn(format!("{path} has no effect yet"));
+    }
+}
+
+fn check_sections(raw: &Value, wanted: &impl Fn(&str) -> bool, findings: &mut Findings) {
+    let document = Document::whole_of(raw);
+    let sections: BTreeSet<String> = settings::all_paths()
+        .filter(|(path, _)| wanted(path))
+        .flat_map(|(path, _)| parents(&path))
+        .collect();
+    for path in sections {
+        if let Some(value) = document.at(&path).filter(|value| !value.is_object()) {
+            let what = format!("{} is no map", kind_only(value));
+            findings.add(&path, what, "write its settings as `key: value` lines");
+        }
+    }
+}
+
+/// A section may hold secrets even when it is misshapen: never its text.
+fn kind_only(value: &Value) -> &'static str {
+    if value.is_array() { "a list" } else { "a text" }
+}
+
+fn parents(path: &str) -> Vec<String> {
+    path.match_indices('.')
+        .map(|(end, _)| path[..end].to_string())
+        .collect()
+}
+
+/// Finds required settings that are not given.
+pub fn require(raw: &Value, findings: &mut Findings) {
+    let document = Document::whole_of(raw);
+    for (path, setting) in settings::all_paths().filter(|(_, setting)| setting.required) {
+        let misshapen =
+            |section: &String| document.at(section).is_some_and(|value| !value.is_object());
+        if document.at(&path).is_none() && !parents(&path).iter().any(misshapen) {
+            findings.add(&path, "is missing", remedy_of_missing(&path, setting));
+        }
+    }
+}
+
+fn remedy_of_missing(path: &str, setting: &Setting) -> String {
+    let name = settings::variable(path);
+    match setting.kind {
+        Kind::Address(port) | Kind::Listen(port) => {
+            format!("write e.g. 127.0.0.1:{port} or set {name}")
+        }
+        _ => format!("write it or set {name}"),
+    }
+}
+
+/// Warns of keys that no row knows, in the sections that rows know.
+pub fn warn_of_unknown_keys(raw: &Value, findings: &mut Findings) {
+    if let Some(map) = raw.as_object() {
+        walk(map, "", findings);
+    }
+}
+
+fn walk(map: &Map<String, Value>, section: &str, findings: &mut Findings) {
+    let known = children(section);
+    for (key, value) in map {
+        let path = if section.is_empty() {
+            key.clone()
+        } else {
+            format!("{section}.{key}")
+        };
+        if known.contains(key) {
+            let below = value.as_object().filter(|_| !children(&path).is_empty());
+            below
+                .into_iter()
+                .for_each(|below| walk(below, &path, findings));
+        } else if section.is_empty() && belongs_in_dcs(key) {
+            findings.warn(format!(
+                "{path} has no effect here; write it below bootstrap.dcs, or use edit-config"
+            ));
+        } else if nearest(key, &known).is_some() || !may_be_invented(section, value) {
+            warn_unknown(&path, key, &known, findings);
+        }
+    }
+}
+
+/// The known keys of a section; none when it is no section.
+fn children(section: &str) -> BTreeSet<String> {
+    let mut keys: BTreeSet<String> = settings::all_paths()
+        .filter_map(|(path, _)| {
+            let rest = if section.is_empty() {
+                path.as_str()
+            } else {
+                path.strip_prefix(section)?.strip_prefix('.')?
+            };
+            rest.split('.').next().map(str::to_string)
+        })
+        .collect();
+    if section.is_empty() {
+        keys.extend(OTHER_STORES.map(str::to_string));
+    }
+    keys
+}
+
+fn belongs_in_dcs(key: &str) -> bool {
+    children("bootstrap.dcs").contains(key)
+}
+
+fn may_be_invented(section: &str, value: &Value) -> bool {
+    OPEN.contains(&section) || (WITH_METHODS.contains(&section) && value.is_object())
+}
+
+fn warn_unknown(path: &str, key: &str, known: &BTreeSet<String>, findings: &mut Findings) {
+    findings.warn(match nearest(key, known) {
+        Some(near) => format!("{path} is not known; did you mean `{near}`?"),
+        None => format!("{path} is not known and has no effect"),
+    });
+}
+
+/// The known key within two edits, if that is less than half of the word.
+pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+    const EDITS_MAX: usize = 2;
+    let near = known.into_iter().map(|word| (distance(key, word), word));
+    let close = near.filter(|(edits, word)| *edits <= EDITS_MAX && edits * 2 < word.len());
+    close
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, word)| word.as_str())
+}
+
+/// Levenshtein: insertions, deletions and replacements.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn warnings(raw: Value) -> Vec<String> {
+        let mut findings = Findings::default();
+        warn_of_unknown_keys(&raw, &mut findings);
+        findings.warnings().to_vec()
+    }
+
+    #[test]
+    fn distances_are_edits() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "ab"), 2);
+        assert_eq!(distance("listen", "listen"), 0);
+    }
+
+    #[test]
+    fn misspelt_keys_warn_with_the_nearest_known_one() {
+        let raw = json!({"restapi": {"lisen": 1}, "postgresq": {}, "x-mine": {"a": 1}, "ttl": 30});
+        assert_eq!(
+            warnings(raw),
+            [
+                "restapi.lisen is not known; did you mean `listen`?",
+                "postgresq is not known; did you mean `postgresql`?",
+                "ttl has no effect here; write it below bootstrap.dcs, or use edit-config",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_user_may_invent_does_not_warn() {
+        let raw = json!({"tags": {"datacenter": "a"}, "postgresql": {"parameters": {"lc": 1},
+            "wal_e": {"command": "x"}}, "bootstrap": {"dcs": {"mine": 1}}, "consul": {}});
+        assert!(warnings(raw).is_empty());
+        assert_eq!(
+            warnings(json!({"log": {"zzzz": 1}})),
+            ["log.zzzz is not known and has no effect"]
+        );
+    }
+
+    #[test]
+    fn a_misshapen_section_is_one_finding() {
+        let raw = json!({"scope": "a", "name": "b", "restapi": {"listen": "a:1"},
+            "postgresql": "secret"});
+        let mut findings = Findings::default();
+        check(&raw, |_| true, &mut findings);
+        require(&raw, &mut findings);
+        let text = "postgresql: a text is no map; write its settings as `key: value` lines";
+        assert_eq!(findings.to_string(), text);
+    }
+}

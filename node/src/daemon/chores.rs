@@ -1,0 +1,276 @@
+//! What a member keeps up beside its decisions: its record, the leader's
+//! documents, slots, settings.
+//!
+//! Nothing here changes who leads. Every write is conditional; one that fails
+//! is tried again in a later beat, because the difference is still there.
+
+use super::{Daemon, look};
+use crate::act::txn;
+use crate::beat::Report;
+use crate::ha::Observation;
+use crate::ha::observation::{Job, ServerRole};
+use standby::slots::{self, SlotStep};
+use standby::switch::LocalTopology;
+use standby::switch::ownership::Ownership;
+use std::collections::{BTreeMap, BTreeSet};
+use topology::cluster::write_history;
+use topology::id::slot_name;
+use topology::{Group, GroupView, HistoryEntry, Millis, RegionName, Status};
+
+/// What the chores remember between beats.
+#[derive(Default)]
+pub(super) struct Chores {
+    pub groups: BTreeMap<Group, GroupView>,
+    pub local_topology: LocalTopology,
+    /// The lease was renewed: the leader's position is due.
+    pub status_due: bool,
+    /// When the member record was last written for its positions' sake.
+    pub recorded_at: Millis,
+    /// Dynamic settings and overrides that the server's files were made from.
+    pub applied: Option<(serde_json::Value, Vec<(String, String)>)>,
+    /// Slots that members of this group have had.
+    pub slots_ours: BTreeSet<String>,
+    /// The promotion's checkpoint is not done yet.
+    pub checkpoint_due: bool,
+    pub history_of: Option<u32>,
+    pub rewired: Option<String>,
+    pub last_record: Option<String>,
+}
+
+impl Chores {
+    pub fn promoted(&mut self) {
+        self.checkpoint_due = true;
+        self.history_of = None;
+        self.status_due = true;
+    }
+
+    pub fn job_ended(&mut self, job: &Job) {
+        // The server's files were written by the job from what held then.
+        let wrote = matches!(
+            job,
+            Job::StartPrimary | Job::StartStandby { .. } | Job::Restart | Job::Bootstrap
+        );
+        if wrote {
+            self.applied = None;
+        }
+    }
+}
+
+impl Daemon {
+    pub(super) async fn keep_up(&mut self, report: &Report) {
+        let seen = &report.seen;
+        self.guard(seen);
+        self.holds_lock_out.send_if_modified(|held| {
+            std::mem::replace(held, seen.holds_lock()) != seen.holds_lock()
+        });
+        if seen.view().is_none() {
+            return;
+        }
+        self.keep_record(seen).await;
+        if seen.holds_lock() {
+            self.keep_leader_documents(seen).await;
+        }
+        if seen.server().is_some() && self.background.running().is_none() {
+            self.keep_settings(seen).await;
+            self.keep_slots(seen).await;
+            self.keep_checkpoint(seen);
+            self.keep_citus(seen).await;
+        }
+    }
+
+    /// Arms the last guard while this member may write.
+    fn guard(&self, seen: &Observation) {
+        use crate::ha::observation::Lock;
+        match seen.lock {
+            Lock::Mine { deadline, .. } if deadline.0 > 0 && seen.is_primary() => {
+                self.arm(deadline);
+            }
+            _ if !seen.is_primary() && self.memory.promoting.is_none() => self.deadman.disarm(),
+            _ => {}
+        }
+    }
+
+    async fn keep_record(&mut self, seen: &Observation) {
+        let Some(view) = seen.view() else { return };
+        let record = self.record(seen);
+        let there = view.members.get(&self.settings.name);
+        let own_lease = self.lease.id;
+        let on_lease = there.is_some_and(|m| Some(m.lease) == own_lease);
+        if on_lease && there.is_some_and(|m| m.value == record) {
+            return;
+        }
+        let positions_only = on_lease
+            && there.is_some_and(|m| without_positions(&m.value) == without_positions(&record));
+        let young = seen.now.since(self.chores.recorded_at) < self.dynamic.loop_wait_ms;
+        if positions_only && young {
+            return;
+        }
+        let Ok(lease) = self.ensure_lease().await else { return };
+        let revision = there.map(|m| m.revision);
+        let txn = txn::member(&self.keys, &self.settings.name, lease, record.write(), revision);
+        match self.write(txn).await {
+            Ok(_) => self.chores.recorded_at = seen.now,
+            Err(error) => tracing::warn!("the member record could not be written: {error}"),
+        }
+    }
+
+    async fn keep_leader_documents(&mut self, seen: &Observation) {
+        let Some(view) = seen.view() else { return };
+        if view.config.is_none() && self.dynamic.raw.as_object().is_some_and(|m| !m.is_empty()) {
+            let text = topology::document::compact(&self.dynamic.raw);
+            self.write_as_leader(self.keys.config(), text).await;
+        }
+        if std::mem::take(&mut self.chores.status_due) {
+            self.keep_status(seen, view).await;
+        }
+        self.keep_history(seen, view).await;
+    }
+
+    async fn keep_status(&mut self, seen: &Observation, view: &GroupView) {
+        let Some(server) = seen.server().filter(|s| s.lsn.0 > 0) else { return };
+        let mut slots: BTreeMap<String, topology::Lsn> = self
+            .server
+            .slots()
+            .iter()
+            .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
+            .collect();
+        let me = slot_name(self.settings.name.as_str());
+        slots.insert(me.clone(), server.lsn);
+        let members = view.members.keys().map(|name| slot_name(name.as_str()));
+        let retain = members.chain([me]).collect::<BTreeSet<_>>().into_iter().collect();
+        let status = Status { optime: server.lsn, slots, retain_slots: retain };
+        if view.status.as_ref().is_some_and(|old| old.value == status) {
+            return;
+        }
+        self.write_as_leader(self.keys.status(), status.write()).await;
+    }
+
+    /// `/history` tells the group's timeline to those who may lead next.
+    async fn keep_history(&mut self, seen: &Observation, view: &GroupView) {
+        let Some(timeline) = seen.server().and_then(|s| s.timeline) else { return };
+        if !seen.is_primary() || self.chores.history_of == Some(timeline.0) {
+            return;
+        }
+        if view.timeline() == timeline && view.history.is_some() {
+            self.chores.history_of = Some(timeline.0);
+            return;
+        }
+        let Ok(history) = self.server.local_history(timeline).await else { return };
+        let old = view.history.as_ref().map_or(&[][..], |h| &h.value);
+        let entries = merged_history(&history, old, self.settings.name.as_str());
+        if self.write_as_leader(self.keys.history(), write_history(&entries)).await {
+            self.chores.history_of = Some(timeline.0);
+        }
+    }
+
+    async fn write_as_leader(&mut self, key: String, value: String) -> bool {
+        let Some(lease) = self.lease.id else { return false };
+        let written = self.write(txn::as_leader(&self.keys, lease, key.clone(), value)).await;
+        match written {
+            Ok(result) => result.succeeded,
+            Err(error) => {
+                tracing::warn!("{key} could not be written: {error}");
+                false
+            }
+        }
+    }
+
+    /// Applies changed settings to the running server.
+    async fn keep_settings(&mut self, seen: &Observation) {
+        let wanted = (self.dynamic.raw.clone(), self.overrides(seen));
+        if self.chores.applied.as_ref() == Some(&wanted) {
+            return;
+        }
+        match self.server.apply_settings(&wanted.0, &wanted.1).await {
+            Ok(()) => self.chores.applied = Some(wanted),
+            Err(why) => tracing::error!("the changed settings could not be applied: {why}"),
+        }
+    }
+
+    async fn keep_slots(&mut self, seen: &Observation) {
+        let Some(view) = seen.view() else { return };
+        if look::role_of(seen).is_none() || view.leader.is_none() {
+            return;
+        }
+        let regions = self.other_regions();
+        let wanted = slots::desired(&self.settings.name, view, &regions);
+        self.chores.slots_ours.extend(wanted.keys().cloned());
+        let leads = matches!(look::role_of(seen), Some(ServerRole::Primary));
+        let steps = slots::diff(&wanted, &self.server.slots(), &self.chores.slots_ours, leads);
+        for step in steps {
+            if let Err(why) = self.server.change_slot(&step).await {
+                tracing::warn!("{step:?}: {why}");
+                break;
+            }
+            if let SlotStep::Drop(name) = &step {
+                self.chores.slots_ours.remove(name);
+            }
+        }
+    }
+
+    fn other_regions(&self) -> Vec<RegionName> {
+        let Some(topology) = &self.settings.topology else { return Vec::new() };
+        let names = topology.policy.regions.iter().map(|region| &region.name);
+        names.filter(|name| **name != topology.region).cloned().collect()
+    }
+
+    /// After a promotion: a checkpoint, so that others may rewind against us.
+    fn keep_checkpoint(&mut self, seen: &Observation) {
+        if self.chores.checkpoint_due && seen.is_primary() {
+            self.chores.checkpoint_due = false;
+            self.server.checkpoint_in_background();
+        }
+    }
+
+    /// Settings that hold only in a standby region, or until a region that has
+    /// just become owner is rewired.
+    pub(super) fn overrides(&self, seen: &Observation) -> Vec<(String, String)> {
+        let closed = match &seen.ownership {
+            Ownership::NoRegions => false,
+            Ownership::Owner { opening, .. } => *opening && !self.is_rewired(),
+            Ownership::Standby { .. } | Ownership::Doubtful(_) => true,
+        };
+        match &self.settings.citus {
+            Some(citus) if closed => crate::act::citus::quarantine(citus),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_rewired(&self) -> bool {
+        let running = self.chores.local_topology.journal().map(|j| &j.id);
+        running.is_some() && running == self.chores.rewired.as_ref()
+    }
+}
+
+fn without_positions(record: &topology::MemberRecord) -> topology::MemberRecord {
+    topology::MemberRecord {
+        xlog_location: None,
+        replay_lsn: None,
+        receive_lsn: None,
+        ..record.clone()
+    }
+}
+
+/// Older lines keep the time and name they had; the newest gets ours.
+fn merged_history(
+    history: &topology::History,
+    old: &[HistoryEntry],
+    me: &str,
+) -> Vec<HistoryEntry> {
+    let last = history.forks.len().saturating_sub(1);
+    let entry = |(index, fork): (usize, &topology::timeline::Fork)| {
+        let same = old.iter().find(|e| e.timeline == fork.parent && e.switch == fork.switch);
+        if let Some(same) = same {
+            return same.clone();
+        }
+        let newest = index == last;
+        HistoryEntry {
+            timeline: fork.parent,
+            switch: fork.switch,
+            reason: fork.reason.clone(),
+            at: newest.then(|| chrono::Local::now().to_rfc3339()),
+            new_leader: newest.then(|| me.to_string()),
+        }
+    };
+    history.forks.iter().enumerate().map(entry).collect()
+}

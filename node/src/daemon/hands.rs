@@ -1,0 +1,254 @@
+//! Doing what was decided.
+
+use super::Daemon;
+use crate::act::txn;
+use crate::clock;
+use crate::dcs::{DcsError, Renewal, Txn};
+use crate::ha::observation::{DataDir, Divergence, End, Following, Job, Lock};
+use crate::ha::{Action, Observation, Outcome};
+use standby::rewind::{LocalEnd, Verdict, judge};
+use topology::region::Token;
+use topology::{GroupView, Lsn};
+
+impl Daemon {
+    pub(super) async fn carry_out(&mut self, action: &Action, seen: &Observation) -> Outcome {
+        let empty = GroupView::default();
+        let view = seen.view().unwrap_or(&empty);
+        match action {
+            Action::Renew => self.renew(seen).await,
+            Action::AcquireLock => self.acquire(view).await,
+            Action::ReleaseLock { publish } => self.release(*publish, view).await,
+            Action::ClearRequest => match txn::clear_request(&self.keys, view) {
+                Some(txn) => self.try_write(txn).await,
+                None => Outcome::Done,
+            },
+            Action::ClaimInitialize => self.try_write(txn::claim_initialize(&self.keys)).await,
+            Action::GiveUpBootstrap => self.give_up_bootstrap().await,
+            Action::FinishBootstrap => self.finish_bootstrap(seen, view).await,
+            Action::AdoptSystem => match seen.system() {
+                Some(system) => self.try_write(txn::adopt_system(&self.keys, system)).await,
+                None => Outcome::Failed("the system id is not known".into()),
+            },
+            // The answers are part of the next look.
+            Action::AskPeers => Outcome::Done,
+            Action::CheckDivergence { with } => self.check_divergence(with, seen).await,
+            Action::Promote => self.promote(seen).await,
+            Action::Follow(upstream) => self.follow(upstream.as_ref()).await,
+            Action::Sign { id, lsn } => self.sign(id, *lsn, seen).await,
+            Action::Begin(job) => self.begin(job, seen),
+            Action::CancelJob => self.cancel().await,
+            Action::Exit(_) => Outcome::Done,
+        }
+    }
+
+    async fn try_write(&self, txn: Txn) -> Outcome {
+        outcome_of(self.write(txn).await.map(|r| r.succeeded))
+    }
+
+    /// Keeps the lease alive; a leader key on an older lease is moved onto it.
+    async fn renew(&mut self, seen: &Observation) -> Outcome {
+        let sent = clock::now();
+        self.memory.lease_tried = sent;
+        let result = self.renew_lease(sent, seen).await;
+        if let Err(error) = &result {
+            tracing::warn!("the lease could not be renewed: {error}");
+        }
+        outcome_of(result)
+    }
+
+    async fn renew_lease(&mut self, sent: topology::Millis, seen: &Observation) -> Result<bool, DcsError> {
+        let had = self.lease.id;
+        let id = self.ensure_lease().await?;
+        if had == Some(id) && self.store.renew(id).await? == Renewal::Gone {
+            // Our keys are gone with it; what holds now, the store says.
+            self.lease.id = None;
+            self.ensure_lease().await?;
+            return Ok(true);
+        }
+        let me = &self.settings.name;
+        let proof = match seen.lock {
+            Lock::Mine { deadline, .. } if deadline.0 == 0 => txn::readopt(&self.keys, me, id),
+            Lock::Mine { .. } if had != Some(id) => txn::readopt(&self.keys, me, id),
+            Lock::Mine { .. } if self.is_store_lost() => txn::prove(&self.keys, me, id),
+            _ => {
+                self.proven(sent);
+                return Ok(true);
+            }
+        };
+        let proven = self.write(proof).await?.succeeded;
+        if proven {
+            self.proven(sent);
+        } else {
+            self.held = false;
+        }
+        Ok(proven)
+    }
+
+    fn proven(&mut self, sent: topology::Millis) {
+        self.lease.renewed = sent;
+        self.memory.lease_renewed = sent;
+        self.chores.status_due = true;
+    }
+
+    async fn acquire(&mut self, view: &GroupView) -> Outcome {
+        let lease = match self.ensure_lease().await {
+            Ok(lease) => lease,
+            Err(error) => return Outcome::Unknown(error.to_string()),
+        };
+        let txn = txn::acquire(&self.keys, &self.settings.name, lease, view);
+        let outcome = self.try_write(txn).await;
+        self.held |= outcome == Outcome::Done;
+        if let Outcome::Unknown(_) = outcome {
+            // A reply that was lost: the store is read before anything else.
+            let _ = self.mirror.refresh().await;
+        }
+        outcome
+    }
+
+    async fn release(&mut self, publish: Option<Lsn>, view: &GroupView) -> Outcome {
+        let txn = txn::release(&self.keys, &self.settings.name, publish, view);
+        let outcome = self.try_write(txn).await;
+        if outcome == Outcome::Done {
+            self.held = false;
+            self.deadman.disarm();
+        }
+        outcome
+    }
+
+    async fn give_up_bootstrap(&mut self) -> Outcome {
+        if let Err(why) = self.server.move_aside().await {
+            return Outcome::Failed(why);
+        }
+        self.try_write(txn::give_back_initialize(&self.keys)).await
+    }
+
+    async fn finish_bootstrap(&mut self, seen: &Observation, view: &GroupView) -> Outcome {
+        let DataDir::Valid { system } = &seen.postgres.data else {
+            return Outcome::Failed("the new data directory cannot be read yet".into());
+        };
+        let lease = match self.ensure_lease().await {
+            Ok(lease) => lease,
+            Err(error) => return Outcome::Unknown(error.to_string()),
+        };
+        let config = topology::document::compact(&self.dynamic.raw);
+        let me = &self.settings.name;
+        let txn = txn::finish_bootstrap(&self.keys, me, lease, system, &config, view);
+        let outcome = self.try_write(txn).await;
+        self.held |= outcome == Outcome::Done;
+        outcome
+    }
+
+    /// Compares the own log with the history of the server to follow.
+    async fn check_divergence(&mut self, with: &Following, seen: &Observation) -> Outcome {
+        let history = match self.server.remote_history(with).await {
+            Ok(history) => history,
+            Err(why) => return Outcome::Unknown(why),
+        };
+        let Some(local) = local_end(seen) else {
+            return Outcome::Unknown("the end of the own log is not known".into());
+        };
+        self.memory.compared_with = Some(with.member.clone());
+        self.memory.divergence = match judge(local, &history) {
+            Verdict::Prefix => Divergence::Prefix,
+            Verdict::Diverged(how) => {
+                tracing::warn!("this log has left the history of {}: {how}", with.member);
+                Divergence::Diverged(how)
+            }
+        };
+        Outcome::Done
+    }
+
+    async fn promote(&mut self, seen: &Observation) -> Outcome {
+        let Lock::Mine { deadline, .. } = seen.lock else {
+            panic!("rule of promotion: only a lock holder promotes");
+        };
+        if let Some(command) = self.settings.postgresql.pre_promote.clone()
+            && let Err(why) = self.server.run_script(&command).await
+        {
+            return Outcome::Failed(format!("pre_promote: {why}"));
+        }
+        if clock::now() + 1_000 >= deadline {
+            return Outcome::Failed("the lock ends before the promotion would".into());
+        }
+        self.arm(deadline);
+        self.chores.promoted();
+        match self.server.promote() {
+            Ok(()) => Outcome::Done,
+            Err(why) => Outcome::Failed(why),
+        }
+    }
+
+    async fn follow(&mut self, upstream: Option<&Following>) -> Outcome {
+        self.memory.divergence = Divergence::Unchecked;
+        let overrides = self.overrides_now();
+        match self.server.follow(upstream, &self.dynamic.raw, &overrides).await {
+            Ok(()) => Outcome::Done,
+            Err(why) => Outcome::Failed(why),
+        }
+    }
+
+    async fn sign(&mut self, id: &str, lsn: Lsn, seen: &Observation) -> Outcome {
+        let (Some(system), Some(remains)) = (seen.system(), seen.remains()) else {
+            return Outcome::Failed("the control file is not known".into());
+        };
+        let token = Token { system_id: system.clone(), timeline: remains.timeline, lsn };
+        let Some(txn) = self.sign_txn(id, &token) else {
+            return Outcome::Lost;
+        };
+        self.try_write(txn).await
+    }
+
+    fn begin(&mut self, job: &Job, seen: &Observation) -> Outcome {
+        let work = self.work(job, seen);
+        self.background.begin(job.clone(), clock::now(), work);
+        Outcome::Done
+    }
+
+    async fn cancel(&mut self) -> Outcome {
+        let Some(job) = self.background.cancel() else { return Outcome::Done };
+        tracing::warn!("cancelled: {}", job.title());
+        let cancelled = Err("cancelled".to_string());
+        self.memory.finish(&job, &cancelled, clock::now());
+        // A server that the job was starting must not live on as a primary.
+        if matches!(job, Job::StartPrimary | Job::Restart | Job::Bootstrap) {
+            self.server.stop_now();
+        }
+        Outcome::Done
+    }
+
+    pub(super) async fn ask_peers(
+        &self,
+        view: &GroupView,
+    ) -> Vec<standby::promotion::PeerAnswer> {
+        let others = view.members.iter().filter(|(name, _)| **name != self.settings.name);
+        let addresses: Vec<_> = others
+            .filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?)))
+            .collect();
+        self.peers.statuses(&addresses).await
+    }
+
+    pub(super) fn arm(&self, deadline: topology::Millis) {
+        if !self.dynamic.pause
+            && let Some(pid) = self.server.postmaster_pid()
+        {
+            self.deadman.arm(pid, deadline);
+        }
+    }
+}
+
+fn local_end(seen: &Observation) -> Option<LocalEnd> {
+    if let Some(remains) = seen.remains() {
+        let was_primary = remains.end != End::Standby;
+        return Some(LocalEnd { timeline: remains.timeline, lsn: remains.lsn, was_primary });
+    }
+    let server = seen.server()?;
+    Some(LocalEnd { timeline: server.timeline?, lsn: server.lsn, was_primary: false })
+}
+
+fn outcome_of(result: Result<bool, DcsError>) -> Outcome {
+    match result {
+        Ok(true) => Outcome::Done,
+        Ok(false) => Outcome::Lost,
+        Err(error) => Outcome::Unknown(error.to_string()),
+    }
+}

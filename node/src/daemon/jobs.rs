@@ -1,0 +1,39 @@
+//! The work of each job: long, cancellable, without decisions.
+
+use super::Daemon;
+use crate::background::JobResult;
+use crate::ha::Observation;
+use crate::ha::observation::{Job, StopHow};
+use std::future::Future;
+use std::pin::Pin;
+
+type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
+
+impl Daemon {
+    pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
+        let hands = self.server.hands(self.dynamic.raw.clone(), self.overrides(seen));
+        let was_primary = seen.is_primary();
+        match job.clone() {
+            Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
+            Job::Clone { from } => Box::pin(async move { hands.clone_from(&from).await }),
+            Job::StartPrimary => Box::pin(async move { hands.start_primary().await }),
+            Job::StartStandby { follow } => {
+                Box::pin(async move { hands.start_standby(follow.as_ref()).await })
+            }
+            Job::Stop { how } => Box::pin(async move { hands.stop(how).await }),
+            Job::Restart if was_primary => Box::pin(async move {
+                hands.stop(StopHow::Planned).await?;
+                hands.start_primary().await
+            }),
+            Job::Restart => {
+                let follow = seen.follows().cloned();
+                Box::pin(async move {
+                    hands.stop(StopHow::Fast).await?;
+                    hands.start_standby(follow.as_ref()).await
+                })
+            }
+            Job::Rewind { from } => Box::pin(async move { hands.rewind(&from).await }),
+            Job::Rebuild { from, .. } => Box::pin(async move { hands.rebuild(&from).await }),
+        }
+    }
+}

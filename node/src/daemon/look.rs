@@ -1,0 +1,204 @@
+//! Putting one observation together.
+
+use super::Daemon;
+use crate::clock;
+use crate::dcs::keys::split_groups;
+use crate::ha::observation::{Divergence, Lock, Me, Process, ServerRole};
+use crate::ha::{Action, Observation, Outcome};
+use crate::observe::lock;
+use standby::switch::LocalTopology;
+use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
+use std::collections::BTreeMap;
+use topology::{Group, GroupView, MemberRole, Seen};
+
+/// What the local copy of the store says, split by its readers.
+pub(super) struct StoreView {
+    pub group: Seen<GroupView>,
+    pub groups: BTreeMap<Group, GroupView>,
+    pub ownership: Ownership,
+    pub order: Option<Order>,
+    pub closed_workers: Vec<Group>,
+}
+
+impl Daemon {
+    pub(super) async fn look(&mut self) -> Observation {
+        self.reap();
+        let postgres = self.server.look(clock::now()).await;
+        let store = self.look_at_store();
+        let mut seen = Observation {
+            now: clock::now(),
+            me: self.me(),
+            lock: Lock::Unknown,
+            store: store.group,
+            postgres,
+            job: self.background.running().cloned(),
+            peers: None,
+            ownership: store.ownership,
+            order: store.order,
+            closed_workers: store.closed_workers,
+            dynamic: self.dynamic.clone(),
+            memory: self.memory.clone(),
+        };
+        self.chores.groups = store.groups;
+        self.settle(&mut seen);
+        seen
+    }
+
+    /// After an action only what it may have changed is looked at.
+    pub(super) async fn look_after(
+        &mut self,
+        mut seen: Observation,
+        action: &Action,
+        outcome: &Outcome,
+    ) -> Observation {
+        self.memory.fold(action, outcome, clock::now());
+        if *action == Action::AskPeers {
+            let empty = GroupView::default();
+            seen.peers = Some(self.ask_peers(seen.view().unwrap_or(&empty)).await);
+        } else {
+            let store = self.look_at_store();
+            seen.store = store.group;
+            seen.ownership = store.ownership;
+            seen.order = store.order;
+            seen.closed_workers = store.closed_workers;
+        }
+        if matches!(action, Action::Promote | Action::Follow(_)) {
+            seen.postgres = self.server.look(clock::now()).await;
+        }
+        self.reap();
+        seen.now = clock::now();
+        seen.job = self.background.running().cloned();
+        self.settle(&mut seen);
+        seen
+    }
+
+    /// What follows from the rest, and what is remembered of it.
+    fn settle(&mut self, seen: &mut Observation) {
+        if let Some(config) = seen.view().and_then(|v| v.config.as_ref()) {
+            self.dynamic = config.value.clone();
+        }
+        seen.dynamic = self.dynamic.clone();
+        seen.lock =
+            lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
+        self.held = seen.holds_lock();
+        self.forget_what_is_over(seen);
+        seen.memory = self.memory.clone();
+    }
+
+    fn forget_what_is_over(&mut self, seen: &Observation) {
+        let leader = seen.view().and_then(|v| v.leader_name().cloned());
+        if seen.view().is_some() && leader != self.last_leader {
+            self.memory.divergence = Divergence::Unchecked;
+            self.last_leader = leader;
+        }
+        let upstream_streams = seen.is_streaming() || !seen.is_standby();
+        match (upstream_streams, self.memory.quiet_since) {
+            (true, _) => self.memory.quiet_since = None,
+            (false, None) => self.memory.quiet_since = Some(seen.now),
+            (false, Some(_)) => {}
+        }
+        if seen.is_primary() {
+            self.memory.promoting = None;
+            self.memory.divergence = Divergence::Unchecked;
+            self.memory.signed = None;
+        }
+        if seen.is_stopped() {
+            self.memory.promoting = None;
+        }
+        if !seen.holds_lock() {
+            self.memory.won_in_pause = false;
+        }
+    }
+
+    fn reap(&mut self) {
+        let Some((job, result)) = self.background.reap() else { return };
+        match &result {
+            Ok(()) => tracing::info!("done: {}", job.title()),
+            Err(why) => tracing::error!("failed: {}: {why}", job.title()),
+        }
+        self.memory.finish(&job, &result, clock::now());
+        self.chores.job_ended(&job);
+        self.answer_restart(&job, &result);
+    }
+
+    fn me(&self) -> Me {
+        let pg = &self.settings.postgresql;
+        let dynamic_flag = |key: &str| {
+            let value = self.dynamic.raw.get("postgresql").and_then(|p| p.get(key));
+            value.and_then(topology::tags::parse_bool)
+        };
+        Me {
+            name: self.settings.name.clone(),
+            group: self.settings.group(),
+            tags: self.settings.tags.clone(),
+            may_initialise: self.settings.bootstrap.is_some(),
+            may_rewind: pg.use_pg_rewind.or(dynamic_flag("use_pg_rewind")).unwrap_or(false),
+            may_rebuild_diverged: pg.remove_data_directory_on_diverged_timelines
+                || pg.remove_data_directory_on_rewind_failure
+                || dynamic_flag("remove_data_directory_on_diverged_timelines") == Some(true),
+        }
+    }
+
+    pub(super) fn look_at_store(&mut self) -> StoreView {
+        let local = self.mirror.snapshot();
+        let entries = local.as_ref().map_or(&[][..], |view| &view.snapshot.entries);
+        let mut groups = split_groups(&self.keys.scope_prefix(), entries);
+        let group = self.settings.group();
+        let own = groups.get(&group).cloned().unwrap_or_default();
+        groups.entry(group).or_default();
+        let (ownership, order) = self.look_at_topology(entries);
+        let closed_workers = closed(&groups, &ownership);
+        let known = local.as_ref().is_some_and(|view| !view.lost);
+        StoreView {
+            group: if known { Seen::Known(own) } else { Seen::Unknown },
+            groups,
+            ownership,
+            order,
+            closed_workers,
+        }
+    }
+
+    fn look_at_topology(
+        &mut self,
+        entries: &[crate::dcs::KeyValue],
+    ) -> (Ownership, Option<Order>) {
+        let prefix = self.keys.topology_prefix();
+        let mut local = LocalTopology::default();
+        for entry in entries {
+            if let Some(key) = entry.key.strip_prefix(&prefix) {
+                local.take(key, &entry.value, entry.mod_revision, entry.lease);
+            }
+        }
+        let Some(topology) = &self.settings.topology else {
+            return (without_region(&local), None);
+        };
+        let group = self.settings.group();
+        let owner = ownership(&local, &topology.region, group, self.epoch);
+        if let Ownership::Owner { epoch, .. } = &owner {
+            self.epoch = self.epoch.max(Some(*epoch));
+        }
+        let order = order(&local, &topology.region, group);
+        self.chores.local_topology = local;
+        (owner, order)
+    }
+}
+
+/// Worker groups whose leader is not open for writes yet.
+fn closed(groups: &BTreeMap<Group, GroupView>, ownership: &Ownership) -> Vec<Group> {
+    if !matches!(ownership, Ownership::Owner { opening: true, .. }) {
+        return Vec::new();
+    }
+    let is_open = |view: &GroupView| {
+        view.leader_record().is_some_and(|r| r.role == MemberRole::Primary && r.is_running())
+    };
+    let workers = groups.iter().filter(|(g, _)| g.0.is_some_and(|n| n > 0));
+    workers.filter(|(_, view)| !is_open(view)).map(|(g, _)| *g).collect()
+}
+
+/// The role a running server has, when it is known.
+pub(super) fn role_of(seen: &Observation) -> Option<&ServerRole> {
+    match &seen.postgres.process {
+        Process::Running(server) => server.role.known(),
+        _ => None,
+    }
+}

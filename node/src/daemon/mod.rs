@@ -1,0 +1,105 @@
+//! The daemon: one member's eyes, head and hands put together.
+//!
+//! This is the only owner of the member's state. The API, the region agent and
+//! the signals wake it; none of them changes anything here.
+
+mod chores;
+mod hands;
+mod jobs;
+mod look;
+mod publish;
+pub mod run;
+mod server;
+mod work;
+
+use crate::api::client::Peers;
+use crate::api::published::Published;
+use crate::background::Background;
+use crate::config::Settings;
+use crate::dcs::keys::Keys;
+use crate::dcs::mirror::{Changes, Mirror};
+use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
+use crate::deadman::Deadman;
+use crate::ha::observation::Memory;
+use crate::observe::lock::OwnLease;
+use chores::Chores;
+use server::Server;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use topology::Dynamic;
+
+/// Kept for `GET /decisions` and post-mortems.
+const DECISIONS_MAX: usize = 1_000;
+
+/// The last decisions, oldest first.
+pub type Decisions = Arc<Mutex<VecDeque<serde_json::Value>>>;
+
+pub struct Daemon {
+    settings: Arc<Settings>,
+    store: Arc<dyn Store>,
+    keys: Keys,
+    mirror: Mirror,
+    changes: Changes,
+    server: Server,
+    peers: Peers,
+    background: Background,
+    deadman: Deadman,
+    memory: Memory,
+    lease: OwnLease,
+    /// This process held the lock when it last knew.
+    held: bool,
+    dynamic: Dynamic,
+    chores: Chores,
+    /// The leader of the last beat, to notice a change.
+    last_leader: Option<topology::MemberName>,
+    /// The highest epoch this process has seen verified.
+    epoch: Option<u64>,
+    decisions: Decisions,
+    published: watch::Sender<Arc<Published>>,
+    lease_out: watch::Sender<Option<LeaseId>>,
+    holds_lock_out: watch::Sender<bool>,
+    /// Who waits for the end of a job.
+    replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
+    last_rule: u16,
+}
+
+impl Daemon {
+    /// Sends a transaction and folds a success into the local copy at once.
+    async fn write(&self, txn: Txn) -> Result<TxnResult, DcsError> {
+        let result = self.store.txn(txn.clone()).await?;
+        if result.succeeded {
+            self.mirror.apply(&txn, result);
+        }
+        Ok(result)
+    }
+
+    /// The lease that own keys hang on; asks the store for one if need be.
+    async fn ensure_lease(&mut self) -> Result<LeaseId, DcsError> {
+        if let Some(id) = self.lease.id
+            && self.lease.ttl_ms == self.dynamic.ttl_ms
+        {
+            return Ok(id);
+        }
+        let sent = crate::clock::now();
+        let ttl_ms = self.dynamic.ttl_ms;
+        let id = self.store.grant(Duration::from_millis(ttl_ms)).await?;
+        self.lease = OwnLease { id: Some(id), renewed: sent, ttl_ms };
+        self.memory.lease_renewed = sent;
+        self.lease_out.send_replace(Some(id));
+        Ok(id)
+    }
+
+    fn is_store_lost(&self) -> bool {
+        self.mirror.snapshot().is_none_or(|view| view.lost)
+    }
+
+    fn remember(&self, decision: serde_json::Value) {
+        let mut kept = self.decisions.lock().unwrap_or_else(|e| e.into_inner());
+        if kept.len() == DECISIONS_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(decision);
+    }
+}

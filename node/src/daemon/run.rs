@@ -1,0 +1,334 @@
+//! The life of a daemon: set up, beat, end.
+//!
+//! Events wake the beat, they carry no commands: a change in the store, the
+//! postmaster's exit, the end of a job, a request of the API, a signal, the
+//! time. `loop_wait` is only the longest sleep.
+
+use super::Daemon;
+use crate::api::published::{ApiContext, Command, Published};
+use crate::api::{self, client::Peers};
+use crate::beat::{Report, World, beat};
+use crate::clock;
+use crate::config::Settings;
+use crate::dcs::etcd::EtcdStore;
+use crate::dcs::keys::Keys;
+use crate::dcs::mirror::Mirror;
+use crate::dcs::{DcsError, Store};
+use crate::deadman::Deadman;
+use crate::ha::observation::{Asked, Memory};
+use crate::ha::{Action, Decision, Observation, Outcome};
+use crate::region;
+use anyhow::Context;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use topology::{Dynamic, Group};
+
+/// One call to the store may take this long: well below the lock's ttl, so
+/// that a frozen store leaves time to fence.
+const STORE_CALL: Duration = Duration::from_secs(3);
+/// Between two tries to reach the store at the start.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+const COMMANDS_MAX: usize = 64;
+
+/// Requests whose answer comes when the action is over.
+pub(super) type Reply = tokio::sync::oneshot::Sender<Result<String, String>>;
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+/// Runs until the daemon is told to end; gives the exit code.
+pub async fn run(settings: Settings, config_path: Option<PathBuf>) -> anyhow::Result<i32> {
+    let settings = Arc::new(settings);
+    let mut signals = Signals {
+        term: signal(SignalKind::terminate())?,
+        int: signal(SignalKind::interrupt())?,
+        hup: signal(SignalKind::hangup())?,
+    };
+    let store: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings.store, STORE_CALL)?);
+    let keys = Keys::of(&settings);
+    tokio::select! {
+        ready = wait_for_store(&*store, &keys) => ready?,
+        _ = signals.term.recv() => return Ok(0),
+        _ = signals.int.recv() => return Ok(0),
+    }
+    let (mut daemon, mut commands) = Daemon::set_up(settings, store, keys).await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let code = daemon.live(&mut signals, &mut commands, config_path).await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    daemon.farewell().await;
+    Ok(code)
+}
+
+async fn wait_for_store(store: &dyn Store, keys: &Keys) -> anyhow::Result<()> {
+    let prefixes = [keys.group_prefix()];
+    loop {
+        match store.read(&prefixes).await {
+            Ok(_) => return Ok(()),
+            Err(error @ (DcsError::Denied(_) | DcsError::Settings(_))) => return Err(error.into()),
+            Err(error) => tracing::error!("waiting for the store: {error}"),
+        }
+        tokio::time::sleep(STORE_RETRY).await;
+    }
+}
+
+/// A coordinator sees all groups; others their own and the topology.
+fn prefixes(keys: &Keys) -> Vec<String> {
+    match keys.group {
+        Group(Some(number)) if number > 0 => vec![keys.group_prefix(), keys.topology_prefix()],
+        _ => vec![keys.scope_prefix()],
+    }
+}
+
+impl Daemon {
+    async fn set_up(
+        settings: Arc<Settings>,
+        store: Arc<dyn Store>,
+        keys: Keys,
+    ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
+        let mirror = Mirror::spawn(store.clone(), prefixes(&keys));
+        let server = super::server::Server::new(settings.clone())?;
+        let dynamic = server.first_dynamic();
+        let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
+        let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);
+        let lease_out = watch::Sender::new(None);
+        let holds_lock_out = watch::Sender::new(false);
+        let decisions: super::Decisions = Arc::new(Mutex::new(Default::default()));
+        let shown = decisions.clone();
+        let context = ApiContext {
+            settings: settings.clone(),
+            store: store.clone(),
+            keys: keys.clone(),
+            published: published_in,
+            commands: commands_out,
+            fresh: Arc::new(server.fresh()),
+            decisions: Arc::new(move || {
+                let kept = shown.lock().unwrap_or_else(|e| e.into_inner());
+                serde_json::Value::Array(kept.iter().cloned().collect())
+            }),
+            now: clock::now,
+        };
+        api::serve(context).await.context("the REST API cannot start")?;
+        if settings.topology.is_some() {
+            region::spawn(region::RegionContext {
+                settings: settings.clone(),
+                store: store.clone(),
+                keys: keys.clone(),
+                lease: lease_out.subscribe(),
+                holds_lock: holds_lock_out.subscribe(),
+            });
+        }
+        let daemon = Daemon {
+            peers: Peers::new(&settings)?,
+            deadman: Deadman::spawn().context("the guard thread cannot start")?,
+            memory: Memory { started: clock::now(), ..Memory::default() },
+            settings,
+            store,
+            keys,
+            mirror,
+            server,
+            background: Default::default(),
+            lease: Default::default(),
+            held: false,
+            dynamic,
+            chores: Default::default(),
+            last_leader: None,
+            epoch: None,
+            decisions,
+            published,
+            lease_out,
+            holds_lock_out,
+            replies: Vec::new(),
+            last_rule: 0,
+        };
+        Ok((daemon, commands))
+    }
+
+    async fn live(
+        &mut self,
+        signals: &mut Signals,
+        commands: &mut mpsc::Receiver<Command>,
+        config_path: Option<PathBuf>,
+    ) -> i32 {
+        loop {
+            let report = beat(self).await;
+            self.keep_up(&report).await;
+            self.publish(&report);
+            if let Some(code) = report.exit {
+                tracing::info!("{}", report.why);
+                return code;
+            }
+            let sleep = self.longest_sleep(&report);
+            let mut wake = self.mirror.wake();
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = wake.changed() => {}
+                () = self.background.over() => {}
+                () = self.server.ended() => {}
+                command = commands.recv() => self.take(command, &config_path),
+                _ = signals.term.recv() => self.memory.stopping = true,
+                _ = signals.int.recv() => self.memory.stopping = true,
+                _ = signals.hup.recv() => self.reload(&config_path),
+            }
+        }
+    }
+
+    fn longest_sleep(&self, report: &Report) -> Duration {
+        let mut ms = report.at_most_ms.unwrap_or(u64::MAX).min(self.dynamic.loop_wait_ms);
+        if let crate::ha::observation::Lock::Mine { deadline, .. } = report.seen.lock {
+            let fence = deadline.since(clock::now() + self.dynamic.fence_budget_ms());
+            ms = ms.min(fence.max(20));
+        }
+        let renewal = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
+        ms = ms.min(renewal.since(clock::now()).max(20));
+        Duration::from_millis(ms)
+    }
+
+    fn take(&mut self, command: Option<Command>, config_path: &Option<PathBuf>) {
+        match command {
+            Some(Command::Wake) | None => {}
+            Some(Command::Reload) => self.reload(config_path),
+            Some(Command::Restart { reply }) => self.ask(Asked::Restart, reply),
+            Some(Command::Reinitialize { reply, .. }) => self.ask(Asked::Reinitialize, reply),
+            // What the event tells is in the store as well, which is watched.
+            Some(Command::CitusEvent(_)) => {}
+        }
+    }
+
+    fn ask(&mut self, what: Asked, reply: Reply) {
+        if let Some(running) = self.background.running() {
+            let text = format!("{} already in progress", running.job.title());
+            let _ = reply.send(Err(text));
+            return;
+        }
+        if what == Asked::Reinitialize && self.held {
+            let _ = reply.send(Err("I am the leader, can not reinitialize".into()));
+            return;
+        }
+        self.memory.asked = Some(what);
+        self.replies.push((what, reply));
+    }
+
+    /// Whoever asked for the job that has just ended gets the answer.
+    pub(super) fn answer_restart(
+        &mut self,
+        job: &crate::ha::observation::Job,
+        result: &Result<(), String>,
+    ) {
+        use crate::ha::observation::Job;
+        let ended = match job {
+            Job::Restart => Asked::Restart,
+            Job::Rebuild { .. } => Asked::Reinitialize,
+            _ => return,
+        };
+        for (what, reply) in std::mem::take(&mut self.replies) {
+            if what != ended {
+                self.replies.push((what, reply));
+                continue;
+            }
+            let answer = match result {
+                Ok(()) => Ok("restarted successfully".to_string()),
+                Err(why) => Err(format!("restart failed: {why}")),
+            };
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Reads the file again; a file with findings changes nothing.
+    fn reload(&mut self, config_path: &Option<PathBuf>) {
+        let env = crate::config::take_environment();
+        match crate::config::load(config_path.as_deref(), &env) {
+            Ok(loaded) => {
+                let settings = Arc::new(loaded.settings);
+                self.settings = settings.clone();
+                self.server.take_settings(settings);
+                self.chores.applied = None;
+                tracing::info!("the configuration was read again");
+            }
+            Err(findings) => tracing::error!("the configuration is kept as it was: {findings}"),
+        }
+    }
+
+    /// Ends what the store knows of this process.
+    async fn farewell(&mut self) {
+        if let Some(lease) = self.lease.id
+            && !self.dynamic.pause
+            && !self.held
+        {
+            // The record goes with the lease in a ttl; until then it says so.
+            let _ = self.store.renew(lease).await;
+        }
+    }
+}
+
+impl World for Daemon {
+    async fn observe(&mut self) -> Observation {
+        self.look().await
+    }
+
+    async fn act(&mut self, action: &Action, seen: &Observation) -> Outcome {
+        self.carry_out(action, seen).await
+    }
+
+    async fn look_again(
+        &mut self,
+        seen: Observation,
+        action: &Action,
+        outcome: &Outcome,
+    ) -> Observation {
+        self.look_after(seen, action, outcome).await
+    }
+
+    fn note(&mut self, decision: &Decision, outcome: Option<&Outcome>) {
+        let changed = std::mem::replace(&mut self.last_rule, decision.rule) != decision.rule;
+        match outcome {
+            Some(Outcome::Failed(why)) => tracing::error!("{}: {why}", decision.why),
+            Some(_) if decision.rule == crate::ha::gate::RENEW => {
+                tracing::debug!("rule {}: {}", decision.rule, decision.why);
+                return;
+            }
+            Some(outcome) => {
+                tracing::info!("rule {}: {} -> {outcome:?}", decision.rule, decision.why);
+            }
+            None if changed => tracing::info!("rule {}: {}", decision.rule, decision.why),
+            None => return,
+        }
+        self.remember(serde_json::json!({
+            "at": clock::unix_ms(),
+            "rule": decision.rule,
+            "why": decision.why,
+            "step": format!("{:?}", decision.step),
+            "outcome": outcome.map(|o| format!("{o:?}")),
+        }));
+    }
+}
+
+fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
+    Published {
+        name: settings.name.clone(),
+        scope: settings.scope.clone(),
+        state: topology::MemberState::Stopped,
+        role: topology::MemberRole::Uninitialized,
+        running: false,
+        lock_until: None,
+        monitor: None,
+        view: None,
+        groups: None,
+        config: None,
+        dcs_last_seen: 0,
+        system_id: None,
+        tags: settings.tags.clone(),
+        pending_restart: None,
+        paused: false,
+        loop_wait_ms: dynamic.loop_wait_ms,
+        ttl_ms: dynamic.ttl_ms,
+        last_beat: clock::now(),
+        standby_group: false,
+        maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
+    }
+}

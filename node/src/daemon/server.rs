@@ -1,0 +1,398 @@
+//! The local PostgreSQL as the daemon sees it: one look per beat, and quick
+//! things that need no job.
+
+use super::work::Hands;
+use crate::api::published::{Fresh, Monitor as ApiMonitor};
+use crate::config::Settings;
+use crate::ha::observation::{
+    DataDir, End, Following, Postgres, Process, Remains, Server as Seen_, ServerRole,
+};
+use crate::postgres::controldata::{ControlData, ControlState};
+use crate::postgres::data_dir::{self, DataState};
+use crate::postgres::monitor::{self, Monitor};
+use crate::postgres::process::Postmaster;
+use crate::postgres::session::{Session, Target};
+use crate::postgres::{Instance, conninfo, history, slots};
+use serde_json::Value;
+use standby::slots::{Slot, SlotStep};
+use std::sync::Arc;
+use std::time::Duration;
+use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
+
+/// Application names that the field knows.
+const HEARTBEAT: &str = "Patroni heartbeat";
+const RESTAPI: &str = "Patroni restapi";
+/// Scripts that gate a promotion or a stop.
+const SCRIPT: Duration = Duration::from_secs(60);
+
+pub(super) struct Server {
+    settings: Arc<Settings>,
+    instance: Arc<Instance>,
+    session: Option<Session>,
+    monitor: Option<Monitor>,
+    postmaster: Option<Postmaster>,
+    starting_since: Option<Millis>,
+    /// Control file of a stopped server: read once for each stop.
+    remains: Option<(ControlData, Remains)>,
+    system: Option<SystemId>,
+}
+
+impl Server {
+    pub fn new(settings: Arc<Settings>) -> anyhow::Result<Server> {
+        let instance = Arc::new(Instance::new(&settings));
+        Ok(Server {
+            settings,
+            instance,
+            session: None,
+            monitor: None,
+            postmaster: None,
+            starting_since: None,
+            remains: None,
+            system: None,
+        })
+    }
+
+    pub fn take_settings(&mut self, settings: Arc<Settings>) {
+        self.instance = Arc::new(Instance::new(&settings));
+        self.settings = settings;
+    }
+
+    /// The dynamic configuration before the store is read: the copy in the
+    /// data directory, else what a new cluster would begin with.
+    pub fn first_dynamic(&self) -> Dynamic {
+        let path = self.settings.postgresql.data_dir.join("patroni.dynamic.json");
+        let cached = std::fs::read_to_string(path).ok();
+        let cached = cached.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let first = self.settings.bootstrap.as_ref().map(|b| b.dcs.clone());
+        let raw = cached.or(first).unwrap_or(Value::Null);
+        match Dynamic::read(&raw) {
+            Ok(dynamic) => dynamic,
+            Err(why) => {
+                tracing::error!("{why}");
+                Dynamic::default()
+            }
+        }
+    }
+
+    pub async fn look(&mut self, now: Millis) -> Postgres {
+        let data = self.look_at_data().await;
+        if !matches!(data, DataDir::Valid { .. }) {
+            self.forget_process();
+            return Postgres { data, process: Process::Stopped(Seen::Unknown) };
+        }
+        match self.instance.postmaster() {
+            Ok(Some(postmaster)) => {
+                self.remains = None;
+                self.postmaster = Some(postmaster);
+                let process = self.look_at_running(now).await;
+                Postgres { data, process }
+            }
+            Ok(None) => {
+                self.forget_process();
+                Postgres { data, process: Process::Stopped(self.look_at_remains().await) }
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                self.forget_process();
+                Postgres { data, process: Process::Stopped(Seen::Unknown) }
+            }
+        }
+    }
+
+    fn forget_process(&mut self) {
+        self.session = None;
+        self.monitor = None;
+        self.postmaster = None;
+        self.starting_since = None;
+    }
+
+    async fn look_at_data(&mut self) -> DataDir {
+        match data_dir::inspect(&self.settings.postgresql.data_dir) {
+            DataState::Empty => {
+                self.system = None;
+                DataDir::Empty
+            }
+            DataState::Refused(why) => DataDir::Refused(why),
+            DataState::Valid { .. } => match self.system_id().await {
+                Ok(system) => DataDir::Valid { system },
+                Err(why) => DataDir::Refused(why),
+            },
+        }
+    }
+
+    async fn system_id(&mut self) -> Result<SystemId, String> {
+        if let Some(system) = &self.system {
+            return Ok(system.clone());
+        }
+        let control = self.instance.control_data().await.map_err(|e| e.to_string())?;
+        self.system = Some(control.system_id.clone());
+        Ok(control.system_id)
+    }
+
+    async fn look_at_running(&mut self, now: Millis) -> Process {
+        match self.ask().await {
+            Ok(monitor) => {
+                self.starting_since = None;
+                let server = seen_server(&monitor);
+                self.monitor = Some(monitor);
+                Process::Running(server)
+            }
+            Err(error) if error.is_starting() => {
+                let since = *self.starting_since.get_or_insert(now);
+                self.monitor = None;
+                Process::Starting { since }
+            }
+            Err(error) => {
+                tracing::warn!("PostgreSQL did not answer: {error}");
+                self.session = None;
+                self.monitor = None;
+                Process::Running(Seen_ { role: Seen::Unknown, timeline: None, lsn: Lsn(0) })
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Monitor, crate::postgres::Error> {
+        if !self.session.as_ref().is_some_and(Session::is_usable) {
+            self.session = Some(Session::connect(&self.instance.target(HEARTBEAT)).await?);
+        }
+        let session = self.session.as_ref().expect("just made");
+        monitor::read(session).await
+    }
+
+    async fn look_at_remains(&mut self) -> Seen<Remains> {
+        match self.instance.control_data().await {
+            Ok(control) => {
+                let standby = self.instance.is_standby_data();
+                Seen::Known(remains_of(&control, standby))
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                Seen::Unknown
+            }
+        }
+    }
+
+    pub fn monitor(&self) -> Option<Monitor> {
+        self.monitor.clone()
+    }
+
+    pub fn postmaster_pid(&self) -> Option<i32> {
+        self.postmaster.as_ref().map(|p| p.pid)
+    }
+
+    pub fn slots(&self) -> Vec<Slot> {
+        let slots = self.monitor.iter().flat_map(|m| &m.slots);
+        slots
+            .map(|s| Slot {
+                name: s.name.clone(),
+                physical: s.slot_type == "physical",
+                active: s.active,
+                restart_lsn: s.restart_lsn,
+            })
+            .collect()
+    }
+
+    pub fn pending_restart(&self) -> Option<Value> {
+        let pending = &self.monitor.as_ref()?.pending_restart;
+        let reason = |p: &monitor::Pending| {
+            let old = p.old_value.clone().unwrap_or_default();
+            let new = p.new_value.clone().unwrap_or_default();
+            (p.name.clone(), serde_json::json!({"old_value": old, "new_value": new}))
+        };
+        let reasons: serde_json::Map<String, Value> = pending.iter().map(reason).collect();
+        (!reasons.is_empty()).then_some(Value::Object(reasons))
+    }
+
+    /// Waits for the end of the running postmaster; for ever when none runs.
+    pub async fn ended(&self) {
+        match &self.postmaster {
+            Some(postmaster) => postmaster.watch_exit().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub fn promote(&self) -> Result<(), String> {
+        let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
+        postmaster.promote().map_err(|e| e.to_string())
+    }
+
+    /// An immediate stop without waiting: the next look sees what came of it.
+    pub fn stop_now(&self) {
+        if let Ok(Some(postmaster)) = self.instance.postmaster()
+            && let Err(error) = postmaster.stop(crate::postgres::process::StopMode::Immediate)
+        {
+            tracing::error!("{error}");
+        }
+    }
+
+    pub async fn follow(
+        &mut self,
+        upstream: Option<&Following>,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<(), String> {
+        let hands = self.hands(dynamic.clone(), overrides.to_vec());
+        hands.rewrite(upstream).await?;
+        let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
+        postmaster.reload().map_err(|e| e.to_string())
+    }
+
+    /// Rewrites the files for the role it has, and reloads.
+    pub async fn apply_settings(
+        &mut self,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<(), String> {
+        let Some(monitor) = &self.monitor else { return Ok(()) };
+        let hands = self.hands(dynamic.clone(), overrides.to_vec());
+        if monitor.in_recovery {
+            let follows = following(monitor);
+            hands.rewrite(follows.as_ref()).await?;
+        } else {
+            hands.rewrite_primary().await?;
+        }
+        self.instance.save_dynamic(dynamic);
+        let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
+        postmaster.reload().map_err(|e| e.to_string())
+    }
+
+    pub async fn change_slot(&self, step: &SlotStep) -> Result<(), String> {
+        let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
+        let done = match step {
+            SlotStep::Create(name) => slots::create_physical(session, name).await,
+            SlotStep::Drop(name) => slots::drop(session, name).await,
+            SlotStep::Advance(name, to) => slots::advance(session, name, *to).await,
+        };
+        done.map_err(|e| e.to_string())
+    }
+
+    pub fn checkpoint_in_background(&self) {
+        let target = self.instance.target(HEARTBEAT);
+        tokio::spawn(async move {
+            let done = async {
+                let session = Session::connect(&target).await?;
+                session.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await
+            };
+            if let Err(error) = done.await {
+                tracing::warn!("the checkpoint after the promotion: {error}");
+            }
+        });
+    }
+
+    pub async fn local_history(&self, timeline: Timeline) -> Result<History, String> {
+        let data_dir = &self.settings.postgresql.data_dir;
+        history::local(data_dir, timeline).map_err(|e| e.to_string())
+    }
+
+    /// The history of the server at that address, which must be a primary or
+    /// stream from one.
+    pub async fn remote_history(&self, from: &Following) -> Result<History, String> {
+        let pg = &self.settings.postgresql;
+        let target = Target::new(&from.host, from.port, &pg.rewind, &pg.database, HEARTBEAT);
+        let asked = async {
+            let session = Session::connect(&target).await?;
+            let timeline = history::remote_timeline(&session).await?;
+            history::remote(&session, timeline).await
+        };
+        asked.await.map_err(|e| e.to_string())
+    }
+
+    pub async fn run_script(&self, command: &str) -> Result<(), String> {
+        self.instance.run_script(command, SCRIPT).await.map_err(|e| e.to_string())
+    }
+
+    pub async fn move_aside(&mut self) -> Result<(), String> {
+        self.stop_now();
+        if let Some(postmaster) = &self.postmaster {
+            postmaster.wait_exit().await;
+        }
+        self.system = None;
+        data_dir::move_aside(&self.settings.postgresql.data_dir).map_err(|e| e.to_string())
+    }
+
+    pub fn hands(&self, dynamic: Value, overrides: Vec<(String, String)>) -> Hands {
+        Hands {
+            settings: self.settings.clone(),
+            instance: self.instance.clone(),
+            dynamic,
+            overrides,
+        }
+    }
+
+    pub fn fresh(&self) -> FreshMonitor {
+        FreshMonitor {
+            target: self.instance.target(RESTAPI),
+            session: tokio::sync::Mutex::new(None),
+        }
+    }
+}
+
+const CHECKPOINT: Duration = Duration::from_secs(600);
+
+fn seen_server(monitor: &Monitor) -> Seen_ {
+    let role = if monitor.in_recovery {
+        ServerRole::Standby { follows: following(monitor), streaming: monitor.is_streaming() }
+    } else {
+        ServerRole::Primary
+    };
+    let lsn = monitor.position().unwrap_or(Lsn(0));
+    let timeline = match monitor.in_recovery {
+        true => monitor.receiver_timeline.max(monitor.timeline),
+        false => monitor.timeline,
+    };
+    Seen_ { role: Seen::Known(role), timeline, lsn }
+}
+
+/// Whom the settings of a standby name.
+fn following(monitor: &Monitor) -> Option<Following> {
+    let words = conninfo::parse(monitor.primary_conninfo.as_deref()?)?;
+    let word = |key: &str| words.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+    Some(Following {
+        host: word("host")?,
+        port: word("port").and_then(|p| p.parse().ok()).unwrap_or(5432),
+        slot: monitor.primary_slot_name.clone().filter(|s| !s.is_empty()),
+        member: topology::MemberName::new(""),
+    })
+}
+
+/// `standby`: the data directory says it is a standby's (signal file, or a
+/// base backup that has not been started yet).
+fn remains_of(control: &ControlData, standby: bool) -> Remains {
+    let (end, timeline, lsn) = match control.state {
+        ControlState::ShutDown => (End::Clean, control.timeline, control.checkpoint),
+        ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {
+            let timeline = control.min_recovery_timeline.max(control.timeline);
+            (End::Standby, timeline, control.min_recovery)
+        }
+        _ if standby => (End::Standby, control.timeline, control.redo),
+        _ => (End::Crashed, control.timeline, control.checkpoint),
+    };
+    Remains { end, timeline, lsn }
+}
+
+/// The API's own connection.
+pub(super) struct FreshMonitor {
+    target: Target,
+    session: tokio::sync::Mutex<Option<Session>>,
+}
+
+impl Fresh for FreshMonitor {
+    fn monitor(
+        &self,
+    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<ApiMonitor>> + Send + '_>> {
+        Box::pin(async move {
+            let mut slot = self.session.lock().await;
+            if !slot.as_ref().is_some_and(Session::is_usable) {
+                *slot = Some(Session::connect(&self.target).await.ok()?);
+            }
+            let answer = monitor::read(slot.as_ref().expect("just made")).await;
+            match answer {
+                Ok(monitor) => Some(monitor),
+                Err(_) => {
+                    *slot = None;
+                    None
+                }
+            }
+        })
+    }
+}

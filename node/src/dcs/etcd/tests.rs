@@ -1,0 +1,374 @@
+//! The store against real servers, healthy and not.
+
+use super::EtcdStore;
+use super::server::{Server, answered};
+use crate::config::{Secret, StoreSettings};
+use crate::dcs::mirror::Mirror;
+use crate::dcs::{DcsError, Op, Renewal, Store, Txn, WatchItem, conform};
+use etcd_client::{Client, PermissionType};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn store(settings: &StoreSettings, timeout: Duration) -> EtcdStore {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    EtcdStore::new(settings, timeout).expect("good settings")
+}
+
+fn put(key: &str) -> Txn {
+    let put = Op::Put {
+        key: key.to_string(),
+        value: "v".to_string(),
+        lease: None,
+    };
+    Txn {
+        when: Vec::new(),
+        then: vec![put],
+    }
+}
+
+fn all() -> [String; 1] {
+    ["/".to_string()]
+}
+
+async fn lost(watch: &mut tokio::sync::mpsc::Receiver<WatchItem>) -> String {
+    let wait = Duration::from_secs(20);
+    match tokio::time::timeout(wait, watch.recv())
+        .await
+        .expect("an end of the watch")
+    {
+        Some(WatchItem::Lost(why)) => why,
+        other => panic!("not lost but {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn conforms() {
+    let server = Server::start();
+    let store = store(&server.settings(), TIMEOUT);
+    answered(&store).await;
+    let elapse = async |d: Duration| tokio::time::sleep(d).await;
+    conform::run(Arc::new(store), "/conform/", elapse)
+        .await
+        .expect("conformance");
+}
+
+#[tokio::test]
+async fn the_store_may_come_later_and_come_back() {
+    let mut server = Server::start();
+    server.stop();
+    let store = store(&server.settings(), TIMEOUT);
+    let began = Instant::now();
+    let down = store.read(&all()).await.expect_err("nobody listens");
+    assert!(matches!(down, DcsError::Unreachable { .. }), "{down}");
+    assert!(down.to_string().contains("refused"), "{down}");
+    assert!(began.elapsed() < TIMEOUT);
+    server.start_again();
+    let at = answered(&store).await.revision;
+    let mut watch = store.watch(&all(), at).await.expect("a watch");
+    server.stop();
+    lost(&mut watch).await;
+    assert!(watch.recv().await.is_none());
+    server.start_again();
+    answered(&store).await;
+    assert!(store.txn(put("/back")).await.expect("it is back").succeeded);
+}
+
+#[tokio::test]
+async fn a_name_is_tried_at_all_its_addresses() {
+    let server = Server::start();
+    let hosts = vec![format!("localhost:{}", server.port())];
+    let store = store(
+        &StoreSettings {
+            hosts,
+            ..server.settings()
+        },
+        TIMEOUT,
+    );
+    answered(&store).await;
+}
+
+#[tokio::test]
+async fn dead_and_silent_endpoints_cost_little() {
+    let server = Server::start();
+    answered(&store(&server.settings(), TIMEOUT)).await;
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mute = silent.local_addr().expect("a bound socket").to_string();
+    let hosts = vec!["127.0.0.1:1".to_string(), mute, server.address()];
+    let store = store(
+        &StoreSettings {
+            hosts,
+            ..server.settings()
+        },
+        TIMEOUT,
+    );
+    let began = Instant::now();
+    assert!(
+        store
+            .txn(put("/a"))
+            .await
+            .expect("one endpoint is well")
+            .succeeded
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_frozen_store_is_noticed_and_taken_back() {
+    let server = Server::start();
+    let timeout = Duration::from_secs(2);
+    let second = Duration::from_secs(1);
+    let store = store(&server.settings(), timeout).with_keep_alive(second, second);
+    let at = answered(&store).await.revision;
+    let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
+    let mut watch = store.watch(&all(), at).await.expect("a watch");
+    server.freeze();
+    let began = Instant::now();
+    let (renewal, write) = tokio::join!(store.renew(lease), store.txn(put("/a")));
+    assert!(
+        matches!(renewal, Err(DcsError::Unreachable { .. })),
+        "{renewal:?}"
+    );
+    assert!(
+        matches!(write, Err(DcsError::Unreachable { .. })),
+        "{write:?}"
+    );
+    assert!(began.elapsed() < timeout * 2, "{:?}", began.elapsed());
+    lost(&mut watch).await;
+    server.thaw();
+    answered(&store).await;
+    assert_eq!(
+        store.renew(lease).await.expect("it is back"),
+        Renewal::Alive
+    );
+}
+
+#[tokio::test]
+async fn a_frozen_endpoint_is_left_within_one_call() {
+    let (first, second) = (Server::start(), Server::start());
+    answered(&store(&first.settings(), TIMEOUT)).await;
+    answered(&store(&second.settings(), TIMEOUT)).await;
+    let hosts = vec![first.address(), second.address()];
+    let store = store(
+        &StoreSettings {
+            hosts,
+            ..first.settings()
+        },
+        TIMEOUT,
+    );
+    assert!(
+        store
+            .txn(put("/on the first"))
+            .await
+            .expect("the first is well")
+            .succeeded
+    );
+    first.freeze();
+    assert_eq!(
+        store
+            .read(&all())
+            .await
+            .expect("the second is well")
+            .entries,
+        []
+    );
+}
+
+#[tokio::test]
+async fn dropping_either_end_ends_a_watch() {
+    let server = Server::start();
+    let store = store(&server.settings(), TIMEOUT);
+    let at = answered(&store).await.revision;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    drop(store.watch(&all(), at).await.expect("a watch"));
+    until(|| tasks() <= before).await;
+    let mut watch = store.watch(&all(), at).await.expect("a watch");
+    drop(store);
+    assert!(lost(&mut watch).await.contains("closed"));
+    until(|| tasks() == 0).await;
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < end, "it did not happen in 10 s");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_compacted_revision_is_not_watched() {
+    let server = Server::start();
+    let store = store(&server.settings(), TIMEOUT);
+    answered(&store).await;
+    for _ in 0..3 {
+        store.txn(put("/a")).await.expect("a write");
+    }
+    let at = answered(&store).await.revision;
+    let mut client = Client::connect([server.address()], None)
+        .await
+        .expect("a client");
+    client.compact(at, None).await.expect("a compaction");
+    match store.watch(&all(), 1).await {
+        Err(error) => assert!(matches!(error, DcsError::Compacted), "{error}"),
+        Ok(mut watch) => assert!(lost(&mut watch).await.contains("compacted")),
+    }
+}
+
+async fn turn_login_on(server: &Server) {
+    let mut root = Client::connect([server.address()], None)
+        .await
+        .expect("a client");
+    root.role_add("root").await.expect("a role");
+    root.role_add("app").await.expect("a role");
+    let range = etcd_client::Permission::new(PermissionType::Readwrite, "/app/").with_prefix();
+    root.role_grant_permission("app", range)
+        .await
+        .expect("a grant");
+    for (user, role) in [("root", "root"), ("app", "app")] {
+        root.user_add(user, "secret", None).await.expect("a user");
+        root.user_grant_role(user, role).await.expect("a grant");
+    }
+    root.auth_enable().await.expect("login is on");
+}
+
+#[tokio::test]
+async fn logins_are_renewed_and_refusals_named() {
+    let mut server = Server::start();
+    let app = |password: &str| StoreSettings {
+        username: Some("app".to_string()),
+        password: Some(Secret(password.to_string())),
+        ..server.settings()
+    };
+    let (mine, wrong, nobody) = (app("secret"), app("wrong"), server.settings());
+    let early = store(&mine, TIMEOUT);
+    answered(&early).await; // a login at a store without users is passed over
+    turn_login_on(&server).await;
+    for settings in [&wrong, &nobody] {
+        let refused = store(settings, TIMEOUT).read(&["/app/".to_string()]).await;
+        assert!(matches!(refused, Err(DcsError::Denied(_))), "{refused:?}");
+    }
+    for known in [early, store(&mine, TIMEOUT)] {
+        assert!(known.txn(put("/app/a")).await.expect("granted").succeeded);
+        let refused = known.txn(put("/other")).await;
+        assert!(matches!(refused, Err(DcsError::Denied(_))), "{refused:?}");
+    }
+    let known = store(&mine, TIMEOUT);
+    let prefix = ["/app/".to_string()];
+    let at = known.read(&prefix).await.expect("granted").revision;
+    let refused = known.watch(&all(), at).await;
+    assert!(matches!(refused, Err(DcsError::Denied(_))), "{refused:?}");
+    let watch = known.watch(&prefix, at).await.expect("granted");
+    drop(watch);
+    // Tokens live in the server's memory: after a restart ours is worth nothing.
+    server.stop();
+    server.start_again();
+    let end = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = known.txn(put("/app/b")).await {
+        assert!(matches!(error, DcsError::Unreachable { .. }), "{error}");
+        assert!(Instant::now() < end, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    known.watch(&prefix, at).await.expect("granted");
+}
+
+#[tokio::test]
+async fn a_mirror_lives_through_a_restart() {
+    let mut server = Server::start();
+    let store = Arc::new(store(&server.settings(), TIMEOUT));
+    answered(&store).await;
+    let mirror = Mirror::spawn(store.clone(), vec!["/m/".to_string()]);
+    let shows = |count| {
+        let view = mirror.snapshot();
+        view.is_some_and(|view| !view.lost && view.snapshot.entries.len() == count)
+    };
+    until(|| shows(0)).await;
+    store.txn(put("/m/a")).await.expect("a write");
+    until(|| shows(1)).await;
+    server.stop();
+    until(|| mirror.snapshot().is_some_and(|view| view.lost)).await;
+    server.start_again();
+    answered(&store).await;
+    store.txn(put("/m/b")).await.expect("a write");
+    until(|| shows(2)).await;
+}
+
+fn openssl(directory: &Path, arguments: &str) {
+    let done = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output()
+        .unwrap_or_else(|e| panic!("no openssl ({e}); install it: apt-get install openssl"));
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// An authority, and one certificate for both ends of a connection.
+fn make_certificates(dir: &Path) -> Vec<String> {
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    openssl(
+        dir,
+        &format!("{new} -subj /CN=authority -keyout ca.key -out ca.crt"),
+    );
+    let end = "-addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
+    let signed = "-CA ca.crt -CAkey ca.key -keyout end.key -out end.crt";
+    openssl(dir, &format!("{new} -subj /CN=end {end} {signed}"));
+    let file = |name: &str| dir.join(name).display().to_string();
+    vec![
+        "--client-cert-auth".to_string(),
+        format!("--trusted-ca-file={}", file("ca.crt")),
+        format!("--cert-file={}", file("end.crt")),
+        format!("--key-file={}", file("end.key")),
+    ]
+}
+
+#[tokio::test]
+async fn both_ends_show_certificates() {
+    let server = Server::start_with("https", make_certificates);
+    let file = |name: &str| Some(server.directory().join(name));
+    let settings = StoreSettings {
+        cacert: file("ca.crt"),
+        cert: file("end.crt"),
+        key: file("end.key"),
+        ..server.settings()
+    };
+    answered(&store(&settings, TIMEOUT)).await;
+    let stranger = StoreSettings {
+        cert: None,
+        key: None,
+        ..settings.clone()
+    };
+    let refused = store(&stranger, TIMEOUT).read(&all()).await;
+    assert!(
+        matches!(refused, Err(DcsError::Unreachable { .. })),
+        "{refused:?}"
+    );
+    let missing = StoreSettings {
+        cert: file("nowhere.crt"),
+        ..settings
+    };
+    let wrong = EtcdStore::new(&missing, TIMEOUT)
+        .err()
+        .expect("no such file")
+        .to_string();
+    assert!(
+        wrong.contains("etcd3.cert") && wrong.contains("nowhere.crt"),
+        "{wrong}"
+    );
+}

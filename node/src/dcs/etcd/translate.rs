@@ -1,0 +1,181 @@
+//! Between our words and etcd's.
+
+use crate::dcs::{Compare, DcsError, Event, KeyValue, Op, Snapshot, Txn, TxnResult};
+use etcd_client as etcd;
+use etcd_client::{CompareOp, DeleteOptions, Error, GetOptions, PutOptions, TxnOp, TxnOpResponse};
+use std::time::Duration;
+
+/// gRPC's status codes, by number: their type is not exported to us.
+mod code {
+    pub const INVALID_ARGUMENT: i32 = 3;
+    pub const NOT_FOUND: i32 = 5;
+    pub const PERMISSION_DENIED: i32 = 7;
+    pub const RESOURCE_EXHAUSTED: i32 = 8;
+    pub const FAILED_PRECONDITION: i32 = 9;
+    pub const OUT_OF_RANGE: i32 = 11;
+    pub const UNAUTHENTICATED: i32 = 16;
+}
+
+/// Words of etcd's answers about who we are; they come as invalid arguments.
+const LOGIN_WORDS: [&str; 4] = [
+    "authentication failed",
+    "user name is empty",
+    "auth store is old",
+    "invalid auth token",
+];
+
+/// All prefixes in one transaction, so that the answer has one revision.
+pub fn read(prefixes: &[String]) -> etcd::Txn {
+    let get = |p: &String| TxnOp::get(p.as_str(), Some(GetOptions::new().with_prefix()));
+    etcd::Txn::new().and_then(prefixes.iter().map(get).collect::<Vec<_>>())
+}
+
+pub fn snapshot(answer: &etcd::TxnResponse) -> Snapshot {
+    let mut entries = Vec::new();
+    for response in answer.op_responses() {
+        if let TxnOpResponse::Get(get) = response {
+            entries.extend(get.kvs().iter().map(key_value));
+        }
+    }
+    Snapshot {
+        revision: revision(answer),
+        entries,
+    }
+}
+
+pub fn txn(txn: Txn) -> etcd::Txn {
+    let when: Vec<_> = txn.when.into_iter().flat_map(compares).collect();
+    let then: Vec<_> = txn.then.into_iter().map(operation).collect();
+    etcd::Txn::new().when(when).and_then(then)
+}
+
+pub fn txn_result(answer: &etcd::TxnResponse) -> TxnResult {
+    TxnResult {
+        succeeded: answer.succeeded(),
+        revision: revision(answer),
+    }
+}
+
+fn revision(answer: &etcd::TxnResponse) -> i64 {
+    answer.header().map_or(0, |header| header.revision())
+}
+
+/// etcd compares an absent key as if all its numbers were 0, hence the second
+/// comparison: a key that hangs on no lease is a key.
+fn compares(compare: Compare) -> Vec<etcd::Compare> {
+    let exists = |key: &str| etcd::Compare::create_revision(key, CompareOp::Greater, 0);
+    match compare {
+        Compare::Absent(key) => vec![etcd::Compare::create_revision(key, CompareOp::Equal, 0)],
+        Compare::ValueIs(key, value) => {
+            vec![
+                exists(&key),
+                etcd::Compare::value(key, CompareOp::Equal, value),
+            ]
+        }
+        Compare::RevisionIs(key, revision) => {
+            vec![
+                exists(&key),
+                etcd::Compare::mod_revision(key, CompareOp::Equal, revision),
+            ]
+        }
+        Compare::LeaseIs(key, lease) => {
+            vec![
+                exists(&key),
+                etcd::Compare::lease(key, CompareOp::Equal, lease),
+            ]
+        }
+    }
+}
+
+fn operation(op: Op) -> TxnOp {
+    match op {
+        Op::Put { key, value, lease } => {
+            TxnOp::put(key, value, lease.map(|id| PutOptions::new().with_lease(id)))
+        }
+        Op::Delete { key } => TxnOp::delete(key, None),
+        Op::DeletePrefix { prefix } => {
+            TxnOp::delete(prefix, Some(DeleteOptions::new().with_prefix()))
+        }
+    }
+}
+
+fn key_value(entry: &etcd::KeyValue) -> KeyValue {
+    KeyValue {
+        key: text(entry.key()),
+        value: text(entry.value()),
+        mod_revision: entry.mod_revision(),
+        create_revision: entry.create_revision(),
+        lease: entry.lease(),
+    }
+}
+
+/// Whatever is not UTF-8 is not ours; it must not stop us from reading the rest.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn event(event: &etcd::Event) -> Option<Event> {
+    let entry = key_value(event.kv()?);
+    Some(match event.event_type() {
+        etcd::EventType::Put => Event::Put(entry),
+        etcd::EventType::Delete => Event::Deleted {
+            key: entry.key,
+            revision: entry.mod_revision,
+        },
+    })
+}
+
+pub fn unreachable(reason: String) -> DcsError {
+    DcsError::Unreachable {
+        waited: Duration::ZERO,
+        reason,
+    }
+}
+
+/// An error by what comes next. What is not known to be final is `Unreachable`.
+pub fn error(error: Error) -> DcsError {
+    let status = match &error {
+        Error::GRpcStatus(status) => status,
+        // The answer to a renewal: the client reads ttl 0 for us.
+        Error::LeaseKeepAliveError(why) if why == "lease not found" => return DcsError::LeaseGone,
+        Error::InvalidArgs(why) => return DcsError::Settings(why.clone()),
+        Error::InvalidUri(why) => return DcsError::Settings(format!("an endpoint: {why}")),
+        _ => return unreachable(with_causes(&error)),
+    };
+    let message = status.message().to_string();
+    match status.code() as i32 {
+        code::PERMISSION_DENIED | code::UNAUTHENTICATED => DcsError::Denied(message),
+        _ if LOGIN_WORDS.iter().any(|words| message.contains(words)) => DcsError::Denied(message),
+        code::NOT_FOUND if message.contains("lease not found") => DcsError::LeaseGone,
+        code::OUT_OF_RANGE if message.contains("compacted") => DcsError::Compacted,
+        code::INVALID_ARGUMENT | code::RESOURCE_EXHAUSTED => DcsError::Refused(message),
+        _ => unreachable(with_causes(status)),
+    }
+}
+
+/// The error and its causes: "transport error" alone helps nobody.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// The store keeps no users: a name and a password are of no use to it.
+pub fn is_auth_off(error: &Error) -> bool {
+    is_code(error, code::FAILED_PRECONDITION) && error.to_string().contains("not enabled")
+}
+
+pub fn is_permission(error: &Error) -> bool {
+    is_code(error, code::PERMISSION_DENIED)
+}
+
+fn is_code(error: &Error, code: i32) -> bool {
+    matches!(error, Error::GRpcStatus(status) if status.code() as i32 == code)
+}

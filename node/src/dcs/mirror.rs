@@ -1,0 +1,220 @@
+//! A local copy of the store's prefixes, fed by a watch.
+//!
+//! A beat must not wait for the network to know what changed, and a change must
+//! wake it. The copy is read whole, then follows the watch; a lost watch means
+//! reading again. What the copy says may be old: whoever writes on its grounds
+//! compares versions in the transaction, or reads first (`refresh`).
+//!
+//! Invariant *never backwards*: in the copy no key goes from a newer version to
+//! an older one, whichever of a read, an event or an own write arrives last.
+//! Only a store that itself went back in time (restored, replaced) starts anew.
+
+mod fold;
+
+use super::{DcsError, Snapshot, Store, Txn, TxnResult, WatchItem};
+use fold::Fold;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{broadcast, watch};
+
+/// Pauses between attempts while the store fails.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Batches that wait for a slow subscriber; one more and it is told `Missed`.
+const CHANGES_MAX: usize = 256;
+
+pub struct Mirror {
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// The copy at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub snapshot: Arc<Snapshot>,
+    /// When the store last told us anything: a read (its beginning), an event,
+    /// the answer to an own write.
+    pub confirmed: Instant,
+    /// The watch is down: changes since then are missing.
+    pub lost: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These keys changed; `own`: by a write of ours.
+    Keys { keys: Arc<[String]>, own: bool },
+    /// The subscriber was too slow: anything may have changed.
+    Missed,
+}
+
+/// What changed since the last question. Dropping the mirror ends it.
+pub struct Changes(broadcast::Receiver<Change>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    prefixes: Vec<String>,
+    state: Mutex<State>,
+    changes: broadcast::Sender<Change>,
+    ready: watch::Sender<bool>,
+}
+
+struct State {
+    fold: Fold,
+    /// `None` until the first read.
+    confirmed: Option<Instant>,
+    lost: bool,
+}
+
+impl Mirror {
+    pub fn spawn(store: Arc<dyn Store>, prefixes: Vec<String>) -> Mirror {
+        let state = State {
+            fold: Fold::default(),
+            confirmed: None,
+            lost: true,
+        };
+        let shared = Arc::new(Shared {
+            store,
+            prefixes,
+            state: Mutex::new(state),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            ready: watch::Sender::new(false),
+        });
+        let task = tokio::spawn(keep_up(shared.clone()));
+        Mirror { shared, task }
+    }
+
+    /// The copy, however old; `None` until the first read succeeded.
+    pub fn snapshot(&self) -> Option<View> {
+        let mut state = self.shared.lock();
+        let confirmed = state.confirmed?;
+        Some(View {
+            snapshot: state.fold.snapshot(),
+            confirmed,
+            lost: state.lost,
+        })
+    }
+
+    /// The copy once it is there, waiting for the first read.
+    pub async fn ready(&self, timeout: Duration) -> Option<View> {
+        let mut ready = self.shared.ready.subscribe();
+        let _ = tokio::time::timeout(timeout, ready.wait_for(|ready| *ready)).await;
+        self.snapshot()
+    }
+
+    /// Tells of every change from now on.
+    pub fn subscribe(&self) -> Changes {
+        Changes(self.shared.changes.subscribe())
+    }
+
+    /// Reads everything anew, linearizably, and folds it in.
+    pub async fn refresh(&self) -> Result<Snapshot, DcsError> {
+        self.shared.read().await
+    }
+
+    /// Folds an own write in without waiting for the watch to bring it.
+    pub fn apply(&self, txn: &Txn, result: TxnResult) {
+        let mut state = self.shared.lock();
+        state.heard(Instant::now());
+        if result.succeeded {
+            let below = |key: &str| self.shared.prefixes.iter().any(|p| key.starts_with(p));
+            let keys = state.fold.own(&txn.then, result.revision, below);
+            self.shared.tell(keys, true);
+        }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Changes {
+    /// The next change; `None` when the mirror is gone. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Change> {
+        match self.0.recv().await {
+            Ok(change) => Some(change),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(Change::Missed),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+impl State {
+    fn heard(&mut self, at: Instant) {
+        self.confirmed = self.confirmed.map(|before| before.max(at));
+    }
+}
+
+impl Shared {
+    /// Every fold leaves the state whole, so a poisoned lock does no harm.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Told under the lock, so that changes are told in the order of the folds.
+    fn tell(&self, keys: Vec<String>, own: bool) {
+        if !keys.is_empty() {
+            // Nobody may be listening.
+            let _ = self.changes.send(Change::Keys {
+                keys: keys.into(),
+                own,
+            });
+        }
+    }
+
+    async fn read(&self) -> Result<Snapshot, DcsError> {
+        let began = Instant::now();
+        let known = self.lock().fold.revision();
+        let read = self.store.read(&self.prefixes).await?;
+        let mut state = self.lock();
+        state.confirmed = Some(state.confirmed.map_or(began, |before| before.max(began)));
+        // A linearizable read never shows less than what was known before it.
+        let keys = if read.revision < known {
+            tracing::warn!(
+                "the store went back from revision {known} to {}: it was restored or replaced",
+                read.revision
+            );
+            state.fold.anew(&read)
+        } else {
+            state.fold.whole(&read)
+        };
+        self.tell(keys, false);
+        self.ready.send_replace(true);
+        Ok(read)
+    }
+
+    /// Reads, watches, and returns when the watch is over.
+    async fn follow(&self) -> Result<(), DcsError> {
+        let read = self.read().await?;
+        let mut watch = self.store.watch(&self.prefixes, read.revision).await?;
+        self.lock().lost = false;
+        while let Some(WatchItem::Events(events)) = watch.recv().await {
+            let mut state = self.lock();
+            state.heard(Instant::now());
+            let keys = state.fold.events(events);
+            self.tell(keys, false);
+        }
+        Ok(())
+    }
+}
+
+/// A watch that lived long is read again at once; one that fails again and
+/// again waits longer and longer.
+async fn keep_up(shared: Arc<Shared>) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let began = Instant::now();
+        let failed = shared.follow().await.is_err();
+        shared.lock().lost = true;
+        if !failed && began.elapsed() > PAUSE_MAX {
+            pause = PAUSE_MIN;
+            continue;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! How reads, events and own writes become one copy.
+//!
+//! They arrive in any order. Two numbers decide: a key's version, kept for
+//! deleted keys too, and `floor`, the revision of the newest whole read, which
+//! already holds everything up to itself.
+
+use crate::dcs::{Event, KeyValue, Op, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Deleted keys that are remembered since the last whole read; the oldest is
+/// forgotten first. Members and leaders leave by the dozen, not by the thousand.
+const DELETED_MAX: usize = 4096;
+
+#[derive(Default)]
+pub struct Fold {
+    entries: BTreeMap<String, KeyValue>,
+    deleted: BTreeMap<String, i64>,
+    floor: i64,
+    revision: i64,
+    /// The copy as it was last asked for, until it changes.
+    made: Option<Arc<Snapshot>>,
+}
+
+impl Fold {
+    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+        let (revision, entries) = (self.revision, &self.entries);
+        let make = || {
+            let entries = entries.values().cloned().collect();
+            Arc::new(Snapshot { revision, entries })
+        };
+        self.made.get_or_insert_with(make).clone()
+    }
+
+    /// The newest revision that was folded in.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Forgets everything for a read of another history; returns all keys of
+    /// both.
+    pub fn anew(&mut self, read: &Snapshot) -> Vec<String> {
+        let old = std::mem::take(self).entries.into_keys();
+        let keys: BTreeSet<_> = old.chain(self.whole(read)).collect();
+        keys.into_iter().collect()
+    }
+
+    /// Folds a whole read; returns the keys that it changed.
+    pub fn whole(&mut self, read: &Snapshot) -> Vec<String> {
+        if read.revision < self.floor {
+            return Vec::new();
+        }
+        let present: BTreeSet<&str> = read.entries.iter().map(|e| e.key.as_str()).collect();
+        let gone =
+            |e: &KeyValue| e.mod_revision <= read.revision && !present.contains(e.key.as_str());
+        let mut changed: Vec<_> = self
+            .entries
+            .values()
+            .filter(|e| gone(e))
+            .map(|e| e.key.clone())
+            .collect();
+        for key in &changed {
+            self.entries.remove(key);
+        }
+        changed.extend(
+            read.entries
+                .iter()
+                .filter_map(|entry| self.put(entry.clone())),
+        );
+        self.floor = read.revision;
+        self.deleted.retain(|_, at| *at > read.revision);
+        self.advance(read.revision);
+        changed
+    }
+
+    /// Folds what a watch brought; returns the keys that it changed.
+    pub fn events(&mut self, events: Vec<Event>) -> Vec<String> {
+        events
+            .into_iter()
+            .filter_map(|event| self.event(event))
+            .collect()
+    }
+
+    /// Folds an own write at its revision; returns the keys that it changed.
+    pub fn own(&mut self, ops: &[Op], at: i64, below: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut changed = Vec::new();
+        for op in ops {
+            match op {
+                Op::Put { key, value, lease } if below(key) => {
+                    let entry = self.written(key, value, lease.unwrap_or(0), at);
+                    changed.extend(self.event(Event::Put(entry)));
+                }
+                Op::Put { .. } => {}
+                Op::Delete { key } => changed.extend(self.delete(key, at)),
+                Op::DeletePrefix { prefix } => {
+                    let tail = self.entries.range(prefix.clone()..);
+                    let keys = tail.map(|(key, _)| key.clone());
+                    let keys: Vec<_> = keys.take_while(|k| k.starts_with(prefix)).collect();
+                    changed.extend(keys.iter().filter_map(|key| self.delete(key, at)));
+                }
+            }
+        }
+        changed
+    }
+
+    fn written(&self, key: &str, value: &str, lease: i64, at: i64) -> KeyValue {
+        KeyValue {
+            key: key.to_string(),
+            value: value.to_string(),
+            mod_revision: at,
+            create_revision: self
+                .entries
+                .get(key)
+                .map_or(at, |entry| entry.create_revision),
+            lease,
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Option<String> {
+        match event {
+            Event::Put(entry) if entry.mod_revision > self.floor => self.put(entry),
+            Event::Put(_) => None,
+            Event::Deleted { key, revision } => self.delete(&key, revision),
+        }
+    }
+
+    fn put(&mut self, entry: KeyValue) -> Option<String> {
+        let known = self.entries.get(&entry.key).map(|e| e.mod_revision);
+        let deleted = self.deleted.get(&entry.key).copied();
+        if known
+            .max(deleted)
+            .is_some_and(|newest| newest >= entry.mod_revision)
+        {
+            return None;
+        }
+        self.advance(entry.mod_revision);
+        self.deleted.remove(&entry.key);
+        let key = entry.key.clone();
+        self.entries.insert(key.clone(), entry);
+        Some(key)
+    }
+
+    fn delete(&mut self, key: &str, at: i64) -> Option<String> {
+        let newer = self
+            .entries
+            .get(key)
+            .is_some_and(|entry| entry.mod_revision > at);
+        if at <= self.floor || newer {
+            return None;
+        }
+        self.advance(at);
+        let last = self.deleted.entry(key.to_string()).or_insert(at);
+        *last = at.max(*last);
+        self.forget();
+        self.entries.remove(key).map(|entry| entry.key)
+    }
+
+    fn forget(&mut self) {
+        if self.deleted.len() > DELETED_MAX {
+            let oldest = self.deleted.iter().min_by_key(|(_, at)| **at);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                self.deleted.remove(&key);
+            }
+        }
+    }
+
+    fn advance(&mut self, revision: i64) {
+        self.revision = self.revision.max(revision);
+        self.made = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dcs::Txn;
+    use crate::dcs::memory::MemoryStore;
+    use proptest::prelude::*;
+
+    fn entry(key: &str, at: i64) -> KeyValue {
+        KeyValue {
+            key: key.to_string(),
+            value: at.to_string(),
+            mod_revision: at,
+            create_revision: at,
+            lease: 0,
+        }
+    }
+
+    fn keys(fold: &mut Fold) -> Vec<String> {
+        fold.snapshot()
+            .entries
+            .iter()
+            .map(|e| format!("{}@{}", e.key, e.mod_revision))
+            .collect()
+    }
+
+    #[test]
+    fn a_late_event_does_not_bring_a_deleted_key_back() {
+        let mut fold = Fold::default();
+        fold.own(&[Op::Delete { key: "/a".into() }], 9, |_| true);
+        assert_eq!(
+            fold.events(vec![Event::Put(entry("/a", 8))]),
+            Vec::<String>::new()
+        );
+        assert_eq!(keys(&mut fold), Vec::<String>::new());
+        assert_eq!(fold.events(vec![Event::Put(entry("/a", 10))]), ["/a"]);
+    }
+
+    #[test]
+    fn a_late_event_does_not_bring_back_what_a_read_did_not_find() {
+        let mut fold = Fold::default();
+        fold.whole(&Snapshot {
+            revision: 10,
+            entries: vec![entry("/b", 5)],
+        });
+        fold.events(vec![Event::Put(entry("/a", 8))]);
+        assert_eq!(keys(&mut fold), ["/b@5"]);
+    }
+
+    #[test]
+    fn a_late_read_does_not_undo_newer_events() {
+        let mut fold = Fold::default();
+        fold.whole(&Snapshot {
+            revision: 5,
+            entries: vec![entry("/a", 4), entry("/b", 5)],
+        });
+        fold.events(vec![
+            Event::Put(entry("/a", 7)),
+            Event::Deleted {
+                key: "/b".into(),
+                revision: 8,
+            },
+        ]);
+        let late = Snapshot {
+            revision: 6,
+            entries: vec![entry("/b", 5), entry("/c", 6)],
+        };
+        assert_eq!(fold.whole(&late), ["/c"]);
+        assert_eq!(keys(&mut fold), ["/a@7", "/c@6"]);
+        assert_eq!(
+            fold.whole(&Snapshot {
+                revision: 3,
+                entries: vec![]
+            }),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn remembering_deleted_keys_is_bounded() {
+        let mut fold = Fold::default();
+        let ops: Vec<_> = (0..2 * DELETED_MAX)
+            .map(|i| Op::Delete { key: i.to_string() })
+            .collect();
+        fold.own(&ops, 1, |_| true);
+        assert_eq!(fold.deleted.len(), DELETED_MAX);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(Vec<(u8, bool)>, bool),
+        DeleteAll,
+        Read,
+        Deliver(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let ops = prop::collection::vec((0..4u8, any::<bool>()), 1..3);
+        let step = prop_oneof![
+            4 => (ops, any::<bool>()).prop_map(|(ops, own)| Step::Write(ops, own)),
+            1 => Just(Step::DeleteAll),
+            1 => Just(Step::Read),
+            3 => (1..4usize).prop_map(Step::Deliver),
+        ];
+        prop::collection::vec(step, 1..40)
+    }
+
+    fn ops_of(writes: &[(u8, bool)]) -> Vec<Op> {
+        let unique: BTreeMap<u8, bool> = writes.iter().copied().collect();
+        let op = |(n, put): (u8, bool)| match (format!("/{n}"), put) {
+            (key, true) => Op::Put {
+                key,
+                value: "v".into(),
+                lease: None,
+            },
+            (key, false) => Op::Delete { key },
+        };
+        unique.into_iter().map(op).collect()
+    }
+
+    proptest! {
+        /// Whatever comes early or late: no key ever goes backwards, and when
+        /// everything has arrived the copy is the store.
+        #[test]
+        fn the_copy_becomes_the_store(steps in steps()) {
+            let store = MemoryStore::new();
+            let all = ["/".to_string()];
+            let (mut fold, mut late, mut seen) = (Fold::default(), Vec::new(), 1);
+            for step in steps {
+                let before: BTreeMap<_, _> = fold.entries.clone();
+                match step {
+                    Step::Write(writes, own) => {
+                        let ops = ops_of(&writes);
+                        let txn = Txn { when: vec![], then: ops.clone() };
+                        let at = store.txn_now(&txn).unwrap().revision;
+                        if own { fold.own(&ops, at, |_| true); } else { late.push((ops, at)); }
+                    }
+                    Step::DeleteAll => {
+                        let ops = vec![Op::DeletePrefix { prefix: "/".into() }];
+                        store.txn_now(&Txn { when: vec![], then: ops }).unwrap();
+                    }
+                    Step::Read => { fold.whole(&store.read_now(&all).unwrap()); }
+                    Step::Deliver(count) => {
+                        let mut events = store.events_since(seen).unwrap();
+                        events.truncate(count);
+                        seen += count as i64;
+                        fold.events(events);
+                    }
+                }
+                for (key, old) in before {
+                    let new = fold.entries.get(&key).map_or(i64::MAX, |e| e.mod_revision);
+                    prop_assert!(new >= old.mod_revision);
+                }
+            }
+            fold.events(store.events_since(1).unwrap());
+            for (ops, at) in late { fold.own(&ops, at, |_| true); }
+            let names = |s: &Snapshot| {
+                s.entries.iter().map(|e| (e.key.clone(), e.mod_revision)).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(names(&fold.snapshot()), names(&store.read_now(&all).unwrap()));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The mirror over the store in memory, with faults.
+
+use super::*;
+use crate::dcs::memory::MemoryStore;
+use crate::dcs::{Answer, Compare, LeaseId, Op, Renewal};
+
+const WAIT: Duration = Duration::from_secs(5);
+
+fn put(key: &str, value: &str) -> Txn {
+    let put = Op::Put {
+        key: key.to_string(),
+        value: value.to_string(),
+        lease: None,
+    };
+    Txn {
+        when: Vec::new(),
+        then: vec![put],
+    }
+}
+
+fn mirror(store: &MemoryStore) -> Mirror {
+    Mirror::spawn(Arc::new(store.clone()), vec!["/s/".to_string()])
+}
+
+fn value(mirror: &Mirror, key: &str) -> Option<String> {
+    let snapshot = mirror.snapshot()?.snapshot;
+    snapshot
+        .entries
+        .iter()
+        .find(|e| e.key == key)
+        .map(|e| e.value.clone())
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + WAIT;
+    while !condition() {
+        assert!(Instant::now() < end, "{what}: did not happen in {WAIT:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn keys(keys: &[&str], own: bool) -> Option<Change> {
+    let keys: Vec<_> = keys.iter().map(|k| k.to_string()).collect();
+    Some(Change::Keys {
+        keys: keys.into(),
+        own,
+    })
+}
+
+#[tokio::test]
+async fn follows_the_store_and_tells_what_changed() {
+    let store = MemoryStore::new();
+    store.txn_now(&put("/s/leader", "a")).expect("reachable");
+    let mirror = mirror(&store.client());
+    assert!(mirror.snapshot().is_none());
+    let mut changes = mirror.subscribe();
+    assert_eq!(
+        mirror
+            .ready(WAIT)
+            .await
+            .expect("read")
+            .snapshot
+            .entries
+            .len(),
+        1
+    );
+    assert_eq!(changes.next().await, keys(&["/s/leader"], false));
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    store.txn_now(&put("/elsewhere", "x")).expect("reachable");
+    store.txn_now(&put("/s/leader", "b")).expect("reachable");
+    assert_eq!(changes.next().await, keys(&["/s/leader"], false));
+    assert_eq!(value(&mirror, "/s/leader").as_deref(), Some("b"));
+    drop(mirror);
+    assert_eq!(changes.next().await, None);
+}
+
+#[tokio::test]
+async fn an_empty_store_is_known_to_be_empty() {
+    let mirror = mirror(&MemoryStore::new());
+    assert_eq!(mirror.ready(WAIT).await.expect("read").snapshot.entries, []);
+}
+
+#[tokio::test]
+async fn an_unreachable_store_is_unknown_not_empty() {
+    let store = MemoryStore::new();
+    store.set_unreachable(true);
+    let mirror = mirror(&store);
+    assert!(mirror.ready(Duration::from_millis(300)).await.is_none());
+    store.set_unreachable(false);
+    assert!(mirror.ready(WAIT).await.is_some());
+}
+
+#[tokio::test]
+async fn a_lost_watch_keeps_the_old_copy_and_recovers() {
+    let store = MemoryStore::new();
+    let mine = store.client();
+    let mirror = mirror(&mine);
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    store.txn_now(&put("/s/a", "1")).expect("reachable");
+    until("followed", || value(&mirror, "/s/a").is_some()).await;
+    mine.set_unreachable(true);
+    until("lost", || mirror.snapshot().is_some_and(|v| v.lost)).await;
+    let gone = Op::Delete {
+        key: "/s/a".to_string(),
+    };
+    let put = put("/s/b", "1").then.remove(0);
+    let txn = Txn {
+        when: vec![],
+        then: vec![gone, put],
+    };
+    store.txn_now(&txn).expect("reachable");
+    store.compact(3);
+    assert!(value(&mirror, "/s/a").is_some());
+    assert!(mirror.refresh().await.is_err());
+    let mut changes = mirror.subscribe();
+    mine.set_unreachable(false);
+    assert_eq!(changes.next().await, keys(&["/s/a", "/s/b"], false));
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+}
+
+#[tokio::test]
+async fn own_writes_show_at_once_and_are_told_once() {
+    let store = MemoryStore::new();
+    let mirror = mirror(&store);
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    let mut changes = mirror.subscribe();
+    let mut txn = put("/s/a", "1");
+    txn.then.extend(put("/not ours", "1").then);
+    let result = store.txn_now(&txn).expect("reachable");
+    mirror.apply(&txn, result);
+    assert_eq!(value(&mirror, "/s/a").as_deref(), Some("1"));
+    assert_eq!(changes.next().await, keys(&["/s/a"], true));
+    let mut failing = put("/s/a", "2");
+    failing.when.push(Compare::Absent("/s/a".to_string()));
+    let failed = store.txn_now(&failing).expect("reachable");
+    mirror.apply(&failing, failed);
+    assert_eq!(value(&mirror, "/s/a").as_deref(), Some("1"));
+    store.txn_now(&put("/s/b", "1")).expect("reachable");
+    assert_eq!(changes.next().await, keys(&["/s/b"], false));
+}
+
+#[tokio::test]
+async fn a_refresh_is_fresh_and_folded() {
+    let store = MemoryStore::new();
+    let mirror = mirror(&store.client());
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    let at = store
+        .txn_now(&put("/s/a", "1"))
+        .expect("reachable")
+        .revision;
+    assert_eq!(mirror.refresh().await.expect("reachable").revision, at);
+    assert_eq!(value(&mirror, "/s/a").as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_told_that_it_missed_something() {
+    let store = MemoryStore::new();
+    let mirror = mirror(&store);
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    let mut changes = mirror.subscribe();
+    for i in 0..=CHANGES_MAX {
+        let txn = put(&format!("/s/{i}"), "1");
+        mirror.apply(&txn, store.txn_now(&txn).expect("reachable"));
+    }
+    assert_eq!(changes.next().await, Some(Change::Missed));
+    assert!(matches!(changes.next().await, Some(Change::Keys { .. })));
+}
+
+/// A store that can be replaced by another one behind the mirror's back.
+struct Replaceable(Mutex<MemoryStore>);
+
+impl Replaceable {
+    fn now(&self) -> MemoryStore {
+        self.0.lock().expect("no panic").clone()
+    }
+}
+
+impl Store for Replaceable {
+    fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
+        Box::pin(async move { self.now().read_now(prefixes) })
+    }
+    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
+        Box::pin(async move { self.now().txn_now(&txn) })
+    }
+    fn watch<'a>(
+        &'a self,
+        prefixes: &'a [String],
+        revision: i64,
+    ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>> {
+        Box::pin(async move { self.now().watch_now(prefixes, revision) })
+    }
+    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+        Box::pin(async move { self.now().grant_now(ttl) })
+    }
+    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
+        Box::pin(async move { self.now().renew_now(lease) })
+    }
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
+        Box::pin(async move { self.now().revoke_now(lease) })
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_in_time_is_believed() {
+    let (old, new) = (MemoryStore::new(), MemoryStore::new());
+    for key in ["/s/a", "/s/b", "/s/c"] {
+        old.txn_now(&put(key, "old")).expect("reachable");
+    }
+    new.txn_now(&put("/s/a", "new")).expect("reachable");
+    let store = Arc::new(Replaceable(Mutex::new(old.clone())));
+    let mirror = Mirror::spawn(store.clone(), vec!["/s/".to_string()]);
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    let mut changes = mirror.subscribe();
+    *store.0.lock().expect("no panic") = new.clone();
+    old.break_watches();
+    assert_eq!(changes.next().await, keys(&["/s/a", "/s/b", "/s/c"], false));
+    assert_eq!(mirror.snapshot().expect("read").snapshot.revision, 2);
+    assert_eq!(value(&mirror, "/s/a").as_deref(), Some("new"));
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    new.txn_now(&put("/s/b", "new")).expect("reachable");
+    assert_eq!(changes.next().await, keys(&["/s/b"], false));
+}

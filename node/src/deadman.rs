@@ -1,0 +1,121 @@
+//! The last guard of *one writer*: a thread that stops PostgreSQL when the
+//! lock's deadline comes and nobody has moved it on.
+//!
+//! The beat fences earlier (rule 20). This thread is for a beat that hangs, a
+//! runtime that is stuck, a process that was frozen and wakes up late: it needs
+//! nothing but the clock, two numbers and `kill`.
+
+use crate::clock;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+use topology::Millis;
+
+/// Between an immediate stop and SIGKILL.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Looks this often; the margin before the deadline covers it.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Before the deadline: an immediate stop and, if need be, a kill fit in.
+const MARGIN_MS: u64 = 1_000;
+
+#[derive(Default)]
+struct Shared {
+    /// 0: not armed.
+    deadline: AtomicU64,
+    /// 0: nothing to stop.
+    postmaster: AtomicI32,
+}
+
+#[derive(Clone)]
+pub struct Deadman(Arc<Shared>);
+
+impl Deadman {
+    pub fn spawn() -> std::io::Result<Deadman> {
+        let shared = Arc::new(Shared::default());
+        let seen = shared.clone();
+        std::thread::Builder::new()
+            .name("deadman".into())
+            .stack_size(64 * 1024)
+            .spawn(move || watch(&seen))?;
+        Ok(Deadman(shared))
+    }
+
+    /// This postmaster may accept writes until the deadline.
+    pub fn arm(&self, postmaster: i32, deadline: Millis) {
+        self.0.postmaster.store(postmaster, Ordering::SeqCst);
+        self.0.deadline.store(deadline.0, Ordering::SeqCst);
+    }
+
+    pub fn disarm(&self) {
+        self.0.deadline.store(0, Ordering::SeqCst);
+    }
+}
+
+fn watch(shared: &Shared) {
+    loop {
+        std::thread::sleep(PERIOD);
+        let deadline = shared.deadline.load(Ordering::SeqCst);
+        if deadline > 0 && clock::now().0 + MARGIN_MS >= deadline {
+            stop(shared.postmaster.load(Ordering::SeqCst));
+            let _ = shared.deadline.compare_exchange(
+                deadline,
+                0,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+        }
+    }
+}
+
+fn stop(postmaster: i32) {
+    if postmaster <= 1 {
+        return;
+    }
+    tracing::error!("the lock's deadline has come without a renewal: PostgreSQL is stopped");
+    let children = children_of(postmaster);
+    let _ = kill(Pid::from_raw(postmaster), Signal::SIGQUIT);
+    std::thread::sleep(PATIENCE);
+    if std::path::Path::new(&format!("/proc/{postmaster}")).exists() {
+        for pid in std::iter::once(postmaster).chain(children) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+fn children_of(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    text.unwrap_or_default().split_whitespace().filter_map(|p| p.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::time::Instant;
+
+    #[test]
+    fn a_deadline_that_is_not_moved_ends_the_process() {
+        let deadman = Deadman::spawn().unwrap();
+        let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
+        deadman.arm(victim.id() as i32, clock::now() + MARGIN_MS + 300);
+        let begin = Instant::now();
+        let status = victim.wait().unwrap();
+        assert!(!status.success());
+        assert!(begin.elapsed() >= Duration::from_millis(200), "ended before its time");
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_disarmed_guard_does_nothing() {
+        let deadman = Deadman::spawn().unwrap();
+        let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
+        deadman.arm(victim.id() as i32, clock::now() + MARGIN_MS + 300);
+        deadman.disarm();
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(victim.try_wait().unwrap().is_none());
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+    }
+}

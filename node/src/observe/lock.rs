@@ -1,0 +1,79 @@
+//! Whose is the lock, as far as this member may rely on it?
+//!
+//! Invariant: the deadline counts from before the last renewal was *sent*, so
+//! it lies before the store lets the key go, whatever the reply took.
+
+use crate::dcs::LeaseId;
+use crate::ha::observation::Lock;
+use topology::{GroupView, MemberName, Millis, Seen};
+
+/// What this process knows of its own lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnLease {
+    pub id: Option<LeaseId>,
+    /// Before the last successful renewal (or the grant) was sent.
+    pub renewed: Millis,
+    pub ttl_ms: u64,
+}
+
+impl OwnLease {
+    pub fn deadline(&self) -> Millis {
+        self.renewed + self.ttl_ms
+    }
+}
+
+/// `held`: this process held the lock when it last knew.
+pub fn read(
+    me: &MemberName,
+    store: &Seen<GroupView>,
+    lease: &OwnLease,
+    held: bool,
+    now: Millis,
+) -> Lock {
+    let mine = Lock::Mine { renewed: lease.renewed, deadline: lease.deadline() };
+    match store {
+        Seen::Unknown if held && now < lease.deadline() => mine,
+        Seen::Unknown => Lock::Unknown,
+        Seen::Known(view) => match &view.leader {
+            None => Lock::Free,
+            Some(leader) if &leader.value != me => Lock::Other(leader.value.clone()),
+            Some(leader) if Some(leader.lease) == lease.id => mine,
+            // The name is ours, the lease is of a process before this one.
+            Some(_) => Lock::Mine { renewed: Millis(0), deadline: Millis(0) },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(leader: &str, lease: i64) -> Seen<GroupView> {
+        let mut view = GroupView::default();
+        view.take("leader", leader, 1, lease);
+        Seen::Known(view)
+    }
+
+    const LEASE: OwnLease = OwnLease { id: Some(7), renewed: Millis(1_000), ttl_ms: 30_000 };
+
+    #[test]
+    fn a_silent_store_leaves_the_lock_until_its_deadline_only() {
+        let me = MemberName::new("me");
+        let held = |now| read(&me, &Seen::Unknown, &LEASE, true, Millis(now));
+        assert!(matches!(held(30_999), Lock::Mine { deadline: Millis(31_000), .. }));
+        assert_eq!(held(31_000), Lock::Unknown);
+        assert_eq!(read(&me, &Seen::Unknown, &LEASE, false, Millis(2_000)), Lock::Unknown);
+    }
+
+    #[test]
+    fn a_key_on_an_older_lease_is_ours_but_proves_nothing() {
+        let me = MemberName::new("me");
+        let old = read(&me, &view("me", 3), &LEASE, false, Millis(2_000));
+        assert_eq!(old, Lock::Mine { renewed: Millis(0), deadline: Millis(0) });
+        assert!(matches!(read(&me, &view("me", 7), &LEASE, false, Millis(2)), Lock::Mine { .. }));
+        let other = read(&me, &view("x", 3), &LEASE, true, Millis(2_000));
+        assert_eq!(other, Lock::Other("x".into()));
+        let free = read(&me, &Seen::Known(GroupView::default()), &LEASE, true, Millis(2));
+        assert_eq!(free, Lock::Free);
+    }
+}

@@ -1,0 +1,243 @@
+//! The keys below `topology/` of one region's store, read.
+//!
+//! Reading never fails: a value that makes no sense is remembered in
+//! `unreadable` under its key, so that a rule can refuse to build on it. An
+//! unreadable key is never taken for an absent one.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, Register, Token};
+use topology::{Group, RegionName, Versioned};
+
+/// Past moves that `history` keeps.
+pub const HISTORY_MAX: usize = 50;
+
+/// `switch/token/<group>`: the end of a group's history, signed for one move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedToken {
+    pub id: String,
+    pub token: Token,
+}
+
+/// `verified`: the other registers were read and none knows a higher epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    pub epoch: u64,
+}
+
+/// `switch/rewired`: the new coordinator's metadata names the new region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewired {
+    pub id: String,
+}
+
+/// One line of `history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastMove {
+    pub id: String,
+    pub from: RegionName,
+    pub to: RegionName,
+    /// The epoch that was in force when the move began.
+    pub epoch: u64,
+    pub phase: Phase,
+    pub began_ms: u64,
+    pub took_ms: u64,
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+impl PastMove {
+    pub fn of(journal: &Journal) -> PastMove {
+        let first = journal.steps.first().map_or(0, |s| s.at_ms);
+        let last = journal.steps.last().map_or(0, |s| s.at_ms);
+        PastMove {
+            id: journal.id.clone(),
+            from: journal.from.clone(),
+            to: journal.to.clone(),
+            epoch: journal.epoch,
+            phase: journal.phase,
+            began_ms: first,
+            took_ms: last.saturating_sub(first),
+            error: journal.error.clone(),
+        }
+    }
+}
+
+/// The old lines and the new one, without a duplicate and bounded.
+pub fn with_move(history: &[PastMove], journal: &Journal) -> Vec<PastMove> {
+    let mut lines: Vec<_> = history
+        .iter()
+        .filter(|l| l.id != journal.id)
+        .cloned()
+        .collect();
+    lines.push(PastMove::of(journal));
+    let surplus = lines.len().saturating_sub(HISTORY_MAX);
+    lines.split_off(surplus)
+}
+
+/// One region's `topology/` keys, at one moment of its store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LocalTopology {
+    pub policy: Option<Versioned<Policy>>,
+    pub register: Option<Versioned<Register>>,
+    pub certificate: Option<Versioned<Certificate>>,
+    pub verified: Option<Versioned<Verified>>,
+    pub switch: Option<Versioned<Journal>>,
+    pub tokens: BTreeMap<Group, SignedToken>,
+    pub rewired: Option<Rewired>,
+    /// `region/member` of the daemon that speaks for the region.
+    pub agent: Option<Versioned<String>>,
+    pub peers: BTreeMap<RegionName, PeerRegion>,
+    pub history: Option<Versioned<Vec<PastMove>>>,
+    /// Keys whose value made no sense, with the reason.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+impl LocalTopology {
+    /// Takes one key, named relative to `topology/`. Unknown keys are passed over.
+    pub fn take(&mut self, key: &str, value: &str, revision: i64, lease: i64) {
+        match self.read(key, value, revision, lease) {
+            Ok(()) => {}
+            Err(why) => {
+                self.unreadable.insert(key.to_string(), why);
+            }
+        }
+    }
+
+    fn read(&mut self, key: &str, value: &str, revision: i64, lease: i64) -> Result<(), String> {
+        match key {
+            "policy" => self.policy = Some(parse(value, revision, lease)?),
+            "register" => self.register = Some(parse(value, revision, lease)?),
+            "certificate" => self.certificate = Some(parse(value, revision, lease)?),
+            "verified" => self.verified = Some(parse(value, revision, lease)?),
+            "switch" => self.switch = Some(parse(value, revision, lease)?),
+            "switch/rewired" => self.rewired = Some(plain(value)?),
+            "agent" => {
+                self.agent = Some(Versioned {
+                    value: value.to_string(),
+                    revision,
+                    lease,
+                });
+            }
+            "history" => self.history = Some(parse(value, revision, lease)?),
+            other => self.read_many(other, value)?,
+        }
+        Ok(())
+    }
+
+    fn read_many(&mut self, key: &str, value: &str) -> Result<(), String> {
+        if let Some(group) = key.strip_prefix("switch/token/") {
+            let group = group.parse::<Group>().map_err(|e| e.to_string())?;
+            self.tokens.insert(group, plain(value)?);
+        } else if let Some(region) = key.strip_prefix("peers/") {
+            self.peers.insert(RegionName::new(region), plain(value)?);
+        }
+        Ok(())
+    }
+
+    pub fn accepted(&self) -> Option<&Certificate> {
+        self.register.as_ref()?.value.accepted.as_ref()
+    }
+
+    /// The epoch this site's vote was given for; 0 when it never voted.
+    pub fn accepted_epoch(&self) -> u64 {
+        self.accepted().map_or(0, |c| c.epoch)
+    }
+
+    /// The certificate in force, if its key can be read.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref().map(|c| &c.value)
+    }
+
+    pub fn journal(&self) -> Option<&Journal> {
+        self.switch.as_ref().map(|j| &j.value)
+    }
+
+    pub fn is_unreadable(&self, key: &str) -> bool {
+        self.unreadable.contains_key(key)
+    }
+
+    /// Could the site's vote be read? An unreadable vote counts as no answer.
+    pub fn vote_is_readable(&self) -> bool {
+        !self.is_unreadable("register")
+    }
+
+    /// The tokens that were signed for this move, by group.
+    pub fn tokens_of(&self, id: &str) -> BTreeMap<Group, Token> {
+        let signed = self.tokens.iter().filter(|(_, s)| s.id == id);
+        signed.map(|(group, s)| (*group, s.token.clone())).collect()
+    }
+}
+
+fn plain<T: serde::de::DeserializeOwned>(value: &str) -> Result<T, String> {
+    serde_json::from_str(value).map_err(|e| e.to_string())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    value: &str,
+    revision: i64,
+    lease: i64,
+) -> Result<Versioned<T>, String> {
+    Ok(Versioned {
+        value: plain(value)?,
+        revision,
+        lease,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_remembered_and_not_absent() {
+        let mut local = LocalTopology::default();
+        local.take("certificate", "{", 3, 0);
+        local.take("switch/token/x1", "{}", 3, 0);
+        local.take("somebody/elses", "{", 3, 0);
+        local.take("verified", r#"{"epoch":4}"#, 5, 77);
+        assert!(local.is_unreadable("certificate") && local.is_unreadable("switch/token/x1"));
+        assert_eq!(local.unreadable.len(), 2);
+        assert_eq!(
+            local.verified.as_ref().map(|v| (v.value.epoch, v.lease)),
+            Some((4, 77))
+        );
+    }
+
+    #[test]
+    fn tokens_of_another_move_do_not_count() {
+        let mut local = LocalTopology::default();
+        let token = |id: &str| {
+            format!(
+                r#"{{"id":"{id}","token":{{"system_id":"7710375988543033523","timeline":1,"lsn":9}}}}"#
+            )
+        };
+        local.take("switch/token/0", &token("old"), 1, 0);
+        local.take("switch/token/1", &token("new"), 1, 0);
+        let groups: Vec<_> = local.tokens_of("new").into_keys().collect();
+        assert_eq!(groups, [Group(Some(1))]);
+    }
+
+    #[test]
+    fn history_is_bounded_and_names_a_move_once() {
+        let journal = |id: usize| Journal {
+            id: id.to_string(),
+            from: "a".into(),
+            to: "b".into(),
+            epoch: 1,
+            phase: Phase::Done,
+            groups: vec![],
+            driver: String::new(),
+            steps: vec![],
+            tokens: BTreeMap::new(),
+            error: None,
+        };
+        let mut lines = Vec::new();
+        for id in 0..HISTORY_MAX + 5 {
+            lines = with_move(&lines, &journal(id));
+            lines = with_move(&lines, &journal(id));
+        }
+        assert_eq!(lines.len(), HISTORY_MAX);
+        assert_eq!(lines[0].id, "5");
+    }
+}

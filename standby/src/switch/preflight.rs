@@ -1,0 +1,530 @@
+//! What must hold before a planned move begins.
+//!
+//! Each finding names its object and its remedy. A check whose facts are not
+//! known is an error: a move is never begun on a guess.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use topology::region::Journal;
+use topology::{Group, GroupView, Lsn, MemberRole, RegionName, SystemId};
+
+/// A standby may be this far behind in replay when a move begins.
+pub const LAG_BYTES_MAX: u64 = 16 << 20;
+
+/// Settings that a standby must not have lower than its primary: replay stops
+/// without them, while the standby still says `streaming`.
+pub const STANDBY_SETTINGS: [&str; 5] = [
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    Warning,
+    Error,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub level: Level,
+    /// What it is about: `region b, group 1`.
+    pub object: String,
+    pub message: String,
+    pub remedy: String,
+}
+
+impl Finding {
+    pub fn error(object: impl Into<String>, message: impl Into<String>, remedy: &str) -> Finding {
+        Finding::of(Level::Error, object, message, remedy)
+    }
+
+    pub fn warning(object: impl Into<String>, message: impl Into<String>, remedy: &str) -> Finding {
+        Finding::of(Level::Warning, object, message, remedy)
+    }
+
+    pub fn ok(object: impl Into<String>, message: impl Into<String>) -> Finding {
+        Finding::of(Level::Ok, object, message, "")
+    }
+
+    fn of(
+        level: Level,
+        object: impl Into<String>,
+        message: impl Into<String>,
+        remedy: &str,
+    ) -> Finding {
+        let remedy = remedy.to_string();
+        Finding {
+            level,
+            object: object.into(),
+            message: message.into(),
+            remedy,
+        }
+    }
+}
+
+/// What a group's leader answers over SQL.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Probe {
+    pub in_recovery: bool,
+    /// As in `server_version_num`.
+    pub version: u64,
+    pub system_id: String,
+    /// The values of `STANDBY_SETTINGS`.
+    pub settings: BTreeMap<String, u64>,
+    pub wal_log_hints: bool,
+    pub checksums: bool,
+    pub is_replay_paused: bool,
+    pub is_streaming: bool,
+    /// A primary: written. A standby: replayed.
+    pub lsn: Lsn,
+    pub prepared: u64,
+    /// Age in seconds of the oldest transaction of a client.
+    pub oldest_transaction_s: u64,
+}
+
+/// One region, as its store and its servers tell it.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    pub region: &'a RegionName,
+    pub groups: &'a BTreeMap<Group, GroupView>,
+    /// Answers of the leaders; an `Err` says why there is none.
+    pub probes: &'a BTreeMap<Group, Result<Probe, String>>,
+}
+
+impl Side<'_> {
+    fn object(&self, group: Group) -> String {
+        format!("region {}, group {group}", self.region)
+    }
+
+    fn probe(&self, group: Group) -> Option<&Probe> {
+        self.probes.get(&group)?.as_ref().ok()
+    }
+}
+
+/// Examines both sides; an empty list never comes back.
+pub fn preflight(from: &Side, to: &Side, running: Option<&Journal>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(journal) = running.filter(|j| !j.phase.is_over()) {
+        let message = format!("a move from {} to {} is running", journal.from, journal.to);
+        let remedy = "wait for it to end: `region list` shows it";
+        found.push(Finding::error("formation", message, remedy));
+    }
+    same_groups(from, to, &mut found);
+    unique_names(from, to, &mut found);
+    for group in from.groups.keys().filter(|g| to.groups.contains_key(g)) {
+        let before = found.len();
+        leaders(from, to, *group, &mut found);
+        systems(from, to, *group, &mut found);
+        servers(from, to, *group, &mut found);
+        if found[before..].iter().all(|f| f.level == Level::Ok) {
+            let message = format!("ready, {} bytes behind", lag(from, to, *group).unwrap_or(0));
+            found.push(Finding::ok(to.object(*group), message));
+        }
+    }
+    found
+}
+
+/// How far the new side's replay is behind the old side's end.
+pub fn lag(from: &Side, to: &Side, group: Group) -> Option<u64> {
+    Some(to.probe(group)?.lsn.behind(from.probe(group)?.lsn))
+}
+
+fn same_groups(from: &Side, to: &Side, found: &mut Vec<Finding>) {
+    if from.groups.is_empty() {
+        let message = "no group is in its store";
+        let remedy = "start the region's daemons and check scope and namespace";
+        found.push(Finding::error(
+            format!("region {}", from.region),
+            message,
+            remedy,
+        ));
+    }
+    for (here, there) in [(from, to), (to, from)] {
+        for group in here.groups.keys().filter(|g| !there.groups.contains_key(g)) {
+            let message = format!("missing, region {} has it", here.region);
+            let remedy = "start the group's daemons in this region or remove it in the other";
+            found.push(Finding::error(there.object(*group), message, remedy));
+        }
+    }
+}
+
+fn unique_names(from: &Side, to: &Side, found: &mut Vec<Finding>) {
+    for (group, view) in from.groups {
+        let Some(there) = to.groups.get(group) else {
+            continue;
+        };
+        let here: BTreeSet<_> = view.members.keys().collect();
+        for name in there.members.keys().filter(|name| here.contains(name)) {
+            let message = format!("member {name} exists in both regions");
+            let remedy = "names need not differ for the move, but logs and slots are clearer so";
+            found.push(Finding::warning(to.object(*group), message, remedy));
+        }
+    }
+}
+
+fn leaders(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
+    let wanted = [(from, MemberRole::Primary), (to, MemberRole::StandbyLeader)];
+    for (side, role) in wanted {
+        let view = &side.groups[&group];
+        let object = side.object(group);
+        if view.is_paused() {
+            let message = "paused: its daemons would not obey";
+            found.push(Finding::error(
+                &object,
+                message,
+                "`matriarchctl resume` in that region",
+            ));
+        }
+        let Some(leader) = view.leader_record() else {
+            let message = "no member holds the lock";
+            found.push(Finding::error(
+                object,
+                message,
+                "see the daemons' logs of that group",
+            ));
+            continue;
+        };
+        if !leader.is_running() || leader.role != role {
+            let message = format!(
+                "the leader is `{}` and `{}`, not running {role}",
+                leader.role, leader.state
+            );
+            let remedy = "wait until it is, or see the daemons' logs of that group";
+            found.push(Finding::error(object, message, remedy));
+        }
+    }
+    timelines(from, to, group, found);
+}
+
+fn timelines(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
+    let of = |side: &Side| side.groups[&group].leader_record().and_then(|r| r.timeline);
+    let remedy = "wait until the standby leader follows the primary's timeline";
+    match (of(from), of(to)) {
+        (Some(old), Some(new)) if old == new => {}
+        (Some(old), Some(new)) => {
+            let message = format!("timeline {new}, region {} is on {old}", from.region);
+            found.push(Finding::error(to.object(group), message, remedy));
+        }
+        _ => found.push(Finding::error(
+            to.object(group),
+            "the timeline is not known",
+            remedy,
+        )),
+    }
+}
+
+fn systems(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
+    let of = |side: &Side| -> Option<SystemId> {
+        side.groups[&group].initialize.as_ref()?.value.clone()
+    };
+    let remedy = "this region's data is another cluster: rebuild it from the owner's region";
+    match (of(from), of(to)) {
+        (Some(old), Some(new)) if old == new => {}
+        (old, new) => {
+            let name = |id: Option<SystemId>| id.map_or("unknown".into(), |id| id.to_string());
+            let message = format!("system id {}, not {}", name(new), name(old));
+            found.push(Finding::error(to.object(group), message, remedy));
+        }
+    }
+}
+
+fn servers(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
+    let before = found.len();
+    for side in [from, to] {
+        let why = match side.probes.get(&group) {
+            Some(Ok(_)) => continue,
+            Some(Err(why)) => why.as_str(),
+            None => "it was not asked",
+        };
+        let message = format!("the leader gives no answer over SQL: {why}");
+        let remedy = "allow postgresql.authentication.superuser from the agents in pg_hba";
+        found.push(Finding::error(side.object(group), message, remedy));
+    }
+    let (Some(old), Some(new)) = (from.probe(group), to.probe(group)) else {
+        return;
+    };
+    replication(old, new, to.object(group), found);
+    configuration(old, new, to.object(group), found);
+    clients(old, from.object(group), found);
+    debug_assert!(found.len() >= before);
+}
+
+fn replication(old: &Probe, new: &Probe, object: String, found: &mut Vec<Finding>) {
+    if !new.in_recovery || old.in_recovery {
+        let message = "the servers' roles are not primary and standby";
+        found.push(Finding::error(
+            &object,
+            message,
+            "see the daemons' logs of that group",
+        ));
+    }
+    if !new.is_streaming {
+        let message = "the standby leader does not stream";
+        let remedy = "check network, pg_hba and the slot on the owner's leader";
+        found.push(Finding::error(&object, message, remedy));
+    }
+    if new.is_replay_paused {
+        let message = "replay is paused: promotion would fail";
+        found.push(Finding::error(
+            &object,
+            message,
+            "select pg_wal_replay_resume()",
+        ));
+    }
+    let bytes = new.lsn.behind(old.lsn);
+    if bytes >= LAG_BYTES_MAX {
+        let message = format!("{bytes} bytes behind, {LAG_BYTES_MAX} allowed");
+        found.push(Finding::error(
+            &object,
+            message,
+            "wait until it has caught up",
+        ));
+    }
+}
+
+fn configuration(old: &Probe, new: &Probe, object: String, found: &mut Vec<Finding>) {
+    for name in STANDBY_SETTINGS {
+        let (old, new) = (old.settings.get(name), new.settings.get(name));
+        if let (Some(old), Some(new)) = (old, new)
+            && new >= old
+        {
+            continue;
+        }
+        let text = |value: Option<&u64>| value.map_or("unknown".into(), u64::to_string);
+        let message = format!("{name} is {}, the primary has {}", text(new), text(old));
+        let remedy = "set it as high as the primary's and restart the standby";
+        found.push(Finding::error(&object, message, remedy));
+    }
+    if !(old.wal_log_hints || old.checksums) {
+        let message = "neither wal_log_hints nor checksums on the primary";
+        let remedy = "set wal_log_hints: on, or the old side may have to be rebuilt";
+        found.push(Finding::error(&object, message, remedy));
+    }
+    if old.version != new.version {
+        let message = format!(
+            "PostgreSQL {} here, {} on the primary",
+            new.version, old.version
+        );
+        let level = if old.version / 10_000 == new.version / 10_000 {
+            Finding::warning(&object, message, "update both sides to one minor version")
+        } else {
+            Finding::error(&object, message, "both sides must run one major version")
+        };
+        found.push(level);
+    }
+    if old.system_id != new.system_id {
+        let message = format!(
+            "the server's system id is {}, not {}",
+            new.system_id, old.system_id
+        );
+        found.push(Finding::error(
+            &object,
+            message,
+            "rebuild it from the owner's region",
+        ));
+    }
+}
+
+fn clients(old: &Probe, object: String, found: &mut Vec<Finding>) {
+    if old.prepared > 0 {
+        let message = format!("{} prepared transactions", old.prepared);
+        let remedy = "they survive the move; end those that nobody will end";
+        found.push(Finding::warning(&object, message, remedy));
+    }
+    if old.oldest_transaction_s >= 60 {
+        let message = format!(
+            "a transaction runs for {} s and is ended",
+            old.oldest_transaction_s
+        );
+        found.push(Finding::warning(
+            &object,
+            message,
+            "wait for it or end it yourself",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::register::tests::journal;
+    use super::*;
+    use topology::region::Phase;
+
+    const SYSTEM: &str = "7710375988543033523";
+
+    fn view(role: &str, timeline: u32) -> GroupView {
+        let mut view = GroupView::default();
+        let member = format!(r#"{{"state":"running","role":"{role}","timeline":{timeline}}}"#);
+        view.take(&format!("members/{role}"), &member, 1, 1);
+        view.take("leader", role, 1, 1);
+        view.take("initialize", SYSTEM, 1, 0);
+        view
+    }
+
+    fn probe(in_recovery: bool) -> Probe {
+        Probe {
+            in_recovery,
+            version: 150004,
+            system_id: SYSTEM.into(),
+            settings: STANDBY_SETTINGS
+                .iter()
+                .map(|s| (s.to_string(), 100))
+                .collect(),
+            wal_log_hints: true,
+            is_streaming: in_recovery,
+            lsn: Lsn(1000),
+            ..Probe::default()
+        }
+    }
+
+    struct World {
+        groups: [BTreeMap<Group, GroupView>; 2],
+        probes: [BTreeMap<Group, Result<Probe, String>>; 2],
+    }
+
+    fn world() -> World {
+        let one = |v: GroupView| BTreeMap::from([(Group::PLAIN, v)]);
+        let answer = |p: Probe| BTreeMap::from([(Group::PLAIN, Ok(p))]);
+        World {
+            groups: [one(view("primary", 2)), one(view("standby_leader", 2))],
+            probes: [answer(probe(false)), answer(probe(true))],
+        }
+    }
+
+    fn run(world: &World) -> Vec<Finding> {
+        let (a, b) = (RegionName::new("a"), RegionName::new("b"));
+        let from = Side {
+            region: &a,
+            groups: &world.groups[0],
+            probes: &world.probes[0],
+        };
+        let to = Side {
+            region: &b,
+            groups: &world.groups[1],
+            probes: &world.probes[1],
+        };
+        preflight(&from, &to, None)
+    }
+
+    fn errors(world: &World) -> String {
+        let errors = run(world).into_iter().filter(|f| f.level == Level::Error);
+        let lines: Vec<_> = errors
+            .map(|f| format!("{}: {}", f.object, f.message))
+            .collect();
+        lines.join("\n")
+    }
+
+    fn change_probe(side: usize, change: impl Fn(&mut Probe)) -> World {
+        let mut world = world();
+        for probe in world.probes[side].values_mut().flatten() {
+            change(probe);
+        }
+        world
+    }
+
+    #[test]
+    fn a_sound_formation_has_one_ok_per_group() {
+        let found = run(&world());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let cases: Vec<(World, &str)> = vec![
+            (
+                change_probe(1, |p| p.is_streaming = false),
+                "does not stream",
+            ),
+            (
+                change_probe(1, |p| p.is_replay_paused = true),
+                "replay is paused",
+            ),
+            (
+                change_probe(0, |p| p.lsn = Lsn(LAG_BYTES_MAX + 1000)),
+                "bytes behind",
+            ),
+            (
+                change_probe(0, |p| p.wal_log_hints = false),
+                "wal_log_hints",
+            ),
+            (change_probe(0, |p| p.version = 160001), "PostgreSQL"),
+            (change_probe(1, |p| p.system_id = "1".into()), "system id"),
+            (change_probe(1, |p| p.in_recovery = false), "roles"),
+            (
+                change_probe(1, |p| {
+                    p.settings.insert("max_prepared_transactions".into(), 99);
+                }),
+                "max_prepared_transactions is 99",
+            ),
+            (
+                change_probe(1, |p| {
+                    p.settings.remove("max_connections");
+                }),
+                "max_connections is unknown",
+            ),
+        ];
+        for (world, expected) in cases {
+            assert!(
+                errors(&world).contains(expected),
+                "{expected} in:\n{}",
+                errors(&world)
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_answer_is_an_error() {
+        let mut silent = world();
+        silent.probes[1].insert(Group::PLAIN, Err("refused".into()));
+        assert!(errors(&silent).contains("refused"));
+        silent.probes[0].clear();
+        assert!(errors(&silent).contains("it was not asked"));
+        let mut young = world();
+        young.groups[1].insert(Group::PLAIN, GroupView::default());
+        assert!(errors(&young).contains("holds the lock"));
+        assert!(errors(&young).contains("system id unknown"));
+    }
+
+    #[test]
+    fn groups_must_be_the_same_and_follow_one_timeline() {
+        let mut world = world();
+        world.groups[0].insert(Group(Some(3)), view("primary", 1));
+        assert!(errors(&world).contains("region b, group 3: missing"));
+        world.groups[1].insert(Group::PLAIN, view("standby_leader", 1));
+        assert!(errors(&world).contains("timeline 1, region a is on 2"));
+        world.groups[1].insert(Group::PLAIN, view("replica", 2));
+        assert!(errors(&world).contains("not running standby_leader"));
+    }
+
+    #[test]
+    fn a_running_move_and_a_pause_are_errors() {
+        let (a, groups) = (RegionName::new("a"), BTreeMap::new());
+        let side = Side {
+            region: &a,
+            groups: &groups,
+            probes: &BTreeMap::new(),
+        };
+        let running = journal(1, "a", "b", Phase::Stop).value;
+        let found = preflight(&side, &side, Some(&running));
+        assert!(found.iter().any(|f| f.message.contains("is running")));
+        let mut world = world();
+        let group = world.groups[1].get_mut(&Group::PLAIN).unwrap();
+        group.take("config", r#"{"pause":true}"#, 2, 0);
+        assert!(errors(&world).contains("paused"));
+    }
+}

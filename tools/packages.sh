@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing, as root or through sudo;
+# otherwise prints the command and stops.
+set -euo pipefail
+
+missing=()
+need() { # PACKAGE, then a test that succeeds when it is there
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+has_server() { ls /usr/lib/postgresql/*/bin/initdb || command -v initdb; }
+has_etcd() { PATH=$PATH:/usr/sbin:/sbin command -v etcd; }
+
+need protobuf-compiler command -v protoc
+need gcc command -v cc
+need postgresql has_server
+need etcd-server has_etcd
+for package in "$@"; do
+    need "$package" dpkg -s "$package"
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+install="apt-get install -y ${missing[*]}"
+if [ "$(id -u)" -eq 0 ]; then
+    as_root() { "$@"; }
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root() { sudo "$@"; }
+else
+    echo "Packages are missing. Run this as root, then try again:" >&2
+    echo "    apt-get update && $install" >&2
+    exit 1
+fi
+as_root apt-get update -qq
+as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
