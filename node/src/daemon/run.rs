@@ -17,7 +17,6 @@ use crate::dcs::{DcsError, Store};
 use crate::deadman::Deadman;
 use crate::ha::observation::{Asked, Memory};
 use crate::ha::{Action, Decision, Observation, Outcome};
-use crate::region;
 use anyhow::Context;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -115,15 +114,7 @@ impl Daemon {
             now: clock::now,
         };
         api::serve(context).await.context("the REST API cannot start")?;
-        if settings.topology.is_some() {
-            region::spawn(region::RegionContext {
-                settings: settings.clone(),
-                store: store.clone(),
-                keys: keys.clone(),
-                lease: lease_out.subscribe(),
-                holds_lock: holds_lock_out.subscribe(),
-            });
-        }
+//REGION
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
             deadman: Deadman::spawn().context("the guard thread cannot start")?,
