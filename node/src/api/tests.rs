@@ -65,11 +65,28 @@ pub fn tags(value: Value) -> Tags {
 
 pub fn primary() -> Monitor {
     Monitor {
+        in_recovery: false,
+        timeline: Some(Timeline(1)),
+        written: Some(Lsn(67108960)),
+        flushed: Some(Lsn(67108960)),
+        receive: None,
+        replay: None,
+        replay_paused: false,
+        replayed_at: None,
+        receiver_state: None,
+        receiver_timeline: None,
+        sender_host: None,
+        sender_port: None,
+        latest_end: None,
         postmaster_start_time: "2026-11-20 21:56:45.432680+00:00".to_string(),
         server_version: 150018,
-        timeline: Some(Timeline(1)),
-        location: Lsn(67108960),
-        ..Monitor::default()
+        system_id: SystemId("7710375988543033523".to_string()),
+        replication: Vec::new(),
+        slots: Vec::new(),
+        primary_conninfo: None,
+        primary_slot_name: None,
+        synchronous_standby_names: String::new(),
+        pending_restart: Vec::new(),
     }
 }
 
@@ -77,10 +94,11 @@ pub fn standby() -> Monitor {
     Monitor {
         in_recovery: true,
         postmaster_start_time: "2026-11-20 21:56:50.690293+00:00".to_string(),
-        received: Some(Lsn(67108960)),
-        replayed: Some(Lsn(67108960)),
-        replication_state: Some("streaming".to_string()),
-        location: Lsn(0),
+        written: None,
+        flushed: None,
+        receive: Some(Lsn(67108960)),
+        replay: Some(Lsn(67108960)),
+        receiver_state: Some("streaming".to_string()),
         ..primary()
     }
 }

@@ -25,9 +25,11 @@ fn the_leader_is_described_as_ever() {
     let mut me = published("n1");
     me.pending_restart = Some(json!({"max_connections": {"old_value": "100", "new_value": "110"}}));
     let mut monitor = primary();
-    monitor.replication = vec![json!({"usename": "replicator", "application_name": "n2",
+    let walsender = json!({"usename": "replicator", "application_name": "n2",
         "client_addr": "127.0.0.1", "state": "streaming", "sync_state": "async",
-        "sync_priority": 0})];
+        "sync_priority": 0, "sent_lsn": "0/4000060", "write_lsn": null, "flush_lsn": null,
+        "replay_lsn": null});
+    monitor.replication = vec![serde_json::from_value(walsender).unwrap()];
     assert_eq!(said(&me, Some(&monitor)), LEADER);
 }
 
@@ -51,7 +53,7 @@ fn replicas_are_described_as_ever() {
     me.view = Some(Arc::new(view));
     me.config = Some(Arc::new(json!({"synchronous_mode": "quorum"})));
     let mut monitor = standby();
-    monitor.replayed_timestamp = Some("2026-11-20 21:58:24.993445+00:00".to_string());
+    monitor.replayed_at = Some("2026-11-20 21:58:24.993445+00:00".to_string());
     assert_eq!(said(&me, Some(&monitor)), QUORUM_REPLICA);
 }
 

@@ -147,7 +147,7 @@ fn lag_state_and_tags_narrow_the_replica() {
     let mut me = published("n2");
     me.tags = tags(json!({"foo": "bar", "clonefrom": true}));
     let mut behind = standby();
-    behind.replayed = Some(Lsn(67108960 - 2048));
+    behind.replay = Some(Lsn(67108960 - 2048));
     for (query, wanted) in [
         (("lag", "1kB"), false),
         (("lag", "2kB"), true),
@@ -177,11 +177,24 @@ fn lag_state_and_tags_narrow_the_replica() {
         Some(&primary()),
         &[("tag_none", "1")]
     ));
-    behind.latest_end_lsn = Some(Lsn(67108960 + 9000));
+    behind.latest_end = Some(Lsn(67108960 + 9000));
     assert!(!passes("/replica", &me, Some(&behind), &[("lag", "2kB")]));
     me.tags = tags(json!({"noloadbalance": true}));
     assert!(!passes("/replica", &me, Some(&standby()), &[]));
     assert!(passes("/health", &me, Some(&standby()), &[]));
+}
+
+#[test]
+fn without_a_stream_the_log_comes_from_the_archive_if_there_is_one() {
+    let mut me = published("n2");
+    let mut monitor = standby();
+    monitor.receiver_state = None;
+    let wanted = [("replication_state", "in archive recovery")];
+    assert!(!passes("/replica", &me, Some(&monitor), &wanted));
+    let archive = json!({"postgresql": {"recovery_conf": {"restore_command": "cp %f %p"}}});
+    me.config = Some(Arc::new(archive));
+    assert!(passes("/replica", &me, Some(&monitor), &wanted));
+    assert!(!passes("/replica", &me, Some(&standby()), &wanted));
 }
 
 #[test]
@@ -218,12 +231,12 @@ fn readiness_needs_the_lock_or_a_close_stream() {
     assert!(ready(&published("n1"), &primary(), &[]));
     let me = published("n2");
     let mut behind = standby();
-    behind.replayed = Some(Lsn(67108960 - 2048));
+    behind.replay = Some(Lsn(67108960 - 2048));
     assert!(ready(&me, &behind, &[]));
     assert!(!ready(&me, &behind, &[("lag", "1kB")]));
     assert!(ready(&me, &behind, &[("lag", "1kB"), ("mode", "write")]));
     assert!(ready(&me, &behind, &[("lag", "garbage")]));
-    behind.replication_state = Some("in archive recovery".to_string());
+    behind.receiver_state = None;
     assert!(!ready(&me, &behind, &[]));
     let mut blind = published("n2");
     blind.view = None;

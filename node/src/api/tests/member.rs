@@ -72,18 +72,21 @@ pub fn context(
 
 impl Member {
     pub async fn start(me: Published, monitor: Monitor, restapi: RestApi) -> Member {
-        Member::start_on(MemoryStore::new(), me, monitor, restapi).await
+        Member::start_with(settings(restapi), me, monitor).await
+    }
+
+    pub async fn start_with(settings: Settings, me: Published, monitor: Monitor) -> Member {
+        Member::start_on(MemoryStore::new(), settings, me, monitor).await
     }
 
     pub async fn start_on(
         store: MemoryStore,
+        settings: Settings,
         me: Published,
         monitor: Monitor,
-        restapi: RestApi,
     ) -> Member {
         let server = Arc::new(Server::default());
         *server.answer.lock().unwrap() = Some(monitor);
-        let settings = settings(restapi);
         let keys = Keys::of(&settings);
         let (context, publish, commands) = context(settings, me, &store, &server);
         let handle = serve(context).await.unwrap();
@@ -202,7 +205,13 @@ pub fn refused(code: u16, text: &str) -> (u16, String) {
 pub async fn pair() -> (Member, Member) {
     let leader = Member::leader().await;
     let store = leader.store.client();
-    let replica = Member::start_on(store, published("n2"), standby(), RestApi::default()).await;
+    let replica = Member::start_on(
+        store,
+        settings(RestApi::default()),
+        published("n2"),
+        standby(),
+    )
+    .await;
     let nobody = "http://127.0.0.1:1/patroni".to_string();
     leader.settle(&[
         ("n1", leader.url("/patroni")),

@@ -257,3 +257,23 @@ async fn only_a_replica_of_a_led_group_is_rebuilt() {
         ok("reinitialize started")
     );
 }
+
+#[tokio::test]
+async fn only_the_coordinators_leader_hears_of_workers() {
+    let event = json!({"type": "before_demote", "group": 1, "leader": "w1"});
+    let citus = |group| crate::config::Citus {
+        database: "citus".to_string(),
+        group,
+        stand_in: false,
+    };
+    for (name, group, heard) in [("n1", 0, true), ("n2", 0, false), ("n1", 1, false)] {
+        let mut settings = settings(RestApi::default());
+        settings.citus = Some(citus(group));
+        let mut member = Member::start_with(settings, published(name), primary()).await;
+        assert_eq!(member.post("/mpp", event.clone()).await, ok("OK"));
+        match member.commands.try_recv() {
+            Ok(Command::CitusEvent(body)) => assert!(heard && body == event),
+            other => assert!(!heard && other.is_err(), "{name} {group}"),
+        }
+    }
+}
