@@ -66,6 +66,8 @@ pub struct Daemon {
     /// Who waits for the end of a job.
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
     last_rule: u16,
+    /// The REST API runs as long as this is kept.
+    api: crate::api::ServerHandle,
 }
 
 impl Daemon {

@@ -1,7 +1,7 @@
 //! What others are told: the member record, and what the API answers from.
 
 use super::{Daemon, look};
-use crate::api::published::{MonitorFacts, Published};
+use crate::api::published::Published;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
@@ -122,7 +122,7 @@ impl Daemon {
             role: self.role(seen),
             running: seen.server().is_some(),
             lock_until,
-            monitor: self.server.monitor().map(|m| Arc::new(facts(m))),
+            monitor: self.server.monitor().map(Arc::new),
             config: view
                 .as_ref()
                 .and_then(|v| v.config.as_ref())
@@ -164,30 +164,4 @@ fn replication_state(monitor: &Monitor) -> Option<String> {
     }
     let state = if monitor.is_streaming() { "streaming" } else { "in archive recovery" };
     Some(state.to_string())
-}
-
-/// The monitoring query as the API tells it.
-pub(super) fn facts(monitor: Monitor) -> MonitorFacts {
-    let timeline = match monitor.in_recovery {
-        true => monitor.receiver_timeline.max(monitor.timeline),
-        false => monitor.timeline,
-    };
-    MonitorFacts {
-        in_recovery: monitor.in_recovery,
-        replication_state: replication_state(&monitor),
-        postmaster_start_time: monitor.postmaster_start_time,
-        server_version: u64::try_from(monitor.server_version).unwrap_or(0),
-        timeline,
-        location: monitor.flushed.unwrap_or_default(),
-        received: monitor.receive,
-        replayed: monitor.replay,
-        replayed_timestamp: monitor.replayed_at,
-        replay_paused: monitor.replay_paused,
-        latest_end_lsn: monitor.latest_end,
-        replication: monitor
-            .replication
-            .iter()
-            .filter_map(|walsender| serde_json::to_value(walsender).ok())
-            .collect(),
-    }
 }

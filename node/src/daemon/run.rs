@@ -113,7 +113,7 @@ impl Daemon {
             }),
             now: clock::now,
         };
-        api::serve(context).await.context("the REST API cannot start")?;
+        let api = api::serve(context).await.context("the REST API cannot start")?;
 //REGION
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
@@ -139,6 +139,7 @@ impl Daemon {
             holds_lock_out,
             replies: Vec::new(),
             last_rule: 0,
+            api,
         };
         Ok((daemon, commands))
     }

@@ -2,7 +2,7 @@
 //! things that need no job.
 
 use super::work::Hands;
-use crate::api::published::{Fresh, Monitor as ApiMonitor};
+use crate::api::published::Fresh;
 use crate::config::Settings;
 use crate::ha::observation::{
     DataDir, End, Following, Postgres, Process, Remains, Server as ServerSeen, ServerRole,
@@ -404,7 +404,7 @@ pub(super) struct FreshMonitor {
 impl Fresh for FreshMonitor {
     fn monitor(
         &self,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<ApiMonitor>> + Send + '_>> {
+    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<Monitor>> + Send + '_>> {
         Box::pin(async move {
             let mut slot = self.session.lock().await;
             if !slot.as_ref().is_some_and(Session::is_usable) {
@@ -412,7 +412,7 @@ impl Fresh for FreshMonitor {
             }
             let answer = monitor::read(slot.as_ref().expect("just made")).await;
             match answer {
-                Ok(monitor) => Some(super::publish::facts(monitor)),
+                Ok(monitor) => Some(monitor),
                 Err(_) => {
                     *slot = None;
                     None
