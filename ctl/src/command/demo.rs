@@ -1,6 +1,6 @@
 //! `demo`: a formation of two regions on this machine, to try things out.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -21,8 +21,7 @@ pub struct Demo {
 }
 
 pub async fn run(args: Demo) -> Result<()> {
-    bail!(
-        "the demo in {} is not available in this version",
-        args.dir.display()
-    )
+    let dir = std::path::absolute(&args.dir)?;
+    let (keep, stop, stand_in) = (args.keep, args.stop, args.stand_in);
+    ctl::demo::run(&ctl::demo::Options { dir, keep, stop, stand_in }).await
 }

@@ -5,9 +5,7 @@
 
 use crate::dcs::keys::Keys;
 use crate::dcs::{Compare, LeaseId, Op, Txn};
-use standby::switch::local::SignedToken;
-use topology::region::Token;
-use topology::{Group, GroupView, Lsn, MemberName, SystemId};
+use topology::{GroupView, Lsn, MemberName, SystemId};
 
 fn put(key: String, value: impl Into<String>) -> Op {
     Op::Put { key, value: value.into(), lease: None }
@@ -139,15 +137,5 @@ pub fn member(
     Txn {
         when: vec![unchanged(key.clone(), revision)],
         then: vec![put_on(lease, key, record)],
-    }
-}
-
-/// The end of this group's history, signed for the move that is running.
-pub fn sign(keys: &Keys, group: Group, id: &str, token: Token, journal: i64) -> Txn {
-    let signed = SignedToken { id: id.to_string(), token };
-    let value = serde_json::to_string(&signed).expect("plain values serialise");
-    Txn {
-        when: vec![Compare::RevisionIs(keys.topology("switch"), journal)],
-        then: vec![put(keys.topology(&format!("switch/token/{group}")), value)],
     }
 }

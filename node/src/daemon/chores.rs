@@ -8,7 +8,7 @@ use super::{Daemon, look};
 use crate::act::txn;
 use crate::beat::Report;
 use crate::ha::Observation;
-use crate::ha::observation::{Job, ServerRole};
+use crate::ha::observation::{Job, Lock, ServerRole};
 use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
@@ -61,9 +61,10 @@ impl Daemon {
     pub(super) async fn keep_up(&mut self, report: &Report) {
         let seen = &report.seen;
         self.guard(seen);
-        self.holds_lock_out.send_if_modified(|held| {
-            std::mem::replace(held, seen.holds_lock()) != seen.holds_lock()
-        });
+        // While nobody leads the group, any member may speak for the region:
+        // a formation's first certificate comes before its first leader.
+        let speaks = seen.holds_lock() || seen.lock == Lock::Free;
+        self.holds_lock_out.send_if_modified(|held| std::mem::replace(held, speaks) != speaks);
         if seen.view().is_none() {
             return;
         }
@@ -81,7 +82,6 @@ impl Daemon {
 
     /// Arms the last guard while this member may write.
     fn guard(&self, seen: &Observation) {
-        use crate::ha::observation::Lock;
         match seen.lock {
             Lock::Mine { deadline, .. } if deadline.0 > 0 && seen.is_primary() => {
                 self.arm(deadline);

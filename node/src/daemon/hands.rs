@@ -6,6 +6,7 @@ use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
 use crate::ha::observation::{DataDir, Divergence, End, Following, Job, Lock};
 use crate::ha::{Action, Observation, Outcome};
+use crate::region;
 use standby::rewind::{LocalEnd, Verdict, judge};
 use topology::region::Token;
 use topology::{GroupView, Lsn};
@@ -192,11 +193,11 @@ impl Daemon {
             return Outcome::Failed("the control file is not known".into());
         };
         let token = Token { system_id: system.clone(), timeline: remains.timeline, lsn };
-        let Some(journal) = self.chores.local_topology.switch.as_ref() else {
-            return Outcome::Lost;
-        };
-        let txn = txn::sign(&self.keys, seen.me.group, id, token, journal.revision);
-        self.try_write(txn).await
+        let local = &self.chores.local_topology;
+        match region::ownership::sign(&self.keys, local, &self.settings.name, id, &token) {
+            Some(txn) => self.try_write(txn).await,
+            None => Outcome::Lost,
+        }
     }
 
     fn begin(&mut self, job: &Job, seen: &Observation) -> Outcome {

@@ -67,7 +67,7 @@ pub struct Daemon {
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
     last_rule: u16,
     /// The REST API runs as long as this is kept.
-    api: crate::api::ServerHandle,
+    _api: crate::api::ServerHandle,
 }
 
 impl Daemon {

@@ -17,6 +17,7 @@ use crate::dcs::{DcsError, Store};
 use crate::deadman::Deadman;
 use crate::ha::observation::{Asked, Memory};
 use crate::ha::{Action, Decision, Observation, Outcome};
+use crate::region;
 use anyhow::Context;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -114,7 +115,15 @@ impl Daemon {
             now: clock::now,
         };
         let api = api::serve(context).await.context("the REST API cannot start")?;
-//REGION
+        if settings.topology.is_some() {
+            region::spawn(region::RegionContext {
+                settings: settings.clone(),
+                store: store.clone(),
+                keys: keys.clone(),
+                lease: lease_out.subscribe(),
+                holds_lock: holds_lock_out.subscribe(),
+            });
+        }
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
             deadman: Deadman::spawn().context("the guard thread cannot start")?,
@@ -139,7 +148,7 @@ impl Daemon {
             holds_lock_out,
             replies: Vec::new(),
             last_rule: 0,
-            api,
+            _api: api,
         };
         Ok((daemon, commands))
     }
