@@ -87,7 +87,8 @@ fn node(root: &Path, name: &str) -> Node {
     let parameters = json!({
         "unix_socket_directories": root, "logging_collector": "on", "fsync": "off",
         "log_statement": "all", "work_men": "4MB", "wal_keep_size": "1MB",
-        "hot_standby_feedback": true});
+        "hot_standby_feedback": true, "ssl": "on", "ssl_cert_file": root.join("server.crt"),
+        "ssl_key_file": root.join("server.key")});
     let settings = Postgresql {
         listen_hosts: vec!["127.0.0.1".into()],
         port,
@@ -106,6 +107,7 @@ fn node(root: &Path, name: &str) -> Node {
             name: "checkpoint".into(),
             value: Some("fast".into()),
         }],
+        use_unix_socket: name == "b",
         ..Postgresql::default()
     };
     Node(Instance::new(
@@ -182,6 +184,7 @@ async fn until(session: &Session, what: &str, done: impl Fn(&Monitor) -> bool) -
 
 async fn whole_life() {
     let root = tempfile::tempdir().expect("a temporary directory");
+    certificate(root.path());
     let (a, b) = (node(root.path(), "a"), node(root.path(), "b"));
     let dynamic = json!({"ttl": 30, "postgresql": {"parameters": {"max_connections": 90}}});
     let (leader, session) = birth(&a, &dynamic).await;
@@ -393,10 +396,7 @@ async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postm
     a.0.crash_recovery().await.expect("single-user recovery");
     let control = a.0.control().await.expect("control data");
     assert_eq!(control.state, ControlState::ShutDown);
-    let peer =
-        a.0.peer("127.0.0.1", port, &a.0.settings.rewind, "test")
-            .await
-            .expect("a peer");
+    let peer = over_tls(a, port).await;
     let timeline = history::remote_timeline(&peer).await.expect("a timeline");
     let remote = history::remote(&peer, timeline).await.expect("a history");
     assert!(
@@ -428,6 +428,49 @@ async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postm
     let rows: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(rows, [1, 3], "the stray row is gone");
     postmaster
+}
+
+/// As the user of pg_rewind, with the certificate checked.
+async fn over_tls(a: &Node, port: u16) -> Session {
+    let mut login = a.0.settings.rewind.clone();
+    let root =
+        a.0.settings
+            .pgpass
+            .with_file_name("server.crt")
+            .display()
+            .to_string();
+    login.extra.insert("sslrootcert".into(), root);
+    login.extra.insert("sslmode".into(), "verify-full".into());
+    let wrong = a.0.peer("127.0.0.1", port, &login, "test").await;
+    assert!(wrong.is_err(), "the certificate is for another name");
+    login.extra.insert("sslmode".into(), "verify-ca".into());
+    let peer =
+        a.0.peer("127.0.0.1", port, &login, "test")
+            .await
+            .expect("a peer");
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert!(
+        peer.row("tls", sql, &[])
+            .await
+            .expect("a row")
+            .get::<_, bool>(0)
+    );
+    peer
+}
+
+/// One self-signed certificate for everything, as many sites have.
+fn certificate(root: &Path) {
+    let status = std::process::Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .args(["-subj", "/CN=demo", "-addext", "subjectAltName=DNS:demo"])
+        .args(["-keyout", "server.key", "-out", "server.crt"])
+        .stderr(std::process::Stdio::null())
+        .current_dir(root)
+        .status()
+        .expect("openssl");
+    assert!(status.success());
 }
 
 async fn end(a: &Node, b: &Node, on_a: Postmaster, on_b: Postmaster) {

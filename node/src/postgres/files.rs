@@ -212,14 +212,18 @@ pub fn save_backups(places: &Places) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts back what is missing after a clone.
+/// Puts back what is missing after a clone, or after an initdb whose files are
+/// not where ours shall be.
 pub fn restore_backups(places: &Places) -> Result<(), Error> {
     for name in [CONF, BASE, HBA, IDENT] {
         let path = places.config_dir.join(name);
         if read_if_there(&path)?.is_some() {
             continue;
         }
-        let saved = read_if_there(&backup(places, name))?;
+        let saved = match read_if_there(&backup(places, name))? {
+            Some(text) => Some(text),
+            None => read_if_there(&places.data_dir.join(name))?,
+        };
         let saved = saved.or_else(|| (name == IDENT).then(String::new));
         if let Some(text) = saved {
             write(&path, &text, places.mode())?;

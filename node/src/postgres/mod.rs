@@ -8,7 +8,7 @@
 //! |---|---|
 //! | controldata, data_dir | what a data directory says about itself |
 //! | catalogue, parameters, recovery, conninfo, files | its configuration |
-//! | process | the postmaster |
+//! | process, procfs | the postmaster |
 //! | session, tls, monitor, history, slots, users | SQL |
 //! | run, tools | PostgreSQL's programs |
 
@@ -22,6 +22,7 @@ pub mod history;
 pub mod monitor;
 pub mod parameters;
 pub mod process;
+mod procfs;
 pub mod recovery;
 mod run;
 pub mod session;
@@ -49,8 +50,10 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use topology::MemberName;
 
-/// How often a starting server is asked whether it accepts connections.
+/// How often a starting server is asked whether it accepts connections: often
+/// at first, then less, for each refusal is a line in its log.
 const READY_PACE: Duration = Duration::from_millis(20);
+const READY_PACE_MAX: Duration = Duration::from_millis(500);
 /// PostgreSQL's own default places of its socket.
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
@@ -154,11 +157,9 @@ impl Instance {
         data_dir::move_aside(&self.settings.data_dir)
     }
 
+    /// The data directory is ours alone: no server runs on it.
     fn refuse_running(&self) -> Result<(), Error> {
-        match self.postmaster()? {
-            Some(running) => Err(Error::AlreadyRuns(running.pid)),
-            None => Ok(()),
-        }
+        Postmaster::clear_stale(&self.settings.data_dir, &self.settings.tool("postgres"))
     }
 
     // The process.
@@ -198,6 +199,7 @@ impl Instance {
         limit: Duration,
     ) -> Result<Ready, Error> {
         let until = tokio::time::Instant::now() + limit;
+        let mut pace = READY_PACE;
         loop {
             let error = match self.session(application_name).await {
                 Ok(session) => {
@@ -212,7 +214,8 @@ impl Instance {
             if tokio::time::Instant::now() >= until {
                 return Ok(Ready::Starting(error));
             }
-            tokio::time::sleep(READY_PACE).await;
+            tokio::time::sleep(pace).await;
+            pace = (pace * 3 / 2).min(READY_PACE_MAX);
         }
     }
 

@@ -46,6 +46,8 @@ const NEVER_SET: [&str; 3] = ["listen_addresses", "port", "cluster_name"];
 /// Goes to the file only.
 const NOT_ON_COMMAND_LINE: &str = "wal_keep_size";
 const SEGMENT_MB: u64 = 16;
+/// PostgreSQL refuses to start with more of anything.
+const COUNT_MAX: f64 = 262_143.0;
 
 /// Settings of recovery: they live in a block of their own.
 pub const RECOVERY: [&str; 15] = [
@@ -277,7 +279,8 @@ fn accept(check: Check, text: &str) -> Option<String> {
                 .ok()
                 .filter(|n| n.is_finite())?
                 .round();
-            (number >= least as f64).then(|| format!("{number}"))
+            let range = least as f64..=COUNT_MAX;
+            range.contains(&number).then(|| format!("{number}"))
         }
         Check::Segments => (megabytes(text)? >= SEGMENT_MB).then(kept)?,
     }
@@ -425,7 +428,7 @@ mod tests {
     #[test]
     fn controlled_settings_come_from_the_store_alone() {
         let dynamic = json!({"postgresql": {"parameters": {
-            "max_connections": "101", "max_wal_senders": 1, "wal_level": "minimal",
+            "max_connections": "101", "max_wal_senders": 1e300, "wal_level": "minimal",
             "hot_standby": "off", "wal_keep_segments": 16, "port": 1}}});
         let local = json!({"max_connections": 500, "timezone": "UTC"});
         let all = put_together(local, dynamic, None);

@@ -11,7 +11,8 @@
 //! Absent on purpose: waiting for readiness and stopping with a deadline; both
 //! are compositions of what is here (`mod.rs`).
 
-use super::error::{Error, read_if_there};
+use super::error::{Error, read_if_there, remove_if_there};
+use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
@@ -21,10 +22,6 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-/// Ticks of a second in /proc: a constant of Linux's interface.
-const TICKS: u64 = 100;
-/// postmaster.pid holds whole seconds, and the boot time is rounded too.
-const START_TOLERANCE_S: u64 = 3;
 /// How often a dying postmaster is looked at: a client waits for the answer.
 const BRISK: Duration = Duration::from_millis(5);
 /// How often a living one is looked at; its connections tell sooner.
@@ -88,6 +85,23 @@ impl Postmaster {
             data_dir: data_dir.to_path_buf(),
         };
         Ok((known && stat.lives).then_some(found))
+    }
+
+    /// Removes a postmaster.pid that PostgreSQL would take for a sign of life:
+    /// its pid is a zombie that nobody has reaped yet, or somebody else's now.
+    /// Only when no process at all works in the data directory, for an orphaned
+    /// backend of a killed postmaster does.
+    pub fn clear_stale(data_dir: &Path, postgres: &Path) -> Result<(), Error> {
+        if let Some(running) = Postmaster::find(data_dir, postgres)? {
+            return Err(Error::AlreadyRuns(running.pid));
+        }
+        let path = data_dir.join("postmaster.pid");
+        let pid = read_if_there(&path)?.as_deref().and_then(parse_pid_file);
+        let Some((pid, _)) = pid else { return Ok(()) };
+        if Stat::of(pid)?.is_none() || is_anybody_in(data_dir) {
+            return Ok(());
+        }
+        remove_if_there(&path)
     }
 
     /// Starts a postmaster in a session of its own and returns at once: it may
@@ -256,72 +270,6 @@ fn parse_pid_file(text: &str) -> Option<(i32, Option<u64>)> {
     (pid > 0).then_some((pid, epoch))
 }
 
-/// The words of /proc/<pid>/stat that matter.
-struct Stat {
-    lives: bool,
-    parent: i32,
-    started: u64,
-}
-
-impl Stat {
-    fn of(pid: i32) -> Result<Option<Stat>, Error> {
-        let path = PathBuf::from(format!("/proc/{pid}/stat"));
-        match read_if_there(&path) {
-            Ok(text) => Ok(text.and_then(|text| Stat::parse(&text))),
-            // The process ended between open and read.
-            Err(Error::File { source, .. }) if source.raw_os_error() == Some(3) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Stat> {
-        // The name in parentheses may hold anything; count from its end.
-        let words: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        let lives = !matches!(*words.first()?, "Z" | "X" | "x");
-        let parent = words.get(1)?.parse().ok()?;
-        Some(Stat {
-            lives,
-            parent,
-            started: words.get(19)?.parse().ok()?,
-        })
-    }
-}
-
-fn began_at(epoch: Option<u64>, ticks: u64) -> Result<bool, Error> {
-    let Some(epoch) = epoch else { return Ok(false) };
-    let path = Path::new("/proc/stat");
-    let text = read_if_there(path)?.unwrap_or_default();
-    let boot = text.lines().find_map(|line| line.strip_prefix("btime "));
-    let boot: Option<u64> = boot.and_then(|seconds| seconds.trim().parse().ok());
-    Ok(boot.is_some_and(|boot| (boot + ticks / TICKS).abs_diff(epoch) <= START_TOLERANCE_S))
-}
-
-/// The clock may have been set since; then the program and its place decide.
-fn is_postgres_in(pid: i32, data_dir: &Path, postgres: &Path) -> bool {
-    let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
-    let (Some(exe), Some(cwd)) = (link("exe"), link("cwd")) else {
-        return false;
-    };
-    let names = [
-        postgres.file_name(),
-        Some("postmaster".as_ref()),
-        Some("postgres".as_ref()),
-    ];
-    let right_place = std::fs::canonicalize(data_dir).is_ok_and(|dir| dir == cwd);
-    right_place && names.contains(&exe.file_name())
-}
-
-fn children_of(parent: i32) -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| matches!(Stat::of(*pid), Ok(Some(stat)) if stat.parent == parent))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,14 +286,6 @@ mod tests {
     }
 
     #[test]
-    fn a_process_name_may_hold_parentheses() {
-        let tail = "S 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 12345 0";
-        let stat = Stat::parse(&format!("42 (a) b) {tail}")).unwrap();
-        assert!(stat.lives);
-        assert_eq!((stat.parent, stat.started), (7, 12345));
-    }
-
-    #[test]
     fn a_stranger_with_the_pid_is_no_postmaster() {
         let dir = tempfile::tempdir().unwrap();
         let mut other = std::process::Command::new("sleep")
@@ -358,6 +298,17 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
         assert_eq!(found.unwrap(), None);
+    }
+
+    #[test]
+    fn a_zombie_holds_no_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut other = std::process::Command::new("true").spawn().unwrap();
+        let path = dir.path().join("postmaster.pid");
+        std::fs::write(&path, format!("{}\n/\n1000\n", other.id())).unwrap();
+        Postmaster::clear_stale(dir.path(), Path::new("postgres")).unwrap();
+        other.wait().unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

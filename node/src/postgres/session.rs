@@ -175,7 +175,9 @@ impl Session {
         let done = self
             .in_time(what, limit, self.client.batch_execute(sql))
             .await;
-        self.execute(what, &set(usual)).await?;
+        if self.is_usable() {
+            self.execute(what, &set(usual)).await?;
+        }
         done
     }
 
