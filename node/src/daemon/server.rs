@@ -215,9 +215,14 @@ impl Server {
 
     /// Waits for the end of the running postmaster; for ever when none runs.
     pub async fn ended(&self) {
-        match &self.postmaster {
-            Some(postmaster) => postmaster.watch_exit().await,
-            None => std::future::pending().await,
+        let Some(postmaster) = &self.postmaster else { return std::future::pending().await };
+        match &self.session {
+            // The connection ends the moment the server does.
+            Some(session) => tokio::select! {
+                () = session.closed() => {}
+                () = postmaster.watch_exit() => {}
+            },
+            None => postmaster.watch_exit().await,
         }
     }
 
