@@ -15,11 +15,7 @@ const SETTLE_MS: u64 = 150_000;
 const TRACE_SHOWN: usize = 120;
 
 fn shape(seed: u64) -> Shape {
-    Shape {
-        regions: 1,
-        groups: vec![Group::PLAIN],
-        members: 2 + (seed % 3) as usize,
-    }
+    Shape { regions: 1, groups: vec![Group::PLAIN], members: 2 + (seed % 3) as usize }
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {
@@ -41,11 +37,8 @@ fn check_seed(seed: u64) -> Option<String> {
     for line in world.trace.iter().skip(skip) {
         writeln!(text, "{line}").expect("a string takes all");
     }
-    write!(
-        text,
-        "seed {seed}: {broken}\nMATRIARCH_SEED={seed} cargo test -p tests --test sim"
-    )
-    .expect("a string takes all");
+    write!(text, "seed {seed}: {broken}\nMATRIARCH_SEED={seed} cargo test -p tests --test sim")
+        .expect("a string takes all");
     Some(text)
 }
 

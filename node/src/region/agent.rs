@@ -383,9 +383,8 @@ impl Office {
             let journal = own.topology.journal().cloned();
             self.gifts.spawn(async move {
                 let Some(site) = outpost.live_site() else { return };
-                let journal = journal.filter(|j| {
-                    j.phase.is_decided() && j.epoch + 1 == certificate.epoch
-                });
+                let journal =
+                    journal.filter(|j| j.phase.is_decided() && j.epoch + 1 == certificate.epoch);
                 let gift = txn::adopt(&keys, &site.topology, &certificate, journal.as_ref());
                 if let Some(gift) = gift
                     && let Err(error) = outpost.write(gift).await
@@ -410,7 +409,9 @@ fn step_name(step: &AgentStep) -> String {
         AgentStep::WritePolicy => "the policy of the settings is in the store now".to_string(),
         AgentStep::SharePolicy(region) => format!("the policy was given to region {region}"),
         AgentStep::CreateFirst(c) => format!("the first certificate names region {}", c.owner),
-        AgentStep::Adopt(c) => format!("certificate of epoch {} accepted, {} owns", c.epoch, c.owner),
+        AgentStep::Adopt(c) => {
+            format!("certificate of epoch {} accepted, {} owns", c.epoch, c.owner)
+        }
         AgentStep::Verify(epoch) => format!("epoch {epoch} is confirmed"),
         AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => String::new(),
     }

@@ -166,11 +166,8 @@ impl Driver {
     /// The journal to act on, if any is ours to act on.
     fn lead(&self, own: &Site) -> Option<Lead> {
         let journal = own.topology.journal()?.clone();
-        let here = Lead {
-            journal: journal.clone(),
-            outpost: self.context.own.clone(),
-            site: own.clone(),
-        };
+        let here =
+            Lead { journal: journal.clone(), outpost: self.context.own.clone(), site: own.clone() };
         if self.context.me != journal.from || !journal.phase.is_decided() {
             let ours = self.context.me == journal.from || self.context.me == journal.to;
             return (ours && !journal.phase.is_over()).then_some(here);
@@ -179,13 +176,10 @@ impl Driver {
         let outpost = self.context.others.get(&journal.to)?;
         let site = outpost.site().unwrap_or_default();
         match site.topology.journal() {
-            Some(copy) if copy.id == journal.id && copy.phase.is_decided() => {
-                (!copy.phase.is_over()).then(|| Lead {
-                    journal: copy.clone(),
-                    outpost: outpost.clone(),
-                    site: site.clone(),
-                })
-            }
+            Some(copy) if copy.id == journal.id && copy.phase.is_decided() => (!copy
+                .phase
+                .is_over())
+            .then(|| Lead { journal: copy.clone(), outpost: outpost.clone(), site: site.clone() }),
             _ => (journal.phase != Phase::Done).then_some(here),
         }
     }

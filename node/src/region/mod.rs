@@ -82,9 +82,7 @@ impl AgentContext {
 }
 
 /// The stores of the other regions, by region. Nothing connects yet.
-pub fn open_stores(
-    settings: &Settings,
-) -> Result<BTreeMap<RegionName, Arc<dyn Store>>, DcsError> {
+pub fn open_stores(settings: &Settings) -> Result<BTreeMap<RegionName, Arc<dyn Store>>, DcsError> {
     let topology = settings.topology.iter();
     let others = topology.flat_map(|t| t.stores.iter().filter(|(name, _)| **name != t.region));
     let opened = others.map(|(name, store)| {

@@ -140,7 +140,13 @@ fn add_journal(keys: &Keys, local: &LocalTopology, journal: &Journal, txn: &mut 
 ///
 /// `None`: what was read does not allow it (no vote for the epoch in force, or
 /// the journal is not in the phase before the decision).
-pub fn commit(keys: &Keys, old: &LocalTopology, now_ms: u64, driver: &str, at: &str) -> Option<Txn> {
+pub fn commit(
+    keys: &Keys,
+    old: &LocalTopology,
+    now_ms: u64,
+    driver: &str,
+    at: &str,
+) -> Option<Txn> {
     let (register, in_force) = (&old.register.as_ref()?.value, old.certificate()?);
     let journal = old.journal()?;
     let ready = matches!(journal.phase, Phase::CatchUp | Phase::Certify);
@@ -254,11 +260,8 @@ mod tests {
         assert_eq!(adopt(&keys(), &local, &mine, None), None);
         let other = first(&policy_ab(), &"b".into(), "now");
         assert_eq!(adopt(&keys(), &local, &other, None), None);
-        let broken = Op::Put {
-            key: keys().topology("certificate"),
-            value: "?".into(),
-            lease: None,
-        };
+        let broken =
+            Op::Put { key: keys().topology("certificate"), value: "?".into(), lease: None };
         assert!(send(&store, &Txn { when: vec![], then: vec![broken] }));
         let txn = adopt(&keys(), &look(&store), &mine, None).expect("a repair");
         assert!(send(&store, &txn));

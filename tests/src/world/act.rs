@@ -60,11 +60,8 @@ impl World {
         let now = self.members[member].clock.read(self.now);
         let daemon = &mut self.members[member].daemon;
         daemon.memory.lease_tried = now;
-        let call = Call::Renew {
-            lease: daemon.lease,
-            ttl_ms: daemon.dynamic.ttl_ms,
-            leads: daemon.held,
-        };
+        let call =
+            Call::Renew { lease: daemon.lease, ttl_ms: daemon.dynamic.ttl_ms, leads: daemon.held };
         self.wait_for(member, call)
     }
 
@@ -80,11 +77,7 @@ impl World {
         let name = self.members[member].name.0.clone();
         let lease = self.members[member].daemon.lease;
         let key = |key: &str| self.key(member, key);
-        let put = |name: &str, value: String| Op::Put {
-            key: key(name),
-            value,
-            lease: None,
-        };
+        let put = |name: &str, value: String| Op::Put { key: key(name), value, lease: None };
         let system = seen.system().map(|s| s.0.clone());
         Some(match action {
             Action::AcquireLock => Txn {
@@ -94,24 +87,18 @@ impl World {
             Action::ReleaseLock { publish } => {
                 let mut then = vec![Op::Delete { key: key("leader") }];
                 then.extend(publish.map(|lsn| put("status", status(lsn))));
-                Txn {
-                    when: vec![Compare::ValueIs(key("leader"), name)],
-                    then,
-                }
+                Txn { when: vec![Compare::ValueIs(key("leader"), name)], then }
             }
-            Action::ClearRequest => Txn {
-                when: self.unchanged(member, seen),
-                then: vec![put("failover", "{}".into())],
-            },
+            Action::ClearRequest => {
+                Txn { when: self.unchanged(member, seen), then: vec![put("failover", "{}".into())] }
+            }
             Action::ClaimInitialize => Txn {
                 when: vec![Compare::Absent(key("initialize"))],
                 then: vec![put("initialize", String::new())],
             },
             Action::GiveUpBootstrap => Txn {
                 when: vec![Compare::ValueIs(key("initialize"), String::new())],
-                then: vec![Op::Delete {
-                    key: key("initialize"),
-                }],
+                then: vec![Op::Delete { key: key("initialize") }],
             },
             Action::FinishBootstrap => Txn {
                 when: vec![
@@ -219,11 +206,7 @@ impl World {
     fn written(&mut self, member: usize, seen: &mut Observation, action: &Action) {
         let mut view = seen.view().cloned().unwrap_or_default();
         let name = self.members[member].name.clone();
-        let versioned = |value| Versioned {
-            value,
-            revision: 0,
-            lease: 0,
-        };
+        let versioned = |value| Versioned { value, revision: 0, lease: 0 };
         match action {
             Action::AcquireLock | Action::FinishBootstrap => {
                 view.leader = Some(versioned(name));
@@ -242,11 +225,7 @@ impl World {
             Action::ClaimInitialize => view.initialize = Some(empty_initialize()),
             Action::GiveUpBootstrap => view.initialize = None,
             Action::FinishBootstrap | Action::AdoptSystem => {
-                view.initialize = Some(Versioned {
-                    value: system,
-                    revision: 0,
-                    lease: 0,
-                });
+                view.initialize = Some(Versioned { value: system, revision: 0, lease: 0 });
             }
             _ => {}
         }
@@ -278,11 +257,7 @@ impl World {
         let remains = server.remains();
         let local = LocalEnd {
             timeline: Timeline(server.log.timeline()),
-            lsn: if down {
-                remains.lsn
-            } else {
-                Lsn(server.log.end())
-            },
+            lsn: if down { remains.lsn } else { Lsn(server.log.end()) },
             was_primary: down && remains.end != node::ha::observation::End::Standby,
         };
         match judge(local, history) {
@@ -293,19 +268,11 @@ impl World {
 }
 
 fn empty_initialize() -> Versioned<Option<SystemId>> {
-    Versioned {
-        value: None,
-        revision: 0,
-        lease: 0,
-    }
+    Versioned { value: None, revision: 0, lease: 0 }
 }
 
 pub fn status(optime: Lsn) -> String {
-    Status {
-        optime,
-        ..Status::default()
-    }
-    .write()
+    Status { optime, ..Status::default() }.write()
 }
 
 pub fn request(leader: Option<&str>, candidate: Option<&str>) -> String {

@@ -30,22 +30,14 @@ impl World {
             return;
         }
         if daemon.frozen {
-            daemon.deferred.push(Event::Wake {
-                member,
-                life,
-                timer,
-            });
+            daemon.deferred.push(Event::Wake { member, life, timer });
             return;
         }
         if daemon.beat.is_some() {
             daemon.wake_pending = true;
             return;
         }
-        daemon.beat = Some(Beat {
-            seen: None,
-            rounds: 0,
-            doing: None,
-        });
+        daemon.beat = Some(Beat { seen: None, rounds: 0, doing: None });
         self.send(member, Call::Read);
     }
 
@@ -56,12 +48,7 @@ impl World {
         }
         if daemon.frozen {
             let answer = Box::new(answer);
-            daemon.deferred.push(Event::Reply {
-                member,
-                life,
-                sent,
-                answer,
-            });
+            daemon.deferred.push(Event::Reply { member, life, sent, answer });
             return;
         }
         let Some(mut beat) = daemon.beat.take() else {
@@ -172,10 +159,7 @@ impl World {
             Step::Do(action) => format!("{action:?}"),
             Step::Rest { at_most_ms } => format!("rest {at_most_ms:?}"),
         };
-        self.note_of(
-            member,
-            &format!("rule {} {what}: {}", decision.rule, decision.why),
-        );
+        self.note_of(member, &format!("rule {} {what}: {}", decision.rule, decision.why));
     }
 }
 

@@ -35,11 +35,7 @@ pub enum Call {
 #[derive(Clone, Debug)]
 pub enum Answer {
     Read(Snapshot),
-    Renewed {
-        lease: LeaseId,
-        fresh: bool,
-        leads: bool,
-    },
+    Renewed { lease: LeaseId, fresh: bool, leads: bool },
     Txn(bool),
     LeaseGone,
     Peers(Vec<PeerAnswer>),
@@ -53,15 +49,7 @@ impl World {
         let life = self.members[member].daemon.life;
         let to = self.latency(member, &call);
         let call = Box::new(call);
-        self.after(
-            to,
-            Event::Arrive {
-                member,
-                life,
-                call,
-                sent,
-            },
-        );
+        self.after(to, Event::Arrive { member, life, call, sent });
     }
 
     fn latency(&mut self, member: usize, call: &Call) -> u64 {
@@ -99,24 +87,12 @@ impl World {
             false => (self.now + back, answer),
         };
         let answer = Box::new(answer);
-        self.at(
-            moment,
-            Event::Reply {
-                member,
-                life,
-                sent,
-                answer,
-            },
-        );
+        self.at(moment, Event::Reply { member, life, sent, answer });
     }
 
     /// A refused connection is known at once, a lost packet at the deadline.
     fn silence_until(&mut self, sent: u64) -> u64 {
-        if self.rng.percent(40) {
-            self.now + 5
-        } else {
-            sent + CALL_MS
-        }
+        if self.rng.percent(40) { self.now + 5 } else { sent + CALL_MS }
     }
 
     fn serve(&mut self, member: usize, call: &Call) -> Answer {
@@ -124,11 +100,9 @@ impl World {
         let base = self.members[member].base();
         match call {
             Call::Read => Answer::Read(self.stores[region].read(&base)),
-            Call::Renew {
-                lease,
-                ttl_ms,
-                leads,
-            } => self.serve_renewal(member, *lease, *ttl_ms, *leads),
+            Call::Renew { lease, ttl_ms, leads } => {
+                self.serve_renewal(member, *lease, *ttl_ms, *leads)
+            }
             Call::Txn(txn) if self.stores[region].is_lease_gone(txn) => Answer::LeaseGone,
             Call::Txn(txn) => Answer::Txn(self.stores[region].txn(txn).succeeded),
             Call::Publish(txns) => {
@@ -151,10 +125,7 @@ impl World {
         leads: bool,
     ) -> Answer {
         let (now, region) = (self.now, self.members[member].place.region);
-        let (key, name) = (
-            self.key(member, "leader"),
-            self.members[member].name.0.clone(),
-        );
+        let (key, name) = (self.key(member, "leader"), self.members[member].name.0.clone());
         let store = &mut self.stores[region];
         let alive = lease.filter(|id| store.renew(now, *id) == Renewal::Alive);
         let lease = alive.unwrap_or_else(|| store.grant(now, ttl_ms));
@@ -165,20 +136,12 @@ impl World {
                     when: vec![Compare::ValueIs(key.clone(), name.clone())],
                     then: match store.get(&key).is_some_and(|kv| kv.lease == lease) {
                         true => vec![],
-                        false => vec![Op::Put {
-                            key,
-                            value: name,
-                            lease: Some(lease),
-                        }],
+                        false => vec![Op::Put { key, value: name, lease: Some(lease) }],
                     },
                 })
                 .succeeded;
         self.at(now + ttl_ms, Event::Sweep { region });
-        Answer::Renewed {
-            lease,
-            fresh: alive.is_none(),
-            leads: moved,
-        }
+        Answer::Renewed { lease, fresh: alive.is_none(), leads: moved }
     }
 
     pub fn key(&self, member: usize, name: &str) -> String {
@@ -219,10 +182,7 @@ impl World {
         };
         let server = &self.members[other].server;
         let up = matches!(server.process, super::postgres::Process::Up(_));
-        match (
-            &server.system,
-            self.links.between(Wire::Replication, member, other) && up,
-        ) {
+        match (&server.system, self.links.between(Wire::Replication, member, other) && up) {
             (Some(system), true) => Answer::History(system.clone(), server.log.history()),
             _ => Answer::Silent,
         }

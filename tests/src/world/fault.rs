@@ -146,11 +146,7 @@ impl World {
         self.fault_later(gap, Fault::Next);
         let m = self.rng.range(0, self.members.len() as u64 - 1) as usize;
         let other = self.rng.range(0, self.members.len() as u64 - 1) as usize;
-        let m = if self.rng.percent(40) {
-            self.leader_like(m)
-        } else {
-            m
-        };
+        let m = if self.rng.percent(40) { self.leader_like(m) } else { m };
         let region = self.members[m].place.region;
         let long = self.rng.pick(&[300, 2_000, 8_000, 20_000, 45_000]);
         let last = self.rng.range(50, long);
@@ -158,20 +154,14 @@ impl World {
             0..=14 => (Fault::CutStore(m), Some(Fault::HealStore(m))),
             15..=24 => {
                 let wire = self.rng.pick(&[Wire::Rest, Wire::Replication]);
-                (
-                    Fault::Cut(wire, m, other),
-                    Some(Fault::Heal(wire, m, other)),
-                )
+                (Fault::Cut(wire, m, other), Some(Fault::Heal(wire, m, other)))
             }
             25..=34 => (Fault::Freeze(m), Some(Fault::Thaw(m))),
             35..=42 => (Fault::KillDaemon(m), Some(Fault::StartDaemon(m))),
             43..=52 => (Fault::CrashServer(m), None),
             53..=59 => (Fault::CrashNode(m), Some(Fault::StartDaemon(m))),
             60..=63 => (Fault::Terminate(m), Some(Fault::StartDaemon(m))),
-            64..=67 => (
-                Fault::SlowStop(m, last.min(12_000)),
-                Some(Fault::SlowStop(m, 0)),
-            ),
+            64..=67 => (Fault::SlowStop(m, last.min(12_000)), Some(Fault::SlowStop(m, 0))),
             68..=71 => (Fault::Lag(m, last.min(4_000)), Some(Fault::Lag(m, 0))),
             72..=75 => (Fault::StoreDown(region), Some(Fault::StoreUp(region))),
             76..=79 => (Fault::Lossy(region, 40), Some(Fault::Lossy(region, 0))),
@@ -274,11 +264,7 @@ impl World {
 
     fn operator_puts(&mut self, member: usize, key: &str, value: String) {
         let (region, key) = (self.members[member].place.region, self.key(member, key));
-        let then = vec![Op::Put {
-            key,
-            value,
-            lease: None,
-        }];
+        let then = vec![Op::Put { key, value, lease: None }];
         self.stores[region].txn(&Txn { when: vec![], then });
     }
 }

@@ -82,12 +82,7 @@ pub struct Member {
 
 impl Member {
     pub fn new(place: Place, rng: &mut Rng) -> Member {
-        let Place {
-            region,
-            group,
-            number,
-            ..
-        } = place;
+        let Place { region, group, number, .. } = place;
         let letter = char::from(b'a' + region as u8);
         let mut tags = serde_json::Map::new();
         if number > 0 && rng.percent(10) {
@@ -124,11 +119,7 @@ impl Member {
     /// Begins a new life of the daemon; everything it knew is gone.
     pub fn start_at(&mut self, now: u64) {
         let life = self.daemon.life + 1;
-        self.daemon = Daemon {
-            alive: true,
-            life,
-            ..Daemon::default()
-        };
+        self.daemon = Daemon { alive: true, life, ..Daemon::default() };
         self.daemon.memory.started = self.clock.read(now);
     }
 

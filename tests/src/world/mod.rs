@@ -118,12 +118,7 @@ impl World {
         for region in 0..shape.regions {
             for (index, group) in shape.groups.iter().enumerate() {
                 for number in 0..shape.members {
-                    let place = member::Place {
-                        region,
-                        client: index,
-                        group: *group,
-                        number,
-                    };
+                    let place = member::Place { region, client: index, group: *group, number };
                     members.push(Member::new(place, &mut rng));
                 }
             }
@@ -186,23 +181,9 @@ impl World {
             self.stores[region].advance(now);
         }
         match event {
-            Event::Wake {
-                member,
-                life,
-                timer,
-            } => self.on_wake(member, life, timer),
-            Event::Arrive {
-                member,
-                life,
-                call,
-                sent,
-            } => self.on_arrive(member, life, *call, sent),
-            Event::Reply {
-                member,
-                life,
-                sent,
-                answer,
-            } => {
+            Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
+            Event::Arrive { member, life, call, sent } => self.on_arrive(member, life, *call, sent),
+            Event::Reply { member, life, sent, answer } => {
                 self.on_reply(member, life, sent, *answer);
             }
             Event::Server { member, plan, turn } => self.on_server(member, plan, turn),
@@ -219,8 +200,7 @@ impl World {
 
     pub fn at(&mut self, moment: u64, event: Event) {
         self.ticket += 1;
-        self.queue
-            .insert((moment.max(self.now), self.ticket), event);
+        self.queue.insert((moment.max(self.now), self.ticket), event);
     }
 
     pub fn after(&mut self, ms: u64, event: Event) {
@@ -229,14 +209,7 @@ impl World {
 
     pub fn wake_at(&mut self, moment: u64, member: usize) {
         let life = self.members[member].daemon.life;
-        self.at(
-            moment,
-            Event::Wake {
-                member,
-                life,
-                timer: None,
-            },
-        );
+        self.at(moment, Event::Wake { member, life, timer: None });
     }
 
     /// Sets the alarm of a daemon; an earlier one no longer counts.
@@ -244,14 +217,7 @@ impl World {
         let daemon = &mut self.members[member].daemon;
         daemon.timer += 1;
         let (life, timer) = (daemon.life, Some(daemon.timer));
-        self.after(
-            ms,
-            Event::Wake {
-                member,
-                life,
-                timer,
-            },
-        );
+        self.after(ms, Event::Wake { member, life, timer });
     }
 
     pub fn keep_events(&mut self, keep: impl Fn(&Event) -> bool) {
@@ -267,8 +233,7 @@ impl World {
         if self.trace.len() == TRACE_MAX {
             self.trace.pop_front();
         }
-        self.trace
-            .push_back(format!("{:>9.3} {line}", self.now as f64 / 1000.0));
+        self.trace.push_back(format!("{:>9.3} {line}", self.now as f64 / 1000.0));
     }
 
     pub fn note_of(&mut self, member: usize, line: &str) {

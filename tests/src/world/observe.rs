@@ -21,9 +21,7 @@ impl World {
             self.members[member].take_view(view);
         }
         self.remember_leader(member, view.as_ref());
-        let key_lease = view
-            .as_ref()
-            .map(|v| v.leader.as_ref().map_or(0, |l| l.lease));
+        let key_lease = view.as_ref().map(|v| v.leader.as_ref().map_or(0, |l| l.lease));
         let lock = self.lock_of(member, view.as_ref(), key_lease);
         self.remember_server(member);
         let m = &self.members[member];
@@ -82,16 +80,10 @@ impl World {
         let memory = &self.members[member].daemon.memory;
         let renewed = memory.lease_renewed;
         if !renews || renewed == Millis(0) {
-            return Lock::Mine {
-                renewed: Millis(0),
-                deadline: Millis(0),
-            };
+            return Lock::Mine { renewed: Millis(0), deadline: Millis(0) };
         }
         let ttl = self.members[member].daemon.dynamic.ttl_ms;
-        Lock::Mine {
-            renewed,
-            deadline: renewed + ttl,
-        }
+        Lock::Mine { renewed, deadline: renewed + ttl }
     }
 
     /// What was found out about one leader says nothing about the next.
@@ -99,9 +91,7 @@ impl World {
         let Some(view) = view else { return };
         let key = self.key(member, "leader");
         let region = self.members[member].place.region;
-        let since = self.stores[region]
-            .get(&key)
-            .map_or(0, |kv| kv.create_revision);
+        let since = self.stores[region].get(&key).map_or(0, |kv| kv.create_revision);
         let daemon = &mut self.members[member].daemon;
         let known = daemon.memory.compared_with.as_ref();
         let stale = daemon.leader_since != since || known != view.leader_name();
@@ -129,32 +119,21 @@ impl World {
 
     pub fn look_at_job(&self, member: usize) -> Option<Running> {
         let work = self.members[member].daemon.job.as_ref()?;
-        Some(Running {
-            job: work.job.clone(),
-            since: work.since,
-        })
+        Some(Running { job: work.job.clone(), since: work.since })
     }
 
     pub fn look_at_server(&self, member: usize) -> Postgres {
         let m = &self.members[member];
         let Some(system) = m.server.system.clone() else {
-            return Postgres {
-                data: DataDir::Empty,
-                process: Process::Stopped(Seen::Unknown),
-            };
+            return Postgres { data: DataDir::Empty, process: Process::Stopped(Seen::Unknown) };
         };
         let process = match m.server.process {
             Reality::Down => Process::Stopped(Seen::Known(m.server.remains())),
-            Reality::Starting(_) => Process::Starting {
-                since: m.clock.read(m.server.since),
-            },
+            Reality::Starting(_) => Process::Starting { since: m.clock.read(m.server.since) },
             Reality::Up(role) => Process::Running(self.look_inside(member, Seen::Known(role))),
             Reality::Stopping { .. } => Process::Running(self.look_inside(member, Seen::Unknown)),
         };
-        Postgres {
-            data: DataDir::Valid { system },
-            process,
-        }
+        Postgres { data: DataDir::Valid { system }, process }
     }
 
     fn look_inside(&self, member: usize, role: Seen<Role>) -> Server {

@@ -92,11 +92,7 @@ impl World {
         let name = self.members[member].name.0.clone();
         Txn {
             when: vec![Compare::ValueIs(self.key(member, "leader"), name)],
-            then: vec![Op::Put {
-                key: self.key(member, key),
-                value,
-                lease: None,
-            }],
+            then: vec![Op::Put { key: self.key(member, key), value, lease: None }],
         }
     }
 
