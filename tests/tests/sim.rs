@@ -15,7 +15,7 @@ const BIRTH_MS: u64 = 40_000;
 /// Long enough for a lease to end, a server to recover, a copy to be made,
 /// and for a few tries of those that failed before.
 const SETTLE_MS: u64 = 150_000;
-const TRACE_SHOWN: usize = 150;
+const TRACE_SHOWN: usize = 1_000;
 const FIXED: u64 = 150;
 const FRESH: u64 = 50;
 

@@ -38,7 +38,7 @@ use stores::Stores;
 use topology::{Group, Millis};
 
 /// Lines of the trace that a failure shows.
-const TRACE_MAX: usize = 400;
+const TRACE_MAX: usize = 2_000;
 
 /// What can happen.
 #[derive(Clone, Debug)]
