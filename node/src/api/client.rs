@@ -97,6 +97,12 @@ impl Peers {
         read_status(&serde_json::from_slice(&answer).ok()?)
     }
 
+    /// The whole answer of one member, whatever it says.
+    pub async fn document(&self, api_url: &str, wait_max: Duration) -> Option<Value> {
+        let answer = self.send(self.client.get(api_url), wait_max).await?;
+        serde_json::from_slice(&answer).ok()
+    }
+
     /// Posts a document to another endpoint of a member's API and returns the
     /// body of a successful answer.
     pub async fn post(

@@ -75,6 +75,18 @@ pub fn with_move(history: &[PastMove], journal: &Journal) -> Vec<PastMove> {
     lines.split_off(surplus)
 }
 
+/// Is `new` later than the copy of a journal that another store holds?
+pub fn may_replace(old: Option<&Journal>, new: &Journal) -> bool {
+    let Some(old) = old else { return true };
+    if old.id == new.id {
+        // Aborted is the last of all phases, but a decided move is never aborted.
+        let turns_back = old.phase.is_decided() && new.phase == Phase::Aborted;
+        return new.phase > old.phase && !old.phase.is_over() && !turns_back;
+    }
+    let began = |j: &Journal| (j.epoch, j.steps.first().map_or(0, |s| s.at_ms));
+    began(new) > began(old)
+}
+
 /// One region's `topology/` keys, at one moment of its store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LocalTopology {
@@ -91,26 +103,36 @@ pub struct LocalTopology {
     pub history: Option<Versioned<Vec<PastMove>>>,
     /// Keys whose value made no sense, with the reason.
     pub unreadable: BTreeMap<String, String>,
+    /// The version of every key that was taken, readable or not.
+    pub revisions: BTreeMap<String, i64>,
 }
 
 impl LocalTopology {
+    /// Reads pairs of key and value; keys are named relative to `topology/`.
+    /// What is read so may be looked at, but not written against.
+    pub fn read<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> LocalTopology {
+        let mut local = LocalTopology::default();
+        for (key, value) in pairs {
+            local.take(key, value, 0, 0);
+        }
+        local
+    }
+
     /// Takes one key, named relative to `topology/`. Unknown keys are passed over.
     pub fn take(&mut self, key: &str, value: &str, revision: i64, lease: i64) {
-        match self.read(key, value, revision, lease) {
-            Ok(()) => {}
-            Err(why) => {
-                self.unreadable.insert(key.to_string(), why);
-            }
+        self.revisions.insert(key.to_string(), revision);
+        if let Err(why) = self.parse(key, value, revision, lease) {
+            self.unreadable.insert(key.to_string(), why);
         }
     }
 
-    fn read(&mut self, key: &str, value: &str, revision: i64, lease: i64) -> Result<(), String> {
+    fn parse(&mut self, key: &str, value: &str, revision: i64, lease: i64) -> Result<(), String> {
         match key {
-            "policy" => self.policy = Some(parse(value, revision, lease)?),
-            "register" => self.register = Some(parse(value, revision, lease)?),
-            "certificate" => self.certificate = Some(parse(value, revision, lease)?),
-            "verified" => self.verified = Some(parse(value, revision, lease)?),
-            "switch" => self.switch = Some(parse(value, revision, lease)?),
+            "policy" => self.policy = Some(versioned(value, revision, lease)?),
+            "register" => self.register = Some(versioned(value, revision, lease)?),
+            "certificate" => self.certificate = Some(versioned(value, revision, lease)?),
+            "verified" => self.verified = Some(versioned(value, revision, lease)?),
+            "switch" => self.switch = Some(versioned(value, revision, lease)?),
             "switch/rewired" => self.rewired = Some(plain(value)?),
             "agent" => {
                 self.agent = Some(Versioned {
@@ -119,13 +141,13 @@ impl LocalTopology {
                     lease,
                 });
             }
-            "history" => self.history = Some(parse(value, revision, lease)?),
-            other => self.read_many(other, value)?,
+            "history" => self.history = Some(versioned(value, revision, lease)?),
+            other => self.parse_one_of_many(other, value)?,
         }
         Ok(())
     }
 
-    fn read_many(&mut self, key: &str, value: &str) -> Result<(), String> {
+    fn parse_one_of_many(&mut self, key: &str, value: &str) -> Result<(), String> {
         if let Some(group) = key.strip_prefix("switch/token/") {
             let group = group.parse::<Group>().map_err(|e| e.to_string())?;
             self.tokens.insert(group, plain(value)?);
@@ -153,6 +175,10 @@ impl LocalTopology {
         self.switch.as_ref().map(|j| &j.value)
     }
 
+    pub fn revision(&self, key: &str) -> Option<i64> {
+        self.revisions.get(key).copied()
+    }
+
     pub fn is_unreadable(&self, key: &str) -> bool {
         self.unreadable.contains_key(key)
     }
@@ -173,7 +199,7 @@ fn plain<T: serde::de::DeserializeOwned>(value: &str) -> Result<T, String> {
     serde_json::from_str(value).map_err(|e| e.to_string())
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
+fn versioned<T: serde::de::DeserializeOwned>(
     value: &str,
     revision: i64,
     lease: i64,
@@ -216,6 +242,22 @@ mod tests {
         local.take("switch/token/1", &token("new"), 1, 0);
         let groups: Vec<_> = local.tokens_of("new").into_keys().collect();
         assert_eq!(groups, [Group(Some(1))]);
+    }
+
+    #[test]
+    fn a_copied_journal_never_goes_back() {
+        use crate::switch::register::tests::journal;
+        let at = |id: &str, epoch, phase| Journal {
+            id: id.into(),
+            ..journal(epoch, "a", "b", phase).value
+        };
+        let old = at("x", 1, Phase::Stop);
+        assert!(may_replace(None, &old) && !may_replace(Some(&old), &old));
+        assert!(may_replace(Some(&old), &at("x", 1, Phase::Aborted)));
+        assert!(!may_replace(Some(&old), &at("x", 1, Phase::Hold)));
+        assert!(!may_replace(Some(&at("x", 1, Phase::Open)), &at("x", 1, Phase::Aborted)));
+        assert!(may_replace(Some(&old), &at("y", 2, Phase::Requested)));
+        assert!(!may_replace(Some(&at("y", 2, Phase::Requested)), &at("x", 1, Phase::Open)));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! store that was wiped together with every daemon's memory is noticed only by
 //! reading the other regions.
 
-use super::LocalTopology;
+pub use super::local::LocalTopology;
 use topology::id::slot_name;
 use topology::region::{Certificate, CertificateKind, Journal, Phase, Token};
 use topology::{Group, MemberName, RegionName};

@@ -1,0 +1,114 @@
+//! What a driver's question is made of: the journal, both sites, its own work.
+//!
+//! Pure: the driver hands over its copies of both stores.
+
+use super::ownership::Site;
+use standby::promotion::may_open;
+use standby::switch::preflight::Finding;
+use standby::switch::table::SwitchFacts;
+use std::collections::BTreeSet;
+use topology::region::{Journal, Phase, Token};
+use topology::{Group, GroupView, MemberRole, RegionName};
+
+use super::hands::Replayed;
+
+/// What a driver has done for one move. Lost with it; the next one redoes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub findings: Option<Vec<Finding>>,
+    pub is_warm: bool,
+    pub is_held: bool,
+    pub failure: Option<String>,
+    /// Groups of the new side that have proved that they replayed their token.
+    pub caught: BTreeSet<Group>,
+}
+
+/// The question to `standby::switch::table`.
+pub struct Question<'a> {
+    pub me: &'a RegionName,
+    pub journal: &'a Journal,
+    /// The asking region's store.
+    pub own: &'a Site,
+    /// The old and the new owner, as far as they are seen.
+    pub from: Option<&'a Site>,
+    pub to: Option<&'a Site>,
+    pub progress: &'a Progress,
+    pub step_seconds: u64,
+    pub now_ms: u64,
+}
+
+impl Question<'_> {
+    pub fn facts(&self) -> SwitchFacts {
+        let journal = self.journal;
+        let signed = self.from.map(|s| s.topology.tokens_of(&journal.id)).unwrap_or_default();
+        SwitchFacts {
+            me: self.me.clone(),
+            in_force: self.own.topology.certificate().cloned(),
+            is_late: self.is_late(),
+            findings: self.progress.findings.clone(),
+            is_warm: self.progress.is_warm,
+            is_held: self.progress.is_held,
+            failure: self.progress.failure.clone(),
+            strangers: self.strangers(),
+            unsigned: self.groups_but(|group| signed.contains_key(&group)),
+            behind: self.groups_but(|group| self.progress.caught.contains(&group)),
+            is_delivered: self
+                .to
+                .is_some_and(|site| site.topology.accepted_epoch() > journal.epoch),
+            closed: self.groups_but(|group| leads(self.to, group, is_open)),
+            is_rewired: self.is_rewired(),
+            unfollowing: self.groups_but(|group| leads(self.from, group, is_following)),
+        }
+    }
+
+    fn groups_but(&self, test: impl Fn(Group) -> bool) -> BTreeSet<Group> {
+        self.journal.groups.iter().copied().filter(|group| !test(*group)).collect()
+    }
+
+    fn is_late(&self) -> bool {
+        let began = self.journal.steps.last().map_or(0, |step| step.at_ms);
+        self.now_ms.saturating_sub(began) > self.step_seconds.saturating_mul(1_000)
+    }
+
+    fn strangers(&self) -> BTreeSet<Group> {
+        let groups = self.from.into_iter().flat_map(|site| site.groups.keys());
+        groups.copied().filter(|group| !self.journal.groups.contains(group)).collect()
+    }
+
+    fn is_rewired(&self) -> bool {
+        let done = self.to.and_then(|site| site.topology.rewired.as_ref());
+        done.is_some_and(|rewired| rewired.id == self.journal.id)
+    }
+}
+
+fn leads(site: Option<&Site>, group: Group, test: fn(&GroupView) -> bool) -> bool {
+    site.and_then(|site| site.groups.get(&group)).is_some_and(test)
+}
+
+fn is_open(view: &GroupView) -> bool {
+    view.leader_record().is_some_and(|r| r.role == MemberRole::Primary && r.is_running())
+}
+
+fn is_following(view: &GroupView) -> bool {
+    view.leader_record().is_some_and(|r| {
+        let streams = r.replication_state.as_deref() == Some("streaming");
+        r.role == MemberRole::StandbyLeader && r.is_running() && streams
+    })
+}
+
+/// A receipt proves the same thing that a promotion asks for.
+pub fn is_receipt(token: &Token, seen: &Replayed) -> bool {
+    may_open(Some(token), &seen.system_id, seen.timeline, seen.lsn).is_ok()
+}
+
+/// The tokens whose receipts may be asked for now.
+pub fn to_catch(journal: &Journal, from: Option<&Site>) -> Vec<(Group, Token)> {
+    if !matches!(journal.phase, Phase::Stop | Phase::CatchUp | Phase::Certify) {
+        return Vec::new();
+    }
+    let mut tokens = journal.tokens.clone();
+    if let Some(site) = from {
+        tokens.extend(site.topology.tokens_of(&journal.id));
+    }
+    tokens.into_iter().collect()
+}

@@ -1,0 +1,203 @@
+//! What a driver does to servers: probes, checkpoints, holding, receipts.
+//!
+//! A trait, so that tests and the simulator can drive moves without servers.
+//! `ServerHands` does it for real: SQL as superuser against the groups' leaders,
+//! and the members' REST APIs for receipts.
+//!
+//! Invariant: nothing here decides. Every call has a deadline and an answer;
+//! a failure is a sentence for the journal.
+
+use super::sql::{Access, Session, TIMEOUT};
+use crate::api::client::{ClientError, Peers};
+use crate::config::Settings;
+use citus::handover;
+use serde_json::Value;
+use standby::switch::preflight::Probe;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use topology::{Group, GroupView, Lsn, MemberName, SystemId, Timeline};
+
+/// How long a hold waits for distributed commits that are under way.
+const HOLD_LOCK_MS: u32 = 2_000;
+/// How long it waits until no prepared transaction of Citus is left. Those that
+/// stay are resolved after the move.
+const DRAIN_WAIT: Duration = Duration::from_millis(200);
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// One question for a receipt.
+const RECEIPT_WAIT: Duration = Duration::from_millis(500);
+
+/// The leader of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub group: Group,
+    pub member: MemberName,
+    pub host: String,
+    pub port: u16,
+    pub api_url: Option<String>,
+}
+
+impl Target {
+    /// The group's leader, if it has one with an address.
+    pub fn leader_of(group: Group, view: &GroupView) -> Option<Target> {
+        let (name, record) = (view.leader_name()?, view.leader_record()?);
+        let (host, port) = record.address()?;
+        let api_url = record.api_url.clone();
+        Some(Target { group, member: name.clone(), host, port, api_url })
+    }
+}
+
+/// How far a standby has replayed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replayed {
+    pub system_id: SystemId,
+    pub timeline: Option<Timeline>,
+    pub lsn: Lsn,
+}
+
+/// Open sessions that hold writes back; dropping it lets go.
+pub type Held = Box<dyn Send + Sync>;
+
+pub type Done<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+
+pub trait Hands: Send + Sync {
+    fn probe(&self, target: Target) -> Done<'_, Probe>;
+    /// One checkpoint; says how long it took.
+    fn checkpoint(&self, target: Target) -> Done<'_, Duration>;
+    /// Keeps the groups of the old side from deciding distributed transactions.
+    fn hold(&self, targets: Vec<Target>) -> Done<'_, Held>;
+    fn replayed(&self, target: Target) -> Done<'_, Replayed>;
+}
+
+pub struct ServerHands {
+    access: Access,
+    peers: Peers,
+    with_citus: bool,
+}
+
+impl ServerHands {
+    pub fn new(settings: &Settings) -> Result<ServerHands, ClientError> {
+        Ok(ServerHands {
+            access: Access::of(settings)?,
+            peers: Peers::new(settings)?,
+            with_citus: settings.citus.is_some(),
+        })
+    }
+}
+
+impl Hands for ServerHands {
+    fn probe(&self, target: Target) -> Done<'_, Probe> {
+        Box::pin(async move {
+            let session = self.access.connect(&target.host, target.port).await?;
+            session.probe().await
+        })
+    }
+
+    fn checkpoint(&self, target: Target) -> Done<'_, Duration> {
+        Box::pin(async move {
+            let session = self.access.connect(&target.host, target.port).await?;
+            let began = Instant::now();
+            session.execute("CHECKPOINT").await?;
+            Ok(began.elapsed())
+        })
+    }
+
+    fn hold(&self, targets: Vec<Target>) -> Done<'_, Held> {
+        Box::pin(async move {
+            if !self.with_citus {
+                // Without Citus there is nothing between groups: the fast stop
+                // ends the clients.
+                return Ok(Box::new(()) as Held);
+            }
+            let sessions = hold_all(&self.access, targets).await?;
+            Ok(Box::new(sessions) as Held)
+        })
+    }
+
+    fn replayed(&self, target: Target) -> Done<'_, Replayed> {
+        Box::pin(async move {
+            let url = target.api_url.ok_or("the leader has published no api_url")?;
+            let body = self.peers.document(&url, RECEIPT_WAIT).await;
+            let body = body.ok_or_else(|| format!("{url} gives no answer"))?;
+            read_replayed(&body).ok_or_else(|| format!("{url} tells no replay position"))
+        })
+    }
+}
+
+/// Reads the body of `GET /patroni` of a standby.
+fn read_replayed(body: &Value) -> Option<Replayed> {
+    let xlog = body.get("xlog").or_else(|| body.get("wal"))?;
+    let timeline = body.get("timeline").and_then(Value::as_u64);
+    Some(Replayed {
+        system_id: SystemId::parse(body.get("database_system_identifier")?.as_str()?)?,
+        timeline: timeline.and_then(|t| u32::try_from(t).ok()).map(Timeline),
+        lsn: Lsn(xlog.get("replayed_location")?.as_u64()?),
+    })
+}
+
+/// First the lock everywhere, then the end of the clients, then the drain: a
+/// client that ends earlier would free what others are waiting for.
+async fn hold_all(access: &Access, targets: Vec<Target>) -> Result<Vec<Arc<Session>>, String> {
+    let mut locking = JoinSet::new();
+    for target in targets {
+        let access = access.clone();
+        locking.spawn(async move {
+            let session = access.connect(&target.host, target.port).await?;
+            for statement in handover::hold(HOLD_LOCK_MS) {
+                session.run(&statement).await?;
+            }
+            Ok::<_, String>(Arc::new(session))
+        });
+    }
+    let mut sessions = Vec::new();
+    while let Some(locked) = locking.join_next().await {
+        sessions.push(locked.map_err(|e| e.to_string())??);
+    }
+    let mut ending = JoinSet::new();
+    for session in sessions.iter().cloned() {
+        ending.spawn(async move { end_and_drain(&session).await });
+    }
+    while let Some(ended) = ending.join_next().await {
+        ended.map_err(|e| e.to_string())??;
+    }
+    Ok(sessions)
+}
+
+async fn end_and_drain(session: &Session) -> Result<(), String> {
+    for statement in handover::end_clients() {
+        session.run(&statement).await?;
+    }
+    let began = Instant::now();
+    while session.run(&handover::drained()).await? != Some(0) {
+        if began.elapsed() > DRAIN_WAIT {
+            tracing::warn!("prepared transactions are left; they are resolved after the move");
+            return Ok(());
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    Ok(())
+}
+
+/// The longest that any of these calls may take, for the caller's deadlines.
+pub const CALL_MAX: Duration = TIMEOUT;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_replay_position_with_its_system_is_a_receipt() {
+        let body = json!({"database_system_identifier": "7710375988543033523", "timeline": 3,
+            "xlog": {"received_location": 20, "replayed_location": 10}});
+        let read = read_replayed(&body).expect("a receipt");
+        assert_eq!((read.lsn, read.timeline), (Lsn(10), Some(Timeline(3))));
+        let primary = json!({"database_system_identifier": "7710375988543033523",
+            "xlog": {"location": 20}});
+        assert_eq!(read_replayed(&primary), None);
+        let nameless = json!({"xlog": {"replayed_location": 10}});
+        assert_eq!(read_replayed(&nameless), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! SQL sessions of an agent with the leaders of all groups and regions.
+//!
+//! Absent on purpose: pools and retries. A session is opened for one step of a
+//! move and the step's failure says why.
+
+use crate::api::client::ClientError;
+use crate::api::tls::{self, Trust};
+use crate::config::{Login, Settings};
+use citus::statement::{Param, Statement};
+use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use topology::Lsn;
+
+/// Deadline of a connection and of a statement.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// Marks our sessions: whoever ends clients leaves them alone.
+const APPLICATION: &str = "matriarch region";
+
+const PROBE: &str = "\
+    SELECT pg_is_in_recovery(), current_setting('server_version_num')::int8, \
+    (SELECT system_identifier FROM pg_control_system())::text, \
+    current_setting('wal_log_hints')::bool, current_setting('data_checksums')::bool, \
+    CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END, \
+    coalesce((SELECT status = 'streaming' FROM pg_stat_wal_receiver), false), \
+    (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+          ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn)::int8, \
+    (SELECT count(*) FROM pg_prepared_xacts), \
+    coalesce((SELECT max(extract(epoch FROM now() - xact_start)) FROM pg_stat_activity \
+              WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), 0)::int8";
+
+/// How to log in to every leader: all groups and regions share one superuser.
+#[derive(Clone)]
+pub struct Access {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+impl Access {
+    pub fn of(settings: &Settings) -> Result<Access, ClientError> {
+        let login = &settings.postgresql.superuser;
+        let (mode, trust) = security(login);
+        let file = |key: &str| login.extra.get(key).map(Path::new);
+        let tls = tls::client_config(trust, file("sslrootcert"), file("sslcert"), file("sslkey"))?;
+        let mut config = Config::new();
+        config.user(&login.username).application_name(APPLICATION).ssl_mode(mode);
+        config.connect_timeout(TIMEOUT).dbname(database(settings));
+        if let Some(password) = &login.password {
+            config.password(&password.0);
+        }
+        Ok(Access { config, tls: MakeRustlsConnect::new(tls) })
+    }
+
+    pub async fn connect(&self, host: &str, port: u16) -> Result<Session, String> {
+        let mut config = self.config.clone();
+        config.host(host).port(port);
+        let connected = within(config.connect(self.tls.clone())).await;
+        let (client, connection) = connected.map_err(|why| format!("{host}:{port}: {why}"))?;
+        // Ends when the client is dropped or the server goes away.
+        tokio::spawn(connection);
+        Ok(Session { client, address: format!("{host}:{port}") })
+    }
+}
+
+fn database(settings: &Settings) -> &str {
+    settings.citus.as_ref().map_or(&settings.postgresql.database, |citus| &citus.database)
+}
+
+/// libpq's `sslmode`, as far as it changes what is believed.
+fn security(login: &Login) -> (SslMode, Trust) {
+    match login.extra.get("sslmode").map(String::as_str) {
+        Some("disable") => (SslMode::Disable, Trust::Anyone),
+        Some("require") => (SslMode::Require, Trust::Anyone),
+        Some("verify-ca") => (SslMode::Require, Trust::Chain),
+        Some("verify-full") => (SslMode::Require, Trust::ChainAndName),
+        _ => (SslMode::Prefer, Trust::Anyone),
+    }
+}
+
+pub struct Session {
+    client: Client,
+    address: String,
+}
+
+impl Session {
+    pub async fn execute(&self, sql: &str) -> Result<(), String> {
+        within(self.client.batch_execute(sql)).await.map_err(|why| self.at(why))
+    }
+
+    /// Runs a statement of Citus; gives the number it answers, if it is one.
+    pub async fn run(&self, statement: &Statement) -> Result<Option<i64>, String> {
+        let sql = statement.sql();
+        let params = statement.params();
+        if params.is_empty() && matches!(statement, Statement::Begin | Statement::HoldDecisions) {
+            return self.execute(&sql).await.map(|()| None);
+        }
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(bound).collect();
+        let rows = within(self.client.query(sql.as_ref(), &params)).await;
+        let rows = rows.map_err(|why| self.at(why))?;
+        Ok(rows.first().and_then(|row| row.try_get::<_, i64>(0).ok()))
+    }
+
+    pub async fn probe(&self) -> Result<Probe, String> {
+        let row = within(self.client.query_one(PROBE, &[])).await.map_err(|why| self.at(why))?;
+        let mut probe = read_probe(&row).map_err(|why| self.at(why.to_string()))?;
+        let names = STANDBY_SETTINGS.map(str::to_string).to_vec();
+        let query = "SELECT name, setting::int8 FROM pg_settings WHERE name = ANY($1)";
+        let rows = within(self.client.query(query, &[&names])).await.map_err(|why| self.at(why))?;
+        for row in rows {
+            probe.settings.insert(row.get(0), row.get::<_, i64>(1).unsigned_abs());
+        }
+        Ok(probe)
+    }
+
+    fn at(&self, why: String) -> String {
+        format!("{}: {why}", self.address)
+    }
+}
+
+fn bound(param: &Param) -> &(dyn ToSql + Sync) {
+    match param {
+        Param::Int(number) => number,
+        Param::Text(text) => text,
+        Param::Secret(secret) => &secret.0,
+    }
+}
+
+fn read_probe(row: &Row) -> Result<Probe, tokio_postgres::Error> {
+    let count = |index: usize| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
+    Ok(Probe {
+        in_recovery: row.try_get(0)?,
+        version: count(1)?,
+        system_id: row.try_get(2)?,
+        settings: Default::default(),
+        wal_log_hints: row.try_get(3)?,
+        checksums: row.try_get(4)?,
+        is_replay_paused: row.try_get(5)?,
+        is_streaming: row.try_get(6)?,
+        lsn: Lsn(count(7)?),
+        prepared: count(8)?,
+        oldest_transaction_s: count(9)?,
+    })
+}
+
+/// One call within the deadline; a server's error in the server's words.
+async fn within<T>(
+    call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(TIMEOUT, call).await {
+        Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
+        Ok(Err(error)) => Err(match error.as_db_error() {
+            Some(server) => server.message().to_string(),
+            None => error.to_string(),
+        }),
+        Ok(Ok(value)) => Ok(value),
+    }
+}
