@@ -111,6 +111,8 @@ pub struct Postgres {
     pub newest_timeline: u32,
     /// Changes whenever a planned change of the process must not happen any more.
     pub plan: u64,
+    /// Answers no new connection; its clients go on.
+    pub mute: bool,
 }
 
 impl Postgres {
@@ -125,6 +127,7 @@ impl Postgres {
             streams_from: None,
             newest_timeline: 1,
             plan: 0,
+            mute: false,
         }
     }
 

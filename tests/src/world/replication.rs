@@ -1,15 +1,12 @@
-//! Streaming between servers, and what a daemon publishes about its own.
+//! Streaming between servers, from the one that each is told to follow.
+//!
+//! PostgreSQL compares timelines and positions, and that is all it compares;
+//! the checker compares what the records really are.
 
 use super::Event;
 use super::World;
-use super::act::{history_text, status};
-use super::call::Call;
 use super::links::Wire;
-use super::postgres::{Process, Role};
 use crate::check;
-use node::dcs::{Compare, Op, Txn};
-use node::ha::observation::Job;
-use topology::{Lsn, MemberRecord, MemberRole, Timeline};
 
 impl World {
     pub fn on_stream(&mut self, member: usize) {
@@ -63,6 +60,7 @@ impl World {
             }
         }
     }
+<<<<<<< HEAD
 
     /// Writes the own record and, leading, position and history of the group.
     pub fn publish(&mut self, member: usize) {
@@ -131,4 +129,6 @@ impl World {
     fn is_standby_side(&self, _member: usize) -> bool {
         false
     }
+=======
+>>>>>>> h/sim
 }
