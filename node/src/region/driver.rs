@@ -289,10 +289,12 @@ impl Driver {
         };
         let keys = &self.context.keys;
         let given = txn::adopt(keys, &known.topology, certificate, Some(&lead.journal));
-        match given {
-            Some(given) if outpost.write(given).await? => Ok(Duration::ZERO),
-            _ => outpost.read().await.map(|_| RECEIPTS),
+        if let Some(given) = given
+            && outpost.write(given).await?
+        {
+            return Ok(Duration::ZERO);
         }
+        outpost.read().await.map(|_| RECEIPTS)
     }
 
     /// Keeps the two copies of the journal in step, without waiting for it: the

@@ -58,7 +58,7 @@ pub struct Replayed {
 }
 
 /// Open sessions that hold writes back; dropping it lets go.
-pub type Held = Box<dyn Send>;
+pub type Held = Box<dyn Send + Sync>;
 
 pub type Done<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 

@@ -16,6 +16,8 @@ pub mod ownership;
 pub mod peers;
 pub mod request;
 mod sql;
+#[cfg(test)]
+mod tests;
 pub mod txn;
 
 use crate::config::Settings;
