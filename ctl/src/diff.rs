@@ -104,9 +104,17 @@ fn spans(old: &[&str], new: &[&str]) -> Vec<Span> {
     let (mut i, mut j) = (0, 0);
     for (a, b, size) in blocks {
         if i < a || j < b {
-            spans.push(Span { is_equal: false, old: (i, a), new: (j, b) });
+            spans.push(Span {
+                is_equal: false,
+                old: (i, a),
+                new: (j, b),
+            });
         }
-        let equal = Span { is_equal: true, old: (a, a + size), new: (b, b + size) };
+        let equal = Span {
+            is_equal: true,
+            old: (a, a + size),
+            new: (b, b + size),
+        };
         match spans.last_mut() {
             Some(last) if size > 0 && last.is_equal => {
                 last.old.1 = equal.old.1;
@@ -147,10 +155,10 @@ fn longest(
     let mut best = (in_old.0, in_new.0, 0);
     // Lengths of the common ends that finish at the line before this one.
     let mut ends = vec![0; new.len() + 1];
-    for i in in_old.0..in_old.1 {
+    for (i, line) in old.iter().enumerate().take(in_old.1).skip(in_old.0) {
         let mut here = vec![0; new.len() + 1];
         for j in in_new.0..in_new.1 {
-            if old[i] == new[j] {
+            if *line == new[j] {
                 here[j + 1] = if j > in_new.0 { ends[j] + 1 } else { 1 };
                 if here[j + 1] > best.2 {
                     let size = here[j + 1];
@@ -172,7 +180,9 @@ mod tests {
         let old = "loop_wait: 2\nmaximum_lag_on_failover: 1048576\npostgresql:\n  parameters:\n    \
                    max_connections: 110\n    work_mem: 5MB\n  use_pg_rewind: true\n\
                    retry_timeout: 5\nttl: 20\n";
-        let new = old.replace("5MB", "6MB").replace("ttl", "synchronous_mode: false\nttl");
+        let new = old
+            .replace("5MB", "6MB")
+            .replace("ttl", "synchronous_mode: false\nttl");
         let expected = "--- \n+++ \n@@ -3,7 +3,8 @@\n postgresql:\n   parameters:\n     \
                         max_connections: 110\n-    work_mem: 5MB\n+    work_mem: 6MB\n   \
                         use_pg_rewind: true\n retry_timeout: 5\n+synchronous_mode: false\n ttl: 20";
@@ -194,16 +204,22 @@ mod tests {
 
     #[test]
     fn every_diff_rebuilds_the_new_text() {
-        let texts = ["a\nb\nc\nd", "b\nc\nx\nd\na", "", "d\nc\nb\na", "a\nb\nc\nd\ne\nf\ng\nh"];
+        let texts = [
+            "a\nb\nc\nd",
+            "b\nc\nx\nd\na",
+            "",
+            "d\nc\nb\na",
+            "a\nb\nc\nd\ne\nf\ng\nh",
+        ];
         for old in texts {
             for new in texts {
                 let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-                let mut rebuilt = Vec::new();
+                let mut rebuilt: Vec<&str> = Vec::new();
                 for span in spans(&a, &b) {
-                    let part = if span.is_equal { &a[span.old.0..span.old.1] } else { &b[span.new.0..span.new.1] };
-                    rebuilt.extend(part);
+                    let kept = span.is_equal.then(|| &a[span.old.0..span.old.1]);
+                    rebuilt.extend(kept.unwrap_or(&b[span.new.0..span.new.1]));
                 }
-                assert_eq!(rebuilt, b.iter().collect::<Vec<_>>().into_iter().copied().collect::<Vec<_>>());
+                assert_eq!(rebuilt, b);
             }
         }
     }

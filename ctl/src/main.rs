@@ -1,10 +1,64 @@
-//! scratch
-#![allow(dead_code)]
+//! `matriarchctl`: the operator's door to a formation.
+//!
+//! Exit codes are those that scripts rely on: 0 done, 1 an error or an abort,
+//! 2 a wrong command line. A refusal by a member is printed and keeps 0, as
+//! it always did.
+
+mod args;
+mod command;
+mod diff;
+mod edit;
 #[cfg(test)]
 mod fixture;
 mod members;
+mod moment;
 mod output;
+mod place;
+mod program;
+mod prompt;
+mod rest;
 mod table;
 mod tree;
+mod word;
+mod world;
 mod yaml;
-fn main() {}
+
+use args::Args;
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Questions block the thread they are asked on; Ctrl-C needs another one.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error)),
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = tokio::spawn(command::run(args)) => outcome.unwrap_or_else(|e| Err(e.into())),
+            _ = tokio::signal::ctrl_c() => Err(prompt::Aborted.into()),
+        }
+    });
+    // A thread that still waits for an answer must not hold up the end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if error.is::<prompt::Aborted>() {
+        eprintln!("Aborted!");
+    } else {
+        eprintln!("Error: {error:#}");
+    }
+    ExitCode::from(1)
+}

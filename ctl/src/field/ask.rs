@@ -27,6 +27,8 @@ impl Default for Asker {
 
 impl Asker {
     pub fn new() -> Asker {
+        // The first one in a process counts; a second is the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build();
         Asker { http: http.expect("a client without TLS files always builds") }
     }

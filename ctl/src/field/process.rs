@@ -115,7 +115,8 @@ impl Field {
         command.args(["--name", &name, "--data-dir"]).arg(self.dir.join(&name));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &format!("{name}={peer}"), "--log-level", "warn"]);
+        command.args(["--initial-cluster", &format!("{name}={peer}"), "--logger", "zap"]);
+        command.args(["--log-level", "warn"]);
         self.spawn(&name, command)
     }
 

@@ -125,11 +125,11 @@ async fn write_until_error(
         let statement = client.prepare(insert).await.map_err(say)?;
         loop {
             *id += 1;
-            let insert = client.execute(&statement, &[&*id]);
-            let done = tokio::time::timeout(STATEMENT_LIMIT, insert).await;
+            let row = *id;
+            let done =
+                tokio::time::timeout(STATEMENT_LIMIT, client.execute(&statement, &[&row])).await;
             done.map_err(|e| e.to_string())?.map_err(say)?;
-            let row = (Instant::now(), *id);
-            log.lock().expect("no writer panics").acknowledged.push(row);
+            log.lock().expect("no writer panics").acknowledged.push((Instant::now(), row));
             tokio::time::sleep(pause).await;
         }
     };

@@ -105,10 +105,20 @@ impl Answer {
 
 fn page_text(status: StatusCode, message: &str) -> String {
     let code = status.as_u16();
-    format!(
-        "<!DOCTYPE HTML>\n<html lang=\"en\">\n    <head>\n        <meta charset=\"utf-8\">\n        \
-         <title>Error response</title>\n    </head>\n    <body>\n        <h1>Error response</h1>\n\
-         \x20       <p>Error code: {code}</p>\n        <p>Message: {message}.</p>\n    \
-         </body>\n</html>\n"
-    )
+    [
+        "<!DOCTYPE HTML>",
+        "<html lang=\"en\">",
+        "    <head>",
+        "        <meta charset=\"utf-8\">",
+        "        <title>Error response</title>",
+        "    </head>",
+        "    <body>",
+        "        <h1>Error response</h1>",
+        &format!("        <p>Error code: {code}</p>"),
+        &format!("        <p>Message: {message}.</p>"),
+        "    </body>",
+        "</html>",
+        "",
+    ]
+    .join("\n")
 }

@@ -120,7 +120,7 @@ fn lag_is_fine(facts: &Facts, options: &Options) -> bool {
     let Some(limit) = option(options, "lag").and_then(parse_bytes) else {
         return true;
     };
-    let replayed = facts.monitor.and_then(|m| m.replayed).unwrap_or_default();
+    let replayed = facts.monitor.and_then(|m| m.replay).unwrap_or_default();
     facts.known_end().unwrap_or_default().0 <= replayed.0.saturating_add(limit)
 }
 
@@ -173,8 +173,8 @@ pub fn is_ready(facts: &Facts, options: &Options) -> bool {
         return false;
     };
     let here = match option(options, "mode") {
-        Some("write") => monitor.received.or(monitor.replayed),
-        _ => monitor.replayed,
+        Some("write") => monitor.receive.or(monitor.replay),
+        _ => monitor.replay,
     };
     let limit = option(options, "lag").and_then(parse_bytes);
     let limit = limit.unwrap_or(facts.published.maximum_lag_on_failover);

@@ -34,10 +34,12 @@ pub struct Api {
     pub last_answer: Mutex<Option<LastAnswer>>,
 }
 
-/// When the server was asked for a health check, and what it said.
+/// What the server said to the last health check that asked it.
 #[derive(Clone)]
 pub struct LastAnswer {
-    at: Millis,
+    asked: Millis,
+    /// Counted from here, whoever waits behind a slow query shares its answer.
+    answered: Millis,
     monitor: Option<Arc<Monitor>>,
 }
 
@@ -61,15 +63,17 @@ impl Api {
         }
         let mut last = self.last_answer.lock().await;
         if let Some(answer) = last.as_ref()
-            && young(answer.at)
-            && answer.at >= published.last_beat
+            && young(answer.answered)
+            && answer.asked >= published.last_beat
         {
             return answer.monitor.clone();
         }
-        let at = self.now();
+        let asked = self.now();
         let monitor = self.query().await.map(Arc::new);
+        let answered = self.now();
         *last = Some(LastAnswer {
-            at,
+            asked,
+            answered,
             monitor: monitor.clone(),
         });
         monitor

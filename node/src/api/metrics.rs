@@ -17,7 +17,7 @@ pub struct Metric {
 }
 
 /// From this version on a standby says how it gets its log.
-const STREAMING_KNOWN_FROM: u64 = 90_600;
+const STREAMING_KNOWN_FROM: i32 = 90_600;
 
 const STATES_NOTE: &str = "# Values: 0=initdb, 1=initdb_failed, 2=custom_bootstrap, \
     3=custom_bootstrap_failed, 4=creating_replica, 5=running, 6=starting, \
@@ -76,7 +76,8 @@ pub const METRICS: &[Metric] = &[
             number(
                 f.monitor
                     .filter(|m| !m.in_recovery)
-                    .map_or(0, |m| m.location.0),
+                    .and_then(|m| m.flushed)
+                    .map_or(0, |l| l.0),
             )
         },
     ),
@@ -107,7 +108,7 @@ pub const METRICS: &[Metric] = &[
         |f| {
             number(
                 standby(f)
-                    .and_then(|m| m.received.or(m.replayed))
+                    .and_then(|m| m.receive.or(m.replay))
                     .map_or(0, |l| l.0),
             )
         },
@@ -116,16 +117,12 @@ pub const METRICS: &[Metric] = &[
         "patroni_xlog_replayed_location",
         "Current location of the replayed Postgres transaction log, \
          0 if this node is not a replica.",
-        |f| number(standby(f).and_then(|m| m.replayed).map_or(0, |l| l.0)),
+        |f| number(standby(f).and_then(|m| m.replay).map_or(0, |l| l.0)),
     ),
     gauge(
         "patroni_xlog_replayed_timestamp",
         "Current timestamp of the replayed Postgres transaction log, 0 if null.",
-        |f| {
-            Some(seconds(
-                standby(f).and_then(|m| m.replayed_timestamp.as_deref()),
-            ))
-        },
+        |f| Some(seconds(standby(f).and_then(|m| m.replayed_at.as_deref()))),
     ),
     gauge(
         "patroni_xlog_paused",
@@ -145,7 +142,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "patroni_postgres_server_version",
         "Version of Postgres (if running), 0 otherwise.",
-        |f| number(f.monitor.map_or(0, |m| m.server_version)),
+        |f| Some(f.monitor.map_or(0, |m| m.server_version).to_string()),
     ),
     gauge(
         "patroni_cluster_unlocked",
@@ -202,7 +199,7 @@ pub fn render(facts: &Facts) -> String {
     let labels = format!(
         "{{scope=\"{}\",name=\"{}\"}}",
         escape(&facts.published.scope),
-        escape(facts.name().as_str())
+        escape(facts.published.name.as_str())
     );
     for metric in METRICS {
         let Some(value) = (metric.value)(facts) else {

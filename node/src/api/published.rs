@@ -8,43 +8,13 @@
 use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::keys::Keys;
+pub use crate::postgres::monitor::Monitor;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
-use topology::{
-    Group, GroupView, Lsn, MemberName, MemberRole, MemberState, Millis, SystemId, Tags, Timeline,
-};
-
-/// The answer of the monitoring query.
-pub type Monitor = MonitorFacts;
-
-/// What the API needs of the monitoring query.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MonitorFacts {
-    pub in_recovery: bool,
-    /// As PostgreSQL prints it in UTC: `2026-11-20 21:56:45.432680+00:00`.
-    pub postmaster_start_time: String,
-    /// `150018`.
-    pub server_version: u64,
-    pub timeline: Option<Timeline>,
-    /// A primary: flushed.
-    pub location: Lsn,
-    /// A standby: written, else received, else replayed.
-    pub received: Option<Lsn>,
-    pub replayed: Option<Lsn>,
-    /// As `postmaster_start_time`.
-    pub replayed_timestamp: Option<String>,
-    pub replay_paused: bool,
-    /// What the walreceiver last heard of the sender's end of log.
-    pub latest_end_lsn: Option<Lsn>,
-    /// `streaming` or `in archive recovery`.
-    pub replication_state: Option<String>,
-    /// One map for each walsender: usename, application_name, client_addr,
-    /// state, sync_state, sync_priority.
-    pub replication: Vec<serde_json::Value>,
-}
+use topology::{Group, GroupView, MemberName, MemberRole, MemberState, Millis, SystemId, Tags};
 
 /// What the daemon tells the API after every beat. Cheap to clone.
 #[derive(Clone, Debug)]

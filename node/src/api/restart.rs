@@ -24,7 +24,7 @@ const REINITIALIZE_WAIT_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conditions {
     role: Option<String>,
-    below_version: Option<u64>,
+    below_version: Option<i32>,
     only_pending: bool,
     is_scheduled: bool,
 }
@@ -83,17 +83,19 @@ fn role(value: &Value) -> Result<String, Answer> {
 }
 
 /// `15.4` as 150004, `9.6.24` as 90624.
-fn version(value: &Value) -> Result<u64, Answer> {
+fn version(value: &Value) -> Result<i32, Answer> {
     let text = value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_string);
-    let parts: Option<Vec<u64>> = text.split('.').map(|p| p.parse().ok()).collect();
-    let small = |n: u64| n < 100;
+    let parts: Option<Vec<i32>> = text.split('.').map(|p| p.parse().ok()).collect();
+    let small = |n: i32| (0..100).contains(&n);
     match parts.as_deref() {
-        Some([major, minor]) if (10..1_000).contains(major) && *minor < 10_000 => {
+        Some([major, minor]) if (10..1_000).contains(major) && (0..10_000).contains(minor) => {
             Ok(major * 10_000 + minor)
         }
-        Some([a, b, c]) if *a < 10 && small(*b) && small(*c) => Ok(a * 10_000 + b * 100 + c),
+        Some([a, b, c]) if (0..10).contains(a) && small(*b) && small(*c) => {
+            Ok(a * 10_000 + b * 100 + c)
+        }
         _ => Err(bad(format!("Invalid PostgreSQL version: {text}"))),
     }
 }

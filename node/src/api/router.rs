@@ -173,6 +173,11 @@ async fn inform(api: &Api, endpoint: Endpoint, options: &Options) -> Result<Answ
         _ => {}
     }
     let published = api.published();
+    if endpoint == Endpoint::Liveness {
+        // About the daemon alone: a server that hangs must not get it killed.
+        let facts = facts(&published, None, api.now());
+        return Ok(Answer::status(code(health::is_alive(&facts))));
+    }
     if endpoint == Endpoint::Status {
         let monitor = api.fresh_monitor(&published).await;
         let facts = facts(&published, monitor.as_ref(), api.now());
@@ -182,7 +187,6 @@ async fn inform(api: &Api, endpoint: Endpoint, options: &Options) -> Result<Answ
     let facts = facts(&published, monitor.as_deref(), api.now());
     Ok(match endpoint {
         Endpoint::Metrics => Answer::plain(metrics::render(&facts)),
-        Endpoint::Liveness => Answer::status(code(health::is_alive(&facts))),
         _ => Answer::status(code(health::is_ready(&facts, options))),
     })
 }

@@ -52,14 +52,15 @@ fn read(text: &str) -> Result<DateTime<FixedOffset>, BadMoment> {
 
 /// `2030-01-01T10:00Z` as `2030-01-01 10:00+00:00`.
 fn plain(text: &str) -> String {
-    let mut text = text.trim().replacen(['T', 't'], " ", 1);
-    for utc in [" UTC", "UTC", "Z", "z"] {
-        if let Some(bare) = text.strip_suffix(utc) {
-            text = format!("{}+00:00", bare.trim_end());
-            break;
-        }
-    }
-    let (day, time) = text.split_once(' ').unwrap_or((&text, ""));
+    let text = text.trim();
+    let utc = ["UTC", "Z", "z"]
+        .iter()
+        .find_map(|zone| text.strip_suffix(zone));
+    let text = match utc {
+        Some(bare) => format!("{}+00:00", bare.trim_end()),
+        None => text.to_string(),
+    };
+    let (day, time) = text.split_once(['T', 't', ' ']).unwrap_or((&text, ""));
     format!("{day} {}", time.replace(' ', ""))
         .trim_end()
         .to_string()

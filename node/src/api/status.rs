@@ -8,7 +8,7 @@
 
 use super::published::{Monitor, Published};
 use serde_json::{Map, Value, json};
-use topology::{Lsn, MemberName, MemberRole, MemberState, Millis};
+use topology::{Lsn, MemberRole, MemberState, Millis};
 
 /// What `/sync` says of a standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,23 +108,41 @@ impl Facts<'_> {
             .is_none_or(|view| view.leader.is_none())
     }
 
-    pub fn replication_state(&self) -> Option<&str> {
-        self.monitor
-            .filter(|m| m.in_recovery)?
-            .replication_state
-            .as_deref()
+    pub fn replication_state(&self) -> Option<&'static str> {
+        replication_state(self.monitor?, self.published.config.as_deref())
     }
 
     /// The end of the group's log, as far as this member has heard of it.
     pub fn known_end(&self) -> Option<Lsn> {
         let in_store = self.published.view.as_ref().map(|view| view.optime());
-        let heard = self.monitor.and_then(|m| m.latest_end_lsn);
+        let heard = self.monitor.and_then(|m| m.latest_end);
         in_store.into_iter().chain(heard).max()
     }
+}
 
-    /// Peers' names are compared nowhere but here, so it is spelled once.
-    pub fn name(&self) -> &MemberName {
-        &self.published.name
+/// Where `/config` may name an archive.
+const RESTORE_COMMANDS: [&str; 3] = [
+    "/postgresql/recovery_conf/restore_command",
+    "/postgresql/parameters/restore_command",
+    "/standby_cluster/restore_command",
+];
+
+/// How a standby gets its log, in the words of member keys and status bodies.
+///
+/// A server without a stream replays from the archive if it has one; `config`
+/// is the document in the store, where the archive is named.
+pub fn replication_state(monitor: &Monitor, config: Option<&Value>) -> Option<&'static str> {
+    let is_command = |value: &Value| value.as_str().is_some_and(|command| !command.is_empty());
+    let has_archive = config.is_some_and(|config| {
+        let mut named = RESTORE_COMMANDS
+            .iter()
+            .filter_map(|path| config.pointer(path));
+        named.any(is_command)
+    });
+    match monitor.in_recovery {
+        true if monitor.is_streaming() => Some("streaming"),
+        true if has_archive => Some("in archive recovery"),
+        _ => None,
     }
 }
 
@@ -163,18 +181,18 @@ fn add_query(facts: &Facts, monitor: &Monitor, out: &mut Map<String, Value>) {
         out.insert("replication_state".into(), state.into());
     }
     if !monitor.replication.is_empty() {
-        out.insert("replication".into(), monitor.replication.clone().into());
+        out.insert("replication".into(), json!(monitor.replication));
     }
 }
 
 fn positions(monitor: &Monitor) -> Value {
     if !monitor.in_recovery {
-        return json!({ "location": monitor.location });
+        return json!({ "location": monitor.flushed });
     }
     json!({
-        "received_location": monitor.received.or(monitor.replayed),
-        "replayed_location": monitor.replayed,
-        "replayed_timestamp": monitor.replayed_timestamp,
+        "received_location": monitor.receive.or(monitor.replay),
+        "replayed_location": monitor.replay,
+        "replayed_timestamp": monitor.replayed_at,
         "paused": monitor.replay_paused,
     })
 }

@@ -23,7 +23,10 @@ use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{path}: {reason}; it must be a readable PEM file with {wanted}", path = .path.display())]
+    #[error(
+        "{path}: {reason}; it must be a readable PEM file with {wanted}",
+        path = .path.display()
+    )]
     File {
         path: PathBuf,
         wanted: &'static str,

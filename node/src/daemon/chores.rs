@@ -8,7 +8,7 @@ use super::{Daemon, look};
 use crate::act::txn;
 use crate::beat::Report;
 use crate::ha::Observation;
-use crate::ha::observation::{Job, ServerRole};
+use crate::ha::observation::{Job, Lock, ServerRole};
 use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
@@ -33,8 +33,9 @@ pub(super) struct Chores {
     /// The promotion's checkpoint is not done yet.
     pub checkpoint_due: bool,
     pub history_of: Option<u32>,
+    /// The move whose rewiring this coordinator has done.
     pub rewired: Option<String>,
-    pub last_record: Option<String>,
+    pub ownership: Option<Ownership>,
 }
 
 impl Chores {
@@ -60,9 +61,10 @@ impl Daemon {
     pub(super) async fn keep_up(&mut self, report: &Report) {
         let seen = &report.seen;
         self.guard(seen);
-        self.holds_lock_out.send_if_modified(|held| {
-            std::mem::replace(held, seen.holds_lock()) != seen.holds_lock()
-        });
+        // While nobody leads the group, any member may speak for the region:
+        // a formation's first certificate comes before its first leader.
+        let speaks = seen.holds_lock() || seen.lock == Lock::Free;
+        self.holds_lock_out.send_if_modified(|held| std::mem::replace(held, speaks) != speaks);
         if seen.view().is_none() {
             return;
         }
@@ -80,7 +82,6 @@ impl Daemon {
 
     /// Arms the last guard while this member may write.
     fn guard(&self, seen: &Observation) {
-        use crate::ha::observation::Lock;
         match seen.lock {
             Lock::Mine { deadline, .. } if deadline.0 > 0 && seen.is_primary() => {
                 self.arm(deadline);
@@ -177,7 +178,7 @@ impl Daemon {
 
     /// Applies changed settings to the running server.
     async fn keep_settings(&mut self, seen: &Observation) {
-        let wanted = (self.dynamic.raw.clone(), self.overrides(seen));
+        let wanted = (self.dynamic.raw.clone(), self.overrides(&seen.ownership));
         if self.chores.applied.as_ref() == Some(&wanted) {
             return;
         }
@@ -224,8 +225,8 @@ impl Daemon {
 
     /// Settings that hold only in a standby region, or until a region that has
     /// just become owner is rewired.
-    pub(super) fn overrides(&self, seen: &Observation) -> Vec<(String, String)> {
-        let closed = match &seen.ownership {
+    pub(super) fn overrides(&self, ownership: &Ownership) -> Vec<(String, String)> {
+        let closed = match ownership {
             Ownership::NoRegions => false,
             Ownership::Owner { opening, .. } => *opening && !self.is_rewired(),
             Ownership::Standby { .. } | Ownership::Doubtful(_) => true,
@@ -236,7 +237,7 @@ impl Daemon {
         }
     }
 
-    fn is_rewired(&self) -> bool {
+    pub(super) fn is_rewired(&self) -> bool {
         let running = self.chores.local_topology.journal().map(|j| &j.id);
         running.is_some() && running == self.chores.rewired.as_ref()
     }

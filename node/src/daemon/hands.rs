@@ -1,11 +1,12 @@
 //! Doing what was decided.
 
-use super::Daemon;
+use super::{Daemon, script};
 use crate::act::txn;
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
 use crate::ha::observation::{DataDir, Divergence, End, Following, Job, Lock};
 use crate::ha::{Action, Observation, Outcome};
+use crate::region;
 use standby::rewind::{LocalEnd, Verdict, judge};
 use topology::region::Token;
 use topology::{GroupView, Lsn};
@@ -33,7 +34,7 @@ impl Daemon {
             Action::AskPeers => Outcome::Done,
             Action::CheckDivergence { with } => self.check_divergence(with, seen).await,
             Action::Promote => self.promote(seen).await,
-            Action::Follow(upstream) => self.follow(upstream.as_ref()).await,
+            Action::Follow(upstream) => self.follow(upstream.as_ref(), seen).await,
             Action::Sign { id, lsn } => self.sign(id, *lsn, seen).await,
             Action::Begin(job) => self.begin(job, seen),
             Action::CancelJob => self.cancel().await,
@@ -163,7 +164,7 @@ impl Daemon {
             panic!("rule of promotion: only a lock holder promotes");
         };
         if let Some(command) = self.settings.postgresql.pre_promote.clone()
-            && let Err(why) = self.server.run_script(&command).await
+            && let Err(why) = script::run(&command, &[]).await
         {
             return Outcome::Failed(format!("pre_promote: {why}"));
         }
@@ -178,9 +179,9 @@ impl Daemon {
         }
     }
 
-    async fn follow(&mut self, upstream: Option<&Following>) -> Outcome {
+    async fn follow(&mut self, upstream: Option<&Following>, seen: &Observation) -> Outcome {
         self.memory.divergence = Divergence::Unchecked;
-        let overrides = self.overrides_now();
+        let overrides = self.overrides(&seen.ownership);
         match self.server.follow(upstream, &self.dynamic.raw, &overrides).await {
             Ok(()) => Outcome::Done,
             Err(why) => Outcome::Failed(why),
@@ -192,10 +193,11 @@ impl Daemon {
             return Outcome::Failed("the control file is not known".into());
         };
         let token = Token { system_id: system.clone(), timeline: remains.timeline, lsn };
-        let Some(txn) = self.sign_txn(id, &token) else {
-            return Outcome::Lost;
-        };
-        self.try_write(txn).await
+        let local = &self.chores.local_topology;
+        match region::ownership::sign(&self.keys, local, &self.settings.name, id, &token) {
+            Some(txn) => self.try_write(txn).await,
+            None => Outcome::Lost,
+        }
     }
 
     fn begin(&mut self, job: &Job, seen: &Observation) -> Outcome {

@@ -11,7 +11,7 @@ type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 impl Daemon {
     pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
-        let hands = self.server.hands(self.dynamic.raw.clone(), self.overrides(seen));
+        let hands = self.server.hands(self.dynamic.raw.clone(), self.overrides(&seen.ownership));
         let was_primary = seen.is_primary();
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),

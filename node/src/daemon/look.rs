@@ -6,7 +6,6 @@ use crate::dcs::keys::split_groups;
 use crate::ha::observation::{Divergence, Lock, Me, Process, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
-use standby::switch::LocalTopology;
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, MemberRole, Seen};
@@ -78,6 +77,7 @@ impl Daemon {
             self.dynamic = config.value.clone();
         }
         seen.dynamic = self.dynamic.clone();
+        self.chores.ownership = Some(seen.ownership.clone());
         seen.lock =
             lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = seen.holds_lock();
@@ -162,13 +162,7 @@ impl Daemon {
         &mut self,
         entries: &[crate::dcs::KeyValue],
     ) -> (Ownership, Option<Order>) {
-        let prefix = self.keys.topology_prefix();
-        let mut local = LocalTopology::default();
-        for entry in entries {
-            if let Some(key) = entry.key.strip_prefix(&prefix) {
-                local.take(key, &entry.value, entry.mod_revision, entry.lease);
-            }
-        }
+        let local = crate::region::ownership::read(&self.keys, entries);
         let Some(topology) = &self.settings.topology else {
             return (without_region(&local), None);
         };

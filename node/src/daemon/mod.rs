@@ -7,7 +7,9 @@ mod chores;
 mod hands;
 mod jobs;
 mod look;
+mod metadata;
 mod publish;
+mod script;
 pub mod run;
 mod server;
 mod work;
@@ -52,6 +54,7 @@ pub struct Daemon {
     held: bool,
     dynamic: Dynamic,
     chores: Chores,
+    metadata: metadata::Metadata,
     /// The leader of the last beat, to notice a change.
     last_leader: Option<topology::MemberName>,
     /// The highest epoch this process has seen verified.
@@ -63,6 +66,8 @@ pub struct Daemon {
     /// Who waits for the end of a job.
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
     last_rule: u16,
+    /// The REST API runs as long as this is kept.
+    _api: crate::api::ServerHandle,
 }
 
 impl Daemon {

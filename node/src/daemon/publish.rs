@@ -5,6 +5,7 @@ use crate::api::published::Published;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
+use crate::postgres::Monitor;
 use crate::ha::observation::{DataDir, Job, Lock, Process, ServerRole};
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ impl Daemon {
         {
             record.replay_lsn = monitor.replay;
             record.receive_lsn = monitor.receive;
-            record.replication_state = monitor.replication_state();
+            record.replication_state = replication_state(&monitor);
         }
     }
 
@@ -155,4 +156,12 @@ impl Daemon {
 
 fn is_start(job: &Job) -> bool {
     matches!(job, Job::StartPrimary | Job::StartStandby { .. })
+}
+
+fn replication_state(monitor: &Monitor) -> Option<String> {
+    if !monitor.in_recovery {
+        return None;
+    }
+    let state = if monitor.is_streaming() { "streaming" } else { "in archive recovery" };
+    Some(state.to_string())
 }

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
-use crate::dcs::mirror::Mirror;
+use crate::dcs::mirror::{Change, Changes, Mirror};
 use crate::dcs::{DcsError, Store};
 use crate::deadman::Deadman;
 use crate::ha::observation::{Asked, Memory};
@@ -92,6 +92,7 @@ impl Daemon {
         keys: Keys,
     ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
         let mirror = Mirror::spawn(store.clone(), prefixes(&keys));
+        let changes = mirror.subscribe();
         let server = super::server::Server::new(settings.clone())?;
         let dynamic = server.first_dynamic();
         let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
@@ -113,7 +114,7 @@ impl Daemon {
             }),
             now: clock::now,
         };
-        api::serve(context).await.context("the REST API cannot start")?;
+        let api = api::serve(context).await.context("the REST API cannot start")?;
         if settings.topology.is_some() {
             region::spawn(region::RegionContext {
                 settings: settings.clone(),
@@ -131,12 +132,14 @@ impl Daemon {
             store,
             keys,
             mirror,
+            changes,
             server,
             background: Default::default(),
             lease: Default::default(),
             held: false,
             dynamic,
             chores: Default::default(),
+            metadata: Default::default(),
             last_leader: None,
             epoch: None,
             decisions,
@@ -145,6 +148,7 @@ impl Daemon {
             holds_lock_out,
             replies: Vec::new(),
             last_rule: 0,
+            _api: api,
         };
         Ok((daemon, commands))
     }
@@ -164,11 +168,11 @@ impl Daemon {
                 return code;
             }
             let sleep = self.longest_sleep(&report);
-            let mut wake = self.mirror.wake();
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
-                () = wake.changed() => {}
+                () = changed(&mut self.changes) => {}
                 () = self.background.over() => {}
+                round = self.metadata.over() => self.take_round(round).await,
                 () = self.server.ended() => {}
                 command = commands.recv() => self.take(command, &config_path),
                 _ = signals.term.recv() => self.memory.stopping = true,
@@ -305,6 +309,19 @@ impl World for Daemon {
             "step": format!("{:?}", decision.step),
             "outcome": outcome.map(|o| format!("{o:?}")),
         }));
+    }
+}
+
+/// Waits for a change that somebody else made and that matters here.
+async fn changed(changes: &mut Changes) {
+    loop {
+        match changes.next().await {
+            Some(Change::Keys { own: true, .. }) => {}
+            Some(Change::Keys { keys, .. }) if keys.iter().all(|k| k.ends_with("/status")) => {}
+            Some(_) => return,
+            // The mirror lives as long as the daemon.
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -2,19 +2,19 @@
 //! things that need no job.
 
 use super::work::Hands;
-use crate::api::published::{Fresh, Monitor as ApiMonitor};
+use crate::api::published::Fresh;
 use crate::config::Settings;
 use crate::ha::observation::{
-    DataDir, End, Following, Postgres, Process, Remains, Server as Seen_, ServerRole,
+    DataDir, End, Following, Postgres, Process, Remains, Server as ServerSeen, ServerRole,
 };
-use crate::postgres::controldata::{ControlData, ControlState};
-use crate::postgres::data_dir::{self, DataState};
 use crate::postgres::monitor::{self, Monitor};
-use crate::postgres::process::Postmaster;
-use crate::postgres::session::{Session, Target};
-use crate::postgres::{Instance, conninfo, history, slots};
+use crate::postgres::{
+    ControlData, ControlState, DataDirState, Error, Instance, Postmaster, Session, StopMode,
+    Target, conninfo, history, slots,
+};
 use serde_json::Value;
 use standby::slots::{Slot, SlotStep};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
@@ -22,8 +22,6 @@ use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
 /// Application names that the field knows.
 const HEARTBEAT: &str = "Patroni heartbeat";
 const RESTAPI: &str = "Patroni restapi";
-/// Scripts that gate a promotion or a stop.
-const SCRIPT: Duration = Duration::from_secs(60);
 
 pub(super) struct Server {
     settings: Arc<Settings>,
@@ -32,14 +30,17 @@ pub(super) struct Server {
     monitor: Option<Monitor>,
     postmaster: Option<Postmaster>,
     starting_since: Option<Millis>,
-    /// Control file of a stopped server: read once for each stop.
-    remains: Option<(ControlData, Remains)>,
     system: Option<SystemId>,
 }
 
 impl Server {
     pub fn new(settings: Arc<Settings>) -> anyhow::Result<Server> {
-        let instance = Arc::new(Instance::new(&settings));
+        let instance = Arc::new(Instance::new(
+            Arc::new(settings.postgresql.clone()),
+            &settings.scope,
+            &settings.name,
+            settings.citus.clone(),
+        ));
         Ok(Server {
             settings,
             instance,
@@ -47,13 +48,13 @@ impl Server {
             monitor: None,
             postmaster: None,
             starting_since: None,
-            remains: None,
             system: None,
         })
     }
 
     pub fn take_settings(&mut self, settings: Arc<Settings>) {
-        self.instance = Arc::new(Instance::new(&settings));
+        let postgresql = Arc::new(settings.postgresql.clone());
+        self.instance = Arc::new(self.instance.with_settings(postgresql));
         self.settings = settings;
     }
 
@@ -82,7 +83,6 @@ impl Server {
         }
         match self.instance.postmaster() {
             Ok(Some(postmaster)) => {
-                self.remains = None;
                 self.postmaster = Some(postmaster);
                 let process = self.look_at_running(now).await;
                 Postgres { data, process }
@@ -106,27 +106,25 @@ impl Server {
         self.starting_since = None;
     }
 
+    /// The control file is read once for a data directory that stays.
     async fn look_at_data(&mut self) -> DataDir {
-        match data_dir::inspect(&self.settings.postgresql.data_dir) {
-            DataState::Empty => {
-                self.system = None;
+        let there = self.settings.postgresql.data_dir.join("global/pg_control").is_file();
+        if let Some(system) = self.system.as_ref().filter(|_| there) {
+            return DataDir::Valid { system: system.clone() };
+        }
+        self.system = None;
+        match self.instance.data_state().await {
+            // A base backup writes the control file last: without it there is
+            // nothing yet that could be lost.
+            DataDirState::Absent | DataDirState::Empty | DataDirState::Incomplete => {
                 DataDir::Empty
             }
-            DataState::Refused(why) => DataDir::Refused(why),
-            DataState::Valid { .. } => match self.system_id().await {
-                Ok(system) => DataDir::Valid { system },
-                Err(why) => DataDir::Refused(why),
-            },
+            DataDirState::Valid { system, .. } => {
+                self.system = Some(system.clone());
+                DataDir::Valid { system }
+            }
+            DataDirState::Foreign(why) | DataDirState::Unreadable(why) => DataDir::Refused(why),
         }
-    }
-
-    async fn system_id(&mut self) -> Result<SystemId, String> {
-        if let Some(system) = &self.system {
-            return Ok(system.clone());
-        }
-        let control = self.instance.control_data().await.map_err(|e| e.to_string())?;
-        self.system = Some(control.system_id.clone());
-        Ok(control.system_id)
     }
 
     async fn look_at_running(&mut self, now: Millis) -> Process {
@@ -137,7 +135,7 @@ impl Server {
                 self.monitor = Some(monitor);
                 Process::Running(server)
             }
-            Err(error) if error.is_starting() => {
+            Err(error) if self.is_starting(&error) => {
                 let since = *self.starting_since.get_or_insert(now);
                 self.monitor = None;
                 Process::Starting { since }
@@ -146,24 +144,36 @@ impl Server {
                 tracing::warn!("PostgreSQL did not answer: {error}");
                 self.session = None;
                 self.monitor = None;
-                Process::Running(Seen_ { role: Seen::Unknown, timeline: None, lsn: Lsn(0) })
+                Process::Running(ServerSeen { role: Seen::Unknown, timeline: None, lsn: Lsn(0) })
             }
         }
     }
 
     async fn ask(&mut self) -> Result<Monitor, crate::postgres::Error> {
         if !self.session.as_ref().is_some_and(Session::is_usable) {
-            self.session = Some(Session::connect(&self.instance.target(HEARTBEAT)).await?);
+            self.session = Some(self.instance.session(HEARTBEAT).await?);
         }
         let session = self.session.as_ref().expect("just made");
         monitor::read(session).await
     }
 
+    /// It has not answered since it was started, or says so itself.
+    fn is_starting(&self, error: &Error) -> bool {
+        match error {
+            Error::Refused { source, .. } => {
+                let not_yet = Some(&tokio_postgres::error::SqlState::CANNOT_CONNECT_NOW);
+                source.code() == not_yet || (self.monitor.is_none() && source.code().is_none())
+            }
+            Error::Silent { .. } => self.monitor.is_none(),
+            _ => false,
+        }
+    }
+
     async fn look_at_remains(&mut self) -> Seen<Remains> {
-        match self.instance.control_data().await {
+        match self.instance.control().await {
             Ok(control) => {
-                let standby = self.instance.is_standby_data();
-                Seen::Known(remains_of(&control, standby))
+                let data_dir = &self.settings.postgresql.data_dir;
+                Seen::Known(remains_of(&control, is_standby_data(data_dir)))
             }
             Err(error) => {
                 tracing::warn!("{error}");
@@ -205,9 +215,14 @@ impl Server {
 
     /// Waits for the end of the running postmaster; for ever when none runs.
     pub async fn ended(&self) {
-        match &self.postmaster {
-            Some(postmaster) => postmaster.watch_exit().await,
-            None => std::future::pending().await,
+        let Some(postmaster) = &self.postmaster else { return std::future::pending().await };
+        match &self.session {
+            // The connection ends the moment the server does.
+            Some(session) => tokio::select! {
+                () = session.closed() => {}
+                () = postmaster.watch_exit() => {}
+            },
+            None => postmaster.watch_exit().await,
         }
     }
 
@@ -219,7 +234,7 @@ impl Server {
     /// An immediate stop without waiting: the next look sees what came of it.
     pub fn stop_now(&self) {
         if let Ok(Some(postmaster)) = self.instance.postmaster()
-            && let Err(error) = postmaster.stop(crate::postgres::process::StopMode::Immediate)
+            && let Err(error) = postmaster.stop(StopMode::Immediate)
         {
             tracing::error!("{error}");
         }
@@ -251,9 +266,21 @@ impl Server {
         } else {
             hands.rewrite_primary().await?;
         }
-        self.instance.save_dynamic(dynamic);
+        self.save_dynamic(dynamic);
         let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
         postmaster.reload().map_err(|e| e.to_string())
+    }
+
+    /// The copy that a restarted daemon begins with while the store is silent.
+    fn save_dynamic(&self, dynamic: &Value) {
+        let data_dir = &self.settings.postgresql.data_dir;
+        let path = data_dir.join("patroni.dynamic.json");
+        let fresh = data_dir.join("patroni.dynamic.json.tmp");
+        let text = topology::document::compact(dynamic);
+        let saved = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path));
+        if let Err(error) = saved {
+            tracing::warn!("{}: {error}", path.display());
+        }
     }
 
     pub async fn change_slot(&self, step: &SlotStep) -> Result<(), String> {
@@ -267,10 +294,10 @@ impl Server {
     }
 
     pub fn checkpoint_in_background(&self) {
-        let target = self.instance.target(HEARTBEAT);
+        let instance = self.instance.clone();
         tokio::spawn(async move {
             let done = async {
-                let session = Session::connect(&target).await?;
+                let session = instance.session(HEARTBEAT).await?;
                 session.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await
             };
             if let Err(error) = done.await {
@@ -287,27 +314,25 @@ impl Server {
     /// The history of the server at that address, which must be a primary or
     /// stream from one.
     pub async fn remote_history(&self, from: &Following) -> Result<History, String> {
-        let pg = &self.settings.postgresql;
-        let target = Target::new(&from.host, from.port, &pg.rewind, &pg.database, HEARTBEAT);
+        let login = &self.settings.postgresql.rewind;
         let asked = async {
-            let session = Session::connect(&target).await?;
+            let session = self.instance.peer(&from.host, from.port, login, HEARTBEAT).await?;
             let timeline = history::remote_timeline(&session).await?;
             history::remote(&session, timeline).await
         };
         asked.await.map_err(|e| e.to_string())
     }
 
-    pub async fn run_script(&self, command: &str) -> Result<(), String> {
-        self.instance.run_script(command, SCRIPT).await.map_err(|e| e.to_string())
-    }
-
+    /// A failed bootstrap is kept for whoever wants to know why.
     pub async fn move_aside(&mut self) -> Result<(), String> {
         self.stop_now();
-        if let Some(postmaster) = &self.postmaster {
+        if let Ok(Some(postmaster)) = self.instance.postmaster() {
             postmaster.wait_exit().await;
         }
         self.system = None;
-        data_dir::move_aside(&self.settings.postgresql.data_dir).map_err(|e| e.to_string())
+        let to = self.instance.move_data_aside().map_err(|e| e.to_string())?;
+        tracing::error!("the data of the failed bootstrap is kept in {}", to.display());
+        Ok(())
     }
 
     pub fn hands(&self, dynamic: Value, overrides: Vec<(String, String)>) -> Hands {
@@ -321,7 +346,7 @@ impl Server {
 
     pub fn fresh(&self) -> FreshMonitor {
         FreshMonitor {
-            target: self.instance.target(RESTAPI),
+            target: self.instance.local_target(&self.settings.postgresql.database, RESTAPI),
             session: tokio::sync::Mutex::new(None),
         }
     }
@@ -329,7 +354,7 @@ impl Server {
 
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
-fn seen_server(monitor: &Monitor) -> Seen_ {
+fn seen_server(monitor: &Monitor) -> ServerSeen {
     let role = if monitor.in_recovery {
         ServerRole::Standby { follows: following(monitor), streaming: monitor.is_streaming() }
     } else {
@@ -340,7 +365,7 @@ fn seen_server(monitor: &Monitor) -> Seen_ {
         true => monitor.receiver_timeline.max(monitor.timeline),
         false => monitor.timeline,
     };
-    Seen_ { role: Seen::Known(role), timeline, lsn }
+    ServerSeen { role: Seen::Known(role), timeline, lsn }
 }
 
 /// Whom the settings of a standby name.
@@ -370,6 +395,11 @@ fn remains_of(control: &ControlData, standby: bool) -> Remains {
     Remains { end, timeline, lsn }
 }
 
+/// A signal file, or a base backup that has not been started yet.
+fn is_standby_data(data_dir: &Path) -> bool {
+    ["standby.signal", "backup_label"].iter().any(|name| data_dir.join(name).is_file())
+}
+
 /// The API's own connection.
 pub(super) struct FreshMonitor {
     target: Target,
@@ -379,7 +409,7 @@ pub(super) struct FreshMonitor {
 impl Fresh for FreshMonitor {
     fn monitor(
         &self,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<ApiMonitor>> + Send + '_>> {
+    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<Monitor>> + Send + '_>> {
         Box::pin(async move {
             let mut slot = self.session.lock().await;
             if !slot.as_ref().is_some_and(Session::is_usable) {

@@ -7,20 +7,20 @@ use crate::act::citus;
 use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, StopHow};
-use crate::postgres::process::{Postmaster, StopMode};
-use crate::postgres::recovery::Upstream;
-use crate::postgres::session::{Session, Target};
-use crate::postgres::{Error, Instance, StartAs, data_dir, users};
+use crate::postgres::{
+    DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream, users,
+};
+use super::script;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two looks at a server that starts.
-const POLL: Duration = Duration::from_millis(10);
+const HEARTBEAT: &str = "Patroni heartbeat";
+/// Longer than any recovery should take; `decide` cancels earlier.
+const START: Duration = Duration::from_secs(24 * 3600);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_secs(5);
 const CHECKPOINT: Duration = Duration::from_secs(600);
-const SCRIPT: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub(super) struct Hands {
@@ -47,19 +47,30 @@ impl Hands {
         };
         self.instance.initdb(bootstrap).await.map_err(text)?;
         self.start_primary().await?;
-        let session = self.session("bootstrap").await.map_err(text)?;
+        let session = self.instance.session(HEARTBEAT).await.map_err(text)?;
         users::ensure_all(&session, &self.settings.postgresql).await.map_err(text)?;
         if let Some(citus) = &self.settings.citus {
             citus::create_database(&self.settings, citus).await?;
         }
         if let Some(command) = &bootstrap.post_bootstrap {
-            self.instance.run_script(command, SCRIPT).await.map_err(text)?;
+            script::run(command, &[self.conninfo()]).await?;
         }
         Ok(())
     }
 
+    /// What `post_bootstrap` gets: how to reach the new server, no password.
+    fn conninfo(&self) -> String {
+        let pg = &self.settings.postgresql;
+        let (host, port, user) = (pg.local_host(), pg.port, &pg.superuser.username);
+        format!("host={host} port={port} user={user} dbname={}", pg.database)
+    }
+
     pub async fn clone_from(&self, from: &Following) -> JobResult {
-        self.instance.clone_from(&upstream(from)).await.map_err(text)
+        // Half a copy of an earlier attempt holds nothing that could be lost.
+        if self.instance.data_state().await == DataDirState::Incomplete {
+            self.instance.remove_data().map_err(text)?;
+        }
+        self.instance.basebackup(&from.host, from.port).await.map_err(text)
     }
 
     pub async fn start_primary(&self) -> JobResult {
@@ -70,23 +81,20 @@ impl Hands {
         self.start(StartAs::Standby { upstream: follow.map(upstream) }).await
     }
 
-    /// Starts and waits until connections are accepted (or it has ended).
+    /// Starts and waits until connections are accepted.
     async fn start(&self, role: StartAs) -> JobResult {
-        let postmaster =
-            self.instance.start(role, &self.dynamic, &self.overrides).await.map_err(text)?;
-        loop {
-            match self.session("start").await {
-                Ok(_) => return Ok(()),
-                Err(error) if !postmaster.is_alive().map_err(text)? => {
-                    return Err(format!("PostgreSQL ended while it was starting: {}", text(error)));
-                }
-                Err(_) => tokio::time::sleep(POLL).await,
+        let started = self.instance.start(&role, &self.dynamic, &self.overrides).await;
+        let (postmaster, written) = started.map_err(text)?;
+        for warning in &written.effective.warnings {
+            tracing::warn!("{warning}");
+        }
+        match self.instance.wait_ready(&postmaster, HEARTBEAT, START).await.map_err(text)? {
+            Ready::Accepting(_) => Ok(()),
+            Ready::Starting(error) => Err(text(error)),
+            Ready::Ended => {
+                Err("PostgreSQL ended while it was starting; its log says why".to_string())
             }
         }
-    }
-
-    async fn session(&self, _for_what: &str) -> Result<Session, Error> {
-        Session::connect(&self.instance.target("Patroni heartbeat")).await
     }
 
     pub async fn stop(&self, how: StopHow) -> JobResult {
@@ -96,7 +104,7 @@ impl Hands {
         }
         if how != StopHow::Immediate
             && let Some(command) = &self.settings.postgresql.before_stop
-            && let Err(why) = self.instance.run_script(command, SCRIPT).await
+            && let Err(why) = script::run(command, &[]).await
         {
             tracing::warn!("before_stop: {why}");
         }
@@ -108,7 +116,7 @@ impl Hands {
 
     /// While clients still write: what is left for the shutdown is short.
     async fn checkpoint(&self) {
-        let Ok(session) = self.session("checkpoint").await else { return };
+        let Ok(session) = self.instance.session(HEARTBEAT).await else { return };
         if let Err(error) = session.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await {
             tracing::warn!("the checkpoint before the stop: {error}");
         }
@@ -131,13 +139,15 @@ impl Hands {
 
     /// Rewinds against a primary whose control file knows its timeline.
     pub async fn rewind(&self, from: &Following) -> JobResult {
-        let pg = &self.settings.postgresql;
-        let target =
-            Target::new(&from.host, from.port, &pg.rewind, &pg.database, "Patroni heartbeat");
-        let source = Session::connect(&target).await.map_err(text)?;
+        let source = self.source(from).await?;
         source.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await.map_err(text)?;
         drop(source);
-        self.instance.rewind(&upstream(from)).await.map_err(text)
+        self.instance.rewind(&from.host, from.port, false).await.map_err(text)
+    }
+
+    async fn source(&self, from: &Following) -> Result<Session, String> {
+        let login = &self.settings.postgresql.rewind;
+        self.instance.peer(&from.host, from.port, login, HEARTBEAT).await.map_err(text)
     }
 
     /// Only decided with a good source at hand; it is asked once more before
@@ -145,19 +155,16 @@ impl Hands {
     pub async fn rebuild(&self, from: &Following) -> JobResult {
         self.same_system(from).await?;
         self.stop(StopHow::Immediate).await?;
-        data_dir::remove(&self.settings.postgresql.data_dir).map_err(text)?;
+        self.instance.remove_data().map_err(text)?;
         self.clone_from(from).await
     }
 
     async fn same_system(&self, from: &Following) -> JobResult {
-        let pg = &self.settings.postgresql;
-        let target =
-            Target::new(&from.host, from.port, &pg.rewind, &pg.database, "Patroni heartbeat");
-        let source = Session::connect(&target).await.map_err(text)?;
+        let source = self.source(from).await?;
         let sql = "SELECT system_identifier::text FROM pg_control_system()";
         let row = source.row("system id", sql, &[]).await.map_err(text)?;
         let theirs: String = row.try_get(0).map_err(|e| e.to_string())?;
-        let ours = self.instance.control_data().await.map_err(text)?.system_id;
+        let ours = self.instance.control().await.map_err(text)?.system_id;
         if ours.0 == theirs {
             return Ok(());
         }
@@ -169,12 +176,14 @@ impl Hands {
 
     pub async fn rewrite(&self, follow: Option<&Following>) -> JobResult {
         let role = StartAs::Standby { upstream: follow.map(upstream) };
-        self.instance.write_config(&role, &self.dynamic, &self.overrides).await.map_err(text)
+        let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
+        written.map(drop).map_err(text)
     }
 
     pub async fn rewrite_primary(&self) -> JobResult {
         let role = StartAs::Primary;
-        self.instance.write_config(&role, &self.dynamic, &self.overrides).await.map_err(text)
+        let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
+        written.map(drop).map_err(text)
     }
 }
 

@@ -1,1 +1,441 @@
-//! postgres
+//! Everything that touches one PostgreSQL instance.
+//!
+//! `Instance` puts the files beside it together: settings in, a running server
+//! out. It decides nothing: who is primary, whom to follow, what may be removed
+//! and when are rules of `ha/` and `standby/`.
+//!
+//! | file | what |
+//! |---|---|
+//! | controldata, data_dir | what a data directory says about itself |
+//! | catalogue, parameters, recovery, conninfo, files | its configuration |
+//! | process, procfs | the postmaster |
+//! | session, tls, monitor, history, slots, users | SQL |
+//! | run, tools | PostgreSQL's programs |
+
+pub mod catalogue;
+pub mod conninfo;
+pub mod controldata;
+pub mod data_dir;
+pub mod error;
+pub mod files;
+pub mod history;
+pub mod monitor;
+pub mod parameters;
+pub mod process;
+mod procfs;
+pub mod recovery;
+mod run;
+pub mod session;
+pub mod slots;
+pub mod tls;
+pub mod tools;
+pub mod users;
+
+pub use controldata::{ControlData, ControlState};
+pub use data_dir::DataDirState;
+pub use error::Error;
+pub use monitor::Monitor;
+pub use process::{Postmaster, StopMode};
+pub use recovery::Upstream;
+pub use session::{Session, Target};
+
+use crate::config::{Bootstrap, Citus, Login, Postgresql};
+use catalogue::Catalogue;
+use files::Places;
+use parameters::{Effective, Role, Sources};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use topology::MemberName;
+
+/// How often a starting server is asked whether it accepts connections: often
+/// at first, then less, for each refusal is a line in its log.
+const READY_PACE: Duration = Duration::from_millis(20);
+const READY_PACE_MAX: Duration = Duration::from_millis(500);
+/// PostgreSQL's own default places of its socket.
+const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
+/// As what to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartAs {
+    Primary,
+    /// Without an upstream: in recovery, from its own WAL and archive.
+    Standby {
+        upstream: Option<Upstream>,
+    },
+}
+
+impl StartAs {
+    fn role(&self) -> Role {
+        match self {
+            StartAs::Primary => Role::Primary,
+            StartAs::Standby { upstream: Some(up) } if up.remote => Role::StandbyLeader,
+            StartAs::Standby { .. } => Role::Replica,
+        }
+    }
+}
+
+/// What `wait_ready` saw last.
+#[derive(Debug)]
+pub enum Ready {
+    Accepting(Session),
+    /// Still in recovery or not listening yet. Why the last attempt failed.
+    Starting(Error),
+    Ended,
+}
+
+/// What writing the configuration did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Some file is not what it was: a reload has something to do.
+    pub changed: bool,
+    pub effective: Effective,
+}
+
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub settings: Arc<Postgresql>,
+    pub scope: String,
+    pub name: MemberName,
+    pub citus: Option<Citus>,
+    catalogue: OnceCell<Arc<Catalogue>>,
+}
+
+impl Instance {
+    pub fn new(
+        settings: Arc<Postgresql>,
+        scope: &str,
+        name: &MemberName,
+        citus: Option<Citus>,
+    ) -> Instance {
+        let (scope, name) = (scope.to_string(), name.clone());
+        Instance {
+            settings,
+            scope,
+            name,
+            citus,
+            catalogue: OnceCell::new(),
+        }
+    }
+
+    /// The same instance with settings that were read again.
+    pub fn with_settings(&self, settings: Arc<Postgresql>) -> Instance {
+        Instance {
+            settings,
+            ..self.clone()
+        }
+    }
+
+    // The data directory.
+
+    pub async fn control(&self) -> Result<ControlData, Error> {
+        controldata::read(
+            &self.settings.tool("pg_controldata"),
+            &self.settings.data_dir,
+        )
+        .await
+    }
+
+    pub async fn data_state(&self) -> DataDirState {
+        data_dir::state(
+            &self.settings.tool("pg_controldata"),
+            &self.settings.data_dir,
+        )
+        .await
+    }
+
+    /// Refused while a server runs on it or when it is not PostgreSQL's.
+    pub fn remove_data(&self) -> Result<(), Error> {
+        self.refuse_running()?;
+        data_dir::remove(&self.settings.data_dir)
+    }
+
+    pub fn move_data_aside(&self) -> Result<PathBuf, Error> {
+        self.refuse_running()?;
+        data_dir::move_aside(&self.settings.data_dir)
+    }
+
+    /// The data directory is ours alone: no server runs on it.
+    fn refuse_running(&self) -> Result<(), Error> {
+        Postmaster::clear_stale(&self.settings.data_dir, &self.settings.tool("postgres"))
+    }
+
+    // The process.
+
+    pub fn postmaster(&self) -> Result<Option<Postmaster>, Error> {
+        Postmaster::find(&self.settings.data_dir, &self.settings.tool("postgres"))
+    }
+
+    /// Writes the configuration and starts the server; does not wait for it.
+    pub async fn start(
+        &self,
+        start_as: &StartAs,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<(Postmaster, Written), Error> {
+        self.refuse_running()?;
+        let places = Places::of(&self.settings);
+        files::restore_backups(&places)?;
+        let written = self.write_config(start_as, dynamic, overrides).await?;
+        files::set_standby(&places, *start_as != StartAs::Primary)?;
+        let postmaster = Postmaster::start(&process::Launch {
+            postgres: &self.settings.tool("postgres"),
+            data_dir: &self.settings.data_dir,
+            config_file: &places.conf(),
+            options: &written.effective.command_line,
+            log: None,
+        })
+        .await?;
+        Ok((postmaster, written))
+    }
+
+    /// Waits until the server takes connections, at most `limit`.
+    pub async fn wait_ready(
+        &self,
+        postmaster: &Postmaster,
+        application_name: &str,
+        limit: Duration,
+    ) -> Result<Ready, Error> {
+        let until = tokio::time::Instant::now() + limit;
+        let mut pace = READY_PACE;
+        loop {
+            let error = match self.session(application_name).await {
+                Ok(session) => {
+                    files::save_backups(&Places::of(&self.settings))?;
+                    return Ok(Ready::Accepting(session));
+                }
+                Err(error) => error,
+            };
+            if !postmaster.is_alive()? {
+                return Ok(Ready::Ended);
+            }
+            if tokio::time::Instant::now() >= until {
+                return Ok(Ready::Starting(error));
+            }
+            tokio::time::sleep(pace).await;
+            pace = (pace * 3 / 2).min(READY_PACE_MAX);
+        }
+    }
+
+    // The configuration.
+
+    /// Version and known settings of the programs in bin_dir.
+    pub async fn catalogue(&self) -> Result<Arc<Catalogue>, Error> {
+        let postgres = self.settings.tool("postgres");
+        let load = async || Catalogue::load(&postgres).await.map(Arc::new);
+        self.catalogue.get_or_try_init(load).await.cloned()
+    }
+
+    /// Writes all files. The running server is not told (`reload`).
+    pub async fn write_config(
+        &self,
+        start_as: &StartAs,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<Written, Error> {
+        let catalogue = self.catalogue().await?;
+        let (role, places) = (start_as.role(), Places::of(&self.settings));
+        let control = match role {
+            Role::Primary => None,
+            Role::Replica | Role::StandbyLeader => Some(self.control().await?),
+        };
+        let effective = parameters::effective(&Sources {
+            settings: &self.settings,
+            citus: self.citus.as_ref(),
+            scope: &self.scope,
+            dynamic,
+            role,
+            at_least: control.as_ref(),
+            overrides,
+            catalogue: &catalogue,
+        });
+        let block = self.recovery_block(start_as, &effective, dynamic, catalogue.major);
+        if let StartAs::Standby {
+            upstream: Some(upstream),
+        } = start_as
+        {
+            self.write_pgpass(upstream)?;
+        }
+        let mut changed = files::write_conf(&effective, block.as_ref(), &places)?;
+        changed |= self.write_access(&effective, role, dynamic, &places)?;
+        files::strip_auto_conf(&places)?;
+        Ok(Written { changed, effective })
+    }
+
+    /// Writes all files and, if one changed, has the server read them.
+    pub async fn reload(
+        &self,
+        postmaster: &Postmaster,
+        start_as: &StartAs,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<Written, Error> {
+        let written = self.write_config(start_as, dynamic, overrides).await?;
+        if written.changed {
+            postmaster.reload()?;
+        }
+        Ok(written)
+    }
+
+    fn recovery_block(
+        &self,
+        start_as: &StartAs,
+        effective: &Effective,
+        dynamic: &Value,
+        major: u32,
+    ) -> Option<std::collections::BTreeMap<String, String>> {
+        let StartAs::Standby { upstream } = start_as else {
+            return None;
+        };
+        let (settings, name) = (&self.settings, self.name.as_str());
+        Some(recovery::settings(
+            effective,
+            settings,
+            name,
+            upstream.as_ref(),
+            dynamic,
+            major,
+        ))
+    }
+
+    fn write_pgpass(&self, upstream: &Upstream) -> Result<(), Error> {
+        let login = &self.settings.replication;
+        let Some(password) = &login.password else {
+            return Ok(());
+        };
+        let (host, port) = (&upstream.host, upstream.port);
+        let text = files::pgpass_lines(host, port, &login.username, &password.0);
+        files::write_pgpass(&self.settings.pgpass, &text).map(drop)
+    }
+
+    /// pg_hba.conf and pg_ident.conf, where they are ours to write.
+    fn write_access(
+        &self,
+        effective: &Effective,
+        role: Role,
+        dynamic: &Value,
+        places: &Places,
+    ) -> Result<bool, Error> {
+        let hba = lines(dynamic, "pg_hba", role, self.settings.pg_hba.as_deref());
+        let ident = lines(dynamic, "pg_ident", role, self.settings.pg_ident.as_deref());
+        let files = [
+            ("hba_file", places.hba(), hba),
+            ("ident_file", places.ident(), ident),
+        ];
+        let mut changed = false;
+        for (name, path, lines) in files {
+            if let (Some(lines), false) = (lines, effective.parameters.contains_key(name)) {
+                changed |= files::write_lines(&path, &lines, places)?;
+            }
+        }
+        Ok(changed)
+    }
+
+    // SQL.
+
+    /// The local server, as superuser, to the maintenance database.
+    pub async fn session(&self, application_name: &str) -> Result<Session, Error> {
+        self.session_in(&self.settings.database, application_name)
+            .await
+    }
+
+    pub async fn session_in(&self, database: &str, name: &str) -> Result<Session, Error> {
+        Session::connect(&self.local_target(database, name)).await
+    }
+
+    /// How the daemon reaches its own server.
+    pub fn local_target(&self, database: &str, name: &str) -> Target {
+        let settings = &self.settings;
+        let host = self
+            .socket_dir()
+            .unwrap_or_else(|| settings.local_host().to_string());
+        let mut target = Target::new(&host, settings.port, &settings.superuser, database, name);
+        target.unrecorded = true;
+        target
+    }
+
+    /// A peer, as `login`.
+    pub async fn peer(
+        &self,
+        host: &str,
+        port: u16,
+        login: &Login,
+        name: &str,
+    ) -> Result<Session, Error> {
+        Session::connect(&Target::new(
+            host,
+            port,
+            login,
+            &self.settings.database,
+            name,
+        ))
+        .await
+    }
+
+    fn socket_dir(&self) -> Option<String> {
+        if !self.settings.use_unix_socket {
+            return None;
+        }
+        let given = self
+            .settings
+            .parameters
+            .get("unix_socket_directories")
+            .and_then(Value::as_str);
+        if let Some(given) = given {
+            let mut dirs = given.split(',').map(str::trim);
+            return dirs.find(|dir| dir.starts_with('/')).map(str::to_string);
+        }
+        let socket = format!(".s.PGSQL.{}", self.settings.port);
+        let there = |dir: &&&str| PathBuf::from(dir).join(&socket).exists();
+        SOCKET_DIRS.iter().find(there).map(|dir| dir.to_string())
+    }
+
+    // PostgreSQL's programs.
+
+    pub async fn initdb(&self, bootstrap: &Bootstrap) -> Result<(), Error> {
+        tools::initdb(&self.settings, bootstrap).await
+    }
+
+    /// Into the empty data directory; clear it before and after a failure.
+    pub async fn basebackup(&self, host: &str, port: u16) -> Result<(), Error> {
+        let major = self.catalogue().await?.major;
+        tools::basebackup(&self.settings, tools::Source { host, port }, major).await
+    }
+
+    /// Of a stopped server. `restore_wal`: a restore_command is configured.
+    pub async fn rewind(&self, host: &str, port: u16, restore_wal: bool) -> Result<(), Error> {
+        self.refuse_running()?;
+        let major = self.catalogue().await?.major;
+        tools::rewind(
+            &self.settings,
+            tools::Source { host, port },
+            restore_wal,
+            major,
+        )
+        .await
+    }
+
+    pub async fn crash_recovery(&self) -> Result<(), Error> {
+        self.refuse_running()?;
+        tools::crash_recovery(&self.settings).await
+    }
+}
+
+/// The lines of an access file: by role, then local, then of the store.
+fn lines(dynamic: &Value, name: &str, role: Role, local: Option<&[String]>) -> Option<Vec<String>> {
+    let section = dynamic.get("postgresql");
+    let stored = |key: &str| -> Option<Vec<String>> {
+        let items = section?.get(key)?.as_array()?;
+        Some(
+            items
+                .iter()
+                .filter_map(|line| line.as_str().map(str::to_string))
+                .collect(),
+        )
+    };
+    stored(&format!("{name}_{}", role.word()))
+        .or_else(|| local.map(<[String]>::to_vec))
+        .or_else(|| stored(name))
+}

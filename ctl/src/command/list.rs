@@ -1,0 +1,148 @@
+//! `list` and `topology`: the members, once or again and again.
+
+use crate::args;
+use crate::members;
+use crate::moment;
+use crate::output::{Format, render};
+use crate::world::World;
+use anyhow::Result;
+use std::time::Duration;
+
+/// Clears the screen and goes to its upper left corner.
+const CLEAR: &str = "\x1b[2J\x1b[1;1H";
+const WATCH_MIN: Duration = Duration::from_millis(100);
+const WATCH_MAX: Duration = Duration::from_secs(86_400);
+
+pub struct Request {
+    clusters: Vec<String>,
+    group: Option<u32>,
+    extended: bool,
+    timestamp: bool,
+    is_tree: bool,
+    format: Format,
+    every: Option<Duration>,
+}
+
+impl From<args::List> for Request {
+    fn from(args: args::List) -> Request {
+        Request {
+            clusters: args.clusters,
+            group: args.group,
+            extended: args.extended,
+            timestamp: args.timestamp,
+            is_tree: false,
+            format: args.format,
+            every: every(&args.watch),
+        }
+    }
+}
+
+impl From<args::Topology> for Request {
+    fn from(args: args::Topology) -> Request {
+        Request {
+            clusters: args.clusters,
+            group: args.group,
+            extended: false,
+            timestamp: false,
+            is_tree: true,
+            format: Format::Pretty,
+            every: every(&args.watch),
+        }
+    }
+}
+
+fn every(watch: &args::Watch) -> Option<Duration> {
+    let seconds = watch.seconds.or(watch.every_two_seconds.then_some(2.0))?;
+    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(WATCH_MAX);
+    Some(wait.clamp(WATCH_MIN, WATCH_MAX))
+}
+
+pub async fn run(world: &mut World, request: &Request) -> Result<()> {
+    let scopes = if request.clusters.is_empty() {
+        world.settings.scope.clone().into_iter().collect()
+    } else {
+        request.clusters.clone()
+    };
+    if scopes.is_empty() {
+        return world
+            .terminal
+            .note("Listing members: No cluster names were provided");
+    }
+    loop {
+        if request.every.is_some() {
+            world.terminal.print(CLEAR)?;
+        }
+        once(world, request, &scopes).await?;
+        match request.every {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn once(world: &mut World, request: &Request, scopes: &[String]) -> Result<()> {
+    if request.timestamp {
+        let now = moment::to_the_second(&world.now());
+        world.terminal.say(&now)?;
+    }
+    for scope in scopes {
+        let cluster = world.read(scope, request.group).await?;
+        let shown = cluster.shown(request.extended, request.is_tree);
+        let table = members::rows(&cluster.groups, &shown);
+        world.terminal.print(&render(&table, request.format))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{transcript, world};
+
+    fn list(clusters: &[&str]) -> args::List {
+        args::List {
+            clusters: clusters.iter().map(|c| c.to_string()).collect(),
+            group: None,
+            extended: false,
+            timestamp: false,
+            format: Format::Pretty,
+            watch: args::Watch::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_store_holds_is_listed() {
+        let (mut world, screen) = world("02-three-nodes-default", "");
+        run(&mut world, &list(&[]).into()).await.unwrap();
+        assert_eq!(screen.text(), transcript("02-three-nodes-default")[0].1);
+    }
+
+    #[tokio::test]
+    async fn several_clusters_follow_each_other_and_none_is_a_warning() {
+        let (mut world, screen) = world("02-three-nodes-default", "");
+        run(&mut world, &list(&["golden", "nosuch"]).into())
+            .await
+            .unwrap();
+        assert_eq!(screen.text().matches("+ Cluster: ").count(), 2);
+        world.settings.scope = None;
+        run(&mut world, &list(&[]).into()).await.unwrap();
+        assert!(screen.text().ends_with("No cluster names were provided\n"));
+    }
+
+    #[test]
+    fn the_watch_is_never_too_fast() {
+        let watch = |seconds| args::Watch {
+            every_two_seconds: false,
+            seconds: Some(seconds),
+        };
+        assert_eq!(every(&watch(-1.0)), Some(WATCH_MAX));
+        assert_eq!(every(&watch(0.0)), Some(WATCH_MIN));
+        assert_eq!(
+            every(&args::Watch {
+                every_two_seconds: true,
+                seconds: None
+            }),
+            Some(Duration::from_secs(2))
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! A member to call: a real port, a store in memory, a daemon that is played
+//! by the test.
+
+use super::*;
+use crate::api::{ApiContext, Command, Fresh, ServerHandle, serve};
+use crate::dcs::keys::Keys;
+use crate::dcs::memory::MemoryStore;
+use crate::dcs::{Op, Txn};
+use reqwest::{Method, Response};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+pub const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// A server that always answers the same, and counts.
+#[derive(Default)]
+pub struct Server {
+    answer: Mutex<Option<Monitor>>,
+    pub asked: AtomicUsize,
+}
+
+impl Fresh for Server {
+    fn monitor(&self) -> Pin<Box<dyn Future<Output = Option<Monitor>> + Send + '_>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let answer = self.answer.lock().unwrap().clone();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            answer
+        })
+    }
+}
+
+pub struct Member {
+    pub store: MemoryStore,
+    pub keys: Keys,
+    pub publish: watch::Sender<Arc<Published>>,
+    pub commands: mpsc::Receiver<Command>,
+    pub server: Arc<Server>,
+    pub handle: ServerHandle,
+    pub client: reqwest::Client,
+}
+
+pub fn context(
+    settings: Settings,
+    me: Published,
+    store: &MemoryStore,
+    server: &Arc<Server>,
+) -> (
+    ApiContext,
+    watch::Sender<Arc<Published>>,
+    mpsc::Receiver<Command>,
+) {
+    let (publish, published) = watch::channel(Arc::new(me));
+    let (sender, commands) = mpsc::channel(64);
+    let keys = Keys::of(&settings);
+    let context = ApiContext {
+        settings: Arc::new(settings),
+        store: Arc::new(store.clone()),
+        keys,
+        published,
+        commands: sender,
+        fresh: server.clone(),
+        decisions: Arc::new(|| json!([{"rule": 210}])),
+        now: || NOW,
+    };
+    (context, publish, commands)
+}
+
+impl Member {
+    pub async fn start(me: Published, monitor: Monitor, restapi: RestApi) -> Member {
+        Member::start_with(settings(restapi), me, monitor).await
+    }
+
+    pub async fn start_with(settings: Settings, me: Published, monitor: Monitor) -> Member {
+        Member::start_on(MemoryStore::new(), settings, me, monitor).await
+    }
+
+    pub async fn start_on(
+        store: MemoryStore,
+        settings: Settings,
+        me: Published,
+        monitor: Monitor,
+    ) -> Member {
+        let server = Arc::new(Server::default());
+        *server.answer.lock().unwrap() = Some(monitor);
+        let keys = Keys::of(&settings);
+        let (context, publish, commands) = context(settings, me, &store, &server);
+        let handle = serve(context).await.unwrap();
+        let config =
+            crate::api::tls::client_config(crate::api::tls::Trust::Anyone, None, None, None);
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(config.unwrap())
+            .no_proxy()
+            .timeout(WAIT_MAX)
+            .build()
+            .unwrap();
+        Member {
+            store,
+            keys,
+            publish,
+            commands,
+            server,
+            handle,
+            client,
+        }
+    }
+
+    pub async fn leader() -> Member {
+        Member::start(published("n1"), primary(), RestApi::default()).await
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.handle.addresses[0])
+    }
+
+    pub async fn ask(&self, method: Method, path: &str, body: Option<&str>) -> Response {
+        let mut request = self.client.request(method, self.url(path));
+        if let Some(body) = body {
+            request = request.body(body.to_string());
+        }
+        request.send().await.unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        said(self.ask(Method::GET, path, None).await).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (u16, String) {
+        said(self.ask(Method::POST, path, Some(&body.to_string())).await).await
+    }
+
+    pub async fn patch(&self, body: Value) -> (u16, String) {
+        said(
+            self.ask(Method::PATCH, "/config", Some(&body.to_string()))
+                .await,
+        )
+        .await
+    }
+
+    pub fn put(&self, key: &str, value: &str) {
+        let (key, value) = (key.to_string(), value.to_string());
+        let txn = Txn {
+            when: Vec::new(),
+            then: vec![Op::Put {
+                key,
+                value,
+                lease: None,
+            }],
+        };
+        self.store.txn_now(&txn).unwrap();
+    }
+
+    pub fn stored(&self, key: &str) -> Option<String> {
+        let read = self.store.read_now(&[key.to_string()]).unwrap();
+        read.entries
+            .into_iter()
+            .find(|e| e.key == key)
+            .map(|e| e.value)
+    }
+
+    /// Writes the group of `view()` with the APIs' real addresses.
+    pub fn settle(&self, members: &[(&str, String)]) {
+        self.put(&self.keys.config(), r#"{"ttl":30,"loop_wait":10}"#);
+        self.put(&self.keys.leader(), "n1");
+        self.put(&self.keys.status(), r#"{"optime":67108960}"#);
+        for (name, api_url) in members {
+            let record = json!({"api_url": api_url, "state": "running"});
+            self.put(&self.keys.member(&(*name).into()), &record.to_string());
+        }
+    }
+
+    pub async fn command(&mut self) -> Command {
+        let command = tokio::time::timeout(WAIT_MAX, self.commands.recv()).await;
+        command.expect("a command in time").expect("a running API")
+    }
+
+    /// What a daemon does after a beat: it publishes what the store says now.
+    pub fn publish_store(&self) {
+        let read = self.store.read_now(&[self.keys.group_prefix()]).unwrap();
+        let mut groups = crate::dcs::keys::split_groups(&self.keys.scope_prefix(), &read.entries);
+        let view = groups.remove(&self.keys.group).unwrap_or_default();
+        let mut me = published("n1");
+        me.view = Some(Arc::new(view));
+        self.publish.send_replace(Arc::new(me));
+    }
+}
+
+pub async fn said(response: Response) -> (u16, String) {
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+pub fn ok(text: &str) -> (u16, String) {
+    (200, text.to_string())
+}
+
+pub fn refused(code: u16, text: &str) -> (u16, String) {
+    (code, text.to_string())
+}
+
+/// n1 leads, n2 is able, n3 does not answer.
+pub async fn pair() -> (Member, Member) {
+    let leader = Member::leader().await;
+    let store = leader.store.client();
+    let replica = Member::start_on(
+        store,
+        settings(RestApi::default()),
+        published("n2"),
+        standby(),
+    )
+    .await;
+    let nobody = "http://127.0.0.1:1/patroni".to_string();
+    leader.settle(&[
+        ("n1", leader.url("/patroni")),
+        ("n2", replica.url("/patroni")),
+        ("n3", nobody),
+    ]);
+    (leader, replica)
+}

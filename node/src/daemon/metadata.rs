@@ -1,0 +1,124 @@
+//! When `pg_dist_node` is looked at, and what is done when it is right.
+//!
+//! Only a coordinator that leads and is open does anything here. One round runs
+//! at a time, beside the beat; its end wakes the beat.
+
+use super::Daemon;
+use crate::act::citus::{self, Round};
+use crate::dcs::{Compare, Op, Txn};
+use crate::ha::Observation;
+use ::citus::Groups;
+use standby::switch::local::Rewired;
+use standby::switch::ownership::Ownership;
+use tokio::sync::oneshot;
+use topology::Millis;
+
+/// After a round that failed.
+const RETRY_MS: u64 = 1_000;
+
+/// What is known of the rows.
+#[derive(Default)]
+pub(super) struct Metadata {
+    running: Option<(Groups, oneshot::Receiver<Result<Round, String>>)>,
+    /// The groups that the rows were last brought in line with.
+    done: Option<Groups>,
+    looked_at: Millis,
+    failed_at: Option<Millis>,
+}
+
+impl Metadata {
+    pub fn forget(&mut self) {
+        self.done = None;
+    }
+
+    /// Waits for the end of the running round; for ever when none runs.
+    pub async fn over(&mut self) -> Result<Round, String> {
+        match &mut self.running {
+            Some((_, answer)) => {
+                let answer = answer.await.unwrap_or_else(|_| Err("it was ended".to_string()));
+                let (groups, _) = self.running.take().expect("just waited for");
+                self.done = answer.as_ref().is_ok_and(|r| r.settled).then_some(groups);
+                answer
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Daemon {
+    pub(super) async fn keep_citus(&mut self, seen: &Observation) {
+        let Some(own) = self.settings.citus.clone() else { return };
+        if own.group != 0 || !seen.holds_lock() || !seen.is_primary() || !seen.may_own() {
+            self.metadata.forget();
+            return;
+        }
+        let groups = citus::groups_now(&self.chores.groups);
+        let opening = self.is_opening(&seen.ownership);
+        if self.metadata.running.is_some() || !self.is_round_due(seen.now, &groups, opening) {
+            return;
+        }
+        self.metadata.looked_at = seen.now;
+        let (tell, answer) = oneshot::channel();
+        let work = citus::bring_about(self.settings.clone(), own, groups.clone(), opening);
+        tokio::spawn(async move {
+            // Nobody listens any more only when the daemon ends.
+            let _ = tell.send(work.await);
+        });
+        self.metadata.running = Some((groups, answer));
+    }
+
+    fn is_round_due(&self, now: Millis, groups: &Groups, opening: bool) -> bool {
+        let metadata = &self.metadata;
+        if metadata.failed_at.is_some_and(|at| now.since(at) < RETRY_MS) {
+            return false;
+        }
+        let old = now.since(metadata.looked_at) >= self.dynamic.loop_wait_ms;
+        metadata.done.as_ref() != Some(groups) || opening || old
+    }
+
+    fn is_opening(&self, ownership: &Ownership) -> bool {
+        matches!(ownership, Ownership::Owner { opening: true, .. }) && !self.is_rewired()
+    }
+
+    /// A round is over: told to the driver of a region move when it was that.
+    pub(super) async fn take_round(&mut self, result: Result<Round, String>) {
+        match result {
+            Ok(round) => {
+                self.metadata.failed_at = None;
+                if round.settled {
+                    self.tell_rewired().await;
+                }
+            }
+            Err(why) => {
+                tracing::warn!("pg_dist_node could not be brought up to date: {why}");
+                self.metadata.failed_at = Some(crate::clock::now());
+            }
+        }
+    }
+
+    async fn tell_rewired(&mut self) {
+        let Some(journal) = self.chores.local_topology.journal() else { return };
+        if self.is_rewired() || !journal.phase.is_decided() || journal.phase.is_over() {
+            return;
+        }
+        if !matches!(self.chores.ownership, Some(Ownership::Owner { opening: true, .. })) {
+            return;
+        }
+        let id = journal.id.clone();
+        let value = serde_json::to_string(&Rewired { id: id.clone() }).expect("plain values");
+        let key = self.keys.topology("switch/rewired");
+        let Some(lease) = self.lease.id else { return };
+        let txn = Txn {
+            when: vec![Compare::LeaseIs(self.keys.leader(), lease)],
+            then: vec![Op::Put { key, value, lease: None }],
+        };
+        match self.write(txn).await {
+            Ok(result) if result.succeeded => {
+                self.chores.rewired = Some(id);
+                tracing::info!("the formation is rewired to this region; the quarantine ends");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("the end of the rewiring could not be told: {error}"),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Commands that an operator configured, run to their end.
+//!
+//! A command is split as a shell splits words; relative paths are relative to
+//! the daemon's working directory.
+
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// A script that gates a promotion or a stop must not hold it for ever.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs `command` with more arguments behind its own; not 0 is an error.
+pub(super) async fn run(command: &str, more: &[String]) -> Result<(), String> {
+    let words = split(command).ok_or_else(|| format!("`{command}`: a quote is not closed"))?;
+    let (program, arguments) = words.split_first().ok_or("the command is empty")?;
+    let child = Command::new(program)
+        .args(arguments)
+        .args(more)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .status();
+    let status = tokio::time::timeout(LIMIT, child).await;
+    let status = status.map_err(|_| format!("`{command}` was not done in {LIMIT:?}"))?;
+    let status = status.map_err(|e| format!("`{program}`: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{command}` ended with {status}")) }
+}
+
+/// Words as a shell makes them: quotes, and escapes outside single quotes.
+fn split(command: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = command.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => word.get_or_insert_default().push(chars.next()?),
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_a_shell_does() {
+        let words = split(r#"a 'b c' "d \" e" f\ g '' "#).unwrap();
+        assert_eq!(words, ["a", "b c", "d \" e", "f g", ""]);
+        assert_eq!(split("'open"), None);
+    }
+
+    #[tokio::test]
+    async fn failure_and_absence_are_told() {
+        assert!(run("true", &[]).await.is_ok());
+        assert!(run("false", &[]).await.unwrap_err().contains("exit status"));
+        assert!(run("no-such-program-here", &[]).await.is_err());
+    }
+}

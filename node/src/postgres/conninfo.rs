@@ -1,0 +1,190 @@
+//! Connection strings of libpq: `key=value`, in the order Patroni writes them.
+//!
+//! Invariant *no password here*: passwords reach PostgreSQL's programs through
+//! a pgpass file, so they stand neither in postgresql.conf nor in a process
+//! list.
+
+use crate::config::Login;
+use std::path::Path;
+
+/// Keys of `authentication` that follow the port, in this order.
+const SSL_KEYS: [&str; 6] = [
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslrootcert",
+    "sslcrl",
+    "sslcrldir",
+];
+
+/// One server to connect to, and as whom.
+#[derive(Clone, Debug)]
+pub struct Conninfo<'a> {
+    pub login: &'a Login,
+    pub host: &'a str,
+    pub port: u16,
+    pub database: Option<&'a str>,
+    pub passfile: Option<&'a Path>,
+    pub application_name: Option<&'a str>,
+    pub target_session_attrs: Option<&'a str>,
+    /// Major version of the libpq that reads it: newer keys are left out.
+    pub major: u32,
+}
+
+impl Conninfo<'_> {
+    pub fn render(&self) -> String {
+        let pairs = self.pairs();
+        let words: Vec<String> = pairs
+            .iter()
+            .map(|(key, value)| format!("{key}={}", quote(value)))
+            .collect();
+        words.join(" ")
+    }
+
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let extra = |key: &str| self.login.extra.get(key).cloned();
+        let or = |key: &str, default: &str| Some(extra(key).unwrap_or_else(|| default.into()));
+        let passfile = self.passfile.filter(|_| self.login.password.is_some());
+        let mut pairs = vec![
+            ("dbname", self.database.map(str::to_string)),
+            (
+                "user",
+                Some(self.login.username.clone()).filter(|user| !user.is_empty()),
+            ),
+            ("passfile", passfile.map(|path| path.display().to_string())),
+            ("host", Some(self.host.to_string())),
+            ("port", Some(self.port.to_string())),
+            ("sslmode", or("sslmode", "prefer")),
+        ];
+        let ssl = SSL_KEYS
+            .iter()
+            .filter(|key| self.major >= 14 || **key != "sslcrldir");
+        pairs.extend(ssl.map(|key| (*key, extra(key))));
+        pairs.extend([
+            (
+                "application_name",
+                self.application_name.map(str::to_string),
+            ),
+            ("krbsrvname", extra("krbsrvname")),
+            ("gssencmode", or("gssencmode", "prefer")),
+            ("channel_binding", or("channel_binding", "prefer")),
+            (
+                "target_session_attrs",
+                self.target_session_attrs.map(str::to_string),
+            ),
+            (
+                "sslnegotiation",
+                or("sslnegotiation", "postgres").filter(|_| self.major >= 17),
+            ),
+        ]);
+        pairs
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
+    }
+}
+
+/// Quotes one value, where it needs it.
+pub fn quote(value: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && c != '\'' && c != '\\';
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_string();
+    }
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Reads a connection string; `None` when it is not well formed.
+pub fn parse(text: &str) -> Option<Vec<(String, String)>> {
+    let mut rest = text.trim_start();
+    let mut pairs = Vec::new();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=')?;
+        let (value, after) = parse_value(after.trim_start())?;
+        pairs.push((key.trim().to_string(), value));
+        rest = after.trim_start();
+    }
+    Some(pairs)
+}
+
+fn parse_value(text: &str) -> Option<(String, &str)> {
+    let quoted = text.starts_with('\'');
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(usize::from(quoted));
+    while let Some((index, c)) = chars.next() {
+        match c {
+            '\\' => value.push(chars.next()?.1),
+            '\'' if quoted => return Some((value, &text[index + 1..])),
+            c if c.is_whitespace() && !quoted => return Some((value, &text[index..])),
+            c => value.push(c),
+        }
+    }
+    (!quoted).then_some((value, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use proptest::prelude::*;
+
+    fn login() -> Login {
+        let password = Some(Secret("rep-pass".into()));
+        Login {
+            username: "replicator".into(),
+            password,
+            ..Login::default()
+        }
+    }
+
+    fn upstream(login: &Login) -> Conninfo<'_> {
+        Conninfo {
+            login,
+            host: "127.0.0.1",
+            port: 5361,
+            database: Some("postgres"),
+            passfile: Some(Path::new("/golden/pgpass2")),
+            application_name: Some("n2"),
+            target_session_attrs: None,
+            major: 15,
+        }
+    }
+
+    #[test]
+    fn the_order_is_patronis() {
+        let text = upstream(&login()).render();
+        assert_eq!(
+            text,
+            "dbname=postgres user=replicator passfile=/golden/pgpass2 host=127.0.0.1 port=5361 \
+             sslmode=prefer application_name=n2 gssencmode=prefer channel_binding=prefer"
+        );
+    }
+
+    #[test]
+    fn newer_keys_wait_for_their_version() {
+        let mut login = login();
+        login.extra.insert("sslcrldir".into(), "/crl".into());
+        login.extra.insert("sslmode".into(), "verify-ca".into());
+        let mut conninfo = upstream(&login);
+        conninfo.major = 13;
+        assert!(!conninfo.render().contains("sslcrldir"));
+        conninfo.major = 17;
+        let text = conninfo.render();
+        assert!(text.contains("sslmode=verify-ca sslcrldir=/crl"), "{text}");
+        assert!(text.ends_with("sslnegotiation=postgres"), "{text}");
+    }
+
+    #[test]
+    fn broken_strings_are_not_guessed() {
+        assert_eq!(parse("host='a"), None);
+        assert_eq!(parse("host"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_reads_back(values in prop::collection::vec("\\PC{0,12}", 1..4)) {
+            let text: Vec<String> = values.iter().map(|v| format!("k={}", quote(v))).collect();
+            let read = parse(&text.join(" ")).unwrap();
+            prop_assert_eq!(read.into_iter().map(|(_, v)| v).collect::<Vec<_>>(), values);
+        }
+    }
+}

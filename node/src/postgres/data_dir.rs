@@ -1,0 +1,307 @@
+//! The data directory as a whole: what it is, removing it, moving it aside.
+//!
+//! Invariant *no destruction*: only a directory that PostgreSQL made is ever
+//! emptied, and it stays recognisable (`PG_VERSION` goes last) until it is
+//! empty, so an interrupted removal can be taken up again.
+//!
+//! Absent on purpose: whether it may be removed; that is a rule of `ha/`.
+
+use super::controldata;
+use super::error::{Error, read_if_there, remove_if_there};
+use std::io;
+use std::path::{Path, PathBuf};
+use topology::SystemId;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDirState {
+    Absent,
+    Empty,
+    Valid {
+        system: SystemId,
+        major: u32,
+    },
+    /// PostgreSQL's, but a clone or initdb did not finish: no control file.
+    Incomplete,
+    /// Files of somebody else.
+    Foreign(String),
+    /// It is not known what is in it.
+    Unreadable(String),
+}
+
+/// Looks at `dir`; `tool` is pg_controldata.
+pub async fn state(tool: &Path, dir: &Path) -> DataDirState {
+    match shape(dir) {
+        Ok(Shape::Cluster(major)) => match controldata::read(tool, dir).await {
+            Ok(control) => DataDirState::Valid {
+                system: control.system_id,
+                major,
+            },
+            Err(error) => DataDirState::Unreadable(error.to_string()),
+        },
+        Ok(Shape::Absent) => DataDirState::Absent,
+        Ok(Shape::Empty) => DataDirState::Empty,
+        Ok(Shape::Incomplete) => DataDirState::Incomplete,
+        Ok(Shape::Foreign(why)) => DataDirState::Foreign(why),
+        Err(error) => DataDirState::Unreadable(format!("{error}: {}", cause(&error))),
+    }
+}
+
+enum Shape {
+    Absent,
+    Empty,
+    Cluster(u32),
+    Incomplete,
+    Foreign(String),
+}
+
+fn shape(dir: &Path) -> Result<Shape, Error> {
+    let mut entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Shape::Absent),
+        Err(error) => return Err(Error::file("list", dir)(error)),
+    };
+    let Some(first) = entries.next() else {
+        return Ok(Shape::Empty);
+    };
+    let first = first.map_err(Error::file("list", dir))?.file_name();
+    let foreign = |why: String| Ok(Shape::Foreign(why));
+    let Some(version) = read_if_there(&dir.join("PG_VERSION"))? else {
+        return foreign(format!("it holds {} and no PG_VERSION", first.display()));
+    };
+    let Ok(major) = version.trim().parse() else {
+        return foreign(format!("its PG_VERSION is `{}`", version.trim()));
+    };
+    match std::fs::metadata(dir.join("global/pg_control")) {
+        Ok(_) => Ok(Shape::Cluster(major)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Shape::Incomplete),
+        Err(error) => Err(Error::file("read", &dir.join("global/pg_control"))(error)),
+    }
+}
+
+fn cause(error: &Error) -> String {
+    std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+/// Empties `dir` and what its links point to. The directory itself stays: it
+/// may be a mount point, or its parent may not be ours.
+pub fn remove(dir: &Path) -> Result<(), Error> {
+    if is_nothing(dir)? {
+        return Ok(());
+    }
+    for place in tablespaces(dir)? {
+        remove_tablespace(&place)?;
+    }
+    if let Some(wal) = linked_wal(dir)? {
+        clear(&wal, None)?;
+    }
+    clear(dir, Some("PG_VERSION"))?;
+    remove_if_there(&dir.join("PG_VERSION"))
+}
+
+/// Renames `dir` and its linked WAL to `<dir>.failed`, replacing an older one.
+/// Tablespaces stay where they are, with their links in the renamed directory.
+pub fn move_aside(dir: &Path) -> Result<PathBuf, Error> {
+    let failed = with_ending(dir);
+    if is_nothing(dir)? {
+        return Ok(failed);
+    }
+    if !is_nothing(&failed)? {
+        remove(&failed)?;
+    }
+    // Only an empty directory or none at all is left in the way.
+    let _ = std::fs::remove_dir(&failed);
+    let wal = linked_wal(dir)?;
+    std::fs::rename(dir, &failed).map_err(Error::file("move aside", dir))?;
+    if let Some(wal) = wal {
+        move_wal_aside(&wal, &failed)?;
+    }
+    Ok(failed)
+}
+
+fn move_wal_aside(wal: &Path, failed: &Path) -> Result<(), Error> {
+    let target = with_ending(wal);
+    if target.exists() {
+        clear(&target, None)?;
+    }
+    std::fs::rename(wal, &target).map_err(Error::file("move aside", wal))?;
+    let link = failed.join("pg_wal");
+    remove_if_there(&link)?;
+    std::os::unix::fs::symlink(&target, &link).map_err(Error::file("link", &link))
+}
+
+fn with_ending(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".failed");
+    name.into()
+}
+
+/// True: absent or empty. An error: it is not ours to touch.
+fn is_nothing(dir: &Path) -> Result<bool, Error> {
+    match shape(dir)? {
+        Shape::Absent | Shape::Empty => Ok(true),
+        Shape::Cluster(_) | Shape::Incomplete => Ok(false),
+        Shape::Foreign(why) => Err(Error::NotOurs {
+            path: dir.to_path_buf(),
+            why,
+        }),
+    }
+}
+
+/// Where pg_wal is, if it is a link.
+fn linked_wal(dir: &Path) -> Result<Option<PathBuf>, Error> {
+    link_target(&dir.join("pg_wal"))
+}
+
+fn link_target(path: &Path) -> Result<Option<PathBuf>, Error> {
+    match std::fs::read_link(path) {
+        Ok(target) => Ok(Some(path.parent().unwrap_or(path).join(target))),
+        // InvalidInput: it is there and no link.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}
+
+fn tablespaces(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let place = dir.join("pg_tblspc");
+    if !place.exists() {
+        return Ok(Vec::new());
+    }
+    let targets = list(&place)?.into_iter().map(|link| link_target(&link));
+    Ok(targets
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// Removes only what PostgreSQL made in a tablespace: its versioned directory.
+fn remove_tablespace(place: &Path) -> Result<(), Error> {
+    if !place.exists() {
+        return Ok(());
+    }
+    for entry in list(place)? {
+        let name = entry
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with("PG_") {
+            remove_entry(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn clear(dir: &Path, keep: Option<&str>) -> Result<(), Error> {
+    for entry in list(dir)? {
+        if keep.is_none_or(|keep| entry.file_name() != Some(keep.as_ref())) {
+            remove_entry(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = std::fs::read_dir(dir).map_err(Error::file("list", dir))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    paths
+        .collect::<Result<_, _>>()
+        .map_err(Error::file("list", dir))
+}
+
+/// A link is removed, never followed.
+fn remove_entry(path: &Path) -> Result<(), Error> {
+    let meta = std::fs::symlink_metadata(path).map_err(Error::file("read", path))?;
+    if meta.is_dir() {
+        return std::fs::remove_dir_all(path).map_err(Error::file("remove", path));
+    }
+    remove_if_there(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A data directory whose WAL and one tablespace are elsewhere.
+    fn cluster(root: &Path) -> PathBuf {
+        let data = root.join("data");
+        for dir in ["data/global", "data/pg_tblspc", "wal", "space/PG_15_1/5"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        fs::write(data.join("global/pg_control"), "x").unwrap();
+        fs::write(root.join("wal/000000010000000000000001"), "x").unwrap();
+        fs::write(root.join("space/notes.txt"), "mine").unwrap();
+        std::os::unix::fs::symlink(root.join("wal"), data.join("pg_wal")).unwrap();
+        std::os::unix::fs::symlink(root.join("space"), data.join("pg_tblspc/16384")).unwrap();
+        data
+    }
+
+    #[test]
+    fn removal_takes_the_linked_parts_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let data = cluster(root.path());
+        remove(&data).unwrap();
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(root.path().join("wal")).unwrap().count(), 0);
+        assert!(!root.path().join("space/PG_15_1").exists());
+        assert!(
+            root.path().join("space/notes.txt").exists(),
+            "somebody else's file"
+        );
+        remove(&data).unwrap();
+    }
+
+    #[test]
+    fn foreign_files_are_never_touched() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("thesis.txt"), "x").unwrap();
+        assert!(matches!(remove(root.path()), Err(Error::NotOurs { .. })));
+        assert!(matches!(
+            move_aside(root.path()),
+            Err(Error::NotOurs { .. })
+        ));
+        assert!(root.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn a_failed_directory_keeps_its_wal_and_replaces_an_older_one() {
+        let root = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let failed = move_aside(&cluster(root.path())).unwrap();
+            assert!(failed.join("pg_wal/000000010000000000000001").exists());
+            assert!(!root.path().join("data").exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn states_are_told_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |dir: &str| root.path().join(dir);
+        let look = async |dir: PathBuf| state(Path::new("false"), &dir).await;
+        assert_eq!(look(at("none")).await, DataDirState::Absent);
+        fs::create_dir(at("d")).unwrap();
+        assert_eq!(look(at("d")).await, DataDirState::Empty);
+        fs::write(at("d/PG_VERSION"), "15\n").unwrap();
+        assert_eq!(look(at("d")).await, DataDirState::Incomplete);
+        fs::write(at("d/PG_VERSION"), "nonsense").unwrap();
+        assert!(matches!(look(at("d")).await, DataDirState::Foreign(_)));
+        fs::write(at("file"), "").unwrap();
+        assert!(matches!(
+            look(at("file")).await,
+            DataDirState::Unreadable(_)
+        ));
+        let data = cluster(root.path());
+        assert!(matches!(look(data).await, DataDirState::Unreadable(_)));
+    }
+}

@@ -1,0 +1,243 @@
+//! What a running server says about itself, in one round trip.
+//!
+//! The statement is prepared once per session. Every part that only a primary
+//! or only a standby may ask stands in a CASE; a server that is promoted in
+//! the middle of it may answer with an error, which means "ask again".
+//!
+//! A standby's timeline is the newest that its receiver, its minimum recovery
+//! point or its last restart point names: no SQL function tells the one it
+//! replays.
+
+use super::error::Error;
+use super::session::Session;
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio_postgres::Row;
+use topology::{Lsn, SystemId, Timeline};
+
+const WHAT: &str = "monitoring query";
+
+const SQL: &str = "\
+SELECT in_recovery,
+  CASE WHEN in_recovery THEN GREATEST(
+      (SELECT timeline_id FROM pg_control_checkpoint()),
+      (SELECT min_recovery_end_timeline FROM pg_control_recovery()), w.received_tli)
+    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END::bigint
+    AS timeline,
+  CASE WHEN in_recovery THEN NULL ELSE pg_current_wal_lsn() END::text AS written,
+  CASE WHEN in_recovery THEN NULL ELSE pg_current_wal_flush_lsn() END::text AS flushed,
+  CASE WHEN in_recovery THEN GREATEST(pg_last_wal_receive_lsn(), w.written_lsn) END::text
+    AS received,
+  CASE WHEN in_recovery THEN pg_last_wal_replay_lsn() END::text AS replayed,
+  CASE WHEN in_recovery THEN pg_is_wal_replay_paused() ELSE false END AS replay_paused,
+  to_char(CASE WHEN in_recovery THEN pg_last_xact_replay_timestamp() END AT TIME ZONE 'UTC',
+    'YYYY-MM-DD HH24:MI:SS.US') || '+00:00' AS replayed_at,
+  w.status AS receiver_state, w.received_tli::bigint AS receiver_timeline,
+  w.sender_host, w.sender_port, w.latest_end_lsn::text AS latest_end,
+  to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00:00'
+    AS started_at,
+  current_setting('server_version_num')::int AS server_version,
+  (SELECT system_identifier::text FROM pg_control_system()) AS system_id,
+  current_setting('primary_conninfo', true) AS primary_conninfo,
+  current_setting('primary_slot_name', true) AS primary_slot_name,
+  current_setting('synchronous_standby_names') AS synchronous_standby_names,
+  (SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM (
+    SELECT usename, application_name, client_addr, state, sync_state, sync_priority,
+      sent_lsn, write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication) r)::text
+    AS replication,
+  (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
+    SELECT slot_name AS name, slot_type, active, temporary, restart_lsn,
+      confirmed_flush_lsn AS confirmed_flush, catalog_xmin::text, database, plugin, wal_status
+    FROM pg_replication_slots) s)::text AS slots,
+  (SELECT coalesce(json_agg(row_to_json(p)), '[]') FROM (
+    SELECT name, current_setting(name) AS old_value, coalesce((SELECT f.setting
+      FROM pg_file_settings f WHERE f.name = s.name ORDER BY f.seqno DESC LIMIT 1), boot_val)
+      AS new_value FROM pg_settings s WHERE pending_restart AND name <> 'hot_standby'
+      AND name NOT LIKE 'recovery_target%' AND name NOT IN ('primary_conninfo',
+      'primary_slot_name', 'restore_command', 'archive_cleanup_command', 'recovery_end_command',
+      'recovery_min_apply_delay', 'promote_trigger_file')) p)::text AS pending_restart
+FROM (SELECT pg_is_in_recovery() AS in_recovery) me
+LEFT JOIN pg_stat_wal_receiver w ON true";
+
+/// One walsender, as the REST API prints it; the positions stay with us.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Walsender {
+    pub usename: Option<String>,
+    pub application_name: String,
+    pub client_addr: Option<String>,
+    pub state: Option<String>,
+    pub sync_state: Option<String>,
+    pub sync_priority: Option<i64>,
+    #[serde(skip_serializing, deserialize_with = "lsn")]
+    pub sent_lsn: Option<Lsn>,
+    #[serde(skip_serializing, deserialize_with = "lsn")]
+    pub write_lsn: Option<Lsn>,
+    #[serde(skip_serializing, deserialize_with = "lsn")]
+    pub flush_lsn: Option<Lsn>,
+    #[serde(skip_serializing, deserialize_with = "lsn")]
+    pub replay_lsn: Option<Lsn>,
+}
+
+/// One replication slot.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Slot {
+    pub name: String,
+    /// `physical` or `logical`.
+    pub slot_type: String,
+    pub active: bool,
+    pub temporary: bool,
+    #[serde(deserialize_with = "lsn")]
+    pub restart_lsn: Option<Lsn>,
+    #[serde(deserialize_with = "lsn")]
+    pub confirmed_flush: Option<Lsn>,
+    pub catalog_xmin: Option<String>,
+    pub database: Option<String>,
+    pub plugin: Option<String>,
+    /// `lost`: the WAL it needs is gone.
+    pub wal_status: Option<String>,
+}
+
+/// A setting whose new value waits for a restart, in human units.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Pending {
+    pub name: String,
+    pub old_value: Option<String>,
+    pub new_value: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Monitor {
+    pub in_recovery: bool,
+    pub timeline: Option<Timeline>,
+    /// A primary's end of WAL: handed to the system, and safe on disk.
+    pub written: Option<Lsn>,
+    pub flushed: Option<Lsn>,
+    pub receive: Option<Lsn>,
+    pub replay: Option<Lsn>,
+    pub replay_paused: bool,
+    pub replayed_at: Option<String>,
+    /// `streaming`, when it is.
+    pub receiver_state: Option<String>,
+    pub receiver_timeline: Option<Timeline>,
+    pub sender_host: Option<String>,
+    pub sender_port: Option<u16>,
+    /// The upstream's end of WAL, as it last told.
+    pub latest_end: Option<Lsn>,
+    pub postmaster_start_time: String,
+    pub server_version: i32,
+    pub system_id: SystemId,
+    pub replication: Vec<Walsender>,
+    pub slots: Vec<Slot>,
+    pub primary_conninfo: Option<String>,
+    pub primary_slot_name: Option<String>,
+    pub synchronous_standby_names: String,
+    pub pending_restart: Vec<Pending>,
+}
+
+impl Monitor {
+    /// How far this server's log goes: a primary's flushed end, a standby's
+    /// received or replayed one, whichever is larger.
+    pub fn position(&self) -> Option<Lsn> {
+        if self.in_recovery {
+            self.receive.max(self.replay)
+        } else {
+            self.flushed
+        }
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.receiver_state.as_deref() == Some("streaming")
+    }
+}
+
+/// Asks the server of `session`.
+pub async fn read(session: &Session) -> Result<Monitor, Error> {
+    let row = session.row(WHAT, SQL, &[]).await?;
+    let row = Answer(&row);
+    Ok(Monitor {
+        in_recovery: row.get("in_recovery")?,
+        timeline: row.timeline("timeline")?,
+        written: row.lsn("written")?,
+        flushed: row.lsn("flushed")?,
+        receive: row.lsn("received")?,
+        replay: row.lsn("replayed")?,
+        replay_paused: row.get("replay_paused")?,
+        replayed_at: row.get("replayed_at")?,
+        receiver_state: row.get("receiver_state")?,
+        receiver_timeline: row.timeline("receiver_timeline")?,
+        sender_host: row.get("sender_host")?,
+        sender_port: row
+            .get::<Option<i32>>("sender_port")?
+            .and_then(|p| p.try_into().ok()),
+        latest_end: row.lsn("latest_end")?,
+        postmaster_start_time: row.get("started_at")?,
+        server_version: row.get("server_version")?,
+        system_id: SystemId(row.get("system_id")?),
+        replication: row.json("replication")?,
+        slots: row.json("slots")?,
+        primary_conninfo: row.word("primary_conninfo")?,
+        primary_slot_name: row.word("primary_slot_name")?,
+        synchronous_standby_names: row.get("synchronous_standby_names")?,
+        pending_restart: row.json("pending_restart")?,
+    })
+}
+
+struct Answer<'a>(&'a Row);
+
+impl<'a> Answer<'a> {
+    fn get<T: tokio_postgres::types::FromSql<'a>>(&self, field: &'static str) -> Result<T, Error> {
+        self.0
+            .try_get(field)
+            .map_err(|_| Error::Answer { what: WHAT, field })
+    }
+
+    fn lsn(&self, field: &'static str) -> Result<Option<Lsn>, Error> {
+        let text: Option<&str> = self.get(field)?;
+        let unclear = |_| Error::Answer { what: WHAT, field };
+        text.map(|text| text.parse().map_err(unclear)).transpose()
+    }
+
+    fn timeline(&self, field: &'static str) -> Result<Option<Timeline>, Error> {
+        let number: Option<i64> = self.get(field)?;
+        let number = number.and_then(|number| u32::try_from(number).ok());
+        Ok(number.filter(|number| *number > 0).map(Timeline))
+    }
+
+    /// An empty setting is no setting.
+    fn word(&self, field: &'static str) -> Result<Option<String>, Error> {
+        Ok(self
+            .get::<Option<String>>(field)?
+            .filter(|text| !text.is_empty()))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, field: &'static str) -> Result<T, Error> {
+        let text: &str = self.get(field)?;
+        serde_json::from_str(text).map_err(|_| Error::Answer { what: WHAT, field })
+    }
+}
+
+fn lsn<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Lsn>, D::Error> {
+    let text = Option::<String>::deserialize(input)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walsender_is_printed_as_patroni_prints_it() {
+        let text = r#"{"usename":"replicator","application_name":"n2",
+            "client_addr":"127.0.0.1","state":"streaming","sync_state":"async",
+            "sync_priority":0,"sent_lsn":"0/4000060","write_lsn":null,"flush_lsn":null,
+            "replay_lsn":null}"#;
+        let sender: Walsender = serde_json::from_str(text).unwrap();
+        assert_eq!(sender.sent_lsn, Some(Lsn(67108960)));
+        assert_eq!(
+            serde_json::to_string(&sender).unwrap(),
+            r#"{"usename":"replicator","application_name":"n2","client_addr":"127.0.0.1","#
+                .to_string()
+                + r#""state":"streaming","sync_state":"async","sync_priority":0}"#
+        );
+    }
+}

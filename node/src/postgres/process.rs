@@ -1,0 +1,324 @@
+//! The postmaster: finding it, starting it, sending it signals.
+//!
+//! The postmaster is not our child: it lives in its own session and survives
+//! the death of this daemon, and the next daemon adopts it. So everything is
+//! done through its pid, and the pid is only trusted together with the moment
+//! at which that process began.
+//!
+//! Invariant *the right process*: no signal is sent to a pid whose process did
+//! not begin when the postmaster we know began.
+//!
+//! Absent on purpose: waiting for readiness and stopping with a deadline; both
+//! are compositions of what is here (`mod.rs`).
+
+use super::error::{Error, read_if_there, remove_if_there};
+use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid, getppid};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+/// How often a dying postmaster is looked at: a client waits for the answer.
+const BRISK: Duration = Duration::from_millis(5);
+/// How often a living one is looked at; its connections tell sooner.
+const CALM: Duration = Duration::from_millis(100);
+/// `setsid` and a shell have this long to hand over to postgres.
+const SPAWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Prints the pid that postgres will have, then becomes postgres.
+const LAUNCH: &str = "echo $$; unset PWD; exec \"$@\" 1>&2";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// Waits for clients to leave.
+    Smart,
+    /// Ends clients, writes a checkpoint.
+    Fast,
+    /// Ends at once; the next start begins with crash recovery.
+    Immediate,
+}
+
+/// A postmaster that was seen running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postmaster {
+    pub pid: i32,
+    /// When it began, in ticks since boot.
+    started: u64,
+    data_dir: PathBuf,
+}
+
+/// How to start one.
+#[derive(Clone, Debug)]
+pub struct Launch<'a> {
+    pub postgres: &'a Path,
+    pub data_dir: &'a Path,
+    pub config_file: &'a Path,
+    /// Becomes `--name=value`, in this order.
+    pub options: &'a [(String, String)],
+    /// Where the server's own output goes; ours when absent.
+    pub log: Option<&'a Path>,
+}
+
+impl Postmaster {
+    /// The postmaster of `data_dir`, if one runs.
+    pub fn find(data_dir: &Path, postgres: &Path) -> Result<Option<Postmaster>, Error> {
+        let Some(text) = read_if_there(&data_dir.join("postmaster.pid"))? else {
+            return Ok(None);
+        };
+        let Some((pid, epoch)) = parse_pid_file(&text) else {
+            return Ok(None);
+        };
+        if pid == getpid().as_raw() || pid == getppid().as_raw() {
+            return Ok(None);
+        }
+        let Some(stat) = Stat::of(pid)? else {
+            return Ok(None);
+        };
+        let known = began_at(epoch, stat.started)? || is_postgres_in(pid, data_dir, postgres);
+        let found = Postmaster {
+            pid,
+            started: stat.started,
+            data_dir: data_dir.to_path_buf(),
+        };
+        Ok((known && stat.lives).then_some(found))
+    }
+
+    /// Removes a postmaster.pid that PostgreSQL would take for a sign of life:
+    /// its pid is a zombie that nobody has reaped yet, or somebody else's now.
+    /// Only when no process at all works in the data directory, for an orphaned
+    /// backend of a killed postmaster does.
+    pub fn clear_stale(data_dir: &Path, postgres: &Path) -> Result<(), Error> {
+        if let Some(running) = Postmaster::find(data_dir, postgres)? {
+            return Err(Error::AlreadyRuns(running.pid));
+        }
+        let path = data_dir.join("postmaster.pid");
+        let pid = read_if_there(&path)?.as_deref().and_then(parse_pid_file);
+        let Some((pid, _)) = pid else { return Ok(()) };
+        if Stat::of(pid)?.is_none() || is_anybody_in(data_dir) {
+            return Ok(());
+        }
+        remove_if_there(&path)
+    }
+
+    /// Starts a postmaster in a session of its own and returns at once: it may
+    /// still end because of its configuration (`is_alive`).
+    pub async fn start(launch: &Launch<'_>) -> Result<Postmaster, Error> {
+        if let Some(other) = Postmaster::find(launch.data_dir, launch.postgres)? {
+            return Err(Error::AlreadyRuns(other.pid));
+        }
+        let pid = tokio::time::timeout(SPAWN_LIMIT, spawn(launch))
+            .await
+            .map_err(|_| Error::ToolTooSlow {
+                tool: "setsid".into(),
+                limit: SPAWN_LIMIT,
+            })??;
+        let stat = Stat::of(pid)?
+            .filter(|stat| stat.lives)
+            .ok_or(Error::EndedAtStart)?;
+        let data_dir = launch.data_dir.to_path_buf();
+        Ok(Postmaster {
+            pid,
+            started: stat.started,
+            data_dir,
+        })
+    }
+
+    /// `Err`: /proc could not be read, so it is not known.
+    pub fn is_alive(&self) -> Result<bool, Error> {
+        let stat = Stat::of(self.pid)?;
+        Ok(stat.is_some_and(|stat| stat.lives && stat.started == self.started))
+    }
+
+    /// Asks it to end; `wait_exit` says when it has.
+    pub fn stop(&self, mode: StopMode) -> Result<(), Error> {
+        self.send(match mode {
+            StopMode::Smart => Signal::SIGTERM,
+            StopMode::Fast => Signal::SIGINT,
+            StopMode::Immediate => Signal::SIGQUIT,
+        })
+    }
+
+    /// Reads its configuration files again.
+    pub fn reload(&self) -> Result<(), Error> {
+        self.send(Signal::SIGHUP)
+    }
+
+    /// Tells a standby to leave recovery. It does so by itself from here on.
+    pub fn promote(&self) -> Result<(), Error> {
+        let trigger = self.data_dir.join("promote");
+        std::fs::write(&trigger, b"").map_err(Error::file("create", &trigger))?;
+        self.send(Signal::SIGUSR1)
+    }
+
+    /// Kills the postmaster and all its children, without mercy or checkpoint.
+    pub fn kill_all(&self) -> Result<(), Error> {
+        // Stopped first, so that it starts no child that we would not see.
+        self.send(Signal::SIGSTOP)?;
+        let children = children_of(self.pid);
+        self.send(Signal::SIGKILL)?;
+        for child in children {
+            // A child that is gone already is what we want.
+            let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+        }
+        Ok(())
+    }
+
+    /// Ready when a postmaster that was told to end has ended.
+    pub async fn wait_exit(&self) {
+        self.poll_exit(BRISK).await;
+    }
+
+    /// Ready when a postmaster that should go on living has ended. Cheap, for
+    /// the whole life of the server.
+    pub async fn watch_exit(&self) {
+        self.poll_exit(CALM).await;
+    }
+
+    async fn poll_exit(&self, pace: Duration) {
+        // Not known is not gone: keep looking.
+        while self.is_alive().unwrap_or(true) {
+            tokio::time::sleep(pace).await;
+        }
+    }
+
+    fn send(&self, signal: Signal) -> Result<(), Error> {
+        if !self.is_alive()? {
+            return Ok(());
+        }
+        match kill(Pid::from_raw(self.pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(source) => Err(Error::Signal {
+                pid: self.pid,
+                source,
+            }),
+        }
+    }
+}
+
+/// The pid of the new process, which may end at any time.
+async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
+    let mut command = Command::new("setsid");
+    command
+        .args(["--fork", "sh", "-c", LAUNCH, "sh"])
+        .arg(launch.postgres);
+    command.arg("-D").arg(launch.data_dir);
+    command.arg(format!("--config-file={}", launch.config_file.display()));
+    command.args(
+        launch
+            .options
+            .iter()
+            .map(|(name, value)| format!("--{name}={value}")),
+    );
+    command
+        .current_dir(launch.data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    if let Some(log) = launch.log {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log);
+        command.stderr(file.map_err(Error::file("open", log))?);
+    }
+    clean_environment(&mut command);
+    let no_tool = |source| Error::NoTool {
+        tool: "setsid".into(),
+        source,
+    };
+    let mut child = command.spawn().map_err(no_tool)?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .await
+            .map_err(no_tool)?;
+    }
+    child.wait().await.map_err(no_tool)?;
+    let unclear = |_| Error::ToolUnclear {
+        tool: "setsid --fork sh".into(),
+        missing: "pid",
+    };
+    line.trim().parse().map_err(unclear)
+}
+
+/// The server does not see what was meant for the daemon.
+fn clean_environment(command: &mut Command) {
+    for (name, value) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "NOTIFY_SOCKET"
+            || text.starts_with("PATRONI_")
+            || text.starts_with("KUBERNETES_")
+        {
+            command.env_remove(&name);
+        }
+        if text == "PG_MALLOC_ARENA_MAX" {
+            command.env_remove(&name).env("MALLOC_ARENA_MAX", value);
+        }
+    }
+}
+
+/// Pid and start (seconds since 1970) of a postmaster.pid; none in a file of a
+/// single-user server (negative) or in one that was cut off.
+fn parse_pid_file(text: &str) -> Option<(i32, Option<u64>)> {
+    let mut lines = text.lines();
+    let pid: i32 = lines.next()?.trim().parse().ok()?;
+    let epoch = lines.nth(1).and_then(|line| line.trim().parse().ok());
+    (pid > 0).then_some((pid, epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pid_files_are_read_with_care() {
+        assert_eq!(
+            parse_pid_file("42\n/data\n1795208971\n"),
+            Some((42, Some(1795208971)))
+        );
+        assert_eq!(parse_pid_file("42\n"), Some((42, None)));
+        assert_eq!(parse_pid_file("-42\n/data\n1\n"), None);
+        assert_eq!(parse_pid_file(""), None);
+    }
+
+    #[test]
+    fn a_stranger_with_the_pid_is_no_postmaster() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut other = std::process::Command::new("sleep")
+            .arg("30")
+            .spawn()
+            .unwrap();
+        let text = format!("{}\n{}\n1000\n", other.id(), dir.path().display());
+        std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
+        let found = Postmaster::find(dir.path(), Path::new("postgres"));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(found.unwrap(), None);
+    }
+
+    #[test]
+    fn a_zombie_holds_no_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut other = std::process::Command::new("true").spawn().unwrap();
+        let path = dir.path().join("postmaster.pid");
+        std::fs::write(&path, format!("{}\n/\n1000\n", other.id())).unwrap();
+        Postmaster::clear_stale(dir.path(), Path::new("postgres")).unwrap();
+        other.wait().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn no_pid_file_is_no_postmaster_and_an_unreadable_one_is_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            Postmaster::find(dir.path(), Path::new("postgres")).unwrap(),
+            None
+        );
+        std::fs::create_dir(dir.path().join("postmaster.pid")).unwrap();
+        assert!(Postmaster::find(dir.path(), Path::new("postgres")).is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! What Linux tells about processes.
+//!
+//! A process that has ended but was not reaped (a zombie) counts as dead.
+
+use super::error::{Error, read_if_there};
+use std::path::{Path, PathBuf};
+
+/// Ticks of a second in /proc: a constant of Linux's interface.
+const TICKS: u64 = 100;
+/// postmaster.pid holds whole seconds, and the boot time is rounded too.
+const START_TOLERANCE_S: u64 = 3;
+
+/// The words of /proc/<pid>/stat that matter.
+pub struct Stat {
+    pub lives: bool,
+    pub parent: i32,
+    /// In ticks since boot.
+    pub started: u64,
+}
+
+impl Stat {
+    pub fn of(pid: i32) -> Result<Option<Stat>, Error> {
+        let path = PathBuf::from(format!("/proc/{pid}/stat"));
+        match read_if_there(&path) {
+            Ok(text) => Ok(text.and_then(|text| Stat::parse(&text))),
+            // The process ended between open and read.
+            Err(Error::File { source, .. }) if source.raw_os_error() == Some(3) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Stat> {
+        // The name in parentheses may hold anything; count from its end.
+        let words: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let lives = !matches!(*words.first()?, "Z" | "X" | "x");
+        let parent = words.get(1)?.parse().ok()?;
+        Some(Stat {
+            lives,
+            parent,
+            started: words.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+/// Did a process that started at `ticks` start at `epoch` (seconds since 1970)?
+pub fn began_at(epoch: Option<u64>, ticks: u64) -> Result<bool, Error> {
+    let Some(epoch) = epoch else { return Ok(false) };
+    let path = Path::new("/proc/stat");
+    let text = read_if_there(path)?.unwrap_or_default();
+    let boot = text.lines().find_map(|line| line.strip_prefix("btime "));
+    let boot: Option<u64> = boot.and_then(|seconds| seconds.trim().parse().ok());
+    Ok(boot.is_some_and(|boot| (boot + ticks / TICKS).abs_diff(epoch) <= START_TOLERANCE_S))
+}
+
+/// The clock may have been set since; then the program and its place decide.
+pub fn is_postgres_in(pid: i32, data_dir: &Path, postgres: &Path) -> bool {
+    let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
+    let (Some(exe), Some(cwd)) = (link("exe"), link("cwd")) else {
+        return false;
+    };
+    let names = [
+        postgres.file_name(),
+        Some("postmaster".as_ref()),
+        Some("postgres".as_ref()),
+    ];
+    let right_place = std::fs::canonicalize(data_dir).is_ok_and(|dir| dir == cwd);
+    right_place && names.contains(&exe.file_name())
+}
+
+pub fn children_of(parent: i32) -> Vec<i32> {
+    let is_child = |pid: &i32| {
+        let stat = Stat::of(*pid).ok().flatten();
+        stat.is_some_and(|stat| stat.parent == parent)
+    };
+    pids().filter(is_child).collect()
+}
+
+/// Is `dir` the working directory of any process? All of PostgreSQL's are in
+/// their data directory.
+pub fn is_anybody_in(dir: &Path) -> bool {
+    let Ok(dir) = std::fs::canonicalize(dir) else {
+        return false;
+    };
+    let mut places = pids().filter_map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok());
+    places.any(|place| place == dir)
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_may_hold_parentheses() {
+        let tail = "S 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 12345 0";
+        let stat = Stat::parse(&format!("42 (a) b) {tail}")).unwrap();
+        assert!(stat.lives);
+        assert_eq!((stat.parent, stat.started), (7, 12345));
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_anybody_in(dir.path()));
+        let mut command = std::process::Command::new("sleep");
+        let mut other = command.arg("30").current_dir(dir.path()).spawn().unwrap();
+        let seen = is_anybody_in(dir.path());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(seen);
+    }
+}

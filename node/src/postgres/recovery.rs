@@ -1,0 +1,169 @@
+//! The recovery settings of a standby: whom it streams from, and how.
+//!
+//! Absent on purpose: choosing the upstream; that is a rule (`standby/`).
+
+use super::conninfo::Conninfo;
+use super::parameters::Effective;
+use crate::config::Postgresql;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The server that a standby streams from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    pub host: String,
+    pub port: u16,
+    /// The slot to use over there; none without slots.
+    pub slot: Option<String>,
+    /// It belongs to another cluster: this member is a standby leader.
+    pub remote: bool,
+}
+
+const EMPTY_TARGETS: [&str; 5] = [
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+];
+
+/// The block of a standby. `None` as upstream: it only replays what it has
+/// and what its archive gives.
+pub fn settings(
+    effective: &Effective,
+    settings: &Postgresql,
+    member: &str,
+    upstream: Option<&Upstream>,
+    dynamic: &Value,
+    major: u32,
+) -> BTreeMap<String, String> {
+    let mut block = given(effective, dynamic);
+    for name in EMPTY_TARGETS {
+        block.insert(name.into(), String::new());
+    }
+    block.insert("recovery_target_timeline".into(), "latest".into());
+    from_standby_cluster(dynamic, upstream.is_some_and(|up| up.remote), &mut block);
+    if let Some(upstream) = upstream {
+        let conninfo = primary_conninfo(settings, member, upstream, major);
+        block.insert("primary_conninfo".into(), conninfo);
+        if let Some(slot) = &upstream.slot {
+            block.insert("primary_slot_name".into(), slot.clone());
+        }
+    }
+    if major >= 16 {
+        block.remove("promote_trigger_file");
+    }
+    block
+}
+
+/// What the operator wishes beside the source and the target, which are ours.
+fn given(effective: &Effective, dynamic: &Value) -> BTreeMap<String, String> {
+    let mut wished = effective.recovery.clone();
+    if wished.is_empty() {
+        let section = dynamic
+            .get("postgresql")
+            .and_then(|p| p.get("recovery_conf"));
+        for (name, value) in section.and_then(Value::as_object).into_iter().flatten() {
+            wished.insert(name.to_lowercase(), text(value));
+        }
+    }
+    let known = |name: &str| super::parameters::RECOVERY.contains(&name);
+    let ours = |name: &str| name.starts_with("recovery_target") || name.starts_with("primary_");
+    wished.retain(|name, _| known(name) && !ours(name));
+    wished
+}
+
+fn from_standby_cluster(dynamic: &Value, leads: bool, block: &mut BTreeMap<String, String>) {
+    let Some(section) = dynamic.get("standby_cluster").and_then(Value::as_object) else {
+        return;
+    };
+    let delayed = leads.then_some("recovery_min_apply_delay");
+    for name in ["restore_command", "archive_cleanup_command"]
+        .into_iter()
+        .chain(delayed)
+    {
+        let value = section.get(name).map(text).unwrap_or_default();
+        if !value.is_empty() {
+            block.insert(name.into(), value);
+        }
+    }
+}
+
+fn primary_conninfo(
+    settings: &Postgresql,
+    member: &str,
+    upstream: &Upstream,
+    major: u32,
+) -> String {
+    let several = upstream.remote && upstream.slot.is_some() && upstream.host.contains(',');
+    let conninfo = Conninfo {
+        login: &settings.replication,
+        host: &upstream.host,
+        port: upstream.port,
+        database: Some(&settings.database),
+        passfile: Some(&settings.pgpass),
+        application_name: Some(member),
+        target_session_attrs: several.then_some("read-write"),
+        major,
+    };
+    conninfo.render()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn block(dynamic: Value, remote: bool) -> BTreeMap<String, String> {
+        let upstream = Upstream {
+            host: "a,b".into(),
+            port: 1,
+            slot: Some("s".into()),
+            remote,
+        };
+        let own = Postgresql {
+            database: "postgres".into(),
+            ..Postgresql::default()
+        };
+        settings(
+            &Effective::default(),
+            &own,
+            "n1",
+            Some(&upstream),
+            &dynamic,
+            15,
+        )
+    }
+
+    #[test]
+    fn the_delay_is_for_the_standby_leader() {
+        let dynamic = json!({"standby_cluster":
+            {"host": "a", "restore_command": "cp", "recovery_min_apply_delay": "5min"}});
+        let leader = block(dynamic.clone(), true);
+        assert_eq!(leader["recovery_min_apply_delay"], "5min");
+        assert!(leader["primary_conninfo"].contains("target_session_attrs=read-write"));
+        let replica = block(dynamic, false);
+        assert!(!replica.contains_key("recovery_min_apply_delay"));
+        assert_eq!(replica["restore_command"], "cp");
+        assert!(!replica["primary_conninfo"].contains("target_session_attrs"));
+    }
+
+    #[test]
+    fn wishes_cannot_move_the_source_or_the_target() {
+        let dynamic = json!({"postgresql": {"recovery_conf": {"restore_command": "x",
+            "recovery_target_timeline": "current", "primary_slot_name": "other", "junk": 1}}});
+        let block = block(dynamic, false);
+        assert_eq!(block["recovery_target_timeline"], "latest");
+        assert_eq!(block["primary_slot_name"], "s");
+        assert_eq!(block["restore_command"], "x");
+        assert!(!block.contains_key("junk"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Runs one program of PostgreSQL to its end.
+//!
+//! Invariant *nothing is left behind*: dropping the future kills the program
+//! and everything it started (it leads a process group of its own), so a
+//! cancelled action cannot keep writing into the data directory.
+//!
+//! Absent on purpose: the postmaster, which must survive us (`process.rs`).
+
+use super::error::Error;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+/// Kept of each output stream; the rest is read and dropped.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// The last words of a failed tool that go into the error.
+const STDERR_CHARS_MAX: usize = 2000;
+
+/// The process group of a running tool, killed unless the tool has ended.
+struct ToolGroup(Option<Pid>);
+
+impl Drop for ToolGroup {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended this moment; then there is nobody to kill.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Runs `command`, demands exit status 0 within `limit`, returns what it printed.
+pub async fn run(command: Command, limit: Duration) -> Result<String, Error> {
+    let tool = name_of(&command);
+    match tokio::time::timeout(limit, run_to_end(command)).await {
+        Ok(output) => output,
+        Err(_) => Err(Error::ToolTooSlow { tool, limit }),
+    }
+}
+
+async fn run_to_end(mut command: Command) -> Result<String, Error> {
+    let tool = name_of(&command);
+    let path = command.as_std().get_program().into();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
+    let mut child = command
+        .spawn()
+        .map_err(|source| Error::NoTool { tool: path, source })?;
+    let mut group = ToolGroup(child.id().map(|id| Pid::from_raw(id.cast_signed())));
+    let (stdout, stderr, status) = collect(&mut child).await;
+    let status = status.map_err(|source| Error::NoTool {
+        tool: tool.clone().into(),
+        source,
+    })?;
+    group.0 = None;
+    if status.success() {
+        return Ok(stdout);
+    }
+    Err(Error::ToolFailed {
+        tool,
+        status: status.to_string(),
+        stderr: last_words(&stderr),
+    })
+}
+
+async fn collect(child: &mut Child) -> (String, String, std::io::Result<std::process::ExitStatus>) {
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    tokio::join!(drain(out), drain(err), child.wait())
+}
+
+/// Reads a stream to its end and keeps its last part.
+async fn drain(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept = Vec::new();
+    let Some(mut stream) = stream else {
+        return String::new();
+    };
+    let mut chunk = [0u8; 8192];
+    while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+        kept.extend_from_slice(&chunk[..count]);
+        if kept.len() > OUTPUT_BYTES_MAX {
+            kept.drain(..kept.len() - OUTPUT_BYTES_MAX);
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn last_words(stderr: &str) -> String {
+    let text = stderr.trim();
+    let skip = text.chars().count().saturating_sub(STDERR_CHARS_MAX);
+    text.chars().skip(skip).collect()
+}
+
+fn name_of(command: &Command) -> String {
+    let program = std::path::Path::new(command.as_std().get_program());
+    program
+        .file_name()
+        .unwrap_or(program.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn a_failure_carries_the_last_words() {
+        let error = run(shell("echo no >&2; exit 3"), Duration::from_secs(5))
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("no") && text.contains('3'), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_slow_tool_is_ended_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("mark");
+        let script = format!("(sleep 0.6; touch {}) & wait", mark.display());
+        let error = run(shell(&script), Duration::from_millis(100))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::ToolTooSlow { .. }));
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert!(!mark.exists(), "a grandchild survived");
+    }
+
+    #[tokio::test]
+    async fn a_missing_tool_is_named() {
+        let error = run(Command::new("/nowhere/pg_tool"), Duration::from_secs(1)).await;
+        assert!(error.unwrap_err().to_string().contains("bin_dir"));
+    }
+}

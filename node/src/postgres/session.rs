@@ -1,0 +1,325 @@
+//! One SQL connection, to the local server or to a peer.
+//!
+//! Invariant *every question has a deadline*: the server's (statement_timeout)
+//! and, because a frozen server keeps no deadline, our own a little later. A
+//! session that let ours pass is not used again.
+//!
+//! Absent on purpose: replication connections; what they would tell is asked
+//! in SQL (`history.rs`, `monitor.rs`).
+
+use super::error::Error;
+use super::tls;
+use crate::config::Login;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_postgres::config::{Config, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls, Row, Statement};
+
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+pub const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
+/// Our own deadline comes this much after the server's.
+const GRACE: Duration = Duration::from_secs(1);
+/// A dead peer is noticed by the kernel after this long.
+const TCP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whom to connect to, and as whom.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// A name, an address, a directory of a socket, or several with commas.
+    pub host: String,
+    pub port: u16,
+    pub login: Login,
+    pub database: String,
+    pub application_name: String,
+    pub connect_limit: Duration,
+    /// For each statement; zero switches both deadlines off.
+    pub statement_limit: Duration,
+    /// Keep statements out of pg_stat_statements. Superusers only.
+    pub unrecorded: bool,
+}
+
+impl Target {
+    pub fn new(host: &str, port: u16, login: &Login, database: &str, name: &str) -> Target {
+        Target {
+            host: host.to_string(),
+            port,
+            login: login.clone(),
+            database: database.to_string(),
+            application_name: name.to_string(),
+            connect_limit: CONNECT_LIMIT,
+            statement_limit: STATEMENT_LIMIT,
+            unrecorded: false,
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    fn options(&self) -> String {
+        let limit = self.statement_limit.as_millis();
+        let mut options = format!("-c statement_timeout={limit} -c search_path=pg_catalog");
+        if self.unrecorded {
+            options.push_str(" -c pg_stat_statements.track=none");
+        }
+        options
+    }
+
+    fn config(&self, ssl: SslMode) -> Config {
+        let mut config = Config::new();
+        for host in self.host.split(',').map(str::trim) {
+            config.host(host).port(self.port);
+        }
+        config
+            .user(&self.login.username)
+            .dbname(&self.database)
+            .ssl_mode(ssl);
+        if let Some(password) = &self.login.password {
+            config.password(&password.0);
+        }
+        config
+            .application_name(&self.application_name)
+            .options(self.options());
+        config
+            .connect_timeout(self.connect_limit)
+            .tcp_user_timeout(TCP_LIMIT);
+        config
+    }
+}
+
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    ended: watch::Receiver<()>,
+    /// It did not answer in time once: what it says next may be old.
+    silent: AtomicBool,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+    statement_limit: Duration,
+}
+
+impl Session {
+    pub async fn connect(target: &Target) -> Result<Session, Error> {
+        let waited = target.connect_limit;
+        let silent = |_| Error::Silent {
+            address: target.address(),
+            waited,
+        };
+        tokio::time::timeout(waited, connect(target))
+            .await
+            .map_err(silent)?
+    }
+
+    /// False: connect anew.
+    pub fn is_usable(&self) -> bool {
+        !self.client.is_closed() && !self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Ready when the server has closed the connection: the first sign that a
+    /// postmaster is gone.
+    pub async fn closed(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+
+    /// One round trip, except the first time for each text.
+    pub async fn rows(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        self.in_time(what, self.statement_limit, async {
+            let statement = self.statement(sql).await?;
+            let answer = self.client.query(&statement, values).await;
+            if answer.is_err() {
+                // Its plan may be out of date; the next try makes a new one.
+                self.cached().remove(sql);
+            }
+            answer
+        })
+        .await
+    }
+
+    /// The only row of an answer.
+    pub async fn row(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, Error> {
+        let row = self.rows(what, sql, values).await?.into_iter().next();
+        row.ok_or(Error::Answer { what, field: "row" })
+    }
+
+    /// Statements without an answer, as one text.
+    pub async fn execute(&self, what: &'static str, sql: &str) -> Result<(), Error> {
+        self.in_time(what, self.statement_limit, self.client.batch_execute(sql))
+            .await
+    }
+
+    /// One statement that may take longer than the others.
+    pub async fn execute_long(
+        &self,
+        what: &'static str,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let usual = self.statement_limit.as_millis();
+        let set = |ms: u128| format!("SET statement_timeout = {ms}");
+        self.execute(what, &set(limit.as_millis())).await?;
+        let done = self
+            .in_time(what, limit, self.client.batch_execute(sql))
+            .await;
+        if self.is_usable() {
+            self.execute(what, &set(usual)).await?;
+        }
+        done
+    }
+
+    /// The connection underneath, for statements that this type has no word for.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn statement(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.cached().get(sql).cloned() {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.cached().insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    /// Texts are constants of this program, so the map cannot grow for ever.
+    fn cached(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Statement>> {
+        self.statements
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn in_time<T>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        question: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
+        if limit.is_zero() {
+            return question.await.map_err(Error::sql(what));
+        }
+        let waited = limit + GRACE;
+        match tokio::time::timeout(waited, question).await {
+            Ok(answer) => answer.map_err(Error::sql(what)),
+            Err(_) => {
+                self.silent.store(true, Ordering::Relaxed);
+                Err(Error::Unanswered { what, waited })
+            }
+        }
+    }
+}
+
+async fn connect(target: &Target) -> Result<Session, Error> {
+    let mode = target
+        .login
+        .extra
+        .get("sslmode")
+        .map_or("prefer", String::as_str);
+    if target.host.starts_with('/') || mode == "disable" {
+        return plain(target).await;
+    }
+    if mode != "prefer" && mode != "allow" {
+        return encrypted(target, mode).await;
+    }
+    match plain(target).await {
+        // pg_hba.conf has no line for a connection without TLS: try with.
+        Err(Error::Refused { source, .. })
+            if source.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) =>
+        {
+            encrypted(target, mode).await
+        }
+        answer => answer,
+    }
+}
+
+async fn plain(target: &Target) -> Result<Session, Error> {
+    let (client, connection) = target
+        .config(SslMode::Disable)
+        .connect(NoTls)
+        .await
+        .map_err(refused(target))?;
+    Ok(session(target, client, connection))
+}
+
+async fn encrypted(target: &Target, mode: &str) -> Result<Session, Error> {
+    let connector = tls::connector(&target.login, mode).map_err(|why| Error::Tls {
+        address: target.address(),
+        why,
+    })?;
+    let config = target.config(SslMode::Require);
+    let (client, connection) = config.connect(connector).await.map_err(refused(target))?;
+    Ok(session(target, client, connection))
+}
+
+fn refused(target: &Target) -> impl FnOnce(tokio_postgres::Error) -> Error {
+    let address = target.address();
+    move |source| Error::Refused { address, source }
+}
+
+fn session(
+    target: &Target,
+    client: Client,
+    connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+) -> Session {
+    let (alive, ended) = watch::channel(());
+    tokio::spawn(async move {
+        // Whoever waits for an answer is told; nobody else needs the reason.
+        let _ = connection.await;
+        drop(alive);
+    });
+    Session {
+        client,
+        ended,
+        silent: AtomicBool::new(false),
+        statements: Mutex::new(HashMap::new()),
+        statement_limit: target.statement_limit,
+    }
+}
+
+/// `'text'`, for statements that take no parameters.
+pub fn literal(text: &str) -> String {
+    if text.contains('\\') {
+        return format!(" E'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+    }
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// `"name"`.
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_closes_what_it_opens() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
+        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut target = Target::new("127.0.0.1", port, &Login::default(), "postgres", "test");
+        target.connect_limit = Duration::from_millis(100);
+        let error = Session::connect(&target).await.unwrap_err();
+        assert!(matches!(error, Error::Silent { .. }), "{error}");
+    }
+}

@@ -1,0 +1,123 @@
+//! The users that a group needs: superuser, replication, rewind.
+//!
+//! Invariant *no password in a log*: statement logging is off, in the same
+//! transaction, before a password is sent.
+
+use super::error::Error;
+use super::session::{Session, identifier, literal};
+use crate::config::{Login, Postgresql};
+
+/// What pg_rewind calls on its source.
+const REWIND_FUNCTIONS: [&str; 4] = [
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+];
+
+/// Never waits for a standby: the users must be there before one can connect.
+const QUIET: &str = "\
+BEGIN;
+SET LOCAL synchronous_commit = local;
+SET LOCAL log_statement = none;
+SET LOCAL log_min_duration_statement = -1;
+SET LOCAL log_min_error_statement = panic;
+SET LOCAL log_min_duration_sample = -1;
+SET LOCAL pg_stat_statements.track = none;
+SET LOCAL pg_stat_statements.track_utility = off;
+SET LOCAL pgaudit.log = none;
+";
+
+/// Creates what is missing and sets all passwords; may be repeated.
+pub async fn ensure_all(session: &Session, settings: &Postgresql) -> Result<(), Error> {
+    let superuser = &settings.superuser;
+    if superuser.password.is_some() {
+        ensure(session, superuser, "SUPERUSER").await?;
+    }
+    if settings.replication.username != superuser.username {
+        ensure(session, &settings.replication, "REPLICATION").await?;
+    }
+    let rewind = &settings.rewind;
+    if rewind.username != superuser.username {
+        if rewind.username != settings.replication.username {
+            ensure(session, rewind, "").await?;
+        }
+        grant_rewind(session, &rewind.username).await?;
+    }
+    Ok(())
+}
+
+/// Creates or alters one user that may log in.
+pub async fn ensure(session: &Session, login: &Login, options: &str) -> Result<(), Error> {
+    if login.username.is_empty() {
+        return Ok(());
+    }
+    in_silence(session, "set up a user", &statement(login, options)).await
+}
+
+/// One message silences the log, the next one may hold a password: a message
+/// is logged as a whole, before anything in it is executed.
+async fn in_silence(session: &Session, what: &'static str, sql: &str) -> Result<(), Error> {
+    session.execute(what, QUIET).await?;
+    let done = session.execute(what, sql).await;
+    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = session.execute(what, end).await;
+    done.and(ended)
+}
+
+fn statement(login: &Login, options: &str) -> String {
+    let name = identifier(&login.username);
+    let password = login.password.as_ref();
+    let password = password
+        .map(|p| format!(" PASSWORD {}", literal(&p.0)))
+        .unwrap_or_default();
+    let may_login = if options.contains("NOLOGIN") {
+        ""
+    } else {
+        " LOGIN"
+    };
+    let rest = format!("{name} WITH{may_login} {options}{password}");
+    let exists = format!(
+        "SELECT FROM pg_catalog.pg_roles WHERE rolname = {}",
+        literal(&login.username)
+    );
+    let body = format!(
+        "BEGIN IF EXISTS ({exists}) THEN ALTER ROLE {rest}; ELSE CREATE ROLE {rest}; END IF; END"
+    );
+    format!("DO {}", literal(&body))
+}
+
+async fn grant_rewind(session: &Session, username: &str) -> Result<(), Error> {
+    let grants: String = REWIND_FUNCTIONS
+        .iter()
+        .map(|function| {
+            format!(
+                "GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {};",
+                identifier(username)
+            )
+        })
+        .collect();
+    in_silence(session, "grant pg_rewind its functions", &grants).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn names_and_passwords_cannot_leave_their_quotes() {
+        let password = Some(Secret("p'; DROP".into()));
+        let login = Login {
+            username: "a\"b'c".into(),
+            password,
+            ..Login::default()
+        };
+        let text = statement(&login, "REPLICATION");
+        assert!(
+            text.contains("CREATE ROLE \"a\"\"b''c\" WITH LOGIN REPLICATION"),
+            "{text}"
+        );
+        assert!(text.contains("PASSWORD ''p''''; DROP''"), "{text}");
+    }
+}

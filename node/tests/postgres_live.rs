@@ -1,0 +1,494 @@
+//! One real PostgreSQL and a standby of it, through everything that
+//! `node::postgres` does: initdb, start, users, monitor, slots, base backup,
+//! standby, reload, promotion, history, divergence, rewind, crash recovery.
+//!
+//! PostgreSQL refuses to run as root. As root this test runs a copy of itself
+//! as the user `postgres` and passes if that passes.
+
+use node::config::{Bootstrap, Login, Postgresql, Secret, ToolOption};
+use node::postgres::{
+    ControlState, DataDirState, Error, Instance, Monitor, Postmaster, Ready, Session, StartAs,
+    StopMode, Upstream, history, monitor, slots, tools, users,
+};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use topology::{MemberName, Timeline};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const APP: &str = "Patroni heartbeat";
+
+#[test]
+fn one_instance_through_its_life() {
+    if nix::unistd::geteuid().is_root() {
+        return run_again_as_postgres("one_instance_through_its_life");
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(whole_life());
+}
+
+/// A world-readable copy, because a home directory may be closed to others.
+fn run_again_as_postgres(test: &str) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
+    let copy = dir.path().join("live");
+    std::fs::copy(std::env::current_exe().expect("own path"), &copy).expect("a copy");
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).expect("chmod");
+    let status = std::process::Command::new("runuser")
+        .args(["-u", "postgres", "--"])
+        .arg(&copy)
+        .args([test, "--exact", "--nocapture"])
+        .current_dir("/")
+        .env("TMPDIR", "/tmp")
+        .env("PATRONI_NAME", "not for the server")
+        .status()
+        .expect("runuser");
+    assert!(status.success(), "the run as postgres failed");
+}
+
+fn bin_dir() -> PathBuf {
+    let versions = (13..=18)
+        .rev()
+        .map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
+    let mut installed = versions.filter(|dir| dir.join("postgres").exists());
+    installed.next().expect("PostgreSQL is installed")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn login(username: &str) -> Login {
+    let password = Some(Secret(format!("{username}'s \\ word:1")));
+    Login {
+        username: username.into(),
+        password,
+        ..Login::default()
+    }
+}
+
+/// A node that is killed with everything when the test ends, however it ends.
+struct Node(Instance);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Ok(Some(postmaster)) = self.0.postmaster() {
+            let _ = postmaster.kill_all();
+        }
+    }
+}
+
+fn node(root: &Path, name: &str) -> Node {
+    let (port, data_dir) = (free_port(), root.join(name));
+    let parameters = json!({
+        "unix_socket_directories": root, "logging_collector": "on", "fsync": "off",
+        "log_statement": "all", "work_men": "4MB", "wal_keep_size": "1MB",
+        "hot_standby_feedback": true, "ssl": "on", "ssl_cert_file": root.join("server.crt"),
+        "ssl_key_file": root.join("server.key")});
+    let settings = Postgresql {
+        listen_hosts: vec!["127.0.0.1".into()],
+        port,
+        connect_host: "127.0.0.1".into(),
+        connect_port: port,
+        config_dir: data_dir.clone(),
+        data_dir,
+        bin_dir: Some(bin_dir()),
+        database: "postgres".into(),
+        pgpass: root.join(format!("pgpass-{name}")),
+        superuser: login("postgres"),
+        replication: login("replicator"),
+        rewind: login("rewind_user"),
+        parameters: parameters.as_object().cloned().unwrap_or_default(),
+        basebackup: vec![ToolOption {
+            name: "checkpoint".into(),
+            value: Some("fast".into()),
+        }],
+        use_unix_socket: name == "b",
+        ..Postgresql::default()
+    };
+    Node(Instance::new(
+        Arc::new(settings),
+        "demo",
+        &MemberName::new(name),
+        None,
+    ))
+}
+
+fn bootstrap() -> Bootstrap {
+    let option = |name: &str, value: Option<&str>| ToolOption {
+        name: name.into(),
+        value: value.map(str::to_string),
+    };
+    let all = "host all,replication all 127.0.0.1/32 scram-sha-256";
+    Bootstrap {
+        initdb: vec![
+            option("encoding", Some("UTF8")),
+            option("no-sync", None),
+            option("auth", Some("scram-sha-256")),
+        ],
+        pg_hba: vec![all.into()],
+        ..Bootstrap::default()
+    }
+}
+
+fn follow(leader: &Node, slot: Option<&str>) -> StartAs {
+    let port = leader.0.settings.port;
+    let slot = slot.map(str::to_string);
+    let upstream = Upstream {
+        host: "127.0.0.1".into(),
+        port,
+        slot,
+        remote: false,
+    };
+    StartAs::Standby {
+        upstream: Some(upstream),
+    }
+}
+
+async fn start(node: &Node, start_as: &StartAs, dynamic: &Value) -> (Postmaster, Session) {
+    let (postmaster, _) = node.0.start(start_as, dynamic, &[]).await.expect("a start");
+    match node
+        .0
+        .wait_ready(&postmaster, APP, LIMIT)
+        .await
+        .expect("an answer")
+    {
+        Ready::Accepting(session) => (postmaster, session),
+        other => panic!("not ready: {other:?}"),
+    }
+}
+
+async fn stop(postmaster: &Postmaster, mode: StopMode) {
+    postmaster.stop(mode).expect("a signal");
+    tokio::time::timeout(LIMIT, postmaster.wait_exit())
+        .await
+        .expect("an end");
+}
+
+/// Asks until `done` says yes.
+async fn until(session: &Session, what: &str, done: impl Fn(&Monitor) -> bool) -> Monitor {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let last = monitor::read(session).await;
+        match last {
+            Ok(seen) if done(&seen) => return seen,
+            _ if Instant::now() > end => panic!("never {what}: {last:?}"),
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn whole_life() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    certificate(root.path());
+    let (a, b) = (node(root.path(), "a"), node(root.path(), "b"));
+    let dynamic = json!({"ttl": 30, "postgresql": {"parameters": {"max_connections": 90}}});
+    let (leader, session) = birth(&a, &dynamic).await;
+    settings_wait_for_a_restart(&a, &leader, &session).await;
+    let leader = adopt(&a, &leader);
+    let (standby, on_b) = clone(&a, &b, &session).await;
+    follow_without_restart(&a, &b, &standby, &on_b, &dynamic).await;
+    split(&leader, &session, &standby, &on_b).await;
+    let on_a = come_back(&a, &b, &on_b, &dynamic).await;
+    end(&a, &b, on_a, standby).await;
+}
+
+async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
+    assert_eq!(a.0.data_state().await, DataDirState::Absent);
+    a.0.initdb(&bootstrap()).await.expect("initdb");
+    let (postmaster, session) = start(a, &StartAs::Primary, dynamic).await;
+    users::ensure_all(&session, &a.0.settings)
+        .await
+        .expect("users");
+    users::ensure_all(&session, &a.0.settings)
+        .await
+        .expect("users, again");
+    let seen = monitor::read(&session).await.expect("the monitoring query");
+    assert!(!seen.in_recovery && seen.timeline == Some(Timeline(1)));
+    assert!(seen.position().is_some() && seen.replication.is_empty());
+    assert!(
+        seen.postmaster_start_time.ends_with("+00:00"),
+        "{}",
+        seen.postmaster_start_time
+    );
+    assert!(seen.server_version >= 130000);
+    assert_eq!(
+        a.0.control().await.expect("control data").system_id,
+        seen.system_id
+    );
+    assert!(
+        matches!(a.0.data_state().await, DataDirState::Valid { system, .. }
+        if system == seen.system_id)
+    );
+    let again = a.0.start(&StartAs::Primary, dynamic, &[]).await;
+    assert!(matches!(again, Err(Error::AlreadyRuns(_))));
+    assert!(matches!(a.0.remove_data(), Err(Error::AlreadyRuns(_))));
+    passwords_are_not_in_the_log(a);
+    (postmaster, session)
+}
+
+fn passwords_are_not_in_the_log(a: &Node) {
+    let logs = std::fs::read_dir(a.0.settings.data_dir.join("log")).expect("a log directory");
+    let texts: Vec<String> = logs
+        .flatten()
+        .map(|log| std::fs::read_to_string(log.path()).expect("a log"))
+        .collect();
+    let text = texts.concat();
+    assert!(
+        text.contains("log_statement"),
+        "statements are logged: {text}"
+    );
+    assert!(!text.contains("word:1"), "{text}");
+}
+
+/// The daemon is started anew: it finds the server that runs.
+fn adopt(a: &Node, leader: &Postmaster) -> Postmaster {
+    let found =
+        a.0.postmaster()
+            .expect("/proc")
+            .expect("a running postmaster");
+    assert_eq!(&found, leader);
+    let environ = std::fs::read(format!("/proc/{}/environ", found.pid)).expect("its environment");
+    assert!(!String::from_utf8_lossy(&environ).contains("PATRONI_"));
+    let cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).expect("its directory");
+    assert_eq!(cwd, a.0.settings.data_dir);
+    let opts = std::fs::read_to_string(cwd.join("postmaster.opts")).expect("postmaster.opts");
+    let order = [
+        "--listen_addresses=",
+        "--cluster_name=demo",
+        "--max_connections=90",
+        "--wal_log",
+    ];
+    let places: Vec<_> = order
+        .iter()
+        .map(|word| opts.find(word).expect(word))
+        .collect();
+    assert!(places.is_sorted(), "{opts}");
+    found
+}
+
+async fn settings_wait_for_a_restart(a: &Node, leader: &Postmaster, session: &Session) {
+    let more = json!({"postgresql": {"parameters": {"max_connections": 95, "work_mem": "5MB"}}});
+    let written =
+        a.0.reload(leader, &StartAs::Primary, &more, &[])
+            .await
+            .expect("a reload");
+    assert!(written.changed);
+    assert!(
+        written
+            .effective
+            .warnings
+            .iter()
+            .any(|w| w.contains("work_men"))
+    );
+    let seen = until(session, "pending", |seen| !seen.pending_restart.is_empty()).await;
+    let pending = &seen.pending_restart[0];
+    let values = (pending.old_value.as_deref(), pending.new_value.as_deref());
+    assert_eq!(pending.name, "max_connections");
+    assert_eq!(values, (Some("90"), Some("95")));
+    let again =
+        a.0.reload(leader, &StartAs::Primary, &more, &[])
+            .await
+            .expect("a reload");
+    assert!(!again.changed, "nothing new to write");
+}
+
+async fn clone(a: &Node, b: &Node, session: &Session) -> (Postmaster, Session) {
+    slots::create_physical(session, "b").await.expect("a slot");
+    slots::create_physical(session, "b")
+        .await
+        .expect("the same slot");
+    slots::drop(session, "nobody")
+        .await
+        .expect("no slot to drop");
+    b.0.basebackup("127.0.0.1", a.0.settings.port)
+        .await
+        .expect("a base backup");
+    let less = json!({"postgresql": {"parameters": {"max_connections": 30}}});
+    let (standby, on_b) = start(b, &follow(a, Some("b")), &less).await;
+    let written =
+        b.0.write_config(&follow(a, Some("b")), &less, &[])
+            .await
+            .expect("files");
+    assert_eq!(
+        written.effective.raised,
+        ["max_connections"],
+        "a standby has what it needs"
+    );
+    assert_eq!(written.effective.parameters["max_connections"], "90");
+    let seen = until(&on_b, "streaming", Monitor::is_streaming).await;
+    assert!(seen.in_recovery && seen.timeline == Some(Timeline(1)));
+    assert_eq!(seen.sender_port, Some(a.0.settings.port));
+    assert_eq!(seen.primary_slot_name.as_deref(), Some("b"));
+    let seen = monitor::read(session).await.expect("the monitoring query");
+    assert_eq!(seen.replication[0].application_name, "b");
+    assert!(
+        seen.slots
+            .iter()
+            .any(|slot| slot.name == "b" && slot.active)
+    );
+    (standby, on_b)
+}
+
+async fn follow_without_restart(
+    a: &Node,
+    b: &Node,
+    standby: &Postmaster,
+    on_b: &Session,
+    dynamic: &Value,
+) {
+    let target = follow(a, None);
+    b.0.reload(standby, &target, dynamic, &[])
+        .await
+        .expect("a reload");
+    let seen = until(on_b, "without slot", |m| {
+        m.is_streaming() && m.primary_slot_name.is_none()
+    });
+    assert!(
+        seen.await
+            .primary_conninfo
+            .is_some_and(|info| !info.contains("word"))
+    );
+    assert!(standby.is_alive().expect("/proc"));
+}
+
+/// B is promoted while A still writes, then A dies: A has diverged.
+async fn split(leader: &Postmaster, session: &Session, standby: &Postmaster, on_b: &Session) {
+    session
+        .execute("a table", "CREATE TABLE public.t AS SELECT 1 AS i")
+        .await
+        .expect("a table");
+    let end = monitor::read(session).await.expect("a position").position();
+    until(on_b, "caught up", |seen| seen.replay >= end).await;
+    standby.promote().expect("a promotion");
+    let seen = until(on_b, "primary", |seen| !seen.in_recovery).await;
+    assert_eq!(seen.timeline, Some(Timeline(2)));
+    session
+        .execute("a stray row", "INSERT INTO public.t VALUES (2)")
+        .await
+        .expect("a row");
+    on_b.execute("a row", "INSERT INTO public.t VALUES (3)")
+        .await
+        .expect("a row");
+    on_b.execute_long("checkpoint", "CHECKPOINT", LIMIT)
+        .await
+        .expect("a checkpoint");
+    leader.kill_all().expect("a kill");
+    tokio::time::timeout(LIMIT, leader.watch_exit())
+        .await
+        .expect("an end");
+    tokio::time::timeout(LIMIT, session.closed())
+        .await
+        .expect("a closed connection");
+    assert!(!session.is_usable());
+}
+
+async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postmaster {
+    let port = b.0.settings.port;
+    assert_eq!(
+        a.0.control().await.expect("control").state,
+        ControlState::InProduction
+    );
+    a.0.crash_recovery().await.expect("single-user recovery");
+    let control = a.0.control().await.expect("control data");
+    assert_eq!(control.state, ControlState::ShutDown);
+    let peer = over_tls(a, port).await;
+    let timeline = history::remote_timeline(&peer).await.expect("a timeline");
+    let remote = history::remote(&peer, timeline).await.expect("a history");
+    assert!(
+        !remote.contains(control.timeline, control.checkpoint),
+        "A has diverged"
+    );
+    let gone = history::remote(&peer, Timeline(9)).await;
+    assert!(matches!(gone, Err(Error::NoHistory(Timeline(9)))));
+    let data = &b.0.settings.data_dir;
+    assert_eq!(history::local(data, timeline).expect("a history"), remote);
+    let (settings, bytes) = (&a.0.settings, control.wal_segment_bytes);
+    let end = tools::checkpoint_end(settings, control.timeline, control.checkpoint, bytes);
+    assert!(end.await.expect("pg_waldump") > control.checkpoint);
+    a.0.rewind("127.0.0.1", port, false)
+        .await
+        .expect("pg_rewind");
+    slots::create_physical(on_b, "a").await.expect("a slot");
+    let (postmaster, on_a) = start(a, &follow(b, Some("a")), dynamic).await;
+    let end = monitor::read(on_b).await.expect("a position").position();
+    let there = |m: &Monitor| m.is_streaming() && m.replay >= end;
+    assert_eq!(
+        until(&on_a, "streaming", there).await.timeline,
+        Some(Timeline(2))
+    );
+    let rows = on_a
+        .rows("rows", "SELECT i FROM public.t ORDER BY 1", &[])
+        .await
+        .expect("rows");
+    let rows: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(rows, [1, 3], "the stray row is gone");
+    postmaster
+}
+
+/// As the user of pg_rewind, with the certificate checked.
+async fn over_tls(a: &Node, port: u16) -> Session {
+    let mut login = a.0.settings.rewind.clone();
+    let root =
+        a.0.settings
+            .pgpass
+            .with_file_name("server.crt")
+            .display()
+            .to_string();
+    login.extra.insert("sslrootcert".into(), root);
+    login.extra.insert("sslmode".into(), "verify-full".into());
+    let wrong = a.0.peer("127.0.0.1", port, &login, "test").await;
+    assert!(wrong.is_err(), "the certificate is for another name");
+    login.extra.insert("sslmode".into(), "verify-ca".into());
+    let peer =
+        a.0.peer("127.0.0.1", port, &login, "test")
+            .await
+            .expect("a peer");
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert!(
+        peer.row("tls", sql, &[])
+            .await
+            .expect("a row")
+            .get::<_, bool>(0)
+    );
+    peer
+}
+
+/// One self-signed certificate for everything, as many sites have.
+fn certificate(root: &Path) {
+    let status = std::process::Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .args(["-subj", "/CN=demo", "-addext", "subjectAltName=DNS:demo"])
+        .args(["-keyout", "server.key", "-out", "server.crt"])
+        .stderr(std::process::Stdio::null())
+        .current_dir(root)
+        .status()
+        .expect("openssl");
+    assert!(status.success());
+}
+
+async fn end(a: &Node, b: &Node, on_a: Postmaster, on_b: Postmaster) {
+    stop(&on_b, StopMode::Fast).await;
+    stop(&on_a, StopMode::Fast).await;
+    let (b_end, a_end) = (
+        b.0.control().await.expect("b"),
+        a.0.control().await.expect("a"),
+    );
+    assert_eq!(b_end.state, ControlState::ShutDown);
+    assert_eq!(a_end.state, ControlState::ShutDownInRecovery);
+    assert!(
+        a_end.min_recovery >= b_end.checkpoint,
+        "the standby has the shutdown checkpoint"
+    );
+    assert_eq!(a.0.postmaster().expect("/proc"), None);
+    let failed = b.0.move_data_aside().expect("a rename");
+    assert!(failed.join("PG_VERSION").exists());
+    a.0.remove_data().expect("a removal");
+    assert_eq!(a.0.data_state().await, DataDirState::Empty);
+}

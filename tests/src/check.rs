@@ -1,0 +1,185 @@
+//! The truth: what must hold in every world, after every event.
+//!
+//! Invariants of a group, as in the code's own assertions but judged from
+//! outside, with the identities of records that no daemon can see:
+//!
+//! - *one writer*: never two servers of a group that accept commits. A server
+//!   whose daemon is dead, frozen or in pause, past its lock's deadline, is not
+//!   counted: without a watchdog nobody can stop it (`Member::is_unguarded`).
+//! - *nothing acknowledged is lost* by a planned move; a failover loses at most
+//!   what the new primary had not received, within `maximum_lag_on_failover`.
+//! - *no regress*: nobody streams into a history that its log is no part of.
+//! - *no destruction*: data is thrown away only with a living source.
+//! - *progress*: when faults stop, there is a leader and all stream from it.
+
+use crate::world::World;
+use crate::world::postgres::{Process, Role};
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    pub invariant: &'static str,
+    pub what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is broken: {}", self.invariant, self.what)
+    }
+}
+
+pub fn after_event(world: &World) -> Result<(), Broken> {
+    for client in 0..world.clients.len() {
+        one_writer(world, client)?;
+    }
+    Ok(())
+}
+
+/// Invariant *one writer*.
+fn one_writer(world: &World, client: usize) -> Result<(), Broken> {
+    let open = world.members.iter().filter(|m| {
+        m.place.client == client && m.server.accepts_commits() && !m.is_unguarded(world.now)
+    });
+    let who: Vec<&str> = open.map(|m| m.name.as_str()).collect();
+    if who.len() < 2 {
+        return Ok(());
+    }
+    Err(Broken {
+        invariant: "one writer",
+        what: format!("{} accept commits", who.join(" and ")),
+    })
+}
+
+/// A standby streams: its log must truly be the beginning of the other one.
+pub fn attached(world: &mut World, standby: usize, upstream: usize) {
+    let (log, source) = (
+        &world.members[standby].server.log,
+        &world.members[upstream].server.log,
+    );
+    if log.is_prefix_of(source) {
+        return;
+    }
+    let what = format!(
+        "{} streams from {} and its log is no part of that history",
+        world.members[standby].name, world.members[upstream].name
+    );
+    world.break_with("no regress", what);
+}
+
+/// A server opens again in place: it must have everything there is.
+pub fn restarted(world: &mut World, member: usize) {
+    let client = world.members[member].place.client;
+    let missing = missing(world, member);
+    if let Some(id) = missing.first() {
+        let what = format!(
+            "{} starts as a primary without {} acknowledged records, the first is {id}",
+            world.members[member].name,
+            missing.len()
+        );
+        world.break_with("no regress", what);
+    }
+    forget_release(world, client);
+}
+
+/// A standby opened: what may be missing depends on how it came to lead.
+pub fn promoted(world: &mut World, member: usize) {
+    let client = world.members[member].place.client;
+    let missing = missing(world, member);
+    let floor = world.members.iter().filter(|m| m.place.client == client);
+    let floor = floor.filter_map(|m| m.released_at).max().unwrap_or(0);
+    let promised = &world.clients[client].acknowledged[..floor];
+    let kept = promised
+        .iter()
+        .all(|id| world.members[member].server.log.contains(*id));
+    if !kept {
+        let what = format!(
+            "{} opens after a planned handover without {} acknowledged records",
+            world.members[member].name,
+            missing.len()
+        );
+        world.break_with("nothing acknowledged is lost", what);
+    }
+    let log = &world.members[member].server.log;
+    let has: std::collections::HashSet<u64> = log.0.iter().map(|r| r.id).collect();
+    let client_state = &mut world.clients[client];
+    client_state.lost += missing.len() as u64;
+    client_state.acknowledged.retain(|id| has.contains(id));
+    forget_release(world, client);
+}
+
+fn forget_release(world: &mut World, client: usize) {
+    for member in world
+        .members
+        .iter_mut()
+        .filter(|m| m.place.client == client)
+    {
+        member.released_at = None;
+    }
+}
+
+fn missing(world: &World, member: usize) -> Vec<u64> {
+    let log = &world.members[member].server.log;
+    let client = &world.clients[world.members[member].place.client];
+    let acknowledged = client.acknowledged.iter().copied();
+    acknowledged.filter(|id| !log.contains(*id)).collect()
+}
+
+/// Data is about to be thrown away: somebody else must have a living copy.
+pub fn destroyed(world: &mut World, member: usize) {
+    let client = world.members[member].place.client;
+    let other =
+        world.members.iter().enumerate().any(|(index, m)| {
+            index != member && m.place.client == client && m.server.system.is_some()
+        });
+    if !other {
+        let what = format!("{} throws the last copy away", world.members[member].name);
+        world.break_with("no destruction", what);
+    }
+}
+
+/// Invariant *progress*: judged some time after the last fault.
+pub fn settled(world: &World) -> Result<(), Broken> {
+    let stuck = |what: String| Broken {
+        invariant: "progress",
+        what,
+    };
+    for client in 0..world.clients.len() {
+        let group = || {
+            world
+                .members
+                .iter()
+                .enumerate()
+                .filter(|(_, m)| m.place.client == client)
+        };
+        let Some((leader, _)) = group().find(|(_, m)| m.server.accepts_commits()) else {
+            return Err(stuck(format!("group {client} has no primary")));
+        };
+        for (_, m) in group().filter(|(index, _)| *index != leader) {
+            let streams =
+                m.server.process == Process::Up(Role::Standby) && m.server.streams_from.is_some();
+            if !streams && !is_kept_diverged(m) {
+                return Err(stuck(format!("{} does not stream", m.name)));
+            }
+        }
+        let log = &world.members[leader].server.log;
+        let lost = world.clients[client]
+            .acknowledged
+            .iter()
+            .find(|id| !log.contains(**id));
+        if let Some(id) = lost {
+            return Err(Broken {
+                invariant: "nothing acknowledged is lost",
+                what: format!("record {id} is gone"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Diverged, and the settings permit neither to rewind nor to rebuild it.
+fn is_kept_diverged(m: &crate::world::member::Member) -> bool {
+    use node::ha::observation::Divergence;
+    matches!(m.daemon.memory.divergence, Divergence::Diverged(_))
+        && !m.may_rebuild_diverged
+        && (!m.may_rewind || m.server.process == Process::Down)
+}

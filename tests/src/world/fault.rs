@@ -1,0 +1,284 @@
+//! Faults and operators' wishes, chosen by the seed.
+//!
+//! A fault lasts a while and ends by itself; `heal_everything` ends all of them
+//! at once, so that progress can be demanded.
+
+use super::act::request;
+use super::links::Wire;
+use super::rng::Rng;
+use super::{Event, World};
+use node::dcs::{Op, Txn};
+use node::ha::observation::Asked;
+
+/// What the seed decides once for the whole run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub config: String,
+    /// Faults per hundred choices that come close together.
+    pub gap_max: u64,
+    pub recovery_max: u64,
+    pub clone_max: u64,
+    pub record_max: u64,
+    /// Percent of starts that fail.
+    pub start_fails: u64,
+    pub job_fails: u64,
+    pub ttl_ms: u64,
+}
+
+impl Plan {
+    pub fn new(rng: &mut Rng) -> Plan {
+        let (ttl, loop_wait, retry) = rng.pick(&[(30, 10, 10), (20, 5, 5), (20, 2, 4)]);
+        let start = rng.pick(&[300, 300, 10, 0]);
+        let timeline = rng.percent(30);
+        let lag = rng.pick(&[1 << 20, 1 << 20, 20_000]);
+        Plan {
+            config: format!(
+                r#"{{"ttl":{ttl},"loop_wait":{loop_wait},"retry_timeout":{retry},"primary_start_timeout":{start},"check_timeline":{timeline},"maximum_lag_on_failover":{lag}}}"#
+            ),
+            gap_max: rng.pick(&[1_000, 5_000, 12_000]),
+            recovery_max: rng.pick(&[300, 3_000, 15_000]),
+            clone_max: rng.pick(&[2_000, 10_000]),
+            record_max: rng.pick(&[500, 8_000]),
+            start_fails: rng.pick(&[0, 0, 5, 20]),
+            job_fails: rng.pick(&[0, 0, 10, 30]),
+            ttl_ms: ttl * 1_000,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Another one is due; the chain ends when faults stop.
+    Next,
+    CutStore(usize),
+    HealStore(usize),
+    Cut(Wire, usize, usize),
+    Heal(Wire, usize, usize),
+    Freeze(usize),
+    Thaw(usize),
+    KillDaemon(usize),
+    StartDaemon(usize),
+    CrashServer(usize),
+    CrashNode(usize),
+    Terminate(usize),
+    SlowStop(usize, u64),
+    Lag(usize, u64),
+    StoreDown(usize),
+    StoreUp(usize),
+    Lossy(usize, u64),
+    Slow(usize, u64),
+    Switchover(usize),
+    Failover(usize),
+    Pause(usize, bool),
+    Ask(usize, Asked),
+}
+
+impl World {
+    pub fn begin_faults(&mut self) {
+        self.after(10, Event::Fault(Fault::Next));
+    }
+
+    /// The chain of faults ends, everything is mended.
+    pub fn heal_everything(&mut self) {
+        self.note("everything is mended".into());
+        let faults = |event: &Event| !matches!(event, Event::Fault(_));
+        self.keep_events(faults);
+        self.links.heal_all();
+        self.plan.start_fails = 0;
+        self.plan.job_fails = 0;
+        for member in 0..self.members.len() {
+            self.members[member].slow_stop = 0;
+            self.members[member].lag = 0;
+            self.thaw(member);
+            self.start_daemon(member);
+            self.set_pause(member, false);
+        }
+    }
+
+    fn fault_later(&mut self, ms: u64, fault: Fault) {
+        self.after(ms, Event::Fault(fault));
+    }
+
+    pub fn on_fault(&mut self, fault: Fault) {
+        if !matches!(fault, Fault::Next) {
+            self.note(format!("FAULT {fault:?}"));
+        }
+        match fault {
+            Fault::Next => self.choose_fault(),
+            Fault::CutStore(m) => self.links.cut_store(m, self.members[m].place.region),
+            Fault::HealStore(m) => {
+                self.links.heal_store(m, self.members[m].place.region);
+                self.wake_now(m);
+            }
+            Fault::Cut(wire, a, b) => self.links.cut(wire, a, b),
+            Fault::Heal(wire, a, b) => self.links.heal(wire, a, b),
+            Fault::Freeze(m) => self.freeze(m),
+            Fault::Thaw(m) => self.thaw(m),
+            Fault::KillDaemon(m) => self.end_daemon(m),
+            Fault::StartDaemon(m) => self.start_daemon(m),
+            Fault::CrashServer(m) => self.crash_server(m),
+            Fault::CrashNode(m) => {
+                self.end_daemon(m);
+                self.crash_server(m);
+            }
+            Fault::Terminate(m) => {
+                self.members[m].daemon.memory.stopping = true;
+                self.wake_now(m);
+            }
+            Fault::SlowStop(m, ms) => self.members[m].slow_stop = ms,
+            Fault::Lag(m, ms) => self.members[m].lag = ms,
+            Fault::StoreDown(region) => self.links.take_store_down(region),
+            Fault::StoreUp(region) => self.links.bring_store_up(region),
+            Fault::Lossy(region, percent) => self.links.lossy[region] = percent,
+            Fault::Slow(region, ms) => self.links.slow[region] = ms,
+            Fault::Switchover(m) => self.ask_for_leader(m, true),
+            Fault::Failover(m) => self.ask_for_leader(m, false),
+            Fault::Pause(m, on) => self.set_pause(m, on),
+            Fault::Ask(m, what) => {
+                self.members[m].daemon.memory.asked = Some(what);
+                self.wake_now(m);
+            }
+        }
+    }
+
+    fn choose_fault(&mut self) {
+        let gap = self.rng.range(50, self.plan.gap_max);
+        self.fault_later(gap, Fault::Next);
+        let m = self.rng.range(0, self.members.len() as u64 - 1) as usize;
+        let other = self.rng.range(0, self.members.len() as u64 - 1) as usize;
+        let m = if self.rng.percent(40) {
+            self.leader_like(m)
+        } else {
+            m
+        };
+        let region = self.members[m].place.region;
+        let long = self.rng.pick(&[300, 2_000, 8_000, 20_000, 45_000]);
+        let last = self.rng.range(50, long);
+        let (now, later) = match self.rng.range(0, 99) {
+            0..=14 => (Fault::CutStore(m), Some(Fault::HealStore(m))),
+            15..=24 => {
+                let wire = self.rng.pick(&[Wire::Rest, Wire::Replication]);
+                (
+                    Fault::Cut(wire, m, other),
+                    Some(Fault::Heal(wire, m, other)),
+                )
+            }
+            25..=34 => (Fault::Freeze(m), Some(Fault::Thaw(m))),
+            35..=42 => (Fault::KillDaemon(m), Some(Fault::StartDaemon(m))),
+            43..=52 => (Fault::CrashServer(m), None),
+            53..=59 => (Fault::CrashNode(m), Some(Fault::StartDaemon(m))),
+            60..=63 => (Fault::Terminate(m), Some(Fault::StartDaemon(m))),
+            64..=67 => (
+                Fault::SlowStop(m, last.min(12_000)),
+                Some(Fault::SlowStop(m, 0)),
+            ),
+            68..=71 => (Fault::Lag(m, last.min(4_000)), Some(Fault::Lag(m, 0))),
+            72..=75 => (Fault::StoreDown(region), Some(Fault::StoreUp(region))),
+            76..=79 => (Fault::Lossy(region, 40), Some(Fault::Lossy(region, 0))),
+            80..=82 => (Fault::Slow(region, 2_500), Some(Fault::Slow(region, 0))),
+            83..=90 => (Fault::Switchover(m), None),
+            91..=92 => (Fault::Failover(m), None),
+            93..=95 => (Fault::Pause(m, true), Some(Fault::Pause(m, false))),
+            96..=97 => (Fault::Ask(m, Asked::Restart), None),
+            _ => (Fault::Ask(m, Asked::Reinitialize), None),
+        };
+        self.fault_later(0, now);
+        if let Some(later) = later {
+            self.fault_later(last, later);
+        }
+    }
+
+    /// The leader is the most rewarding victim.
+    fn leader_like(&self, member: usize) -> usize {
+        let client = self.members[member].place.client;
+        let leader = self
+            .members
+            .iter()
+            .position(|m| m.place.client == client && m.server.accepts_commits());
+        leader.unwrap_or(member)
+    }
+
+    fn freeze(&mut self, member: usize) {
+        self.members[member].daemon.frozen = true;
+    }
+
+    fn thaw(&mut self, member: usize) {
+        let daemon = &mut self.members[member].daemon;
+        if !std::mem::take(&mut daemon.frozen) {
+            return;
+        }
+        daemon.has_looked = false;
+        let deferred = std::mem::take(&mut daemon.deferred);
+        for event in deferred {
+            self.after(0, event);
+        }
+    }
+
+    /// The process is gone; PostgreSQL goes on as it is.
+    pub fn end_daemon(&mut self, member: usize) {
+        let daemon = &mut self.members[member].daemon;
+        daemon.alive = false;
+        daemon.frozen = false;
+        daemon.life += 1;
+        daemon.beat = None;
+        daemon.job = None;
+        daemon.deferred.clear();
+        // Somebody starts it again, unless a fault has its own plan.
+        let again = self.rng.range(500, 6_000);
+        self.after(again, Event::Fault(Fault::StartDaemon(member)));
+    }
+
+    fn start_daemon(&mut self, member: usize) {
+        if self.members[member].daemon.alive {
+            return;
+        }
+        let (now, life) = (self.now, self.members[member].daemon.life);
+        self.members[member].start_at(now);
+        self.members[member].daemon.life = life + 1;
+        self.wake_now(member);
+    }
+
+    fn ask_for_leader(&mut self, member: usize, planned: bool) {
+        let region = self.members[member].place.region;
+        let key = self.key(member, "leader");
+        let leader = self.stores[region].get(&key).map(|kv| kv.value.clone());
+        let others: Vec<String> = self
+            .members
+            .iter()
+            .filter(|m| m.base() == self.members[member].base() && m.place.region == region)
+            .map(|m| m.name.0.clone())
+            .filter(|name| Some(name) != leader.as_ref())
+            .collect();
+        let named = (!others.is_empty() && (!planned || self.rng.percent(60)))
+            .then(|| self.rng.pick(&others));
+        let from = leader.filter(|_| planned);
+        if from.is_none() && named.is_none() {
+            return;
+        }
+        let value = request(from.as_deref(), named.as_deref());
+        self.operator_puts(member, "failover", value);
+    }
+
+    fn set_pause(&mut self, member: usize, on: bool) {
+        let region = self.members[member].place.region;
+        let key = self.key(member, "config");
+        if self.stores[region].get(&key).is_none() {
+            return;
+        }
+        let mut config = self.plan.config.clone();
+        if on {
+            config = config.replacen('{', r#"{"pause":true,"#, 1);
+        }
+        self.operator_puts(member, "config", config);
+    }
+
+    fn operator_puts(&mut self, member: usize, key: &str, value: String) {
+        let (region, key) = (self.members[member].place.region, self.key(member, key));
+        let then = vec![Op::Put {
+            key,
+            value,
+            lease: None,
+        }];
+        self.stores[region].txn(&Txn { when: vec![], then });
+    }
+}

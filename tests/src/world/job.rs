@@ -1,0 +1,232 @@
+//! Long actions: how long they take, how they fail, what they leave behind.
+//!
+//! The work goes on while the daemon is frozen (it is done by other processes)
+//! and, for a server that starts or stops, when the daemon dies.
+
+use super::links::Wire;
+use super::postgres::{Kind, Postgres, Process, Role};
+use super::server::Turn;
+use super::{Event, World};
+use crate::check;
+use node::ha::observation::{Following, Job, StopHow};
+use topology::{Millis, SystemId};
+
+/// What runs in the background slot.
+#[derive(Clone, Debug)]
+pub struct Work {
+    pub job: Job,
+    pub since: Millis,
+    pub number: u64,
+    /// Role of the server before a restart.
+    role: Option<Role>,
+    result: Option<Result<(), String>>,
+}
+
+impl World {
+    pub fn begin_job(&mut self, member: usize, job: Job) {
+        self.note_of(member, &format!("begins {job:?}"));
+        let m = &mut self.members[member];
+        m.jobs += 1;
+        let role = match m.server.process {
+            Process::Up(role) => Some(role),
+            _ => None,
+        };
+        m.daemon.job = Some(Work {
+            job: job.clone(),
+            since: m.clock.read(self.now),
+            number: m.jobs,
+            role,
+            result: None,
+        });
+        match job {
+            Job::Stop { how } => self.begin_stop(member, how),
+            Job::Restart => self.stop_fast(member),
+            Job::StartPrimary => self.start(member, Role::Primary),
+            Job::StartStandby { follow } => {
+                self.members[member].server.follows = follow;
+                self.start(member, Role::Standby);
+            }
+            Job::Bootstrap => self.work_for(member, 300, 1_500),
+            Job::Clone { .. } => self.work_for(member, 300, self.plan.clone_max),
+            Job::Rewind { .. } => self.work_for(member, 200, self.plan.clone_max),
+            Job::Rebuild { .. } => {
+                check::destroyed(self, member);
+                self.move_data_aside(member);
+                self.work_for(member, 500, self.plan.clone_max);
+            }
+        }
+    }
+
+    fn begin_stop(&mut self, member: usize, how: StopHow) {
+        let primary = self.members[member].server.accepts_commits();
+        match how {
+            StopHow::Planned if primary => {
+                let ms = self.rng.range(5, 200);
+                self.turn_after(ms, member, Turn::Ready);
+            }
+            StopHow::Planned | StopHow::Fast => self.stop_fast(member),
+            StopHow::Immediate => self.stop_hard(member),
+        }
+    }
+
+    fn work_for(&mut self, member: usize, low: u64, high: u64) {
+        let number = self.members[member].jobs;
+        let ms = self.rng.range(low, high.max(low));
+        self.after(ms, Event::JobEnd { member, number });
+    }
+
+    /// The work is done; the daemon hears of it unless it is frozen.
+    pub fn on_job_end(&mut self, member: usize, number: u64) {
+        let Some(work) = self.members[member].daemon.job.clone() else {
+            return;
+        };
+        if work.number != number {
+            return;
+        }
+        let result = work
+            .result
+            .clone()
+            .unwrap_or_else(|| self.effect(member, &work.job));
+        let now = self.members[member].clock.read(self.now);
+        let daemon = &mut self.members[member].daemon;
+        if daemon.frozen {
+            daemon.job.as_mut().expect("just seen").result = Some(result);
+            daemon.deferred.push(Event::JobEnd { member, number });
+            return;
+        }
+        daemon.job = None;
+        daemon.memory.finish(&work.job, &result, now);
+        self.note_of(member, &format!("{} ended: {result:?}", work.job.title()));
+        self.wake_now(member);
+    }
+
+    /// A start, stop or restart is over because of what the server did.
+    pub fn job_over(&mut self, member: usize, result: Result<(), String>) {
+        let Some(work) = &mut self.members[member].daemon.job else {
+            return;
+        };
+        let of_server = matches!(
+            work.job,
+            Job::Stop { .. } | Job::StartPrimary | Job::StartStandby { .. } | Job::Restart
+        );
+        if of_server && work.result.is_none() {
+            work.result = Some(result);
+            let number = work.number;
+            self.after(1, Event::JobEnd { member, number });
+        }
+    }
+
+    pub fn stop_is_over(&mut self, member: usize) {
+        let job = self.members[member].daemon.job.as_ref().map(|w| &w.job);
+        match job {
+            Some(Job::Stop { .. }) => self.job_over(member, Ok(())),
+            Some(_) => self.job_over(member, Err("the server went down".into())),
+            None => {}
+        }
+    }
+
+    /// The server died while something ran: a stop has got what it wanted.
+    pub fn job_died(&mut self, member: usize) {
+        self.stop_is_over(member);
+    }
+
+    /// The second half of a restart.
+    pub fn go_on_restarting(&mut self, member: usize) -> bool {
+        let work = self.members[member].daemon.job.as_ref();
+        let role = work
+            .filter(|w| w.job == Job::Restart && w.result.is_none())
+            .and_then(|w| w.role);
+        if let Some(role) = role {
+            self.start(member, role);
+        }
+        role.is_some()
+    }
+
+    pub fn cancel_job(&mut self, member: usize) {
+        let Some(work) = self.members[member].daemon.job.take() else {
+            return;
+        };
+        self.note_of(member, &format!("cancels {}", work.job.title()));
+        let now = self.members[member].clock.read(self.now);
+        let cancelled = Err("cancelled".to_string());
+        self.members[member]
+            .daemon
+            .memory
+            .finish(&work.job, &cancelled, now);
+        let server = &mut self.members[member].server;
+        match work.job {
+            Job::StartPrimary | Job::StartStandby { .. } | Job::Restart => {
+                if matches!(server.process, Process::Starting(_)) {
+                    let end = server.hard_end();
+                    server.go_down(end, self.now);
+                }
+            }
+            // A checkpoint before the stop is given up; a stop goes on.
+            Job::Stop { .. } if server.accepts_commits() => server.plan += 1,
+            _ => {}
+        }
+    }
+
+    fn effect(&mut self, member: usize, job: &Job) -> Result<(), String> {
+        if self.rng.percent(self.plan.job_fails) {
+            return Err("it ended with 1".into());
+        }
+        match job {
+            Job::Bootstrap => {
+                self.initdb(member);
+                Ok(())
+            }
+            Job::Clone { from } | Job::Rebuild { from, .. } => {
+                let source = self.source(member, from)?;
+                let source = self.members[source].server.clone();
+                self.members[member].server.copy_of(&source);
+                Ok(())
+            }
+            Job::Rewind { from } => self.rewind(member, from),
+            _ => Ok(()),
+        }
+    }
+
+    fn initdb(&mut self, member: usize) {
+        let (id, number) = (
+            self.record_id(),
+            self.rng.range(1_000_000_000, 9_999_999_999),
+        );
+        let server = &mut self.members[member].server;
+        *server = Postgres::empty();
+        server.system = Some(SystemId(number.to_string()));
+        server.append(id, 1_000_000, Kind::Begin);
+        server.enter(Process::Up(Role::Primary), self.now);
+    }
+
+    fn rewind(&mut self, member: usize, from: &Following) -> Result<(), String> {
+        let source = self.source(member, from)?;
+        let source = self.members[source].server.clone();
+        let server = &mut self.members[member].server;
+        if server.process != Process::Down {
+            return Err("the server runs".into());
+        }
+        // On one timeline pg_rewind finds nothing to do, and says so.
+        if server.log.timeline() != source.log.timeline() {
+            server.copy_of(&source);
+        }
+        Ok(())
+    }
+
+    fn source(&self, member: usize, from: &Following) -> Result<usize, String> {
+        let source = self.member_at(from).ok_or("there is no such host")?;
+        let up = matches!(self.members[source].server.process, Process::Up(_));
+        if up && self.links.between(Wire::Replication, member, source) {
+            Ok(source)
+        } else {
+            Err("the source does not answer".into())
+        }
+    }
+
+    pub fn move_data_aside(&mut self, member: usize) {
+        let server = &mut self.members[member].server;
+        let plan = server.plan;
+        *server = Postgres::empty();
+        server.plan = plan + 1;
+    }
+}

@@ -1,0 +1,156 @@
+//! One member: a server, a daemon beside it, and the clock of their machine.
+
+use super::Event;
+use super::beat::Beat;
+use super::job::Work;
+use super::postgres::Postgres;
+use super::rng::Rng;
+use node::dcs::LeaseId;
+use node::ha::observation::Memory;
+use topology::{Dynamic, Group, GroupView, MemberName, Millis, Tags};
+
+/// How far a clock may be off over one ttl.
+const DRIFT_MS: u64 = 600;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub region: usize,
+    /// Index of the client that writes to this member's group, in any region.
+    pub client: usize,
+    pub group: Group,
+    pub number: usize,
+}
+
+/// A machine's steady clock: another zero, and up to one percent off.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    zero: u64,
+    drift_per_mille: i64,
+}
+
+impl Clock {
+    pub fn read(&self, now: u64) -> Millis {
+        let drift = now as i64 * self.drift_per_mille / 1_000;
+        Millis((self.zero as i64 + now as i64 + drift) as u64)
+    }
+}
+
+/// The process that decides.
+#[derive(Debug, Default)]
+pub struct Daemon {
+    pub alive: bool,
+    pub frozen: bool,
+    /// Counts starts; events for an earlier life are dropped.
+    pub life: u64,
+    pub memory: Memory,
+    pub lease: Option<LeaseId>,
+    /// The lock was ours when the store last said anything about it.
+    pub held: bool,
+    pub dynamic: Dynamic,
+    pub beat: Option<Beat>,
+    pub wake_pending: bool,
+    pub timer: u64,
+    pub job: Option<Work>,
+    /// What reached the daemon while it was frozen.
+    pub deferred: Vec<Event>,
+    /// A beat was completed since this process began or was thawed.
+    pub has_looked: bool,
+    /// The revision at which the present leader took the lock.
+    pub leader_since: i64,
+}
+
+pub struct Member {
+    pub name: MemberName,
+    pub place: Place,
+    pub clock: Clock,
+    pub tags: Tags,
+    pub may_rewind: bool,
+    pub may_rebuild_diverged: bool,
+    pub server: Postgres,
+    pub daemon: Daemon,
+    /// Until when the lock last held by this member lasts, on its own clock.
+    /// Kept apart from the daemon, which forgets it when it dies.
+    pub deadline: Millis,
+    /// Stops take this much longer.
+    pub slow_stop: u64,
+    /// Replication to this member lags by this much more.
+    pub lag: u64,
+    pub jobs: u64,
+    /// A stop of a region move or a switchover, for the checker.
+    pub released_at: Option<usize>,
+}
+
+impl Member {
+    pub fn new(place: Place, rng: &mut Rng) -> Member {
+        let Place {
+            region,
+            group,
+            number,
+            ..
+        } = place;
+        let letter = char::from(b'a' + region as u8);
+        let mut tags = serde_json::Map::new();
+        if number > 0 && rng.percent(10) {
+            tags.insert("nofailover".into(), true.into());
+        }
+        Member {
+            name: MemberName(format!("{letter}{group}n{number}")),
+            place,
+            clock: Clock {
+                zero: rng.range(1_000_000, 9_000_000),
+                drift_per_mille: rng.range(0, 20) as i64 - 10,
+            },
+            tags: Tags(tags),
+            may_rewind: rng.percent(85),
+            may_rebuild_diverged: rng.percent(60),
+            server: Postgres::empty(),
+            daemon: Daemon::default(),
+            deadline: Millis(0),
+            slow_stop: 0,
+            lag: 0,
+            jobs: 0,
+            released_at: None,
+        }
+    }
+
+    pub fn base(&self) -> String {
+        format!("/service/shop/{}/", self.place.group.key())
+    }
+
+    pub fn host(&self) -> String {
+        format!("host-{}", self.name)
+    }
+
+    /// Begins a new life of the daemon; everything it knew is gone.
+    pub fn start_at(&mut self, now: u64) {
+        let life = self.daemon.life + 1;
+        self.daemon = Daemon {
+            alive: true,
+            life,
+            ..Daemon::default()
+        };
+        self.daemon.memory.started = self.clock.read(now);
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.daemon.alive && !self.daemon.frozen
+    }
+
+    /// The daemon is not there to stop its server: dead, frozen, or not yet
+    /// looked since, with a lock that has run out. Without a watchdog nothing
+    /// stops such a server; the checker does not count it.
+    pub fn is_unguarded(&self, now: u64) -> bool {
+        let absent = !self.is_running() || !self.daemon.has_looked;
+        let paused = self.daemon.dynamic.pause;
+        (absent || paused) && self.clock.read(now) + DRIFT_MS >= self.deadline
+    }
+
+    /// Folds a view into what the daemon keeps between beats.
+    pub fn take_view(&mut self, view: &GroupView) {
+        if let Some(config) = &view.config {
+            self.daemon.dynamic = config.value.clone();
+        }
+        let ours = view.leader_name() == Some(&self.name);
+        self.daemon.held = ours;
+    }
+}

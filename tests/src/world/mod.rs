@@ -1,0 +1,304 @@
+//! The simulated world: a virtual clock, a queue of events, and everybody in it.
+//!
+//! One event happens at a time, in order of its moment; after each one the
+//! invariants are checked (`check.rs`). All randomness comes from one seed, so
+//! that a seed is a complete description of a run.
+//!
+//! Absent on purpose: threads, sockets, the real clock.
+
+pub mod act;
+pub mod beat;
+pub mod call;
+pub mod client;
+pub mod fault;
+pub mod job;
+pub mod links;
+pub mod member;
+pub mod observe;
+pub mod postgres;
+pub mod replication;
+pub mod rng;
+pub mod server;
+pub mod store;
+
+use crate::check::{self, Broken};
+use call::{Answer, Call};
+use client::Client;
+use fault::Plan;
+use links::Links;
+use member::Member;
+use rng::Rng;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use store::SimStore;
+use topology::Group;
+
+/// Lines of the trace that a failure shows.
+const TRACE_MAX: usize = 400;
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A daemon should look at the world.
+    /// `timer`: the daemon's own alarm; only the latest one counts.
+    Wake {
+        member: usize,
+        life: u64,
+        timer: Option<u64>,
+    },
+    /// A daemon's call reaches whom it is for.
+    Arrive {
+        member: usize,
+        life: u64,
+        call: Box<Call>,
+        sent: u64,
+    },
+    /// The answer to a call reaches the daemon.
+    Reply {
+        member: usize,
+        life: u64,
+        sent: u64,
+        answer: Box<Answer>,
+    },
+    Server {
+        member: usize,
+        plan: u64,
+        turn: server::Turn,
+    },
+    /// A long action ended by itself.
+    JobEnd {
+        member: usize,
+        number: u64,
+    },
+    /// A standby asks its upstream for more.
+    Stream {
+        member: usize,
+    },
+    Write {
+        group: usize,
+    },
+    /// A lease may have ended.
+    Sweep {
+        region: usize,
+    },
+    Fault(fault::Fault),
+}
+
+pub struct World {
+    pub seed: u64,
+    pub now: u64,
+    pub rng: Rng,
+    queue: BTreeMap<(u64, u64), Event>,
+    ticket: u64,
+    pub stores: Vec<SimStore>,
+    pub members: Vec<Member>,
+    pub clients: Vec<Client>,
+    pub links: Links,
+    pub plan: Plan,
+    /// The next record of any log.
+    next_record: u64,
+    pub trace: VecDeque<String>,
+    pub broken: Option<Broken>,
+    pub events: u64,
+}
+
+/// The shape of a world.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub regions: usize,
+    pub groups: Vec<Group>,
+    pub members: usize,
+}
+
+impl World {
+    pub fn new(seed: u64, shape: &Shape) -> World {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::new(&mut rng);
+        let mut members = Vec::new();
+        for region in 0..shape.regions {
+            for (index, group) in shape.groups.iter().enumerate() {
+                for number in 0..shape.members {
+                    let place = member::Place {
+                        region,
+                        client: index,
+                        group: *group,
+                        number,
+                    };
+                    members.push(Member::new(place, &mut rng));
+                }
+            }
+        }
+        let count = members.len();
+        let mut world = World {
+            seed,
+            now: 0,
+            rng,
+            queue: BTreeMap::new(),
+            ticket: 0,
+            stores: vec![SimStore::default(); shape.regions],
+            members,
+            clients: shape.groups.iter().map(|_| Client::default()).collect(),
+            links: Links::new(count, shape.regions),
+            plan,
+            next_record: 0,
+            trace: VecDeque::new(),
+            broken: None,
+            events: 0,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for member in 0..self.members.len() {
+            let late = self.rng.range(0, 2_000);
+            self.members[member].start_at(late);
+            self.wake_at(late, member);
+            self.at(self.now + 50, Event::Stream { member });
+        }
+        for group in 0..self.clients.len() {
+            self.at(100, Event::Write { group });
+        }
+    }
+
+    /// Runs until the moment given, or until an invariant is broken.
+    pub fn run_until(&mut self, end: u64) -> Result<(), Broken> {
+        while let Some((&(moment, ticket), _)) = self.queue.first_key_value() {
+            if moment > end {
+                break;
+            }
+            let event = self.queue.remove(&(moment, ticket)).expect("just seen");
+            self.now = moment;
+            self.happen(event);
+            self.events += 1;
+            if let Some(broken) = self.broken.take() {
+                return Err(broken);
+            }
+            check::after_event(self)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) {
+        for region in 0..self.stores.len() {
+            let now = self.now;
+            self.stores[region].advance(now);
+        }
+        match event {
+            Event::Wake {
+                member,
+                life,
+                timer,
+            } => self.on_wake(member, life, timer),
+            Event::Arrive {
+                member,
+                life,
+                call,
+                sent,
+            } => self.on_arrive(member, life, *call, sent),
+            Event::Reply {
+                member,
+                life,
+                sent,
+                answer,
+            } => {
+                self.on_reply(member, life, sent, *answer);
+            }
+            Event::Server { member, plan, turn } => self.on_server(member, plan, turn),
+            Event::JobEnd { member, number } => self.on_job_end(member, number),
+            Event::Stream { member } => self.on_stream(member),
+            Event::Write { group } => self.on_write(group),
+            Event::Sweep { .. } => {}
+            Event::Fault(fault) => self.on_fault(fault),
+        }
+        for region in 0..self.stores.len() {
+            self.tell_watchers(region);
+        }
+    }
+
+    pub fn at(&mut self, moment: u64, event: Event) {
+        self.ticket += 1;
+        self.queue
+            .insert((moment.max(self.now), self.ticket), event);
+    }
+
+    pub fn after(&mut self, ms: u64, event: Event) {
+        self.at(self.now + ms, event);
+    }
+
+    pub fn wake_at(&mut self, moment: u64, member: usize) {
+        let life = self.members[member].daemon.life;
+        self.at(
+            moment,
+            Event::Wake {
+                member,
+                life,
+                timer: None,
+            },
+        );
+    }
+
+    /// Sets the alarm of a daemon; an earlier one no longer counts.
+    pub fn set_timer(&mut self, ms: u64, member: usize) {
+        let daemon = &mut self.members[member].daemon;
+        daemon.timer += 1;
+        let (life, timer) = (daemon.life, Some(daemon.timer));
+        self.after(
+            ms,
+            Event::Wake {
+                member,
+                life,
+                timer,
+            },
+        );
+    }
+
+    pub fn keep_events(&mut self, keep: impl Fn(&Event) -> bool) {
+        self.queue.retain(|_, event| keep(event));
+    }
+
+    pub fn record_id(&mut self) -> u64 {
+        self.next_record += 1;
+        self.next_record
+    }
+
+    pub fn note(&mut self, line: String) {
+        if self.trace.len() == TRACE_MAX {
+            self.trace.pop_front();
+        }
+        self.trace
+            .push_back(format!("{:>9.3} {line}", self.now as f64 / 1000.0));
+    }
+
+    pub fn note_of(&mut self, member: usize, line: &str) {
+        let name = self.members[member].name.clone();
+        self.note(format!("{name}: {line}"));
+    }
+
+    pub fn break_with(&mut self, invariant: &'static str, what: String) {
+        if self.broken.is_none() {
+            self.broken = Some(Broken { invariant, what });
+        }
+    }
+
+    /// Watch events on keys that matter wake the daemons that can hear them.
+    fn tell_watchers(&mut self, region: usize) {
+        let changed = self.stores[region].take_changes();
+        for key in changed {
+            if key.contains("/members/") || key.ends_with("/status") {
+                continue;
+            }
+            self.note(format!("store {region}: {key} changed"));
+            for member in 0..self.members.len() {
+                let hears = self.members[member].place.region == region
+                    && key.starts_with(&self.members[member].base())
+                    && self.links.to_store(member, region);
+                if hears {
+                    let late = self.rng.range(1, 15);
+                    self.wake_at(self.now + late, member);
+                }
+            }
+        }
+    }
+}

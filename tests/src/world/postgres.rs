@@ -1,0 +1,242 @@
+//! One PostgreSQL server as a value: its log, its process, its control file.
+//!
+//! A log is a list of records with positions, timelines and identities. The
+//! identities are what only the checker may look at: they tell whether two
+//! logs truly agree where their timelines and positions only say so.
+
+use node::ha::observation::{End, Following, Remains};
+use topology::timeline::Fork;
+use topology::{History, Lsn, SystemId, Timeline};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Begin,
+    Commit,
+    /// The shutdown checkpoint.
+    Shutdown,
+    /// The first record of a new timeline.
+    Promoted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub id: u64,
+    pub timeline: u32,
+    pub start: u64,
+    pub end: u64,
+    pub kind: Kind,
+}
+
+/// The write-ahead log of one server, oldest record first; never empty.
+#[derive(Clone, Debug, Default)]
+pub struct Log(pub Vec<Record>);
+
+impl Log {
+    pub fn end(&self) -> u64 {
+        self.0.last().map_or(0, |r| r.end)
+    }
+
+    pub fn timeline(&self) -> u32 {
+        self.0.last().map_or(1, |r| r.timeline)
+    }
+
+    /// The truth: is this log the beginning of `other`?
+    pub fn is_prefix_of(&self, other: &Log) -> bool {
+        match (self.0.last(), self.0.len()) {
+            (None, _) => true,
+            (Some(last), len) => other.0.get(len - 1).is_some_and(|r| r.id == last.id),
+        }
+    }
+
+    pub fn contains(&self, id: u64) -> bool {
+        // Identities rise within one log.
+        self.0.binary_search_by_key(&id, |r| r.id).is_ok()
+    }
+
+    /// What the history files of this server say.
+    pub fn history(&self) -> History {
+        let turns = self.0.windows(2).filter(|w| w[0].timeline != w[1].timeline);
+        History {
+            current: Timeline(self.timeline()),
+            forks: turns
+                .map(|w| Fork {
+                    parent: Timeline(w[0].timeline),
+                    switch: Lsn(w[1].start),
+                    reason: "no recovery target specified".into(),
+                })
+                .collect(),
+        }
+    }
+
+    /// What PostgreSQL checks before it streams to a standby that ends here.
+    pub fn may_continue_with(&self, upstream: &Log) -> bool {
+        let (timeline, end) = (Timeline(self.timeline()), Lsn(self.end()));
+        end.0 <= upstream.end() && upstream.history().contains(timeline, end)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Primary,
+    Standby,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    Down,
+    Starting(Role),
+    Up(Role),
+    /// No more commits; clients are gone. `hard`: without a checkpoint.
+    Stopping {
+        role: Role,
+        hard: bool,
+    },
+}
+
+/// A server and its data directory.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// `None`: the data directory is empty.
+    pub system: Option<SystemId>,
+    pub log: Log,
+    pub process: Process,
+    /// When the process got into its state, on the true clock.
+    pub since: u64,
+    /// What the control file says while the process is down.
+    pub end: End,
+    pub follows: Option<Following>,
+    /// The member this standby streams from at this moment.
+    pub streams_from: Option<usize>,
+    /// The highest timeline whose history file it has seen.
+    pub newest_timeline: u32,
+    /// Changes whenever a planned change of the process must not happen any more.
+    pub plan: u64,
+}
+
+impl Postgres {
+    pub fn empty() -> Postgres {
+        Postgres {
+            system: None,
+            log: Log::default(),
+            process: Process::Down,
+            since: 0,
+            end: End::Standby,
+            follows: None,
+            streams_from: None,
+            newest_timeline: 1,
+            plan: 0,
+        }
+    }
+
+    pub fn accepts_commits(&self) -> bool {
+        self.process == Process::Up(Role::Primary)
+    }
+
+    pub fn is_standby(&self) -> bool {
+        self.process == Process::Up(Role::Standby)
+    }
+
+    /// Serves its log to standbys; a stopping server does so to the last record.
+    pub fn serves(&self) -> bool {
+        matches!(
+            self.process,
+            Process::Up(_) | Process::Stopping { hard: false, .. }
+        )
+    }
+
+    pub fn append(&mut self, id: u64, size: u64, kind: Kind) {
+        let start = self.log.end();
+        let timeline = match kind {
+            Kind::Promoted => self.newest_timeline.max(self.log.timeline()) + 1,
+            _ => self.log.timeline(),
+        };
+        self.newest_timeline = self.newest_timeline.max(timeline);
+        self.log.0.push(Record {
+            id,
+            timeline,
+            start,
+            end: start + size,
+            kind,
+        });
+    }
+
+    pub fn enter(&mut self, process: Process, now: u64) {
+        self.process = process;
+        self.since = now;
+        self.plan += 1;
+        if !matches!(process, Process::Up(Role::Standby)) {
+            self.streams_from = None;
+        }
+    }
+
+    pub fn go_down(&mut self, end: End, now: u64) {
+        self.end = end;
+        self.enter(Process::Down, now);
+    }
+
+    /// How a server ends that dies without a checkpoint.
+    pub fn hard_end(&self) -> End {
+        match self.process {
+            Process::Up(Role::Primary)
+            | Process::Stopping {
+                role: Role::Primary,
+                ..
+            } => End::Crashed,
+            Process::Starting(Role::Primary) | Process::Down => self.end,
+            _ => End::Standby,
+        }
+    }
+
+    pub fn remains(&self) -> Remains {
+        let last = self.log.0.last();
+        let lsn = match (self.end, last) {
+            (End::Clean, Some(last)) if last.kind == Kind::Shutdown => last.start,
+            _ => self.log.end(),
+        };
+        Remains {
+            end: self.end,
+            timeline: Timeline(self.log.timeline()),
+            lsn: Lsn(lsn),
+        }
+    }
+
+    /// Replaces everything by a copy of another server, as a base backup does.
+    pub fn copy_of(&mut self, source: &Postgres) {
+        self.system = source.system.clone();
+        self.log = source.log.clone();
+        self.newest_timeline = source.newest_timeline;
+        self.end = End::Standby;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(ids: &[u64]) -> Postgres {
+        let mut server = Postgres::empty();
+        for id in ids {
+            server.append(*id, 100, Kind::Commit);
+        }
+        server
+    }
+
+    #[test]
+    fn numbers_may_agree_where_logs_do_not() {
+        let (mut one, mut two) = (server(&[1, 2]), server(&[1, 2]));
+        one.append(3, 50, Kind::Promoted);
+        two.append(4, 50, Kind::Promoted);
+        two.append(5, 50, Kind::Commit);
+        assert!(one.log.may_continue_with(&two.log));
+        assert!(!one.log.is_prefix_of(&two.log));
+    }
+
+    #[test]
+    fn nobody_streams_past_a_fork() {
+        let (old, mut new) = (server(&[1, 2, 3]), server(&[1, 2]));
+        new.append(4, 500, Kind::Promoted);
+        assert!(!old.log.may_continue_with(&new.log));
+        assert!(server(&[1, 2]).log.may_continue_with(&new.log));
+        assert_eq!(new.log.history().left_at(Timeline(1)), Some(Lsn(200)));
+    }
+}
