@@ -39,6 +39,8 @@ use topology::{Millis, RegionName, Seen};
 const YIELD: Duration = Duration::from_secs(2);
 /// The longest sleep; only clocks are noticed so.
 const TICK: Duration = Duration::from_secs(1);
+/// While the copy of the own store is not there yet.
+const SOON: Duration = Duration::from_millis(20);
 /// Between two reads of the other stores, and between two gifts.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Steps in a row before others get their turn.
@@ -70,7 +72,12 @@ pub async fn run(context: AgentContext) {
     let prefix = vec![context.keys.topology_prefix()];
     let mirror = Mirror::spawn(context.store.clone(), prefix);
     let mut changes = mirror.subscribe();
-    let mut candidate = Candidate { context, mirror, marks: MarkMemory::default(), vacant: None };
+    let mut candidate = Candidate {
+        context,
+        mirror,
+        marks: MarkMemory::default(),
+        vacant: None,
+    };
     let mut office: Option<Office> = None;
     loop {
         let now = clock::now();
@@ -82,6 +89,8 @@ pub async fn run(context: AgentContext) {
         if let Some(office) = &mut office {
             office.work(candidate.marks.alive(now, MARK_TTL_MS)).await;
         }
+        let is_waiting = office.as_ref().is_some_and(|o| o.own.live_site().is_none());
+        let pause = if is_waiting { SOON } else { TICK };
         let seen = async {
             match &mut office {
                 Some(office) => office.changes.next().await,
@@ -93,7 +102,7 @@ pub async fn run(context: AgentContext) {
             _ = changes.next() => {}
             Ok(()) = lease.changed() => {}
             Ok(()) = holds_lock.changed() => {}
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -113,14 +122,21 @@ impl Candidate {
     async fn stand(&mut self, now: Millis) -> Option<Post> {
         let view = self.mirror.snapshot().filter(|view| !view.lost)?;
         let local = super::ownership::read(&self.context.keys, &view.snapshot.entries);
-        self.marks.look(&local, view.snapshot.revision, now, MARK_TTL_MS);
+        self.marks
+            .look(&local, view.snapshot.revision, now, MARK_TTL_MS);
         let name = self.context.name.clone();
-        let (lease, leads) = (*self.context.lease.borrow(), *self.context.holds_lock.borrow());
+        let (lease, leads) = (
+            *self.context.lease.borrow(),
+            *self.context.holds_lock.borrow(),
+        );
         let agent = local.agent.as_ref();
         let is_mine = agent.is_some_and(|agent| agent.value == name);
         let Some(lease) = lease.filter(|_| leads) else {
             if let Some(agent) = agent.filter(|_| is_mine) {
-                let post = Post { name, lease: agent.lease };
+                let post = Post {
+                    name,
+                    lease: agent.lease,
+                };
                 self.write(txn::resign(&self.context.keys, &post)).await;
             }
             return None;
@@ -132,7 +148,9 @@ impl Candidate {
         if !is_mine && !self.is_vacant(agent.is_none(), now) {
             return None;
         }
-        let elected = self.write(txn::elect(&self.context.keys, &local, &post)).await;
+        let elected = self
+            .write(txn::elect(&self.context.keys, &local, &post))
+            .await;
         elected.then_some(post)
     }
 
@@ -173,7 +191,7 @@ struct Office {
     changes: Changed,
     driver: JoinHandle<()>,
     publisher: Publisher,
-    /// When the other stores were read last, and when gifts were made last.
+    /// When reading the other stores did not help, and when gifts were made last.
     asked: Option<Millis>,
     given: Option<Millis>,
     gifts: JoinSet<()>,
@@ -192,8 +210,11 @@ impl Office {
         tracing::info!("{} is the agent of region {}", post.name, context.region);
         let open = |store: &Arc<dyn Store>| Arc::new(Outpost::open(store.clone(), &context.keys));
         let own = open(&context.store);
-        let others: BTreeMap<_, _> =
-            context.others.iter().map(|(name, store)| (name.clone(), open(store))).collect();
+        let others: BTreeMap<_, _> = context
+            .others
+            .iter()
+            .map(|(name, store)| (name.clone(), open(store)))
+            .collect();
         let others = Arc::new(others);
         let driver = tokio::spawn(driver::run(DriverContext {
             me: context.region.clone(),
@@ -235,7 +256,9 @@ impl Office {
     async fn settle(&mut self, mark: Option<u64>) -> Result<Option<String>, DcsError> {
         let mut asked = None;
         for _ in 0..ROUNDS_MAX {
-            let Some(own) = self.own.live_site() else { return Ok(None) };
+            let Some(own) = self.own.live_site() else {
+                return Ok(None);
+            };
             let others = self.watched();
             let at = date();
             let step = agent_step(&AgentFacts {
@@ -253,7 +276,10 @@ impl Office {
                     let stored = own.topology.policy.as_ref();
                     return Ok(stored.and_then(|p| policy_conflict(&self.settings, &p.value)));
                 }
-                AgentStep::Blocked(why) => return Ok(Some(why)),
+                AgentStep::Blocked(why) => {
+                    self.asked = asked.is_some().then(clock::now);
+                    return Ok(Some(why));
+                }
                 AgentStep::AskOthers if self.is_too_soon() => return Ok(self.said.clone()),
                 AgentStep::AskOthers => asked = Some(self.ask().await),
                 step => {
@@ -317,7 +343,10 @@ impl Office {
             Some(site) => Seen::Known(site.topology),
             None => Seen::Unknown,
         };
-        self.others.iter().map(|(name, outpost)| (name.clone(), seen(outpost))).collect()
+        self.others
+            .iter()
+            .map(|(name, outpost)| (name.clone(), seen(outpost)))
+            .collect()
     }
 
     fn is_too_soon(&self) -> bool {
@@ -326,8 +355,7 @@ impl Office {
     }
 
     /// Reads all other stores, at once and linearizably.
-    async fn ask(&mut self) -> BTreeMap<RegionName, Seen<LocalTopology>> {
-        self.asked = Some(clock::now());
+    async fn ask(&self) -> BTreeMap<RegionName, Seen<LocalTopology>> {
         let waits = self.others.iter().map(|(name, outpost)| {
             Box::pin(async move {
                 let read = tokio::time::timeout(REMOTE_CALL, outpost.read()).await;
@@ -343,15 +371,26 @@ impl Office {
 
     /// Tells the own daemons what the other regions look like.
     async fn publish(&mut self) {
-        let Some(own) = self.own.live_site() else { return };
+        let Some(own) = self.own.live_site() else {
+            return;
+        };
         let now = clock::now();
         for (name, outpost) in self.others.iter() {
-            let Some(site) = outpost.live_site() else { continue };
+            let Some(site) = outpost.live_site() else {
+                continue;
+            };
             let peer = picture(name, &site);
-            if !self.publisher.is_due(&peer, own.topology.peers.get(name), now) {
+            if !self
+                .publisher
+                .is_due(&peer, own.topology.peers.get(name), now)
+            {
                 continue;
             }
-            match self.own.write(txn::publish_peer(&self.keys, name, &peer, &self.post)).await {
+            match self
+                .own
+                .write(txn::publish_peer(&self.keys, name, &peer, &self.post))
+                .await
+            {
                 Ok(_) => self.publisher.wrote(name, now),
                 Err(error) => tracing::warn!("region {name} could not be published: {error}"),
             }
@@ -362,9 +401,15 @@ impl Office {
     async fn give(&mut self) {
         while self.gifts.try_join_next().is_some() {}
         let now = clock::now();
-        let recent = self.given.is_some_and(|at| now.since(at) < AGAIN.as_millis() as u64);
-        let Some(own) = self.own.live_site() else { return };
-        let (Some(certificate), false) = (own.topology.accepted().cloned(), recent) else { return };
+        let recent = self
+            .given
+            .is_some_and(|at| now.since(at) < AGAIN.as_millis() as u64);
+        let Some(own) = self.own.live_site() else {
+            return;
+        };
+        let (Some(certificate), false) = (own.topology.accepted().cloned(), recent) else {
+            return;
+        };
         let others = self.watched();
         let facts = AgentFacts {
             me: &self.region,
@@ -378,11 +423,15 @@ impl Office {
         };
         for name in behind(&facts) {
             self.given = Some(now);
-            let Some(outpost) = self.others.get(name).cloned() else { continue };
+            let Some(outpost) = self.others.get(name).cloned() else {
+                continue;
+            };
             let (keys, certificate) = (self.keys.clone(), certificate.clone());
             let journal = own.topology.journal().cloned();
             self.gifts.spawn(async move {
-                let Some(site) = outpost.live_site() else { return };
+                let Some(site) = outpost.live_site() else {
+                    return;
+                };
                 let journal =
                     journal.filter(|j| j.phase.is_decided() && j.epoch + 1 == certificate.epoch);
                 let gift = txn::adopt(&keys, &site.topology, &certificate, journal.as_ref());
@@ -409,9 +458,10 @@ fn step_name(step: &AgentStep) -> String {
         AgentStep::WritePolicy => "the policy of the settings is in the store now".to_string(),
         AgentStep::SharePolicy(region) => format!("the policy was given to region {region}"),
         AgentStep::CreateFirst(c) => format!("the first certificate names region {}", c.owner),
-        AgentStep::Adopt(c) => {
-            format!("certificate of epoch {} accepted, {} owns", c.epoch, c.owner)
-        }
+        AgentStep::Adopt(c) => format!(
+            "certificate of epoch {} accepted, {} owns",
+            c.epoch, c.owner
+        ),
         AgentStep::Verify(epoch) => format!("epoch {epoch} is confirmed"),
         AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => String::new(),
     }

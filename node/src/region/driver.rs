@@ -123,9 +123,13 @@ impl Driver {
 
     /// One question and its answer; gives how long nothing has to be done.
     async fn step(&mut self) -> Duration {
-        let Some(own) = self.context.own.site() else { return TICK };
+        let Some(own) = self.context.own.site() else {
+            return TICK;
+        };
         self.reconcile(&own);
-        let Some(lead) = self.lead(&own) else { return IDLE };
+        let Some(lead) = self.lead(&own) else {
+            return IDLE;
+        };
         self.begin_move(&lead.journal);
         let from = self.site_of(&lead.journal.from, &own);
         let to = self.site_of(&lead.journal.to, &own);
@@ -267,7 +271,11 @@ impl Driver {
             return lead.outpost.read().await.map(|_| TICK);
         };
         if lead.outpost.write(decision).await? {
-            tracing::info!("move {}: region {} owns now", lead.journal.id, lead.journal.to);
+            tracing::info!(
+                "move {}: region {} owns now",
+                lead.journal.id,
+                lead.journal.to
+            );
             return Ok(Duration::ZERO);
         }
         lead.outpost.read().await.map(|_| Duration::ZERO)
@@ -275,8 +283,12 @@ impl Driver {
 
     /// Gives vote, certificate and journal to the new owner's store.
     async fn deliver(&self, lead: &Lead) -> Result<Duration, DcsError> {
-        let Some(outpost) = self.context.others.get(&lead.journal.to) else { return Ok(IDLE) };
-        let Some(certificate) = lead.site.topology.accepted() else { return Ok(TICK) };
+        let Some(outpost) = self.context.others.get(&lead.journal.to) else {
+            return Ok(IDLE);
+        };
+        let Some(certificate) = lead.site.topology.accepted() else {
+            return Ok(TICK);
+        };
         let known = match outpost.live_site() {
             Some(site) => site,
             None => outpost.read().await?,
@@ -295,17 +307,26 @@ impl Driver {
     /// old owner tells the other store until the certificate, and learns from it
     /// afterwards. A copy that fails is tried again with the next look.
     fn reconcile(&mut self, own: &Site) {
-        let busy = self.copying.as_ref().is_some_and(|task| !task.is_finished());
+        let busy = self
+            .copying
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
         let Some(mine) = own.topology.journal().filter(|j| j.from == self.context.me) else {
             return;
         };
-        let Some(outpost) = self.context.others.get(&mine.to) else { return };
-        let Some(other) = outpost.live_site().filter(|_| !busy) else { return };
+        let Some(outpost) = self.context.others.get(&mine.to) else {
+            return;
+        };
+        let Some(other) = outpost.live_site().filter(|_| !busy) else {
+            return;
+        };
         let theirs = other.topology.journal();
         let (outpost, site, journal) = if !mine.phase.is_decided() {
             (outpost, &other, mine)
         } else {
-            let Some(theirs) = theirs.filter(|j| j.id == mine.id) else { return };
+            let Some(theirs) = theirs.filter(|j| j.id == mine.id) else {
+                return;
+            };
             (&self.context.own, own, theirs)
         };
         if may_replace(site.topology.journal(), journal) {
@@ -320,11 +341,17 @@ impl Driver {
     }
 
     fn work(&mut self, work: Work, lead: &Lead, from: Option<&Site>) {
-        if self.working.as_ref().is_some_and(|(running, _)| *running == work) {
+        if self
+            .working
+            .as_ref()
+            .is_some_and(|(running, _)| *running == work)
+        {
             return;
         }
         let Some(from) = from.cloned() else { return };
-        let to = self.site_of(&lead.journal.to, &lead.site).unwrap_or_default();
+        let to = self
+            .site_of(&lead.journal.to, &lead.site)
+            .unwrap_or_default();
         let (hands, journal) = (self.context.hands.clone(), lead.journal.clone());
         let id = journal.id.clone();
         let task = self.tasks.spawn(async move {
@@ -343,7 +370,9 @@ impl Driver {
 
     /// Starts asking every group of the new side whose token is known.
     fn ask_for_receipts(&mut self, journal: &Journal, from: Option<&Site>) {
-        let Some(outpost) = self.context.others.get(&journal.to) else { return };
+        let Some(outpost) = self.context.others.get(&journal.to) else {
+            return;
+        };
         for (group, token) in to_catch(journal, from) {
             if self.progress.caught.contains(&group) || !self.asking.insert(group) {
                 continue;
@@ -352,7 +381,10 @@ impl Driver {
             let id = journal.id.clone();
             self.tasks.spawn(async move {
                 receipt(&*hands, &outpost, group, &token).await;
-                Finished { id, result: Outcome::Caught(group) }
+                Finished {
+                    id,
+                    result: Outcome::Caught(group),
+                }
             });
         }
     }
@@ -396,7 +428,9 @@ impl Driver {
 
 /// The leaders of a site's groups, as far as they can be reached.
 fn leaders(site: &Site) -> impl Iterator<Item = Target> {
-    site.groups.iter().filter_map(|(group, view)| Target::leader_of(*group, view))
+    site.groups
+        .iter()
+        .filter_map(|(group, view)| Target::leader_of(*group, view))
 }
 
 /// Asks until the group's leader, whoever it is now, has replayed the token.
@@ -448,8 +482,16 @@ pub async fn examine(
     let probes = (probe_all(hands, from.1), probe_all(hands, to.1));
     let (old, new) = tokio::join!(probes.0, probes.1);
     preflight(
-        &Side { region: from.0, groups: &from.1.groups, probes: &old },
-        &Side { region: to.0, groups: &to.1.groups, probes: &new },
+        &Side {
+            region: from.0,
+            groups: &from.1.groups,
+            probes: &old,
+        },
+        &Side {
+            region: to.0,
+            groups: &to.1.groups,
+            probes: &new,
+        },
         running,
     )
 }
@@ -459,5 +501,8 @@ async fn probe_all(hands: &dyn Hands, site: &Site) -> BTreeMap<Group, Result<Pro
         let group = target.group;
         async move { (group, hands.probe(target).await) }
     });
-    all_of(waits.map(Box::pin).collect()).await.into_iter().collect()
+    all_of(waits.map(Box::pin).collect())
+        .await
+        .into_iter()
+        .collect()
 }

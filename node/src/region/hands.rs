@@ -45,7 +45,13 @@ impl Target {
         let (name, record) = (view.leader_name()?, view.leader_record()?);
         let (host, port) = record.address()?;
         let api_url = record.api_url.clone();
-        Some(Target { group, member: name.clone(), host, port, api_url })
+        Some(Target {
+            group,
+            member: name.clone(),
+            host,
+            port,
+            api_url,
+        })
     }
 }
 
@@ -118,7 +124,9 @@ impl Hands for ServerHands {
 
     fn replayed(&self, target: Target) -> Done<'_, Replayed> {
         Box::pin(async move {
-            let url = target.api_url.ok_or("the leader has published no api_url")?;
+            let url = target
+                .api_url
+                .ok_or("the leader has published no api_url")?;
             let body = self.peers.document(&url, RECEIPT_WAIT).await;
             let body = body.ok_or_else(|| format!("{url} gives no answer"))?;
             read_replayed(&body).ok_or_else(|| format!("{url} tells no replay position"))

@@ -16,6 +16,8 @@ pub mod ownership;
 pub mod peers;
 pub mod request;
 mod sql;
+#[cfg(test)]
+mod tests;
 pub mod txn;
 
 use crate::config::Settings;
@@ -63,7 +65,9 @@ pub fn spawn(context: RegionContext) -> JoinHandle<()> {
 impl AgentContext {
     fn of(context: RegionContext) -> Result<Option<AgentContext>, String> {
         let settings = context.settings;
-        let Some(topology) = &settings.topology else { return Ok(None) };
+        let Some(topology) = &settings.topology else {
+            return Ok(None);
+        };
         let stores = open_stores(&settings).map_err(|e| e.to_string())?;
         let hands = ServerHands::new(&settings).map_err(|e| e.to_string())?;
         Ok(Some(AgentContext {
@@ -102,7 +106,11 @@ pub struct Outpost {
 impl Outpost {
     pub fn open(store: Arc<dyn Store>, keys: &Keys) -> Outpost {
         let mirror = Mirror::spawn(store.clone(), vec![keys.scope_prefix()]);
-        Outpost { store, mirror, keys: keys.clone() }
+        Outpost {
+            store,
+            mirror,
+            keys: keys.clone(),
+        }
     }
 
     /// The copy, however old; `None` before the first read.
@@ -141,12 +149,20 @@ struct Changed {
 
 impl Changed {
     fn of<'a>(outposts: impl Iterator<Item = &'a Arc<Outpost>>) -> Changed {
-        Changed { feeds: outposts.map(|outpost| outpost.mirror.subscribe()).collect() }
+        Changed {
+            feeds: outposts.map(|outpost| outpost.mirror.subscribe()).collect(),
+        }
     }
 
     /// Cancelling loses nothing.
     async fn next(&mut self) {
-        first_of(self.feeds.iter_mut().map(|feed| Box::pin(changed(feed))).collect()).await;
+        first_of(
+            self.feeds
+                .iter_mut()
+                .map(|feed| Box::pin(changed(feed)))
+                .collect(),
+        )
+        .await;
     }
 }
 
@@ -161,7 +177,10 @@ async fn changed(feed: &mut Changes) {
 async fn first_of<F: Future>(mut waits: Vec<Pin<Box<F>>>) -> F::Output {
     std::future::poll_fn(move |cx| {
         let answers = waits.iter_mut().map(|wait| wait.as_mut().poll(cx));
-        answers.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+        answers
+            .into_iter()
+            .find(Poll::is_ready)
+            .unwrap_or(Poll::Pending)
     })
     .await
 }
@@ -177,7 +196,11 @@ async fn all_of<F: Future>(mut waits: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
                 *answer = Some(ready);
             }
         }
-        if answers.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+        if answers.iter().all(Option::is_some) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     answers.into_iter().flatten().collect()
