@@ -43,13 +43,8 @@ fn failure(seed: u64) -> Option<String> {
     for line in world.trace.iter().skip(skip) {
         writeln!(text, "{line}").expect("a string takes all");
     }
-<<<<<<< HEAD
-    write!(text, "seed {seed}: {broken}\nMATRIARCH_SEED={seed} cargo test -p tests --test sim")
-        .expect("a string takes all");
-=======
     let again = format!("MATRIARCH_SEED={seed} cargo test -p tests --test sim");
     write!(text, "seed {seed}: {broken}\n{again}").expect("a string takes all");
->>>>>>> h/sim
     Some(text)
 }
 

@@ -43,77 +43,6 @@ impl World {
             | Action::ClaimInitialize
             | Action::FinishBootstrap
             | Action::AdoptSystem
-<<<<<<< HEAD
-            | Action::Sign { .. } => self.write(m, seen, do_it),
-        }
-    }
-
-    fn wait_for(&mut self, member: usize, call: Call) -> Option<Outcome> {
-        self.send(member, call);
-        None
-    }
-
-    fn renew(&mut self, member: usize) -> Option<Outcome> {
-        let now = self.members[member].clock.read(self.now);
-        let daemon = &mut self.members[member].daemon;
-        daemon.memory.lease_tried = now;
-        let call =
-            Call::Renew { lease: daemon.lease, ttl_ms: daemon.dynamic.ttl_ms, leads: daemon.held };
-        self.wait_for(member, call)
-    }
-
-    fn write(&mut self, member: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
-        match self.transaction(member, seen, action) {
-            Some(txn) => self.wait_for(member, Call::Txn(txn)),
-            None => Some(Outcome::Failed("there is no lease yet".into())),
-        }
-    }
-
-    /// The write of an action, with the conditions it was decided under.
-    fn transaction(&self, member: usize, seen: &Observation, action: &Action) -> Option<Txn> {
-        let name = self.members[member].name.0.clone();
-        let lease = self.members[member].daemon.lease;
-        let key = |key: &str| self.key(member, key);
-        let put = |name: &str, value: String| Op::Put { key: key(name), value, lease: None };
-        let system = seen.system().map(|s| s.0.clone());
-        Some(match action {
-            Action::AcquireLock => Txn {
-                when: vec![Compare::Absent(key("leader"))],
-                then: vec![self.put_leader(member, lease?)],
-            },
-            Action::ReleaseLock { publish } => {
-                let mut then = vec![Op::Delete { key: key("leader") }];
-                then.extend(publish.map(|lsn| put("status", status(lsn))));
-                Txn { when: vec![Compare::ValueIs(key("leader"), name)], then }
-            }
-            Action::ClearRequest => {
-                Txn { when: self.unchanged(member, seen), then: vec![put("failover", "{}".into())] }
-            }
-            Action::ClaimInitialize => Txn {
-                when: vec![Compare::Absent(key("initialize"))],
-                then: vec![put("initialize", String::new())],
-            },
-            Action::GiveUpBootstrap => Txn {
-                when: vec![Compare::ValueIs(key("initialize"), String::new())],
-                then: vec![Op::Delete { key: key("initialize") }],
-            },
-            Action::FinishBootstrap => Txn {
-                when: vec![
-                    Compare::ValueIs(key("initialize"), String::new()),
-                    Compare::Absent(key("leader")),
-                ],
-                then: vec![
-                    put("initialize", system?),
-                    put("config", self.plan.config.clone()),
-                    self.put_leader(member, lease?),
-                ],
-            },
-            Action::AdoptSystem => Txn {
-                when: vec![Compare::Absent(key("initialize"))],
-                then: vec![put("initialize", system?)],
-            },
-            _ => return None,
-=======
             | Action::AskPeers
             | Action::CheckDivergence { .. }
             | Action::Sign { .. } => return self.call(m, seen, action),
@@ -163,7 +92,6 @@ impl World {
                 Call::Txn(txn::adopt_system(keys, seen.system().ok_or_else(unknown)?))
             }
             _ => return Err(Outcome::Failed("this is no call".into())),
->>>>>>> h/sim
         })
     }
 
@@ -302,47 +230,6 @@ impl World {
         Outcome::Done
     }
 
-<<<<<<< HEAD
-    fn keep_lock(&mut self, member: usize, seen: &mut Observation) {
-        self.members[member].daemon.held = true;
-        seen.lock = self.own_lock(member, true);
-        if let Lock::Mine { deadline, .. } = seen.lock {
-            self.members[member].deadline = deadline;
-        }
-    }
-
-    fn written(&mut self, member: usize, seen: &mut Observation, action: &Action) {
-        let mut view = seen.view().cloned().unwrap_or_default();
-        let name = self.members[member].name.clone();
-        let versioned = |value| Versioned { value, revision: 0, lease: 0 };
-        match action {
-            Action::AcquireLock | Action::FinishBootstrap => {
-                view.leader = Some(versioned(name));
-                self.keep_lock(member, seen);
-            }
-            Action::ReleaseLock { .. } => {
-                view.leader = None;
-                seen.lock = Lock::Free;
-                self.members[member].daemon.held = false;
-            }
-            Action::ClearRequest => view.failover = None,
-            _ => {}
-        }
-        let system = seen.system().cloned();
-        match action {
-            Action::ClaimInitialize => view.initialize = Some(empty_initialize()),
-            Action::GiveUpBootstrap => view.initialize = None,
-            Action::FinishBootstrap | Action::AdoptSystem => {
-                view.initialize = Some(Versioned { value: system, revision: 0, lease: 0 });
-            }
-            _ => {}
-        }
-        seen.store = topology::Seen::Known(view);
-        self.released(member, action, true);
-    }
-
-=======
->>>>>>> h/sim
     /// For the checker: everything acknowledged so far must be in what opens
     /// after a lock that was handed over.
     fn released(&mut self, member: usize, action: &Action, known: bool) {
@@ -367,17 +254,8 @@ impl World {
         if self.members[member].server.system.as_ref() != Some(system) {
             return Divergence::Diverged("another system id".into());
         }
-<<<<<<< HEAD
-        let down = server.process == super::postgres::Process::Down;
-        let remains = server.remains();
-        let local = LocalEnd {
-            timeline: Timeline(server.log.timeline()),
-            lsn: if down { remains.lsn } else { Lsn(server.log.end()) },
-            was_primary: down && remains.end != node::ha::observation::End::Standby,
-=======
         let Some(local) = local_end(seen) else {
             return self.members[member].daemon.memory.divergence.clone();
->>>>>>> h/sim
         };
         match judge(local, history) {
             Verdict::Prefix => Divergence::Prefix,
@@ -386,16 +264,6 @@ impl World {
     }
 }
 
-<<<<<<< HEAD
-fn empty_initialize() -> Versioned<Option<SystemId>> {
-    Versioned { value: None, revision: 0, lease: 0 }
-}
-
-pub fn status(optime: Lsn) -> String {
-    Status { optime, ..Status::default() }.write()
-}
-
-=======
 fn local_end(seen: &Observation) -> Option<LocalEnd> {
     if let Some(remains) = seen.remains() {
         return Some(LocalEnd {
@@ -411,7 +279,6 @@ fn local_end(seen: &Observation) -> Option<LocalEnd> {
 }
 
 /// `/failover` as an operator's tool writes it.
->>>>>>> h/sim
 pub fn request(leader: Option<&str>, candidate: Option<&str>) -> String {
     Failover {
         leader: leader.map(Into::into),

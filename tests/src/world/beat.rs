@@ -43,13 +43,8 @@ impl World {
             daemon.wake_pending = true;
             return;
         }
-<<<<<<< HEAD
-        daemon.beat = Some(Beat { seen: None, rounds: 0, doing: None });
-        self.send(member, Call::Read);
-=======
         let seen = Box::new(self.look(member));
         self.go_on(member, seen, 0);
->>>>>>> h/sim
     }
 
     pub fn on_reply(&mut self, member: usize, life: u64, sent: u64, answer: Answer) {

@@ -56,12 +56,6 @@ pub enum AcquireAs {
 
 #[derive(Clone, Debug)]
 pub enum Answer {
-<<<<<<< HEAD
-    Read(Snapshot),
-    Renewed { lease: LeaseId, fresh: bool, leads: bool },
-    Txn(bool),
-    LeaseGone,
-=======
     /// `gone`: the lease we had has ended; this is a new one.
     Renewed {
         lease: LeaseId,
@@ -73,7 +67,6 @@ pub enum Answer {
         result: bool,
     },
     Done(bool),
->>>>>>> h/sim
     Peers(Vec<PeerAnswer>),
     History(SystemId, History),
     Silent,
@@ -123,31 +116,16 @@ impl World {
     }
 
     /// A refused connection is known at once, a lost packet at the deadline.
-<<<<<<< HEAD
-    fn silence_until(&mut self, sent: u64) -> u64 {
-        if self.rng.percent(40) { self.now + 5 } else { sent + CALL_MS }
-=======
     fn silence_until(&mut self, deadline: u64) -> u64 {
         if self.rng.percent(40) { self.now + 5 } else { deadline }
->>>>>>> h/sim
     }
 
     fn serve(&mut self, member: usize, call: &Call) -> Answer {
         match call {
-<<<<<<< HEAD
-            Call::Read => Answer::Read(self.stores[region].read(&base)),
-            Call::Renew { lease, ttl_ms, leads } => {
-                self.serve_renewal(member, *lease, *ttl_ms, *leads)
-            }
-            Call::Txn(txn) if self.stores[region].is_lease_gone(txn) => Answer::LeaseGone,
-            Call::Txn(txn) => Answer::Txn(self.stores[region].txn(txn).succeeded),
-            Call::Publish(txns) => {
-=======
             Call::Renew(renew) => self.serve_renewal(member, renew),
             Call::Acquire(acquire) => self.serve_acquire(member, acquire),
             Call::Txn(txn) => self.write(member, txn).map_or(Answer::Silent, Answer::Done),
             Call::Chores(txns) => {
->>>>>>> h/sim
                 for txn in txns {
                     if self.write(member, txn).is_err() {
                         return Answer::Silent;
@@ -159,37 +137,9 @@ impl World {
         }
     }
 
-<<<<<<< HEAD
-    fn serve_renewal(
-        &mut self,
-        member: usize,
-        lease: Option<LeaseId>,
-        ttl_ms: u64,
-        leads: bool,
-    ) -> Answer {
-        let (now, region) = (self.now, self.members[member].place.region);
-        let (key, name) = (self.key(member, "leader"), self.members[member].name.0.clone());
-        let store = &mut self.stores[region];
-        let alive = lease.filter(|id| store.renew(now, *id) == Renewal::Alive);
-        let lease = alive.unwrap_or_else(|| store.grant(now, ttl_ms));
-        // A key of an earlier life hangs on a lease that nobody renews.
-        let moved = leads
-            && store
-                .txn(&Txn {
-                    when: vec![Compare::ValueIs(key.clone(), name.clone())],
-                    then: match store.get(&key).is_some_and(|kv| kv.lease == lease) {
-                        true => vec![],
-                        false => vec![Op::Put { key, value: name, lease: Some(lease) }],
-                    },
-                })
-                .succeeded;
-        self.at(now + ttl_ms, Event::Sweep { region });
-        Answer::Renewed { lease, fresh: alive.is_none(), leads: moved }
-=======
     fn write(&mut self, member: usize, txn: &Txn) -> Result<bool, DcsError> {
         let store = &self.stores.regions[self.members[member].place.region];
         store.txn_now(txn).map(|result| result.succeeded)
->>>>>>> h/sim
     }
 
     fn grant(&mut self, member: usize, ttl_ms: u64) -> LeaseId {

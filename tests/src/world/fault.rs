@@ -263,16 +263,6 @@ impl World {
         if on {
             config = config.replacen('{', r#"{"pause":true,"#, 1);
         }
-<<<<<<< HEAD
-        self.operator_puts(member, "config", config);
-    }
-
-    fn operator_puts(&mut self, member: usize, key: &str, value: String) {
-        let (region, key) = (self.members[member].place.region, self.key(member, key));
-        let then = vec![Op::Put { key, value, lease: None }];
-        self.stores[region].txn(&Txn { when: vec![], then });
-=======
         self.stores.put(region, key, config);
->>>>>>> h/sim
     }
 }

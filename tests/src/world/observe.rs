@@ -15,20 +15,7 @@ use standby::switch::ownership::Ownership;
 use topology::{GroupView, Lsn, Seen, Timeline};
 
 impl World {
-<<<<<<< HEAD
-    /// Looks at everything. `None`: the store did not answer.
-    pub fn observe(&mut self, member: usize, snapshot: Option<&Snapshot>) -> Observation {
-        let view = snapshot.map(|s| self.read_view(member, s));
-        if let Some(view) = &view {
-            self.members[member].take_view(view);
-        }
-        self.remember_leader(member, view.as_ref());
-        let key_lease = view.as_ref().map(|v| v.leader.as_ref().map_or(0, |l| l.lease));
-        let lock = self.lock_of(member, view.as_ref(), key_lease);
-        self.remember_server(member);
-=======
     pub fn look(&mut self, member: usize) -> Observation {
->>>>>>> h/sim
         let m = &self.members[member];
         let mut seen = Observation {
             now: m.clock.read(self.now),
@@ -56,36 +43,6 @@ impl World {
         seen
     }
 
-<<<<<<< HEAD
-    /// `renews`: the key hangs on the lease that this process renews.
-    pub fn own_lock(&self, member: usize, renews: bool) -> Lock {
-        let memory = &self.members[member].daemon.memory;
-        let renewed = memory.lease_renewed;
-        if !renews || renewed == Millis(0) {
-            return Lock::Mine { renewed: Millis(0), deadline: Millis(0) };
-        }
-        let ttl = self.members[member].daemon.dynamic.ttl_ms;
-        Lock::Mine { renewed, deadline: renewed + ttl }
-    }
-
-    /// What was found out about one leader says nothing about the next.
-    fn remember_leader(&mut self, member: usize, view: Option<&GroupView>) {
-        let Some(view) = view else { return };
-        let key = self.key(member, "leader");
-        let region = self.members[member].place.region;
-        let since = self.stores[region].get(&key).map_or(0, |kv| kv.create_revision);
-        let daemon = &mut self.members[member].daemon;
-        let known = daemon.memory.compared_with.as_ref();
-        let stale = daemon.leader_since != since || known != view.leader_name();
-        if stale && view.leader_name().is_some() {
-            daemon.leader_since = since;
-            daemon.memory.divergence = Divergence::Unchecked;
-            daemon.memory.compared_with = view.leader_name().cloned();
-        }
-    }
-
-    fn remember_server(&mut self, member: usize) {
-=======
     /// After an action only what it may have changed is looked at.
     pub fn look_again(
         &mut self,
@@ -94,7 +51,6 @@ impl World {
         action: &Action,
         outcome: &Outcome,
     ) {
->>>>>>> h/sim
         let now = self.members[member].clock.read(self.now);
         self.members[member].daemon.memory.fold(action, outcome, now);
         if *action != Action::AskPeers {
@@ -161,14 +117,6 @@ impl World {
         if !seen.holds_lock() {
             memory.won_in_pause = false;
         }
-<<<<<<< HEAD
-    }
-
-    pub fn look_at_job(&self, member: usize) -> Option<Running> {
-        let work = self.members[member].daemon.job.as_ref()?;
-        Some(Running { job: work.job.clone(), since: work.since })
-=======
->>>>>>> h/sim
     }
 
     pub fn look_at_server(&self, member: usize) -> Postgres {
@@ -180,15 +128,10 @@ impl World {
         let process = match m.server.process {
             Reality::Down => Process::Stopped(Seen::Known(m.server.remains())),
             Reality::Starting(_) => Process::Starting { since: m.clock.read(m.server.since) },
-<<<<<<< HEAD
-            Reality::Up(role) => Process::Running(self.look_inside(member, Seen::Known(role))),
-            Reality::Stopping { .. } => Process::Running(self.look_inside(member, Seen::Unknown)),
-=======
             Reality::Up(role) if !mute => Process::Running(self.look_inside(member, role)),
             Reality::Up(_) | Reality::Stopping { .. } => {
                 Process::Running(Server { role: Seen::Unknown, timeline: None, lsn: Lsn(0) })
             }
->>>>>>> h/sim
         };
         Postgres { data: DataDir::Valid { system }, process }
     }
