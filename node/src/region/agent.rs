@@ -72,12 +72,7 @@ pub async fn run(context: AgentContext) {
     let prefix = vec![context.keys.topology_prefix()];
     let mirror = Mirror::spawn(context.store.clone(), prefix);
     let mut changes = mirror.subscribe();
-    let mut candidate = Candidate {
-        context,
-        mirror,
-        marks: MarkMemory::default(),
-        vacant: None,
-    };
+    let mut candidate = Candidate { context, mirror, marks: MarkMemory::default(), vacant: None };
     let mut office: Option<Office> = None;
     loop {
         let now = clock::now();
@@ -122,21 +117,14 @@ impl Candidate {
     async fn stand(&mut self, now: Millis) -> Option<Post> {
         let view = self.mirror.snapshot().filter(|view| !view.lost)?;
         let local = super::ownership::read(&self.context.keys, &view.snapshot.entries);
-        self.marks
-            .look(&local, view.snapshot.revision, now, MARK_TTL_MS);
+        self.marks.look(&local, view.snapshot.revision, now, MARK_TTL_MS);
         let name = self.context.name.clone();
-        let (lease, leads) = (
-            *self.context.lease.borrow(),
-            *self.context.holds_lock.borrow(),
-        );
+        let (lease, leads) = (*self.context.lease.borrow(), *self.context.holds_lock.borrow());
         let agent = local.agent.as_ref();
         let is_mine = agent.is_some_and(|agent| agent.value == name);
         let Some(lease) = lease.filter(|_| leads) else {
             if let Some(agent) = agent.filter(|_| is_mine) {
-                let post = Post {
-                    name,
-                    lease: agent.lease,
-                };
+                let post = Post { name, lease: agent.lease };
                 self.write(txn::resign(&self.context.keys, &post)).await;
             }
             return None;
@@ -148,9 +136,7 @@ impl Candidate {
         if !is_mine && !self.is_vacant(agent.is_none(), now) {
             return None;
         }
-        let elected = self
-            .write(txn::elect(&self.context.keys, &local, &post))
-            .await;
+        let elected = self.write(txn::elect(&self.context.keys, &local, &post)).await;
         elected.then_some(post)
     }
 
@@ -210,11 +196,8 @@ impl Office {
         tracing::info!("{} is the agent of region {}", post.name, context.region);
         let open = |store: &Arc<dyn Store>| Arc::new(Outpost::open(store.clone(), &context.keys));
         let own = open(&context.store);
-        let others: BTreeMap<_, _> = context
-            .others
-            .iter()
-            .map(|(name, store)| (name.clone(), open(store)))
-            .collect();
+        let others: BTreeMap<_, _> =
+            context.others.iter().map(|(name, store)| (name.clone(), open(store))).collect();
         let others = Arc::new(others);
         let driver = tokio::spawn(driver::run(DriverContext {
             me: context.region.clone(),
@@ -343,10 +326,7 @@ impl Office {
             Some(site) => Seen::Known(site.topology),
             None => Seen::Unknown,
         };
-        self.others
-            .iter()
-            .map(|(name, outpost)| (name.clone(), seen(outpost)))
-            .collect()
+        self.others.iter().map(|(name, outpost)| (name.clone(), seen(outpost))).collect()
     }
 
     fn is_too_soon(&self) -> bool {
@@ -380,17 +360,10 @@ impl Office {
                 continue;
             };
             let peer = picture(name, &site);
-            if !self
-                .publisher
-                .is_due(&peer, own.topology.peers.get(name), now)
-            {
+            if !self.publisher.is_due(&peer, own.topology.peers.get(name), now) {
                 continue;
             }
-            match self
-                .own
-                .write(txn::publish_peer(&self.keys, name, &peer, &self.post))
-                .await
-            {
+            match self.own.write(txn::publish_peer(&self.keys, name, &peer, &self.post)).await {
                 Ok(_) => self.publisher.wrote(name, now),
                 Err(error) => tracing::warn!("region {name} could not be published: {error}"),
             }
@@ -401,9 +374,7 @@ impl Office {
     async fn give(&mut self) {
         while self.gifts.try_join_next().is_some() {}
         let now = clock::now();
-        let recent = self
-            .given
-            .is_some_and(|at| now.since(at) < AGAIN.as_millis() as u64);
+        let recent = self.given.is_some_and(|at| now.since(at) < AGAIN.as_millis() as u64);
         let Some(own) = self.own.live_site() else {
             return;
         };
@@ -458,10 +429,9 @@ fn step_name(step: &AgentStep) -> String {
         AgentStep::WritePolicy => "the policy of the settings is in the store now".to_string(),
         AgentStep::SharePolicy(region) => format!("the policy was given to region {region}"),
         AgentStep::CreateFirst(c) => format!("the first certificate names region {}", c.owner),
-        AgentStep::Adopt(c) => format!(
-            "certificate of epoch {} accepted, {} owns",
-            c.epoch, c.owner
-        ),
+        AgentStep::Adopt(c) => {
+            format!("certificate of epoch {} accepted, {} owns", c.epoch, c.owner)
+        }
         AgentStep::Verify(epoch) => format!("epoch {epoch} is confirmed"),
         AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => String::new(),
     }

@@ -271,11 +271,7 @@ impl Driver {
             return lead.outpost.read().await.map(|_| TICK);
         };
         if lead.outpost.write(decision).await? {
-            tracing::info!(
-                "move {}: region {} owns now",
-                lead.journal.id,
-                lead.journal.to
-            );
+            tracing::info!("move {}: region {} owns now", lead.journal.id, lead.journal.to);
             return Ok(Duration::ZERO);
         }
         lead.outpost.read().await.map(|_| Duration::ZERO)
@@ -307,10 +303,7 @@ impl Driver {
     /// old owner tells the other store until the certificate, and learns from it
     /// afterwards. A copy that fails is tried again with the next look.
     fn reconcile(&mut self, own: &Site) {
-        let busy = self
-            .copying
-            .as_ref()
-            .is_some_and(|task| !task.is_finished());
+        let busy = self.copying.as_ref().is_some_and(|task| !task.is_finished());
         let Some(mine) = own.topology.journal().filter(|j| j.from == self.context.me) else {
             return;
         };
@@ -341,17 +334,11 @@ impl Driver {
     }
 
     fn work(&mut self, work: Work, lead: &Lead, from: Option<&Site>) {
-        if self
-            .working
-            .as_ref()
-            .is_some_and(|(running, _)| *running == work)
-        {
+        if self.working.as_ref().is_some_and(|(running, _)| *running == work) {
             return;
         }
         let Some(from) = from.cloned() else { return };
-        let to = self
-            .site_of(&lead.journal.to, &lead.site)
-            .unwrap_or_default();
+        let to = self.site_of(&lead.journal.to, &lead.site).unwrap_or_default();
         let (hands, journal) = (self.context.hands.clone(), lead.journal.clone());
         let id = journal.id.clone();
         let task = self.tasks.spawn(async move {
@@ -381,10 +368,7 @@ impl Driver {
             let id = journal.id.clone();
             self.tasks.spawn(async move {
                 receipt(&*hands, &outpost, group, &token).await;
-                Finished {
-                    id,
-                    result: Outcome::Caught(group),
-                }
+                Finished { id, result: Outcome::Caught(group) }
             });
         }
     }
@@ -428,9 +412,7 @@ impl Driver {
 
 /// The leaders of a site's groups, as far as they can be reached.
 fn leaders(site: &Site) -> impl Iterator<Item = Target> {
-    site.groups
-        .iter()
-        .filter_map(|(group, view)| Target::leader_of(*group, view))
+    site.groups.iter().filter_map(|(group, view)| Target::leader_of(*group, view))
 }
 
 /// Asks until the group's leader, whoever it is now, has replayed the token.
@@ -482,16 +464,8 @@ pub async fn examine(
     let probes = (probe_all(hands, from.1), probe_all(hands, to.1));
     let (old, new) = tokio::join!(probes.0, probes.1);
     preflight(
-        &Side {
-            region: from.0,
-            groups: &from.1.groups,
-            probes: &old,
-        },
-        &Side {
-            region: to.0,
-            groups: &to.1.groups,
-            probes: &new,
-        },
+        &Side { region: from.0, groups: &from.1.groups, probes: &old },
+        &Side { region: to.0, groups: &to.1.groups, probes: &new },
         running,
     )
 }
@@ -501,8 +475,5 @@ async fn probe_all(hands: &dyn Hands, site: &Site) -> BTreeMap<Group, Result<Pro
         let group = target.group;
         async move { (group, hands.probe(target).await) }
     });
-    all_of(waits.map(Box::pin).collect())
-        .await
-        .into_iter()
-        .collect()
+    all_of(waits.map(Box::pin).collect()).await.into_iter().collect()
 }

@@ -40,10 +40,7 @@ pub struct Question<'a> {
 impl Question<'_> {
     pub fn facts(&self) -> SwitchFacts {
         let journal = self.journal;
-        let signed = self
-            .from
-            .map(|s| s.topology.tokens_of(&journal.id))
-            .unwrap_or_default();
+        let signed = self.from.map(|s| s.topology.tokens_of(&journal.id)).unwrap_or_default();
         SwitchFacts {
             me: self.me.clone(),
             in_force: self.own.topology.certificate().cloned(),
@@ -65,12 +62,7 @@ impl Question<'_> {
     }
 
     fn groups_but(&self, test: impl Fn(Group) -> bool) -> BTreeSet<Group> {
-        self.journal
-            .groups
-            .iter()
-            .copied()
-            .filter(|group| !test(*group))
-            .collect()
+        self.journal.groups.iter().copied().filter(|group| !test(*group)).collect()
     }
 
     fn is_late(&self) -> bool {
@@ -80,10 +72,7 @@ impl Question<'_> {
 
     fn strangers(&self) -> BTreeSet<Group> {
         let groups = self.from.into_iter().flat_map(|site| site.groups.keys());
-        groups
-            .copied()
-            .filter(|group| !self.journal.groups.contains(group))
-            .collect()
+        groups.copied().filter(|group| !self.journal.groups.contains(group)).collect()
     }
 
     fn is_rewired(&self) -> bool {
@@ -93,13 +82,11 @@ impl Question<'_> {
 }
 
 fn leads(site: Option<&Site>, group: Group, test: fn(&GroupView) -> bool) -> bool {
-    site.and_then(|site| site.groups.get(&group))
-        .is_some_and(test)
+    site.and_then(|site| site.groups.get(&group)).is_some_and(test)
 }
 
 fn is_open(view: &GroupView) -> bool {
-    view.leader_record()
-        .is_some_and(|r| r.role == MemberRole::Primary && r.is_running())
+    view.leader_record().is_some_and(|r| r.role == MemberRole::Primary && r.is_running())
 }
 
 fn is_following(view: &GroupView) -> bool {

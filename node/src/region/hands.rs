@@ -45,13 +45,7 @@ impl Target {
         let (name, record) = (view.leader_name()?, view.leader_record()?);
         let (host, port) = record.address()?;
         let api_url = record.api_url.clone();
-        Some(Target {
-            group,
-            member: name.clone(),
-            host,
-            port,
-            api_url,
-        })
+        Some(Target { group, member: name.clone(), host, port, api_url })
     }
 }
 
@@ -124,9 +118,7 @@ impl Hands for ServerHands {
 
     fn replayed(&self, target: Target) -> Done<'_, Replayed> {
         Box::pin(async move {
-            let url = target
-                .api_url
-                .ok_or("the leader has published no api_url")?;
+            let url = target.api_url.ok_or("the leader has published no api_url")?;
             let body = self.peers.document(&url, RECEIPT_WAIT).await;
             let body = body.ok_or_else(|| format!("{url} gives no answer"))?;
             read_replayed(&body).ok_or_else(|| format!("{url} tells no replay position"))
@@ -164,7 +156,8 @@ async fn hold_all(access: &Access, targets: Vec<Target>) -> Result<Vec<Arc<Sessi
         sessions.push(locked.map_err(|e| e.to_string())??);
     }
     let mut ending = JoinSet::new();
-    for session in sessions.iter().cloned() {
+    for session in &sessions {
+        let session = Arc::clone(session);
         ending.spawn(async move { end_and_drain(&session).await });
     }
     while let Some(ended) = ending.join_next().await {

@@ -106,11 +106,7 @@ pub struct Outpost {
 impl Outpost {
     pub fn open(store: Arc<dyn Store>, keys: &Keys) -> Outpost {
         let mirror = Mirror::spawn(store.clone(), vec![keys.scope_prefix()]);
-        Outpost {
-            store,
-            mirror,
-            keys: keys.clone(),
-        }
+        Outpost { store, mirror, keys: keys.clone() }
     }
 
     /// The copy, however old; `None` before the first read.
@@ -149,20 +145,12 @@ struct Changed {
 
 impl Changed {
     fn of<'a>(outposts: impl Iterator<Item = &'a Arc<Outpost>>) -> Changed {
-        Changed {
-            feeds: outposts.map(|outpost| outpost.mirror.subscribe()).collect(),
-        }
+        Changed { feeds: outposts.map(|outpost| outpost.mirror.subscribe()).collect() }
     }
 
     /// Cancelling loses nothing.
     async fn next(&mut self) {
-        first_of(
-            self.feeds
-                .iter_mut()
-                .map(|feed| Box::pin(changed(feed)))
-                .collect(),
-        )
-        .await;
+        first_of(self.feeds.iter_mut().map(|feed| Box::pin(changed(feed))).collect()).await;
     }
 }
 
@@ -177,10 +165,7 @@ async fn changed(feed: &mut Changes) {
 async fn first_of<F: Future>(mut waits: Vec<Pin<Box<F>>>) -> F::Output {
     std::future::poll_fn(move |cx| {
         let answers = waits.iter_mut().map(|wait| wait.as_mut().poll(cx));
-        answers
-            .into_iter()
-            .find(Poll::is_ready)
-            .unwrap_or(Poll::Pending)
+        answers.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
     })
     .await
 }
@@ -196,11 +181,7 @@ async fn all_of<F: Future>(mut waits: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
                 *answer = Some(ready);
             }
         }
-        if answers.iter().all(Option::is_some) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if answers.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     answers.into_iter().flatten().collect()

@@ -34,10 +34,7 @@ pub struct Site {
 impl Site {
     pub fn read(keys: &Keys, entries: &[KeyValue]) -> Site {
         let groups = split_groups(&keys.scope_prefix(), entries);
-        Site {
-            topology: read(keys, entries),
-            groups,
-        }
+        Site { topology: read(keys, entries), groups }
     }
 }
 
@@ -57,10 +54,7 @@ pub fn sign(
     if journal.value.id != id || !journal.value.phase.old_side_stopped() {
         return None;
     }
-    let signed = SignedToken {
-        id: id.to_string(),
-        token: token.clone(),
-    };
+    let signed = SignedToken { id: id.to_string(), token: token.clone() };
     let key = keys.topology(&format!("switch/token/{}", keys.group.key()));
     Some(Txn {
         when: vec![unchanged(keys, local, "switch"), Compare::ValueIs(keys.leader(), me.0.clone())],
@@ -78,11 +72,7 @@ mod tests {
 
     fn token() -> Token {
         let system_id = SystemId("7710375988543033523".into());
-        Token {
-            system_id,
-            timeline: Timeline(1),
-            lsn: Lsn(7),
-        }
+        Token { system_id, timeline: Timeline(1), lsn: Lsn(7) }
     }
 
     fn journal(phase: Phase) -> Journal {
@@ -105,11 +95,7 @@ mod tests {
         let store = MemoryStore::new();
         let keys = Keys::new("/service/", "s", Group::PLAIN);
         let write = |key: String, value: String| {
-            let then = vec![Op::Put {
-                key,
-                value,
-                lease: None,
-            }];
+            let then = vec![Op::Put { key, value, lease: None }];
             store.txn_now(&Txn { when: vec![], then }).expect("written")
         };
         let text = |phase| serde_json::to_string(&journal(phase)).expect("json");
@@ -117,17 +103,11 @@ mod tests {
         let all = [keys.scope_prefix()];
         let local = read(&keys, &store.read_now(&all).expect("read").entries);
         let signed = sign(&keys, &local, &"n1".into(), "m", &token()).expect("an order");
-        assert!(
-            !store.txn(signed.clone()).await.expect("answer").succeeded,
-            "no lock"
-        );
+        assert!(!store.txn(signed.clone()).await.expect("answer").succeeded, "no lock");
         write(keys.leader(), "n1".into());
         assert!(store.txn(signed.clone()).await.expect("answer").succeeded);
         write(keys.topology("switch"), text(Phase::Aborted));
-        assert!(
-            !store.txn(signed).await.expect("answer").succeeded,
-            "the move is over"
-        );
+        assert!(!store.txn(signed).await.expect("answer").succeeded, "the move is over");
         let local = read(&keys, &store.read_now(&all).expect("read").entries);
         assert_eq!(sign(&keys, &local, &"n1".into(), "m", &token()), None);
         assert_eq!(local.tokens_of("m").get(&Group::PLAIN), Some(&token()));

@@ -21,11 +21,7 @@ pub fn picture(region: &RegionName, site: &Site) -> PeerRegion {
     PeerRegion {
         region: region.clone(),
         epoch: site.topology.certificate().map(|c| c.epoch),
-        groups: site
-            .groups
-            .iter()
-            .map(|(group, view)| (*group, of_group(view)))
-            .collect(),
+        groups: site.groups.iter().map(|(group, view)| (*group, of_group(view))).collect(),
     }
 }
 
@@ -33,11 +29,7 @@ fn of_group(view: &GroupView) -> PeerGroup {
     PeerGroup {
         leader: view.leader_name().cloned(),
         system_id: view.initialize.as_ref().and_then(|i| i.value.clone()),
-        members: view
-            .members
-            .iter()
-            .filter_map(|(name, m)| of_member(name, &m.value))
-            .collect(),
+        members: view.members.iter().filter_map(|(name, m)| of_member(name, &m.value)).collect(),
     }
 }
 
@@ -68,10 +60,7 @@ impl Publisher {
         if without_progress(stored) != without_progress(new) {
             return true;
         }
-        let since = self
-            .written
-            .get(&new.region)
-            .map_or(u64::MAX, |at| now.since(*at));
+        let since = self.written.get(&new.region).map_or(u64::MAX, |at| now.since(*at));
         stored != new && since >= PROGRESS_EVERY.as_millis() as u64
     }
 
@@ -103,10 +92,7 @@ mod tests {
             view.take(&format!("members/{name}"), &record, 1, 1);
         }
         view.take("members/young", "{}", 1, 1);
-        Site {
-            groups: [(Group::PLAIN, view)].into(),
-            ..Site::default()
-        }
+        Site { groups: [(Group::PLAIN, view)].into(), ..Site::default() }
     }
 
     #[test]
@@ -115,10 +101,7 @@ mod tests {
         let group = &peer.groups[&Group::PLAIN];
         assert_eq!(group.members.len(), 2);
         let leader = group.leader().expect("a leader");
-        assert_eq!(
-            (leader.host.as_str(), leader.port, leader.lsn),
-            ("n2", 5432, Some(Lsn(5)))
-        );
+        assert_eq!((leader.host.as_str(), leader.port, leader.lsn), ("n2", 5432, Some(Lsn(5))));
     }
 
     #[test]

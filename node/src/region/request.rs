@@ -23,11 +23,7 @@ pub enum RequestError {
     #[error("nobody owns the formation yet: `topology/{0}` is absent or cannot be read")]
     NoOwner(&'static str),
     #[error("a move from {from} to {to} is running, in phase {phase:?}; wait for its end")]
-    Running {
-        from: RegionName,
-        to: RegionName,
-        phase: Phase,
-    },
+    Running { from: RegionName, to: RegionName, phase: Phase },
     #[error("`topology/switch` cannot be read ({0}); correct or delete it")]
     Unreadable(String),
     #[error("region {0} has no agent: start its daemons, or wait until one of them is elected")]
@@ -49,14 +45,8 @@ pub async fn request_switch(
     let read = store.read(&[keys.scope_prefix()]).await?;
     let site = Site::read(keys, &read.entries);
     let journal = requested(&site, here, to, now_ms)?;
-    let written = store
-        .txn(write_journal(keys, &site.topology, &journal))
-        .await?;
-    if written.succeeded {
-        Ok(journal)
-    } else {
-        Err(RequestError::Conflict)
-    }
+    let written = store.txn(write_journal(keys, &site.topology, &journal)).await?;
+    if written.succeeded { Ok(journal) } else { Err(RequestError::Conflict) }
 }
 
 /// The journal of a move that may be asked for. Pure.
@@ -67,14 +57,8 @@ pub fn requested(
     now_ms: u64,
 ) -> Result<Journal, RequestError> {
     let local = &site.topology;
-    let policy = &local
-        .policy
-        .as_ref()
-        .ok_or(RequestError::NoOwner("policy"))?
-        .value;
-    let in_force = local
-        .certificate()
-        .ok_or(RequestError::NoOwner("certificate"))?;
+    let policy = &local.policy.as_ref().ok_or(RequestError::NoOwner("policy"))?.value;
+    let in_force = local.certificate().ok_or(RequestError::NoOwner("certificate"))?;
     if policy.region(to).is_none() {
         let names: Vec<_> = policy.regions.iter().map(|r| r.name.as_str()).collect();
         return Err(RequestError::UnknownRegion(to.clone(), names.join(", ")));
@@ -88,15 +72,8 @@ pub fn requested(
     if let Some(why) = local.unreadable.get("switch") {
         return Err(RequestError::Unreadable(why.clone()));
     }
-    if let Some(Journal {
-        from, to, phase, ..
-    }) = local.journal().filter(|j| !j.phase.is_over())
-    {
-        return Err(RequestError::Running {
-            from: from.clone(),
-            to: to.clone(),
-            phase: *phase,
-        });
+    if let Some(Journal { from, to, phase, .. }) = local.journal().filter(|j| !j.phase.is_over()) {
+        return Err(RequestError::Running { from: from.clone(), to: to.clone(), phase: *phase });
     }
     if local.agent.is_none() {
         return Err(RequestError::NoAgent(here.clone()));
@@ -113,10 +90,7 @@ pub fn requested(
         phase: Phase::Requested,
         groups,
         driver: String::new(),
-        steps: vec![StepRecord {
-            phase: Phase::Requested,
-            at_ms: now_ms,
-        }],
+        steps: vec![StepRecord { phase: Phase::Requested, at_ms: now_ms }],
         tokens: Default::default(),
         error: None,
     })

@@ -48,18 +48,12 @@ impl Access {
         let file = |key: &str| login.extra.get(key).map(Path::new);
         let tls = tls::client_config(trust, file("sslrootcert"), file("sslcert"), file("sslkey"))?;
         let mut config = Config::new();
-        config
-            .user(&login.username)
-            .application_name(APPLICATION)
-            .ssl_mode(mode);
+        config.user(&login.username).application_name(APPLICATION).ssl_mode(mode);
         config.connect_timeout(TIMEOUT).dbname(database(settings));
         if let Some(password) = &login.password {
             config.password(&password.0);
         }
-        Ok(Access {
-            config,
-            tls: MakeRustlsConnect::new(tls),
-        })
+        Ok(Access { config, tls: MakeRustlsConnect::new(tls) })
     }
 
     pub async fn connect(&self, host: &str, port: u16) -> Result<Session, String> {
@@ -69,18 +63,12 @@ impl Access {
         let (client, connection) = connected.map_err(|why| format!("{host}:{port}: {why}"))?;
         // Ends when the client is dropped or the server goes away.
         tokio::spawn(connection);
-        Ok(Session {
-            client,
-            address: format!("{host}:{port}"),
-        })
+        Ok(Session { client, address: format!("{host}:{port}") })
     }
 }
 
 fn database(settings: &Settings) -> &str {
-    settings
-        .citus
-        .as_ref()
-        .map_or(&settings.postgresql.database, |citus| &citus.database)
+    settings.citus.as_ref().map_or(&settings.postgresql.database, |citus| &citus.database)
 }
 
 /// libpq's `sslmode`, as far as it changes what is believed.
@@ -101,9 +89,7 @@ pub struct Session {
 
 impl Session {
     pub async fn execute(&self, sql: &str) -> Result<(), String> {
-        within(self.client.batch_execute(sql))
-            .await
-            .map_err(|why| self.at(why))
+        within(self.client.batch_execute(sql)).await.map_err(|why| self.at(why))
     }
 
     /// Runs a statement of Citus; gives the number it answers, if it is one.
@@ -120,19 +106,13 @@ impl Session {
     }
 
     pub async fn probe(&self) -> Result<Probe, String> {
-        let row = within(self.client.query_one(PROBE, &[]))
-            .await
-            .map_err(|why| self.at(why))?;
+        let row = within(self.client.query_one(PROBE, &[])).await.map_err(|why| self.at(why))?;
         let mut probe = read_probe(&row).map_err(|why| self.at(why.to_string()))?;
         let names = STANDBY_SETTINGS.map(str::to_string).to_vec();
         let query = "SELECT name, setting::int8 FROM pg_settings WHERE name = ANY($1)";
-        let rows = within(self.client.query(query, &[&names]))
-            .await
-            .map_err(|why| self.at(why))?;
+        let rows = within(self.client.query(query, &[&names])).await.map_err(|why| self.at(why))?;
         for row in rows {
-            probe
-                .settings
-                .insert(row.get(0), row.get::<_, i64>(1).unsigned_abs());
+            probe.settings.insert(row.get(0), row.get::<_, i64>(1).unsigned_abs());
         }
         Ok(probe)
     }

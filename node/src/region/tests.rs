@@ -61,14 +61,8 @@ impl Servers {
             server.lsn += SHUTDOWN_RECORD;
         }
         server.role = role;
-        let open = self
-            .all
-            .iter()
-            .filter(|((_, g), s)| *g == group && s.role == Role::Primary);
-        assert!(
-            open.count() <= 1,
-            "one writer: group {group} is open in two regions"
-        );
+        let open = self.all.iter().filter(|((_, g), s)| *g == group && s.role == Role::Primary);
+        assert!(open.count() <= 1, "one writer: group {group} is open in two regions");
     }
 
     fn replicate(&mut self) {
@@ -100,10 +94,7 @@ impl Hands for FakeHands {
                 in_recovery,
                 version: 150004,
                 system_id: SYSTEM.into(),
-                settings: STANDBY_SETTINGS
-                    .iter()
-                    .map(|s| (s.to_string(), 100))
-                    .collect(),
+                settings: STANDBY_SETTINGS.iter().map(|s| (s.to_string(), 100)).collect(),
                 wal_log_hints: true,
                 is_streaming: in_recovery,
                 ..Probe::default()
@@ -124,27 +115,18 @@ impl Hands for FakeHands {
         let lsn = lock(&self.0).all.get(&key).map(|server| server.lsn);
         Box::pin(async move {
             let lsn = Lsn(lsn.ok_or("no such server")?);
-            Ok(Replayed {
-                system_id: SystemId(SYSTEM.into()),
-                timeline: Some(Timeline(1)),
-                lsn,
-            })
+            Ok(Replayed { system_id: SystemId(SYSTEM.into()), timeline: Some(Timeline(1)), lsn })
         })
     }
 }
 
 fn role(servers: &Mutex<Servers>, target: &Target) -> Role {
     let key = (RegionName::new(&*target.host), target.group);
-    lock(servers)
-        .all
-        .get(&key)
-        .map_or(Role::Stopped, |server| server.role)
+    lock(servers).all.get(&key).map_or(Role::Stopped, |server| server.role)
 }
 
 fn lock(servers: &Mutex<Servers>) -> MutexGuard<'_, Servers> {
-    servers
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    servers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// One daemon that may become the agent.
@@ -170,10 +152,7 @@ impl Drop for World {
     fn drop(&mut self) {
         self.groups.iter().for_each(JoinHandle::abort);
         self.daemons.iter().for_each(|daemon| daemon.task.abort());
-        assert!(
-            !self.broken.load(Ordering::SeqCst) || std::thread::panicking(),
-            "a group failed"
-        );
+        assert!(!self.broken.load(Ordering::SeqCst) || std::thread::panicking(), "a group failed");
     }
 }
 
@@ -208,15 +187,8 @@ impl World {
     }
 
     fn add_group(&mut self, region: &'static str, group: Group) {
-        let server = Server {
-            role: Role::Standby,
-            lsn: 1_000,
-            signed: None,
-            verified: None,
-        };
-        lock(&self.servers)
-            .all
-            .insert((region.into(), group), server);
+        let server = Server { role: Role::Standby, lsn: 1_000, signed: None, verified: None };
+        lock(&self.servers).all.insert((region.into(), group), server);
         let member = Member {
             store: self.stores[region].clone(),
             servers: self.servers.clone(),
@@ -249,13 +221,7 @@ impl World {
             lease: lease_in,
             holds_lock,
         }));
-        self.daemons.push(Daemon {
-            task,
-            lease,
-            region,
-            line,
-            _out: (lease_out, lock_out),
-        });
+        self.daemons.push(Daemon { task, lease, region, line, _out: (lease_out, lock_out) });
     }
 
     fn with_agents(step_seconds: u64) -> World {
@@ -267,37 +233,24 @@ impl World {
 
     /// The oldest daemon of a region dies, and its lease ends.
     fn kill_agent(&mut self, region: &str) {
-        let index = self
-            .daemons
-            .iter()
-            .position(|d| d.region == region)
-            .expect("a daemon");
+        let index = self.daemons.iter().position(|d| d.region == region).expect("a daemon");
         let daemon = self.daemons.remove(index);
         daemon.task.abort();
-        self.stores[region]
-            .revoke_now(daemon.lease)
-            .expect("revoked");
+        self.stores[region].revoke_now(daemon.lease).expect("revoked");
     }
 
     fn cut_regions(&self, cut: bool) {
-        self.daemons
-            .iter()
-            .for_each(|daemon| daemon.line.set_unreachable(cut));
+        self.daemons.iter().for_each(|daemon| daemon.line.set_unreachable(cut));
     }
 
     fn site(&self, region: &str) -> Site {
-        let read = self.stores[region]
-            .read_now(&[keys().scope_prefix()])
-            .expect("read");
+        let read = self.stores[region].read_now(&[keys().scope_prefix()]).expect("read");
         Site::read(&keys(), &read.entries)
     }
 
     fn roles(&self, region: &str) -> Vec<Role> {
         let servers = lock(&self.servers);
-        GROUPS
-            .iter()
-            .map(|group| servers.all[&(region.into(), *group)].role)
-            .collect()
+        GROUPS.iter().map(|group| servers.all[&(region.into(), *group)].role).collect()
     }
 
     fn is_open(&self, region: &str) -> bool {
@@ -309,10 +262,7 @@ impl World {
     }
 
     fn phase(&self, region: &str) -> Option<Phase> {
-        self.site(region)
-            .topology
-            .journal()
-            .map(|journal| journal.phase)
+        self.site(region).topology.journal().map(|journal| journal.phase)
     }
 
     async fn until(&self, what: &str, test: impl Fn(&World) -> bool) {
@@ -378,17 +328,8 @@ impl Member {
     }
 
     fn put(&self, key: String, value: String) {
-        let put = Op::Put {
-            key,
-            value,
-            lease: None,
-        };
-        self.store
-            .txn_now(&Txn {
-                when: vec![],
-                then: vec![put],
-            })
-            .expect("written");
+        let put = Op::Put { key, value, lease: None };
+        self.store.txn_now(&Txn { when: vec![], then: vec![put] }).expect("written");
     }
 
     fn beat(&self, keys: &Keys) {
@@ -408,14 +349,7 @@ impl Member {
                 }
                 Role::Stopped
             }
-            (
-                None,
-                Ownership::Owner {
-                    epoch,
-                    token,
-                    opening,
-                },
-            ) => {
+            (None, Ownership::Owner { epoch, token, opening }) => {
                 after.verified = Some(*epoch);
                 let system = SystemId(SYSTEM.into());
                 let at = (Some(Timeline(1)), Lsn(server.lsn));
@@ -425,11 +359,7 @@ impl Member {
                     group.is_coordinator() || leader.is_some_and(|l| l.role.text() == "primary")
                 });
                 let waits = *opening && self.group.is_coordinator() && !workers_open;
-                if ready && !waits {
-                    Role::Primary
-                } else {
-                    Role::Standby
-                }
+                if ready && !waits { Role::Primary } else { Role::Standby }
             }
             (None, _) => Role::Standby,
         };
@@ -444,11 +374,7 @@ impl Member {
 
     fn sign(&self, keys: &Keys, site: &Site, id: &str, lsn: u64) {
         let system_id = SystemId(SYSTEM.into());
-        let token = Token {
-            system_id,
-            timeline: Timeline(1),
-            lsn: Lsn(lsn),
-        };
+        let token = Token { system_id, timeline: Timeline(1), lsn: Lsn(lsn) };
         let txn = sign(keys, &site.topology, &"n".into(), id, &token).expect("an order");
         self.store.txn_now(&txn).expect("written");
     }
@@ -463,10 +389,7 @@ impl Member {
             r#"{{"conn_url":"postgres://{}:5432/x","state":"{state}","role":"{text}","replication_state":"streaming","timeline":1}}"#,
             self.region
         );
-        let known = site
-            .groups
-            .get(&self.group)
-            .and_then(|g| g.members.get(&"n".into()));
+        let known = site.groups.get(&self.group).and_then(|g| g.members.get(&"n".into()));
         if known.is_none_or(|m| m.value != topology::MemberRecord::read(&record)) {
             self.put(keys.member(&"n".into()), record);
         }
@@ -503,24 +426,13 @@ async fn a_region_that_was_restarted_opens_only_after_reading_the_other() {
     for server in lock(&world.servers).all.values_mut() {
         server.verified = None;
     }
-    world
-        .until("nobody remembers the epoch", |w| {
-            w.roles("a") == [Role::Standby; 3]
-        })
-        .await;
+    world.until("nobody remembers the epoch", |w| w.roles("a") == [Role::Standby; 3]).await;
     world.add_daemon("a", "n2");
-    world
-        .daemons
-        .last()
-        .expect("a daemon")
-        .line
-        .set_unreachable(true);
+    world.daemons.last().expect("a daemon").line.set_unreachable(true);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(world.roles("a"), [Role::Standby; 3]);
     world.cut_regions(false);
-    world
-        .until("the other register was read", |w| w.is_open("a"))
-        .await;
+    world.until("the other register was read", |w| w.is_open("a")).await;
 }
 
 #[tokio::test]
@@ -533,10 +445,7 @@ async fn an_agent_that_saw_the_mark_takes_over_without_the_other_region() {
     world.kill_agent("a");
     world
         .until("the mark hangs on the new agent's lease", |w| {
-            w.site("a")
-                .topology
-                .verified
-                .is_some_and(|v| v.lease != mark)
+            w.site("a").topology.verified.is_some_and(|v| v.lease != mark)
         })
         .await;
     assert!(world.is_open("a"));
@@ -547,80 +456,35 @@ async fn a_lost_store_is_repaired_from_the_other_region() {
     let world = World::with_agents(20);
     world.settled().await;
     let prefix = keys().topology_prefix();
-    let lost = ["register", "certificate"].map(|key| Op::Delete {
-        key: format!("{prefix}{key}"),
-    });
-    world.stores["b"]
-        .txn_now(&Txn {
-            when: vec![],
-            then: lost.into(),
-        })
-        .expect("written");
-    world
-        .until("b accepts the certificate again", |w| w.epoch("b") == 1)
-        .await;
+    let lost = ["register", "certificate"].map(|key| Op::Delete { key: format!("{prefix}{key}") });
+    world.stores["b"].txn_now(&Txn { when: vec![], then: lost.into() }).expect("written");
+    world.until("b accepts the certificate again", |w| w.epoch("b") == 1).await;
 }
 
 #[tokio::test]
 async fn a_move_goes_there_and_back() {
     let world = World::with_agents(20);
     world.settled().await;
-    assert!(matches!(
-        world.ask("a", "x").await,
-        Err(RequestError::UnknownRegion(..))
-    ));
-    assert!(matches!(
-        world.ask("a", "a").await,
-        Err(RequestError::AlreadyOwner(..))
-    ));
-    assert!(matches!(
-        world.ask("b", "b").await,
-        Err(RequestError::NotOwner(_))
-    ));
+    assert!(matches!(world.ask("a", "x").await, Err(RequestError::UnknownRegion(..))));
+    assert!(matches!(world.ask("a", "a").await, Err(RequestError::AlreadyOwner(..))));
+    assert!(matches!(world.ask("b", "b").await, Err(RequestError::NotOwner(_))));
     let mut owner = "a";
     for epoch in 2..=3 {
         let to = other(owner);
         world.ask(owner, to).await.expect("asked");
-        assert!(matches!(
-            world.ask(owner, to).await,
-            Err(RequestError::Running { .. })
-        ));
+        assert!(matches!(world.ask(owner, to).await, Err(RequestError::Running { .. })));
         let over = |w: &World, region: &str| w.phase(region) == Some(Phase::Done);
-        world
-            .until("both copies are done", |w| over(w, "a") && over(w, "b"))
-            .await;
+        world.until("both copies are done", |w| over(w, "a") && over(w, "b")).await;
         assert!(world.is_open(to), "{:?}", world.roles(to));
         assert_eq!((world.epoch("a"), world.epoch("b")), (epoch, epoch));
         assert_eq!(world.roles(owner), [Role::Standby; 3]);
-        let journal = world
-            .site(to)
-            .topology
-            .journal()
-            .cloned()
-            .expect("a journal");
-        let at = |phase| {
-            journal
-                .steps
-                .iter()
-                .find(|s| s.phase == phase)
-                .map(|s| s.at_ms)
-        };
-        let outage = at(Phase::Reverse)
-            .zip(at(Phase::Stop))
-            .map(|(end, begin)| end - begin);
+        let journal = world.site(to).topology.journal().cloned().expect("a journal");
+        let at = |phase| journal.steps.iter().find(|s| s.phase == phase).map(|s| s.at_ms);
+        let outage = at(Phase::Reverse).zip(at(Phase::Stop)).map(|(end, begin)| end - begin);
         assert!(outage.is_some_and(|ms| ms < 1_500), "{:?}", journal.steps);
         owner = to;
     }
-    assert_eq!(
-        world
-            .site("a")
-            .topology
-            .history
-            .expect("a history")
-            .value
-            .len(),
-        2
-    );
+    assert_eq!(world.site("a").topology.history.expect("a history").value.len(), 2);
 }
 
 #[tokio::test]
@@ -631,16 +495,10 @@ async fn a_driver_may_die_in_every_phase() {
         world.add_daemon("a", "n2");
         world.settled().await;
         world.ask("a", "b").await.expect("asked");
-        world
-            .until("the phase comes", |w| w.phase("a") >= Some(phase))
-            .await;
+        world.until("the phase comes", |w| w.phase("a") >= Some(phase)).await;
         world.kill_agent("a");
-        world
-            .until("the move is done", |w| w.phase("b") == Some(Done))
-            .await;
-        world
-            .until("the old side knows", |w| w.phase("a") == Some(Done))
-            .await;
+        world.until("the move is done", |w| w.phase("b") == Some(Done)).await;
+        world.until("the old side knows", |w| w.phase("a") == Some(Done)).await;
         assert!(world.is_open("b"), "{phase:?}");
         assert_eq!(world.epoch("a"), 2, "{phase:?}");
     }
@@ -652,34 +510,15 @@ async fn a_late_move_is_given_up_and_the_old_side_serves_again() {
     world.settled().await;
     lock(&world.servers).is_replay_stuck = true;
     world.ask("a", "b").await.expect("asked");
-    world
-        .until("the move is given up", |w| {
-            w.phase("a") == Some(Phase::Aborted)
-        })
-        .await;
-    world
-        .until("the old side is open", |w| w.is_open("a"))
-        .await;
-    assert_eq!(
-        (world.epoch("a"), world.roles("b")),
-        (1, vec![Role::Standby; 3])
-    );
-    let why = world
-        .site("a")
-        .topology
-        .journal()
-        .and_then(|j| j.error.clone());
+    world.until("the move is given up", |w| w.phase("a") == Some(Phase::Aborted)).await;
+    world.until("the old side is open", |w| w.is_open("a")).await;
+    assert_eq!((world.epoch("a"), world.roles("b")), (1, vec![Role::Standby; 3]));
+    let why = world.site("a").topology.journal().and_then(|j| j.error.clone());
     assert!(why.is_some_and(|why| why.contains("have not replayed")));
     lock(&world.servers).is_replay_stuck = false;
-    world
-        .until("b knows", |w| w.phase("b") == Some(Phase::Aborted))
-        .await;
+    world.until("b knows", |w| w.phase("b") == Some(Phase::Aborted)).await;
     world.ask("a", "b").await.expect("asked again");
-    world
-        .until("the second move is done", |w| {
-            w.phase("a") == Some(Phase::Done)
-        })
-        .await;
+    world.until("the second move is done", |w| w.phase("a") == Some(Phase::Done)).await;
 }
 
 #[tokio::test]
@@ -688,22 +527,14 @@ async fn after_the_certificate_the_old_side_stays_closed_until_the_new_one_is_re
     world.settled().await;
     lock(&world.servers).is_replay_stuck = true;
     world.ask("a", "b").await.expect("asked");
-    world
-        .until("all groups are stopped", |w| {
-            w.phase("a") == Some(Phase::CatchUp)
-        })
-        .await;
+    world.until("all groups are stopped", |w| w.phase("a") == Some(Phase::CatchUp)).await;
     world.cut_regions(true);
     lock(&world.servers).is_replay_stuck = false;
-    world
-        .until("the decision is made", |w| w.epoch("a") == 2)
-        .await;
+    world.until("the decision is made", |w| w.epoch("a") == 2).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!((world.epoch("b"), world.phase("a")), (1, Some(Phase::Open)));
     assert!(!world.is_open("a") && !world.is_open("b"));
     world.cut_regions(false);
-    world
-        .until("the move is done", |w| w.phase("a") == Some(Phase::Done))
-        .await;
+    world.until("the move is done", |w| w.phase("a") == Some(Phase::Done)).await;
     assert!(world.is_open("b"));
 }

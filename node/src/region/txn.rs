@@ -27,11 +27,7 @@ pub struct Post {
 
 pub(super) fn put<T: Serialize>(key: String, value: &T) -> Op {
     let value = serde_json::to_string(value).expect("plain values always serialise");
-    Op::Put {
-        key,
-        value,
-        lease: None,
-    }
+    Op::Put { key, value, lease: None }
 }
 
 /// A key below `topology/` as it was read: absent, or at that version.
@@ -49,25 +45,13 @@ pub fn elect(keys: &Keys, local: &LocalTopology, post: &Post) -> Txn {
         Some(agent) if agent.value == post.name => Compare::ValueIs(key.clone(), post.name.clone()),
         _ => Compare::Absent(key.clone()),
     };
-    let then = Op::Put {
-        key,
-        value: post.name.clone(),
-        lease: Some(post.lease),
-    };
-    Txn {
-        when: vec![when],
-        then: vec![then],
-    }
+    let then = Op::Put { key, value: post.name.clone(), lease: Some(post.lease) };
+    Txn { when: vec![when], then: vec![then] }
 }
 
 /// Give the post up.
 pub fn resign(keys: &Keys, post: &Post) -> Txn {
-    Txn {
-        when: vec![still(keys, post)],
-        then: vec![Op::Delete {
-            key: keys.topology("agent"),
-        }],
-    }
+    Txn { when: vec![still(keys, post)], then: vec![Op::Delete { key: keys.topology("agent") }] }
 }
 
 /// The sender is the agent still.
@@ -78,10 +62,7 @@ fn still(keys: &Keys, post: &Post) -> Compare {
 /// The policy, where there is none.
 pub fn policy(keys: &Keys, policy: &Policy) -> Txn {
     let key = keys.topology("policy");
-    Txn {
-        when: vec![Compare::Absent(key.clone())],
-        then: vec![put(key, policy)],
-    }
+    Txn { when: vec![Compare::Absent(key.clone())], then: vec![put(key, policy)] }
 }
 
 /// A certificate accepted by one site: its vote, the certificate in force and,
@@ -97,10 +78,7 @@ pub fn adopt(
         return None;
     }
     let mut txn = Txn {
-        when: vec![
-            unchanged(keys, local, "register"),
-            unchanged(keys, local, "certificate"),
-        ],
+        when: vec![unchanged(keys, local, "register"), unchanged(keys, local, "certificate")],
         then: vec![put(keys.topology("certificate"), certificate)],
     };
     match accepted {
@@ -131,21 +109,14 @@ pub fn verify(keys: &Keys, local: &LocalTopology, epoch: u64, post: &Post) -> Tx
             unchanged(keys, local, "certificate"),
             unchanged(keys, local, "register"),
         ],
-        then: vec![Op::Put {
-            key,
-            value,
-            lease: Some(post.lease),
-        }],
+        then: vec![Op::Put { key, value, lease: Some(post.lease) }],
     }
 }
 
 /// What was seen of another region.
 pub fn publish_peer(keys: &Keys, name: &RegionName, peer: &PeerRegion, post: &Post) -> Txn {
     let key = keys.topology(&format!("peers/{name}"));
-    Txn {
-        when: vec![still(keys, post)],
-        then: vec![put(key, peer)],
-    }
+    Txn { when: vec![still(keys, post)], then: vec![put(key, peer)] }
 }
 
 /// The next journal; a move that is over also becomes a line of the history.
@@ -161,8 +132,7 @@ fn add_journal(keys: &Keys, local: &LocalTopology, journal: &Journal, txn: &mut 
     if journal.phase.is_over() {
         let history = local.history.as_ref().map_or(&[][..], |h| &h.value);
         txn.when.push(unchanged(keys, local, "history"));
-        txn.then
-            .push(put(keys.topology("history"), &with_move(history, journal)));
+        txn.then.push(put(keys.topology("history"), &with_move(history, journal)));
     }
 }
 
@@ -184,22 +154,11 @@ pub fn commit(
     if !ready || !ours || register.accepted.as_ref() != Some(in_force) {
         return None;
     }
-    let signed = journal
-        .groups
-        .iter()
-        .all(|group| journal.tokens.contains_key(group));
-    assert!(
-        signed,
-        "fence before open: a group of the old side did not sign"
-    );
+    let signed = journal.groups.iter().all(|group| journal.tokens.contains_key(group));
+    assert!(signed, "fence before open: a group of the old side did not sign");
     let next = successor(register, in_force, &journal.to, &journal.tokens, at);
     let certify = advanced(journal, Phase::Certify, now_ms, driver);
-    adopt(
-        keys,
-        old,
-        &next,
-        Some(&advanced(&certify, Phase::Open, now_ms, driver)),
-    )
+    adopt(keys, old, &next, Some(&advanced(&certify, Phase::Open, now_ms, driver)))
 }
 
 #[cfg(test)]
@@ -221,13 +180,7 @@ mod tests {
     }
 
     fn look(store: &MemoryStore) -> LocalTopology {
-        read(
-            &keys(),
-            &store
-                .read_now(&[keys().scope_prefix()])
-                .expect("read")
-                .entries,
-        )
+        read(&keys(), &store.read_now(&[keys().scope_prefix()]).expect("read").entries)
     }
 
     fn send(store: &MemoryStore, txn: &Txn) -> bool {
@@ -238,10 +191,7 @@ mod tests {
         let store = MemoryStore::new();
         let certificate = first(&policy_ab(), &"a".into(), "now");
         let local = look(&store);
-        assert!(send(
-            &store,
-            &create_first(&keys(), &local, &certificate).expect("new")
-        ));
+        assert!(send(&store, &create_first(&keys(), &local, &certificate).expect("new")));
         store
     }
 
@@ -268,10 +218,7 @@ mod tests {
             create_first(&keys(), &empty, &first(&policy_ab(), &owner.into(), "now")).expect("new")
         };
         assert!(send(&store, &of("a")) && !send(&store, &of("b")));
-        assert_eq!(
-            look(&store).certificate().map(|c| c.owner.as_str()),
-            Some("a")
-        );
+        assert_eq!(look(&store).certificate().map(|c| c.owner.as_str()), Some("a"));
     }
 
     #[test]
@@ -279,20 +226,13 @@ mod tests {
         for commit_first in [true, false] {
             let store = owned();
             let local = look(&store);
-            assert!(send(
-                &store,
-                &write_journal(&keys(), &local, &journal(Phase::CatchUp))
-            ));
+            assert!(send(&store, &write_journal(&keys(), &local, &journal(Phase::CatchUp))));
             let seen = look(&store);
             let decide = commit(&keys(), &seen, 5, "a/n1", "now").expect("ready");
             let mut aborted = journal(Phase::Aborted);
             aborted.error = Some("late".into());
             let abort = write_journal(&keys(), &seen, &aborted);
-            let order = if commit_first {
-                [&decide, &abort]
-            } else {
-                [&abort, &decide]
-            };
+            let order = if commit_first { [&decide, &abort] } else { [&abort, &decide] };
             assert!(send(&store, order[0]) && !send(&store, order[1]));
             let after = look(&store);
             assert_eq!(after.accepted_epoch(), if commit_first { 2 } else { 1 });
@@ -304,15 +244,9 @@ mod tests {
     fn nothing_is_committed_outside_its_phase_or_epoch() {
         let store = owned();
         let local = look(&store);
-        assert!(send(
-            &store,
-            &write_journal(&keys(), &local, &journal(Phase::Stop))
-        ));
+        assert!(send(&store, &write_journal(&keys(), &local, &journal(Phase::Stop))));
         assert_eq!(commit(&keys(), &look(&store), 5, "a/n1", "now"), None);
-        let foreign = Journal {
-            epoch: 7,
-            ..journal(Phase::CatchUp)
-        };
+        let foreign = Journal { epoch: 7, ..journal(Phase::CatchUp) };
         let local = look(&store);
         assert!(send(&store, &write_journal(&keys(), &local, &foreign)));
         assert_eq!(commit(&keys(), &look(&store), 5, "a/n1", "now"), None);
@@ -326,18 +260,9 @@ mod tests {
         assert_eq!(adopt(&keys(), &local, &mine, None), None);
         let other = first(&policy_ab(), &"b".into(), "now");
         assert_eq!(adopt(&keys(), &local, &other, None), None);
-        let broken = Op::Put {
-            key: keys().topology("certificate"),
-            value: "?".into(),
-            lease: None,
-        };
-        assert!(send(
-            &store,
-            &Txn {
-                when: vec![],
-                then: vec![broken]
-            }
-        ));
+        let broken =
+            Op::Put { key: keys().topology("certificate"), value: "?".into(), lease: None };
+        assert!(send(&store, &Txn { when: vec![], then: vec![broken] }));
         let txn = adopt(&keys(), &look(&store), &mine, None).expect("a repair");
         assert!(send(&store, &txn));
         assert_eq!(look(&store).certificate(), Some(&mine));
@@ -346,20 +271,12 @@ mod tests {
     #[test]
     fn only_one_daemon_is_the_agent() {
         let store = MemoryStore::new();
-        let lease = store
-            .grant_now(std::time::Duration::from_secs(30))
-            .expect("lease");
-        let post = |name: &str| Post {
-            name: name.into(),
-            lease,
-        };
+        let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
+        let post = |name: &str| Post { name: name.into(), lease };
         let empty = look(&store);
         assert!(send(&store, &elect(&keys(), &empty, &post("a/n1"))));
         assert!(!send(&store, &elect(&keys(), &empty, &post("a/n2"))));
-        assert!(
-            send(&store, &elect(&keys(), &look(&store), &post("a/n1"))),
-            "a new lease"
-        );
+        assert!(send(&store, &elect(&keys(), &look(&store), &post("a/n1"))), "a new lease");
         assert!(!send(&store, &resign(&keys(), &post("a/n2"))));
         assert!(send(&store, &resign(&keys(), &post("a/n1"))));
     }
