@@ -48,6 +48,10 @@ impl Story {
         self.switch("south").await?;
         self.bring_back(&killed).await?;
         self.switch("north").await?;
+        for group in [Some(0), Some(1)] {
+            self.wait_healthy("south", group, REJOIN).await?;
+        }
+        self.progress.say("region south: all groups stream from north");
         self.show_topology("after").await?;
         self.settle().await
     }
