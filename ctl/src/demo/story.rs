@@ -174,6 +174,9 @@ impl Story {
     async fn switch(&mut self, to: &str) -> anyhow::Result<()> {
         self.progress.say(&format!("region switch to {to}"));
         let from = if to == "south" { "north" } else { "south" };
+        for group in [Some(0), Some(1)] {
+            self.wait_healthy(to, group, REJOIN).await?;
+        }
         self.ctl(from, &["region", "check", "--to", to]).await?;
         let since = Instant::now();
         self.ctl(from, &["region", "switch", "--to", to, "--force"]).await?;
