@@ -17,8 +17,7 @@ pub trait World {
     fn observe(&mut self) -> impl Future<Output = Observation> + Send;
 
     /// Does one thing. Safe to ask for again when the outcome is not known.
-    fn act(&mut self, action: &Action, seen: &Observation)
-    -> impl Future<Output = Outcome> + Send;
+    fn act(&mut self, action: &Action, seen: &Observation) -> impl Future<Output = Outcome> + Send;
 
     /// What is seen after an action: only what it may have changed is asked for.
     fn look_again(

@@ -44,18 +44,12 @@ fn one_writer(world: &World, client: usize) -> Result<(), Broken> {
     if who.len() < 2 {
         return Ok(());
     }
-    Err(Broken {
-        invariant: "one writer",
-        what: format!("{} accept commits", who.join(" and ")),
-    })
+    Err(Broken { invariant: "one writer", what: format!("{} accept commits", who.join(" and ")) })
 }
 
 /// A standby streams: its log must truly be the beginning of the other one.
 pub fn attached(world: &mut World, standby: usize, upstream: usize) {
-    let (log, source) = (
-        &world.members[standby].server.log,
-        &world.members[upstream].server.log,
-    );
+    let (log, source) = (&world.members[standby].server.log, &world.members[upstream].server.log);
     if log.is_prefix_of(source) {
         return;
     }
@@ -88,9 +82,7 @@ pub fn promoted(world: &mut World, member: usize) {
     let floor = world.members.iter().filter(|m| m.place.client == client);
     let floor = floor.filter_map(|m| m.released_at).max().unwrap_or(0);
     let promised = &world.clients[client].acknowledged[..floor];
-    let kept = promised
-        .iter()
-        .all(|id| world.members[member].server.log.contains(*id));
+    let kept = promised.iter().all(|id| world.members[member].server.log.contains(*id));
     if !kept {
         let what = format!(
             "{} opens after a planned handover without {} acknowledged records",
@@ -108,11 +100,7 @@ pub fn promoted(world: &mut World, member: usize) {
 }
 
 fn forget_release(world: &mut World, client: usize) {
-    for member in world
-        .members
-        .iter_mut()
-        .filter(|m| m.place.client == client)
-    {
+    for member in world.members.iter_mut().filter(|m| m.place.client == client) {
         member.released_at = None;
     }
 }
@@ -139,18 +127,9 @@ pub fn destroyed(world: &mut World, member: usize) {
 
 /// Invariant *progress*: judged some time after the last fault.
 pub fn settled(world: &World) -> Result<(), Broken> {
-    let stuck = |what: String| Broken {
-        invariant: "progress",
-        what,
-    };
+    let stuck = |what: String| Broken { invariant: "progress", what };
     for client in 0..world.clients.len() {
-        let group = || {
-            world
-                .members
-                .iter()
-                .enumerate()
-                .filter(|(_, m)| m.place.client == client)
-        };
+        let group = || world.members.iter().enumerate().filter(|(_, m)| m.place.client == client);
         let Some((leader, _)) = group().find(|(_, m)| m.server.accepts_commits()) else {
             return Err(stuck(format!("group {client} has no primary")));
         };
@@ -162,10 +141,7 @@ pub fn settled(world: &World) -> Result<(), Broken> {
             }
         }
         let log = &world.members[leader].server.log;
-        let lost = world.clients[client]
-            .acknowledged
-            .iter()
-            .find(|id| !log.contains(**id));
+        let lost = world.clients[client].acknowledged.iter().find(|id| !log.contains(**id));
         if let Some(id) = lost {
             return Err(Broken {
                 invariant: "nothing acknowledged is lost",

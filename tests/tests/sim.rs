@@ -1,8 +1,11 @@
 //! Seeds: each one is a world of its own, with its faults.
 //!
-//! Rerun one with `MATRIARCH_SEED=123 cargo test -p tests --test sim -- --nocapture`.
+//! Rerun one with `MATRIARCH_SEED=123 cargo test -p tests --test sim`; look for
+//! new ones with `MATRIARCH_SEEDS=1000 cargo test -p tests --test sim fresh`.
+//! A seed that found a bug is kept in `tests/seeds/known.txt`.
 
 use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tests::check::{self, Broken};
 use tests::world::{Shape, World};
 use topology::Group;
@@ -12,14 +15,12 @@ const BIRTH_MS: u64 = 40_000;
 /// Long enough for a lease to end, a server to recover, a copy to be made,
 /// and for a few tries of those that failed before.
 const SETTLE_MS: u64 = 150_000;
-const TRACE_SHOWN: usize = 120;
+const TRACE_SHOWN: usize = 1_000;
+const FIXED: u64 = 150;
+const FRESH: u64 = 50;
 
 fn shape(seed: u64) -> Shape {
-    Shape {
-        regions: 1,
-        groups: vec![Group::PLAIN],
-        members: 2 + (seed % 3) as usize,
-    }
+    Shape { regions: 1, groups: vec![Group::PLAIN], members: 2 + (seed % 3) as usize }
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {
@@ -33,38 +34,55 @@ fn run(world: &mut World) -> Result<(), Broken> {
     check::settled(world)
 }
 
-fn check_seed(seed: u64) -> Option<String> {
+/// What went wrong, with the end of the trace.
+fn failure(seed: u64) -> Option<String> {
     let mut world = World::new(seed, &shape(seed));
     let broken = run(&mut world).err()?;
-    let mut text = String::new();
     let skip = world.trace.len().saturating_sub(TRACE_SHOWN);
+    let mut text = String::new();
     for line in world.trace.iter().skip(skip) {
         writeln!(text, "{line}").expect("a string takes all");
     }
-    write!(
-        text,
-        "seed {seed}: {broken}\nMATRIARCH_SEED={seed} cargo test -p tests --test sim"
-    )
-    .expect("a string takes all");
+    let again = format!("MATRIARCH_SEED={seed} cargo test -p tests --test sim");
+    write!(text, "seed {seed}: {broken}\n{again}").expect("a string takes all");
     Some(text)
 }
 
+/// All seeds are run; the first failure is shown whole, the others by name.
 fn check_seeds(seeds: impl Iterator<Item = u64>) {
-    for seed in seeds {
-        if let Some(failure) = check_seed(seed) {
-            panic!("{failure}");
-        }
+    let failures: Vec<String> = seeds.filter_map(failure).collect();
+    let Some(first) = failures.first() else { return };
+    for other in &failures[1..] {
+        let line = other.lines().rev().nth(1).unwrap_or_default();
+        eprintln!("{line}");
     }
+    panic!("{} seeds fail\n{first}", failures.len());
 }
 
-fn chosen() -> Option<u64> {
-    std::env::var("MATRIARCH_SEED").ok()?.parse().ok()
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 #[test]
 fn one_group_survives_the_fixed_seeds() {
-    match chosen() {
+    match number("MATRIARCH_SEED") {
         Some(seed) => check_seeds(std::iter::once(seed)),
-        None => check_seeds(1..=150),
+        None => check_seeds(1..=FIXED),
     }
+}
+
+#[test]
+fn seeds_that_found_bugs_stay_found() {
+    let known = include_str!("../seeds/known.txt").lines();
+    let seeds = known.filter_map(|line| line.split_whitespace().next()?.parse().ok());
+    check_seeds(seeds);
+}
+
+#[test]
+fn one_group_survives_fresh_seeds() {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let first = clock.as_millis() as u64 & 0xFFFF_FFFF;
+    let count = number("MATRIARCH_SEEDS").unwrap_or(FRESH);
+    println!("fresh seeds {first} to {}", first + count - 1);
+    check_seeds(first..first + count);
 }

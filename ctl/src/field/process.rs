@@ -104,10 +104,8 @@ impl Field {
     }
 
     pub fn start_store(&mut self, region: &RegionPlan) -> Result<(), FieldError> {
-        let etcd = find("etcd").ok_or(FieldError::Missing(
-            "etcd",
-            "apt-get install etcd-server",
-        ))?;
+        let etcd =
+            find("etcd").ok_or(FieldError::Missing("etcd", "apt-get install etcd-server"))?;
         let client = format!("http://127.0.0.1:{}", region.store_port);
         let peer = format!("http://127.0.0.1:{}", region.store_peer_port);
         let name = format!("etcd-{}", region.name);

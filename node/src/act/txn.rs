@@ -134,8 +134,5 @@ pub fn member(
     revision: Option<i64>,
 ) -> Txn {
     let key = keys.member(me);
-    Txn {
-        when: vec![unchanged(key.clone(), revision)],
-        then: vec![put_on(lease, key, record)],
-    }
+    Txn { when: vec![unchanged(key.clone(), revision)], then: vec![put_on(lease, key, record)] }
 }

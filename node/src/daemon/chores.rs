@@ -193,7 +193,9 @@ impl Daemon {
         if look::role_of(seen).is_none() || view.leader.is_none() {
             return;
         }
-        let regions = self.other_regions();
+        // Only the owner is streamed from; elsewhere such a slot would keep WAL
+        // for nobody.
+        let regions = if seen.may_own() { self.other_regions() } else { Vec::new() };
         let wanted = slots::desired(&self.settings.name, view, &regions);
         self.chores.slots_ours.extend(wanted.keys().cloned());
         let leads = matches!(look::role_of(seen), Some(ServerRole::Primary));

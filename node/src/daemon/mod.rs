@@ -9,8 +9,8 @@ mod jobs;
 mod look;
 mod metadata;
 mod publish;
-mod script;
 pub mod run;
+mod script;
 mod server;
 mod work;
 

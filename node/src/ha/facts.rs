@@ -93,15 +93,12 @@ impl<'a> Facts<'a> {
 
     /// `/initialize` names another system than the local data.
     pub fn is_other_system(&self) -> bool {
-        let wanted = self
-            .view()
-            .and_then(|v| v.initialize.as_ref()?.value.as_ref());
+        let wanted = self.view().and_then(|v| v.initialize.as_ref()?.value.as_ref());
         matches!((wanted, self.o.system()), (Some(w), Some(mine)) if w != mine)
     }
 
     pub fn is_initialised(&self) -> bool {
-        self.view()
-            .is_some_and(|v| v.initialize.as_ref().is_some_and(|i| i.value.is_some()))
+        self.view().is_some_and(|v| v.initialize.as_ref().is_some_and(|i| i.value.is_some()))
     }
 
     pub fn is_initialize_absent(&self) -> bool {
@@ -111,9 +108,7 @@ impl<'a> Facts<'a> {
     /// How far this member's new cluster is. Once `/initialize` names it, it is
     /// a cluster like any other: the write that said so may have lost its reply.
     pub fn bootstrap(&self) -> Bootstrapping {
-        let wanted = self
-            .view()
-            .and_then(|v| v.initialize.as_ref()?.value.as_ref());
+        let wanted = self.view().and_then(|v| v.initialize.as_ref()?.value.as_ref());
         if wanted.is_some() && wanted == self.o.system() {
             return Bootstrapping::No;
         }
@@ -123,9 +118,7 @@ impl<'a> Facts<'a> {
     /// The remote side that a standby group streams from.
     pub fn remote(&self) -> Option<Following> {
         match &self.o.ownership {
-            Ownership::Standby {
-                upstream: Some(u), ..
-            } => Some(Following {
+            Ownership::Standby { upstream: Some(u), .. } => Some(Following {
                 host: u.host.clone(),
                 port: u.port,
                 slot: Some(u.slot.clone()),
@@ -154,12 +147,7 @@ impl<'a> Facts<'a> {
     fn following(&self, view: &GroupView, name: &MemberName) -> Option<Following> {
         let (host, port) = view.member(name)?.address()?;
         let slot = Some(slot_name(self.o.me.name.as_str()));
-        Some(Following {
-            host,
-            port,
-            slot,
-            member: name.clone(),
-        })
+        Some(Following { host, port, slot, member: name.clone() })
     }
 
     /// The leader as a source to clone, rewind or compare with.
@@ -170,11 +158,7 @@ impl<'a> Facts<'a> {
         let view = self.view()?;
         let leader = view.leader_record().filter(|r| r.is_running())?;
         let leads = ["primary", "standby_leader"].contains(&leader.role.text());
-        if leads {
-            self.following(view, view.leader_name()?)
-        } else {
-            None
-        }
+        if leads { self.following(view, view.leader_name()?) } else { None }
     }
 
     /// Streams from somebody else than it should (or from nobody).
@@ -246,10 +230,7 @@ impl<'a> Facts<'a> {
     }
 
     pub fn handover_age(&self) -> u64 {
-        self.o
-            .memory
-            .handover
-            .map_or(0, |since| self.o.now.since(since))
+        self.o.memory.handover.map_or(0, |since| self.o.now.since(since))
     }
 
     pub fn has_asked(&self) -> bool {
@@ -315,8 +296,7 @@ impl<'a> Facts<'a> {
     }
 
     pub fn has_signed(&self) -> bool {
-        self.stop_order()
-            .is_some_and(|id| self.o.memory.signed.as_deref() == Some(id))
+        self.stop_order().is_some_and(|id| self.o.memory.signed.as_deref() == Some(id))
     }
 
     /// A primary without lock whose timeline is the group's newest.

@@ -68,11 +68,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         441,
         |f| leads_on_request(f) && names_another(f) && f.successor(None).is_ok(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Planned,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "handing over to the member an operator named",
     ),
     Rule::new(
@@ -85,11 +81,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         450,
         |f| f.o.holds_lock() && f.is_handing_over() && f.o.is_stopped(),
-        |f| {
-            act(Action::ReleaseLock {
-                publish: f.remains().map(|r| r.lsn),
-            })
-        },
+        |f| act(Action::ReleaseLock { publish: f.remains().map(|r| r.lsn) }),
         "stopped for the member an operator named",
     ),
     Rule::new(
@@ -106,24 +98,14 @@ pub const PAUSE: &[Rule] = &[
                 && f.is_handing_over()
                 && !f.is_backing_off()
         },
-        |f| {
-            act(Action::Begin(Job::StartStandby {
-                follow: f.upstream(),
-            }))
-        },
+        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
         "the handover is done: following the new leader",
     ),
-    Rule::new(
-        499,
-        |_| true,
-        |_| rest(),
-        "paused: an operator is in charge",
-    ),
+    Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge"),
 ];
 
 fn is_wanted(f: &Facts) -> bool {
-    f.request()
-        .is_some_and(|r| r.candidate.as_ref() == Some(&f.o.me.name))
+    f.request().is_some_and(|r| r.candidate.as_ref() == Some(&f.o.me.name))
 }
 
 fn leads_on_request(f: &Facts) -> bool {

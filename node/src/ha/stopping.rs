@@ -22,11 +22,7 @@ pub const STOPPING: &[Rule] = &[
     Rule::new(
         210,
         |f| !f.o.is_stopped() && !f.is_data_empty(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Planned,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "the daemon ends: PostgreSQL stops first",
     ),
     Rule::new(
@@ -44,11 +40,7 @@ pub const STOPPING: &[Rule] = &[
     Rule::new(
         240,
         |f| f.o.holds_lock(),
-        |f| {
-            act(Action::ReleaseLock {
-                publish: f.remains().map(|r| r.lsn),
-            })
-        },
+        |f| act(Action::ReleaseLock { publish: f.remains().map(|r| r.lsn) }),
         "PostgreSQL is down: the lock is released for a replica",
     ),
     Rule::new(299, |_| true, |_| act(Action::Exit(0)), "the daemon ends"),

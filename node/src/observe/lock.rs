@@ -44,6 +44,13 @@ pub fn read(
     }
 }
 
+/// May the lock be relied on while the store is silent? Only if its key is
+/// known to hang on the lease that this process renews: a key of an earlier
+/// process ends when it likes.
+pub fn is_relied_on(lock: &Lock) -> bool {
+    matches!(lock, Lock::Mine { deadline, .. } if deadline.0 > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

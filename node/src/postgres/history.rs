@@ -18,10 +18,7 @@ fn file_name(timeline: Timeline) -> String {
 }
 
 fn no_forks(current: Timeline) -> History {
-    History {
-        current,
-        forks: Vec::new(),
-    }
+    History { current, forks: Vec::new() }
 }
 
 /// The history of `timeline` on our own disk. Timeline 1 has an empty one.
@@ -49,28 +46,17 @@ pub async fn remote(session: &Session, timeline: Timeline) -> Result<History, Er
     const WHAT: &str = "timeline history";
     let path = format!("pg_wal/{}", file_name(timeline));
     let row = session.row(WHAT, READ, &[&path]).await?;
-    let text: Option<String> = row.try_get(0).map_err(|_| Error::Answer {
-        what: WHAT,
-        field: "history",
-    })?;
-    Ok(History::parse(
-        timeline,
-        &text.ok_or(Error::NoHistory(timeline))?,
-    )?)
+    let text: Option<String> =
+        row.try_get(0).map_err(|_| Error::Answer { what: WHAT, field: "history" })?;
+    Ok(History::parse(timeline, &text.ok_or(Error::NoHistory(timeline))?)?)
 }
 
 /// The timeline a primary writes. An error on a standby.
 pub async fn remote_timeline(session: &Session) -> Result<Timeline, Error> {
     const WHAT: &str = "timeline";
-    let unclear = Error::Answer {
-        what: WHAT,
-        field: "timeline",
-    };
+    let unclear = Error::Answer { what: WHAT, field: "timeline" };
     let row = session.row(WHAT, TIMELINE, &[]).await?;
-    let number = row
-        .try_get::<_, i64>(0)
-        .ok()
-        .and_then(|number| u32::try_from(number).ok());
+    let number = row.try_get::<_, i64>(0).ok().and_then(|number| u32::try_from(number).ok());
     number.map(Timeline).ok_or(unclear)
 }
 
@@ -83,10 +69,7 @@ mod tests {
     fn a_missing_history_is_not_an_empty_one() {
         let dir = tempfile::tempdir().unwrap();
         assert!(local(dir.path(), Timeline(1)).unwrap().forks.is_empty());
-        assert!(matches!(
-            local(dir.path(), Timeline(2)),
-            Err(Error::NoHistory(Timeline(2)))
-        ));
+        assert!(matches!(local(dir.path(), Timeline(2)), Err(Error::NoHistory(Timeline(2)))));
     }
 
     #[test]

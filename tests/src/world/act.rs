@@ -1,149 +1,139 @@
 //! The hands: what an action does to the world, and what its answer means.
+//!
+//! The writes are the daemon's own (`node::act::txn`).
 
 use super::World;
-use super::call::{Answer, Call};
-use node::dcs::{Compare, Op, Txn};
-use node::ha::observation::{Divergence, Lock};
+use super::call::{Acquire, AcquireAs, Answer, Call, Renew};
+use node::act::txn;
+use node::ha::observation::{Divergence, End, Lock};
 use node::ha::{Action, Observation, Outcome};
+use node::observe::lock::OwnLease;
 use standby::rewind::{LocalEnd, Verdict, judge};
-use topology::cluster::{Failover, Status, write_history};
-use topology::{Lsn, Millis, SystemId, Timeline, Versioned};
+use topology::{Failover, History, Lsn, SystemId, Timeline};
 
 impl World {
     /// Does it, or sends it. `None`: the answer is on its way.
-    pub fn perform(&mut self, m: usize, seen: &mut Observation, do_it: &Action) -> Option<Outcome> {
-        match do_it {
-            Action::Renew => self.renew(m),
-            Action::AskPeers => self.wait_for(m, Call::AskPeers),
-            Action::CheckDivergence { with } => {
-                self.wait_for(m, Call::History { with: with.clone() })
-            }
-            Action::Promote => Some(self.promote(m)),
+    pub fn perform(&mut self, m: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
+        let done = match action {
+            Action::Promote => self.promote_by(m, seen),
             Action::Follow(to) => {
-                self.members[m].server.follows = to.clone();
-                self.members[m].server.streams_from = None;
-                Some(Outcome::Done)
+                let member = &mut self.members[m];
+                member.daemon.memory.divergence = Divergence::Unchecked;
+                member.server.follows = to.clone();
+                member.server.streams_from = None;
+                Outcome::Done
             }
             Action::Begin(job) => {
                 self.begin_job(m, job.clone());
-                Some(Outcome::Done)
+                Outcome::Done
             }
             Action::CancelJob => {
                 self.cancel_job(m);
-                Some(Outcome::Done)
+                Outcome::Done
             }
-            Action::Exit(code) => {
-                self.note_of(m, &format!("daemon ends with {code}"));
-                self.end_daemon(m);
-                Some(Outcome::Done)
-            }
+            Action::Exit(_) => Outcome::Done,
             Action::GiveUpBootstrap => {
                 self.move_data_aside(m);
-                self.write(m, seen, do_it)
+                return self.call(m, seen, action);
             }
-            Action::AcquireLock
+            Action::Renew
+            | Action::AcquireLock
             | Action::ReleaseLock { .. }
             | Action::ClearRequest
             | Action::ClaimInitialize
             | Action::FinishBootstrap
             | Action::AdoptSystem
-            | Action::Sign { .. } => self.write(m, seen, do_it),
-        }
-    }
-
-    fn wait_for(&mut self, member: usize, call: Call) -> Option<Outcome> {
-        self.send(member, call);
-        None
-    }
-
-    fn renew(&mut self, member: usize) -> Option<Outcome> {
-        let now = self.members[member].clock.read(self.now);
-        let daemon = &mut self.members[member].daemon;
-        daemon.memory.lease_tried = now;
-        let call = Call::Renew {
-            lease: daemon.lease,
-            ttl_ms: daemon.dynamic.ttl_ms,
-            leads: daemon.held,
+            | Action::AskPeers
+            | Action::CheckDivergence { .. }
+            | Action::Sign { .. } => return self.call(m, seen, action),
         };
-        self.wait_for(member, call)
+        Some(done)
     }
 
-    fn write(&mut self, member: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
-        match self.transaction(member, seen, action) {
-            Some(txn) => self.wait_for(member, Call::Txn(txn)),
-            None => Some(Outcome::Failed("there is no lease yet".into())),
-        }
-    }
-
-    /// The write of an action, with the conditions it was decided under.
-    fn transaction(&self, member: usize, seen: &Observation, action: &Action) -> Option<Txn> {
-        let name = self.members[member].name.0.clone();
-        let lease = self.members[member].daemon.lease;
-        let key = |key: &str| self.key(member, key);
-        let put = |name: &str, value: String| Op::Put {
-            key: key(name),
-            value,
-            lease: None,
-        };
-        let system = seen.system().map(|s| s.0.clone());
-        Some(match action {
-            Action::AcquireLock => Txn {
-                when: vec![Compare::Absent(key("leader"))],
-                then: vec![self.put_leader(member, lease?)],
-            },
-            Action::ReleaseLock { publish } => {
-                let mut then = vec![Op::Delete { key: key("leader") }];
-                then.extend(publish.map(|lsn| put("status", status(lsn))));
-                Txn {
-                    when: vec![Compare::ValueIs(key("leader"), name)],
-                    then,
-                }
+    fn call(&mut self, member: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
+        match self.call_of(member, seen, action) {
+            Ok(call) => {
+                self.send(member, call);
+                None
             }
-            Action::ClearRequest => Txn {
-                when: self.unchanged(member, seen),
-                then: vec![put("failover", "{}".into())],
-            },
-            Action::ClaimInitialize => Txn {
-                when: vec![Compare::Absent(key("initialize"))],
-                then: vec![put("initialize", String::new())],
-            },
-            Action::GiveUpBootstrap => Txn {
-                when: vec![Compare::ValueIs(key("initialize"), String::new())],
-                then: vec![Op::Delete {
-                    key: key("initialize"),
-                }],
-            },
-            Action::FinishBootstrap => Txn {
-                when: vec![
-                    Compare::ValueIs(key("initialize"), String::new()),
-                    Compare::Absent(key("leader")),
-                ],
-                then: vec![
-                    put("initialize", system?),
-                    put("config", self.plan.config.clone()),
-                    self.put_leader(member, lease?),
-                ],
-            },
-            Action::AdoptSystem => Txn {
-                when: vec![Compare::Absent(key("initialize"))],
-                then: vec![put("initialize", system?)],
-            },
-            _ => return None,
+            Err(outcome) => Some(outcome),
+        }
+    }
+
+    fn call_of(
+        &mut self,
+        member: usize,
+        seen: &Observation,
+        action: &Action,
+    ) -> Result<Call, Outcome> {
+        if *action == Action::Renew {
+            return Ok(self.renewal(member, seen));
+        }
+        let m = &self.members[member];
+        let (keys, view) = (&m.keys, seen.view().cloned().unwrap_or_default());
+        let unknown = || Outcome::Failed("the system id is not known".into());
+        Ok(match action {
+            Action::AskPeers => Call::AskPeers,
+            Action::CheckDivergence { with } => Call::History { with: with.clone() },
+            Action::AcquireLock => self.acquire(member, AcquireAs::Lock(Box::new(view))),
+            Action::FinishBootstrap => {
+                let system = seen.system().ok_or_else(unknown)?.clone();
+                self.acquire(member, AcquireAs::NewCluster(system, Box::new(view)))
+            }
+            Action::ReleaseLock { publish } => {
+                Call::Txn(txn::release(keys, &m.name, *publish, &view))
+            }
+            Action::ClearRequest => {
+                Call::Txn(txn::clear_request(keys, &view).ok_or(Outcome::Done)?)
+            }
+            Action::ClaimInitialize => Call::Txn(txn::claim_initialize(keys)),
+            Action::GiveUpBootstrap => Call::Txn(txn::give_back_initialize(keys)),
+            Action::AdoptSystem => {
+                Call::Txn(txn::adopt_system(keys, seen.system().ok_or_else(unknown)?))
+            }
+            _ => return Err(Outcome::Failed("this is no call".into())),
         })
     }
 
-    fn put_leader(&self, member: usize, lease: i64) -> Op {
-        Op::Put {
-            key: self.key(member, "leader"),
-            value: self.members[member].name.0.clone(),
-            lease: Some(lease),
-        }
+    /// The lease in use, if it was made for the ttl in force.
+    fn usable_lease(&self, member: usize) -> Option<i64> {
+        let daemon = &self.members[member].daemon;
+        daemon.lease.id.filter(|_| daemon.lease.ttl_ms == daemon.dynamic.ttl_ms)
     }
 
-    fn unchanged(&self, member: usize, seen: &Observation) -> Vec<Compare> {
-        let failover = seen.view().and_then(|v| v.failover.as_ref());
-        let revision = failover.map_or(0, |f| f.revision);
-        vec![Compare::RevisionIs(self.key(member, "failover"), revision)]
+    fn acquire(&self, member: usize, write: AcquireAs) -> Call {
+        Call::Acquire(Acquire {
+            lease: self.usable_lease(member),
+            ttl_ms: self.members[member].daemon.dynamic.ttl_ms,
+            write,
+        })
+    }
+
+    fn renewal(&mut self, member: usize, seen: &Observation) -> Call {
+        let now = self.members[member].clock.read(self.now);
+        self.members[member].daemon.memory.lease_tried = now;
+        let lease = self.usable_lease(member);
+        let daemon = &self.members[member].daemon;
+        let unproven = matches!(seen.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
+        Call::Renew(Renew {
+            lease,
+            ttl_ms: daemon.dynamic.ttl_ms,
+            stale: unproven || lease.is_none(),
+            leads: seen.holds_lock(),
+            lost: daemon.mirror.lost,
+        })
+    }
+
+    fn promote_by(&mut self, member: usize, seen: &Observation) -> Outcome {
+        let Lock::Mine { deadline, .. } = seen.lock else {
+            panic!("only a lock holder promotes");
+        };
+        if self.members[member].clock.read(self.now) + 1_000 >= deadline {
+            return Outcome::Failed("the lock ends before the promotion would".into());
+        }
+        self.arm(member, deadline);
+        self.members[member].daemon.status_due = true;
+        self.promote(member)
     }
 
     /// What the answer means, for the daemon and for what it has seen.
@@ -160,98 +150,84 @@ impl World {
                 self.released(member, action, false);
                 Outcome::Unknown("no answer".into())
             }
-            Answer::Renewed { lease, leads, .. } => self.renewed(member, seen, sent, lease, leads),
-            Answer::LeaseGone => {
-                let daemon = &mut self.members[member].daemon;
-                daemon.lease = None;
-                daemon.memory.lease_renewed = Millis(0);
-                daemon.memory.lease_tried = Millis(0);
-                Outcome::Lost
+            Answer::Renewed { lease, gone, proven } => {
+                self.renewed(member, seen, sent, lease, gone, proven)
             }
-            Answer::Txn(false) => Outcome::Lost,
-            Answer::Txn(true) => {
-                self.written(member, seen, action);
-                Outcome::Done
+            Answer::Written { lease, result } => {
+                self.keep_lease(member, sent, lease);
+                let held = &mut self.members[member].daemon.held;
+                *held |= result;
+                self.written(member, action, result)
             }
+            Answer::Done(result) => self.written(member, action, result),
             Answer::Peers(peers) => {
                 seen.peers = Some(peers);
                 Outcome::Done
             }
             Answer::History(system, history) => {
-                let divergence = self.compare(member, &system, &history);
+                let divergence = self.compare(member, seen, &system, &history);
+                self.note_of(member, &format!("compared: {divergence:?}"));
                 self.members[member].daemon.memory.divergence = divergence;
                 Outcome::Done
             }
-            Answer::Read(_) => Outcome::Failed("a read answers no action".into()),
+        }
+    }
+
+    /// A lease that was just granted counts from before it was asked for.
+    fn keep_lease(&mut self, member: usize, sent: u64, lease: i64) {
+        let at = self.members[member].clock.read(sent);
+        let daemon = &mut self.members[member].daemon;
+        if daemon.lease.id != Some(lease) {
+            let ttl_ms = daemon.dynamic.ttl_ms;
+            daemon.lease = OwnLease { id: Some(lease), renewed: at, ttl_ms };
+            daemon.memory.lease_renewed = at;
         }
     }
 
     fn renewed(
         &mut self,
         member: usize,
-        seen: &mut Observation,
+        seen: &Observation,
         sent: u64,
         lease: i64,
-        leads: bool,
+        gone: bool,
+        proven: Option<bool>,
     ) -> Outcome {
+        self.keep_lease(member, sent, lease);
         let at = self.members[member].clock.read(sent);
         let daemon = &mut self.members[member].daemon;
-        daemon.lease = Some(lease);
-        daemon.memory.lease_renewed = at;
-        let led = matches!(seen.lock, Lock::Mine { .. });
-        if leads {
-            self.keep_lock(member, seen);
-        } else if led {
-            self.members[member].daemon.held = false;
+        if gone {
+            daemon.held = false;
+            return Outcome::Done;
+        }
+        match proven {
+            Some(true) => {
+                daemon.lease.renewed = at;
+                daemon.memory.lease_renewed = at;
+                daemon.status_due = true;
+                daemon.held |= seen.holds_lock();
+                self.fold_own_write(member);
+                Outcome::Done
+            }
+            Some(false) => {
+                daemon.held = false;
+                Outcome::Lost
+            }
+            None => Outcome::Unknown("no answer".into()),
+        }
+    }
+
+    fn written(&mut self, member: usize, action: &Action, result: bool) -> Outcome {
+        if !result {
             return Outcome::Lost;
         }
+        self.fold_own_write(member);
+        if matches!(action, Action::ReleaseLock { .. }) {
+            self.members[member].daemon.held = false;
+            self.members[member].daemon.armed = None;
+            self.released(member, action, true);
+        }
         Outcome::Done
-    }
-
-    fn keep_lock(&mut self, member: usize, seen: &mut Observation) {
-        self.members[member].daemon.held = true;
-        seen.lock = self.own_lock(member, true);
-        if let Lock::Mine { deadline, .. } = seen.lock {
-            self.members[member].deadline = deadline;
-        }
-    }
-
-    fn written(&mut self, member: usize, seen: &mut Observation, action: &Action) {
-        let mut view = seen.view().cloned().unwrap_or_default();
-        let name = self.members[member].name.clone();
-        let versioned = |value| Versioned {
-            value,
-            revision: 0,
-            lease: 0,
-        };
-        match action {
-            Action::AcquireLock | Action::FinishBootstrap => {
-                view.leader = Some(versioned(name));
-                self.keep_lock(member, seen);
-            }
-            Action::ReleaseLock { .. } => {
-                view.leader = None;
-                seen.lock = Lock::Free;
-                self.members[member].daemon.held = false;
-            }
-            Action::ClearRequest => view.failover = None,
-            _ => {}
-        }
-        let system = seen.system().cloned();
-        match action {
-            Action::ClaimInitialize => view.initialize = Some(empty_initialize()),
-            Action::GiveUpBootstrap => view.initialize = None,
-            Action::FinishBootstrap | Action::AdoptSystem => {
-                view.initialize = Some(Versioned {
-                    value: system,
-                    revision: 0,
-                    lease: 0,
-                });
-            }
-            _ => {}
-        }
-        seen.store = topology::Seen::Known(view);
-        self.released(member, action, true);
     }
 
     /// For the checker: everything acknowledged so far must be in what opens
@@ -259,8 +235,7 @@ impl World {
     fn released(&mut self, member: usize, action: &Action, known: bool) {
         let m = &self.members[member];
         let planned = m.daemon.memory.handover.is_some() && !m.daemon.memory.stopping;
-        let region = m.place.region;
-        let leader = self.stores[region].get(&self.key(member, "leader"));
+        let leader = self.stores.get(m.place.region, &m.keys.leader());
         let gone = known || leader.is_none_or(|kv| kv.value != m.name.0);
         if planned && gone && matches!(action, Action::ReleaseLock { publish: Some(_) }) {
             let acknowledged = self.clients[m.place.client].acknowledged.len();
@@ -269,21 +244,18 @@ impl World {
     }
 
     /// Compares the own log's end with another server's history.
-    fn compare(&self, member: usize, system: &SystemId, history: &topology::History) -> Divergence {
-        let server = &self.members[member].server;
-        if server.system.as_ref() != Some(system) {
+    fn compare(
+        &self,
+        member: usize,
+        seen: &Observation,
+        system: &SystemId,
+        history: &History,
+    ) -> Divergence {
+        if self.members[member].server.system.as_ref() != Some(system) {
             return Divergence::Diverged("another system id".into());
         }
-        let down = server.process == super::postgres::Process::Down;
-        let remains = server.remains();
-        let local = LocalEnd {
-            timeline: Timeline(server.log.timeline()),
-            lsn: if down {
-                remains.lsn
-            } else {
-                Lsn(server.log.end())
-            },
-            was_primary: down && remains.end != node::ha::observation::End::Standby,
+        let Some(local) = local_end(seen) else {
+            return self.members[member].daemon.memory.divergence.clone();
         };
         match judge(local, history) {
             Verdict::Prefix => Divergence::Prefix,
@@ -292,22 +264,21 @@ impl World {
     }
 }
 
-fn empty_initialize() -> Versioned<Option<SystemId>> {
-    Versioned {
-        value: None,
-        revision: 0,
-        lease: 0,
+fn local_end(seen: &Observation) -> Option<LocalEnd> {
+    if let Some(remains) = seen.remains() {
+        return Some(LocalEnd {
+            timeline: remains.timeline,
+            lsn: remains.lsn,
+            was_primary: remains.end != End::Standby,
+        });
     }
+    let server = seen.server()?;
+    let timeline: Timeline = server.timeline?;
+    let lsn: Lsn = server.lsn;
+    Some(LocalEnd { timeline, lsn, was_primary: false })
 }
 
-pub fn status(optime: Lsn) -> String {
-    Status {
-        optime,
-        ..Status::default()
-    }
-    .write()
-}
-
+/// `/failover` as an operator's tool writes it.
 pub fn request(leader: Option<&str>, candidate: Option<&str>) -> String {
     Failover {
         leader: leader.map(Into::into),
@@ -315,19 +286,4 @@ pub fn request(leader: Option<&str>, candidate: Option<&str>) -> String {
         scheduled_at: None,
     }
     .write()
-}
-
-pub fn history_text(history: &topology::History) -> String {
-    let entries: Vec<_> = history
-        .forks
-        .iter()
-        .map(|fork| topology::HistoryEntry {
-            timeline: fork.parent,
-            switch: fork.switch,
-            reason: fork.reason.clone(),
-            at: None,
-            new_leader: None,
-        })
-        .collect();
-    write_history(&entries)
 }

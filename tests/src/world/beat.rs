@@ -1,25 +1,31 @@
 //! The beat of one daemon: look once, then decide and do one thing at a time.
 //!
-//! It mirrors the daemon's own: up to eight rounds, each with a fresh look at
-//! the clock, the server and the background slot; the store is read again after
-//! a write that was not done. Between the rounds the world goes on.
+//! It mirrors `node::beat` and the daemon around it: up to eight rounds, then
+//! the chores (records, positions), then sleep until something wakes it. While
+//! a call is on its way the world goes on.
 
 use super::call::{Answer, Call};
 use super::{Event, World};
 use node::ha::observation::Lock;
-use node::ha::{Action, Observation, Outcome, Step, decide};
+use node::ha::{Action, Decision, Observation, Outcome, Step, decide};
 
 /// Rounds in one beat.
 const ROUNDS_MAX: usize = 8;
-/// A beat that did not come to rest goes on after this.
-const AGAIN_MS: u64 = 10;
+/// After a beat that used all its rounds.
+const UNFINISHED_MS: u64 = 20;
 
 #[derive(Debug)]
 pub struct Beat {
-    pub seen: Option<Box<Observation>>,
+    pub seen: Box<Observation>,
     pub rounds: usize,
-    /// What the answer on its way is for.
-    pub doing: Option<Action>,
+    pub waits: Waits,
+}
+
+/// What the answer on its way is for.
+#[derive(Debug)]
+pub enum Waits {
+    Action(Action),
+    Chores { at_most_ms: Option<u64> },
 }
 
 impl World {
@@ -30,23 +36,15 @@ impl World {
             return;
         }
         if daemon.frozen {
-            daemon.deferred.push(Event::Wake {
-                member,
-                life,
-                timer,
-            });
+            daemon.deferred.push(Event::Wake { member, life, timer });
             return;
         }
         if daemon.beat.is_some() {
             daemon.wake_pending = true;
             return;
         }
-        daemon.beat = Some(Beat {
-            seen: None,
-            rounds: 0,
-            doing: None,
-        });
-        self.send(member, Call::Read);
+        let seen = Box::new(self.look(member));
+        self.go_on(member, seen, 0);
     }
 
     pub fn on_reply(&mut self, member: usize, life: u64, sent: u64, answer: Answer) {
@@ -56,140 +54,108 @@ impl World {
         }
         if daemon.frozen {
             let answer = Box::new(answer);
-            daemon.deferred.push(Event::Reply {
-                member,
-                life,
-                sent,
-                answer,
-            });
+            daemon.deferred.push(Event::Reply { member, life, sent, answer });
             return;
         }
-        let Some(mut beat) = daemon.beat.take() else {
+        let Some(beat) = daemon.beat.take() else {
             return;
         };
-        match beat.doing.take() {
-            None => {
-                let snapshot = match &answer {
-                    Answer::Read(snapshot) => Some(snapshot),
-                    _ => None,
-                };
-                let peers = beat.seen.take().and_then(|o| o.peers);
-                let mut seen = self.observe(member, snapshot);
-                seen.peers = peers;
-                beat.seen = Some(Box::new(seen));
-                self.go_on(member, beat);
-            }
-            Some(action) => {
-                let mut seen = beat.seen.take().expect("an action follows a look");
-                let outcome = self.fold_answer(member, &mut seen, &action, sent, answer);
-                self.fold(member, &mut seen, &action, &outcome);
-                beat.seen = Some(seen);
-                if outcome == Outcome::Done {
-                    self.go_on(member, beat);
-                } else if !is_write(&action) {
-                    self.end_beat(member, Some(1_000));
-                } else if beat.rounds < ROUNDS_MAX {
-                    self.members[member].daemon.beat = Some(beat);
-                    self.send(member, Call::Read);
-                } else {
-                    self.end_beat(member, Some(AGAIN_MS));
+        let mut seen = beat.seen;
+        match beat.waits {
+            Waits::Chores { at_most_ms } => {
+                if matches!(answer, Answer::Done(_)) {
+                    self.fold_own_write(member);
                 }
+                self.sleep(member, at_most_ms);
+            }
+            Waits::Action(action) => {
+                let outcome = self.fold_answer(member, &mut seen, &action, sent, answer);
+                self.over(member, &mut seen, &action, &outcome);
+                self.go_on(member, seen, beat.rounds);
             }
         }
     }
 
     /// Decides and acts until something has to be waited for.
-    fn go_on(&mut self, member: usize, mut beat: Beat) {
-        let life = self.members[member].daemon.life;
-        while beat.rounds < ROUNDS_MAX {
-            beat.rounds += 1;
-            let seen = beat.seen.as_mut().expect("looked before deciding");
-            self.look_again(member, seen);
-            let decision = decide(seen);
+    fn go_on(&mut self, member: usize, mut seen: Box<Observation>, mut rounds: usize) {
+        while rounds < ROUNDS_MAX {
+            rounds += 1;
+            let decision = decide(&seen);
             self.note_decision(member, &decision);
             let action = match decision.step {
-                Step::Rest { at_most_ms } => return self.end_beat(member, at_most_ms),
+                Step::Rest { at_most_ms } => return self.end_beat(member, seen, at_most_ms),
                 Step::Do(action) => action,
             };
-            match self.perform(member, seen, &action) {
-                Some(outcome) => self.fold(member, seen, &action, &outcome),
+            if let Action::Exit(code) = action {
+                self.note_of(member, &format!("daemon ends with {code}"));
+                return self.end_daemon(member);
+            }
+            match self.perform(member, &seen, &action) {
+                Some(outcome) => self.over(member, &mut seen, &action, &outcome),
                 None => {
-                    beat.doing = Some(action);
-                    self.members[member].daemon.beat = Some(beat);
+                    let waits = Waits::Action(action);
+                    self.members[member].daemon.beat = Some(Beat { seen, rounds, waits });
                     return;
                 }
             }
-            let daemon = &self.members[member].daemon;
-            if !daemon.alive || daemon.life != life {
-                return;
-            }
         }
-        self.end_beat(member, Some(AGAIN_MS));
+        self.end_beat(member, seen, Some(UNFINISHED_MS));
     }
 
-    /// The clock, the server and the slot change while a beat runs.
-    fn look_again(&mut self, member: usize, seen: &mut Observation) {
-        seen.now = self.members[member].clock.read(self.now);
-        seen.postgres = self.look_at_server(member);
-        seen.job = self.look_at_job(member);
-        seen.memory = self.members[member].daemon.memory.clone();
-    }
-
-    fn fold(&mut self, member: usize, seen: &mut Observation, action: &Action, out: &Outcome) {
-        let now = self.members[member].clock.read(self.now);
+    fn over(&mut self, member: usize, seen: &mut Observation, action: &Action, out: &Outcome) {
         if *out != Outcome::Done {
             self.note_of(member, &format!("{action:?} came to {out:?}"));
         }
-        let memory = &mut self.members[member].daemon.memory;
-        memory.fold(action, out, now);
-        seen.memory = memory.clone();
+        self.look_again(member, seen, action, out);
     }
 
-    fn end_beat(&mut self, member: usize, at_most: Option<u64>) {
-        self.publish(member);
-        let now = self.members[member].clock.read(self.now);
-        let daemon = &mut self.members[member].daemon;
-        daemon.beat = None;
-        daemon.has_looked = true;
-        let mut sleep = at_most.unwrap_or(u64::MAX).min(daemon.dynamic.loop_wait_ms);
-        if std::mem::take(&mut daemon.wake_pending) {
-            sleep = 1;
+    fn end_beat(&mut self, member: usize, seen: Box<Observation>, at_most_ms: Option<u64>) {
+        self.members[member].daemon.has_looked = true;
+        self.guard(member, &seen);
+        let txns = self.chores(member, &seen);
+        if txns.is_empty() {
+            return self.sleep(member, at_most_ms);
         }
+        self.members[member].daemon.beat =
+            Some(Beat { seen, rounds: ROUNDS_MAX, waits: Waits::Chores { at_most_ms } });
+        self.send(member, Call::Chores(txns));
+    }
+
+    /// The longest sleep; events wake the daemon earlier.
+    fn sleep(&mut self, member: usize, at_most_ms: Option<u64>) {
+        let m = &mut self.members[member];
+        let (now, daemon) = (m.clock.read(self.now), &mut m.daemon);
+        let dynamic = &daemon.dynamic;
+        let mut ms = at_most_ms.unwrap_or(u64::MAX).min(dynamic.loop_wait_ms);
         if daemon.held {
-            let renews = daemon.lease.is_some();
-            let budget = daemon.dynamic.fence_budget_ms();
-            if let Lock::Mine { deadline, .. } = self.own_lock(member, renews)
-                && deadline > now
-            {
-                sleep = sleep.min((deadline - budget).since(now).max(AGAIN_MS));
-            }
+            let fence = daemon.lease.deadline().since(now + dynamic.fence_budget_ms());
+            ms = ms.min(fence.max(20));
         }
-        self.set_timer(sleep, member);
+        let renewal = daemon.memory.lease_renewed + dynamic.loop_wait_ms;
+        ms = ms.min(renewal.since(now).max(20));
+        if std::mem::take(&mut daemon.wake_pending) {
+            ms = 0;
+        }
+        self.set_timer(ms.max(1), member);
     }
 
-    fn note_decision(&mut self, member: usize, decision: &node::ha::Decision) {
+    /// Arms the last guard while this member may write.
+    fn guard(&mut self, member: usize, seen: &Observation) {
+        let promoting = self.members[member].daemon.memory.promoting.is_some();
+        match seen.lock {
+            Lock::Mine { deadline, .. } if deadline.0 > 0 && seen.is_primary() => {
+                self.arm(member, deadline);
+            }
+            _ if !seen.is_primary() && !promoting => self.members[member].daemon.armed = None,
+            _ => {}
+        }
+    }
+
+    fn note_decision(&mut self, member: usize, decision: &Decision) {
         let what = match &decision.step {
             Step::Do(action) => format!("{action:?}"),
             Step::Rest { at_most_ms } => format!("rest {at_most_ms:?}"),
         };
-        self.note_of(
-            member,
-            &format!("rule {} {what}: {}", decision.rule, decision.why),
-        );
+        self.note_of(member, &format!("rule {} {what}: {}", decision.rule, decision.why));
     }
-}
-
-fn is_write(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Renew
-            | Action::AcquireLock
-            | Action::ReleaseLock { .. }
-            | Action::ClearRequest
-            | Action::ClaimInitialize
-            | Action::GiveUpBootstrap
-            | Action::FinishBootstrap
-            | Action::AdoptSystem
-            | Action::Sign { .. }
-    )
 }

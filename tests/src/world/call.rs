@@ -6,42 +6,67 @@
 
 use super::links::Wire;
 use super::{Event, World};
-use node::dcs::{Compare, LeaseId, Op, Renewal, Snapshot, Txn};
+use node::act::txn;
+use node::dcs::{DcsError, LeaseId, Renewal, Txn};
 use node::ha::observation::Following;
 use standby::promotion::{PeerAnswer, PeerStatus};
-use topology::{History, Lsn, MemberName, SystemId, Timeline};
+use std::time::Duration;
+use topology::{History, Lsn, SystemId, Timeline};
 
 /// Every call gives up after this. The fence budget must cover it.
 pub const CALL_MS: u64 = 3_000;
 
 #[derive(Clone, Debug)]
 pub enum Call {
-    Read,
-    /// Renew the own lease (or get one), and put the own keys under it.
-    Renew {
-        lease: Option<LeaseId>,
-        ttl_ms: u64,
-        leads: bool,
-    },
+    Renew(Renew),
     Txn(Txn),
+    /// Get a lease, if there is none, and write under it.
+    Acquire(Acquire),
     AskPeers,
     History {
         with: Following,
     },
-    /// Nobody waits for this one.
-    Publish(Vec<Txn>),
+    /// Several writes, one after the other.
+    Chores(Vec<Txn>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Renew {
+    pub lease: Option<LeaseId>,
+    pub ttl_ms: u64,
+    /// The own key hangs on an older lease, or may.
+    pub stale: bool,
+    pub leads: bool,
+    pub lost: bool,
+}
+
+/// A write that makes the member leader.
+#[derive(Clone, Debug)]
+pub struct Acquire {
+    pub lease: Option<LeaseId>,
+    pub ttl_ms: u64,
+    pub write: AcquireAs,
+}
+
+#[derive(Clone, Debug)]
+pub enum AcquireAs {
+    Lock(Box<topology::GroupView>),
+    NewCluster(SystemId, Box<topology::GroupView>),
 }
 
 #[derive(Clone, Debug)]
 pub enum Answer {
-    Read(Snapshot),
+    /// `gone`: the lease we had has ended; this is a new one.
     Renewed {
         lease: LeaseId,
-        fresh: bool,
-        leads: bool,
+        gone: bool,
+        proven: Option<bool>,
     },
-    Txn(bool),
-    LeaseGone,
+    Written {
+        lease: LeaseId,
+        result: bool,
+    },
+    Done(bool),
     Peers(Vec<PeerAnswer>),
     History(SystemId, History),
     Silent,
@@ -53,15 +78,7 @@ impl World {
         let life = self.members[member].daemon.life;
         let to = self.latency(member, &call);
         let call = Box::new(call);
-        self.after(
-            to,
-            Event::Arrive {
-                member,
-                life,
-                call,
-                sent,
-            },
-        );
+        self.after(to, Event::Arrive { member, life, call, sent });
     }
 
     fn latency(&mut self, member: usize, call: &Call) -> u64 {
@@ -76,113 +93,95 @@ impl World {
 
     pub fn on_arrive(&mut self, member: usize, life: u64, call: Call, sent: u64) {
         let region = self.members[member].place.region;
-        let waits = !matches!(call, Call::Publish(_));
         let answer = match &call {
             Call::AskPeers => self.ask_peers(member),
             Call::History { with } => self.tell_history(member, with),
             _ if !self.links.to_store(member, region) => Answer::Silent,
             _ => self.serve(member, &call),
         };
-        if !waits {
-            return;
-        }
         let lost = self.links.lossy[region];
         let mut back = self.latency(member, &call);
         if matches!(&answer, Answer::Peers(p) if p.iter().any(|peer| peer.status.is_none())) {
             back += self.rng.range(0, 1_000);
         }
         let store = !matches!(call, Call::AskPeers | Call::History { .. });
-        let late = self.now + back > sent + CALL_MS;
+        let late = self.now + back > sent + deadline_of(&call);
         let silent = matches!(answer, Answer::Silent) || late || store && self.rng.percent(lost);
         let (moment, answer) = match silent {
-            true => (self.silence_until(sent), Answer::Silent),
+            true => (self.silence_until(sent + deadline_of(&call)), Answer::Silent),
             false => (self.now + back, answer),
         };
         let answer = Box::new(answer);
-        self.at(
-            moment,
-            Event::Reply {
-                member,
-                life,
-                sent,
-                answer,
-            },
-        );
+        self.at(moment, Event::Reply { member, life, sent, answer });
     }
 
     /// A refused connection is known at once, a lost packet at the deadline.
-    fn silence_until(&mut self, sent: u64) -> u64 {
-        if self.rng.percent(40) {
-            self.now + 5
-        } else {
-            sent + CALL_MS
-        }
+    fn silence_until(&mut self, deadline: u64) -> u64 {
+        if self.rng.percent(40) { self.now + 5 } else { deadline }
     }
 
     fn serve(&mut self, member: usize, call: &Call) -> Answer {
-        let (now, region) = (self.now, self.members[member].place.region);
-        let base = self.members[member].base();
         match call {
-            Call::Read => Answer::Read(self.stores[region].read(&base)),
-            Call::Renew {
-                lease,
-                ttl_ms,
-                leads,
-            } => self.serve_renewal(member, *lease, *ttl_ms, *leads),
-            Call::Txn(txn) if self.stores[region].is_lease_gone(txn) => Answer::LeaseGone,
-            Call::Txn(txn) => Answer::Txn(self.stores[region].txn(txn).succeeded),
-            Call::Publish(txns) => {
+            Call::Renew(renew) => self.serve_renewal(member, renew),
+            Call::Acquire(acquire) => self.serve_acquire(member, acquire),
+            Call::Txn(txn) => self.write(member, txn).map_or(Answer::Silent, Answer::Done),
+            Call::Chores(txns) => {
                 for txn in txns {
-                    self.stores[region].txn(txn);
+                    if self.write(member, txn).is_err() {
+                        return Answer::Silent;
+                    }
                 }
-                Answer::Silent
+                Answer::Done(true)
             }
-            Call::AskPeers | Call::History { .. } => {
-                unreachable!("not for the store at {now}")
-            }
+            Call::AskPeers | Call::History { .. } => Answer::Silent,
         }
     }
 
-    fn serve_renewal(
-        &mut self,
-        member: usize,
-        lease: Option<LeaseId>,
-        ttl_ms: u64,
-        leads: bool,
-    ) -> Answer {
-        let (now, region) = (self.now, self.members[member].place.region);
-        let (key, name) = (
-            self.key(member, "leader"),
-            self.members[member].name.0.clone(),
-        );
-        let store = &mut self.stores[region];
-        let alive = lease.filter(|id| store.renew(now, *id) == Renewal::Alive);
-        let lease = alive.unwrap_or_else(|| store.grant(now, ttl_ms));
-        // A key of an earlier life hangs on a lease that nobody renews.
-        let moved = leads
-            && store
-                .txn(&Txn {
-                    when: vec![Compare::ValueIs(key.clone(), name.clone())],
-                    then: match store.get(&key).is_some_and(|kv| kv.lease == lease) {
-                        true => vec![],
-                        false => vec![Op::Put {
-                            key,
-                            value: name,
-                            lease: Some(lease),
-                        }],
-                    },
-                })
-                .succeeded;
-        self.at(now + ttl_ms, Event::Sweep { region });
-        Answer::Renewed {
-            lease,
-            fresh: alive.is_none(),
-            leads: moved,
-        }
+    fn write(&mut self, member: usize, txn: &Txn) -> Result<bool, DcsError> {
+        let store = &self.stores.regions[self.members[member].place.region];
+        store.txn_now(txn).map(|result| result.succeeded)
     }
 
-    pub fn key(&self, member: usize, name: &str) -> String {
-        format!("{}{name}", self.members[member].base())
+    fn grant(&mut self, member: usize, ttl_ms: u64) -> LeaseId {
+        let store = &self.stores.regions[self.members[member].place.region];
+        let lease = store.grant_now(Duration::from_millis(ttl_ms));
+        self.after(ttl_ms, Event::Sweep);
+        lease.expect("this handle has no faults")
+    }
+
+    fn serve_renewal(&mut self, member: usize, renew: &Renew) -> Answer {
+        let store = &self.stores.regions[self.members[member].place.region];
+        let renewal = renew.lease.map(|id| store.renew_now(id).expect("no faults"));
+        if renewal == Some(Renewal::Gone) {
+            let lease = self.grant(member, renew.ttl_ms);
+            return Answer::Renewed { lease, gone: true, proven: None };
+        }
+        self.after(renew.ttl_ms, Event::Sweep);
+        let lease = renew.lease.unwrap_or_else(|| self.grant(member, renew.ttl_ms));
+        let m = &self.members[member];
+        let proof = match renew.leads {
+            true if renew.stale => txn::readopt(&m.keys, &m.name, lease),
+            true if renew.lost => txn::prove(&m.keys, &m.name, lease),
+            _ => return Answer::Renewed { lease, gone: false, proven: Some(true) },
+        };
+        let proven = self.write(member, &proof).ok();
+        Answer::Renewed { lease, gone: false, proven }
+    }
+
+    fn serve_acquire(&mut self, member: usize, acquire: &Acquire) -> Answer {
+        let lease = acquire.lease.unwrap_or_else(|| self.grant(member, acquire.ttl_ms));
+        let m = &self.members[member];
+        let txn = match &acquire.write {
+            AcquireAs::Lock(view) => txn::acquire(&m.keys, &m.name, lease, view),
+            AcquireAs::NewCluster(system, view) => {
+                let config = &self.plan.config;
+                txn::finish_bootstrap(&m.keys, &m.name, lease, system, config, view)
+            }
+        };
+        match self.write(member, &txn) {
+            Ok(result) => Answer::Written { lease, result },
+            Err(_) => Answer::Silent,
+        }
     }
 
     fn ask_peers(&mut self, member: usize) -> Answer {
@@ -198,7 +197,8 @@ impl World {
     fn peer_answer(&self, member: usize, other: usize) -> PeerAnswer {
         let peer = &self.members[other];
         let answers = self.links.between(Wire::Rest, member, other) && peer.is_running();
-        let up = matches!(peer.server.process, super::postgres::Process::Up(_));
+        let up =
+            matches!(peer.server.process, super::postgres::Process::Up(_)) && !peer.server.mute;
         PeerAnswer {
             name: peer.name.clone(),
             status: (answers && up).then(|| PeerStatus {
@@ -219,10 +219,7 @@ impl World {
         };
         let server = &self.members[other].server;
         let up = matches!(server.process, super::postgres::Process::Up(_));
-        match (
-            &server.system,
-            self.links.between(Wire::Replication, member, other) && up,
-        ) {
+        match (&server.system, self.links.between(Wire::Replication, member, other) && up) {
             (Some(system), true) => Answer::History(system.clone(), server.log.history()),
             _ => Answer::Silent,
         }
@@ -231,8 +228,13 @@ impl World {
     pub fn member_at(&self, following: &Following) -> Option<usize> {
         self.members.iter().position(|m| m.host() == following.host)
     }
+}
 
-    pub fn member_named(&self, name: &MemberName) -> Option<usize> {
-        self.members.iter().position(|m| &m.name == name)
+/// Calls that are several calls in a row have several deadlines.
+fn deadline_of(call: &Call) -> u64 {
+    match call {
+        Call::Chores(txns) => CALL_MS * txns.len() as u64,
+        Call::Renew(renew) if renew.stale || renew.lost => 2 * CALL_MS,
+        _ => CALL_MS,
     }
 }

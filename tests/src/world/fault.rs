@@ -7,7 +7,6 @@ use super::act::request;
 use super::links::Wire;
 use super::rng::Rng;
 use super::{Event, World};
-use node::dcs::{Op, Txn};
 use node::ha::observation::Asked;
 
 /// What the seed decides once for the whole run.
@@ -61,6 +60,7 @@ pub enum Fault {
     CrashServer(usize),
     CrashNode(usize),
     Terminate(usize),
+    Mute(usize, bool),
     SlowStop(usize, u64),
     Lag(usize, u64),
     StoreDown(usize),
@@ -89,6 +89,7 @@ impl World {
         for member in 0..self.members.len() {
             self.members[member].slow_stop = 0;
             self.members[member].lag = 0;
+            self.members[member].server.mute = false;
             self.thaw(member);
             self.start_daemon(member);
             self.set_pause(member, false);
@@ -125,6 +126,7 @@ impl World {
                 self.members[m].daemon.memory.stopping = true;
                 self.wake_now(m);
             }
+            Fault::Mute(m, mute) => self.members[m].server.mute = mute,
             Fault::SlowStop(m, ms) => self.members[m].slow_stop = ms,
             Fault::Lag(m, ms) => self.members[m].lag = ms,
             Fault::StoreDown(region) => self.links.take_store_down(region),
@@ -146,11 +148,7 @@ impl World {
         self.fault_later(gap, Fault::Next);
         let m = self.rng.range(0, self.members.len() as u64 - 1) as usize;
         let other = self.rng.range(0, self.members.len() as u64 - 1) as usize;
-        let m = if self.rng.percent(40) {
-            self.leader_like(m)
-        } else {
-            m
-        };
+        let m = if self.rng.percent(40) { self.leader_like(m) } else { m };
         let region = self.members[m].place.region;
         let long = self.rng.pick(&[300, 2_000, 8_000, 20_000, 45_000]);
         let last = self.rng.range(50, long);
@@ -158,25 +156,20 @@ impl World {
             0..=14 => (Fault::CutStore(m), Some(Fault::HealStore(m))),
             15..=24 => {
                 let wire = self.rng.pick(&[Wire::Rest, Wire::Replication]);
-                (
-                    Fault::Cut(wire, m, other),
-                    Some(Fault::Heal(wire, m, other)),
-                )
+                (Fault::Cut(wire, m, other), Some(Fault::Heal(wire, m, other)))
             }
             25..=34 => (Fault::Freeze(m), Some(Fault::Thaw(m))),
             35..=42 => (Fault::KillDaemon(m), Some(Fault::StartDaemon(m))),
             43..=52 => (Fault::CrashServer(m), None),
             53..=59 => (Fault::CrashNode(m), Some(Fault::StartDaemon(m))),
             60..=63 => (Fault::Terminate(m), Some(Fault::StartDaemon(m))),
-            64..=67 => (
-                Fault::SlowStop(m, last.min(12_000)),
-                Some(Fault::SlowStop(m, 0)),
-            ),
+            64..=67 => (Fault::SlowStop(m, last.min(12_000)), Some(Fault::SlowStop(m, 0))),
             68..=71 => (Fault::Lag(m, last.min(4_000)), Some(Fault::Lag(m, 0))),
             72..=75 => (Fault::StoreDown(region), Some(Fault::StoreUp(region))),
             76..=79 => (Fault::Lossy(region, 40), Some(Fault::Lossy(region, 0))),
             80..=82 => (Fault::Slow(region, 2_500), Some(Fault::Slow(region, 0))),
-            83..=90 => (Fault::Switchover(m), None),
+            83..=85 => (Fault::Mute(m, true), Some(Fault::Mute(m, false))),
+            86..=90 => (Fault::Switchover(m), None),
             91..=92 => (Fault::Failover(m), None),
             93..=95 => (Fault::Pause(m, true), Some(Fault::Pause(m, false))),
             96..=97 => (Fault::Ask(m, Asked::Restart), None),
@@ -239,13 +232,13 @@ impl World {
     }
 
     fn ask_for_leader(&mut self, member: usize, planned: bool) {
-        let region = self.members[member].place.region;
-        let key = self.key(member, "leader");
-        let leader = self.stores[region].get(&key).map(|kv| kv.value.clone());
+        let place = self.members[member].place;
+        let leader = self.stores.get(place.region, &self.members[member].keys.leader());
+        let leader = leader.map(|kv| kv.value);
         let others: Vec<String> = self
             .members
             .iter()
-            .filter(|m| m.base() == self.members[member].base() && m.place.region == region)
+            .filter(|m| m.place.group == place.group && m.place.region == place.region)
             .map(|m| m.name.0.clone())
             .filter(|name| Some(name) != leader.as_ref())
             .collect();
@@ -256,29 +249,20 @@ impl World {
             return;
         }
         let value = request(from.as_deref(), named.as_deref());
-        self.operator_puts(member, "failover", value);
+        let key = self.members[member].keys.failover();
+        self.stores.put(place.region, key, value);
     }
 
     fn set_pause(&mut self, member: usize, on: bool) {
         let region = self.members[member].place.region;
-        let key = self.key(member, "config");
-        if self.stores[region].get(&key).is_none() {
+        let key = self.members[member].keys.config();
+        if self.stores.get(region, &key).is_none() {
             return;
         }
         let mut config = self.plan.config.clone();
         if on {
             config = config.replacen('{', r#"{"pause":true,"#, 1);
         }
-        self.operator_puts(member, "config", config);
-    }
-
-    fn operator_puts(&mut self, member: usize, key: &str, value: String) {
-        let (region, key) = (self.members[member].place.region, self.key(member, key));
-        let then = vec![Op::Put {
-            key,
-            value,
-            lease: None,
-        }];
-        self.stores[region].txn(&Txn { when: vec![], then });
+        self.stores.put(region, key, config);
     }
 }

@@ -83,10 +83,7 @@ impl World {
         if work.number != number {
             return;
         }
-        let result = work
-            .result
-            .clone()
-            .unwrap_or_else(|| self.effect(member, &work.job));
+        let result = work.result.clone().unwrap_or_else(|| self.effect(member, &work.job));
         let now = self.members[member].clock.read(self.now);
         let daemon = &mut self.members[member].daemon;
         if daemon.frozen {
@@ -133,9 +130,8 @@ impl World {
     /// The second half of a restart.
     pub fn go_on_restarting(&mut self, member: usize) -> bool {
         let work = self.members[member].daemon.job.as_ref();
-        let role = work
-            .filter(|w| w.job == Job::Restart && w.result.is_none())
-            .and_then(|w| w.role);
+        let role =
+            work.filter(|w| w.job == Job::Restart && w.result.is_none()).and_then(|w| w.role);
         if let Some(role) = role {
             self.start(member, role);
         }
@@ -149,10 +145,7 @@ impl World {
         self.note_of(member, &format!("cancels {}", work.job.title()));
         let now = self.members[member].clock.read(self.now);
         let cancelled = Err("cancelled".to_string());
-        self.members[member]
-            .daemon
-            .memory
-            .finish(&work.job, &cancelled, now);
+        self.members[member].daemon.memory.finish(&work.job, &cancelled, now);
         let server = &mut self.members[member].server;
         match work.job {
             Job::StartPrimary | Job::StartStandby { .. } | Job::Restart => {
@@ -188,10 +181,7 @@ impl World {
     }
 
     fn initdb(&mut self, member: usize) {
-        let (id, number) = (
-            self.record_id(),
-            self.rng.range(1_000_000_000, 9_999_999_999),
-        );
+        let (id, number) = (self.record_id(), self.rng.range(1_000_000_000, 9_999_999_999));
         let server = &mut self.members[member].server;
         *server = Postgres::empty();
         server.system = Some(SystemId(number.to_string()));

@@ -5,9 +5,11 @@ use super::beat::Beat;
 use super::job::Work;
 use super::postgres::Postgres;
 use super::rng::Rng;
-use node::dcs::LeaseId;
+use super::stores::{Mirror, SCOPE};
+use node::dcs::keys::Keys;
 use node::ha::observation::Memory;
-use topology::{Dynamic, Group, GroupView, MemberName, Millis, Tags};
+use node::observe::lock::OwnLease;
+use topology::{Dynamic, Group, MemberName, Millis, Tags};
 
 /// How far a clock may be off over one ttl.
 const DRIFT_MS: u64 = 600;
@@ -33,6 +35,12 @@ impl Clock {
         let drift = now as i64 * self.drift_per_mille / 1_000;
         Millis((self.zero as i64 + now as i64 + drift) as u64)
     }
+
+    /// The true moment at which this clock shows `local`, rounded up.
+    pub fn when(&self, local: Millis) -> u64 {
+        let span = local.0.saturating_sub(self.zero) as i64;
+        (span * 1_000 / (1_000 + self.drift_per_mille) + 1) as u64
+    }
 }
 
 /// The process that decides.
@@ -43,8 +51,14 @@ pub struct Daemon {
     /// Counts starts; events for an earlier life are dropped.
     pub life: u64,
     pub memory: Memory,
-    pub lease: Option<LeaseId>,
-    /// The lock was ours when the store last said anything about it.
+    pub lease: OwnLease,
+    pub mirror: Mirror,
+    /// Until when the last guard lets the server live.
+    pub armed: Option<Millis>,
+    pub status_due: bool,
+    pub recorded_at: Millis,
+    pub last_leader: Option<MemberName>,
+    /// The lock was ours when this process last knew.
     pub held: bool,
     pub dynamic: Dynamic,
     pub beat: Option<Beat>,
@@ -55,12 +69,11 @@ pub struct Daemon {
     pub deferred: Vec<Event>,
     /// A beat was completed since this process began or was thawed.
     pub has_looked: bool,
-    /// The revision at which the present leader took the lock.
-    pub leader_since: i64,
 }
 
 pub struct Member {
     pub name: MemberName,
+    pub keys: Keys,
     pub place: Place,
     pub clock: Clock,
     pub tags: Tags,
@@ -82,12 +95,7 @@ pub struct Member {
 
 impl Member {
     pub fn new(place: Place, rng: &mut Rng) -> Member {
-        let Place {
-            region,
-            group,
-            number,
-            ..
-        } = place;
+        let Place { region, group, number, .. } = place;
         let letter = char::from(b'a' + region as u8);
         let mut tags = serde_json::Map::new();
         if number > 0 && rng.percent(10) {
@@ -95,6 +103,7 @@ impl Member {
         }
         Member {
             name: MemberName(format!("{letter}{group}n{number}")),
+            keys: Keys::new("/service/", "shop", group),
             place,
             clock: Clock {
                 zero: rng.range(1_000_000, 9_000_000),
@@ -113,8 +122,12 @@ impl Member {
         }
     }
 
-    pub fn base(&self) -> String {
-        format!("/service/shop/{}/", self.place.group.key())
+    /// What lies below the keys of this member's group.
+    pub fn prefix(&self) -> String {
+        match self.place.group {
+            Group::PLAIN => SCOPE.to_string(),
+            _ => self.keys.group_prefix(),
+        }
     }
 
     pub fn host(&self) -> String {
@@ -124,11 +137,7 @@ impl Member {
     /// Begins a new life of the daemon; everything it knew is gone.
     pub fn start_at(&mut self, now: u64) {
         let life = self.daemon.life + 1;
-        self.daemon = Daemon {
-            alive: true,
-            life,
-            ..Daemon::default()
-        };
+        self.daemon = Daemon { alive: true, life, ..Daemon::default() };
         self.daemon.memory.started = self.clock.read(now);
     }
 
@@ -143,14 +152,5 @@ impl Member {
         let absent = !self.is_running() || !self.daemon.has_looked;
         let paused = self.daemon.dynamic.pause;
         (absent || paused) && self.clock.read(now) + DRIFT_MS >= self.deadline
-    }
-
-    /// Folds a view into what the daemon keeps between beats.
-    pub fn take_view(&mut self, view: &GroupView) {
-        if let Some(config) = &view.config {
-            self.daemon.dynamic = config.value.clone();
-        }
-        let ours = view.leader_name() == Some(&self.name);
-        self.daemon.held = ours;
     }
 }

@@ -9,7 +9,9 @@
 pub mod act;
 pub mod beat;
 pub mod call;
+pub mod chores;
 pub mod client;
+pub mod deadman;
 pub mod fault;
 pub mod job;
 pub mod links;
@@ -19,7 +21,7 @@ pub mod postgres;
 pub mod replication;
 pub mod rng;
 pub mod server;
-pub mod store;
+pub mod stores;
 
 use crate::check::{self, Broken};
 use call::{Answer, Call};
@@ -27,14 +29,16 @@ use client::Client;
 use fault::Plan;
 use links::Links;
 use member::Member;
+use node::dcs::Snapshot;
 use rng::Rng;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use store::SimStore;
-use topology::Group;
+use std::sync::Arc;
+use stores::Stores;
+use topology::{Group, Millis};
 
 /// Lines of the trace that a failure shows.
-const TRACE_MAX: usize = 400;
+const TRACE_MAX: usize = 2_000;
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -60,6 +64,22 @@ pub enum Event {
         sent: u64,
         answer: Box<Answer>,
     },
+    /// A change in the store reaches the daemon's copy.
+    Heard {
+        member: usize,
+        life: u64,
+        snapshot: Arc<Snapshot>,
+        wakes: bool,
+    },
+    /// The copy looks after its connection.
+    Tend {
+        member: usize,
+    },
+    Deadman {
+        member: usize,
+        life: u64,
+        deadline: Millis,
+    },
     Server {
         member: usize,
         plan: u64,
@@ -78,9 +98,7 @@ pub enum Event {
         group: usize,
     },
     /// A lease may have ended.
-    Sweep {
-        region: usize,
-    },
+    Sweep,
     Fault(fault::Fault),
 }
 
@@ -90,7 +108,7 @@ pub struct World {
     pub rng: Rng,
     queue: BTreeMap<(u64, u64), Event>,
     ticket: u64,
-    pub stores: Vec<SimStore>,
+    pub stores: Stores,
     pub members: Vec<Member>,
     pub clients: Vec<Client>,
     pub links: Links,
@@ -118,12 +136,7 @@ impl World {
         for region in 0..shape.regions {
             for (index, group) in shape.groups.iter().enumerate() {
                 for number in 0..shape.members {
-                    let place = member::Place {
-                        region,
-                        client: index,
-                        group: *group,
-                        number,
-                    };
+                    let place = member::Place { region, client: index, group: *group, number };
                     members.push(Member::new(place, &mut rng));
                 }
             }
@@ -135,7 +148,7 @@ impl World {
             rng,
             queue: BTreeMap::new(),
             ticket: 0,
-            stores: vec![SimStore::default(); shape.regions],
+            stores: Stores::new(shape.regions),
             members,
             clients: shape.groups.iter().map(|_| Client::default()).collect(),
             links: Links::new(count, shape.regions),
@@ -154,7 +167,8 @@ impl World {
             let late = self.rng.range(0, 2_000);
             self.members[member].start_at(late);
             self.wake_at(late, member);
-            self.at(self.now + 50, Event::Stream { member });
+            self.after(50, Event::Stream { member });
+            self.after(20, Event::Tend { member });
         }
         for group in 0..self.clients.len() {
             self.at(100, Event::Write { group });
@@ -181,46 +195,33 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        for region in 0..self.stores.len() {
-            let now = self.now;
-            self.stores[region].advance(now);
-        }
+        self.stores.set_clock(self.now);
         match event {
-            Event::Wake {
-                member,
-                life,
-                timer,
-            } => self.on_wake(member, life, timer),
-            Event::Arrive {
-                member,
-                life,
-                call,
-                sent,
-            } => self.on_arrive(member, life, *call, sent),
-            Event::Reply {
-                member,
-                life,
-                sent,
-                answer,
-            } => {
+            Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
+            Event::Arrive { member, life, call, sent } => self.on_arrive(member, life, *call, sent),
+            Event::Reply { member, life, sent, answer } => {
                 self.on_reply(member, life, sent, *answer);
             }
             Event::Server { member, plan, turn } => self.on_server(member, plan, turn),
             Event::JobEnd { member, number } => self.on_job_end(member, number),
             Event::Stream { member } => self.on_stream(member),
             Event::Write { group } => self.on_write(group),
-            Event::Sweep { .. } => {}
+            Event::Heard { member, life, snapshot, wakes } => {
+                self.on_heard(member, life, snapshot, wakes);
+            }
+            Event::Tend { member } => self.on_tend(member),
+            Event::Deadman { member, life, deadline } => self.on_deadman(member, life, deadline),
+            Event::Sweep => {}
             Event::Fault(fault) => self.on_fault(fault),
         }
-        for region in 0..self.stores.len() {
+        for region in 0..self.stores.regions.len() {
             self.tell_watchers(region);
         }
     }
 
     pub fn at(&mut self, moment: u64, event: Event) {
         self.ticket += 1;
-        self.queue
-            .insert((moment.max(self.now), self.ticket), event);
+        self.queue.insert((moment.max(self.now), self.ticket), event);
     }
 
     pub fn after(&mut self, ms: u64, event: Event) {
@@ -229,14 +230,7 @@ impl World {
 
     pub fn wake_at(&mut self, moment: u64, member: usize) {
         let life = self.members[member].daemon.life;
-        self.at(
-            moment,
-            Event::Wake {
-                member,
-                life,
-                timer: None,
-            },
-        );
+        self.at(moment, Event::Wake { member, life, timer: None });
     }
 
     /// Sets the alarm of a daemon; an earlier one no longer counts.
@@ -244,14 +238,7 @@ impl World {
         let daemon = &mut self.members[member].daemon;
         daemon.timer += 1;
         let (life, timer) = (daemon.life, Some(daemon.timer));
-        self.after(
-            ms,
-            Event::Wake {
-                member,
-                life,
-                timer,
-            },
-        );
+        self.after(ms, Event::Wake { member, life, timer });
     }
 
     pub fn keep_events(&mut self, keep: impl Fn(&Event) -> bool) {
@@ -267,8 +254,7 @@ impl World {
         if self.trace.len() == TRACE_MAX {
             self.trace.pop_front();
         }
-        self.trace
-            .push_back(format!("{:>9.3} {line}", self.now as f64 / 1000.0));
+        self.trace.push_back(format!("{:>9.3} {line}", self.now as f64 / 1000.0));
     }
 
     pub fn note_of(&mut self, member: usize, line: &str) {
@@ -279,26 +265,6 @@ impl World {
     pub fn break_with(&mut self, invariant: &'static str, what: String) {
         if self.broken.is_none() {
             self.broken = Some(Broken { invariant, what });
-        }
-    }
-
-    /// Watch events on keys that matter wake the daemons that can hear them.
-    fn tell_watchers(&mut self, region: usize) {
-        let changed = self.stores[region].take_changes();
-        for key in changed {
-            if key.contains("/members/") || key.ends_with("/status") {
-                continue;
-            }
-            self.note(format!("store {region}: {key} changed"));
-            for member in 0..self.members.len() {
-                let hears = self.members[member].place.region == region
-                    && key.starts_with(&self.members[member].base())
-                    && self.links.to_store(member, region);
-                if hears {
-                    let late = self.rng.range(1, 15);
-                    self.wake_at(self.now + late, member);
-                }
-            }
         }
     }
 }

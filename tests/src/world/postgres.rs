@@ -111,6 +111,8 @@ pub struct Postgres {
     pub newest_timeline: u32,
     /// Changes whenever a planned change of the process must not happen any more.
     pub plan: u64,
+    /// Answers no new connection; its clients go on.
+    pub mute: bool,
 }
 
 impl Postgres {
@@ -125,6 +127,7 @@ impl Postgres {
             streams_from: None,
             newest_timeline: 1,
             plan: 0,
+            mute: false,
         }
     }
 
@@ -138,10 +141,7 @@ impl Postgres {
 
     /// Serves its log to standbys; a stopping server does so to the last record.
     pub fn serves(&self) -> bool {
-        matches!(
-            self.process,
-            Process::Up(_) | Process::Stopping { hard: false, .. }
-        )
+        matches!(self.process, Process::Up(_) | Process::Stopping { hard: false, .. })
     }
 
     pub fn append(&mut self, id: u64, size: u64, kind: Kind) {
@@ -151,13 +151,7 @@ impl Postgres {
             _ => self.log.timeline(),
         };
         self.newest_timeline = self.newest_timeline.max(timeline);
-        self.log.0.push(Record {
-            id,
-            timeline,
-            start,
-            end: start + size,
-            kind,
-        });
+        self.log.0.push(Record { id, timeline, start, end: start + size, kind });
     }
 
     pub fn enter(&mut self, process: Process, now: u64) {
@@ -177,11 +171,9 @@ impl Postgres {
     /// How a server ends that dies without a checkpoint.
     pub fn hard_end(&self) -> End {
         match self.process {
-            Process::Up(Role::Primary)
-            | Process::Stopping {
-                role: Role::Primary,
-                ..
-            } => End::Crashed,
+            Process::Up(Role::Primary) | Process::Stopping { role: Role::Primary, .. } => {
+                End::Crashed
+            }
             Process::Starting(Role::Primary) | Process::Down => self.end,
             _ => End::Standby,
         }
@@ -193,11 +185,7 @@ impl Postgres {
             (End::Clean, Some(last)) if last.kind == Kind::Shutdown => last.start,
             _ => self.log.end(),
         };
-        Remains {
-            end: self.end,
-            timeline: Timeline(self.log.timeline()),
-            lsn: Lsn(lsn),
-        }
+        Remains { end: self.end, timeline: Timeline(self.log.timeline()), lsn: Lsn(lsn) }
     }
 
     /// Replaces everything by a copy of another server, as a base backup does.

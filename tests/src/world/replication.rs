@@ -1,15 +1,12 @@
-//! Streaming between servers, and what a daemon publishes about its own.
+//! Streaming between servers, from the one that each is told to follow.
+//!
+//! PostgreSQL compares timelines and positions, and that is all it compares;
+//! the checker compares what the records really are.
 
 use super::Event;
 use super::World;
-use super::act::{history_text, status};
-use super::call::Call;
 use super::links::Wire;
-use super::postgres::{Process, Role};
 use crate::check;
-use node::dcs::{Compare, Op, Txn};
-use node::ha::observation::Job;
-use topology::{Lsn, MemberRecord, MemberRole, Timeline};
 
 impl World {
     pub fn on_stream(&mut self, member: usize) {
@@ -62,77 +59,5 @@ impl World {
                 self.stream(standby, member);
             }
         }
-    }
-
-    /// Writes the own record and, leading, position and history of the group.
-    pub fn publish(&mut self, member: usize) {
-        let Some(lease) = self.members[member].daemon.lease else {
-            return;
-        };
-        let m = &self.members[member];
-        let mut txns = vec![Txn {
-            when: vec![],
-            then: vec![Op::Put {
-                key: format!("{}members/{}", m.base(), m.name),
-                value: self.record_of(member).write(),
-                lease: Some(lease),
-            }],
-        }];
-        if m.daemon.held && matches!(m.server.process, Process::Up(_)) {
-            txns.push(self.leader_writes("status", member, status(Lsn(m.server.log.end()))));
-            let history = m.server.log.history();
-            if m.server.accepts_commits() && !history.forks.is_empty() {
-                txns.push(self.leader_writes("history", member, history_text(&history)));
-            }
-        }
-        self.send(member, Call::Publish(txns));
-    }
-
-    fn leader_writes(&self, key: &str, member: usize, value: String) -> Txn {
-        let name = self.members[member].name.0.clone();
-        Txn {
-            when: vec![Compare::ValueIs(self.key(member, "leader"), name)],
-            then: vec![Op::Put {
-                key: self.key(member, key),
-                value,
-                lease: None,
-            }],
-        }
-    }
-
-    fn record_of(&self, member: usize) -> MemberRecord {
-        let m = &self.members[member];
-        let copying = m
-            .daemon
-            .job
-            .as_ref()
-            .is_some_and(|w| matches!(w.job, Job::Clone { .. } | Job::Rebuild { .. }));
-        let state = match m.server.process {
-            _ if copying => "creating replica",
-            Process::Up(_) => "running",
-            Process::Starting(_) => "starting",
-            Process::Stopping { .. } => "stopping",
-            Process::Down => "stopped",
-        };
-        let role = match m.server.process {
-            Process::Up(Role::Primary) => MemberRole::Primary,
-            Process::Up(Role::Standby) if m.daemon.held && self.is_standby_side(member) => {
-                MemberRole::StandbyLeader
-            }
-            _ => MemberRole::Replica,
-        };
-        MemberRecord {
-            conn_url: Some(format!("postgres://{}:5432/postgres", m.host())),
-            state: state.into(),
-            role,
-            tags: m.tags.clone(),
-            xlog_location: Some(Lsn(m.server.log.end())),
-            timeline: Some(Timeline(m.server.log.timeline())),
-            ..MemberRecord::default()
-        }
-    }
-
-    fn is_standby_side(&self, _member: usize) -> bool {
-        false
     }
 }

@@ -45,20 +45,11 @@ impl World {
 
     pub fn start(&mut self, member: usize, role: Role) {
         let now = self.now;
-        self.members[member]
-            .server
-            .enter(Process::Starting(role), now);
+        self.members[member].server.enter(Process::Starting(role), now);
         let crashed = self.members[member].server.end == End::Crashed;
-        let recovery = if crashed {
-            self.rng.range(0, self.plan.recovery_max)
-        } else {
-            0
-        };
-        let turn = if self.rng.percent(self.plan.start_fails) {
-            Turn::StartFailed
-        } else {
-            Turn::Up
-        };
+        let recovery = if crashed { self.rng.range(0, self.plan.recovery_max) } else { 0 };
+        let turn =
+            if self.rng.percent(self.plan.start_fails) { Turn::StartFailed } else { Turn::Up };
         let ms = self.rng.range(60, 400) + recovery;
         self.turn_after(ms, member, turn);
     }
@@ -67,9 +58,7 @@ impl World {
         let Process::Starting(role) = self.members[member].server.process else {
             return;
         };
-        self.members[member]
-            .server
-            .enter(Process::Up(role), self.now);
+        self.members[member].server.enter(Process::Up(role), self.now);
         self.note_of(member, &format!("server is up as {role:?}"));
         if role == Role::Primary {
             check::restarted(self, member);
@@ -96,10 +85,7 @@ impl World {
         server.enter(Process::Up(Role::Primary), self.now);
         server.follows = None;
         let timeline = server.log.timeline();
-        self.note_of(
-            member,
-            &format!("server is a primary on timeline {timeline}"),
-        );
+        self.note_of(member, &format!("server is a primary on timeline {timeline}"));
         check::promoted(self, member);
         self.wake_now(member);
     }
@@ -121,10 +107,7 @@ impl World {
 
     fn checkpointed(&mut self, member: usize) {
         let id = self.record_id();
-        let primary = Process::Stopping {
-            role: Role::Primary,
-            hard: false,
-        };
+        let primary = Process::Stopping { role: Role::Primary, hard: false };
         if self.members[member].server.process == primary {
             self.members[member].server.append(id, 104, Kind::Shutdown);
         }
@@ -150,10 +133,7 @@ impl World {
 
     fn gone(&mut self, member: usize) {
         let end = match self.members[member].server.process {
-            Process::Stopping {
-                role: Role::Primary,
-                hard: false,
-            } => {
+            Process::Stopping { role: Role::Primary, hard: false } => {
                 self.flush_to_standbys(member);
                 End::Clean
             }

@@ -26,12 +26,8 @@ pub struct SimStore {
 impl SimStore {
     /// Ends the leases whose time is up.
     pub fn advance(&mut self, now: u64) {
-        let over: Vec<LeaseId> = self
-            .leases
-            .iter()
-            .filter(|(_, lease)| lease.ends <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let over: Vec<LeaseId> =
+            self.leases.iter().filter(|(_, lease)| lease.ends <= now).map(|(id, _)| *id).collect();
         for lease in over {
             self.revoke(lease);
         }
@@ -39,12 +35,8 @@ impl SimStore {
 
     pub fn revoke(&mut self, lease: LeaseId) {
         self.leases.remove(&lease);
-        let gone: Vec<String> = self
-            .keys
-            .values()
-            .filter(|kv| kv.lease == lease)
-            .map(|kv| kv.key.clone())
-            .collect();
+        let gone: Vec<String> =
+            self.keys.values().filter(|kv| kv.lease == lease).map(|kv| kv.key.clone()).collect();
         if gone.is_empty() {
             return;
         }
@@ -90,19 +82,13 @@ impl SimStore {
     pub fn txn(&mut self, txn: &Txn) -> TxnResult {
         let holds = txn.when.iter().all(|compare| self.holds(compare));
         if !holds || self.is_lease_gone(txn) {
-            return TxnResult {
-                succeeded: false,
-                revision: self.revision,
-            };
+            return TxnResult { succeeded: false, revision: self.revision };
         }
         self.revision += 1;
         for op in &txn.then {
             self.apply(op);
         }
-        TxnResult {
-            succeeded: true,
-            revision: self.revision,
-        }
+        TxnResult { succeeded: true, revision: self.revision }
     }
 
     /// Would a key be put under a lease that has ended?

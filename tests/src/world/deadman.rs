@@ -1,0 +1,35 @@
+//! The last guard: stops the server when the lock's deadline comes.
+//!
+//! It lives in the daemon's process, so it is frozen and dies with it.
+
+use super::{Event, World};
+use topology::Millis;
+
+const MARGIN_MS: u64 = 1_000;
+
+impl World {
+    pub fn arm(&mut self, member: usize, deadline: Millis) {
+        let m = &mut self.members[member];
+        if m.daemon.dynamic.pause || m.daemon.armed == Some(deadline) {
+            return;
+        }
+        m.daemon.armed = Some(deadline);
+        let life = m.daemon.life;
+        let at = m.clock.when(deadline - MARGIN_MS);
+        self.at(at, Event::Deadman { member, life, deadline });
+    }
+
+    pub fn on_deadman(&mut self, member: usize, life: u64, deadline: Millis) {
+        let daemon = &mut self.members[member].daemon;
+        if !daemon.alive || daemon.life != life || daemon.armed != Some(deadline) {
+            return;
+        }
+        if daemon.frozen {
+            daemon.deferred.insert(0, Event::Deadman { member, life, deadline });
+            return;
+        }
+        daemon.armed = None;
+        self.note_of(member, "the guard stops the server");
+        self.stop_hard(member);
+    }
+}

@@ -1,0 +1,183 @@
+//! The stores of the regions, and the local copies that daemons keep of them.
+//!
+//! The store is the daemon's own `MemoryStore`. A copy is fed by a watch: each
+//! change arrives a little later, a cut line loses it, and after a while the
+//! daemon notices that it hears nothing any more.
+
+use super::{Event, World};
+use node::dcs::memory::MemoryStore;
+use node::dcs::{Event as Change, KeyValue, Op, Snapshot, Txn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub const SCOPE: &str = "/service/shop/";
+
+#[derive(Clone)]
+pub struct Stores {
+    clock: Arc<AtomicU64>,
+    pub regions: Vec<MemoryStore>,
+    /// The revision up to which watchers were told.
+    told: Vec<i64>,
+}
+
+/// A daemon's copy of its store.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    pub snapshot: Arc<Snapshot>,
+    /// The watch is down.
+    pub lost: bool,
+    /// How often in a row the store was not reached.
+    missed: u64,
+}
+
+impl Default for Mirror {
+    fn default() -> Mirror {
+        Mirror { snapshot: Arc::default(), lost: true, missed: 0 }
+    }
+}
+
+impl Mirror {
+    fn take(&mut self, snapshot: &Arc<Snapshot>) {
+        if snapshot.revision >= self.snapshot.revision {
+            self.snapshot = snapshot.clone();
+        }
+    }
+}
+
+impl Stores {
+    pub fn new(regions: usize) -> Stores {
+        let clock = Arc::new(AtomicU64::new(0));
+        Stores {
+            regions: (0..regions).map(|_| MemoryStore::with_clock(clock.clone())).collect(),
+            clock,
+            told: vec![1; regions],
+        }
+    }
+
+    pub fn set_clock(&self, now: u64) {
+        self.clock.store(now, Ordering::SeqCst);
+        for store in &self.regions {
+            store.expire();
+        }
+    }
+
+    pub fn snapshot(&self, region: usize) -> Arc<Snapshot> {
+        let read = self.regions[region].read_now(&[SCOPE.to_string()]);
+        Arc::new(read.expect("this handle has no faults"))
+    }
+
+    pub fn get(&self, region: usize, key: &str) -> Option<KeyValue> {
+        let entries = &self.snapshot(region).entries;
+        entries.iter().find(|kv| kv.key == key).cloned()
+    }
+
+    /// An operator's write: nothing stands in its way.
+    pub fn put(&self, region: usize, key: String, value: String) {
+        let then = vec![Op::Put { key, value, lease: None }];
+        let txn = Txn { when: vec![], then };
+        self.regions[region].txn_now(&txn).expect("this handle has no faults");
+    }
+}
+
+impl World {
+    /// Brings what changed in a store on its way to the watchers.
+    pub fn tell_watchers(&mut self, region: usize) {
+        let since = self.stores.told[region];
+        let events = self.stores.regions[region].events_since(since);
+        let events = events.expect("nothing is compacted");
+        let Some(last) = events.last() else { return };
+        self.stores.told[region] = revision_of(last);
+        let keys: Vec<String> = events.iter().map(|e| key_of(e).to_string()).collect();
+        for key in keys.iter().filter(|key| matters(key)) {
+            self.note(format!("store {region}: {} changed", key.trim_start_matches(SCOPE)));
+        }
+        let snapshot = self.stores.snapshot(region);
+        for member in 0..self.members.len() {
+            let m = &self.members[member];
+            if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
+                continue;
+            }
+            let wakes = keys.iter().any(|key| matters(key) && key.starts_with(&m.prefix()));
+            let (life, snapshot) = (m.daemon.life, snapshot.clone());
+            let late = self.rng.range(1, 10);
+            self.after(late, Event::Heard { member, life, snapshot, wakes });
+        }
+    }
+
+    pub fn on_heard(&mut self, member: usize, life: u64, snapshot: Arc<Snapshot>, wakes: bool) {
+        let region = self.members[member].place.region;
+        let linked = self.links.to_store(member, region);
+        let daemon = &mut self.members[member].daemon;
+        if !daemon.alive || daemon.life != life || daemon.mirror.lost {
+            return;
+        }
+        if daemon.frozen {
+            daemon.deferred.push(Event::Heard { member, life, snapshot, wakes });
+            return;
+        }
+        if linked {
+            daemon.mirror.take(&snapshot);
+            if wakes {
+                self.wake_at(self.now, member);
+            }
+        }
+    }
+
+    /// The copy looks after its connection.
+    pub fn on_tend(&mut self, member: usize) {
+        let pause = self.rng.range(400, 1_200);
+        self.after(pause, Event::Tend { member });
+        if !self.members[member].is_running() {
+            return;
+        }
+        let region = self.members[member].place.region;
+        if self.links.to_store(member, region) {
+            self.refresh_mirror(member);
+        } else {
+            let patience = self.rng.range(1, 6);
+            let mirror = &mut self.members[member].daemon.mirror;
+            mirror.missed += 1;
+            mirror.lost |= mirror.missed >= patience;
+        }
+    }
+
+    pub fn refresh_mirror(&mut self, member: usize) {
+        let region = self.members[member].place.region;
+        let mirror = &self.members[member].daemon.mirror;
+        if !mirror.lost && mirror.missed == 0 {
+            return;
+        }
+        let snapshot = self.stores.snapshot(region);
+        let mirror = &mut self.members[member].daemon.mirror;
+        mirror.take(&snapshot);
+        mirror.lost = false;
+        mirror.missed = 0;
+        self.wake_at(self.now + 1, member);
+    }
+
+    /// An own write is in the copy at once.
+    pub fn fold_own_write(&mut self, member: usize) {
+        let region = self.members[member].place.region;
+        let snapshot = self.stores.snapshot(region);
+        self.members[member].daemon.mirror.take(&snapshot);
+    }
+}
+
+/// Changes that wake a beat; positions of members do not.
+fn matters(key: &str) -> bool {
+    !key.contains("/members/") && !key.ends_with("/status")
+}
+
+fn key_of(event: &Change) -> &str {
+    match event {
+        Change::Put(kv) => &kv.key,
+        Change::Deleted { key, .. } => key,
+    }
+}
+
+fn revision_of(event: &Change) -> i64 {
+    match event {
+        Change::Put(kv) => kv.mod_revision,
+        Change::Deleted { revision, .. } => *revision,
+    }
+}
