@@ -42,11 +42,7 @@ pub const BIRTH: &[Rule] = &[
     Rule::new(
         512,
         |f| f.bootstrap() == Bootstrapping::Claimed && f.remote().is_some() && !f.is_backing_off(),
-        |f| {
-            act(Action::Begin(Job::Clone {
-                from: f.remote().expect("just seen"),
-            }))
-        },
+        |f| act(Action::Begin(Job::Clone { from: f.remote().expect("just seen") })),
         "trying to bootstrap a standby group from the remote leader",
     ),
     Rule::new(
@@ -58,11 +54,7 @@ pub const BIRTH: &[Rule] = &[
     Rule::new(
         530,
         |f| f.leader_source().is_some() && f.is_initialised() && !f.is_backing_off(),
-        |f| {
-            act(Action::Begin(Job::Clone {
-                from: f.leader_source().expect("just seen"),
-            }))
-        },
+        |f| act(Action::Begin(Job::Clone { from: f.leader_source().expect("just seen") })),
         "trying to bootstrap from leader",
     ),
     Rule::new(
@@ -84,12 +76,7 @@ pub const BIRTH: &[Rule] = &[
         |_| rest(),
         "there is no `bootstrap` section here: waiting for somebody else to initialise",
     ),
-    Rule::new(
-        599,
-        |_| true,
-        |_| soon(1_000),
-        "waiting for leader to bootstrap",
-    ),
+    Rule::new(599, |_| true, |_| soon(1_000), "waiting for leader to bootstrap"),
 ];
 
 fn may_claim(f: &Facts) -> bool {

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Enough for the rarest row to fire many times.
-const OBSERVATIONS: usize = 60_000;
+const OBSERVATIONS: usize = 30_000;
 
 fn for_each_observation(mut check: impl FnMut(&Observation, Decision)) {
     let mut generator = Generator::new(0x9E37_79B9_7F4A_7C15);
@@ -97,33 +97,23 @@ fn action(decision: &Decision) -> Option<&Action> {
 
 /// From this action on, or from its end, the member may accept writes.
 fn opens(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Promote | Action::Begin(Job::StartPrimary | Job::Bootstrap)
-    )
+    matches!(action, Action::Promote | Action::Begin(Job::StartPrimary | Job::Bootstrap))
 }
 
 /// Runs `check` on every decision that is an action, and shows a failure.
 fn always(what: &str, check: impl Fn(&Observation, &Action) -> bool) {
     for_each_observation(|o, decision| {
         let holds = action(&decision).is_none_or(|action| check(o, action));
-        assert!(
-            holds,
-            "{what}: rule {}: {decision:?}\n{o:#?}",
-            decision.rule
-        );
+        assert!(holds, "{what}: rule {}: {decision:?}\n{o:#?}", decision.rule);
     });
 }
 
 #[test]
 fn a_silent_store_never_adds_write_ability() {
-    always(
-        "opens without a lock while the store is silent",
-        |o, action| {
-            let blind = o.view().is_none() && !o.holds_lock();
-            !(blind && (opens(action) || *action == Action::AcquireLock))
-        },
-    );
+    always("opens without a lock while the store is silent", |o, action| {
+        let blind = o.view().is_none() && !o.holds_lock();
+        !(blind && (opens(action) || *action == Action::AcquireLock))
+    });
 }
 
 #[test]
@@ -140,10 +130,7 @@ fn nobody_promotes_without_a_lock_that_lasts() {
 #[test]
 fn a_region_that_does_not_own_opens_nothing() {
     always("opens in a region that does not own", |o, action| {
-        let closed = matches!(
-            o.ownership,
-            Ownership::Standby { .. } | Ownership::Doubtful(_)
-        );
+        let closed = matches!(o.ownership, Ownership::Standby { .. } | Ownership::Doubtful(_));
         !(closed && opens(action))
     });
 }
@@ -189,9 +176,7 @@ fn a_primary_beside_another_leader_stops_at_once() {
                 Action::Renew
                     | Action::Exit(_)
                     | Action::GiveUpBootstrap
-                    | Action::Begin(Job::Stop {
-                        how: StopHow::Immediate
-                    })
+                    | Action::Begin(Job::Stop { how: StopHow::Immediate })
             )
         );
         assert!(stops, "keeps writing: {decision:?}\n{o:#?}");

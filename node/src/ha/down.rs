@@ -43,11 +43,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         611,
         |f| is_handing_over(f) && f.successor(f.remains().map(|r| r.lsn)).is_ok(),
-        |f| {
-            act(Action::ReleaseLock {
-                publish: f.remains().map(|r| r.lsn),
-            })
-        },
+        |f| act(Action::ReleaseLock { publish: f.remains().map(|r| r.lsn) }),
         "the successor has everything: the lock is released",
     ),
     Rule::new(
@@ -112,21 +108,13 @@ pub const DOWN: &[Rule] = &[
                 && is_unchecked(f)
                 && !f.ended(End::Crashed)
         },
-        |f| {
-            act(Action::CheckDivergence {
-                with: f.remote().expect("just seen"),
-            })
-        },
+        |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
         "has this log left the owner's history?",
     ),
     Rule::new(
         650,
         |f| f.is_diverged() && can_rewind(f) && !f.is_backing_off(),
-        |f| {
-            act(Action::Begin(Job::Rewind {
-                from: f.leader_source().expect("just seen"),
-            }))
-        },
+        |f| act(Action::Begin(Job::Rewind { from: f.leader_source().expect("just seen") })),
         "this log has left the leader's history: it is rewound",
     )
     .saying(|f| f.diverged_how()),
@@ -166,11 +154,7 @@ pub const DOWN: &[Rule] = &[
                 && is_unchecked(f)
                 && f.leader_source().is_some()
         },
-        |f| {
-            act(Action::CheckDivergence {
-                with: f.leader_source().expect("just seen"),
-            })
-        },
+        |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
         "has this log left the leader's history?",
     ),
     Rule::new(
@@ -189,11 +173,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         680,
         |_| true,
-        |f| {
-            act(Action::Begin(Job::StartStandby {
-                follow: f.upstream(),
-            }))
-        },
+        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
         "PostgreSQL is down: it starts as a standby",
     ),
 ];
@@ -203,9 +183,7 @@ fn is_handing_over(f: &Facts) -> bool {
 }
 
 fn missing(f: &Facts) -> Option<String> {
-    f.successor(f.remains().map(|r| r.lsn))
-        .err()
-        .map(|why| why.to_string())
+    f.successor(f.remains().map(|r| r.lsn)).err().map(|why| why.to_string())
 }
 
 /// Holds the lock, long enough to come, in a region that may be open.
@@ -218,10 +196,7 @@ fn fails_over_at_once(f: &Facts) -> bool {
 }
 
 fn is_start_hopeless(f: &Facts) -> bool {
-    f.o.memory
-        .failed
-        .as_ref()
-        .is_some_and(|failed| failed.times >= 3)
+    f.o.memory.failed.as_ref().is_some_and(|failed| failed.times >= 3)
 }
 
 fn was_primary(f: &Facts) -> bool {

@@ -8,7 +8,7 @@ use standby::promotion::{self, NotYet, RaceLimits, Racer};
 use standby::source;
 use standby::switch::ownership::{Order, Ownership};
 use topology::id::slot_name;
-use topology::{Failover, GroupView, Lsn, MemberName, Seen};
+use topology::{Failover, GroupView, Lsn, MemberName, Seen, Timeline};
 
 /// Between two tries to renew a lease that the store does not answer for.
 const RENEW_RETRY_MS: u64 = 1_000;
@@ -93,15 +93,12 @@ impl<'a> Facts<'a> {
 
     /// `/initialize` names another system than the local data.
     pub fn is_other_system(&self) -> bool {
-        let wanted = self
-            .view()
-            .and_then(|v| v.initialize.as_ref()?.value.as_ref());
+        let wanted = self.view().and_then(|v| v.initialize.as_ref()?.value.as_ref());
         matches!((wanted, self.o.system()), (Some(w), Some(mine)) if w != mine)
     }
 
     pub fn is_initialised(&self) -> bool {
-        self.view()
-            .is_some_and(|v| v.initialize.as_ref().is_some_and(|i| i.value.is_some()))
+        self.view().is_some_and(|v| v.initialize.as_ref().is_some_and(|i| i.value.is_some()))
     }
 
     pub fn is_initialize_absent(&self) -> bool {
@@ -111,9 +108,7 @@ impl<'a> Facts<'a> {
     /// How far this member's new cluster is. Once `/initialize` names it, it is
     /// a cluster like any other: the write that said so may have lost its reply.
     pub fn bootstrap(&self) -> Bootstrapping {
-        let wanted = self
-            .view()
-            .and_then(|v| v.initialize.as_ref()?.value.as_ref());
+        let wanted = self.view().and_then(|v| v.initialize.as_ref()?.value.as_ref());
         if wanted.is_some() && wanted == self.o.system() {
             return Bootstrapping::No;
         }
@@ -123,9 +118,7 @@ impl<'a> Facts<'a> {
     /// The remote side that a standby group streams from.
     pub fn remote(&self) -> Option<Following> {
         match &self.o.ownership {
-            Ownership::Standby {
-                upstream: Some(u), ..
-            } => Some(Following {
+            Ownership::Standby { upstream: Some(u), .. } => Some(Following {
                 host: u.host.clone(),
                 port: u.port,
                 slot: Some(u.slot.clone()),
@@ -154,12 +147,7 @@ impl<'a> Facts<'a> {
     fn following(&self, view: &GroupView, name: &MemberName) -> Option<Following> {
         let (host, port) = view.member(name)?.address()?;
         let slot = Some(slot_name(self.o.me.name.as_str()));
-        Some(Following {
-            host,
-            port,
-            slot,
-            member: name.clone(),
-        })
+        Some(Following { host, port, slot, member: name.clone() })
     }
 
     /// The leader as a source to clone, rewind or compare with.
@@ -170,11 +158,7 @@ impl<'a> Facts<'a> {
         let view = self.view()?;
         let leader = view.leader_record().filter(|r| r.is_running())?;
         let leads = ["primary", "standby_leader"].contains(&leader.role.text());
-        if leads {
-            self.following(view, view.leader_name()?)
-        } else {
-            None
-        }
+        if leads { self.following(view, view.leader_name()?) } else { None }
     }
 
     /// Streams from somebody else than it should (or from nobody).
@@ -245,11 +229,14 @@ impl<'a> Facts<'a> {
         self.o.memory.handover.is_some()
     }
 
+    /// Stopped for a successor, with the lock still here. What was begun before
+    /// a pause is finished: with a leader there, or with this one again.
+    pub fn is_giving_lock_away(&self) -> bool {
+        self.is_handing_over() && self.o.holds_lock() && self.o.is_stopped()
+    }
+
     pub fn handover_age(&self) -> u64 {
-        self.o
-            .memory
-            .handover
-            .map_or(0, |since| self.o.now.since(since))
+        self.o.memory.handover.map_or(0, |since| self.o.now.since(since))
     }
 
     pub fn has_asked(&self) -> bool {
@@ -264,9 +251,15 @@ impl<'a> Facts<'a> {
         let wanted = Wanted {
             candidate: self.request().and_then(|r| r.candidate.as_ref()),
             past,
+            timeline: self.own_timeline(),
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
         };
         candidate::best(&self.o.me.name, peers, view, &wanted)
+    }
+
+    fn own_timeline(&self) -> Option<Timeline> {
+        let stopped = self.remains().map(|r| r.timeline);
+        stopped.or_else(|| self.o.server().and_then(|s| s.timeline))
     }
 
     /// May this member take the free lock? Only meaningful once peers answered.
@@ -315,8 +308,7 @@ impl<'a> Facts<'a> {
     }
 
     pub fn has_signed(&self) -> bool {
-        self.stop_order()
-            .is_some_and(|id| self.o.memory.signed.as_deref() == Some(id))
+        self.stop_order().is_some_and(|id| self.o.memory.signed.as_deref() == Some(id))
     }
 
     /// A primary without lock whose timeline is the group's newest.

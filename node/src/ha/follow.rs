@@ -9,19 +9,10 @@ pub const FOLLOW: &[Rule] = &[
     Rule::new(
         900,
         |f| f.o.is_primary(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Immediate,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "another member holds the lock: this primary stops at once",
     ),
-    Rule::new(
-        910,
-        |f| f.is_starting(),
-        |_| soon(200),
-        "PostgreSQL is starting",
-    ),
+    Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting"),
     Rule::new(
         911,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
@@ -61,11 +52,7 @@ pub const FOLLOW: &[Rule] = &[
     Rule::new(
         950,
         |f| f.is_quiet() && *f.divergence() == Divergence::Unchecked && f.leader_source().is_some(),
-        |f| {
-            act(Action::CheckDivergence {
-                with: f.leader_source().expect("just seen"),
-            })
-        },
+        |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
         "not streaming: has this log left the leader's history?",
     ),
     Rule::new(
@@ -74,10 +61,5 @@ pub const FOLLOW: &[Rule] = &[
         |_| rest(),
         "no action. I am a secondary, and following a leader",
     ),
-    Rule::new(
-        999,
-        |_| true,
-        |_| soon(1_000),
-        "a secondary, not streaming from the leader yet",
-    ),
+    Rule::new(999, |_| true, |_| soon(1_000), "a secondary, not streaming from the leader yet"),
 ];

@@ -25,9 +25,7 @@ pub const GATE: &[Rule] = &[
         |f| !f.is_paused() && may_write(f) && f.is_fence_due() && !is_stopping_hard(f),
         |f| match f.job() {
             Some(_) => act(Action::CancelJob),
-            None => act(Action::Begin(Job::Stop {
-                how: StopHow::Immediate,
-            })),
+            None => act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         },
         "the lock cannot be proven before its deadline: stop writing",
     ),
@@ -77,10 +75,5 @@ fn is_past_deadline(f: &Facts) -> bool {
 }
 
 fn is_stopping_hard(f: &Facts) -> bool {
-    matches!(
-        f.job(),
-        Some(Job::Stop {
-            how: StopHow::Immediate
-        })
-    )
+    matches!(f.job(), Some(Job::Stop { how: StopHow::Immediate }))
 }

@@ -10,11 +10,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         700,
         |f| f.o.is_primary() && !f.may_own(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Immediate,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "another region owns the formation, or it is not certain that this one does: \
          writes end here",
     )
@@ -34,19 +30,10 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         711,
         |f| f.is_starting() && f.start_took_too_long() && f.may_own() && f.successor(None).is_ok(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Immediate,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "PostgreSQL takes longer than primary_start_timeout and somebody can take over",
     ),
-    Rule::new(
-        712,
-        |f| f.is_starting(),
-        |_| soon(50),
-        "PostgreSQL is starting",
-    ),
+    Rule::new(712, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting"),
     Rule::new(
         715,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
@@ -82,11 +69,7 @@ pub const LEADER: &[Rule] = &[
                 && f.remote().is_some()
                 && *f.divergence() == super::observation::Divergence::Unchecked
         },
-        |f| {
-            act(Action::CheckDivergence {
-                with: f.remote().expect("just seen"),
-            })
-        },
+        |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
         "not streaming: has this log left the remote leader's history?",
     ),
     Rule::new(
@@ -138,11 +121,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         742,
         |f| f.request().is_some() && f.successor(None).is_ok(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Planned,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "handing over: PostgreSQL stops, and the lock follows when the successor has everything",
     ),
     Rule::new(
@@ -152,12 +131,7 @@ pub const LEADER: &[Rule] = &[
         "nobody can take over as asked",
     )
     .saying(|f| f.successor(None).err().map(|why| why.to_string())),
-    Rule::new(
-        799,
-        |_| true,
-        |_| rest(),
-        "no action. I am the leader with the lock",
-    ),
+    Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock"),
 ];
 
 fn is_for_me(f: &Facts) -> bool {

@@ -21,12 +21,7 @@ pub const LOST: &[Rule] = &[
         |_| act(Action::Begin(Job::StartStandby { follow: None })),
         "the store is silent: serving reads only, until it answers",
     ),
-    Rule::new(
-        399,
-        |_| true,
-        |_| soon(1_000),
-        "the store does not answer; nothing can be decided",
-    ),
+    Rule::new(399, |_| true, |_| soon(1_000), "the store does not answer; nothing can be decided"),
 ];
 
 /// Stopped by us when the lock ran out, so that reads may come back.

@@ -252,10 +252,7 @@ pub struct Failed {
 
 impl Observation {
     pub fn is_primary(&self) -> bool {
-        matches!(
-            self.server().map(|s| &s.role),
-            Some(Seen::Known(ServerRole::Primary))
-        )
+        matches!(self.server().map(|s| &s.role), Some(Seen::Known(ServerRole::Primary)))
     }
 
     pub fn is_standby(&self) -> bool {
@@ -291,13 +288,7 @@ impl Observation {
 
     pub fn is_streaming(&self) -> bool {
         let role = self.server().map(|s| &s.role);
-        matches!(
-            role,
-            Some(Seen::Known(ServerRole::Standby {
-                streaming: true,
-                ..
-            }))
-        )
+        matches!(role, Some(Seen::Known(ServerRole::Standby { streaming: true, .. })))
     }
 
     pub fn view(&self) -> Option<&GroupView> {
@@ -360,7 +351,7 @@ impl Memory {
                 self.promoting = Some(now);
                 self.won_in_pause = false;
             }
-            Action::ReleaseLock { .. } | Action::ClearRequest => self.handover = None,
+            Action::CancelJob => self.handover = None,
             Action::AcquireLock => self.won_in_pause = true,
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
             _ => {}
@@ -370,10 +361,8 @@ impl Memory {
     fn begin(&mut self, job: &Job, now: Millis) {
         self.promoting = None;
         match job {
-            Job::Stop {
-                how: StopHow::Planned,
-            } => self.handover = Some(now),
-            Job::StartPrimary => self.handover = None,
+            Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
+            Job::StartPrimary | Job::StartStandby { .. } => self.handover = None,
             Job::Restart | Job::Rebuild { .. } => self.asked = None,
             _ => {}
         }
@@ -386,12 +375,7 @@ impl Memory {
                 Some(f) if f.job.title() == job.title() => f.times + 1,
                 _ => 1,
             };
-            self.failed = Some(Failed {
-                job: job.clone(),
-                at: now,
-                times,
-                why: why.clone(),
-            });
+            self.failed = Some(Failed { job: job.clone(), at: now, times, why: why.clone() });
             if *job == Job::Bootstrap {
                 self.bootstrap = Bootstrapping::Failed;
             }
@@ -400,9 +384,7 @@ impl Memory {
         self.failed = None;
         match job {
             Job::Bootstrap => self.bootstrap = Bootstrapping::Built,
-            Job::Stop {
-                how: StopHow::Planned,
-            } => {
+            Job::Stop { how: StopHow::Planned } => {
                 self.handover = self.handover.map(|_| now);
             }
             Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } => {

@@ -28,8 +28,14 @@ pub const PAUSE: &[Rule] = &[
         "a running primary takes the free lock",
     ),
     Rule::new(
+        419,
+        |f| is_candidate(f) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "an operator named this member as the new leader: may it lead?",
+    ),
+    Rule::new(
         420,
-        |f| f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own(),
+        |f| is_candidate(f) && f.race().is_ok(),
         |_| act(Action::AcquireLock),
         "an operator named this member as the new leader",
     ),
@@ -55,7 +61,7 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         431,
-        |f| f.o.holds_lock() && f.o.is_stopped() && !f.is_handing_over(),
+        |f| f.o.holds_lock() && f.o.is_stopped(),
         |_| act(Action::ReleaseLock { publish: None }),
         "PostgreSQL is down and is not started in pause: the lock is released",
     ),
@@ -68,11 +74,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         441,
         |f| leads_on_request(f) && names_another(f) && f.successor(None).is_ok(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Planned,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "handing over to the member an operator named",
     ),
     Rule::new(
@@ -82,16 +84,6 @@ pub const PAUSE: &[Rule] = &[
         "the request cannot be met in pause",
     )
     .saying(why_no_successor),
-    Rule::new(
-        450,
-        |f| f.o.holds_lock() && f.is_handing_over() && f.o.is_stopped(),
-        |f| {
-            act(Action::ReleaseLock {
-                publish: f.remains().map(|r| r.lsn),
-            })
-        },
-        "stopped for the member an operator named",
-    ),
     Rule::new(
         460,
         |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_follow_another(),
@@ -106,24 +98,18 @@ pub const PAUSE: &[Rule] = &[
                 && f.is_handing_over()
                 && !f.is_backing_off()
         },
-        |f| {
-            act(Action::Begin(Job::StartStandby {
-                follow: f.upstream(),
-            }))
-        },
+        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
         "the handover is done: following the new leader",
     ),
-    Rule::new(
-        499,
-        |_| true,
-        |_| rest(),
-        "paused: an operator is in charge",
-    ),
+    Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge"),
 ];
 
+fn is_candidate(f: &Facts) -> bool {
+    f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own()
+}
+
 fn is_wanted(f: &Facts) -> bool {
-    f.request()
-        .is_some_and(|r| r.candidate.as_ref() == Some(&f.o.me.name))
+    f.request().is_some_and(|r| r.candidate.as_ref() == Some(&f.o.me.name))
 }
 
 fn leads_on_request(f: &Facts) -> bool {

@@ -12,11 +12,7 @@ pub const RACE: &[Rule] = &[
     Rule::new(
         800,
         |f| f.o.is_primary() && !f.may_own(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Immediate,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "a primary in a region that does not own the formation stops",
     )
     .saying(|f| f.doubt()),
@@ -35,19 +31,10 @@ pub const RACE: &[Rule] = &[
     Rule::new(
         812,
         |f| f.o.is_primary(),
-        |_| {
-            act(Action::Begin(Job::Stop {
-                how: StopHow::Immediate,
-            }))
-        },
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "the group has a newer timeline: this primary stops",
     ),
-    Rule::new(
-        820,
-        |f| f.is_starting(),
-        |_| soon(50),
-        "PostgreSQL is starting",
-    ),
+    Rule::new(820, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting"),
     Rule::new(
         821,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),

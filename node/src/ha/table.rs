@@ -24,13 +24,7 @@ impl Rule {
         then: fn(&Facts) -> Step,
         why: &'static str,
     ) -> Rule {
-        Rule {
-            id,
-            when,
-            then,
-            why,
-            detail: |_| None,
-        }
+        Rule { id, when, then, why, detail: |_| None }
     }
 
     pub const fn saying(mut self, detail: fn(&Facts) -> Option<String>) -> Rule {
@@ -47,11 +41,7 @@ pub fn first_match(table: &[Rule], facts: &Facts) -> Decision {
         Some(detail) => format!("{}: {detail}", rule.why),
         None => rule.why.to_string(),
     };
-    Decision {
-        rule: rule.id,
-        step: (rule.then)(facts),
-        why,
-    }
+    Decision { rule: rule.id, step: (rule.then)(facts), why }
 }
 
 pub fn act(action: Action) -> Step {
@@ -63,7 +53,5 @@ pub fn rest() -> Step {
 }
 
 pub fn soon(ms: u64) -> Step {
-    Step::Rest {
-        at_most_ms: Some(ms),
-    }
+    Step::Rest { at_most_ms: Some(ms) }
 }

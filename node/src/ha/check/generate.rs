@@ -40,19 +40,12 @@ fn following(name: &str) -> Following {
 }
 
 fn versioned<T>(value: T) -> Option<Versioned<T>> {
-    Some(Versioned {
-        value,
-        revision: 1,
-        lease: 0,
-    })
+    Some(Versioned { value, revision: 1, lease: 0 })
 }
 
 impl Generator {
     pub fn new(seed: u64) -> Generator {
-        Generator {
-            state: seed,
-            dynamic: Dynamic::default(),
-        }
+        Generator { state: seed, dynamic: Dynamic::default() }
     }
 
     fn next(&mut self) -> u64 {
@@ -99,9 +92,7 @@ impl Generator {
             job: self.job(),
             peers: self.peers(),
             ownership,
-            order: self
-                .percent(10)
-                .then(|| Order::StopAndSign { id: "move".into() }),
+            order: self.percent(10).then(|| Order::StopAndSign { id: "move".into() }),
             closed_workers: self.pick(&[vec![], vec![], vec![Group(Some(1))]]),
             dynamic: self.dynamic(),
             memory: self.memory(),
@@ -140,10 +131,7 @@ impl Generator {
                 let renewed = self.past();
                 let left = self.pick(&[0, 10, 2_000, 9_000, 29_000]);
                 let deadlines = [0, NOW - 5_000, NOW + left, NOW + left, NOW + 29_000];
-                Lock::Mine {
-                    renewed,
-                    deadline: Millis(self.pick(&deadlines)),
-                }
+                Lock::Mine { renewed, deadline: Millis(self.pick(&deadlines)) }
             }
             5..=6 => Lock::Free,
             _ => Lock::Other(self.pick(&["a", "b"]).into()),
@@ -174,8 +162,7 @@ impl Generator {
         for name in NAMES {
             if self.percent(85) {
                 let record = self.record(name);
-                view.members
-                    .insert(name.into(), versioned(record).expect("just made"));
+                view.members.insert(name.into(), versioned(record).expect("just made"));
             }
         }
         Seen::Known(view)
@@ -194,9 +181,8 @@ impl Generator {
         if self.percent(60) {
             return None;
         }
-        let names: Vec<Option<MemberName>> = [None, Some("me"), Some("a"), Some("b")]
-            .map(|n| n.map(MemberName::from))
-            .to_vec();
+        let names: Vec<Option<MemberName>> =
+            [None, Some("me"), Some("a"), Some("b")].map(|n| n.map(MemberName::from)).to_vec();
         versioned(Failover {
             leader: self.pick(&names),
             candidate: self.pick(&names),
@@ -225,9 +211,7 @@ impl Generator {
         ];
         MemberRecord {
             conn_url: Some(format!("postgres://host-{name}:5432/postgres")),
-            state: self
-                .pick(&["running", "running", "running", "starting"])
-                .into(),
+            state: self.pick(&["running", "running", "running", "starting"]).into(),
             role: self.pick(&roles),
             tags: self.tags(),
             ..MemberRecord::default()
@@ -274,9 +258,7 @@ impl Generator {
             0 => Seen::Unknown,
             1..=4 => Seen::Known(ServerRole::Primary),
             _ => Seen::Known(ServerRole::Standby {
-                follows: self
-                    .pick(&[None, Some("a"), Some("b"), Some("remote")])
-                    .map(following),
+                follows: self.pick(&[None, Some("a"), Some("b"), Some("remote")]).map(following),
                 streaming: self.percent(60),
             }),
         }
@@ -290,31 +272,19 @@ impl Generator {
             Job::StartPrimary,
             Job::StartPrimary,
             Job::StartStandby { follow: None },
-            Job::StartStandby {
-                follow: Some(from.clone()),
-            },
-            Job::Stop {
-                how: StopHow::Planned,
-            },
+            Job::StartStandby { follow: Some(from.clone()) },
+            Job::Stop { how: StopHow::Planned },
             Job::Stop { how: StopHow::Fast },
-            Job::Stop {
-                how: StopHow::Immediate,
-            },
+            Job::Stop { how: StopHow::Immediate },
             Job::Restart,
             Job::Rewind { from: from.clone() },
             Job::Rewind { from: from.clone() },
-            Job::Rebuild {
-                from,
-                why: Rebuild::Diverged,
-            },
+            Job::Rebuild { from, why: Rebuild::Diverged },
         ])
     }
 
     fn job(&mut self) -> Option<Running> {
-        self.percent(15).then(|| Running {
-            job: self.a_job(),
-            since: self.past(),
-        })
+        self.percent(15).then(|| Running { job: self.a_job(), since: self.past() })
     }
 
     fn peers(&mut self) -> Option<Vec<PeerAnswer>> {
@@ -357,10 +327,9 @@ impl Generator {
                 }),
                 opening: self.percent(50),
             },
-            7..=8 => Ownership::Standby {
-                epoch: 3,
-                upstream: self.percent(80).then_some(upstream),
-            },
+            7..=8 => {
+                Ownership::Standby { epoch: 3, upstream: self.percent(80).then_some(upstream) }
+            }
             _ => Ownership::Doubtful("the registers were not read yet".into()),
         }
     }
@@ -382,11 +351,7 @@ impl Generator {
 
     fn memory(&mut self) -> Memory {
         let fresh = self.percent(70);
-        let bootstraps = [
-            Bootstrapping::Claimed,
-            Bootstrapping::Built,
-            Bootstrapping::Failed,
-        ];
+        let bootstraps = [Bootstrapping::Claimed, Bootstrapping::Built, Bootstrapping::Failed];
         let unsettled = self.percent(12);
         Memory {
             stopping: self.percent(10),
@@ -401,13 +366,7 @@ impl Generator {
             compared_with: None,
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
-            asked: self.pick(&[
-                None,
-                None,
-                None,
-                Some(Asked::Restart),
-                Some(Asked::Reinitialize),
-            ]),
+            asked: self.pick(&[None, None, None, Some(Asked::Restart), Some(Asked::Reinitialize)]),
             failed: self.failed(),
             started: self.past(),
             signed: self.percent(30).then(|| "move".into()),
