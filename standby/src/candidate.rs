@@ -4,7 +4,7 @@
 //! when its PostgreSQL died and may not be restarted in place.
 
 use crate::promotion::PeerAnswer;
-use topology::{GroupView, Lsn, MemberName};
+use topology::{GroupView, Lsn, MemberName, Timeline};
 
 /// Who counts, and how far a candidate must be.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Wanted<'a> {
     pub candidate: Option<&'a MemberName>,
     /// Strictly past this position: the beginning of the shutdown checkpoint.
     pub past: Option<Lsn>,
+    /// Positions compare only within one history: the leader's timeline.
+    pub timeline: Option<Timeline>,
     pub maximum_lag: u64,
 }
 
@@ -30,6 +32,8 @@ pub enum NoCandidate {
     NotAStandby(MemberName),
     #[error("{name} has {has}, but must be past {past}")]
     NotThere { name: MemberName, has: Lsn, past: Lsn },
+    #[error("{0} does not follow the leader's timeline")]
+    OtherTimeline(MemberName),
     #[error("{name} is {bytes} bytes behind, {allowed} allowed")]
     Behind { name: MemberName, bytes: u64, allowed: u64 },
 }
@@ -71,6 +75,9 @@ fn judge(peer: &PeerAnswer, view: &GroupView, wanted: &Wanted) -> Result<(Lsn, i
     }
     if !status.in_recovery {
         return Err(NoCandidate::NotAStandby(name()));
+    }
+    if wanted.timeline.is_some_and(|leaders| status.timeline != Some(leaders)) {
+        return Err(NoCandidate::OtherTimeline(name()));
     }
     if let Some(past) = wanted.past {
         if status.lsn <= past {
@@ -114,7 +121,7 @@ mod tests {
     }
 
     fn wanted() -> Wanted<'static> {
-        Wanted { candidate: None, past: None, maximum_lag: 100 }
+        Wanted { candidate: None, past: None, timeline: None, maximum_lag: 100 }
     }
 
     #[test]
@@ -130,6 +137,13 @@ mod tests {
         assert!(matches!(refused, Err(NoCandidate::NotThere { .. })));
         let there = best(&"me".into(), &[peer("a", 1001, false)], &view(), &past);
         assert_eq!(there, Ok("a".into()));
+    }
+
+    #[test]
+    fn a_position_on_another_timeline_proves_nothing() {
+        let past = Wanted { past: Some(Lsn(1000)), timeline: Some(Timeline(2)), ..wanted() };
+        let refused = best(&"me".into(), &[peer("a", 5000, false)], &view(), &past);
+        assert_eq!(refused, Err(NoCandidate::OtherTimeline("a".into())));
     }
 
     #[test]

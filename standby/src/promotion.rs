@@ -97,11 +97,15 @@ pub fn may_race(
     if let Some(request) = view.request().filter(|r| r.scheduled_at.is_none()) {
         return may_race_on_request(me, peers, request, limits, view);
     }
-    not_behind(me, view, limits)?;
+    not_behind(me.lsn, me.timeline, view, limits)?;
     not_overtaken(me, peers)
 }
 
-/// Somebody asked for a new leader, and the old one has released the lock.
+/// Somebody asked for a new leader, and the lock is free.
+///
+/// A leader that handed the lock over published the end of its log: then only
+/// those who have all of it may race. One that was asked and died did not, and
+/// the race is a failover in which the named candidate goes first.
 fn may_race_on_request(
     me: &Racer,
     peers: &[PeerAnswer],
@@ -109,51 +113,71 @@ fn may_race_on_request(
     limits: RaceLimits,
     view: &GroupView,
 ) -> Result<(), NotYet> {
+    if request.candidate.as_ref() == Some(me.name) && request.leader.is_none() {
+        return Ok(());
+    }
+    fits(me.lsn, me.timeline, view, limits)?;
     if request.candidate.as_ref() == Some(me.name) {
-        return not_behind_release(me, request, view);
+        return Ok(());
     }
-    if let Some(candidate) = &request.candidate
-        && able(peers, candidate)
-    {
-        return Err(NotYet::OtherCandidate(candidate.clone()));
-    }
-    if request.leader.as_ref() == Some(me.name) {
+    let able = |peer: &&PeerAnswer| {
+        let status = peer.status.as_ref().filter(|s| s.is_eligible() && s.in_recovery);
+        status.is_some_and(|s| {
+            request.leader.is_none() || fits(s.lsn, s.timeline, view, limits).is_ok()
+        })
+    };
+    let others = peers.iter().filter(|p| &p.name != me.name).filter(able);
+    let mut first = others.filter(|p| match &request.candidate {
         // The old leader comes last: anybody able goes first.
-        if let Some(peer) = peers.iter().find(|p| able(peers, &p.name)) {
-            return Err(NotYet::OtherCandidate(peer.name.clone()));
-        }
+        _ if request.leader.as_ref() == Some(me.name) => true,
+        candidate => candidate.as_ref() == Some(&p.name),
+    });
+    if let Some(peer) = first.next() {
+        return Err(NotYet::OtherCandidate(peer.name.clone()));
     }
-    not_behind(me, view, limits)?;
     let others: Vec<_> =
         peers.iter().filter(|p| Some(&p.name) != request.leader.as_ref()).cloned().collect();
     not_overtaken(me, &others)
 }
 
-/// A planned switchover loses nothing: the old leader published the position
-/// of its shutdown checkpoint when it released the lock.
-fn not_behind_release(me: &Racer, request: &Failover, view: &GroupView) -> Result<(), NotYet> {
-    let wanted = view.optime();
-    if request.leader.is_some() && me.lsn < wanted {
-        return Err(NotYet::Behind { bytes: me.lsn.behind(wanted), allowed: 0 });
+/// Far enough to lead: after a handover with everything the old leader wrote,
+/// else within the limits of a failover.
+fn fits(
+    lsn: Lsn,
+    timeline: Option<Timeline>,
+    view: &GroupView,
+    limits: RaceLimits,
+) -> Result<(), NotYet> {
+    if !view.is_handed_over() {
+        return not_behind(lsn, timeline, view, limits);
+    }
+    current(timeline, view)?;
+    // Past the beginning of the shutdown checkpoint: the record is there.
+    if lsn <= view.optime() {
+        return Err(NotYet::Behind { bytes: lsn.behind(view.optime()).max(1), allowed: 0 });
     }
     Ok(())
 }
 
-fn able(peers: &[PeerAnswer], name: &MemberName) -> bool {
-    let peer = peers.iter().find(|p| &p.name == name);
-    peer.and_then(|p| p.status.as_ref()).is_some_and(|s| s.is_eligible() && s.in_recovery)
-}
-
-fn not_behind(me: &Racer, view: &GroupView, limits: RaceLimits) -> Result<(), NotYet> {
-    let bytes = me.lsn.behind(view.optime());
+fn not_behind(
+    lsn: Lsn,
+    timeline: Option<Timeline>,
+    view: &GroupView,
+    limits: RaceLimits,
+) -> Result<(), NotYet> {
+    let bytes = lsn.behind(view.optime());
     if bytes > limits.maximum_lag {
         return Err(NotYet::Behind { bytes, allowed: limits.maximum_lag });
     }
     if !limits.check_timeline {
         return Ok(());
     }
+    current(timeline, view)
+}
+
+fn current(timeline: Option<Timeline>, view: &GroupView) -> Result<(), NotYet> {
     let group = view.timeline();
-    match me.timeline {
+    match timeline {
         None => Err(NotYet::TimelineUnknown),
         Some(mine) if mine < group => Err(NotYet::OldTimeline { mine, group }),
         Some(_) => Ok(()),
@@ -237,7 +261,7 @@ mod tests {
     fn view(optime: u64, failover: &str) -> GroupView {
         let mut view = GroupView::default();
         view.take("status", &format!("{{\"optime\":{optime}}}"), 1, 0);
-        view.take("failover", failover, 1, 0);
+        view.take("failover", failover, 2, 0);
         view
     }
 
@@ -279,14 +303,37 @@ mod tests {
         assert_eq!(race(1001, &[preferred], &view(1000, "{}")), Ok(()));
     }
 
+    /// `status` and `failover` written in one transaction.
+    fn handed_over(optime: u64, failover: &str) -> GroupView {
+        let mut view = view(optime, failover);
+        view.take("failover", failover, 1, 0);
+        view
+    }
+
     #[test]
-    fn a_named_candidate_goes_first_but_never_behind_the_shutdown_checkpoint() {
-        let wanted = view(1000, r#"{"leader":"old","member":"a"}"#);
-        let refused = race(2000, &[answer("a", 900)], &wanted);
+    fn a_named_candidate_goes_first_if_it_is_able() {
+        let named = view(1000, r#"{"leader":"old","member":"a"}"#);
+        let refused = race(2000, &[answer("a", 900)], &named);
         assert_eq!(refused, Err(NotYet::OtherCandidate("a".into())));
+        // One that may not lead itself keeps nobody else from it.
+        assert_eq!(race(2000, &[answer("a", 100)], &named), Ok(()));
         let mine = view(1000, r#"{"leader":"old","member":"me"}"#);
-        assert_eq!(race(999, &[], &mine), Err(NotYet::Behind { bytes: 1, allowed: 0 }));
-        assert_eq!(race(1000, &[], &mine), Ok(()));
+        assert_eq!(race(900, &[answer("a", 1000)], &mine), Ok(()));
+        let too_far = Err(NotYet::Behind { bytes: 101, allowed: 100 });
+        assert_eq!(race(899, &[], &mine), too_far);
+        assert_eq!(race(1, &[], &view(1000, r#"{"member":"me"}"#)), Ok(()));
+    }
+
+    #[test]
+    fn after_a_handover_only_those_race_who_have_everything() {
+        for member in ["", r#","member":"me""#, r#","member":"a""#] {
+            let view = handed_over(1000, &format!(r#"{{"leader":"old"{member}}}"#));
+            assert_eq!(race(1000, &[], &view), Err(NotYet::Behind { bytes: 1, allowed: 0 }));
+            assert_eq!(race(1001, &[answer("a", 1000)], &view), Ok(()));
+        }
+        let mut newer = handed_over(1000, r#"{"leader":"old"}"#);
+        newer.take("history", r#"[[1,500,"x"]]"#, 1, 0);
+        assert!(matches!(race(5000, &[], &newer), Err(NotYet::OldTimeline { .. })));
     }
 
     #[test]

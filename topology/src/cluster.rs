@@ -40,6 +40,18 @@ pub struct SyncState {
     pub quorum: u64,
 }
 
+/// `topology/timeline/GROUP`: who takes the lock as a standby claims the
+/// timeline it will begin, so that no two histories share a number.
+///
+/// PostgreSQL numbers a new timeline by what it finds in its own `pg_wal`. A
+/// primary that died before anybody streamed from it has used a number that
+/// the next one would use again, and no tool can tell the two histories apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    pub timeline: Timeline,
+    pub by: MemberName,
+}
+
 /// One line of `/history`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {
@@ -63,6 +75,8 @@ pub struct GroupView {
     pub sync: Option<Versioned<SyncState>>,
     pub history: Option<Versioned<Vec<HistoryEntry>>>,
     pub failsafe: Option<Versioned<BTreeMap<MemberName, String>>>,
+    /// The highest timeline that anybody may have begun.
+    pub claim: Option<Versioned<Claim>>,
     /// Keys whose value made no sense, with the reason.
     pub unreadable: Vec<(String, String)>,
 }
@@ -90,6 +104,7 @@ impl GroupView {
             "failover" => self.failover = Some(versioned(Failover::read(value), revision, lease)),
             "sync" => self.sync = Some(versioned(SyncState::read(value), revision, lease)),
             "history" => self.history = Some(versioned(read_history(value), revision, lease)),
+            "claim" => self.claim = Some(versioned(Claim::read(value), revision, lease)),
             "failsafe" => {
                 self.failsafe = read_failsafe(value).map(|m| versioned(m, revision, lease))
             }
@@ -140,6 +155,26 @@ impl GroupView {
             None => Timeline(0),
             Some(h) => Timeline(h.value.last().map_or(1, |e| e.timeline.0 + 1)),
         }
+    }
+
+    /// The timeline that `me`, now on `mine`, may begin.
+    pub fn claimable(&self, mine: Timeline) -> Timeline {
+        let claimed = self.claim.as_ref().map_or(Timeline(0), |c| c.value.timeline);
+        Timeline(mine.max(self.timeline()).max(claimed).0 + 1)
+    }
+
+    /// The timeline that `me`, now on `mine`, has claimed and not begun.
+    pub fn claimed_by(&self, me: &MemberName, mine: Timeline) -> Option<Timeline> {
+        let claim = &self.claim.as_ref()?.value;
+        (&claim.by == me && claim.timeline > mine).then_some(claim.timeline)
+    }
+
+    /// The last leader gave the lock away for this request, and `/status` is
+    /// the end of its log: both keys were written in one transaction.
+    pub fn is_handed_over(&self) -> bool {
+        let both = self.status.as_ref().zip(self.failover.as_ref());
+        self.request().is_some_and(|r| r.leader.is_some())
+            && both.is_some_and(|(status, failover)| status.revision == failover.revision)
     }
 
     pub fn is_paused(&self) -> bool {
@@ -212,6 +247,17 @@ impl Failover {
         put("member", self.candidate.as_ref().map(MemberName::as_str));
         put("scheduled_at", self.scheduled_at.as_deref());
         Value::Object(out).to_string()
+    }
+}
+
+impl Claim {
+    pub fn read(text: &str) -> Claim {
+        let (timeline, by) = text.split_once(' ').unwrap_or((text, ""));
+        Claim { timeline: Timeline(timeline.parse().unwrap_or(0)), by: MemberName::new(by) }
+    }
+
+    pub fn write(&self) -> String {
+        format!("{} {}", self.timeline, self.by)
     }
 }
 
@@ -290,6 +336,31 @@ mod tests {
         assert!(view.request().is_none());
         view.take("failover", "a:b", 2, 0);
         assert_eq!(view.request().unwrap().leader, Some("a".into()));
+    }
+
+    #[test]
+    fn nobody_claims_a_timeline_that_may_be_in_use() {
+        let (mut view, me) = (GroupView::default(), MemberName::new("a"));
+        assert_eq!(view.claimable(Timeline(3)), Timeline(4));
+        view.take("claim", "7 a", 1, 0);
+        assert_eq!(view.claimable(Timeline(3)), Timeline(8));
+        assert_eq!(view.claimed_by(&me, Timeline(3)), Some(Timeline(7)));
+        assert_eq!(view.claimed_by(&me, Timeline(7)), None);
+        assert_eq!(view.claimed_by(&"b".into(), Timeline(3)), None);
+        assert_eq!(Claim::read("nonsense").timeline, Timeline(0));
+        assert_eq!(view.claim.unwrap().value.write(), "7 a");
+    }
+
+    #[test]
+    fn a_handover_is_told_from_a_request_that_its_leader_did_not_live_to_meet() {
+        let mut view = GroupView::default();
+        view.take("failover", r#"{"leader":"a"}"#, 5, 0);
+        view.take("status", "100", 4, 0);
+        assert!(!view.is_handed_over());
+        view.take("status", "100", 5, 0);
+        assert!(view.is_handed_over());
+        view.take("failover", "{}", 5, 0);
+        assert!(!view.is_handed_over());
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use crate::dcs::keys::Keys;
 use crate::dcs::{Compare, LeaseId, Op, Txn};
-use topology::{GroupView, Lsn, MemberName, SystemId};
+use topology::cluster::Claim;
+use topology::{GroupView, Lsn, MemberName, SystemId, Timeline};
 
 fn put(key: String, value: impl Into<String>) -> Op {
     Op::Put { key, value: value.into(), lease: None }
@@ -24,15 +25,45 @@ pub fn unchanged(key: String, revision: Option<i64>) -> Compare {
 }
 
 /// Take the lock if nobody has it. A request that named this member (or any
-/// other) is answered by that, so it is cleared in the same transaction.
-pub fn acquire(keys: &Keys, me: &MemberName, lease: LeaseId, view: &GroupView) -> Txn {
+/// other) is answered by that, so it is cleared in the same transaction. A
+/// standby, now on `mine`, claims the timeline that it will begin.
+pub fn acquire(
+    keys: &Keys,
+    me: &MemberName,
+    lease: LeaseId,
+    view: &GroupView,
+    mine: Option<Timeline>,
+) -> Txn {
     let mut then = vec![put_on(lease, keys.leader(), me.as_str())];
     let mut when = vec![Compare::Absent(keys.leader())];
     if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
         when.push(Compare::RevisionIs(keys.failover(), failover.revision));
         then.push(put(keys.failover(), "{}"));
     }
+    if let Some(mine) = mine {
+        let (unclaimed, put_claim) = claim_parts(keys, me, view, mine);
+        when.push(unclaimed);
+        then.push(put_claim);
+    }
     Txn { when, then }
+}
+
+/// Claim a timeline while holding the lock: it was taken without a claim.
+pub fn claim(
+    keys: &Keys,
+    me: &MemberName,
+    lease: LeaseId,
+    view: &GroupView,
+    mine: Timeline,
+) -> Txn {
+    let (unclaimed, put_claim) = claim_parts(keys, me, view, mine);
+    Txn { when: vec![Compare::LeaseIs(keys.leader(), lease), unclaimed], then: vec![put_claim] }
+}
+
+fn claim_parts(keys: &Keys, me: &MemberName, view: &GroupView, mine: Timeline) -> (Compare, Op) {
+    let revision = view.claim.as_ref().map(|c| c.revision);
+    let claim = Claim { timeline: view.claimable(mine), by: me.clone() };
+    (unchanged(keys.claim(), revision), put(keys.claim(), claim.write()))
 }
 
 /// Move the own leader key onto the lease of this process.
@@ -54,7 +85,9 @@ pub fn prove(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
     }
 }
 
-/// Give the lock away, with the position a successor must have.
+/// Give the lock away, with the position a successor must have. The request
+/// that it is done for is written again beside it: equal revisions tell a
+/// handover from a request that the leader did not live to meet.
 pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupView) -> Txn {
     let mut then = Vec::new();
     if let Some(lsn) = publish {
@@ -62,8 +95,13 @@ pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupV
         status.optime = lsn;
         then.push(put(keys.status(), status.write()));
     }
+    let mut when = vec![Compare::ValueIs(keys.leader(), me.0.clone())];
+    if let Some(failover) = view.failover.as_ref().filter(|_| publish.is_some()) {
+        when.push(Compare::RevisionIs(keys.failover(), failover.revision));
+        then.push(put(keys.failover(), failover.value.write()));
+    }
     then.push(Op::Delete { key: keys.leader() });
-    Txn { when: vec![Compare::ValueIs(keys.leader(), me.0.clone())], then }
+    Txn { when, then }
 }
 
 /// Answer a request: it becomes `{}`, if it is still the one that was seen.

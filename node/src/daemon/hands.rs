@@ -1,7 +1,7 @@
 //! Doing what was decided.
 
 use super::{Daemon, script};
-use crate::act::txn;
+use crate::act::{timeline, txn};
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
 use crate::ha::observation::{DataDir, Divergence, End, Following, Job, Lock};
@@ -17,7 +17,7 @@ impl Daemon {
         let view = seen.view().unwrap_or(&empty);
         match action {
             Action::Renew => self.renew(seen).await,
-            Action::AcquireLock => self.acquire(view).await,
+            Action::AcquireLock => self.acquire(seen, view).await,
             Action::ReleaseLock { publish } => self.release(*publish, view).await,
             Action::ClearRequest => match txn::clear_request(&self.keys, view) {
                 Some(txn) => self.try_write(txn).await,
@@ -95,12 +95,13 @@ impl Daemon {
         self.chores.status_due = true;
     }
 
-    async fn acquire(&mut self, view: &GroupView) -> Outcome {
+    async fn acquire(&mut self, seen: &Observation, view: &GroupView) -> Outcome {
         let lease = match self.ensure_lease().await {
             Ok(lease) => lease,
             Err(error) => return Outcome::Unknown(error.to_string()),
         };
-        let txn = txn::acquire(&self.keys, &self.settings.name, lease, view);
+        let mine = seen.server().and_then(|s| s.timeline).filter(|_| seen.is_standby());
+        let txn = txn::acquire(&self.keys, &self.settings.name, lease, view, mine);
         let outcome = self.try_write(txn).await;
         self.held |= outcome == Outcome::Done;
         if let Outcome::Unknown(_) = outcome {
@@ -173,6 +174,9 @@ impl Daemon {
         {
             return Outcome::Failed(format!("pre_promote: {why}"));
         }
+        if let Err(outcome) = self.claim_timeline(seen).await {
+            return outcome;
+        }
         if clock::now() + 1_000 >= deadline {
             return Outcome::Failed("the lock ends before the promotion would".into());
         }
@@ -188,6 +192,27 @@ impl Daemon {
     fn time_to_promote(&self, deadline: topology::Millis) -> std::time::Duration {
         let end = deadline - self.dynamic.fence_budget_ms();
         std::time::Duration::from_millis(end.since(clock::now()))
+    }
+
+    /// No two histories of a group may share a number: the one to begin was
+    /// claimed with the lock, or is now.
+    async fn claim_timeline(&mut self, seen: &Observation) -> Result<(), Outcome> {
+        let missing = || Outcome::Failed("the own timeline is not known".into());
+        let view = seen.view().ok_or_else(|| Outcome::Unknown("the store is silent".into()))?;
+        let mine = seen.server().and_then(|s| s.timeline).ok_or_else(missing)?;
+        let claimed = match view.claimed_by(&self.settings.name, mine) {
+            Some(claimed) => claimed,
+            None => {
+                let lease = self.lease.id.ok_or(Outcome::Lost)?;
+                let txn = txn::claim(&self.keys, &self.settings.name, lease, view, mine);
+                match self.try_write(txn).await {
+                    Outcome::Done => view.claimable(mine),
+                    outcome => return Err(outcome),
+                }
+            }
+        };
+        let data_dir = &self.settings.postgresql.data_dir;
+        timeline::reserve(data_dir, mine, claimed).map_err(|e| Outcome::Failed(e.to_string()))
     }
 
     async fn follow(&mut self, upstream: Option<&Following>, seen: &Observation) -> Outcome {

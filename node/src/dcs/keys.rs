@@ -18,6 +18,8 @@ const GROUP_KEYS: [&str; 8] =
 
 const MEMBERS: &str = "members/";
 const TOPOLOGY: &str = "topology/";
+/// Below `topology/`, so that other programs pass over it.
+const CLAIM: &str = "timeline/";
 /// Where old releases keep the position that is in `status` today.
 const LEGACY_OPTIME: &str = "optime/leader";
 
@@ -70,6 +72,11 @@ impl Keys {
         self.topology_prefix() + key
     }
 
+    /// The timeline that the group's next primary has claimed.
+    pub fn claim(&self) -> String {
+        self.topology(&format!("{CLAIM}{}", self.group.key()))
+    }
+
     fn key(&self, name: &str) -> String {
         self.group_prefix() + name
     }
@@ -119,8 +126,13 @@ impl Keys {
 pub fn split_groups(prefix: &str, entries: &[KeyValue]) -> BTreeMap<Group, GroupView> {
     let mut groups: BTreeMap<Group, GroupView> = BTreeMap::new();
     let mut legacy: BTreeMap<Group, &KeyValue> = BTreeMap::new();
+    let mut claims: BTreeMap<Group, &KeyValue> = BTreeMap::new();
     for entry in entries {
-        let Some((group, key)) = entry.key.strip_prefix(prefix).and_then(split_key) else {
+        let relative = entry.key.strip_prefix(prefix);
+        if let Some(group) = relative.and_then(claim_of) {
+            claims.insert(group, entry);
+        }
+        let Some((group, key)) = relative.and_then(split_key) else {
             continue;
         };
         if key == LEGACY_OPTIME {
@@ -135,7 +147,16 @@ pub fn split_groups(prefix: &str, entries: &[KeyValue]) -> BTreeMap<Group, Group
             view.take("status", &entry.value, entry.mod_revision, entry.lease);
         }
     }
+    for (group, entry) in claims {
+        if let Some(view) = groups.get_mut(&group) {
+            view.take("claim", &entry.value, entry.mod_revision, entry.lease);
+        }
+    }
     groups
+}
+
+fn claim_of(relative: &str) -> Option<Group> {
+    relative.strip_prefix(TOPOLOGY)?.strip_prefix(CLAIM)?.parse().ok()
 }
 
 /// A key relative to the scope: its group, and the key relative to that.

@@ -8,7 +8,7 @@ use standby::promotion::{self, NotYet, RaceLimits, Racer};
 use standby::source;
 use standby::switch::ownership::{Order, Ownership};
 use topology::id::slot_name;
-use topology::{Failover, GroupView, Lsn, MemberName, Seen};
+use topology::{Failover, GroupView, Lsn, MemberName, Seen, Timeline};
 
 /// Between two tries to renew a lease that the store does not answer for.
 const RENEW_RETRY_MS: u64 = 1_000;
@@ -229,6 +229,12 @@ impl<'a> Facts<'a> {
         self.o.memory.handover.is_some()
     }
 
+    /// Stopped for a successor, with the lock still here. What was begun before
+    /// a pause is finished: with a leader there, or with this one again.
+    pub fn is_giving_lock_away(&self) -> bool {
+        self.is_handing_over() && self.o.holds_lock() && self.o.is_stopped()
+    }
+
     pub fn handover_age(&self) -> u64 {
         self.o.memory.handover.map_or(0, |since| self.o.now.since(since))
     }
@@ -245,9 +251,15 @@ impl<'a> Facts<'a> {
         let wanted = Wanted {
             candidate: self.request().and_then(|r| r.candidate.as_ref()),
             past,
+            timeline: self.own_timeline(),
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
         };
         candidate::best(&self.o.me.name, peers, view, &wanted)
+    }
+
+    fn own_timeline(&self) -> Option<Timeline> {
+        let stopped = self.remains().map(|r| r.timeline);
+        stopped.or_else(|| self.o.server().and_then(|s| s.timeline))
     }
 
     /// May this member take the free lock? Only meaningful once peers answered.

@@ -63,7 +63,7 @@ fn situation(f: &Facts) -> &'static [Rule] {
     if f.view().is_none() && (!f.o.holds_lock() || f.is_fence_due()) {
         return lost::LOST;
     }
-    if f.is_paused() {
+    if f.is_paused() && !f.is_giving_lock_away() {
         return pause::PAUSE;
     }
     if f.is_data_empty() || f.bootstrap() != observation::Bootstrapping::No {

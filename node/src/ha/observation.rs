@@ -351,7 +351,7 @@ impl Memory {
                 self.promoting = Some(now);
                 self.won_in_pause = false;
             }
-            Action::ReleaseLock { .. } | Action::ClearRequest => self.handover = None,
+            Action::CancelJob => self.handover = None,
             Action::AcquireLock => self.won_in_pause = true,
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
             _ => {}
@@ -362,7 +362,7 @@ impl Memory {
         self.promoting = None;
         match job {
             Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
-            Job::StartPrimary => self.handover = None,
+            Job::StartPrimary | Job::StartStandby { .. } => self.handover = None,
             Job::Restart | Job::Rebuild { .. } => self.asked = None,
             _ => {}
         }

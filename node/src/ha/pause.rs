@@ -28,8 +28,14 @@ pub const PAUSE: &[Rule] = &[
         "a running primary takes the free lock",
     ),
     Rule::new(
+        419,
+        |f| is_candidate(f) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "an operator named this member as the new leader: may it lead?",
+    ),
+    Rule::new(
         420,
-        |f| f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own(),
+        |f| is_candidate(f) && f.race().is_ok(),
         |_| act(Action::AcquireLock),
         "an operator named this member as the new leader",
     ),
@@ -55,7 +61,7 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         431,
-        |f| f.o.holds_lock() && f.o.is_stopped() && !f.is_handing_over(),
+        |f| f.o.holds_lock() && f.o.is_stopped(),
         |_| act(Action::ReleaseLock { publish: None }),
         "PostgreSQL is down and is not started in pause: the lock is released",
     ),
@@ -79,12 +85,6 @@ pub const PAUSE: &[Rule] = &[
     )
     .saying(why_no_successor),
     Rule::new(
-        450,
-        |f| f.o.holds_lock() && f.is_handing_over() && f.o.is_stopped(),
-        |f| act(Action::ReleaseLock { publish: f.remains().map(|r| r.lsn) }),
-        "stopped for the member an operator named",
-    ),
-    Rule::new(
         460,
         |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_follow_another(),
         |f| act(Action::Follow(f.upstream())),
@@ -103,6 +103,10 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge"),
 ];
+
+fn is_candidate(f: &Facts) -> bool {
+    f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own()
+}
 
 fn is_wanted(f: &Facts) -> bool {
     f.request().is_some_and(|r| r.candidate.as_ref() == Some(&f.o.me.name))

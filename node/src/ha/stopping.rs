@@ -7,6 +7,7 @@ use super::action::Action;
 use super::facts::Facts;
 use super::observation::{End, Job, StopHow};
 use super::table::{Rule, act, soon};
+use topology::Lsn;
 
 /// How long the own successor may take to report the shutdown checkpoint. It
 /// has it already in nearly all cases: the walsender waits for it.
@@ -40,11 +41,18 @@ pub const STOPPING: &[Rule] = &[
     Rule::new(
         240,
         |f| f.o.holds_lock(),
-        |f| act(Action::ReleaseLock { publish: f.remains().map(|r| r.lsn) }),
+        |f| act(Action::ReleaseLock { publish: received(f) }),
         "PostgreSQL is down: the lock is released for a replica",
     ),
     Rule::new(299, |_| true, |_| act(Action::Exit(0)), "the daemon ends"),
 ];
+
+/// The end of the log, if somebody has all of it. Else the position stays as
+/// it was reported: a limit that nobody meets would leave no leader at all.
+fn received(f: &Facts) -> Option<Lsn> {
+    let past = f.remains().filter(|r| r.end == End::Clean).map(|r| r.lsn)?;
+    f.successor(Some(past)).ok().map(|_| past)
+}
 
 fn awaits_receipt(f: &Facts) -> bool {
     use standby::candidate::NoCandidate::NotThere;

@@ -163,6 +163,9 @@ impl Instance {
         files::restore_backups(&places)?;
         let written = self.write_config(start_as, dynamic, overrides).await?;
         files::set_standby(&places, *start_as != StartAs::Primary)?;
+        if let Err(error) = crate::act::timeline::forget_reserved(&self.settings.data_dir) {
+            tracing::warn!("reserved timelines in pg_wal: {error}");
+        }
         let postmaster = Postmaster::start(&process::Launch {
             postgres: &self.settings.tool("postgres"),
             data_dir: &self.settings.data_dir,

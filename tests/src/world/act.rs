@@ -15,7 +15,7 @@ impl World {
     /// Does it, or sends it. `None`: the answer is on its way.
     pub fn perform(&mut self, m: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
         let done = match action {
-            Action::Promote => self.promote_by(m, seen),
+            Action::Promote => return self.promote_by(m, seen),
             Action::Follow(to) => {
                 let member = &mut self.members[m];
                 member.daemon.memory.divergence = Divergence::Unchecked;
@@ -75,7 +75,10 @@ impl World {
         Ok(match action {
             Action::AskPeers => Call::AskPeers,
             Action::CheckDivergence { with } => Call::History { with: with.clone() },
-            Action::AcquireLock => self.acquire(member, AcquireAs::Lock(Box::new(view))),
+            Action::AcquireLock => {
+                let mine = seen.server().and_then(|s| s.timeline).filter(|_| seen.is_standby());
+                self.acquire(member, AcquireAs::Lock(Box::new(view), mine))
+            }
             Action::FinishBootstrap => {
                 let system = seen.system().ok_or_else(unknown)?.clone();
                 self.acquire(member, AcquireAs::NewCluster(system, Box::new(view)))
@@ -124,7 +127,22 @@ impl World {
         })
     }
 
-    fn promote_by(&mut self, member: usize, seen: &Observation) -> Outcome {
+    /// The timeline to begin was claimed with the lock, or is now.
+    fn promote_by(&mut self, member: usize, seen: &Observation) -> Option<Outcome> {
+        let m = &self.members[member];
+        let mine = seen.server().and_then(|s| s.timeline);
+        let (Some(view), Some(mine), Some(lease)) = (seen.view(), mine, m.daemon.lease.id) else {
+            return Some(Outcome::Unknown("the store is silent".into()));
+        };
+        if let Some(claimed) = view.claimed_by(&m.name, mine) {
+            return Some(self.promote_to(member, seen, claimed));
+        }
+        let txn = txn::claim(&m.keys, &m.name, lease, view, mine);
+        self.send(member, Call::Txn(txn));
+        None
+    }
+
+    fn promote_to(&mut self, member: usize, seen: &Observation, claimed: Timeline) -> Outcome {
         let Lock::Mine { deadline, .. } = seen.lock else {
             panic!("only a lock holder promotes");
         };
@@ -133,7 +151,7 @@ impl World {
         }
         self.arm(member, deadline);
         self.members[member].daemon.status_due = true;
-        self.promote(member)
+        self.promote(member, claimed.0)
     }
 
     /// What the answer means, for the daemon and for what it has seen.
@@ -158,6 +176,12 @@ impl World {
                 let held = &mut self.members[member].daemon.held;
                 *held |= result;
                 self.written(member, action, result)
+            }
+            Answer::Done(true) if *action == Action::Promote => {
+                self.fold_own_write(member);
+                let mine = seen.server().and_then(|s| s.timeline).unwrap_or_default();
+                let claimed = seen.view().map(|view| view.claimable(mine));
+                claimed.map_or(Outcome::Lost, |claimed| self.promote_to(member, seen, claimed))
             }
             Answer::Done(result) => self.written(member, action, result),
             Answer::Peers(peers) => {

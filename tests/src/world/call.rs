@@ -50,7 +50,7 @@ pub struct Acquire {
 
 #[derive(Clone, Debug)]
 pub enum AcquireAs {
-    Lock(Box<topology::GroupView>),
+    Lock(Box<topology::GroupView>, Option<Timeline>),
     NewCluster(SystemId, Box<topology::GroupView>),
 }
 
@@ -172,7 +172,7 @@ impl World {
         let lease = acquire.lease.unwrap_or_else(|| self.grant(member, acquire.ttl_ms));
         let m = &self.members[member];
         let txn = match &acquire.write {
-            AcquireAs::Lock(view) => txn::acquire(&m.keys, &m.name, lease, view),
+            AcquireAs::Lock(view, mine) => txn::acquire(&m.keys, &m.name, lease, view, *mine),
             AcquireAs::NewCluster(system, view) => {
                 let config = &self.plan.config;
                 txn::finish_bootstrap(&m.keys, &m.name, lease, system, config, view)

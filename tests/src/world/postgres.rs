@@ -109,6 +109,8 @@ pub struct Postgres {
     pub streams_from: Option<usize>,
     /// The highest timeline whose history file it has seen.
     pub newest_timeline: u32,
+    /// Numbers up to this one are kept from being taken.
+    pub reserved: u32,
     /// Changes whenever a planned change of the process must not happen any more.
     pub plan: u64,
     /// Answers no new connection; its clients go on.
@@ -126,6 +128,7 @@ impl Postgres {
             follows: None,
             streams_from: None,
             newest_timeline: 1,
+            reserved: 0,
             plan: 0,
             mute: false,
         }
@@ -147,7 +150,7 @@ impl Postgres {
     pub fn append(&mut self, id: u64, size: u64, kind: Kind) {
         let start = self.log.end();
         let timeline = match kind {
-            Kind::Promoted => self.newest_timeline.max(self.log.timeline()) + 1,
+            Kind::Promoted => self.newest_timeline.max(self.log.timeline()).max(self.reserved) + 1,
             _ => self.log.timeline(),
         };
         self.newest_timeline = self.newest_timeline.max(timeline);

@@ -46,6 +46,7 @@ impl World {
     pub fn start(&mut self, member: usize, role: Role) {
         let now = self.now;
         self.members[member].server.enter(Process::Starting(role), now);
+        self.members[member].server.reserved = 0;
         let crashed = self.members[member].server.end == End::Crashed;
         let recovery = if crashed { self.rng.range(0, self.plan.recovery_max) } else { 0 };
         let turn =
@@ -66,10 +67,11 @@ impl World {
         self.job_over(member, Ok(()));
     }
 
-    pub fn promote(&mut self, member: usize) -> Outcome {
+    pub fn promote(&mut self, member: usize, claimed: u32) -> Outcome {
         if !self.members[member].server.is_standby() {
             return Outcome::Failed("the server is no standby".into());
         }
+        self.members[member].server.reserved = claimed - 1;
         let ms = self.rng.range(20, 250);
         self.turn_after(ms, member, Turn::Promoted);
         Outcome::Done
