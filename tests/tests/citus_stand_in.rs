@@ -26,10 +26,7 @@ use topology::RegionName;
 
 const CALL: Duration = Duration::from_secs(20);
 
-const TERMS: Terms = Terms {
-    cooldown_ms: 500,
-    poolers: Poolers::Keep,
-};
+const TERMS: Terms = Terms { cooldown_ms: 500, poolers: Poolers::Keep };
 
 // ---- PostgreSQL -----------------------------------------------------------
 
@@ -45,11 +42,8 @@ fn command(program: impl AsRef<Path>) -> Command {
 
 fn run_command(mut command: Command) -> Result<()> {
     let log = tempfile::tempfile()?;
-    let status = command
-        .current_dir("/")
-        .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?)
-        .status()?;
+    let status =
+        command.current_dir("/").stdout(log.try_clone()?).stderr(log.try_clone()?).status()?;
     if status.success() {
         return Ok(());
     }
@@ -66,15 +60,11 @@ fn pg_config(what: &str) -> Result<PathBuf> {
 }
 
 fn has_extension() -> Result<bool> {
-    Ok(pg_config("--sharedir")?
-        .join("extension/citus.control")
-        .exists())
+    Ok(pg_config("--sharedir")?.join("extension/citus.control").exists())
 }
 
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// One server; stopped and forgotten when dropped.
@@ -86,11 +76,7 @@ struct Server {
 
 impl Server {
     fn new(home: &Path, name: &str) -> Result<Server> {
-        Ok(Server {
-            bin: pg_config("--bindir")?,
-            data: home.join(name),
-            port: free_port()?,
-        })
+        Ok(Server { bin: pg_config("--bindir")?, data: home.join(name), port: free_port()? })
     }
 
     fn primary(home: &Path, name: &str, extension: bool) -> Result<Server> {
@@ -99,10 +85,7 @@ impl Server {
         initdb.args(["-A", "trust", "-U", "postgres", "--no-sync", "-D"]);
         initdb.arg(&server.data);
         run_command(initdb)?;
-        server.append(
-            "pg_hba.conf",
-            "host all,replication all 127.0.0.0/8 trust\n",
-        )?;
+        server.append("pg_hba.conf", "host all,replication all 127.0.0.0/8 trust\n")?;
         server.append("postgresql.conf", &settings(extension))?;
         server.start()?;
         Ok(server)
@@ -112,18 +95,8 @@ impl Server {
     fn standby(&self, home: &Path, name: &str, extension: bool) -> Result<Server> {
         let server = Server::new(home, name)?;
         let mut copy = command(self.bin.join("pg_basebackup"));
-        copy.args([
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "postgres",
-            "-R",
-            "-c",
-            "fast",
-            "--no-sync",
-        ]);
-        copy.args(["-p", &self.port.to_string(), "-D"])
-            .arg(&server.data);
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-c", "fast", "--no-sync"]);
+        copy.args(["-p", &self.port.to_string(), "-D"]).arg(&server.data);
         run_command(copy)?;
         if extension {
             let quarantine = "citus.recover_2pc_interval = -1\n\
@@ -149,10 +122,7 @@ impl Server {
 
     fn pg_ctl(&self, args: &[&str]) -> Result<()> {
         let mut pg_ctl = command(self.bin.join("pg_ctl"));
-        pg_ctl
-            .args(["-w", "-t", "20", "-D"])
-            .arg(&self.data)
-            .args(args);
+        pg_ctl.args(["-w", "-t", "20", "-D"]).arg(&self.data).args(args);
         run_command(pg_ctl)
     }
 
@@ -235,9 +205,7 @@ async fn ask(client: &Client, statement: &Statement) -> Result<Vec<Row>> {
 }
 
 fn server_says(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or(error.to_string(), |e| e.message().to_string())
+    error.as_db_error().map_or(error.to_string(), |e| e.message().to_string())
 }
 
 async fn run(client: &Client, statements: &[Statement]) -> Result<()> {
@@ -288,10 +256,8 @@ fn led(leaders: &[Address], wish: &Wish, others: &BTreeMap<RegionName, Groups>) 
 }
 
 fn groups(leaders: &[Address]) -> Groups {
-    let group = |leader: &Address| GroupNow {
-        leader: Some(leader.clone()),
-        secondaries: Vec::new(),
-    };
+    let group =
+        |leader: &Address| GroupNow { leader: Some(leader.clone()), secondaries: Vec::new() };
     (0..).zip(leaders.iter().map(group)).collect()
 }
 
@@ -322,12 +288,7 @@ impl Formation {
             coordinator.standby(home.path(), "b0", extension)?,
             worker.standby(home.path(), "b1", extension)?,
         ];
-        Ok(Formation {
-            extension,
-            a: [coordinator, worker],
-            b: standbys,
-            _home: home,
-        })
+        Ok(Formation { extension, a: [coordinator, worker], b: standbys, _home: home })
     }
 
     /// The worker's own copy; the stand-in has none.
@@ -432,10 +393,7 @@ async fn addresses(formation: &Formation, coordinator: &Client) -> Result<()> {
         formation.copy_agrees(coordinator, w).await?;
         ensure!(formation.count(coordinator).await? == formation.rows_made());
     }
-    ensure!(
-        before == ids(&rows(coordinator).await?),
-        "a primary row changed its nodeid"
-    );
+    ensure!(before == ids(&rows(coordinator).await?), "a primary row changed its nodeid");
     Ok(())
 }
 
@@ -447,10 +405,7 @@ async fn switchover(formation: &Formation, coordinator: &Client) -> Result<()> {
     run(coordinator, &pause).await?;
     let writer = formation.extension.then(|| write_one(c.port));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    ensure!(
-        writer.as_ref().is_none_or(|w| !w.is_finished()),
-        "the pause held nobody"
-    );
+    ensure!(writer.as_ref().is_none_or(|w| !w.is_finished()), "the pause held nobody");
 
     let wanted = led(&[c.at(1), w.at(2)], &Wish::default(), &none);
     let now = rows(coordinator).await?;
@@ -462,17 +417,9 @@ async fn switchover(formation: &Formation, coordinator: &Client) -> Result<()> {
     }
     reconcile(coordinator, &wanted).await?;
 
-    run(
-        coordinator,
-        &handover::pause(&rows(coordinator).await?, 1, &TERMS)?,
-    )
-    .await?;
+    run(coordinator, &handover::pause(&rows(coordinator).await?, 1, &TERMS)?).await?;
     run(coordinator, &handover::release()).await?;
-    reconcile(
-        coordinator,
-        &led(&[c.at(1), w.at(1)], &Wish::default(), &none),
-    )
-    .await
+    reconcile(coordinator, &led(&[c.at(1), w.at(1)], &Wish::default(), &none)).await
 }
 
 fn write_one(port: u16) -> tokio::task::JoinHandle<Result<()>> {
@@ -490,24 +437,11 @@ fn write_one(port: u16) -> tokio::task::JoinHandle<Result<()>> {
 /// A redirection to a node is corrected, a pooler's goes after a region move.
 async fn redirection(coordinator: &Client) -> Result<()> {
     let now = rows(coordinator).await?;
-    let worker = now
-        .iter()
-        .find(|row| row.groupid == 1)
-        .context("no worker")?;
+    let worker = now.iter().find(|row| row.groupid == 1).context("no worker")?;
     let (nodeid, own) = (worker.nodeid, worker.address());
-    let other = now
-        .iter()
-        .find(|row| row.groupid == 0)
-        .context("no coordinator")?;
-    let wanted = led(
-        &[other.address(), own.clone()],
-        &Wish::default(),
-        &BTreeMap::new(),
-    );
-    let wrong = Statement::SetPoolinfo {
-        nodeid,
-        address: other.address(),
-    };
+    let other = now.iter().find(|row| row.groupid == 0).context("no coordinator")?;
+    let wanted = led(&[other.address(), own.clone()], &Wish::default(), &BTreeMap::new());
+    let wrong = Statement::SetPoolinfo { nodeid, address: other.address() };
     run(coordinator, &[wrong]).await?;
     let plan = diff(&wanted, &rows(coordinator).await?, &TERMS);
     ensure!(plan.in_one_transaction.len() == 1, "{plan:?}");
@@ -521,11 +455,7 @@ async fn redirection(coordinator: &Client) -> Result<()> {
 }
 
 fn regions(owner: &str) -> Wish {
-    Wish {
-        register_secondaries: true,
-        register_regions: true,
-        owner: Some(owner.into()),
-    }
+    Wish { register_secondaries: true, register_regions: true, owner: Some(owner.into()) }
 }
 
 /// Region `b` is registered, `a` is held and stopped, `b` opens and knows all.
@@ -535,10 +465,7 @@ async fn region_move(formation: &Formation, coordinator: Client) -> Result<()> {
     let standby = BTreeMap::from([(RegionName::new("b"), groups(&there))]);
     reconcile(&coordinator, &led(&here, &regions("a"), &standby)).await?;
     let before = ids(&rows(&coordinator).await?);
-    ensure!(
-        rows(&coordinator).await?.len() == 4,
-        "two standbys are registered"
-    );
+    ensure!(rows(&coordinator).await?.len() == 4, "two standbys are registered");
 
     let bystander = formation.a[0].connect_as("psql").await?;
     let mut held = Vec::new();
@@ -551,10 +478,7 @@ async fn region_move(formation: &Formation, coordinator: Client) -> Result<()> {
         run(session, &handover::end_clients()).await?;
         until_zero(session, &handover::drained()).await?;
     }
-    ensure!(
-        bystander.batch_execute("SELECT 1").await.is_err(),
-        "a client survived"
-    );
+    ensure!(bystander.batch_execute("SELECT 1").await.is_err(), "a client survived");
     drop((coordinator, held));
     for server in &formation.a {
         server.stop()?;
@@ -581,10 +505,7 @@ async fn open(
     let now = rows(&coordinator).await?;
     ensure!(before == ids(&now), "a primary row changed its nodeid");
     let clusters: Vec<_> = now.iter().map(|row| row.nodecluster.as_str()).collect();
-    ensure!(
-        clusters.iter().filter(|name| **name == "a").count() == 2,
-        "{clusters:?}"
-    );
+    ensure!(clusters.iter().filter(|name| **name == "a").count() == 2, "{clusters:?}");
     ensure!(formation.count(&coordinator).await? == formation.rows_made());
     Ok(())
 }
@@ -596,17 +517,12 @@ async fn the_stand_in_answers_like_the_extension() -> Result<()> {
     let home = home()?;
     let server = Server::primary(home.path(), "s", false)?;
     let first = server.connect().await?;
-    first
-        .batch_execute("ALTER DATABASE postgres SET search_path TO app, \"Odd Name\"")
-        .await?;
+    first.batch_execute("ALTER DATABASE postgres SET search_path TO app, \"Odd Name\"").await?;
     for _ in 0..2 {
         first.batch_execute(STAND_IN).await?;
     }
     let client = server.connect().await?;
-    let path: String = client
-        .query_one("SHOW search_path", &[])
-        .await?
-        .try_get(0)?;
+    let path: String = client.query_one("SHOW search_path", &[]).await?.try_get(0)?;
     ensure!(path == "app, \"Odd Name\", citus_stand_in", "{path}");
     let version: String = ask(&client, &Statement::ReadVersion).await?[0].try_get(0)?;
     ensure!(version.starts_with("stand-in"), "{version}");
@@ -619,45 +535,28 @@ async fn refusals(client: &Client) -> Result<()> {
     let setup = "SELECT citus_set_coordinator_host('c'); SELECT citus_add_node('w', 5432, 1); \
                  SELECT citus_add_secondary_node('s', 5432, 'w', 5432, 'b')";
     client.batch_execute(setup).await?;
-    let same = client
-        .query_one("SELECT citus_add_node('w', 5432, 7)", &[])
-        .await?;
-    ensure!(
-        same.try_get::<_, i32>(0)? == 2,
-        "an existing address gives its old nodeid"
-    );
+    let same = client.query_one("SELECT citus_add_node('w', 5432, 7)", &[]).await?;
+    ensure!(same.try_get::<_, i32>(0)? == 2, "an existing address gives its old nodeid");
     let cases = [
         ("citus_update_node(99, 'x', 1)", "node 99 not found"),
         (
             "citus_update_node(1, 'w', 5432)",
             "there is already another node with the specified hostname and port",
         ),
-        (
-            "citus_add_node('x', 1, 1)",
-            "group 1 already has a primary node",
-        ),
+        ("citus_add_node('x', 1, 1)", "group 1 already has a primary node"),
         (
             "citus_add_node('x', 1, 2, 'primary', 'b')",
             "primaries must be added to the default cluster",
         ),
-        (
-            "citus_add_secondary_node('x', 1, 'y', 2)",
-            "node at \"y:2\" does not exist",
-        ),
-        (
-            "citus_remove_node('x', 1)",
-            "node at \"x:1\" does not exist",
-        ),
+        ("citus_add_secondary_node('x', 1, 'y', 2)", "node at \"y:2\" does not exist"),
+        ("citus_remove_node('x', 1)", "node at \"x:1\" does not exist"),
         ("citus_pause_node_within_txn(77)", "node 77 not found"),
     ];
     for (call, text) in cases {
         refused(client, call, text).await?;
     }
     let twice = "UPDATE pg_dist_node SET groupid = 0 WHERE nodeid = 2";
-    let error = client
-        .batch_execute(twice)
-        .await
-        .expect_err("two primaries");
+    let error = client.batch_execute(twice).await.expect_err("two primaries");
     ensure!(server_says(&error) == "there cannot be two primary nodes in a group");
     Ok(())
 }

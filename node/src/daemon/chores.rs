@@ -152,7 +152,9 @@ impl Daemon {
         if !seen.is_primary() || self.chores.history_of == Some(timeline.0) {
             return;
         }
-        if view.timeline() == timeline && view.history.is_some() {
+        // A first timeline has no history to tell, and Patroni writes none.
+        let nothing_to_tell = timeline.0 == 1 && view.history.is_none();
+        if view.timeline() == timeline || nothing_to_tell {
             self.chores.history_of = Some(timeline.0);
             return;
         }
