@@ -39,8 +39,9 @@ use topology::{Millis, RegionName, Seen};
 const YIELD: Duration = Duration::from_secs(2);
 /// The longest sleep; only clocks are noticed so.
 const TICK: Duration = Duration::from_secs(1);
-/// While the copy of the own store is not there yet.
+/// While the copies of the stores are being made.
 const SOON: Duration = Duration::from_millis(20);
+const YOUNG_MS: u64 = 1_000;
 /// Between two reads of the other stores, and between two gifts.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Steps in a row before others get their turn.
@@ -84,7 +85,10 @@ pub async fn run(context: AgentContext) {
         if let Some(office) = &mut office {
             office.work(candidate.marks.alive(now, MARK_TTL_MS)).await;
         }
-        let is_waiting = office.as_ref().is_some_and(|o| o.own.live_site().is_none());
+        let is_waiting = match &office {
+            Some(office) => office.is_young(now),
+            None => candidate.mirror.snapshot().is_none_or(|view| view.lost),
+        };
         let pause = if is_waiting { SOON } else { TICK };
         let seen = async {
             match &mut office {
@@ -181,6 +185,7 @@ struct Office {
     asked: Option<Millis>,
     given: Option<Millis>,
     gifts: JoinSet<()>,
+    opened: Millis,
     said: Option<String>,
 }
 
@@ -220,8 +225,14 @@ impl Office {
             asked: None,
             given: None,
             gifts: JoinSet::new(),
+            opened: clock::now(),
             said: None,
         }
+    }
+
+    /// Copies come alive without a change that would tell of it.
+    fn is_young(&self, now: Millis) -> bool {
+        self.own.live_site().is_none() || now.since(self.opened) < YOUNG_MS
     }
 
     /// Does what there is to do now.

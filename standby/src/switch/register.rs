@@ -77,9 +77,17 @@ pub fn agent_step(facts: &AgentFacts) -> AgentStep {
     }
 }
 
+/// What all regions must agree on: a policy without the ways to the stores,
+/// which may be written differently in each region.
+fn agreement(policy: &Policy) -> String {
+    let mut policy = policy.clone();
+    policy.regions.iter_mut().for_each(|region| region.endpoints.clear());
+    policy.hash()
+}
+
 /// Does the daemon's own policy differ from the one in force?
 pub fn policy_conflict(settings: &Policy, stored: &Policy) -> Option<String> {
-    let (mine, theirs) = (settings.hash(), stored.hash());
+    let (mine, theirs) = (agreement(settings), agreement(stored));
     (mine != theirs).then(|| {
         format!(
             "the `topology` section of this daemon gives policy {mine}, `topology/policy` holds \
@@ -115,7 +123,7 @@ pub fn first(policy: &Policy, owner: &RegionName, at: &str) -> Certificate {
         previous_hash: String::new(),
         groups: BTreeMap::new(),
         proof: "all sites were read and none held a certificate".to_string(),
-        policy_hash: policy.hash(),
+        policy_hash: agreement(policy),
         at: at.to_string(),
     }
 }
@@ -237,13 +245,13 @@ fn first_certificate(facts: &AgentFacts, policy: &Policy) -> AgentStep {
         let site = read_of(asked, &region.name).expect("all were read");
         match &site.policy {
             None => return AgentStep::SharePolicy(region.name.clone()),
-            Some(theirs) if theirs.value.hash() != policy.hash() => {
+            Some(theirs) if agreement(&theirs.value) != agreement(policy) => {
                 return AgentStep::Blocked(format!(
                     "region {} holds policy {}, this region {}; they must be equal before the \
                      formation is opened: delete the wrong `topology/policy`",
                     region.name,
-                    theirs.value.hash(),
-                    policy.hash()
+                    agreement(&theirs.value),
+                    agreement(policy)
                 ));
             }
             Some(_) => {}
@@ -427,6 +435,10 @@ pub(crate) mod tests {
         other.policy.as_mut().unwrap().value.step_seconds = 99;
         case.asked = Some(site("b", Seen::Known(other)));
         assert!(matches!(step(&case), AgentStep::Blocked(why) if why.contains("policy")));
+        let mut same = bare();
+        same.policy.as_mut().unwrap().value.regions[1].endpoints = vec!["elsewhere:1".into()];
+        case.asked = Some(site("b", Seen::Known(same)));
+        assert!(matches!(step(&case), AgentStep::CreateFirst(_)), "ways to a store may differ");
         case.me = "b";
         assert_eq!(step(&case), AgentStep::Settled);
         case.me = "z";
