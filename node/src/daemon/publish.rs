@@ -103,9 +103,9 @@ impl Daemon {
         use crate::ha::observation::End;
         let clean = seen.remains().is_some_and(|r| r.end == End::Clean);
         match (seen.holds_lock(), clean) {
-            (true, _) => MemberRole::Primary,
-            (false, true) => MemberRole::Demoted,
-            (false, false) => MemberRole::Replica,
+            (true, _) if seen.may_own() => MemberRole::Primary,
+            (_, true) => MemberRole::Demoted,
+            (_, false) => MemberRole::Replica,
         }
     }
 

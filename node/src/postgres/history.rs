@@ -10,8 +10,13 @@ use std::time::SystemTime;
 use topology::{History, Timeline};
 
 const READ: &str = "SELECT convert_from(pg_read_binary_file($1::text, 0, 1048576, true), 'UTF8')";
-const TIMELINE: &str = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))\
-                        ::bit(32)::int::bigint";
+const TIMELINE: &str = "\
+    SELECT CASE WHEN pg_is_in_recovery() THEN greatest(\
+    (SELECT timeline_id FROM pg_control_checkpoint()), \
+    (SELECT received_tli FROM pg_stat_wal_receiver), \
+    (SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_dir('pg_wal', true, false) name \
+    WHERE name ~ '^[0-9A-F]{8}\\.history$'))::bigint \
+    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::bigint END";
 
 fn file_name(timeline: Timeline) -> String {
     format!("{:08X}.history", timeline.0)
@@ -51,7 +56,7 @@ pub async fn remote(session: &Session, timeline: Timeline) -> Result<History, Er
     Ok(History::parse(timeline, &text.ok_or(Error::NoHistory(timeline))?)?)
 }
 
-/// The timeline a primary writes. An error on a standby.
+/// The timeline a primary writes, or the newest a standby knows.
 pub async fn remote_timeline(session: &Session) -> Result<Timeline, Error> {
     const WHAT: &str = "timeline";
     let unclear = Error::Answer { what: WHAT, field: "timeline" };
