@@ -11,7 +11,7 @@
 //! - between holding and opening nothing is polled more slowly than `RECEIPTS`:
 //!   everything else comes through watches.
 
-use super::facts::{Progress, Question, is_receipt, to_catch};
+use super::facts::{Progress, Question, is_receipt, tokens};
 use super::hands::{Hands, Held, Target};
 use super::ownership::Site;
 use super::{Changed, Outpost, all_of, date, txn};
@@ -21,7 +21,7 @@ use crate::dcs::keys::Keys;
 use standby::switch::local::may_replace;
 use standby::switch::preflight::{Finding, Probe, Side, preflight};
 use standby::switch::table::{Answer, Next, Work, advanced, awaited, next};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -63,7 +63,7 @@ struct Driver {
     held: Option<Held>,
     tasks: JoinSet<Finished>,
     working: Option<(Work, AbortHandle)>,
-    asking: BTreeSet<Group>,
+    asking: BTreeMap<Group, Token>,
     copying: Option<JoinHandle<()>>,
     mentioned: Option<(u16, tokio::time::Instant)>,
     retry: Duration,
@@ -79,7 +79,7 @@ enum Outcome {
     Examined(Vec<Finding>),
     Warm,
     Held(Result<Held, String>),
-    Caught(Group),
+    Caught(Group, Token),
 }
 
 /// The journal that leads, and the store it lies in.
@@ -114,7 +114,7 @@ impl Driver {
             held: None,
             tasks: JoinSet::new(),
             working: None,
-            asking: BTreeSet::new(),
+            asking: BTreeMap::new(),
             copying: None,
             mentioned: None,
             retry: RETRY_MIN,
@@ -239,8 +239,7 @@ impl Driver {
     ) -> Result<Duration, DcsError> {
         let mut journal = advanced(&lead.journal, phase, unix_ms(), &self.context.name);
         if phase == Phase::CatchUp {
-            let signed = from.map(|site| site.topology.tokens_of(&journal.id));
-            journal.tokens = signed.unwrap_or_default();
+            journal.tokens = tokens(&lead.journal, from);
         }
         self.write(lead, &journal).await
     }
@@ -290,7 +289,7 @@ impl Driver {
             None => outpost.read().await?,
         };
         let keys = &self.context.keys;
-        let given = txn::adopt(keys, &known.topology, certificate, Some(&lead.journal));
+        let given = txn::deliver(keys, &known.topology, certificate, &lead.journal);
         if let Some(given) = given
             && outpost.write(given).await?
         {
@@ -360,15 +359,18 @@ impl Driver {
         let Some(outpost) = self.context.others.get(&journal.to) else {
             return;
         };
-        for (group, token) in to_catch(journal, from) {
-            if self.progress.caught.contains(&group) || !self.asking.insert(group) {
+        if !matches!(journal.phase, Phase::Stop | Phase::CatchUp | Phase::Certify) {
+            return;
+        }
+        for (group, token) in tokens(journal, from) {
+            if self.asking.insert(group, token.clone()).as_ref() == Some(&token) {
                 continue;
             }
             let (hands, outpost) = (self.context.hands.clone(), outpost.clone());
             let id = journal.id.clone();
             self.tasks.spawn(async move {
                 receipt(&*hands, &outpost, group, &token).await;
-                Finished { id, result: Outcome::Caught(group) }
+                Finished { id, result: Outcome::Caught(group, token) }
             });
         }
     }
@@ -391,8 +393,8 @@ impl Driver {
                 self.progress.is_held = true;
             }
             Outcome::Held(Err(why)) => self.progress.failure = Some(format!("hold: {why}")),
-            Outcome::Caught(group) => {
-                self.progress.caught.insert(group);
+            Outcome::Caught(group, token) => {
+                self.progress.caught.insert(group, token);
             }
         }
     }

@@ -527,7 +527,7 @@ async fn after_the_certificate_the_old_side_stays_closed_until_the_new_one_is_re
     world.settled().await;
     lock(&world.servers).is_replay_stuck = true;
     world.ask("a", "b").await.expect("asked");
-    world.until("all groups are stopped", |w| w.phase("a") == Some(Phase::CatchUp)).await;
+    world.until("all have signed", |w| w.phase("a") == Some(Phase::CatchUp)).await;
     world.cut_regions(true);
     lock(&world.servers).is_replay_stuck = false;
     world.until("the decision is made", |w| w.epoch("a") == 2).await;

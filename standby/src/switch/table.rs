@@ -183,6 +183,12 @@ pub const SWITCH: &[Row] = &[
         "groups of the old side shut down",
     ),
     row(
+        195,
+        |j, f| j.phase == Phase::Stop && is_proven(j, f),
+        |_, _| Next::Commit,
+        "every token was replayed as soon as it was signed",
+    ),
+    row(
         200,
         |j, _| j.phase == Phase::Stop,
         |_, _| Next::Advance(Phase::CatchUp),
@@ -344,8 +350,11 @@ fn in_catch_up(journal: &Journal) -> bool {
     matches!(journal.phase, Phase::CatchUp | Phase::Certify)
 }
 
+/// All tokens are there and all of them are replayed. While the old side stops
+/// they lie in its store, afterwards in the journal.
 fn is_proven(journal: &Journal, facts: &SwitchFacts) -> bool {
-    let signed = journal.groups.iter().all(|group| journal.tokens.contains_key(group));
+    let in_journal = journal.groups.iter().all(|group| journal.tokens.contains_key(group));
+    let signed = if journal.phase == Phase::Stop { facts.unsigned.is_empty() } else { in_journal };
     signed && !journal.groups.is_empty() && facts.behind.is_empty() && facts.strangers.is_empty()
 }
 
@@ -400,8 +409,12 @@ mod tests {
     fn the_fence_stands_before_the_certificate() {
         let mut f = facts("a");
         assert_eq!(next(&signed(Phase::CatchUp), &f).next, Next::Commit);
+        assert_eq!(next(&at(Phase::Stop), &f).next, Next::Commit);
         f.behind = groups();
         assert_eq!(next(&signed(Phase::CatchUp), &f).next, Next::Wait);
+        assert_eq!(next(&at(Phase::Stop), &f).next, Next::Advance(Phase::CatchUp));
+        f.unsigned = groups();
+        assert_eq!(next(&at(Phase::Stop), &f).next, Next::Wait);
         let unsigned = next(&at(Phase::CatchUp), &facts("a"));
         assert!(matches!(unsigned.next, Next::Abort(_)), "{unsigned:?}");
         let mut strange = facts("a");
@@ -443,7 +456,7 @@ mod tests {
     #[test]
     fn a_whole_move_takes_every_phase_in_order() {
         let mut journal = at(Phase::Requested);
-        let mut f = facts("a");
+        let mut f = SwitchFacts { behind: groups(), ..facts("a") };
         let mut seen = vec![];
         for _ in 0..40 {
             match next(&journal, &f).next {
@@ -461,6 +474,7 @@ mod tests {
                     f.in_force = Some(certificate(2, "b"));
                 }
                 Next::Deliver => f.is_delivered = true,
+                Next::Wait if journal.phase == Phase::CatchUp => f.behind.clear(),
                 Next::Rest => break,
                 other => panic!("{other:?} in {:?}", journal.phase),
             }
@@ -528,7 +542,9 @@ mod tests {
                 Next::Abort(_) => prop_assert!(!j.phase.is_decided()),
                 Next::Commit => {
                     prop_assert!(f.me == j.from && f.behind.is_empty());
-                    prop_assert!(j.groups.iter().all(|g| j.tokens.contains_key(g)));
+                    let in_journal = j.groups.iter().all(|g| j.tokens.contains_key(g));
+                    let in_store = j.phase == Phase::Stop && f.unsigned.is_empty();
+                    prop_assert!(in_journal || in_store);
                 }
                 Next::Advance(Phase::Open) => prop_assert!(is_certified(&j, &f)),
                 _ => {}
