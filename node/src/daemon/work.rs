@@ -94,7 +94,10 @@ impl Hands {
         for warning in &written.effective.warnings {
             tracing::warn!("{warning}");
         }
-        match self.instance.wait_ready(&postmaster, HEARTBEAT, START).await.map_err(text)? {
+        let unready = Unready(Some(&postmaster));
+        let ready = self.instance.wait_ready(&postmaster, HEARTBEAT, START).await;
+        unready.keep();
+        match ready.map_err(text)? {
             Ready::Accepting(_) => Ok(()),
             Ready::Starting(error) => Err(text(error)),
             Ready::Ended => {
@@ -206,6 +209,25 @@ impl Hands {
         let role = StartAs::Primary;
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
         written.map(drop).map_err(text)
+    }
+}
+
+/// A server whose start is given up does not come up later, unwatched.
+struct Unready<'a>(Option<&'a Postmaster>);
+
+impl Unready<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unready<'_> {
+    fn drop(&mut self) {
+        if let Some(postmaster) = self.0
+            && let Err(error) = postmaster.stop(StopMode::Immediate)
+        {
+            tracing::error!("{error}");
+        }
     }
 }
 
