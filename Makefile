@@ -22,10 +22,12 @@ demo: build
 fmt:
 	cargo fmt --all
 
-# Formatting, lints, then everything that runs: tidy, unit and property tests,
-# the simulation, and live tests on real PostgreSQL and etcd.
+# Formatting, lints, then everything that runs: unit and property tests, then
+# tidy, the simulation and the live tests, one at a time, on real PostgreSQL and
+# etcd.
 test: packages-test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo build --workspace --bins
-	cargo test --workspace --no-fail-fast
+	cargo test --workspace --exclude tests --no-fail-fast
+	cargo test --package tests --no-fail-fast -- --test-threads 1

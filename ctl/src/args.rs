@@ -396,12 +396,7 @@ mod tests {
     fn usage_errors_end_with_2() {
         let error = Args::try_parse_from(["m", "list", "--format", "xml"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert_eq!(
-            Args::try_parse_from(["m", "reload"])
-                .unwrap_err()
-                .exit_code(),
-            2
-        );
+        assert_eq!(Args::try_parse_from(["m", "reload"]).unwrap_err().exit_code(), 2);
     }
 
     #[test]
@@ -411,12 +406,9 @@ mod tests {
         view.take("members/a", r#"{"role":"promoted"}"#, 1, 1);
         view.take("members/b", r#"{"role":"primary"}"#, 1, 1);
         let (a, b) = (MemberName::new("a"), MemberName::new("b"));
-        for role in [
-            RoleFilter::Leader,
-            RoleFilter::Primary,
-            RoleFilter::StandbyLeader,
-            RoleFilter::Any,
-        ] {
+        for role in
+            [RoleFilter::Leader, RoleFilter::Primary, RoleFilter::StandbyLeader, RoleFilter::Any]
+        {
             assert!(role.matches(&view, &a), "{role:?}");
         }
         assert!(RoleFilter::Replica.matches(&view, &b) && !RoleFilter::Replica.matches(&view, &a));

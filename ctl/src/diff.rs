@@ -79,20 +79,12 @@ fn hunks(spans: &[Span]) -> Vec<Vec<Span>> {
 
 fn head(span: Span) -> Span {
     let keep = CONTEXT.min(span.old.1 - span.old.0);
-    Span {
-        old: (span.old.0, span.old.0 + keep),
-        new: (span.new.0, span.new.0 + keep),
-        ..span
-    }
+    Span { old: (span.old.0, span.old.0 + keep), new: (span.new.0, span.new.0 + keep), ..span }
 }
 
 fn tail(span: Span) -> Span {
     let keep = CONTEXT.min(span.old.1 - span.old.0);
-    Span {
-        old: (span.old.1 - keep, span.old.1),
-        new: (span.new.1 - keep, span.new.1),
-        ..span
-    }
+    Span { old: (span.old.1 - keep, span.old.1), new: (span.new.1 - keep, span.new.1), ..span }
 }
 
 /// Both texts cut into equal and changed spans, in order.
@@ -104,17 +96,9 @@ fn spans(old: &[&str], new: &[&str]) -> Vec<Span> {
     let (mut i, mut j) = (0, 0);
     for (a, b, size) in blocks {
         if i < a || j < b {
-            spans.push(Span {
-                is_equal: false,
-                old: (i, a),
-                new: (j, b),
-            });
+            spans.push(Span { is_equal: false, old: (i, a), new: (j, b) });
         }
-        let equal = Span {
-            is_equal: true,
-            old: (a, a + size),
-            new: (b, b + size),
-        };
+        let equal = Span { is_equal: true, old: (a, a + size), new: (b, b + size) };
         match spans.last_mut() {
             Some(last) if size > 0 && last.is_equal => {
                 last.old.1 = equal.old.1;
@@ -180,9 +164,7 @@ mod tests {
         let old = "loop_wait: 2\nmaximum_lag_on_failover: 1048576\npostgresql:\n  parameters:\n    \
                    max_connections: 110\n    work_mem: 5MB\n  use_pg_rewind: true\n\
                    retry_timeout: 5\nttl: 20\n";
-        let new = old
-            .replace("5MB", "6MB")
-            .replace("ttl", "synchronous_mode: false\nttl");
+        let new = old.replace("5MB", "6MB").replace("ttl", "synchronous_mode: false\nttl");
         let expected = "--- \n+++ \n@@ -3,7 +3,8 @@\n postgresql:\n   parameters:\n     \
                         max_connections: 110\n-    work_mem: 5MB\n+    work_mem: 6MB\n   \
                         use_pg_rewind: true\n retry_timeout: 5\n+synchronous_mode: false\n ttl: 20";
@@ -204,13 +186,7 @@ mod tests {
 
     #[test]
     fn every_diff_rebuilds_the_new_text() {
-        let texts = [
-            "a\nb\nc\nd",
-            "b\nc\nx\nd\na",
-            "",
-            "d\nc\nb\na",
-            "a\nb\nc\nd\ne\nf\ng\nh",
-        ];
+        let texts = ["a\nb\nc\nd", "b\nc\nx\nd\na", "", "d\nc\nb\na", "a\nb\nc\nd\ne\nf\ng\nh"];
         for old in texts {
             for new in texts {
                 let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());

@@ -117,11 +117,9 @@ fn json(value: serde_yaml::Value) -> Value {
         }
         Yaml::String(text) => Value::String(text),
         Yaml::Sequence(items) => Value::Array(items.into_iter().map(json).collect()),
-        Yaml::Mapping(map) => Value::Object(
-            map.into_iter()
-                .map(|(key, value)| (name(key), json(value)))
-                .collect(),
-        ),
+        Yaml::Mapping(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (name(key), json(value))).collect())
+        }
         Yaml::Tagged(tagged) => json(tagged.value),
     }
 }
@@ -141,30 +139,20 @@ mod tests {
 
     fn after(current: Value, pairs: &[&str]) -> Value {
         let pairs = pairs.iter().map(|p| p.to_string()).collect();
-        Edits {
-            pairs,
-            ..Edits::default()
-        }
-        .over(&current)
-        .unwrap()
+        Edits { pairs, ..Edits::default() }.over(&current).unwrap()
     }
 
     #[test]
     fn pairs_set_replace_and_remove() {
         let current = json!({"ttl": 30, "postgresql": {"parameters": {"a.b": 1}}});
-        let set = after(
-            current.clone(),
-            &["postgresql.parameters.c.d=5MB", "x.y=[1, z]", "ttl=20"],
-        );
+        let set =
+            after(current.clone(), &["postgresql.parameters.c.d=5MB", "x.y=[1, z]", "ttl=20"]);
         let parameters = json!({"a.b": 1, "c.d": "5MB"});
         assert_eq!(
             set,
             json!({"ttl": 20, "postgresql": {"parameters": parameters}, "x": {"y": [1, "z"]}})
         );
-        let gone = after(
-            current.clone(),
-            &["postgresql.parameters.a.b=null", "no.such=null"],
-        );
+        let gone = after(current.clone(), &["postgresql.parameters.a.b=null", "no.such=null"]);
         assert_eq!(gone, json!({"ttl": 30}));
         assert_eq!(after(current, &["ttl.x=1"])["ttl"], json!({"x": 1}));
     }
@@ -177,10 +165,7 @@ mod tests {
 
     #[test]
     fn a_pair_without_a_value_is_named() {
-        let edits = Edits {
-            pairs: vec!["loop_wait".into()],
-            ..Edits::default()
-        };
+        let edits = Edits { pairs: vec!["loop_wait".into()], ..Edits::default() };
         let error = edits.over(&json!({})).unwrap_err();
         assert_eq!(error.to_string(), "Invalid parameter setting loop_wait");
     }
@@ -192,26 +177,15 @@ mod tests {
             apply: Some(json!({"b": null, "c": 4})),
             pairs: vec!["c=5".into()],
         };
-        assert_eq!(
-            edits.over(&json!({"old": true})).unwrap(),
-            json!({"a": 1, "c": 5})
-        );
+        assert_eq!(edits.over(&json!({"old": true})).unwrap(), json!({"a": 1, "c": 5}));
     }
 
     #[test]
     fn documents_are_maps_with_merged_anchors() {
         let text = "a: &x {k: 1}\nb:\n  <<: *x\n  l: 2\n5: y\n";
         let read = document(text, "f").unwrap();
-        assert_eq!(
-            read,
-            json!({"a": {"k": 1}, "b": {"l": 2, "k": 1}, "5": "y"})
-        );
-        assert!(
-            document("[1]", "f")
-                .unwrap_err()
-                .to_string()
-                .contains("map")
-        );
+        assert_eq!(read, json!({"a": {"k": 1}, "b": {"l": 2, "k": 1}, "5": "y"}));
+        assert!(document("[1]", "f").unwrap_err().to_string().contains("map"));
         assert!(document("a: [", "f").is_err());
     }
 }

@@ -29,10 +29,7 @@ pub const GOLDEN: [(&str, &str); 12] = [
 ];
 
 fn read(name: &str, ending: &str) -> String {
-    let path = format!(
-        "{}/src/testdata/{name}.{ending}",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let path = format!("{}/src/testdata/{name}.{ending}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
@@ -67,38 +64,19 @@ pub fn transcript(name: &str) -> Vec<(String, String)> {
     let text = read(name, "txt");
     let parts = text.split("$ ").filter(|part| !part.is_empty());
     let pairs = parts.filter_map(|part| part.split_once('\n'));
-    pairs
-        .map(|(command, output)| (command.to_string(), output.to_string()))
-        .collect()
+    pairs.map(|(command, output)| (command.to_string(), output.to_string())).collect()
 }
 
 /// A world with the keys of a recorded moment and prepared answers.
 pub fn world(name: &str, answers: &str) -> (World, Screen) {
     let store = MemoryStore::new();
-    let put = |e: KeyValue| Op::Put {
-        key: e.key,
-        value: e.value,
-        lease: None,
-    };
+    let put = |e: KeyValue| Op::Put { key: e.key, value: e.value, lease: None };
     let then = entries(name).into_iter().map(put).collect();
-    store
-        .txn_now(&Txn {
-            when: Vec::new(),
-            then,
-        })
-        .unwrap();
+    store.txn_now(&Txn { when: Vec::new(), then }).unwrap();
     let (terminal, screen) = recorded::terminal(answers);
     let settings = settings();
     let rest = Rest::new(&settings.ctl, false).unwrap();
-    (
-        World {
-            settings,
-            store: Box::new(store),
-            rest,
-            terminal,
-        },
-        screen,
-    )
+    (World { settings, store: Box::new(store), rest, terminal }, screen)
 }
 
 fn settings() -> CtlSettings {
@@ -112,16 +90,10 @@ fn settings() -> CtlSettings {
 /// All members publish this address from now on.
 pub async fn move_apis(world: &World, url: &str) {
     let snapshot = world.store.read(&["/service/".to_string()]).await.unwrap();
-    for entry in snapshot
-        .entries
-        .into_iter()
-        .filter(|e| e.key.contains("/members/"))
-    {
+    for entry in snapshot.entries.into_iter().filter(|e| e.key.contains("/members/")) {
         let mut value: Value = serde_json::from_str(&entry.value).unwrap();
         value["api_url"] = url.into();
-        let done = world
-            .replace(entry.key, Some(entry.mod_revision), value.to_string())
-            .await;
+        let done = world.replace(entry.key, Some(entry.mod_revision), value.to_string()).await;
         assert!(done.unwrap());
     }
 }

@@ -28,12 +28,8 @@ pub struct Shown {
     pub is_tree: bool,
 }
 
-const OPTIONAL: [&str; 4] = [
-    "Pending restart",
-    "Pending restart reason",
-    "Scheduled restart",
-    "Tags",
-];
+const OPTIONAL: [&str; 4] =
+    ["Pending restart", "Pending restart reason", "Scheduled restart", "Tags"];
 
 const MEGABYTE: f64 = 1_048_576.0;
 
@@ -64,22 +60,10 @@ pub fn rows(groups: &Groups, shown: &Shown) -> Table {
 fn columns(shown: &Shown) -> Vec<Column> {
     let mut columns = vec![Column::titled("Cluster")];
     if shown.is_citus {
-        let group = if shown.group.is_some() {
-            Column::titled
-        } else {
-            Column::new
-        };
+        let group = if shown.group.is_some() { Column::titled } else { Column::new };
         columns.push(group("Group"));
     }
-    let fixed = [
-        "Member",
-        "Host",
-        "Role",
-        "State",
-        "TL",
-        "Receive LSN",
-        "Receive Lag",
-    ];
+    let fixed = ["Member", "Host", "Role", "State", "TL", "Receive LSN", "Receive Lag"];
     columns.extend(fixed.map(Column::new));
     columns.extend(["Replay LSN", "Replay Lag"].map(Column::new));
     columns.extend(OPTIONAL.map(Column::new));
@@ -90,12 +74,8 @@ fn drop_empty_optional(table: &mut Table) {
     let is_kept = |index: usize, column: &Column| {
         !OPTIONAL.contains(&column.key) || table.rows.iter().any(|row| !row[index].is_null())
     };
-    let kept: Vec<bool> = table
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| is_kept(index, column))
-        .collect();
+    let kept: Vec<bool> =
+        table.columns.iter().enumerate().map(|(index, column)| is_kept(index, column)).collect();
     let mut flags = kept.iter();
     table.columns.retain(|_| flags.next() == Some(&true));
     for row in &mut table.rows {
@@ -124,25 +104,16 @@ fn cells(
         record.timeline.map_or(Value::Null, |t| json!(t.0)),
     ]);
     row.extend(positions(view, name, record));
-    row.push(if record.pending_restart {
-        json!("*")
-    } else {
-        Value::Null
-    });
+    row.push(if record.pending_restart { json!("*") } else { Value::Null });
     row.push(text_or_empty(restart_reason(record)));
     row.push(text_or_empty(scheduled_restart(record)));
     let has_tags = !record.tags.0.is_empty();
-    row.push(if has_tags {
-        Value::Object(record.tags.0.clone())
-    } else {
-        Value::Null
-    });
+    row.push(if has_tags { Value::Object(record.tags.0.clone()) } else { Value::Null });
     row
 }
 
 fn text_or_empty(text: Option<String>) -> Value {
-    text.filter(|t| !t.is_empty())
-        .map_or(Value::Null, Value::from)
+    text.filter(|t| !t.is_empty()).map_or(Value::Null, Value::from)
 }
 
 /// Ports are shown for all members as soon as one needs it.
@@ -159,11 +130,7 @@ impl HostStyle {
         let needed = records
             .filter_map(|member| member.value.address())
             .any(|(host, port)| port != 5432 || !seen.insert(host));
-        if needed {
-            HostStyle::WithPort
-        } else {
-            HostStyle::Plain
-        }
+        if needed { HostStyle::WithPort } else { HostStyle::Plain }
     }
 }
 
@@ -199,11 +166,7 @@ impl Role {
 
 pub fn role(view: &GroupView, name: &MemberName) -> Role {
     if view.leader_name() == Some(name) {
-        return if leads_a_standby(view) {
-            Role::StandbyLeader
-        } else {
-            Role::Leader
-        };
+        return if leads_a_standby(view) { Role::StandbyLeader } else { Role::Leader };
     }
     let same = |other: &MemberName| other.as_str().eq_ignore_ascii_case(name.as_str());
     let is_sync = view
@@ -220,16 +183,11 @@ pub fn role(view: &GroupView, name: &MemberName) -> Role {
 /// Either `/config` makes the cluster a standby, or the region is one.
 fn leads_a_standby(view: &GroupView) -> bool {
     is_standby_cluster(view)
-        || view
-            .leader_record()
-            .is_some_and(|record| record.role == MemberRole::StandbyLeader)
+        || view.leader_record().is_some_and(|record| record.role == MemberRole::StandbyLeader)
 }
 
 fn is_standby_cluster(view: &GroupView) -> bool {
-    let Some(section) = view
-        .config
-        .as_ref()
-        .and_then(|c| c.value.raw.get("standby_cluster"))
+    let Some(section) = view.config.as_ref().and_then(|c| c.value.raw.get("standby_cluster"))
     else {
         return false;
     };
@@ -251,10 +209,7 @@ pub fn synchronous_mode(view: &GroupView) -> Option<Synchronous> {
         return None;
     }
     let mode = config.value.raw.get("synchronous_mode")?;
-    if mode
-        .as_str()
-        .is_some_and(|text| text.eq_ignore_ascii_case("quorum"))
-    {
+    if mode.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum")) {
         return Some(Synchronous::Quorum);
     }
     (parse_bool(mode) == Some(true)).then_some(Synchronous::Priority)
@@ -312,12 +267,10 @@ fn restart_reason(record: &MemberRecord) -> Option<String> {
 fn scheduled_restart(record: &MemberRecord) -> Option<String> {
     let request = record.scheduled_restart.as_ref()?;
     let at = request.get("schedule")?.as_str()?;
-    Some(
-        match request.get("postgres_version").and_then(Value::as_str) {
-            Some(version) => format!("{at} if version < {version}"),
-            None => at.to_string(),
-        },
-    )
+    Some(match request.get("postgres_version").and_then(Value::as_str) {
+        Some(version) => format!("{at} if version < {version}"),
+        None => at.to_string(),
+    })
 }
 
 fn title(groups: &Groups, shown: &Shown) -> String {
@@ -326,25 +279,15 @@ fn title(groups: &Groups, shown: &Shown) -> String {
         (false, _) => format!(" Cluster: {scope} ({}) ", system_id(groups)),
         (true, None) => format!(" Citus cluster: {scope} "),
         (true, Some(group)) => {
-            format!(
-                " Citus cluster: {scope} (group: {group}, {}) ",
-                system_id(groups)
-            )
+            format!(" Citus cluster: {scope} (group: {group}, {}) ", system_id(groups))
         }
     }
 }
 
 fn system_id(groups: &Groups) -> String {
-    match groups
-        .values()
-        .next()
-        .and_then(|view| view.initialize.as_ref())
-    {
+    match groups.values().next().and_then(|view| view.initialize.as_ref()) {
         None => "uninitialized".to_string(),
-        Some(key) => key
-            .value
-            .as_ref()
-            .map_or("initializing".to_string(), |id| id.to_string()),
+        Some(key) => key.value.as_ref().map_or("initializing".to_string(), |id| id.to_string()),
     }
 }
 
@@ -365,24 +308,12 @@ fn group_footer(view: &GroupView) -> Vec<String> {
     if view.is_paused() {
         lines.push(" Maintenance mode: on".to_string());
     }
-    let request = view
-        .request()
-        .and_then(|r| Some((r, r.scheduled_at.as_ref()?)));
+    let request = view.request().and_then(|r| Some((r, r.scheduled_at.as_ref()?)));
     if let Some((request, at)) = request {
         let line = |key: &str, value: &str| format!("{key:>24}: {value}");
         lines.push(line("Switchover scheduled at", &at.replacen(' ', "T", 1)));
-        lines.extend(
-            request
-                .leader
-                .as_ref()
-                .map(|name| line("from", name.as_str())),
-        );
-        lines.extend(
-            request
-                .candidate
-                .as_ref()
-                .map(|name| line("to", name.as_str())),
-        );
+        lines.extend(request.leader.as_ref().map(|name| line("from", name.as_str())));
+        lines.extend(request.candidate.as_ref().map(|name| line("to", name.as_str())));
     }
     lines
 }

@@ -7,11 +7,7 @@ use crate::output::{Format, render};
 
 fn text_of(groups: &Groups, scope: &str, command: &str) -> Option<String> {
     let words: Vec<&str> = command.split(' ').collect();
-    let format = match words
-        .iter()
-        .position(|w| *w == "-f")
-        .map(|at| words[at + 1])
-    {
+    let format = match words.iter().position(|w| *w == "-f").map(|at| words[at + 1]) {
         Some("json") => Format::Json,
         Some("tsv") => Format::Tsv,
         Some("yaml") => Format::Yaml,
@@ -23,9 +19,7 @@ fn text_of(groups: &Groups, scope: &str, command: &str) -> Option<String> {
         is_tree: words[0] == "topology",
         ..Shown::default()
     };
-    ["list", "topology"]
-        .contains(&words[0])
-        .then(|| render(&rows(groups, &shown), format))
+    ["list", "topology"].contains(&words[0]).then(|| render(&rows(groups, &shown), format))
 }
 
 #[test]
@@ -66,12 +60,7 @@ fn citus() -> Groups {
         );
         view.take(&format!("members/{member}"), &record, 1, 1);
         view.take("leader", member, 1, 1);
-        view.take(
-            "initialize",
-            &format!("{}", 7_000_000_000u64 + number),
-            1,
-            1,
-        );
+        view.take("initialize", &format!("{}", 7_000_000_000u64 + number), 1, 1);
         view.take("config", r#"{"pause":true}"#, 1, 0);
         groups.insert(Group(Some(number as u32)), view);
     }
@@ -81,36 +70,17 @@ fn citus() -> Groups {
 #[test]
 fn all_groups_have_a_column_and_one_group_has_a_title() {
     let groups = citus();
-    let all = Shown {
-        scope: "demo".into(),
-        is_citus: true,
-        ..Shown::default()
-    };
+    let all = Shown { scope: "demo".into(), is_citus: true, ..Shown::default() };
     let text = render(&rows(&groups, &all), Format::Pretty);
     assert!(text.starts_with("+ Citus cluster: demo -"), "{text}");
-    assert!(
-        text.contains("|     1 | w1     | w1   | Leader | running |"),
-        "{text}"
-    );
-    assert!(
-        text.ends_with("Citus group: 1\n Maintenance mode: on\n"),
-        "{text}"
-    );
+    assert!(text.contains("|     1 | w1     | w1   | Leader | running |"), "{text}");
+    assert!(text.ends_with("Citus group: 1\n Maintenance mode: on\n"), "{text}");
 
-    let one = Shown {
-        group: Some(1),
-        ..all
-    };
+    let one = Shown { group: Some(1), ..all };
     let groups = Groups::from([(Group(Some(1)), groups[&Group(Some(1))].clone())]);
     let text = render(&rows(&groups, &one), Format::Pretty);
-    assert!(
-        text.starts_with("+ Citus cluster: demo (group: 1, 7000000001) "),
-        "{text}"
-    );
-    assert!(
-        !text.contains("Group |") && text.ends_with("+\n Maintenance mode: on\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("+ Citus cluster: demo (group: 1, 7000000001) "), "{text}");
+    assert!(!text.contains("Group |") && text.ends_with("+\n Maintenance mode: on\n"), "{text}");
     assert!(render(&rows(&groups, &one), Format::Tsv).starts_with("Cluster\tGroup\tMember\t"));
 }
 
@@ -118,29 +88,15 @@ fn all_groups_have_a_column_and_one_group_has_a_title() {
 fn unknown_positions_have_no_lag_and_old_members_one_position() {
     let mut view = GroupView::default();
     view.take("leader", "l", 1, 1);
-    view.take(
-        "members/a",
-        r#"{"xlog_location":1,"replication_state":"streaming"}"#,
-        1,
-        1,
-    );
+    view.take("members/a", r#"{"xlog_location":1,"replication_state":"streaming"}"#, 1, 1);
     let name = MemberName::new("a");
     let record = view.member(&name).unwrap().clone();
     let found = positions(&view, &name, &record);
-    assert_eq!(
-        found,
-        [json!("0/1"), Value::Null, json!("unknown"), Value::Null]
-    );
+    assert_eq!(found, [json!("0/1"), Value::Null, json!("unknown"), Value::Null]);
     view.take("status", r#"{"optime":3145729}"#, 1, 1);
-    let old = MemberRecord {
-        replication_state: None,
-        ..record
-    };
+    let old = MemberRecord { replication_state: None, ..record };
     let found = positions(&view, &name, &old);
-    assert_eq!(
-        found,
-        [json!("unknown"), Value::Null, json!("0/1"), json!(3)]
-    );
+    assert_eq!(found, [json!("unknown"), Value::Null, json!("0/1"), json!(3)]);
 }
 
 #[test]
@@ -158,11 +114,6 @@ fn a_restart_shows_its_conditions_and_every_reason() {
 fn a_region_that_follows_has_standby_leaders() {
     let mut view = GroupView::default();
     view.take("leader", "a", 1, 1);
-    view.take(
-        "members/a",
-        r#"{"role":"standby_leader","state":"running"}"#,
-        1,
-        1,
-    );
+    view.take("members/a", r#"{"role":"standby_leader","state":"running"}"#, 1, 1);
     assert_eq!(role(&view, &MemberName::new("a")), Role::StandbyLeader);
 }

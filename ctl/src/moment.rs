@@ -10,12 +10,8 @@ const WITH_ZONE: [&str; 4] = [
     "%Y-%m-%dT%H:%M%#z",
     "%Y-%m-%d %H:%M%#z",
 ];
-const WITHOUT_ZONE: [&str; 4] = [
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%dT%H:%M",
-    "%Y-%m-%d %H:%M",
-];
+const WITHOUT_ZONE: [&str; 4] =
+    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
 
 /// When something shall happen: `None` is now.
 pub fn parse_schedule(text: &str) -> Result<Option<String>> {
@@ -33,18 +29,10 @@ pub fn parse_schedule(text: &str) -> Result<Option<String>> {
 
 pub fn parse(text: &str) -> Option<DateTime<FixedOffset>> {
     let zoned = text.replace('Z', "+00:00");
-    let with_zone = WITH_ZONE
-        .iter()
-        .find_map(|f| DateTime::parse_from_str(&zoned, f).ok());
+    let with_zone = WITH_ZONE.iter().find_map(|f| DateTime::parse_from_str(&zoned, f).ok());
     with_zone.or_else(|| {
-        let naive = WITHOUT_ZONE
-            .iter()
-            .find_map(|f| NaiveDateTime::parse_from_str(text, f).ok());
-        let day = || {
-            NaiveDate::parse_from_str(text, "%Y-%m-%d")
-                .ok()?
-                .and_hms_opt(0, 0, 0)
-        };
+        let naive = WITHOUT_ZONE.iter().find_map(|f| NaiveDateTime::parse_from_str(text, f).ok());
+        let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
         let local = Local.from_local_datetime(&naive.or_else(day)?).earliest()?;
         Some(local.fixed_offset())
     })
@@ -72,9 +60,7 @@ pub fn stamp(at: &DateTime<Local>) -> String {
 
 /// An hour from now, as an example in a question.
 pub fn example(now: &DateTime<Local>) -> String {
-    (*now + TimeDelta::hours(1))
-        .format("%Y-%m-%dT%H:%M")
-        .to_string()
+    (*now + TimeDelta::hours(1)).format("%Y-%m-%dT%H:%M").to_string()
 }
 
 #[cfg(test)]
@@ -86,14 +72,8 @@ mod tests {
         let text = "2035-06-01T12:30:00+00:00";
         assert_eq!(parse_schedule(text).unwrap().as_deref(), Some(text));
         let blank = "2026-11-20 21:09:11.688230+02:00";
-        assert_eq!(
-            parse_schedule(blank).unwrap().unwrap(),
-            "2026-11-20T21:09:11.688230+02:00"
-        );
-        assert_eq!(
-            parse_schedule("2035-06-01T12:30Z").unwrap().as_deref(),
-            Some(text)
-        );
+        assert_eq!(parse_schedule(blank).unwrap().unwrap(), "2026-11-20T21:09:11.688230+02:00");
+        assert_eq!(parse_schedule("2035-06-01T12:30Z").unwrap().as_deref(), Some(text));
         assert_eq!(parse_schedule(" NOW ").unwrap(), None);
     }
 
@@ -101,12 +81,7 @@ mod tests {
     fn without_a_zone_it_is_local_and_nonsense_is_named() {
         let local = parse("2035-06-01T12:30").unwrap();
         assert_eq!(local.naive_local().to_string(), "2035-06-01 12:30:00");
-        assert!(
-            parse_schedule("tomorrow")
-                .unwrap_err()
-                .to_string()
-                .contains("(tomorrow)")
-        );
+        assert!(parse_schedule("tomorrow").unwrap_err().to_string().contains("(tomorrow)"));
     }
 
     #[test]

@@ -32,9 +32,7 @@ fn objects(table: &Table) -> Value {
     let object = |row: &Vec<Value>| {
         let pairs = table.columns.iter().zip(row);
         let kept = pairs.filter(|(_, value)| table.title.is_none() || !is_empty(value));
-        let map: Map<_, _> = kept
-            .map(|(c, value)| (c.key.to_string(), value.clone()))
-            .collect();
+        let map: Map<_, _> = kept.map(|(c, value)| (c.key.to_string(), value.clone())).collect();
         Value::Object(map)
     };
     Value::Array(table.rows.iter().map(object).collect())
@@ -59,17 +57,10 @@ mod tests {
     fn empty_values_are_hidden_only_below_a_title() {
         let columns = vec![Column::new("Member"), Column::new("TL")];
         let rows = vec![vec![json!("a"), Value::Null], vec![json!("b"), json!(0)]];
-        let mut table = Table {
-            columns,
-            rows,
-            ..Table::default()
-        };
+        let mut table = Table { columns, rows, ..Table::default() };
         let text = "[{\"Member\": \"a\", \"TL\": null}, {\"Member\": \"b\", \"TL\": 0}]\n";
         assert_eq!(render(&table, Format::Json), text);
         table.title = Some(" x ".into());
-        assert_eq!(
-            render(&table, Format::Yml),
-            "- Member: a\n- Member: b\n  TL: 0\n"
-        );
+        assert_eq!(render(&table, Format::Yml), "- Member: a\n- Member: b\n  TL: 0\n");
     }
 }

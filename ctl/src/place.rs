@@ -71,13 +71,8 @@ impl DcsUrl {
             bail!("--dcs-url names a store of the kind `{scheme}`; use etcd3://host:port");
         }
         let host = if host.is_empty() { "localhost" } else { host };
-        let namespace = namespace
-            .filter(|path| !path.is_empty())
-            .map(str::to_string);
-        Ok(DcsUrl {
-            host: format!("{host}:{}", port.unwrap_or("2379")),
-            namespace,
-        })
+        let namespace = namespace.filter(|path| !path.is_empty()).map(str::to_string);
+        Ok(DcsUrl { host: format!("{host}:{}", port.unwrap_or("2379")), namespace })
     }
 }
 
@@ -96,10 +91,7 @@ mod tests {
     fn parts_of_the_url_have_defaults() {
         let parse = |text| DcsUrl::parse(text).map(|url| (url.host, url.namespace));
         let path = |text: &str| Some(text.to_string());
-        assert_eq!(
-            parse("etcd3://h:1/ns/x").unwrap(),
-            ("h:1".into(), path("ns/x"))
-        );
+        assert_eq!(parse("etcd3://h:1/ns/x").unwrap(), ("h:1".into(), path("ns/x")));
         assert_eq!(parse("h").unwrap(), ("h:2379".into(), None));
         assert_eq!(parse("etcd://:7/").unwrap(), ("localhost:7".into(), None));
         assert_eq!(parse("etcd3://[::1]").unwrap().0, "[::1]:2379");
@@ -118,9 +110,6 @@ mod tests {
     fn a_named_file_must_be_there_and_the_default_need_not() {
         let error = config_file(Some(Path::new("/nonexistent.yml")), None).unwrap_err();
         assert!(error.to_string().contains("/nonexistent.yml"));
-        assert_eq!(
-            config_file(None, Some(&"/nonexistent".to_string())).unwrap(),
-            None
-        );
+        assert_eq!(config_file(None, Some(&"/nonexistent".to_string())).unwrap(), None);
     }
 }

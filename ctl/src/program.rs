@@ -27,27 +27,18 @@ fn scratch_file() -> Result<(PathBuf, File)> {
     for number in 0..NAMES_MAX {
         let name = format!("matriarchctl-{}-{number}.yaml", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         match opened {
             Ok(file) => return Ok((path, file)),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => bail!("{} cannot be written: {e}", path.display()),
         }
     }
-    bail!(
-        "{} is full of files of this program",
-        std::env::temp_dir().display()
-    )
+    bail!("{} is full of files of this program", std::env::temp_dir().display())
 }
 
 fn run_editor(path: &Path) -> Result<()> {
-    let chosen = std::env::var("EDITOR")
-        .ok()
-        .filter(|name| !name.trim().is_empty());
+    let chosen = std::env::var("EDITOR").ok().filter(|name| !name.trim().is_empty());
     for editor in chosen.iter().map(String::as_str).chain(["editor", "vi"]) {
         let mut words = editor.split_whitespace();
         let Some(program) = words.next() else {
@@ -65,23 +56,13 @@ fn run_editor(path: &Path) -> Result<()> {
 
 /// Shows a long text with a pager. False: there is none.
 pub fn page(text: &str) -> bool {
-    let chosen = std::env::var("PAGER")
-        .ok()
-        .filter(|name| !name.trim().is_empty());
-    for pager in chosen
-        .iter()
-        .map(String::as_str)
-        .chain(["less -FRX", "more"])
-    {
+    let chosen = std::env::var("PAGER").ok().filter(|name| !name.trim().is_empty());
+    for pager in chosen.iter().map(String::as_str).chain(["less -FRX", "more"]) {
         let mut words = pager.split_whitespace();
         let Some(program) = words.next() else {
             continue;
         };
-        let Ok(mut child) = Command::new(program)
-            .args(words)
-            .stdin(Stdio::piped())
-            .spawn()
-        else {
+        let Ok(mut child) = Command::new(program).args(words).stdin(Stdio::piped()).spawn() else {
             continue;
         };
         if let Some(mut input) = child.stdin.take() {

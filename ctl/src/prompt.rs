@@ -39,9 +39,7 @@ impl Terminal {
 
     /// Prints text as it is.
     pub fn print(&mut self, text: &str) -> Result<()> {
-        self.output
-            .write_all(text.as_bytes())
-            .context("cannot write to the output")?;
+        self.output.write_all(text.as_bytes()).context("cannot write to the output")?;
         self.output.flush().context("cannot write to the output")
     }
 
@@ -57,19 +55,14 @@ impl Terminal {
     /// One line of input without its end; `None` at the end of the input.
     fn answer(&mut self) -> Result<Option<String>> {
         let mut line = String::new();
-        let read = self
-            .input
-            .read_line(&mut line)
-            .context("cannot read the answer")?;
+        let read = self.input.read_line(&mut line).context("cannot read the answer")?;
         Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_string()))
     }
 
     /// Everything that is left of the input.
     pub fn rest(&mut self) -> Result<String> {
         let mut text = String::new();
-        self.input
-            .read_to_string(&mut text)
-            .context("cannot read the standard input")?;
+        self.input.read_to_string(&mut text).context("cannot read the standard input")?;
         Ok(text)
     }
 
@@ -102,11 +95,7 @@ impl Terminal {
 
     /// Goes on only after a yes; an empty answer is a no.
     pub fn confirm(&mut self, question: &str) -> Result<()> {
-        if self.is_confirmed(question)? {
-            Ok(())
-        } else {
-            Err(Aborted.into())
-        }
+        if self.is_confirmed(question)? { Ok(()) } else { Err(Aborted.into()) }
     }
 
     /// A yes or a no; an empty answer is a no.
@@ -178,9 +167,7 @@ mod tests {
     fn the_end_of_the_input_and_a_no_abort() {
         let (mut terminal, screen) = terminal("\n");
         assert!(terminal.confirm("Sure?").unwrap_err().is::<Aborted>());
-        let error = terminal
-            .ask("Please confirm the cluster name to remove", None)
-            .unwrap_err();
+        let error = terminal.ask("Please confirm the cluster name to remove", None).unwrap_err();
         assert!(error.is::<Aborted>());
         assert!(screen.text().ends_with("to remove: "));
     }
@@ -188,15 +175,7 @@ mod tests {
     #[test]
     fn wrong_answers_do_not_loop_for_ever() {
         let (mut terminal, screen) = terminal(&"x\n".repeat(1000));
-        assert!(
-            terminal
-                .ask_number("Citus group")
-                .unwrap_err()
-                .is::<Aborted>()
-        );
-        assert_eq!(
-            screen.text().matches("not a valid integer").count(),
-            ASKS_MAX
-        );
+        assert!(terminal.ask_number("Citus group").unwrap_err().is::<Aborted>());
+        assert_eq!(screen.text().matches("not a valid integer").count(), ASKS_MAX);
     }
 }

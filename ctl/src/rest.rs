@@ -46,11 +46,7 @@ impl Rest {
     pub fn new(ctl: &Ctl, insecure: bool) -> Result<Rest> {
         let insecure = insecure || ctl.insecure;
         let lacks_authority = !insecure && ctl.cacert.is_none();
-        let trust = if insecure || lacks_authority {
-            Trust::Anyone
-        } else {
-            Trust::ChainAndName
-        };
+        let trust = if insecure || lacks_authority { Trust::Anyone } else { Trust::ChainAndName };
         let tls = tls::client_config(
             trust,
             ctl.cacert.as_deref(),
@@ -65,11 +61,7 @@ impl Rest {
             .connect_timeout(CONNECT_WAIT_MAX)
             .build()
             .context("the REST client cannot be set up")?;
-        Ok(Rest {
-            client,
-            login: ctl.authentication.clone(),
-            lacks_authority,
-        })
+        Ok(Rest { client, login: ctl.authentication.clone(), lacks_authority })
     }
 
     /// One call; `endpoint` replaces the path of `api_url`.
@@ -82,10 +74,7 @@ impl Rest {
         wait_max: Duration,
     ) -> Result<Reply, NoAnswer> {
         let url = endpoint_url(api_url, endpoint);
-        let lost = |reason: String| NoAnswer {
-            url: url.clone(),
-            reason,
-        };
+        let lost = |reason: String| NoAnswer { url: url.clone(), reason };
         if self.lacks_authority && url.starts_with("https:") {
             return Err(lost(
                 "its certificate cannot be verified; set ctl.cacert, or use --insecure".into(),
@@ -161,19 +150,10 @@ pub mod answering {
     async fn answer(mut stream: TcpStream, answers: &[(&str, u16, String)], log: &Asked) {
         let request = read(&mut stream).await;
         let (head, body) = request.split_once("\r\n\r\n").unwrap_or((&request, ""));
-        let line = head
-            .lines()
-            .next()
-            .unwrap_or("")
-            .trim_end_matches(" HTTP/1.1");
-        let login = head
-            .lines()
-            .find_map(|l| l.strip_prefix("authorization: Basic "));
+        let line = head.lines().next().unwrap_or("").trim_end_matches(" HTTP/1.1");
+        let login = head.lines().find_map(|l| l.strip_prefix("authorization: Basic "));
         let login = login.map_or(String::new(), |l| format!("[{l}] "));
-        log.0
-            .lock()
-            .unwrap()
-            .push(format!("{login}{line} {body}").trim_end().to_string());
+        log.0.lock().unwrap().push(format!("{login}{line} {body}").trim_end().to_string());
         let found = answers.iter().find(|(begin, ..)| line.starts_with(begin));
         let (status, text) = found.map_or((404, ""), |(_, status, text)| (*status, text.as_str()));
         let length = text.len();
@@ -195,9 +175,7 @@ pub mod answering {
                 }
                 continue;
             };
-            let length = head
-                .lines()
-                .find_map(|l| l.strip_prefix("content-length: "));
+            let length = head.lines().find_map(|l| l.strip_prefix("content-length: "));
             let length = length.and_then(|l| l.parse().ok()).unwrap_or(0);
             if count == 0 || body.len() >= length {
                 return text;
@@ -215,40 +193,21 @@ mod tests {
     #[tokio::test]
     async fn a_call_carries_the_login_and_brings_status_and_text() {
         let (url, asked) = answering::serve(vec![("PATCH /config", 409, "busy".into())]).await;
-        let login = Credentials {
-            username: "u".into(),
-            password: Secret("p".into()),
-        };
-        let ctl = Ctl {
-            authentication: Some(login),
-            ..Ctl::default()
-        };
+        let login = Credentials { username: "u".into(), password: Secret("p".into()) };
+        let ctl = Ctl { authentication: Some(login), ..Ctl::default() };
         let rest = Rest::new(&ctl, false).unwrap();
         let body = json!({"pause": true});
-        let reply = rest
-            .call(Method::PATCH, &url, "config", Some(&body), QUICK)
-            .await
-            .unwrap();
-        assert_eq!(
-            reply,
-            Reply {
-                status: 409,
-                text: "busy".into()
-            }
-        );
+        let reply = rest.call(Method::PATCH, &url, "config", Some(&body), QUICK).await.unwrap();
+        assert_eq!(reply, Reply { status: 409, text: "busy".into() });
         assert_eq!(asked.all(), [r#"[dTpw] PATCH /config {"pause":true}"#]);
     }
 
     #[tokio::test]
     async fn silence_and_unverifiable_servers_are_no_answers() {
         let rest = Rest::new(&Ctl::default(), false).unwrap();
-        let closed = rest
-            .call(Method::GET, "http://127.0.0.1:1/x", "patroni", None, QUICK)
-            .await;
+        let closed = rest.call(Method::GET, "http://127.0.0.1:1/x", "patroni", None, QUICK).await;
         assert_eq!(closed.unwrap_err().url, "http://127.0.0.1:1/patroni");
-        let tls = rest
-            .call(Method::GET, "https://127.0.0.1:1/x", "patroni", None, QUICK)
-            .await;
+        let tls = rest.call(Method::GET, "https://127.0.0.1:1/x", "patroni", None, QUICK).await;
         assert!(tls.unwrap_err().reason.contains("ctl.cacert"));
     }
 }

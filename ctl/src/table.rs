@@ -37,49 +37,29 @@ pub struct Table {
 }
 
 /// Columns that numbers make right aligned.
-const RIGHT: [&str; 8] = [
-    "Group",
-    "TL",
-    "LSN",
-    "Lag",
-    "Receive LSN",
-    "Receive Lag",
-    "Replay LSN",
-    "Replay Lag",
-];
+const RIGHT: [&str; 8] =
+    ["Group", "TL", "LSN", "Lag", "Receive LSN", "Receive Lag", "Replay LSN", "Replay Lag"];
 
 /// The longest line of a restart reason that is shown whole in a bordered text.
 const REASON_CHARS_MAX: usize = 50;
 
 impl Column {
     pub fn new(key: &'static str) -> Column {
-        let align = if RIGHT.contains(&key) {
-            Align::Right
-        } else {
-            Align::Left
-        };
+        let align = if RIGHT.contains(&key) { Align::Right } else { Align::Left };
         let heading = if key.ends_with(" Lag") { "Lag" } else { key };
-        Column {
-            key,
-            heading: Some(heading),
-            align,
-        }
+        Column { key, heading: Some(heading), align }
     }
 
     /// A column that the title stands for in the bordered text.
     pub fn titled(key: &'static str) -> Column {
-        Column {
-            heading: None,
-            ..Column::new(key)
-        }
+        Column { heading: None, ..Column::new(key) }
     }
 }
 
 /// The bordered text with its footer, ending in a line break.
 pub fn pretty(table: &Table) -> String {
-    let shown: Vec<usize> = (0..table.columns.len())
-        .filter(|i| table.columns[*i].heading.is_some())
-        .collect();
+    let shown: Vec<usize> =
+        (0..table.columns.len()).filter(|i| table.columns[*i].heading.is_some()).collect();
     let head: Vec<Vec<String>> = shown.iter().map(|i| heading(&table.columns[*i])).collect();
     let body: Vec<Vec<Vec<String>>> = table.rows.iter().map(|r| cells(table, &shown, r)).collect();
     let widths = widths(&head, &body);
@@ -128,10 +108,7 @@ fn heading(column: &Column) -> Vec<String> {
 }
 
 fn cells(table: &Table, shown: &[usize], row: &[Value]) -> Vec<Vec<String>> {
-    shown
-        .iter()
-        .map(|i| cell(table, &table.columns[*i], &row[*i]))
-        .collect()
+    shown.iter().map(|i| cell(table, &table.columns[*i], &row[*i])).collect()
 }
 
 /// The lines of one cell.
@@ -142,37 +119,20 @@ fn cell(table: &Table, column: &Column, value: &Value) -> Vec<String> {
     };
     let shorten = column.key == "Pending restart reason";
     let lines = text.trim_end_matches('\n').split('\n');
-    lines
-        .map(|line| {
-            if shorten {
-                shortened(line)
-            } else {
-                line.to_string()
-            }
-        })
-        .collect()
+    lines.map(|line| if shorten { shortened(line) } else { line.to_string() }).collect()
 }
 
 fn shortened(line: &str) -> String {
     if line.chars().count() <= REASON_CHARS_MAX {
         return line.to_string();
     }
-    line.chars()
-        .take(REASON_CHARS_MAX - 3)
-        .chain("...".chars())
-        .collect()
+    line.chars().take(REASON_CHARS_MAX - 3).chain("...".chars()).collect()
 }
 
 fn widths(head: &[Vec<String>], body: &[Vec<Vec<String>>]) -> Vec<usize> {
     let width = |cell: &Vec<String>| cell.iter().map(|l| l.chars().count()).max().unwrap_or(0);
     (0..head.len())
-        .map(|i| {
-            body.iter()
-                .map(|row| width(&row[i]))
-                .chain([width(&head[i])])
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|i| body.iter().map(|row| width(&row[i])).chain([width(&head[i])]).max().unwrap_or(0))
         .collect()
 }
 
@@ -193,17 +153,13 @@ fn titled_rule(rule: &str, title: Option<&str>) -> String {
 fn row_lines(row: &[Vec<String>], widths: &[usize], aligns: &[Align]) -> Vec<String> {
     let height = row.iter().map(Vec::len).max().unwrap_or(1);
     let line = |at: usize| {
-        let parts = row
-            .iter()
-            .zip(widths)
-            .zip(aligns)
-            .map(|((cell, width), align)| {
-                let text = cell.get(at).map_or("", String::as_str);
-                match align {
-                    Align::Left => format!(" {text:<width$} "),
-                    Align::Right => format!(" {text:>width$} "),
-                }
-            });
+        let parts = row.iter().zip(widths).zip(aligns).map(|((cell, width), align)| {
+            let text = cell.get(at).map_or("", String::as_str);
+            match align {
+                Align::Left => format!(" {text:<width$} "),
+                Align::Right => format!(" {text:>width$} "),
+            }
+        });
         format!("|{}|", parts.collect::<Vec<_>>().join("|"))
     };
     (0..height).map(line).collect()
@@ -215,32 +171,16 @@ mod tests {
     use serde_json::json;
 
     fn table(rows: Vec<Vec<Value>>) -> Table {
-        let columns = vec![
-            Column::titled("Cluster"),
-            Column::new("Member"),
-            Column::new("TL"),
-        ];
-        Table {
-            title: Some(" Cluster: c ".into()),
-            columns,
-            rows,
-            ..Table::default()
-        }
+        let columns = vec![Column::titled("Cluster"), Column::new("Member"), Column::new("TL")];
+        Table { title: Some(" Cluster: c ".into()), columns, rows, ..Table::default() }
     }
 
     #[test]
     fn the_title_covers_the_rule_and_may_be_longer_than_it() {
-        let short = pretty(&table(vec![vec![
-            json!("c"),
-            json!("a-long-name"),
-            json!(1),
-        ]]));
+        let short = pretty(&table(vec![vec![json!("c"), json!("a-long-name"), json!(1)]]));
         assert_eq!(short.lines().next(), Some("+ Cluster: c -+----+"));
         assert_eq!(short.lines().nth(3), Some("| a-long-name |  1 |"));
-        assert_eq!(
-            titled_rule("+--+", Some(" a longer title ")),
-            "+ a longer title "
-        );
+        assert_eq!(titled_rule("+--+", Some(" a longer title ")), "+ a longer title ");
     }
 
     #[test]
@@ -249,10 +189,7 @@ mod tests {
             vec![json!("c"), json!("a\nb"), Value::Null],
             vec![json!("c"), json!("d"), json!(2)],
         ];
-        let text = pretty(&Table {
-            title: None,
-            ..table(rows)
-        });
+        let text = pretty(&Table { title: None, ..table(rows) });
         let rule = "+--------+----+";
         assert_eq!(text.lines().filter(|l| *l == rule).count(), 4);
         assert!(text.contains("| a      |    |\n| b      |    |\n"));
@@ -262,11 +199,7 @@ mod tests {
     fn a_long_reason_is_cut_only_in_the_bordered_text() {
         let columns = vec![Column::new("Pending restart reason")];
         let reason = format!("shared_preload_libraries: {}->b", "a".repeat(60));
-        let table = Table {
-            columns,
-            rows: vec![vec![json!(reason)]],
-            ..Table::default()
-        };
+        let table = Table { columns, rows: vec![vec![json!(reason)]], ..Table::default() };
         assert!(pretty(&table).contains("aaa... |"));
         assert!(tsv(&table).ends_with("->b\n"));
     }

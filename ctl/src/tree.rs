@@ -9,20 +9,10 @@ use topology::{GroupView, MemberName};
 /// Members in the order of the table, each with the text of its name's cell.
 pub fn order(view: &GroupView, is_tree: bool) -> Vec<(MemberName, String)> {
     if !is_tree {
-        return view
-            .members
-            .keys()
-            .map(|name| (name.clone(), name.to_string()))
-            .collect();
+        return view.members.keys().map(|name| (name.clone(), name.to_string())).collect();
     }
-    let mut tree = Tree {
-        view,
-        done: BTreeSet::new(),
-        lines: Vec::new(),
-    };
-    let leader = view
-        .leader_name()
-        .filter(|name| view.members.contains_key(*name));
+    let mut tree = Tree { view, done: BTreeSet::new(), lines: Vec::new() };
+    let leader = view.leader_name().filter(|name| view.members.contains_key(*name));
     match leader {
         Some(leader) => tree.branch(leader, 0),
         None => tree.roots(),
@@ -72,11 +62,7 @@ impl Tree<'_> {
             return None;
         }
         let wanted = self.view.member(name)?.tags.replicatefrom();
-        let named = self
-            .view
-            .members
-            .keys()
-            .find(|m| Some(m.as_str()) == wanted && *m != name);
+        let named = self.view.members.keys().find(|m| Some(m.as_str()) == wanted && *m != name);
         named.or(leader)
     }
 }
@@ -98,18 +84,12 @@ mod tests {
     }
 
     fn labels(view: &GroupView) -> Vec<String> {
-        order(view, true)
-            .into_iter()
-            .map(|(_, label)| label)
-            .collect()
+        order(view, true).into_iter().map(|(_, label)| label).collect()
     }
 
     #[test]
     fn cascading_members_stand_below_their_source() {
-        let view = view(
-            Some("c"),
-            &[("a", "b"), ("b", ""), ("c", "a"), ("d", "gone")],
-        );
+        let view = view(Some("c"), &[("a", "b"), ("b", ""), ("c", "a"), ("d", "gone")]);
         assert_eq!(labels(&view), ["c", "+ b", "  + a", "+ d"]);
     }
 

@@ -49,9 +49,7 @@ fn has_syntax(text: &str, in_flow: bool) -> bool {
 
 /// Would a reader of YAML 1.1 take the word for something else than a text?
 fn reads_as_other(text: &str) -> bool {
-    const WORDS: [&str; 10] = [
-        "yes", "no", "true", "false", "on", "off", "null", "~", "<<", "=",
-    ];
+    const WORDS: [&str; 10] = ["yes", "no", "true", "false", "on", "off", "null", "~", "<<", "="];
     let lower = text.to_ascii_lowercase();
     let mut capital = lower.clone();
     if let Some(first) = capital.get_mut(0..1) {
@@ -143,9 +141,7 @@ fn is_moment(text: &str) -> bool {
     (1..=2).contains(&day.len())
         && clock.len() < time.len()
         && clock.split(':').count() >= 3
-        && clock
-            .bytes()
-            .all(|b| b.is_ascii_digit() || b":.+-Z ".contains(&b))
+        && clock.bytes().all(|b| b.is_ascii_digit() || b":.+-Z ".contains(&b))
 }
 
 #[cfg(test)]
@@ -202,9 +198,7 @@ mod tests {
 
     #[test]
     fn words_with_syntax_are_quoted_where_it_counts() {
-        for text in [
-            "- a", "a: b", "a #b", "*", "&x", "%p", " a", "a ", "'a", "[a", "k:", "---",
-        ] {
+        for text in ["- a", "a: b", "a #b", "*", "&x", "%p", " a", "a ", "'a", "[a", "k:", "---"] {
             assert!(word(text, false).starts_with('\''), "{text}");
         }
         assert_eq!(word("it's: x", false), "'it''s: x'");

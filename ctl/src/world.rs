@@ -64,12 +64,7 @@ impl World {
         for warning in &settings.warnings {
             terminal.note(&format!("WARNING: {warning}"))?;
         }
-        Ok(World {
-            settings,
-            store: Box::new(store),
-            rest,
-            terminal,
-        })
+        Ok(World { settings, store: Box::new(store), rest, terminal })
     }
 
     pub fn now(&self) -> DateTime<Local> {
@@ -78,12 +73,9 @@ impl World {
 
     /// The cluster that was named, else the configured one.
     pub fn scope(&self, named: Option<&str>) -> Result<String> {
-        named
-            .map(str::to_string)
-            .or_else(|| self.settings.scope.clone())
-            .ok_or_else(|| {
-                anyhow!("no cluster is named: give its name as argument, or set `scope`")
-            })
+        named.map(str::to_string).or_else(|| self.settings.scope.clone()).ok_or_else(|| {
+            anyhow!("no cluster is named: give its name as argument, or set `scope`")
+        })
     }
 
     /// The group that was asked for, else the one of the configuration.
@@ -107,13 +99,7 @@ impl World {
             (true, Some(number)) => keep_only(&mut groups, Group(Some(number))),
             (true, None) => groups.retain(|g, _| g.0.is_some()),
         }
-        Ok(Cluster {
-            scope: scope.to_string(),
-            is_citus,
-            group,
-            groups,
-            keys,
-        })
+        Ok(Cluster { scope: scope.to_string(), is_citus, group, groups, keys })
     }
 
     /// Prints the members as a table.
@@ -131,18 +117,8 @@ impl World {
             Some(revision) => Compare::RevisionIs(key.clone(), revision),
             None => Compare::Absent(key.clone()),
         };
-        let put = Op::Put {
-            key,
-            value,
-            lease: None,
-        };
-        let done = self
-            .store
-            .txn(Txn {
-                when: vec![when],
-                then: vec![put],
-            })
-            .await;
+        let put = Op::Put { key, value, lease: None };
+        let done = self.store.txn(Txn { when: vec![when], then: vec![put] }).await;
         Ok(done.context("the store did not take the change")?.succeeded)
     }
 }
@@ -154,11 +130,8 @@ fn keep_only(groups: &mut Groups, group: Group) {
 
 /// The operator's terminal, or what stands in its place.
 pub fn screen() -> Terminal {
-    let mut terminal = Terminal::new(
-        BufReader::new(std::io::stdin()),
-        std::io::stdout(),
-        std::io::stderr(),
-    );
+    let mut terminal =
+        Terminal::new(BufReader::new(std::io::stdin()), std::io::stdout(), std::io::stderr());
     terminal.is_interactive = std::io::stdout().is_terminal();
     terminal
 }
@@ -181,18 +154,12 @@ impl Cluster {
     /// The one group a command is about.
     pub fn one(&self) -> Result<One<'_>> {
         if self.is_citus && self.group.is_none() {
-            bail!(
-                "{} has several Citus groups: name one with --group",
-                self.scope
-            );
+            bail!("{} has several Citus groups: name one with --group", self.scope);
         }
         let Some((group, view)) = self.groups.first_key_value() else {
             bail!("{} has no group", self.scope);
         };
-        Ok(One {
-            keys: self.keys.for_group(*group),
-            view,
-        })
+        Ok(One { keys: self.keys.for_group(*group), view })
     }
 
     pub fn members(&self) -> Vec<Chosen> {

@@ -31,10 +31,7 @@ pub fn flow(value: &Value) -> String {
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         Value::Array(items) => {
-            format!(
-                "[{}]",
-                items.iter().map(flow).collect::<Vec<_>>().join(", ")
-            )
+            format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", "))
         }
         Value::String(text) => word(text, true),
         other => plain(other),
@@ -151,26 +148,12 @@ mod tests {
             json!({"b": [1, {"y": null, "x": {}}], "a": {"c": [], "d": "x y"}, "e": [["z"]]});
         let text = "a:\n  c: []\n  d: x y\nb:\n- 1\n- x: {}\n  y: null\ne:\n- - z\n";
         assert_eq!(block(&value), text);
-        assert_eq!(
-            flow(&value),
-            "{a: {c: [], d: x y}, b: [1, {x: {}, y: null}], e: [[z]]}"
-        );
+        assert_eq!(flow(&value), "{a: {c: [], d: x y}, b: [1, {x: {}, y: null}], e: [[z]]}");
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        let texts = [
-            "on",
-            "a\nb",
-            "x: y",
-            "%p",
-            "1.0",
-            "tab\there",
-            "",
-            " lead",
-            "a'b",
-            "- x",
-        ];
+        let texts = ["on", "a\nb", "x: y", "%p", "1.0", "tab\there", "", " lead", "a'b", "- x"];
         for text in texts {
             let value = json!({"k": text, "l": [text]});
             let back: Value = serde_yaml::from_str(&block(&value)).unwrap();

@@ -9,6 +9,8 @@ use std::future::Future;
 
 /// Rounds in one heartbeat. A decision that needs more waits for the next one.
 const ROUNDS_MAX: usize = 8;
+/// After an action that failed or whose outcome is not known.
+const AGAIN_MS: u64 = 500;
 /// After a beat that used all its rounds.
 const UNFINISHED_MS: u64 = 20;
 
@@ -17,8 +19,7 @@ pub trait World {
     fn observe(&mut self) -> impl Future<Output = Observation> + Send;
 
     /// Does one thing. Safe to ask for again when the outcome is not known.
-    fn act(&mut self, action: &Action, seen: &Observation)
-    -> impl Future<Output = Outcome> + Send;
+    fn act(&mut self, action: &Action, seen: &Observation) -> impl Future<Output = Outcome> + Send;
 
     /// What is seen after an action: only what it may have changed is asked for.
     fn look_again(
@@ -65,6 +66,12 @@ pub async fn beat<W: World + Send>(world: &mut W) -> Report {
         let outcome = world.act(&action, &seen).await;
         world.note(&decision, Some(&outcome));
         seen = world.look_again(seen, &action, &outcome).await;
+        // What could not be done now is decided again in the next beat. Only the
+        // renewal goes on: whether to fence must be asked in this one.
+        if matches!(outcome, Outcome::Unknown(_) | Outcome::Failed(_)) && action != Action::Renew {
+            let (rule, why) = (decision.rule, decision.why);
+            return Report { seen, rule, why, at_most_ms: Some(AGAIN_MS), exit: None };
+        }
         last = Some(decision);
     }
     let decision = last.expect("a beat has rounds");

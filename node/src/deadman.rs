@@ -59,12 +59,8 @@ fn watch(shared: &Shared) {
         let deadline = shared.deadline.load(Ordering::SeqCst);
         if deadline > 0 && clock::now().0 + MARGIN_MS >= deadline {
             stop(shared.postmaster.load(Ordering::SeqCst));
-            let _ = shared.deadline.compare_exchange(
-                deadline,
-                0,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            );
+            let _ =
+                shared.deadline.compare_exchange(deadline, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 }

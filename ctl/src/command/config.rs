@@ -35,11 +35,7 @@ pub async fn edit(world: &mut World, args: &EditConfig) -> Result<()> {
     let current = &config.value.raw;
     let wanted = wanted(world, args, current)?;
     if &wanted == current {
-        return if args.quiet {
-            Ok(())
-        } else {
-            world.terminal.say("Not changed")
-        };
+        return if args.quiet { Ok(()) } else { world.terminal.say("Not changed") };
     }
     Dynamic::read(&wanted)?;
     if !args.quiet {
@@ -56,19 +52,14 @@ pub async fn edit(world: &mut World, args: &EditConfig) -> Result<()> {
 
 async fn write(world: &mut World, one: &One<'_>, read_at: i64, wanted: &Value) -> Result<()> {
     let value = document::compact(wanted);
-    if !world
-        .replace(one.keys.config(), Some(read_at), value)
-        .await?
-    {
+    if !world.replace(one.keys.config(), Some(read_at), value).await? {
         bail!("Config modification aborted: somebody else changed it meanwhile; edit again");
     }
     world.terminal.say("Configuration changed")
 }
 
 fn is_from_stdin(args: &EditConfig) -> bool {
-    [&args.apply, &args.replace]
-        .iter()
-        .any(|source| source.as_deref() == Some(STDIN))
+    [&args.apply, &args.replace].iter().any(|source| source.as_deref() == Some(STDIN))
 }
 
 /// The new document, from the options or from an editor.
@@ -77,12 +68,7 @@ fn wanted(world: &mut World, args: &EditConfig, current: &Value) -> Result<Value
     let edits = Edits {
         replace: source(world, args.replace.as_deref())?,
         apply: source(world, args.apply.as_deref())?,
-        pairs: args
-            .set
-            .iter()
-            .cloned()
-            .chain(args.pg.iter().map(as_parameter))
-            .collect(),
+        pairs: args.set.iter().cloned().chain(args.pg.iter().map(as_parameter)).collect(),
     };
     if !edits.is_empty() {
         return edits.over(current);
@@ -97,10 +83,7 @@ fn source(world: &mut World, name: Option<&str>) -> Result<Option<Value>> {
         Some(STDIN) => (world.terminal.rest()?, "the standard input"),
         Some(path) => {
             let text = std::fs::read_to_string(path);
-            (
-                text.with_context(|| format!("{path} cannot be read"))?,
-                path,
-            )
+            (text.with_context(|| format!("{path} cannot be read"))?, path)
         }
     };
     edit::document(&text, label).map(Some)
@@ -133,12 +116,7 @@ mod tests {
 
     fn args(set: &[&str], pg: &[&str]) -> EditConfig {
         let own = |words: &[&str]| words.iter().map(|w| w.to_string()).collect();
-        EditConfig {
-            set: own(set),
-            pg: own(pg),
-            force: true,
-            ..EditConfig::default()
-        }
+        EditConfig { set: own(set), pg: own(pg), force: true, ..EditConfig::default() }
     }
 
     #[tokio::test]
@@ -147,10 +125,7 @@ mod tests {
         show(&mut world, &OneCluster::default()).await.unwrap();
         let text = "loop_wait: 10\nmaximum_lag_on_failover: 1048576\nretry_timeout: 10\nttl: 30\n";
         assert_eq!(screen.text(), text);
-        let nosuch = OneCluster {
-            cluster: Some("nosuch".into()),
-            group: None,
-        };
+        let nosuch = OneCluster { cluster: Some("nosuch".into()), group: None };
         show(&mut world, &nosuch).await.unwrap();
         assert_eq!(screen.text(), format!("{text}\n"));
     }
@@ -158,38 +133,22 @@ mod tests {
     #[tokio::test]
     async fn an_edit_shows_its_diff_and_is_written() {
         let (mut world, screen) = world(MOMENT, "");
-        let edits = args(
-            &["loop_wait=2", "synchronous_mode=false"],
-            &["work_mem=6MB"],
-        );
+        let edits = args(&["loop_wait=2", "synchronous_mode=false"], &["work_mem=6MB"]);
         edit(&mut world, &edits).await.unwrap();
         let text = screen.text();
         assert!(text.starts_with("--- \n+++ \n@@ -"), "{text}");
         assert!(text.contains("\n+    work_mem: 6MB\n"), "{text}");
         assert!(text.ends_with("Configuration changed\n"), "{text}");
         let cluster = world.read("golden", None).await.unwrap();
-        let raw = &cluster
-            .one()
-            .unwrap()
-            .view
-            .config
-            .as_ref()
-            .unwrap()
-            .value
-            .raw;
+        let raw = &cluster.one().unwrap().view.config.as_ref().unwrap().value.raw;
         assert_eq!(raw["postgresql"]["parameters"]["work_mem"], "6MB");
     }
 
     #[tokio::test]
     async fn no_change_and_quiet_edits_say_what_they_should() {
         let (mut world, screen) = world(MOMENT, "");
-        edit(&mut world, &args(&["loop_wait=2"], &[]))
-            .await
-            .unwrap();
-        let quiet = EditConfig {
-            quiet: true,
-            ..args(&[], &["work_mem=7MB"])
-        };
+        edit(&mut world, &args(&["loop_wait=2"], &[])).await.unwrap();
+        let quiet = EditConfig { quiet: true, ..args(&[], &["work_mem=7MB"]) };
         edit(&mut world, &quiet).await.unwrap();
         assert_eq!(screen.text(), "Not changed\nConfiguration changed\n");
     }
@@ -197,16 +156,11 @@ mod tests {
     #[tokio::test]
     async fn without_a_yes_or_with_nonsense_nothing_is_written() {
         let (mut world, screen) = world(MOMENT, "n\n");
-        let unforced = EditConfig {
-            force: false,
-            ..args(&["loop_wait=5"], &[])
-        };
+        let unforced = EditConfig { force: false, ..args(&["loop_wait=5"], &[]) };
         let error = edit(&mut world, &unforced).await.unwrap_err();
         assert!(error.is::<crate::prompt::Aborted>());
         assert!(screen.text().ends_with("Apply these changes? [y/N]: "));
-        let error = edit(&mut world, &args(&["ttl=soon"], &[]))
-            .await
-            .unwrap_err();
+        let error = edit(&mut world, &args(&["ttl=soon"], &[])).await.unwrap_err();
         assert!(error.to_string().contains("`ttl`"), "{error}");
         let cluster = world.read("golden", None).await.unwrap();
         assert_eq!(cluster.loop_wait_s(), 2);
@@ -214,27 +168,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_document_from_a_pipe_needs_force() {
-        let piped = EditConfig {
-            replace: Some("-".into()),
-            ..EditConfig::default()
-        };
+        let piped = EditConfig { replace: Some("-".into()), ..EditConfig::default() };
         let (mut first, screen) = world(MOMENT, "ttl: 40\n");
         edit(&mut first, &piped).await.unwrap();
-        assert!(
-            screen
-                .text()
-                .ends_with("+ttl: 40\nUse --force option to apply changes\n")
-        );
+        assert!(screen.text().ends_with("+ttl: 40\nUse --force option to apply changes\n"));
         let (mut second, _) = world(MOMENT, "ttl: 40\n");
-        edit(
-            &mut second,
-            &EditConfig {
-                force: true,
-                ..piped
-            },
-        )
-        .await
-        .unwrap();
+        edit(&mut second, &EditConfig { force: true, ..piped }).await.unwrap();
         let cluster = second.read("golden", None).await.unwrap();
         let config = cluster.one().unwrap().view.config.clone().unwrap();
         assert_eq!(config.value.raw, serde_json::json!({"ttl": 40}));

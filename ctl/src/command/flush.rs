@@ -12,10 +12,7 @@ pub async fn run(world: &mut World, mut args: Flush) -> Result<()> {
     match args.words.pop().as_deref() {
         Some("restart") => restarts(world, &args).await,
         Some("switchover") => switchover(world, &args).await,
-        other => bail!(
-            "`{}` cannot be flushed; name restart or switchover",
-            other.unwrap_or("")
-        ),
+        other => bail!("`{}` cannot be flushed; name restart or switchover", other.unwrap_or("")),
     }
 }
 
@@ -30,9 +27,7 @@ async fn restarts(world: &mut World, args: &Flush) -> Result<()> {
     for member in &members {
         let name = &member.name;
         if member.record.scheduled_restart.is_none() {
-            world
-                .terminal
-                .say(&format!("No scheduled restart for member {name}"))?;
+            world.terminal.say(&format!("No scheduled restart for member {name}"))?;
             continue;
         }
         let reply = call(world, member, Method::DELETE, "restart", None, QUICK).await;
@@ -53,10 +48,7 @@ async fn switchover(world: &mut World, args: &Flush) -> Result<()> {
         return world.terminal.say("No pending scheduled switchover");
     }
     for (_, url) in one.reachable() {
-        let reply = world
-            .rest
-            .call(Method::DELETE, &url, "switchover", None, QUICK)
-            .await;
+        let reply = world.rest.call(Method::DELETE, &url, "switchover", None, QUICK).await;
         match reply.map(|r| (r.status, r.text)) {
             Ok((200, _)) => return world.terminal.say("Success: scheduled switchover deleted"),
             Ok((404, _)) => return world.terminal.say("No pending scheduled switchover"),
@@ -67,10 +59,7 @@ async fn switchover(world: &mut World, args: &Flush) -> Result<()> {
         }
     }
     let read_at = one.view.failover.as_ref().map(|f| f.revision);
-    if !world
-        .replace(one.keys.failover(), read_at, "{}".to_string())
-        .await?
-    {
+    if !world.replace(one.keys.failover(), read_at, "{}".to_string()).await? {
         bail!("the scheduled switchover was changed by somebody else; look again");
     }
     world.terminal.say("Success: scheduled switchover deleted")
@@ -86,13 +75,7 @@ mod tests {
     fn args(words: &[&str]) -> Flush {
         let words = words.iter().map(|w| w.to_string()).collect();
         let role = RoleFilter::Any;
-        Flush {
-            cluster: "golden".into(),
-            words,
-            group: None,
-            role,
-            force: true,
-        }
+        Flush { cluster: "golden".into(), words, group: None, role, force: true }
     }
 
     #[tokio::test]
@@ -101,11 +84,7 @@ mod tests {
         let (mut world, screen) = world("09-scheduled-switchover-and-restart", "");
         move_apis(&world, &url).await;
         run(&mut world, args(&["restart"])).await.unwrap();
-        assert!(
-            screen
-                .text()
-                .ends_with("Success: flush scheduled restart for member n3\n")
-        );
+        assert!(screen.text().ends_with("Success: flush scheduled restart for member n3\n"));
         assert_eq!(asked.all().len(), 1);
     }
 
@@ -118,11 +97,7 @@ mod tests {
         let (mut alone, screen) = world("09-scheduled-switchover-and-restart", "");
         move_apis(&alone, "http://127.0.0.1:1/patroni").await;
         run(&mut alone, args(&["switchover"])).await.unwrap();
-        assert!(
-            screen
-                .text()
-                .ends_with("Success: scheduled switchover deleted\n")
-        );
+        assert!(screen.text().ends_with("Success: scheduled switchover deleted\n"));
         let cluster = alone.read("golden", None).await.unwrap();
         assert!(cluster.one().unwrap().view.request().is_none());
         assert!(run(&mut alone, args(&["x"])).await.is_err());

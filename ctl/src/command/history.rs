@@ -18,29 +18,15 @@ pub async fn run(world: &mut World, args: &History) -> Result<()> {
 fn table(view: &GroupView) -> Table {
     let entries = view.history.iter().flat_map(|h| &h.value);
     Table {
-        columns: ["TL", "LSN", "Reason", "Timestamp", "New Leader"]
-            .map(Column::new)
-            .to_vec(),
+        columns: ["TL", "LSN", "Reason", "Timestamp", "New Leader"].map(Column::new).to_vec(),
         rows: entries.map(row).collect(),
         ..Table::default()
     }
 }
 
 fn row(entry: &HistoryEntry) -> Vec<Value> {
-    let HistoryEntry {
-        timeline,
-        switch,
-        reason,
-        at,
-        new_leader,
-    } = entry;
-    vec![
-        json!(timeline.0),
-        json!(switch.0),
-        json!(reason),
-        json!(at),
-        json!(new_leader),
-    ]
+    let HistoryEntry { timeline, switch, reason, at, new_leader } = entry;
+    vec![json!(timeline.0), json!(switch.0), json!(reason), json!(at), json!(new_leader)]
 }
 
 #[cfg(test)]
@@ -72,10 +58,7 @@ mod tests {
         let table = table(&GroupView::default());
         let rule = "+----+-----+--------+-----------+------------+\n";
         let head = "| TL | LSN | Reason | Timestamp | New Leader |\n";
-        assert_eq!(
-            render(&table, Format::Pretty),
-            format!("{rule}{head}{rule}{rule}")
-        );
+        assert_eq!(render(&table, Format::Pretty), format!("{rule}{head}{rule}{rule}"));
         assert_eq!(render(&table, Format::Json), "[]\n");
     }
 }

@@ -64,9 +64,7 @@ pub async fn run(world: &mut World, request: &Request) -> Result<()> {
         request.clusters.clone()
     };
     if scopes.is_empty() {
-        return world
-            .terminal
-            .note("Listing members: No cluster names were provided");
+        return world.terminal.note("Listing members: No cluster names were provided");
     }
     loop {
         if request.every.is_some() {
@@ -120,9 +118,7 @@ mod tests {
     #[tokio::test]
     async fn several_clusters_follow_each_other_and_none_is_a_warning() {
         let (mut world, screen) = world("02-three-nodes-default", "");
-        run(&mut world, &list(&["golden", "nosuch"]).into())
-            .await
-            .unwrap();
+        run(&mut world, &list(&["golden", "nosuch"]).into()).await.unwrap();
         assert_eq!(screen.text().matches("+ Cluster: ").count(), 2);
         world.settings.scope = None;
         run(&mut world, &list(&[]).into()).await.unwrap();
@@ -131,17 +127,11 @@ mod tests {
 
     #[test]
     fn the_watch_is_never_too_fast() {
-        let watch = |seconds| args::Watch {
-            every_two_seconds: false,
-            seconds: Some(seconds),
-        };
+        let watch = |seconds| args::Watch { every_two_seconds: false, seconds: Some(seconds) };
         assert_eq!(every(&watch(-1.0)), Some(WATCH_MAX));
         assert_eq!(every(&watch(0.0)), Some(WATCH_MIN));
         assert_eq!(
-            every(&args::Watch {
-                every_two_seconds: true,
-                seconds: None
-            }),
+            every(&args::Watch { every_two_seconds: true, seconds: None }),
             Some(Duration::from_secs(2))
         );
     }

@@ -40,18 +40,10 @@ async fn read(world: &World, args: &Pause) -> Result<Cluster> {
 
 /// Any member may take the request; the leader is asked first.
 async fn request(world: &World, one: &One<'_>, paused: bool) -> Result<()> {
-    let body = if paused {
-        json!({"pause": true})
-    } else {
-        json!({"pause": null})
-    };
+    let body = if paused { json!({"pause": true}) } else { json!({"pause": null}) };
     let mut refusals = Vec::new();
     for (name, url) in one.reachable() {
-        match world
-            .rest
-            .call(Method::PATCH, &url, "config", Some(&body), QUICK)
-            .await
-        {
+        match world.rest.call(Method::PATCH, &url, "config", Some(&body), QUICK).await {
             Ok(reply) if reply.status == 200 => return Ok(()),
             Ok(reply) => refusals.push(format!("{name}: {} {}", reply.status, reply.text)),
             Err(silence) => refusals.push(format!("{name}: {}", silence.reason)),
@@ -59,10 +51,7 @@ async fn request(world: &World, one: &One<'_>, paused: bool) -> Result<()> {
     }
     match refusals.is_empty() {
         true => bail!("Can not find accessible cluster member"),
-        false => bail!(
-            "Can not find accessible cluster member ({})",
-            refusals.join("; ")
-        ),
+        false => bail!("Can not find accessible cluster member ({})", refusals.join("; ")),
     }
 }
 
@@ -74,9 +63,7 @@ async fn finish(world: &mut World, args: &Pause, cluster: &Cluster, paused: bool
         wait(world, cluster, paused).await?;
     }
     let state = if paused { "paused" } else { "resumed" };
-    world
-        .terminal
-        .say(&format!("Success: cluster management is {state}"))
+    world.terminal.say(&format!("Success: cluster management is {state}"))
 }
 
 /// Until every member that was there says so in its own key.
@@ -91,20 +78,14 @@ async fn wait(world: &World, cluster: &Cluster, paused: bool) -> Result<()> {
         }
         if tokio::time::Instant::now() >= deadline {
             let names = missing.join(", ");
-            bail!(
-                "{names} did not recognize it within {} seconds",
-                limit.as_secs()
-            );
+            bail!("{names} did not recognize it within {} seconds", limit.as_secs());
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
 fn unaware(cluster: &Cluster, paused: bool) -> Vec<String> {
-    let others = cluster
-        .members()
-        .into_iter()
-        .filter(|m| m.record.pause != paused);
+    let others = cluster.members().into_iter().filter(|m| m.record.pause != paused);
     others.map(|m| MemberName::to_string(&m.name)).collect()
 }
 
@@ -125,10 +106,7 @@ mod tests {
     }
 
     fn args(wait: bool) -> Pause {
-        Pause {
-            of: Default::default(),
-            wait,
-        }
+        Pause { of: Default::default(), wait }
     }
 
     #[tokio::test]
@@ -146,14 +124,8 @@ mod tests {
         let (url, _) = serve(vec![("PATCH /config", 401, "not authenticated".into())]).await;
         let (mut world, _) = world("02-three-nodes-default", "");
         move_apis(&world, &url).await;
-        let error = pause(&mut world, &args(true))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("Can not find accessible cluster member"),
-            "{error}"
-        );
+        let error = pause(&mut world, &args(true)).await.unwrap_err().to_string();
+        assert!(error.starts_with("Can not find accessible cluster member"), "{error}");
         assert_eq!(error.matches("401 not authenticated").count(), 3);
     }
 

@@ -3,10 +3,19 @@
 //! Here are the definitions of the command line; every command needs the
 //! `topology` section of the configuration, which names the regions' stores.
 
-use crate::output::Format;
+mod show;
+mod sites;
+mod switch;
+#[cfg(test)]
+mod tests;
+
+use crate::output::{Format, render};
+use crate::prompt::Terminal;
 use crate::world::World;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use sites::{Regions, Sites};
+use standby::switch::preflight::Level;
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -58,9 +67,28 @@ pub struct History {
 }
 
 pub async fn run(world: &mut World, command: Command) -> Result<()> {
-    let Some(topology) = &world.settings.topology else {
-        bail!("region commands need a topology section");
-    };
-    let region = &topology.region;
-    bail!("region {region}: `{command:?}` is not available in this version")
+    let regions = Regions::open(world)?;
+    let sites = regions.read().await;
+    let out = &mut world.terminal;
+    match command {
+        Command::List(args) => out.print(&render(&show::list(&regions, &sites), args.format)),
+        Command::History(args) => out.print(&render(&show::history(&sites), args.format)),
+        Command::Check(args) => check(out, &regions, &sites, &args).await,
+        Command::Switch(args) => switch::run(out, &regions, &sites, &args).await,
+    }
+}
+
+async fn check(
+    out: &mut Terminal,
+    regions: &Regions,
+    sites: &Sites,
+    args: &Check,
+) -> Result<()> {
+    let plan = sites.plan(args.to.as_deref(), regions)?;
+    let found = regions.examine(sites, &plan).await?;
+    out.print(&render(&show::findings(&found), args.format))?;
+    match found.iter().filter(|f| f.level == Level::Error).count() {
+        0 => Ok(()),
+        count => bail!("{count} findings hinder a switch to region {}", plan.to),
+    }
 }

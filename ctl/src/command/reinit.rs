@@ -28,11 +28,7 @@ pub async fn run(world: &mut World, args: &Reinit) -> Result<()> {
             started.push(member);
         }
     }
-    if args.wait {
-        wait(world, started).await
-    } else {
-        Ok(())
-    }
+    if args.wait { wait(world, started).await } else { Ok(()) }
 }
 
 /// Without a name there is no default: this destroys data.
@@ -41,10 +37,8 @@ fn choose(world: &mut World, args: &Reinit, cluster: &Cluster) -> Result<Vec<Cho
     let mut names = args.of.names.clone();
     if names.is_empty() {
         let all = select::members(cluster, &[], replica, replica.text())?;
-        let question = format!(
-            "Which member do you want to reinitialize [{}]?",
-            select::list(&all)
-        );
+        let question =
+            format!("Which member do you want to reinitialize [{}]?", select::list(&all));
         names = vec![world.terminal.ask(&question, None)?.trim().to_string()];
     }
     select::members(cluster, &names, replica, replica.text())
@@ -55,26 +49,14 @@ async fn reinitialize(world: &mut World, args: &Reinit, member: &Chosen) -> Resu
     let mut force = args.force;
     loop {
         let body = json!({"force": force, "from_leader": args.from_leader});
-        let reply = call(
-            world,
-            member,
-            Method::POST,
-            "reinitialize",
-            Some(&body),
-            QUICK,
-        )
-        .await;
+        let reply = call(world, member, Method::POST, "reinitialize", Some(&body), QUICK).await;
         match &reply {
             Ok(Reply { status: 200, .. }) => {
-                world
-                    .terminal
-                    .say(&format!("Success: reinitialize for member {}", member.name))?;
+                world.terminal.say(&format!("Success: reinitialize for member {}", member.name))?;
                 return Ok(true);
             }
             Ok(Reply { text, .. }) if text.trim_end().ends_with(BUSY) && !force => {
-                world
-                    .terminal
-                    .say(&failure("reinitialize", &member.name.0, &reply))?;
+                world.terminal.say(&failure("reinitialize", &member.name.0, &reply))?;
                 let question = "Do you want to cancel it and reinitialize anyway?";
                 if !world.terminal.is_confirmed(question)? {
                     return Ok(false);
@@ -82,9 +64,7 @@ async fn reinitialize(world: &mut World, args: &Reinit, member: &Chosen) -> Resu
                 force = true;
             }
             _ => {
-                world
-                    .terminal
-                    .say(&failure("reinitialize", &member.name.0, &reply))?;
+                world.terminal.say(&failure("reinitialize", &member.name.0, &reply))?;
                 return Ok(false);
             }
         }
@@ -95,18 +75,14 @@ async fn reinitialize(world: &mut World, args: &Reinit, member: &Chosen) -> Resu
 async fn wait(world: &mut World, mut members: Vec<Chosen>) -> Result<()> {
     if !members.is_empty() {
         let names = select::list(&members);
-        world
-            .terminal
-            .say(&format!("Waiting for reinitialize to complete on: {names}"))?;
+        world.terminal.say(&format!("Waiting for reinitialize to complete on: {names}"))?;
     }
     while !members.is_empty() {
         tokio::time::sleep(POLL).await;
         let mut left = Vec::new();
         for member in members {
             if is_done(world, &member).await {
-                world
-                    .terminal
-                    .say(&format!("Reinitialize is completed on: {}", member.name))?;
+                world.terminal.say(&format!("Reinitialize is completed on: {}", member.name))?;
             } else {
                 left.push(member);
             }
@@ -119,9 +95,7 @@ async fn wait(world: &mut World, mut members: Vec<Chosen>) -> Result<()> {
 /// A member that does not answer is not done: it may be between two states.
 async fn is_done(world: &World, member: &Chosen) -> bool {
     let reply = call(world, member, Method::GET, "patroni", None, QUICK).await;
-    let state = reply
-        .ok()
-        .and_then(|r| r.json().get("state")?.as_str().map(str::to_string));
+    let state = reply.ok().and_then(|r| r.json().get("state")?.as_str().map(str::to_string));
     state.is_some_and(|state| state != CREATING)
 }
 
@@ -134,45 +108,23 @@ mod tests {
 
     fn args(names: &[&str], force: bool) -> Reinit {
         let names = names.iter().map(|n| n.to_string()).collect();
-        let of = Members {
-            cluster: "golden".into(),
-            names,
-            group: None,
-        };
-        Reinit {
-            of,
-            force,
-            from_leader: false,
-            wait: false,
-        }
+        let of = Members { cluster: "golden".into(), names, group: None };
+        Reinit { of, force, from_leader: false, wait: false }
     }
 
     #[tokio::test]
     async fn a_replica_is_reinitialized_and_waited_for() {
         let state = r#"{"state": "running"}"#.to_string();
-        let answers = vec![
-            ("POST /reinitialize", 200, String::new()),
-            ("GET /patroni", 200, state),
-        ];
+        let answers =
+            vec![("POST /reinitialize", 200, String::new()), ("GET /patroni", 200, state)];
         let (url, asked) = serve(answers).await;
         let (mut world, screen) = world("02-three-nodes-default", "");
         move_apis(&world, &url).await;
-        run(
-            &mut world,
-            &Reinit {
-                wait: true,
-                ..args(&["n2"], true)
-            },
-        )
-        .await
-        .unwrap();
+        run(&mut world, &Reinit { wait: true, ..args(&["n2"], true) }).await.unwrap();
         let tail = "Success: reinitialize for member n2\n\
             Waiting for reinitialize to complete on: n2\nReinitialize is completed on: n2\n";
         assert!(screen.text().ends_with(tail));
-        assert_eq!(
-            asked.all()[0],
-            r#"POST /reinitialize {"force":true,"from_leader":false}"#
-        );
+        assert_eq!(asked.all()[0], r#"POST /reinitialize {"force":true,"from_leader":false}"#);
     }
 
     #[tokio::test]
@@ -189,11 +141,7 @@ mod tests {
         assert!(screen.text().contains(
             "reinitialize [n2, n3]?: Are you sure you want to reinitialize members n2? [y/N]: "
         ));
-        let forced: Vec<bool> = asked
-            .all()
-            .iter()
-            .map(|a| a.contains("\"force\":true"))
-            .collect();
+        let forced: Vec<bool> = asked.all().iter().map(|a| a.contains("\"force\":true")).collect();
         assert_eq!(forced, [false, true]);
     }
 }

@@ -38,10 +38,7 @@ pub async fn call(
         Some(url) => world.rest.call(method, url, endpoint, body, wait_max).await,
         None => {
             let reason = "it has published no API".to_string();
-            Err(NoAnswer {
-                url: member.name.to_string(),
-                reason,
-            })
+            Err(NoAnswer { url: member.name.to_string(), reason })
         }
     }
 }
@@ -79,16 +76,8 @@ mod tests {
         let (url, asked) = serve(vec![("POST /reload", 202, "reload scheduled".into())]).await;
         let (mut world, screen) = world("04-pending-restart", "");
         move_apis(&world, &url).await;
-        let of = Members {
-            cluster: "golden".into(),
-            names: vec![],
-            group: None,
-        };
-        let args = Reload {
-            of,
-            role: RoleFilter::Any,
-            force: true,
-        };
+        let of = Members { cluster: "golden".into(), names: vec![], group: None };
+        let args = Reload { of, role: RoleFilter::Any, force: true };
         run(&mut world, &args).await.unwrap();
         assert_eq!(asked.all().len(), 3);
         let last = screen.text().lines().last().unwrap().to_string();
@@ -100,16 +89,10 @@ mod tests {
 
     #[test]
     fn failures_carry_their_reason() {
-        let refused = Ok(Reply {
-            status: 503,
-            text: "busy".into(),
-        });
+        let refused = Ok(Reply { status: 503, text: "busy".into() });
         let line = "Failed: reload for member n1, status code=503, (busy)";
         assert_eq!(outcome("n1", &refused, 2), line);
-        let silence = Err(NoAnswer {
-            url: "http://h/reload".into(),
-            reason: "refused".into(),
-        });
+        let silence = Err(NoAnswer { url: "http://h/reload".into(), reason: "refused".into() });
         assert!(outcome("n1", &silence, 2).ends_with("gave no answer: refused"));
     }
 }

@@ -63,16 +63,8 @@ async fn delete(world: &mut World, one: &One<'_>) -> Result<()> {
         keys.group_prefix() + "optime/leader",
     ];
     let mut then: Vec<Op> = single.into_iter().map(|key| Op::Delete { key }).collect();
-    then.push(Op::DeletePrefix {
-        prefix: keys.group_prefix() + "members/",
-    });
-    let done = world
-        .store
-        .txn(Txn {
-            when: vec![when],
-            then,
-        })
-        .await;
+    then.push(Op::DeletePrefix { prefix: keys.group_prefix() + "members/" });
+    let done = world.store.txn(Txn { when: vec![when], then }).await;
     if !done.context("the cluster could not be removed")?.succeeded {
         bail!("the leader changed meanwhile; nothing was removed");
     }
@@ -87,11 +79,7 @@ mod tests {
     use crate::prompt::Aborted;
 
     fn args() -> Remove {
-        Remove {
-            cluster: "golden".into(),
-            group: None,
-            format: Format::Pretty,
-        }
+        Remove { cluster: "golden".into(), group: None, format: Format::Pretty }
     }
 
     #[tokio::test]
@@ -99,11 +87,7 @@ mod tests {
         let (mut world, screen) = world("02-three-nodes-default", "");
         let error = run(&mut world, &args()).await.unwrap_err();
         assert!(error.is::<Aborted>());
-        assert!(
-            screen
-                .text()
-                .ends_with("Please confirm the cluster name to remove: ")
-        );
+        assert!(screen.text().ends_with("Please confirm the cluster name to remove: "));
     }
 
     #[tokio::test]
@@ -111,23 +95,10 @@ mod tests {
         let answers = "golden\nYes I am aware\nn1\n";
         let (mut world, _) = world("02-three-nodes-default", answers);
         let vote = "/service/golden/topology/register".to_string();
-        assert!(
-            world
-                .replace(vote.clone(), None, "{}".into())
-                .await
-                .unwrap()
-        );
+        assert!(world.replace(vote.clone(), None, "{}".into()).await.unwrap());
         run(&mut world, &args()).await.unwrap();
-        let left = world
-            .store
-            .read(&["/service/golden/".to_string()])
-            .await
-            .unwrap()
-            .entries;
-        assert_eq!(
-            left.iter().map(|e| e.key.clone()).collect::<Vec<_>>(),
-            [vote]
-        );
+        let left = world.store.read(&["/service/golden/".to_string()]).await.unwrap().entries;
+        assert_eq!(left.iter().map(|e| e.key.clone()).collect::<Vec<_>>(), [vote]);
     }
 
     #[tokio::test]

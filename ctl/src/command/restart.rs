@@ -39,9 +39,7 @@ pub async fn run(world: &mut World, mut args: Restart) -> Result<()> {
 
 /// A number that differs from call to call; nothing depends on its quality.
 fn any_of(count: usize) -> usize {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (u64::from(now.subsec_nanos()) / 1_000) as usize % count.max(1)
 }
 
@@ -67,11 +65,7 @@ fn confirm(
     if args.force {
         return Ok(());
     }
-    let action = if at.is_some() {
-        "schedule restart of"
-    } else {
-        "restart"
-    };
+    let action = if at.is_some() { "schedule restart of" } else { "restart" };
     let after = match (at, args.pending) {
         (Some(at), true) => format!(" at {at}, as far as a restart is pending then"),
         (Some(at), false) => format!(" at {at}"),
@@ -106,18 +100,12 @@ async fn restart_all(
     body: &Value,
 ) -> Result<()> {
     let is_scheduled = body.get("schedule").is_some();
-    let wait_max = if is_scheduled {
-        QUICK
-    } else {
-        RESTART_WAIT_MAX
-    };
+    let wait_max = if is_scheduled { QUICK } else { RESTART_WAIT_MAX };
     for member in members {
         if args.force && is_scheduled && member.record.scheduled_restart.is_some() {
             let reply = call(world, member, Method::DELETE, "restart", None, QUICK).await;
             if !matches!(&reply, Ok(r) if matches!(r.status, 200 | 404)) {
-                world
-                    .terminal
-                    .say(&failure("flush scheduled restart", &member.name.0, &reply))?;
+                world.terminal.say(&failure("flush scheduled restart", &member.name.0, &reply))?;
             }
         }
         let reply = call(world, member, Method::POST, "restart", Some(body), wait_max).await;
@@ -150,11 +138,7 @@ mod tests {
     fn args(names: &[&str]) -> Restart {
         let names = names.iter().map(|n| n.to_string()).collect();
         Restart {
-            of: Members {
-                cluster: "golden".into(),
-                names,
-                group: None,
-            },
+            of: Members { cluster: "golden".into(), names, group: None },
             ..Restart::default()
         }
     }
@@ -162,11 +146,7 @@ mod tests {
     #[tokio::test]
     async fn pending_members_are_restarted_and_without_any_nothing_happens() {
         let (url, asked) = serve(vec![("POST /restart", 200, "restarted".into())]).await;
-        let pending = Restart {
-            pending: true,
-            force: true,
-            ..args(&[])
-        };
+        let pending = Restart { pending: true, force: true, ..args(&[]) };
         let (mut first, screen) = world("04-pending-restart", "");
         move_apis(&first, &url).await;
         run(&mut first, pending.clone()).await.unwrap();
@@ -197,33 +177,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_forced_schedule_replaces_the_old_one_and_pause_forbids_it() {
-        let answers = vec![
-            ("DELETE /restart", 200, String::new()),
-            ("POST /restart", 409, String::new()),
-        ];
+        let answers =
+            vec![("DELETE /restart", 200, String::new()), ("POST /restart", 409, String::new())];
         let (url, asked) = serve(answers).await;
         let at = Some("2035-06-02T12:30:00+00:00".to_string());
-        let forced = Restart {
-            force: true,
-            scheduled: at,
-            ..args(&["n3"])
-        };
+        let forced = Restart { force: true, scheduled: at, ..args(&["n3"]) };
         let (mut first, screen) = world("09-scheduled-switchover-and-restart", "");
         move_apis(&first, &url).await;
         run(&mut first, forced.clone()).await.unwrap();
         assert!(asked.all()[0].starts_with("DELETE /restart"));
         assert!(
-            screen
-                .text()
-                .contains("Failed: another restart is already scheduled on member n3")
+            screen.text().contains("Failed: another restart is already scheduled on member n3")
         );
         let (mut paused, _) = world("11-paused", "");
-        assert!(
-            run(&mut paused, forced)
-                .await
-                .unwrap_err()
-                .to_string()
-                .contains("paused")
-        );
+        assert!(run(&mut paused, forced).await.unwrap_err().to_string().contains("paused"));
     }
 }

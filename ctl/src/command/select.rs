@@ -18,18 +18,11 @@ pub fn members(
     if all.is_empty() {
         bail!("{} cluster doesn't have any members", cluster.scope);
     }
-    let has_role = |m: &Chosen| {
-        cluster
-            .view(m.group)
-            .is_some_and(|view| role.matches(view, &m.name))
-    };
+    let has_role =
+        |m: &Chosen| cluster.view(m.group).is_some_and(|view| role.matches(view, &m.name));
     let fitting: Vec<Chosen> = all.into_iter().filter(has_role).collect();
     if fitting.is_empty() {
-        bail!(
-            "{} cluster doesn't have any {} members",
-            cluster.scope,
-            role.text()
-        );
+        bail!("{} cluster doesn't have any {} members", cluster.scope, role.text());
     }
     let is_fitting = |name: &String| fitting.iter().any(|m| m.name.as_str() == name);
     if !names.iter().all(is_fitting) {
@@ -45,19 +38,13 @@ pub fn quoted(role: RoleFilter) -> String {
 }
 
 pub fn list(members: &[Chosen]) -> String {
-    members
-        .iter()
-        .map(|m| MemberName::to_string(&m.name))
-        .collect::<Vec<_>>()
-        .join(", ")
+    members.iter().map(|m| MemberName::to_string(&m.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Asks before the members are touched.
 pub fn confirm(world: &mut World, action: &str, members: &[Chosen], after: &str) -> Result<()> {
     let names = list(members);
-    world.terminal.confirm(&format!(
-        "Are you sure you want to {action} members {names}{after}?"
-    ))
+    world.terminal.confirm(&format!("Are you sure you want to {action} members {names}{after}?"))
 }
 
 #[cfg(test)]

@@ -48,40 +48,16 @@ pub struct Request {
 
 impl From<args::Switchover> for Request {
     fn from(args: args::Switchover) -> Request {
-        let args::Switchover {
-            of,
-            leader,
-            candidate,
-            scheduled,
-            force,
-        } = args;
-        Request {
-            action: Action::Switchover,
-            of,
-            leader,
-            candidate,
-            scheduled,
-            force,
-        }
+        let args::Switchover { of, leader, candidate, scheduled, force } = args;
+        Request { action: Action::Switchover, of, leader, candidate, scheduled, force }
     }
 }
 
 impl From<args::Failover> for Request {
     fn from(args: args::Failover) -> Request {
-        let args::Failover {
-            of,
-            candidate,
-            force,
-        } = args;
+        let args::Failover { of, candidate, force } = args;
         let action = Action::Failover;
-        Request {
-            action,
-            of,
-            leader: None,
-            candidate,
-            scheduled: None,
-            force,
-        }
+        Request { action, of, leader: None, candidate, scheduled: None, force }
     }
 }
 
@@ -120,15 +96,9 @@ fn wish(world: &mut World, request: &Request, cluster: &Cluster, one: &One) -> R
         confirm_asynchronous(world, request, one.view, candidate.as_ref())?;
     }
     let scheduled_at = schedule(world, request, one.view)?;
-    let wish = Failover {
-        leader,
-        candidate,
-        scheduled_at,
-    };
+    let wish = Failover { leader, candidate, scheduled_at };
     if !request.force {
-        world
-            .terminal
-            .confirm(&question(request.action, &cluster.scope, one.view, &wish))?;
+        world.terminal.confirm(&question(request.action, &cluster.scope, one.view, &wish))?;
     }
     Ok(wish)
 }
@@ -147,19 +117,12 @@ fn leader(
         None if request.force => current.to_string(),
         None => {
             let is_standby = members::role(view, current) == Role::StandbyLeader;
-            let label = if is_standby {
-                "Standby Leader"
-            } else {
-                "Primary"
-            };
+            let label = if is_standby { "Standby Leader" } else { "Primary" };
             world.terminal.ask(label, Some(current.as_str()))?
         }
     };
     if given != current.as_str() {
-        bail!(
-            "Member {given} is not the leader of cluster {}",
-            cluster.scope
-        );
+        bail!("Member {given} is not the leader of cluster {}", cluster.scope);
     }
     Ok(current.clone())
 }
@@ -168,11 +131,7 @@ fn candidates(view: &GroupView) -> Vec<String> {
     let may_lead = |name: &MemberName| {
         Some(name) != view.leader_name() && view.member(name).is_some_and(|m| !m.tags.nofailover())
     };
-    view.members
-        .keys()
-        .filter(|name| may_lead(name))
-        .map(MemberName::to_string)
-        .collect()
+    view.members.keys().filter(|name| may_lead(name)).map(MemberName::to_string).collect()
 }
 
 fn candidate(
@@ -190,9 +149,7 @@ fn candidate(
         None if request.force => String::new(),
         None => {
             let names: Vec<String> = all.iter().map(|name| format!("'{name}'")).collect();
-            world
-                .terminal
-                .ask(&format!("Candidate [{}]", names.join(", ")), Some(""))?
+            world.terminal.ask(&format!("Candidate [{}]", names.join(", ")), Some(""))?
         }
     };
     if given.is_empty() {
@@ -201,14 +158,8 @@ fn candidate(
         }
         return Ok(None);
     }
-    if view
-        .leader_name()
-        .is_some_and(|leader| leader.as_str() == given)
-    {
-        bail!(
-            "Member {given} is already the leader of cluster {}",
-            cluster.scope
-        );
+    if view.leader_name().is_some_and(|leader| leader.as_str() == given) {
+        bail!("Member {given} is already the leader of cluster {}", cluster.scope);
     }
     if !all.contains(&given) {
         let scope = &cluster.scope;
@@ -228,13 +179,8 @@ fn confirm_asynchronous(
         return Ok(());
     };
     let knows = |name: &MemberName| name.as_str().eq_ignore_ascii_case(candidate.as_str());
-    let is_safe = sync
-        .value
-        .leader
-        .iter()
-        .chain(&sync.value.standbys)
-        .any(knows)
-        || !sync.value.is_active();
+    let is_safe =
+        sync.value.leader.iter().chain(&sync.value.standbys).any(knows) || !sync.value.is_active();
     if is_safe || request.force || members::synchronous_mode(view).is_none() {
         return Ok(());
     }
@@ -269,9 +215,9 @@ fn schedule(world: &mut World, request: &Request, view: &GroupView) -> Result<Op
 }
 
 fn question(action: Action, scope: &str, view: &GroupView, wish: &Failover) -> String {
-    let demoting = view.leader_name().map_or(String::new(), |leader| {
-        format!(", demoting current leader {leader}")
-    });
+    let demoting = view
+        .leader_name()
+        .map_or(String::new(), |leader| format!(", demoting current leader {leader}"));
     let action = action.text();
     match &wish.scheduled_at {
         Some(at) => {
@@ -285,16 +231,8 @@ fn question(action: Action, scope: &str, view: &GroupView, wish: &Failover) -> S
 
 fn body(wish: &Failover) -> Value {
     let mut body = Map::new();
-    body.extend(
-        wish.candidate
-            .as_ref()
-            .map(|n| ("candidate".to_string(), n.as_str().into())),
-    );
-    body.extend(
-        wish.leader
-            .as_ref()
-            .map(|n| ("leader".to_string(), n.as_str().into())),
-    );
+    body.extend(wish.candidate.as_ref().map(|n| ("candidate".to_string(), n.as_str().into())));
+    body.extend(wish.leader.as_ref().map(|n| ("leader".to_string(), n.as_str().into())));
     let at = wish.scheduled_at.as_ref();
     body.extend(at.map(|at| ("scheduled_at".to_string(), at.as_str().into())));
     Value::Object(body)
@@ -308,24 +246,14 @@ async fn send(
     one: &One<'_>,
     wish: &Failover,
 ) -> Result<Reply, NoAnswer> {
-    let asked = one
-        .view
-        .leader_record()
-        .or_else(|| one.view.member(wish.candidate.as_ref()?));
+    let asked = one.view.leader_record().or_else(|| one.view.member(wish.candidate.as_ref()?));
     let Some(url) = asked.and_then(|record| record.api_url.clone()) else {
         let reason = "no member to ask has published its API".to_string();
-        return Err(NoAnswer {
-            url: cluster.scope.clone(),
-            reason,
-        });
+        return Err(NoAnswer { url: cluster.scope.clone(), reason });
     };
     let wait_max = Duration::from_secs(2 * cluster.loop_wait_s().max(10) + 10);
     let body = body(wish);
-    let call = |endpoint| {
-        world
-            .rest
-            .call(Method::POST, &url, endpoint, Some(&body), wait_max)
-    };
+    let call = |endpoint| world.rest.call(Method::POST, &url, endpoint, Some(&body), wait_max);
     let reply = call(action.text()).await?;
     if action == Action::Switchover && reply.status == 501 {
         return call(Action::Failover.text()).await;
@@ -336,15 +264,9 @@ async fn send(
 async fn report(world: &mut World, action: Action, cluster: &Cluster, reply: &Reply) -> Result<()> {
     let Reply { status, text } = reply;
     if !matches!(status, 200 | 202) {
-        let how = if text.contains("status unknown") {
-            "result unknown"
-        } else {
-            "failed"
-        };
+        let how = if text.contains("status unknown") { "result unknown" } else { "failed" };
         let title = action.title();
-        return world
-            .terminal
-            .say(&format!("{title} {how}, details: {status}, {text}"));
+        return world.terminal.say(&format!("{title} {how}, details: {status}, {text}"));
     }
     let stamp = moment::stamp(&world.now());
     world.terminal.say(&format!("{stamp} {text}"))?;
@@ -359,18 +281,10 @@ async fn write_directly(
     wish: &Failover,
     silence: &NoAnswer,
 ) -> Result<()> {
-    world
-        .terminal
-        .note(&format!("{silence}; writing the request to the store"))?;
+    world.terminal.note(&format!("{silence}; writing the request to the store"))?;
     let read_at = one.view.failover.as_ref().map(|f| f.revision);
-    if !world
-        .replace(one.keys.failover(), read_at, wish.write())
-        .await?
-    {
-        bail!(
-            "{} was changed by somebody else; look again",
-            one.keys.failover()
-        );
+    if !world.replace(one.keys.failover(), read_at, wish.write()).await? {
+        bail!("{} was changed by somebody else; look again", one.keys.failover());
     }
     let cluster = world.read(&cluster.scope, cluster.group).await?;
     world.show(&cluster)

@@ -9,10 +9,7 @@ const MOMENT: &str = "02-three-nodes-default";
 
 fn switchover() -> args::Switchover {
     args::Switchover {
-        of: args::OneCluster {
-            cluster: Some("golden".into()),
-            group: None,
-        },
+        of: args::OneCluster { cluster: Some("golden".into()), group: None },
         leader: None,
         candidate: None,
         scheduled: None,
@@ -22,11 +19,7 @@ fn switchover() -> args::Switchover {
 
 fn failover(candidate: &str, force: bool) -> args::Failover {
     let candidate = Some(candidate.to_string()).filter(|c| !c.is_empty());
-    args::Failover {
-        of: args::OneCluster::default(),
-        candidate,
-        force,
-    }
+    args::Failover { of: args::OneCluster::default(), candidate, force }
 }
 
 #[tokio::test]
@@ -36,10 +29,7 @@ async fn a_conversation_ends_in_a_request_to_the_leader() {
     let (mut world, screen) = world(MOMENT, "\nn2\n\ny\n");
     move_apis(&world, &url).await;
     run(&mut world, switchover().into()).await.unwrap();
-    assert_eq!(
-        asked.all(),
-        [r#"POST /switchover {"candidate":"n2","leader":"n1"}"#]
-    );
+    assert_eq!(asked.all(), [r#"POST /switchover {"candidate":"n2","leader":"n1"}"#]);
     let text = screen.text();
     let table = &transcript(MOMENT)[0].1;
     assert!(
@@ -61,73 +51,43 @@ async fn force_asks_nothing_and_a_refusal_is_printed() {
     let (url, asked) = serve(vec![("POST /switchover", 400, refusal.into())]).await;
     let (mut world, screen) = world("12-paused-one-replica-stopped", "");
     move_apis(&world, &url).await;
-    let forced = args::Switchover {
-        leader: Some("n1".into()),
-        force: true,
-        ..switchover()
-    };
+    let forced = args::Switchover { leader: Some("n1".into()), force: true, ..switchover() };
     run(&mut world, forced.into()).await.unwrap();
     assert_eq!(asked.all(), [r#"POST /switchover {"leader":"n1"}"#]);
     let line = format!("Switchover failed, details: 400, {refusal}\n");
-    assert!(
-        screen
-            .text()
-            .ends_with(&format!(" Maintenance mode: on\n{line}"))
-    );
+    assert!(screen.text().ends_with(&format!(" Maintenance mode: on\n{line}")));
 }
 
 #[tokio::test]
 async fn an_unknown_result_is_not_called_a_failure() {
-    let (url, _) = serve(vec![(
-        "POST /failover",
-        503,
-        "Failover status unknown".into(),
-    )])
-    .await;
+    let (url, _) = serve(vec![("POST /failover", 503, "Failover status unknown".into())]).await;
     let (mut world, screen) = world(MOMENT, "");
     move_apis(&world, &url).await;
     run(&mut world, failover("n3", true).into()).await.unwrap();
     assert!(
-        screen
-            .text()
-            .ends_with("Failover result unknown, details: 503, Failover status unknown\n")
+        screen.text().ends_with("Failover result unknown, details: 503, Failover status unknown\n")
     );
 }
 
 #[tokio::test]
 async fn old_servers_are_asked_for_a_failover() {
-    let answers = vec![
-        ("POST /switchover", 501, String::new()),
-        ("POST /failover", 200, "ok".into()),
-    ];
+    let answers =
+        vec![("POST /switchover", 501, String::new()), ("POST /failover", 200, "ok".into())];
     let (url, asked) = serve(answers).await;
     let (mut world, _) = world(MOMENT, "");
     move_apis(&world, &url).await;
-    let forced = args::Switchover {
-        candidate: Some("n2".into()),
-        force: true,
-        ..switchover()
-    };
+    let forced = args::Switchover { candidate: Some("n2".into()), force: true, ..switchover() };
     run(&mut world, forced.into()).await.unwrap();
     assert_eq!(asked.all().len(), 2);
 }
 
 #[tokio::test]
 async fn a_schedule_keeps_its_zone_and_is_refused_in_pause() {
-    let (url, asked) = serve(vec![(
-        "POST /switchover",
-        202,
-        "Switchover scheduled".into(),
-    )])
-    .await;
+    let (url, asked) = serve(vec![("POST /switchover", 202, "Switchover scheduled".into())]).await;
     let (mut first, screen) = world(MOMENT, "");
     move_apis(&first, &url).await;
     let at = Some("2035-06-01T12:30:00+00:00".to_string());
-    let forced = args::Switchover {
-        scheduled: at,
-        force: true,
-        ..switchover()
-    };
+    let forced = args::Switchover { scheduled: at, force: true, ..switchover() };
     let again = args::Switchover {
         of: forced.of.clone(),
         scheduled: forced.scheduled.clone(),
@@ -140,20 +100,9 @@ async fn a_schedule_keeps_its_zone_and_is_refused_in_pause() {
     );
     assert!(screen.text().contains(" Switchover scheduled\n+ Cluster"));
     let (mut paused, _) = world("11-paused", "");
-    let error = run(
-        &mut paused,
-        args::Switchover {
-            force: true,
-            ..again
-        }
-        .into(),
-    )
-    .await
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Can't schedule switchover in the paused state"
-    );
+    let error =
+        run(&mut paused, args::Switchover { force: true, ..again }.into()).await.unwrap_err();
+    assert_eq!(error.to_string(), "Can't schedule switchover in the paused state");
 }
 
 #[tokio::test]
@@ -171,59 +120,28 @@ async fn when_nobody_answers_the_request_goes_into_the_store() {
 async fn impossible_wishes_are_named() {
     let cases: [(Request, &str); 5] = [
         (
-            args::Switchover {
-                leader: Some("n2".into()),
-                force: true,
-                ..switchover()
-            }
-            .into(),
+            args::Switchover { leader: Some("n2".into()), force: true, ..switchover() }.into(),
             "Member n2 is not the leader of cluster golden",
         ),
         (
-            args::Switchover {
-                candidate: Some("x".into()),
-                force: true,
-                ..switchover()
-            }
-            .into(),
+            args::Switchover { candidate: Some("x".into()), force: true, ..switchover() }.into(),
             "Member x does not exist in cluster golden or is tagged as nofailover",
         ),
+        (failover("n1", true).into(), "Member n1 is already the leader of cluster golden"),
+        (failover("", true).into(), "Failover could be performed only to a specific candidate"),
         (
-            failover("n1", true).into(),
-            "Member n1 is already the leader of cluster golden",
-        ),
-        (
-            failover("", true).into(),
-            "Failover could be performed only to a specific candidate",
-        ),
-        (
-            args::Switchover {
-                scheduled: Some("soon".into()),
-                force: true,
-                ..switchover()
-            }
-            .into(),
+            args::Switchover { scheduled: Some("soon".into()), force: true, ..switchover() }.into(),
             "Unable to parse scheduled timestamp (soon). It should be in an unambiguous \
              format (e.g. ISO 8601)",
         ),
     ];
     for (request, expected) in cases {
         let (mut world, _) = world(MOMENT, "");
-        assert_eq!(
-            run(&mut world, request).await.unwrap_err().to_string(),
-            expected
-        );
+        assert_eq!(run(&mut world, request).await.unwrap_err().to_string(), expected);
     }
     let (mut stopped, _) = world("21-standby-cluster-all-stopped", "");
-    let of = args::OneCluster {
-        cluster: Some("golden-dr".into()),
-        group: None,
-    };
-    let request = args::Switchover {
-        of,
-        force: true,
-        ..switchover()
-    };
+    let of = args::OneCluster { cluster: Some("golden-dr".into()), group: None };
+    let request = args::Switchover { of, force: true, ..switchover() };
     let error = run(&mut stopped, request.into()).await.unwrap_err();
     assert_eq!(error.to_string(), "This cluster has no leader");
 }
@@ -231,27 +149,16 @@ async fn impossible_wishes_are_named() {
 #[tokio::test]
 async fn a_failover_to_an_asynchronous_member_needs_a_second_yes() {
     let (mut world, screen) = world("06-synchronous-mode", "n\n");
-    let error = run(&mut world, failover("n2", false).into())
-        .await
-        .unwrap_err();
+    let error = run(&mut world, failover("n2", false).into()).await.unwrap_err();
     assert!(error.is::<Aborted>());
-    assert!(
-        screen
-            .text()
-            .contains("failover to the asynchronous node n2?")
-    );
+    assert!(screen.text().contains("failover to the asynchronous node n2?"));
 }
 
 #[tokio::test]
 async fn a_standby_leader_is_called_so() {
     let (mut world, screen) = world("18-standby-cluster", "");
-    let of = args::OneCluster {
-        cluster: Some("golden-dr".into()),
-        group: None,
-    };
-    let error = run(&mut world, args::Switchover { of, ..switchover() }.into())
-        .await
-        .unwrap_err();
+    let of = args::OneCluster { cluster: Some("golden-dr".into()), group: None };
+    let error = run(&mut world, args::Switchover { of, ..switchover() }.into()).await.unwrap_err();
     assert!(error.is::<Aborted>());
     assert!(screen.text().ends_with("Standby Leader [n4]: "));
 }

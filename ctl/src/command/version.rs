@@ -41,14 +41,8 @@ pub async fn run(world: &mut World, args: &Version) -> Result<()> {
 }
 
 fn versions(status: &Value) -> String {
-    let of_daemon = status
-        .pointer("/patroni/version")
-        .and_then(Value::as_str)
-        .unwrap_or("unknown");
-    let of_server = status
-        .get("server_version")
-        .and_then(Value::as_u64)
-        .map(server);
+    let of_daemon = status.pointer("/patroni/version").and_then(Value::as_str).unwrap_or("unknown");
+    let of_server = status.get("server_version").and_then(Value::as_u64).map(server);
     match of_server {
         Some(server) => format!("Patroni {of_daemon} PostgreSQL {server}"),
         None => format!("Patroni {of_daemon}"),
@@ -78,11 +72,7 @@ mod tests {
         let (mut world, screen) = world("02-three-nodes-default", "");
         move_apis(&world, &url).await;
         let names = vec!["n1".to_string(), "n2".to_string()];
-        let args = Version {
-            cluster: Some("golden".into()),
-            names,
-            group: None,
-        };
+        let args = Version { cluster: Some("golden".into()), names, group: None };
         run(&mut world, &args).await.unwrap();
         let text = "patronictl version 4.1.5\n\nn1: Patroni 4.1.5 PostgreSQL 15.18\n\
             n2: Patroni 4.1.5 PostgreSQL 15.18\n";

@@ -28,7 +28,10 @@ pub async fn start(plan: &Plan) -> anyhow::Result<Vec<Client>> {
     }
     Ok(vec![
         Client { title: through, writer: Writer::start(coordinator, "orders", PAUSE) },
-        Client { title: "client of the worker", writer: Writer::start(worker, "ledger_worker", PAUSE) },
+        Client {
+            title: "client of the worker",
+            writer: Writer::start(worker, "ledger_worker", PAUSE),
+        },
     ])
 }
 

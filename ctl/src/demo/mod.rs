@@ -35,7 +35,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let daemon = beside_us("matriarch")?;
     let ctl = std::env::current_exe().context("where is this program?")?;
     let Some(pg_bin) = find_postgres() else {
-        bail!("PostgreSQL 13 or later is not installed; install it with: apt-get install postgresql");
+        bail!(
+            "PostgreSQL 13 or later is not installed; install it with: apt-get install postgresql"
+        );
     };
     if find("etcd").is_none() {
         bail!("etcd is not installed; install it with: apt-get install etcd-server");

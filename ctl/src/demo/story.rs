@@ -48,6 +48,10 @@ impl Story {
         self.switch("south").await?;
         self.bring_back(&killed).await?;
         self.switch("north").await?;
+        for group in [Some(0), Some(1)] {
+            self.wait_healthy("south", group, REJOIN).await?;
+        }
+        self.progress.say("region south: all groups stream from north");
         self.show_topology("after").await?;
         self.settle().await
     }
@@ -174,6 +178,9 @@ impl Story {
     async fn switch(&mut self, to: &str) -> anyhow::Result<()> {
         self.progress.say(&format!("region switch to {to}"));
         let from = if to == "south" { "north" } else { "south" };
+        for group in [Some(0), Some(1)] {
+            self.wait_healthy(to, group, REJOIN).await?;
+        }
         self.ctl(from, &["region", "check", "--to", to]).await?;
         let since = Instant::now();
         self.ctl(from, &["region", "switch", "--to", to, "--force"]).await?;

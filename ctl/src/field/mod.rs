@@ -9,6 +9,7 @@
 //! writes their configuration, starts, kills and asks them over REST and SQL.
 
 pub mod ask;
+pub mod fault;
 pub mod plan;
 pub mod process;
 pub mod writer;

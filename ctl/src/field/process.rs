@@ -1,5 +1,6 @@
 //! The processes of a field: started, noted by pid, ended by pid.
 
+use super::fault::thaw;
 use super::plan::{MemberPlan, Plan, RegionPlan};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
@@ -49,12 +50,24 @@ impl Field {
         };
         field.make_dir(dir)?;
         field.make_dir(&field.bin)?;
-        let copy = field.bin.join("matriarch");
-        fs::copy(daemon, &copy).map_err(|source| file_error(daemon, source))?;
+        fs::copy(daemon, field.daemon_program()).map_err(|source| file_error(daemon, source))?;
         for member in field.plan.members() {
-            field.write(&field.config_path(member), &field.plan.config(member, dir))?;
+            field.write_config(member)?;
         }
         Ok(field)
+    }
+
+    pub(super) fn write_config(&self, member: &MemberPlan) -> Result<(), FieldError> {
+        self.write(&self.config_path(member), &self.plan.config(member, &self.dir))
+    }
+
+    pub(super) fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    /// The daemon under test, where the servers' user may run it.
+    pub fn daemon_program(&self) -> PathBuf {
+        self.bin.join("matriarch")
     }
 
     pub fn config_path(&self, member: &MemberPlan) -> PathBuf {
@@ -104,10 +117,8 @@ impl Field {
     }
 
     pub fn start_store(&mut self, region: &RegionPlan) -> Result<(), FieldError> {
-        let etcd = find("etcd").ok_or(FieldError::Missing(
-            "etcd",
-            "apt-get install etcd-server",
-        ))?;
+        let etcd =
+            find("etcd").ok_or(FieldError::Missing("etcd", "apt-get install etcd-server"))?;
         let client = format!("http://127.0.0.1:{}", region.store_port);
         let peer = format!("http://127.0.0.1:{}", region.store_peer_port);
         let name = format!("etcd-{}", region.name);
@@ -121,7 +132,7 @@ impl Field {
     }
 
     pub fn start_member(&mut self, member: &MemberPlan) -> Result<(), FieldError> {
-        let mut command = Command::new(self.bin.join("matriarch"));
+        let mut command = Command::new(self.daemon_program());
         command.arg(self.config_path(member));
         self.spawn(&member.name.clone(), command)
     }
@@ -154,7 +165,12 @@ impl Field {
         for pid in postmaster.into_iter().flat_map(family) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        if let Some(mut child) = self.children.remove(&member.name) {
+        self.forget(&member.name);
+    }
+
+    /// Waits for a killed child.
+    pub(super) fn forget(&mut self, name: &str) {
+        if let Some(mut child) = self.children.remove(name) {
             let _ = child.wait();
         }
     }
@@ -210,6 +226,8 @@ pub fn stop_directory(dir: &Path) {
     let (stores, daemons): (Vec<_>, Vec<_>) =
         pids.iter().partition(|(name, _)| name.starts_with("etcd-"));
     let ours = |pid: i32| is_ours(pid, dir);
+    let frozen = pids.values().copied().filter(|pid| ours(*pid));
+    thaw(frozen.chain(postmasters(dir).into_iter().flat_map(family)));
     let daemons: Vec<i32> = daemons.iter().map(|(_, p)| **p).filter(|p| ours(*p)).collect();
     end_all(&daemons, Signal::SIGTERM, Duration::from_secs(30));
     end_all(&postmasters(dir), Signal::SIGQUIT, Duration::from_secs(10));
@@ -237,8 +255,8 @@ fn end_all(pids: &[i32], signal: Signal, limit: Duration) {
     while pids.iter().any(|pid| is_alive(*pid)) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20));
     }
-    for pid in pids.iter().filter(|pid| is_alive(**pid)) {
-        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    for pid in pids.iter().filter(|pid| is_alive(**pid)).flat_map(|pid| family(*pid)) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 
@@ -259,7 +277,7 @@ pub fn is_alive(pid: i32) -> bool {
 }
 
 /// A process and its children.
-fn family(pid: i32) -> Vec<i32> {
+pub(super) fn family(pid: i32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let mut all = vec![pid];
     all.extend(text.split_whitespace().filter_map(|p| p.parse::<i32>().ok()));

@@ -56,10 +56,14 @@ impl Writer {
         longest_gap(log.acknowledged.iter().map(|(at, _)| *at), since, Instant::now())
     }
 
+    /// When the last row was acknowledged.
+    pub fn last_acknowledged(&self) -> Option<Instant> {
+        self.log.lock().expect("no writer panics").acknowledged.last().map(|(at, _)| *at)
+    }
+
     /// Has a row been acknowledged after this moment?
     pub fn wrote_since(&self, moment: Instant) -> bool {
-        let log = self.log.lock().expect("no writer panics");
-        log.acknowledged.last().is_some_and(|(at, _)| *at > moment)
+        self.last_acknowledged().is_some_and(|at| at > moment)
     }
 
     pub fn stop(&self) {

@@ -28,54 +28,32 @@ pub enum Shape {
 
 impl Answer {
     pub fn status(status: StatusCode) -> Answer {
-        Answer {
-            status,
-            body: Shape::Empty,
-        }
+        Answer { status, body: Shape::Empty }
     }
 
     pub fn json(status: StatusCode, value: &Value) -> Answer {
-        Answer {
-            status,
-            body: Shape::Json(spaced(value)),
-        }
+        Answer { status, body: Shape::Json(spaced(value)) }
     }
 
     pub fn text(status: StatusCode, text: impl Into<String>) -> Answer {
-        Answer {
-            status,
-            body: Shape::Text(text.into()),
-        }
+        Answer { status, body: Shape::Text(text.into()) }
     }
 
     pub fn plain(text: String) -> Answer {
-        Answer {
-            status: StatusCode::OK,
-            body: Shape::Plain(text),
-        }
+        Answer { status: StatusCode::OK, body: Shape::Plain(text) }
     }
 
     pub fn page(status: StatusCode) -> Answer {
         let reason = status.canonical_reason().unwrap_or("Error");
-        Answer {
-            status,
-            body: Shape::Page(page_text(status, reason)),
-        }
+        Answer { status, body: Shape::Page(page_text(status, reason)) }
     }
 
     /// For a method that this path, or anybody, does not know.
     pub fn unsupported(method: &Method) -> Answer {
         let status = StatusCode::NOT_IMPLEMENTED;
-        let method: String = method
-            .as_str()
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .collect();
+        let method: String = method.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
         let message = format!("Unsupported method ('{method}')");
-        Answer {
-            status,
-            body: Shape::Page(page_text(status, &message)),
-        }
+        Answer { status, body: Shape::Page(page_text(status, &message)) }
     }
 
     pub fn into_response(self, extra: &[(header::HeaderName, HeaderValue)]) -> Response {

@@ -73,10 +73,11 @@ impl Gate {
         for entry in &settings.allowlist {
             match Network::parse(entry) {
                 Some(network) => networks.push(network),
-                None => networks.extend(resolve(entry).await.map_err(|reason| BadAllowlist {
-                    entry: entry.clone(),
-                    reason,
-                })?),
+                None => networks.extend(
+                    resolve(entry)
+                        .await
+                        .map_err(|reason| BadAllowlist { entry: entry.clone(), reason })?,
+                ),
             }
         }
         Ok(Gate {
@@ -99,19 +100,13 @@ impl Gate {
             return Err(Answer::text(StatusCode::FORBIDDEN, "Access is denied"));
         }
         if self.needs_certificate && !caller.has_certificate {
-            return Err(Answer::text(
-                StatusCode::FORBIDDEN,
-                "client certificate required",
-            ));
+            return Err(Answer::text(StatusCode::FORBIDDEN, "client certificate required"));
         }
         let Some(login) = &self.login else {
             return Ok(());
         };
         let Some(given) = headers.get(header::AUTHORIZATION) else {
-            return Err(Answer::text(
-                StatusCode::UNAUTHORIZED,
-                "no auth header received",
-            ));
+            return Err(Answer::text(StatusCode::UNAUTHORIZED, "no auth header received"));
         };
         if same_bytes(given.as_bytes(), basic(login).as_bytes()) {
             Ok(())
@@ -142,15 +137,10 @@ impl Gate {
 
 fn member_hosts(published: &Published) -> Vec<String> {
     let own = published.view.as_deref().into_iter();
-    let all = published
-        .groups
-        .as_deref()
-        .into_iter()
-        .flat_map(|groups| groups.values());
+    let all = published.groups.as_deref().into_iter().flat_map(|groups| groups.values());
     let records = own.chain(all).flat_map(|view| view.members.values());
-    let mut hosts: Vec<String> = records
-        .filter_map(|member| Some(split_url(member.value.api_url.as_deref()?)?.0))
-        .collect();
+    let mut hosts: Vec<String> =
+        records.filter_map(|member| Some(split_url(member.value.api_url.as_deref()?)?.0)).collect();
     hosts.sort();
     hosts.dedup();
     hosts.truncate(MEMBERS_MAX);
@@ -162,17 +152,14 @@ async fn resolve(host: &str) -> Result<Vec<Network>, String> {
     match looked_up.await {
         Err(_) => Err("no answer in time".to_string()),
         Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(found)) => Ok(found
-            .filter_map(|address| Network::parse(&address.ip().to_string()))
-            .collect()),
+        Ok(Ok(found)) => {
+            Ok(found.filter_map(|address| Network::parse(&address.ip().to_string())).collect())
+        }
     }
 }
 
 fn basic(login: &Credentials) -> String {
-    format!(
-        "Basic {}",
-        base64(format!("{}:{}", login.username, login.password.0).as_bytes())
-    )
+    format!("Basic {}", base64(format!("{}:{}", login.username, login.password.0).as_bytes()))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -183,11 +170,7 @@ fn base64(bytes: &[u8]) -> String {
         let word = get(0) << 16 | get(1) << 8 | get(2);
         for place in 0..4 {
             let letter = LETTERS[(word >> (18 - 6 * place) & 63) as usize];
-            out.push(if place <= chunk.len() {
-                letter.into()
-            } else {
-                '='
-            });
+            out.push(if place <= chunk.len() { letter.into() } else { '=' });
         }
     }
     out
@@ -227,13 +210,9 @@ mod tests {
 
     #[test]
     fn base64_agrees_with_the_standard() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("u:p", "dTpw"),
-        ] {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("u:p", "dTpw")]
+        {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
         assert_eq!(base64(&[0xff, 0xef, 0xbe]), "/+++");

@@ -41,11 +41,7 @@ pub struct Peers {
 impl Peers {
     pub fn new(settings: &Settings) -> Result<Peers, ClientError> {
         let (ctl, restapi) = (&settings.ctl, &settings.restapi);
-        let trust = if ctl.certfile.is_some() {
-            Trust::Chain
-        } else {
-            Trust::Anyone
-        };
+        let trust = if ctl.certfile.is_some() { Trust::Chain } else { Trust::Anyone };
         let tls = tls::client_config(
             trust,
             ctl.cacert.as_deref().or(restapi.cafile.as_deref()),
@@ -62,10 +58,7 @@ impl Peers {
             .tcp_nodelay(true)
             .build()
             .map_err(ClientError::Build)?;
-        let login = ctl
-            .authentication
-            .clone()
-            .or_else(|| restapi.authentication.clone());
+        let login = ctl.authentication.clone().or_else(|| restapi.authentication.clone());
         Ok(Peers { client, login })
     }
 
@@ -78,10 +71,7 @@ impl Peers {
         }
         let mut answers: Vec<PeerAnswer> = members
             .iter()
-            .map(|(name, _)| PeerAnswer {
-                name: name.clone(),
-                status: None,
-            })
+            .map(|(name, _)| PeerAnswer { name: name.clone(), status: None })
             .collect();
         while let Some(done) = asked.join_next().await {
             if let Ok((index, status)) = done {
@@ -139,9 +129,7 @@ impl Peers {
 /// Another path of the API that published `api_url`.
 pub fn endpoint_url(api_url: &str, endpoint: &str) -> String {
     let after_scheme = api_url.find("://").map_or(0, |at| at + 3);
-    let root = api_url[after_scheme..]
-        .find('/')
-        .map_or(api_url.len(), |at| after_scheme + at);
+    let root = api_url[after_scheme..].find('/').map_or(api_url.len(), |at| after_scheme + at);
     format!("{}/{}", &api_url[..root], endpoint.trim_start_matches('/'))
 }
 
@@ -151,17 +139,8 @@ pub fn read_status(body: &Value) -> Option<PeerStatus> {
     let position = |key: &str| wal.get(key).and_then(Value::as_u64);
     let role = body.get("role").and_then(Value::as_str).unwrap_or("");
     let in_recovery = position("location").is_none() && !matches!(role, "primary" | "master");
-    let lsn = [
-        position("location"),
-        position("received_location"),
-        position("replayed_location"),
-    ];
-    let tags = Tags(
-        body.get("tags")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default(),
-    );
+    let lsn = [position("location"), position("received_location"), position("replayed_location")];
+    let tags = Tags(body.get("tags").and_then(Value::as_object).cloned().unwrap_or_default());
     let timeline = body.get("timeline").and_then(Value::as_u64);
     Some(PeerStatus {
         in_recovery,
@@ -205,23 +184,14 @@ mod tests {
 
     #[test]
     fn no_position_is_no_answer() {
-        assert_eq!(
-            read_status(&json!({"state": "stopped", "role": "replica"})),
-            None
-        );
+        assert_eq!(read_status(&json!({"state": "stopped", "role": "replica"})), None);
         assert_eq!(read_status(&json!({"role": "replica", "xlog": null})), None);
         assert_eq!(read_status(&json!([1])), None);
     }
 
     #[test]
     fn endpoints_replace_the_path() {
-        assert_eq!(
-            endpoint_url("http://h:8008/patroni", "citus"),
-            "http://h:8008/citus"
-        );
-        assert_eq!(
-            endpoint_url("https://[::1]:1", "/citus"),
-            "https://[::1]:1/citus"
-        );
+        assert_eq!(endpoint_url("http://h:8008/patroni", "citus"), "http://h:8008/citus");
+        assert_eq!(endpoint_url("https://[::1]:1", "/citus"), "https://[::1]:1/citus");
     }
 }

@@ -9,10 +9,7 @@ use topology::member::split_url;
 use topology::{GroupView, Lsn, MemberName, MemberRecord, MemberRole};
 
 pub fn cluster_json(view: &GroupView, scope: &str) -> Value {
-    let members = view
-        .members
-        .iter()
-        .map(|(name, record)| member(view, name, &record.value));
+    let members = view.members.iter().map(|(name, record)| member(view, name, &record.value));
     let mut out = Map::new();
     out.insert("members".into(), members.collect());
     if view.is_paused() {
@@ -47,45 +44,21 @@ fn member(view: &GroupView, name: &MemberName, record: &MemberRecord) -> Value {
     };
     put("name", Some(json!(name)));
     put("role", Some(role.into()));
-    let streams = record
-        .replication_state
-        .clone()
-        .filter(|_| role != "leader");
-    put(
-        "state",
-        Some(streams.unwrap_or_else(|| record.state.clone()).into()),
-    );
+    let streams = record.replication_state.clone().filter(|_| role != "leader");
+    put("state", Some(streams.unwrap_or_else(|| record.state.clone()).into()));
     put("api_url", record.api_url.clone().map(Value::from));
     let address = record.conn_url.as_deref().and_then(split_url);
     put("host", address.as_ref().map(|a| a.0.clone().into()));
     put("port", address.as_ref().map(|a| a.1.into()));
     put("timeline", record.timeline.map(|t| json!(t)));
-    put(
-        "pending_restart",
-        record.pending_restart.then_some(true.into()),
-    );
-    put(
-        "pending_restart_reason",
-        record.pending_restart_reason.clone(),
-    );
+    put("pending_restart", record.pending_restart.then_some(true.into()));
+    put("pending_restart_reason", record.pending_restart_reason.clone());
     put("scheduled_restart", record.scheduled_restart.clone());
     let tags = record.tags.published();
     put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
     if !matches!(role, "leader" | "standby_leader") {
-        add_position(
-            view,
-            "receive_lsn",
-            "receive_lag",
-            record.receive_lsn,
-            &mut out,
-        );
-        add_position(
-            view,
-            "replay_lsn",
-            "replay_lag",
-            record.replay_lsn,
-            &mut out,
-        );
+        add_position(view, "receive_lsn", "receive_lag", record.receive_lsn, &mut out);
+        add_position(view, "replay_lsn", "replay_lag", record.replay_lsn, &mut out);
         add_position(view, "lsn", "lag", record.xlog_location, &mut out);
     }
     Value::Object(out)
@@ -119,10 +92,7 @@ fn role(view: &GroupView, name: &MemberName, record: &MemberRecord) -> &'static 
     }
     let sync = view.sync.as_ref().map(|s| &s.value);
     if sync.is_some_and(|s| s.is_active() && s.standbys.contains(name)) {
-        let mode = view
-            .config
-            .as_ref()
-            .and_then(|c| c.value.raw.get("synchronous_mode"));
+        let mode = view.config.as_ref().and_then(|c| c.value.raw.get("synchronous_mode"));
         return Duty::of_mode(mode).text();
     }
     "replica"

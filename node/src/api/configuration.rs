@@ -27,26 +27,19 @@ pub async fn merge(api: &Api, changes: Map<String, Value>) -> Result<Answer, Ans
     let key = api.context.keys.config();
     let entry = api.read_key(&key).await?;
     let Some(entry) = entry else {
-        return Err(unavailable(
-            "there is no configuration yet: the cluster is not initialized",
-        ));
+        return Err(unavailable("there is no configuration yet: the cluster is not initialized"));
     };
     let mut document = match serde_json::from_str(&entry.value) {
         Ok(document @ Value::Object(_)) => document,
         _ => {
-            return Err(unavailable(
-                "/config is not a JSON object; replace it with PUT /config",
-            ));
+            return Err(unavailable("/config is not a JSON object; replace it with PUT /config"));
         }
     };
     let changed = patch(&mut document, &Value::Object(changes.clone()));
     judge(&document, &changes)?;
     if changed {
         let value = compact(&document);
-        if !api
-            .write_key(&key, Some(entry.mod_revision), value, Vec::new())
-            .await?
-        {
+        if !api.write_key(&key, Some(entry.mod_revision), value, Vec::new()).await? {
             return Err(Answer::page(StatusCode::CONFLICT));
         }
         api.wake();
@@ -60,17 +53,12 @@ pub async fn replace(api: &Api, document: Map<String, Value>) -> Result<Answer, 
     judge(&value, &document)?;
     for _ in 0..PUT_TRIES_MAX {
         let entry = api.read_key(&key).await?;
-        let there = entry
-            .as_ref()
-            .and_then(|e| serde_json::from_str::<Value>(&e.value).ok());
+        let there = entry.as_ref().and_then(|e| serde_json::from_str::<Value>(&e.value).ok());
         if there.as_ref() == Some(&value) {
             return Ok(Answer::json(StatusCode::OK, &value));
         }
         let seen = entry.map(|e| e.mod_revision);
-        if api
-            .write_key(&key, seen, compact(&value), Vec::new())
-            .await?
-        {
+        if api.write_key(&key, seen, compact(&value), Vec::new()).await? {
             api.wake();
             return Ok(Answer::json(StatusCode::OK, &value));
         }

@@ -44,31 +44,11 @@ const BOUNDS: [(&str, Test, &str); 10] = [
     ("synchronous_mode", is_sync_mode, "true, false or quorum"),
     ("synchronous_mode_strict", is_flag, "true or false"),
     ("failsafe_mode", is_flag, "true or false"),
-    (
-        "synchronous_node_count",
-        |v| whole(v).is_some_and(|n| n >= 1),
-        "a whole number, 1 or more",
-    ),
-    (
-        "maximum_lag_on_syncnode",
-        |v| whole(v).is_some(),
-        "a whole number",
-    ),
-    (
-        "primary_race_backoff",
-        |v| whole(v).is_some_and(|n| n >= 0),
-        "a whole number, 0 or more",
-    ),
-    (
-        "primary_stop_timeout",
-        |v| whole(v).is_some_and(|n| n >= 0),
-        "a whole number, 0 or more",
-    ),
-    (
-        "master_stop_timeout",
-        |v| whole(v).is_some_and(|n| n >= 0),
-        "a whole number, 0 or more",
-    ),
+    ("synchronous_node_count", |v| whole(v).is_some_and(|n| n >= 1), "a whole number, 1 or more"),
+    ("maximum_lag_on_syncnode", |v| whole(v).is_some(), "a whole number"),
+    ("primary_race_backoff", |v| whole(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
+    ("primary_stop_timeout", |v| whole(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
+    ("master_stop_timeout", |v| whole(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
     ("ignore_slots", Value::is_array, "a list"),
     ("postgresql", Value::is_object, "a map"),
 ];
@@ -81,10 +61,7 @@ fn is_flag(value: &Value) -> bool {
 }
 
 fn is_sync_mode(value: &Value) -> bool {
-    is_flag(value)
-        || value
-            .as_str()
-            .is_some_and(|text| text.eq_ignore_ascii_case("quorum"))
+    is_flag(value) || value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum"))
 }
 
 fn whole(value: &Value) -> Option<i64> {
@@ -112,15 +89,11 @@ pub fn refuse(document: &Value, touched: &Map<String, Value>) -> Result<(), Stri
     }
     refuse_parameters(&part)?;
     refuse_slots(&part)?;
-    Dynamic::read(&Value::Object(part))
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+    Dynamic::read(&Value::Object(part)).map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn refuse_parameters(part: &Map<String, Value>) -> Result<(), String> {
-    let parameters = part
-        .get("postgresql")
-        .and_then(|section| section.get("parameters"));
+    let parameters = part.get("postgresql").and_then(|section| section.get("parameters"));
     let Some(parameters) = parameters.filter(|value| !value.is_null()) else {
         return Ok(());
     };
@@ -128,11 +101,9 @@ fn refuse_parameters(part: &Map<String, Value>) -> Result<(), String> {
         return Err(bad("postgresql.parameters", parameters, "a map"));
     };
     match map.iter().find(|(_, value)| value.is_object()) {
-        Some((name, value)) => Err(bad(
-            &format!("postgresql.parameters.{name}"),
-            value,
-            "a plain value",
-        )),
+        Some((name, value)) => {
+            Err(bad(&format!("postgresql.parameters.{name}"), value, "a plain value"))
+        }
         None => Ok(()),
     }
 }
@@ -159,9 +130,7 @@ fn refuse_slots(part: &Map<String, Value>) -> Result<(), String> {
 
 fn is_slot_name(name: &str) -> bool {
     let fits = (1..=SLOT_NAME_CHARS_MAX).contains(&name.len());
-    fits && name
-        .bytes()
-        .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    fits && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 fn is_half_logical(specification: &Value) -> bool {
@@ -176,11 +145,7 @@ fn bad(key: &str, found: &Value, wanted: &str) -> String {
 
 /// Keys of a request that mean nothing; they are kept.
 pub fn unknown_keys(touched: &Map<String, Value>) -> Vec<&str> {
-    touched
-        .keys()
-        .map(String::as_str)
-        .filter(|key| !KNOWN.contains(key))
-        .collect()
+    touched.keys().map(String::as_str).filter(|key| !KNOWN.contains(key)).collect()
 }
 
 #[cfg(test)]
@@ -198,19 +163,10 @@ mod tests {
         for (document, path) in [
             (json!({"ttl": "abc"}), "`ttl`"),
             (json!({"pause": 7}), "`pause`"),
-            (
-                json!({"synchronous_mode": "sometimes"}),
-                "`synchronous_mode`",
-            ),
-            (
-                json!({"synchronous_node_count": 0}),
-                "`synchronous_node_count`",
-            ),
+            (json!({"synchronous_mode": "sometimes"}), "`synchronous_mode`"),
+            (json!({"synchronous_node_count": 0}), "`synchronous_node_count`"),
             (json!({"postgresql": []}), "`postgresql`"),
-            (
-                json!({"postgresql": {"parameters": 1}}),
-                "`postgresql.parameters`",
-            ),
+            (json!({"postgresql": {"parameters": 1}}), "`postgresql.parameters`"),
             (json!({"slots": {"bad-name!": {}}}), "`slots.bad-name!`"),
             (json!({"slots": {"a": {"type": "logical"}}}), "`slots.a`"),
             (json!({"ignore_slots": {}}), "`ignore_slots`"),

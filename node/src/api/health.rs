@@ -21,19 +21,11 @@ pub struct Check {
 }
 
 const fn plain(path: &'static str, passes: fn(&Facts, &Options) -> bool) -> Check {
-    Check {
-        path,
-        passes,
-        by_tags: false,
-    }
+    Check { path, passes, by_tags: false }
 }
 
 const fn by_tags(path: &'static str, passes: fn(&Facts, &Options) -> bool) -> Check {
-    Check {
-        path,
-        passes,
-        by_tags: true,
-    }
+    Check { path, passes, by_tags: true }
 }
 
 pub const CHECKS: &[Check] = &[
@@ -52,13 +44,9 @@ pub const CHECKS: &[Check] = &[
     by_tags("/quorum", |f, o| with_duty(f, o, Duty::Quorum)),
     by_tags("/async", asynchronous),
     by_tags("/asynchronous", asynchronous),
-    by_tags("/read-only-quorum", |f, o| {
-        read_only_with(f, o, Duty::Quorum)
-    }),
+    by_tags("/read-only-quorum", |f, o| read_only_with(f, o, Duty::Quorum)),
     by_tags("/read-only-sync", |f, o| read_only_with(f, o, Duty::Sync)),
-    by_tags("/read-only-synchronous", |f, o| {
-        read_only_with(f, o, Duty::Sync)
-    }),
+    by_tags("/read-only-synchronous", |f, o| read_only_with(f, o, Duty::Sync)),
 ];
 
 /// Without the slash at the end, except for the root itself.
@@ -138,27 +126,20 @@ fn read_only_with(facts: &Facts, options: &Options, duty: Duty) -> bool {
 }
 
 fn tags_match(facts: &Facts, options: &Options) -> bool {
-    let mut wanted = options
-        .iter()
-        .filter_map(|(k, v)| Some((k.strip_prefix("tag_")?, v)));
+    let mut wanted = options.iter().filter_map(|(k, v)| Some((k.strip_prefix("tag_")?, v)));
     let tags = facts.published.tags.published();
     wanted.all(|(name, value)| tags.get(name).is_some_and(|tag| tag_text(tag) == *value))
 }
 
 fn tag_text(tag: &Value) -> String {
-    tag.as_str()
-        .map_or_else(|| tag.to_string().to_lowercase(), str::to_string)
+    tag.as_str().map_or_else(|| tag.to_string().to_lowercase(), str::to_string)
 }
 
 /// `GET /liveness`: does the daemon still beat?
 pub fn is_alive(facts: &Facts) -> bool {
     let published = facts.published;
     let leads = published.role == MemberRole::Primary && published.running;
-    let patience = if leads {
-        published.ttl_ms
-    } else {
-        2 * published.ttl_ms
-    };
+    let patience = if leads { published.ttl_ms } else { 2 * published.ttl_ms };
     let next_beat = published.last_beat + published.loop_wait_ms;
     published.paused || facts.now < next_beat + patience
 }
@@ -182,18 +163,13 @@ pub fn is_ready(facts: &Facts, options: &Options) -> bool {
 }
 
 fn option<'a>(options: &'a Options, name: &str) -> Option<&'a str> {
-    options
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
+    options.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 /// `16`, `16MB`, `1.5 GB`; `None` for anything else.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let factor: u64 = match text[digits..].trim() {
         "" | "B" => 1,
         "kB" => 1 << 10,
@@ -205,10 +181,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     let number = &text[..digits];
     match number.parse::<u64>() {
         Ok(whole) => whole.checked_mul(factor),
-        Err(_) => number
-            .parse::<f64>()
-            .ok()
-            .map(|n| (n * factor as f64) as u64),
+        Err(_) => number.parse::<f64>().ok().map(|n| (n * factor as f64) as u64),
     }
 }
 

@@ -75,26 +75,16 @@ impl Ports {
     pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
         let acceptor = acceptor(settings)?;
         let listeners = bind(&settings.listen_host, settings.listen_port).await?;
-        let addresses = listeners
-            .iter()
-            .filter_map(|l| l.local_addr().ok())
-            .collect();
+        let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let (sender, ready) = mpsc::channel(READY_MAX);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            let door = Door {
-                acceptor: acceptor.clone(),
-                places: places.clone(),
-                ready: sender.clone(),
-            };
+            let door =
+                Door { acceptor: acceptor.clone(), places: places.clone(), ready: sender.clone() };
             accepting.spawn(door.keep_accepting(listener));
         }
-        Ok(Ports {
-            ready,
-            addresses,
-            _accepting: accepting,
-        })
+        Ok(Ports { ready, addresses, _accepting: accepting })
     }
 }
 
@@ -105,9 +95,7 @@ fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
     };
     let (keyfile, cafile) = (settings.keyfile.as_deref(), settings.cafile.as_deref());
     let config = tls::server_config(certfile, keyfile, cafile, proof)?;
-    Ok(Some(RustlsAcceptor::new(RustlsConfig::from_config(
-        Arc::new(config),
-    ))))
+    Ok(Some(RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config)))))
 }
 
 /// One listener for each address of the host; those this machine does not
@@ -119,21 +107,14 @@ async fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, ListenError> {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 Err(refused(format!("*:{port}"), error))
             }
-            Err(_) => Ok(vec![
-                bind_one(SocketAddr::from(([0, 0, 0, 0], port))).await?,
-            ]),
+            Err(_) => Ok(vec![bind_one(SocketAddr::from(([0, 0, 0, 0], port))).await?]),
             Ok(listener) => Ok(vec![listener]),
         };
     }
     let plain = host.trim_matches(['[', ']']);
-    let unresolved = |reason: String| ListenError::Resolve {
-        host: host.to_string(),
-        reason,
-    };
-    let mut addresses: Vec<SocketAddr> = lookup_host((plain, port))
-        .await
-        .map_err(|e| unresolved(e.to_string()))?
-        .collect();
+    let unresolved = |reason: String| ListenError::Resolve { host: host.to_string(), reason };
+    let mut addresses: Vec<SocketAddr> =
+        lookup_host((plain, port)).await.map_err(|e| unresolved(e.to_string()))?.collect();
     addresses.sort();
     addresses.dedup();
     let mut listeners = Vec::new();
@@ -157,9 +138,7 @@ async fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, ListenError> {
 }
 
 async fn bind_one(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| refused(address.to_string(), error))
+    TcpListener::bind(address).await.map_err(|error| refused(address.to_string(), error))
 }
 
 fn refused(address: String, reason: io::Error) -> ListenError {
@@ -193,14 +172,8 @@ impl Door {
         // Without it answers would wait for the caller's acknowledgement.
         let _ = stream.set_nodelay(true);
         let Some(acceptor) = self.acceptor.clone() else {
-            let caller = Caller {
-                address,
-                has_certificate: false,
-            };
-            let _ = self
-                .ready
-                .send((Connection::new(stream, place), caller))
-                .await;
+            let caller = Caller { address, has_certificate: false };
+            let _ = self.ready.send((Connection::new(stream, place), caller)).await;
             return;
         };
         let ready = self.ready.clone();
@@ -209,10 +182,7 @@ impl Door {
             if let Ok((stream, ())) = acceptor.accept(stream, ()).await {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let has_certificate = certificates.is_some_and(|c| !c.is_empty());
-                let caller = Caller {
-                    address,
-                    has_certificate,
-                };
+                let caller = Caller { address, has_certificate };
                 let _ = ready.send((Connection::new(stream, place), caller)).await;
             }
         });
@@ -234,10 +204,7 @@ impl Listener for Ports {
     fn local_addr(&self) -> io::Result<Caller> {
         let address = self.addresses.first().copied();
         let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
-        Ok(Caller {
-            address,
-            has_certificate: false,
-        })
+        Ok(Caller { address, has_certificate: false })
     }
 }
 
@@ -265,12 +232,7 @@ impl Connection {
     ) -> Self {
         let heard = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(heard + IDLE_MAX));
-        Connection {
-            wire: Box::pin(wire),
-            heard,
-            alarm,
-            _place: place,
-        }
+        Connection { wire: Box::pin(wire), heard, alarm, _place: place }
     }
 
     /// The alarm is only moved when it rings, not with every byte.

@@ -71,11 +71,7 @@ impl Api {
         let asked = self.now();
         let monitor = self.query().await.map(Arc::new);
         let answered = self.now();
-        *last = Some(LastAnswer {
-            asked,
-            answered,
-            monitor: monitor.clone(),
-        });
+        *last = Some(LastAnswer { asked, answered, monitor: monitor.clone() });
         monitor
     }
 
@@ -91,33 +87,20 @@ impl Api {
     }
 
     async fn query(&self) -> Option<Monitor> {
-        tokio::time::timeout(QUERY_WAIT_MAX, self.context.fresh.monitor())
-            .await
-            .ok()
-            .flatten()
+        tokio::time::timeout(QUERY_WAIT_MAX, self.context.fresh.monitor()).await.ok().flatten()
     }
 
     /// The own group, from the store, now.
     pub async fn read_group(&self) -> Result<GroupView, Answer> {
         let keys = &self.context.keys;
-        let read = self
-            .context
-            .store
-            .read(&[keys.group_prefix()])
-            .await
-            .map_err(away)?;
+        let read = self.context.store.read(&[keys.group_prefix()]).await.map_err(away)?;
         let mut groups = split_groups(&keys.scope_prefix(), &read.entries);
         Ok(groups.remove(&keys.group).unwrap_or_default())
     }
 
     /// One key, from the store, now.
     pub async fn read_key(&self, key: &str) -> Result<Option<KeyValue>, Answer> {
-        let read = self
-            .context
-            .store
-            .read(&[key.to_string()])
-            .await
-            .map_err(away)?;
+        let read = self.context.store.read(&[key.to_string()]).await.map_err(away)?;
         Ok(read.entries.into_iter().find(|entry| entry.key == key))
     }
 
@@ -136,17 +119,8 @@ impl Api {
         };
         let mut when = vec![version];
         when.extend(also);
-        let then = vec![Op::Put {
-            key: key.to_string(),
-            value,
-            lease: None,
-        }];
-        let written = self
-            .context
-            .store
-            .txn(Txn { when, then })
-            .await
-            .map_err(away)?;
+        let then = vec![Op::Put { key: key.to_string(), value, lease: None }];
+        let written = self.context.store.txn(Txn { when, then }).await.map_err(away)?;
         Ok(written.succeeded)
     }
 
@@ -156,11 +130,7 @@ impl Api {
     }
 
     pub async fn send(&self, command: Command) -> Result<(), Answer> {
-        let sent = self
-            .context
-            .commands
-            .send_timeout(command, COMMAND_WAIT_MAX)
-            .await;
+        let sent = self.context.commands.send_timeout(command, COMMAND_WAIT_MAX).await;
         sent.map_err(|_| unavailable("the daemon is busy or ends; try again"))
     }
 }

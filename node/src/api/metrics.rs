@@ -29,12 +29,7 @@ const fn gauge(
     help: &'static str,
     value: fn(&Facts) -> Option<String>,
 ) -> Metric {
-    Metric {
-        name,
-        kind: "gauge",
-        help,
-        value,
-    }
+    Metric { name, kind: "gauge", help, value }
 }
 
 const fn counter(
@@ -42,60 +37,36 @@ const fn counter(
     help: &'static str,
     value: fn(&Facts) -> Option<String>,
 ) -> Metric {
-    Metric {
-        name,
-        kind: "counter",
-        help,
-        value,
-    }
+    Metric { name, kind: "counter", help, value }
 }
 
 pub const METRICS: &[Metric] = &[
-    gauge("patroni_version", "Patroni semver without periods.", |_| {
-        Some(version())
+    gauge("patroni_version", "Patroni semver without periods.", |_| Some(version())),
+    gauge("patroni_postgres_running", "Value is 1 if Postgres is running, 0 otherwise.", |f| {
+        flag(f.is_running)
     }),
-    gauge(
-        "patroni_postgres_running",
-        "Value is 1 if Postgres is running, 0 otherwise.",
-        |f| flag(f.is_running),
-    ),
-    gauge(
-        "patroni_postmaster_start_time",
-        "Epoch seconds since Postgres started.",
-        |f| Some(seconds(f.monitor.map(|m| m.postmaster_start_time.as_str()))),
-    ),
-    gauge(
-        "patroni_primary",
-        "Value is 1 if this node is the leader, 0 otherwise.",
-        |f| flag(f.role == MemberRole::Primary),
-    ),
+    gauge("patroni_postmaster_start_time", "Epoch seconds since Postgres started.", |f| {
+        Some(seconds(f.monitor.map(|m| m.postmaster_start_time.as_str())))
+    }),
+    gauge("patroni_primary", "Value is 1 if this node is the leader, 0 otherwise.", |f| {
+        flag(f.role == MemberRole::Primary)
+    }),
     counter(
         "patroni_xlog_location",
         "Current location of the Postgres transaction log, 0 if this node is not the leader.",
-        |f| {
-            number(
-                f.monitor
-                    .filter(|m| !m.in_recovery)
-                    .and_then(|m| m.flushed)
-                    .map_or(0, |l| l.0),
-            )
-        },
+        |f| number(f.monitor.filter(|m| !m.in_recovery).and_then(|m| m.flushed).map_or(0, |l| l.0)),
     ),
     gauge(
         "patroni_standby_leader",
         "Value is 1 if this node is the standby_leader, 0 otherwise.",
         |f| flag(f.role == MemberRole::StandbyLeader),
     ),
-    gauge(
-        "patroni_replica",
-        "Value is 1 if this node is a replica, 0 otherwise.",
-        |f| flag(f.role == MemberRole::Replica),
-    ),
-    gauge(
-        "patroni_sync_standby",
-        "Value is 1 if this node is a sync standby, 0 otherwise.",
-        |f| flag(f.duty == Some(Duty::Sync)),
-    ),
+    gauge("patroni_replica", "Value is 1 if this node is a replica, 0 otherwise.", |f| {
+        flag(f.role == MemberRole::Replica)
+    }),
+    gauge("patroni_sync_standby", "Value is 1 if this node is a sync standby, 0 otherwise.", |f| {
+        flag(f.duty == Some(Duty::Sync))
+    }),
     gauge(
         "patroni_quorum_standby",
         "Value is 1 if this node is a quorum standby, 0 otherwise.",
@@ -105,13 +76,7 @@ pub const METRICS: &[Metric] = &[
         "patroni_xlog_received_location",
         "Current location of the received Postgres transaction log, \
          0 if this node is not a replica.",
-        |f| {
-            number(
-                standby(f)
-                    .and_then(|m| m.receive.or(m.replay))
-                    .map_or(0, |l| l.0),
-            )
-        },
+        |f| number(standby(f).and_then(|m| m.receive.or(m.replay)).map_or(0, |l| l.0)),
     ),
     counter(
         "patroni_xlog_replayed_location",
@@ -124,16 +89,12 @@ pub const METRICS: &[Metric] = &[
         "Current timestamp of the replayed Postgres transaction log, 0 if null.",
         |f| Some(seconds(standby(f).and_then(|m| m.replayed_at.as_deref()))),
     ),
-    gauge(
-        "patroni_xlog_paused",
-        "Value is 1 if the Postgres xlog is paused, 0 otherwise.",
-        |f| flag(standby(f).is_some_and(|m| m.replay_paused)),
-    ),
-    gauge(
-        "patroni_postgres_streaming",
-        "Value is 1 if Postgres is streaming, 0 otherwise.",
-        |f| replicates(f, "streaming"),
-    ),
+    gauge("patroni_xlog_paused", "Value is 1 if the Postgres xlog is paused, 0 otherwise.", |f| {
+        flag(standby(f).is_some_and(|m| m.replay_paused))
+    }),
+    gauge("patroni_postgres_streaming", "Value is 1 if Postgres is streaming, 0 otherwise.", |f| {
+        replicates(f, "streaming")
+    }),
     gauge(
         "patroni_postgres_in_archive_recovery",
         "Value is 1 if Postgres is replicating from archive, 0 otherwise.",
@@ -144,11 +105,9 @@ pub const METRICS: &[Metric] = &[
         "Version of Postgres (if running), 0 otherwise.",
         |f| Some(f.monitor.map_or(0, |m| m.server_version).to_string()),
     ),
-    gauge(
-        "patroni_cluster_unlocked",
-        "Value is 1 if the cluster is unlocked, 0 if locked.",
-        |f| flag(f.is_unlocked()),
-    ),
+    gauge("patroni_cluster_unlocked", "Value is 1 if the cluster is unlocked, 0 if locked.", |f| {
+        flag(f.is_unlocked())
+    }),
     gauge(
         "patroni_failsafe_mode_is_active",
         "Value is 1 if failsafe mode is active, 0 if inactive.",
@@ -164,33 +123,19 @@ pub const METRICS: &[Metric] = &[
         "Epoch timestamp when DCS was last contacted successfully by Patroni.",
         |f| number(f.published.dcs_last_seen),
     ),
-    gauge(
-        "patroni_pending_restart",
-        "Value is 1 if the node needs a restart, 0 otherwise.",
-        |f| flag(f.published.pending_restart.is_some()),
-    ),
-    gauge(
-        "patroni_is_paused",
-        "Value is 1 if auto failover is disabled, 0 otherwise.",
-        |f| flag(f.published.paused),
-    ),
-    gauge(
-        "patroni_postgres_state",
-        "Numeric representation of Postgres state.",
-        |f| {
-            let unknown = f.state_text() == "unknown";
-            Some(if unknown {
-                "-1".into()
-            } else {
-                f.published.state.number().to_string()
-            })
-        },
-    ),
-    gauge(
-        "patroni_failover_priority",
-        "Failover priority of this node.",
-        |f| Some(f.published.tags.failover_priority().to_string()),
-    ),
+    gauge("patroni_pending_restart", "Value is 1 if the node needs a restart, 0 otherwise.", |f| {
+        flag(f.published.pending_restart.is_some())
+    }),
+    gauge("patroni_is_paused", "Value is 1 if auto failover is disabled, 0 otherwise.", |f| {
+        flag(f.published.paused)
+    }),
+    gauge("patroni_postgres_state", "Numeric representation of Postgres state.", |f| {
+        let unknown = f.state_text() == "unknown";
+        Some(if unknown { "-1".into() } else { f.published.state.number().to_string() })
+    }),
+    gauge("patroni_failover_priority", "Failover priority of this node.", |f| {
+        Some(f.published.tags.failover_priority().to_string())
+    }),
 ];
 
 /// All rows as Prometheus reads them.
@@ -206,11 +151,7 @@ pub fn render(facts: &Facts) -> String {
             continue;
         };
         let (name, kind, help) = (metric.name, metric.kind, metric.help);
-        let note = if name == "patroni_postgres_state" {
-            STATES_NOTE
-        } else {
-            ""
-        };
+        let note = if name == "patroni_postgres_state" { STATES_NOTE } else { "" };
         // Writing to a string cannot fail.
         let _ = write!(
             out,
@@ -221,10 +162,7 @@ pub fn render(facts: &Facts) -> String {
 }
 
 fn escape(label: &str) -> String {
-    label
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn standby<'a>(facts: &'a Facts) -> Option<&'a super::published::Monitor> {
@@ -232,14 +170,8 @@ fn standby<'a>(facts: &'a Facts) -> Option<&'a super::published::Monitor> {
 }
 
 fn replicates(facts: &Facts, how: &str) -> Option<String> {
-    let known = facts
-        .monitor
-        .is_some_and(|m| m.server_version >= STREAMING_KNOWN_FROM);
-    if known {
-        flag(facts.replication_state() == Some(how))
-    } else {
-        None
-    }
+    let known = facts.monitor.is_some_and(|m| m.server_version >= STREAMING_KNOWN_FROM);
+    if known { flag(facts.replication_state() == Some(how)) } else { None }
 }
 
 fn flag(value: bool) -> Option<String> {
@@ -252,10 +184,7 @@ fn number(value: u64) -> Option<String> {
 
 /// `4.1.5` as `040105`.
 fn version() -> String {
-    crate::PATRONI_VERSION
-        .split('.')
-        .map(|part| format!("{part:0>2}"))
-        .collect()
+    crate::PATRONI_VERSION.split('.').map(|part| format!("{part:0>2}")).collect()
 }
 
 /// A time as PostgreSQL prints it, in seconds since 1970; 0 when unknown.

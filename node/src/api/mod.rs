@@ -74,13 +74,7 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let ports = Ports::open(&settings.restapi).await?;
     let addresses = ports.addresses.clone();
     let last_answer = Mutex::new(None);
-    let api = Arc::new(Api {
-        context,
-        peers,
-        gate,
-        headers,
-        last_answer,
-    });
+    let api = Arc::new(Api { context, peers, gate, headers, last_answer });
     let service = router::router(api).into_make_service_with_connect_info::<Caller>();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
@@ -88,15 +82,9 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
             let _ = stopped.await;
         };
         // The listener never fails: it waits out what goes wrong.
-        let _ = axum::serve(ports, service)
-            .with_graceful_shutdown(until)
-            .await;
+        let _ = axum::serve(ports, service).with_graceful_shutdown(until).await;
     });
-    Ok(ServerHandle {
-        addresses,
-        stop: Some(stop),
-        task,
-    })
+    Ok(ServerHandle { addresses, stop: Some(stop), task })
 }
 
 impl ServerHandle {

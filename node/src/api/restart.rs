@@ -48,9 +48,7 @@ pub fn read_conditions(body: &Map<String, Value>) -> Result<Conditions, Answer> 
             "timeout" => return Err(bad("Timeout should be a positive number of seconds")),
             "restart_pending" => out.only_pending = true,
             other => {
-                return Err(bad(format!(
-                    "Unknown filter for the scheduled restart: {other}"
-                )));
+                return Err(bad(format!("Unknown filter for the scheduled restart: {other}")));
             }
         }
     }
@@ -60,33 +58,27 @@ pub fn read_conditions(body: &Map<String, Value>) -> Result<Conditions, Answer> 
 fn moment(value: &Value) -> Result<(), Answer> {
     let text = value.as_str().unwrap_or_default();
     let late = |text: &str| Answer::text(StatusCode::UNPROCESSABLE_ENTITY, text);
-    future_moment(text, Utc::now())
-        .map(|_| ())
-        .map_err(|error| match error {
-            BadMoment::NoZone => bad("Timezone information is mandatory for the scheduled restart"),
-            BadMoment::Past => late("Cannot schedule restart in the past"),
-            BadMoment::Unreadable => late(
-                "Unable to parse scheduled timestamp. It should be in an unambiguous format, \
+    future_moment(text, Utc::now()).map(|_| ()).map_err(|error| match error {
+        BadMoment::NoZone => bad("Timezone information is mandatory for the scheduled restart"),
+        BadMoment::Past => late("Cannot schedule restart in the past"),
+        BadMoment::Unreadable => late(
+            "Unable to parse scheduled timestamp. It should be in an unambiguous format, \
              e.g. ISO 8601",
-            ),
-        })
+        ),
+    })
 }
 
 fn role(value: &Value) -> Result<String, Answer> {
     let role = value.as_str().unwrap_or_default();
     match role {
         "primary" | "standby_leader" | "replica" => Ok(role.to_string()),
-        _ => Err(bad(
-            "PostgreSQL role should be either primary, standby_leader, or replica",
-        )),
+        _ => Err(bad("PostgreSQL role should be either primary, standby_leader, or replica")),
     }
 }
 
 /// `15.4` as 150004, `9.6.24` as 90624.
 fn version(value: &Value) -> Result<i32, Answer> {
-    let text = value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_string);
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
     let parts: Option<Vec<i32>> = text.split('.').map(|p| p.parse().ok()).collect();
     let small = |n: i32| (0..100).contains(&n);
     match parts.as_deref() {
@@ -102,10 +94,7 @@ fn version(value: &Value) -> Result<i32, Answer> {
 
 impl Conditions {
     pub fn hold(&self, facts: &Facts) -> bool {
-        let role = self
-            .role
-            .as_ref()
-            .is_none_or(|role| role == facts.role.text());
+        let role = self.role.as_ref().is_none_or(|role| role == facts.role.text());
         let older = self
             .below_version
             .is_none_or(|wanted| facts.monitor.is_some_and(|m| m.server_version < wanted));
@@ -143,22 +132,13 @@ pub async fn reinitialize(api: &Api, body: Map<String, Value>) -> Result<Answer,
     if published.lock_until.is_some_and(|until| api.now() < until) {
         return Err(unavailable("I am the leader, can not reinitialize"));
     }
-    if published
-        .view
-        .as_ref()
-        .is_none_or(|view| view.leader.is_none())
-    {
+    if published.view.as_ref().is_none_or(|view| view.leader.is_none()) {
         return Err(unavailable("Cluster has no leader, can not reinitialize"));
     }
     let flag = |key: &str| body.get(key).and_then(parse_bool) == Some(true);
     let (reply, answer) = oneshot::channel();
     let (from_leader, force) = (flag("from_leader"), flag("force"));
-    api.send(Command::Reinitialize {
-        from_leader,
-        force,
-        reply,
-    })
-    .await?;
+    api.send(Command::Reinitialize { from_leader, force, reply }).await?;
     await_reply(answer, REINITIALIZE_WAIT_MAX).await
 }
 
@@ -170,9 +150,7 @@ async fn await_reply(
         Ok(Ok(Ok(text))) => Ok(Answer::text(StatusCode::OK, text)),
         Ok(Ok(Err(text))) => Err(unavailable(text)),
         Ok(Err(_)) => Err(unavailable("the daemon ended before it was done")),
-        Err(_) => Err(unavailable(format!(
-            "not done within {wait_max:?}; it goes on"
-        ))),
+        Err(_) => Err(unavailable(format!("not done within {wait_max:?}; it goes on"))),
     }
 }
 
@@ -193,26 +171,10 @@ mod tests {
                 400,
                 "PostgreSQL role should be either primary, standby_leader, or replica",
             ),
-            (
-                json!({"postgres_version": "abc"}),
-                400,
-                "Invalid PostgreSQL version: abc",
-            ),
-            (
-                json!({"timeout": -1}),
-                400,
-                "Timeout should be a positive number of seconds",
-            ),
-            (
-                json!({"timeout": "abc"}),
-                400,
-                "Timeout should be a positive number of seconds",
-            ),
-            (
-                json!({"bogus": 1}),
-                400,
-                "Unknown filter for the scheduled restart: bogus",
-            ),
+            (json!({"postgres_version": "abc"}), 400, "Invalid PostgreSQL version: abc"),
+            (json!({"timeout": -1}), 400, "Timeout should be a positive number of seconds"),
+            (json!({"timeout": "abc"}), 400, "Timeout should be a positive number of seconds"),
+            (json!({"bogus": 1}), 400, "Unknown filter for the scheduled restart: bogus"),
             (
                 json!({"schedule": "2020-01-01T00:00:00+00:00"}),
                 422,

@@ -79,9 +79,7 @@ async fn enter(
     ConnectInfo(caller): ConnectInfo<Caller>,
     request: Request,
 ) -> Response {
-    let answer = answer(&api, &caller, request)
-        .await
-        .unwrap_or_else(|refusal| refusal);
+    let answer = answer(&api, &caller, request).await.unwrap_or_else(|refusal| refusal);
     answer.into_response(&api.headers)
 }
 
@@ -100,23 +98,17 @@ async fn answer(api: &Api, caller: &Caller, request: Request) -> Result<Answer, 
     if *method == Method::GET {
         return inform(api, endpoint, &options(&parts.uri)).await;
     }
-    api.gate
-        .admit(caller, &parts.headers, &api.published())
-        .await?;
+    api.gate.admit(caller, &parts.headers, &api.published()).await?;
     control(api, endpoint, &parts.headers, sent).await
 }
 
 fn find(method: &Method, path: &str) -> Option<Endpoint> {
-    let row = ENDPOINTS
-        .iter()
-        .find(|(m, p, _)| m == method && *p == path)?;
+    let row = ENDPOINTS.iter().find(|(m, p, _)| m == method && *p == path)?;
     Some(row.2)
 }
 
 fn nothing_there(method: &Method, path: &str) -> Answer {
-    let readable = ENDPOINTS
-        .iter()
-        .any(|(m, p, _)| *m == Method::GET && *p == path);
+    let readable = ENDPOINTS.iter().any(|(m, p, _)| *m == Method::GET && *p == path);
     match *method {
         Method::HEAD | Method::OPTIONS if readable => {
             Answer::status(StatusCode::SERVICE_UNAVAILABLE)
@@ -129,17 +121,11 @@ fn nothing_there(method: &Method, path: &str) -> Answer {
 
 fn options(uri: &Uri) -> Vec<(String, String)> {
     // Decoding a form into pairs of texts takes whatever comes.
-    Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map(|query| query.0)
-        .unwrap_or_default()
+    Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0).unwrap_or_default()
 }
 
 fn code(passed: bool) -> StatusCode {
-    if passed {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    }
+    if passed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 async fn check_health(api: &Api, check: &health::Check, method: &Method, uri: &Uri) -> Answer {
@@ -159,10 +145,7 @@ async fn inform(api: &Api, endpoint: Endpoint, options: &Options) -> Result<Answ
         Endpoint::Cluster => {
             let view = api.read_group().await?;
             let scope = &api.context.settings.scope;
-            return Ok(Answer::json(
-                StatusCode::OK,
-                &cluster::cluster_json(&view, scope),
-            ));
+            return Ok(Answer::json(StatusCode::OK, &cluster::cluster_json(&view, scope)));
         }
         Endpoint::History => return history(api).await,
         Endpoint::Config => return configuration::get(api).await,
@@ -194,23 +177,15 @@ async fn inform(api: &Api, endpoint: Endpoint, options: &Options) -> Result<Answ
 async fn history(api: &Api) -> Result<Answer, Answer> {
     let entry = api.read_key(&api.context.keys.history()).await?;
     let value = entry.and_then(|e| serde_json::from_str::<Value>(&e.value).ok());
-    let value = value
-        .filter(Value::is_array)
-        .unwrap_or_else(|| Value::Array(Vec::new()));
+    let value = value.filter(Value::is_array).unwrap_or_else(|| Value::Array(Vec::new()));
     Ok(Answer::json(StatusCode::OK, &value))
 }
 
 fn failsafe(api: &Api) -> Result<Answer, Answer> {
     let published = api.published();
-    let known = published
-        .view
-        .as_ref()
-        .and_then(|view| view.failsafe.as_ref());
+    let known = published.view.as_ref().and_then(|view| view.failsafe.as_ref());
     let known = known.ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))?;
-    let urls = known
-        .value
-        .iter()
-        .map(|(name, url)| (name.to_string(), url.clone().into()));
+    let urls = known.value.iter().map(|(name, url)| (name.to_string(), url.clone().into()));
     Ok(Answer::json(StatusCode::OK, &Value::Object(urls.collect())))
 }
 
@@ -261,11 +236,7 @@ async fn required(headers: &HeaderMap, sent: Body) -> Result<Map<String, Value>,
         return Err(Answer::page(StatusCode::LENGTH_REQUIRED));
     }
     let map = optional(sent).await?;
-    if map.is_empty() {
-        Err(Answer::page(StatusCode::BAD_REQUEST))
-    } else {
-        Ok(map)
-    }
+    if map.is_empty() { Err(Answer::page(StatusCode::BAD_REQUEST)) } else { Ok(map) }
 }
 
 async fn optional(sent: Body) -> Result<Map<String, Value>, Answer> {

@@ -24,18 +24,12 @@ const BARE: [&str; 3] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d"];
 /// Reads a moment that must not have passed and says it as it is stored.
 pub fn future_moment(text: &str, now: DateTime<Utc>) -> Result<String, BadMoment> {
     let moment = read(text)?;
-    if moment <= now {
-        Err(BadMoment::Past)
-    } else {
-        Ok(iso(moment))
-    }
+    if moment <= now { Err(BadMoment::Past) } else { Ok(iso(moment)) }
 }
 
 fn read(text: &str) -> Result<DateTime<FixedOffset>, BadMoment> {
     let text = plain(text);
-    let zoned = ZONED
-        .iter()
-        .find_map(|form| DateTime::parse_from_str(&text, form).ok());
+    let zoned = ZONED.iter().find_map(|form| DateTime::parse_from_str(&text, form).ok());
     if let Some(moment) = zoned {
         return Ok(moment);
     }
@@ -43,48 +37,32 @@ fn read(text: &str) -> Result<DateTime<FixedOffset>, BadMoment> {
         NaiveDateTime::parse_from_str(&text, form).is_ok()
             || chrono::NaiveDate::parse_from_str(&text, form).is_ok()
     });
-    Err(if is_bare {
-        BadMoment::NoZone
-    } else {
-        BadMoment::Unreadable
-    })
+    Err(if is_bare { BadMoment::NoZone } else { BadMoment::Unreadable })
 }
 
 /// `2030-01-01T10:00Z` as `2030-01-01 10:00+00:00`.
 fn plain(text: &str) -> String {
     let text = text.trim();
-    let utc = ["UTC", "Z", "z"]
-        .iter()
-        .find_map(|zone| text.strip_suffix(zone));
+    let utc = ["UTC", "Z", "z"].iter().find_map(|zone| text.strip_suffix(zone));
     let text = match utc {
         Some(bare) => format!("{}+00:00", bare.trim_end()),
         None => text.to_string(),
     };
     let (day, time) = text.split_once(['T', 't', ' ']).unwrap_or((&text, ""));
-    format!("{day} {}", time.replace(' ', ""))
-        .trim_end()
-        .to_string()
+    format!("{day} {}", time.replace(' ', "")).trim_end().to_string()
 }
 
 fn iso(moment: DateTime<FixedOffset>) -> String {
     let whole = moment.trunc_subsecs(0) == moment;
-    let form = if whole {
-        "%Y-%m-%dT%H:%M:%S%:z"
-    } else {
-        "%Y-%m-%dT%H:%M:%S%.6f%:z"
-    };
+    let form = if whole { "%Y-%m-%dT%H:%M:%S%:z" } else { "%Y-%m-%dT%H:%M:%S%.6f%:z" };
     moment.format(form).to_string()
 }
 
 /// Seconds as `30`, `"30"`, `"2min"`; `None` unless it is a positive span.
 pub fn positive_seconds(value: &serde_json::Value) -> Option<f64> {
-    let text = value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_string);
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let factor = match text[digits..].trim() {
         "" | "s" => 1.0,
         "us" => 1e-6,
@@ -137,13 +115,7 @@ mod tests {
     fn spans_are_positive() {
         assert_eq!(positive_seconds(&json!("2min")), Some(120.0));
         assert_eq!(positive_seconds(&json!(5)), Some(5.0));
-        for bad in [
-            json!(-1),
-            json!("abc"),
-            json!(0),
-            json!(null),
-            json!("5 weeks"),
-        ] {
+        for bad in [json!(-1), json!("abc"), json!(0), json!(null), json!("5 weeks")] {
             assert_eq!(positive_seconds(&bad), None);
         }
     }

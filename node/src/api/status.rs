@@ -28,9 +28,7 @@ impl Duty {
 
     /// The duty of the standbys that `/sync` names, by `synchronous_mode`.
     pub fn of_mode(mode: Option<&Value>) -> Duty {
-        let quorum = mode
-            .and_then(Value::as_str)
-            .is_some_and(|m| m.eq_ignore_ascii_case("quorum"));
+        let quorum = mode.and_then(Value::as_str).is_some_and(|m| m.eq_ignore_ascii_case("quorum"));
         if quorum { Duty::Quorum } else { Duty::Sync }
     }
 }
@@ -51,10 +49,7 @@ pub struct Facts<'a> {
 
 /// Is there a server that could answer the monitoring query?
 pub fn may_query(state: MemberState) -> bool {
-    matches!(
-        state,
-        MemberState::Running | MemberState::Restarting | MemberState::Starting
-    )
+    matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
 }
 
 pub fn facts<'a>(published: &'a Published, monitor: Option<&'a Monitor>, now: Millis) -> Facts<'a> {
@@ -85,10 +80,7 @@ fn leads_a_standby_group(published: &Published, is_leader: bool) -> bool {
 fn duty(published: &Published) -> Option<Duty> {
     let sync = &published.view.as_ref()?.sync.as_ref()?.value;
     let listed = sync.is_active() && sync.standbys.contains(&published.name);
-    let mode = published
-        .config
-        .as_ref()
-        .and_then(|c| c.get("synchronous_mode"));
+    let mode = published.config.as_ref().and_then(|c| c.get("synchronous_mode"));
     listed.then(|| Duty::of_mode(mode))
 }
 
@@ -102,10 +94,7 @@ impl Facts<'_> {
     }
 
     pub fn is_unlocked(&self) -> bool {
-        self.published
-            .view
-            .as_ref()
-            .is_none_or(|view| view.leader.is_none())
+        self.published.view.as_ref().is_none_or(|view| view.leader.is_none())
     }
 
     pub fn replication_state(&self) -> Option<&'static str> {
@@ -134,9 +123,7 @@ const RESTORE_COMMANDS: [&str; 3] = [
 pub fn replication_state(monitor: &Monitor, config: Option<&Value>) -> Option<&'static str> {
     let is_command = |value: &Value| value.as_str().is_some_and(|command| !command.is_empty());
     let has_archive = config.is_some_and(|config| {
-        let mut named = RESTORE_COMMANDS
-            .iter()
-            .filter_map(|path| config.pointer(path));
+        let mut named = RESTORE_COMMANDS.iter().filter_map(|path| config.pointer(path));
         named.any(is_command)
     });
     match monitor.in_recovery {
@@ -166,10 +153,7 @@ pub fn body(facts: &Facts) -> Value {
 }
 
 fn add_query(facts: &Facts, monitor: &Monitor, out: &mut Map<String, Value>) {
-    out.insert(
-        "postmaster_start_time".into(),
-        monitor.postmaster_start_time.clone().into(),
-    );
+    out.insert("postmaster_start_time".into(), monitor.postmaster_start_time.clone().into());
     out.insert("role".into(), facts.role.text().into());
     out.insert("server_version".into(), monitor.server_version.into());
     out.insert("xlog".into(), positions(monitor));
@@ -205,21 +189,12 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
         }
     };
     put("pause", published.paused.then_some(true.into()));
-    put(
-        "cluster_unlocked",
-        facts.is_unlocked().then_some(true.into()),
-    );
+    put("cluster_unlocked", facts.is_unlocked().then_some(true.into()));
     put("dcs_last_seen", Some(published.dcs_last_seen.into()));
     let tags = published.tags.published();
     put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
-    put(
-        "database_system_identifier",
-        published.system_id.as_ref().map(|id| json!(id)),
-    );
-    put(
-        "pending_restart",
-        published.pending_restart.as_ref().map(|_| true.into()),
-    );
+    put("database_system_identifier", published.system_id.as_ref().map(|id| json!(id)));
+    put("pending_restart", published.pending_restart.as_ref().map(|_| true.into()));
     put("pending_restart_reason", published.pending_restart.clone());
     let version = crate::PATRONI_VERSION;
     let about = json!({"version": version, "scope": published.scope, "name": published.name});

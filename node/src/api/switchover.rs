@@ -70,25 +70,15 @@ fn impossible(text: impl Into<String>) -> Answer {
 
 /// Judges the body; `paused` is the group's.
 pub fn read_move(kind: Kind, body: &Map<String, Value>, paused: bool) -> Result<Move, Answer> {
-    let text = |key: &str| {
-        body.get(key)
-            .and_then(Value::as_str)
-            .filter(|s| !s.is_empty())
-    };
+    let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|s| !s.is_empty());
     let leader = text("leader").map(MemberName::from);
-    let candidate = text("candidate")
-        .or_else(|| text("member"))
-        .map(MemberName::from);
+    let candidate = text("candidate").or_else(|| text("member")).map(MemberName::from);
     match kind {
         Kind::Failover if candidate.is_none() => {
-            return Err(bad(
-                "Failover could be performed only to a specific candidate",
-            ));
+            return Err(bad("Failover could be performed only to a specific candidate"));
         }
         Kind::Switchover if leader.is_none() => {
-            return Err(bad(
-                "Switchover could be performed only from a specific leader",
-            ));
+            return Err(bad("Switchover could be performed only from a specific leader"));
         }
         _ => {}
     }
@@ -101,34 +91,22 @@ pub fn read_move(kind: Kind, body: &Map<String, Value>, paused: bool) -> Result<
         Some(value) => Some(moment(value)?),
     };
     if paused && candidate.is_none() {
-        return Err(bad(
-            "Switchover is possible only to a specific candidate in a paused state",
-        ));
+        return Err(bad("Switchover is possible only to a specific candidate in a paused state"));
     }
     if leader.is_some() && leader == candidate {
         return Err(bad("Switchover target and source are the same"));
     }
-    let kind = if leader.is_some() {
-        Kind::Switchover
-    } else {
-        kind
-    };
-    Ok(Move {
-        kind,
-        leader,
-        candidate,
-        scheduled_at,
-    })
+    let kind = if leader.is_some() { Kind::Switchover } else { kind };
+    Ok(Move { kind, leader, candidate, scheduled_at })
 }
 
 fn moment(value: &Value) -> Result<String, Answer> {
     let text = value.as_str().unwrap_or_default();
     future_moment(text, Utc::now()).map_err(|error| match error {
         BadMoment::NoZone => bad("Timezone information is mandatory for the scheduled switchover"),
-        BadMoment::Past => Answer::text(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Cannot schedule switchover in the past",
-        ),
+        BadMoment::Past => {
+            Answer::text(StatusCode::UNPROCESSABLE_ENTITY, "Cannot schedule switchover in the past")
+        }
         BadMoment::Unreadable => Answer::text(
             StatusCode::UNPROCESSABLE_ENTITY,
             "Unable to parse scheduled timestamp. It should be in an unambiguous format, \
@@ -144,16 +122,11 @@ pub fn candidates(wanted: &Move, view: &GroupView) -> Result<Vec<(MemberName, St
         return Err(impossible("leader name does not match"));
     }
     let synchronous = is_synchronous(view);
-    let in_sync = |name: &MemberName| {
-        view.sync
-            .as_ref()
-            .is_some_and(|s| s.value.standbys.contains(name))
-    };
+    let in_sync =
+        |name: &MemberName| view.sync.as_ref().is_some_and(|s| s.value.standbys.contains(name));
     if let Some(candidate) = &wanted.candidate {
         if wanted.kind == Kind::Switchover && synchronous && !in_sync(candidate) {
-            return Err(impossible(
-                "candidate name does not match with sync_standby",
-            ));
+            return Err(impossible("candidate name does not match with sync_standby"));
         }
         if !view.members.contains_key(candidate) {
             return Err(impossible("candidate does not exists"));
@@ -175,10 +148,7 @@ pub fn candidates(wanted: &Move, view: &GroupView) -> Result<Vec<(MemberName, St
         } else {
             "cluster does not have members except leader"
         };
-        return Err(impossible(format!(
-            "{} is not possible: {why}",
-            wanted.kind.word()
-        )));
+        return Err(impossible(format!("{} is not possible: {why}", wanted.kind.word())));
     }
     Ok(found)
 }
@@ -208,10 +178,7 @@ pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Ans
     }
     let answers = api.peers.statuses(&found).await;
     let able = |answer: &standby::promotion::PeerAnswer| {
-        answer
-            .status
-            .as_ref()
-            .is_some_and(standby::promotion::PeerStatus::is_eligible)
+        answer.status.as_ref().is_some_and(standby::promotion::PeerStatus::is_eligible)
     };
     if !answers.iter().any(able) {
         let word = wanted.kind.word();
@@ -237,17 +204,8 @@ async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<i64, Ans
     for _ in 0..WRITE_TRIES_MAX {
         let seen = view.failover.as_ref().map(|f| f.revision);
         let now = wanted.scheduled_at.is_none();
-        let also = wanted
-            .leader
-            .as_ref()
-            .filter(|_| now)
-            .map(leads)
-            .into_iter()
-            .collect();
-        if api
-            .write_key(&keys.failover(), seen, request.write(), also)
-            .await?
-        {
+        let also = wanted.leader.as_ref().filter(|_| now).map(leads).into_iter().collect();
+        if api.write_key(&keys.failover(), seen, request.write(), also).await? {
             return Ok(seen.unwrap_or(0) + 1);
         }
         view = api.read_group().await?;
@@ -280,11 +238,7 @@ pub fn standing(view: &GroupView, old: Option<&MemberName>, since: i64) -> Stand
         Some(_) => {
             let failover = view.failover.as_ref().filter(|f| f.revision >= since);
             let taken_back = failover.is_some() && view.request().is_none();
-            if taken_back {
-                Standing::Refused
-            } else {
-                Standing::Pending
-            }
+            if taken_back { Standing::Refused } else { Standing::Pending }
         }
     }
 }
@@ -308,10 +262,7 @@ async fn await_leader(
         }
         let news = tokio::time::timeout_at(deadline, published.changed()).await;
         if !matches!(news, Ok(Ok(()))) {
-            return Err(unavailable(format!(
-                "{} status unknown",
-                wanted.kind.title()
-            )));
+            return Err(unavailable(format!("{} status unknown", wanted.kind.title())));
         }
     }
 }
@@ -330,25 +281,12 @@ fn moved(wanted: &Move, leader: &MemberName) -> Answer {
 /// Takes a scheduled switchover back.
 pub async fn delete(api: &Api) -> Result<Answer, Answer> {
     let view = api.read_group().await?;
-    let scheduled = view
-        .request()
-        .is_some_and(|request| request.scheduled_at.is_some());
-    let Some(seen) = view
-        .failover
-        .as_ref()
-        .filter(|_| scheduled)
-        .map(|f| f.revision)
-    else {
-        return Err(Answer::text(
-            StatusCode::NOT_FOUND,
-            "no switchover is scheduled",
-        ));
+    let scheduled = view.request().is_some_and(|request| request.scheduled_at.is_some());
+    let Some(seen) = view.failover.as_ref().filter(|_| scheduled).map(|f| f.revision) else {
+        return Err(Answer::text(StatusCode::NOT_FOUND, "no switchover is scheduled"));
     };
     let key = api.context.keys.failover();
-    if !api
-        .write_key(&key, Some(seen), "{}".to_string(), Vec::new())
-        .await?
-    {
+    if !api.write_key(&key, Some(seen), "{}".to_string(), Vec::new()).await? {
         return Err(Answer::text(
             StatusCode::CONFLICT,
             "failed to delete the scheduled switchover: it was changed by somebody else",

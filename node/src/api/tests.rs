@@ -35,11 +35,7 @@ pub fn published(name: &str) -> Published {
         name: name.into(),
         scope: "golden".to_string(),
         state: MemberState::Running,
-        role: if leads {
-            MemberRole::Primary
-        } else {
-            MemberRole::Replica
-        },
+        role: if leads { MemberRole::Primary } else { MemberRole::Replica },
         running: true,
         lock_until: leads.then_some(NOW + TTL_MS),
         monitor: None,
@@ -110,11 +106,7 @@ pub fn settings(restapi: RestApi) -> Settings {
         namespace: "/service/".to_string(),
         name: "n1".into(),
         log: Default::default(),
-        restapi: RestApi {
-            listen_host: "127.0.0.1".to_string(),
-            listen_port: 0,
-            ..restapi
-        },
+        restapi: RestApi { listen_host: "127.0.0.1".to_string(), listen_port: 0, ..restapi },
         ctl: Default::default(),
         store: Default::default(),
         bootstrap: None,
@@ -127,8 +119,5 @@ pub fn settings(restapi: RestApi) -> Settings {
 }
 
 pub fn login() -> crate::config::Credentials {
-    crate::config::Credentials {
-        username: "u".to_string(),
-        password: Secret("p".to_string()),
-    }
+    crate::config::Credentials { username: "u".to_string(), password: Secret("p".to_string()) }
 }

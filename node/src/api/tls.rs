@@ -27,11 +27,7 @@ pub enum TlsError {
         "{path}: {reason}; it must be a readable PEM file with {wanted}",
         path = .path.display()
     )]
-    File {
-        path: PathBuf,
-        wanted: &'static str,
-        reason: String,
-    },
+    File { path: PathBuf, wanted: &'static str, reason: String },
     #[error("{0} is set, so certificates are verified: name the authority's file in {1}")]
     NoAuthority(&'static str, &'static str),
     #[error("the certificate and the key do not work together: {0}")]
@@ -80,15 +76,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         wanted: "certificates",
         reason,
     };
-    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|e| bad(e.to_string()))?
-        .collect();
+    let all: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))?.collect();
     let all = all.map_err(|e| bad(e.to_string()))?;
-    if all.is_empty() {
-        Err(bad("no certificate in it".to_string()))
-    } else {
-        Ok(all)
-    }
+    if all.is_empty() { Err(bad("no certificate in it".to_string())) } else { Ok(all) }
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -109,10 +100,7 @@ fn anchors(path: &Path) -> Result<Anchors, TlsError> {
     let exact = certificates(path)?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(exact.iter().cloned());
-    Ok(Anchors {
-        exact,
-        roots: Arc::new(roots),
-    })
+    Ok(Anchors { exact, roots: Arc::new(roots) })
 }
 
 /// What the server shows and whom it lets in.
@@ -130,16 +118,13 @@ pub fn server_config(
     let builder = match proof {
         ClientProof::None => versions.with_no_client_auth(),
         ClientProof::Optional | ClientProof::Required => {
-            let cafile = cafile.ok_or(TlsError::NoAuthority(
-                "restapi.verify_client",
-                "restapi.cafile",
-            ))?;
+            let cafile =
+                cafile.ok_or(TlsError::NoAuthority("restapi.verify_client", "restapi.cafile"))?;
             versions.with_client_cert_verifier(client_verifier(anchors(cafile)?, proof)?)
         }
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|e| TlsError::Unusable(e.to_string()))?;
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|e| TlsError::Unusable(e.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -153,13 +138,8 @@ fn client_verifier(
         ClientProof::Required => builder,
         ClientProof::None | ClientProof::Optional => builder.allow_unauthenticated(),
     };
-    let inner = builder
-        .build()
-        .map_err(|e| TlsError::Unusable(e.to_string()))?;
-    Ok(Arc::new(PinnedClients {
-        exact: anchors.exact,
-        inner,
-    }))
+    let inner = builder.build().map_err(|e| TlsError::Unusable(e.to_string()))?;
+    Ok(Arc::new(PinnedClients { exact: anchors.exact, inner }))
 }
 
 /// What a client of the API shows and whom it believes.
@@ -172,9 +152,8 @@ pub fn client_config(
     let versions = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| TlsError::Unusable(e.to_string()))?;
-    let builder = versions
-        .dangerous()
-        .with_custom_certificate_verifier(server_verifier(trust, cafile)?);
+    let builder =
+        versions.dangerous().with_custom_certificate_verifier(server_verifier(trust, cafile)?);
     match certfile {
         None => Ok(builder.with_no_client_auth()),
         Some(certfile) => builder
@@ -188,22 +167,14 @@ fn server_verifier(
     cafile: Option<&Path>,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     if trust == Trust::Anyone {
-        return Ok(Arc::new(PinnedServers {
-            exact: Vec::new(),
-            inner: None,
-            trust,
-        }));
+        return Ok(Arc::new(PinnedServers { exact: Vec::new(), inner: None, trust }));
     }
     let cafile = cafile.ok_or(TlsError::NoAuthority("ctl.certfile", "ctl.cacert"))?;
     let anchors = anchors(cafile)?;
     let inner = WebPkiServerVerifier::builder_with_provider(anchors.roots, provider())
         .build()
         .map_err(|e| TlsError::Unusable(e.to_string()))?;
-    Ok(Arc::new(PinnedServers {
-        exact: anchors.exact,
-        inner: Some(inner),
-        trust,
-    }))
+    Ok(Arc::new(PinnedServers { exact: anchors.exact, inner: Some(inner), trust }))
 }
 
 #[derive(Debug)]
@@ -234,8 +205,7 @@ impl ClientCertVerifier for PinnedClients {
         if self.exact.iter().any(|anchor| anchor == end_entity) {
             return Ok(ClientCertVerified::assertion());
         }
-        self.inner
-            .verify_client_cert(end_entity, intermediates, now)
+        self.inner.verify_client_cert(end_entity, intermediates, now)
     }
 
     fn verify_tls12_signature(
@@ -244,8 +214,7 @@ impl ClientCertVerifier for PinnedClients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signature)
+        self.inner.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -254,8 +223,7 @@ impl ClientCertVerifier for PinnedClients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signature)
+        self.inner.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -318,9 +286,7 @@ impl ServerCertVerifier for PinnedServers {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }
 

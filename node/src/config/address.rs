@@ -22,20 +22,12 @@ pub fn parse_listen(text: &str, default_port: u16) -> Option<(Vec<String>, u16)>
 /// One host (without brackets) and its port.
 pub fn parse_address(text: &str, default_port: u16) -> Option<(String, u16)> {
     let (mut hosts, port) = parse_listen(text, default_port)?;
-    if hosts.len() == 1 {
-        Some((hosts.remove(0), port))
-    } else {
-        None
-    }
+    if hosts.len() == 1 { Some((hosts.remove(0), port)) } else { None }
 }
 
 /// `host:port` with the brackets that an IPv6 host needs.
 pub fn join(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn split_port(text: &str, default_port: u16) -> Option<(&str, u16)> {
@@ -62,9 +54,7 @@ fn parse_port(text: &str) -> Option<u16> {
 
 fn parse_host(text: &str) -> Option<String> {
     let text = text.trim();
-    let bracketed = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let host = bracketed.unwrap_or(text);
     let address = host.split('%').next().unwrap_or(host);
     if bracketed.is_some() || host.contains(':') {
@@ -102,9 +92,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in [
-            "", ":5432", "x:99999", "x:0", "x:", "8008", "a b:1", "[x]:1", "a:b:1", "/s",
-        ] {
+        for text in ["", ":5432", "x:99999", "x:0", "x:", "8008", "a b:1", "[x]:1", "a:b:1", "/s"] {
             assert_eq!(listen(text), None, "{text}");
         }
         assert_eq!(parse_address("a,b:1", 1), None);
@@ -113,10 +101,7 @@ mod tests {
     #[test]
     fn joining_gives_what_parsing_took() {
         for (host, port) in [("::1", 7), ("a", 8)] {
-            assert_eq!(
-                parse_address(&join(host, port), 1),
-                Some((host.to_string(), port))
-            );
+            assert_eq!(parse_address(&join(host, port), 1), Some((host.to_string(), port)));
         }
     }
 }

@@ -12,16 +12,12 @@ use topology::Dynamic;
 
 pub fn read(document: Document, findings: &mut Findings) -> Option<Bootstrap> {
     document.section("bootstrap")?;
-    let dcs = document
-        .section("bootstrap.dcs")
-        .cloned()
-        .unwrap_or_else(Map::new);
+    let dcs = document.section("bootstrap.dcs").cloned().unwrap_or_else(Map::new);
     let dcs = Value::Object(dcs);
     check_dynamic(&dcs, findings);
     let initdb = document.at("bootstrap.initdb");
-    let post_bootstrap = document
-        .text("bootstrap.post_bootstrap")
-        .or_else(|| document.text("bootstrap.post_init"));
+    let post_bootstrap =
+        document.text("bootstrap.post_bootstrap").or_else(|| document.text("bootstrap.post_init"));
     Some(Bootstrap {
         dcs,
         method: read_method(document, findings),
@@ -47,9 +43,7 @@ fn read_method(document: Document, findings: &mut Findings) -> String {
     if method == STANDARD {
         return method;
     }
-    let section = document
-        .section("bootstrap")
-        .and_then(|section| section.get(&method));
+    let section = document.section("bootstrap").and_then(|section| section.get(&method));
     if section.and_then(|section| section.get("command")).is_some() {
         let what = format!("`{method}`: custom bootstrap methods are not supported yet");
         findings.add("bootstrap.method", what, "write initdb");
@@ -86,21 +80,13 @@ mod tests {
         assert!(findings.is_empty());
         let (_, findings) = read_section(json!({"dcs": {"standby_cluster": {"host": "h",
             "port": "x"}}}));
-        assert!(
-            findings
-                .to_string()
-                .starts_with("bootstrap.dcs.standby_cluster.port: is not")
-        );
+        assert!(findings.to_string().starts_with("bootstrap.dcs.standby_cluster.port: is not"));
     }
 
     #[test]
     fn only_a_method_with_a_command_is_refused() {
         let (_, findings) = read_section(json!({"method": "wal_e", "wal_e": {"command": "x"}}));
-        assert!(
-            findings
-                .to_string()
-                .contains("custom bootstrap methods are not supported yet")
-        );
+        assert!(findings.to_string().contains("custom bootstrap methods are not supported yet"));
         let (bootstrap, findings) = read_section(json!({"method": "wal_e"}));
         assert_eq!(bootstrap.unwrap().method, "initdb");
         assert!(findings.is_empty() && findings.warnings().len() == 1);

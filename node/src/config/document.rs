@@ -74,9 +74,7 @@ impl<'a> Document<'a> {
     pub fn count(self, path: &str) -> u64 {
         let default = || kind::parse_whole(&self.default_of(path)?.into());
         let number = self.at(path).and_then(kind::parse_whole).or_else(default);
-        number
-            .and_then(|number| u64::try_from(number).ok())
-            .unwrap_or(0)
+        number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
     }
 
     /// A list of lines, as they are.
@@ -93,16 +91,12 @@ impl<'a> Document<'a> {
             None => Vec::new(),
         };
         let split = pieces.iter().flat_map(|piece| piece.split(','));
-        split
-            .map(|text| text.trim().to_string())
-            .filter(|text| !text.is_empty())
-            .collect()
+        split.map(|text| text.trim().to_string()).filter(|text| !text.is_empty()).collect()
     }
 
     /// Says whether a value is given and is what its row wants.
     pub fn is_good(self, path: &str, kind: Kind) -> bool {
-        self.at(path)
-            .is_some_and(|value| kind.check(value).is_none())
+        self.at(path).is_some_and(|value| kind.check(value).is_none())
     }
 }
 
@@ -127,10 +121,7 @@ mod tests {
     #[test]
     fn a_section_knows_the_defaults_of_its_place() {
         let raw = json!({"host": "a"});
-        let section = Document {
-            value: &raw,
-            prefix: "etcd3",
-        };
+        let section = Document { value: &raw, prefix: "etcd3" };
         assert_eq!(section.count("port"), 2379);
         assert_eq!(section.text("cacert"), None);
     }

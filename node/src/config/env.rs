@@ -24,10 +24,7 @@ const ALIASES: [(&str, &str); 4] = [
     ("PATRONI_LOGLEVEL", "log.level"),
     ("PATRONI_LOGFORMAT", "log.format"),
     ("PATRONI_LOG_DATEFMT", "log.dateformat"),
-    (
-        "PATRONI_POSTGRESQL_BIN_IS_READY",
-        "postgresql.bin_name.pg_isready",
-    ),
+    ("PATRONI_POSTGRESQL_BIN_IS_READY", "postgresql.bin_name.pg_isready"),
 ];
 /// Variables with another meaning than one setting.
 const SPECIAL: [&str; 1] = ["PATRONI_CONFIGURATION"];
@@ -35,15 +32,10 @@ const SPECIAL: [&str; 1] = ["PATRONI_CONFIGURATION"];
 /// All `PATRONI_*` variables, and the home directory as `HOME`.
 pub fn take_environment() -> Environment {
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        (
-            name.to_string_lossy().into_owned(),
-            value.to_string_lossy().into_owned(),
-        )
+        (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
     };
-    let mut taken: Environment = std::env::vars_os()
-        .map(text)
-        .filter(|(name, _)| name.starts_with("PATRONI_"))
-        .collect();
+    let mut taken: Environment =
+        std::env::vars_os().map(text).filter(|(name, _)| name.starts_with("PATRONI_")).collect();
     if let Some(home) = std::env::home_dir() {
         taken.insert("HOME".into(), home.to_string_lossy().into_owned());
     }
@@ -53,15 +45,9 @@ pub fn take_environment() -> Environment {
 /// What the variables say, as a document.
 pub fn overlay(env: &Environment, findings: &mut Findings) -> Value {
     let mut document = Value::Object(Map::new());
-    let aliases = ALIASES
-        .iter()
-        .map(|(name, path)| (name.to_string(), path.to_string()));
-    let named = settings::all_paths()
-        .filter(|(_, row)| row.env)
-        .map(|(path, _)| path);
-    let named: Vec<_> = named
-        .map(|path| (settings::variable(&path), path))
-        .collect();
+    let aliases = ALIASES.iter().map(|(name, path)| (name.to_string(), path.to_string()));
+    let named = settings::all_paths().filter(|(_, row)| row.env).map(|(path, _)| path);
+    let named: Vec<_> = named.map(|path| (settings::variable(&path), path)).collect();
     for (name, path) in aliases.chain(named.iter().cloned()) {
         if let Some(text) = given(env, &name) {
             put(&mut document, &path, read_variable(kind_of(&path), text));
@@ -70,25 +56,17 @@ pub fn overlay(env: &Environment, findings: &mut Findings) -> Value {
     }
     drop_lonely_credentials(&mut document);
     note_other_stores(env, &mut document);
-    warn_of_misspelt(
-        env,
-        named.into_iter().map(|(name, _)| name).collect(),
-        findings,
-    );
+    warn_of_misspelt(env, named.into_iter().map(|(name, _)| name).collect(), findings);
     document
 }
 
 /// The value of a variable that is set and not empty.
 pub fn given<'a>(env: &'a Environment, name: &str) -> Option<&'a str> {
-    env.get(name)
-        .map(String::as_str)
-        .filter(|text| !text.is_empty())
+    env.get(name).map(String::as_str).filter(|text| !text.is_empty())
 }
 
 fn kind_of(path: &str) -> Kind {
-    settings::all_paths()
-        .find(|(known, _)| known == path)
-        .map_or(Kind::Text, |(_, row)| row.kind)
+    settings::all_paths().find(|(known, _)| known == path).map_or(Kind::Text, |(_, row)| row.kind)
 }
 
 /// A text that cannot be read stays a text, for the check to find.
@@ -106,27 +84,19 @@ fn read_variable(kind: Kind, text: &str) -> Value {
 /// A YAML list, or the inside of one.
 fn list(text: &str) -> Option<Value> {
     let whole = file::parse(text).ok().filter(Value::is_array);
-    whole.or_else(|| {
-        file::parse(&format!("[{text}]"))
-            .ok()
-            .filter(Value::is_array)
-    })
+    whole.or_else(|| file::parse(&format!("[{text}]")).ok().filter(Value::is_array))
 }
 
 /// A YAML map, or the inside of one.
 fn map(text: &str) -> Option<Value> {
     let whole = file::parse(text).ok().filter(Value::is_object);
-    whole.or_else(|| {
-        file::parse(&format!("{{{text}}}"))
-            .ok()
-            .filter(Value::is_object)
-    })
+    whole.or_else(|| file::parse(&format!("{{{text}}}")).ok().filter(Value::is_object))
 }
 
 fn put(document: &mut Value, path: &str, value: Value) {
-    let nested = path.rsplit('.').fold(value, |inner, key| {
-        Value::Object(Map::from_iter([(key.to_string(), inner)]))
-    });
+    let nested = path
+        .rsplit('.')
+        .fold(value, |inner, key| Value::Object(Map::from_iter([(key.to_string(), inner)])));
     topology::document::patch(document, &nested);
 }
 
@@ -153,11 +123,7 @@ fn note_other_stores(env: &Environment, document: &mut Value) {
         let prefix = format!("PATRONI_{}_", store.to_uppercase());
         for (name, text) in env.iter().filter(|(_, text)| !text.is_empty()) {
             if let Some(key) = name.strip_prefix(&prefix) {
-                put(
-                    document,
-                    &format!("{store}.{}", key.to_lowercase()),
-                    text.as_str().into(),
-                );
+                put(document, &format!("{store}.{}", key.to_lowercase()), text.as_str().into());
             }
         }
     }
@@ -166,14 +132,9 @@ fn note_other_stores(env: &Environment, document: &mut Value) {
 fn warn_of_misspelt(env: &Environment, mut known: Vec<String>, findings: &mut Findings) {
     known.extend(ALIASES.iter().map(|(name, _)| name.to_string()));
     known.extend(SPECIAL.map(str::to_string));
-    for name in env
-        .keys()
-        .filter(|name| name.starts_with("PATRONI_") && !known.contains(name))
-    {
+    for name in env.keys().filter(|name| name.starts_with("PATRONI_") && !known.contains(name)) {
         if let Some(near) = nearest(name, &known) {
-            findings.warn(format!(
-                "the variable {name} is not known; did you mean {near}?"
-            ));
+            findings.warn(format!("the variable {name} is not known; did you mean {near}?"));
         }
     }
 }
@@ -184,10 +145,7 @@ mod tests {
     use serde_json::json;
 
     fn overlay_of(pairs: &[(&str, &str)]) -> (Value, Findings) {
-        let env = pairs
-            .iter()
-            .map(|(name, text)| (name.to_string(), text.to_string()))
-            .collect();
+        let env = pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         let mut findings = Findings::default();
         let document = overlay(&env, &mut findings);
         (document, findings)
@@ -221,19 +179,14 @@ mod tests {
 
     #[test]
     fn the_new_name_wins_over_the_old_one() {
-        let (document, _) = overlay_of(&[
-            ("PATRONI_LOGLEVEL", "DEBUG"),
-            ("PATRONI_LOG_LEVEL", "ERROR"),
-        ]);
+        let (document, _) =
+            overlay_of(&[("PATRONI_LOGLEVEL", "DEBUG"), ("PATRONI_LOG_LEVEL", "ERROR")]);
         assert_eq!(document, json!({"log": {"level": "ERROR"}}));
     }
 
     #[test]
     fn a_login_alone_is_no_store() {
-        let login = [
-            ("PATRONI_ETCD3_USERNAME", "u"),
-            ("PATRONI_ETCD3_PASSWORD", "p"),
-        ];
+        let login = [("PATRONI_ETCD3_USERNAME", "u"), ("PATRONI_ETCD3_PASSWORD", "p")];
         assert_eq!(overlay_of(&login).0, json!({}));
         let (document, _) = overlay_of(&[login[0], ("PATRONI_ETCD3_HOST", "h:1")]);
         assert_eq!(document, json!({"etcd3": {"host": "h:1", "username": "u"}}));

@@ -40,22 +40,14 @@ fn lay(document: &mut Value, place: &str, text: &str, findings: &mut Findings) {
         Ok(value) if value.is_object() => {
             patch(document, &value);
         }
-        Ok(_) => findings.add(
-            place,
-            "the top level is no map",
-            "write `scope: NAME` and so on",
-        ),
+        Ok(_) => findings.add(place, "the top level is no map", "write `scope: NAME` and so on"),
         Err(error) => findings.add(place, format!("is no YAML: {error}"), "correct the syntax"),
     }
 }
 
 fn unreadable(path: &Path, error: &io::Error, findings: &mut Findings) {
     let remedy = "name a readable file, or a directory of .yml files";
-    findings.add(
-        &path.display().to_string(),
-        format!("cannot be read: {error}"),
-        remedy,
-    );
+    findings.add(&path.display().to_string(), format!("cannot be read: {error}"), remedy);
 }
 
 /// `None`: nothing is there, so the environment alone counts.
@@ -64,9 +56,7 @@ fn existing_files(path: &Path, findings: &mut Findings) -> Option<Vec<PathBuf>> 
         Ok(files) => Some(files),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let place = path.display();
-            findings.warn(format!(
-                "{place} does not exist; only the environment is read"
-            ));
+            findings.warn(format!("{place} does not exist; only the environment is read"));
             None
         }
         Err(error) => {
@@ -87,9 +77,7 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let file = entry?.path();
-        let is_yaml = file
-            .extension()
-            .is_some_and(|end| end == "yml" || end == "yaml");
+        let is_yaml = file.extension().is_some_and(|end| end == "yml" || end == "yaml");
         if is_yaml && file.is_file() {
             files.push(file);
         }
@@ -100,9 +88,7 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn read_bounded(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::other("too long for a configuration"));
     }
@@ -144,10 +130,7 @@ fn to_json(yaml: serde_yaml::Value) -> Result<Value, NotYaml> {
 
 /// JSON has no infinity: such numbers stay texts.
 fn number_to_json(number: &serde_yaml::Number) -> Value {
-    let whole = number
-        .as_u64()
-        .map(Number::from)
-        .or_else(|| number.as_i64().map(Number::from));
+    let whole = number.as_u64().map(Number::from).or_else(|| number.as_i64().map(Number::from));
     let any = whole.or_else(|| number.as_f64().and_then(Number::from_f64));
     any.map_or_else(|| Value::String(number.to_string()), Value::Number)
 }
@@ -202,10 +185,7 @@ mod tests {
     use serde_json::json;
 
     fn read(path: &Path, env: &[(&str, &str)]) -> (Value, Findings) {
-        let env = env
-            .iter()
-            .map(|(name, text)| (name.to_string(), text.to_string()))
-            .collect();
+        let env = env.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         let mut findings = Findings::default();
         (document(Some(path), &env, &mut findings), findings)
     }
@@ -220,22 +200,12 @@ mod tests {
     #[test]
     fn yaml_keeps_order_and_the_words_of_version_1_1_stay_texts() {
         let value = parse("z: on\na: 0600\n1: .inf\nn: ~\n").unwrap();
-        assert_eq!(
-            value.to_string(),
-            r#"{"z":"on","a":"0600","1":".inf","n":null}"#
-        );
+        assert_eq!(value.to_string(), r#"{"z":"on","a":"0600","1":".inf","n":null}"#);
     }
 
     #[test]
     fn what_is_no_configuration_is_refused_in_words() {
-        for text in [
-            "a: !x 1",
-            "? {a: b}\n: c",
-            "<<: 5",
-            "a: [",
-            "a: 1\na: 2",
-            "a: 1\n---\nb: 2",
-        ] {
+        for text in ["a: !x 1", "? {a: b}\n: c", "<<: 5", "a: [", "a: 1\na: 2", "a: 1\n---\nb: 2"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }
@@ -244,14 +214,8 @@ mod tests {
     fn files_of_a_directory_merge_in_order_and_the_environment_wins() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write(
-            "20.yaml",
-            "scope: second\npostgresql: {listen: 'a:1', pgpass: null}",
-        );
-        write(
-            "10.yml",
-            "scope: first\nname: n1\npostgresql: {listen: 'b:2', pgpass: p}",
-        );
+        write("20.yaml", "scope: second\npostgresql: {listen: 'a:1', pgpass: null}");
+        write("10.yml", "scope: first\nname: n1\npostgresql: {listen: 'b:2', pgpass: p}");
         write("30.txt", "scope: never");
         let (value, findings) = read(dir.path(), &[("PATRONI_NAME", "from-env")]);
         assert_eq!(
@@ -269,27 +233,17 @@ mod tests {
         std::fs::write(dir.path().join("b.yml"), "- 1").unwrap();
         assert_eq!(read(dir.path(), &[]).1.iter().count(), 2);
         let (_, findings) = read(Path::new("/dev/null"), &[]);
-        assert!(
-            findings
-                .to_string()
-                .contains("neither a file nor a directory")
-        );
+        assert!(findings.to_string().contains("neither a file nor a directory"));
     }
 
     #[test]
     fn patroni_configuration_is_the_whole_when_there_is_no_file() {
-        let env = [
-            ("PATRONI_CONFIGURATION", "scope: a"),
-            ("PATRONI_NAME", "ignored"),
-        ];
+        let env = [("PATRONI_CONFIGURATION", "scope: a"), ("PATRONI_NAME", "ignored")];
         let (value, _) = read(Path::new("/nonexistent/x.yml"), &env);
         assert_eq!(value, json!({"scope": "a"}));
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.yml");
         std::fs::write(&file, "scope: b").unwrap();
-        assert_eq!(
-            read(&file, &env).0,
-            json!({"scope": "b", "name": "ignored"})
-        );
+        assert_eq!(read(&file, &env).0, json!({"scope": "b", "name": "ignored"}));
     }
 }

@@ -51,11 +51,7 @@ impl Findings {
             None => path.to_string(),
         };
         let path = one_line(path);
-        let finding = Finding {
-            path,
-            wrong: one_line(wrong),
-            remedy: one_line(remedy),
-        };
+        let finding = Finding { path, wrong: one_line(wrong), remedy: one_line(remedy) };
         if !self.found.contains(&finding) {
             self.found.push(finding);
         }
@@ -86,11 +82,7 @@ impl Findings {
 
     /// The warnings when nothing was found, else everything that was.
     pub fn finish(self) -> Result<Vec<String>, Findings> {
-        if self.is_empty() {
-            Ok(self.warnings)
-        } else {
-            Err(self)
-        }
+        if self.is_empty() { Ok(self.warnings) } else { Err(self) }
     }
 }
 

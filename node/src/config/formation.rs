@@ -18,10 +18,7 @@ use topology::RegionName;
 use topology::region::{Isolation, Mode, Policy, RegionPolicy};
 
 const ENTRY_KEYS: [&str; 3] = ["name", "priority", "etcd3"];
-const PRIORITY: Kind = Kind::Whole {
-    min: i64::MIN,
-    max: i64::MAX,
-};
+const PRIORITY: Kind = Kind::Whole { min: i64::MIN, max: i64::MAX };
 
 pub fn read(
     document: Document,
@@ -30,12 +27,7 @@ pub fn read(
 ) -> Option<TopologySettings> {
     document.section("topology")?;
     let formation = needed(document, "topology.formation", "write its name", findings);
-    let region = needed(
-        document,
-        "topology.region",
-        "write the region's name",
-        findings,
-    );
+    let region = needed(document, "topology.region", "write the region's name", findings);
     let region = RegionName::new(region);
     let mut stores = BTreeMap::new();
     let mut regions: Vec<RegionPolicy> = Vec::new();
@@ -49,11 +41,7 @@ pub fn read(
             continue;
         };
         let priority = entry_priority(entry, &place, findings);
-        regions.push(RegionPolicy {
-            name: name.clone(),
-            priority,
-            endpoints: store.hosts.clone(),
-        });
+        regions.push(RegionPolicy { name: name.clone(), priority, endpoints: store.hosts.clone() });
         if own.is_none() {
             stores.insert(name, store);
         }
@@ -62,18 +50,8 @@ pub fn read(
     check_endpoints(&regions, findings);
     let step_seconds = document.count("topology.step_seconds");
     let (mode, isolation) = (Mode::Manual, Isolation::Continue);
-    let policy = Policy {
-        formation,
-        regions,
-        mode,
-        isolation,
-        step_seconds,
-    };
-    Some(TopologySettings {
-        region,
-        policy,
-        stores,
-    })
+    let policy = Policy { formation, regions, mode, isolation, step_seconds };
+    Some(TopologySettings { region, policy, stores })
 }
 
 fn needed(document: Document, path: &str, remedy: &str, findings: &mut Findings) -> String {
@@ -95,16 +73,8 @@ fn entries<'a>(document: Document<'a>, findings: &mut Findings) -> Vec<&'a Map<S
         findings.add(PATH, format!("{} is no list", shown(value)), REMEDY);
         return Vec::new();
     };
-    for (index, item) in items
-        .iter()
-        .enumerate()
-        .filter(|(_, item)| !item.is_object())
-    {
-        findings.add(
-            &format!("{PATH}[{index}]"),
-            format!("{} is no map", shown(item)),
-            REMEDY,
-        );
+    for (index, item) in items.iter().enumerate().filter(|(_, item)| !item.is_object()) {
+        findings.add(&format!("{PATH}[{index}]"), format!("{} is no map", shown(item)), REMEDY);
     }
     items.iter().filter_map(Value::as_object).collect()
 }
@@ -112,12 +82,7 @@ fn entries<'a>(document: Document<'a>, findings: &mut Findings) -> Vec<&'a Map<S
 /// Names as they are listed, broken entries included.
 fn listed(document: Document) -> Option<Vec<String>> {
     let items = document.at("topology.regions")?.as_array()?;
-    Some(
-        items
-            .iter()
-            .filter_map(|item| scalar(item.get("name")?))
-            .collect(),
-    )
+    Some(items.iter().filter_map(|item| scalar(item.get("name")?)).collect())
 }
 
 fn entry_name(
@@ -125,35 +90,19 @@ fn entry_name(
     place: &str,
     findings: &mut Findings,
 ) -> Option<RegionName> {
-    for key in entry
-        .keys()
-        .filter(|key| !ENTRY_KEYS.contains(&key.as_str()))
-    {
+    for key in entry.keys().filter(|key| !ENTRY_KEYS.contains(&key.as_str())) {
         let near = nearest(key, &ENTRY_KEYS.map(str::to_string)).map(str::to_string);
-        let hint = near.map_or("; it has no effect".into(), |n| {
-            format!("; did you mean `{n}`?")
-        });
+        let hint = near.map_or("; it has no effect".into(), |n| format!("; did you mean `{n}`?"));
         findings.warn(format!("{place}.{key} is not known{hint}"));
     }
-    let name = entry
-        .get("name")
-        .and_then(scalar)
-        .filter(|name| !name.is_empty());
+    let name = entry.get("name").and_then(scalar).filter(|name| !name.is_empty());
     let Some(name) = name else {
-        findings.add(
-            &format!("{place}.name"),
-            "is missing",
-            "write the region's name",
-        );
+        findings.add(&format!("{place}.name"), "is missing", "write the region's name");
         return None;
     };
     if name.contains('/') || name.chars().any(char::is_whitespace) {
         let what = format!("`{name}` is no name");
-        findings.add(
-            &format!("{place}.name"),
-            what,
-            "leave out slashes and blanks",
-        );
+        findings.add(&format!("{place}.name"), what, "leave out slashes and blanks");
     }
     Some(RegionName::new(name))
 }
@@ -169,11 +118,7 @@ fn entry_store(
         (None, Some(own)) => Some(own.clone()),
         (None, None) => {
             let remedy = "write `etcd3: {hosts: ...}` of that region";
-            findings.add(
-                &format!("{place}.etcd3"),
-                "is missing: the region has no store",
-                remedy,
-            );
+            findings.add(&format!("{place}.etcd3"), "is missing: the region has no store", remedy);
             None
         }
     }
@@ -193,27 +138,15 @@ fn check_list(own: &RegionName, listed: &Option<Vec<String>>, findings: &mut Fin
     const PATH: &str = "topology.regions";
     let Some(names) = listed else { return };
     if names.len() < 2 {
-        findings.add(
-            PATH,
-            "has fewer than two regions",
-            "list every region of the formation",
-        );
+        findings.add(PATH, "has fewer than two regions", "list every region of the formation");
     }
     if !own.as_str().is_empty() && !names.iter().any(|name| name == own.as_str()) {
         let what = format!("does not list `{own}`, the region of this daemon");
         findings.add(PATH, what, "list it, or correct topology.region");
     }
-    for (index, name) in names
-        .iter()
-        .enumerate()
-        .filter(|(i, n)| names[..*i].contains(n))
-    {
+    for (index, name) in names.iter().enumerate().filter(|(i, n)| names[..*i].contains(n)) {
         let what = format!("`{name}` is named twice");
-        findings.add(
-            &format!("{PATH}[{index}].name"),
-            what,
-            "give each region its own name",
-        );
+        findings.add(&format!("{PATH}[{index}].name"), what, "give each region its own name");
     }
 }
 
@@ -221,10 +154,7 @@ fn check_endpoints(regions: &[RegionPolicy], findings: &mut Findings) {
     for (index, region) in regions.iter().enumerate() {
         for earlier in regions[..index].iter().filter(|r| r.name != region.name) {
             let same = |host: &&String| {
-                earlier
-                    .endpoints
-                    .iter()
-                    .any(|other| other.eq_ignore_ascii_case(host))
+                earlier.endpoints.iter().any(|other| other.eq_ignore_ascii_case(host))
             };
             if let Some(shared) = region.endpoints.iter().find(same) {
                 let (a, b) = (&earlier.name, &region.name);
@@ -242,10 +172,7 @@ mod tests {
 
     fn read_section(section: Value) -> (Option<TopologySettings>, Findings) {
         let raw = json!({"topology": section});
-        let own = StoreSettings {
-            hosts: vec!["own:1".into()],
-            ..StoreSettings::default()
-        };
+        let own = StoreSettings { hosts: vec!["own:1".into()], ..StoreSettings::default() };
         let mut findings = Findings::default();
         let settings = read(Document::whole_of(&raw), &own, &mut findings);
         (settings, findings)
@@ -266,14 +193,7 @@ mod tests {
         assert_eq!(settings.policy.regions[1].endpoints, ["b1:2379", "b2:7"]);
         assert_eq!(settings.policy.first_owner(), Some(&RegionName::new("a")));
         assert_eq!(settings.policy.step_seconds, 20);
-        assert_eq!(
-            settings
-                .stores
-                .keys()
-                .map(RegionName::as_str)
-                .collect::<Vec<_>>(),
-            ["b"]
-        );
+        assert_eq!(settings.stores.keys().map(RegionName::as_str).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
@@ -281,31 +201,11 @@ mod tests {
         let cases: [(&str, Value, &str); 8] = [
             ("/formation", Value::Null, "topology.formation: is missing"),
             ("/region", json!("c"), "does not list `c`"),
-            (
-                "/regions/1/name",
-                json!("a"),
-                "topology.regions[1].name: `a` is named twice",
-            ),
-            (
-                "/regions/1/etcd3",
-                Value::Null,
-                "topology.regions[1].etcd3: is missing",
-            ),
-            (
-                "/regions/1/etcd3/hosts",
-                json!("OWN:1"),
-                "`a` and `b` have the same store",
-            ),
-            (
-                "/regions/0/priority",
-                json!("high"),
-                "topology.regions[0].priority: `high`",
-            ),
-            (
-                "/regions",
-                json!([{"name": "a"}]),
-                "has fewer than two regions",
-            ),
+            ("/regions/1/name", json!("a"), "topology.regions[1].name: `a` is named twice"),
+            ("/regions/1/etcd3", Value::Null, "topology.regions[1].etcd3: is missing"),
+            ("/regions/1/etcd3/hosts", json!("OWN:1"), "`a` and `b` have the same store"),
+            ("/regions/0/priority", json!("high"), "topology.regions[0].priority: `high`"),
+            ("/regions", json!([{"name": "a"}]), "has fewer than two regions"),
             ("/regions", json!({"a": 1}), "a map is no list"),
         ];
         for (place, value, wanted) in cases {

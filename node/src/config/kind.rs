@@ -49,15 +49,8 @@ impl Kind {
         if value.is_null() || value == "" || self.accepts(value) {
             return None;
         }
-        let shown = if self == Kind::Secret {
-            kind_of(value).to_string()
-        } else {
-            shown(value)
-        };
-        Some(Wrong {
-            what: format!("{shown} is {}", self.refusal()),
-            remedy: self.remedy(),
-        })
+        let shown = if self == Kind::Secret { kind_of(value).to_string() } else { shown(value) };
+        Some(Wrong { what: format!("{shown} is {}", self.refusal()), remedy: self.remedy() })
     }
 
     fn accepts(self, value: &Value) -> bool {
@@ -118,9 +111,7 @@ fn is_word(text: Option<String>, words: &[&str]) -> bool {
 }
 
 fn is_list_of_scalars(value: &Value) -> bool {
-    value
-        .as_array()
-        .is_some_and(|items| items.iter().all(|item| scalar(item).is_some()))
+    value.as_array().is_some_and(|items| items.iter().all(|item| scalar(item).is_some()))
 }
 
 /// The text of a string, number or boolean.
@@ -161,9 +152,7 @@ fn parse_unsigned(digits: &str) -> Option<i64> {
 }
 
 fn plain_digits(digits: &str, radix: u32) -> Option<i64> {
-    i64::from_str_radix(digits, radix)
-        .ok()
-        .filter(|_| !digits.starts_with(['+', '-']))
+    i64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with(['+', '-']))
 }
 
 /// A value as a message may repeat it: short, and never a whole section.
@@ -171,10 +160,7 @@ pub fn shown(value: &Value) -> String {
     const CHARACTERS_MAX: usize = 60;
     match scalar(value) {
         Some(text) if text.chars().count() > CHARACTERS_MAX => {
-            format!(
-                "`{}...`",
-                text.chars().take(CHARACTERS_MAX).collect::<String>()
-            )
+            format!("`{}...`", text.chars().take(CHARACTERS_MAX).collect::<String>())
         }
         Some(text) => format!("`{text}`"),
         None => kind_of(value).to_string(),
@@ -234,11 +220,7 @@ mod tests {
             assert!(Kind::Switch.check(&json!(text)).is_none(), "{text}");
         }
         assert!(Kind::Switch.check(&json!("maybe")).is_some());
-        assert!(
-            Kind::SwitchOr(&["quorum"])
-                .check(&json!("quorum"))
-                .is_none()
-        );
+        assert!(Kind::SwitchOr(&["quorum"]).check(&json!("quorum")).is_none());
     }
 
     proptest! {

@@ -82,9 +82,7 @@ pub fn load_for_ctl(
     let document = Document::whole_of(&raw);
     let store = store::own_store(document, &mut findings);
     let settings = CtlSettings {
-        scope: scope_override
-            .map(str::to_string)
-            .or_else(|| document.text("scope")),
+        scope: scope_override.map(str::to_string).or_else(|| document.text("scope")),
         namespace: namespace(&document.text_or_empty("namespace")),
         name: document.text("name"),
         ctl: sections::read_ctl(document, &mut findings),
@@ -96,25 +94,12 @@ pub fn load_for_ctl(
         warnings: Vec::new(),
     };
     let warnings = findings.finish()?;
-    Ok(CtlSettings {
-        warnings,
-        ..settings
-    })
+    Ok(CtlSettings { warnings, ..settings })
 }
 
 fn matters_to_ctl(path: &str) -> bool {
     let first = path.split('.').next().unwrap_or(path);
-    [
-        "scope",
-        "namespace",
-        "name",
-        "ctl",
-        "citus",
-        "topology",
-        "etcd",
-        "etcd3",
-    ]
-    .contains(&first)
+    ["scope", "namespace", "name", "ctl", "citus", "topology", "etcd", "etcd3"].contains(&first)
         || path.starts_with("restapi.authentication.")
         || path.starts_with("postgresql.authentication.")
         || path == "restapi.cafile"
@@ -170,10 +155,7 @@ fn rewrite_old_forms(raw: &mut Value) {
 
 /// With one slash before each part and none at the end.
 fn namespace(text: &str) -> String {
-    text.split('/')
-        .filter(|part| !part.is_empty())
-        .map(|part| format!("/{part}"))
-        .collect()
+    text.split('/').filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect()
 }
 
 fn member_name(document: Document, findings: &mut Findings) -> MemberName {
@@ -181,11 +163,7 @@ fn member_name(document: Document, findings: &mut Findings) -> MemberName {
     if name == RESERVED_NAME {
         findings.add("name", "is a reserved word", "give the member another name");
     } else if name.contains('/') {
-        findings.add(
-            "name",
-            format!("`{name}` holds a slash"),
-            "write a name without slashes",
-        );
+        findings.add("name", format!("`{name}` holds a slash"), "write a name without slashes");
     }
     MemberName::new(name)
 }
@@ -202,9 +180,7 @@ mod tests {
 
     fn environment(text: &str) -> Environment {
         let pairs = [("PATRONI_CONFIGURATION", text), ("HOME", "/home/p")];
-        pairs
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .into()
+        pairs.map(|(name, value)| (name.to_string(), value.to_string())).into()
     }
 
     fn loaded(text: &str) -> Loaded {
@@ -212,10 +188,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> String {
-        load(None, &environment(text))
-            .map(|_| ())
-            .unwrap_err()
-            .to_string()
+        load(None, &environment(text)).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
@@ -232,10 +205,7 @@ mod tests {
         };
         assert_eq!(
             bootstrap.initdb,
-            [
-                option("encoding", Some("UTF8")),
-                option("data-checksums", None)
-            ]
+            [option("encoding", Some("UTF8")), option("data-checksums", None)]
         );
         assert_eq!(bootstrap.dcs["maximum_lag_on_failover"], 1_048_576);
         let postgresql = settings.postgresql;
@@ -249,15 +219,9 @@ mod tests {
         let Loaded { settings, warnings } = loaded(N3);
         assert_eq!(warnings, [""; 0]);
         let shown = Value::Object(settings.tags.published()).to_string();
-        assert_eq!(
-            shown,
-            r#"{"clonefrom":true,"nosync":false,"sync_priority":2,"foo":"bar"}"#
-        );
+        assert_eq!(shown, r#"{"clonefrom":true,"nosync":false,"sync_priority":2,"foo":"bar"}"#);
         assert_eq!(settings.postgresql.pg_hba.unwrap().len(), 3);
-        assert_eq!(
-            settings.postgresql.pg_ident.unwrap(),
-            ["omicron bryanh guest1"]
-        );
+        assert_eq!(settings.postgresql.pg_ident.unwrap(), ["omicron bryanh guest1"]);
         assert!(loaded(N4).settings.bootstrap.unwrap().initdb.is_empty());
     }
 
@@ -280,12 +244,7 @@ mod tests {
             "postgresql.authentication.replication.username",
             "etcd3",
         ] {
-            assert!(
-                lines
-                    .iter()
-                    .any(|line| line.starts_with(&format!("{path}: "))),
-                "{path}"
-            );
+            assert!(lines.iter().any(|line| line.starts_with(&format!("{path}: "))), "{path}");
         }
         assert_eq!(lines.len(), 9, "{text}");
     }
@@ -299,10 +258,7 @@ mod tests {
     #[test]
     fn the_placeholder_is_no_name() {
         let text = refused(&N1.replace("name: n1", &format!("name: {RESERVED_NAME}")));
-        assert_eq!(
-            text,
-            "name: is a reserved word; give the member another name"
-        );
+        assert_eq!(text, "name: is a reserved word; give the member another name");
     }
 
     #[test]
@@ -314,20 +270,12 @@ mod tests {
 
     #[test]
     fn old_logins_are_understood() {
-        let old = N1
-            .replace("  authentication:\n", "")
-            .replace("    superuser:", "  superuser:");
+        let old = N1.replace("  authentication:\n", "").replace("    superuser:", "  superuser:");
         let old = old.replace("    replication:", "  replication:");
-        let old = old.replace(
-            "    rewind: {username: rewind_user, password: rewind-pass}\n",
-            "",
-        );
+        let old = old.replace("    rewind: {username: rewind_user, password: rewind-pass}\n", "");
         let read = loaded(&old).settings.postgresql;
         assert_eq!(
-            (
-                read.superuser.username.as_str(),
-                read.replication.username.as_str()
-            ),
+            (read.superuser.username.as_str(), read.replication.username.as_str()),
             ("postgres", "replicator")
         );
     }
@@ -346,13 +294,7 @@ mod tests {
     fn a_citus_cluster_gets_nothing_added() {
         let read = loaded(&format!("{N1}citus: {{group: 0, database: d}}\n")).settings;
         assert_eq!(read.group(), topology::Group::COORDINATOR);
-        assert!(
-            read.bootstrap
-                .unwrap()
-                .dcs
-                .get("synchronous_mode")
-                .is_none()
-        );
+        assert!(read.bootstrap.unwrap().dcs.get("synchronous_mode").is_none());
     }
 
     #[test]
@@ -380,10 +322,7 @@ mod tests {
         assert_eq!(settings.restapi.api_url(), "https://127.0.0.1:8010/patroni");
         assert_eq!(settings.restapi.verify_client, "required");
         assert!(settings.ctl.insecure && settings.ctl.authentication.is_some());
-        assert!(
-            settings.bootstrap.is_none(),
-            "it must not initialise a cluster"
-        );
+        assert!(settings.bootstrap.is_none(), "it must not initialise a cluster");
         env.insert("PATRONI_LOG_FILE_NUM".into(), "many".into());
         let text = load(None, &env).map(|_| ()).unwrap_err().to_string();
         assert!(text.starts_with("log.file_num (from PATRONI_LOG_FILE_NUM): `many` is no whole"));
@@ -396,9 +335,8 @@ mod tests {
             ("PATRONI_RESTAPI_USERNAME", "u"),
             ("PATRONI_RESTAPI_PASSWORD", "p"),
         ];
-        let env: Environment = env
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .into();
+        let env: Environment =
+            env.map(|(name, value)| (name.to_string(), value.to_string())).into();
         let ctl = load_for_ctl(None, &env, Some("demo")).unwrap();
         assert_eq!(ctl.scope.as_deref(), Some("demo"));
         assert_eq!(ctl.store.hosts, ["localhost:2379"]);
@@ -417,16 +355,7 @@ mod tests {
         assert!(text.contains("topology.mode: `automatic` is not known; write one of manual"));
         assert!(text.contains("topology.isolation: `strict` is not known; write one of continue"));
         let text = N1.to_string() + &section.replace("mode: automatic, isolation: strict, ", "");
-        assert_eq!(
-            loaded(&text)
-                .settings
-                .topology
-                .unwrap()
-                .policy
-                .regions
-                .len(),
-            2
-        );
+        assert_eq!(loaded(&text).settings.topology.unwrap().policy.regions.len(), 2);
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -449,9 +378,8 @@ mod tests {
     }
 
     fn any_change() -> impl Strategy<Value = (String, Value)> {
-        let mut places: Vec<String> = crate::config::settings::all_paths()
-            .map(|(path, _)| path)
-            .collect();
+        let mut places: Vec<String> =
+            crate::config::settings::all_paths().map(|(path, _)| path).collect();
         places.extend(["postgresql", "citus", "topology", "consul", "a"].map(str::to_string));
         (prop::sample::select(places), any_value())
     }

@@ -109,11 +109,7 @@ pub struct RestApi {
 impl RestApi {
     /// `http(s)://address/patroni`, as members publish it.
     pub fn api_url(&self) -> String {
-        let scheme = if self.certfile.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if self.certfile.is_some() { "https" } else { "http" };
         format!("{scheme}://{}/patroni", self.connect_address)
     }
 }
@@ -207,28 +203,20 @@ impl Postgresql {
     /// Where the daemon itself connects over TCP.
     pub fn local_host(&self) -> &str {
         const LOCAL: [&str; 4] = ["*", "localhost", "0.0.0.0", "127.0.0.1"];
-        if self
-            .listen_hosts
-            .iter()
-            .any(|h| LOCAL.contains(&h.as_str()))
-        {
+        if self.listen_hosts.iter().any(|h| LOCAL.contains(&h.as_str())) {
             return if self.listen_hosts.iter().any(|h| h == "127.0.0.1") {
                 "127.0.0.1"
             } else {
                 "localhost"
             };
         }
-        self.listen_hosts
-            .first()
-            .map_or("localhost", String::as_str)
+        self.listen_hosts.first().map_or("localhost", String::as_str)
     }
 
     /// Any tool of PostgreSQL, by its name.
     pub fn tool(&self, name: &str) -> PathBuf {
         let name = self.bin_name.get(name).map_or(name, String::as_str);
-        self.bin_dir
-            .as_ref()
-            .map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
+        self.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
     }
 
     pub fn conn_url(&self) -> String {

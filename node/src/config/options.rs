@@ -27,10 +27,7 @@ const BASEBACKUP_FORBIDDEN: [&str; 11] = [
 
 pub fn read_initdb(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
     let options = read(value, path, findings);
-    for option in options
-        .iter()
-        .filter(|o| INITDB_FORBIDDEN.contains(&o.name.as_str()))
-    {
+    for option in options.iter().filter(|o| INITDB_FORBIDDEN.contains(&o.name.as_str())) {
         let what = format!("`{}` may not be given to initdb", option.name);
         findings.add(path, what, "remove it");
     }
@@ -42,14 +39,10 @@ pub fn read_basebackup(
     path: &str,
     findings: &mut Findings,
 ) -> Vec<ToolOption> {
-    let (allowed, dropped): (Vec<_>, Vec<_>) = read(value, path, findings)
-        .into_iter()
-        .partition(may_be_given_to_basebackup);
+    let (allowed, dropped): (Vec<_>, Vec<_>) =
+        read(value, path, findings).into_iter().partition(may_be_given_to_basebackup);
     for option in dropped {
-        findings.warn(format!(
-            "{path}: `{}` is left out: it may not be given",
-            option.name
-        ));
+        findings.warn(format!("{path}: `{}` is left out: it may not be given", option.name));
     }
     allowed
 }
@@ -64,14 +57,12 @@ fn may_be_given_to_basebackup(option: &ToolOption) -> bool {
 
 fn read(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
     match value {
-        Some(Value::Array(items)) => items
-            .iter()
-            .filter_map(|item| read_item(item, path, findings))
-            .collect(),
-        Some(Value::Object(map)) => map
-            .iter()
-            .filter_map(|(key, value)| pair(key, value, path, findings))
-            .collect(),
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(|item| read_item(item, path, findings)).collect()
+        }
+        Some(Value::Object(map)) => {
+            map.iter().filter_map(|(key, value)| pair(key, value, path, findings)).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -82,22 +73,12 @@ fn read_item(item: &Value, path: &str, findings: &mut Findings) -> Option<ToolOp
             Some((name, value)) => (name, Some(unquoted(value))),
             None => (text.as_str(), None),
         };
-        return Some(ToolOption {
-            name: bare(name),
-            value,
-        });
+        return Some(ToolOption { name: bare(name), value });
     }
-    let single = item
-        .as_object()
-        .filter(|map| map.len() == 1)
-        .and_then(|map| map.iter().next());
+    let single = item.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next());
     let Some((key, value)) = single else {
         let what = format!("{} is no option", shown(item));
-        findings.add(
-            path,
-            what,
-            "write one `- option` or `- option: value` a line",
-        );
+        findings.add(path, what, "write one `- option` or `- option: value` a line");
         return None;
     };
     pair(key, value, path, findings)
@@ -114,10 +95,7 @@ fn pair(key: &str, value: &Value, path: &str, findings: &mut Findings) -> Option
             findings.add(path, what, "write one text");
             None
         }
-        plain => Some(ToolOption {
-            name,
-            value: scalar(plain).map(|text| unquoted(&text)),
-        }),
+        plain => Some(ToolOption { name, value: scalar(plain).map(|text| unquoted(&text)) }),
     }
 }
 
@@ -128,10 +106,7 @@ fn bare(name: &str) -> String {
 /// Without one pair of outer quotes.
 fn unquoted(text: &str) -> String {
     let stripped = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
-    stripped('"')
-        .or_else(|| stripped('\''))
-        .unwrap_or(text)
-        .to_string()
+    stripped('"').or_else(|| stripped('\'')).unwrap_or(text).to_string()
 }
 
 #[cfg(test)]
@@ -153,13 +128,7 @@ mod tests {
         let value = json!([{"encoding": "UTF8"}, "data-checksums", {"locale": "'C'"}, "--a=b",
             {"wal-segsize": 64}]);
         let options = read_initdb(Some(&value), "bootstrap.initdb", &mut findings);
-        let wanted = [
-            "encoding=UTF8",
-            "data-checksums",
-            "locale=C",
-            "a=b",
-            "wal-segsize=64",
-        ];
+        let wanted = ["encoding=UTF8", "data-checksums", "locale=C", "a=b", "wal-segsize=64"];
         assert_eq!(text(&options), wanted);
         assert!(findings.is_empty());
     }
@@ -175,11 +144,7 @@ mod tests {
     #[test]
     fn forbidden_options_stop_initdb_and_are_left_out_of_a_backup() {
         let mut findings = Findings::default();
-        read_initdb(
-            Some(&json!(["pwfile=x"])),
-            "bootstrap.initdb",
-            &mut findings,
-        );
+        read_initdb(Some(&json!(["pwfile=x"])), "bootstrap.initdb", &mut findings);
         assert!(findings.to_string().contains("`pwfile` may not be given"));
         let mut findings = Findings::default();
         let value = json!([{"format": "t"}, {"compress": "9"}, {"checkpoint": "fast"}]);
@@ -193,11 +158,7 @@ mod tests {
     #[test]
     fn an_item_with_two_pairs_is_found() {
         let mut findings = Findings::default();
-        read_initdb(
-            Some(&json!([{"a": 1, "b": 2}, {"c": []}])),
-            "p",
-            &mut findings,
-        );
+        read_initdb(Some(&json!([{"a": 1, "b": 2}, {"c": []}])), "p", &mut findings);
         assert_eq!(findings.iter().count(), 2);
     }
 }

@@ -31,9 +31,7 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         connect_host,
         connect_port,
         proxy_address: document.text("postgresql.proxy_address"),
-        config_dir: document
-            .path("postgresql.config_dir")
-            .unwrap_or_else(|| data_dir.clone()),
+        config_dir: document.path("postgresql.config_dir").unwrap_or_else(|| data_dir.clone()),
         data_dir,
         bin_dir: document.path("postgresql.bin_dir"),
         bin_name: texts_of(document.section("postgresql.bin_name")),
@@ -70,9 +68,7 @@ fn connect_address(
     findings: &mut Findings,
 ) -> (String, u16) {
     const PATH: &str = "postgresql.connect_address";
-    let given = document
-        .text(PATH)
-        .and_then(|text| address::parse_address(&text, port));
+    let given = document.text(PATH).and_then(|text| address::parse_address(&text, port));
     given.unwrap_or_else(|| {
         if document.at(PATH).is_none() && listen_hosts.iter().any(|host| is_wildcard(host)) {
             findings.warn(unreachable_by_others(PATH));
@@ -83,9 +79,7 @@ fn connect_address(
 
 /// A host that others can reach before one that only this machine can.
 fn reachable_host(hosts: &[String]) -> String {
-    let far = hosts
-        .iter()
-        .find(|host| !address::LOCAL_ONLY.contains(&host.as_str()));
+    let far = hosts.iter().find(|host| !address::LOCAL_ONLY.contains(&host.as_str()));
     match far.or(hosts.first()) {
         Some(host) if !is_wildcard(host) => host.clone(),
         _ => "localhost".to_string(),
@@ -105,11 +99,7 @@ fn password_file(document: Document, env: &Environment, findings: &mut Findings)
     const PATH: &str = "postgresql.pgpass";
     let at_home = || env::given(env, "HOME").map(|home| PathBuf::from(home).join("pgpass"));
     document.path(PATH).or_else(at_home).unwrap_or_else(|| {
-        findings.add(
-            PATH,
-            "is missing and there is no home directory",
-            "write a file's path",
-        );
+        findings.add(PATH, "is missing and there is no home directory", "write a file's path");
         PathBuf::new()
     })
 }
@@ -121,11 +111,7 @@ pub fn read_login(document: Document, who: &str) -> Option<Login> {
     let username = extra.remove("username").filter(|name| !name.is_empty())?;
     let password = extra.remove("password").map(super::Secret);
     extra.retain(|key, value| EXTRA_KEYS.contains(&key.as_str()) && !value.is_empty());
-    Some(Login {
-        username,
-        password,
-        extra,
-    })
+    Some(Login { username, password, extra })
 }
 
 /// Parameters of libpq that a login may carry.
@@ -144,38 +130,25 @@ const EXTRA_KEYS: [&str; 10] = [
 
 fn texts_of(section: Option<&Map<String, Value>>) -> BTreeMap<String, String> {
     let pairs = section.into_iter().flatten();
-    pairs
-        .filter_map(|(key, value)| Some((key.clone(), scalar(value)?)))
-        .collect()
+    pairs.filter_map(|(key, value)| Some((key.clone(), scalar(value)?))).collect()
 }
 
 fn parameters(document: Document, findings: &mut Findings) -> Map<String, Value> {
     const PATH: &str = "postgresql.parameters";
     let given = document.section(PATH).cloned().unwrap_or_default();
-    for (name, value) in given
-        .iter()
-        .filter(|(_, value)| value.is_array() || value.is_object())
-    {
+    for (name, value) in given.iter().filter(|(_, value)| value.is_array() || value.is_object()) {
         let what = format!("{} is no single value", shown(value));
         findings.add(&format!("{PATH}.{name}"), what, "write one text");
     }
-    given
-        .into_iter()
-        .filter(|(_, value)| !value.is_null())
-        .collect()
+    given.into_iter().filter(|(_, value)| !value.is_null()).collect()
 }
 
 fn warn_of_replica_methods(document: Document, findings: &mut Findings) {
     for key in ["create_replica_methods", "create_replica_method"] {
         let path = format!("postgresql.{key}");
-        let only_standard = document
-            .texts(&path)
-            .iter()
-            .all(|method| method == "basebackup");
+        let only_standard = document.texts(&path).iter().all(|method| method == "basebackup");
         if document.is_good(&path, Kind::Texts) && !only_standard {
-            findings.warn(format!(
-                "{path} has no effect yet: replicas are made by pg_basebackup"
-            ));
+            findings.warn(format!("{path} has no effect yet: replicas are made by pg_basebackup"));
         }
     }
 }
@@ -199,16 +172,10 @@ mod tests {
             "authentication": {"superuser": {"username": "s", "password": 5, "sslmode": "require",
                 "wrong": 1}}}));
         assert!(findings.is_empty());
-        assert_eq!(
-            (read.connect_host.as_str(), read.connect_port),
-            ("10.0.0.1", 6000)
-        );
+        assert_eq!((read.connect_host.as_str(), read.connect_port), ("10.0.0.1", 6000));
         assert_eq!(read.config_dir, PathBuf::from("/d"));
         assert_eq!(read.pgpass, PathBuf::from("/home/p/pgpass"));
-        assert_eq!(
-            (read.database.as_str(), read.pg_ctl_timeout_s),
-            ("postgres", 60)
-        );
+        assert_eq!((read.database.as_str(), read.pg_ctl_timeout_s), ("postgres", 60));
         assert_eq!(read.rewind, read.superuser);
         assert_eq!(read.superuser.password.unwrap().0, "5");
         assert_eq!(read.superuser.extra.keys().collect::<Vec<_>>(), ["sslmode"]);
@@ -228,11 +195,7 @@ mod tests {
     fn a_parameter_has_one_value() {
         let (read, findings) =
             read_section(json!({"parameters": {"a": [1], "b": null, "c": "on"}}));
-        assert!(
-            findings
-                .to_string()
-                .starts_with("postgresql.parameters.a: a list is no")
-        );
+        assert!(findings.to_string().starts_with("postgresql.parameters.a: a list is no"));
         assert!(!read.parameters.contains_key("b") && read.parameters.contains_key("c"));
     }
 

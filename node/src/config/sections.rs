@@ -23,9 +23,7 @@ pub fn read_log(document: Document) -> Log {
         dir: document.path("log.dir"),
         file_size: document.count("log.file_size"),
         file_num: u32::try_from(document.count("log.file_num")).unwrap_or(u32::MAX),
-        json: document
-            .text_or_empty("log.type")
-            .eq_ignore_ascii_case("json"),
+        json: document.text_or_empty("log.type").eq_ignore_ascii_case("json"),
     }
 }
 
@@ -39,9 +37,7 @@ pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
     if certfile.is_some() {
         http_extra_headers.extend(headers(document, "restapi.https_extra_headers"));
     }
-    let verify_client = document
-        .text_or_empty("restapi.verify_client")
-        .to_lowercase();
+    let verify_client = document.text_or_empty("restapi.verify_client").to_lowercase();
     if verify_client != "none" && document.at("restapi.cafile").is_none() {
         findings.warn("restapi.verify_client needs restapi.cafile: write the authorities' file");
     }
@@ -50,9 +46,7 @@ pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
         listen_host,
         listen_port,
         authentication: read_credentials(document, "restapi.authentication", findings),
-        keyfile: document
-            .path("restapi.keyfile")
-            .or_else(|| certfile.clone()),
+        keyfile: document.path("restapi.keyfile").or_else(|| certfile.clone()),
         certfile,
         cafile: document.path("restapi.cafile"),
         verify_client,
@@ -70,9 +64,7 @@ fn connect_address(
     findings: &mut Findings,
 ) -> String {
     const PATH: &str = "restapi.connect_address";
-    let given = document
-        .text(PATH)
-        .and_then(|text| address::parse_address(&text, listen_port));
+    let given = document.text(PATH).and_then(|text| address::parse_address(&text, listen_port));
     let (host, port) = given.unwrap_or_else(|| {
         if !is_wildcard(listen_host) {
             return (listen_host.to_string(), listen_port);
@@ -87,23 +79,17 @@ fn connect_address(
 
 fn headers(document: Document, path: &str) -> Vec<(String, String)> {
     let pairs = document.section(path).into_iter().flatten();
-    pairs
-        .filter_map(|(name, value)| Some((name.clone(), scalar(value)?)))
-        .collect()
+    pairs.filter_map(|(name, value)| Some((name.clone(), scalar(value)?))).collect()
 }
 
 fn server_tokens(document: Document, findings: &mut Findings) -> String {
     const KNOWN: [&str; 3] = ["original", "productonly", "minimal"];
-    let text = document
-        .text_or_empty("restapi.server_tokens")
-        .to_lowercase();
+    let text = document.text_or_empty("restapi.server_tokens").to_lowercase();
     if KNOWN.contains(&text.as_str()) {
         return text;
     }
     let known = KNOWN.join(", ");
-    findings.warn(format!(
-        "restapi.server_tokens is none of {known}; `original` is used"
-    ));
+    findings.warn(format!("restapi.server_tokens is none of {known}; `original` is used"));
     KNOWN[0].to_string()
 }
 
@@ -119,19 +105,11 @@ fn read_credentials(
         (Some(username), Some(password)) => Some(Credentials { username, password }),
         (None, None) => None,
         (Some(_), None) => {
-            findings.add(
-                &format!("{path}.password"),
-                "is missing",
-                "write it beside username",
-            );
+            findings.add(&format!("{path}.password"), "is missing", "write it beside username");
             None
         }
         (None, Some(_)) => {
-            findings.add(
-                &format!("{path}.username"),
-                "is missing",
-                "write it beside password",
-            );
+            findings.add(&format!("{path}.username"), "is missing", "write it beside password");
             None
         }
     }
@@ -144,9 +122,7 @@ pub fn read_ctl(document: Document, findings: &mut Findings) -> Ctl {
     Ctl {
         authentication: own.or(of_restapi),
         insecure: document.flag("ctl.insecure"),
-        cacert: document
-            .path("ctl.cacert")
-            .or_else(|| document.path("restapi.cafile")),
+        cacert: document.path("ctl.cacert").or_else(|| document.path("restapi.cafile")),
         keyfile: document.path("ctl.keyfile").or_else(|| certfile.clone()),
         certfile,
     }
@@ -155,21 +131,13 @@ pub fn read_ctl(document: Document, findings: &mut Findings) -> Ctl {
 /// Kept as written: others read them by type and order.
 pub fn read_tags(document: Document, findings: &mut Findings) -> Tags {
     let tags = document.section("tags").cloned().unwrap_or_default();
-    for (flag, number) in [
-        ("nofailover", "failover_priority"),
-        ("nosync", "sync_priority"),
-    ] {
+    for (flag, number) in [("nofailover", "failover_priority"), ("nosync", "sync_priority")] {
         let set = tags.get(flag).and_then(parse_bool);
-        let forbids = tags
-            .get(number)
-            .and_then(parse_whole)
-            .map(|priority| priority <= 0);
+        let forbids = tags.get(number).and_then(parse_whole).map(|priority| priority <= 0);
         if let (Some(set), Some(forbids)) = (set, forbids)
             && set != forbids
         {
-            findings.warn(format!(
-                "tags.{flag} and tags.{number} contradict; {flag} decides"
-            ));
+            findings.warn(format!("tags.{flag} and tags.{number} contradict; {flag} decides"));
         }
     }
     Tags(tags)
@@ -189,16 +157,11 @@ pub fn read_citus(document: Document, findings: &mut Findings) -> Option<Citus> 
     document.at("citus")?;
     let group = document.at("citus.group").and_then(parse_whole);
     let group = group.and_then(|number| u32::try_from(number).ok());
-    let database = document
-        .at("citus.database")
-        .and_then(Value::as_str)
-        .map(str::to_string);
+    let database = document.at("citus.database").and_then(Value::as_str).map(str::to_string);
     match (group, database) {
-        (Some(group), Some(database)) => Some(Citus {
-            database,
-            group,
-            stand_in: document.flag("citus.stand_in"),
-        }),
+        (Some(group), Some(database)) => {
+            Some(Citus { database, group, stand_in: document.flag("citus.stand_in") })
+        }
         _ => {
             let wanted = "a whole `group` from 0 and a text `database`";
             findings.warn(format!("citus is ignored: it needs {wanted}"));
@@ -220,21 +183,14 @@ mod tests {
 
     #[test]
     fn levels_of_python_become_ours() {
-        for (theirs, ours) in [
-            ("WARNING", "warn"),
-            ("critical", "error"),
-            ("DEBUG", "debug"),
-        ] {
+        for (theirs, ours) in [("WARNING", "warn"), ("critical", "error"), ("DEBUG", "debug")] {
             assert_eq!(
                 read_log(Document::whole_of(&json!({"log": {"level": theirs}}))).level,
                 ours
             );
         }
         let log = read_log(Document::whole_of(&json!({})));
-        assert_eq!(
-            (log.level.as_str(), log.file_size, log.file_num),
-            ("info", 25_000_000, 4)
-        );
+        assert_eq!((log.level.as_str(), log.file_size, log.file_num), ("info", 25_000_000, 4));
     }
 
     #[test]
@@ -242,10 +198,7 @@ mod tests {
         let (api, findings) = with(json!({"restapi": {"listen": "h"}}), read_restapi);
         assert!(findings.is_empty() && findings.warnings().is_empty());
         assert_eq!(api.api_url(), "http://h:8008/patroni");
-        assert_eq!(
-            (api.verify_client.as_str(), api.server_tokens.as_str()),
-            ("none", "original")
-        );
+        assert_eq!((api.verify_client.as_str(), api.server_tokens.as_str()), ("none", "original"));
     }
 
     #[test]
@@ -264,19 +217,13 @@ mod tests {
     #[test]
     fn ctl_falls_back_to_the_rest_api() {
         let login = json!({"username": "u", "password": "p"});
-        let (ctl, _) = with(
-            json!({"restapi": {"authentication": login, "cafile": "ca"}}),
-            read_ctl,
-        );
+        let (ctl, _) =
+            with(json!({"restapi": {"authentication": login, "cafile": "ca"}}), read_ctl);
         assert_eq!(ctl.authentication.unwrap().username, "u");
         assert_eq!(ctl.cacert.unwrap().to_str(), Some("ca"));
         let half = json!({"ctl": {"authentication": {"username": "u"}}});
         let (_, findings) = with(half, read_ctl);
-        assert!(
-            findings
-                .to_string()
-                .starts_with("ctl.authentication.password: is missing")
-        );
+        assert!(findings.to_string().starts_with("ctl.authentication.password: is missing"));
     }
 
     #[test]
@@ -291,16 +238,9 @@ mod tests {
 
     #[test]
     fn half_a_citus_section_is_ignored_with_a_warning() {
-        let (citus, _) = with(
-            json!({"citus": {"group": "1", "database": "d"}}),
-            read_citus,
-        );
+        let (citus, _) = with(json!({"citus": {"group": "1", "database": "d"}}), read_citus);
         assert_eq!(citus.unwrap().group, 1);
-        for raw in [
-            json!({"group": -1, "database": "d"}),
-            json!({"database": "d"}),
-            json!([]),
-        ] {
+        for raw in [json!({"group": -1, "database": "d"}), json!({"database": "d"}), json!([])] {
             let (citus, findings) = with(json!({"citus": raw}), read_citus);
             assert!(citus.is_none() && findings.is_empty() && findings.warnings().len() == 1);
         }

@@ -35,15 +35,7 @@ pub struct Setting {
 }
 
 const fn row(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
-    Setting {
-        path,
-        kind,
-        default,
-        help,
-        effect: Effect::Full,
-        required: false,
-        env: false,
-    }
+    Setting { path, kind, default, help, effect: Effect::Full, required: false, env: false }
 }
 
 impl Setting {
@@ -88,35 +80,14 @@ fn words(segment: &'static str) -> Vec<String> {
         return vec![segment.to_string()];
     };
     let (before, after) = (&segment[..open], &segment[close + 1..]);
-    segment[open + 1..close]
-        .split('|')
-        .map(|word| format!("{before}{word}{after}"))
-        .collect()
+    segment[open + 1..close].split('|').map(|word| format!("{before}{word}{after}")).collect()
 }
 
-const LEVELS: &[&str] = &[
-    "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL",
-];
-const WATCHDOG: &[&str] = &[
-    "automatic",
-    "auto",
-    "required",
-    "require",
-    "disable",
-    "disabled",
-];
-const COUNT: Kind = Whole {
-    min: 0,
-    max: i64::MAX,
-};
-const AT_LEAST_ONE: Kind = Whole {
-    min: 1,
-    max: i64::MAX,
-};
-const ANY_NUMBER: Kind = Whole {
-    min: i64::MIN,
-    max: i64::MAX,
-};
+const LEVELS: &[&str] = &["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"];
+const WATCHDOG: &[&str] = &["automatic", "auto", "required", "require", "disable", "disabled"];
+const COUNT: Kind = Whole { min: 0, max: i64::MAX };
+const AT_LEAST_ONE: Kind = Whole { min: 1, max: i64::MAX };
+const ANY_NUMBER: Kind = Whole { min: i64::MIN, max: i64::MAX };
 const QUEUE: Kind = Whole { min: 0, max: 4096 };
 const MODE: Kind = Whole { min: 0, max: 0o777 };
 const PORT: Kind = Whole { min: 1, max: 65535 };
@@ -130,10 +101,10 @@ pub const SETTINGS: &[Setting] = &[
     row("thread_stack_size", Any, "", "Not needed: there is no such pool.").idle().env(),
 
     row("log.level", Word(LEVELS), "INFO", "Least severe line that is written.").env(),
-    row("log.type", Word(&["plain", "json"]), "plain", "Form of a line.").env(),
-    row("log.dir", Text, "", "Directory of `patroni.log`; else standard error.").env(),
-    row("log.file_size", AT_LEAST_ONE, "25000000", "Bytes of one log file.").env(),
-    row("log.file_num", Whole { min: 0, max: 10_000 }, "4", "Rotated files that are kept.").env(),
+    row("log.type", Word(&["plain", "json"]), "plain", "Form of a line.").env().missing(),
+    row("log.dir", Text, "", "Directory of `patroni.log`; else standard error.").env().missing(),
+    row("log.file_size", AT_LEAST_ONE, "25000000", "Bytes of one log file.").env().missing(),
+    row("log.file_num", Whole { min: 0, max: 10_000 }, "4", "Rotated files that are kept.").env().missing(),
     row("log.mode", MODE, "", "Permissions of the log file.").missing().env(),
     row("log.format", Any, "", "Form of a plain line.").missing().env(),
     row("log.dateformat", Text, "", "Form of the time.").missing().env(),
@@ -253,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
         "How a replica is made."),
     row("postgresql.basebackup", Options, "", "Options of pg_basebackup."),
     row("postgresql.callbacks.{on_start|on_stop|on_restart|on_reload|on_role_change}", Text, "",
-        "Command run on an event."),
+        "Command run on an event.").missing(),
     row("postgresql.pre_promote", Text, "", "A gate before promotion."),
     row("postgresql.before_stop", Text, "", "Command run before a stop."),
 
@@ -281,9 +252,7 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Every path with its row.
 pub fn all_paths() -> impl Iterator<Item = (String, &'static Setting)> {
-    SETTINGS
-        .iter()
-        .flat_map(|setting| setting.paths().into_iter().map(move |p| (p, setting)))
+    SETTINGS.iter().flat_map(|setting| setting.paths().into_iter().map(move |p| (p, setting)))
 }
 
 /// The default of a path, as text.
@@ -305,16 +274,8 @@ pub fn variable(path: &str) -> String {
 pub fn reference() -> String {
     let mut page = String::from("| setting | default | variable | meaning |\n|---|---|---|---|\n");
     for (path, setting) in all_paths() {
-        let name = if setting.env {
-            variable(&path)
-        } else {
-            String::new()
-        };
-        let note = if setting.effect == Effect::Missing {
-            " (no effect yet)"
-        } else {
-            ""
-        };
+        let name = if setting.env { variable(&path) } else { String::new() };
+        let note = if setting.effect == Effect::Missing { " (no effect yet)" } else { "" };
         let (default, help) = (setting.default, setting.help);
         page.push_str(&format!("| {path} | {default} | {name} | {help}{note} |\n"));
     }
@@ -329,10 +290,8 @@ mod tests {
     #[test]
     fn no_path_and_no_variable_appears_twice() {
         let paths: Vec<String> = all_paths().map(|(path, _)| path).collect();
-        let variables: Vec<String> = all_paths()
-            .filter(|(_, row)| row.env)
-            .map(|(path, _)| variable(&path))
-            .collect();
+        let variables: Vec<String> =
+            all_paths().filter(|(_, row)| row.env).map(|(path, _)| variable(&path)).collect();
         for names in [&paths, &variables] {
             let distinct: BTreeSet<&String> = names.iter().collect();
             assert_eq!(distinct.len(), names.len());
@@ -342,11 +301,7 @@ mod tests {
     #[test]
     fn a_default_passes_the_check_of_its_own_row() {
         for row in SETTINGS {
-            assert!(
-                row.kind.check(&row.default.into()).is_none(),
-                "{}",
-                row.path
-            );
+            assert!(row.kind.check(&row.default.into()).is_none(), "{}", row.path);
         }
     }
 
@@ -369,19 +324,10 @@ mod tests {
     fn variables_have_the_documented_names() {
         let cases = [
             ("scope", "PATRONI_SCOPE"),
-            (
-                "restapi.authentication.password",
-                "PATRONI_RESTAPI_PASSWORD",
-            ),
+            ("restapi.authentication.password", "PATRONI_RESTAPI_PASSWORD"),
             ("restapi.connect_address", "PATRONI_RESTAPI_CONNECT_ADDRESS"),
-            (
-                "postgresql.bin_name.pg_ctl",
-                "PATRONI_POSTGRESQL_BIN_PG_CTL",
-            ),
-            (
-                "postgresql.authentication.superuser.sslmode",
-                "PATRONI_SUPERUSER_SSLMODE",
-            ),
+            ("postgresql.bin_name.pg_ctl", "PATRONI_POSTGRESQL_BIN_PG_CTL"),
+            ("postgresql.authentication.superuser.sslmode", "PATRONI_SUPERUSER_SSLMODE"),
             ("etcd3.use_proxies", "PATRONI_ETCD3_USE_PROXIES"),
         ];
         for (path, name) in cases {

@@ -20,10 +20,7 @@ const LOOKUPS: [&str; 4] = ["srv", "srv_suffix", "discovery_srv", "srv_domain"];
 /// Reads the one store section of the document.
 pub fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
     let given = |name: &str| document.at(name).is_some();
-    let others: Vec<&str> = OTHER_STORES
-        .into_iter()
-        .filter(|name| given(name))
-        .collect();
+    let others: Vec<&str> = OTHER_STORES.into_iter().filter(|name| given(name)).collect();
     let Some(name) = ["etcd3", "etcd"].into_iter().find(|name| given(name)) else {
         refuse(&others, findings);
         return StoreSettings::default();
@@ -34,24 +31,15 @@ pub fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
         findings.warn("etcd is ignored beside etcd3; remove it");
     }
     for other in others {
-        findings.warn(format!(
-            "{other} is ignored beside {name}; only etcd3 is supported yet"
-        ));
+        findings.warn(format!("{other} is ignored beside {name}; only etcd3 is supported yet"));
     }
-    document
-        .at(name)
-        .map(|section| read_store(section, name, findings))
-        .unwrap_or_default()
+    document.at(name).map(|section| read_store(section, name, findings)).unwrap_or_default()
 }
 
 fn refuse(others: &[&str], findings: &mut Findings) {
     const REMEDY: &str = "write `etcd3: {host: HOST:2379}` or set PATRONI_ETCD3_HOST";
     for other in others {
-        findings.add(
-            other,
-            "is not supported: only etcd3 is supported yet",
-            REMEDY,
-        );
+        findings.add(other, "is not supported: only etcd3 is supported yet", REMEDY);
     }
     if others.is_empty() {
         findings.add("etcd3", "is missing: there is no store", REMEDY);
@@ -61,10 +49,7 @@ fn refuse(others: &[&str], findings: &mut Findings) {
 /// Reads a store section that stands at `path`.
 pub fn read_store(section: &Value, path: &str, findings: &mut Findings) -> StoreSettings {
     check_section(section, "etcd3", path, findings);
-    let document = Document {
-        value: section,
-        prefix: "etcd3",
-    };
+    let document = Document { value: section, prefix: "etcd3" };
     let endpoints = read_endpoints(document, path, findings);
     let mut store = StoreSettings {
         protocol: protocol_of(&endpoints, document),
@@ -76,16 +61,10 @@ pub fn read_store(section: &Value, path: &str, findings: &mut Findings) -> Store
         key: document.path("key").or_else(|| document.path("cert")),
     };
     if document.at("key").is_some() && store.cert.is_none() {
-        findings.add(
-            &format!("{path}.key"),
-            "has no certificate",
-            "write `cert` too",
-        );
+        findings.add(&format!("{path}.key"), "has no certificate", "write `cert` too");
     }
     if store.protocol == "http" && (store.cacert.is_some() || store.cert.is_some()) {
-        findings.warn(format!(
-            "{path}: certificates have no effect; write `protocol: https`"
-        ));
+        findings.warn(format!("{path}: certificates have no effect; write `protocol: https`"));
     }
     for endpoint in endpoints {
         if !store.hosts.contains(&endpoint.host) {
@@ -102,25 +81,17 @@ struct Endpoint {
 }
 
 fn protocol_of(endpoints: &[Endpoint], document: Document) -> String {
-    let of_url = endpoints
-        .iter()
-        .find_map(|endpoint| endpoint.scheme.clone());
+    let of_url = endpoints.iter().find_map(|endpoint| endpoint.scheme.clone());
     of_url.unwrap_or_else(|| document.text_or_empty("protocol").to_lowercase())
 }
 
 fn read_endpoints(document: Document, path: &str, findings: &mut Findings) -> Vec<Endpoint> {
-    let lookups: Vec<&str> = LOOKUPS
-        .into_iter()
-        .filter(|key| document.at(key).is_some())
-        .collect();
+    let lookups: Vec<&str> = LOOKUPS.into_iter().filter(|key| document.at(key).is_some()).collect();
     for key in &lookups {
         let path = format!("{path}.{key}");
         findings.add(&path, "is not supported yet", "name the hosts in `hosts`");
     }
-    let given: Vec<&str> = SOURCES
-        .into_iter()
-        .filter(|key| document.at(key).is_some())
-        .collect();
+    let given: Vec<&str> = SOURCES.into_iter().filter(|key| document.at(key).is_some()).collect();
     if let [used, ignored, ..] = given[..] {
         findings.warn(format!("{path}.{ignored} is ignored beside {path}.{used}"));
     }
@@ -133,10 +104,7 @@ fn read_endpoints(document: Document, path: &str, findings: &mut Findings) -> Ve
     let port = u16::try_from(document.count("port")).unwrap_or(2379);
     let place = format!("{path}.{source}");
     let texts = document.texts(source);
-    texts
-        .iter()
-        .filter_map(|text| read_endpoint(text, port, &place, findings))
-        .collect()
+    texts.iter().filter_map(|text| read_endpoint(text, port, &place, findings)).collect()
 }
 
 /// `host`, `host:port` or a URL. A URL may hold a password: it is not repeated.
@@ -147,17 +115,10 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
     };
     let authority = rest.split('/').next().unwrap_or(rest);
     if authority.contains('@') {
-        findings.add(
-            path,
-            "holds a login",
-            "write it as `username` and `password`",
-        );
+        findings.add(path, "holds a login", "write it as `username` and `password`");
         return None;
     }
-    if scheme
-        .as_ref()
-        .is_some_and(|scheme| scheme != "http" && scheme != "https")
-    {
+    if scheme.as_ref().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         findings.add(path, "has an unknown scheme", "write http:// or https://");
         return None;
     }
@@ -166,10 +127,7 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
         findings.add(path, what, "write e.g. 127.0.0.1:2379");
         return None;
     };
-    Some(Endpoint {
-        scheme,
-        host: address::join(&host, port),
-    })
+    Some(Endpoint { scheme, host: address::join(&host, port) })
 }
 
 #[cfg(test)]
@@ -187,22 +145,10 @@ mod tests {
     fn endpoints_are_read_in_every_form() {
         let cases = [
             (json!({"host": "a"}), vec!["a:2379"], "http"),
-            (
-                json!({"hosts": "a:1, b,a:1"}),
-                vec!["a:1", "b:2379"],
-                "http",
-            ),
-            (
-                json!({"hosts": ["a", "[::1]:5"], "port": "9"}),
-                vec!["a:9", "[::1]:5"],
-                "http",
-            ),
+            (json!({"hosts": "a:1, b,a:1"}), vec!["a:1", "b:2379"], "http"),
+            (json!({"hosts": ["a", "[::1]:5"], "port": "9"}), vec!["a:9", "[::1]:5"], "http"),
             (json!({"url": "https://c:3/"}), vec!["c:3"], "https"),
-            (
-                json!({"host": "d", "protocol": "HTTPS"}),
-                vec!["d:2379"],
-                "https",
-            ),
+            (json!({"host": "d", "protocol": "HTTPS"}), vec!["d:2379"], "https"),
         ];
         for (section, hosts, protocol) in cases {
             let (store, findings) = read(section.clone());
@@ -217,27 +163,12 @@ mod tests {
     #[test]
     fn what_names_no_store_is_found_without_its_password() {
         let (_, text) = read(json!({"url": "http://u:hidden@h:1"}));
-        assert_eq!(
-            text,
-            "etcd3.url: holds a login; write it as `username` and `password`"
-        );
+        assert_eq!(text, "etcd3.url: holds a login; write it as `username` and `password`");
         assert!(read(json!({})).1.starts_with("etcd3: names no host"));
-        assert!(
-            read(json!({"srv": "x"}))
-                .1
-                .starts_with("etcd3.srv: is not supported yet")
-        );
-        assert!(
-            read(json!({"host": "x:0"}))
-                .1
-                .contains("`x:0` is no host:port")
-        );
+        assert!(read(json!({"srv": "x"})).1.starts_with("etcd3.srv: is not supported yet"));
+        assert!(read(json!({"host": "x:0"})).1.contains("`x:0` is no host:port"));
         assert!(read(json!("x")).1.starts_with("etcd3: `x` is no map"));
-        assert!(
-            read(json!({"host": "x", "key": "k"}))
-                .1
-                .contains("etcd3.key: has no certificate")
-        );
+        assert!(read(json!({"host": "x", "key": "k"})).1.contains("etcd3.key: has no certificate"));
     }
 
     #[test]
@@ -254,11 +185,7 @@ mod tests {
             (store.hosts, findings)
         };
         let (_, findings) = own(json!({"consul": {"host": "x"}}));
-        assert!(
-            findings
-                .to_string()
-                .contains("consul: is not supported: only etcd3")
-        );
+        assert!(findings.to_string().contains("consul: is not supported: only etcd3"));
         let (hosts, findings) = own(json!({"etcd": {"host": "x"}}));
         assert_eq!(hosts, ["x:2379"]);
         assert!(findings.is_empty() && findings.warnings()[0].contains("rename"));

@@ -74,9 +74,7 @@ fn kind_only(value: &Value) -> &'static str {
 }
 
 fn parents(path: &str) -> Vec<String> {
-    path.match_indices('.')
-        .map(|(end, _)| path[..end].to_string())
-        .collect()
+    path.match_indices('.').map(|(end, _)| path[..end].to_string()).collect()
 }
 
 /// Finds required settings that are not given.
@@ -111,16 +109,10 @@ pub fn warn_of_unknown_keys(raw: &Value, findings: &mut Findings) {
 fn walk(map: &Map<String, Value>, section: &str, findings: &mut Findings) {
     let known = children(section);
     for (key, value) in map {
-        let path = if section.is_empty() {
-            key.clone()
-        } else {
-            format!("{section}.{key}")
-        };
+        let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
         if known.contains(key) {
             let below = value.as_object().filter(|_| !children(&path).is_empty());
-            below
-                .into_iter()
-                .for_each(|below| walk(below, &path, findings));
+            below.into_iter().for_each(|below| walk(below, &path, findings));
         } else if section.is_empty() && belongs_in_dcs(key) {
             findings.warn(format!(
                 "{path} has no effect here; write it below bootstrap.dcs, or use edit-config"
@@ -169,9 +161,7 @@ pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Op
     const EDITS_MAX: usize = 2;
     let near = known.into_iter().map(|word| (distance(key, word), word));
     let close = near.filter(|(edits, word)| *edits <= EDITS_MAX && edits * 2 < word.len());
-    close
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, word)| word.as_str())
+    close.min_by_key(|(edits, _)| *edits).map(|(_, word)| word.as_str())
 }
 
 /// Levenshtein: insertions, deletions and replacements.

@@ -125,6 +125,7 @@ impl Daemon {
             self.keep_status(seen, view).await;
         }
         self.keep_history(seen, view).await;
+        self.forget_old_request(seen).await;
     }
 
     async fn keep_status(&mut self, seen: &Observation, view: &GroupView) {
@@ -152,7 +153,9 @@ impl Daemon {
         if !seen.is_primary() || self.chores.history_of == Some(timeline.0) {
             return;
         }
-        if view.timeline() == timeline && view.history.is_some() {
+        // A first timeline has no history to tell, and Patroni writes none.
+        let nothing_to_tell = timeline.0 == 1 && view.history.is_none();
+        if view.timeline() == timeline || nothing_to_tell {
             self.chores.history_of = Some(timeline.0);
             return;
         }
@@ -193,7 +196,9 @@ impl Daemon {
         if look::role_of(seen).is_none() || view.leader.is_none() {
             return;
         }
-        let regions = self.other_regions();
+        // Only the owner is streamed from; elsewhere such a slot would keep WAL
+        // for nobody.
+        let regions = if seen.may_own() { self.other_regions() } else { Vec::new() };
         let wanted = slots::desired(&self.settings.name, view, &regions);
         self.chores.slots_ours.extend(wanted.keys().cloned());
         let leads = matches!(look::role_of(seen), Some(ServerRole::Primary));

@@ -57,7 +57,11 @@ impl Daemon {
         outcome_of(result)
     }
 
-    async fn renew_lease(&mut self, sent: topology::Millis, seen: &Observation) -> Result<bool, DcsError> {
+    async fn renew_lease(
+        &mut self,
+        sent: topology::Millis,
+        seen: &Observation,
+    ) -> Result<bool, DcsError> {
         let had = self.lease.id;
         let id = self.ensure_lease().await?;
         if had == Some(id) && self.store.renew(id).await? == Renewal::Gone {
@@ -165,7 +169,8 @@ impl Daemon {
             panic!("rule of promotion: only a lock holder promotes");
         };
         if let Some(command) = self.settings.postgresql.pre_promote.clone()
-            && let Err(why) = script::run(&command, &[]).await
+            && let Err(why) =
+                script::run_within(self.time_to_promote(deadline), &command, &[]).await
         {
             return Outcome::Failed(format!("pre_promote: {why}"));
         }
@@ -181,6 +186,12 @@ impl Daemon {
             Ok(()) => Outcome::Done,
             Err(why) => Outcome::Failed(why),
         }
+    }
+
+    /// What is left of the lock, less the time to fence.
+    fn time_to_promote(&self, deadline: topology::Millis) -> std::time::Duration {
+        let end = deadline - self.dynamic.fence_budget_ms();
+        std::time::Duration::from_millis(end.since(clock::now()))
     }
 
     /// No two histories of a group may share a number: the one to begin was
@@ -243,14 +254,10 @@ impl Daemon {
         Outcome::Done
     }
 
-    pub(super) async fn ask_peers(
-        &self,
-        view: &GroupView,
-    ) -> Vec<standby::promotion::PeerAnswer> {
+    pub(super) async fn ask_peers(&self, view: &GroupView) -> Vec<standby::promotion::PeerAnswer> {
         let others = view.members.iter().filter(|(name, _)| **name != self.settings.name);
-        let addresses: Vec<_> = others
-            .filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?)))
-            .collect();
+        let addresses: Vec<_> =
+            others.filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?))).collect();
         self.peers.statuses(&addresses).await
     }
 

@@ -77,9 +77,9 @@ impl Daemon {
             self.dynamic = config.value.clone();
         }
         seen.dynamic = self.dynamic.clone();
+        self.make_due(seen);
         self.chores.ownership = Some(seen.ownership.clone());
-        seen.lock =
-            lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
+        seen.lock = lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = seen.holds_lock();
         self.forget_what_is_over(seen);
         seen.memory = self.memory.clone();
@@ -158,10 +158,7 @@ impl Daemon {
         }
     }
 
-    fn look_at_topology(
-        &mut self,
-        entries: &[crate::dcs::KeyValue],
-    ) -> (Ownership, Option<Order>) {
+    fn look_at_topology(&mut self, entries: &[crate::dcs::KeyValue]) -> (Ownership, Option<Order>) {
         let local = crate::region::ownership::read(&self.keys, entries);
         let Some(topology) = &self.settings.topology else {
             return (without_region(&local), None);

@@ -5,8 +5,8 @@ use crate::api::published::Published;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
-use crate::postgres::Monitor;
 use crate::ha::observation::{DataDir, Job, Lock, Process, ServerRole};
+use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
 use topology::{MemberRecord, MemberRole, MemberState, Tags};
@@ -21,7 +21,11 @@ impl Daemon {
             state: self.state(seen).text().to_string(),
             role: self.role(seen),
             version: crate::PATRONI_VERSION.to_string(),
-            proxy_url: settings.postgresql.proxy_address.as_ref().map(|a| format!("postgres://{a}/postgres")),
+            proxy_url: settings
+                .postgresql
+                .proxy_address
+                .as_ref()
+                .map(|a| format!("postgres://{a}/postgres")),
             tags: Tags(settings.tags.0.clone()),
             pause: self.dynamic.pause,
             ..MemberRecord::default()
@@ -99,9 +103,9 @@ impl Daemon {
         use crate::ha::observation::End;
         let clean = seen.remains().is_some_and(|r| r.end == End::Clean);
         match (seen.holds_lock(), clean) {
-            (true, _) => MemberRole::Primary,
-            (false, true) => MemberRole::Demoted,
-            (false, false) => MemberRole::Replica,
+            (true, _) if seen.may_own() => MemberRole::Primary,
+            (_, true) => MemberRole::Demoted,
+            (_, false) => MemberRole::Replica,
         }
     }
 

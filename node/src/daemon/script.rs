@@ -12,6 +12,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `command` with more arguments behind its own; not 0 is an error.
 pub(super) async fn run(command: &str, more: &[String]) -> Result<(), String> {
+    run_within(LIMIT, command, more).await
+}
+
+/// The same, where less time is left.
+pub(super) async fn run_within(
+    limit: Duration,
+    command: &str,
+    more: &[String],
+) -> Result<(), String> {
     let words = split(command).ok_or_else(|| format!("`{command}`: a quote is not closed"))?;
     let (program, arguments) = words.split_first().ok_or("the command is empty")?;
     let child = Command::new(program)
@@ -20,8 +29,8 @@ pub(super) async fn run(command: &str, more: &[String]) -> Result<(), String> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .status();
-    let status = tokio::time::timeout(LIMIT, child).await;
-    let status = status.map_err(|_| format!("`{command}` was not done in {LIMIT:?}"))?;
+    let status = tokio::time::timeout(limit, child).await;
+    let status = status.map_err(|_| format!("`{command}` was not done in {limit:?}"))?;
     let status = status.map_err(|e| format!("`{program}`: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("`{command}` ended with {status}")) }
 }

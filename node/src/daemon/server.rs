@@ -116,9 +116,7 @@ impl Server {
         match self.instance.data_state().await {
             // A base backup writes the control file last: without it there is
             // nothing yet that could be lost.
-            DataDirState::Absent | DataDirState::Empty | DataDirState::Incomplete => {
-                DataDir::Empty
-            }
+            DataDirState::Absent | DataDirState::Empty | DataDirState::Incomplete => DataDir::Empty,
             DataDirState::Valid { system, .. } => {
                 self.system = Some(system.clone());
                 DataDir::Valid { system }

@@ -3,6 +3,7 @@
 //! Everything here may take long and may be dropped at any await: programs die
 //! with the future, and the next beat sees what is there.
 
+use super::script;
 use crate::act::citus;
 use crate::background::JobResult;
 use crate::config::Settings;
@@ -10,7 +11,6 @@ use crate::ha::observation::{Following, StopHow};
 use crate::postgres::{
     DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream, users,
 };
-use super::script;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;

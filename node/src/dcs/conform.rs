@@ -25,10 +25,7 @@ type Verdict = Result<(), String>;
 /// Runs all checks below `prefix` (it ends with `/`). `elapse` lets time pass
 /// as the store's leases see it. The error says what did not hold.
 pub async fn run(store: Arc<dyn Store>, prefix: &str, elapse: impl AsyncFn(Duration)) -> Verdict {
-    let at = |part: &str| Suite {
-        store: store.as_ref(),
-        prefix: format!("{prefix}{part}/"),
-    };
+    let at = |part: &str| Suite { store: store.as_ref(), prefix: format!("{prefix}{part}/") };
     at("conditions").conditions().await?;
     at("atomic").atomicity().await?;
     at("read").one_revision().await?;
@@ -60,26 +57,16 @@ impl Suite<'_> {
     }
 
     fn put(&self, name: &str, value: &str, lease: Option<LeaseId>) -> Op {
-        Op::Put {
-            key: self.key(name),
-            value: value.to_string(),
-            lease,
-        }
+        Op::Put { key: self.key(name), value: value.to_string(), lease }
     }
 
     async fn txn(&self, when: Vec<Compare>, then: Vec<Op>) -> Result<TxnResult, String> {
-        self.store
-            .txn(Txn { when, then })
-            .await
-            .map_err(told("a transaction"))
+        self.store.txn(Txn { when, then }).await.map_err(told("a transaction"))
     }
 
     async fn write(&self, then: Vec<Op>) -> Result<i64, String> {
         let result = self.txn(Vec::new(), then).await?;
-        hold(
-            result.succeeded,
-            "a transaction without conditions succeeds",
-        )?;
+        hold(result.succeeded, "a transaction without conditions succeeds")?;
         Ok(result.revision)
     }
 
@@ -90,12 +77,7 @@ impl Suite<'_> {
 
     async fn get(&self, name: &str) -> Result<Option<KeyValue>, String> {
         let key = self.key(name);
-        Ok(self
-            .read()
-            .await?
-            .entries
-            .into_iter()
-            .find(|entry| entry.key == key))
+        Ok(self.read().await?.entries.into_iter().find(|entry| entry.key == key))
     }
 
     async fn grant(&self) -> Result<LeaseId, String> {
@@ -107,43 +89,26 @@ impl Suite<'_> {
     }
 
     async fn watch(&self, prefixes: &[String], after: i64) -> Result<Receiver<WatchItem>, String> {
-        self.store
-            .watch(prefixes, after)
-            .await
-            .map_err(told("a watch"))
+        self.store.watch(prefixes, after).await.map_err(told("a watch"))
     }
 
     /// Does a transaction under this condition succeed?
     async fn passes(&self, condition: Compare) -> Result<bool, String> {
-        Ok(self
-            .txn(vec![condition], vec![self.put("probe", "x", None)])
-            .await?
-            .succeeded)
+        Ok(self.txn(vec![condition], vec![self.put("probe", "x", None)]).await?.succeeded)
     }
 
     async fn conditions(&self) -> Verdict {
         let (here, none) = (self.key("here"), self.key("none"));
         let lease = self.grant().await?;
         let create = vec![Compare::Absent(here.clone())];
-        let first = self
-            .txn(create.clone(), vec![self.put("here", "1", Some(lease))])
-            .await?;
+        let first = self.txn(create.clone(), vec![self.put("here", "1", Some(lease))]).await?;
         hold(first.succeeded, "an absent key can be created")?;
         let second = self.txn(create, vec![self.put("here", "2", None)]).await?;
         hold(!second.succeeded, "a present key is not absent")?;
         let entry = self.get("here").await?.ok_or("a created key is there")?;
-        hold(
-            entry.value == "1",
-            "a transaction whose condition fails writes nothing",
-        )?;
-        hold(
-            entry.mod_revision == first.revision,
-            "the answer is the version of the key",
-        )?;
-        hold(
-            entry.create_revision == first.revision,
-            "a new key is created at its version",
-        )?;
+        hold(entry.value == "1", "a transaction whose condition fails writes nothing")?;
+        hold(entry.mod_revision == first.revision, "the answer is the version of the key")?;
+        hold(entry.create_revision == first.revision, "a new key is created at its version")?;
         let cases = [
             (Compare::ValueIs(here.clone(), "1".into()), true),
             (Compare::ValueIs(here.clone(), "2".into()), false),
@@ -172,75 +137,38 @@ impl Suite<'_> {
         let both = vec![self.put("b", "1", None), self.put("c", "1", None)];
         let failed = self.txn(mixed, both.clone()).await?;
         hold(!failed.succeeded, "one failing condition is enough to fail")?;
-        hold(
-            failed.revision == before,
-            "a failed transaction takes no revision",
-        )?;
-        hold(
-            self.read().await?.entries.len() == 1,
-            "a failed transaction writes nothing",
-        )?;
+        hold(failed.revision == before, "a failed transaction takes no revision")?;
+        hold(self.read().await?.entries.len() == 1, "a failed transaction writes nothing")?;
         let at = self.write(both).await?;
         hold(at == before + 1, "a transaction takes one revision")?;
         let read = self.read().await?;
         let written = read.entries.iter().filter(|e| e.mod_revision == at).count();
         hold(written == 2, "all operations happen at one revision")?;
-        let idle = self
-            .write(vec![Op::Delete {
-                key: self.key("none"),
-            }])
-            .await?;
+        let idle = self.write(vec![Op::Delete { key: self.key("none") }]).await?;
         hold(idle == at, "deleting what is not there takes no revision")?;
         let twice = vec![self.put("a", "x", None), self.put("a", "y", None)];
-        let refused = self
-            .store
-            .txn(Txn {
-                when: Vec::new(),
-                then: twice,
-            })
-            .await;
-        hold(
-            matches!(refused, Err(DcsError::Refused(_))),
-            "a key is written once",
-        )
+        let refused = self.store.txn(Txn { when: Vec::new(), then: twice }).await;
+        hold(matches!(refused, Err(DcsError::Refused(_))), "a key is written once")
     }
 
     async fn one_revision(&self) -> Verdict {
         let (left, right) = (self.key("a/"), self.key("b/"));
         let names = ["b/2", "a/1", "a/0", "ab"];
-        let at = self
-            .write(names.iter().map(|n| self.put(n, n, None)).collect())
-            .await?;
+        let at = self.write(names.iter().map(|n| self.put(n, n, None)).collect()).await?;
         let prefixes = [right, left.clone(), left.clone() + "1"];
         let read = self.store.read(&prefixes).await.map_err(told("a read"))?;
         hold(read.revision == at, "a read tells the store's revision")?;
         let keys: Vec<_> = read.entries.iter().map(|e| e.key.clone()).collect();
         let expected = [self.key("a/0"), self.key("a/1"), self.key("b/2")];
-        hold(
-            keys == expected,
-            "prefixes are read once, in order, and nothing else",
-        )
+        hold(keys == expected, "prefixes are read once, in order, and nothing else")
     }
 
     async fn delete_prefix(&self) -> Verdict {
         let names = ["d/1", "d/2", "keep"];
-        self.write(names.iter().map(|n| self.put(n, n, None)).collect())
-            .await?;
-        self.write(vec![Op::DeletePrefix {
-            prefix: self.key("d/"),
-        }])
-        .await?;
-        let left: Vec<_> = self
-            .read()
-            .await?
-            .entries
-            .into_iter()
-            .map(|e| e.key)
-            .collect();
-        hold(
-            left == [self.key("keep")],
-            "a prefix is deleted, and nothing else",
-        )
+        self.write(names.iter().map(|n| self.put(n, n, None)).collect()).await?;
+        self.write(vec![Op::DeletePrefix { prefix: self.key("d/") }]).await?;
+        let left: Vec<_> = self.read().await?.entries.into_iter().map(|e| e.key).collect();
+        hold(left == [self.key("keep")], "a prefix is deleted, and nothing else")
     }
 
     async fn revoke(&self) -> Verdict {
@@ -257,39 +185,20 @@ impl Suite<'_> {
         for what in ["a revocation", "a second revocation"] {
             self.store.revoke(lease).await.map_err(told(what))?;
         }
-        let left: Vec<_> = self
-            .read()
-            .await?
-            .entries
-            .into_iter()
-            .map(|e| e.key)
-            .collect();
+        let left: Vec<_> = self.read().await?.entries.into_iter().map(|e| e.key).collect();
         let expected = [self.key("free"), self.key("let go")];
-        hold(
-            left == expected,
-            "a revoked lease takes its keys, and only those",
-        )?;
-        hold(
-            self.renew(lease).await? == Renewal::Gone,
-            "a revoked lease is gone",
-        )
+        hold(left == expected, "a revoked lease takes its keys, and only those")?;
+        hold(self.renew(lease).await? == Renewal::Gone, "a revoked lease is gone")
     }
 
     async fn lease_life(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
         let lease = self.grant().await?;
-        self.write(vec![self.put("leader", "a", Some(lease))])
-            .await?;
+        self.write(vec![self.put("leader", "a", Some(lease))]).await?;
         for _ in 0..3 {
             elapse(TTL / 2).await;
-            hold(
-                self.renew(lease).await? == Renewal::Alive,
-                "a lease is renewed in time",
-            )?;
+            hold(self.renew(lease).await? == Renewal::Alive, "a lease is renewed in time")?;
         }
-        hold(
-            self.get("leader").await?.is_some(),
-            "a renewed lease keeps its keys",
-        )?;
+        hold(self.get("leader").await?.is_some(), "a renewed lease keeps its keys")?;
         elapse(TTL).await;
         for _ in 0..EXPIRY_STEPS_MAX {
             if self.get("leader").await?.is_none() {
@@ -297,42 +206,18 @@ impl Suite<'_> {
             }
             elapse(EXPIRY_STEP).await;
         }
-        hold(
-            self.get("leader").await?.is_none(),
-            "a lease ends with its keys",
-        )?;
-        hold(
-            self.renew(lease).await? == Renewal::Gone,
-            "a lease that ended is gone",
-        )
+        hold(self.get("leader").await?.is_none(), "a lease ends with its keys")?;
+        hold(self.renew(lease).await? == Renewal::Gone, "a lease that ended is gone")
     }
 
     async fn lease_gone(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
         let lease = self.grant().await?;
-        self.store
-            .revoke(lease)
-            .await
-            .map_err(told("a revocation"))?;
+        self.store.revoke(lease).await.map_err(told("a revocation"))?;
         elapse(Duration::from_millis(1)).await;
-        let put = vec![
-            self.put("k", "v", Some(lease)),
-            self.put("other", "v", None),
-        ];
-        let refused = self
-            .store
-            .txn(Txn {
-                when: Vec::new(),
-                then: put.clone(),
-            })
-            .await;
-        hold(
-            matches!(refused, Err(DcsError::LeaseGone)),
-            "a lease that is gone holds no key",
-        )?;
-        hold(
-            self.read().await?.entries.is_empty(),
-            "a gone lease fails the whole transaction",
-        )?;
+        let put = vec![self.put("k", "v", Some(lease)), self.put("other", "v", None)];
+        let refused = self.store.txn(Txn { when: Vec::new(), then: put.clone() }).await;
+        hold(matches!(refused, Err(DcsError::LeaseGone)), "a lease that is gone holds no key")?;
+        hold(self.read().await?.entries.is_empty(), "a gone lease fails the whole transaction")?;
         let never = vec![Compare::ValueIs(self.key("k"), "v".into())];
         let failed = self.txn(never, put).await?;
         hold(!failed.succeeded, "conditions are looked at before leases")
@@ -342,28 +227,17 @@ impl Suite<'_> {
         let start = self.write(vec![self.put("a", "0", None)]).await?;
         self.write(vec![self.put("a", "1", None)]).await?;
         self.write(vec![self.put("b", "1", None)]).await?;
-        let mut watch = self
-            .watch(std::slice::from_ref(&self.prefix), start)
-            .await?;
+        let mut watch = self.watch(std::slice::from_ref(&self.prefix), start).await?;
         let old = collect(&mut watch, 2).await?;
-        hold(
-            steps(&old, &self.prefix) == ["+a=1", "+b=1"],
-            "a watch starts after its revision",
-        )?;
+        hold(steps(&old, &self.prefix) == ["+a=1", "+b=1"], "a watch starts after its revision")?;
         let ops = vec![Op::Delete { key: self.key("a") }, self.put("b", "2", None)];
         let at = self.write(ops).await?;
         self.write(vec![self.put("a", "3", None)]).await?;
         let new = collect(&mut watch, 3).await?;
         let mut first = steps(&new[..2], &self.prefix);
         first.sort();
-        hold(
-            first == ["+b=2", "-a"],
-            "a watch shows all of a transaction",
-        )?;
-        hold(
-            steps(&new[2..], &self.prefix) == ["+a=3"],
-            "a watch keeps the order",
-        )?;
+        hold(first == ["+b=2", "-a"], "a watch shows all of a transaction")?;
+        hold(steps(&new[2..], &self.prefix) == ["+a=3"], "a watch keeps the order")?;
         let versions: Vec<_> = new.iter().map(revision_of).collect();
         hold(versions == [at, at, at + 1], "an event tells its revision")
     }
@@ -377,25 +251,17 @@ impl Suite<'_> {
         }
         let mut seen = steps(&collect(&mut watch, 3).await?, &self.prefix);
         seen.sort();
-        hold(
-            seen == ["+l/1=1", "+l/x/1=1", "+r/1=1"],
-            "a watch shows its prefixes, once",
-        )?;
+        hold(seen == ["+l/1=1", "+l/x/1=1", "+r/1=1"], "a watch shows its prefixes, once")?;
         hold(watch.try_recv().is_err(), "a watch shows nothing else")
     }
 
     async fn watch_expiry(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
         let lease = self.grant().await?;
-        let at = self
-            .write(vec![self.put("leader", "a", Some(lease))])
-            .await?;
+        let at = self.write(vec![self.put("leader", "a", Some(lease))]).await?;
         let mut watch = self.watch(std::slice::from_ref(&self.prefix), at).await?;
         elapse(TTL).await;
         let seen = collect(&mut watch, 1).await?;
-        hold(
-            steps(&seen, &self.prefix) == ["-leader"],
-            "a watch shows the end of a lease",
-        )
+        hold(steps(&seen, &self.prefix) == ["-leader"], "a watch shows the end of a lease")
     }
 }
 

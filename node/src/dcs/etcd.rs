@@ -77,8 +77,7 @@ impl EtcdStore {
 
     /// The deadline of the calls to come.
     pub fn set_timeout(&self, timeout: Duration) {
-        self.timeout_ms
-            .store(timeout.as_millis() as u64, Ordering::Relaxed);
+        self.timeout_ms.store(timeout.as_millis() as u64, Ordering::Relaxed);
     }
 
     async fn call<T, F, Fut>(&self, repeat: Repeat, request: F) -> Result<T, DcsError>
@@ -90,18 +89,14 @@ impl EtcdStore {
         let deadline = self.timeout();
         match tokio::time::timeout(deadline, self.attempts(repeat, deadline, request)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(DcsError::Unreachable { reason, .. })) => Err(DcsError::Unreachable {
-                waited: began.elapsed(),
-                reason,
-            }),
+            Ok(Err(DcsError::Unreachable { reason, .. })) => {
+                Err(DcsError::Unreachable { waited: began.elapsed(), reason })
+            }
             Ok(Err(other)) => Err(other),
             Err(_) => {
                 let reason = format!("{} kept silent", self.connections.names());
                 self.connections.leave_current();
-                Err(DcsError::Unreachable {
-                    waited: deadline,
-                    reason,
-                })
+                Err(DcsError::Unreachable { waited: deadline, reason })
             }
         }
     }
@@ -151,9 +146,7 @@ impl EtcdStore {
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
-        let share = (deadline / self.connections.count() as u32)
-            .max(SHARE_MIN)
-            .min(deadline);
+        let share = (deadline / self.connections.count() as u32).max(SHARE_MIN).min(deadline);
         match tokio::time::timeout(share, request(connection.client.clone())).await {
             Ok(answer) => answer.map_err(translate::error),
             Err(_) => Err(DcsError::Unreachable {
@@ -172,9 +165,7 @@ impl Store for EtcdStore {
                 let request = request.clone();
                 async move { connection::kv(&client).txn(request).await }
             };
-            self.call(Repeat::Harmless, ask)
-                .await
-                .map(|answer| translate::snapshot(&answer))
+            self.call(Repeat::Harmless, ask).await.map(|answer| translate::snapshot(&answer))
         })
     }
 
@@ -188,9 +179,7 @@ impl Store for EtcdStore {
                 let request = request.clone();
                 async move { connection::kv(&client).txn(request).await }
             };
-            self.call(Repeat::Never, ask)
-                .await
-                .map(|answer| translate::txn_result(&answer))
+            self.call(Repeat::Never, ask).await.map(|answer| translate::txn_result(&answer))
         })
     }
 
@@ -216,11 +205,7 @@ impl Store for EtcdStore {
         Box::pin(async move {
             let seconds = ttl.as_millis().div_ceil(1000).clamp(1, i64::MAX as u128) as i64;
             let ask = |client: Client| async move {
-                client
-                    .lease_client()
-                    .grant(seconds, None)
-                    .await
-                    .map(|granted| granted.id())
+                client.lease_client().grant(seconds, None).await.map(|granted| granted.id())
             };
             self.call(Repeat::Harmless, ask).await
         })

@@ -13,16 +13,8 @@ use std::collections::BTreeMap;
 use topology::{Group, GroupView, MemberName};
 
 /// Keys that make up a group; a directory without any of them is no group.
-const GROUP_KEYS: [&str; 8] = [
-    "initialize",
-    "config",
-    "leader",
-    "status",
-    "failover",
-    "sync",
-    "history",
-    "failsafe",
-];
+const GROUP_KEYS: [&str; 8] =
+    ["initialize", "config", "leader", "status", "failover", "sync", "history", "failsafe"];
 
 const MEMBERS: &str = "members/";
 const TOPOLOGY: &str = "topology/";
@@ -40,11 +32,7 @@ pub struct Keys {
 
 impl Keys {
     pub fn new(namespace: &str, scope: &str, group: Group) -> Keys {
-        Keys {
-            namespace: namespace.to_string(),
-            scope: scope.to_string(),
-            group,
-        }
+        Keys { namespace: namespace.to_string(), scope: scope.to_string(), group }
     }
 
     pub fn of(settings: &Settings) -> Keys {
@@ -53,10 +41,7 @@ impl Keys {
 
     /// The same scope, another group.
     pub fn for_group(&self, group: Group) -> Keys {
-        Keys {
-            group,
-            ..self.clone()
-        }
+        Keys { group, ..self.clone() }
     }
 
     /// `/service/scope/`, or `/service/scope/1/` with Citus.
@@ -187,9 +172,7 @@ fn split_key(relative: &str) -> Option<(Group, &str)> {
 }
 
 fn belongs_to_a_group(key: &str) -> bool {
-    let member = key
-        .strip_prefix(MEMBERS)
-        .is_some_and(|n| !n.is_empty() && !n.contains('/'));
+    let member = key.strip_prefix(MEMBERS).is_some_and(|n| !n.is_empty() && !n.contains('/'));
     member || GROUP_KEYS.contains(&key)
 }
 
@@ -200,13 +183,7 @@ mod tests {
 
     fn entry(key: &str, value: &str) -> KeyValue {
         let (key, value) = (key.to_string(), value.to_string());
-        KeyValue {
-            key,
-            value,
-            mod_revision: 7,
-            create_revision: 3,
-            lease: 5,
-        }
+        KeyValue { key, value, mod_revision: 7, create_revision: 3, lease: 5 }
     }
 
     fn numbered(number: u32) -> Group {
@@ -220,23 +197,14 @@ mod tests {
             assert_eq!(keys.group_prefix(), "/service/batman/");
             assert_eq!(keys.leader(), "/service/batman/leader");
         }
-        assert_eq!(
-            Keys::new("/", "batman", Group::PLAIN).scope_prefix(),
-            "/batman/"
-        );
-        assert_eq!(
-            Keys::new("/a/b/", "s", Group::PLAIN).scope_prefix(),
-            "/a/b/s/"
-        );
+        assert_eq!(Keys::new("/", "batman", Group::PLAIN).scope_prefix(), "/batman/");
+        assert_eq!(Keys::new("/a/b/", "s", Group::PLAIN).scope_prefix(), "/a/b/s/");
     }
 
     #[test]
     fn a_citus_group_lies_below_its_number() {
         let keys = Keys::new("/service/", "demo", numbered(0)).for_group(numbered(12));
-        assert_eq!(
-            keys.member(&MemberName::new("w1")),
-            "/service/demo/12/members/w1"
-        );
+        assert_eq!(keys.member(&MemberName::new("w1")), "/service/demo/12/members/w1");
         assert_eq!(keys.scope_prefix(), "/service/demo/");
         assert_eq!(keys.topology("register"), "/service/demo/topology/register");
     }
@@ -281,28 +249,17 @@ mod tests {
 
     #[test]
     fn a_plain_cluster_has_one_group_without_a_number() {
-        let entries = [
-            entry("/service/p/leader", "a"),
-            entry("/service/p/optime/leader", "4711"),
-        ];
+        let entries = [entry("/service/p/leader", "a"), entry("/service/p/optime/leader", "4711")];
         let groups = split_groups("/service/p/", &entries);
         assert_eq!(groups.len(), 1);
-        assert_eq!(
-            groups[&Group::PLAIN].leader_name(),
-            Some(&MemberName::new("a"))
-        );
+        assert_eq!(groups[&Group::PLAIN].leader_name(), Some(&MemberName::new("a")));
         assert_eq!(groups[&Group::PLAIN].optime(), Lsn(4711));
     }
 
     #[test]
     fn the_legacy_position_yields_to_status() {
-        let entries = [
-            entry("/service/p/optime/leader", "1"),
-            entry("/service/p/status", r#"{"optime":2}"#),
-        ];
-        assert_eq!(
-            split_groups("/service/p/", &entries)[&Group::PLAIN].optime(),
-            Lsn(2)
-        );
+        let entries =
+            [entry("/service/p/optime/leader", "1"), entry("/service/p/status", r#"{"optime":2}"#)];
+        assert_eq!(split_groups("/service/p/", &entries)[&Group::PLAIN].optime(), Lsn(2));
     }
 }

@@ -51,21 +51,13 @@ impl MemoryStore {
     pub fn with_clock(clock: Clock) -> MemoryStore {
         let mut state = State::default();
         let line = Arc::new(Line::new(state.next_client()));
-        MemoryStore {
-            state: Arc::new(Mutex::new(state)),
-            clock,
-            line,
-        }
+        MemoryStore { state: Arc::new(Mutex::new(state)), clock, line }
     }
 
     /// Another client of the same store, without faults.
     pub fn client(&self) -> MemoryStore {
         let line = Arc::new(Line::new(self.lock().next_client()));
-        MemoryStore {
-            state: self.state.clone(),
-            clock: self.clock.clone(),
-            line,
-        }
+        MemoryStore { state: self.state.clone(), clock: self.clock.clone(), line }
     }
 
     pub fn clock(&self) -> Clock {
@@ -87,8 +79,7 @@ impl MemoryStore {
     pub fn set_unreachable(&self, unreachable: bool) {
         self.line.unreachable.store(unreachable, Ordering::SeqCst);
         if unreachable {
-            self.lock()
-                .lose_watches(|w| w.client == self.line.client, "the connection broke");
+            self.lock().lose_watches(|w| w.client == self.line.client, "the connection broke");
         }
     }
 
@@ -104,8 +95,7 @@ impl MemoryStore {
 
     /// Ends all watches of all clients, as a restart of the store would.
     pub fn break_watches(&self) {
-        self.lock()
-            .lose_watches(|_| true, "the store was restarted");
+        self.lock().lose_watches(|_| true, "the store was restarted");
     }
 
     pub fn read_now(&self, prefixes: &[String]) -> Result<Snapshot, DcsError> {
@@ -146,14 +136,7 @@ impl MemoryStore {
         let client = self.line.client;
         self.ask(|state, _| {
             let (outlet, receiver) = Outlet::new();
-            state.watch(
-                Watcher {
-                    client,
-                    prefixes,
-                    outlet,
-                },
-                revision,
-            )?;
+            state.watch(Watcher { client, prefixes, outlet }, revision)?;
             Ok(receiver)
         })
     }
@@ -184,19 +167,12 @@ impl MemoryStore {
 
 impl Line {
     fn new(client: u64) -> Line {
-        Line {
-            client,
-            unreachable: AtomicBool::new(false),
-            lose_replies: AtomicBool::new(false),
-        }
+        Line { client, unreachable: AtomicBool::new(false), lose_replies: AtomicBool::new(false) }
     }
 }
 
 fn unreachable(reason: &str) -> DcsError {
-    DcsError::Unreachable {
-        waited: Duration::ZERO,
-        reason: reason.to_string(),
-    }
+    DcsError::Unreachable { waited: Duration::ZERO, reason: reason.to_string() }
 }
 
 impl Store for MemoryStore {
@@ -235,15 +211,8 @@ mod tests {
     use crate::dcs::{Compare, Op, conform};
 
     fn put(key: &str, lease: Option<LeaseId>) -> Txn {
-        let put = Op::Put {
-            key: key.into(),
-            value: "v".into(),
-            lease,
-        };
-        Txn {
-            when: vec![Compare::Absent(key.into())],
-            then: vec![put],
-        }
+        let put = Op::Put { key: key.into(), value: "v".into(), lease };
+        Txn { when: vec![Compare::Absent(key.into())], then: vec![put] }
     }
 
     #[tokio::test]
@@ -251,9 +220,7 @@ mod tests {
         let store = MemoryStore::new();
         let time = store.clone();
         let elapse = async |d: Duration| time.advance(d.as_millis() as u64);
-        conform::run(Arc::new(store), "/conform/", elapse)
-            .await
-            .expect("conformance");
+        conform::run(Arc::new(store), "/conform/", elapse).await.expect("conformance");
     }
 
     #[test]
@@ -261,40 +228,18 @@ mod tests {
         let store = MemoryStore::new();
         let other = store.client();
         store.set_unreachable(true);
-        assert!(matches!(
-            store.txn_now(&put("/a", None)),
-            Err(DcsError::Unreachable { .. })
-        ));
-        assert_eq!(
-            other.read_now(&["/".into()]).expect("reachable").entries,
-            []
-        );
+        assert!(matches!(store.txn_now(&put("/a", None)), Err(DcsError::Unreachable { .. })));
+        assert_eq!(other.read_now(&["/".into()]).expect("reachable").entries, []);
         store.set_unreachable(false);
-        assert!(
-            store
-                .txn_now(&put("/a", None))
-                .expect("reachable")
-                .succeeded
-        );
+        assert!(store.txn_now(&put("/a", None)).expect("reachable").succeeded);
     }
 
     #[test]
     fn a_lost_reply_hides_a_success() {
         let store = MemoryStore::new();
         store.set_lose_replies(true);
-        assert!(matches!(
-            store.txn_now(&put("/a", None)),
-            Err(DcsError::Unreachable { .. })
-        ));
-        assert_eq!(
-            store
-                .client()
-                .read_now(&["/".into()])
-                .expect("reachable")
-                .entries
-                .len(),
-            1
-        );
+        assert!(matches!(store.txn_now(&put("/a", None)), Err(DcsError::Unreachable { .. })));
+        assert_eq!(store.client().read_now(&["/".into()]).expect("reachable").entries.len(), 1);
     }
 
     #[test]
@@ -302,28 +247,13 @@ mod tests {
         let store = MemoryStore::new();
         let twin = MemoryStore::with_clock(store.clock());
         let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
-        store
-            .txn_now(&put("/leader", Some(lease)))
-            .expect("reachable");
+        store.txn_now(&put("/leader", Some(lease))).expect("reachable");
         twin.advance(29_999);
-        assert_eq!(
-            store
-                .read_now(&["/".into()])
-                .expect("reachable")
-                .entries
-                .len(),
-            1
-        );
+        assert_eq!(store.read_now(&["/".into()]).expect("reachable").entries.len(), 1);
         twin.advance(1);
         assert_eq!(store.renew_now(lease).expect("reachable"), Renewal::Gone);
         let events = store.events_since(2).expect("not compacted");
-        assert_eq!(
-            events,
-            [Event::Deleted {
-                key: "/leader".into(),
-                revision: 3
-            }]
-        );
+        assert_eq!(events, [Event::Deleted { key: "/leader".into(), revision: 3 }]);
     }
 
     #[test]
@@ -334,10 +264,7 @@ mod tests {
         store.compact(2);
         assert!(matches!(store.events_since(1), Err(DcsError::Compacted)));
         assert_eq!(store.events_since(2).expect("kept").len(), 1);
-        assert!(matches!(
-            store.watch_now(&["/".into()], 1),
-            Err(DcsError::Compacted)
-        ));
+        assert!(matches!(store.watch_now(&["/".into()], 1), Err(DcsError::Compacted)));
     }
 
     #[tokio::test]

@@ -67,11 +67,7 @@ struct State {
 
 impl Mirror {
     pub fn spawn(store: Arc<dyn Store>, prefixes: Vec<String>) -> Mirror {
-        let state = State {
-            fold: Fold::default(),
-            confirmed: None,
-            lost: true,
-        };
+        let state = State { fold: Fold::default(), confirmed: None, lost: true };
         let shared = Arc::new(Shared {
             store,
             prefixes,
@@ -87,11 +83,7 @@ impl Mirror {
     pub fn snapshot(&self) -> Option<View> {
         let mut state = self.shared.lock();
         let confirmed = state.confirmed?;
-        Some(View {
-            snapshot: state.fold.snapshot(),
-            confirmed,
-            lost: state.lost,
-        })
+        Some(View { snapshot: state.fold.snapshot(), confirmed, lost: state.lost })
     }
 
     /// The copy once it is there, waiting for the first read.
@@ -156,10 +148,7 @@ impl Shared {
     fn tell(&self, keys: Vec<String>, own: bool) {
         if !keys.is_empty() {
             // Nobody may be listening.
-            let _ = self.changes.send(Change::Keys {
-                keys: keys.into(),
-                own,
-            });
+            let _ = self.changes.send(Change::Keys { keys: keys.into(), own });
         }
     }
 

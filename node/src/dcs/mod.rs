@@ -57,17 +57,9 @@ pub enum Compare {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Put {
-        key: String,
-        value: String,
-        lease: Option<LeaseId>,
-    },
-    Delete {
-        key: String,
-    },
-    DeletePrefix {
-        prefix: String,
-    },
+    Put { key: String, value: String, lease: Option<LeaseId> },
+    Delete { key: String },
+    DeletePrefix { prefix: String },
 }
 
 /// If all comparisons hold, all operations happen, atomically; else none.
@@ -155,18 +147,13 @@ fn covering(prefixes: &[String]) -> Result<Vec<String>, DcsError> {
     sorted.sort();
     let mut kept: Vec<String> = Vec::new();
     for prefix in sorted {
-        if kept
-            .last()
-            .is_none_or(|last| !prefix.starts_with(last.as_str()))
-        {
+        if kept.last().is_none_or(|last| !prefix.starts_with(last.as_str())) {
             kept.push(prefix);
         }
     }
     if kept.is_empty() || kept.len() > OPS_MAX {
         let count = kept.len();
-        return Err(DcsError::Refused(format!(
-            "1..{OPS_MAX} prefixes are allowed, not {count}"
-        )));
+        return Err(DcsError::Refused(format!("1..{OPS_MAX} prefixes are allowed, not {count}")));
     }
     Ok(kept)
 }

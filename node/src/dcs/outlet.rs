@@ -45,9 +45,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_is_told_that_it_missed_something() {
         let (outlet, mut reader) = Outlet::new();
-        let batches = (0..WATCH_BATCHES_MAX + 5)
-            .filter(|_| outlet.offer(Vec::new()))
-            .count();
+        let batches = (0..WATCH_BATCHES_MAX + 5).filter(|_| outlet.offer(Vec::new())).count();
         assert_eq!(batches, WATCH_BATCHES_MAX);
         outlet.close("the reader was too slow".to_string());
         for _ in 0..batches {

@@ -70,10 +70,7 @@ impl Catalogue {
         let mut describe = Command::new(postgres);
         describe.arg("--describe-config").env("LC_ALL", "C");
         let version = run(version, LIMIT).await?;
-        let unclear = || Error::ToolUnclear {
-            tool: "postgres --version".into(),
-            missing: "major",
-        };
+        let unclear = || Error::ToolUnclear { tool: "postgres --version".into(), missing: "major" };
         let major = parse_major(&version).ok_or_else(unclear)?;
         Ok(Catalogue::new(major, &run(describe, LIMIT).await?))
     }
@@ -81,13 +78,8 @@ impl Catalogue {
     /// From the text of `postgres --describe-config`.
     pub fn new(major: u32, described: &str) -> Catalogue {
         let first = described.lines().filter_map(|line| line.split('\t').next());
-        let all = first
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .chain(HIDDEN);
-        let names = all
-            .map(|name| (name.to_lowercase(), name.to_string()))
-            .collect();
+        let all = first.map(str::trim).filter(|name| !name.is_empty()).chain(HIDDEN);
+        let names = all.map(|name| (name.to_lowercase(), name.to_string())).collect();
         Catalogue { major, names }
     }
 
@@ -101,12 +93,9 @@ impl Catalogue {
 
 /// `postgres (PostgreSQL) 15.20 (Debian ..)`, `.. 18beta1`.
 fn parse_major(text: &str) -> Option<u32> {
-    let word = text
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
-    let end = word
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(word.len());
+    let word =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
     word[..end].parse().ok()
 }
 
@@ -116,10 +105,7 @@ mod tests {
 
     #[test]
     fn versions_of_all_kinds() {
-        assert_eq!(
-            parse_major("postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)"),
-            Some(15)
-        );
+        assert_eq!(parse_major("postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)"), Some(15));
         assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_major("nothing"), None);
     }

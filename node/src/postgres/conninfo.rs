@@ -8,14 +8,8 @@ use crate::config::Login;
 use std::path::Path;
 
 /// Keys of `authentication` that follow the port, in this order.
-const SSL_KEYS: [&str; 6] = [
-    "sslcert",
-    "sslkey",
-    "sslpassword",
-    "sslrootcert",
-    "sslcrl",
-    "sslcrldir",
-];
+const SSL_KEYS: [&str; 6] =
+    ["sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir"];
 
 /// One server to connect to, and as whom.
 #[derive(Clone, Debug)]
@@ -34,10 +28,8 @@ pub struct Conninfo<'a> {
 impl Conninfo<'_> {
     pub fn render(&self) -> String {
         let pairs = self.pairs();
-        let words: Vec<String> = pairs
-            .iter()
-            .map(|(key, value)| format!("{key}={}", quote(value)))
-            .collect();
+        let words: Vec<String> =
+            pairs.iter().map(|(key, value)| format!("{key}={}", quote(value))).collect();
         words.join(" ")
     }
 
@@ -47,40 +39,23 @@ impl Conninfo<'_> {
         let passfile = self.passfile.filter(|_| self.login.password.is_some());
         let mut pairs = vec![
             ("dbname", self.database.map(str::to_string)),
-            (
-                "user",
-                Some(self.login.username.clone()).filter(|user| !user.is_empty()),
-            ),
+            ("user", Some(self.login.username.clone()).filter(|user| !user.is_empty())),
             ("passfile", passfile.map(|path| path.display().to_string())),
             ("host", Some(self.host.to_string())),
             ("port", Some(self.port.to_string())),
             ("sslmode", or("sslmode", "prefer")),
         ];
-        let ssl = SSL_KEYS
-            .iter()
-            .filter(|key| self.major >= 14 || **key != "sslcrldir");
+        let ssl = SSL_KEYS.iter().filter(|key| self.major >= 14 || **key != "sslcrldir");
         pairs.extend(ssl.map(|key| (*key, extra(key))));
         pairs.extend([
-            (
-                "application_name",
-                self.application_name.map(str::to_string),
-            ),
+            ("application_name", self.application_name.map(str::to_string)),
             ("krbsrvname", extra("krbsrvname")),
             ("gssencmode", or("gssencmode", "prefer")),
             ("channel_binding", or("channel_binding", "prefer")),
-            (
-                "target_session_attrs",
-                self.target_session_attrs.map(str::to_string),
-            ),
-            (
-                "sslnegotiation",
-                or("sslnegotiation", "postgres").filter(|_| self.major >= 17),
-            ),
+            ("target_session_attrs", self.target_session_attrs.map(str::to_string)),
+            ("sslnegotiation", or("sslnegotiation", "postgres").filter(|_| self.major >= 17)),
         ]);
-        pairs
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .collect()
+        pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 }
 
@@ -129,11 +104,7 @@ mod tests {
 
     fn login() -> Login {
         let password = Some(Secret("rep-pass".into()));
-        Login {
-            username: "replicator".into(),
-            password,
-            ..Login::default()
-        }
+        Login { username: "replicator".into(), password, ..Login::default() }
     }
 
     fn upstream(login: &Login) -> Conninfo<'_> {

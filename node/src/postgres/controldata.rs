@@ -99,18 +99,12 @@ struct Fields<'a>(HashMap<&'a str, &'a str>);
 
 impl Fields<'_> {
     fn text(&self, name: &'static str) -> Result<&str, Error> {
-        let unclear = || Error::ToolUnclear {
-            tool: "pg_controldata".into(),
-            missing: name,
-        };
+        let unclear = || Error::ToolUnclear { tool: "pg_controldata".into(), missing: name };
         self.0.get(name).copied().ok_or_else(unclear)
     }
 
     fn read<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, Error> {
-        let unclear = |_| Error::ToolUnclear {
-            tool: "pg_controldata".into(),
-            missing: name,
-        };
+        let unclear = |_| Error::ToolUnclear { tool: "pg_controldata".into(), missing: name };
         self.text(name)?.parse().map_err(unclear)
     }
 }
@@ -144,14 +138,8 @@ Data page checksum version:           1
     fn the_fields_are_read() {
         let data = parse(TEXT).unwrap();
         assert_eq!(data.state, ControlState::ShutDownInRecovery);
-        assert_eq!(
-            (data.checkpoint, data.redo),
-            (Lsn(0x1511B00), Lsn(0x1511AC8))
-        );
-        assert_eq!(
-            (data.timeline, data.min_recovery),
-            (Timeline(3), Lsn(0x1600000))
-        );
+        assert_eq!((data.checkpoint, data.redo), (Lsn(0x1511B00), Lsn(0x1511AC8)));
+        assert_eq!((data.timeline, data.min_recovery), (Timeline(3), Lsn(0x1600000)));
         assert!(data.wal_log_hints && data.checksums);
         assert_eq!((data.max_connections, data.max_locks), (100, 64));
     }

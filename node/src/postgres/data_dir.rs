@@ -32,10 +32,7 @@ pub enum DataDirState {
 pub async fn state(tool: &Path, dir: &Path) -> DataDirState {
     match shape(dir) {
         Ok(Shape::Cluster(major)) => match controldata::read(tool, dir).await {
-            Ok(control) => DataDirState::Valid {
-                system: control.system_id,
-                major,
-            },
+            Ok(control) => DataDirState::Valid { system: control.system_id, major },
             Err(error) => DataDirState::Unreadable(error.to_string()),
         },
         Ok(Shape::Absent) => DataDirState::Absent,
@@ -79,9 +76,7 @@ fn shape(dir: &Path) -> Result<Shape, Error> {
 }
 
 fn cause(error: &Error) -> String {
-    std::error::Error::source(error)
-        .map(ToString::to_string)
-        .unwrap_or_default()
+    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
 }
 
 /// Empties `dir` and what its links point to. The directory itself stays: it
@@ -142,10 +137,7 @@ fn is_nothing(dir: &Path) -> Result<bool, Error> {
     match shape(dir)? {
         Shape::Absent | Shape::Empty => Ok(true),
         Shape::Cluster(_) | Shape::Incomplete => Ok(false),
-        Shape::Foreign(why) => Err(Error::NotOurs {
-            path: dir.to_path_buf(),
-            why,
-        }),
+        Shape::Foreign(why) => Err(Error::NotOurs { path: dir.to_path_buf(), why }),
     }
 }
 
@@ -159,10 +151,7 @@ fn link_target(path: &Path) -> Result<Option<PathBuf>, Error> {
         Ok(target) => Ok(Some(path.parent().unwrap_or(path).join(target))),
         // InvalidInput: it is there and no link.
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) =>
         {
             Ok(None)
         }
@@ -176,11 +165,7 @@ fn tablespaces(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         return Ok(Vec::new());
     }
     let targets = list(&place)?.into_iter().map(|link| link_target(&link));
-    Ok(targets
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-        .collect())
+    Ok(targets.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// Removes only what PostgreSQL made in a tablespace: its versioned directory.
@@ -189,11 +174,7 @@ fn remove_tablespace(place: &Path) -> Result<(), Error> {
         return Ok(());
     }
     for entry in list(place)? {
-        let name = entry
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.starts_with("PG_") {
             remove_entry(&entry)?;
         }
@@ -213,9 +194,7 @@ fn clear(dir: &Path, keep: Option<&str>) -> Result<(), Error> {
 fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = std::fs::read_dir(dir).map_err(Error::file("list", dir))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    paths
-        .collect::<Result<_, _>>()
-        .map_err(Error::file("list", dir))
+    paths.collect::<Result<_, _>>().map_err(Error::file("list", dir))
 }
 
 /// A link is removed, never followed.
@@ -255,10 +234,7 @@ mod tests {
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
         assert_eq!(fs::read_dir(root.path().join("wal")).unwrap().count(), 0);
         assert!(!root.path().join("space/PG_15_1").exists());
-        assert!(
-            root.path().join("space/notes.txt").exists(),
-            "somebody else's file"
-        );
+        assert!(root.path().join("space/notes.txt").exists(), "somebody else's file");
         remove(&data).unwrap();
     }
 
@@ -267,10 +243,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("thesis.txt"), "x").unwrap();
         assert!(matches!(remove(root.path()), Err(Error::NotOurs { .. })));
-        assert!(matches!(
-            move_aside(root.path()),
-            Err(Error::NotOurs { .. })
-        ));
+        assert!(matches!(move_aside(root.path()), Err(Error::NotOurs { .. })));
         assert!(root.path().join("thesis.txt").exists());
     }
 
@@ -297,10 +270,7 @@ mod tests {
         fs::write(at("d/PG_VERSION"), "nonsense").unwrap();
         assert!(matches!(look(at("d")).await, DataDirState::Foreign(_)));
         fs::write(at("file"), "").unwrap();
-        assert!(matches!(
-            look(at("file")).await,
-            DataDirState::Unreadable(_)
-        ));
+        assert!(matches!(look(at("file")).await, DataDirState::Unreadable(_)));
         let data = cluster(root.path());
         assert!(matches!(look(data).await, DataDirState::Unreadable(_)));
     }

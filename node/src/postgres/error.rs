@@ -11,52 +11,29 @@ use topology::Timeline;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {what} {}; check its owner, its mode and the free space", path.display())]
-    File {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    File { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{} cannot be started; check postgresql.bin_dir", tool.display())]
     NoTool { tool: PathBuf, source: io::Error },
     #[error("{tool} failed ({status}): {stderr}")]
-    ToolFailed {
-        tool: String,
-        status: String,
-        stderr: String,
-    },
+    ToolFailed { tool: String, status: String, stderr: String },
     #[error("{tool} was not done after {limit:?} and was ended")]
     ToolTooSlow { tool: String, limit: Duration },
     #[error("{tool} answered without a readable `{missing}`; is it of a supported version?")]
     ToolUnclear { tool: String, missing: &'static str },
     #[error("{setting} may not hold `{option}`: this daemon sets it itself; remove it")]
-    ForbiddenOption {
-        setting: &'static str,
-        option: String,
-    },
+    ForbiddenOption { setting: &'static str, option: String },
     #[error("{address} did not accept a connection within {waited:?}")]
     Silent { address: String, waited: Duration },
     #[error("{address} refused the connection")]
-    Refused {
-        address: String,
-        source: tokio_postgres::Error,
-    },
+    Refused { address: String, source: tokio_postgres::Error },
     #[error("TLS to {address} cannot be set up: {why}; check postgresql.authentication")]
     Tls { address: String, why: String },
     #[error("the server did not answer `{what}` within {waited:?}")]
-    Unanswered {
-        what: &'static str,
-        waited: Duration,
-    },
+    Unanswered { what: &'static str, waited: Duration },
     #[error("the server refused `{what}`")]
-    Sql {
-        what: &'static str,
-        source: tokio_postgres::Error,
-    },
+    Sql { what: &'static str, source: tokio_postgres::Error },
     #[error("the answer to `{what}` has no readable `{field}`")]
-    Answer {
-        what: &'static str,
-        field: &'static str,
-    },
+    Answer { what: &'static str, field: &'static str },
     #[error(
         "the history of timeline {0} is not there; it may have been removed or not arrived yet"
     )]

@@ -35,15 +35,8 @@ impl Places {
     pub fn of(settings: &Postgresql) -> Places {
         let data_dir = settings.data_dir.clone();
         let given = !settings.config_dir.as_os_str().is_empty();
-        let config_dir = if given {
-            settings.config_dir.clone()
-        } else {
-            data_dir.clone()
-        };
-        Places {
-            data_dir,
-            config_dir,
-        }
+        let config_dir = if given { settings.config_dir.clone() } else { data_dir.clone() };
+        Places { data_dir, config_dir }
     }
 
     pub fn conf(&self) -> PathBuf {
@@ -98,10 +91,7 @@ pub fn render(
 }
 
 fn line(text: &mut String, name: &str, value: &str) {
-    let value = value
-        .replace('\\', "\\\\")
-        .replace('\'', "''")
-        .replace('\n', "\\n");
+    let value = value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n");
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{name} = '{value}'");
 }
@@ -113,11 +103,7 @@ pub fn write_conf(
     places: &Places,
 ) -> Result<bool, Error> {
     keep_base(places)?;
-    write(
-        &places.conf(),
-        &render(effective, recovery, places),
-        places.mode(),
-    )
+    write(&places.conf(), &render(effective, recovery, places), places.mode())
 }
 
 /// The first time, the file that is there becomes the base.
@@ -181,13 +167,11 @@ pub fn strip_auto_conf(places: &Places) -> Result<(), Error> {
         return Ok(());
     };
     let mut kept: String =
-        text.lines()
-            .filter(|line| !is_recovery(line))
-            .fold(String::new(), |mut kept, line| {
-                kept.push_str(line);
-                kept.push('\n');
-                kept
-            });
+        text.lines().filter(|line| !is_recovery(line)).fold(String::new(), |mut kept, line| {
+            kept.push_str(line);
+            kept.push('\n');
+            kept
+        });
     if !text.ends_with('\n') {
         kept.pop();
     }
@@ -195,10 +179,7 @@ pub fn strip_auto_conf(places: &Places) -> Result<(), Error> {
 }
 
 fn is_recovery(line: &str) -> bool {
-    let name = line
-        .trim_start()
-        .split(|c: char| c == '=' || c.is_whitespace())
-        .next();
+    let name = line.trim_start().split(|c: char| c == '=' || c.is_whitespace()).next();
     name.is_some_and(|name| RECOVERY.contains(&name.to_lowercase().as_str()))
 }
 
@@ -294,14 +275,9 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<bool, Error> {
     let beside = path.with_file_name(name);
     remove_if_there(&beside)?;
     let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&beside);
+    let file = options.write(true).create_new(true).mode(mode).open(&beside);
     let mut file = file.map_err(Error::file("create", &beside))?;
-    file.write_all(text.as_bytes())
-        .map_err(Error::file("write", &beside))?;
+    file.write_all(text.as_bytes()).map_err(Error::file("write", &beside))?;
     file.sync_all().map_err(Error::file("sync", &beside))?;
     std::fs::rename(&beside, &path).map_err(Error::file("replace", &path))?;
     Ok(true)

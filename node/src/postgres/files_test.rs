@@ -53,11 +53,7 @@ fn settings() -> Postgresql {
         config_dir: "/golden/n2".into(),
         database: "postgres".into(),
         pgpass: "/golden/pgpass2".into(),
-        replication: Login {
-            username: "replicator".into(),
-            password,
-            ..Login::default()
-        },
+        replication: Login { username: "replicator".into(), password, ..Login::default() },
         parameters: serde_json::from_str(r#"{"unix_socket_directories": "/golden"}"#).unwrap(),
         ..Postgresql::default()
     }
@@ -87,12 +83,7 @@ fn the_file_of_a_replica_is_patronis() {
     let dynamic = json!({"ttl": 30});
     let all = computed(&dynamic);
     let slot = Some("n2".into());
-    let upstream = Upstream {
-        host: "127.0.0.1".into(),
-        port: 5361,
-        slot,
-        remote: false,
-    };
+    let upstream = Upstream { host: "127.0.0.1".into(), port: 5361, slot, remote: false };
     let block = recovery::settings(&all, &settings(), "n2", Some(&upstream), &dynamic, 15);
     let text = render(&all, Some(&block), &Places::of(&settings()));
     assert_eq!(text, format!("{PARAMETERS}{RECOVERY_BLOCK}"));
@@ -101,21 +92,14 @@ fn the_file_of_a_replica_is_patronis() {
 #[test]
 fn quotes_backslashes_and_line_ends_stay_inside_their_value() {
     let mut all = Effective::default();
-    all.parameters
-        .insert("a".into(), "it's \\ here\nport = 1".into());
+    all.parameters.insert("a".into(), "it's \\ here\nport = 1".into());
     let text = render(&all, None, &Places::of(&settings()));
-    assert!(
-        text.contains("a = 'it''s \\\\ here\\nport = 1'\n"),
-        "{text}"
-    );
+    assert!(text.contains("a = 'it''s \\\\ here\\nport = 1'\n"), "{text}");
 }
 
 fn places() -> (tempfile::TempDir, Places) {
     let dir = tempfile::tempdir().unwrap();
-    let places = Places {
-        data_dir: dir.path().into(),
-        config_dir: dir.path().into(),
-    };
+    let places = Places { data_dir: dir.path().into(), config_dir: dir.path().into() };
     (dir, places)
 }
 
@@ -130,10 +114,7 @@ fn the_first_file_becomes_the_base_once() {
     assert!(!write_conf(&all, None, &places).unwrap(), "nothing changed");
     let base = std::fs::read_to_string(dir.path().join(BASE)).unwrap();
     assert_eq!(base, "shared_buffers = 1\n");
-    let mode = std::fs::metadata(places.conf())
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(places.conf()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -144,10 +125,7 @@ fn recovery_settings_leave_auto_conf_and_others_stay() {
     let text = "# x\nprimary_conninfo = 'a'\nwork_mem = '1MB'\nRestore_Command='b'\n";
     std::fs::write(&path, text).unwrap();
     strip_auto_conf(&places).unwrap();
-    assert_eq!(
-        std::fs::read_to_string(&path).unwrap(),
-        "# x\nwork_mem = '1MB'\n"
-    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "# x\nwork_mem = '1MB'\n");
 }
 
 #[test]
@@ -167,10 +145,7 @@ fn pgpass_lines_are_escaped() {
     let text = pgpass_lines("127.0.0.1", 5361, "replicator", "rep-pass");
     assert_eq!(text, "127.0.0.1:5361:*:replicator:rep-pass\n");
     let text = pgpass_lines("/run/pg,", 1, "a:b", "c\\d");
-    assert_eq!(
-        text,
-        "/run/pg:1:*:a\\:b:c\\\\d\nlocalhost:1:*:a\\:b:c\\\\d\n*:1:*:a\\:b:c\\\\d\n"
-    );
+    assert_eq!(text, "/run/pg:1:*:a\\:b:c\\\\d\nlocalhost:1:*:a\\:b:c\\\\d\n*:1:*:a\\:b:c\\\\d\n");
 }
 
 #[test]

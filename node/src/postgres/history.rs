@@ -10,18 +10,20 @@ use std::time::SystemTime;
 use topology::{History, Timeline};
 
 const READ: &str = "SELECT convert_from(pg_read_binary_file($1::text, 0, 1048576, true), 'UTF8')";
-const TIMELINE: &str = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))\
-                        ::bit(32)::int::bigint";
+const TIMELINE: &str = "\
+    SELECT CASE WHEN pg_is_in_recovery() THEN greatest(\
+    (SELECT timeline_id FROM pg_control_checkpoint()), \
+    (SELECT received_tli FROM pg_stat_wal_receiver), \
+    (SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_dir('pg_wal', true, false) name \
+    WHERE name ~ '^[0-9A-F]{8}\\.history$'))::bigint \
+    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::bigint END";
 
 fn file_name(timeline: Timeline) -> String {
     format!("{:08X}.history", timeline.0)
 }
 
 fn no_forks(current: Timeline) -> History {
-    History {
-        current,
-        forks: Vec::new(),
-    }
+    History { current, forks: Vec::new() }
 }
 
 /// The history of `timeline` on our own disk. Timeline 1 has an empty one.
@@ -49,28 +51,17 @@ pub async fn remote(session: &Session, timeline: Timeline) -> Result<History, Er
     const WHAT: &str = "timeline history";
     let path = format!("pg_wal/{}", file_name(timeline));
     let row = session.row(WHAT, READ, &[&path]).await?;
-    let text: Option<String> = row.try_get(0).map_err(|_| Error::Answer {
-        what: WHAT,
-        field: "history",
-    })?;
-    Ok(History::parse(
-        timeline,
-        &text.ok_or(Error::NoHistory(timeline))?,
-    )?)
+    let text: Option<String> =
+        row.try_get(0).map_err(|_| Error::Answer { what: WHAT, field: "history" })?;
+    Ok(History::parse(timeline, &text.ok_or(Error::NoHistory(timeline))?)?)
 }
 
-/// The timeline a primary writes. An error on a standby.
+/// The timeline a primary writes, or the newest a standby knows.
 pub async fn remote_timeline(session: &Session) -> Result<Timeline, Error> {
     const WHAT: &str = "timeline";
-    let unclear = Error::Answer {
-        what: WHAT,
-        field: "timeline",
-    };
+    let unclear = Error::Answer { what: WHAT, field: "timeline" };
     let row = session.row(WHAT, TIMELINE, &[]).await?;
-    let number = row
-        .try_get::<_, i64>(0)
-        .ok()
-        .and_then(|number| u32::try_from(number).ok());
+    let number = row.try_get::<_, i64>(0).ok().and_then(|number| u32::try_from(number).ok());
     number.map(Timeline).ok_or(unclear)
 }
 
@@ -83,10 +74,7 @@ mod tests {
     fn a_missing_history_is_not_an_empty_one() {
         let dir = tempfile::tempdir().unwrap();
         assert!(local(dir.path(), Timeline(1)).unwrap().forks.is_empty());
-        assert!(matches!(
-            local(dir.path(), Timeline(2)),
-            Err(Error::NoHistory(Timeline(2)))
-        ));
+        assert!(matches!(local(dir.path(), Timeline(2)), Err(Error::NoHistory(Timeline(2)))));
     }
 
     #[test]

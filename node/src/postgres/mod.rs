@@ -111,39 +111,22 @@ impl Instance {
         citus: Option<Citus>,
     ) -> Instance {
         let (scope, name) = (scope.to_string(), name.clone());
-        Instance {
-            settings,
-            scope,
-            name,
-            citus,
-            catalogue: OnceCell::new(),
-        }
+        Instance { settings, scope, name, citus, catalogue: OnceCell::new() }
     }
 
     /// The same instance with settings that were read again.
     pub fn with_settings(&self, settings: Arc<Postgresql>) -> Instance {
-        Instance {
-            settings,
-            ..self.clone()
-        }
+        Instance { settings, ..self.clone() }
     }
 
     // The data directory.
 
     pub async fn control(&self) -> Result<ControlData, Error> {
-        controldata::read(
-            &self.settings.tool("pg_controldata"),
-            &self.settings.data_dir,
-        )
-        .await
+        controldata::read(&self.settings.tool("pg_controldata"), &self.settings.data_dir).await
     }
 
     pub async fn data_state(&self) -> DataDirState {
-        data_dir::state(
-            &self.settings.tool("pg_controldata"),
-            &self.settings.data_dir,
-        )
-        .await
+        data_dir::state(&self.settings.tool("pg_controldata"), &self.settings.data_dir).await
     }
 
     /// Refused while a server runs on it or when it is not PostgreSQL's.
@@ -255,10 +238,7 @@ impl Instance {
             catalogue: &catalogue,
         });
         let block = self.recovery_block(start_as, &effective, dynamic, catalogue.major);
-        if let StartAs::Standby {
-            upstream: Some(upstream),
-        } = start_as
-        {
+        if let StartAs::Standby { upstream: Some(upstream) } = start_as {
             self.write_pgpass(upstream)?;
         }
         let mut changed = files::write_conf(&effective, block.as_ref(), &places)?;
@@ -293,14 +273,7 @@ impl Instance {
             return None;
         };
         let (settings, name) = (&self.settings, self.name.as_str());
-        Some(recovery::settings(
-            effective,
-            settings,
-            name,
-            upstream.as_ref(),
-            dynamic,
-            major,
-        ))
+        Some(recovery::settings(effective, settings, name, upstream.as_ref(), dynamic, major))
     }
 
     fn write_pgpass(&self, upstream: &Upstream) -> Result<(), Error> {
@@ -323,10 +296,7 @@ impl Instance {
     ) -> Result<bool, Error> {
         let hba = lines(dynamic, "pg_hba", role, self.settings.pg_hba.as_deref());
         let ident = lines(dynamic, "pg_ident", role, self.settings.pg_ident.as_deref());
-        let files = [
-            ("hba_file", places.hba(), hba),
-            ("ident_file", places.ident(), ident),
-        ];
+        let files = [("hba_file", places.hba(), hba), ("ident_file", places.ident(), ident)];
         let mut changed = false;
         for (name, path, lines) in files {
             if let (Some(lines), false) = (lines, effective.parameters.contains_key(name)) {
@@ -340,8 +310,7 @@ impl Instance {
 
     /// The local server, as superuser, to the maintenance database.
     pub async fn session(&self, application_name: &str) -> Result<Session, Error> {
-        self.session_in(&self.settings.database, application_name)
-            .await
+        self.session_in(&self.settings.database, application_name).await
     }
 
     pub async fn session_in(&self, database: &str, name: &str) -> Result<Session, Error> {
@@ -351,9 +320,7 @@ impl Instance {
     /// How the daemon reaches its own server.
     pub fn local_target(&self, database: &str, name: &str) -> Target {
         let settings = &self.settings;
-        let host = self
-            .socket_dir()
-            .unwrap_or_else(|| settings.local_host().to_string());
+        let host = self.socket_dir().unwrap_or_else(|| settings.local_host().to_string());
         let mut target = Target::new(&host, settings.port, &settings.superuser, database, name);
         target.unrecorded = true;
         target
@@ -367,25 +334,14 @@ impl Instance {
         login: &Login,
         name: &str,
     ) -> Result<Session, Error> {
-        Session::connect(&Target::new(
-            host,
-            port,
-            login,
-            &self.settings.database,
-            name,
-        ))
-        .await
+        Session::connect(&Target::new(host, port, login, &self.settings.database, name)).await
     }
 
     fn socket_dir(&self) -> Option<String> {
         if !self.settings.use_unix_socket {
             return None;
         }
-        let given = self
-            .settings
-            .parameters
-            .get("unix_socket_directories")
-            .and_then(Value::as_str);
+        let given = self.settings.parameters.get("unix_socket_directories").and_then(Value::as_str);
         if let Some(given) = given {
             let mut dirs = given.split(',').map(str::trim);
             return dirs.find(|dir| dir.starts_with('/')).map(str::to_string);
@@ -411,13 +367,7 @@ impl Instance {
     pub async fn rewind(&self, host: &str, port: u16, restore_wal: bool) -> Result<(), Error> {
         self.refuse_running()?;
         let major = self.catalogue().await?.major;
-        tools::rewind(
-            &self.settings,
-            tools::Source { host, port },
-            restore_wal,
-            major,
-        )
-        .await
+        tools::rewind(&self.settings, tools::Source { host, port }, restore_wal, major).await
     }
 
     pub async fn crash_recovery(&self) -> Result<(), Error> {
@@ -431,12 +381,7 @@ fn lines(dynamic: &Value, name: &str, role: Role, local: Option<&[String]>) -> O
     let section = dynamic.get("postgresql");
     let stored = |key: &str| -> Option<Vec<String>> {
         let items = section?.get(key)?.as_array()?;
-        Some(
-            items
-                .iter()
-                .filter_map(|line| line.as_str().map(str::to_string))
-                .collect(),
-        )
+        Some(items.iter().filter_map(|line| line.as_str().map(str::to_string)).collect())
     };
     stored(&format!("{name}_{}", role.word()))
         .or_else(|| local.map(<[String]>::to_vec))

@@ -137,11 +137,7 @@ impl Monitor {
     /// How far this server's log goes: a primary's flushed end, a standby's
     /// received or replayed one, whichever is larger.
     pub fn position(&self) -> Option<Lsn> {
-        if self.in_recovery {
-            self.receive.max(self.replay)
-        } else {
-            self.flushed
-        }
+        if self.in_recovery { self.receive.max(self.replay) } else { self.flushed }
     }
 
     pub fn is_streaming(&self) -> bool {
@@ -165,9 +161,7 @@ pub async fn read(session: &Session) -> Result<Monitor, Error> {
         receiver_state: row.get("receiver_state")?,
         receiver_timeline: row.timeline("receiver_timeline")?,
         sender_host: row.get("sender_host")?,
-        sender_port: row
-            .get::<Option<i32>>("sender_port")?
-            .and_then(|p| p.try_into().ok()),
+        sender_port: row.get::<Option<i32>>("sender_port")?.and_then(|p| p.try_into().ok()),
         latest_end: row.lsn("latest_end")?,
         postmaster_start_time: row.get("started_at")?,
         server_version: row.get("server_version")?,
@@ -185,9 +179,7 @@ struct Answer<'a>(&'a Row);
 
 impl<'a> Answer<'a> {
     fn get<T: tokio_postgres::types::FromSql<'a>>(&self, field: &'static str) -> Result<T, Error> {
-        self.0
-            .try_get(field)
-            .map_err(|_| Error::Answer { what: WHAT, field })
+        self.0.try_get(field).map_err(|_| Error::Answer { what: WHAT, field })
     }
 
     fn lsn(&self, field: &'static str) -> Result<Option<Lsn>, Error> {
@@ -204,9 +196,7 @@ impl<'a> Answer<'a> {
 
     /// An empty setting is no setting.
     fn word(&self, field: &'static str) -> Result<Option<String>, Error> {
-        Ok(self
-            .get::<Option<String>>(field)?
-            .filter(|text| !text.is_empty()))
+        Ok(self.get::<Option<String>>(field)?.filter(|text| !text.is_empty()))
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, field: &'static str) -> Result<T, Error> {
@@ -217,8 +207,7 @@ impl<'a> Answer<'a> {
 
 fn lsn<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Lsn>, D::Error> {
     let text = Option::<String>::deserialize(input)?;
-    text.map(|text| text.parse().map_err(serde::de::Error::custom))
-        .transpose()
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
 #[cfg(test)]

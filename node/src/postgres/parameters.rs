@@ -144,30 +144,20 @@ fn controlled(sources: &Sources, all: &mut Effective) {
         let value = given(name).and_then(|value| {
             let read = scalar(value).and_then(|text| accept(check, &text));
             if read.is_none() {
-                all.warnings.push(format!(
-                    "{name} = {value} is not possible; {default} is used"
-                ));
+                all.warnings.push(format!("{name} = {value} is not possible; {default} is used"));
             }
             read
         });
-        all.parameters
-            .insert(name.into(), value.unwrap_or_else(|| default.into()));
+        all.parameters.insert(name.into(), value.unwrap_or_else(|| default.into()));
     }
     if given("wal_keep_size").is_none()
-        && let Some(size) = given("wal_keep_segments")
-            .and_then(scalar)
-            .and_then(|s| segments(&s))
+        && let Some(size) = given("wal_keep_segments").and_then(scalar).and_then(|s| segments(&s))
     {
         all.parameters.insert("wal_keep_size".into(), size);
     }
-    all.parameters.insert(
-        "listen_addresses".into(),
-        sources.settings.listen_hosts.join(","),
-    );
-    all.parameters
-        .insert("port".into(), sources.settings.port.to_string());
-    all.parameters
-        .insert("cluster_name".into(), sources.scope.into());
+    all.parameters.insert("listen_addresses".into(), sources.settings.listen_hosts.join(","));
+    all.parameters.insert("port".into(), sources.settings.port.to_string());
+    all.parameters.insert("cluster_name".into(), sources.scope.into());
 }
 
 /// Everything that a source may set freely.
@@ -192,9 +182,7 @@ fn free(sources: &Sources, all: &mut Effective) {
                 put(&mut all.parameters, name, &absolute(sources, value))
             }
             Some(name) => put(&mut all.parameters, name, value),
-            None => all
-                .warnings
-                .push(format!("{name} is not a setting of PostgreSQL: left out")),
+            None => all.warnings.push(format!("{name} is not a setting of PostgreSQL: left out")),
         }
     }
 }
@@ -202,9 +190,7 @@ fn free(sources: &Sources, all: &mut Effective) {
 fn is_controlled(name: &str) -> bool {
     name == "wal_keep_segments"
         || NEVER_SET.contains(&name)
-        || CONTROLLED
-            .iter()
-            .any(|(controlled, ..)| *controlled == name)
+        || CONTROLLED.iter().any(|(controlled, ..)| *controlled == name)
 }
 
 /// In synchronous mode the names are the daemon's alone.
@@ -224,13 +210,8 @@ fn is_file(name: &str) -> bool {
 }
 
 fn absolute(sources: &Sources, value: &Value) -> Value {
-    let path = value
-        .as_str()
-        .map(|file| sources.settings.config_dir.join(file));
-    path.map_or_else(
-        || value.clone(),
-        |path| Value::String(path.display().to_string()),
-    )
+    let path = value.as_str().map(|file| sources.settings.config_dir.join(file));
+    path.map_or_else(|| value.clone(), |path| Value::String(path.display().to_string()))
 }
 
 fn put(map: &mut BTreeMap<String, String>, name: String, value: &Value) {
@@ -242,9 +223,7 @@ fn put(map: &mut BTreeMap<String, String>, name: String, value: &Value) {
 
 fn find<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let found = map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-    found
-        .map(|(_, value)| value)
-        .filter(|value| !value.is_null())
+    found.map(|(_, value)| value).filter(|value| !value.is_null())
 }
 
 /// A value as PostgreSQL reads it; lists are joined, `null` and maps are none.
@@ -273,12 +252,7 @@ fn accept(check: Check, text: &str) -> Option<String> {
         Check::True => (boolean(text)? == "on").then(|| "on".into()),
         Check::Bool => boolean(text).map(str::to_string),
         Check::AtLeast(least) => {
-            let number = text
-                .trim()
-                .parse::<f64>()
-                .ok()
-                .filter(|n| n.is_finite())?
-                .round();
+            let number = text.trim().parse::<f64>().ok().filter(|n| n.is_finite())?.round();
             let range = least as f64..=COUNT_MAX;
             range.contains(&number).then(|| format!("{number}"))
         }
@@ -297,9 +271,7 @@ fn boolean(text: &str) -> Option<&'static str> {
 /// A size in megabytes, PostgreSQL's base unit of wal_keep_size.
 fn megabytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     match text[digits..].trim() {
         "" | "MB" => Some(number),
@@ -317,21 +289,12 @@ fn segments(text: &str) -> Option<String> {
 
 fn add_citus(citus: &Citus, settings: &Postgresql, parameters: &mut BTreeMap<String, String>) {
     if !citus.stand_in {
-        let given = parameters
-            .remove("shared_preload_libraries")
-            .unwrap_or_default();
-        let others = given
-            .split(',')
-            .map(str::trim)
-            .filter(|l| !l.is_empty() && *l != "citus");
+        let given = parameters.remove("shared_preload_libraries").unwrap_or_default();
+        let others = given.split(',').map(str::trim).filter(|l| !l.is_empty() && *l != "citus");
         let all: Vec<&str> = std::iter::once("citus").chain(others).collect();
         parameters.insert("shared_preload_libraries".into(), all.join(","));
     }
-    let number = |name: &str| {
-        parameters
-            .get(name)
-            .and_then(|value| value.parse::<u64>().ok())
-    };
+    let number = |name: &str| parameters.get(name).and_then(|value| value.parse::<u64>().ok());
     if number("max_prepared_transactions") == Some(0) {
         let double = number("max_connections").unwrap_or(100).saturating_mul(2);
         parameters.insert("max_prepared_transactions".into(), double.to_string());
@@ -350,10 +313,7 @@ fn raise(control: &ControlData, all: &mut Effective) {
         ("max_wal_senders", control.max_wal_senders),
     ];
     for (name, least) in demanded {
-        let own = all
-            .parameters
-            .get(name)
-            .and_then(|value| value.parse::<u64>().ok());
+        let own = all.parameters.get(name).and_then(|value| value.parse::<u64>().ok());
         if own.is_none_or(|own| own < least) {
             all.parameters.insert(name.into(), least.to_string());
             all.raised.push(name.into());
@@ -362,14 +322,9 @@ fn raise(control: &ControlData, all: &mut Effective) {
 }
 
 fn command_line(parameters: &BTreeMap<String, String>) -> Vec<(String, String)> {
-    let order = NEVER_SET
-        .iter()
-        .copied()
-        .chain(CONTROLLED.iter().map(|(name, ..)| *name));
+    let order = NEVER_SET.iter().copied().chain(CONTROLLED.iter().map(|(name, ..)| *name));
     let order = order.filter(|name| *name != NOT_ON_COMMAND_LINE);
-    order
-        .filter_map(|name| Some((name.to_string(), parameters.get(name)?.clone())))
-        .collect()
+    order.filter_map(|name| Some((name.to_string(), parameters.get(name)?.clone()))).collect()
 }
 
 #[cfg(test)]
@@ -405,11 +360,8 @@ mod tests {
     #[test]
     fn the_command_line_is_patronis() {
         let all = put_together(json!({}), json!({}), None);
-        let words: Vec<String> = all
-            .command_line
-            .iter()
-            .map(|(name, value)| format!("--{name}={value}"))
-            .collect();
+        let words: Vec<String> =
+            all.command_line.iter().map(|(name, value)| format!("--{name}={value}")).collect();
         assert_eq!(
             words.join(" "),
             "--listen_addresses=127.0.0.1 --port=5362 --cluster_name=golden --wal_level=replica \
@@ -419,10 +371,7 @@ mod tests {
              --wal_log_hints=on"
         );
         assert_eq!(all.parameters["wal_keep_size"], "128MB");
-        assert_eq!(
-            all.parameters["work_mem"], "9MB",
-            "the caller's word is the last"
-        );
+        assert_eq!(all.parameters["work_mem"], "9MB", "the caller's word is the last");
     }
 
     #[test]
@@ -456,17 +405,10 @@ mod tests {
 
     #[test]
     fn citus_is_preloaded_first() {
-        let citus = Citus {
-            database: "c".into(),
-            group: 0,
-            stand_in: false,
-        };
+        let citus = Citus { database: "c".into(), group: 0, stand_in: false };
         let local = json!({"shared_preload_libraries": "pg_stat_statements,citus"});
         let all = put_together(local, json!({}), Some(&citus));
-        assert_eq!(
-            all.parameters["shared_preload_libraries"],
-            "citus,pg_stat_statements"
-        );
+        assert_eq!(all.parameters["shared_preload_libraries"], "citus,pg_stat_statements");
         assert_eq!(all.parameters["max_prepared_transactions"], "200");
         assert_eq!(all.parameters["wal_level"], "logical");
         assert_eq!(all.parameters["citus.local_hostname"], "127.0.0.1");

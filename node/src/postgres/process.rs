@@ -79,11 +79,7 @@ impl Postmaster {
             return Ok(None);
         };
         let known = began_at(epoch, stat.started)? || is_postgres_in(pid, data_dir, postgres);
-        let found = Postmaster {
-            pid,
-            started: stat.started,
-            data_dir: data_dir.to_path_buf(),
-        };
+        let found = Postmaster { pid, started: stat.started, data_dir: data_dir.to_path_buf() };
         Ok((known && stat.lives).then_some(found))
     }
 
@@ -112,19 +108,10 @@ impl Postmaster {
         }
         let pid = tokio::time::timeout(SPAWN_LIMIT, spawn(launch))
             .await
-            .map_err(|_| Error::ToolTooSlow {
-                tool: "setsid".into(),
-                limit: SPAWN_LIMIT,
-            })??;
-        let stat = Stat::of(pid)?
-            .filter(|stat| stat.lives)
-            .ok_or(Error::EndedAtStart)?;
+            .map_err(|_| Error::ToolTooSlow { tool: "setsid".into(), limit: SPAWN_LIMIT })??;
+        let stat = Stat::of(pid)?.filter(|stat| stat.lives).ok_or(Error::EndedAtStart)?;
         let data_dir = launch.data_dir.to_path_buf();
-        Ok(Postmaster {
-            pid,
-            started: stat.started,
-            data_dir,
-        })
+        Ok(Postmaster { pid, started: stat.started, data_dir })
     }
 
     /// `Err`: /proc could not be read, so it is not known.
@@ -191,10 +178,7 @@ impl Postmaster {
         }
         match kill(Pid::from_raw(self.pid), signal) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
-            Err(source) => Err(Error::Signal {
-                pid: self.pid,
-                source,
-            }),
+            Err(source) => Err(Error::Signal { pid: self.pid, source }),
         }
     }
 }
@@ -202,46 +186,24 @@ impl Postmaster {
 /// The pid of the new process, which may end at any time.
 async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
     let mut command = Command::new("setsid");
-    command
-        .args(["--fork", "sh", "-c", LAUNCH, "sh"])
-        .arg(launch.postgres);
+    command.args(["--fork", "sh", "-c", LAUNCH, "sh"]).arg(launch.postgres);
     command.arg("-D").arg(launch.data_dir);
     command.arg(format!("--config-file={}", launch.config_file.display()));
-    command.args(
-        launch
-            .options
-            .iter()
-            .map(|(name, value)| format!("--{name}={value}")),
-    );
-    command
-        .current_dir(launch.data_dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.args(launch.options.iter().map(|(name, value)| format!("--{name}={value}")));
+    command.current_dir(launch.data_dir).stdin(Stdio::null()).stdout(Stdio::piped());
     if let Some(log) = launch.log {
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
         command.stderr(file.map_err(Error::file("open", log))?);
     }
     clean_environment(&mut command);
-    let no_tool = |source| Error::NoTool {
-        tool: "setsid".into(),
-        source,
-    };
+    let no_tool = |source| Error::NoTool { tool: "setsid".into(), source };
     let mut child = command.spawn().map_err(no_tool)?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .await
-            .map_err(no_tool)?;
+        BufReader::new(stdout).read_line(&mut line).await.map_err(no_tool)?;
     }
     child.wait().await.map_err(no_tool)?;
-    let unclear = |_| Error::ToolUnclear {
-        tool: "setsid --fork sh".into(),
-        missing: "pid",
-    };
+    let unclear = |_| Error::ToolUnclear { tool: "setsid --fork sh".into(), missing: "pid" };
     line.trim().parse().map_err(unclear)
 }
 
@@ -276,10 +238,7 @@ mod tests {
 
     #[test]
     fn pid_files_are_read_with_care() {
-        assert_eq!(
-            parse_pid_file("42\n/data\n1795208971\n"),
-            Some((42, Some(1795208971)))
-        );
+        assert_eq!(parse_pid_file("42\n/data\n1795208971\n"), Some((42, Some(1795208971))));
         assert_eq!(parse_pid_file("42\n"), Some((42, None)));
         assert_eq!(parse_pid_file("-42\n/data\n1\n"), None);
         assert_eq!(parse_pid_file(""), None);
@@ -288,10 +247,7 @@ mod tests {
     #[test]
     fn a_stranger_with_the_pid_is_no_postmaster() {
         let dir = tempfile::tempdir().unwrap();
-        let mut other = std::process::Command::new("sleep")
-            .arg("30")
-            .spawn()
-            .unwrap();
+        let mut other = std::process::Command::new("sleep").arg("30").spawn().unwrap();
         let text = format!("{}\n{}\n1000\n", other.id(), dir.path().display());
         std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
         let found = Postmaster::find(dir.path(), Path::new("postgres"));
@@ -314,10 +270,7 @@ mod tests {
     #[test]
     fn no_pid_file_is_no_postmaster_and_an_unreadable_one_is_not_known() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            Postmaster::find(dir.path(), Path::new("postgres")).unwrap(),
-            None
-        );
+        assert_eq!(Postmaster::find(dir.path(), Path::new("postgres")).unwrap(), None);
         std::fs::create_dir(dir.path().join("postmaster.pid")).unwrap();
         assert!(Postmaster::find(dir.path(), Path::new("postgres")).is_err());
     }

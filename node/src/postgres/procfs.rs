@@ -34,11 +34,7 @@ impl Stat {
         let words: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let lives = !matches!(*words.first()?, "Z" | "X" | "x");
         let parent = words.get(1)?.parse().ok()?;
-        Some(Stat {
-            lives,
-            parent,
-            started: words.get(19)?.parse().ok()?,
-        })
+        Some(Stat { lives, parent, started: words.get(19)?.parse().ok()? })
     }
 }
 
@@ -58,11 +54,7 @@ pub fn is_postgres_in(pid: i32, data_dir: &Path, postgres: &Path) -> bool {
     let (Some(exe), Some(cwd)) = (link("exe"), link("cwd")) else {
         return false;
     };
-    let names = [
-        postgres.file_name(),
-        Some("postmaster".as_ref()),
-        Some("postgres".as_ref()),
-    ];
+    let names = [postgres.file_name(), Some("postmaster".as_ref()), Some("postgres".as_ref())];
     let right_place = std::fs::canonicalize(data_dir).is_ok_and(|dir| dir == cwd);
     right_place && names.contains(&exe.file_name())
 }

@@ -60,9 +60,7 @@ pub fn settings(
 fn given(effective: &Effective, dynamic: &Value) -> BTreeMap<String, String> {
     let mut wished = effective.recovery.clone();
     if wished.is_empty() {
-        let section = dynamic
-            .get("postgresql")
-            .and_then(|p| p.get("recovery_conf"));
+        let section = dynamic.get("postgresql").and_then(|p| p.get("recovery_conf"));
         for (name, value) in section.and_then(Value::as_object).into_iter().flatten() {
             wished.insert(name.to_lowercase(), text(value));
         }
@@ -78,10 +76,7 @@ fn from_standby_cluster(dynamic: &Value, leads: bool, block: &mut BTreeMap<Strin
         return;
     };
     let delayed = leads.then_some("recovery_min_apply_delay");
-    for name in ["restore_command", "archive_cleanup_command"]
-        .into_iter()
-        .chain(delayed)
-    {
+    for name in ["restore_command", "archive_cleanup_command"].into_iter().chain(delayed) {
         let value = section.get(name).map(text).unwrap_or_default();
         if !value.is_empty() {
             block.insert(name.into(), value);
@@ -123,24 +118,9 @@ mod tests {
     use serde_json::json;
 
     fn block(dynamic: Value, remote: bool) -> BTreeMap<String, String> {
-        let upstream = Upstream {
-            host: "a,b".into(),
-            port: 1,
-            slot: Some("s".into()),
-            remote,
-        };
-        let own = Postgresql {
-            database: "postgres".into(),
-            ..Postgresql::default()
-        };
-        settings(
-            &Effective::default(),
-            &own,
-            "n1",
-            Some(&upstream),
-            &dynamic,
-            15,
-        )
+        let upstream = Upstream { host: "a,b".into(), port: 1, slot: Some("s".into()), remote };
+        let own = Postgresql { database: "postgres".into(), ..Postgresql::default() };
+        settings(&Effective::default(), &own, "n1", Some(&upstream), &dynamic, 15)
     }
 
     #[test]

@@ -43,29 +43,17 @@ pub async fn run(command: Command, limit: Duration) -> Result<String, Error> {
 async fn run_to_end(mut command: Command) -> Result<String, Error> {
     let tool = name_of(&command);
     let path = command.as_std().get_program().into();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
-    let mut child = command
-        .spawn()
-        .map_err(|source| Error::NoTool { tool: path, source })?;
+    let mut child = command.spawn().map_err(|source| Error::NoTool { tool: path, source })?;
     let mut group = ToolGroup(child.id().map(|id| Pid::from_raw(id.cast_signed())));
     let (stdout, stderr, status) = collect(&mut child).await;
-    let status = status.map_err(|source| Error::NoTool {
-        tool: tool.clone().into(),
-        source,
-    })?;
+    let status = status.map_err(|source| Error::NoTool { tool: tool.clone().into(), source })?;
     group.0 = None;
     if status.success() {
         return Ok(stdout);
     }
-    Err(Error::ToolFailed {
-        tool,
-        status: status.to_string(),
-        stderr: last_words(&stderr),
-    })
+    Err(Error::ToolFailed { tool, status: status.to_string(), stderr: last_words(&stderr) })
 }
 
 async fn collect(child: &mut Child) -> (String, String, std::io::Result<std::process::ExitStatus>) {
@@ -97,11 +85,7 @@ fn last_words(stderr: &str) -> String {
 
 fn name_of(command: &Command) -> String {
     let program = std::path::Path::new(command.as_std().get_program());
-    program
-        .file_name()
-        .unwrap_or(program.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -116,9 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_carries_the_last_words() {
-        let error = run(shell("echo no >&2; exit 3"), Duration::from_secs(5))
-            .await
-            .unwrap_err();
+        let error = run(shell("echo no >&2; exit 3"), Duration::from_secs(5)).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("no") && text.contains('3'), "{text}");
     }
@@ -128,9 +110,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mark = dir.path().join("mark");
         let script = format!("(sleep 0.6; touch {}) & wait", mark.display());
-        let error = run(shell(&script), Duration::from_millis(100))
-            .await
-            .unwrap_err();
+        let error = run(shell(&script), Duration::from_millis(100)).await.unwrap_err();
         assert!(matches!(error, Error::ToolTooSlow { .. }));
         tokio::time::sleep(Duration::from_millis(900)).await;
         assert!(!mark.exists(), "a grandchild survived");

@@ -75,19 +75,12 @@ impl Target {
         for host in self.host.split(',').map(str::trim) {
             config.host(host).port(self.port);
         }
-        config
-            .user(&self.login.username)
-            .dbname(&self.database)
-            .ssl_mode(ssl);
+        config.user(&self.login.username).dbname(&self.database).ssl_mode(ssl);
         if let Some(password) = &self.login.password {
             config.password(&password.0);
         }
-        config
-            .application_name(&self.application_name)
-            .options(self.options());
-        config
-            .connect_timeout(self.connect_limit)
-            .tcp_user_timeout(TCP_LIMIT);
+        config.application_name(&self.application_name).options(self.options());
+        config.connect_timeout(self.connect_limit).tcp_user_timeout(TCP_LIMIT);
         config
     }
 }
@@ -105,13 +98,8 @@ pub struct Session {
 impl Session {
     pub async fn connect(target: &Target) -> Result<Session, Error> {
         let waited = target.connect_limit;
-        let silent = |_| Error::Silent {
-            address: target.address(),
-            waited,
-        };
-        tokio::time::timeout(waited, connect(target))
-            .await
-            .map_err(silent)?
+        let silent = |_| Error::Silent { address: target.address(), waited };
+        tokio::time::timeout(waited, connect(target)).await.map_err(silent)?
     }
 
     /// False: connect anew.
@@ -158,8 +146,7 @@ impl Session {
 
     /// Statements without an answer, as one text.
     pub async fn execute(&self, what: &'static str, sql: &str) -> Result<(), Error> {
-        self.in_time(what, self.statement_limit, self.client.batch_execute(sql))
-            .await
+        self.in_time(what, self.statement_limit, self.client.batch_execute(sql)).await
     }
 
     /// One statement that may take longer than the others.
@@ -172,9 +159,7 @@ impl Session {
         let usual = self.statement_limit.as_millis();
         let set = |ms: u128| format!("SET statement_timeout = {ms}");
         self.execute(what, &set(limit.as_millis())).await?;
-        let done = self
-            .in_time(what, limit, self.client.batch_execute(sql))
-            .await;
+        let done = self.in_time(what, limit, self.client.batch_execute(sql)).await;
         if self.is_usable() {
             self.execute(what, &set(usual)).await?;
         }
@@ -197,9 +182,7 @@ impl Session {
 
     /// Texts are constants of this program, so the map cannot grow for ever.
     fn cached(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Statement>> {
-        self.statements
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.statements.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     async fn in_time<T>(
@@ -223,11 +206,7 @@ impl Session {
 }
 
 async fn connect(target: &Target) -> Result<Session, Error> {
-    let mode = target
-        .login
-        .extra
-        .get("sslmode")
-        .map_or("prefer", String::as_str);
+    let mode = target.login.extra.get("sslmode").map_or("prefer", String::as_str);
     if target.host.starts_with('/') || mode == "disable" {
         return plain(target).await;
     }
@@ -246,19 +225,14 @@ async fn connect(target: &Target) -> Result<Session, Error> {
 }
 
 async fn plain(target: &Target) -> Result<Session, Error> {
-    let (client, connection) = target
-        .config(SslMode::Disable)
-        .connect(NoTls)
-        .await
-        .map_err(refused(target))?;
+    let (client, connection) =
+        target.config(SslMode::Disable).connect(NoTls).await.map_err(refused(target))?;
     Ok(session(target, client, connection))
 }
 
 async fn encrypted(target: &Target, mode: &str) -> Result<Session, Error> {
-    let connector = tls::connector(&target.login, mode).map_err(|why| Error::Tls {
-        address: target.address(),
-        why,
-    })?;
+    let connector = tls::connector(&target.login, mode)
+        .map_err(|why| Error::Tls { address: target.address(), why })?;
     let config = target.config(SslMode::Require);
     let (client, connection) = config.connect(connector).await.map_err(refused(target))?;
     Ok(session(target, client, connection))

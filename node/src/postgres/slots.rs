@@ -19,9 +19,7 @@ pub async fn create_physical(session: &Session, name: &str) -> Result<(), Error>
 pub async fn create_logical(session: &Session, name: &str, plugin: &str) -> Result<(), Error> {
     const SQL: &str =
         "SELECT slot_name FROM pg_create_logical_replication_slot($1::text, $2::text)";
-    let done = session
-        .rows("create logical slot", SQL, &[&name, &plugin])
-        .await;
+    let done = session.rows("create logical slot", SQL, &[&name, &plugin]).await;
     unless(done, &SqlState::DUPLICATE_OBJECT)
 }
 
@@ -38,10 +36,7 @@ pub async fn advance(session: &Session, name: &str, to: Lsn) -> Result<(), Error
          FROM pg_replication_slots WHERE slot_name = $1::text \
          AND coalesce(confirmed_flush_lsn, restart_lsn, '0/0') < $2::text::pg_lsn";
     let to = to.to_string();
-    session
-        .rows("advance slot", SQL, &[&name, &to])
-        .await
-        .map(std::mem::drop)
+    session.rows("advance slot", SQL, &[&name, &to]).await.map(std::mem::drop)
 }
 
 fn unless<T>(done: Result<T, Error>, fine: &SqlState) -> Result<(), Error> {

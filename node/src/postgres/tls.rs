@@ -35,9 +35,7 @@ pub fn connector(login: &Login, mode: &str) -> Result<MakeRustlsConnect, String>
     let config = match (file("sslcert"), file("sslkey")) {
         (Some(cert), Some(key)) => {
             let own = PrivateKeyDer::from_pem_file(key).map_err(|e| format!("{key}: {e}"))?;
-            config
-                .with_client_auth_cert(certificates(cert)?, own)
-                .map_err(|e| e.to_string())?
+            config.with_client_auth_cert(certificates(cert)?, own).map_err(|e| e.to_string())?
         }
         _ => config.with_no_client_auth(),
     };
@@ -46,8 +44,7 @@ pub fn connector(login: &Login, mode: &str) -> Result<MakeRustlsConnect, String>
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path).map_err(|error| format!("{path}: {error}"))?;
-    read.collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("{path}: {error}"))
+    read.collect::<Result<Vec<_>, _>>().map_err(|error| format!("{path}: {error}"))
 }
 
 #[derive(Debug)]
@@ -61,10 +58,7 @@ struct Verifier {
 
 impl Verifier {
     fn new(login: &Login, mode: &str, provider: &Arc<CryptoProvider>) -> Result<Verifier, String> {
-        let root = login
-            .extra
-            .get("sslrootcert")
-            .filter(|path| !path.is_empty());
+        let root = login.extra.get("sslrootcert").filter(|path| !path.is_empty());
         let roots = match root {
             Some(path) => certificates(path)?,
             None if mode.starts_with("verify") => {
@@ -79,12 +73,7 @@ impl Verifier {
             _ => None,
         };
         let checks_name = mode == "verify-full";
-        Ok(Verifier {
-            roots,
-            chain,
-            checks_name,
-            provider: provider.clone(),
-        })
+        Ok(Verifier { roots, chain, checks_name, provider: provider.clone() })
     }
 }
 
@@ -120,11 +109,7 @@ impl ServerCertVerifier for Verifier {
         let Some(chain) = &self.chain else {
             return Ok(ServerCertVerified::assertion());
         };
-        if self
-            .roots
-            .iter()
-            .any(|root| root.as_ref() == end_entity.as_ref())
-        {
+        if self.roots.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
             if self.checks_name {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             }
@@ -160,9 +145,7 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -180,9 +163,7 @@ mod tests {
     #[test]
     fn a_root_that_cannot_be_read_is_named() {
         let mut login = Login::default();
-        login
-            .extra
-            .insert("sslrootcert".into(), "/nowhere/root.crt".into());
+        login.extra.insert("sslrootcert".into(), "/nowhere/root.crt".into());
         let why = connector(&login, "require").err().unwrap();
         assert!(why.contains("/nowhere/root.crt"));
     }

@@ -56,10 +56,7 @@ pub async fn initdb(settings: &Postgresql, bootstrap: &Bootstrap) -> Result<(), 
         command.arg(format!("--username={}", superuser.username));
     }
     let secret = match &superuser.password {
-        Some(word) => Some(SecretFile::create(
-            beside_pgpass(settings, "initdb"),
-            &word.0,
-        )?),
+        Some(word) => Some(SecretFile::create(beside_pgpass(settings, "initdb"), &word.0)?),
         None => None,
     };
     if let Some(file) = &secret {
@@ -72,13 +69,7 @@ pub async fn initdb(settings: &Postgresql, bootstrap: &Bootstrap) -> Result<(), 
     }
     // initdb writes its files into the data directory, wherever ours are.
     let data_dir = settings.data_dir.clone();
-    append_hba(
-        &bootstrap.pg_hba,
-        &Places {
-            config_dir: data_dir.clone(),
-            data_dir,
-        },
-    )
+    append_hba(&bootstrap.pg_hba, &Places { config_dir: data_dir.clone(), data_dir })
 }
 
 /// Copies `source` into the empty data directory.
@@ -87,18 +78,12 @@ pub async fn basebackup(
     source: Source<'_>,
     major: u32,
 ) -> Result<(), Error> {
-    refuse(
-        "postgresql.basebackup",
-        &settings.basebackup,
-        &BASEBACKUP_FORBIDDEN,
-    )?;
+    refuse("postgresql.basebackup", &settings.basebackup, &BASEBACKUP_FORBIDDEN)?;
     refuse_compression(&settings.basebackup, major)?;
     let login = &settings.replication;
     let secret = secret(settings, login, source, "basebackup")?;
     let mut command = Command::new(settings.tool("pg_basebackup"));
-    command
-        .arg(format!("--pgdata={}", settings.data_dir.display()))
-        .args(["-X", "stream"]);
+    command.arg(format!("--pgdata={}", settings.data_dir.display())).args(["-X", "stream"]);
     command.arg(format!("--dbname={}", dsn(login, source, None, major)));
     command.args(settings.basebackup.iter().map(option));
     command.env("PGPASSFILE", secret.path());
@@ -116,10 +101,7 @@ pub async fn rewind(
     let login = &settings.rewind;
     let secret = secret(settings, login, source, "rewind")?;
     let mut command = Command::new(settings.tool("pg_rewind"));
-    command
-        .arg("-D")
-        .arg(&settings.data_dir)
-        .arg("--source-server");
+    command.arg("-D").arg(&settings.data_dir).arg("--source-server");
     command.arg(dsn(login, source, Some(&settings.database), major));
     let places = Places::of(settings);
     let elsewhere = places.config_dir != places.data_dir;
@@ -129,11 +111,7 @@ pub async fn rewind(
     if major >= 15 && elsewhere {
         command.arg(format!("--config-file={}", places.conf().display()));
     }
-    command.envs([
-        ("LANG", "C"),
-        ("LC_ALL", "C"),
-        ("PGOPTIONS", "-c statement_timeout=0"),
-    ]);
+    command.envs([("LANG", "C"), ("LC_ALL", "C"), ("PGOPTIONS", "-c statement_timeout=0")]);
     command.env("PGPASSFILE", secret.path());
     run(command, COPY_LIMIT).await.map(drop)
 }
@@ -150,20 +128,12 @@ pub async fn crash_recovery(settings: &Postgresql) -> Result<(), Error> {
     let mut command = Command::new(settings.tool("postgres"));
     command.arg("--single").arg("-D").arg(&settings.data_dir);
     if places.config_dir != places.data_dir {
-        command
-            .arg("-c")
-            .arg(format!("config_file={}", places.conf().display()));
+        command.arg("-c").arg(format!("config_file={}", places.conf().display()));
     }
     for setting in start_options(&opts) {
         command.arg("-c").arg(setting);
     }
-    command.args([
-        "-c",
-        "archive_mode=on",
-        "-c",
-        "archive_command=false",
-        "template1",
-    ]);
+    command.args(["-c", "archive_mode=on", "-c", "archive_command=false", "template1"]);
     command.current_dir(&settings.data_dir);
     run(command, RECOVERY_LIMIT).await.map(drop)
 }
@@ -177,15 +147,10 @@ pub async fn checkpoint_end(
 ) -> Result<Lsn, Error> {
     let mut command = Command::new(settings.tool("pg_waldump"));
     command.arg("-p").arg(settings.data_dir.join("pg_wal"));
-    command
-        .arg(format!("--timeline={timeline}"))
-        .arg(format!("--start={lsn}"));
+    command.arg(format!("--timeline={timeline}")).arg(format!("--start={lsn}"));
     command.args(["--limit=1"]).env("LC_ALL", "C");
     let stdout = run(command, WALDUMP_LIMIT).await?;
-    let unclear = || Error::ToolUnclear {
-        tool: "pg_waldump".into(),
-        missing: "record length",
-    };
+    let unclear = || Error::ToolUnclear { tool: "pg_waldump".into(), missing: "record length" };
     let length = record_length(&stdout).ok_or_else(unclear)?;
     Ok(end_of_record(lsn, length, segment_bytes))
 }
@@ -232,14 +197,8 @@ fn option(option: &ToolOption) -> String {
 }
 
 fn refuse(setting: &'static str, given: &[ToolOption], forbidden: &[&str]) -> Result<(), Error> {
-    match given
-        .iter()
-        .find(|option| forbidden.contains(&option.name.as_str()))
-    {
-        Some(option) => Err(Error::ForbiddenOption {
-            setting,
-            option: option.name.clone(),
-        }),
+    match given.iter().find(|option| forbidden.contains(&option.name.as_str())) {
+        Some(option) => Err(Error::ForbiddenOption { setting, option: option.name.clone() }),
         None => Ok(()),
     }
 }
@@ -247,16 +206,9 @@ fn refuse(setting: &'static str, given: &[ToolOption], forbidden: &[&str]) -> Re
 /// Only the server may compress: the data directory must be usable as it is.
 fn refuse_compression(given: &[ToolOption], major: u32) -> Result<(), Error> {
     let on_server = |option: &ToolOption| {
-        major >= 15
-            && option
-                .value
-                .as_deref()
-                .is_some_and(|value| value.starts_with("server"))
+        major >= 15 && option.value.as_deref().is_some_and(|value| value.starts_with("server"))
     };
-    match given
-        .iter()
-        .find(|option| option.name == "compress" && !on_server(option))
-    {
+    match given.iter().find(|option| option.name == "compress" && !on_server(option)) {
         Some(_) => refuse("postgresql.basebackup", given, &["compress"]),
         None => Ok(()),
     }
@@ -310,14 +262,8 @@ mod tests {
     fn a_record_may_cross_a_page() {
         const SEGMENT: u64 = 16 << 20;
         assert_eq!(end_of_record(Lsn(0x28), 114, SEGMENT), Lsn(0xA0));
-        assert_eq!(
-            end_of_record(Lsn(8192 - 64), 114, SEGMENT),
-            Lsn(8192 + 24 + 56)
-        );
-        assert_eq!(
-            end_of_record(Lsn(SEGMENT - 64), 114, SEGMENT),
-            Lsn(SEGMENT + 40 + 56)
-        );
+        assert_eq!(end_of_record(Lsn(8192 - 64), 114, SEGMENT), Lsn(8192 + 24 + 56));
+        assert_eq!(end_of_record(Lsn(SEGMENT - 64), 114, SEGMENT), Lsn(SEGMENT + 40 + 56));
     }
 
     #[test]
@@ -329,12 +275,8 @@ mod tests {
 
     #[test]
     fn forbidden_options_are_named() {
-        let compress = |value: &str| {
-            [ToolOption {
-                name: "compress".into(),
-                value: Some(value.into()),
-            }]
-        };
+        let compress =
+            |value: &str| [ToolOption { name: "compress".into(), value: Some(value.into()) }];
         assert!(refuse_compression(&compress("server-gzip"), 15).is_ok());
         assert!(refuse_compression(&compress("server-gzip"), 14).is_err());
         let error = refuse_compression(&compress("gzip"), 15).unwrap_err();

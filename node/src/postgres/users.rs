@@ -68,19 +68,11 @@ async fn in_silence(session: &Session, what: &'static str, sql: &str) -> Result<
 fn statement(login: &Login, options: &str) -> String {
     let name = identifier(&login.username);
     let password = login.password.as_ref();
-    let password = password
-        .map(|p| format!(" PASSWORD {}", literal(&p.0)))
-        .unwrap_or_default();
-    let may_login = if options.contains("NOLOGIN") {
-        ""
-    } else {
-        " LOGIN"
-    };
+    let password = password.map(|p| format!(" PASSWORD {}", literal(&p.0))).unwrap_or_default();
+    let may_login = if options.contains("NOLOGIN") { "" } else { " LOGIN" };
     let rest = format!("{name} WITH{may_login} {options}{password}");
-    let exists = format!(
-        "SELECT FROM pg_catalog.pg_roles WHERE rolname = {}",
-        literal(&login.username)
-    );
+    let exists =
+        format!("SELECT FROM pg_catalog.pg_roles WHERE rolname = {}", literal(&login.username));
     let body = format!(
         "BEGIN IF EXISTS ({exists}) THEN ALTER ROLE {rest}; ELSE CREATE ROLE {rest}; END IF; END"
     );
@@ -91,10 +83,7 @@ async fn grant_rewind(session: &Session, username: &str) -> Result<(), Error> {
     let grants: String = REWIND_FUNCTIONS
         .iter()
         .map(|function| {
-            format!(
-                "GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {};",
-                identifier(username)
-            )
+            format!("GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {};", identifier(username))
         })
         .collect();
     in_silence(session, "grant pg_rewind its functions", &grants).await
@@ -108,16 +97,9 @@ mod tests {
     #[test]
     fn names_and_passwords_cannot_leave_their_quotes() {
         let password = Some(Secret("p'; DROP".into()));
-        let login = Login {
-            username: "a\"b'c".into(),
-            password,
-            ..Login::default()
-        };
+        let login = Login { username: "a\"b'c".into(), password, ..Login::default() };
         let text = statement(&login, "REPLICATION");
-        assert!(
-            text.contains("CREATE ROLE \"a\"\"b''c\" WITH LOGIN REPLICATION"),
-            "{text}"
-        );
+        assert!(text.contains("CREATE ROLE \"a\"\"b''c\" WITH LOGIN REPLICATION"), "{text}");
         assert!(text.contains("PASSWORD ''p''''; DROP''"), "{text}");
     }
 }

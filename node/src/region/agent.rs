@@ -39,6 +39,9 @@ use topology::{Millis, RegionName, Seen};
 const YIELD: Duration = Duration::from_secs(2);
 /// The longest sleep; only clocks are noticed so.
 const TICK: Duration = Duration::from_secs(1);
+/// While the copies of the stores are being made.
+const SOON: Duration = Duration::from_millis(20);
+const YOUNG_MS: u64 = 1_000;
 /// Between two reads of the other stores, and between two gifts.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Steps in a row before others get their turn.
@@ -82,6 +85,11 @@ pub async fn run(context: AgentContext) {
         if let Some(office) = &mut office {
             office.work(candidate.marks.alive(now, MARK_TTL_MS)).await;
         }
+        let is_waiting = match &office {
+            Some(office) => office.is_young(now),
+            None => candidate.mirror.snapshot().is_none_or(|view| view.lost),
+        };
+        let pause = if is_waiting { SOON } else { TICK };
         let seen = async {
             match &mut office {
                 Some(office) => office.changes.next().await,
@@ -93,7 +101,7 @@ pub async fn run(context: AgentContext) {
             _ = changes.next() => {}
             Ok(()) = lease.changed() => {}
             Ok(()) = holds_lock.changed() => {}
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -173,10 +181,11 @@ struct Office {
     changes: Changed,
     driver: JoinHandle<()>,
     publisher: Publisher,
-    /// When the other stores were read last, and when gifts were made last.
+    /// When reading the other stores did not help, and when gifts were made last.
     asked: Option<Millis>,
     given: Option<Millis>,
     gifts: JoinSet<()>,
+    opened: Millis,
     said: Option<String>,
 }
 
@@ -216,8 +225,14 @@ impl Office {
             asked: None,
             given: None,
             gifts: JoinSet::new(),
+            opened: clock::now(),
             said: None,
         }
+    }
+
+    /// Copies come alive without a change that would tell of it.
+    fn is_young(&self, now: Millis) -> bool {
+        self.own.live_site().is_none() || now.since(self.opened) < YOUNG_MS
     }
 
     /// Does what there is to do now.
@@ -235,7 +250,9 @@ impl Office {
     async fn settle(&mut self, mark: Option<u64>) -> Result<Option<String>, DcsError> {
         let mut asked = None;
         for _ in 0..ROUNDS_MAX {
-            let Some(own) = self.own.live_site() else { return Ok(None) };
+            let Some(own) = self.own.live_site() else {
+                return Ok(None);
+            };
             let others = self.watched();
             let at = date();
             let step = agent_step(&AgentFacts {
@@ -253,7 +270,10 @@ impl Office {
                     let stored = own.topology.policy.as_ref();
                     return Ok(stored.and_then(|p| policy_conflict(&self.settings, &p.value)));
                 }
-                AgentStep::Blocked(why) => return Ok(Some(why)),
+                AgentStep::Blocked(why) => {
+                    self.asked = asked.is_some().then(clock::now);
+                    return Ok(Some(why));
+                }
                 AgentStep::AskOthers if self.is_too_soon() => return Ok(self.said.clone()),
                 AgentStep::AskOthers => asked = Some(self.ask().await),
                 step => {
@@ -326,8 +346,7 @@ impl Office {
     }
 
     /// Reads all other stores, at once and linearizably.
-    async fn ask(&mut self) -> BTreeMap<RegionName, Seen<LocalTopology>> {
-        self.asked = Some(clock::now());
+    async fn ask(&self) -> BTreeMap<RegionName, Seen<LocalTopology>> {
         let waits = self.others.iter().map(|(name, outpost)| {
             Box::pin(async move {
                 let read = tokio::time::timeout(REMOTE_CALL, outpost.read()).await;
@@ -343,10 +362,14 @@ impl Office {
 
     /// Tells the own daemons what the other regions look like.
     async fn publish(&mut self) {
-        let Some(own) = self.own.live_site() else { return };
+        let Some(own) = self.own.live_site() else {
+            return;
+        };
         let now = clock::now();
         for (name, outpost) in self.others.iter() {
-            let Some(site) = outpost.live_site() else { continue };
+            let Some(site) = outpost.live_site() else {
+                continue;
+            };
             let peer = picture(name, &site);
             if !self.publisher.is_due(&peer, own.topology.peers.get(name), now) {
                 continue;
@@ -363,8 +386,12 @@ impl Office {
         while self.gifts.try_join_next().is_some() {}
         let now = clock::now();
         let recent = self.given.is_some_and(|at| now.since(at) < AGAIN.as_millis() as u64);
-        let Some(own) = self.own.live_site() else { return };
-        let (Some(certificate), false) = (own.topology.accepted().cloned(), recent) else { return };
+        let Some(own) = self.own.live_site() else {
+            return;
+        };
+        let (Some(certificate), false) = (own.topology.accepted().cloned(), recent) else {
+            return;
+        };
         let others = self.watched();
         let facts = AgentFacts {
             me: &self.region,
@@ -378,14 +405,17 @@ impl Office {
         };
         for name in behind(&facts) {
             self.given = Some(now);
-            let Some(outpost) = self.others.get(name).cloned() else { continue };
+            let Some(outpost) = self.others.get(name).cloned() else {
+                continue;
+            };
             let (keys, certificate) = (self.keys.clone(), certificate.clone());
             let journal = own.topology.journal().cloned();
             self.gifts.spawn(async move {
-                let Some(site) = outpost.live_site() else { return };
-                let journal = journal.filter(|j| {
-                    j.phase.is_decided() && j.epoch + 1 == certificate.epoch
-                });
+                let Some(site) = outpost.live_site() else {
+                    return;
+                };
+                let journal =
+                    journal.filter(|j| j.phase.is_decided() && j.epoch + 1 == certificate.epoch);
                 let gift = txn::adopt(&keys, &site.topology, &certificate, journal.as_ref());
                 if let Some(gift) = gift
                     && let Err(error) = outpost.write(gift).await
@@ -410,7 +440,9 @@ fn step_name(step: &AgentStep) -> String {
         AgentStep::WritePolicy => "the policy of the settings is in the store now".to_string(),
         AgentStep::SharePolicy(region) => format!("the policy was given to region {region}"),
         AgentStep::CreateFirst(c) => format!("the first certificate names region {}", c.owner),
-        AgentStep::Adopt(c) => format!("certificate of epoch {} accepted, {} owns", c.epoch, c.owner),
+        AgentStep::Adopt(c) => {
+            format!("certificate of epoch {} accepted, {} owns", c.epoch, c.owner)
+        }
         AgentStep::Verify(epoch) => format!("epoch {epoch} is confirmed"),
         AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => String::new(),
     }

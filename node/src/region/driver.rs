@@ -11,7 +11,7 @@
 //! - between holding and opening nothing is polled more slowly than `RECEIPTS`:
 //!   everything else comes through watches.
 
-use super::facts::{Progress, Question, is_receipt, to_catch};
+use super::facts::{Progress, Question, is_receipt, tokens};
 use super::hands::{Hands, Held, Target};
 use super::ownership::Site;
 use super::{Changed, Outpost, all_of, date, txn};
@@ -21,7 +21,7 @@ use crate::dcs::keys::Keys;
 use standby::switch::local::may_replace;
 use standby::switch::preflight::{Finding, Probe, Side, preflight};
 use standby::switch::table::{Answer, Next, Work, advanced, awaited, next};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -63,7 +63,7 @@ struct Driver {
     held: Option<Held>,
     tasks: JoinSet<Finished>,
     working: Option<(Work, AbortHandle)>,
-    asking: BTreeSet<Group>,
+    asking: BTreeMap<Group, Token>,
     copying: Option<JoinHandle<()>>,
     mentioned: Option<(u16, tokio::time::Instant)>,
     retry: Duration,
@@ -79,7 +79,7 @@ enum Outcome {
     Examined(Vec<Finding>),
     Warm,
     Held(Result<Held, String>),
-    Caught(Group),
+    Caught(Group, Token),
 }
 
 /// The journal that leads, and the store it lies in.
@@ -114,7 +114,7 @@ impl Driver {
             held: None,
             tasks: JoinSet::new(),
             working: None,
-            asking: BTreeSet::new(),
+            asking: BTreeMap::new(),
             copying: None,
             mentioned: None,
             retry: RETRY_MIN,
@@ -123,9 +123,13 @@ impl Driver {
 
     /// One question and its answer; gives how long nothing has to be done.
     async fn step(&mut self) -> Duration {
-        let Some(own) = self.context.own.site() else { return TICK };
+        let Some(own) = self.context.own.site() else {
+            return TICK;
+        };
         self.reconcile(&own);
-        let Some(lead) = self.lead(&own) else { return IDLE };
+        let Some(lead) = self.lead(&own) else {
+            return IDLE;
+        };
         self.begin_move(&lead.journal);
         let from = self.site_of(&lead.journal.from, &own);
         let to = self.site_of(&lead.journal.to, &own);
@@ -166,11 +170,8 @@ impl Driver {
     /// The journal to act on, if any is ours to act on.
     fn lead(&self, own: &Site) -> Option<Lead> {
         let journal = own.topology.journal()?.clone();
-        let here = Lead {
-            journal: journal.clone(),
-            outpost: self.context.own.clone(),
-            site: own.clone(),
-        };
+        let here =
+            Lead { journal: journal.clone(), outpost: self.context.own.clone(), site: own.clone() };
         if self.context.me != journal.from || !journal.phase.is_decided() {
             let ours = self.context.me == journal.from || self.context.me == journal.to;
             return (ours && !journal.phase.is_over()).then_some(here);
@@ -179,13 +180,10 @@ impl Driver {
         let outpost = self.context.others.get(&journal.to)?;
         let site = outpost.site().unwrap_or_default();
         match site.topology.journal() {
-            Some(copy) if copy.id == journal.id && copy.phase.is_decided() => {
-                (!copy.phase.is_over()).then(|| Lead {
-                    journal: copy.clone(),
-                    outpost: outpost.clone(),
-                    site: site.clone(),
-                })
-            }
+            Some(copy) if copy.id == journal.id && copy.phase.is_decided() => (!copy
+                .phase
+                .is_over())
+            .then(|| Lead { journal: copy.clone(), outpost: outpost.clone(), site: site.clone() }),
             _ => (journal.phase != Phase::Done).then_some(here),
         }
     }
@@ -241,8 +239,7 @@ impl Driver {
     ) -> Result<Duration, DcsError> {
         let mut journal = advanced(&lead.journal, phase, unix_ms(), &self.context.name);
         if phase == Phase::CatchUp {
-            let signed = from.map(|site| site.topology.tokens_of(&journal.id));
-            journal.tokens = signed.unwrap_or_default();
+            journal.tokens = tokens(&lead.journal, from);
         }
         self.write(lead, &journal).await
     }
@@ -281,14 +278,18 @@ impl Driver {
 
     /// Gives vote, certificate and journal to the new owner's store.
     async fn deliver(&self, lead: &Lead) -> Result<Duration, DcsError> {
-        let Some(outpost) = self.context.others.get(&lead.journal.to) else { return Ok(IDLE) };
-        let Some(certificate) = lead.site.topology.accepted() else { return Ok(TICK) };
+        let Some(outpost) = self.context.others.get(&lead.journal.to) else {
+            return Ok(IDLE);
+        };
+        let Some(certificate) = lead.site.topology.accepted() else {
+            return Ok(TICK);
+        };
         let known = match outpost.live_site() {
             Some(site) => site,
             None => outpost.read().await?,
         };
         let keys = &self.context.keys;
-        let given = txn::adopt(keys, &known.topology, certificate, Some(&lead.journal));
+        let given = txn::deliver(keys, &known.topology, certificate, &lead.journal);
         if let Some(given) = given
             && outpost.write(given).await?
         {
@@ -305,13 +306,19 @@ impl Driver {
         let Some(mine) = own.topology.journal().filter(|j| j.from == self.context.me) else {
             return;
         };
-        let Some(outpost) = self.context.others.get(&mine.to) else { return };
-        let Some(other) = outpost.live_site().filter(|_| !busy) else { return };
+        let Some(outpost) = self.context.others.get(&mine.to) else {
+            return;
+        };
+        let Some(other) = outpost.live_site().filter(|_| !busy) else {
+            return;
+        };
         let theirs = other.topology.journal();
         let (outpost, site, journal) = if !mine.phase.is_decided() {
             (outpost, &other, mine)
         } else {
-            let Some(theirs) = theirs.filter(|j| j.id == mine.id) else { return };
+            let Some(theirs) = theirs.filter(|j| j.id == mine.id) else {
+                return;
+            };
             (&self.context.own, own, theirs)
         };
         if may_replace(site.topology.journal(), journal) {
@@ -349,16 +356,21 @@ impl Driver {
 
     /// Starts asking every group of the new side whose token is known.
     fn ask_for_receipts(&mut self, journal: &Journal, from: Option<&Site>) {
-        let Some(outpost) = self.context.others.get(&journal.to) else { return };
-        for (group, token) in to_catch(journal, from) {
-            if self.progress.caught.contains(&group) || !self.asking.insert(group) {
+        let Some(outpost) = self.context.others.get(&journal.to) else {
+            return;
+        };
+        if !matches!(journal.phase, Phase::Stop | Phase::CatchUp | Phase::Certify) {
+            return;
+        }
+        for (group, token) in tokens(journal, from) {
+            if self.asking.insert(group, token.clone()).as_ref() == Some(&token) {
                 continue;
             }
             let (hands, outpost) = (self.context.hands.clone(), outpost.clone());
             let id = journal.id.clone();
             self.tasks.spawn(async move {
                 receipt(&*hands, &outpost, group, &token).await;
-                Finished { id, result: Outcome::Caught(group) }
+                Finished { id, result: Outcome::Caught(group, token) }
             });
         }
     }
@@ -381,8 +393,8 @@ impl Driver {
                 self.progress.is_held = true;
             }
             Outcome::Held(Err(why)) => self.progress.failure = Some(format!("hold: {why}")),
-            Outcome::Caught(group) => {
-                self.progress.caught.insert(group);
+            Outcome::Caught(group, token) => {
+                self.progress.caught.insert(group, token);
             }
         }
     }

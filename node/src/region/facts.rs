@@ -6,7 +6,7 @@ use super::ownership::Site;
 use standby::promotion::may_open;
 use standby::switch::preflight::Finding;
 use standby::switch::table::SwitchFacts;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use topology::region::{Journal, Phase, Token};
 use topology::{Group, GroupView, MemberRole, RegionName};
 
@@ -19,8 +19,8 @@ pub struct Progress {
     pub is_warm: bool,
     pub is_held: bool,
     pub failure: Option<String>,
-    /// Groups of the new side that have proved that they replayed their token.
-    pub caught: BTreeSet<Group>,
+    /// Tokens that the new side has proved to have replayed, by group.
+    pub caught: BTreeMap<Group, Token>,
 }
 
 /// The question to `standby::switch::table`.
@@ -40,7 +40,7 @@ pub struct Question<'a> {
 impl Question<'_> {
     pub fn facts(&self) -> SwitchFacts {
         let journal = self.journal;
-        let signed = self.from.map(|s| s.topology.tokens_of(&journal.id)).unwrap_or_default();
+        let tokens = tokens(journal, self.from);
         SwitchFacts {
             me: self.me.clone(),
             in_force: self.own.topology.certificate().cloned(),
@@ -50,8 +50,11 @@ impl Question<'_> {
             is_held: self.progress.is_held,
             failure: self.progress.failure.clone(),
             strangers: self.strangers(),
-            unsigned: self.groups_but(|group| signed.contains_key(&group)),
-            behind: self.groups_but(|group| self.progress.caught.contains(&group)),
+            unsigned: self.groups_but(|group| tokens.contains_key(&group)),
+            behind: self.groups_but(|group| {
+                let token = tokens.get(&group);
+                token.is_some() && self.progress.caught.get(&group) == token
+            }),
             is_delivered: self
                 .to
                 .is_some_and(|site| site.topology.accepted_epoch() > journal.epoch),
@@ -101,14 +104,11 @@ pub fn is_receipt(token: &Token, seen: &Replayed) -> bool {
     may_open(Some(token), &seen.system_id, seen.timeline, seen.lsn).is_ok()
 }
 
-/// The tokens whose receipts may be asked for now.
-pub fn to_catch(journal: &Journal, from: Option<&Site>) -> Vec<(Group, Token)> {
-    if !matches!(journal.phase, Phase::Stop | Phase::CatchUp | Phase::Certify) {
-        return Vec::new();
+/// The tokens that count: the store's while the old side stops, then the
+/// journal's.
+pub fn tokens(journal: &Journal, from: Option<&Site>) -> BTreeMap<Group, Token> {
+    match (journal.phase, from) {
+        (Phase::Stop, Some(site)) => site.topology.tokens_of(&journal.id),
+        _ => journal.tokens.clone(),
     }
-    let mut tokens = journal.tokens.clone();
-    if let Some(site) = from {
-        tokens.extend(site.topology.tokens_of(&journal.id));
-    }
-    tokens.into_iter().collect()
 }

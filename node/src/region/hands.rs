@@ -7,9 +7,9 @@
 //! Invariant: nothing here decides. Every call has a deadline and an answer;
 //! a failure is a sentence for the journal.
 
-use super::sql::{Access, Session, TIMEOUT};
+use super::sql::{Access, Session};
 use crate::api::client::{ClientError, Peers};
-use crate::config::Settings;
+use crate::config::{Login, Settings};
 use citus::handover;
 use serde_json::Value;
 use standby::switch::preflight::Probe;
@@ -73,17 +73,25 @@ pub trait Hands: Send + Sync {
 
 pub struct ServerHands {
     access: Access,
-    peers: Peers,
+    /// `None`: for probes only.
+    peers: Option<Peers>,
     with_citus: bool,
 }
 
 impl ServerHands {
     pub fn new(settings: &Settings) -> Result<ServerHands, ClientError> {
+        let citus = settings.citus.as_ref();
+        let database = citus.map_or(&settings.postgresql.database, |citus| &citus.database);
         Ok(ServerHands {
-            access: Access::of(settings)?,
-            peers: Peers::new(settings)?,
-            with_citus: settings.citus.is_some(),
+            access: Access::new(&settings.postgresql.superuser, database)?,
+            peers: Some(Peers::new(settings)?),
+            with_citus: citus.is_some(),
         })
+    }
+
+    /// For an operator's questions: it probes and never holds.
+    pub fn for_probes(login: &Login, database: &str) -> Result<ServerHands, ClientError> {
+        Ok(ServerHands { access: Access::new(login, database)?, peers: None, with_citus: false })
     }
 }
 
@@ -119,7 +127,8 @@ impl Hands for ServerHands {
     fn replayed(&self, target: Target) -> Done<'_, Replayed> {
         Box::pin(async move {
             let url = target.api_url.ok_or("the leader has published no api_url")?;
-            let body = self.peers.document(&url, RECEIPT_WAIT).await;
+            let peers = self.peers.as_ref().ok_or("these hands only probe")?;
+            let body = peers.document(&url, RECEIPT_WAIT).await;
             let body = body.ok_or_else(|| format!("{url} gives no answer"))?;
             read_replayed(&body).ok_or_else(|| format!("{url} tells no replay position"))
         })
@@ -156,7 +165,8 @@ async fn hold_all(access: &Access, targets: Vec<Target>) -> Result<Vec<Arc<Sessi
         sessions.push(locked.map_err(|e| e.to_string())??);
     }
     let mut ending = JoinSet::new();
-    for session in sessions.iter().cloned() {
+    for session in &sessions {
+        let session = Arc::clone(session);
         ending.spawn(async move { end_and_drain(&session).await });
     }
     while let Some(ended) = ending.join_next().await {
@@ -179,9 +189,6 @@ async fn end_and_drain(session: &Session) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// The longest that any of these calls may take, for the caller's deadlines.
-pub const CALL_MAX: Duration = TIMEOUT;
 
 #[cfg(test)]
 mod tests {

@@ -16,9 +16,11 @@ pub mod ownership;
 pub mod peers;
 pub mod request;
 mod sql;
+#[cfg(test)]
+mod tests;
 pub mod txn;
 
-use crate::config::Settings;
+use crate::config::{Settings, TopologySettings};
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
@@ -63,8 +65,10 @@ pub fn spawn(context: RegionContext) -> JoinHandle<()> {
 impl AgentContext {
     fn of(context: RegionContext) -> Result<Option<AgentContext>, String> {
         let settings = context.settings;
-        let Some(topology) = &settings.topology else { return Ok(None) };
-        let stores = open_stores(&settings).map_err(|e| e.to_string())?;
+        let Some(topology) = &settings.topology else {
+            return Ok(None);
+        };
+        let stores = open_stores(topology).map_err(|e| e.to_string())?;
         let hands = ServerHands::new(&settings).map_err(|e| e.to_string())?;
         Ok(Some(AgentContext {
             region: topology.region.clone(),
@@ -83,10 +87,9 @@ impl AgentContext {
 
 /// The stores of the other regions, by region. Nothing connects yet.
 pub fn open_stores(
-    settings: &Settings,
+    topology: &TopologySettings,
 ) -> Result<BTreeMap<RegionName, Arc<dyn Store>>, DcsError> {
-    let topology = settings.topology.iter();
-    let others = topology.flat_map(|t| t.stores.iter().filter(|(name, _)| **name != t.region));
+    let others = topology.stores.iter().filter(|(name, _)| **name != topology.region);
     let opened = others.map(|(name, store)| {
         let store: Arc<dyn Store> = Arc::new(EtcdStore::new(store, REMOTE_CALL)?);
         Ok((name.clone(), store))

@@ -57,10 +57,7 @@ pub fn sign(
     let signed = SignedToken { id: id.to_string(), token: token.clone() };
     let key = keys.topology(&format!("switch/token/{}", keys.group.key()));
     Some(Txn {
-        when: vec![
-            unchanged(keys, local, "switch"),
-            Compare::ValueIs(keys.leader(), me.0.clone()),
-        ],
+        when: vec![unchanged(keys, local, "switch"), Compare::ValueIs(keys.leader(), me.0.clone())],
         then: vec![put(key, &signed)],
     })
 }

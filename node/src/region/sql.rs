@@ -5,7 +5,7 @@
 
 use crate::api::client::ClientError;
 use crate::api::tls::{self, Trust};
-use crate::config::{Login, Settings};
+use crate::config::Login;
 use citus::statement::{Param, Statement};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
 use std::future::Future;
@@ -18,7 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use topology::Lsn;
 
 /// Deadline of a connection and of a statement.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Marks our sessions: whoever ends clients leaves them alone.
 const APPLICATION: &str = "matriarch region";
 
@@ -42,14 +42,13 @@ pub struct Access {
 }
 
 impl Access {
-    pub fn of(settings: &Settings) -> Result<Access, ClientError> {
-        let login = &settings.postgresql.superuser;
+    pub fn new(login: &Login, database: &str) -> Result<Access, ClientError> {
         let (mode, trust) = security(login);
         let file = |key: &str| login.extra.get(key).map(Path::new);
         let tls = tls::client_config(trust, file("sslrootcert"), file("sslcert"), file("sslkey"))?;
         let mut config = Config::new();
         config.user(&login.username).application_name(APPLICATION).ssl_mode(mode);
-        config.connect_timeout(TIMEOUT).dbname(database(settings));
+        config.connect_timeout(TIMEOUT).dbname(database);
         if let Some(password) = &login.password {
             config.password(&password.0);
         }
@@ -65,10 +64,6 @@ impl Access {
         tokio::spawn(connection);
         Ok(Session { client, address: format!("{host}:{port}") })
     }
-}
-
-fn database(settings: &Settings) -> &str {
-    settings.citus.as_ref().map_or(&settings.postgresql.database, |citus| &citus.database)
 }
 
 /// libpq's `sslmode`, as far as it changes what is believed.

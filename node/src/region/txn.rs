@@ -140,19 +140,55 @@ fn add_journal(keys: &Keys, local: &LocalTopology, journal: &Journal, txn: &mut 
 ///
 /// `None`: what was read does not allow it (no vote for the epoch in force, or
 /// the journal is not in the phase before the decision).
-pub fn commit(keys: &Keys, old: &LocalTopology, now_ms: u64, driver: &str, at: &str) -> Option<Txn> {
+pub fn commit(
+    keys: &Keys,
+    old: &LocalTopology,
+    now_ms: u64,
+    driver: &str,
+    at: &str,
+) -> Option<Txn> {
     let (register, in_force) = (&old.register.as_ref()?.value, old.certificate()?);
-    let journal = old.journal()?;
-    let ready = matches!(journal.phase, Phase::CatchUp | Phase::Certify);
+    let mut journal = old.journal()?.clone();
+    let ready = matches!(journal.phase, Phase::Stop | Phase::CatchUp | Phase::Certify);
     let ours = in_force.epoch == journal.epoch && in_force.owner == journal.from;
     if !ready || !ours || register.accepted.as_ref() != Some(in_force) {
         return None;
     }
+    if journal.phase == Phase::Stop {
+        journal.tokens = old.tokens_of(&journal.id);
+    }
     let signed = journal.groups.iter().all(|group| journal.tokens.contains_key(group));
     assert!(signed, "fence before open: a group of the old side did not sign");
     let next = successor(register, in_force, &journal.to, &journal.tokens, at);
-    let certify = advanced(journal, Phase::Certify, now_ms, driver);
-    adopt(keys, old, &next, Some(&advanced(&certify, Phase::Open, now_ms, driver)))
+    for phase in [Phase::CatchUp, Phase::Certify, Phase::Open] {
+        if phase > journal.phase {
+            journal = advanced(&journal, phase, now_ms, driver);
+        }
+    }
+    adopt(keys, old, &next, Some(&journal))
+}
+
+/// The decision, told to the new owner's store.
+///
+/// A mark of its agent is carried over to the new epoch, as the agent itself
+/// would do it one write later: the vote that rises here is the newest there is.
+pub fn deliver(
+    keys: &Keys,
+    new: &LocalTopology,
+    certificate: &Certificate,
+    journal: &Journal,
+) -> Option<Txn> {
+    let mut txn = adopt(keys, new, certificate, Some(journal))?;
+    let (Some(agent), Some(mark)) = (&new.agent, &new.verified) else { return Some(txn) };
+    if mark.lease == agent.lease && mark.value.epoch + 1 == certificate.epoch {
+        let epoch = certificate.epoch;
+        let value = serde_json::to_string(&Verified { epoch }).expect("a number serialises");
+        let key = keys.topology("verified");
+        txn.when.push(Compare::LeaseIs(keys.topology("agent"), agent.lease));
+        txn.when.push(unchanged(keys, new, "verified"));
+        txn.then.push(Op::Put { key, value, lease: Some(agent.lease) });
+    }
+    Some(txn)
 }
 
 #[cfg(test)]
@@ -238,12 +274,36 @@ mod tests {
     fn nothing_is_committed_outside_its_phase_or_epoch() {
         let store = owned();
         let local = look(&store);
-        assert!(send(&store, &write_journal(&keys(), &local, &journal(Phase::Stop))));
+        assert!(send(&store, &write_journal(&keys(), &local, &journal(Phase::Hold))));
         assert_eq!(commit(&keys(), &look(&store), 5, "a/n1", "now"), None);
         let foreign = Journal { epoch: 7, ..journal(Phase::CatchUp) };
         let local = look(&store);
         assert!(send(&store, &write_journal(&keys(), &local, &foreign)));
         assert_eq!(commit(&keys(), &look(&store), 5, "a/n1", "now"), None);
+    }
+
+    #[test]
+    fn a_delivery_confirms_the_epoch_only_on_a_living_agents_lease() {
+        let store = owned();
+        let old = look(&store).certificate().cloned().expect("owned");
+        let register = topology::region::Register { promised: 1, accepted: Some(old.clone()) };
+        let next = successor(&register, &old, &"b".into(), &Default::default(), "now");
+        let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
+        let post = Post { name: "b/n1".into(), lease };
+        assert!(send(&store, &elect(&keys(), &look(&store), &post)));
+        let open = journal(Phase::Open);
+        let marks = |local: &LocalTopology| {
+            let txn = deliver(&keys(), local, &next, &open).expect("new to it");
+            txn.then.iter().any(|op| matches!(op, Op::Put { lease: Some(_), .. }))
+        };
+        assert!(!marks(&look(&store)), "nobody confirmed the epoch before");
+        assert!(send(&store, &verify(&keys(), &look(&store), 1, &post)));
+        let seen = look(&store);
+        assert!(marks(&seen));
+        assert!(send(&store, &resign(&keys(), &post)));
+        let late = deliver(&keys(), &seen, &next, &open).expect("new to it");
+        assert!(!send(&store, &late), "the agent is gone");
+        assert_eq!(look(&store).accepted_epoch(), 1);
     }
 
     #[test]
@@ -254,11 +314,8 @@ mod tests {
         assert_eq!(adopt(&keys(), &local, &mine, None), None);
         let other = first(&policy_ab(), &"b".into(), "now");
         assert_eq!(adopt(&keys(), &local, &other, None), None);
-        let broken = Op::Put {
-            key: keys().topology("certificate"),
-            value: "?".into(),
-            lease: None,
-        };
+        let broken =
+            Op::Put { key: keys().topology("certificate"), value: "?".into(), lease: None };
         assert!(send(&store, &Txn { when: vec![], then: vec![broken] }));
         let txn = adopt(&keys(), &look(&store), &mine, None).expect("a repair");
         assert!(send(&store, &txn));

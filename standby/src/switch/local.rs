@@ -65,11 +65,7 @@ impl PastMove {
 
 /// The old lines and the new one, without a duplicate and bounded.
 pub fn with_move(history: &[PastMove], journal: &Journal) -> Vec<PastMove> {
-    let mut lines: Vec<_> = history
-        .iter()
-        .filter(|l| l.id != journal.id)
-        .cloned()
-        .collect();
+    let mut lines: Vec<_> = history.iter().filter(|l| l.id != journal.id).cloned().collect();
     lines.push(PastMove::of(journal));
     let surplus = lines.len().saturating_sub(HISTORY_MAX);
     lines.split_off(surplus)
@@ -135,11 +131,7 @@ impl LocalTopology {
             "switch" => self.switch = Some(versioned(value, revision, lease)?),
             "switch/rewired" => self.rewired = Some(plain(value)?),
             "agent" => {
-                self.agent = Some(Versioned {
-                    value: value.to_string(),
-                    revision,
-                    lease,
-                });
+                self.agent = Some(Versioned { value: value.to_string(), revision, lease });
             }
             "history" => self.history = Some(versioned(value, revision, lease)?),
             other => self.parse_one_of_many(other, value)?,
@@ -204,11 +196,7 @@ fn versioned<T: serde::de::DeserializeOwned>(
     revision: i64,
     lease: i64,
 ) -> Result<Versioned<T>, String> {
-    Ok(Versioned {
-        value: plain(value)?,
-        revision,
-        lease,
-    })
+    Ok(Versioned { value: plain(value)?, revision, lease })
 }
 
 #[cfg(test)]
@@ -224,10 +212,7 @@ mod tests {
         local.take("verified", r#"{"epoch":4}"#, 5, 77);
         assert!(local.is_unreadable("certificate") && local.is_unreadable("switch/token/x1"));
         assert_eq!(local.unreadable.len(), 2);
-        assert_eq!(
-            local.verified.as_ref().map(|v| (v.value.epoch, v.lease)),
-            Some((4, 77))
-        );
+        assert_eq!(local.verified.as_ref().map(|v| (v.value.epoch, v.lease)), Some((4, 77)));
     }
 
     #[test]

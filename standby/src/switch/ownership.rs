@@ -69,10 +69,7 @@ pub fn ownership(
     };
     let epoch = certificate.epoch;
     if &certificate.owner != me {
-        return Ownership::Standby {
-            epoch,
-            upstream: upstream(local, certificate, me, group),
-        };
+        return Ownership::Standby { epoch, upstream: upstream(local, certificate, me, group) };
     }
     if let Err(why) = verified(local, epoch, remembered) {
         return Ownership::Doubtful(why);
@@ -112,9 +109,7 @@ pub fn order(local: &LocalTopology, me: &RegionName, _group: Group) -> Option<Or
     let undecided = &in_force.owner == me && in_force.epoch == journal.epoch;
     // Every group obeys, also one that the journal does not list: the driver
     // gives the move up when it meets a group without a token.
-    (concerns_us && undecided).then(|| Order::StopAndSign {
-        id: journal.id.clone(),
-    })
+    (concerns_us && undecided).then(|| Order::StopAndSign { id: journal.id.clone() })
 }
 
 /// The certificate in force, if the keys of the store agree with each other.
@@ -141,11 +136,9 @@ fn consistent(local: &LocalTopology, remembered: Option<u64>) -> Result<&Certifi
             ));
         }
         None => {
-            return Err(
-                "`topology/register` is empty beside a certificate; the agent restores \
+            return Err("`topology/register` is empty beside a certificate; the agent restores \
                         it from another region's register"
-                    .to_string(),
-            );
+                .to_string());
         }
     }
     match remembered {
@@ -193,12 +186,7 @@ fn upstream(
     me: &RegionName,
     group: Group,
 ) -> Option<Upstream> {
-    let leader = local
-        .peers
-        .get(&certificate.owner)?
-        .groups
-        .get(&group)?
-        .leader()?;
+    let leader = local.peers.get(&certificate.owner)?.groups.get(&group)?.leader()?;
     Some(Upstream {
         host: leader.host.clone(),
         port: leader.port,
@@ -233,10 +221,7 @@ mod tests {
     #[test]
     fn only_a_whole_and_verified_certificate_opens() {
         let local = verified_local(1, "a");
-        assert!(matches!(
-            asked(&local, "a", None),
-            Ownership::Owner { epoch: 1, .. }
-        ));
+        assert!(matches!(asked(&local, "a", None), Ownership::Owner { epoch: 1, .. }));
         assert!(doubt(&LocalTopology::default(), None).contains("topology/certificate"));
         let mut broken = local.clone();
         broken.take("certificate", "?", 10, 0);
@@ -254,10 +239,7 @@ mod tests {
         let unmarked = local_with(certificate(3, "a"));
         assert!(doubt(&unmarked, None).contains("topology/verified"));
         assert!(doubt(&unmarked, Some(2)).contains("topology/verified"));
-        assert!(matches!(
-            asked(&unmarked, "a", Some(3)),
-            Ownership::Owner { .. }
-        ));
+        assert!(matches!(asked(&unmarked, "a", Some(3)), Ownership::Owner { .. }));
         assert!(doubt(&unmarked, Some(4)).contains("went back"));
         let stale = {
             let mut local = local_with(certificate(3, "a"));
@@ -271,13 +253,7 @@ mod tests {
     fn a_standby_needs_no_mark_and_follows_the_owners_leader() {
         let mut local = local_with(certificate(1, "a"));
         let bare = asked(&local, "b-1", None);
-        assert_eq!(
-            bare,
-            Ownership::Standby {
-                epoch: 1,
-                upstream: None
-            }
-        );
+        assert_eq!(bare, Ownership::Standby { epoch: 1, upstream: None });
         let leader = PeerMember {
             name: "n1".into(),
             role: "primary".into(),
@@ -288,28 +264,14 @@ mod tests {
             timeline: None,
             lsn: None,
         };
-        let group = PeerGroup {
-            leader: Some("n1".into()),
-            system_id: None,
-            members: vec![leader],
-        };
+        let group = PeerGroup { leader: Some("n1".into()), system_id: None, members: vec![leader] };
         let groups = [(Group::PLAIN, group)].into();
-        let peer = PeerRegion {
-            region: "a".into(),
-            epoch: Some(1),
-            groups,
-        };
+        let peer = PeerRegion { region: "a".into(), epoch: Some(1), groups };
         local.peers.insert("a".into(), peer);
-        let Ownership::Standby {
-            upstream: Some(up), ..
-        } = asked(&local, "b-1", None)
-        else {
+        let Ownership::Standby { upstream: Some(up), .. } = asked(&local, "b-1", None) else {
             panic!("no upstream");
         };
-        assert_eq!(
-            (up.host.as_str(), up.port, up.slot.as_str()),
-            ("h", 5433, "region_b_1")
-        );
+        assert_eq!((up.host.as_str(), up.port, up.slot.as_str()), ("h", 5433, "region_b_1"));
     }
 
     #[test]
@@ -319,25 +281,16 @@ mod tests {
             Ownership::Owner { opening, .. } => opening,
             other => panic!("{other:?}"),
         };
-        assert!(
-            !opening(&verified_local(1, "a")),
-            "the first certificate moves nothing"
-        );
+        assert!(!opening(&verified_local(1, "a")), "the first certificate moves nothing");
         assert!(opening(&local), "a missing journal proves nothing");
-        for (phase, expected) in [
-            (Phase::Stop, true),
-            (Phase::Open, true),
-            (Phase::Rewire, true),
-            (Phase::Done, false),
-        ] {
+        for (phase, expected) in
+            [(Phase::Stop, true), (Phase::Open, true), (Phase::Rewire, true), (Phase::Done, false)]
+        {
             local.switch = Some(journal(1, "b", "a", phase));
             assert_eq!(opening(&local), expected, "{phase:?}");
         }
         local.switch = Some(journal(2, "a", "b", Phase::Requested));
-        assert!(
-            !opening(&local),
-            "a new move begins only when the last one is over"
-        );
+        assert!(!opening(&local), "a new move begins only when the last one is over");
     }
 
     #[test]
@@ -350,10 +303,7 @@ mod tests {
         }
         for phase in [Phase::Stop, Phase::CatchUp, Phase::Certify] {
             local.switch = Some(journal(1, "a", "b", phase));
-            assert_eq!(
-                asked(&local, "a"),
-                Some(Order::StopAndSign { id: "move".into() })
-            );
+            assert_eq!(asked(&local, "a"), Some(Order::StopAndSign { id: "move".into() }));
             assert_eq!(asked(&local, "b"), None);
         }
         local.certificate.as_mut().unwrap().value = certificate(2, "b");
@@ -362,10 +312,7 @@ mod tests {
 
     #[test]
     fn a_daemon_that_does_not_know_its_region_opens_nothing_beside_a_certificate() {
-        assert_eq!(
-            without_region(&LocalTopology::default()),
-            Ownership::NoRegions
-        );
+        assert_eq!(without_region(&LocalTopology::default()), Ownership::NoRegions);
         let owned = without_region(&local_with(certificate(1, "a")));
         assert!(matches!(owned, Ownership::Doubtful(_)));
         let mut broken = LocalTopology::default();

@@ -67,12 +67,7 @@ impl Finding {
         remedy: &str,
     ) -> Finding {
         let remedy = remedy.to_string();
-        Finding {
-            level,
-            object: object.into(),
-            message: message.into(),
-            remedy,
-        }
+        Finding { level, object: object.into(), message: message.into(), remedy }
     }
 }
 
@@ -147,11 +142,7 @@ fn same_groups(from: &Side, to: &Side, found: &mut Vec<Finding>) {
     if from.groups.is_empty() {
         let message = "no group is in its store";
         let remedy = "start the region's daemons and check scope and namespace";
-        found.push(Finding::error(
-            format!("region {}", from.region),
-            message,
-            remedy,
-        ));
+        found.push(Finding::error(format!("region {}", from.region), message, remedy));
     }
     for (here, there) in [(from, to), (to, from)] {
         for group in here.groups.keys().filter(|g| !there.groups.contains_key(g)) {
@@ -183,19 +174,11 @@ fn leaders(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
         let object = side.object(group);
         if view.is_paused() {
             let message = "paused: its daemons would not obey";
-            found.push(Finding::error(
-                &object,
-                message,
-                "`matriarchctl resume` in that region",
-            ));
+            found.push(Finding::error(&object, message, "`matriarchctl resume` in that region"));
         }
         let Some(leader) = view.leader_record() else {
             let message = "no member holds the lock";
-            found.push(Finding::error(
-                object,
-                message,
-                "see the daemons' logs of that group",
-            ));
+            found.push(Finding::error(object, message, "see the daemons' logs of that group"));
             continue;
         };
         if !leader.is_running() || leader.role != role {
@@ -219,11 +202,7 @@ fn timelines(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
             let message = format!("timeline {new}, region {} is on {old}", from.region);
             found.push(Finding::error(to.object(group), message, remedy));
         }
-        _ => found.push(Finding::error(
-            to.object(group),
-            "the timeline is not known",
-            remedy,
-        )),
+        _ => found.push(Finding::error(to.object(group), "the timeline is not known", remedy)),
     }
 }
 
@@ -266,11 +245,7 @@ fn servers(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
 fn replication(old: &Probe, new: &Probe, object: String, found: &mut Vec<Finding>) {
     if !new.in_recovery || old.in_recovery {
         let message = "the servers' roles are not primary and standby";
-        found.push(Finding::error(
-            &object,
-            message,
-            "see the daemons' logs of that group",
-        ));
+        found.push(Finding::error(&object, message, "see the daemons' logs of that group"));
     }
     if !new.is_streaming {
         let message = "the standby leader does not stream";
@@ -279,20 +254,12 @@ fn replication(old: &Probe, new: &Probe, object: String, found: &mut Vec<Finding
     }
     if new.is_replay_paused {
         let message = "replay is paused: promotion would fail";
-        found.push(Finding::error(
-            &object,
-            message,
-            "select pg_wal_replay_resume()",
-        ));
+        found.push(Finding::error(&object, message, "select pg_wal_replay_resume()"));
     }
     let bytes = new.lsn.behind(old.lsn);
     if bytes >= LAG_BYTES_MAX {
         let message = format!("{bytes} bytes behind, {LAG_BYTES_MAX} allowed");
-        found.push(Finding::error(
-            &object,
-            message,
-            "wait until it has caught up",
-        ));
+        found.push(Finding::error(&object, message, "wait until it has caught up"));
     }
 }
 
@@ -315,10 +282,7 @@ fn configuration(old: &Probe, new: &Probe, object: String, found: &mut Vec<Findi
         found.push(Finding::error(&object, message, remedy));
     }
     if old.version != new.version {
-        let message = format!(
-            "PostgreSQL {} here, {} on the primary",
-            new.version, old.version
-        );
+        let message = format!("PostgreSQL {} here, {} on the primary", new.version, old.version);
         let level = if old.version / 10_000 == new.version / 10_000 {
             Finding::warning(&object, message, "update both sides to one minor version")
         } else {
@@ -327,15 +291,8 @@ fn configuration(old: &Probe, new: &Probe, object: String, found: &mut Vec<Findi
         found.push(level);
     }
     if old.system_id != new.system_id {
-        let message = format!(
-            "the server's system id is {}, not {}",
-            new.system_id, old.system_id
-        );
-        found.push(Finding::error(
-            &object,
-            message,
-            "rebuild it from the owner's region",
-        ));
+        let message = format!("the server's system id is {}, not {}", new.system_id, old.system_id);
+        found.push(Finding::error(&object, message, "rebuild it from the owner's region"));
     }
 }
 
@@ -346,15 +303,8 @@ fn clients(old: &Probe, object: String, found: &mut Vec<Finding>) {
         found.push(Finding::warning(&object, message, remedy));
     }
     if old.oldest_transaction_s >= 60 {
-        let message = format!(
-            "a transaction runs for {} s and is ended",
-            old.oldest_transaction_s
-        );
-        found.push(Finding::warning(
-            &object,
-            message,
-            "wait for it or end it yourself",
-        ));
+        let message = format!("a transaction runs for {} s and is ended", old.oldest_transaction_s);
+        found.push(Finding::warning(&object, message, "wait for it or end it yourself"));
     }
 }
 
@@ -380,10 +330,7 @@ mod tests {
             in_recovery,
             version: 150004,
             system_id: SYSTEM.into(),
-            settings: STANDBY_SETTINGS
-                .iter()
-                .map(|s| (s.to_string(), 100))
-                .collect(),
+            settings: STANDBY_SETTINGS.iter().map(|s| (s.to_string(), 100)).collect(),
             wal_log_hints: true,
             is_streaming: in_recovery,
             lsn: Lsn(1000),
@@ -407,24 +354,14 @@ mod tests {
 
     fn run(world: &World) -> Vec<Finding> {
         let (a, b) = (RegionName::new("a"), RegionName::new("b"));
-        let from = Side {
-            region: &a,
-            groups: &world.groups[0],
-            probes: &world.probes[0],
-        };
-        let to = Side {
-            region: &b,
-            groups: &world.groups[1],
-            probes: &world.probes[1],
-        };
+        let from = Side { region: &a, groups: &world.groups[0], probes: &world.probes[0] };
+        let to = Side { region: &b, groups: &world.groups[1], probes: &world.probes[1] };
         preflight(&from, &to, None)
     }
 
     fn errors(world: &World) -> String {
         let errors = run(world).into_iter().filter(|f| f.level == Level::Error);
-        let lines: Vec<_> = errors
-            .map(|f| format!("{}: {}", f.object, f.message))
-            .collect();
+        let lines: Vec<_> = errors.map(|f| format!("{}: {}", f.object, f.message)).collect();
         lines.join("\n")
     }
 
@@ -446,22 +383,10 @@ mod tests {
     #[test]
     fn every_fault_is_named() {
         let cases: Vec<(World, &str)> = vec![
-            (
-                change_probe(1, |p| p.is_streaming = false),
-                "does not stream",
-            ),
-            (
-                change_probe(1, |p| p.is_replay_paused = true),
-                "replay is paused",
-            ),
-            (
-                change_probe(0, |p| p.lsn = Lsn(LAG_BYTES_MAX + 1000)),
-                "bytes behind",
-            ),
-            (
-                change_probe(0, |p| p.wal_log_hints = false),
-                "wal_log_hints",
-            ),
+            (change_probe(1, |p| p.is_streaming = false), "does not stream"),
+            (change_probe(1, |p| p.is_replay_paused = true), "replay is paused"),
+            (change_probe(0, |p| p.lsn = Lsn(LAG_BYTES_MAX + 1000)), "bytes behind"),
+            (change_probe(0, |p| p.wal_log_hints = false), "wal_log_hints"),
             (change_probe(0, |p| p.version = 160001), "PostgreSQL"),
             (change_probe(1, |p| p.system_id = "1".into()), "system id"),
             (change_probe(1, |p| p.in_recovery = false), "roles"),
@@ -479,11 +404,7 @@ mod tests {
             ),
         ];
         for (world, expected) in cases {
-            assert!(
-                errors(&world).contains(expected),
-                "{expected} in:\n{}",
-                errors(&world)
-            );
+            assert!(errors(&world).contains(expected), "{expected} in:\n{}", errors(&world));
         }
     }
 
@@ -514,11 +435,7 @@ mod tests {
     #[test]
     fn a_running_move_and_a_pause_are_errors() {
         let (a, groups) = (RegionName::new("a"), BTreeMap::new());
-        let side = Side {
-            region: &a,
-            groups: &groups,
-            probes: &BTreeMap::new(),
-        };
+        let side = Side { region: &a, groups: &groups, probes: &BTreeMap::new() };
         let running = journal(1, "a", "b", Phase::Stop).value;
         let found = preflight(&side, &side, Some(&running));
         assert!(found.iter().any(|f| f.message.contains("is running")));

@@ -77,9 +77,17 @@ pub fn agent_step(facts: &AgentFacts) -> AgentStep {
     }
 }
 
+/// What all regions must agree on: a policy without the ways to the stores,
+/// which may be written differently in each region.
+fn agreement(policy: &Policy) -> String {
+    let mut policy = policy.clone();
+    policy.regions.iter_mut().for_each(|region| region.endpoints.clear());
+    policy.hash()
+}
+
 /// Does the daemon's own policy differ from the one in force?
 pub fn policy_conflict(settings: &Policy, stored: &Policy) -> Option<String> {
-    let (mine, theirs) = (settings.hash(), stored.hash());
+    let (mine, theirs) = (agreement(settings), agreement(stored));
     (mine != theirs).then(|| {
         format!(
             "the `topology` section of this daemon gives policy {mine}, `topology/policy` holds \
@@ -92,12 +100,7 @@ pub fn policy_conflict(settings: &Policy, stored: &Policy) -> Option<String> {
 pub fn behind<'a>(facts: &'a AgentFacts) -> Vec<&'a RegionName> {
     let mine = facts.local.accepted_epoch();
     let lower = |site: &LocalTopology| site.vote_is_readable() && site.accepted_epoch() < mine;
-    facts
-        .others
-        .iter()
-        .filter(|(_, s)| s.is_known_and(lower))
-        .map(|(name, _)| name)
-        .collect()
+    facts.others.iter().filter(|(_, s)| s.is_known_and(lower)).map(|(name, _)| name).collect()
 }
 
 /// The vote after accepting a certificate; `None` if the site may not accept it.
@@ -120,7 +123,7 @@ pub fn first(policy: &Policy, owner: &RegionName, at: &str) -> Certificate {
         previous_hash: String::new(),
         groups: BTreeMap::new(),
         proof: "all sites were read and none held a certificate".to_string(),
-        policy_hash: policy.hash(),
+        policy_hash: agreement(policy),
         at: at.to_string(),
     }
 }
@@ -211,11 +214,7 @@ fn confirm(facts: &AgentFacts, policy: &Policy, epoch: u64) -> AgentStep {
     let Some(asked) = facts.asked else {
         return AgentStep::AskOthers;
     };
-    let known = policy
-        .regions
-        .iter()
-        .filter(|r| read_of(asked, &r.name).is_some())
-        .count();
+    let known = policy.regions.iter().filter(|r| read_of(asked, &r.name).is_some()).count();
     let majority = policy.regions.len() / 2 + 1;
     if known + 1 >= majority {
         return AgentStep::Verify(epoch);
@@ -246,13 +245,13 @@ fn first_certificate(facts: &AgentFacts, policy: &Policy) -> AgentStep {
         let site = read_of(asked, &region.name).expect("all were read");
         match &site.policy {
             None => return AgentStep::SharePolicy(region.name.clone()),
-            Some(theirs) if theirs.value.hash() != policy.hash() => {
+            Some(theirs) if agreement(&theirs.value) != agreement(policy) => {
                 return AgentStep::Blocked(format!(
                     "region {} holds policy {}, this region {}; they must be equal before the \
                      formation is opened: delete the wrong `topology/policy`",
                     region.name,
-                    theirs.value.hash(),
-                    policy.hash()
+                    agreement(&theirs.value),
+                    agreement(policy)
                 ));
             }
             Some(_) => {}
@@ -308,11 +307,7 @@ impl MarkMemory {
             self.distrust = revision;
         }
         self.looked = Some(now);
-        if let Some(mark) = local
-            .verified
-            .as_ref()
-            .filter(|m| m.revision > self.distrust)
-        {
+        if let Some(mark) = local.verified.as_ref().filter(|m| m.revision > self.distrust) {
             self.seen = Some((mark.value.epoch, now));
         }
     }
@@ -332,18 +327,9 @@ pub(crate) mod tests {
     use topology::region::{Journal, Phase};
 
     pub fn certificate(epoch: u64, owner: &str) -> Certificate {
-        let kind = if epoch == 1 {
-            CertificateKind::Initial
-        } else {
-            CertificateKind::Planned
-        };
+        let kind = if epoch == 1 { CertificateKind::Initial } else { CertificateKind::Planned };
         let at = String::new();
-        Certificate {
-            epoch,
-            ballot: epoch,
-            kind,
-            ..first(&policy(2), &owner.into(), &at)
-        }
+        Certificate { epoch, ballot: epoch, kind, ..first(&policy(2), &owner.into(), &at) }
     }
 
     pub fn journal(epoch: u64, from: &str, to: &str, phase: Phase) -> Versioned<Journal> {
@@ -359,18 +345,11 @@ pub(crate) mod tests {
             tokens: BTreeMap::new(),
             error: None,
         };
-        Versioned {
-            value,
-            revision: 5,
-            lease: 0,
-        }
+        Versioned { value, revision: 5, lease: 0 }
     }
 
     pub fn local_with(certificate: Certificate) -> LocalTopology {
-        let register = Register {
-            promised: 1,
-            accepted: Some(certificate.clone()),
-        };
+        let register = Register { promised: 1, accepted: Some(certificate.clone()) };
         LocalTopology {
             policy: Some(versioned(policy(2))),
             register: Some(versioned(register)),
@@ -390,18 +369,11 @@ pub(crate) mod tests {
     }
 
     fn versioned<T>(value: T) -> Versioned<T> {
-        Versioned {
-            value,
-            revision: 2,
-            lease: 0,
-        }
+        Versioned { value, revision: 2, lease: 0 }
     }
 
     fn bare() -> LocalTopology {
-        LocalTopology {
-            policy: Some(versioned(policy(2))),
-            ..LocalTopology::default()
-        }
+        LocalTopology { policy: Some(versioned(policy(2))), ..LocalTopology::default() }
     }
 
     type Sites = BTreeMap<RegionName, Seen<LocalTopology>>;
@@ -433,27 +405,14 @@ pub(crate) mod tests {
 
     fn fresh(local: LocalTopology) -> Case {
         let others = site("b", Seen::Known(bare()));
-        Case {
-            me: "a",
-            local,
-            others,
-            asked: None,
-            mark: None,
-        }
+        Case { me: "a", local, others, asked: None, mark: None }
     }
 
     #[test]
     fn the_first_certificate_needs_every_site_read_and_empty() {
-        assert_eq!(
-            step(&fresh(LocalTopology::default())),
-            AgentStep::WritePolicy
-        );
+        assert_eq!(step(&fresh(LocalTopology::default())), AgentStep::WritePolicy);
         let mut case = fresh(bare());
-        assert_eq!(
-            step(&case),
-            AgentStep::AskOthers,
-            "a watch does not prove absence"
-        );
+        assert_eq!(step(&case), AgentStep::AskOthers, "a watch does not prove absence");
         case.asked = Some(site("b", Seen::Unknown));
         assert!(matches!(step(&case), AgentStep::Blocked(why) if why.contains("unread: b")));
         case.asked = Some(BTreeMap::new());
@@ -465,9 +424,7 @@ pub(crate) mod tests {
         case.asked = Some(site("b", Seen::Known(LocalTopology::default())));
         assert_eq!(step(&case), AgentStep::SharePolicy("b".into()));
         case.asked = Some(site("b", Seen::Known(bare())));
-        let AgentStep::CreateFirst(first) = step(&case) else {
-            panic!("{:?}", step(&case))
-        };
+        let AgentStep::CreateFirst(first) = step(&case) else { panic!("{:?}", step(&case)) };
         assert_eq!((first.epoch, first.owner.as_str()), (1, "a"));
     }
 
@@ -478,6 +435,10 @@ pub(crate) mod tests {
         other.policy.as_mut().unwrap().value.step_seconds = 99;
         case.asked = Some(site("b", Seen::Known(other)));
         assert!(matches!(step(&case), AgentStep::Blocked(why) if why.contains("policy")));
+        let mut same = bare();
+        same.policy.as_mut().unwrap().value.regions[1].endpoints = vec!["elsewhere:1".into()];
+        case.asked = Some(site("b", Seen::Known(same)));
+        assert!(matches!(step(&case), AgentStep::CreateFirst(_)), "ways to a store may differ");
         case.me = "b";
         assert_eq!(step(&case), AgentStep::Settled);
         case.me = "z";
@@ -531,11 +492,7 @@ pub(crate) mod tests {
         case.mark = Some(2);
         assert_eq!(step(&case), AgentStep::Verify(2));
         case.local.take("verified", r#"{"epoch":2}"#, 9, 6);
-        assert_eq!(
-            step(&case),
-            AgentStep::Verify(2),
-            "it hangs on another agent's lease"
-        );
+        assert_eq!(step(&case), AgentStep::Verify(2), "it hangs on another agent's lease");
         case.mark = Some(3);
         assert_eq!(step(&case), AgentStep::AskOthers, "the store went back");
     }
@@ -575,10 +532,7 @@ pub(crate) mod tests {
     #[test]
     fn a_move_ends_with_a_certificate_that_follows_the_one_in_force() {
         let old = certificate(2, "a");
-        let register = Register {
-            promised: 9,
-            accepted: Some(old.clone()),
-        };
+        let register = Register { promised: 9, accepted: Some(old.clone()) };
         let new = successor(&register, &old, &"b".into(), &BTreeMap::new(), "now");
         assert_eq!((new.epoch, new.ballot, new.owner.as_str()), (3, 10, "b"));
         assert_eq!(new.previous_hash, old.hash());

@@ -95,28 +95,13 @@ const fn row(
     then: fn(&Journal, &SwitchFacts) -> Next,
     why: &'static str,
 ) -> Row {
-    Row {
-        id,
-        when,
-        then,
-        why,
-    }
+    Row { id, when, then, why }
 }
 
 /// A planned move. First match wins.
 pub const SWITCH: &[Row] = &[
-    row(
-        10,
-        |j, _| j.phase.is_over(),
-        |_, _| Next::Rest,
-        "the move is over",
-    ),
-    row(
-        20,
-        is_superseded,
-        conclude,
-        "another certificate is in force",
-    ),
+    row(10, |j, _| j.phase.is_over(), |_, _| Next::Rest, "the move is over"),
+    row(20, is_superseded, conclude, "another certificate is in force"),
     row(
         25,
         |j, f| !j.phase.is_decided() && is_certified(j, f),
@@ -177,12 +162,7 @@ pub const SWITCH: &[Row] = &[
         |_, _| Next::Do(Work::Warm),
         "checkpoints make the stop short",
     ),
-    row(
-        150,
-        |j, _| j.phase == Phase::Warm,
-        |_, _| Next::Advance(Phase::Hold),
-        "all are warm",
-    ),
+    row(150, |j, _| j.phase == Phase::Warm, |_, _| Next::Advance(Phase::Hold), "all are warm"),
     row(
         160,
         |j, f| j.phase == Phase::Hold && !f.is_held,
@@ -192,25 +172,21 @@ pub const SWITCH: &[Row] = &[
     row(
         170,
         |j, f| in_stop(j) && !f.strangers.is_empty(),
-        |_, f| {
-            Next::Abort(format!(
-                "groups {} appeared during the move",
-                list(&f.strangers)
-            ))
-        },
+        |_, f| Next::Abort(format!("groups {} appeared during the move", list(&f.strangers))),
         "a group is not in the journal",
     ),
-    row(
-        180,
-        |j, _| j.phase == Phase::Hold,
-        |_, _| Next::Advance(Phase::Stop),
-        "writes are held",
-    ),
+    row(180, |j, _| j.phase == Phase::Hold, |_, _| Next::Advance(Phase::Stop), "writes are held"),
     row(
         190,
         |j, f| j.phase == Phase::Stop && !f.unsigned.is_empty(),
         |_, _| Next::Wait,
         "groups of the old side shut down",
+    ),
+    row(
+        195,
+        |j, f| j.phase == Phase::Stop && is_proven(j, f),
+        |_, _| Next::Commit,
+        "every token was replayed as soon as it was signed",
     ),
     row(
         200,
@@ -233,12 +209,7 @@ pub const SWITCH: &[Row] = &[
     row(
         230,
         |j, _| in_catch_up(j),
-        |_, f| {
-            Next::Abort(format!(
-                "tokens of groups {} are missing",
-                list(&f.unsigned)
-            ))
-        },
+        |_, f| Next::Abort(format!("tokens of groups {} are missing", list(&f.unsigned))),
         "the journal lacks a token",
     ),
     row(
@@ -298,16 +269,9 @@ pub fn next(journal: &Journal, facts: &SwitchFacts) -> Answer {
     let row = row.expect("the last row always matches");
     let answer = (row.then)(journal, facts);
     if answer == Next::Commit {
-        assert!(
-            is_proven(journal, facts),
-            "fence before open: a group did not sign or replay"
-        );
+        assert!(is_proven(journal, facts), "fence before open: a group did not sign or replay");
     }
-    Answer {
-        row: row.id,
-        why: row.why,
-        next: answer,
-    }
+    Answer { row: row.id, why: row.why, next: answer }
 }
 
 /// The journal as it is with another phase; every change is noted with its time.
@@ -315,10 +279,7 @@ pub fn advanced(journal: &Journal, phase: Phase, now_ms: u64, driver: &str) -> J
     let mut next = journal.clone();
     next.phase = phase;
     next.driver = driver.to_string();
-    next.steps.push(topology::region::StepRecord {
-        phase,
-        at_ms: now_ms,
-    });
+    next.steps.push(topology::region::StepRecord { phase, at_ms: now_ms });
     next
 }
 
@@ -327,16 +288,10 @@ pub fn awaited(journal: &Journal, facts: &SwitchFacts) -> String {
     match journal.phase {
         Phase::Stop => format!("no token yet from groups {}", list(&facts.unsigned)),
         Phase::CatchUp | Phase::Certify => {
-            format!(
-                "groups {} have not replayed their token",
-                list(&facts.behind)
-            )
+            format!("groups {} have not replayed their token", list(&facts.behind))
         }
         Phase::Open if !facts.is_delivered => {
-            format!(
-                "the store of region {} has not accepted the certificate",
-                journal.to
-            )
+            format!("the store of region {} has not accepted the certificate", journal.to)
         }
         Phase::Open => format!("groups {} have no running primary", list(&facts.closed)),
         Phase::Rewire => "the coordinator has not finished rewiring".to_string(),
@@ -346,11 +301,7 @@ pub fn awaited(journal: &Journal, facts: &SwitchFacts) -> String {
 }
 
 fn late(journal: &Journal, facts: &SwitchFacts) -> String {
-    format!(
-        "step {:?} was too late: {}",
-        journal.phase,
-        awaited(journal, facts)
-    )
+    format!("step {:?} was too late: {}", journal.phase, awaited(journal, facts))
 }
 
 fn is_certified(journal: &Journal, facts: &SwitchFacts) -> bool {
@@ -399,28 +350,22 @@ fn in_catch_up(journal: &Journal) -> bool {
     matches!(journal.phase, Phase::CatchUp | Phase::Certify)
 }
 
+/// All tokens are there and all of them are replayed. While the old side stops
+/// they lie in its store, afterwards in the journal.
 fn is_proven(journal: &Journal, facts: &SwitchFacts) -> bool {
-    let signed = journal
-        .groups
-        .iter()
-        .all(|group| journal.tokens.contains_key(group));
+    let in_journal = journal.groups.iter().all(|group| journal.tokens.contains_key(group));
+    let signed = if journal.phase == Phase::Stop { facts.unsigned.is_empty() } else { in_journal };
     signed && !journal.groups.is_empty() && facts.behind.is_empty() && facts.strangers.is_empty()
 }
 
 fn errors(facts: &SwitchFacts) -> Vec<String> {
     let all = facts.findings.iter().flatten();
     let errors = all.filter(|f| f.level == Level::Error);
-    errors
-        .map(|f| format!("{}: {} ({})", f.object, f.message, f.remedy))
-        .collect()
+    errors.map(|f| format!("{}: {} ({})", f.object, f.message, f.remedy)).collect()
 }
 
 fn list(groups: &BTreeSet<Group>) -> String {
-    groups
-        .iter()
-        .map(Group::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    groups.iter().map(Group::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -434,11 +379,7 @@ mod tests {
 
     fn facts(me: &str) -> SwitchFacts {
         let in_force = Some(certificate(1, "a"));
-        SwitchFacts {
-            me: me.into(),
-            in_force,
-            ..SwitchFacts::default()
-        }
+        SwitchFacts { me: me.into(), in_force, ..SwitchFacts::default() }
     }
 
     fn at(phase: Phase) -> Journal {
@@ -447,11 +388,7 @@ mod tests {
 
     fn signed(phase: Phase) -> Journal {
         let system_id = SystemId("7710375988543033523".into());
-        let token = Token {
-            system_id,
-            timeline: Timeline(1),
-            lsn: Lsn(5),
-        };
+        let token = Token { system_id, timeline: Timeline(1), lsn: Lsn(5) };
         let mut journal = at(phase);
         journal.tokens = BTreeMap::from([(Group::PLAIN, token)]);
         journal
@@ -472,28 +409,24 @@ mod tests {
     fn the_fence_stands_before_the_certificate() {
         let mut f = facts("a");
         assert_eq!(next(&signed(Phase::CatchUp), &f).next, Next::Commit);
+        assert_eq!(next(&at(Phase::Stop), &f).next, Next::Commit);
         f.behind = groups();
         assert_eq!(next(&signed(Phase::CatchUp), &f).next, Next::Wait);
+        assert_eq!(next(&at(Phase::Stop), &f).next, Next::Advance(Phase::CatchUp));
+        f.unsigned = groups();
+        assert_eq!(next(&at(Phase::Stop), &f).next, Next::Wait);
         let unsigned = next(&at(Phase::CatchUp), &facts("a"));
         assert!(matches!(unsigned.next, Next::Abort(_)), "{unsigned:?}");
         let mut strange = facts("a");
         strange.strangers = [Group(Some(7))].into();
-        assert!(matches!(
-            next(&signed(Phase::CatchUp), &strange).next,
-            Next::Abort(_)
-        ));
+        assert!(matches!(next(&signed(Phase::CatchUp), &strange).next, Next::Abort(_)));
     }
 
     #[test]
     fn a_late_step_aborts_before_the_certificate_and_waits_after_it() {
-        let mut f = SwitchFacts {
-            is_late: true,
-            ..facts("a")
-        };
+        let mut f = SwitchFacts { is_late: true, ..facts("a") };
         f.unsigned = groups();
-        let Next::Abort(why) = next(&at(Phase::Stop), &f).next else {
-            panic!()
-        };
+        let Next::Abort(why) = next(&at(Phase::Stop), &f).next else { panic!() };
         assert!(why.contains("Stop") && why.contains("default"), "{why}");
         f.in_force = Some(certificate(2, "b"));
         f.closed = groups();
@@ -515,21 +448,15 @@ mod tests {
         let mut f = facts("a");
         f.in_force = Some(certificate(3, "a"));
         assert!(matches!(next(&at(Phase::Hold), &f).next, Next::Abort(_)));
-        assert_eq!(
-            next(&at(Phase::Rewire), &f).next,
-            Next::Advance(Phase::Done)
-        );
+        assert_eq!(next(&at(Phase::Rewire), &f).next, Next::Advance(Phase::Done));
         f.in_force = None;
-        assert!(matches!(
-            next(&at(Phase::Requested), &f).next,
-            Next::Abort(_)
-        ));
+        assert!(matches!(next(&at(Phase::Requested), &f).next, Next::Abort(_)));
     }
 
     #[test]
     fn a_whole_move_takes_every_phase_in_order() {
         let mut journal = at(Phase::Requested);
-        let mut f = facts("a");
+        let mut f = SwitchFacts { behind: groups(), ..facts("a") };
         let mut seen = vec![];
         for _ in 0..40 {
             match next(&journal, &f).next {
@@ -547,6 +474,7 @@ mod tests {
                     f.in_force = Some(certificate(2, "b"));
                 }
                 Next::Deliver => f.is_delivered = true,
+                Next::Wait if journal.phase == Phase::CatchUp => f.behind.clear(),
                 Next::Rest => break,
                 other => panic!("{other:?} in {:?}", journal.phase),
             }
@@ -614,7 +542,9 @@ mod tests {
                 Next::Abort(_) => prop_assert!(!j.phase.is_decided()),
                 Next::Commit => {
                     prop_assert!(f.me == j.from && f.behind.is_empty());
-                    prop_assert!(j.groups.iter().all(|g| j.tokens.contains_key(g)));
+                    let in_journal = j.groups.iter().all(|g| j.tokens.contains_key(g));
+                    let in_store = j.phase == Phase::Stop && f.unsigned.is_empty();
+                    prop_assert!(in_journal || in_store);
                 }
                 Next::Advance(Phase::Open) => prop_assert!(is_certified(&j, &f)),
                 _ => {}

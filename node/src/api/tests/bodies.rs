@@ -36,20 +36,13 @@ fn the_leader_is_described_as_ever() {
 #[test]
 fn replicas_are_described_as_ever() {
     let mut me = published("n3");
-    me.tags = tags(
-        json!({"clonefrom": true, "nofailover": false, "nosync": false,
-        "sync_priority": 2, "foo": "bar"}),
-    );
+    me.tags = tags(json!({"clonefrom": true, "nofailover": false, "nosync": false,
+        "sync_priority": 2, "foo": "bar"}));
     assert_eq!(said(&me, Some(&standby())), TAGGED_REPLICA);
 
     let mut me = published("n2");
     let mut view = view();
-    view.take(
-        "sync",
-        r#"{"leader":"n1","quorum":1,"sync_standby":"n2,n3"}"#,
-        1,
-        0,
-    );
+    view.take("sync", r#"{"leader":"n1","quorum":1,"sync_standby":"n2,n3"}"#, 1, 0);
     me.view = Some(Arc::new(view));
     me.config = Some(Arc::new(json!({"synchronous_mode": "quorum"})));
     let mut monitor = standby();
@@ -86,10 +79,7 @@ fn cluster() -> GroupView {
     let member = |api: u16, sql: u16, rest: Value| {
         let mut record = json!({"conn_url": format!("postgres://127.0.0.1:{sql}/postgres"),
             "api_url": format!("http://127.0.0.1:{api}/patroni")});
-        record
-            .as_object_mut()
-            .unwrap()
-            .extend(rest.as_object().unwrap().clone());
+        record.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
         record.to_string()
     };
     let n1 = json!({"state": "running", "role": "primary", "xlog_location": 1, "timeline": 1});
@@ -103,12 +93,7 @@ fn cluster() -> GroupView {
     view.take("members/n3", &member(8010, 5363, n3), 1, 1);
     view.take("leader", "n1", 1, 1);
     view.take("status", r#"{"optime":67110032}"#, 1, 0);
-    view.take(
-        "sync",
-        r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#,
-        1,
-        0,
-    );
+    view.take("sync", r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#, 1, 0);
     view.take("config", r#"{"pause":true,"synchronous_mode":true}"#, 1, 0);
     let request = r#"{"leader":"n1","member":"n2","scheduled_at":"2035-06-01T12:30:00+00:00"}"#;
     view.take("failover", request, 1, 0);
@@ -134,11 +119,7 @@ fn a_standby_cluster_has_a_standby_leader_that_streams() {
 /// The value of a metric, as it is written.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let labelled = format!("{name}{{scope=\"golden\",name=\"");
-    text.lines().find_map(|line| {
-        line.strip_prefix(&labelled)?
-            .split_once("\"} ")
-            .map(|p| p.1)
-    })
+    text.lines().find_map(|line| line.strip_prefix(&labelled)?.split_once("\"} ").map(|p| p.1))
 }
 
 #[test]

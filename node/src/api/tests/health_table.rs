@@ -5,32 +5,19 @@ use crate::api::health::{self, CHECKS, parse_bytes};
 use crate::api::status::facts;
 
 fn passes(path: &str, me: &Published, monitor: Option<&Monitor>, query: &[(&str, &str)]) -> bool {
-    let options: Vec<(String, String)> = query
-        .iter()
-        .map(|(k, v)| (k.to_string(), v.to_string()))
-        .collect();
-    health::find(path)
-        .unwrap()
-        .is_passed(&facts(me, monitor, NOW), &options)
+    let options: Vec<(String, String)> =
+        query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    health::find(path).unwrap().is_passed(&facts(me, monitor, NOW), &options)
 }
 
 /// The paths that answer 200, in the order of the table.
 fn green(me: &Published, monitor: Option<&Monitor>) -> Vec<&'static str> {
-    CHECKS
-        .iter()
-        .map(|c| c.path)
-        .filter(|path| passes(path, me, monitor, &[]))
-        .collect()
+    CHECKS.iter().map(|c| c.path).filter(|path| passes(path, me, monitor, &[])).collect()
 }
 
 fn with_sync(mut me: Published, mode: Value) -> Published {
     let mut view = view();
-    view.take(
-        "sync",
-        r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#,
-        1,
-        0,
-    );
+    view.take("sync", r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#, 1, 0);
     me.view = Some(Arc::new(view));
     me.config = Some(Arc::new(json!({"synchronous_mode": mode})));
     me
@@ -38,48 +25,18 @@ fn with_sync(mut me: Published, mode: Value) -> Published {
 
 #[test]
 fn every_role_has_its_paths() {
-    let writable = [
-        "/",
-        "/primary",
-        "/master",
-        "/read-write",
-        "/leader",
-        "/read-only",
-        "/health",
-    ];
-    let reading = [
-        "/read-only-quorum",
-        "/read-only-sync",
-        "/read-only-synchronous",
-    ];
+    let writable = ["/", "/primary", "/master", "/read-write", "/leader", "/read-only", "/health"];
+    let reading = ["/read-only-quorum", "/read-only-sync", "/read-only-synchronous"];
     let leader = green(&published("n1"), Some(&primary()));
     assert_eq!(leader, [&writable[..], &reading].concat());
 
     let replica = green(&published("n2"), Some(&standby()));
-    assert_eq!(
-        replica,
-        [
-            "/replica",
-            "/read-only",
-            "/health",
-            "/async",
-            "/asynchronous"
-        ]
-    );
+    assert_eq!(replica, ["/replica", "/read-only", "/health", "/async", "/asynchronous"]);
 
     let mut leads_standbys = published("n1");
     (leads_standbys.standby_group, leads_standbys.role) = (true, MemberRole::StandbyLeader);
-    let paths = [
-        "/standby-leader",
-        "/standby_leader",
-        "/leader",
-        "/read-only",
-        "/health",
-    ];
-    assert_eq!(
-        green(&leads_standbys, Some(&standby())),
-        [&paths[..], &reading].concat()
-    );
+    let paths = ["/standby-leader", "/standby_leader", "/leader", "/read-only", "/health"];
+    assert_eq!(green(&leads_standbys, Some(&standby())), [&paths[..], &reading].concat());
 
     let mut stopped = published("n2");
     stopped.state = MemberState::Stopped;
@@ -90,35 +47,11 @@ fn every_role_has_its_paths() {
 fn duties_have_their_paths() {
     let sync = green(&with_sync(published("n2"), json!(true)), Some(&standby()));
     let paths = ["/replica", "/read-only", "/health", "/sync", "/synchronous"];
-    assert_eq!(
-        sync,
-        [&paths[..], &["/read-only-sync", "/read-only-synchronous"]].concat()
-    );
-    let quorum = green(
-        &with_sync(published("n2"), json!("quorum")),
-        Some(&standby()),
-    );
-    assert_eq!(
-        quorum,
-        [
-            "/replica",
-            "/read-only",
-            "/health",
-            "/quorum",
-            "/read-only-quorum"
-        ]
-    );
+    assert_eq!(sync, [&paths[..], &["/read-only-sync", "/read-only-synchronous"]].concat());
+    let quorum = green(&with_sync(published("n2"), json!("quorum")), Some(&standby()));
+    assert_eq!(quorum, ["/replica", "/read-only", "/health", "/quorum", "/read-only-quorum"]);
     let free = green(&with_sync(published("n3"), json!(true)), Some(&standby()));
-    assert_eq!(
-        free,
-        [
-            "/replica",
-            "/read-only",
-            "/health",
-            "/async",
-            "/asynchronous"
-        ]
-    );
+    assert_eq!(free, ["/replica", "/read-only", "/health", "/async", "/asynchronous"]);
 }
 
 #[test]
@@ -160,23 +93,10 @@ fn lag_state_and_tags_narrow_the_replica() {
         (("tag_clonefrom", "True"), false),
         (("tag_none", "1"), false),
     ] {
-        assert_eq!(
-            passes("/replica", &me, Some(&behind), &[query]),
-            wanted,
-            "{query:?}"
-        );
-        assert_eq!(
-            passes("/read-only", &me, Some(&behind), &[query]),
-            wanted,
-            "{query:?}"
-        );
+        assert_eq!(passes("/replica", &me, Some(&behind), &[query]), wanted, "{query:?}");
+        assert_eq!(passes("/read-only", &me, Some(&behind), &[query]), wanted, "{query:?}");
     }
-    assert!(passes(
-        "/primary",
-        &published("n1"),
-        Some(&primary()),
-        &[("tag_none", "1")]
-    ));
+    assert!(passes("/primary", &published("n1"), Some(&primary()), &[("tag_none", "1")]));
     behind.latest_end = Some(Lsn(67108960 + 9000));
     assert!(!passes("/replica", &me, Some(&behind), &[("lag", "2kB")]));
     me.tags = tags(json!({"noloadbalance": true}));
@@ -222,10 +142,8 @@ fn a_daemon_that_beats_is_alive() {
 #[test]
 fn readiness_needs_the_lock_or_a_close_stream() {
     let ready = |me: &Published, monitor: &Monitor, query: &[(&str, &str)]| {
-        let options: Vec<(String, String)> = query
-            .iter()
-            .map(|(k, v)| (k.to_string(), v.to_string()))
-            .collect();
+        let options: Vec<(String, String)> =
+            query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         health::is_ready(&facts(me, Some(monitor), NOW), &options)
     };
     assert!(ready(&published("n1"), &primary(), &[]));
@@ -272,9 +190,6 @@ fn bytes_have_units() {
     ] {
         let read = parse_bytes(text);
         // A number beyond all reason is cut, or refused; both are no lag limit.
-        assert!(
-            read == wanted || (wanted.is_none() && read == Some(u64::MAX)),
-            "{text}"
-        );
+        assert!(read == wanted || (wanted.is_none() && read == Some(u64::MAX)), "{text}");
     }
 }

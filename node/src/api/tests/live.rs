@@ -31,11 +31,7 @@ async fn changing_needs_the_password_and_reading_does_not() {
     assert_eq!(said(answer).await, refused(401, "no auth header received"));
 
     let reload = || member.client.post(member.url("/reload"));
-    let wrong = reload()
-        .basic_auth("u", Some("wrong"))
-        .send()
-        .await
-        .unwrap();
+    let wrong = reload().basic_auth("u", Some("wrong")).send().await.unwrap();
     assert_eq!(said(wrong).await, refused(401, "not authenticated"));
     let right = reload().basic_auth("u", Some("p")).send().await.unwrap();
     assert_eq!(said(right).await, refused(202, "reload scheduled"));
@@ -70,17 +66,11 @@ async fn only_listed_addresses_may_change_something() {
         ..RestApi::default()
     };
     let member = Member::start(published("n1"), primary(), listed("10.0.0.0/8")).await;
-    assert_eq!(
-        member.post("/reload", json!({})).await,
-        refused(403, "Access is denied")
-    );
+    assert_eq!(member.post("/reload", json!({})).await, refused(403, "Access is denied"));
     assert_eq!(member.get("/health").await.0, 200);
     let member = Member::start(published("n1"), primary(), listed("127.0.0.0/8")).await;
     assert_eq!(member.post("/reload", json!({})).await.0, 401);
-    let members = RestApi {
-        allowlist_include_members: true,
-        ..RestApi::default()
-    };
+    let members = RestApi { allowlist_include_members: true, ..RestApi::default() };
     let member = Member::start(published("n1"), primary(), members).await;
     assert_eq!(member.post("/reload", json!({})).await.0, 202);
 }
@@ -133,22 +123,14 @@ async fn broken_bodies_are_refused() {
     assert_eq!(huge.status(), StatusCode::PAYLOAD_TOO_LARGE);
 
     assert!(raw(&member, "").await.starts_with("HTTP/1.1 411"));
-    assert!(
-        raw(&member, "Content-Length: 0\r\n")
-            .await
-            .starts_with("HTTP/1.1 400")
-    );
+    assert!(raw(&member, "Content-Length: 0\r\n").await.starts_with("HTTP/1.1 400"));
 }
 
 /// A PATCH without a body and with these headers, as bytes on the wire.
 async fn raw(member: &Member, headers: &str) -> String {
-    let mut wire = tokio::net::TcpStream::connect(member.handle.addresses[0])
-        .await
-        .unwrap();
+    let mut wire = tokio::net::TcpStream::connect(member.handle.addresses[0]).await.unwrap();
     let start = "PATCH /config HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
-    wire.write_all(format!("{start}{headers}\r\n").as_bytes())
-        .await
-        .unwrap();
+    wire.write_all(format!("{start}{headers}\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     let read = tokio::time::timeout(WAIT_MAX, wire.read_to_string(&mut answer)).await;
     read.unwrap().unwrap();
@@ -162,41 +144,21 @@ async fn the_configuration_is_read_merged_and_replaced() {
     assert_eq!(member.patch(json!({"ttl": 30})).await.0, 503);
     let put = |body: &'static str| member.ask(Method::PUT, "/config", Some(body));
     let whole = r#"{"ttl": 30, "loop_wait": 10}"#;
-    assert_eq!(
-        said(put(r#"{"ttl":30,"loop_wait":10}"#).await).await,
-        ok(whole)
-    );
-    assert_eq!(
-        member.stored(&member.keys.config()).unwrap(),
-        r#"{"ttl":30,"loop_wait":10}"#
-    );
+    assert_eq!(said(put(r#"{"ttl":30,"loop_wait":10}"#).await).await, ok(whole));
+    assert_eq!(member.stored(&member.keys.config()).unwrap(), r#"{"ttl":30,"loop_wait":10}"#);
     assert_eq!(member.get("/config").await, ok(whole));
 
     let merged = r#"{"ttl": 30, "loop_wait": 2, "no_such_key": 1}"#;
-    assert_eq!(
-        member
-            .patch(json!({"loop_wait": 2, "no_such_key": 1}))
-            .await,
-        ok(merged)
-    );
+    assert_eq!(member.patch(json!({"loop_wait": 2, "no_such_key": 1})).await, ok(merged));
     let revision = member.store.read_now(&["/".to_string()]).unwrap().revision;
-    assert_eq!(
-        member.patch(json!({"loop_wait": "2", "gone": null})).await,
-        ok(merged)
-    );
-    assert_eq!(
-        member.store.read_now(&["/".to_string()]).unwrap().revision,
-        revision
-    );
+    assert_eq!(member.patch(json!({"loop_wait": "2", "gone": null})).await, ok(merged));
+    assert_eq!(member.store.read_now(&["/".to_string()]).unwrap().revision, revision);
     let (code, why) = member.patch(json!({"ttl": "abc"})).await;
     assert_eq!(code, 400);
     assert!(why.contains("`ttl`") && why.contains("abc"), "{why}");
     assert_eq!(said(put(r#"{"pause":"maybe"}"#).await).await.0, 400);
     assert_eq!(said(put("{}").await).await.0, 400);
-    assert_eq!(
-        member.patch(json!({"slots": {"a": 0, "b": null}})).await.0,
-        200
-    );
+    assert_eq!(member.patch(json!({"slots": {"a": 0, "b": null}})).await.0, 200);
     let stored = member.stored(&member.keys.config()).unwrap();
     assert!(stored.contains(r#""slots":{"a":0,"b":null}"#), "{stored}");
     assert!(matches!(member.command().await, Command::Wake));
@@ -209,16 +171,10 @@ async fn while_the_store_is_away_only_health_is_known() {
     for path in ["/cluster", "/config", "/history"] {
         let (code, sentence) = member.get(path).await;
         assert_eq!(code, 503);
-        assert!(
-            sentence.starts_with("the configuration store cannot be used"),
-            "{sentence}"
-        );
+        assert!(sentence.starts_with("the configuration store cannot be used"), "{sentence}");
     }
     assert_eq!(member.patch(json!({"ttl": 20})).await.0, 503);
-    assert_eq!(
-        member.post("/switchover", json!({"leader": "n1"})).await.0,
-        503
-    );
+    assert_eq!(member.post("/switchover", json!({"leader": "n1"})).await.0, 503);
     assert_eq!(member.get("/primary").await.0, 200);
     assert_eq!(member.get("/metrics/").await.0, 200);
 }
@@ -228,18 +184,12 @@ async fn what_is_stored_is_shown() {
     let member = Member::leader().await;
     assert_eq!(member.get("/history").await, ok("[]"));
     member.settle(&[("n1", "http://127.0.0.1:1/patroni".to_string())]);
-    member.put(
-        &member.keys.history(),
-        r#"[[1,67438800,"x","2026-11-20T22:00:06+00:00","n2"]]"#,
-    );
+    member.put(&member.keys.history(), r#"[[1,67438800,"x","2026-11-20T22:00:06+00:00","n2"]]"#);
     let line = r#"[[1, 67438800, "x", "2026-11-20T22:00:06+00:00", "n2"]]"#;
     assert_eq!(member.get("/history").await, ok(line));
     let (code, cluster) = member.get("/cluster?x=1").await;
     assert_eq!(code, 200);
-    assert!(
-        cluster.starts_with(r#"{"members": [{"name": "n1", "role": "leader""#),
-        "{cluster}"
-    );
+    assert!(cluster.starts_with(r#"{"members": [{"name": "n1", "role": "leader""#), "{cluster}");
     assert_eq!(member.get("/decisions").await, ok(r#"[{"rule": 210}]"#));
 }
 
@@ -252,13 +202,7 @@ async fn health_checks_share_a_query_and_patroni_always_asks() {
         let client = member.client.clone();
         answers.spawn(async move { client.get(url).send().await.unwrap().status() });
     }
-    assert!(
-        answers
-            .join_all()
-            .await
-            .iter()
-            .all(|status| *status == StatusCode::OK)
-    );
+    assert!(answers.join_all().await.iter().all(|status| *status == StatusCode::OK));
     assert_eq!(member.server.asked.load(Ordering::SeqCst), 1);
     member.get("/patroni").await;
     member.get("/patroni").await;
@@ -280,10 +224,7 @@ async fn peers_answer_each_other() {
         ("n1".into(), leader.url("/patroni")),
     ];
     let answers = peers.statuses(&asked).await;
-    assert_eq!(
-        answers.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),
-        ["n3", "n2", "n1"]
-    );
+    assert_eq!(answers.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["n3", "n2", "n1"]);
     assert_eq!(answers[0].status, None);
     let standby = answers[1].status.as_ref().unwrap();
     assert!(standby.in_recovery && standby.lsn == Lsn(67108960));
@@ -296,20 +237,10 @@ struct Contested(MemoryStore);
 impl Store for Contested {
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
         let key = prefixes[0].clone();
-        let put = Op::Put {
-            key,
-            value: r#"{"ttl":77}"#.to_string(),
-            lease: None,
-        };
+        let put = Op::Put { key, value: r#"{"ttl":77}"#.to_string(), lease: None };
         Box::pin(async move {
             let read = self.0.read(prefixes).await;
-            self.0
-                .txn(Txn {
-                    when: Vec::new(),
-                    then: vec![put],
-                })
-                .await
-                .map(|_| ())?;
+            self.0.txn(Txn { when: Vec::new(), then: vec![put] }).await.map(|_| ())?;
             read
         })
     }
@@ -349,26 +280,11 @@ async fn a_lost_race_for_the_configuration_is_a_conflict() {
     context.store = Arc::new(Contested(member.store.client()));
     let contested = serve(context).await.unwrap();
     let url = format!("http://{}/config", contested.addresses[0]);
-    let patched = member
-        .client
-        .patch(&url)
-        .body(r#"{"ttl": 20}"#)
-        .send()
-        .await
-        .unwrap();
+    let patched = member.client.patch(&url).body(r#"{"ttl": 20}"#).send().await.unwrap();
     assert_eq!(patched.status(), StatusCode::CONFLICT);
-    let replaced = member
-        .client
-        .put(&url)
-        .body(r#"{"ttl": 20}"#)
-        .send()
-        .await
-        .unwrap();
+    let replaced = member.client.put(&url).body(r#"{"ttl": 20}"#).send().await.unwrap();
     assert_eq!(replaced.status(), StatusCode::BAD_GATEWAY);
-    assert_eq!(
-        member.stored(&member.keys.config()).as_deref(),
-        Some(r#"{"ttl":77}"#)
-    );
+    assert_eq!(member.stored(&member.keys.config()).as_deref(), Some(r#"{"ttl":77}"#));
 }
 
 #[tokio::test]
@@ -381,10 +297,7 @@ async fn a_taken_port_is_named_and_a_stopped_server_frees_it() {
         context(settings, published("n1"), &member.store, &member.server).0
     };
     let error = serve(again()).await.err().unwrap().to_string();
-    assert!(
-        error.contains("restapi.listen") && error.contains(&port.to_string()),
-        "{error}"
-    );
+    assert!(error.contains("restapi.listen") && error.contains(&port.to_string()), "{error}");
     let context = again();
     member.handle.stop().await;
     serve(context).await.unwrap().stop().await;

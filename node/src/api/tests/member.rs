@@ -49,11 +49,7 @@ pub fn context(
     me: Published,
     store: &MemoryStore,
     server: &Arc<Server>,
-) -> (
-    ApiContext,
-    watch::Sender<Arc<Published>>,
-    mpsc::Receiver<Command>,
-) {
+) -> (ApiContext, watch::Sender<Arc<Published>>, mpsc::Receiver<Command>) {
     let (publish, published) = watch::channel(Arc::new(me));
     let (sender, commands) = mpsc::channel(64);
     let keys = Keys::of(&settings);
@@ -98,15 +94,7 @@ impl Member {
             .timeout(WAIT_MAX)
             .build()
             .unwrap();
-        Member {
-            store,
-            keys,
-            publish,
-            commands,
-            server,
-            handle,
-            client,
-        }
+        Member { store, keys, publish, commands, server, handle, client }
     }
 
     pub async fn leader() -> Member {
@@ -134,32 +122,18 @@ impl Member {
     }
 
     pub async fn patch(&self, body: Value) -> (u16, String) {
-        said(
-            self.ask(Method::PATCH, "/config", Some(&body.to_string()))
-                .await,
-        )
-        .await
+        said(self.ask(Method::PATCH, "/config", Some(&body.to_string())).await).await
     }
 
     pub fn put(&self, key: &str, value: &str) {
         let (key, value) = (key.to_string(), value.to_string());
-        let txn = Txn {
-            when: Vec::new(),
-            then: vec![Op::Put {
-                key,
-                value,
-                lease: None,
-            }],
-        };
+        let txn = Txn { when: Vec::new(), then: vec![Op::Put { key, value, lease: None }] };
         self.store.txn_now(&txn).unwrap();
     }
 
     pub fn stored(&self, key: &str) -> Option<String> {
         let read = self.store.read_now(&[key.to_string()]).unwrap();
-        read.entries
-            .into_iter()
-            .find(|e| e.key == key)
-            .map(|e| e.value)
+        read.entries.into_iter().find(|e| e.key == key).map(|e| e.value)
     }
 
     /// Writes the group of `view()` with the APIs' real addresses.
@@ -205,13 +179,8 @@ pub fn refused(code: u16, text: &str) -> (u16, String) {
 pub async fn pair() -> (Member, Member) {
     let leader = Member::leader().await;
     let store = leader.store.client();
-    let replica = Member::start_on(
-        store,
-        settings(RestApi::default()),
-        published("n2"),
-        standby(),
-    )
-    .await;
+    let replica =
+        Member::start_on(store, settings(RestApi::default()), published("n2"), standby()).await;
     let nobody = "http://127.0.0.1:1/patroni".to_string();
     leader.settle(&[
         ("n1", leader.url("/patroni")),

@@ -11,12 +11,7 @@ use std::time::Duration;
 async fn impossible_moves_are_refused_with_the_texts_that_tools_print() {
     let (leader, _replica) = pair().await;
     for (path, body, code, text) in [
-        (
-            "switchover",
-            json!({"leader": "n2"}),
-            412,
-            "leader name does not match",
-        ),
+        ("switchover", json!({"leader": "n2"}), 412, "leader name does not match"),
         (
             "switchover",
             json!({"leader": "n1", "candidate": "n1"}),
@@ -53,18 +48,8 @@ async fn impossible_moves_are_refused_with_the_texts_that_tools_print() {
             400,
             "Failover could be performed only to a specific candidate",
         ),
-        (
-            "failover",
-            json!({"candidate": "nosuch"}),
-            412,
-            "candidate does not exists",
-        ),
-        (
-            "failover",
-            json!({"candidate": "n1"}),
-            503,
-            "Failover failed",
-        ),
+        ("failover", json!({"candidate": "nosuch"}), 412, "candidate does not exists"),
+        ("failover", json!({"candidate": "n1"}), 503, "Failover failed"),
         (
             "failover",
             json!({"candidate": "n2", "scheduled_at": "2030-01-01T00:00:00+00:00"}),
@@ -82,17 +67,9 @@ async fn impossible_moves_are_refused_with_the_texts_that_tools_print() {
 async fn sync_standbys_go_first_and_pause_needs_a_name() {
     let (leader, _replica) = pair().await;
     leader.put(&leader.keys.config(), r#"{"synchronous_mode":true}"#);
-    leader.put(
-        &leader.keys.sync(),
-        r#"{"leader":"n1","sync_standby":"n3"}"#,
-    );
-    let answer = leader
-        .post("/switchover", json!({"leader": "n1", "candidate": "n2"}))
-        .await;
-    assert_eq!(
-        answer,
-        refused(412, "candidate name does not match with sync_standby")
-    );
+    leader.put(&leader.keys.sync(), r#"{"leader":"n1","sync_standby":"n3"}"#);
+    let answer = leader.post("/switchover", json!({"leader": "n1", "candidate": "n2"})).await;
+    assert_eq!(answer, refused(412, "candidate name does not match with sync_standby"));
     leader.put(&leader.keys.sync(), r#"{"leader":"n1","sync_standby":""}"#);
     let answer = leader.post("/switchover", json!({"leader": "n1"})).await;
     let text = "switchover is not possible: can not find sync_standby";
@@ -103,10 +80,7 @@ async fn sync_standbys_go_first_and_pause_needs_a_name() {
     assert_eq!(answer, refused(400, text));
     let at = json!({"leader": "n1", "candidate": "n2", "scheduled_at": "2099-01-01T00:00Z"});
     let answer = leader.post("/switchover", at).await;
-    assert_eq!(
-        answer,
-        refused(400, "Can't schedule switchover in the paused state")
-    );
+    assert_eq!(answer, refused(400, "Can't schedule switchover in the paused state"));
 }
 
 #[tokio::test]
@@ -153,10 +127,7 @@ async fn a_move_that_was_taken_back_failed_and_another_winner_is_named() {
     assert!(!asked.is_finished());
     leader.put(&leader.keys.failover(), "{}");
     leader.publish_store();
-    assert_eq!(
-        said(asked.await.unwrap().unwrap()).await,
-        refused(503, "Failover failed")
-    );
+    assert_eq!(said(asked.await.unwrap().unwrap()).await, refused(503, "Failover failed"));
 
     let asked = tokio::spawn(leader.client.post(&url).body(body.clone()).send());
     assert!(matches!(leader.commands.recv().await, Some(Command::Wake)));
@@ -173,20 +144,11 @@ async fn a_switchover_can_be_scheduled_and_taken_back() {
     let none = refused(404, "no switchover is scheduled");
     assert_eq!(said(delete().await).await, none);
     let body = json!({"leader": "n1", "scheduled_at": "2099-06-01T12:30Z"});
-    assert_eq!(
-        leader.post("/switchover", body).await,
-        refused(202, "Switchover scheduled")
-    );
+    assert_eq!(leader.post("/switchover", body).await, refused(202, "Switchover scheduled"));
     let request = r#"{"leader":"n1","scheduled_at":"2099-06-01T12:30:00+00:00"}"#;
-    assert_eq!(
-        leader.stored(&leader.keys.failover()).as_deref(),
-        Some(request)
-    );
+    assert_eq!(leader.stored(&leader.keys.failover()).as_deref(), Some(request));
     assert_eq!(said(delete().await).await.0, 200);
-    assert_eq!(
-        leader.stored(&leader.keys.failover()).as_deref(),
-        Some("{}")
-    );
+    assert_eq!(leader.stored(&leader.keys.failover()).as_deref(), Some("{}"));
     assert_eq!(said(delete().await).await, none);
 }
 
@@ -195,77 +157,42 @@ async fn restarts_are_the_daemons_work() {
     let mut member = Member::leader().await;
     let answer = member.post("/restart", json!({"role": "replica"})).await;
     assert_eq!(answer, refused(503, "restart conditions are not satisfied"));
-    let answer = member
-        .post("/restart", json!({"restart_pending": true}))
-        .await;
+    let answer = member.post("/restart", json!({"restart_pending": true})).await;
     assert_eq!(answer, refused(503, "restart conditions are not satisfied"));
-    let answer = member
-        .post("/restart", json!({"postgres_version": "15.0"}))
-        .await;
+    let answer = member.post("/restart", json!({"postgres_version": "15.0"})).await;
     assert_eq!(answer, refused(503, "restart conditions are not satisfied"));
-    let answer = member
-        .post("/restart", json!({"schedule": "2099-01-01T00:00Z"}))
-        .await;
-    assert_eq!(
-        answer,
-        refused(501, "scheduled restarts are not supported yet")
-    );
+    let answer = member.post("/restart", json!({"schedule": "2099-01-01T00:00Z"})).await;
+    assert_eq!(answer, refused(501, "scheduled restarts are not supported yet"));
     let none = member.ask(Method::DELETE, "/restart", None).await;
     assert_eq!(said(none).await, refused(404, "no restarts are scheduled"));
 
     let asked = tokio::spawn(member.client.post(member.url("/restart")).send());
-    let Command::Restart { reply } = member.command().await else {
-        panic!("a restart")
-    };
-    reply
-        .send(Ok("restarted successfully".to_string()))
-        .unwrap();
-    assert_eq!(
-        said(asked.await.unwrap().unwrap()).await,
-        ok("restarted successfully")
-    );
+    let Command::Restart { reply } = member.command().await else { panic!("a restart") };
+    reply.send(Ok("restarted successfully".to_string())).unwrap();
+    assert_eq!(said(asked.await.unwrap().unwrap()).await, ok("restarted successfully"));
 }
 
 #[tokio::test]
 async fn only_a_replica_of_a_led_group_is_rebuilt() {
     let leader = Member::leader().await;
     let answer = leader.post("/reinitialize", json!({"force": true})).await;
-    assert_eq!(
-        answer,
-        refused(503, "I am the leader, can not reinitialize")
-    );
+    assert_eq!(answer, refused(503, "I am the leader, can not reinitialize"));
     let mut replica = Member::start(published("n2"), standby(), RestApi::default()).await;
     let body = json!({"force": true, "bogus": 1}).to_string();
-    let asked = tokio::spawn(
-        replica
-            .client
-            .post(replica.url("/reinitialize"))
-            .body(body)
-            .send(),
-    );
-    let Command::Reinitialize {
-        from_leader: false,
-        force: true,
-        reply,
-    } = replica.command().await
+    let asked = tokio::spawn(replica.client.post(replica.url("/reinitialize")).body(body).send());
+    let Command::Reinitialize { from_leader: false, force: true, reply } = replica.command().await
     else {
         panic!("a reinitialization")
     };
     reply.send(Ok("reinitialize started".to_string())).unwrap();
-    assert_eq!(
-        said(asked.await.unwrap().unwrap()).await,
-        ok("reinitialize started")
-    );
+    assert_eq!(said(asked.await.unwrap().unwrap()).await, ok("reinitialize started"));
 }
 
 #[tokio::test]
 async fn only_the_coordinators_leader_hears_of_workers() {
     let event = json!({"type": "before_demote", "group": 1, "leader": "w1"});
-    let citus = |group| crate::config::Citus {
-        database: "citus".to_string(),
-        group,
-        stand_in: false,
-    };
+    let citus =
+        |group| crate::config::Citus { database: "citus".to_string(), group, stand_in: false };
     for (name, group, heard) in [("n1", 0, true), ("n2", 0, false), ("n1", 1, false)] {
         let mut settings = settings(RestApi::default());
         settings.citus = Some(citus(group));

@@ -17,14 +17,7 @@ fn self_signed(directory: &tempfile::TempDir, name: &str) -> Pair {
     let cert = directory.path().join(format!("{name}.crt"));
     let key = directory.path().join(format!("{name}.key"));
     let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-        ])
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "30", "-subj", &format!("/CN={name}")])
         .args(["-addext", "subjectAltName=DNS:elsewhere.example"])
         .arg("-keyout")
@@ -33,11 +26,7 @@ fn self_signed(directory: &tempfile::TempDir, name: &str) -> Pair {
         .arg(&cert)
         .output()
         .expect("openssl is installed");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     Pair { cert, key }
 }
 
@@ -67,26 +56,14 @@ async fn reload(client: &reqwest::Client, member: &Member) -> Option<(u16, Strin
 #[tokio::test]
 async fn a_self_signed_authority_is_server_and_client_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let (ours, other) = (
-        self_signed(&directory, "ours"),
-        self_signed(&directory, "other"),
-    );
+    let (ours, other) = (self_signed(&directory, "ours"), self_signed(&directory, "other"));
     let member = Member::start(published("n1"), primary(), restapi(&ours, "required")).await;
     let scheduled = Some((202, "reload scheduled".to_string()));
     let with_it = client(Trust::Chain, &ours, Some(&ours));
     assert_eq!(reload(&with_it, &member).await, scheduled);
-    assert_eq!(
-        reload(&client(Trust::Anyone, &ours, None), &member).await,
-        None
-    );
-    assert_eq!(
-        reload(&client(Trust::Anyone, &ours, Some(&other)), &member).await,
-        None
-    );
-    assert_eq!(
-        reload(&client(Trust::Chain, &other, Some(&ours)), &member).await,
-        None
-    );
+    assert_eq!(reload(&client(Trust::Anyone, &ours, None), &member).await, None);
+    assert_eq!(reload(&client(Trust::Anyone, &ours, Some(&other)), &member).await, None);
+    assert_eq!(reload(&client(Trust::Chain, &other, Some(&ours)), &member).await, None);
 }
 
 #[tokio::test]

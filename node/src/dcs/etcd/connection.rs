@@ -29,11 +29,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Read when a connection is opened; it need not exist.
 const PROBE_KEY: &str = "/matriarch-probe";
 /// Where systems keep the authorities they trust.
-const SYSTEM_AUTHORITIES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 #[derive(Clone)]
 pub struct Connection {
@@ -69,23 +66,12 @@ struct Slot {
 impl Connections {
     pub fn new(settings: &StoreSettings, timeout: Duration) -> Result<Connections, DcsError> {
         if settings.hosts.is_empty() {
-            return Err(DcsError::Settings(
-                "no endpoints; set etcd3.hosts".to_string(),
-            ));
+            return Err(DcsError::Settings("no endpoints; set etcd3.hosts".to_string()));
         }
-        let scheme = if settings.protocol == "https" {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if settings.protocol == "https" { "https" } else { "http" };
         let endpoint = |host: &String| {
-            let name = host
-                .split_once("://")
-                .map_or(host.as_str(), |(_, rest)| rest);
-            Endpoint {
-                name: name.to_string(),
-                url: format!("{scheme}://{name}"),
-            }
+            let name = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
+            Endpoint { name: name.to_string(), url: format!("{scheme}://{name}") }
         };
         let mut options = ConnectOptions::new()
             .with_require_leader(true)
@@ -101,10 +87,7 @@ impl Connections {
         Ok(Connections {
             endpoints: settings.hosts.iter().map(endpoint).collect(),
             options,
-            login: settings
-                .username
-                .clone()
-                .map(|username| (username, password)),
+            login: settings.username.clone().map(|username| (username, password)),
             slot: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         })
@@ -144,11 +127,7 @@ impl Connections {
         let (endpoint, client) = self.race(first).await?;
         let mut slot = self.slot();
         slot.serial += 1;
-        let connection = Connection {
-            client,
-            endpoint,
-            serial: slot.serial,
-        };
+        let connection = Connection { client, endpoint, serial: slot.serial };
         slot.current = Some(connection.clone());
         Ok(connection)
     }
@@ -156,11 +135,7 @@ impl Connections {
     /// Leaves a connection that failed, unless somebody replaced it already.
     pub fn leave(&self, failed: &Connection) {
         let mut slot = self.slot();
-        if slot
-            .current
-            .as_ref()
-            .is_some_and(|current| current.serial == failed.serial)
-        {
+        if slot.current.as_ref().is_some_and(|current| current.serial == failed.serial) {
             slot.current = None;
             slot.next = (failed.endpoint + 1) % self.endpoints.len();
         }
@@ -189,11 +164,7 @@ impl Connections {
                 let login = self.login.clone();
                 running.spawn(async move { (i, open(&endpoint.url, options, login).await) });
             });
-            let head_start = if started.is_some() {
-                STAGGER
-            } else {
-                Duration::MAX
-            };
+            let head_start = if started.is_some() { STAGGER } else { Duration::MAX };
             match tokio::time::timeout(head_start, running.join_next()).await {
                 Err(_) => {}
                 Ok(None) => return Err(verdict(failures)),
@@ -245,16 +216,12 @@ async fn open(
 
 /// The part of a client that reads and writes keys.
 pub fn kv(client: &Client) -> KvClient {
-    client
-        .kv_client()
-        .max_decoding_message_size(ANSWER_BYTES_MAX)
+    client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// The part of a client that watches.
 pub fn watches(client: &Client) -> etcd_client::WatchClient {
-    client
-        .watch_client()
-        .max_decoding_message_size(ANSWER_BYTES_MAX)
+    client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 fn tls(settings: &StoreSettings) -> Result<TlsOptions, DcsError> {
@@ -272,9 +239,7 @@ fn tls(settings: &StoreSettings) -> Result<TlsOptions, DcsError> {
 }
 
 fn system_authorities() -> Result<Vec<u8>, DcsError> {
-    let found = SYSTEM_AUTHORITIES
-        .iter()
-        .find_map(|path| std::fs::read(path).ok());
+    let found = SYSTEM_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok());
     let remedy = "no certificate authorities on this system; set etcd3.cacert";
     found.ok_or_else(|| DcsError::Settings(remedy.to_string()))
 }

@@ -35,14 +35,7 @@ impl Server {
         let options = options(directory.path());
         let (port, peer_port) = free_ports();
         let child = spawn(directory.path(), protocol, port, peer_port, &options);
-        Server {
-            child,
-            directory,
-            port,
-            peer_port,
-            options,
-            protocol: protocol.to_string(),
-        }
+        Server { child, directory, port, peer_port, options, protocol: protocol.to_string() }
     }
 
     pub fn address(&self) -> String {
@@ -73,13 +66,7 @@ impl Server {
     /// Starts it again on its data.
     pub fn start_again(&mut self) {
         let (directory, options) = (self.directory.path(), &self.options);
-        self.child = spawn(
-            directory,
-            &self.protocol,
-            self.port,
-            self.peer_port,
-            options,
-        );
+        self.child = spawn(directory, &self.protocol, self.port, self.peer_port, options);
     }
 
     /// Returns when every thread has stopped.
@@ -97,8 +84,7 @@ impl Server {
         let tasks = std::fs::read_dir(tasks).expect("etcd is our child");
         tasks.flatten().all(|task| {
             let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ")
-                .is_some_and(|(_, state)| state.starts_with('T'))
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
         })
     }
 
@@ -126,18 +112,8 @@ fn spawn(dir: &Path, protocol: &str, port: u16, peer_port: u16, options: &[Strin
     Command::new("etcd")
         .args(["--name", "test", "--data-dir"])
         .arg(dir.join("data"))
-        .args([
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-        ])
-        .args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("test={peer}")])
         .args(options)
         .stdin(Stdio::null())

@@ -20,15 +20,8 @@ fn store(settings: &StoreSettings, timeout: Duration) -> EtcdStore {
 }
 
 fn put(key: &str) -> Txn {
-    let put = Op::Put {
-        key: key.to_string(),
-        value: "v".to_string(),
-        lease: None,
-    };
-    Txn {
-        when: Vec::new(),
-        then: vec![put],
-    }
+    let put = Op::Put { key: key.to_string(), value: "v".to_string(), lease: None };
+    Txn { when: Vec::new(), then: vec![put] }
 }
 
 fn all() -> [String; 1] {
@@ -37,10 +30,7 @@ fn all() -> [String; 1] {
 
 async fn lost(watch: &mut tokio::sync::mpsc::Receiver<WatchItem>) -> String {
     let wait = Duration::from_secs(20);
-    match tokio::time::timeout(wait, watch.recv())
-        .await
-        .expect("an end of the watch")
-    {
+    match tokio::time::timeout(wait, watch.recv()).await.expect("an end of the watch") {
         Some(WatchItem::Lost(why)) => why,
         other => panic!("not lost but {other:?}"),
     }
@@ -52,9 +42,7 @@ async fn conforms() {
     let store = store(&server.settings(), TIMEOUT);
     answered(&store).await;
     let elapse = async |d: Duration| tokio::time::sleep(d).await;
-    conform::run(Arc::new(store), "/conform/", elapse)
-        .await
-        .expect("conformance");
+    conform::run(Arc::new(store), "/conform/", elapse).await.expect("conformance");
 }
 
 #[tokio::test]
@@ -82,13 +70,7 @@ async fn the_store_may_come_later_and_come_back() {
 async fn a_name_is_tried_at_all_its_addresses() {
     let server = Server::start();
     let hosts = vec![format!("localhost:{}", server.port())];
-    let store = store(
-        &StoreSettings {
-            hosts,
-            ..server.settings()
-        },
-        TIMEOUT,
-    );
+    let store = store(&StoreSettings { hosts, ..server.settings() }, TIMEOUT);
     answered(&store).await;
 }
 
@@ -99,26 +81,10 @@ async fn dead_and_silent_endpoints_cost_little() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mute = silent.local_addr().expect("a bound socket").to_string();
     let hosts = vec!["127.0.0.1:1".to_string(), mute, server.address()];
-    let store = store(
-        &StoreSettings {
-            hosts,
-            ..server.settings()
-        },
-        TIMEOUT,
-    );
+    let store = store(&StoreSettings { hosts, ..server.settings() }, TIMEOUT);
     let began = Instant::now();
-    assert!(
-        store
-            .txn(put("/a"))
-            .await
-            .expect("one endpoint is well")
-            .succeeded
-    );
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(store.txn(put("/a")).await.expect("one endpoint is well").succeeded);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -133,22 +99,13 @@ async fn a_frozen_store_is_noticed_and_taken_back() {
     server.freeze();
     let began = Instant::now();
     let (renewal, write) = tokio::join!(store.renew(lease), store.txn(put("/a")));
-    assert!(
-        matches!(renewal, Err(DcsError::Unreachable { .. })),
-        "{renewal:?}"
-    );
-    assert!(
-        matches!(write, Err(DcsError::Unreachable { .. })),
-        "{write:?}"
-    );
+    assert!(matches!(renewal, Err(DcsError::Unreachable { .. })), "{renewal:?}");
+    assert!(matches!(write, Err(DcsError::Unreachable { .. })), "{write:?}");
     assert!(began.elapsed() < timeout * 2, "{:?}", began.elapsed());
     lost(&mut watch).await;
     server.thaw();
     answered(&store).await;
-    assert_eq!(
-        store.renew(lease).await.expect("it is back"),
-        Renewal::Alive
-    );
+    assert_eq!(store.renew(lease).await.expect("it is back"), Renewal::Alive);
 }
 
 #[tokio::test]
@@ -157,29 +114,10 @@ async fn a_frozen_endpoint_is_left_within_one_call() {
     answered(&store(&first.settings(), TIMEOUT)).await;
     answered(&store(&second.settings(), TIMEOUT)).await;
     let hosts = vec![first.address(), second.address()];
-    let store = store(
-        &StoreSettings {
-            hosts,
-            ..first.settings()
-        },
-        TIMEOUT,
-    );
-    assert!(
-        store
-            .txn(put("/on the first"))
-            .await
-            .expect("the first is well")
-            .succeeded
-    );
+    let store = store(&StoreSettings { hosts, ..first.settings() }, TIMEOUT);
+    assert!(store.txn(put("/on the first")).await.expect("the first is well").succeeded);
     first.freeze();
-    assert_eq!(
-        store
-            .read(&all())
-            .await
-            .expect("the second is well")
-            .entries,
-        []
-    );
+    assert_eq!(store.read(&all()).await.expect("the second is well").entries, []);
 }
 
 #[tokio::test]
@@ -187,11 +125,7 @@ async fn dropping_either_end_ends_a_watch() {
     let server = Server::start();
     let store = store(&server.settings(), TIMEOUT);
     let at = answered(&store).await.revision;
-    let tasks = || {
-        tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks()
-    };
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     drop(store.watch(&all(), at).await.expect("a watch"));
     until(|| tasks() <= before).await;
@@ -218,9 +152,7 @@ async fn a_compacted_revision_is_not_watched() {
         store.txn(put("/a")).await.expect("a write");
     }
     let at = answered(&store).await.revision;
-    let mut client = Client::connect([server.address()], None)
-        .await
-        .expect("a client");
+    let mut client = Client::connect([server.address()], None).await.expect("a client");
     client.compact(at, None).await.expect("a compaction");
     match store.watch(&all(), 1).await {
         Err(error) => assert!(matches!(error, DcsError::Compacted), "{error}"),
@@ -229,15 +161,11 @@ async fn a_compacted_revision_is_not_watched() {
 }
 
 async fn turn_login_on(server: &Server) {
-    let mut root = Client::connect([server.address()], None)
-        .await
-        .expect("a client");
+    let mut root = Client::connect([server.address()], None).await.expect("a client");
     root.role_add("root").await.expect("a role");
     root.role_add("app").await.expect("a role");
     let range = etcd_client::Permission::new(PermissionType::Readwrite, "/app/").with_prefix();
-    root.role_grant_permission("app", range)
-        .await
-        .expect("a grant");
+    root.role_grant_permission("app", range).await.expect("a grant");
     for (user, role) in [("root", "root"), ("app", "app")] {
         root.user_add(user, "secret", None).await.expect("a user");
         root.user_grant_role(user, role).await.expect("a grant");
@@ -312,20 +240,13 @@ fn openssl(directory: &Path, arguments: &str) {
         .current_dir(directory)
         .output()
         .unwrap_or_else(|e| panic!("no openssl ({e}); install it: apt-get install openssl"));
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// An authority, and one certificate for both ends of a connection.
 fn make_certificates(dir: &Path) -> Vec<String> {
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(
-        dir,
-        &format!("{new} -subj /CN=authority -keyout ca.key -out ca.crt"),
-    );
+    openssl(dir, &format!("{new} -subj /CN=authority -keyout ca.key -out ca.crt"));
     let end = "-addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
     let signed = "-CA ca.crt -CAkey ca.key -keyout end.key -out end.crt";
     openssl(dir, &format!("{new} -subj /CN=end {end} {signed}"));
@@ -349,26 +270,10 @@ async fn both_ends_show_certificates() {
         ..server.settings()
     };
     answered(&store(&settings, TIMEOUT)).await;
-    let stranger = StoreSettings {
-        cert: None,
-        key: None,
-        ..settings.clone()
-    };
+    let stranger = StoreSettings { cert: None, key: None, ..settings.clone() };
     let refused = store(&stranger, TIMEOUT).read(&all()).await;
-    assert!(
-        matches!(refused, Err(DcsError::Unreachable { .. })),
-        "{refused:?}"
-    );
-    let missing = StoreSettings {
-        cert: file("nowhere.crt"),
-        ..settings
-    };
-    let wrong = EtcdStore::new(&missing, TIMEOUT)
-        .err()
-        .expect("no such file")
-        .to_string();
-    assert!(
-        wrong.contains("etcd3.cert") && wrong.contains("nowhere.crt"),
-        "{wrong}"
-    );
+    assert!(matches!(refused, Err(DcsError::Unreachable { .. })), "{refused:?}");
+    let missing = StoreSettings { cert: file("nowhere.crt"), ..settings };
+    let wrong = EtcdStore::new(&missing, TIMEOUT).err().expect("no such file").to_string();
+    assert!(wrong.contains("etcd3.cert") && wrong.contains("nowhere.crt"), "{wrong}");
 }

@@ -17,12 +17,8 @@ mod code {
 }
 
 /// Words of etcd's answers about who we are; they come as invalid arguments.
-const LOGIN_WORDS: [&str; 4] = [
-    "authentication failed",
-    "user name is empty",
-    "auth store is old",
-    "invalid auth token",
-];
+const LOGIN_WORDS: [&str; 4] =
+    ["authentication failed", "user name is empty", "auth store is old", "invalid auth token"];
 
 /// All prefixes in one transaction, so that the answer has one revision.
 pub fn read(prefixes: &[String]) -> etcd::Txn {
@@ -37,10 +33,7 @@ pub fn snapshot(answer: &etcd::TxnResponse) -> Snapshot {
             entries.extend(get.kvs().iter().map(key_value));
         }
     }
-    Snapshot {
-        revision: revision(answer),
-        entries,
-    }
+    Snapshot { revision: revision(answer), entries }
 }
 
 pub fn txn(txn: Txn) -> etcd::Txn {
@@ -50,10 +43,7 @@ pub fn txn(txn: Txn) -> etcd::Txn {
 }
 
 pub fn txn_result(answer: &etcd::TxnResponse) -> TxnResult {
-    TxnResult {
-        succeeded: answer.succeeded(),
-        revision: revision(answer),
-    }
+    TxnResult { succeeded: answer.succeeded(), revision: revision(answer) }
 }
 
 fn revision(answer: &etcd::TxnResponse) -> i64 {
@@ -67,22 +57,13 @@ fn compares(compare: Compare) -> Vec<etcd::Compare> {
     match compare {
         Compare::Absent(key) => vec![etcd::Compare::create_revision(key, CompareOp::Equal, 0)],
         Compare::ValueIs(key, value) => {
-            vec![
-                exists(&key),
-                etcd::Compare::value(key, CompareOp::Equal, value),
-            ]
+            vec![exists(&key), etcd::Compare::value(key, CompareOp::Equal, value)]
         }
         Compare::RevisionIs(key, revision) => {
-            vec![
-                exists(&key),
-                etcd::Compare::mod_revision(key, CompareOp::Equal, revision),
-            ]
+            vec![exists(&key), etcd::Compare::mod_revision(key, CompareOp::Equal, revision)]
         }
         Compare::LeaseIs(key, lease) => {
-            vec![
-                exists(&key),
-                etcd::Compare::lease(key, CompareOp::Equal, lease),
-            ]
+            vec![exists(&key), etcd::Compare::lease(key, CompareOp::Equal, lease)]
         }
     }
 }
@@ -118,18 +99,12 @@ pub fn event(event: &etcd::Event) -> Option<Event> {
     let entry = key_value(event.kv()?);
     Some(match event.event_type() {
         etcd::EventType::Put => Event::Put(entry),
-        etcd::EventType::Delete => Event::Deleted {
-            key: entry.key,
-            revision: entry.mod_revision,
-        },
+        etcd::EventType::Delete => Event::Deleted { key: entry.key, revision: entry.mod_revision },
     })
 }
 
 pub fn unreachable(reason: String) -> DcsError {
-    DcsError::Unreachable {
-        waited: Duration::ZERO,
-        reason,
-    }
+    DcsError::Unreachable { waited: Duration::ZERO, reason }
 }
 
 /// An error by what comes next. What is not known to be final is `Unreachable`.

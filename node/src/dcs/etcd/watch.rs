@@ -15,18 +15,11 @@ pub struct Opened {
 
 /// Starts a watch per prefix and waits until the store has confirmed each.
 pub async fn open(client: Client, prefixes: Vec<String>, from: i64) -> Result<Opened, Error> {
-    let options = WatchOptions::new()
-        .with_prefix()
-        .with_start_revision(from)
-        .with_fragment();
+    let options = WatchOptions::new().with_prefix().with_start_revision(from).with_fragment();
     let mut missing = prefixes.len();
     let mut prefixes = prefixes.into_iter();
-    let first = prefixes
-        .next()
-        .ok_or_else(|| Error::InvalidArgs("no prefix".to_string()))?;
-    let mut stream = connection::watches(&client)
-        .watch(first, Some(options.clone()))
-        .await?;
+    let first = prefixes.next().ok_or_else(|| Error::InvalidArgs("no prefix".to_string()))?;
+    let mut stream = connection::watches(&client).watch(first, Some(options.clone())).await?;
     for prefix in prefixes {
         stream.watch(prefix, Some(options.clone())).await?;
     }
@@ -87,11 +80,7 @@ fn pass_on(outlet: &Outlet, response: &WatchResponse) -> Result<(), String> {
     if response.canceled() {
         return Err(cancelled(response).to_string());
     }
-    let events: Vec<_> = response
-        .events()
-        .iter()
-        .filter_map(translate::event)
-        .collect();
+    let events: Vec<_> = response.events().iter().filter_map(translate::event).collect();
     if events.is_empty() || outlet.offer(events) {
         Ok(())
     } else {

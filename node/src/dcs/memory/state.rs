@@ -58,21 +58,13 @@ impl State {
     }
 
     pub fn read(&self, prefixes: &[String]) -> Snapshot {
-        let entries = prefixes
-            .iter()
-            .flat_map(|p| self.below(p))
-            .cloned()
-            .collect();
-        Snapshot {
-            revision: self.revision,
-            entries,
-        }
+        let entries = prefixes.iter().flat_map(|p| self.below(p)).cloned().collect();
+        Snapshot { revision: self.revision, entries }
     }
 
     fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a KeyValue> {
         let tail = self.keys.range(prefix.to_string()..);
-        tail.map(|(_, entry)| entry)
-            .take_while(move |entry| entry.key.starts_with(prefix))
+        tail.map(|(_, entry)| entry).take_while(move |entry| entry.key.starts_with(prefix))
     }
 
     pub fn txn(&mut self, txn: &Txn) -> Result<TxnResult, DcsError> {
@@ -83,20 +75,16 @@ impl State {
             let events = self.write(&txn.then);
             self.publish(events);
         }
-        Ok(TxnResult {
-            succeeded,
-            revision: self.revision,
-        })
+        Ok(TxnResult { succeeded, revision: self.revision })
     }
 
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
             Compare::Absent(key) => !self.keys.contains_key(key),
             Compare::ValueIs(key, value) => self.keys.get(key).is_some_and(|e| e.value == *value),
-            Compare::RevisionIs(key, revision) => self
-                .keys
-                .get(key)
-                .is_some_and(|e| e.mod_revision == *revision),
+            Compare::RevisionIs(key, revision) => {
+                self.keys.get(key).is_some_and(|e| e.mod_revision == *revision)
+            }
             Compare::LeaseIs(key, lease) => self.keys.get(key).is_some_and(|e| e.lease == *lease),
         }
     }
@@ -145,10 +133,7 @@ impl State {
     }
 
     fn delete(&mut self, key: &str, at: i64) -> Option<Event> {
-        self.keys.remove(key).map(|entry| Event::Deleted {
-            key: entry.key,
-            revision: at,
-        })
+        self.keys.remove(key).map(|entry| Event::Deleted { key: entry.key, revision: at })
     }
 
     /// Nothing changed, no revision taken.
@@ -173,13 +158,7 @@ impl State {
     pub fn grant(&mut self, ttl: Duration, now: u64) -> LeaseId {
         self.leases_granted += 1;
         let ttl_ms = (ttl.as_millis() as u64).div_ceil(1000).max(1) * 1000;
-        self.leases.insert(
-            self.leases_granted,
-            Lease {
-                ttl_ms,
-                deadline_ms: now + ttl_ms,
-            },
-        );
+        self.leases.insert(self.leases_granted, Lease { ttl_ms, deadline_ms: now + ttl_ms });
         self.leases_granted
     }
 
@@ -223,9 +202,7 @@ impl State {
         let missed = self.events_since(revision)?;
         for batch in missed.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
             if !watcher.show(batch) {
-                watcher
-                    .outlet
-                    .close("too much has changed since".to_string());
+                watcher.outlet.close("too much has changed since".to_string());
                 return Ok(());
             }
         }
@@ -250,11 +227,7 @@ impl State {
 impl Watcher {
     /// False: the watcher cannot take it.
     fn show(&self, events: &[Event]) -> bool {
-        let below = |e: &&Event| {
-            self.prefixes
-                .iter()
-                .any(|p| key_of(e).starts_with(p.as_str()))
-        };
+        let below = |e: &&Event| self.prefixes.iter().any(|p| key_of(e).starts_with(p.as_str()));
         let mine: Vec<_> = events.iter().filter(below).cloned().collect();
         mine.is_empty() || self.outlet.offer(mine)
     }

@@ -53,20 +53,12 @@ impl Fold {
         let present: BTreeSet<&str> = read.entries.iter().map(|e| e.key.as_str()).collect();
         let gone =
             |e: &KeyValue| e.mod_revision <= read.revision && !present.contains(e.key.as_str());
-        let mut changed: Vec<_> = self
-            .entries
-            .values()
-            .filter(|e| gone(e))
-            .map(|e| e.key.clone())
-            .collect();
+        let mut changed: Vec<_> =
+            self.entries.values().filter(|e| gone(e)).map(|e| e.key.clone()).collect();
         for key in &changed {
             self.entries.remove(key);
         }
-        changed.extend(
-            read.entries
-                .iter()
-                .filter_map(|entry| self.put(entry.clone())),
-        );
+        changed.extend(read.entries.iter().filter_map(|entry| self.put(entry.clone())));
         self.floor = read.revision;
         self.deleted.retain(|_, at| *at > read.revision);
         self.advance(read.revision);
@@ -75,10 +67,7 @@ impl Fold {
 
     /// Folds what a watch brought; returns the keys that it changed.
     pub fn events(&mut self, events: Vec<Event>) -> Vec<String> {
-        events
-            .into_iter()
-            .filter_map(|event| self.event(event))
-            .collect()
+        events.into_iter().filter_map(|event| self.event(event)).collect()
     }
 
     /// Folds an own write at its revision; returns the keys that it changed.
@@ -108,10 +97,7 @@ impl Fold {
             key: key.to_string(),
             value: value.to_string(),
             mod_revision: at,
-            create_revision: self
-                .entries
-                .get(key)
-                .map_or(at, |entry| entry.create_revision),
+            create_revision: self.entries.get(key).map_or(at, |entry| entry.create_revision),
             lease,
         }
     }
@@ -127,10 +113,7 @@ impl Fold {
     fn put(&mut self, entry: KeyValue) -> Option<String> {
         let known = self.entries.get(&entry.key).map(|e| e.mod_revision);
         let deleted = self.deleted.get(&entry.key).copied();
-        if known
-            .max(deleted)
-            .is_some_and(|newest| newest >= entry.mod_revision)
-        {
+        if known.max(deleted).is_some_and(|newest| newest >= entry.mod_revision) {
             return None;
         }
         self.advance(entry.mod_revision);
@@ -141,10 +124,7 @@ impl Fold {
     }
 
     fn delete(&mut self, key: &str, at: i64) -> Option<String> {
-        let newer = self
-            .entries
-            .get(key)
-            .is_some_and(|entry| entry.mod_revision > at);
+        let newer = self.entries.get(key).is_some_and(|entry| entry.mod_revision > at);
         if at <= self.floor || newer {
             return None;
         }
@@ -188,21 +168,14 @@ mod tests {
     }
 
     fn keys(fold: &mut Fold) -> Vec<String> {
-        fold.snapshot()
-            .entries
-            .iter()
-            .map(|e| format!("{}@{}", e.key, e.mod_revision))
-            .collect()
+        fold.snapshot().entries.iter().map(|e| format!("{}@{}", e.key, e.mod_revision)).collect()
     }
 
     #[test]
     fn a_late_event_does_not_bring_a_deleted_key_back() {
         let mut fold = Fold::default();
         fold.own(&[Op::Delete { key: "/a".into() }], 9, |_| true);
-        assert_eq!(
-            fold.events(vec![Event::Put(entry("/a", 8))]),
-            Vec::<String>::new()
-        );
+        assert_eq!(fold.events(vec![Event::Put(entry("/a", 8))]), Vec::<String>::new());
         assert_eq!(keys(&mut fold), Vec::<String>::new());
         assert_eq!(fold.events(vec![Event::Put(entry("/a", 10))]), ["/a"]);
     }
@@ -210,10 +183,7 @@ mod tests {
     #[test]
     fn a_late_event_does_not_bring_back_what_a_read_did_not_find() {
         let mut fold = Fold::default();
-        fold.whole(&Snapshot {
-            revision: 10,
-            entries: vec![entry("/b", 5)],
-        });
+        fold.whole(&Snapshot { revision: 10, entries: vec![entry("/b", 5)] });
         fold.events(vec![Event::Put(entry("/a", 8))]);
         assert_eq!(keys(&mut fold), ["/b@5"]);
     }
@@ -221,38 +191,21 @@ mod tests {
     #[test]
     fn a_late_read_does_not_undo_newer_events() {
         let mut fold = Fold::default();
-        fold.whole(&Snapshot {
-            revision: 5,
-            entries: vec![entry("/a", 4), entry("/b", 5)],
-        });
+        fold.whole(&Snapshot { revision: 5, entries: vec![entry("/a", 4), entry("/b", 5)] });
         fold.events(vec![
             Event::Put(entry("/a", 7)),
-            Event::Deleted {
-                key: "/b".into(),
-                revision: 8,
-            },
+            Event::Deleted { key: "/b".into(), revision: 8 },
         ]);
-        let late = Snapshot {
-            revision: 6,
-            entries: vec![entry("/b", 5), entry("/c", 6)],
-        };
+        let late = Snapshot { revision: 6, entries: vec![entry("/b", 5), entry("/c", 6)] };
         assert_eq!(fold.whole(&late), ["/c"]);
         assert_eq!(keys(&mut fold), ["/a@7", "/c@6"]);
-        assert_eq!(
-            fold.whole(&Snapshot {
-                revision: 3,
-                entries: vec![]
-            }),
-            Vec::<String>::new()
-        );
+        assert_eq!(fold.whole(&Snapshot { revision: 3, entries: vec![] }), Vec::<String>::new());
     }
 
     #[test]
     fn remembering_deleted_keys_is_bounded() {
         let mut fold = Fold::default();
-        let ops: Vec<_> = (0..2 * DELETED_MAX)
-            .map(|i| Op::Delete { key: i.to_string() })
-            .collect();
+        let ops: Vec<_> = (0..2 * DELETED_MAX).map(|i| Op::Delete { key: i.to_string() }).collect();
         fold.own(&ops, 1, |_| true);
         assert_eq!(fold.deleted.len(), DELETED_MAX);
     }
@@ -279,11 +232,7 @@ mod tests {
     fn ops_of(writes: &[(u8, bool)]) -> Vec<Op> {
         let unique: BTreeMap<u8, bool> = writes.iter().copied().collect();
         let op = |(n, put): (u8, bool)| match (format!("/{n}"), put) {
-            (key, true) => Op::Put {
-                key,
-                value: "v".into(),
-                lease: None,
-            },
+            (key, true) => Op::Put { key, value: "v".into(), lease: None },
             (key, false) => Op::Delete { key },
         };
         unique.into_iter().map(op).collect()

@@ -7,15 +7,8 @@ use crate::dcs::{Answer, Compare, LeaseId, Op, Renewal};
 const WAIT: Duration = Duration::from_secs(5);
 
 fn put(key: &str, value: &str) -> Txn {
-    let put = Op::Put {
-        key: key.to_string(),
-        value: value.to_string(),
-        lease: None,
-    };
-    Txn {
-        when: Vec::new(),
-        then: vec![put],
-    }
+    let put = Op::Put { key: key.to_string(), value: value.to_string(), lease: None };
+    Txn { when: Vec::new(), then: vec![put] }
 }
 
 fn mirror(store: &MemoryStore) -> Mirror {
@@ -24,11 +17,7 @@ fn mirror(store: &MemoryStore) -> Mirror {
 
 fn value(mirror: &Mirror, key: &str) -> Option<String> {
     let snapshot = mirror.snapshot()?.snapshot;
-    snapshot
-        .entries
-        .iter()
-        .find(|e| e.key == key)
-        .map(|e| e.value.clone())
+    snapshot.entries.iter().find(|e| e.key == key).map(|e| e.value.clone())
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -41,10 +30,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 fn keys(keys: &[&str], own: bool) -> Option<Change> {
     let keys: Vec<_> = keys.iter().map(|k| k.to_string()).collect();
-    Some(Change::Keys {
-        keys: keys.into(),
-        own,
-    })
+    Some(Change::Keys { keys: keys.into(), own })
 }
 
 #[tokio::test]
@@ -54,16 +40,7 @@ async fn follows_the_store_and_tells_what_changed() {
     let mirror = mirror(&store.client());
     assert!(mirror.snapshot().is_none());
     let mut changes = mirror.subscribe();
-    assert_eq!(
-        mirror
-            .ready(WAIT)
-            .await
-            .expect("read")
-            .snapshot
-            .entries
-            .len(),
-        1
-    );
+    assert_eq!(mirror.ready(WAIT).await.expect("read").snapshot.entries.len(), 1);
     assert_eq!(changes.next().await, keys(&["/s/leader"], false));
     until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
     store.txn_now(&put("/elsewhere", "x")).expect("reachable");
@@ -100,14 +77,9 @@ async fn a_lost_watch_keeps_the_old_copy_and_recovers() {
     until("followed", || value(&mirror, "/s/a").is_some()).await;
     mine.set_unreachable(true);
     until("lost", || mirror.snapshot().is_some_and(|v| v.lost)).await;
-    let gone = Op::Delete {
-        key: "/s/a".to_string(),
-    };
+    let gone = Op::Delete { key: "/s/a".to_string() };
     let put = put("/s/b", "1").then.remove(0);
-    let txn = Txn {
-        when: vec![],
-        then: vec![gone, put],
-    };
+    let txn = Txn { when: vec![], then: vec![gone, put] };
     store.txn_now(&txn).expect("reachable");
     store.compact(3);
     assert!(value(&mirror, "/s/a").is_some());
@@ -144,10 +116,7 @@ async fn a_refresh_is_fresh_and_folded() {
     let store = MemoryStore::new();
     let mirror = mirror(&store.client());
     until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
-    let at = store
-        .txn_now(&put("/s/a", "1"))
-        .expect("reachable")
-        .revision;
+    let at = store.txn_now(&put("/s/a", "1")).expect("reachable").revision;
     assert_eq!(mirror.refresh().await.expect("reachable").revision, at);
     assert_eq!(value(&mirror, "/s/a").as_deref(), Some("1"));
 }

@@ -1,0 +1,217 @@
+//! Tables about regions, from what their stores said.
+//!
+//! Invariant *pure*: nothing is asked here. What is not known says so.
+
+use super::sites::{Regions, Sites};
+use crate::table::{Align, Column, Table};
+use chrono::{DateTime, Local};
+use node::region::ownership::Site;
+use serde_json::{Value, json};
+use standby::switch::local::PastMove;
+use standby::switch::preflight::Finding;
+use std::collections::BTreeMap;
+use topology::region::{Journal, Phase};
+use topology::{GroupView, RegionName};
+
+fn numbers(key: &'static str) -> Column {
+    Column { align: Align::Right, ..Column::new(key) }
+}
+
+/// `region list`: one row a region.
+pub fn list(regions: &Regions, sites: &Sites) -> Table {
+    let owner = sites.newest().map(|certificate| &certificate.owner);
+    let lead = owner.and_then(|owner| sites.read(owner).ok());
+    let row = |(name, site): (&RegionName, &Result<Site, String>)| match site {
+        Ok(site) => seen_row(name, site, owner, lead),
+        Err(_) => {
+            let role = if owner == Some(name) { "primary" } else { "unknown" };
+            vec![json!(name), json!(role), json!("?"), json!("?"), json!("?"), json!("unreachable")]
+        }
+    };
+    let epoch = sites.newest().map_or("no owner yet".to_string(), |c| format!("epoch {}", c.epoch));
+    Table {
+        title: Some(format!(" Formation: {} ({epoch}) ", regions.formation)),
+        columns: vec![
+            Column::new("Region"),
+            Column::new("Role"),
+            numbers("Epoch"),
+            numbers("Groups"),
+            numbers("Lag in bytes"),
+            Column::new("Agent"),
+        ],
+        rows: sites.0.iter().map(row).collect(),
+        footer: footer(sites),
+        ..Table::default()
+    }
+}
+
+fn seen_row(
+    name: &RegionName,
+    site: &Site,
+    owner: Option<&RegionName>,
+    lead: Option<&Site>,
+) -> Vec<Value> {
+    let is_owner = owner == Some(name);
+    let role = match (owner, is_owner) {
+        (None, _) => "-",
+        (Some(_), true) => "primary",
+        (Some(_), false) => "standby",
+    };
+    let running = site.groups.values().filter(|view| is_led(view)).count();
+    let lag = match lead {
+        _ if is_owner => Value::Null,
+        Some(lead) => lag_bytes(lead, site).map_or(json!("?"), Value::from),
+        None => json!("?"),
+    };
+    let agent = site.topology.agent.as_ref().map_or("none", |agent| member_of(&agent.value));
+    let epoch = site.topology.accepted_epoch();
+    let groups = format!("{running}/{}", site.groups.len());
+    vec![json!(name), json!(role), json!(epoch), json!(groups), lag, json!(agent)]
+}
+
+fn is_led(view: &GroupView) -> bool {
+    view.leader_record().is_some_and(|leader| leader.is_running())
+}
+
+fn member_of(agent: &str) -> &str {
+    agent.split_once('/').map_or(agent, |(_, member)| member)
+}
+
+/// The furthest-behind group, by what the leaders last published.
+pub fn lag_bytes(lead: &Site, site: &Site) -> Option<u64> {
+    let of_group = |(group, view): (&topology::Group, &GroupView)| {
+        let end = view.leader_record()?.xlog_location?;
+        let there = site.groups.get(group)?.leader_record()?;
+        Some(there.replay_lsn.or(there.xlog_location)?.behind(end))
+    };
+    let lags: Option<Vec<u64>> = lead.groups.iter().map(of_group).collect();
+    lags?.into_iter().max()
+}
+
+/// What is not as it should be, and what is going on.
+fn footer(sites: &Sites) -> Vec<String> {
+    let unread = sites
+        .0
+        .iter()
+        .filter_map(|(name, site)| Some(format!(" Region {name}: {}", site.as_ref().err()?)));
+    let mut lines: Vec<String> = unread.collect();
+    for (name, site) in sites.known() {
+        for (key, why) in &site.topology.unreadable {
+            lines.push(format!(" Region {name}: `topology/{key}` cannot be read: {why}"));
+        }
+    }
+    if let Some(journal) = running(sites) {
+        let (from, to, phase) = (&journal.from, &journal.to, phase_name(journal.phase));
+        lines.push(format!(" Move from {from} to {to}: {phase}"));
+    }
+    lines
+}
+
+/// The move under way, in the copy that is furthest.
+fn running(sites: &Sites) -> Option<&Journal> {
+    let newest = sites.newest().map_or(0, |certificate| certificate.epoch);
+    let mut copies = BTreeMap::new();
+    for journal in sites.known().filter_map(|(_, site)| site.topology.journal()) {
+        let kept: &mut &Journal = copies.entry(&journal.id).or_insert(journal);
+        if journal.phase > kept.phase {
+            *kept = journal;
+        }
+    }
+    copies.into_values().find(|j| !j.phase.is_over() && j.epoch + 1 >= newest)
+}
+
+pub fn phase_name(phase: Phase) -> String {
+    let text = serde_json::to_value(phase).ok();
+    let text = text.as_ref().and_then(Value::as_str).unwrap_or("?");
+    text.replace('_', " ")
+}
+
+/// `region check`.
+pub fn findings(found: &[Finding]) -> Table {
+    let row = |f: &Finding| {
+        let level = f.level.to_string();
+        vec![json!(level), json!(f.object), json!(f.message), json!(f.remedy)]
+    };
+    let mut sorted: Vec<_> = found.iter().collect();
+    sorted.sort_by_key(|f| std::cmp::Reverse(f.level));
+    Table {
+        columns: ["Level", "Object", "Finding", "Remedy"].map(Column::new).to_vec(),
+        rows: sorted.into_iter().map(row).collect(),
+        ..Table::default()
+    }
+}
+
+/// `region history`: every move that any store remembers, oldest first.
+pub fn history(sites: &Sites) -> Table {
+    let lines = sites.known().filter_map(|(_, site)| site.topology.history.as_ref());
+    let mut moves: BTreeMap<(u64, &str), &PastMove> = BTreeMap::new();
+    for line in lines.flat_map(|history| &history.value) {
+        moves.insert((line.began_ms, &line.id), line);
+    }
+    Table {
+        columns: vec![
+            numbers("Epoch"),
+            Column::new("From"),
+            Column::new("To"),
+            Column::new("Began"),
+            numbers("Seconds"),
+            Column::new("Result"),
+        ],
+        rows: moves.into_values().map(past_row).collect(),
+        ..Table::default()
+    }
+}
+
+fn past_row(past: &PastMove) -> Vec<Value> {
+    let is_done = past.phase == Phase::Done;
+    let epoch = past.epoch + u64::from(is_done);
+    let result = match &past.error {
+        None if is_done => "done".to_string(),
+        None => phase_name(past.phase),
+        Some(why) => format!("{}: {why}", phase_name(past.phase)),
+    };
+    let began = i64::try_from(past.began_ms).ok().and_then(DateTime::from_timestamp_millis);
+    let began = began.map(|at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string());
+    let seconds = format!("{:.1}", past.took_ms as f64 / 1_000.0);
+    vec![
+        json!(epoch),
+        json!(past.from),
+        json!(past.to),
+        json!(began),
+        json!(seconds),
+        json!(result),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{formation, journal};
+    use super::*;
+    use crate::table::pretty;
+
+    #[tokio::test]
+    async fn a_region_that_cannot_be_read_keeps_its_place() {
+        let formation = formation();
+        let text = pretty(&list(&formation.regions, &formation.regions.read().await));
+        assert!(text.contains("| a      | primary |     1 |    1/1 |              | n1"), "{text}");
+        assert!(text.contains("| b      | standby |     1 |    1/1 |           40 | n1"), "{text}");
+        formation.b.set_unreachable(true);
+        let text = pretty(&list(&formation.regions, &formation.regions.read().await));
+        assert!(text.contains("| b      | unknown |"), "{text}");
+        assert!(text.contains("Region b: the store did not answer"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_running_move_is_shown_and_a_past_one_is_history() {
+        let formation = formation();
+        formation.write_journal(&journal(Phase::CatchUp));
+        let sites = formation.regions.read().await;
+        let text = pretty(&list(&formation.regions, &sites));
+        assert!(text.contains("Move from a to b: catch up"), "{text}");
+        let mut aborted = journal(Phase::Aborted);
+        aborted.error = Some("too late".into());
+        formation.write_journal(&aborted);
+        let text = pretty(&history(&formation.regions.read().await));
+        assert!(text.contains("aborted: too late"), "{text}");
+    }
+}

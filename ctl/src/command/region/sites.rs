@@ -1,0 +1,137 @@
+//! The regions' stores, read for an operator.
+//!
+//! Every store is asked at once, with a deadline; one that cannot be read keeps
+//! its place with the reason. Who owns the formation is what the highest epoch
+//! says that was read.
+
+use crate::world::World;
+use anyhow::{Context, Result, anyhow, bail};
+use node::dcs::Store;
+use node::dcs::etcd::EtcdStore;
+use node::dcs::keys::Keys;
+use node::region::driver::examine;
+use node::region::hands::{Hands, ServerHands};
+use node::region::ownership::Site;
+use node::region::{REMOTE_CALL, open_stores};
+use standby::switch::preflight::Finding;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use topology::region::Certificate;
+use topology::{Group, RegionName};
+
+pub struct Regions {
+    pub formation: String,
+    pub keys: Keys,
+    pub stores: BTreeMap<RegionName, Arc<dyn Store>>,
+    /// `None`: the configuration names no superuser.
+    pub hands: Option<Arc<dyn Hands>>,
+}
+
+/// What the stores said, or why they said nothing.
+pub struct Sites(pub BTreeMap<RegionName, Result<Site, String>>);
+
+/// A move that is thought of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub from: RegionName,
+    pub to: RegionName,
+    pub epoch: u64,
+}
+
+impl Regions {
+    pub fn open(world: &World) -> Result<Regions> {
+        let settings = &world.settings;
+        let Some(topology) = &settings.topology else {
+            bail!("region commands need a `topology` section in the configuration");
+        };
+        let mut stores = open_stores(topology).context("a region's store cannot be used")?;
+        let own: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings.store, REMOTE_CALL)?);
+        stores.insert(topology.region.clone(), own);
+        let database = settings.citus.as_ref().map_or("postgres", |citus| &citus.database);
+        let login = settings.superuser.as_ref();
+        let hands = login.map(|login| ServerHands::for_probes(login, database)).transpose()?;
+        Ok(Regions {
+            formation: topology.policy.formation.clone(),
+            keys: Keys::new(&settings.namespace, &world.scope(None)?, Group::PLAIN),
+            stores,
+            hands: hands.map(|hands| Arc::new(hands) as Arc<dyn Hands>),
+        })
+    }
+
+    pub async fn read(&self) -> Sites {
+        let mut reading = JoinSet::new();
+        for (name, store) in &self.stores {
+            let (name, store, keys) = (name.clone(), store.clone(), self.keys.clone());
+            reading.spawn(async move { (name, read(&*store, &keys).await) });
+        }
+        let mut sites = BTreeMap::new();
+        while let Some(done) = reading.join_next().await {
+            if let Ok((name, site)) = done {
+                sites.insert(name, site);
+            }
+        }
+        Sites(sites)
+    }
+
+    /// The preflight, with the servers asked.
+    pub async fn examine(&self, sites: &Sites, plan: &Plan) -> Result<Vec<Finding>> {
+        let hands = self
+            .hands
+            .as_ref()
+            .context("the servers cannot be asked: set postgresql.authentication.superuser")?;
+        let (from, to) = (sites.read(&plan.from)?, sites.read(&plan.to)?);
+        let running = from.topology.journal();
+        Ok(examine(&**hands, [(&plan.from, from), (&plan.to, to)], running).await)
+    }
+}
+
+async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {
+    let prefixes = [keys.scope_prefix()];
+    let read = tokio::time::timeout(REMOTE_CALL, store.read(&prefixes)).await;
+    let read = read.map_err(|_| format!("no answer within {REMOTE_CALL:?}"))?;
+    read.map(|read| Site::read(keys, &read.entries)).map_err(|error| error.to_string())
+}
+
+impl Sites {
+    pub fn read(&self, region: &RegionName) -> Result<&Site> {
+        match self.0.get(region) {
+            Some(Ok(site)) => Ok(site),
+            Some(Err(why)) => bail!("the store of region {region} cannot be read: {why}"),
+            None => bail!(
+                "there is no region {region}; the configuration names {}",
+                self.0.keys().map(RegionName::as_str).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+
+    pub fn known(&self) -> impl Iterator<Item = (&RegionName, &Site)> {
+        self.0.iter().filter_map(|(name, site)| Some((name, site.as_ref().ok()?)))
+    }
+
+    /// The certificate of the highest epoch that any store holds.
+    pub fn newest(&self) -> Option<&Certificate> {
+        let held = self.known().filter_map(|(_, site)| site.topology.accepted());
+        held.max_by_key(|certificate| certificate.epoch)
+    }
+
+    /// From the owner to the region asked for, or to the only other one.
+    pub fn plan(&self, to: Option<&str>, regions: &Regions) -> Result<Plan> {
+        let newest = self.newest().ok_or_else(|| {
+            anyhow!("nobody owns formation {} yet: see the agents' logs", regions.formation)
+        })?;
+        let from = newest.owner.clone();
+        let others: Vec<_> = self.0.keys().filter(|name| **name != from).collect();
+        let to = match (to, others.as_slice()) {
+            (Some(to), _) => RegionName::new(to),
+            (None, [only]) => (*only).clone(),
+            (None, _) => bail!("several regions could take over: name one with --to"),
+        };
+        if to == from {
+            bail!("region {to} owns the formation already, since epoch {}", newest.epoch);
+        }
+        self.read(&from)?;
+        self.read(&to)?;
+        Ok(Plan { from, to, epoch: newest.epoch })
+    }
+}

@@ -1,0 +1,97 @@
+//! PostgreSQL dies, or a whole node with it.
+
+use super::stage::{LONG, SHORT, Stage, TTL, ask_sql, connect, timeline_of};
+use ctl::field::MemberPlan;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// kill -9 of the postmaster: started again in place, or given away at once.
+pub async fn postmaster_killed() {
+    let stage = Stage::raise(3).await;
+    let writer = stage.writer("killed").await;
+    let old = stage.leader().await;
+
+    let since = Instant::now();
+    assert!(stage.field.signal_postmaster(&old, Signal::SIGKILL));
+    let outage = stage.writes_go_on(&writer, since, SHORT).await;
+    println!("  recovery in place: no writes for {outage:.2?}");
+    assert_eq!(stage.healthy(LONG).await.name, old.name);
+    assert_eq!(timeline_of(&old).await, 1);
+    assert!(outage < Duration::from_secs(5), "no writes for {outage:?}");
+
+    // Every acknowledged row is on one replica at least: the right one must win.
+    let names = json!({"synchronous_standby_names": "ANY 1 (*)"});
+    stage.patch(json!({"primary_start_timeout": 0, "postgresql": {"parameters": names}})).await;
+    let sql = "SHOW synchronous_standby_names";
+    for member in stage.members() {
+        stage
+            .until("the new setting", SHORT, async || {
+                ask_sql(&member, sql).await.is_ok_and(|names| names == "ANY 1 (*)")
+            })
+            .await;
+    }
+    let mark = stage.mark(&old);
+    let since = Instant::now();
+    assert!(stage.field.signal_postmaster(&old, Signal::SIGKILL));
+    let new = stage.new_leader(&old, SHORT).await;
+    let outage = stage.writes_go_on(&writer, since, SHORT).await;
+    println!("  failover at once to {}: no writes for {outage:.2?}", new.name);
+    assert!(outage < Duration::from_secs(5), "no writes for {outage:?}");
+    assert_eq!(stage.healthy(LONG).await.name, new.name);
+    println!("  the old primary streams after {:.2?}", since.elapsed());
+    assert!(!stage.log_since(&old, mark).contains("bootstrap from leader"));
+    stage.settle_without_loss(writer).await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// A node is gone with rows that nobody else has, and comes back.
+pub async fn node_lost() {
+    let mut stage = Stage::raise(3).await;
+    let writer = stage.writer("before").await;
+    stage.settle_without_loss(writer).await;
+    let old = stage.leader().await;
+    diverge(&stage, &old).await;
+
+    let since = Instant::now();
+    stage.field.kill_node(&old);
+    let new = stage.new_leader(&old, TTL + SHORT).await;
+    let led = since.elapsed();
+    println!("  node lost: {} leads after {led:.2?} (ttl {TTL:?})", new.name);
+    assert!(led < TTL + Duration::from_secs(3), "only after {led:?}");
+    let writer = stage.writer("after").await;
+
+    let mark = stage.mark(&old);
+    stage.start(&old);
+    assert_eq!(stage.healthy(LONG).await.name, new.name);
+    let log = stage.log_since(&old, mark);
+    assert!(log.contains("done: running pg_rewind"), "{} was not rewound", old.name);
+    assert!(!log.contains("bootstrap from leader"), "{} was copied anew", old.name);
+    stage.settle_without_loss(writer).await;
+    for member in stage.members() {
+        let seen = ask_sql(&member, "SELECT count(*)::text FROM diverged").await;
+        assert_eq!(seen.ok().as_deref(), Some("0"), "{} kept a foreign history", member.name);
+        let same = "SELECT (SELECT count(*) FROM before)::text";
+        assert!(ask_sql(&member, same).await.is_ok(), "{} lacks a table", member.name);
+    }
+    stage.one_writer();
+    stage.end();
+}
+
+/// Rows on this primary alone: its walsenders are frozen while they are written.
+async fn diverge(stage: &Stage, primary: &MemberPlan) {
+    let client = connect(primary).await.expect("the primary takes connections");
+    client.batch_execute("CREATE TABLE diverged (id bigint)").await.expect("a table");
+    let sql = "SELECT count(*)::text FROM pg_stat_replication WHERE replay_lsn >= \
+               pg_current_wal_flush_lsn()";
+    stage
+        .until("replicas that have the table", SHORT, async || {
+            ask_sql(primary, sql).await.is_ok_and(|count| count == "2")
+        })
+        .await;
+    let frozen = stage.field.signal_backends(primary, "walsender", Signal::SIGSTOP);
+    assert_eq!(frozen, 2, "one walsender for each replica");
+    let rows = "INSERT INTO diverged SELECT generate_series(1, 1000)";
+    client.batch_execute(rows).await.expect("a primary without standbys writes on");
+}

@@ -1,0 +1,28 @@
+//! Live tests: real daemons, PostgreSQL and etcd on this machine's loopback.
+//!
+//! | file | what |
+//! |---|---|
+//! | stage | one plain group and what a test may ask of it |
+//! | watch | the twin of *one writer*: asks all servers all the time |
+//! | birth | a new group, its keys and its REST API |
+//! | planned | switchovers, the end of a daemon |
+//! | crash | PostgreSQL or a whole node dies |
+//! | silence | the store or a daemon freezes |
+//! | pause | an operator is in charge |
+//! | settings | changes of the configuration |
+//! | refusal | data of others, files with mistakes |
+//!
+//! Each scenario counts every acknowledged row and prints what it measured.
+//! They are functions here and tests in `tests/tests/live_group.rs`.
+
+pub mod birth;
+pub mod crash;
+pub mod pause;
+pub mod planned;
+pub mod refusal;
+pub mod settings;
+pub mod silence;
+pub mod stage;
+pub mod watch;
+
+pub use stage::Stage;

@@ -1,0 +1,285 @@
+//! One plain group of real members, and what a test may ask of it.
+
+use super::watch::{Doubled, Watch};
+use ctl::field::ask::{Asker, Reply};
+use ctl::field::process::{find, find_postgres};
+use ctl::field::writer::Count;
+use ctl::field::{Field, MemberPlan, Plan, Writer};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, NoTls};
+
+/// A group is born, or one of its members comes back, within this.
+pub const LONG: Duration = Duration::from_secs(60);
+/// Anything that no lease has to run out for.
+pub const SHORT: Duration = Duration::from_secs(20);
+pub const REGION: &str = "local";
+/// Settings that every test begins with; the shortest times that are allowed.
+pub const TTL: Duration = Duration::from_secs(20);
+/// Lines of each log that a failed test shows.
+const TAIL: usize = 60;
+
+pub struct Stage {
+    pub field: Field,
+    pub ask: Asker,
+    pub watch: Watch,
+    began: Instant,
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Stage {
+    /// A store and `members` daemons; waits until one leads and the rest stream.
+    pub async fn raise(members: usize) -> Stage {
+        let began = Instant::now();
+        let mut stage = Stage::prepare(members);
+        stage.start_store();
+        for member in stage.members() {
+            stage.start(&member);
+        }
+        stage.healthy(LONG).await;
+        println!("  {members} members stand after {:.1} s", began.elapsed().as_secs_f64());
+        stage
+    }
+
+    /// Directory and configurations only.
+    pub fn prepare(members: usize) -> Stage {
+        let dir = tempfile::Builder::new().prefix("matriarch-live-").tempdir();
+        let dir = dir.expect("a temporary directory");
+        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        assert!(find("etcd").is_some(), "etcd is missing: apt-get install etcd-server");
+        let mut plan = Plan::new(&[REGION], &[None], members, pg_bin).expect("free ports");
+        plan.dcs = json!({
+            "ttl": 20, "loop_wait": 5, "retry_timeout": 5, "maximum_lag_on_failover": 1048576,
+            "postgresql": {
+                "use_pg_rewind": true,
+                "parameters": {"max_connections": 40, "wal_keep_size": "64MB"},
+            },
+        });
+        let field = Field::prepare(dir.path(), plan, &daemon()).expect("a field");
+        let dsn = |m: &MemberPlan| (m.name.clone(), dsn_of(m));
+        let watch = Watch::start(field.plan.members().map(dsn).collect());
+        Stage { field, ask: Asker::new(), watch, began: Instant::now(), dir: Some(dir) }
+    }
+
+    pub fn start_store(&mut self) {
+        let region = self.field.plan.regions[0].clone();
+        self.field.start_store(&region).expect("etcd starts");
+    }
+
+    pub fn start(&mut self, member: &MemberPlan) {
+        self.field.start_member(member).expect("the daemon starts");
+    }
+
+    pub fn members(&self) -> Vec<MemberPlan> {
+        self.field.plan.members().cloned().collect()
+    }
+
+    pub fn others(&self, than: &MemberPlan) -> Vec<MemberPlan> {
+        self.field.plan.members().filter(|m| m.name != than.name).cloned().collect()
+    }
+
+    // Questions over REST.
+
+    pub async fn get(&self, member: &MemberPlan, path: &str) -> Reply {
+        let answer = self.ask.get(member, path).await;
+        answer.unwrap_or_else(|| panic!("{} does not answer GET {path}", member.name))
+    }
+
+    pub async fn send(&self, method: Method, to: &MemberPlan, path: &str, body: Value) -> Reply {
+        let answer = self.ask.send(method.clone(), to, path, Some(&body)).await;
+        answer.unwrap_or_else(|| panic!("{} does not answer {method} {path}", to.name))
+    }
+
+    /// Changes `/config`, through any member.
+    pub async fn patch(&self, change: Value) {
+        let to = &self.members()[0];
+        let reply = self.send(Method::PATCH, to, "/config", change).await;
+        assert_eq!(reply.status, 200, "PATCH /config: {}", reply.body);
+    }
+
+    pub async fn primary(&self) -> Option<MemberPlan> {
+        let members = self.members();
+        let members: Vec<&MemberPlan> = members.iter().collect();
+        self.ask.primary(&members).await.cloned()
+    }
+
+    pub async fn leader(&self) -> MemberPlan {
+        self.primary().await.expect("the group has a leader")
+    }
+
+    // Waiting.
+
+    pub async fn until<F: AsyncFnMut() -> bool>(
+        &self,
+        what: &str,
+        limit: Duration,
+        question: F,
+    ) -> Duration {
+        self.field.until(what, limit, question).await.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// One leads and all others stream from it; gives the leader.
+    pub async fn healthy(&self, limit: Duration) -> MemberPlan {
+        let members = self.members();
+        let members: Vec<&MemberPlan> = members.iter().collect();
+        self.until("a healthy group", limit, async || {
+            self.ask.is_healthy(&members).await && self.ask.primary(&members).await.is_some()
+        })
+        .await;
+        self.leader().await
+    }
+
+    pub async fn new_leader(&self, old: &MemberPlan, limit: Duration) -> MemberPlan {
+        let others = self.others(old);
+        let others: Vec<&MemberPlan> = others.iter().collect();
+        self.until("a new leader", limit, async || self.ask.primary(&others).await.is_some()).await;
+        self.ask.primary(&others).await.expect("it was there a moment ago").clone()
+    }
+
+    // Rows.
+
+    /// A client that writes into a table of its own.
+    pub async fn writer(&self, table: &str) -> Writer {
+        let leader = self.leader().await;
+        let create = format!("CREATE TABLE IF NOT EXISTS {table} (id bigint PRIMARY KEY)");
+        let client = connect(&leader).await.expect("the leader takes connections");
+        client.batch_execute(&create).await.expect("a table");
+        let writer = Writer::start(self.field.plan.dsn(None), table, Duration::from_millis(5));
+        self.until("the first row", SHORT, async || writer.acknowledged() > 0).await;
+        writer
+    }
+
+    /// Writes go on; gives the longest pause since `since`.
+    pub async fn writes_go_on(&self, writer: &Writer, since: Instant, limit: Duration) -> Duration {
+        let now = Instant::now();
+        self.until("writes that go on", limit, async || writer.wrote_since(now)).await;
+        writer.longest_pause(since)
+    }
+
+    /// Ends the client and counts every row that was acknowledged to it.
+    pub async fn settle(&self, writer: Writer) -> Count {
+        let now = Instant::now();
+        self.until("writes at the end", SHORT, async || writer.wrote_since(now)).await;
+        writer.stop();
+        let count = writer.count().await.expect("the rows can be counted");
+        println!(
+            "  {}: {} rows acknowledged, {} lost",
+            writer.table, count.acknowledged, count.lost
+        );
+        count
+    }
+
+    pub async fn settle_without_loss(&self, writer: Writer) {
+        let table = writer.table.clone();
+        let count = self.settle(writer).await;
+        assert_eq!(count.lost, 0, "rows of {table} that were acknowledged are lost");
+    }
+
+    pub fn one_writer(&self) {
+        self.one_writer_since(self.began);
+    }
+
+    pub fn one_writer_since(&self, since: Instant) {
+        let doubled: Vec<Doubled> = self.watch.doubled_since(since);
+        assert!(doubled.is_empty(), "several servers accepted writes: {:?}", doubled[0].who);
+        assert!(self.watch.rounds() > 10, "the watch has seen hardly anything");
+    }
+
+    // Logs.
+
+    /// What a member's daemon writes from now on.
+    pub fn mark(&self, member: &MemberPlan) -> usize {
+        self.field.log(&member.name).len()
+    }
+
+    pub fn log_since(&self, member: &MemberPlan, mark: usize) -> String {
+        self.field.log(&member.name).get(mark..).unwrap_or_default().to_string()
+    }
+
+    /// Ends everything; no daemon may have panicked.
+    pub fn end(mut self) {
+        for member in self.members() {
+            self.field.kill_node(&member);
+        }
+        self.field.stop();
+        for member in self.members() {
+            let log = self.field.log(&member.name);
+            assert!(!log.contains("panicked at"), "the daemon of {} panicked", member.name);
+        }
+    }
+
+    fn show_logs(&self) {
+        let names = self.field.plan.members().map(|m| m.name.clone());
+        for name in names.chain([format!("etcd-{REGION}")]) {
+            let log = self.field.log(&name);
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(TAIL)..];
+            eprintln!("---- the end of {name}.log\n{}", tail.join("\n"));
+        }
+    }
+}
+
+impl Drop for Stage {
+    /// A failed test shows its logs and leaves its directory.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+            if let Some(dir) = self.dir.take() {
+                eprintln!("---- everything is kept in {}", dir.keep().display());
+            }
+        }
+    }
+}
+
+pub fn dsn_of(member: &MemberPlan) -> String {
+    format!("host=127.0.0.1 port={} user=postgres dbname=postgres", member.pg_port)
+}
+
+pub async fn connect(member: &MemberPlan) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(&dsn_of(member), NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// One text of one row, or why not.
+pub async fn ask_sql(member: &MemberPlan, sql: &str) -> Result<String, tokio_postgres::Error> {
+    let row = connect(member).await?.query_one(sql, &[]).await?;
+    Ok(row.try_get::<_, Option<String>>(0)?.unwrap_or_default())
+}
+
+pub async fn timeline_of(member: &MemberPlan) -> u32 {
+    let sql = "SELECT timeline_id::text FROM pg_control_checkpoint()";
+    ask_sql(member, sql).await.ok().and_then(|t| t.parse().ok()).unwrap_or_default()
+}
+
+/// The daemon that was built from these sources, beside the test program.
+fn daemon() -> PathBuf {
+    let us = std::env::current_exe().expect("where is this program?");
+    let target = us.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let daemon = target.join("matriarch");
+    let build = "build it first: cargo build --workspace --bins";
+    let Ok(built) = daemon.metadata().and_then(|m| m.modified()) else {
+        panic!("{} is missing; {build}", daemon.display());
+    };
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for part in ["topology", "standby", "citus", "node"] {
+        if let Some(newer) = newer_than(&sources.join(part).join("src"), built) {
+            panic!("{} is older than {}; {build}", daemon.display(), newer.display());
+        }
+    }
+    daemon
+}
+
+fn newer_than(dir: &Path, built: std::time::SystemTime) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).find_map(|path| {
+        if path.is_dir() {
+            return newer_than(&path, built);
+        }
+        let changed = path.metadata().and_then(|m| m.modified()).ok()?;
+        let is_source = path.extension().is_some_and(|e| e == "rs");
+        (is_source && changed > built).then_some(path)
+    })
+}

@@ -1,0 +1,182 @@
+//! Examples and pages that are made from the code stay true.
+//!
+//! An example that warns, a table of settings that lacks a row or a page that
+//! names a test nobody wrote would mislead whoever relies on it. Pages made from
+//! code are compared with it; `UPDATE_PAGES=1 cargo test -p tests --test examples`
+//! writes them anew.
+
+use node::config::{Environment, Loaded, load};
+use node::ha::{TABLES, table::Rule};
+use standby::switch::table::SWITCH;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: [&str; 5] =
+    ["group.yml", "citus-coordinator.yml", "citus-worker.yml", "regions-a.yml", "regions-b.yml"];
+
+/// When each table of rules is asked; the order is that of `node::ha::decide`.
+const WHEN: [(&str, &str); 10] = [
+    ("gate", "Asked first, always. Only rule 99 lets another table decide."),
+    ("job", "A long action runs: bootstrap, copy, start, stop, restart or rewind."),
+    ("stopping", "The daemon was told to end."),
+    ("lost", "The store is silent and no lock of ours is known to hold."),
+    ("pause", "The group is in maintenance mode (`matriarchctl pause`)."),
+    ("birth", "The data directory is empty, or a new cluster is being made."),
+    ("down", "PostgreSQL is not running."),
+    ("leader", "This member holds the lock and PostgreSQL runs."),
+    ("race", "Nobody holds the lock and PostgreSQL runs."),
+    ("follow", "Another member holds the lock and PostgreSQL runs."),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_path_buf()
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn example(name: &str) -> Loaded {
+    let env: Environment = [("HOME".to_string(), "/var/lib/postgresql".to_string())].into();
+    let path = root().join("examples").join(name);
+    load(Some(&path), &env).unwrap_or_else(|findings| panic!("{name}:\n{findings}"))
+}
+
+/// The page is as it should be, or is made so when asked for.
+fn assert_page(path: &str, wanted: &str) {
+    if std::env::var_os("UPDATE_PAGES").is_some() {
+        std::fs::write(root().join(path), wanted).unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+    let found = page(path);
+    let differs = found.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
+    assert!(
+        found == wanted,
+        "{path} differs from the code: {differs:?}; \
+         run UPDATE_PAGES=1 cargo test -p tests --test examples"
+    );
+}
+
+/// The page with everything between `<!-- name -->` and `<!-- /name -->` replaced.
+fn with_part(path: &str, name: &str, part: &str) -> String {
+    let text = page(path);
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->\n"));
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{path}: no {begin}"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{path}: no {end}"));
+    format!("{before}{begin}{part}{end}{after}")
+}
+
+fn markdown() -> Vec<String> {
+    let names = std::fs::read_dir(root().join("docs")).expect("docs").flatten();
+    let names = names.map(|entry| format!("docs/{}", entry.file_name().to_string_lossy()));
+    let mut pages: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
+    pages.push("README.md".to_string());
+    pages
+}
+
+#[test]
+fn every_example_is_read_without_a_finding_or_a_warning() {
+    for name in EXAMPLES {
+        assert_eq!(example(name).warnings, [""; 0], "{name}");
+    }
+    let files = std::fs::read_dir(root().join("examples")).expect("examples");
+    assert_eq!(files.count(), EXAMPLES.len(), "every example is in the list");
+}
+
+#[test]
+fn examples_of_one_formation_agree() {
+    let [coordinator, worker] = ["citus-coordinator.yml", "citus-worker.yml"].map(example);
+    assert_eq!(coordinator.settings.scope, worker.settings.scope);
+    assert_eq!(coordinator.settings.group().0, Some(0));
+    assert_eq!(worker.settings.group().0, Some(1));
+    let [a, b] = ["regions-a.yml", "regions-b.yml"].map(example);
+    let [a, b] = [a.settings.topology, b.settings.topology].map(|t| t.expect("a topology"));
+    assert_eq!(a.policy.hash(), b.policy.hash(), "one policy for all daemons");
+    assert_eq!(a.policy.first_owner(), Some(&a.region));
+    assert_ne!(a.region, b.region);
+}
+
+#[test]
+fn the_settings_page_is_the_table_of_the_code() {
+    let path = "docs/configuration.md";
+    let table = node::config::settings::reference();
+    assert_page(path, &with_part(path, "settings", &table));
+}
+
+#[test]
+fn the_rules_page_is_the_tables_of_the_code() {
+    let path = "docs/rules.md";
+    assert_page(path, &with_part(path, "rules", &rules()));
+}
+
+fn rules() -> String {
+    let mut text = String::new();
+    for ((name, table), (named, when)) in TABLES.iter().zip(WHEN) {
+        assert_eq!(*name, named, "the tables are described in their order");
+        write_table(&mut text, name, when, table.iter().map(|Rule { id, why, .. }| (*id, *why)));
+    }
+    assert_eq!(TABLES.len(), WHEN.len());
+    let rows = SWITCH.iter().map(|row| (row.id, row.why));
+    write_table(&mut text, "move", "A planned move of the formation; asked by an agent.", rows);
+    text
+}
+
+fn write_table(
+    text: &mut String,
+    name: &str,
+    when: &str,
+    rows: impl Iterator<Item = (u16, &'static str)>,
+) {
+    writeln!(text, "\n## {name}\n\n{when}\n\n| id | sentence |\n|---|---|").expect("a string");
+    for (id, why) in rows {
+        writeln!(text, "| {id} | {} |", why.replace('|', "\\|")).expect("a string");
+    }
+}
+
+/// Blocks of YAML in the README are parts of examples, which are read above.
+#[test]
+fn yaml_of_the_readme_comes_from_the_examples() {
+    let examples: Vec<String> = EXAMPLES.map(|name| page(&format!("examples/{name}"))).into();
+    let readme = page("README.md");
+    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut count = 0;
+    for block in blocks {
+        count += 1;
+        assert!(examples.iter().any(|example| example.contains(block)), "no example has:\n{block}");
+    }
+    assert!(count >= 3, "the tour shows a group, Citus and regions");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    for path in markdown() {
+        let text = page(&path);
+        let folder = root().join(&path).parent().expect("a folder").to_path_buf();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            let inside = !file.is_empty() && !file.contains("://");
+            assert!(!inside || folder.join(file).exists(), "{path}: {target} is not there");
+        }
+    }
+}
+
+/// A feature is partial or done only when a test says so, and that test exists.
+#[test]
+fn every_feature_that_counts_names_a_test() {
+    let text = page("docs/features.md");
+    let mut count = 0;
+    for line in text.lines().filter(|line| line.starts_with("| ") && line.contains('-')) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [id, _, status, proof] = cells[..] else { panic!("four cells: {line}") };
+        if !id.chars().any(|c| c.is_ascii_digit()) {
+            continue;
+        }
+        count += 1;
+        assert!(["", "~", "x", "-"].contains(&status), "{id}: status `{status}`");
+        assert_eq!(status.is_empty(), proof.is_empty(), "{id}: a status needs a test");
+        for test in proof.split(", ").filter(|test| !test.is_empty()) {
+            let (file, name) = test.trim_matches('`').split_once("::").expect("file::test");
+            assert!(page(file).contains(&format!("fn {name}(")), "{id}: {test} is not there");
+        }
+    }
+    assert!(count > 200, "only {count} features were read");
+}
