@@ -16,13 +16,13 @@ pub const PASS: u16 = 99;
 pub const GATE: &[Rule] = &[
     Rule::new(
         RENEW,
-        |f| f.is_renewal_due() && !is_past_deadline(f),
+        |f| f.is_renewal_due() && !must_fence(f),
         |_| act(Action::Renew),
         "the own lease is due for renewal",
     ),
     Rule::new(
         20,
-        |f| !f.is_paused() && may_write(f) && f.is_fence_due() && !is_stopping_hard(f),
+        must_fence,
         |f| match f.job() {
             Some(_) => act(Action::CancelJob),
             None => act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
@@ -66,12 +66,9 @@ fn may_write(f: &Facts) -> bool {
     f.o.is_primary() || f.o.memory.promoting.is_some() || starting
 }
 
-/// Renewing cannot help any more: fence first.
-fn is_past_deadline(f: &Facts) -> bool {
-    use super::observation::Lock;
-    matches!(f.o.lock, Lock::Mine { deadline, .. } if deadline.0 > 0 && f.o.now >= deadline)
-        && f.o.is_primary()
-        && !f.is_paused()
+/// A call to the store may hang: from here on it must not delay the stop.
+fn must_fence(f: &Facts) -> bool {
+    !f.is_paused() && may_write(f) && f.is_fence_due() && !is_stopping_hard(f)
 }
 
 fn is_stopping_hard(f: &Facts) -> bool {
