@@ -196,8 +196,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         self.stores.set_clock(self.now);
-        let changes_stores =
-            matches!(event, Event::Arrive { .. } | Event::Fault(_) | Event::Sweep);
+        let changes_stores = matches!(event, Event::Arrive { .. } | Event::Fault(_) | Event::Sweep);
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
             Event::Arrive { member, life, call, sent } => self.on_arrive(member, life, *call, sent),

@@ -75,10 +75,7 @@ impl Log {
             switch: Lsn(*switch),
             reason: "no recovery target specified".into(),
         };
-        History {
-            current: Timeline(self.timeline()),
-            forks: self.turns.iter().map(fork).collect(),
-        }
+        History { current: Timeline(self.timeline()), forks: self.turns.iter().map(fork).collect() }
     }
 
     /// What PostgreSQL checks before it streams to a standby that ends here.
