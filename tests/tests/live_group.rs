@@ -85,3 +85,8 @@ fn t11_settings_change_by_reload_and_by_restart() {
 fn t12_a_switchover_to_a_member_that_receives_nothing_is_refused() {
     run("switchover refused", planned::refused_switchover());
 }
+
+#[test]
+fn t13_a_daemon_started_without_a_store_ends_a_primary_it_cannot_vouch_for() {
+    run("store frozen at start", silence::store_frozen_at_start());
+}

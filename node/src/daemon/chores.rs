@@ -68,15 +68,22 @@ impl Daemon {
         if seen.view().is_none() {
             return;
         }
-        self.keep_record(seen).await;
-        if seen.holds_lock() {
-            self.keep_leader_documents(seen).await;
+        let limit = self.until_fence(seen);
+        if tokio::time::timeout(limit, self.keep_documents(seen)).await.is_err() {
+            tracing::warn!("the store did not take this member's reports within {limit:?}");
         }
         if seen.server().is_some() && self.background.running().is_none() {
             self.keep_settings(seen).await;
             self.keep_slots(seen).await;
             self.keep_checkpoint(seen);
             self.keep_citus(seen).await;
+        }
+    }
+
+    async fn keep_documents(&mut self, seen: &Observation) {
+        self.keep_record(seen).await;
+        if seen.holds_lock() {
+            self.keep_leader_documents(seen).await;
         }
     }
 

@@ -11,6 +11,11 @@ use standby::rewind::{LocalEnd, Verdict, judge};
 use topology::region::Token;
 use topology::{GroupView, Lsn};
 
+/// The store's own deadline of a call is not longer.
+const STORE_WAIT_MAX: std::time::Duration = super::run::STORE_CALL;
+/// Enough for a store that is well, short beside the budget for fencing.
+const STORE_WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 impl Daemon {
     pub(super) async fn carry_out(&mut self, action: &Action, seen: &Observation) -> Outcome {
         let empty = GroupView::default();
@@ -49,12 +54,34 @@ impl Daemon {
     /// Keeps the lease alive; a leader key on an older lease is moved onto it.
     async fn renew(&mut self, seen: &Observation) -> Outcome {
         let sent = clock::now();
-        self.memory.lease_tried = sent;
-        let result = self.renew_lease(sent, seen).await;
-        if let Err(error) = &result {
-            tracing::warn!("the lease could not be renewed: {error}");
+        let limit = self.until_fence(seen);
+        let result = tokio::time::timeout(limit, self.renew_lease(sent, seen)).await;
+        // Counted from the end: a silent store must leave time for other rules.
+        self.memory.lease_tried = clock::now();
+        let outcome = match result {
+            Ok(result) => outcome_of(result),
+            Err(_) => Outcome::Unknown(format!("the store did not answer within {limit:?}")),
+        };
+        if let Outcome::Unknown(why) = &outcome {
+            tracing::warn!("the lease could not be renewed: {why}");
         }
-        outcome_of(result)
+        outcome
+    }
+
+    /// How long a call to the store may hold up the beat of a server that may
+    /// have to be fenced.
+    pub(super) fn until_fence(&self, seen: &Observation) -> std::time::Duration {
+        let fence = match seen.lock {
+            Lock::Mine { deadline, .. } if deadline.0 > 0 => {
+                deadline - self.dynamic.fence_budget_ms()
+            }
+            Lock::Mine { .. } | Lock::Unknown => {
+                self.memory.started + self.dynamic.retry_timeout_ms
+            }
+            Lock::Free | Lock::Other(_) => return STORE_WAIT_MAX,
+        };
+        let left = std::time::Duration::from_millis(fence.since(clock::now()));
+        if seen.is_primary() { left.clamp(STORE_WAIT_MIN, STORE_WAIT_MAX) } else { STORE_WAIT_MAX }
     }
 
     async fn renew_lease(

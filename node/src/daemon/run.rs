@@ -28,9 +28,7 @@ use topology::{Dynamic, Group};
 
 /// One call to the store may take this long: well below the lock's ttl, so
 /// that a frozen store leaves time to fence.
-const STORE_CALL: Duration = Duration::from_secs(3);
-/// Between two tries to reach the store at the start.
-const STORE_RETRY: Duration = Duration::from_secs(5);
+pub(super) const STORE_CALL: Duration = Duration::from_secs(3);
 const COMMANDS_MAX: usize = 64;
 
 /// Requests whose answer comes when the action is over.
@@ -53,7 +51,7 @@ pub async fn run(settings: Settings, config_path: Option<PathBuf>) -> anyhow::Re
     let store: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings.store, STORE_CALL)?);
     let keys = Keys::of(&settings);
     tokio::select! {
-        ready = wait_for_store(&*store, &keys) => ready?,
+        tried = try_store(&*store, &keys) => tried?,
         _ = signals.term.recv() => return Ok(0),
         _ = signals.int.recv() => return Ok(0),
     }
@@ -65,15 +63,16 @@ pub async fn run(settings: Settings, config_path: Option<PathBuf>) -> anyhow::Re
     Ok(code)
 }
 
-async fn wait_for_store(store: &dyn Store, keys: &Keys) -> anyhow::Result<()> {
-    let prefixes = [keys.group_prefix()];
-    loop {
-        match store.read(&prefixes).await {
-            Ok(_) => return Ok(()),
-            Err(error @ (DcsError::Denied(_) | DcsError::Settings(_))) => return Err(error.into()),
-            Err(error) => tracing::error!("waiting for the store: {error}"),
+/// Settings that can never work end the daemon at once. A silent store does
+/// not: a server that runs here as a primary has to be watched from now on.
+async fn try_store(store: &dyn Store, keys: &Keys) -> anyhow::Result<()> {
+    match store.read(&[keys.group_prefix()]).await {
+        Err(error @ (DcsError::Denied(_) | DcsError::Settings(_))) => Err(error.into()),
+        Err(error) => {
+            tracing::error!("waiting for the store: {error}");
+            Ok(())
         }
-        tokio::time::sleep(STORE_RETRY).await;
+        Ok(_) => Ok(()),
     }
 }
 

@@ -12,8 +12,10 @@ pub async fn postmaster_killed() {
     let writer = stage.writer("killed").await;
     let old = stage.leader().await;
 
+    let killed = stage.field.postmaster_pid(&old).expect("the leader runs");
     let since = Instant::now();
     assert!(stage.field.signal_postmaster(&old, Signal::SIGKILL));
+    stage.restarted(&old, killed).await;
     let outage = stage.writes_go_on(&writer, since, SHORT).await;
     println!("  recovery in place: no writes for {outage:.2?}");
     assert_eq!(stage.healthy(LONG).await.name, old.name);

@@ -48,6 +48,29 @@ pub async fn store_frozen() {
     stage.end();
 }
 
+/// A daemon that comes up beside a primary and hears nothing from its store
+/// cannot know whose the lock is.
+pub async fn store_frozen_at_start() {
+    let mut stage = Stage::raise(3).await;
+    let writer = stage.writer("started").await;
+    let leader = stage.leader().await;
+    assert!(stage.field.signal_store(super::stage::REGION, Signal::SIGSTOP));
+    stage.field.kill_daemon(&leader.name);
+    let since = Instant::now();
+    stage.start(&leader);
+    let closed = stage
+        .until("the end of the primary", SHORT, async || stage.watch.writable().is_empty())
+        .await;
+    println!("  daemon started without a store: its primary is closed after {closed:.2?}");
+    assert!(closed < Duration::from_secs(12), "writable without a store for {closed:?}");
+    assert!(stage.field.signal_store(super::stage::REGION, Signal::SIGCONT));
+    stage.writes_go_on(&writer, since, LONG).await;
+    stage.healthy(LONG).await;
+    stage.settle_without_loss(writer).await;
+    stage.one_writer();
+    stage.end();
+}
+
 /// A frozen daemon leaves its primary running; when it wakes, it ends it.
 pub async fn daemon_frozen() {
     let mut stage = Stage::raise(3).await;

@@ -131,11 +131,25 @@ impl Stage {
         self.leader().await
     }
 
+    /// Another member that says it leads, and that accepts writes.
     pub async fn new_leader(&self, old: &MemberPlan, limit: Duration) -> MemberPlan {
         let others = self.others(old);
         let others: Vec<&MemberPlan> = others.iter().collect();
-        self.until("a new leader", limit, async || self.ask.primary(&others).await.is_some()).await;
-        self.ask.primary(&others).await.expect("it was there a moment ago").clone()
+        let mut new = None;
+        self.until("a new leader", limit, async || {
+            new = self.ask.primary(&others).await.cloned();
+            new.as_ref().is_some_and(|new| self.watch.writable().contains(&new.name))
+        })
+        .await;
+        new.expect("it was there a moment ago")
+    }
+
+    /// The postmaster of a member that was killed runs again, as another one.
+    pub async fn restarted(&self, member: &MemberPlan, killed: i32) -> Duration {
+        self.until("a new postmaster", SHORT, async || {
+            self.field.postmaster_pid(member).is_some_and(|pid| pid != killed)
+        })
+        .await
     }
 
     // Rows.
