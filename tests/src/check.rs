@@ -101,7 +101,7 @@ pub fn promoted(world: &mut World, member: usize) {
     forget_release(world, client);
 }
 
-fn forget_release(world: &mut World, client: usize) {
+pub fn forget_release(world: &mut World, client: usize) {
     for member in world.members.iter_mut().filter(|m| m.place.client == client) {
         member.released_at = None;
     }

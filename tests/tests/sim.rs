@@ -17,7 +17,7 @@ const BIRTH_MS: u64 = 40_000;
 const SETTLE_MS: u64 = 150_000;
 /// Between two looks whether all is well.
 const STEP_MS: u64 = 3_000;
-const TRACE_SHOWN: usize = 1_000;
+const TRACE_SHOWN: usize = 2_000;
 const FIXED: u64 = 150;
 const FRESH: u64 = 50;
 

@@ -189,8 +189,9 @@ impl Daemon {
             ms = ms.min(fence.max(20));
         }
         ms = ms.min(self.scheduled_in.unwrap_or(u64::MAX));
-        let renewal = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
-        ms = ms.min(renewal.since(clock::now()).max(20));
+        let due = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
+        let again = self.memory.lease_tried + crate::ha::facts::RENEW_RETRY_MS;
+        ms = ms.min(due.max(again).since(clock::now()).max(20));
         Duration::from_millis(ms)
     }
 

@@ -67,13 +67,13 @@ fn must_fence(f: &Facts) -> bool {
     !f.is_paused() && may_write(f) && f.is_fence_due() && !is_stopping_hard(f)
 }
 
-/// A server that accepts writes, or may begin to at any moment. One that does
-/// not answer may be a primary.
+/// A server that accepts writes, or may begin to at any moment. A lock holder's
+/// server that does not answer may be a primary.
 fn may_write(f: &Facts) -> bool {
     let starting = matches!(f.job(), Some(Job::StartPrimary | Job::Restart));
-    let unknown = f.o.server().is_some_and(|s| s.role == Seen::Unknown);
+    let silent = f.o.server().is_some_and(|s| s.role == Seen::Unknown) && f.o.holds_lock();
     let read_only = matches!(f.job(), Some(Job::StartStandby { .. }));
-    f.o.is_primary() || f.o.memory.promoting.is_some() || starting || unknown && !read_only
+    f.o.is_primary() || f.o.memory.promoting.is_some() || starting || silent && !read_only
 }
 
 fn is_stopping_hard(f: &Facts) -> bool {
