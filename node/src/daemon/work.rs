@@ -9,17 +9,23 @@ use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, StopHow};
 use crate::postgres::{
-    DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream, users,
+    ControlState, DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode,
+    Upstream, users,
 };
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HEARTBEAT: &str = "Patroni heartbeat";
 /// Longer than any recovery should take; `decide` cancels earlier.
 const START: Duration = Duration::from_secs(24 * 3600);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_secs(5);
+/// A fast stop is looked at again this often.
+const GLANCE: Duration = Duration::from_millis(500);
+/// After its last checkpoint a server waits for standbys to receive it, a dead
+/// one for wal_sender_timeout. Who is well needs milliseconds.
+const RECEIVERS: Duration = Duration::from_secs(3);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
@@ -124,8 +130,24 @@ impl Hands {
 
     async fn stop_fast(&self, postmaster: &Postmaster) -> JobResult {
         postmaster.stop(StopMode::Fast).map_err(text)?;
-        postmaster.wait_exit().await;
+        let mut closed = None;
+        while tokio::time::timeout(GLANCE, postmaster.wait_exit()).await.is_err() {
+            if closed.is_none() && self.is_closed().await {
+                closed = Some(Instant::now());
+            }
+            if closed.is_some_and(|since| since.elapsed() >= RECEIVERS) {
+                tracing::warn!("a standby does not take the rest of the log: the stop goes on");
+                return self.stop_hard(postmaster).await;
+            }
+        }
         Ok(())
+    }
+
+    /// The shutdown checkpoint is written; only walsenders are still waited for.
+    async fn is_closed(&self) -> bool {
+        let control = self.instance.control().await;
+        let closed = [ControlState::ShutDown, ControlState::ShutDownInRecovery];
+        control.is_ok_and(|c| closed.contains(&c.state))
     }
 
     async fn stop_hard(&self, postmaster: &Postmaster) -> JobResult {
