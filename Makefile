@@ -14,7 +14,7 @@ packages-test:
 	@tools/packages.sh iproute2 nftables
 
 build: packages
-	cargo build --release
+	cargo build --release -p node -p ctl
 
 demo: build
 	target/release/matriarchctl demo --dir $(DEMO_DIR) $(DEMO_ARGS)

@@ -129,8 +129,17 @@ pub struct Topology {
     #[arg(value_name = "CLUSTER_NAMES")]
     pub clusters: Vec<String>,
     /// Citus group
-    #[arg(long, value_name = "INTEGER")]
+    #[arg(long, value_name = "INTEGER", conflicts_with_all = ["formation", "dot", "json"])]
     pub group: Option<u32>,
+    /// Show all regions of the formation as one tree, and what is wrong with it
+    #[arg(long)]
+    pub formation: bool,
+    /// Show the formation as a drawing for Graphviz
+    #[arg(long, conflicts_with = "json")]
+    pub dot: bool,
+    /// Show the formation as JSON
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub watch: Watch,
 }

@@ -37,13 +37,15 @@ pub fn after_event(world: &World) -> Result<(), Broken> {
 
 /// Invariant *one writer*.
 fn one_writer(world: &World, client: usize) -> Result<(), Broken> {
-    let open = world.members.iter().filter(|m| {
-        m.place.client == client && m.server.accepts_commits() && !m.is_unguarded(world.now)
-    });
-    let who: Vec<&str> = open.map(|m| m.name.as_str()).collect();
-    if who.len() < 2 {
+    let open = || {
+        world.members.iter().filter(|m| {
+            m.place.client == client && m.server.accepts_commits() && !m.is_unguarded(world.now)
+        })
+    };
+    if open().nth(1).is_none() {
         return Ok(());
     }
+    let who: Vec<&str> = open().map(|m| m.name.as_str()).collect();
     Err(Broken { invariant: "one writer", what: format!("{} accept commits", who.join(" and ")) })
 }
 
@@ -92,14 +94,14 @@ pub fn promoted(world: &mut World, member: usize) {
         world.break_with("nothing acknowledged is lost", what);
     }
     let log = &world.members[member].server.log;
-    let has: std::collections::HashSet<u64> = log.0.iter().map(|r| r.id).collect();
+    let has: std::collections::HashSet<u64> = log.records().iter().map(|r| r.id).collect();
     let client_state = &mut world.clients[client];
     client_state.lost += missing.len() as u64;
     client_state.acknowledged.retain(|id| has.contains(id));
     forget_release(world, client);
 }
 
-fn forget_release(world: &mut World, client: usize) {
+pub fn forget_release(world: &mut World, client: usize) {
     for member in world.members.iter_mut().filter(|m| m.place.client == client) {
         member.released_at = None;
     }

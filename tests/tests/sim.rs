@@ -15,7 +15,9 @@ const BIRTH_MS: u64 = 40_000;
 /// Long enough for a lease to end, a server to recover, a copy to be made,
 /// and for a few tries of those that failed before.
 const SETTLE_MS: u64 = 150_000;
-const TRACE_SHOWN: usize = 1_000;
+/// Between two looks whether all is well.
+const STEP_MS: u64 = 3_000;
+const TRACE_SHOWN: usize = 2_000;
 const FIXED: u64 = 150;
 const FRESH: u64 = 50;
 
@@ -24,14 +26,29 @@ fn shape(seed: u64) -> Shape {
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {
-    world.run_until(BIRTH_MS)?;
-    check::settled(world)?;
+    settle(world, BIRTH_MS)?;
     world.begin_faults();
     let faults = world.rng.range(20_000, 150_000);
-    world.run_until(BIRTH_MS + faults)?;
+    world.run_until(world.now + faults)?;
     world.heal_everything();
-    world.run_until(BIRTH_MS + faults + SETTLE_MS)?;
-    check::settled(world)
+    settle(world, SETTLE_MS)
+}
+
+/// Runs until all is well, and stays so; at most so long.
+fn settle(world: &mut World, limit_ms: u64) -> Result<(), Broken> {
+    let end = world.now + limit_ms;
+    loop {
+        world.run_until(world.now + STEP_MS)?;
+        let first = check::settled(world);
+        if first.is_ok() {
+            world.run_until(world.now + STEP_MS)?;
+        }
+        match check::settled(world) {
+            Ok(()) if first.is_ok() => return Ok(()),
+            Err(broken) if world.now >= end => return Err(broken),
+            _ => {}
+        }
+    }
 }
 
 /// What went wrong, with the end of the trace.

@@ -1,5 +1,6 @@
-//! `list` and `topology`: the members, once or again and again.
+//! `list` and `topology`: the members, or the formation, once or again and again.
 
+use super::region::{self, Picture};
 use crate::args;
 use crate::members;
 use crate::moment;
@@ -19,6 +20,8 @@ pub struct Request {
     extended: bool,
     timestamp: bool,
     is_tree: bool,
+    /// The whole formation instead of a table.
+    formation: Option<Picture>,
     format: Format,
     every: Option<Duration>,
 }
@@ -31,6 +34,7 @@ impl From<args::List> for Request {
             extended: args.extended,
             timestamp: args.timestamp,
             is_tree: false,
+            formation: None,
             format: args.format,
             every: every(&args.watch),
         }
@@ -39,15 +43,25 @@ impl From<args::List> for Request {
 
 impl From<args::Topology> for Request {
     fn from(args: args::Topology) -> Request {
+        let formation = picture(&args);
         Request {
             clusters: args.clusters,
             group: args.group,
             extended: false,
             timestamp: false,
             is_tree: true,
+            formation,
             format: Format::Pretty,
             every: every(&args.watch),
         }
+    }
+}
+
+fn picture(args: &args::Topology) -> Option<Picture> {
+    match (args.dot, args.json) {
+        (true, _) => Some(Picture::Dot),
+        (_, true) => Some(Picture::Json),
+        _ => args.formation.then_some(Picture::Tree),
     }
 }
 
@@ -84,6 +98,10 @@ async fn once(world: &mut World, request: &Request, scopes: &[String]) -> Result
         world.terminal.say(&now)?;
     }
     for scope in scopes {
+        if let Some(picture) = request.formation {
+            region::draw(world, scope, picture).await?;
+            continue;
+        }
         let cluster = world.read(scope, request.group).await?;
         let shown = cluster.shown(request.extended, request.is_tree);
         let table = members::rows(&cluster.groups, &shown);
@@ -123,6 +141,31 @@ mod tests {
         world.settings.scope = None;
         run(&mut world, &list(&[]).into()).await.unwrap();
         assert!(screen.text().ends_with("No cluster names were provided\n"));
+    }
+
+    #[tokio::test]
+    async fn each_picture_of_the_formation_implies_it() {
+        use crate::args::{Args, Command};
+        use clap::Parser;
+        let asked = |words: &[&str]| {
+            let args = Args::try_parse_from([&["matriarchctl", "topology"], words].concat());
+            match args.map(|args| args.command) {
+                Ok(Command::Topology(args)) => Request::from(args).formation,
+                _ => panic!("{words:?} is refused"),
+            }
+        };
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&["--formation"]), Some(Picture::Tree));
+        assert_eq!(asked(&["--dot"]), Some(Picture::Dot));
+        assert_eq!(asked(&["--formation", "--json"]), Some(Picture::Json));
+        for words in [["--formation", "--group=1"], ["--dot", "--json"]] {
+            let words = [&["matriarchctl", "topology"], &words[..]].concat();
+            assert!(Args::try_parse_from(words).is_err());
+        }
+        let (mut world, screen) = world("02-three-nodes-default", "");
+        let request = Request { formation: Some(Picture::Tree), ..list(&[]).into() };
+        run(&mut world, &request).await.unwrap();
+        assert!(screen.text().starts_with("golden: owner local\n"));
     }
 
     #[test]

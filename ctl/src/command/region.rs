@@ -3,11 +3,15 @@
 //! Here are the definitions of the command line; every command needs the
 //! `topology` section of the configuration, which names the regions' stores.
 
+mod formation;
+mod scene;
 mod show;
 mod sites;
 mod switch;
 #[cfg(test)]
 mod tests;
+
+pub use formation::{Picture, draw};
 
 use crate::output::{Format, render};
 use crate::prompt::Terminal;
@@ -67,7 +71,7 @@ pub struct History {
 }
 
 pub async fn run(world: &mut World, command: Command) -> Result<()> {
-    let regions = Regions::open(world)?;
+    let regions = Regions::open(world, &world.scope(None)?)?;
     let sites = regions.read().await;
     let out = &mut world.terminal;
     match command {
@@ -78,14 +82,12 @@ pub async fn run(world: &mut World, command: Command) -> Result<()> {
     }
 }
 
-async fn check(
-    out: &mut Terminal,
-    regions: &Regions,
-    sites: &Sites,
-    args: &Check,
-) -> Result<()> {
+async fn check(out: &mut Terminal, regions: &Regions, sites: &Sites, args: &Check) -> Result<()> {
     let plan = sites.plan(args.to.as_deref(), regions)?;
-    let found = regions.examine(sites, &plan).await?;
+    let mut found = regions.examine(sites, &plan).await?;
+    let (scene, notes) = formation::look(regions, sites).await;
+    notes.iter().try_for_each(|note| out.note(note))?;
+    found.extend(formation::remarks(&scene, &plan));
     out.print(&render(&show::findings(&found), args.format))?;
     match found.iter().filter(|f| f.level == Level::Error).count() {
         0 => Ok(()),

@@ -129,10 +129,8 @@ impl Story {
     async fn show_topology(&mut self, when: &str) -> anyhow::Result<()> {
         self.progress.say(&format!("the formation {when}:"));
         let regions = self.field.plan.regions.clone();
-        for region in &regions {
-            println!("\nregion {}", region.name);
-            self.ctl(&region.name, &["topology"]).await?;
-        }
+        println!();
+        self.ctl(&regions[0].name, &["topology", "--formation"]).await?;
         self.ctl(&regions[0].name, &["region", "list"]).await?;
         println!();
         Ok(())
@@ -253,7 +251,7 @@ impl Story {
         let config = self.field.config_path(&plan.regions[0].members[0]);
         println!("\nEverything runs on. Try:");
         println!("  psql \"{}\"", plan.dsn(Some(0)));
-        for command in ["topology", "region list", "region check --to south", "list"] {
+        for command in ["topology --formation", "region list", "region check --to south", "list"] {
             println!("  {} -c {} {command}", self.ctl.display(), config.display());
         }
         println!("  {} demo --stop --dir {}", self.ctl.display(), dir.display());

@@ -101,10 +101,10 @@ pub const SETTINGS: &[Setting] = &[
     row("thread_stack_size", Any, "", "Not needed: there is no such pool.").idle().env(),
 
     row("log.level", Word(LEVELS), "INFO", "Least severe line that is written.").env(),
-    row("log.type", Word(&["plain", "json"]), "plain", "Form of a line.").env(),
-    row("log.dir", Text, "", "Directory of `patroni.log`; else standard error.").env(),
-    row("log.file_size", AT_LEAST_ONE, "25000000", "Bytes of one log file.").env(),
-    row("log.file_num", Whole { min: 0, max: 10_000 }, "4", "Rotated files that are kept.").env(),
+    row("log.type", Word(&["plain", "json"]), "plain", "Form of a line.").env().missing(),
+    row("log.dir", Text, "", "Directory of `patroni.log`; else standard error.").env().missing(),
+    row("log.file_size", AT_LEAST_ONE, "25000000", "Bytes of one log file.").env().missing(),
+    row("log.file_num", Whole { min: 0, max: 10_000 }, "4", "Rotated files that are kept.").env().missing(),
     row("log.mode", MODE, "", "Permissions of the log file.").missing().env(),
     row("log.format", Any, "", "Form of a plain line.").missing().env(),
     row("log.dateformat", Text, "", "Form of the time.").missing().env(),
@@ -224,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
         "How a replica is made."),
     row("postgresql.basebackup", Options, "", "Options of pg_basebackup."),
     row("postgresql.callbacks.{on_start|on_stop|on_restart|on_reload|on_role_change}", Text, "",
-        "Command run on an event."),
+        "Command run on an event.").missing(),
     row("postgresql.pre_promote", Text, "", "A gate before promotion."),
     row("postgresql.before_stop", Text, "", "Command run before a stop."),
 

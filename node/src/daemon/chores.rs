@@ -132,6 +132,7 @@ impl Daemon {
             self.keep_status(seen, view).await;
         }
         self.keep_history(seen, view).await;
+        self.forget_old_request(seen).await;
     }
 
     async fn keep_status(&mut self, seen: &Observation, view: &GroupView) {

@@ -77,6 +77,7 @@ impl Daemon {
             self.dynamic = config.value.clone();
         }
         seen.dynamic = self.dynamic.clone();
+        self.make_due(seen);
         self.chores.ownership = Some(seen.ownership.clone());
         seen.lock = lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = seen.holds_lock();

@@ -7,11 +7,11 @@ use super::Daemon;
 use crate::act::citus::{self, Round};
 use crate::dcs::{Compare, Op, Txn};
 use crate::ha::Observation;
-use ::citus::Groups;
+use ::citus::{Address, Groups};
 use standby::switch::local::Rewired;
 use standby::switch::ownership::Ownership;
 use tokio::sync::oneshot;
-use topology::Millis;
+use topology::{Group, Millis};
 
 /// After a round that failed.
 const RETRY_MS: u64 = 1_000;
@@ -52,9 +52,14 @@ impl Daemon {
             self.metadata.forget();
             return;
         }
-        let groups = citus::groups_now(&self.chores.groups);
+        let groups = self.groups_led_here(own.group);
         let opening = self.is_opening(&seen.ownership);
         if self.metadata.running.is_some() || !self.is_round_due(seen.now, &groups, opening) {
+            return;
+        }
+        // Half the rows would end the quarantine with the other half naming the
+        // old region.
+        if opening && !self.is_whole(&groups) {
             return;
         }
         self.metadata.looked_at = seen.now;
@@ -65,6 +70,28 @@ impl Daemon {
             let _ = tell.send(work.await);
         });
         self.metadata.running = Some((groups, answer));
+    }
+
+    /// What the store says of all groups, and of the own one what is certain: its
+    /// record may still tell of the standby that this member was a moment ago.
+    fn groups_led_here(&self, own: u32) -> Groups {
+        let mut groups = citus::groups_now(&self.chores.groups);
+        let pg = &self.settings.postgresql;
+        let here = Address::new(&pg.connect_host, pg.connect_port);
+        groups.entry(own).or_default().leader = Some(here);
+        groups
+    }
+
+    /// Every group of the move (without a journal: every known one) has a primary.
+    fn is_whole(&self, groups: &Groups) -> bool {
+        let leads = |group: &Group| {
+            let now = group.0.and_then(|number| groups.get(&number));
+            group.0.is_none() || now.is_some_and(|now| now.leader.is_some())
+        };
+        match self.chores.local_topology.journal() {
+            Some(journal) => journal.groups.iter().all(leads),
+            None => self.chores.groups.keys().all(leads),
+        }
     }
 
     fn is_round_due(&self, now: Millis, groups: &Groups, opening: bool) -> bool {

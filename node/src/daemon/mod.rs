@@ -10,6 +10,7 @@ mod look;
 mod metadata;
 mod publish;
 pub mod run;
+mod schedule;
 mod script;
 mod server;
 mod work;
@@ -66,6 +67,8 @@ pub struct Daemon {
     /// Who waits for the end of a job.
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
     last_rule: u16,
+    /// Milliseconds until a scheduled request is due.
+    scheduled_in: Option<u64>,
     /// The REST API runs as long as this is kept.
     _api: crate::api::ServerHandle,
 }

@@ -147,6 +147,7 @@ impl Daemon {
             holds_lock_out,
             replies: Vec::new(),
             last_rule: 0,
+            scheduled_in: None,
             _api: api,
         };
         Ok((daemon, commands))
@@ -187,8 +188,10 @@ impl Daemon {
             let fence = deadline.since(clock::now() + self.dynamic.fence_budget_ms());
             ms = ms.min(fence.max(20));
         }
-        let renewal = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
-        ms = ms.min(renewal.since(clock::now()).max(20));
+        ms = ms.min(self.scheduled_in.unwrap_or(u64::MAX));
+        let due = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
+        let again = self.memory.lease_tried + crate::ha::facts::RENEW_RETRY_MS;
+        ms = ms.min(due.max(again).since(clock::now()).max(20));
         Duration::from_millis(ms)
     }
 

@@ -142,8 +142,21 @@ impl Server {
                 tracing::warn!("PostgreSQL did not answer: {error}");
                 self.session = None;
                 self.monitor = None;
-                Process::Running(ServerSeen { role: Seen::Unknown, timeline: None, lsn: Lsn(0) })
+                Process::Running(self.look_at_silent().await)
             }
+        }
+    }
+
+    /// A server that has no connection left for us may well accept writes: the
+    /// control file tells a primary in operation from everything else.
+    async fn look_at_silent(&self) -> ServerSeen {
+        match self.instance.control().await {
+            Ok(control) if control.state == ControlState::InProduction => ServerSeen {
+                role: Seen::Known(ServerRole::Primary),
+                timeline: Some(control.timeline),
+                lsn: Lsn(0),
+            },
+            _ => ServerSeen { role: Seen::Unknown, timeline: None, lsn: Lsn(0) },
         }
     }
 

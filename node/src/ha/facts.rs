@@ -11,7 +11,7 @@ use topology::id::slot_name;
 use topology::{Failover, GroupView, Lsn, MemberName, Seen, Timeline};
 
 /// Between two tries to renew a lease that the store does not answer for.
-const RENEW_RETRY_MS: u64 = 1_000;
+pub const RENEW_RETRY_MS: u64 = 1_000;
 /// A standby that does not stream for so long is compared with its leader.
 const QUIET_MS: u64 = 2_000;
 /// Between two tries of a job that failed; doubled each time up to 32 times.

@@ -7,6 +7,7 @@ use super::action::Action;
 use super::facts::Facts;
 use super::observation::{DataDir, Job, StopHow};
 use super::table::{Rule, act, rest};
+use topology::Seen;
 
 /// The row that keeps the own lease alive: once in every loop.
 pub const RENEW: u16 = 10;
@@ -60,15 +61,19 @@ fn refusal(f: &Facts) -> Option<String> {
     }
 }
 
-/// A server that accepts writes, or may begin to at any moment.
-fn may_write(f: &Facts) -> bool {
-    let starting = matches!(f.job(), Some(Job::StartPrimary | Job::Restart));
-    f.o.is_primary() || f.o.memory.promoting.is_some() || starting
-}
-
-/// A call to the store may hang: from here on it must not delay the stop.
+/// Fencing goes before renewing: a call to a silent store takes as long as the
+/// fence budget, and would be tried again and again.
 fn must_fence(f: &Facts) -> bool {
     !f.is_paused() && may_write(f) && f.is_fence_due() && !is_stopping_hard(f)
+}
+
+/// A server that accepts writes, or may begin to at any moment. A lock holder's
+/// server that does not answer may be a primary.
+fn may_write(f: &Facts) -> bool {
+    let starting = matches!(f.job(), Some(Job::StartPrimary | Job::Restart));
+    let silent = f.o.server().is_some_and(|s| s.role == Seen::Unknown) && f.o.holds_lock();
+    let read_only = matches!(f.job(), Some(Job::StartStandby { .. }));
+    f.o.is_primary() || f.o.memory.promoting.is_some() || starting || silent && !read_only
 }
 
 fn is_stopping_hard(f: &Facts) -> bool {

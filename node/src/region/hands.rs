@@ -11,6 +11,7 @@ use super::sql::{Access, Session};
 use crate::api::client::{ClientError, Peers};
 use crate::config::{Login, Settings};
 use citus::handover;
+use citus::node::NodeRow;
 use serde_json::Value;
 use standby::switch::preflight::Probe;
 use std::future::Future;
@@ -69,6 +70,10 @@ pub trait Hands: Send + Sync {
     /// Keeps the groups of the old side from deciding distributed transactions.
     fn hold(&self, targets: Vec<Target>) -> Done<'_, Held>;
     fn replayed(&self, target: Target) -> Done<'_, Replayed>;
+    /// The coordinator's `pg_dist_node`, for pictures; a move does without.
+    fn nodes(&self, _: Target) -> Done<'_, Vec<NodeRow>> {
+        Box::pin(async { Err("these hands do not read pg_dist_node".to_string()) })
+    }
 }
 
 pub struct ServerHands {
@@ -100,6 +105,13 @@ impl Hands for ServerHands {
         Box::pin(async move {
             let session = self.access.connect(&target.host, target.port).await?;
             session.probe().await
+        })
+    }
+
+    fn nodes(&self, target: Target) -> Done<'_, Vec<NodeRow>> {
+        Box::pin(async move {
+            let session = self.access.connect(&target.host, target.port).await?;
+            session.nodes().await
         })
     }
 

@@ -6,6 +6,7 @@
 use crate::api::client::ClientError;
 use crate::api::tls::{self, Trust};
 use crate::config::Login;
+use citus::node::NodeRow;
 use citus::statement::{Param, Statement};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
 use std::future::Future;
@@ -110,6 +111,18 @@ impl Session {
             probe.settings.insert(row.get(0), row.get::<_, i64>(1).unsigned_abs());
         }
         Ok(probe)
+    }
+
+    /// The rows of `pg_dist_node`.
+    pub async fn nodes(&self) -> Result<Vec<NodeRow>, String> {
+        let sql = Statement::ReadNodes.sql();
+        let rows = within(self.client.query(sql.as_ref(), &[])).await;
+        let parse = |row: &Row| {
+            let text: String = row.try_get(0).map_err(|why| why.to_string())?;
+            serde_json::from_str(&text).map_err(|why| format!("pg_dist_node: {why}: {text}"))
+        };
+        let rows = rows.and_then(|rows| rows.iter().map(parse).collect());
+        rows.map_err(|why: String| self.at(why))
     }
 
     fn at(&self, why: String) -> String {

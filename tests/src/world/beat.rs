@@ -6,8 +6,10 @@
 
 use super::call::{Answer, Call};
 use super::{Event, World};
+use node::ha::facts::RENEW_RETRY_MS;
 use node::ha::observation::Lock;
 use node::ha::{Action, Decision, Observation, Outcome, Step, decide};
+use node::observe::lock;
 
 /// Rounds in one beat.
 const ROUNDS_MAX: usize = 8;
@@ -111,6 +113,9 @@ impl World {
 
     fn end_beat(&mut self, member: usize, seen: Box<Observation>, at_most_ms: Option<u64>) {
         self.members[member].daemon.has_looked = true;
+        if seen.view().is_some() && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
+            self.members[member].daemon.is_new = false;
+        }
         self.guard(member, &seen);
         let txns = self.chores(member, &seen);
         if txns.is_empty() {
@@ -131,8 +136,9 @@ impl World {
             let fence = daemon.lease.deadline().since(now + dynamic.fence_budget_ms());
             ms = ms.min(fence.max(20));
         }
-        let renewal = daemon.memory.lease_renewed + dynamic.loop_wait_ms;
-        ms = ms.min(renewal.since(now).max(20));
+        let due = daemon.memory.lease_renewed + dynamic.loop_wait_ms;
+        let again = daemon.memory.lease_tried + RENEW_RETRY_MS;
+        ms = ms.min(due.max(again).since(now).max(20));
         if std::mem::take(&mut daemon.wake_pending) {
             ms = 0;
         }

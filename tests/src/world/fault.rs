@@ -21,6 +21,8 @@ pub struct Plan {
     /// Percent of starts that fail.
     pub start_fails: u64,
     pub job_fails: u64,
+    /// The same two, once faults begin.
+    pub later: (u64, u64),
     pub ttl_ms: u64,
 }
 
@@ -38,8 +40,9 @@ impl Plan {
             recovery_max: rng.pick(&[300, 3_000, 15_000]),
             clone_max: rng.pick(&[2_000, 10_000]),
             record_max: rng.pick(&[500, 8_000]),
-            start_fails: rng.pick(&[0, 0, 5, 20]),
-            job_fails: rng.pick(&[0, 0, 10, 30]),
+            start_fails: 0,
+            job_fails: 0,
+            later: (rng.pick(&[0, 0, 5, 20]), rng.pick(&[0, 0, 10, 30])),
             ttl_ms: ttl * 1_000,
         }
     }
@@ -75,6 +78,7 @@ pub enum Fault {
 
 impl World {
     pub fn begin_faults(&mut self) {
+        (self.plan.start_fails, self.plan.job_fails) = self.plan.later;
         self.after(10, Event::Fault(Fault::Next));
     }
 
@@ -244,9 +248,16 @@ impl World {
             .collect();
         let named = (!others.is_empty() && (!planned || self.rng.percent(60)))
             .then(|| self.rng.pick(&others));
+        if planned && leader.is_none() {
+            return;
+        }
         let from = leader.filter(|_| planned);
         if from.is_none() && named.is_none() {
             return;
+        }
+        if !planned {
+            // The operator's word: whatever the named member has is enough.
+            crate::check::forget_release(self, place.client);
         }
         let value = request(from.as_deref(), named.as_deref());
         let key = self.members[member].keys.failover();

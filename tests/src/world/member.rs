@@ -2,6 +2,7 @@
 
 use super::Event;
 use super::beat::Beat;
+use super::call::CALL_MS;
 use super::job::Work;
 use super::postgres::Postgres;
 use super::rng::Rng;
@@ -67,6 +68,8 @@ pub struct Daemon {
     pub job: Option<Work>,
     /// What reached the daemon while it was frozen.
     pub deferred: Vec<Event>,
+    /// The store has not told this process yet whose lock it is.
+    pub is_new: bool,
     /// A beat was completed since this process began or was thawed.
     pub has_looked: bool,
 }
@@ -137,7 +140,7 @@ impl Member {
     /// Begins a new life of the daemon; everything it knew is gone.
     pub fn start_at(&mut self, now: u64) {
         let life = self.daemon.life + 1;
-        self.daemon = Daemon { alive: true, life, ..Daemon::default() };
+        self.daemon = Daemon { alive: true, life, is_new: true, ..Daemon::default() };
         self.daemon.memory.started = self.clock.read(now);
     }
 
@@ -148,9 +151,16 @@ impl Member {
     /// The daemon is not there to stop its server: dead, frozen, or not yet
     /// looked since, with a lock that has run out. Without a watchdog nothing
     /// stops such a server; the checker does not count it.
+    ///
+    /// A new daemon beside a running server gives the store `retry_timeout` to
+    /// tell whose lock it is, and a call that began before that may end later.
     pub fn is_unguarded(&self, now: u64) -> bool {
-        let absent = !self.is_running() || !self.daemon.has_looked;
+        let local = self.clock.read(now);
+        let memory = &self.daemon.memory;
+        let grace = self.daemon.dynamic.retry_timeout_ms + 2 * CALL_MS + 500;
+        let new = self.daemon.is_new && local.since(memory.started) < grace;
+        let absent = !self.is_running() || !self.daemon.has_looked || new;
         let paused = self.daemon.dynamic.pause;
-        (absent || paused) && self.clock.read(now) + DRIFT_MS >= self.deadline
+        (absent || paused) && local + DRIFT_MS >= self.deadline
     }
 }

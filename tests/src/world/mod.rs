@@ -196,6 +196,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         self.stores.set_clock(self.now);
+        let changes_stores = matches!(event, Event::Arrive { .. } | Event::Fault(_) | Event::Sweep);
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
             Event::Arrive { member, life, call, sent } => self.on_arrive(member, life, *call, sent),
@@ -214,6 +215,12 @@ impl World {
             Event::Sweep => {}
             Event::Fault(fault) => self.on_fault(fault),
         }
+        if changes_stores {
+            self.tell_all_watchers();
+        }
+    }
+
+    fn tell_all_watchers(&mut self) {
         for region in 0..self.stores.regions.len() {
             self.tell_watchers(region);
         }

@@ -5,7 +5,6 @@
 
 use super::World;
 use super::postgres::{Process as Reality, Role};
-use node::dcs::keys::split_groups;
 use node::ha::observation::{
     DataDir, Divergence, Me, Postgres, Process, Running, Server, ServerRole,
 };
@@ -63,10 +62,10 @@ impl World {
     }
 
     fn look_at_store(&mut self, member: usize, seen: &mut Observation) {
-        let m = &self.members[member];
-        let mirror = &m.daemon.mirror;
-        let mut groups = split_groups(super::stores::SCOPE, &mirror.snapshot.entries);
-        let own = groups.remove(&m.place.group).unwrap_or_default();
+        let m = &mut self.members[member];
+        let group = m.place.group;
+        let mirror = &mut m.daemon.mirror;
+        let own = mirror.groups().get(&group).cloned().unwrap_or_default();
         seen.store = if mirror.lost { Seen::Unknown } else { Seen::Known(own) };
         self.look_at_topology(member, seen);
     }

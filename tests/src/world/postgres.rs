@@ -29,49 +29,64 @@ pub struct Record {
 
 /// The write-ahead log of one server, oldest record first; never empty.
 #[derive(Clone, Debug, Default)]
-pub struct Log(pub Vec<Record>);
+pub struct Log {
+    records: Vec<Record>,
+    /// Where a timeline was left for the next one.
+    turns: Vec<(u32, u64)>,
+}
 
 impl Log {
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    pub fn push(&mut self, record: Record) {
+        if let Some(last) = self.records.last().filter(|l| l.timeline != record.timeline) {
+            self.turns.push((last.timeline, record.start));
+        }
+        self.records.push(record);
+    }
+
     pub fn end(&self) -> u64 {
-        self.0.last().map_or(0, |r| r.end)
+        self.records.last().map_or(0, |r| r.end)
     }
 
     pub fn timeline(&self) -> u32 {
-        self.0.last().map_or(1, |r| r.timeline)
+        self.records.last().map_or(1, |r| r.timeline)
     }
 
     /// The truth: is this log the beginning of `other`?
     pub fn is_prefix_of(&self, other: &Log) -> bool {
-        match (self.0.last(), self.0.len()) {
+        match (self.records.last(), self.records.len()) {
             (None, _) => true,
-            (Some(last), len) => other.0.get(len - 1).is_some_and(|r| r.id == last.id),
+            (Some(last), len) => other.records.get(len - 1).is_some_and(|r| r.id == last.id),
         }
     }
 
     pub fn contains(&self, id: u64) -> bool {
         // Identities rise within one log.
-        self.0.binary_search_by_key(&id, |r| r.id).is_ok()
+        self.records.binary_search_by_key(&id, |r| r.id).is_ok()
     }
 
     /// What the history files of this server say.
     pub fn history(&self) -> History {
-        let turns = self.0.windows(2).filter(|w| w[0].timeline != w[1].timeline);
-        History {
-            current: Timeline(self.timeline()),
-            forks: turns
-                .map(|w| Fork {
-                    parent: Timeline(w[0].timeline),
-                    switch: Lsn(w[1].start),
-                    reason: "no recovery target specified".into(),
-                })
-                .collect(),
-        }
+        let fork = |(parent, switch): &(u32, u64)| Fork {
+            parent: Timeline(*parent),
+            switch: Lsn(*switch),
+            reason: "no recovery target specified".into(),
+        };
+        History { current: Timeline(self.timeline()), forks: self.turns.iter().map(fork).collect() }
     }
 
     /// What PostgreSQL checks before it streams to a standby that ends here.
     pub fn may_continue_with(&self, upstream: &Log) -> bool {
-        let (timeline, end) = (Timeline(self.timeline()), Lsn(self.end()));
-        end.0 <= upstream.end() && upstream.history().contains(timeline, end)
+        let left = |turn: &&(u32, u64)| turn.0 == self.timeline();
+        let limit = match upstream.turns.iter().find(left) {
+            Some((_, switch)) => *switch,
+            None if self.timeline() == upstream.timeline() => upstream.end(),
+            None => return false,
+        };
+        self.end() <= limit
     }
 }
 
@@ -154,7 +169,7 @@ impl Postgres {
             _ => self.log.timeline(),
         };
         self.newest_timeline = self.newest_timeline.max(timeline);
-        self.log.0.push(Record { id, timeline, start, end: start + size, kind });
+        self.log.push(Record { id, timeline, start, end: start + size, kind });
     }
 
     pub fn enter(&mut self, process: Process, now: u64) {
@@ -183,7 +198,7 @@ impl Postgres {
     }
 
     pub fn remains(&self) -> Remains {
-        let last = self.log.0.last();
+        let last = self.log.records.last();
         let lsn = match (self.end, last) {
             (End::Clean, Some(last)) if last.kind == Kind::Shutdown => last.start,
             _ => self.log.end(),

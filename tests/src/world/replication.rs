@@ -10,7 +10,7 @@ use crate::check;
 
 impl World {
     pub fn on_stream(&mut self, member: usize) {
-        let pause = self.rng.range(10, 60) + self.members[member].lag;
+        let pause = self.rng.range(20, 120) + self.members[member].lag;
         self.after(pause, Event::Stream { member });
         if !self.members[member].server.is_standby() {
             return;
@@ -36,12 +36,14 @@ impl World {
 
     fn stream(&mut self, member: usize, upstream: usize) {
         check::attached(self, member, upstream);
-        let have = self.members[member].server.log.0.len();
+        let have = self.members[member].server.log.records().len();
         let source = &self.members[upstream].server;
-        let more = source.log.0.get(have..).unwrap_or(&[]).to_vec();
+        let more = source.log.records().get(have..).unwrap_or(&[]).to_vec();
         let newest = source.newest_timeline;
         let server = &mut self.members[member].server;
-        server.log.0.extend(more);
+        for record in more {
+            server.log.push(record);
+        }
         server.newest_timeline = server.newest_timeline.max(newest);
         let began = server.streams_from != Some(upstream);
         server.streams_from = Some(upstream);

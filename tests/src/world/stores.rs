@@ -5,10 +5,13 @@
 //! daemon notices that it hears nothing any more.
 
 use super::{Event, World};
+use node::dcs::keys::split_groups;
 use node::dcs::memory::MemoryStore;
 use node::dcs::{Event as Change, KeyValue, Op, Snapshot, Txn};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use topology::{Group, GroupView};
 
 pub const SCOPE: &str = "/service/shop/";
 
@@ -28,15 +31,25 @@ pub struct Mirror {
     pub lost: bool,
     /// How often in a row the store was not reached.
     missed: u64,
+    /// The copy, read, at a revision.
+    read: Option<(i64, BTreeMap<Group, GroupView>)>,
 }
 
 impl Default for Mirror {
     fn default() -> Mirror {
-        Mirror { snapshot: Arc::default(), lost: true, missed: 0 }
+        Mirror { snapshot: Arc::default(), lost: true, missed: 0, read: None }
     }
 }
 
 impl Mirror {
+    /// The groups in the copy; read once for each revision.
+    pub fn groups(&mut self) -> &BTreeMap<Group, GroupView> {
+        let revision = self.snapshot.revision;
+        let read = self.read.take().filter(|(at, _)| *at == revision);
+        let fresh = || (revision, split_groups(SCOPE, &self.snapshot.entries));
+        &self.read.insert(read.unwrap_or_else(fresh)).1
+    }
+
     fn take(&mut self, snapshot: &Arc<Snapshot>) {
         if snapshot.revision >= self.snapshot.revision {
             self.snapshot = snapshot.clone();
@@ -55,10 +68,8 @@ impl Stores {
     }
 
     pub fn set_clock(&self, now: u64) {
+        // Leases that are over end with the next question to the store.
         self.clock.store(now, Ordering::SeqCst);
-        for store in &self.regions {
-            store.expire();
-        }
     }
 
     pub fn snapshot(&self, region: usize) -> Arc<Snapshot> {

@@ -170,16 +170,19 @@ impl Formation {
     }
 
     pub fn signal_store(&mut self, region: &str, signal: Signal) -> Result<()> {
-        let sent = self.field.signal_daemon(&format!("etcd-{region}"), signal);
-        ensure!(sent, "the store of {region} does not run");
+        ensure!(self.field.signal_store(region, signal), "the store of {region} does not run");
         Ok(())
     }
 
-    /// Kills a daemon and nothing else, and waits for its end.
-    pub fn kill_daemon(&mut self, name: &str) -> Result<()> {
-        ensure!(self.field.signal_daemon(name, Signal::SIGKILL), "{name} does not run");
-        self.field.wait_exit(name, SOON)?;
+    pub fn stop_store(&mut self, region: &str) -> Result<()> {
+        self.signal_store(region, Signal::SIGTERM)?;
+        self.field.wait_exit(&format!("etcd-{region}"), SOON)?;
         Ok(())
+    }
+
+    pub fn start_store(&mut self, region: &str) -> Result<()> {
+        let plan = self.field.plan.region(region).context("a planned region")?.clone();
+        Ok(self.field.start_store(&plan)?)
     }
 
     /// Ends a region's daemons as an operator does; PostgreSQL goes with them.

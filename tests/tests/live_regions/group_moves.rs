@@ -73,8 +73,9 @@ async fn switchover(f: &Formation, load: &Load, group: Option<u32>) -> Result<()
     before.holds_still(f, &new).await
 }
 
+/// `GET /primary` tells of the lock, which comes before the end of recovery.
 async fn until_primary(f: &Formation, member: &MemberPlan, limit: Duration) -> Result<()> {
-    let leads = async || f.ask.primary(&[member]).await.is_some();
+    let leads = async || sql::is_open(member).await.unwrap_or(false);
     f.field.until(&format!("{} is primary", member.name), limit, leads).await?;
     Ok(())
 }
@@ -86,7 +87,7 @@ async fn failover(f: &Formation) -> Result<()> {
     let before = Before::of(f, WORKER).await?;
     let old = f.leader(NORTH, WORKER).await?;
     let new = f.partner(&old);
-    until_replayed(f, &old, &[&new, &before.standby]).await?;
+    sql::until_replayed(f, &old, &[&new, &before.standby]).await?;
     let postmaster = f.field.postmaster_pid(&old).context("a postmaster")?;
     let since = Instant::now();
     kill(Pid::from_raw(postmaster), Signal::SIGKILL)?;
@@ -95,14 +96,4 @@ async fn failover(f: &Formation) -> Result<()> {
     let load = Load::start(f, "b2").await?;
     before.holds_still(f, &new).await?;
     load.settle(f, "b, failover").await
-}
-
-async fn until_replayed(f: &Formation, from: &MemberPlan, by: &[&MemberPlan]) -> Result<()> {
-    let end = sql::text(from, "SELECT pg_current_wal_flush_lsn()::text").await?;
-    let sql = format!("SELECT (pg_last_wal_replay_lsn() >= '{end}')::text");
-    for member in by {
-        let there = async || sql::text(member, &sql).await.is_ok_and(|yes| yes == "true");
-        f.field.until(&format!("{} replays {end}", member.name), SOON, there).await?;
-    }
-    Ok(())
 }

@@ -39,6 +39,22 @@ impl Load {
         Ok(load)
     }
 
+    /// The same, as soon as both groups take writes.
+    pub async fn start_when_open(f: &Formation, word: &str) -> Result<Load> {
+        let region = owner(f).await?;
+        let open = async || {
+            for group in [COORDINATOR, WORKER] {
+                let Ok(leader) = f.leader(&region, group).await else { return false };
+                if !sql::is_open(&leader).await.unwrap_or(false) {
+                    return false;
+                }
+            }
+            is_wired(f, &region).await.unwrap_or(false)
+        };
+        f.field.until("both groups are open and wired", LEASE, open).await?;
+        Load::start(f, word).await
+    }
+
     fn all(&self) -> [(&'static str, &Writer); 2] {
         [("coordinator", &self.coordinator), ("worker", &self.worker)]
     }
@@ -62,6 +78,11 @@ impl Load {
     /// Ends the clients and looks for every acknowledged row.
     pub async fn settle(self, f: &Formation, stage: &str) -> Result<()> {
         self.goes_on(f, Instant::now()).await?;
+        self.settle_stopped(stage).await
+    }
+
+    /// The same where a client was stopped before.
+    pub async fn settle_stopped(self, stage: &str) -> Result<()> {
         for (name, writer) in self.all() {
             writer.stop();
             let count = writer.count().await.context("the rows cannot be counted")?;

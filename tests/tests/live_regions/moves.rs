@@ -16,6 +16,20 @@ pub async fn ask(f: &Formation, from: &str, to: &str) -> Result<String> {
     Ok(journal.id)
 }
 
+/// A move as an operator makes it; gives its journal, complete.
+pub async fn by_command(f: &Formation, from: &str, to: &str) -> Result<Journal> {
+    for command in
+        [&["region", "check", "--to", to][..], &["region", "switch", "--to", to, "--force"]]
+    {
+        let (done, said) = f.ctl(from, command).await?;
+        ensure!(done, "matriarchctl {} failed: {said}", command.join(" "));
+    }
+    let topology = f.site(to).await?.topology;
+    let journal = topology.journal().context("a journal")?.clone();
+    must_be(&journal, Phase::Done)?;
+    Ok(journal)
+}
+
 /// The move's journal in a region's store.
 pub async fn journal(f: &Formation, region: &str, id: &str) -> Result<Option<Journal>> {
     let site = f.site(region).await?;
@@ -66,6 +80,14 @@ pub async fn set_step_seconds(f: &Formation, seconds: u64) -> Result<()> {
         let policy = Policy { step_seconds: seconds, ..held };
         put(f, region, "policy", serde_json::to_string(&policy)?).await?;
     }
+    Ok(())
+}
+
+/// Deletes keys below `topology/`, as an operator is told to.
+pub async fn delete(f: &Formation, region: &str, keys: &[&str]) -> Result<()> {
+    let delete = |key: &&str| Op::Delete { key: f.keys.topology(key) };
+    let then = keys.iter().map(delete).collect();
+    f.store(region).txn(Txn { when: Vec::new(), then }).await?;
     Ok(())
 }
 

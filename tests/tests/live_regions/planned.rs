@@ -8,7 +8,6 @@ use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
-use topology::region::Phase;
 
 /// In a debug build on two shared cores; the product's own limit is lower.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -27,12 +26,9 @@ async fn switch(f: &mut Formation, load: &Load, from: &str, to: &str) -> Result<
     f.mark_logs();
     let data = directories(f, from)?;
     let since = Instant::now();
-    let id = moves::ask(f, from, to).await?;
-    moves::until(f, to, &id, LEASE, |j| j.phase > Phase::Open && j.phase.is_decided()).await?;
+    let journal = moves::by_command(f, from, to).await?;
     load.goes_on(f, Instant::now()).await?;
     let pauses = load.pauses(since);
-    let journal = moves::end(f, from, &id).await?;
-    moves::must_be(&journal, Phase::Done)?;
     println!("         {from} to {to}: write pauses {pauses:.2?}");
     println!("         {}", moves::timetable(&journal));
     ensure!(pauses.iter().all(|pause| *pause < PAUSE_MAX), "too long: {pauses:?}");

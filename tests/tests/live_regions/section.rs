@@ -25,9 +25,7 @@ fn refused(regions: &Value, finding: &str) -> Result<()> {
 
 /// Each region has its own store: no other finding must come first.
 fn config(regions: &Value, dir: &std::path::Path) -> Value {
-    let entry = |(index, name): (usize, &Value)| {
-        json!({"name": name, "etcd3": {"hosts": format!("127.0.0.1:{}", index + 1)}})
-    };
+    let entry = |(index, name): (usize, &Value)| json!({"name": name, "etcd3": {"hosts": format!("127.0.0.1:{}", index + 1)}});
     let regions: Vec<Value> =
         regions.as_array().into_iter().flatten().enumerate().map(entry).collect();
     let login = |name: &str| json!({"username": name, "password": "p"});

@@ -1,5 +1,6 @@
 //! Questions to one server, each with a deadline.
 
+use super::formation::{Formation, SOON};
 use anyhow::{Context, Result};
 use ctl::field::MemberPlan;
 use std::time::Duration;
@@ -51,7 +52,8 @@ pub async fn nodes(member: &MemberPlan) -> Result<Vec<(i32, u32, u16)>> {
                WHERE noderole = 'primary' ORDER BY groupid";
     let rows = rows(member, sql).await?;
     let whole = |row: &Row| -> Result<_> {
-        let (id, group, port): (i32, i32, i32) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (id, group, port): (i32, i32, i32) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         Ok((id, u32::try_from(group)?, u16::try_from(port)?))
     };
     rows.iter().map(whole).collect()
@@ -67,4 +69,21 @@ pub async fn streams_from(member: &MemberPlan) -> Result<u16> {
     let rows = rows(member, sql).await?;
     let port: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
     Ok(port.and_then(|p| p.parse().ok()).unwrap_or(0))
+}
+
+/// Does this server take writes? An error when it does not answer.
+pub async fn is_open(member: &MemberPlan) -> Result<bool> {
+    let open = text(member, "SELECT (NOT pg_is_in_recovery())::text").await?;
+    Ok(open == "true")
+}
+
+/// Waits until these standbys have replayed what the primary has written now.
+pub async fn until_replayed(f: &Formation, from: &MemberPlan, by: &[&MemberPlan]) -> Result<()> {
+    let end = text(from, "SELECT pg_current_wal_flush_lsn()::text").await?;
+    let sql = format!("SELECT (pg_last_wal_replay_lsn() >= '{end}')::text");
+    for member in by {
+        let there = async || text(member, &sql).await.is_ok_and(|yes| yes == "true");
+        f.field.until(&format!("{} replays {end}", member.name), SOON, there).await?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@
 
 use crate::world::World;
 use anyhow::{Context, Result, anyhow, bail};
+use node::config::CtlSettings;
 use node::dcs::Store;
 use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::Keys;
@@ -17,11 +18,13 @@ use standby::switch::preflight::Finding;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use topology::region::Certificate;
+use topology::region::{Certificate, Policy};
 use topology::{Group, RegionName};
 
 pub struct Regions {
     pub formation: String,
+    /// As configured; the stored one is in force.
+    pub policy: Policy,
     pub keys: Keys,
     pub stores: BTreeMap<RegionName, Arc<dyn Store>>,
     /// `None`: the configuration names no superuser.
@@ -40,7 +43,7 @@ pub struct Plan {
 }
 
 impl Regions {
-    pub fn open(world: &World) -> Result<Regions> {
+    pub fn open(world: &World, scope: &str) -> Result<Regions> {
         let settings = &world.settings;
         let Some(topology) = &settings.topology else {
             bail!("region commands need a `topology` section in the configuration");
@@ -48,14 +51,12 @@ impl Regions {
         let mut stores = open_stores(topology).context("a region's store cannot be used")?;
         let own: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings.store, REMOTE_CALL)?);
         stores.insert(topology.region.clone(), own);
-        let database = settings.citus.as_ref().map_or("postgres", |citus| &citus.database);
-        let login = settings.superuser.as_ref();
-        let hands = login.map(|login| ServerHands::for_probes(login, database)).transpose()?;
         Ok(Regions {
             formation: topology.policy.formation.clone(),
-            keys: Keys::new(&settings.namespace, &world.scope(None)?, Group::PLAIN),
+            policy: topology.policy.clone(),
+            keys: Keys::new(&settings.namespace, scope, Group::PLAIN),
             stores,
-            hands: hands.map(|hands| Arc::new(hands) as Arc<dyn Hands>),
+            hands: hands(settings)?,
         })
     }
 
@@ -86,7 +87,15 @@ impl Regions {
     }
 }
 
-async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {
+/// For questions to the servers; `None`: the configuration names no superuser.
+pub fn hands(settings: &CtlSettings) -> Result<Option<Arc<dyn Hands>>> {
+    let database = settings.citus.as_ref().map_or("postgres", |citus| &citus.database);
+    let login = settings.superuser.as_ref();
+    let hands = login.map(|login| ServerHands::for_probes(login, database)).transpose()?;
+    Ok(hands.map(|hands| Arc::new(hands) as Arc<dyn Hands>))
+}
+
+pub async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {
     let prefixes = [keys.scope_prefix()];
     let read = tokio::time::timeout(REMOTE_CALL, store.read(&prefixes)).await;
     let read = read.map_err(|_| format!("no answer within {REMOTE_CALL:?}"))?;

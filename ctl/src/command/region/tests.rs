@@ -1,11 +1,14 @@
-//! A formation of two regions for tests: two stores in memory, one group each.
+//! Formations of two regions for tests: two stores in memory, one group each,
+//! or a coordinator and a worker.
 
 use super::sites::Regions;
+use citus::NodeRow;
 use node::dcs::keys::Keys;
 use node::dcs::memory::MemoryStore;
 use node::dcs::{Op, Store, Txn};
 use node::region::hands::{Done, Hands, Held, Replayed, Target};
 use node::region::ownership::Site;
+use node::region::peers::picture;
 use node::region::txn;
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
 use standby::switch::register::first;
@@ -26,6 +29,8 @@ pub struct Formation {
 /// Sound servers, or such that do not stream.
 struct Answers {
     is_streaming: bool,
+    /// `pg_dist_node` of the host that leads the coordinator of the owner.
+    rows: Vec<NodeRow>,
 }
 
 impl Hands for Answers {
@@ -41,6 +46,13 @@ impl Hands for Answers {
                 is_streaming: self.is_streaming,
                 ..Probe::default()
             })
+        })
+    }
+
+    fn nodes(&self, target: Target) -> Done<'_, Vec<NodeRow>> {
+        Box::pin(async move {
+            let is_asked = (target.host.as_str(), target.group) == ("a0", Group::COORDINATOR);
+            if is_asked { Ok(self.rows.clone()) } else { Err("refused".to_string()) }
         })
     }
 
@@ -65,35 +77,79 @@ pub fn formation() -> Formation {
     let (a, b) = (MemoryStore::new(), MemoryStore::new());
     fill(&a, "a", "primary", 1_000);
     fill(&b, "b", "standby_leader", 960);
-    Formation { regions: Arc::new(regions(&a, &b, true)), a, b }
+    let answers = Answers { is_streaming: true, rows: vec![] };
+    Formation { regions: Arc::new(regions(&a, &b, answers)), a, b }
 }
 
-fn regions(a: &MemoryStore, b: &MemoryStore, is_streaming: bool) -> Regions {
+/// Members are named like their hosts: `a0` leads the coordinator of region a,
+/// `a1` its worker. `worker` is where `pg_dist_node` finds the worker.
+pub fn citus(worker: &str) -> Formation {
+    let (a, b) = (MemoryStore::new(), MemoryStore::new());
+    for number in [0, 1] {
+        let keys = keys().for_group(Group(Some(number)));
+        fill_group(&a, &keys, &format!("a{number}"), &record(&format!("a{number}"), "primary", 9));
+        let standby = record(&format!("b{number}"), "standby_leader", 9);
+        fill_group(&b, &keys, &format!("b{number}"), &standby);
+    }
+    fill_topology(&a, "a/a0");
+    fill_topology(&b, "b/b0");
+    let row = |group: u32, host: &str| {
+        let row = serde_json::json!({"nodeid": group + 1, "groupid": group, "nodename": host,
+            "nodeport": 5432, "noderole": "primary", "nodecluster": "default", "isactive": true,
+            "hasmetadata": true, "metadatasynced": true, "shouldhaveshards": true,
+            "poolinfo": null});
+        serde_json::from_value(row).unwrap()
+    };
+    let answers = Answers { is_streaming: true, rows: vec![row(0, "a0"), row(1, worker)] };
+    Formation { regions: Arc::new(regions(&a, &b, answers)), a, b }
+}
+
+fn regions(a: &MemoryStore, b: &MemoryStore, answers: Answers) -> Regions {
     let store = |store: &MemoryStore| Arc::new(store.clone()) as Arc<dyn Store>;
     Regions {
         formation: "shop".into(),
+        policy: policy(),
         keys: keys(),
         stores: [("a".into(), store(a)), ("b".into(), store(b))].into(),
-        hands: Some(Arc::new(Answers { is_streaming })),
+        hands: Some(Arc::new(answers)),
     }
 }
 
-fn fill(store: &MemoryStore, region: &str, role: &str, lsn: u64) {
-    let policy: Policy = serde_json::from_str(
+fn policy() -> Policy {
+    serde_json::from_str(
         r#"{"formation":"shop","regions":[
         {"name":"a","endpoints":["a:1"]},{"name":"b","endpoints":["b:1"]}]}"#,
     )
-    .unwrap();
-    let record = format!(
-        r#"{{"conn_url":"postgres://{region}:5432/x","state":"running","role":"{role}","xlog_location":{lsn},"timeline":1}}"#
-    );
-    let put = |key: String, value: &str| Op::Put { key, value: value.into(), lease: None };
+    .unwrap()
+}
+
+fn record(host: &str, role: &str, lsn: u64) -> String {
+    format!(
+        r#"{{"conn_url":"postgres://{host}:5432/x","state":"running","role":"{role}","xlog_location":{lsn},"timeline":1}}"#
+    )
+}
+
+fn fill(store: &MemoryStore, region: &str, role: &str, lsn: u64) {
+    fill_group(store, &keys(), "n1", &record(region, role, lsn));
+    fill_topology(store, &format!("{region}/n1"));
+}
+
+fn put(key: String, value: &str) -> Op {
+    Op::Put { key, value: value.into(), lease: None }
+}
+
+fn fill_group(store: &MemoryStore, keys: &Keys, leader: &str, record: &str) {
     let then = vec![
-        put(keys().leader(), "n1"),
-        put(keys().initialize(), SYSTEM),
-        put(keys().member(&"n1".into()), &record),
-        put(keys().topology("agent"), &format!("{region}/n1")),
+        put(keys.leader(), leader),
+        put(keys.initialize(), SYSTEM),
+        put(keys.member(&leader.into()), record),
     ];
+    store.txn_now(&Txn { when: vec![], then }).unwrap();
+}
+
+fn fill_topology(store: &MemoryStore, agent: &str) {
+    let policy = policy();
+    let then = vec![put(keys().topology("agent"), agent)];
     store.txn_now(&Txn { when: vec![], then }).unwrap();
     store.txn_now(&txn::policy(&keys(), &policy)).unwrap();
     let certificate = first(&policy, &"a".into(), "now");
@@ -127,6 +183,18 @@ impl Formation {
         assert!(self.a.txn_now(&txn).unwrap().succeeded);
     }
 
+    /// Lets the agent of `a` remember `b` as it is now.
+    pub fn remember_b(&self) {
+        let seen = picture(&"b".into(), &site(&self.b));
+        let seen = put(keys().topology("peers/b"), &serde_json::to_string(&seen).unwrap());
+        self.a.txn_now(&Txn { when: vec![], then: vec![seen] }).unwrap();
+    }
+
+    pub fn without_hands(&self) -> Regions {
+        let answers = Answers { is_streaming: true, rows: vec![] };
+        Regions { hands: None, ..regions(&self.a, &self.b, answers) }
+    }
+
     pub async fn wait_for_request(&self) -> Journal {
         for _ in 0..2_000 {
             if let Some(journal) = site(&self.a).topology.journal() {
@@ -138,6 +206,7 @@ impl Formation {
     }
 
     pub fn break_replication(&mut self) {
-        self.regions = Arc::new(regions(&self.a, &self.b, false));
+        let answers = Answers { is_streaming: false, rows: vec![] };
+        self.regions = Arc::new(regions(&self.a, &self.b, answers));
     }
 }

@@ -1,0 +1,84 @@
+//! A scheduled request becomes a request when its time has come.
+//!
+//! The wall clock is read here and nowhere in the rules: what they see is a
+//! request that is due, or none. One whose time has passed unserved by more
+//! than one and a half `loop_wait` is too old to surprise anybody with.
+
+use super::Daemon;
+use crate::act::txn;
+use crate::clock;
+use crate::ha::Observation;
+use chrono::DateTime;
+use topology::Seen;
+
+/// What the time says of a scheduled request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// In so many milliseconds.
+    In(u64),
+    Now,
+    TooOld,
+    /// No moment with a time zone.
+    Unreadable,
+}
+
+fn due(at: &str, now_ms: u64, loop_wait_ms: u64) -> Due {
+    let at = at.replacen(' ', "T", 1);
+    let Ok(at) = DateTime::parse_from_rfc3339(&at) else { return Due::Unreadable };
+    let at = u64::try_from(at.timestamp_millis()).unwrap_or(0);
+    match now_ms.checked_sub(at) {
+        None => Due::In(at - now_ms),
+        Some(late) if late > loop_wait_ms * 3 / 2 => Due::TooOld,
+        Some(_) => Due::Now,
+    }
+}
+
+impl Daemon {
+    pub(super) fn scheduled(&self, seen: &Observation) -> Option<Due> {
+        let at = seen.view()?.request()?.scheduled_at.as_ref()?;
+        Some(due(at, clock::unix_ms(), self.dynamic.loop_wait_ms))
+    }
+
+    /// Shows a request whose time has come (or whose leader has already made
+    /// room for it) to the rules.
+    pub(super) fn make_due(&mut self, seen: &mut Observation) {
+        let is_due = self.scheduled(seen) == Some(Due::Now);
+        self.scheduled_in = match self.scheduled(seen) {
+            Some(Due::In(ms)) => Some(ms),
+            _ => None,
+        };
+        let Seen::Known(view) = &mut seen.store else { return };
+        let is_met = view.leader.is_none() && view.is_handed_over();
+        if let Some(failover) = view.failover.as_mut().filter(|_| is_due || is_met) {
+            failover.value.scheduled_at = None;
+        }
+    }
+
+    /// The leader forgets a request that is too old or makes no sense.
+    pub(super) async fn forget_old_request(&mut self, seen: &Observation) {
+        let is_old = matches!(self.scheduled(seen), Some(Due::TooOld | Due::Unreadable));
+        let Some(view) = seen.view().filter(|_| is_old && !self.dynamic.pause) else { return };
+        tracing::warn!("the scheduled switchover is out of date and is taken back");
+        if let Some(txn) = txn::clear_request(&self.keys, view)
+            && let Err(error) = self.write(txn).await
+        {
+            tracing::warn!("/failover could not be written: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_due_for_one_and_a_half_loops() {
+        let at = "2026-11-21T10:00:00+00:00";
+        let base = DateTime::parse_from_rfc3339(at).unwrap().timestamp_millis() as u64;
+        assert_eq!(due(at, base - 1_500, 10_000), Due::In(1_500));
+        assert_eq!(due(at, base + 15_000, 10_000), Due::Now);
+        assert_eq!(due(at, base + 15_001, 10_000), Due::TooOld);
+        assert_eq!(due("2026-11-21 10:00:00+00:00", base, 10_000), Due::Now);
+        assert_eq!(due("tomorrow", base, 10_000), Due::Unreadable);
+    }
+}
