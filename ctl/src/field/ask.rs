@@ -83,7 +83,9 @@ impl Asker {
             let streams = |m: &&Value| m["role"] == "replica" && m["state"] == "streaming";
             let leaders = list.iter().filter(leads).count();
             let replicas = list.iter().filter(streams).count();
-            return leaders == 1 && replicas == members.len() - 1;
+            // A diverged standby streams for moments, on a line of its own.
+            let same_line = list.windows(2).all(|two| two[0]["timeline"] == two[1]["timeline"]);
+            return leaders == 1 && replicas == members.len() - 1 && same_line;
         }
         false
     }

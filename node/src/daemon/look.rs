@@ -101,6 +101,7 @@ impl Daemon {
             (false, None) => self.memory.quiet_since = Some(seen.now),
             (false, Some(_)) => {}
         }
+        self.memory.heed_request(seen);
         if seen.is_primary() {
             self.memory.promoting = None;
             self.memory.divergence = Divergence::Unchecked;

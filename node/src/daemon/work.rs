@@ -9,17 +9,23 @@ use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, StopHow};
 use crate::postgres::{
-    DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream, users,
+    ControlState, DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode,
+    Upstream, users,
 };
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HEARTBEAT: &str = "Patroni heartbeat";
 /// Longer than any recovery should take; `decide` cancels earlier.
 const START: Duration = Duration::from_secs(24 * 3600);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_secs(5);
+/// A fast stop is looked at again this often.
+const GLANCE: Duration = Duration::from_millis(500);
+/// After its last checkpoint a server waits for standbys to receive it, a dead
+/// one for wal_sender_timeout. Who is well needs milliseconds.
+const RECEIVERS: Duration = Duration::from_secs(3);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
@@ -88,7 +94,10 @@ impl Hands {
         for warning in &written.effective.warnings {
             tracing::warn!("{warning}");
         }
-        match self.instance.wait_ready(&postmaster, HEARTBEAT, START).await.map_err(text)? {
+        let unready = Unready(Some(&postmaster));
+        let ready = self.instance.wait_ready(&postmaster, HEARTBEAT, START).await;
+        unready.keep();
+        match ready.map_err(text)? {
             Ready::Accepting(_) => Ok(()),
             Ready::Starting(error) => Err(text(error)),
             Ready::Ended => {
@@ -124,8 +133,24 @@ impl Hands {
 
     async fn stop_fast(&self, postmaster: &Postmaster) -> JobResult {
         postmaster.stop(StopMode::Fast).map_err(text)?;
-        postmaster.wait_exit().await;
+        let mut closed = None;
+        while tokio::time::timeout(GLANCE, postmaster.wait_exit()).await.is_err() {
+            if closed.is_none() && self.is_closed().await {
+                closed = Some(Instant::now());
+            }
+            if closed.is_some_and(|since| since.elapsed() >= RECEIVERS) {
+                tracing::warn!("a standby does not take the rest of the log: the stop goes on");
+                return self.stop_hard(postmaster).await;
+            }
+        }
         Ok(())
+    }
+
+    /// The shutdown checkpoint is written; only walsenders are still waited for.
+    async fn is_closed(&self) -> bool {
+        let control = self.instance.control().await;
+        let closed = [ControlState::ShutDown, ControlState::ShutDownInRecovery];
+        control.is_ok_and(|c| closed.contains(&c.state))
     }
 
     async fn stop_hard(&self, postmaster: &Postmaster) -> JobResult {
@@ -184,6 +209,25 @@ impl Hands {
         let role = StartAs::Primary;
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
         written.map(drop).map_err(text)
+    }
+}
+
+/// A server whose start is given up does not come up later, unwatched.
+struct Unready<'a>(Option<&'a Postmaster>);
+
+impl Unready<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unready<'_> {
+    fn drop(&mut self) {
+        if let Some(postmaster) = self.0
+            && let Err(error) = postmaster.stop(StopMode::Immediate)
+        {
+            tracing::error!("{error}");
+        }
     }
 }
 

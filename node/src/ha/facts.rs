@@ -20,6 +20,9 @@ const JOB_RETRY_MS: u64 = 1_000;
 /// that does not may take this long before it is stopped and tried again.
 const STANDBY_START_MS: u64 = 3_600_000;
 
+/// How long a successor may take to receive what the leader has now.
+const READY_MS: u64 = 5_000;
+
 pub struct Facts<'a> {
     pub o: &'a Observation,
 }
@@ -223,6 +226,20 @@ impl<'a> Facts<'a> {
     /// The request that concerns this leader and is due.
     pub fn request(&self) -> Option<&'a Failover> {
         self.view()?.request().filter(|r| r.scheduled_at.is_none())
+    }
+
+    /// A successor that has received what this leader had when it was asked to
+    /// hand over: one that only says it streams may receive nothing any more.
+    pub fn ready_successor(&self) -> Result<MemberName, NoCandidate> {
+        let seen = self.o.memory.request_seen;
+        self.successor(seen.map(|(_, lsn)| Lsn(lsn.0.saturating_sub(1))))
+    }
+
+    /// Nobody can take over as asked, or nobody was ready in time.
+    pub fn is_request_hopeless(&self) -> bool {
+        let since = self.o.memory.request_seen.map(|(since, _)| since);
+        let waited = since.map_or(0, |since| self.o.now.since(since));
+        self.successor(None).is_err() || waited >= READY_MS
     }
 
     pub fn is_handing_over(&self) -> bool {

@@ -120,17 +120,24 @@ pub const LEADER: &[Rule] = &[
     ),
     Rule::new(
         742,
-        |f| f.request().is_some() && f.successor(None).is_ok(),
+        |f| f.request().is_some() && f.ready_successor().is_ok(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "handing over: PostgreSQL stops, and the lock follows when the successor has everything",
     ),
     Rule::new(
         743,
-        |f| f.request().is_some(),
+        |f| f.request().is_some() && f.is_request_hopeless(),
         |_| act(Action::ClearRequest),
         "nobody can take over as asked",
     )
-    .saying(|f| f.successor(None).err().map(|why| why.to_string())),
+    .saying(|f| f.ready_successor().err().map(|why| why.to_string())),
+    Rule::new(
+        744,
+        |f| f.request().is_some(),
+        |_| soon(50),
+        "handing over: waiting for a successor that has what this leader has",
+    )
+    .saying(|f| f.ready_successor().err().map(|why| why.to_string())),
     Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock"),
 ];
 

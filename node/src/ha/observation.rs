@@ -196,6 +196,9 @@ pub struct Memory {
     pub bootstrap: Bootstrapping,
     /// Stopped on purpose to hand the lock over, since when.
     pub handover: Option<Millis>,
+    /// An operator's request that this leader has seen: since when, and what it
+    /// had flushed then.
+    pub request_seen: Option<(Millis, Lsn)>,
     /// The lock was taken for an operator's request while paused.
     pub won_in_pause: bool,
     /// Promotion was signalled, since when.
@@ -286,9 +289,16 @@ impl Observation {
         }
     }
 
+    /// Streams, and not from a timeline that the group has left: a diverged
+    /// standby connects again and again and streams for moments in between.
     pub fn is_streaming(&self) -> bool {
         let role = self.server().map(|s| &s.role);
-        matches!(role, Some(Seen::Known(ServerRole::Standby { streaming: true, .. })))
+        let streams =
+            matches!(role, Some(Seen::Known(ServerRole::Standby { streaming: true, .. })));
+        let mine = self.server().and_then(|s| s.timeline);
+        let group = self.view().map(GroupView::timeline);
+        let left = matches!((mine, group), (Some(mine), Some(group)) if mine < group);
+        streams && !(left && self.may_own())
     }
 
     pub fn view(&self) -> Option<&GroupView> {
@@ -356,6 +366,15 @@ impl Memory {
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
             _ => {}
         }
+    }
+
+    /// A request of an operator is new, still stands, or is over.
+    pub fn heed_request(&mut self, seen: &Observation) {
+        let stands = seen.is_primary() && seen.holds_lock();
+        let request = seen.view().and_then(GroupView::request);
+        let due = stands && request.is_some_and(|r| r.scheduled_at.is_none());
+        let here = seen.server().map_or(Lsn(0), |server| server.lsn);
+        self.request_seen = due.then(|| self.request_seen.unwrap_or((seen.now, here)));
     }
 
     fn begin(&mut self, job: &Job, now: Millis) {

@@ -6,7 +6,7 @@
 use super::action::Action;
 use super::facts::Facts;
 use super::observation::{Asked, Job, StopHow};
-use super::table::{Rule, act, rest};
+use super::table::{Rule, act, rest, soon};
 
 pub const PAUSE: &[Rule] = &[
     Rule::new(
@@ -73,15 +73,22 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         441,
-        |f| leads_on_request(f) && names_another(f) && f.successor(None).is_ok(),
+        |f| leads_on_request(f) && names_another(f) && f.ready_successor().is_ok(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "handing over to the member an operator named",
     ),
     Rule::new(
         442,
-        leads_on_request,
+        |f| leads_on_request(f) && (!names_another(f) || f.is_request_hopeless()),
         |_| act(Action::ClearRequest),
         "the request cannot be met in pause",
+    )
+    .saying(why_no_successor),
+    Rule::new(
+        443,
+        leads_on_request,
+        |_| soon(50),
+        "handing over: waiting for a successor that has what this leader has",
     )
     .saying(why_no_successor),
     Rule::new(
@@ -124,5 +131,5 @@ fn names_another(f: &Facts) -> bool {
 }
 
 fn why_no_successor(f: &Facts) -> Option<String> {
-    f.successor(None).err().map(|why| why.to_string())
+    f.ready_successor().err().map(|why| why.to_string())
 }

@@ -6,7 +6,9 @@
 //!
 //! A standby's timeline is the newest that its receiver, its minimum recovery
 //! point or its last restart point names: no SQL function tells the one it
-//! replays.
+//! replays. The last two lag behind by minutes, so a standby whose receiver has
+//! gone with its upstream also looks at the log it has: a segment is named after
+//! the timeline it was received on.
 
 use super::error::Error;
 use super::session::Session;
@@ -20,7 +22,10 @@ const SQL: &str = "\
 SELECT in_recovery,
   CASE WHEN in_recovery THEN GREATEST(
       (SELECT timeline_id FROM pg_control_checkpoint()),
-      (SELECT min_recovery_end_timeline FROM pg_control_recovery()), w.received_tli)
+      (SELECT min_recovery_end_timeline FROM pg_control_recovery()), w.received_tli,
+      CASE WHEN w.received_tli IS NULL THEN
+        (SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_dir('pg_wal') name
+         WHERE name ~ '^[0-9A-F]{24}$') END)
     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END::bigint
     AS timeline,
   CASE WHEN in_recovery THEN NULL ELSE pg_current_wal_lsn() END::text AS written,

@@ -19,7 +19,7 @@ use nix::unistd::{Pid, getpid, getppid};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 /// How often a dying postmaster is looked at: a client waits for the answer.
@@ -29,8 +29,9 @@ const CALM: Duration = Duration::from_millis(100);
 /// `setsid` and a shell have this long to hand over to postgres.
 const SPAWN_LIMIT: Duration = Duration::from_secs(10);
 
-/// Prints the pid that postgres will have, then becomes postgres.
-const LAUNCH: &str = "echo $$; unset PWD; exec \"$@\" 1>&2";
+/// Prints the pid that postgres will have, and becomes postgres when it is told
+/// to. A start that is given up before that leaves nothing behind.
+const LAUNCH: &str = "echo $$; read go || exit 1; unset PWD; exec \"$@\" 1>&2 </dev/null";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
@@ -183,14 +184,15 @@ impl Postmaster {
     }
 }
 
-/// The pid of the new process, which may end at any time.
+/// The pid of the new process, which may end at any time. Nothing is awaited
+/// after the word to go: whoever drops this knows the pid, or nothing runs.
 async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
     let mut command = Command::new("setsid");
     command.args(["--fork", "sh", "-c", LAUNCH, "sh"]).arg(launch.postgres);
     command.arg("-D").arg(launch.data_dir);
     command.arg(format!("--config-file={}", launch.config_file.display()));
     command.args(launch.options.iter().map(|(name, value)| format!("--{name}={value}")));
-    command.current_dir(launch.data_dir).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.current_dir(launch.data_dir).stdin(Stdio::piped()).stdout(Stdio::piped());
     if let Some(log) = launch.log {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
         command.stderr(file.map_err(Error::file("open", log))?);
@@ -202,9 +204,14 @@ async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut line).await.map_err(no_tool)?;
     }
+    let word = child.stdin.take();
     child.wait().await.map_err(no_tool)?;
     let unclear = |_| Error::ToolUnclear { tool: "setsid --fork sh".into(), missing: "pid" };
-    line.trim().parse().map_err(unclear)
+    let pid = line.trim().parse().map_err(unclear)?;
+    if let Some(mut word) = word {
+        word.write_all(b"go\n").await.map_err(no_tool)?;
+    }
+    Ok(pid)
 }
 
 /// The server does not see what was meant for the daemon.

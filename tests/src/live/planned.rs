@@ -1,7 +1,7 @@
 //! What an operator asks for: switchovers, and daemons that end or come back.
 
 use super::stage::{LONG, SHORT, Stage, timeline_of};
-use ctl::field::MemberPlan;
+use ctl::field::{MemberPlan, Writer};
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// A debug build on two busy cores; a release build takes a tenth.
 const OUTAGE_MAX: Duration = Duration::from_secs(3);
+/// With a receiver that PostgreSQL waits for.
+const HANGING_MAX: Duration = Duration::from_secs(6);
 
 /// There and back again while a client writes.
 pub async fn switchover() {
@@ -81,9 +83,26 @@ pub async fn refused_switchover() {
         assert_eq!(still.name, leader.name);
     }
     assert_eq!(timeline_of(&leader).await, 1, "the leader was promoted anew");
+    past_a_hanging_member(&stage, &writer, &leader).await;
     stage.settle_without_loss(writer).await;
     stage.one_writer();
     stage.end();
+}
+
+/// A dead receiver of somebody else delays the stop, but only for seconds.
+async fn past_a_hanging_member(stage: &Stage, writer: &Writer, leader: &MemberPlan) {
+    let others = stage.others(leader);
+    let (candidate, hanging) = (&others[0], &others[1]);
+    freeze(stage, hanging, false, Signal::SIGSTOP);
+    let since = Instant::now();
+    let body = json!({"leader": leader.name, "candidate": candidate.name});
+    let reply = stage.send(Method::POST, leader, "/switchover", body).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let outage = stage.writes_go_on(writer, since, SHORT).await;
+    println!("  switchover past a third member that hangs: no writes for {outage:.2?}");
+    assert!(outage < HANGING_MAX, "no writes for {outage:?}");
+    freeze(stage, hanging, false, Signal::SIGCONT);
+    assert_eq!(stage.healthy(LONG).await.name, candidate.name);
 }
 
 fn freeze(stage: &Stage, member: &MemberPlan, whole: bool, signal: Signal) {

@@ -109,6 +109,7 @@ impl World {
             true => None,
             false => memory.quiet_since.or(Some(seen.now)),
         };
+        memory.heed_request(seen);
         if seen.is_primary() {
             memory.promoting = None;
             memory.divergence = Divergence::Unchecked;

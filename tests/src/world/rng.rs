@@ -9,12 +9,12 @@ impl Rng {
         // Neighbouring seeds must not give neighbouring worlds.
         let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         for _ in 0..8 {
-            rng.next();
+            rng.word();
         }
         rng
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -23,15 +23,15 @@ impl Rng {
 
     /// From `low` to `high`, both included.
     pub fn range(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
+        low + self.word() % (high - low + 1)
     }
 
     pub fn percent(&mut self, chance: u64) -> bool {
-        self.next() % 100 < chance
+        self.word() % 100 < chance
     }
 
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        let index = self.next() % from.len() as u64;
+        let index = self.word() % from.len() as u64;
         from[index as usize].clone()
     }
 }

@@ -83,7 +83,7 @@ impl Generator {
             (_, lock) => lock,
         };
         let ownership = self.ownership();
-        Observation {
+        let mut o = Observation {
             now: Millis(NOW),
             me: self.me(),
             store,
@@ -96,7 +96,32 @@ impl Generator {
             closed_workers: self.pick(&[vec![], vec![], vec![Group(Some(1))]]),
             dynamic: self.dynamic(),
             memory: self.memory(),
+        };
+        if self.percent(5) {
+            self.ask_a_leader(&mut o);
         }
+        o
+    }
+
+    /// A request to a leader that is well needs so much at once that it would
+    /// hardly ever come about by itself.
+    fn ask_a_leader(&mut self, o: &mut Observation) {
+        let (Seen::Known(view), Lock::Mine { deadline, .. }) = (&mut o.store, &mut o.lock) else {
+            return;
+        };
+        *deadline = Millis(NOW + 29_000);
+        view.failover = versioned(Failover {
+            leader: Some("me".into()),
+            candidate: self.pick(&[None, Some("a")]).map(MemberName::from),
+            scheduled_at: None,
+        });
+        o.memory.stopping = false;
+        o.memory.lease_renewed = Millis(NOW);
+        o.job = None;
+        let role = Seen::Known(ServerRole::Primary);
+        o.postgres.data = DataDir::Valid { system: system(1) };
+        let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
+        o.postgres.process = Process::Running(Server { role, timeline, lsn });
     }
 
     fn me(&mut self) -> Me {
@@ -360,6 +385,7 @@ impl Generator {
                 false => Bootstrapping::No,
             },
             handover: self.maybe_past(25),
+            request_seen: self.maybe_past(90).map(|since| (since, self.lsn())),
             won_in_pause: self.percent(30),
             promoting: self.maybe_past(15),
             divergence: self.divergence(),

@@ -1,0 +1,142 @@
+//! The house stays a house: purity of the rooms that decide, the direction of
+//! dependencies, and what every file owes its reader.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms without clock, files, network and waiting.
+const PURE: [&str; 4] = ["topology/src", "standby/src", "citus/src", "node/src/ha"];
+/// What would make them impure.
+const IMPURE: [&str; 8] = [
+    "async ",
+    "tokio",
+    "std::time::Instant",
+    "SystemTime",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "rand::",
+];
+/// Crates that each crate may depend on; anything else in the workspace is a
+/// wrong arrow.
+const ARROWS: [(&str, &[&str]); 5] = [
+    ("topology", &[]),
+    ("standby", &["topology"]),
+    ("citus", &["topology"]),
+    ("node", &["topology", "standby", "citus"]),
+    ("ctl", &["topology", "standby", "citus", "node"]),
+];
+const CRATES: [&str; 6] = ["topology", "standby", "citus", "node", "ctl", "tests"];
+const LINES_MAX: usize = 600;
+
+fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("a member of the workspace").to_path_buf()
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a room of the house") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for name in CRATES {
+        sources(&root().join(name), &mut found);
+    }
+    found.retain(|path| !path.components().any(|c| c.as_os_str() == "target"));
+    assert!(found.len() > 100, "the sources are looked for in the wrong place");
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("a source is text")
+}
+
+/// The code of a file: without comments and without its tests.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]").next().unwrap_or("");
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or(""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn is_test(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    ["/tests", "check.rs", "/check/", "_test", "model.rs", "plans.rs"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+#[test]
+fn the_rooms_that_decide_are_pure() {
+    let mut found = Vec::new();
+    for room in PURE {
+        sources(&root().join(room), &mut found);
+    }
+    let mut broken = Vec::new();
+    for path in found.iter().filter(|path| !is_test(path)) {
+        let code = code(&read(path));
+        let word = IMPURE.iter().find(|word| code.contains(**word));
+        broken.extend(word.map(|word| format!("{} uses `{word}`", path.display())));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    for (name, allowed) in ARROWS {
+        let manifest = read(&root().join(name).join("Cargo.toml"));
+        let needed = manifest.split("[dev-dependencies]").next().unwrap_or("");
+        for other in CRATES.iter().filter(|other| **other != name) {
+            let depends = needed.lines().any(|line| {
+                line.split(['.', ' ', '=']).next().is_some_and(|key| key.trim() == *other)
+            });
+            assert!(!depends || allowed.contains(other), "{name} must not depend on {other}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent: Vec<_> =
+        all_sources().into_iter().filter(|path| !read(path).starts_with("//!")).collect();
+    assert!(silent.is_empty(), "files without `//!` at their head: {silent:#?}");
+}
+
+#[test]
+fn no_room_grows_without_end() {
+    let large: Vec<_> = all_sources()
+        .into_iter()
+        .map(|path| (read(&path).lines().count(), path))
+        .filter(|(lines, _)| *lines > LINES_MAX)
+        .collect();
+    assert!(large.is_empty(), "rooms that hold two jobs: {large:#?}");
+}
+
+#[test]
+fn nothing_is_left_for_later_in_the_code() {
+    let words = ["todo!(", "unimplemented!(", "FIXME", "#[ignore"];
+    let here = file!().rsplit('/').next().expect("a name");
+    let mut found = Vec::new();
+    for path in all_sources().iter().filter(|path| !path.ends_with(here)) {
+        let text = read(path);
+        let word = words.iter().find(|word| text.contains(**word));
+        found.extend(word.map(|word| format!("{}: `{word}`", path.display())));
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn one_tls_provider_and_no_foreign_sources() {
+    let lock = read(&root().join("Cargo.lock"));
+    for name in ["aws-lc-rs", "aws-lc-sys", "openssl-sys", "native-tls"] {
+        assert!(!lock.contains(&format!("name = \"{name}\"")), "{name} is in Cargo.lock");
+    }
+    assert!(!lock.contains("source = \"git+"), "a dependency comes from git");
+}
