@@ -3,7 +3,8 @@
 //!
 //! The beat fences earlier (rule 20). This thread is for a beat that hangs, a
 //! runtime that is stuck, a process that was frozen and wakes up late: it needs
-//! nothing but the clock, two numbers and `kill`.
+//! nothing but the clock, two numbers and `kill`. A server that is only about
+//! to start is looked for when the time has come.
 
 use crate::clock;
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +21,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Before the deadline: an immediate stop and, if need be, a kill fit in.
 const MARGIN_MS: u64 = 1_000;
 
+/// After it: a server that was just being started is met as well.
+const LINGER_MS: u64 = 2_000;
+
 #[derive(Default)]
 struct Shared {
     /// 0: not armed.
@@ -32,19 +36,20 @@ struct Shared {
 pub struct Deadman(Arc<Shared>);
 
 impl Deadman {
-    pub fn spawn() -> std::io::Result<Deadman> {
+    /// `find` tells the postmaster that runs now.
+    pub fn spawn(find: impl Fn() -> Option<i32> + Send + 'static) -> std::io::Result<Deadman> {
         let shared = Arc::new(Shared::default());
         let seen = shared.clone();
         std::thread::Builder::new()
             .name("deadman".into())
-            .stack_size(64 * 1024)
-            .spawn(move || watch(&seen))?;
+            .stack_size(256 * 1024)
+            .spawn(move || watch(&seen, find))?;
         Ok(Deadman(shared))
     }
 
-    /// This postmaster may accept writes until the deadline.
-    pub fn arm(&self, postmaster: i32, deadline: Millis) {
-        self.0.postmaster.store(postmaster, Ordering::SeqCst);
+    /// This server may accept writes until the deadline.
+    pub fn arm(&self, postmaster: Option<i32>, deadline: Millis) {
+        self.0.postmaster.store(postmaster.unwrap_or(0), Ordering::SeqCst);
         self.0.deadline.store(deadline.0, Ordering::SeqCst);
     }
 
@@ -53,14 +58,20 @@ impl Deadman {
     }
 }
 
-fn watch(shared: &Shared) {
+fn watch(shared: &Shared, find: impl Fn() -> Option<i32>) {
     loop {
         std::thread::sleep(PERIOD);
         let deadline = shared.deadline.load(Ordering::SeqCst);
-        if deadline > 0 && clock::now().0 + MARGIN_MS >= deadline {
-            stop(shared.postmaster.load(Ordering::SeqCst));
-            let _ =
-                shared.deadline.compare_exchange(deadline, 0, Ordering::SeqCst, Ordering::SeqCst);
+        let now = clock::now().0;
+        if deadline == 0 || now + MARGIN_MS < deadline {
+            continue;
+        }
+        // The one that is known, should its data directory be out of reach.
+        let known = shared.postmaster.swap(0, Ordering::SeqCst);
+        stop(find().unwrap_or(known));
+        if now >= deadline + LINGER_MS {
+            let over = (Ordering::SeqCst, Ordering::SeqCst);
+            let _ = shared.deadline.compare_exchange(deadline, 0, over.0, over.1);
         }
     }
 }
@@ -93,9 +104,9 @@ mod tests {
 
     #[test]
     fn a_deadline_that_is_not_moved_ends_the_process() {
-        let deadman = Deadman::spawn().unwrap();
+        let deadman = Deadman::spawn(|| None).unwrap();
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
-        deadman.arm(victim.id() as i32, clock::now() + MARGIN_MS + 300);
+        deadman.arm(Some(victim.id() as i32), clock::now() + MARGIN_MS + 300);
         let begin = Instant::now();
         let status = victim.wait().unwrap();
         assert!(!status.success());
@@ -104,10 +115,22 @@ mod tests {
     }
 
     #[test]
-    fn a_disarmed_guard_does_nothing() {
-        let deadman = Deadman::spawn().unwrap();
+    fn a_server_that_nobody_knew_of_is_found() {
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
-        deadman.arm(victim.id() as i32, clock::now() + MARGIN_MS + 300);
+        let pid = victim.id() as i32;
+        let deadman = Deadman::spawn(move || Some(pid)).unwrap();
+        deadman.arm(None, clock::now() + MARGIN_MS + 300);
+        let begin = Instant::now();
+        assert!(!victim.wait().unwrap().success());
+        deadman.disarm();
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_disarmed_guard_does_nothing() {
+        let deadman = Deadman::spawn(|| None).unwrap();
+        let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
+        deadman.arm(Some(victim.id() as i32), clock::now() + MARGIN_MS + 300);
         deadman.disarm();
         std::thread::sleep(Duration::from_millis(700));
         assert!(victim.try_wait().unwrap().is_none());

@@ -15,7 +15,7 @@ use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::cluster::write_history;
 use topology::id::slot_name;
-use topology::{Group, GroupView, HistoryEntry, Millis, RegionName, Status};
+use topology::{Group, GroupView, HistoryEntry, Millis, RegionName, Seen, Status};
 
 /// What the chores remember between beats.
 #[derive(Default)]
@@ -90,12 +90,21 @@ impl Daemon {
     /// Arms the last guard while this member may write.
     fn guard(&self, seen: &Observation) {
         match seen.lock {
-            Lock::Mine { deadline, .. } if deadline.0 > 0 && seen.is_primary() => {
-                self.arm(deadline);
-            }
-            _ if !seen.is_primary() && self.memory.promoting.is_none() => self.deadman.disarm(),
+            _ if self.dynamic.pause || !self.may_open(seen) => self.deadman.disarm(),
+            Lock::Mine { deadline, .. } if deadline.0 > 0 => self.arm(deadline),
             _ => {}
         }
+    }
+
+    /// A server that accepts writes, or will without being asked again. One
+    /// that does not answer may be such a server.
+    pub(super) fn may_open(&self, seen: &Observation) -> bool {
+        let starts = matches!(
+            seen.job.as_ref().map(|running| &running.job),
+            Some(Job::StartPrimary | Job::Restart)
+        );
+        let silent = seen.server().is_some_and(|server| server.role == Seen::Unknown);
+        seen.is_primary() || starts || silent || self.memory.promoting.is_some()
     }
 
     async fn keep_record(&mut self, seen: &Observation) {

@@ -81,7 +81,11 @@ impl Daemon {
             Lock::Free | Lock::Other(_) => return STORE_WAIT_MAX,
         };
         let left = std::time::Duration::from_millis(fence.since(clock::now()));
-        if seen.is_primary() { left.clamp(STORE_WAIT_MIN, STORE_WAIT_MAX) } else { STORE_WAIT_MAX }
+        if self.may_open(seen) {
+            left.clamp(STORE_WAIT_MIN, STORE_WAIT_MAX)
+        } else {
+            STORE_WAIT_MAX
+        }
     }
 
     async fn renew_lease(
@@ -94,6 +98,7 @@ impl Daemon {
         if had == Some(id) && self.store.renew(id).await? == Renewal::Gone {
             // Our keys are gone with it; what holds now, the store says.
             self.lease.id = None;
+            self.held = false;
             self.ensure_lease().await?;
             return Ok(true);
         }
@@ -264,6 +269,13 @@ impl Daemon {
     }
 
     fn begin(&mut self, job: &Job, seen: &Observation) -> Outcome {
+        match (job, &seen.lock) {
+            (Job::StartPrimary | Job::Restart, Lock::Mine { deadline, .. }) if deadline.0 > 0 => {
+                self.arm(*deadline);
+            }
+            (Job::StartStandby { .. }, _) => self.deadman.disarm(),
+            _ => {}
+        }
         let work = self.work(job, seen);
         self.background.begin(job.clone(), clock::now(), work);
         Outcome::Done
@@ -289,10 +301,8 @@ impl Daemon {
     }
 
     pub(super) fn arm(&self, deadline: topology::Millis) {
-        if !self.dynamic.pause
-            && let Some(pid) = self.server.postmaster_pid()
-        {
-            self.deadman.arm(pid, deadline);
+        if !self.dynamic.pause {
+            self.deadman.arm(self.server.postmaster_pid(), deadline);
         }
     }
 }

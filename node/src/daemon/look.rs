@@ -10,6 +10,9 @@ use standby::switch::ownership::{Order, Ownership, order, ownership, without_reg
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, MemberRole, Seen};
 
+/// What an action that took longer saw of the server is old.
+const STALE_MS: u64 = 200;
+
 /// What the local copy of the store says, split by its readers.
 pub(super) struct StoreView {
     pub group: Seen<GroupView>,
@@ -61,7 +64,8 @@ impl Daemon {
             seen.order = store.order;
             seen.closed_workers = store.closed_workers;
         }
-        if matches!(action, Action::Promote | Action::Follow(_)) {
+        let slow = clock::now().since(seen.now) > STALE_MS;
+        if slow || matches!(action, Action::Promote | Action::Follow(_)) {
             seen.postgres = self.server.look(clock::now()).await;
         }
         self.reap();
@@ -80,7 +84,7 @@ impl Daemon {
         self.make_due(seen);
         self.chores.ownership = Some(seen.ownership.clone());
         seen.lock = lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
-        self.held = seen.holds_lock();
+        self.held = lock::is_relied_on(&seen.lock);
         self.forget_what_is_over(seen);
         seen.memory = self.memory.clone();
     }

@@ -125,7 +125,7 @@ impl Daemon {
         }
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
-            deadman: Deadman::spawn().context("the guard thread cannot start")?,
+            deadman: Deadman::spawn(server.finder()).context("the guard thread cannot start")?,
             memory: Memory { started: clock::now(), ..Memory::default() },
             settings,
             store,

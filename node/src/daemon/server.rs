@@ -243,6 +243,12 @@ impl Server {
         postmaster.promote().map_err(|e| e.to_string())
     }
 
+    /// Finds the postmaster anew, for those who do not wait for a beat.
+    pub fn finder(&self) -> impl Fn() -> Option<i32> + Send + 'static {
+        let instance = self.instance.clone();
+        move || instance.postmaster().ok().flatten().map(|p| p.pid)
+    }
+
     /// An immediate stop without waiting: the next look sees what came of it.
     pub fn stop_now(&self) {
         if let Ok(Some(postmaster)) = self.instance.postmaster()

@@ -3,9 +3,9 @@
 //! The writes are the daemon's own (`node::act::txn`).
 
 use super::World;
-use super::call::{Acquire, AcquireAs, Answer, Call, Renew};
+use super::call::{Acquire, AcquireAs, Answer, CALL_MS, Call, Renew};
 use node::act::txn;
-use node::ha::observation::{Divergence, End, Lock};
+use node::ha::observation::{Divergence, End, Job, Lock};
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock::OwnLease;
 use standby::rewind::{LocalEnd, Verdict, judge};
@@ -24,6 +24,7 @@ impl World {
                 Outcome::Done
             }
             Action::Begin(job) => {
+                self.guard_job(m, seen, job);
                 self.begin_job(m, job.clone());
                 Outcome::Done
             }
@@ -53,7 +54,11 @@ impl World {
     fn call(&mut self, member: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
         match self.call_of(member, seen, action) {
             Ok(call) => {
-                self.send(member, call);
+                let patience = match action {
+                    Action::Renew => self.until_fence(member, seen),
+                    _ => CALL_MS,
+                };
+                self.send(member, call, patience);
                 None
             }
             Err(outcome) => Some(outcome),
@@ -113,8 +118,6 @@ impl World {
     }
 
     fn renewal(&mut self, member: usize, seen: &Observation) -> Call {
-        let now = self.members[member].clock.read(self.now);
-        self.members[member].daemon.memory.lease_tried = now;
         let lease = self.usable_lease(member);
         let daemon = &self.members[member].daemon;
         let unproven = matches!(seen.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
@@ -125,6 +128,16 @@ impl World {
             leads: seen.holds_lock(),
             lost: daemon.mirror.lost,
         })
+    }
+
+    fn guard_job(&mut self, member: usize, seen: &Observation, job: &Job) {
+        match (job, &seen.lock) {
+            (Job::StartPrimary | Job::Restart, Lock::Mine { deadline, .. }) if deadline.0 > 0 => {
+                self.arm(member, *deadline);
+            }
+            (Job::StartStandby { .. }, _) => self.members[member].daemon.armed = None,
+            _ => {}
+        }
     }
 
     /// The timeline to begin was claimed with the lock, or is now.
@@ -138,7 +151,7 @@ impl World {
             return Some(self.promote_to(member, seen, claimed));
         }
         let txn = txn::claim(&m.keys, &m.name, lease, view, mine);
-        self.send(member, Call::Txn(txn));
+        self.send(member, Call::Txn(txn), CALL_MS);
         None
     }
 
@@ -163,6 +176,10 @@ impl World {
         sent: u64,
         answer: Answer,
     ) -> Outcome {
+        if *action == Action::Renew {
+            let m = &mut self.members[member];
+            m.daemon.memory.lease_tried = m.clock.read(self.now);
+        }
         match answer {
             Answer::Silent => {
                 self.released(member, action, false);

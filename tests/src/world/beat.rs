@@ -4,12 +4,13 @@
 //! the chores (records, positions), then sleep until something wakes it. While
 //! a call is on its way the world goes on.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, CALL_MIN_MS, CALL_MS, Call};
 use super::{Event, World};
 use node::ha::facts::RENEW_RETRY_MS;
-use node::ha::observation::Lock;
+use node::ha::observation::{Job, Lock};
 use node::ha::{Action, Decision, Observation, Outcome, Step, decide};
 use node::observe::lock;
+use topology::Seen;
 
 /// Rounds in one beat.
 const ROUNDS_MAX: usize = 8;
@@ -121,9 +122,10 @@ impl World {
         if txns.is_empty() {
             return self.sleep(member, at_most_ms);
         }
+        let patience = self.until_fence(member, &seen);
         self.members[member].daemon.beat =
             Some(Beat { seen, rounds: ROUNDS_MAX, waits: Waits::Chores { at_most_ms } });
-        self.send(member, Call::Chores(txns));
+        self.send(member, Call::Chores(txns), patience);
     }
 
     /// The longest sleep; events wake the daemon earlier.
@@ -147,13 +149,37 @@ impl World {
 
     /// Arms the last guard while this member may write.
     fn guard(&mut self, member: usize, seen: &Observation) {
-        let promoting = self.members[member].daemon.memory.promoting.is_some();
+        let paused = self.members[member].daemon.dynamic.pause;
         match seen.lock {
-            Lock::Mine { deadline, .. } if deadline.0 > 0 && seen.is_primary() => {
-                self.arm(member, deadline);
+            _ if paused || !self.may_open(member, seen) => {
+                self.members[member].daemon.armed = None;
             }
-            _ if !seen.is_primary() && !promoting => self.members[member].daemon.armed = None,
+            Lock::Mine { deadline, .. } if deadline.0 > 0 => self.arm(member, deadline),
             _ => {}
+        }
+    }
+
+    pub fn may_open(&self, member: usize, seen: &Observation) -> bool {
+        let job = seen.job.as_ref().map(|running| &running.job);
+        let starts = matches!(job, Some(Job::StartPrimary | Job::Restart));
+        let silent = seen.server().is_some_and(|server| server.role == Seen::Unknown);
+        let promoting = self.members[member].daemon.memory.promoting.is_some();
+        seen.is_primary() || starts || silent || promoting
+    }
+
+    /// How long a call to the store may hold up the beat of a server that may
+    /// have to be fenced.
+    pub fn until_fence(&self, member: usize, seen: &Observation) -> u64 {
+        let m = &self.members[member];
+        let dynamic = &m.daemon.dynamic;
+        let fence = match seen.lock {
+            Lock::Mine { deadline, .. } if deadline.0 > 0 => deadline - dynamic.fence_budget_ms(),
+            Lock::Mine { .. } | Lock::Unknown => m.daemon.memory.started + dynamic.retry_timeout_ms,
+            Lock::Free | Lock::Other(_) => return CALL_MS,
+        };
+        match self.may_open(member, seen) {
+            true => fence.since(m.clock.read(self.now)).clamp(CALL_MIN_MS, CALL_MS),
+            false => CALL_MS,
         }
     }
 

@@ -15,6 +15,8 @@ use topology::{History, Lsn, SystemId, Timeline};
 
 /// Every call gives up after this. The fence budget must cover it.
 pub const CALL_MS: u64 = 3_000;
+/// And no earlier than this, however close the fence is.
+pub const CALL_MIN_MS: u64 = 500;
 
 #[derive(Clone, Debug)]
 pub enum Call {
@@ -73,12 +75,14 @@ pub enum Answer {
 }
 
 impl World {
-    pub fn send(&mut self, member: usize, call: Call) {
+    /// `patience`: how long the caller waits for the answer.
+    pub fn send(&mut self, member: usize, call: Call, patience: u64) {
         let sent = self.now;
+        let until = sent + patience;
         let life = self.members[member].daemon.life;
         let to = self.latency(member, &call);
         let call = Box::new(call);
-        self.after(to, Event::Arrive { member, life, call, sent });
+        self.after(to, Event::Arrive { member, life, call, sent, until });
     }
 
     fn latency(&mut self, member: usize, call: &Call) -> u64 {
@@ -91,7 +95,7 @@ impl World {
         self.rng.range(1, 8) + extra
     }
 
-    pub fn on_arrive(&mut self, member: usize, life: u64, call: Call, sent: u64) {
+    pub fn on_arrive(&mut self, member: usize, life: u64, call: Call, sent: u64, until: u64) {
         let region = self.members[member].place.region;
         let answer = match &call {
             Call::AskPeers => self.ask_peers(member),
@@ -105,10 +109,10 @@ impl World {
             back += self.rng.range(0, 1_000);
         }
         let store = !matches!(call, Call::AskPeers | Call::History { .. });
-        let late = self.now + back > sent + deadline_of(&call);
+        let late = self.now + back > until;
         let silent = matches!(answer, Answer::Silent) || late || store && self.rng.percent(lost);
         let (moment, answer) = match silent {
-            true => (self.silence_until(sent + deadline_of(&call)), Answer::Silent),
+            true => (self.silence_until(until), Answer::Silent),
             false => (self.now + back, answer),
         };
         let answer = Box::new(answer);
@@ -227,14 +231,5 @@ impl World {
 
     pub fn member_at(&self, following: &Following) -> Option<usize> {
         self.members.iter().position(|m| m.host() == following.host)
-    }
-}
-
-/// Calls that are several calls in a row have several deadlines.
-fn deadline_of(call: &Call) -> u64 {
-    match call {
-        Call::Chores(txns) => CALL_MS * txns.len() as u64,
-        Call::Renew(renew) if renew.stale || renew.lost => 2 * CALL_MS,
-        _ => CALL_MS,
     }
 }

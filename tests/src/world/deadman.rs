@@ -6,6 +6,8 @@ use super::{Event, World};
 use topology::Millis;
 
 const MARGIN_MS: u64 = 1_000;
+const LINGER_MS: u64 = 2_000;
+const PERIOD_MS: u64 = 100;
 
 impl World {
     pub fn arm(&mut self, member: usize, deadline: Millis) {
@@ -28,8 +30,14 @@ impl World {
             daemon.deferred.insert(0, Event::Deadman { member, life, deadline });
             return;
         }
-        daemon.armed = None;
         self.note_of(member, "the guard stops the server");
         self.stop_hard(member);
+        // A server that was just being started is met as well.
+        let end = self.members[member].clock.when(deadline + LINGER_MS);
+        if self.now < end {
+            self.after(PERIOD_MS, Event::Deadman { member, life, deadline });
+        } else {
+            self.members[member].daemon.armed = None;
+        }
     }
 }

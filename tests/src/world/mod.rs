@@ -56,6 +56,7 @@ pub enum Event {
         life: u64,
         call: Box<Call>,
         sent: u64,
+        until: u64,
     },
     /// The answer to a call reaches the daemon.
     Reply {
@@ -199,7 +200,9 @@ impl World {
         let changes_stores = matches!(event, Event::Arrive { .. } | Event::Fault(_) | Event::Sweep);
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
-            Event::Arrive { member, life, call, sent } => self.on_arrive(member, life, *call, sent),
+            Event::Arrive { member, life, call, sent, until } => {
+                self.on_arrive(member, life, *call, sent, until);
+            }
             Event::Reply { member, life, sent, answer } => {
                 self.on_reply(member, life, sent, *answer);
             }

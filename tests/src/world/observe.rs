@@ -13,6 +13,9 @@ use node::observe::lock;
 use standby::switch::ownership::Ownership;
 use topology::{GroupView, Lsn, Seen, Timeline};
 
+/// What an action that took longer saw of the server is old.
+const STALE_MS: u64 = 200;
+
 impl World {
     pub fn look(&mut self, member: usize) -> Observation {
         let m = &self.members[member];
@@ -55,7 +58,8 @@ impl World {
         if *action != Action::AskPeers {
             self.look_at_store(member, seen);
         }
-        if matches!(action, Action::Promote | Action::Follow(_)) {
+        let slow = now.since(seen.now) > STALE_MS;
+        if slow || matches!(action, Action::Promote | Action::Follow(_)) {
             seen.postgres = self.look_at_server(member);
         }
         self.settle(member, seen);
