@@ -151,6 +151,11 @@ impl Instance {
         Postmaster::find(&self.settings.data_dir, &self.settings.tool("postgres"))
     }
 
+    /// Only meant for when no postmaster runs.
+    pub async fn end_orphans(&self) {
+        Postmaster::end_orphans(&self.settings.data_dir, &self.settings.tool("postgres")).await;
+    }
+
     /// Writes the configuration and starts the server; does not wait for it.
     pub async fn start(
         &self,

@@ -12,7 +12,7 @@
 //! are compositions of what is here (`mod.rs`).
 
 use super::error::{Error, read_if_there, remove_if_there};
-use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in};
+use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in, orphans_in};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
@@ -26,6 +26,8 @@ use tokio::process::Command;
 const BRISK: Duration = Duration::from_millis(5);
 /// How often a living one is looked at; its connections tell sooner.
 const CALM: Duration = Duration::from_millis(100);
+/// A killed backend that hangs in the kernel is left to the next look.
+const ORPHANS_LIMIT: Duration = Duration::from_secs(1);
 /// `setsid` and a shell have this long to hand over to postgres.
 const SPAWN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -99,6 +101,26 @@ impl Postmaster {
             return Ok(());
         }
         remove_if_there(&path)
+    }
+
+    /// Ends what a killed postmaster left behind: its backends still commit for
+    /// their clients, and no server starts beside them.
+    pub async fn end_orphans(data_dir: &Path, postgres: &Path) {
+        if !data_dir.join("postmaster.pid").is_file() {
+            return;
+        }
+        let until = tokio::time::Instant::now() + ORPHANS_LIMIT;
+        while tokio::time::Instant::now() < until {
+            let orphans = orphans_in(data_dir, postgres);
+            if orphans.is_empty() {
+                return;
+            }
+            for orphan in orphans {
+                // It may have ended by itself.
+                let _ = kill(Pid::from_raw(orphan), Signal::SIGKILL);
+            }
+            tokio::time::sleep(BRISK).await;
+        }
     }
 
     /// Starts a postmaster in a session of its own and returns at once: it may
