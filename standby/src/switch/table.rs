@@ -8,6 +8,8 @@
 //! Invariants:
 //! - *fence before open*: `Commit` comes only when every group of the old side
 //!   has signed its end and every group of the new side has replayed it;
+//! - *told at once*: nothing is decided that the new owner could not be told: its
+//!   store has just answered. Otherwise both regions would be closed;
 //! - *one decision*: `Abort` exists only before the certificate, and both are a
 //!   compare-and-set of the same journal, so one of them loses;
 //! - after the certificate there is no way back: late steps wait.
@@ -38,6 +40,8 @@ pub struct SwitchFacts {
     pub unsigned: BTreeSet<Group>,
     /// Groups of the new side that have not proved that they replayed it.
     pub behind: BTreeSet<Group>,
+    /// The new owner's store has not answered for a while.
+    pub is_silent: bool,
     /// The new owner's store has the certificate.
     pub is_delivered: bool,
     /// Groups of the new side without a running primary.
@@ -162,6 +166,12 @@ pub const SWITCH: &[Row] = &[
         |_, _| Next::Do(Work::Warm),
         "checkpoints make the stop short",
     ),
+    row(
+        145,
+        |j, f| j.phase == Phase::Warm && f.is_silent,
+        |_, _| Next::Wait,
+        "nothing stops while the new owner's store is silent",
+    ),
     row(150, |j, _| j.phase == Phase::Warm, |_, _| Next::Advance(Phase::Hold), "all are warm"),
     row(
         160,
@@ -183,6 +193,12 @@ pub const SWITCH: &[Row] = &[
         "groups of the old side shut down",
     ),
     row(
+        192,
+        |j, f| j.phase == Phase::Stop && is_proven(j, f) && f.is_silent,
+        |_, _| Next::Wait,
+        "the new owner's store must answer: it has to learn what is decided",
+    ),
+    row(
         195,
         |j, f| j.phase == Phase::Stop && is_proven(j, f),
         |_, _| Next::Commit,
@@ -199,6 +215,12 @@ pub const SWITCH: &[Row] = &[
         |j, f| in_catch_up(j) && !f.behind.is_empty(),
         |_, _| Next::Wait,
         "groups of the new side replay to the token",
+    ),
+    row(
+        215,
+        |j, f| in_catch_up(j) && is_proven(j, f) && f.is_silent,
+        |_, _| Next::Wait,
+        "the new owner's store must answer: it has to learn what is decided",
     ),
     row(
         220,
@@ -286,6 +308,9 @@ pub fn advanced(journal: &Journal, phase: Phase, now_ms: u64, driver: &str) -> J
 /// What an operator reads about a step that goes on.
 pub fn awaited(journal: &Journal, facts: &SwitchFacts) -> String {
     match journal.phase {
+        Phase::Warm | Phase::Stop | Phase::CatchUp if is_held_back(journal, facts) => {
+            format!("the store of region {} does not answer", journal.to)
+        }
         Phase::Stop => format!("no token yet from groups {}", list(&facts.unsigned)),
         Phase::CatchUp | Phase::Certify => {
             format!("groups {} have not replayed their token", list(&facts.behind))
@@ -348,6 +373,11 @@ fn in_stop(journal: &Journal) -> bool {
 
 fn in_catch_up(journal: &Journal) -> bool {
     matches!(journal.phase, Phase::CatchUp | Phase::Certify)
+}
+
+/// Everything else is ready, only the new owner's store is silent.
+fn is_held_back(journal: &Journal, facts: &SwitchFacts) -> bool {
+    facts.is_silent && (journal.phase == Phase::Warm || is_proven(journal, facts))
 }
 
 /// All tokens are there and all of them are replayed. While the old side stops
@@ -420,6 +450,21 @@ mod tests {
         let mut strange = facts("a");
         strange.strangers = [Group(Some(7))].into();
         assert!(matches!(next(&signed(Phase::CatchUp), &strange).next, Next::Abort(_)));
+    }
+
+    #[test]
+    fn a_silent_store_holds_the_decision_until_the_step_is_late() {
+        let mut f = SwitchFacts { is_silent: true, ..facts("a") };
+        for phase in [Phase::Stop, Phase::CatchUp] {
+            assert_eq!(next(&signed(phase), &f).next, Next::Wait, "{phase:?}");
+        }
+        f.is_warm = true;
+        assert_eq!(next(&at(Phase::Warm), &f).next, Next::Wait);
+        f.is_late = true;
+        let Next::Abort(why) = next(&signed(Phase::CatchUp), &f).next else { panic!() };
+        assert!(why.contains("the store of region b does not answer"), "{why}");
+        f.in_force = Some(certificate(2, "b"));
+        assert_eq!(next(&signed(Phase::Open), &f).next, Next::Deliver);
     }
 
     #[test]
@@ -507,7 +552,7 @@ mod tests {
         fn any_facts()(
             me in prop::sample::select(vec!["a", "b"]),
             force in prop::sample::select(vec![(1, "a"), (2, "b"), (2, "a"), (3, "a"), (0, "a")]),
-            flags in any::<[bool; 8]>(),
+            flags in any::<[bool; 9]>(),
             sets in any::<[bool; 5]>(),
             findings in 0..3,
         ) -> SwitchFacts {
@@ -524,6 +569,7 @@ mod tests {
                 strangers: some(sets[0]),
                 unsigned: some(sets[1]),
                 behind: some(sets[2]),
+                is_silent: flags[8],
                 is_delivered: flags[6],
                 closed: some(sets[3]),
                 is_rewired: flags[7],
@@ -541,7 +587,7 @@ mod tests {
             match next(&j, &f).next {
                 Next::Abort(_) => prop_assert!(!j.phase.is_decided()),
                 Next::Commit => {
-                    prop_assert!(f.me == j.from && f.behind.is_empty());
+                    prop_assert!(f.me == j.from && f.behind.is_empty() && !f.is_silent);
                     let in_journal = j.groups.iter().all(|g| j.tokens.contains_key(g));
                     let in_store = j.phase == Phase::Stop && f.unsigned.is_empty();
                     prop_assert!(in_journal || in_store);
