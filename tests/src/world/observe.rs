@@ -74,10 +74,6 @@ impl World {
         self.look_at_topology(member, seen);
     }
 
-    fn look_at_topology(&mut self, _member: usize, seen: &mut Observation) {
-        seen.ownership = Ownership::NoRegions;
-    }
-
     /// What follows from the rest, and what is remembered of it.
     fn settle(&mut self, member: usize, seen: &mut Observation) {
         let m = &mut self.members[member];
