@@ -278,6 +278,7 @@ impl World {
             }
         }
         if changes_stores {
+            self.stores.stir();
             self.tell_all_watchers();
         }
     }

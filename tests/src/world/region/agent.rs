@@ -9,6 +9,7 @@ use node::region::txn::{self, Post};
 use standby::switch::LocalTopology;
 use standby::switch::register::{AgentFacts, AgentStep, agent_step, behind};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use topology::region::{Certificate, Journal};
 use topology::{RegionName, Seen};
 
@@ -51,8 +52,9 @@ impl World {
             return None;
         }
         let snapshot = m.daemon.mirror.snapshot.clone();
-        let local = read(&m.keys, &snapshot.entries);
-        m.daemon.agent.marks.look(&local, snapshot.revision, now, MARK_TTL_MS);
+        let site = m.daemon.mirror.site(&m.keys);
+        let local = &site.topology;
+        m.daemon.agent.marks.look(local, snapshot.revision, now, MARK_TTL_MS);
         let name = format!("{}/{}", region_name(m.place.region), m.name);
         let agent = local.agent.as_ref();
         let mine = agent.filter(|agent| agent.value == name);
@@ -78,7 +80,7 @@ impl World {
         if mine.is_none() && !preferred && now.since(since) < YIELD_MS {
             return None;
         }
-        let (txn, region) = (txn::elect(&m.keys, &local, &post), m.place.region);
+        let (txn, region) = (txn::elect(&m.keys, local, &post), m.place.region);
         self.agent_writes(member, region, txn);
         None
     }
@@ -98,6 +100,7 @@ impl World {
         }
         let written = self.stores.regions[region].txn_now(txn);
         if written.is_ok_and(|w| w.succeeded) && !self.rng.percent(self.links.lossy[region]) {
+            self.stores.stir();
             let snapshot = self.stores.snapshot(region);
             let copies = &mut self.members[member].daemon.agent.copies;
             copies.entry(region).or_default().snapshot = snapshot;
@@ -125,10 +128,10 @@ impl World {
     }
 
     /// A region as the agent sees it; `None` before the first look.
-    pub fn copy_of(&self, member: usize, region: usize, live: bool) -> Option<Site> {
-        let m = &self.members[member];
-        let copy = m.daemon.agent.copies.get(&region)?;
-        (copy.live || !live).then(|| Site::read(&m.keys, &copy.snapshot.entries))
+    pub fn copy_of(&mut self, member: usize, region: usize, live: bool) -> Option<Arc<Site>> {
+        let m = &mut self.members[member];
+        let copy = m.daemon.agent.copies.get_mut(&region)?;
+        (copy.live || !live).then(|| copy.read.site(&m.keys, &copy.snapshot))
     }
 
     fn others(&self, member: usize) -> Vec<usize> {
@@ -136,12 +139,12 @@ impl World {
         (0..self.stores.regions.len()).filter(|region| *region != own).collect()
     }
 
-    fn watched(&self, member: usize) -> Sites {
+    fn watched(&mut self, member: usize) -> Sites {
         let others = self.others(member).into_iter();
         others
             .map(|region| {
                 let site = self.copy_of(member, region, true);
-                let seen = site.map_or(Seen::Unknown, |site| Seen::Known(site.topology));
+                let seen = site.map_or(Seen::Unknown, |site| Seen::Known(site.topology.clone()));
                 (region_name(region), seen)
             })
             .collect()
@@ -192,7 +195,7 @@ impl World {
         }
     }
 
-    fn adoption(&self, member: usize, local: &LocalTopology, c: &Certificate) -> Option<Txn> {
+    fn adoption(&mut self, member: usize, local: &LocalTopology, c: &Certificate) -> Option<Txn> {
         let sites = self.others(member).into_iter().filter_map(|r| self.copy_of(member, r, false));
         let journals: Vec<Journal> =
             sites.filter_map(|site| site.topology.journal().cloned()).collect();
@@ -261,9 +264,9 @@ impl World {
         let agent = &self.members[member].daemon.agent;
         let recent = agent.given.is_some_and(|at| now.since(at) < AGAIN_MS);
         let (Some(certificate), false) = (own.topology.accepted(), recent) else { return };
+        let lease = agent.post.as_ref().map_or(0, |post| post.lease);
         let others = self.watched(member);
         let me = region_name(own_region);
-        let lease = agent.post.as_ref().map_or(0, |post| post.lease);
         let facts = AgentFacts {
             me: &me,
             settings: &self.policy,

@@ -10,6 +10,7 @@ use node::region::ownership::Site;
 use node::region::txn;
 use standby::switch::local::may_replace;
 use standby::switch::table::{Next, Work, advanced, next};
+use std::sync::Arc;
 use topology::region::{Journal, Phase};
 use topology::{Lsn, RegionName, Timeline};
 
@@ -17,7 +18,7 @@ use topology::{Lsn, RegionName, Timeline};
 struct Lead {
     journal: Journal,
     region: usize,
-    site: Site,
+    site: Arc<Site>,
 }
 
 impl World {
@@ -29,7 +30,7 @@ impl World {
         self.begin_move(member, &lead.journal);
         let from = self.site_of(member, &lead.journal.from);
         let to = self.site_of(member, &lead.journal.to);
-        self.ask_for_receipts(member, &lead.journal, from.as_ref(), to.as_ref());
+        self.ask_for_receipts(member, &lead.journal, from.as_deref(), to.as_deref());
         let me = region_name(own_region);
         let is_silent = self.copy_of(member, self.region_of(&lead.journal.to), true).is_none();
         let policy = own.topology.policy.as_ref();
@@ -37,8 +38,8 @@ impl World {
             me: &me,
             journal: &lead.journal,
             own: &own,
-            from: from.as_ref(),
-            to: to.as_ref(),
+            from: from.as_deref(),
+            to: to.as_deref(),
             progress: &self.members[member].daemon.agent.drive.progress,
             is_silent,
             step_seconds: policy.map_or(20, |p| p.value.step_seconds),
@@ -50,7 +51,7 @@ impl World {
                 format!("move {:?}: row {} {:?}", lead.journal.phase, answer.row, answer.next);
             self.note_of(member, &line);
         }
-        self.perform_move(member, answer.next, &lead, from.as_ref());
+        self.perform_move(member, answer.next, &lead, from.as_deref());
     }
 
     fn region_of(&self, name: &RegionName) -> usize {
@@ -58,12 +59,12 @@ impl World {
         regions.into_iter().find(|r| region_name(*r) == *name).unwrap_or(0)
     }
 
-    fn site_of(&self, member: usize, region: &RegionName) -> Option<Site> {
+    fn site_of(&mut self, member: usize, region: &RegionName) -> Option<Arc<Site>> {
         self.copy_of(member, self.region_of(region), false)
     }
 
     /// The journal to act on, if any is ours to act on.
-    fn lead(&self, member: usize, own: &Site) -> Option<Lead> {
+    fn lead(&mut self, member: usize, own: &Arc<Site>) -> Option<Lead> {
         let journal = own.topology.journal()?.clone();
         let region = self.members[member].place.region;
         let me = region_name(region);
@@ -143,7 +144,7 @@ impl World {
         let other = self.region_of(&mine.to);
         let Some(theirs) = self.copy_of(member, other, true) else { return };
         let (to, site, journal) = if !mine.phase.is_decided() {
-            (other, &theirs, mine)
+            (other, &*theirs, mine)
         } else {
             let Some(journal) = theirs.topology.journal().filter(|j| j.id == mine.id) else {
                 return;
@@ -184,7 +185,7 @@ impl World {
         }
     }
 
-    fn leaders_are_there(&self, member: usize) -> bool {
+    fn leaders_are_there(&mut self, member: usize) -> bool {
         (0..self.stores.regions.len()).all(|region| {
             let site = self.copy_of(member, region, true).unwrap_or_default();
             !site.groups.is_empty()

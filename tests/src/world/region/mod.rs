@@ -11,6 +11,7 @@ pub mod driver;
 
 use super::World;
 use super::member::Member;
+use super::stores::ReadOnce;
 use node::dcs::{Compare, Op, Snapshot, Txn};
 use node::ha::Observation;
 use node::region::facts::Progress;
@@ -48,6 +49,7 @@ pub struct Copy {
     pub snapshot: Arc<Snapshot>,
     pub live: bool,
     missed: u64,
+    read: ReadOnce,
 }
 
 /// What a driver has done for the move it knows.
@@ -89,7 +91,7 @@ impl World {
         }
         let m = &mut self.members[member];
         let (group, me) = (m.place.group, region_name(m.place.region));
-        let site = Site::read(&m.keys, &m.daemon.mirror.snapshot.entries);
+        let site = m.daemon.mirror.site(&m.keys);
         seen.ownership = ownership(&site.topology, &me, group, m.daemon.epoch);
         if let Ownership::Owner { epoch, .. } = &seen.ownership {
             m.daemon.epoch = m.daemon.epoch.max(Some(*epoch));
@@ -106,7 +108,7 @@ impl World {
         if !may || !seen.closed_workers.is_empty() {
             return None;
         }
-        let site = Site::read(&m.keys, &m.daemon.mirror.snapshot.entries);
+        let site = m.daemon.mirror.site(&m.keys);
         let journal = site.topology.journal()?;
         let id = journal.id.clone();
         let told = site.topology.rewired.as_ref().is_some_and(|done| done.id == id);
