@@ -165,6 +165,20 @@ impl Stage {
         writer
     }
 
+    /// From here on every acknowledged row is on one replica at least: a
+    /// failover loses nothing if the right one wins.
+    pub async fn rows_on_a_replica(&self) {
+        let names = json!({"synchronous_standby_names": "ANY 1 (*)"});
+        self.patch(json!({"postgresql": {"parameters": names}})).await;
+        for member in self.members() {
+            self.until("synchronous_standby_names everywhere", SHORT, async || {
+                let shown = ask_sql(&member, "SHOW synchronous_standby_names").await;
+                shown.is_ok_and(|names| names == "ANY 1 (*)")
+            })
+            .await;
+        }
+    }
+
     /// Writes go on; gives the longest pause since `since`.
     pub async fn writes_go_on(&self, writer: &Writer, since: Instant, limit: Duration) -> Duration {
         let now = Instant::now();
