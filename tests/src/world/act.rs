@@ -8,7 +8,9 @@ use node::act::txn;
 use node::ha::observation::{Divergence, End, Job, Lock};
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock::OwnLease;
+use node::region::ownership::{read, sign};
 use standby::rewind::{LocalEnd, Verdict, judge};
+use topology::region::Token;
 use topology::{Failover, History, Lsn, SystemId, Timeline};
 
 impl World {
@@ -96,6 +98,13 @@ impl World {
             }
             Action::ClaimInitialize => Call::Txn(txn::claim_initialize(keys)),
             Action::GiveUpBootstrap => Call::Txn(txn::give_back_initialize(keys)),
+            Action::Sign { id, lsn } => {
+                let system = seen.system().ok_or_else(unknown)?.clone();
+                let timeline = seen.remains().ok_or_else(unknown)?.timeline;
+                let token = Token { system_id: system, timeline, lsn: *lsn };
+                let local = read(keys, &m.daemon.mirror.snapshot.entries);
+                Call::Txn(sign(keys, &local, &m.name, id, &token).ok_or(Outcome::Lost)?)
+            }
             Action::AdoptSystem => {
                 Call::Txn(txn::adopt_system(keys, seen.system().ok_or_else(unknown)?))
             }
@@ -181,10 +190,7 @@ impl World {
             m.daemon.memory.lease_tried = m.clock.read(self.now);
         }
         match answer {
-            Answer::Silent => {
-                self.released(member, action, false);
-                Outcome::Unknown("no answer".into())
-            }
+            Answer::Silent => Outcome::Unknown("no answer".into()),
             Answer::Renewed { lease, gone, proven } => {
                 self.renewed(member, seen, sent, lease, gone, proven)
             }
@@ -266,22 +272,8 @@ impl World {
         if matches!(action, Action::ReleaseLock { .. }) {
             self.members[member].daemon.held = false;
             self.members[member].daemon.armed = None;
-            self.released(member, action, true);
         }
         Outcome::Done
-    }
-
-    /// For the checker: everything acknowledged so far must be in what opens
-    /// after a lock that was handed over.
-    fn released(&mut self, member: usize, action: &Action, known: bool) {
-        let m = &self.members[member];
-        let planned = m.daemon.memory.handover.is_some() && !m.daemon.memory.stopping;
-        let leader = self.stores.get(m.place.region, &m.keys.leader());
-        let gone = known || leader.is_none_or(|kv| kv.value != m.name.0);
-        if planned && gone && matches!(action, Action::ReleaseLock { publish: Some(_) }) {
-            let acknowledged = self.clients[m.place.client].acknowledged.len();
-            self.members[member].released_at = Some(acknowledged);
-        }
     }
 
     /// Compares the own log's end with another server's history.

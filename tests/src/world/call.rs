@@ -7,7 +7,7 @@
 use super::links::Wire;
 use super::{Event, World};
 use node::act::txn;
-use node::dcs::{DcsError, LeaseId, Renewal, Txn};
+use node::dcs::{DcsError, LeaseId, Op, Renewal, Txn};
 use node::ha::observation::Following;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use std::time::Duration;
@@ -101,6 +101,7 @@ impl World {
             Call::AskPeers => self.ask_peers(member),
             Call::History { with } => self.tell_history(member, with),
             _ if !self.links.to_store(member, region) => Answer::Silent,
+            Call::Txn(txn) => self.serve_watching_release(member, &call, txn),
             _ => self.serve(member, &call),
         };
         let lost = self.links.lossy[region];
@@ -139,6 +140,29 @@ impl World {
             }
             Call::AskPeers | Call::History { .. } => Answer::Silent,
         }
+    }
+
+    /// For the checker: what was acknowledged when the lock was handed over must
+    /// be in what opens next.
+    fn serve_watching_release(&mut self, member: usize, call: &Call, txn: &Txn) -> Answer {
+        let m = &self.members[member];
+        let (status, leader) = (m.keys.status(), m.keys.leader());
+        let publishes = |op: &Op| matches!(op, Op::Put { key, .. } if *key == status);
+        let deletes = |op: &Op| matches!(op, Op::Delete { key } if *key == leader);
+        let signs = |op: &Op| matches!(op, Op::Put { key, .. } if key.contains("/switch/token/"));
+        let signed = txn.then.iter().any(signs);
+        let hands_over = txn.then.iter().any(publishes) && txn.then.iter().any(deletes);
+        let client = m.place.client;
+        let answer = self.serve(member, call);
+        if hands_over && matches!(answer, Answer::Done(true)) {
+            let acknowledged = self.clients[client].acknowledged.len();
+            self.members[member].released_at = Some(acknowledged);
+        }
+        if signed && matches!(answer, Answer::Done(true)) {
+            let acknowledged = self.clients[client].acknowledged.len();
+            self.members[member].signed_at = Some(acknowledged);
+        }
+        answer
     }
 
     fn write(&mut self, member: usize, txn: &Txn) -> Result<bool, DcsError> {

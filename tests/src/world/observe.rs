@@ -74,10 +74,6 @@ impl World {
         self.look_at_topology(member, seen);
     }
 
-    fn look_at_topology(&mut self, _member: usize, seen: &mut Observation) {
-        seen.ownership = Ownership::NoRegions;
-    }
-
     /// What follows from the rest, and what is remembered of it.
     fn settle(&mut self, member: usize, seen: &mut Observation) {
         let m = &mut self.members[member];
@@ -91,7 +87,7 @@ impl World {
         seen.lock = lock::read(&m.name, &seen.store, &m.daemon.lease, m.daemon.held, seen.now);
         m.daemon.held = lock::is_relied_on(&seen.lock);
         if let node::ha::observation::Lock::Mine { deadline, .. } = seen.lock {
-            m.deadline = m.deadline.max(deadline);
+            m.deadline = if deadline.0 > 0 { deadline } else { m.deadline };
         }
         self.forget_what_is_over(member, seen);
         seen.memory = self.members[member].daemon.memory.clone();
@@ -133,6 +129,12 @@ impl World {
             Reality::Down => Process::Stopped(Seen::Known(m.server.remains())),
             Reality::Starting(_) => Process::Starting { since: m.clock.read(m.server.since) },
             Reality::Up(role) if !mute => Process::Running(self.look_inside(member, role)),
+            // The control file tells.
+            Reality::Up(Role::Primary) => Process::Running(Server {
+                role: Seen::Known(ServerRole::Primary),
+                timeline: Some(Timeline(m.server.log.timeline())),
+                lsn: Lsn(0),
+            }),
             Reality::Up(_) | Reality::Stopping { .. } => {
                 Process::Running(Server { role: Seen::Unknown, timeline: None, lsn: Lsn(0) })
             }

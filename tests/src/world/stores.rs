@@ -108,7 +108,9 @@ impl World {
             if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
                 continue;
             }
-            let wakes = keys.iter().any(|key| matters(key) && key.starts_with(&m.prefix()));
+            let wakes = keys.iter().any(|key| {
+                matters(key) && (key.starts_with(&m.prefix()) || key.contains("/topology/"))
+            });
             let (life, snapshot) = (m.daemon.life, snapshot.clone());
             let late = self.rng.range(1, 10);
             self.after(late, Event::Heard { member, life, snapshot, wakes });
