@@ -101,13 +101,7 @@ pub const DOWN: &[Rule] = &[
     // The leader of a standby group, or of a group nobody may open.
     Rule::new(
         640,
-        |f| {
-            f.o.holds_lock()
-                && was_primary(f)
-                && f.remote().is_some()
-                && is_unchecked(f)
-                && !f.ended(End::Crashed)
-        },
+        |f| f.o.holds_lock() && must_compare(f) && f.remote().is_some() && is_unchecked(f),
         |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
         "has this log left the owner's history?",
     ),
@@ -150,7 +144,7 @@ pub const DOWN: &[Rule] = &[
         660,
         |f| {
             f.is_leader_elsewhere()
-                && f.ended(End::Clean)
+                && must_compare(f)
                 && is_unchecked(f)
                 && f.leader_source().is_some()
         },
@@ -199,8 +193,13 @@ fn is_start_hopeless(f: &Facts) -> bool {
     f.o.memory.failed.as_ref().is_some_and(|failed| failed.times >= 3)
 }
 
-fn was_primary(f: &Facts) -> bool {
-    f.ended(End::Clean) || f.ended(End::Crashed)
+/// A former primary before it starts. Others tell by themselves when they run,
+/// unless PostgreSQL refuses to start on a log that has left the history: that
+/// is asked until the next try is due.
+fn must_compare(f: &Facts) -> bool {
+    let failed = f.o.memory.failed.as_ref();
+    let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
+    f.ended(End::Clean) || refused && f.is_backing_off() && f.remains().is_some()
 }
 
 fn is_unchecked(f: &Facts) -> bool {
