@@ -204,8 +204,9 @@ pub struct Memory {
     /// Promotion was signalled, since when.
     pub promoting: Option<Millis>,
     pub divergence: Divergence,
-    /// Whom the last divergence check was made against.
+    /// Whom the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
+    pub compared_at: Millis,
     /// The own lease: last renewed, and last tried to.
     pub lease_renewed: Millis,
     pub lease_tried: Millis,
@@ -348,6 +349,11 @@ impl Memory {
         use super::{Action, Outcome};
         if let Action::Begin(job) = action {
             return self.begin(job, now);
+        }
+        if let Action::CheckDivergence { with } = action {
+            // Also when there was no answer: it is not asked for without end.
+            self.compared_with = Some(with.member.clone());
+            self.compared_at = now;
         }
         if *outcome != Outcome::Done {
             return;
