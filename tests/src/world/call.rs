@@ -160,10 +160,12 @@ impl World {
         if hands_over && matches!(answer, Answer::Done(true)) {
             let acknowledged = self.clients[client].acknowledged.len();
             self.members[member].released_at = Some(acknowledged);
+            self.counts.handovers += 1;
         }
         if signed && matches!(answer, Answer::Done(true)) {
             let acknowledged = self.clients[client].acknowledged.len();
             self.members[member].signed_at = Some(acknowledged);
+            self.counts.signatures += 1;
         }
         answer
     }
