@@ -65,6 +65,7 @@ pub fn attached(world: &mut World, standby: usize, upstream: usize) {
 
 /// A server opens again in place: it must have everything there is.
 pub fn restarted(world: &mut World, member: usize) {
+    world.counts.restarts += 1;
     let client = world.members[member].place.client;
     let missing = missing(world, member);
     if let Some(id) = missing.first() {
@@ -80,6 +81,7 @@ pub fn restarted(world: &mut World, member: usize) {
 
 /// A standby opened: what may be missing depends on how it came to lead.
 pub fn promoted(world: &mut World, member: usize) {
+    world.counts.promotions += 1;
     let client = world.members[member].place.client;
     let missing = missing(world, member);
     let floor = world.members.iter().filter(|m| m.place.client == client);
@@ -102,8 +104,8 @@ pub fn promoted(world: &mut World, member: usize) {
     }
     let log = &world.members[member].server.log;
     let has: std::collections::HashSet<u64> = log.records().iter().map(|r| r.id).collect();
+    world.counts.lost += missing.len() as u64;
     let client_state = &mut world.clients[client];
-    client_state.lost += missing.len() as u64;
     client_state.acknowledged.retain(|id| has.contains(id));
     forget_release(world, client);
 }
@@ -124,6 +126,7 @@ fn missing(world: &World, member: usize) -> Vec<u64> {
 
 /// Data is about to be thrown away: somebody else must have a living copy.
 pub fn destroyed(world: &mut World, member: usize) {
+    world.counts.rebuilds += 1;
     let client = world.members[member].place.client;
     let other =
         world.members.iter().enumerate().any(|(index, m)| {

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Enough for the rarest row to fire many times.
-const OBSERVATIONS: usize = 30_000;
+const OBSERVATIONS: usize = 40_000;
 
 fn for_each_observation(mut check: impl FnMut(&Observation, Decision)) {
     let mut generator = Generator::new(0x9E37_79B9_7F4A_7C15);

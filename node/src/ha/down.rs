@@ -101,10 +101,23 @@ pub const DOWN: &[Rule] = &[
     // The leader of a standby group, or of a group nobody may open.
     Rule::new(
         640,
-        |f| f.o.holds_lock() && must_compare(f) && f.remote().is_some() && is_unchecked(f),
+        |f| awaits_comparison(f) && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
         "has this log left the owner's history?",
     ),
+    Rule::new(
+        641,
+        awaits_comparison,
+        |_| soon(200),
+        "a former primary waits until its log is compared with the owner's",
+    ),
+    Rule::new(
+        645,
+        |f| f.o.holds_lock() && !f.may_own() && f.is_diverged() && is_stuck(f),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "this log has left the owner's history and is kept as it is: another member may lead here",
+    )
+    .saying(|f| f.diverged_how()),
     Rule::new(
         650,
         |f| f.is_diverged() && can_rewind(f) && !f.is_backing_off(),
@@ -126,7 +139,7 @@ pub const DOWN: &[Rule] = &[
     .saying(|f| f.diverged_how()),
     Rule::new(
         652,
-        |f| f.is_diverged() && is_rewind_hopeless(f) && !may_rebuild(f),
+        |f| f.is_diverged() && is_stuck(f),
         |_| soon(5_000),
         "this log has left the leader's history and is kept as it is: set use_pg_rewind (with \
          data checksums or wal_log_hints), or reinitialize this member",
@@ -142,12 +155,7 @@ pub const DOWN: &[Rule] = &[
     // A follower.
     Rule::new(
         660,
-        |f| {
-            f.is_leader_elsewhere()
-                && must_compare(f)
-                && is_unchecked(f)
-                && f.leader_source().is_some()
-        },
+        |f| f.is_leader_elsewhere() && must_compare(f) && is_unchecked(f) && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
         "has this log left the leader's history?",
     ),
@@ -202,8 +210,18 @@ fn must_compare(f: &Facts) -> bool {
     f.ended(End::Clean) || refused && f.is_backing_off() && f.remains().is_some()
 }
 
+/// Leads a group that another region owns, with a log of its own.
+fn awaits_comparison(f: &Facts) -> bool {
+    f.o.holds_lock() && must_compare(f) && f.remote().is_some() && is_unchecked(f)
+}
+
 fn is_unchecked(f: &Facts) -> bool {
     *f.divergence() == Divergence::Unchecked
+}
+
+/// Neither rewound nor built anew: only an operator can go on.
+fn is_stuck(f: &Facts) -> bool {
+    is_rewind_hopeless(f) && !f.o.me.may_rebuild_diverged
 }
 
 fn is_rewind_hopeless(f: &Facts) -> bool {

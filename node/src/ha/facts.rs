@@ -14,6 +14,10 @@ use topology::{Failover, GroupView, Lsn, MemberName, Seen, Timeline};
 pub const RENEW_RETRY_MS: u64 = 1_000;
 /// A standby that does not stream for so long is compared with its leader.
 const QUIET_MS: u64 = 2_000;
+/// Between two tries to compare the own log.
+const COMPARE_RETRY_MS: u64 = 1_000;
+/// A silent standby whose log fits is compared again after so long.
+const COMPARE_AGAIN_MS: u64 = 10_000;
 /// Between two tries of a job that failed; doubled each time up to 32 times.
 const JOB_RETRY_MS: u64 = 1_000;
 /// A starting server that holds a lock may take `primary_start_timeout`; one
@@ -184,6 +188,22 @@ impl<'a> Facts<'a> {
 
     pub fn divergence(&self) -> &'a Divergence {
         &self.o.memory.divergence
+    }
+
+    /// Is it time to compare the own log with whom this member follows?
+    ///
+    /// What was found holds for the history that the other one had then. A
+    /// standby that is still silent asks again: its leader may have been rewound.
+    pub fn is_comparison_due(&self) -> bool {
+        let memory = &self.o.memory;
+        let Some(with) = self.leader_source() else { return false };
+        let age = self.o.now.since(memory.compared_at);
+        let known = memory.compared_with.as_ref() == Some(&with.member);
+        match memory.divergence {
+            Divergence::Unchecked => !known || age >= COMPARE_RETRY_MS,
+            Divergence::Prefix => age >= COMPARE_AGAIN_MS,
+            Divergence::Diverged(_) => false,
+        }
     }
 
     pub fn is_diverged(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Another member holds the lock and PostgreSQL runs here.
 
 use super::action::Action;
-use super::observation::{Asked, Divergence, Job, Process, Rebuild, StopHow};
+use super::observation::{Asked, Job, Process, Rebuild, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
@@ -51,7 +51,7 @@ pub const FOLLOW: &[Rule] = &[
     ),
     Rule::new(
         950,
-        |f| f.is_quiet() && *f.divergence() == Divergence::Unchecked && f.leader_source().is_some(),
+        |f| f.is_quiet() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
         "not streaming: has this log left the leader's history?",
     ),

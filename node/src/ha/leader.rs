@@ -62,13 +62,7 @@ pub const LEADER: &[Rule] = &[
     ),
     Rule::new(
         722,
-        |f| {
-            f.o.is_standby()
-                && !f.may_own()
-                && f.is_quiet()
-                && f.remote().is_some()
-                && *f.divergence() == super::observation::Divergence::Unchecked
-        },
+        |f| f.o.is_standby() && !f.may_own() && f.is_quiet() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
         "not streaming: has this log left the remote leader's history?",
     ),

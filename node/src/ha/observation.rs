@@ -204,8 +204,9 @@ pub struct Memory {
     /// Promotion was signalled, since when.
     pub promoting: Option<Millis>,
     pub divergence: Divergence,
-    /// Whom the last divergence check was made against.
+    /// Whom the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
+    pub compared_at: Millis,
     /// The own lease: last renewed, and last tried to.
     pub lease_renewed: Millis,
     pub lease_tried: Millis,
@@ -349,6 +350,11 @@ impl Memory {
         if let Action::Begin(job) = action {
             return self.begin(job, now);
         }
+        if let Action::CheckDivergence { with } = action {
+            // Also when there was no answer: it is not asked for without end.
+            self.compared_with = Some(with.member.clone());
+            self.compared_at = now;
+        }
         if *outcome != Outcome::Done {
             return;
         }
@@ -409,6 +415,9 @@ impl Memory {
             Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } => {
                 self.divergence = Divergence::Prefix;
             }
+            // What a stopped server's control file told may have been less than
+            // its log holds: if it does not stream, it is compared as it runs.
+            Job::StartStandby { .. } => self.divergence = Divergence::Unchecked,
             _ => {}
         }
     }

@@ -142,12 +142,15 @@ impl World {
         }
     }
 
-    /// For the checker: what was acknowledged when the lock was handed over must
-    /// be in what opens next.
+    /// For the checker: what was acknowledged when the lock was handed over, as
+    /// somebody had asked for, must be in what opens next.
     fn serve_watching_release(&mut self, member: usize, call: &Call, txn: &Txn) -> Answer {
         let m = &self.members[member];
-        let (status, leader) = (m.keys.status(), m.keys.leader());
-        let publishes = |op: &Op| matches!(op, Op::Put { key, .. } if *key == status);
+        let (failover, leader) = (m.keys.failover(), m.keys.leader());
+        let publishes = |op: &Op| match op {
+            Op::Put { key, value, .. } => *key == failover && value.contains("leader"),
+            _ => false,
+        };
         let deletes = |op: &Op| matches!(op, Op::Delete { key } if *key == leader);
         let signs = |op: &Op| matches!(op, Op::Put { key, .. } if key.contains("/switch/token/"));
         let signed = txn.then.iter().any(signs);
@@ -157,10 +160,12 @@ impl World {
         if hands_over && matches!(answer, Answer::Done(true)) {
             let acknowledged = self.clients[client].acknowledged.len();
             self.members[member].released_at = Some(acknowledged);
+            self.counts.handovers += 1;
         }
         if signed && matches!(answer, Answer::Done(true)) {
             let acknowledged = self.clients[client].acknowledged.len();
             self.members[member].signed_at = Some(acknowledged);
+            self.counts.signatures += 1;
         }
         answer
     }

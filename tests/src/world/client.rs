@@ -8,8 +8,6 @@ pub struct Client {
     /// Records whose commit was acknowledged and may not be lost by the rules.
     pub acknowledged: Vec<u64>,
     pub writes: u64,
-    /// Acknowledged and lost in a failover, as asynchronous replication may.
-    pub lost: u64,
 }
 
 impl World {

@@ -175,7 +175,10 @@ impl World {
                 self.members[member].server.copy_of(&source);
                 Ok(())
             }
-            Job::Rewind { from } => self.rewind(member, from),
+            Job::Rewind { from } => {
+                self.counts.rewinds += 1;
+                self.rewind(member, from)
+            }
             _ => Ok(()),
         }
     }

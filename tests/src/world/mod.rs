@@ -153,7 +153,21 @@ pub struct World {
     next_record: u64,
     pub trace: VecDeque<String>,
     pub broken: Option<Broken>,
+    /// What has happened, so that quiet worlds are noticed.
+    pub counts: Counts,
     pub events: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub promotions: u64,
+    pub restarts: u64,
+    pub handovers: u64,
+    pub rewinds: u64,
+    pub rebuilds: u64,
+    pub signatures: u64,
+    /// Acknowledged records that a failover lost, as it may.
+    pub lost: u64,
 }
 
 /// The shape of a world.
@@ -194,6 +208,7 @@ impl World {
             next_record: 0,
             trace: VecDeque::new(),
             broken: None,
+            counts: Counts::default(),
             events: 0,
         };
         world.begin();

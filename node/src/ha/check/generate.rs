@@ -268,7 +268,7 @@ impl Generator {
             7 if self.percent(30) => Process::Stopped(Seen::Unknown),
             _ => Process::Stopped(Seen::Known(Remains {
                 end: self.pick(&[End::Clean, End::Standby, End::Crashed]),
-                timeline: Timeline(self.pick(&[1, 2, 3])),
+                timeline: Timeline(self.pick(&[1, 1, 1, 2])),
                 lsn: self.lsn(),
             })),
         }
@@ -327,7 +327,7 @@ impl Generator {
         PeerStatus {
             in_recovery: self.percent(90),
             lsn: self.lsn(),
-            timeline: self.pick(&[None, Some(1), Some(2)]).map(Timeline),
+            timeline: self.pick(&[None, Some(1), Some(1), Some(1), Some(2)]).map(Timeline),
             nofailover: self.percent(10),
             failover_priority: self.pick(&[1, 1, 5]),
             watchdog_failed: self.percent(5),
@@ -389,7 +389,8 @@ impl Generator {
             won_in_pause: self.percent(30),
             promoting: self.maybe_past(15),
             divergence: self.divergence(),
-            compared_with: None,
+            compared_with: self.pick(&[None, Some("a"), Some("remote")]).map(MemberName::from),
+            compared_at: self.past(),
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
             asked: self.pick(&[None, None, None, Some(Asked::Restart), Some(Asked::Reinitialize)]),

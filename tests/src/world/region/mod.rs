@@ -149,6 +149,13 @@ impl World {
         journals.into_iter().find(|phase| !phase.is_over())
     }
 
+    /// How the moves that are over ended.
+    pub fn ended_moves(&self) -> Vec<Phase> {
+        let local = read(&self.members[0].keys, &self.stores.snapshot(0).entries);
+        let lines = local.history.map_or(Vec::new(), |h| h.value);
+        lines.iter().map(|line| line.phase).collect()
+    }
+
     pub fn unix_ms(&self) -> u64 {
         1_700_000_000_000 + self.now
     }
