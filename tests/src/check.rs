@@ -13,6 +13,7 @@
 //! - *progress*: when faults stop, there is a leader and all stream from it.
 
 use crate::world::World;
+use crate::world::member::Member;
 use crate::world::postgres::{Process, Role};
 use std::fmt;
 
@@ -82,7 +83,13 @@ pub fn promoted(world: &mut World, member: usize) {
     let client = world.members[member].place.client;
     let missing = missing(world, member);
     let floor = world.members.iter().filter(|m| m.place.client == client);
-    let floor = floor.filter_map(|m| m.released_at).max().unwrap_or(0);
+    let region = world.members[member].place.region;
+    let promise = |m: &Member| match m.place.region == region {
+        true => m.released_at,
+        // Only a planned move opens another region.
+        false => m.signed_at,
+    };
+    let floor = floor.filter_map(promise).max().unwrap_or(0);
     let promised = &world.clients[client].acknowledged[..floor];
     let kept = promised.iter().all(|id| world.members[member].server.log.contains(*id));
     if !kept {
@@ -104,6 +111,7 @@ pub fn promoted(world: &mut World, member: usize) {
 pub fn forget_release(world: &mut World, client: usize) {
     for member in world.members.iter_mut().filter(|m| m.place.client == client) {
         member.released_at = None;
+        member.signed_at = None;
     }
 }
 
@@ -130,6 +138,9 @@ pub fn destroyed(world: &mut World, member: usize) {
 /// Invariant *progress*: judged some time after the last fault.
 pub fn settled(world: &World) -> Result<(), Broken> {
     let stuck = |what: String| Broken { invariant: "progress", what };
+    if let Some(phase) = world.unfinished_move() {
+        return Err(stuck(format!("a move stays in phase {phase:?}")));
+    }
     for client in 0..world.clients.len() {
         let group = || world.members.iter().enumerate().filter(|(_, m)| m.place.client == client);
         let Some((leader, _)) = group().find(|(_, m)| m.server.accepts_commits()) else {

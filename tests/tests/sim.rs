@@ -18,11 +18,14 @@ const SETTLE_MS: u64 = 150_000;
 /// Between two looks whether all is well.
 const STEP_MS: u64 = 3_000;
 const TRACE_SHOWN: usize = 2_000;
-const FIXED: u64 = 150;
-const FRESH: u64 = 50;
 
-fn shape(seed: u64) -> Shape {
+fn one_group(seed: u64) -> Shape {
     Shape { regions: 1, groups: vec![Group::PLAIN], members: 2 + (seed % 3) as usize }
+}
+
+/// Two regions, each with a coordinator and a worker group of two members.
+fn two_regions(_: u64) -> Shape {
+    Shape { regions: 2, groups: vec![Group(Some(0)), Group(Some(1))], members: 2 }
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {
@@ -52,7 +55,7 @@ fn settle(world: &mut World, limit_ms: u64) -> Result<(), Broken> {
 }
 
 /// What went wrong, with the end of the trace.
-fn failure(seed: u64) -> Option<String> {
+fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
     let mut world = World::new(seed, &shape(seed));
     let broken = run(&mut world).err()?;
     let skip = world.trace.len().saturating_sub(TRACE_SHOWN);
@@ -60,14 +63,15 @@ fn failure(seed: u64) -> Option<String> {
     for line in world.trace.iter().skip(skip) {
         writeln!(text, "{line}").expect("a string takes all");
     }
-    let again = format!("MATRIARCH_SEED={seed} cargo test -p tests --test sim");
+    let kind = if world.has_regions() { "two_regions" } else { "one_group" };
+    let again = format!("MATRIARCH_SEED={seed} cargo test -p tests --test sim {kind}");
     write!(text, "seed {seed}: {broken}\n{again}").expect("a string takes all");
     Some(text)
 }
 
 /// All seeds are run; the first failure is shown whole, the others by name.
-fn check_seeds(seeds: impl Iterator<Item = u64>) {
-    let failures: Vec<String> = seeds.filter_map(failure).collect();
+fn check_seeds(seeds: impl Iterator<Item = u64>, shape: fn(u64) -> Shape) {
+    let failures: Vec<String> = seeds.filter_map(|seed| failure(seed, shape)).collect();
     let Some(first) = failures.first() else { return };
     for other in &failures[1..] {
         let line = other.lines().rev().nth(1).unwrap_or_default();
@@ -80,26 +84,49 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn one_group_survives_the_fixed_seeds() {
+fn fixed(shape: fn(u64) -> Shape, count: u64) {
     match number("MATRIARCH_SEED") {
-        Some(seed) => check_seeds(std::iter::once(seed)),
-        None => check_seeds(1..=FIXED),
+        Some(seed) => check_seeds(std::iter::once(seed), shape),
+        None => check_seeds(1..=count, shape),
     }
 }
 
+fn fresh(shape: fn(u64) -> Shape, count: u64) {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let first = clock.as_millis() as u64 & 0xFFFF_FFFF;
+    let count = number("MATRIARCH_SEEDS").unwrap_or(count);
+    println!("fresh seeds {first} to {}", first + count - 1);
+    check_seeds(first..first + count, shape);
+}
+
+fn known(kind: &str, shape: fn(u64) -> Shape) {
+    let lines = include_str!("../seeds/known.txt").lines();
+    let ours = lines.filter_map(|line| line.strip_prefix(kind)?.split_whitespace().next());
+    check_seeds(ours.filter_map(|seed| seed.parse().ok()), shape);
+}
+
 #[test]
-fn seeds_that_found_bugs_stay_found() {
-    let known = include_str!("../seeds/known.txt").lines();
-    let seeds = known.filter_map(|line| line.split_whitespace().next()?.parse().ok());
-    check_seeds(seeds);
+fn one_group_survives_the_fixed_seeds() {
+    fixed(one_group, 150);
 }
 
 #[test]
 fn one_group_survives_fresh_seeds() {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let first = clock.as_millis() as u64 & 0xFFFF_FFFF;
-    let count = number("MATRIARCH_SEEDS").unwrap_or(FRESH);
-    println!("fresh seeds {first} to {}", first + count - 1);
-    check_seeds(first..first + count);
+    fresh(one_group, 50);
+}
+
+#[test]
+fn two_regions_survive_the_fixed_seeds() {
+    fixed(two_regions, 60);
+}
+
+#[test]
+fn two_regions_survive_fresh_seeds() {
+    fresh(two_regions, 20);
+}
+
+#[test]
+fn seeds_that_found_bugs_stay_found() {
+    known("group ", one_group);
+    known("regions ", two_regions);
 }

@@ -163,6 +163,10 @@ impl Instance {
         dynamic: &Value,
         overrides: &[(String, String)],
     ) -> Result<(Postmaster, Written), Error> {
+        let (data_dir, postgres) = (&self.settings.data_dir, self.settings.tool("postgres"));
+        if Postmaster::find(data_dir, &postgres)?.is_none() {
+            Postmaster::end_all_orphans(data_dir, &postgres).await;
+        }
         self.refuse_running()?;
         let places = Places::of(&self.settings);
         files::restore_backups(&places)?;

@@ -110,15 +110,19 @@ impl Postmaster {
             return;
         }
         let until = tokio::time::Instant::now() + ORPHANS_LIMIT;
-        while tokio::time::Instant::now() < until {
-            let orphans = orphans_in(data_dir, postgres);
-            if orphans.is_empty() {
-                return;
-            }
-            for orphan in orphans {
-                // It may have ended by itself.
-                let _ = kill(Pid::from_raw(orphan), Signal::SIGKILL);
-            }
+        while kill_orphans(data_dir, postgres) && tokio::time::Instant::now() < until {
+            tokio::time::sleep(BRISK).await;
+        }
+    }
+
+    /// The same before a start, which fails beside anybody: a backend that was
+    /// forked a moment before has no title yet and is waited for.
+    pub async fn end_all_orphans(data_dir: &Path, postgres: &Path) {
+        let until = tokio::time::Instant::now() + ORPHANS_LIMIT;
+        while data_dir.join("postmaster.pid").is_file()
+            && (kill_orphans(data_dir, postgres) || is_anybody_in(data_dir))
+            && tokio::time::Instant::now() < until
+        {
             tokio::time::sleep(BRISK).await;
         }
     }
@@ -204,6 +208,16 @@ impl Postmaster {
             Err(source) => Err(Error::Signal { pid: self.pid, source }),
         }
     }
+}
+
+/// Were there any?
+fn kill_orphans(data_dir: &Path, postgres: &Path) -> bool {
+    let orphans = orphans_in(data_dir, postgres);
+    for orphan in &orphans {
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(*orphan), Signal::SIGKILL);
+    }
+    !orphans.is_empty()
 }
 
 /// The pid of the new process, which may end at any time. Nothing is awaited

@@ -10,7 +10,7 @@
 
 pub mod agent;
 pub mod driver;
-mod facts;
+pub mod facts;
 pub mod hands;
 pub mod ownership;
 pub mod peers;

@@ -8,7 +8,9 @@ use node::act::txn;
 use node::ha::observation::{Divergence, End, Job, Lock};
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock::OwnLease;
+use node::region::ownership::{read, sign};
 use standby::rewind::{LocalEnd, Verdict, judge};
+use topology::region::Token;
 use topology::{Failover, History, Lsn, SystemId, Timeline};
 
 impl World {
@@ -96,6 +98,13 @@ impl World {
             }
             Action::ClaimInitialize => Call::Txn(txn::claim_initialize(keys)),
             Action::GiveUpBootstrap => Call::Txn(txn::give_back_initialize(keys)),
+            Action::Sign { id, lsn } => {
+                let system = seen.system().ok_or_else(unknown)?.clone();
+                let timeline = seen.remains().ok_or_else(unknown)?.timeline;
+                let token = Token { system_id: system, timeline, lsn: *lsn };
+                let local = read(keys, &m.daemon.mirror.snapshot.entries);
+                Call::Txn(sign(keys, &local, &m.name, id, &token).ok_or(Outcome::Lost)?)
+            }
             Action::AdoptSystem => {
                 Call::Txn(txn::adopt_system(keys, seen.system().ok_or_else(unknown)?))
             }

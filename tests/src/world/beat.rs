@@ -117,6 +117,7 @@ impl World {
         if seen.view().is_some() && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
             self.members[member].daemon.is_new = false;
         }
+        self.members[member].daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
         self.guard(member, &seen);
         let txns = self.chores(member, &seen);
         if txns.is_empty() {

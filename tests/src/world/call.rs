@@ -149,12 +149,18 @@ impl World {
         let (status, leader) = (m.keys.status(), m.keys.leader());
         let publishes = |op: &Op| matches!(op, Op::Put { key, .. } if *key == status);
         let deletes = |op: &Op| matches!(op, Op::Delete { key } if *key == leader);
+        let signs = |op: &Op| matches!(op, Op::Put { key, .. } if key.contains("/switch/token/"));
+        let signed = txn.then.iter().any(signs);
         let hands_over = txn.then.iter().any(publishes) && txn.then.iter().any(deletes);
         let client = m.place.client;
         let answer = self.serve(member, call);
         if hands_over && matches!(answer, Answer::Done(true)) {
             let acknowledged = self.clients[client].acknowledged.len();
             self.members[member].released_at = Some(acknowledged);
+        }
+        if signed && matches!(answer, Answer::Done(true)) {
+            let acknowledged = self.clients[client].acknowledged.len();
+            self.members[member].signed_at = Some(acknowledged);
         }
         answer
     }

@@ -20,6 +20,7 @@ impl World {
         if seen.holds_lock() {
             txns.extend(self.status_due(member, seen));
             txns.extend(self.history_due(member, seen));
+            txns.extend(self.rewired_due(member, seen));
         }
         txns
     }
@@ -87,6 +88,7 @@ fn record_of(m: &super::member::Member, seen: &Observation) -> MemberRecord {
         tags: m.tags.clone(),
         xlog_location: server.map(|s| Lsn(s.lsn.0)),
         timeline: server.and_then(|s| s.timeline),
+        replication_state: seen.is_streaming().then(|| "streaming".to_string()),
         ..MemberRecord::default()
     }
 }

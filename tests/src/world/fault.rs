@@ -74,6 +74,13 @@ pub enum Fault {
     Failover(usize),
     Pause(usize, bool),
     Ask(usize, Asked),
+    /// Everything between the regions is cut.
+    CutRegions,
+    HealRegions,
+    /// A member cannot reach another region's store.
+    CutFar(usize, usize),
+    HealFar(usize, usize),
+    Move,
 }
 
 impl World {
@@ -140,6 +147,11 @@ impl World {
             Fault::Switchover(m) => self.ask_for_leader(m, true),
             Fault::Failover(m) => self.ask_for_leader(m, false),
             Fault::Pause(m, on) => self.set_pause(m, on),
+            Fault::CutFar(m, region) => self.links.cut_store(m, region),
+            Fault::HealFar(m, region) => self.links.heal_store(m, region),
+            Fault::CutRegions => self.between_regions(true),
+            Fault::HealRegions => self.between_regions(false),
+            Fault::Move => self.ask_for_move(),
             Fault::Ask(m, what) => {
                 self.members[m].daemon.memory.asked = Some(what);
                 self.wake_now(m);
@@ -156,6 +168,9 @@ impl World {
         let region = self.members[m].place.region;
         let long = self.rng.pick(&[300, 2_000, 8_000, 20_000, 45_000]);
         let last = self.rng.range(50, long);
+        if self.has_regions() && self.rng.percent(25) {
+            return self.choose_region_fault(m, last);
+        }
         let (now, later) = match self.rng.range(0, 99) {
             0..=14 => (Fault::CutStore(m), Some(Fault::HealStore(m))),
             15..=24 => {
@@ -182,6 +197,55 @@ impl World {
         self.fault_later(0, now);
         if let Some(later) = later {
             self.fault_later(last, later);
+        }
+    }
+
+    fn choose_region_fault(&mut self, member: usize, last: u64) {
+        let regions = self.stores.regions.len() as u64;
+        let other = self.rng.range(0, regions - 1) as usize;
+        match self.rng.range(0, 9) {
+            0..=4 => self.fault_later(0, Fault::Move),
+            5..=6 => {
+                self.fault_later(0, Fault::CutRegions);
+                self.fault_later(last, Fault::HealRegions);
+            }
+            7..=8 => {
+                self.fault_later(0, Fault::CutFar(member, other));
+                self.fault_later(last, Fault::HealFar(member, other));
+            }
+            _ => {
+                // The agent in the middle of its work is the best victim.
+                let agents = (0..self.members.len())
+                    .filter(|m| self.members[*m].daemon.agent.post.is_some());
+                let agents: Vec<usize> = agents.collect();
+                if !agents.is_empty() {
+                    let agent = self.rng.pick(&agents);
+                    self.fault_later(0, Fault::KillDaemon(agent));
+                }
+            }
+        }
+    }
+
+    fn between_regions(&mut self, cut: bool) {
+        let places: Vec<usize> = self.members.iter().map(|m| m.place.region).collect();
+        for a in 0..places.len() {
+            for b in 0..places.len() {
+                if places[a] == places[b] {
+                    continue;
+                }
+                for wire in [Wire::Rest, Wire::Replication] {
+                    match cut {
+                        true => self.links.cut(wire, a, b),
+                        false => self.links.heal(wire, a, b),
+                    }
+                }
+            }
+            for region in (0..self.stores.regions.len()).filter(|r| *r != places[a]) {
+                match cut {
+                    true => self.links.cut_store(a, region),
+                    false => self.links.heal_store(a, region),
+                }
+            }
         }
     }
 

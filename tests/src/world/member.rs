@@ -5,6 +5,7 @@ use super::beat::Beat;
 use super::call::CALL_MS;
 use super::job::Work;
 use super::postgres::Postgres;
+use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
 use node::dcs::keys::Keys;
@@ -68,6 +69,11 @@ pub struct Daemon {
     pub job: Option<Work>,
     /// What reached the daemon while it was frozen.
     pub deferred: Vec<Event>,
+    /// Leads its group, or nobody does.
+    pub speaks: bool,
+    /// The highest epoch this process has seen verified.
+    pub epoch: Option<u64>,
+    pub agent: Agent,
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
     /// A beat was completed since this process began or was thawed.
@@ -94,6 +100,8 @@ pub struct Member {
     pub jobs: u64,
     /// A stop of a region move or a switchover, for the checker.
     pub released_at: Option<usize>,
+    /// The same for a region move: the group's end was signed.
+    pub signed_at: Option<usize>,
 }
 
 impl Member {
@@ -122,6 +130,7 @@ impl Member {
             lag: 0,
             jobs: 0,
             released_at: None,
+            signed_at: None,
         }
     }
 

@@ -18,6 +18,7 @@ pub mod links;
 pub mod member;
 pub mod observe;
 pub mod postgres;
+pub mod region;
 pub mod replication;
 pub mod rng;
 pub mod server;
@@ -29,13 +30,16 @@ use client::Client;
 use fault::Plan;
 use links::Links;
 use member::Member;
-use node::dcs::Snapshot;
+use node::dcs::{Snapshot, Txn};
 use rng::Rng;
+use standby::switch::LocalTopology;
+use standby::switch::table::Work;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use stores::Stores;
-use topology::{Group, Millis};
+use topology::region::Policy;
+use topology::{Group, Millis, RegionName, Seen};
 
 /// Lines of the trace that a failure shows.
 const TRACE_MAX: usize = 2_000;
@@ -101,7 +105,36 @@ pub enum Event {
     /// A lease may have ended.
     Sweep,
     Fault(fault::Fault),
+    /// A daemon's region task has a look.
+    Agent {
+        member: usize,
+    },
+    AgentWrite {
+        member: usize,
+        life: u64,
+        region: usize,
+        txn: Box<Txn>,
+    },
+    /// The agent's reads of the other stores happen; then their answers arrive.
+    AgentAsk {
+        member: usize,
+        life: u64,
+    },
+    AgentAnswer {
+        member: usize,
+        life: u64,
+        answers: Box<Sites>,
+    },
+    AgentWork {
+        member: usize,
+        life: u64,
+        id: String,
+        work: Work,
+    },
 }
+
+/// What the other regions' stores answered.
+pub type Sites = BTreeMap<RegionName, Seen<LocalTopology>>;
 
 pub struct World {
     pub seed: u64,
@@ -114,6 +147,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub links: Links,
     pub plan: Plan,
+    /// What all regions agreed on.
+    pub policy: Policy,
     /// The next record of any log.
     next_record: u64,
     pub trace: VecDeque<String>,
@@ -133,6 +168,7 @@ impl World {
     pub fn new(seed: u64, shape: &Shape) -> World {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng);
+        let step_seconds = rng.pick(&[5, 10, 20]);
         let mut members = Vec::new();
         for region in 0..shape.regions {
             for (index, group) in shape.groups.iter().enumerate() {
@@ -153,6 +189,7 @@ impl World {
             members,
             clients: shape.groups.iter().map(|_| Client::default()).collect(),
             links: Links::new(count, shape.regions),
+            policy: region::policy(shape.regions, step_seconds),
             plan,
             next_record: 0,
             trace: VecDeque::new(),
@@ -170,6 +207,9 @@ impl World {
             self.wake_at(late, member);
             self.after(50, Event::Stream { member });
             self.after(20, Event::Tend { member });
+            if self.has_regions() {
+                self.after(100, Event::Agent { member });
+            }
         }
         for group in 0..self.clients.len() {
             self.at(100, Event::Write { group });
@@ -197,7 +237,10 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         self.stores.set_clock(self.now);
-        let changes_stores = matches!(event, Event::Arrive { .. } | Event::Fault(_) | Event::Sweep);
+        let changes_stores = matches!(
+            event,
+            Event::Arrive { .. } | Event::Fault(_) | Event::Sweep | Event::AgentWrite { .. }
+        );
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
             Event::Arrive { member, life, call, sent, until } => {
@@ -217,8 +260,25 @@ impl World {
             Event::Deadman { member, life, deadline } => self.on_deadman(member, life, deadline),
             Event::Sweep => {}
             Event::Fault(fault) => self.on_fault(fault),
+            Event::Agent { member } => self.on_agent(member),
+            Event::AgentWrite { member, region, txn, .. } => {
+                self.on_agent_write(member, region, &txn);
+            }
+            Event::AgentAsk { member, life } => self.on_agent_ask(member, life),
+            Event::AgentAnswer { member, life, answers } => {
+                let daemon = &mut self.members[member].daemon;
+                if daemon.alive && daemon.life == life {
+                    daemon.agent.asked = Some(*answers);
+                }
+            }
+            Event::AgentWork { member, life, id, work } => {
+                if self.members[member].daemon.life == life {
+                    self.on_agent_work(member, id, work);
+                }
+            }
         }
         if changes_stores {
+            self.stores.stir();
             self.tell_all_watchers();
         }
     }

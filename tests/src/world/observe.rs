@@ -69,13 +69,10 @@ impl World {
         let m = &mut self.members[member];
         let group = m.place.group;
         let mirror = &mut m.daemon.mirror;
-        let own = mirror.groups().get(&group).cloned().unwrap_or_default();
+        let site = mirror.site(&m.keys);
+        let own = site.groups.get(&group).cloned().unwrap_or_default();
         seen.store = if mirror.lost { Seen::Unknown } else { Seen::Known(own) };
         self.look_at_topology(member, seen);
-    }
-
-    fn look_at_topology(&mut self, _member: usize, seen: &mut Observation) {
-        seen.ownership = Ownership::NoRegions;
     }
 
     /// What follows from the rest, and what is remembered of it.

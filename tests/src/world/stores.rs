@@ -5,13 +5,13 @@
 //! daemon notices that it hears nothing any more.
 
 use super::{Event, World};
-use node::dcs::keys::split_groups;
+use node::dcs::keys::Keys;
 use node::dcs::memory::MemoryStore;
 use node::dcs::{Event as Change, KeyValue, Op, Snapshot, Txn};
-use std::collections::BTreeMap;
+use node::region::ownership::Site;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use topology::{Group, GroupView};
 
 pub const SCOPE: &str = "/service/shop/";
 
@@ -21,6 +21,8 @@ pub struct Stores {
     pub regions: Vec<MemoryStore>,
     /// The revision up to which watchers were told.
     told: Vec<i64>,
+    /// What the stores hold, until something may have changed it.
+    kept: RefCell<Vec<Option<Arc<Snapshot>>>>,
 }
 
 /// A daemon's copy of its store.
@@ -31,23 +33,31 @@ pub struct Mirror {
     pub lost: bool,
     /// How often in a row the store was not reached.
     missed: u64,
-    /// The copy, read, at a revision.
-    read: Option<(i64, BTreeMap<Group, GroupView>)>,
+    read: ReadOnce,
+}
+
+/// A copy as its readers see it, kept for as long as it is the same.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOnce(Option<(i64, Arc<Site>)>);
+
+impl ReadOnce {
+    pub fn site(&mut self, keys: &Keys, snapshot: &Snapshot) -> Arc<Site> {
+        let known = self.0.take().filter(|(at, _)| *at == snapshot.revision);
+        let fresh = || (snapshot.revision, Arc::new(Site::read(keys, &snapshot.entries)));
+        self.0.insert(known.unwrap_or_else(fresh)).1.clone()
+    }
 }
 
 impl Default for Mirror {
     fn default() -> Mirror {
-        Mirror { snapshot: Arc::default(), lost: true, missed: 0, read: None }
+        Mirror { snapshot: Arc::default(), lost: true, missed: 0, read: ReadOnce::default() }
     }
 }
 
 impl Mirror {
-    /// The groups in the copy; read once for each revision.
-    pub fn groups(&mut self) -> &BTreeMap<Group, GroupView> {
-        let revision = self.snapshot.revision;
-        let read = self.read.take().filter(|(at, _)| *at == revision);
-        let fresh = || (revision, split_groups(SCOPE, &self.snapshot.entries));
-        &self.read.insert(read.unwrap_or_else(fresh)).1
+    /// The copy, read once for each revision.
+    pub fn site(&mut self, keys: &Keys) -> Arc<Site> {
+        self.read.site(keys, &self.snapshot)
     }
 
     fn take(&mut self, snapshot: &Arc<Snapshot>) {
@@ -64,6 +74,7 @@ impl Stores {
             regions: (0..regions).map(|_| MemoryStore::with_clock(clock.clone())).collect(),
             clock,
             told: vec![1; regions],
+            kept: RefCell::new(vec![None; regions]),
         }
     }
 
@@ -72,9 +83,17 @@ impl Stores {
         self.clock.store(now, Ordering::SeqCst);
     }
 
+    /// Something is about to change, or has changed.
+    pub fn stir(&self) {
+        self.kept.borrow_mut().iter_mut().for_each(|kept| *kept = None);
+    }
+
     pub fn snapshot(&self, region: usize) -> Arc<Snapshot> {
-        let read = self.regions[region].read_now(&[SCOPE.to_string()]);
-        Arc::new(read.expect("this handle has no faults"))
+        let read = || {
+            let read = self.regions[region].read_now(&[SCOPE.to_string()]);
+            Arc::new(read.expect("this handle has no faults"))
+        };
+        self.kept.borrow_mut()[region].get_or_insert_with(read).clone()
     }
 
     pub fn get(&self, region: usize, key: &str) -> Option<KeyValue> {
@@ -87,6 +106,7 @@ impl Stores {
         let then = vec![Op::Put { key, value, lease: None }];
         let txn = Txn { when: vec![], then };
         self.regions[region].txn_now(&txn).expect("this handle has no faults");
+        self.stir();
     }
 }
 
@@ -108,7 +128,9 @@ impl World {
             if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
                 continue;
             }
-            let wakes = keys.iter().any(|key| matters(key) && key.starts_with(&m.prefix()));
+            let wakes = keys.iter().any(|key| {
+                matters(key) && (key.starts_with(&m.prefix()) || key.contains("/topology/"))
+            });
             let (life, snapshot) = (m.daemon.life, snapshot.clone());
             let late = self.rng.range(1, 10);
             self.after(late, Event::Heard { member, life, snapshot, wakes });
