@@ -10,6 +10,7 @@ use citus::{Desired, GroupNow, Groups, NodeRow, Param, Statement, Terms, Wish};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 use topology::{Group, GroupView, MemberRole};
@@ -17,7 +18,8 @@ use topology::{Group, GroupView, MemberRole};
 const CONNECT: Duration = Duration::from_secs(3);
 /// One statement; Citus' own cooldown of 10 s lies within.
 const STATEMENT: Duration = Duration::from_secs(60);
-/// The copies on the workers usually follow in a third of a second.
+/// The copies on the workers usually follow in a tenth of a second.
+const DAEMON_TRIES: u32 = 50;
 const SYNC_TRIES: u32 = 100;
 const SYNC_PAUSE: Duration = Duration::from_millis(20);
 
@@ -183,36 +185,51 @@ pub async fn bring_about(
     Ok(Round { moved, settled: plan.blocked.is_empty() && plan.after.is_empty() })
 }
 
-/// The copies on the workers; the maintenance daemon is given a moment first.
+/// The copies on the workers. The maintenance daemon was woken by the commit and
+/// sends the changed rows only; a push sends the whole schema, so it comes second.
 async fn synchronise(session: &CitusSession) -> Result<(), String> {
+    if is_synchronised(session, DAEMON_TRIES).await? {
+        return Ok(());
+    }
     session.run(&Statement::SyncAllNodes).await?;
-    for _ in 0..SYNC_TRIES {
-        if session.count(&Statement::CountUnsynced).await? == 0 {
-            return Ok(());
-        }
-        tokio::time::sleep(SYNC_PAUSE).await;
+    if is_synchronised(session, SYNC_TRIES).await? {
+        return Ok(());
     }
     Err("copies of pg_dist_node on the workers are behind".to_string())
 }
 
+async fn is_synchronised(session: &CitusSession, tries: u32) -> Result<bool, String> {
+    for _ in 0..tries {
+        if session.count(&Statement::CountUnsynced).await? == 0 {
+            return Ok(true);
+        }
+        tokio::time::sleep(SYNC_PAUSE).await;
+    }
+    Ok(false)
+}
+
 /// In-doubt transactions hold row locks until they are resolved; each node
-/// resolves those of its own group only, so every node is asked.
-async fn recover(settings: &Settings, own: &Citus, session: &CitusSession, groups: &Groups) {
+/// resolves those of its own group only, so every node is asked, all at once.
+async fn recover(settings: &Arc<Settings>, own: &Citus, session: &CitusSession, groups: &Groups) {
+    let mut workers = JoinSet::new();
+    for (number, group) in groups.iter().filter(|(number, _)| **number != own.group) {
+        let Some(leader) = group.leader.clone() else { continue };
+        let (settings, database, number) = (settings.clone(), own.database.clone(), *number);
+        workers.spawn(async move {
+            let there = CitusSession::open(&settings, &leader.host, leader.port, &database).await;
+            let recovered = match there {
+                Ok(there) => there.run(&Statement::RecoverPrepared).await.map(drop),
+                Err(why) => Err(why),
+            };
+            if let Err(why) = recovered {
+                tracing::warn!("in-doubt transactions of group {number}: {why}");
+            }
+        });
+    }
     if let Err(why) = session.run(&Statement::RecoverPrepared).await {
         tracing::warn!("in-doubt transactions of the coordinator: {why}");
     }
-    let workers = groups.iter().filter(|(number, _)| **number != own.group);
-    for (number, group) in workers {
-        let Some(leader) = &group.leader else { continue };
-        let recovered = async {
-            let there =
-                CitusSession::open(settings, &leader.host, leader.port, &own.database).await?;
-            there.run(&Statement::RecoverPrepared).await
-        };
-        if let Err(why) = recovered.await {
-            tracing::warn!("in-doubt transactions of group {number}: {why}");
-        }
-    }
+    while workers.join_next().await.is_some() {}
 }
 
 /// Makes the database and the extension (or the stand-in) of a new group.

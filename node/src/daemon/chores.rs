@@ -68,15 +68,19 @@ impl Daemon {
         if seen.view().is_none() {
             return;
         }
+        let at_rest = seen.server().is_some() && self.background.running().is_none();
+        if at_rest {
+            // First: clients wait for the end of its round, which runs beside us.
+            self.keep_citus(seen);
+        }
         let limit = self.until_fence(seen);
         if tokio::time::timeout(limit, self.keep_documents(seen)).await.is_err() {
             tracing::warn!("the store did not take this member's reports within {limit:?}");
         }
-        if seen.server().is_some() && self.background.running().is_none() {
+        if at_rest {
             self.keep_settings(seen).await;
             self.keep_slots(seen).await;
             self.keep_checkpoint(seen);
-            self.keep_citus(seen).await;
         }
     }
 

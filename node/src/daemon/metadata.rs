@@ -46,7 +46,7 @@ impl Metadata {
 }
 
 impl Daemon {
-    pub(super) async fn keep_citus(&mut self, seen: &Observation) {
+    pub(super) fn keep_citus(&mut self, seen: &Observation) {
         let Some(own) = self.settings.citus.clone() else { return };
         if own.group != 0 || !seen.holds_lock() || !seen.is_primary() || !seen.may_own() {
             self.metadata.forget();

@@ -209,7 +209,9 @@ impl Formation {
     pub fn stop(mut self) {
         self.let_stop();
         self.field.stop();
-        let _ = std::fs::remove_dir_all(&self.dir);
+        if std::env::var_os("MATRIARCH_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -244,10 +246,13 @@ fn plan(dir: &Path, pg_bin: PathBuf, stand_in: bool) -> Result<Plan> {
     Ok(plan)
 }
 
-/// A program of the workspace, built beside this test.
+/// A program of the workspace, built beside this test unless `MATRIARCH_BIN`
+/// names another directory.
 fn program(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let built = test.parent().and_then(Path::parent).context("a target directory")?.join(name);
+    let beside = test.parent().and_then(Path::parent).context("a target directory")?;
+    let named = std::env::var_os("MATRIARCH_BIN").map(PathBuf::from);
+    let built = named.as_deref().unwrap_or(beside).join(name);
     if !built.is_file() {
         bail!("{} is missing: build it with `cargo build --workspace --bins`", built.display());
     }

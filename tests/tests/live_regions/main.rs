@@ -6,7 +6,8 @@
 //! lives through all stages in turn, because starting it takes longer than most
 //! of them. `MATRIARCH_STAGES=bc` runs only these stages (and `a`, which starts
 //! it). Citus is the extension where it is installed, unless
-//! `MATRIARCH_STAND_IN=1` asks for the stand-in; the test prints which.
+//! `MATRIARCH_STAND_IN=1` asks for the stand-in; the test prints which. Logs and
+//! data stay when a stage fails, or with `MATRIARCH_KEEP=1`.
 //!
 //! Absent on purpose: faults within one group (see the tests of one region) and
 //! cut networks between regions.
