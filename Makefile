@@ -11,7 +11,7 @@ packages:
 	@tools/packages.sh
 
 packages-test:
-	@tools/packages.sh iproute2 nftables
+	@tools/packages.sh openssl
 
 build: packages
 	cargo build --release -p node -p ctl

@@ -55,9 +55,17 @@ fn bin_dir() -> PathBuf {
     installed.next().expect("PostgreSQL is installed")
 }
 
+/// Below the ports that the kernel gives to outgoing connections, or a server
+/// that restarts may find its own taken.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let first = 12_000 + u16::try_from(std::process::id() % 19_000).expect("below 19000");
+    loop {
+        let port = first + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 1_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn login(username: &str) -> Login {

@@ -64,7 +64,7 @@ fn has_extension() -> Result<bool> {
 }
 
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(ctl::field::free_ports(1)?[0])
 }
 
 /// One server; stopped and forgotten when dropped.

@@ -20,10 +20,22 @@ pub use writer::Writer;
 
 use std::net::TcpListener;
 
+/// Below the ports that the kernel gives to outgoing connections: a server that
+/// is down for a moment would else find its own port taken by a client.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
 /// Ports that nobody listens on now. All are held until all are found, so no
-/// two are alike.
+/// two are alike; where the search begins is left to chance, so that two fields
+/// at once do not meet.
 pub fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let chance = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let chance = chance.map_or(0, |d| d.subsec_nanos()) as usize + std::process::id() as usize;
+    let all: Vec<u16> = PORTS.collect();
+    let from_there = all.iter().cycle().skip(chance % all.len()).take(all.len());
+    let free = from_there.filter_map(|port| TcpListener::bind(("127.0.0.1", *port)).ok());
+    let held: Vec<TcpListener> = free.take(count).collect();
+    if held.len() < count {
+        return Err(std::io::Error::other(format!("fewer than {count} ports are free")));
+    }
     held.iter().map(|socket| Ok(socket.local_addr()?.port())).collect()
 }

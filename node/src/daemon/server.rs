@@ -89,6 +89,7 @@ impl Server {
             }
             Ok(None) => {
                 self.forget_process();
+                self.instance.end_orphans().await;
                 Postgres { data, process: Process::Stopped(self.look_at_remains().await) }
             }
             Err(error) => {

@@ -156,6 +156,32 @@ fn data_is_thrown_away_only_with_a_source_and_a_reason() {
 }
 
 #[test]
+fn a_rewind_is_never_cancelled() {
+    always("half a rewind looks whole", |o, action| {
+        let rewinds = matches!(o.job.as_ref().map(|j| &j.job), Some(Job::Rewind { .. }));
+        let at_rest = o.is_stopped() && o.memory.promoting.is_none();
+        !(rewinds && at_rest && *action == Action::CancelJob)
+    });
+}
+
+#[test]
+fn a_standby_that_does_not_start_is_compared_before_the_next_try() {
+    let mut compared = 0;
+    for_each_observation(|o, decision| {
+        let facts = Facts::of(o);
+        let failed = o.memory.failed.as_ref();
+        let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
+        let source = facts.is_leader_elsewhere() && facts.leader_source().is_some();
+        let unchecked = o.memory.divergence == Divergence::Unchecked;
+        if decision.rule == 670 && source {
+            assert!(!(refused && unchecked && facts.remains().is_some()), "{o:#?}");
+        }
+        compared += usize::from(decision.rule == 660 && refused);
+    });
+    assert!(compared > 0, "the generator makes none");
+}
+
+#[test]
 fn one_job_at_a_time() {
     always("begins a second job", |o, action| {
         !(matches!(action, Action::Begin(_)) && o.job.is_some())

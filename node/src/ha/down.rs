@@ -155,12 +155,7 @@ pub const DOWN: &[Rule] = &[
     // A follower.
     Rule::new(
         660,
-        |f| {
-            f.is_leader_elsewhere()
-                && f.ended(End::Clean)
-                && is_unchecked(f)
-                && f.is_comparison_due()
-        },
+        |f| f.is_leader_elsewhere() && must_compare(f) && is_unchecked(f) && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
         "has this log left the leader's history?",
     ),
@@ -206,9 +201,18 @@ fn is_start_hopeless(f: &Facts) -> bool {
     f.o.memory.failed.as_ref().is_some_and(|failed| failed.times >= 3)
 }
 
-/// Leads a group that another region owns, with a log of its own.
+/// Leads a group that another region owns, with a log that may be its own.
 fn awaits_comparison(f: &Facts) -> bool {
-    f.o.holds_lock() && f.ended(End::Clean) && f.remote().is_some() && is_unchecked(f)
+    f.o.holds_lock() && must_compare(f) && f.remote().is_some() && is_unchecked(f)
+}
+
+/// A former primary before it starts. Others tell by themselves when they run,
+/// unless PostgreSQL refuses to start on a log that has left the history: that
+/// is asked until the next try is due.
+fn must_compare(f: &Facts) -> bool {
+    let failed = f.o.memory.failed.as_ref();
+    let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
+    f.ended(End::Clean) || refused && f.is_backing_off() && f.remains().is_some()
 }
 
 fn is_unchecked(f: &Facts) -> bool {

@@ -1,4 +1,7 @@
 //! While a long action runs: let it, unless what it was begun for is gone.
+//!
+//! Invariant: a rewind is never cancelled. Half of one leaves a data directory
+//! that looks whole and is not.
 
 use super::action::Action;
 use super::facts::Facts;
@@ -8,7 +11,7 @@ use super::table::{Rule, act, rest};
 pub const JOB: &[Rule] = &[
     Rule::new(
         100,
-        |f| f.o.memory.stopping && !is_stop(f),
+        |f| f.o.memory.stopping && !is_stop(f) && !is_rewind(f),
         |_| act(Action::CancelJob),
         "the daemon ends: the running action is cancelled",
     ),
@@ -51,6 +54,10 @@ pub const JOB: &[Rule] = &[
 
 fn is_stop(f: &Facts) -> bool {
     matches!(f.job(), Some(Job::Stop { .. }))
+}
+
+fn is_rewind(f: &Facts) -> bool {
+    matches!(f.job(), Some(Job::Rewind { .. }))
 }
 
 fn opens(f: &Facts) -> bool {

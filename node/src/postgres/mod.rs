@@ -151,6 +151,11 @@ impl Instance {
         Postmaster::find(&self.settings.data_dir, &self.settings.tool("postgres"))
     }
 
+    /// Only meant for when no postmaster runs.
+    pub async fn end_orphans(&self) {
+        Postmaster::end_orphans(&self.settings.data_dir, &self.settings.tool("postgres")).await;
+    }
+
     /// Writes the configuration and starts the server; does not wait for it.
     pub async fn start(
         &self,
@@ -158,6 +163,10 @@ impl Instance {
         dynamic: &Value,
         overrides: &[(String, String)],
     ) -> Result<(Postmaster, Written), Error> {
+        let (data_dir, postgres) = (&self.settings.data_dir, self.settings.tool("postgres"));
+        if Postmaster::find(data_dir, &postgres)?.is_none() {
+            Postmaster::end_all_orphans(data_dir, &postgres).await;
+        }
         self.refuse_running()?;
         let places = Places::of(&self.settings);
         files::restore_backups(&places)?;

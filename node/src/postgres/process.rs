@@ -12,7 +12,7 @@
 //! are compositions of what is here (`mod.rs`).
 
 use super::error::{Error, read_if_there, remove_if_there};
-use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in};
+use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in, orphans_in};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
@@ -26,6 +26,8 @@ use tokio::process::Command;
 const BRISK: Duration = Duration::from_millis(5);
 /// How often a living one is looked at; its connections tell sooner.
 const CALM: Duration = Duration::from_millis(100);
+/// A killed backend that hangs in the kernel is left to the next look.
+const ORPHANS_LIMIT: Duration = Duration::from_secs(1);
 /// `setsid` and a shell have this long to hand over to postgres.
 const SPAWN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -99,6 +101,30 @@ impl Postmaster {
             return Ok(());
         }
         remove_if_there(&path)
+    }
+
+    /// Ends what a killed postmaster left behind: its backends still commit for
+    /// their clients, and no server starts beside them.
+    pub async fn end_orphans(data_dir: &Path, postgres: &Path) {
+        if !data_dir.join("postmaster.pid").is_file() {
+            return;
+        }
+        let until = tokio::time::Instant::now() + ORPHANS_LIMIT;
+        while kill_orphans(data_dir, postgres) && tokio::time::Instant::now() < until {
+            tokio::time::sleep(BRISK).await;
+        }
+    }
+
+    /// The same before a start, which fails beside anybody: a backend that was
+    /// forked a moment before has no title yet and is waited for.
+    pub async fn end_all_orphans(data_dir: &Path, postgres: &Path) {
+        let until = tokio::time::Instant::now() + ORPHANS_LIMIT;
+        while data_dir.join("postmaster.pid").is_file()
+            && (kill_orphans(data_dir, postgres) || is_anybody_in(data_dir))
+            && tokio::time::Instant::now() < until
+        {
+            tokio::time::sleep(BRISK).await;
+        }
     }
 
     /// Starts a postmaster in a session of its own and returns at once: it may
@@ -182,6 +208,16 @@ impl Postmaster {
             Err(source) => Err(Error::Signal { pid: self.pid, source }),
         }
     }
+}
+
+/// Were there any?
+fn kill_orphans(data_dir: &Path, postgres: &Path) -> bool {
+    let orphans = orphans_in(data_dir, postgres);
+    for orphan in &orphans {
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(*orphan), Signal::SIGKILL);
+    }
+    !orphans.is_empty()
 }
 
 /// The pid of the new process, which may end at any time. Nothing is awaited

@@ -77,6 +77,20 @@ pub fn is_anybody_in(dir: &Path) -> bool {
     places.any(|place| place == dir)
 }
 
+/// Children of a postmaster that is dead. By their titles: a person may run a
+/// single-user server in the same place.
+pub fn orphans_in(data_dir: &Path, postgres: &Path) -> Vec<i32> {
+    let is_titled = |pid: i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|t| t.starts_with(b"postgres: "))
+    };
+    let is_adopted = |pid: i32| {
+        let parent = Stat::of(pid).ok().flatten().map(|stat| stat.parent);
+        parent.is_some_and(|parent| !is_postgres_in(parent, data_dir, postgres))
+    };
+    let ours = pids().filter(|pid| is_postgres_in(*pid, data_dir, postgres));
+    ours.filter(|pid| is_titled(*pid) && is_adopted(*pid)).collect()
+}
+
 fn pids() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

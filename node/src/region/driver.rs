@@ -23,7 +23,7 @@ use standby::switch::preflight::{Finding, Probe, Side, preflight};
 use standby::switch::table::{Answer, Next, Work, advanced, awaited, next};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use topology::region::{Journal, Phase, Token};
 use topology::{Group, RegionName};
@@ -34,6 +34,10 @@ const RECEIPTS: Duration = Duration::from_millis(10);
 const TICK: Duration = Duration::from_millis(250);
 /// The longest sleep while none runs.
 const IDLE: Duration = Duration::from_secs(10);
+/// Before the certificate the new owner's store is read this often, unless it
+/// tells something by itself; it is silent when it kept still for so long.
+const LISTEN: Duration = Duration::from_millis(500);
+const SILENCE: Duration = Duration::from_secs(2);
 /// After a write that failed.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -65,6 +69,9 @@ struct Driver {
     working: Option<(Work, AbortHandle)>,
     asking: BTreeMap<Group, Token>,
     copying: Option<JoinHandle<()>>,
+    /// When this driver first saw that every group has signed.
+    signed_at: Option<Instant>,
+    listening: bool,
     mentioned: Option<(u16, tokio::time::Instant)>,
     retry: Duration,
 }
@@ -80,6 +87,7 @@ enum Outcome {
     Warm,
     Held(Result<Held, String>),
     Caught(Group, Token),
+    Answered,
 }
 
 /// The journal that leads, and the store it lies in.
@@ -116,6 +124,8 @@ impl Driver {
             working: None,
             asking: BTreeMap::new(),
             copying: None,
+            signed_at: None,
+            listening: false,
             mentioned: None,
             retry: RETRY_MIN,
         }
@@ -133,6 +143,7 @@ impl Driver {
         self.begin_move(&lead.journal);
         let from = self.site_of(&lead.journal.from, &own);
         let to = self.site_of(&lead.journal.to, &own);
+        self.listen(&lead.journal, from.as_ref());
         let policy = own.topology.policy.as_ref();
         let question = Question {
             me: &self.context.me,
@@ -141,6 +152,7 @@ impl Driver {
             from: from.as_ref(),
             to: to.as_ref(),
             progress: &self.progress,
+            is_silent: self.is_silent(&lead.journal),
             step_seconds: policy.map_or(20, |p| p.value.step_seconds),
             now_ms: unix_ms(),
         };
@@ -203,6 +215,8 @@ impl Driver {
             self.progress = Progress::default();
             self.held = None;
             self.working = None;
+            self.signed_at = None;
+            self.listening = false;
             self.asking.clear();
         }
         if !matches!(journal.phase, Phase::Hold) {
@@ -298,6 +312,39 @@ impl Driver {
         outpost.read().await.map(|_| RECEIPTS)
     }
 
+    /// The decision needs an answer that is younger than the last signature: it
+    /// is awaited beside the receipts and costs no time of its own.
+    fn is_silent(&self, journal: &Journal) -> bool {
+        let Some(outpost) = self.context.others.get(&journal.to) else { return false };
+        let heard = outpost.heard();
+        heard.is_none_or(|at| at.elapsed() >= SILENCE || self.signed_at.is_some_and(|s| at < s))
+    }
+
+    /// A store that is frozen looks in the copy as if nothing happened there, so
+    /// it is asked while the decision is still ahead.
+    fn listen(&mut self, journal: &Journal, from: Option<&Site>) {
+        let ahead = (Phase::Warm..=Phase::Certify).contains(&journal.phase);
+        let Some(outpost) = self.context.others.get(&journal.to).filter(|_| ahead) else {
+            return;
+        };
+        let signed = tokens(journal, from);
+        if journal.phase >= Phase::Stop && journal.groups.iter().all(|g| signed.contains_key(g)) {
+            self.signed_at.get_or_insert_with(Instant::now);
+        }
+        let young = outpost.heard().is_some_and(|at| at.elapsed() < LISTEN);
+        if self.listening || young && !self.is_silent(journal) {
+            return;
+        }
+        let (outpost, id) = (outpost.clone(), self.id.clone());
+        self.listening = true;
+        self.tasks.spawn(async move {
+            if let Err(error) = outpost.read().await {
+                tracing::debug!("the new owner's store: {error}");
+            }
+            Finished { id, result: Outcome::Answered }
+        });
+    }
+
     /// Keeps the two copies of the journal in step, without waiting for it: the
     /// old owner tells the other store until the certificate, and learns from it
     /// afterwards. A copy that fails is tried again with the next look.
@@ -340,11 +387,12 @@ impl Driver {
         let to = self.site_of(&lead.journal.to, &lead.site).unwrap_or_default();
         let (hands, journal) = (self.context.hands.clone(), lead.journal.clone());
         let id = journal.id.clone();
+        let stores = (Some(lead.outpost.clone()), self.context.others.get(&journal.to).cloned());
         let task = self.tasks.spawn(async move {
             let result = match work {
                 Work::Preflight => {
-                    let sides = [(&journal.from, &from), (&journal.to, &to)];
-                    Outcome::Examined(examine(&*hands, sides, None).await)
+                    let seen = [(&journal.from, stores.0), (&journal.to, stores.1)];
+                    Outcome::Examined(examine_now(&*hands, seen).await)
                 }
                 Work::Warm => warm(&hands, leaders(&from).chain(leaders(&to)).collect()).await,
                 Work::Hold => Outcome::Held(hands.hold(leaders(&from).collect()).await),
@@ -393,6 +441,7 @@ impl Driver {
                 self.progress.is_held = true;
             }
             Outcome::Held(Err(why)) => self.progress.failure = Some(format!("hold: {why}")),
+            Outcome::Answered => self.listening = false,
             Outcome::Caught(group, token) => {
                 self.progress.caught.insert(group, token);
             }
@@ -454,6 +503,29 @@ async fn warm(hands: &Arc<dyn Hands>, targets: Vec<Target>) -> Outcome {
         }
     }
     Outcome::Warm
+}
+
+/// The preflight on what both stores hold now. A store that gives no answer is a
+/// finding of its own: the copy of a frozen one looks well.
+async fn examine_now(
+    hands: &dyn Hands,
+    seen: [(&RegionName, Option<Arc<Outpost>>); 2],
+) -> Vec<Finding> {
+    let read = async |region: &RegionName, outpost: &Option<Arc<Outpost>>| {
+        let object = format!("region {region}");
+        let Some(outpost) = outpost else {
+            let remedy = "list the region in the `topology` section of every daemon";
+            return Err(Finding::error(object, "its store is not known here", remedy));
+        };
+        let remedy = "start its store or restore the connection to it";
+        let why = |error| format!("its store does not answer: {error}");
+        outpost.read().await.map_err(|error| Finding::error(object, why(error), remedy))
+    };
+    let [from, to] = &seen;
+    match tokio::join!(read(from.0, &from.1), read(to.0, &to.1)) {
+        (Ok(old), Ok(new)) => examine(hands, [(from.0, &old), (to.0, &new)], None).await,
+        (old, new) => [old.err(), new.err()].into_iter().flatten().collect(),
+    }
 }
 
 /// Preflight of a move between two sites; `sides` are the old and the new one.

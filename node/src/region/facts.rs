@@ -33,6 +33,8 @@ pub struct Question<'a> {
     pub from: Option<&'a Site>,
     pub to: Option<&'a Site>,
     pub progress: &'a Progress,
+    /// The new owner's store has not answered for a while.
+    pub is_silent: bool,
     pub step_seconds: u64,
     pub now_ms: u64,
 }
@@ -55,6 +57,7 @@ impl Question<'_> {
                 let token = tokens.get(&group);
                 token.is_some() && self.progress.caught.get(&group) == token
             }),
+            is_silent: self.is_silent,
             is_delivered: self
                 .to
                 .is_some_and(|site| site.topology.accepted_epoch() > journal.epoch),

@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use topology::{Group, RegionName};
@@ -120,6 +120,11 @@ impl Outpost {
     pub fn live_site(&self) -> Option<Site> {
         let view = self.mirror.snapshot().filter(|view| !view.lost)?;
         Some(Site::read(&self.keys, &view.snapshot.entries))
+    }
+
+    /// When the store last told us anything.
+    pub fn heard(&self) -> Option<Instant> {
+        self.mirror.snapshot().map(|view| view.confirmed)
     }
 
     /// Reads the store now, linearizably.

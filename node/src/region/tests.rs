@@ -488,6 +488,19 @@ async fn a_move_goes_there_and_back() {
 }
 
 #[tokio::test]
+async fn a_move_to_a_region_whose_store_is_silent_does_not_begin() {
+    let world = World::with_agents(20);
+    world.settled().await;
+    world.cut_regions(true);
+    world.ask("a", "b").await.expect("asked");
+    world.until("it is given up", |w| w.phase("a") == Some(Phase::Aborted)).await;
+    let journal = world.site("a").topology.journal().cloned().expect("a journal");
+    assert!(journal.error.is_some_and(|why| why.contains("its store does not answer")));
+    assert!(journal.steps.iter().all(|step| step.phase != Phase::Stop));
+    assert!(world.is_open("a"));
+}
+
+#[tokio::test]
 async fn a_driver_may_die_in_every_phase() {
     use Phase::*;
     for phase in [Preflight, Warm, Hold, Stop, CatchUp, Open, Rewire, Reverse] {

@@ -13,6 +13,8 @@ pub async fn paused() {
     let mut stage = Stage::raise(3).await;
     let writer = stage.writer("paused").await;
     let leader = stage.leader().await;
+    // On resume a standby may win before the killed primary is up again.
+    stage.rows_on_a_replica().await;
     pause(&stage).await;
 
     assert!(stage.field.signal_postmaster(&leader, Signal::SIGKILL));

@@ -165,6 +165,20 @@ impl Stage {
         writer
     }
 
+    /// From here on every acknowledged row is on one replica at least: a
+    /// failover loses nothing if the right one wins.
+    pub async fn rows_on_a_replica(&self) {
+        let names = json!({"synchronous_standby_names": "ANY 1 (*)"});
+        self.patch(json!({"postgresql": {"parameters": names}})).await;
+        for member in self.members() {
+            self.until("synchronous_standby_names everywhere", SHORT, async || {
+                let shown = ask_sql(&member, "SHOW synchronous_standby_names").await;
+                shown.is_ok_and(|names| names == "ANY 1 (*)")
+            })
+            .await;
+        }
+    }
+
     /// Writes go on; gives the longest pause since `since`.
     pub async fn writes_go_on(&self, writer: &Writer, since: Instant, limit: Duration) -> Duration {
         let now = Instant::now();
@@ -277,23 +291,14 @@ fn daemon() -> PathBuf {
     let Ok(built) = daemon.metadata().and_then(|m| m.modified()) else {
         panic!("{} is missing; {build}", daemon.display());
     };
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for part in ["topology", "standby", "citus", "node"] {
-        if let Some(newer) = newer_than(&sources.join(part).join("src"), built) {
-            panic!("{} is older than {}; {build}", daemon.display(), newer.display());
-        }
+    // Cargo's own list of what it was built from.
+    let list = std::fs::read_to_string(daemon.with_extension("d")).unwrap_or_default();
+    let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
+    let is_newer = |path: &&str| {
+        std::fs::metadata(path).and_then(|m| m.modified()).is_ok_and(|changed| changed > built)
+    };
+    if let Some(newer) = sources.split_whitespace().find(is_newer) {
+        panic!("{} is older than {newer}; {build}", daemon.display());
     }
     daemon
-}
-
-fn newer_than(dir: &Path, built: std::time::SystemTime) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).find_map(|path| {
-        if path.is_dir() {
-            return newer_than(&path, built);
-        }
-        let changed = path.metadata().and_then(|m| m.modified()).ok()?;
-        let is_source = path.extension().is_some_and(|e| e == "rs");
-        (is_source && changed > built).then_some(path)
-    })
 }

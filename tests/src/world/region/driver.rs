@@ -32,6 +32,7 @@ impl World {
         let to = self.site_of(member, &lead.journal.to);
         self.ask_for_receipts(member, &lead.journal, from.as_deref(), to.as_deref());
         let me = region_name(own_region);
+        let is_silent = self.copy_of(member, self.region_of(&lead.journal.to), true).is_none();
         let policy = own.topology.policy.as_ref();
         let question = Question {
             me: &me,
@@ -40,6 +41,7 @@ impl World {
             from: from.as_deref(),
             to: to.as_deref(),
             progress: &self.members[member].daemon.agent.drive.progress,
+            is_silent,
             step_seconds: policy.map_or(20, |p| p.value.step_seconds),
             now_ms: self.unix_ms(),
         };
