@@ -96,6 +96,8 @@ pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupV
         then.push(put(keys.status(), status.write()));
     }
     let mut when = vec![Compare::ValueIs(keys.leader(), me.0.clone())];
+    // A release that arrives late must not meet a lock that was proven since.
+    when.extend(view.leader.as_ref().map(|l| Compare::RevisionIs(keys.leader(), l.revision)));
     if let Some(failover) = view.failover.as_ref().filter(|_| publish.is_some()) {
         when.push(Compare::RevisionIs(keys.failover(), failover.revision));
         then.push(put(keys.failover(), failover.value.write()));

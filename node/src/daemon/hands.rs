@@ -147,9 +147,14 @@ impl Daemon {
         let txn = txn::release(&self.keys, &self.settings.name, publish, view);
         let outcome = self.try_write(txn).await;
         if outcome == Outcome::Done {
-            self.held = false;
             self.deadman.disarm();
         }
+        if let Outcome::Unknown(_) = outcome {
+            // It may have happened, or happen yet. Only a key moved onto a new
+            // lease, which the release on its way no longer meets, is ours.
+            self.lease.id = None;
+        }
+        self.held &= matches!(outcome, Outcome::Failed(_));
         outcome
     }
 

@@ -190,7 +190,14 @@ impl World {
             m.daemon.memory.lease_tried = m.clock.read(self.now);
         }
         match answer {
-            Answer::Silent => Outcome::Unknown("no answer".into()),
+            Answer::Silent => {
+                if matches!(action, Action::ReleaseLock { .. }) {
+                    let daemon = &mut self.members[member].daemon;
+                    daemon.held = false;
+                    daemon.lease.id = None;
+                }
+                Outcome::Unknown("no answer".into())
+            }
             Answer::Renewed { lease, gone, proven } => {
                 self.renewed(member, seen, sent, lease, gone, proven)
             }
