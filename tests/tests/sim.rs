@@ -143,7 +143,7 @@ fn one_group_survives_the_fixed_seeds() {
 
 #[test]
 fn one_group_survives_fresh_seeds() {
-    fresh(one_group, 50);
+    fresh(one_group, 25);
 }
 
 #[test]
