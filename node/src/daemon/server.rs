@@ -137,7 +137,8 @@ impl Server {
             Err(error) if self.is_starting(&error) => {
                 let since = *self.starting_since.get_or_insert(now);
                 self.monitor = None;
-                Process::Starting { since }
+                let as_primary = !is_standby_data(&self.settings.postgresql.data_dir);
+                Process::Starting { since, as_primary }
             }
             Err(error) => {
                 tracing::warn!("PostgreSQL did not answer: {error}");

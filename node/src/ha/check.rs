@@ -182,6 +182,22 @@ fn a_standby_that_does_not_start_is_compared_before_the_next_try() {
 }
 
 #[test]
+fn nothing_opens_by_itself_without_the_lock() {
+    for_each_observation(|o, decision| {
+        let facts = Facts::of(o);
+        let strays = facts.is_opening() && matches!(o.lock, Lock::Other(_) | Lock::Free);
+        let exempt = o.dynamic.pause || o.job.is_some() || o.memory.stopping;
+        let unknown =
+            facts.is_initialize_absent() || !matches!(o.postgres.data, DataDir::Valid { .. });
+        if !strays || exempt || unknown {
+            return;
+        }
+        let waits = matches!(decision.step, Step::Rest { .. });
+        assert!(!waits, "waits for it to open: {decision:?}\n{o:#?}");
+    });
+}
+
+#[test]
 fn one_job_at_a_time() {
     always("begins a second job", |o, action| {
         !(matches!(action, Action::Begin(_)) && o.job.is_some())

@@ -355,8 +355,14 @@ impl<'a> Facts<'a> {
         matches!((mine, group), (Some(mine), Some(group)) if mine >= group)
     }
 
+    /// A server that will open by itself, started by an earlier process or by
+    /// somebody else.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.o.postgres.process, Process::Starting { as_primary: true, .. })
+    }
+
     pub fn start_took_too_long(&self) -> bool {
-        let Process::Starting { since } = self.o.postgres.process else {
+        let Process::Starting { since, .. } = self.o.postgres.process else {
             return false;
         };
         let limit = if self.o.holds_lock() {

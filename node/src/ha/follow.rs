@@ -12,6 +12,12 @@ pub const FOLLOW: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "another member holds the lock: this primary stops at once",
     ),
+    Rule::new(
+        905,
+        |f| f.is_opening(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "another member holds the lock: a server that starts as a primary must not open",
+    ),
     Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting"),
     Rule::new(
         911,

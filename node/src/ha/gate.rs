@@ -70,7 +70,7 @@ fn must_fence(f: &Facts) -> bool {
 /// A server that accepts writes, or may begin to at any moment. A lock holder's
 /// server that does not answer may be a primary.
 fn may_write(f: &Facts) -> bool {
-    let starting = matches!(f.job(), Some(Job::StartPrimary | Job::Restart));
+    let starting = f.is_opening() || matches!(f.job(), Some(Job::StartPrimary | Job::Restart));
     let silent = f.o.server().is_some_and(|s| s.role == Seen::Unknown) && f.o.holds_lock();
     let read_only = matches!(f.job(), Some(Job::StartStandby { .. }));
     f.o.is_primary() || f.o.memory.promoting.is_some() || starting || silent && !read_only

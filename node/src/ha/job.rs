@@ -22,6 +22,12 @@ pub const JOB: &[Rule] = &[
         "another member leads: this server must not start as a primary",
     ),
     Rule::new(
+        112,
+        |f| opens(f) && f.is_lock_free() && !f.is_paused(),
+        |_| act(Action::CancelJob),
+        "the lock is gone: this server must not start as a primary",
+    ),
+    Rule::new(
         120,
         |f| opens(f) && !f.may_own() && !f.is_paused(),
         |_| act(Action::CancelJob),

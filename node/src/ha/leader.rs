@@ -16,6 +16,12 @@ pub const LEADER: &[Rule] = &[
     )
     .saying(|f| f.doubt()),
     Rule::new(
+        701,
+        |f| f.is_opening() && !f.may_own(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "a server that starts as a primary must not open in a region that does not own",
+    ),
+    Rule::new(
         705,
         |f| f.stop_order().is_some() && f.may_own(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),

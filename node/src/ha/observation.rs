@@ -78,8 +78,10 @@ pub enum DataDir {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Process {
     /// A postmaster runs and does not accept connections yet.
+    /// `as_primary`: without being asked again it will accept writes.
     Starting {
         since: Millis,
+        as_primary: bool,
     },
     Running(Server),
     /// No postmaster. `Unknown`: the control file could not be read.

@@ -34,6 +34,12 @@ pub const RACE: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "the group has a newer timeline: this primary stops",
     ),
+    Rule::new(
+        815,
+        |f| f.is_opening() && !f.is_initialize_absent(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "nobody holds the lock: a server that starts as a primary must not open",
+    ),
     Rule::new(820, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting"),
     Rule::new(
         821,

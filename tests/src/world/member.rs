@@ -73,6 +73,7 @@ pub struct Daemon {
     pub speaks: bool,
     /// The highest epoch this process has seen verified.
     pub epoch: Option<u64>,
+    pub last_paused: Option<Millis>,
     pub agent: Agent,
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
@@ -157,6 +158,13 @@ impl Member {
         self.daemon.alive && !self.daemon.frozen
     }
 
+    /// In pause a primary keeps running without a lock; when the pause ends it
+    /// asks for one, and may write until it is told that somebody else has it.
+    fn was_just_paused(&self, local: Millis) -> bool {
+        let ago = self.daemon.last_paused.map(|at| local.since(at));
+        self.daemon.dynamic.pause || ago.is_some_and(|ago| ago < 2 * CALL_MS + 500)
+    }
+
     /// The daemon is not there to stop its server: dead, frozen, or not yet
     /// looked since, with a lock that has run out. Without a watchdog nothing
     /// stops such a server; the checker does not count it.
@@ -169,7 +177,6 @@ impl Member {
         let grace = self.daemon.dynamic.retry_timeout_ms + 2 * CALL_MS + 500;
         let new = self.daemon.is_new && local.since(memory.started) < grace;
         let absent = !self.is_running() || !self.daemon.has_looked || new;
-        let paused = self.daemon.dynamic.pause;
-        (absent || paused) && local + DRIFT_MS >= self.deadline
+        (absent || self.was_just_paused(local)) && local + DRIFT_MS >= self.deadline
     }
 }

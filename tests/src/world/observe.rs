@@ -84,6 +84,9 @@ impl World {
         if let Some(config) = seen.view().and_then(|v| v.config.as_ref()) {
             m.daemon.dynamic = config.value.clone();
         }
+        if m.daemon.dynamic.pause {
+            m.daemon.last_paused = Some(seen.now);
+        }
         seen.dynamic = m.daemon.dynamic.clone();
         seen.lock = lock::read(&m.name, &seen.store, &m.daemon.lease, m.daemon.held, seen.now);
         m.daemon.held = lock::is_relied_on(&seen.lock);
@@ -128,7 +131,10 @@ impl World {
         let mute = m.server.mute;
         let process = match m.server.process {
             Reality::Down => Process::Stopped(Seen::Known(m.server.remains())),
-            Reality::Starting(_) => Process::Starting { since: m.clock.read(m.server.since) },
+            Reality::Starting(role) => Process::Starting {
+                since: m.clock.read(m.server.since),
+                as_primary: role == Role::Primary,
+            },
             Reality::Up(role) if !mute => Process::Running(self.look_inside(member, role)),
             // The control file tells.
             Reality::Up(Role::Primary) => Process::Running(Server {

@@ -259,7 +259,7 @@ impl Generator {
 
     fn process(&mut self) -> Process {
         match self.next() % 10 {
-            0 => Process::Starting { since: self.past() },
+            0 => Process::Starting { since: self.past(), as_primary: self.percent(50) },
             1..=6 => Process::Running(Server {
                 role: self.role(),
                 timeline: self.pick(&[None, Some(1), Some(2), Some(3)]).map(Timeline),
