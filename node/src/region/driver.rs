@@ -30,6 +30,8 @@ use topology::{Group, RegionName};
 
 /// Between two questions for one group's receipt.
 const RECEIPTS: Duration = Duration::from_millis(10);
+/// Questions without a receipt before the standby is woken, each time.
+const ASKED_BEFORE_WAKING: u32 = 5;
 /// The longest sleep while a move runs: only deadlines are noticed so.
 const TICK: Duration = Duration::from_millis(250);
 /// The longest sleep while none runs.
@@ -467,15 +469,26 @@ fn leaders(site: &Site) -> impl Iterator<Item = Target> {
 }
 
 /// Asks until the group's leader, whoever it is now, has replayed the token.
+///
+/// A standby that notices the end of its upstream before it has seen the last
+/// record sleeps over it for up to `wal_retrieve_retry_interval` (5 s): every
+/// reload wakes it.
 async fn receipt(hands: &dyn Hands, outpost: &Outpost, group: Group, token: &Token) {
+    let mut asked = 0u32;
     loop {
         let site = outpost.site();
         let view = site.as_ref().and_then(|site| site.groups.get(&group));
-        if let Some(target) = view.and_then(|view| Target::leader_of(group, view))
-            && let Ok(seen) = hands.replayed(target).await
-            && is_receipt(token, &seen)
-        {
-            return;
+        if let Some(target) = view.and_then(|view| Target::leader_of(group, view)) {
+            let seen = hands.replayed(target.clone()).await;
+            if seen.is_ok_and(|seen| is_receipt(token, &seen)) {
+                return;
+            }
+            asked += 1;
+            if asked.is_multiple_of(ASKED_BEFORE_WAKING)
+                && let Err(why) = hands.wake_replay(target).await
+            {
+                tracing::debug!("replay could not be woken: {why}");
+            }
         }
         tokio::time::sleep(RECEIPTS).await;
     }

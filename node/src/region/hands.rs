@@ -70,6 +70,10 @@ pub trait Hands: Send + Sync {
     /// Keeps the groups of the old side from deciding distributed transactions.
     fn hold(&self, targets: Vec<Target>) -> Done<'_, Held>;
     fn replayed(&self, target: Target) -> Done<'_, Replayed>;
+    /// Makes a standby look at once at what it has received.
+    fn wake_replay(&self, _: Target) -> Done<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
     /// The coordinator's `pg_dist_node`, for pictures; a move does without.
     fn nodes(&self, _: Target) -> Done<'_, Vec<NodeRow>> {
         Box::pin(async { Err("these hands do not read pg_dist_node".to_string()) })
@@ -143,6 +147,13 @@ impl Hands for ServerHands {
             let body = peers.document(&url, RECEIPT_WAIT).await;
             let body = body.ok_or_else(|| format!("{url} gives no answer"))?;
             read_replayed(&body).ok_or_else(|| format!("{url} tells no replay position"))
+        })
+    }
+
+    fn wake_replay(&self, target: Target) -> Done<'_, ()> {
+        Box::pin(async move {
+            let session = self.access.connect(&target.host, target.port).await?;
+            session.execute("SELECT pg_reload_conf()").await
         })
     }
 }
