@@ -140,7 +140,7 @@ async fn start(node: &Node, start_as: &StartAs, dynamic: &Value) -> (Postmaster,
     let (postmaster, _) = node.0.start(start_as, dynamic, &[]).await.expect("a start");
     match node.0.wait_ready(&postmaster, APP, LIMIT).await.expect("an answer") {
         Ready::Accepting(session) => (postmaster, session),
-        other => panic!("not ready: {other:?}"),
+        other => panic!("not ready: {other:?}: {}", log_text(node)),
     }
 }
 
@@ -198,11 +198,15 @@ async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
     (postmaster, session)
 }
 
-fn passwords_are_not_in_the_log(a: &Node) {
-    let logs = std::fs::read_dir(a.0.settings.data_dir.join("log")).expect("a log directory");
+fn log_text(node: &Node) -> String {
+    let logs = std::fs::read_dir(node.0.settings.data_dir.join("log")).expect("a log directory");
     let texts: Vec<String> =
         logs.flatten().map(|log| std::fs::read_to_string(log.path()).expect("a log")).collect();
-    let text = texts.concat();
+    texts.concat()
+}
+
+fn passwords_are_not_in_the_log(a: &Node) {
+    let text = log_text(a);
     assert!(text.contains("log_statement"), "statements are logged: {text}");
     assert!(!text.contains("word:1"), "{text}");
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | controldata, data_dir | what a data directory says about itself |
 //! | catalogue, parameters, recovery, conninfo, files | its configuration |
-//! | process, procfs | the postmaster |
+//! | process, procfs, socket | the postmaster |
 //! | session, tls, monitor, history, slots, users | SQL |
 //! | run, tools | PostgreSQL's programs |
 
@@ -27,6 +27,7 @@ pub mod recovery;
 mod run;
 pub mod session;
 pub mod slots;
+mod socket;
 pub mod tls;
 pub mod tools;
 pub mod users;
@@ -54,8 +55,6 @@ use topology::MemberName;
 /// at first, then less, for each refusal is a line in its log.
 const READY_PACE: Duration = Duration::from_millis(20);
 const READY_PACE_MAX: Duration = Duration::from_millis(500);
-/// PostgreSQL's own default places of its socket.
-const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// As what to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +171,9 @@ impl Instance {
         files::restore_backups(&places)?;
         let written = self.write_config(start_as, dynamic, overrides).await?;
         files::set_standby(&places, *start_as != StartAs::Primary)?;
+        let given = written.effective.parameters.get("unix_socket_directories");
+        let sockets = socket::dirs(given.map(String::as_str));
+        socket::clear_stale(&sockets, self.settings.port, data_dir)?;
         if let Err(error) = crate::act::timeline::forget_reserved(&self.settings.data_dir) {
             tracing::warn!("reserved timelines in pg_wal: {error}");
         }
@@ -350,14 +352,8 @@ impl Instance {
         if !self.settings.use_unix_socket {
             return None;
         }
-        let given = self.settings.parameters.get("unix_socket_directories").and_then(Value::as_str);
-        if let Some(given) = given {
-            let mut dirs = given.split(',').map(str::trim);
-            return dirs.find(|dir| dir.starts_with('/')).map(str::to_string);
-        }
-        let socket = format!(".s.PGSQL.{}", self.settings.port);
-        let there = |dir: &&&str| PathBuf::from(dir).join(&socket).exists();
-        SOCKET_DIRS.iter().find(there).map(|dir| dir.to_string())
+        let given = self.settings.parameters.get("unix_socket_directories");
+        socket::dir_of(given, self.settings.port).map(|dir| dir.display().to_string())
     }
 
     // PostgreSQL's programs.

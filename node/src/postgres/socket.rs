@@ -1,0 +1,89 @@
+//! The Unix socket: where it is, and the lock file that a dead server left.
+
+use super::error::{Error, read_if_there, remove_if_there};
+use super::procfs::Stat;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// PostgreSQL's own default places of its socket.
+const DEFAULT_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
+/// The directories that a value of unix_socket_directories names; an abstract
+/// socket (`@`) has no file.
+pub fn dirs(given: Option<&str>) -> Vec<PathBuf> {
+    let Some(given) = given else {
+        return DEFAULT_DIRS.iter().map(PathBuf::from).collect();
+    };
+    given.split(',').map(str::trim).filter(|dir| dir.starts_with('/')).map(PathBuf::from).collect()
+}
+
+/// The one to connect through.
+pub fn dir_of(given: Option<&Value>, port: u16) -> Option<PathBuf> {
+    let given = given.and_then(Value::as_str);
+    let mut dirs = dirs(given).into_iter();
+    match given {
+        Some(_) => dirs.next(),
+        None => dirs.find(|dir| dir.join(format!(".s.PGSQL.{port}")).exists()),
+    }
+}
+
+/// Removes lock files of our sockets that name a zombie: PostgreSQL takes a
+/// process that ended but was not reaped for one that lives. Only meant for when
+/// nobody works in `data_dir`.
+pub fn clear_stale(dirs: &[PathBuf], port: u16, data_dir: &Path) -> Result<(), Error> {
+    for dir in dirs {
+        let path = dir.join(format!(".s.PGSQL.{port}.lock"));
+        if let Some(text) = read_if_there(&path)?
+            && is_of_a_zombie_in(&text, data_dir)?
+        {
+            remove_if_there(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_of_a_zombie_in(text: &str, data_dir: &Path) -> Result<bool, Error> {
+    let mut lines = text.lines();
+    let Some(pid) = lines.next().and_then(|pid| pid.trim().parse().ok()) else {
+        return Ok(false);
+    };
+    let same = |dir: &str| {
+        let place = std::fs::canonicalize(dir).ok();
+        place.is_some() && place == std::fs::canonicalize(data_dir).ok()
+    };
+    Ok(lines.next().is_some_and(same) && Stat::of(pid)?.is_some_and(|stat| !stat.lives))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_where_it_is_configured_or_found() {
+        let value = Value::from("@hidden, /a ,/b");
+        assert_eq!(dir_of(Some(&value), 1), Some(PathBuf::from("/a")));
+        assert_eq!(dirs(Some("/a,/b")), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!(dir_of(None, 1), None);
+    }
+
+    #[test]
+    fn only_a_zombie_of_this_data_directory_loses_its_lock_file() {
+        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dirs = [data.path().to_path_buf()];
+        let path = data.path().join(".s.PGSQL.7.lock");
+        let mut zombie = std::process::Command::new("true").spawn().unwrap();
+        let dead = || Stat::of(zombie.id() as i32).unwrap().is_some_and(|stat| !stat.lives);
+        while !dead() {
+            std::thread::yield_now();
+        }
+        let look = |pid: u32, dir: &Path| {
+            std::fs::write(&path, format!("{pid}\n{}\n1\n7\n", dir.display())).unwrap();
+            clear_stale(&dirs, 7, data.path()).unwrap();
+            path.exists()
+        };
+        assert!(look(std::process::id(), data.path()), "somebody lives");
+        assert!(look(zombie.id(), other.path()), "not ours");
+        assert!(!look(zombie.id(), data.path()));
+        zombie.wait().unwrap();
+    }
+}
