@@ -286,7 +286,7 @@ async fn split(leader: &Postmaster, session: &Session, standby: &Postmaster, on_
     on_b.execute("a row", "INSERT INTO public.t VALUES (3)").await.expect("a row");
     on_b.execute_long("checkpoint", "CHECKPOINT", LIMIT).await.expect("a checkpoint");
     leader.kill_all().expect("a kill");
-    tokio::time::timeout(LIMIT, leader.watch_exit()).await.expect("an end");
+    tokio::time::timeout(LIMIT, leader.wait_exit()).await.expect("an end");
     tokio::time::timeout(LIMIT, session.closed()).await.expect("a closed connection");
     assert!(!session.is_usable());
 }

@@ -233,9 +233,9 @@ impl Server {
             // The connection ends the moment the server does.
             Some(session) => tokio::select! {
                 () = session.closed() => {}
-                () = postmaster.watch_exit() => {}
+                () = postmaster.wait_exit() => {}
             },
-            None => postmaster.watch_exit().await,
+            None => postmaster.wait_exit().await,
         }
     }
 

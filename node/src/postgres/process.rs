@@ -16,16 +16,19 @@ use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in, 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
+use rustix::process::{PidfdFlags, pidfd_open};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-/// How often a dying postmaster is looked at: a client waits for the answer.
+/// How often backends that die are looked at: a start waits for them.
 const BRISK: Duration = Duration::from_millis(5);
-/// How often a living one is looked at; its connections tell sooner.
-const CALM: Duration = Duration::from_millis(100);
+/// How often the postmaster is, where the kernel does not tell its end.
+const CALM: Duration = Duration::from_millis(50);
 /// A killed backend that hangs in the kernel is left to the next look.
 const ORPHANS_LIMIT: Duration = Duration::from_secs(1);
 /// `setsid` and a shell have this long to hand over to postgres.
@@ -181,22 +184,39 @@ impl Postmaster {
         Ok(())
     }
 
-    /// Ready when a postmaster that was told to end has ended.
+    /// Ready when the postmaster has ended. The kernel tells (pidfd); where it
+    /// cannot, the process is looked at.
     pub async fn wait_exit(&self) {
-        self.poll_exit(BRISK).await;
-    }
-
-    /// Ready when a postmaster that should go on living has ended. Cheap, for
-    /// the whole life of the server.
-    pub async fn watch_exit(&self) {
-        self.poll_exit(CALM).await;
-    }
-
-    async fn poll_exit(&self, pace: Duration) {
+        if let Ok(Some(exit)) = self.exit_event()
+            && let Err(error) = exit.readable().await
+        {
+            tracing::warn!("the end of process {} is polled for: {error}", self.pid);
+        }
         // Not known is not gone: keep looking.
         while self.is_alive().unwrap_or(true) {
-            tokio::time::sleep(pace).await;
+            tokio::time::sleep(CALM).await;
         }
+    }
+
+    /// None: it has ended. The process is looked at after the descriptor was
+    /// made, so that the descriptor is not of another one with the same pid.
+    fn exit_event(&self) -> Result<Option<AsyncFd<OwnedFd>>, Error> {
+        let signal = |source: rustix::io::Errno| Error::Signal {
+            pid: self.pid,
+            source: Errno::from_raw(source.raw_os_error()),
+        };
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(None) };
+        let event = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(event) => event,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(source) => return Err(signal(source)),
+        };
+        if !self.is_alive()? {
+            return Ok(None);
+        }
+        let path = PathBuf::from(format!("/proc/{}", self.pid));
+        #[expect(deprecated, reason = "sound here: an OwnedFd never changes its descriptor")]
+        AsyncFd::new(event).map(Some).map_err(Error::file("watch", &path))
     }
 
     fn send(&self, signal: Signal) -> Result<(), Error> {
