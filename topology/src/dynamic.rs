@@ -2,7 +2,13 @@
 //!
 //! The raw document is kept as it is; this is the typed reading of it. Values
 //! that break the timing rule are adjusted in memory, never written back.
+//!
+//! Invariant *no half reading*: a value that decides who may write (the times,
+//! `pause`, `standby_cluster`) and makes no sense refuses the whole document, so
+//! that the one before stays in force. Any other one counts as not given, and
+//! `ignored` names it.
 
+use crate::number::{Base, counted};
 use crate::tags::parse_bool;
 use serde_json::Value;
 
@@ -21,13 +27,19 @@ pub struct Dynamic {
     pub standby_cluster: Option<StandbyCluster>,
     /// Permanent slots by name; an empty specification is a physical slot.
     pub slots: serde_json::Map<String, Value>,
+    /// What made no sense; its default is used.
+    pub ignored: Vec<BadDynamic>,
     /// The document this was read from.
     pub raw: Value,
 }
 
+/// The upstream of a standby cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StandbyCluster {
-    pub host: String,
+    /// One host, or several with commas; each may bring its own port (`a:1,b:2`).
+    /// `None`: there is only an archive.
+    pub host: Option<String>,
+    /// Of the hosts that bring none.
     pub port: u16,
     pub primary_slot_name: Option<String>,
 }
@@ -49,23 +61,25 @@ impl Default for Dynamic {
 impl Dynamic {
     pub fn read(raw: &Value) -> Result<Dynamic, BadDynamic> {
         let (loop_wait, retry_timeout, ttl) = timing(
-            number(raw, &["loop_wait"], 10)?,
-            number(raw, &["retry_timeout"], 10)?,
-            number(raw, &["ttl"], 30)?,
+            time(raw, "loop_wait", 10)?,
+            time(raw, "retry_timeout", 10)?,
+            time(raw, "ttl", 30)?,
         );
-        let start_timeout = number(raw, &["primary_start_timeout", "master_start_timeout"], 300)?;
+        let mut read = Reading { raw, ignored: Vec::new() };
+        let start_timeout = ["primary_start_timeout", "master_start_timeout"];
         Ok(Dynamic {
             ttl_ms: ttl * 1000,
             loop_wait_ms: loop_wait * 1000,
             retry_timeout_ms: retry_timeout * 1000,
-            maximum_lag_on_failover: number(raw, &["maximum_lag_on_failover"], 1 << 20)?,
-            primary_start_timeout_ms: start_timeout * 1000,
-            check_timeline: flag(raw, "check_timeline")?,
-            pause: flag(raw, "pause")?,
-            max_timelines_history: number(raw, &["max_timelines_history"], 0)? as usize,
-            member_slots_ttl_ms: number(raw, &["member_slots_ttl"], 1800)? * 1000,
+            maximum_lag_on_failover: read.number("maximum_lag_on_failover", Base::Bytes, 1 << 20),
+            primary_start_timeout_ms: read.first(start_timeout, Base::Seconds, 300) * 1000,
+            check_timeline: read.flag("check_timeline"),
+            pause: pause(raw)?,
+            max_timelines_history: read.number("max_timelines_history", Base::Plain, 0) as usize,
+            member_slots_ttl_ms: read.number("member_slots_ttl", Base::Seconds, 1800) * 1000,
             standby_cluster: standby_cluster(raw)?,
             slots: permanent_slots(raw),
+            ignored: read.ignored,
             raw: raw.clone(),
         })
     }
@@ -85,42 +99,124 @@ fn timing(loop_wait: u64, retry_timeout: u64, ttl: u64) -> (u64, u64, u64) {
     (loop_wait.min(ttl - 2 * retry_timeout), retry_timeout, ttl)
 }
 
-fn number(raw: &Value, keys: &[&str], default: u64) -> Result<u64, BadDynamic> {
-    let Some((key, value)) = keys.iter().find_map(|key| Some((*key, raw.get(*key)?))) else {
-        return Ok(default);
-    };
-    let read = match value {
-        Value::Null => Some(default),
-        Value::Number(n) => {
-            n.as_u64().or_else(|| n.as_f64().filter(|f| *f >= 0.0).map(|f| f as u64))
-        }
-        Value::String(s) => s.trim().parse().ok(),
-        _ => None,
-    };
-    read.ok_or_else(|| bad(key, value, "a whole number, 0 or more"))
-}
-
-fn flag(raw: &Value, key: &str) -> Result<bool, BadDynamic> {
+/// A time that the lock is built on, in seconds. What is too small is raised.
+fn time(raw: &Value, key: &str, default: u64) -> Result<u64, BadDynamic> {
     match raw.get(key) {
-        None | Some(Value::Null) => Ok(false),
-        Some(value) => parse_bool(value).ok_or_else(|| bad(key, value, "true or false")),
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => match counted(value, Base::Seconds) {
+            Some(seconds) if seconds <= SECONDS_MAX => Ok(seconds.max(0) as u64),
+            _ => Err(bad(key, value, "a number of seconds")),
+        },
     }
 }
 
+/// So that milliseconds still fit.
+const SECONDS_MAX: i64 = i32::MAX as i64;
+
+/// Reads what may be wrong without harm.
+struct Reading<'a> {
+    raw: &'a Value,
+    ignored: Vec<BadDynamic>,
+}
+
+impl Reading<'_> {
+    fn number(&mut self, key: &str, base: Base, default: u64) -> u64 {
+        let Some(value) = self.raw.get(key).filter(|value| !value.is_null()) else {
+            return default;
+        };
+        let limit = if base == Base::Seconds { SECONDS_MAX } else { i64::MAX };
+        match counted(value, base).filter(|number| (0..=limit).contains(number)) {
+            Some(number) => number as u64,
+            None => {
+                self.ignored.push(bad(key, value, "a whole number, 0 or more"));
+                default
+            }
+        }
+    }
+
+    /// The newer name before the older one.
+    fn first(&mut self, keys: [&str; 2], base: Base, default: u64) -> u64 {
+        let given = |key: &&str| self.raw.get(*key).is_some_and(|value| !value.is_null());
+        let key = keys.into_iter().find(given).unwrap_or(keys[0]);
+        self.number(key, base, default)
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        let Some(value) = self.raw.get(key).filter(|value| !value.is_null()) else {
+            return false;
+        };
+        parse_bool(value).unwrap_or_else(|| {
+            self.ignored.push(bad(key, value, "true or false"));
+            false
+        })
+    }
+}
+
+fn pause(raw: &Value) -> Result<bool, BadDynamic> {
+    match raw.get("pause") {
+        None | Some(Value::Null) => Ok(false),
+        Some(value) => parse_bool(value).ok_or_else(|| bad("pause", value, "true or false")),
+    }
+}
+
+/// A section without a host, a port and an archive means none.
 fn standby_cluster(raw: &Value) -> Result<Option<StandbyCluster>, BadDynamic> {
-    let Some(section) = raw.get("standby_cluster").filter(|v| !v.is_null()) else {
+    let Some(section) = raw.get("standby_cluster").filter(|v| !is_nothing(v)) else {
         return Ok(None);
     };
     if !section.is_object() {
         return Err(bad("standby_cluster", section, "a map with host and port"));
     }
-    let text = |key: &str| section.get(key).map(plain).filter(|s| !s.is_empty());
-    let Some(host) = text("host") else {
+    let text = |key: &str| section.get(key).filter(|v| !is_nothing(v)).map(plain);
+    let (hosts, ports) = (text("host"), text("port"));
+    if hosts.is_none() && ports.is_none() && text("restore_command").is_none() {
         return Ok(None);
+    }
+    let wrong = |wanted| {
+        let found = section.get("port").unwrap_or(&Value::Null);
+        bad("standby_cluster.port", found, wanted)
     };
-    let port = text("port").unwrap_or_else(|| "5432".into());
-    let port = port.parse().map_err(|_| bad("standby_cluster.port", section, "a port"))?;
+    let ports =
+        read_ports(ports.as_deref()).ok_or_else(|| wrong("a port, or one for each host"))?;
+    // A port alone means this machine.
+    let hosts = hosts.or_else(|| (!ports.is_empty()).then(|| "localhost".to_string()));
+    let host = match hosts {
+        Some(hosts) => Some(with_ports(&hosts, &ports).ok_or_else(|| wrong("one for each host"))?),
+        None => None,
+    };
+    let port = ports.first().copied().unwrap_or(5432);
     Ok(Some(StandbyCluster { host, port, primary_slot_name: text("primary_slot_name") }))
+}
+
+/// Null, false, 0 and what is empty: not given.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(true) => false,
+    }
+}
+
+fn read_ports(text: Option<&str>) -> Option<Vec<u16>> {
+    let pieces = text.into_iter().flat_map(|text| text.split(',')).map(str::trim);
+    pieces.map(|port| port.parse().ok().filter(|port| *port > 0)).collect()
+}
+
+/// Hosts that share a port stand alone; else each brings its own.
+fn with_ports(hosts: &str, ports: &[u16]) -> Option<String> {
+    let hosts: Vec<&str> = hosts.split(',').map(str::trim).filter(|h| !h.is_empty()).collect();
+    if ports.iter().all(|port| Some(port) == ports.first()) {
+        return Some(hosts.join(","));
+    }
+    let own = |(host, port): (&&str, &u16)| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let each: Vec<String> = hosts.iter().zip(ports).map(own).collect();
+    (hosts.len() == ports.len()).then(|| each.join(","))
 }
 
 fn permanent_slots(raw: &Value) -> serde_json::Map<String, Value> {
@@ -158,6 +254,63 @@ mod tests {
         assert!(error.to_string().contains("`ttl`"));
         assert!(Dynamic::read(&json!({"pause": "maybe"})).is_err());
         assert!(Dynamic::read(&json!({"standby_cluster": 5})).is_err());
+    }
+
+    #[test]
+    fn a_harmless_value_that_makes_no_sense_is_named_and_not_used() {
+        let read = Dynamic::read(&json!({"maximum_lag_on_failover": "much", "check_timeline": 7,
+            "member_slots_ttl": "-1min"}))
+        .unwrap();
+        assert_eq!((read.maximum_lag_on_failover, read.check_timeline), (1 << 20, false));
+        let named: Vec<&str> = read.ignored.iter().map(|bad| bad.key.as_str()).collect();
+        assert_eq!(named, ["maximum_lag_on_failover", "check_timeline", "member_slots_ttl"]);
+    }
+
+    #[test]
+    fn numbers_may_have_units_be_texts_and_have_their_old_names() {
+        let read = Dynamic::read(&json!({"member_slots_ttl": "30min", "ttl": "40",
+            "loop_wait": -5, "maximum_lag_on_failover": "16MB", "master_start_timeout": "2min"}))
+        .unwrap();
+        assert_eq!((read.member_slots_ttl_ms, read.ttl_ms), (1_800_000, 40_000));
+        assert_eq!((read.loop_wait_ms, read.maximum_lag_on_failover), (1000, 16 << 20));
+        assert_eq!(read.primary_start_timeout_ms, 120_000);
+        assert!(read.ignored.is_empty());
+    }
+
+    #[test]
+    fn the_first_name_of_permanent_slots_that_is_not_empty_counts() {
+        let read = Dynamic::read(&json!({"slots": {"a": null}, "permanent_slots": {}})).unwrap();
+        assert!(read.slots.contains_key("a"));
+        let read = Dynamic::read(&json!({"slots": {"a": 0}, "permanent_slots": {"b": 0}})).unwrap();
+        assert!(read.slots.contains_key("b") && read.slots.len() == 1);
+    }
+
+    #[test]
+    fn the_upstream_of_a_standby_cluster_may_be_several_hosts_or_an_archive() {
+        let read = |section: Value| {
+            let dynamic = Dynamic::read(&json!({"standby_cluster": section})).unwrap();
+            dynamic.standby_cluster.map(|s| (s.host.unwrap_or_default(), s.port))
+        };
+        let cases = [
+            (json!({"host": "a", "port": "5433"}), Some(("a", 5433))),
+            (json!({"host": "a, b"}), Some(("a,b", 5432))),
+            (json!({"host": "a,b", "port": "1,1"}), Some(("a,b", 1))),
+            (json!({"host": "a,::1", "port": "1,2"}), Some(("a:1,[::1]:2", 1))),
+            (json!({"port": 6000}), Some(("localhost", 6000))),
+            (json!({"restore_command": "cp"}), Some(("", 5432))),
+            (json!({"host": "", "port": null, "restore_command": ""}), None),
+            (json!({"primary_slot_name": "x"}), None),
+            (json!({}), None),
+        ];
+        for (section, wanted) in cases {
+            let wanted = wanted.map(|(host, port)| (host.to_string(), port));
+            assert_eq!(read(section.clone()), wanted, "{section}");
+        }
+        for port in [json!("x"), json!("1,2,3"), json!(70_000)] {
+            let section = json!({"standby_cluster": {"host": "a,b", "port": port}});
+            let bad = Dynamic::read(&section).unwrap_err();
+            assert_eq!(bad.key, "standby_cluster.port", "{section}");
+        }
     }
 
     proptest! {

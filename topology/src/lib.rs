@@ -22,6 +22,7 @@ pub mod graph;
 pub mod id;
 pub mod lsn;
 pub mod member;
+pub mod number;
 pub mod region;
 pub mod seen;
 pub mod tags;

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 use topology::Dynamic;
+use topology::number::{Base, counted, whole};
 use topology::tags::parse_bool;
 
 /// All keys that mean something; others are kept and reported.
@@ -45,10 +46,10 @@ const BOUNDS: [(&str, Test, &str); 10] = [
     ("synchronous_mode_strict", is_flag, "true or false"),
     ("failsafe_mode", is_flag, "true or false"),
     ("synchronous_node_count", |v| whole(v).is_some_and(|n| n >= 1), "a whole number, 1 or more"),
-    ("maximum_lag_on_syncnode", |v| whole(v).is_some(), "a whole number"),
-    ("primary_race_backoff", |v| whole(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
-    ("primary_stop_timeout", |v| whole(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
-    ("master_stop_timeout", |v| whole(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
+    ("maximum_lag_on_syncnode", |v| counted(v, Base::Bytes).is_some(), "a whole number"),
+    ("primary_race_backoff", |v| seconds(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
+    ("primary_stop_timeout", |v| seconds(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
+    ("master_stop_timeout", |v| seconds(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
     ("ignore_slots", Value::is_array, "a list"),
     ("postgresql", Value::is_object, "a map"),
 ];
@@ -64,12 +65,8 @@ fn is_sync_mode(value: &Value) -> bool {
     is_flag(value) || value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum"))
 }
 
-fn whole(value: &Value) -> Option<i64> {
-    match value {
-        Value::Number(n) => n.as_i64(),
-        Value::String(s) => s.trim().parse().ok(),
-        _ => None,
-    }
+fn seconds(value: &Value) -> Option<i64> {
+    counted(value, Base::Seconds)
 }
 
 /// The first thing that is wrong with the touched keys of `document`.
@@ -89,7 +86,8 @@ pub fn refuse(document: &Value, touched: &Map<String, Value>) -> Result<(), Stri
     }
     refuse_parameters(&part)?;
     refuse_slots(&part)?;
-    Dynamic::read(&Value::Object(part)).map(|_| ()).map_err(|error| error.to_string())
+    let read = Dynamic::read(&Value::Object(part)).map_err(|error| error.to_string())?;
+    read.ignored.first().map_or(Ok(()), |bad| Err(bad.to_string()))
 }
 
 fn refuse_parameters(part: &Map<String, Value>) -> Result<(), String> {
@@ -163,6 +161,11 @@ mod tests {
         for (document, path) in [
             (json!({"ttl": "abc"}), "`ttl`"),
             (json!({"pause": 7}), "`pause`"),
+            (json!({"maximum_lag_on_failover": "much"}), "`maximum_lag_on_failover`"),
+            (
+                json!({"standby_cluster": {"host": "a,b", "port": "1,2,3"}}),
+                "`standby_cluster.port`",
+            ),
             (json!({"synchronous_mode": "sometimes"}), "`synchronous_mode`"),
             (json!({"synchronous_node_count": 0}), "`synchronous_node_count`"),
             (json!({"postgresql": []}), "`postgresql`"),
@@ -183,6 +186,8 @@ mod tests {
             json!({"postgresql": {"parameters": {"max_connections": "101", "x": null}}}),
             json!({"slots": {"a": 0, "b": null, "c": {}}}),
             json!({"no_such_key": 1}),
+            json!({"member_slots_ttl": "30min", "primary_stop_timeout": "1min"}),
+            json!({"standby_cluster": {"host": "a,b", "port": "5432,5433"}}),
             json!({"synchronous_mode": "quorum"}),
             json!({"standby_cluster": null, "pause": null}),
         ] {

@@ -29,11 +29,17 @@ pub fn read(document: Document, findings: &mut Findings) -> Option<Bootstrap> {
 
 /// Rules of the cluster-wide configuration that the table does not know.
 fn check_dynamic(dcs: &Value, findings: &mut Findings) {
-    let Err(bad) = Dynamic::read(dcs) else { return };
-    let path = format!("bootstrap.dcs.{}", bad.key);
-    // The table of settings may have found the same value already.
-    if !findings.iter().any(|finding| finding.path == path) {
-        findings.add(&path, format!("is not {}", bad.wanted), "correct it");
+    let path = |key: &str| format!("bootstrap.dcs.{key}");
+    match Dynamic::read(dcs) {
+        Ok(read) => {
+            for bad in read.ignored {
+                let (key, wanted) = (path(&bad.key), bad.wanted);
+                findings.warn(format!("{key} is not {wanted}; its default is used"));
+            }
+        }
+        // The table of settings may have found the same value already.
+        Err(bad) if findings.iter().any(|finding| finding.path == path(&bad.key)) => {}
+        Err(bad) => findings.add(&path(&bad.key), format!("is not {}", bad.wanted), "correct it"),
     }
 }
 

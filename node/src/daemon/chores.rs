@@ -36,6 +36,8 @@ pub(super) struct Chores {
     /// The move whose rewiring this coordinator has done.
     pub rewired: Option<String>,
     pub ownership: Option<Ownership>,
+    /// Why `/config` cannot be read, as it was told last.
+    pub broken_config: Option<String>,
 }
 
 impl Chores {

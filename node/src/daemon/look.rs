@@ -77,9 +77,7 @@ impl Daemon {
 
     /// What follows from the rest, and what is remembered of it.
     fn settle(&mut self, seen: &mut Observation) {
-        if let Some(config) = seen.view().and_then(|v| v.config.as_ref()) {
-            self.dynamic = config.value.clone();
-        }
+        self.take_dynamic(seen.view());
         seen.dynamic = self.dynamic.clone();
         self.make_due(seen);
         self.chores.ownership = Some(seen.ownership.clone());
@@ -87,6 +85,25 @@ impl Daemon {
         self.held = lock::is_relied_on(&seen.lock);
         self.forget_what_is_over(seen);
         seen.memory = self.memory.clone();
+    }
+
+    /// The cluster-wide configuration, if it can be read; else the one before
+    /// stays. What is wrong with it is told once.
+    fn take_dynamic(&mut self, view: Option<&GroupView>) {
+        let Some(view) = view else { return };
+        let broken = view.unreadable.iter().find(|(key, _)| key == "config");
+        let broken = broken.map(|(_, why)| why.clone());
+        if let Some(why) = broken.as_ref().filter(|_| self.chores.broken_config != broken) {
+            tracing::error!("the configuration is kept as it was: {why}");
+        }
+        self.chores.broken_config = broken;
+        let Some(config) = &view.config else { return };
+        if self.dynamic != config.value {
+            for bad in &config.value.ignored {
+                tracing::warn!("{bad}; its default is used");
+            }
+            self.dynamic = config.value.clone();
+        }
     }
 
     fn forget_what_is_over(&mut self, seen: &Observation) {

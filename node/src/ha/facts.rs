@@ -131,14 +131,18 @@ impl<'a> Facts<'a> {
                 slot: Some(u.slot.clone()),
                 member: u.member.clone(),
             }),
-            Ownership::NoRegions => self.o.dynamic.standby_cluster.as_ref().map(|s| Following {
-                host: s.host.clone(),
-                port: s.port,
-                slot: s.primary_slot_name.as_deref().map(slot_name),
-                member: MemberName::new(format!("{}:{}", s.host, s.port)),
-            }),
+            Ownership::NoRegions => self.standby_cluster(),
             _ => None,
         }
+    }
+
+    /// `None` too when a standby cluster has only an archive.
+    fn standby_cluster(&self) -> Option<Following> {
+        let section = self.o.dynamic.standby_cluster.as_ref()?;
+        let (host, port) = (section.host.clone()?, section.port);
+        let member = MemberName::new(format!("{host}:{port}"));
+        let slot = section.primary_slot_name.as_deref().map(slot_name);
+        Some(Following { host, port, slot, member })
     }
 
     /// Where this member should stream from now.

@@ -250,7 +250,7 @@ fn group_node(region: &RegionName, group: Group, view: &GroupView) -> GroupNode 
         group,
         leader: view.leader_name().cloned(),
         optime: view.status.as_ref().map(|status| status.value.optime),
-        remote: remote.map(|at| (at.host.clone(), at.port)),
+        remote: remote.and_then(|at| Some((at.host.clone()?, at.port))),
         is_paused: view.is_paused(),
     }
 }

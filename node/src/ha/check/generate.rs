@@ -366,7 +366,7 @@ impl Generator {
         dynamic.primary_start_timeout_ms = self.pick(&[0, 10_000, 300_000]);
         if self.percent(5) {
             dynamic.standby_cluster = Some(StandbyCluster {
-                host: "host-remote".into(),
+                host: self.percent(80).then(|| "host-remote".into()),
                 port: 5432,
                 primary_slot_name: Some("me".into()),
             });
