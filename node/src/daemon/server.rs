@@ -391,9 +391,10 @@ fn seen_server(monitor: &Monitor) -> ServerSeen {
 fn following(monitor: &Monitor) -> Option<Following> {
     let words = conninfo::parse(monitor.primary_conninfo.as_deref()?)?;
     let word = |key: &str| words.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+    let (host, port) = conninfo::from_words(&word("host")?, word("port").as_deref());
     Some(Following {
-        host: word("host")?,
-        port: word("port").and_then(|p| p.parse().ok()).unwrap_or(5432),
+        host,
+        port,
         slot: monitor.primary_slot_name.clone().filter(|s| !s.is_empty()),
         member: topology::MemberName::new(""),
     })

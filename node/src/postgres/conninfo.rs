@@ -36,13 +36,14 @@ impl Conninfo<'_> {
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let extra = |key: &str| self.login.extra.get(key).cloned();
         let or = |key: &str, default: &str| Some(extra(key).unwrap_or_else(|| default.into()));
+        let (hosts, ports) = host_and_port_words(self.host, self.port);
         let passfile = self.passfile.filter(|_| self.login.password.is_some());
         let mut pairs = vec![
             ("dbname", self.database.map(str::to_string)),
             ("user", Some(self.login.username.clone()).filter(|user| !user.is_empty())),
             ("passfile", passfile.map(|path| path.display().to_string())),
-            ("host", Some(self.host.to_string())),
-            ("port", Some(self.port.to_string())),
+            ("host", Some(hosts)),
+            ("port", Some(ports)),
             ("sslmode", or("sslmode", "prefer")),
         ];
         let ssl = SSL_KEYS.iter().filter(|key| self.major >= 14 || **key != "sslcrldir");
@@ -57,6 +58,43 @@ impl Conninfo<'_> {
         ]);
         pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
+}
+
+/// The servers that a list of hosts names. One may bring its own port (`a:1`,
+/// `[::1]:1`); a bare IPv6 address brings none.
+pub fn servers(hosts: &str, port: u16) -> Vec<(String, u16)> {
+    let read = |item: &str| {
+        let own = item.rsplit_once(':').filter(|(host, _)| {
+            !host.contains(':') || (host.starts_with('[') && host.ends_with(']'))
+        });
+        let own = own.and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = own.unwrap_or((item, port));
+        (host.trim_matches(['[', ']']).to_string(), port)
+    };
+    hosts.split(',').map(str::trim).map(read).collect()
+}
+
+/// The same as the words that libpq reads: one port, or one for each host.
+fn host_and_port_words(hosts: &str, port: u16) -> (String, String) {
+    let (hosts, mut ports): (Vec<String>, Vec<String>) =
+        servers(hosts, port).into_iter().map(|(host, port)| (host, port.to_string())).unzip();
+    if ports.iter().all(|port| *port == ports[0]) {
+        ports.truncate(1);
+    }
+    (hosts.join(","), ports.join(","))
+}
+
+/// What `host_and_port_words` took, from the words of a connection string.
+pub fn from_words(host: &str, ports: Option<&str>) -> (String, u16) {
+    const DEFAULT: u16 = 5432;
+    let read = |port: &str| port.trim().parse().unwrap_or(DEFAULT);
+    let ports: Vec<u16> = ports.unwrap_or_default().split(',').map(read).collect();
+    if ports.len() == 1 {
+        return (host.to_string(), ports[0]);
+    }
+    let own = |(host, port): (&str, &u16)| crate::config::join(host.trim(), *port);
+    let each: Vec<String> = host.split(',').zip(&ports).map(own).collect();
+    (each.join(","), ports[0])
 }
 
 /// Quotes one value, where it needs it.
@@ -128,6 +166,20 @@ mod tests {
             "dbname=postgres user=replicator passfile=/golden/pgpass2 host=127.0.0.1 port=5361 \
              sslmode=prefer application_name=n2 gssencmode=prefer channel_binding=prefer"
         );
+    }
+
+    #[test]
+    fn each_host_may_bring_its_port() {
+        let login = login();
+        let mut conninfo = upstream(&login);
+        conninfo.host = "a:1,[::1]:2,::5,/run/pg";
+        let text = conninfo.render();
+        assert!(text.contains("host=a,::1,::5,/run/pg port=1,2,5361,5361 sslmode"), "{text}");
+        conninfo.host = "a,b";
+        assert!(conninfo.render().contains("host=a,b port=5361 sslmode"));
+        assert_eq!(from_words("a,::1", Some("1,2")), ("a:1,[::1]:2".to_string(), 1));
+        assert_eq!(from_words("a,b", Some("7")), ("a,b".to_string(), 7));
+        assert_eq!(from_words("a", None), ("a".to_string(), 5432));
     }
 
     #[test]

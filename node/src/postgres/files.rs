@@ -221,8 +221,8 @@ fn backup(places: &Places, name: &str) -> PathBuf {
 pub fn pgpass_lines(hosts: &str, port: u16, user: &str, password: &str) -> String {
     let mut text = String::new();
     let escape = |word: &str| word.replace('\\', "\\\\").replace(':', "\\:");
-    for host in hosts.split(',').map(str::trim) {
-        let host = if host.is_empty() { "*" } else { host };
+    for (host, port) in super::conninfo::servers(hosts, port) {
+        let host = if host.is_empty() { "*" } else { host.as_str() };
         let local = host.starts_with('/').then_some("localhost");
         for host in std::iter::once(host).chain(local) {
             let (host, user, password) = (escape(host), escape(user), escape(password));

@@ -7,6 +7,7 @@
 //! Absent on purpose: replication connections; what they would tell is asked
 //! in SQL (`history.rs`, `monitor.rs`).
 
+use super::conninfo;
 use super::error::Error;
 use super::tls;
 use crate::config::Login;
@@ -72,8 +73,8 @@ impl Target {
 
     fn config(&self, ssl: SslMode) -> Config {
         let mut config = Config::new();
-        for host in self.host.split(',').map(str::trim) {
-            config.host(host).port(self.port);
+        for (host, port) in conninfo::servers(&self.host, self.port) {
+            config.host(host).port(port);
         }
         config.user(&self.login.username).dbname(&self.database).ssl_mode(ssl);
         if let Some(password) = &self.login.password {
