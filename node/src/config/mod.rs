@@ -174,6 +174,10 @@ pub struct Postgresql {
     pub proxy_address: Option<String>,
     pub data_dir: PathBuf,
     pub config_dir: PathBuf,
+    /// `X` of `X.conf` and `X.base.conf`.
+    pub config_base_name: String,
+    /// Included instead of the file that initdb wrote.
+    pub custom_conf: Option<String>,
     pub bin_dir: Option<PathBuf>,
     /// Other names of PostgreSQL's programs, by their usual name.
     pub bin_name: BTreeMap<String, String>,
@@ -184,9 +188,15 @@ pub struct Postgresql {
     pub replication: Login,
     /// The superuser when no `rewind` entry is given.
     pub rewind: Login,
+    /// Kerberos service name of the servers.
+    pub krbsrvname: Option<String>,
     pub parameters: Map<String, Value>,
     pub pg_hba: Option<Vec<String>>,
     pub pg_ident: Option<Vec<String>>,
+    /// What a role changes, by its word (`primary`, `replica`, `standby_leader`).
+    pub by_role: BTreeMap<String, RoleSettings>,
+    /// Recovery settings of a standby; `None`: those of the store count.
+    pub recovery_conf: Option<Map<String, Value>>,
     pub use_pg_rewind: Option<bool>,
     pub remove_data_directory_on_rewind_failure: bool,
     pub remove_data_directory_on_diverged_timelines: bool,
@@ -197,6 +207,14 @@ pub struct Postgresql {
     pub callbacks: BTreeMap<String, String>,
     pub pre_promote: Option<String>,
     pub before_stop: Option<String>,
+}
+
+/// `parameters_X`, `pg_hba_X` and `pg_ident_X` of one role X.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoleSettings {
+    pub parameters: Option<Map<String, Value>>,
+    pub pg_hba: Option<Vec<String>>,
+    pub pg_ident: Option<Vec<String>>,
 }
 
 impl Postgresql {

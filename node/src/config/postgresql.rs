@@ -8,7 +8,7 @@ use super::env::{self, Environment};
 use super::findings::Findings;
 use super::kind::{Kind, scalar, shown};
 use super::options::read_basebackup;
-use super::{Login, Postgresql, address};
+use super::{Login, Postgresql, RoleSettings, address};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         connect_port,
         proxy_address: document.text("postgresql.proxy_address"),
         config_dir: document.path("postgresql.config_dir").unwrap_or_else(|| data_dir.clone()),
+        config_base_name: document.text_or_empty("postgresql.config_base_name"),
+        custom_conf: document.text("postgresql.custom_conf"),
         data_dir,
         bin_dir: document.path("postgresql.bin_dir"),
         bin_name: texts_of(document.section("postgresql.bin_name")),
@@ -40,9 +42,15 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         replication: read_login(document, "replication").unwrap_or_default(),
         rewind: read_login(document, "rewind").unwrap_or_else(|| superuser.clone()),
         superuser,
-        parameters: parameters(document, findings),
+        krbsrvname: document.text("postgresql.krbsrvname"),
+        parameters: own_parameters(document, findings),
         pg_hba: document.lines("postgresql.pg_hba"),
         pg_ident: document.lines("postgresql.pg_ident"),
+        by_role: ROLES
+            .iter()
+            .map(|role| (role.to_string(), by_role(document, role, findings)))
+            .collect(),
+        recovery_conf: parameters(document, "postgresql.recovery_conf", findings),
         use_pg_rewind: document.maybe_flag("postgresql.use_pg_rewind"),
         remove_data_directory_on_rewind_failure: flag("remove_data_directory_on_rewind_failure"),
         remove_data_directory_on_diverged_timelines: flag(
@@ -133,14 +141,36 @@ fn texts_of(section: Option<&Map<String, Value>>) -> BTreeMap<String, String> {
     pairs.filter_map(|(key, value)| Some((key.clone(), scalar(value)?))).collect()
 }
 
-fn parameters(document: Document, findings: &mut Findings) -> Map<String, Value> {
-    const PATH: &str = "postgresql.parameters";
-    let given = document.section(PATH).cloned().unwrap_or_default();
+/// Roles that may have settings of their own.
+const ROLES: [&str; 3] = ["primary", "replica", "standby_leader"];
+
+fn by_role(document: Document, role: &str, findings: &mut Findings) -> RoleSettings {
+    RoleSettings {
+        parameters: parameters(document, &format!("postgresql.parameters_{role}"), findings),
+        pg_hba: document.lines(&format!("postgresql.pg_hba_{role}")),
+        pg_ident: document.lines(&format!("postgresql.pg_ident_{role}")),
+    }
+}
+
+/// Nothing is not a value: the store's stays.
+fn own_parameters(document: Document, findings: &mut Findings) -> Map<String, Value> {
+    let given = parameters(document, "postgresql.parameters", findings).unwrap_or_default();
+    given.into_iter().filter(|(_, value)| !value.is_null()).collect()
+}
+
+/// A map of settings of PostgreSQL, each of which has one value. An empty map
+/// is given: it hides what the store says.
+fn parameters(
+    document: Document,
+    path: &str,
+    findings: &mut Findings,
+) -> Option<Map<String, Value>> {
+    let given = document.section(path)?.clone();
     for (name, value) in given.iter().filter(|(_, value)| value.is_array() || value.is_object()) {
         let what = format!("{} is no single value", shown(value));
-        findings.add(&format!("{PATH}.{name}"), what, "write one text");
+        findings.add(&format!("{path}.{name}"), what, "write one text");
     }
-    given.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    Some(given)
 }
 
 fn warn_of_replica_methods(document: Document, findings: &mut Findings) {
@@ -193,10 +223,24 @@ mod tests {
 
     #[test]
     fn a_parameter_has_one_value() {
-        let (read, findings) =
-            read_section(json!({"parameters": {"a": [1], "b": null, "c": "on"}}));
+        let (read, findings) = read_section(
+            json!({"parameters": {"a": [1], "b": null, "c": "on"}, "recovery_conf": {}}),
+        );
         assert!(findings.to_string().starts_with("postgresql.parameters.a: a list is no"));
         assert!(!read.parameters.contains_key("b") && read.parameters.contains_key("c"));
+        assert_eq!(read.recovery_conf.map(|map| map.len()), Some(0));
+    }
+
+    #[test]
+    fn a_role_has_settings_of_its_own() {
+        let (read, findings) = read_section(json!({"config_base_name": "pg", "krbsrvname": "k",
+            "pg_hba_replica": ["local all all trust"], "parameters_primary": {"work_mem": "1MB"}}));
+        assert!(findings.is_empty() && findings.warnings().is_empty());
+        assert_eq!(read.config_base_name, "pg");
+        assert_eq!(read.krbsrvname.as_deref(), Some("k"));
+        assert_eq!(read.by_role["replica"].pg_hba.as_ref().map(Vec::len), Some(1));
+        assert!(read.by_role["primary"].parameters.is_some());
+        assert_eq!(read.by_role["standby_leader"], RoleSettings::default());
     }
 
     #[test]
