@@ -248,7 +248,9 @@ async fn clone(a: &Node, b: &Node, session: &Session) -> (Postmaster, Session) {
     let less = json!({"postgresql": {"parameters": {"max_connections": 30}}});
     let (standby, on_b) = start(b, &follow(a, Some("b")), &less).await;
     let written = b.0.write_config(&follow(a, Some("b")), &less, &[]).await.expect("files");
-    assert_eq!(written.effective.raised, ["max_connections"], "a standby has what it needs");
+    let raised: Vec<&str> = written.effective.raised.keys().map(String::as_str).collect();
+    assert_eq!(raised, ["max_connections"], "a standby has what it needs");
+    assert_eq!(b.0.raised()["max_connections"].configured, "30");
     assert_eq!(written.effective.parameters["max_connections"], "90");
     let seen = until(&on_b, "streaming", Monitor::is_streaming).await;
     assert!(seen.in_recovery && seen.timeline == Some(Timeline(1)));

@@ -188,8 +188,6 @@ pub struct Postgresql {
     pub replication: Login,
     /// The superuser when no `rewind` entry is given.
     pub rewind: Login,
-    /// Kerberos service name of the servers.
-    pub krbsrvname: Option<String>,
     pub parameters: Map<String, Value>,
     pub pg_hba: Option<Vec<String>>,
     pub pg_ident: Option<Vec<String>>,

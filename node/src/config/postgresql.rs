@@ -22,7 +22,13 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         .and_then(|text| address::parse_listen(&text, PORT))
         .unwrap_or_else(|| (Vec::new(), PORT));
     let (connect_host, connect_port) = connect_address(document, &listen_hosts, port, findings);
-    let superuser = read_login(document, "superuser").unwrap_or_default();
+    let krbsrvname = document.text("postgresql.krbsrvname");
+    let login = |who: &str| {
+        let mut login = read_login(document, who)?;
+        login.extra.extend(krbsrvname.clone().map(|name| ("krbsrvname".to_string(), name)));
+        Some(login)
+    };
+    let superuser = login("superuser").unwrap_or_default();
     let data_dir = document.path("postgresql.data_dir").unwrap_or_default();
     let flag = |name: &str| document.flag(&format!("postgresql.{name}"));
     Postgresql {
@@ -39,10 +45,9 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         bin_name: texts_of(document.section("postgresql.bin_name")),
         database: document.text_or_empty("postgresql.database"),
         pgpass: password_file(document, env, findings),
-        replication: read_login(document, "replication").unwrap_or_default(),
-        rewind: read_login(document, "rewind").unwrap_or_else(|| superuser.clone()),
+        replication: login("replication").unwrap_or_default(),
+        rewind: login("rewind").unwrap_or_else(|| superuser.clone()),
         superuser,
-        krbsrvname: document.text("postgresql.krbsrvname"),
         parameters: own_parameters(document, findings),
         pg_hba: document.lines("postgresql.pg_hba"),
         pg_ident: document.lines("postgresql.pg_ident"),
@@ -212,6 +217,15 @@ mod tests {
     }
 
     #[test]
+    fn every_login_knows_the_kerberos_service() {
+        let (read, _) = read_section(json!({"krbsrvname": "pg", "authentication":
+            {"superuser": {"username": "s"}, "replication": {"username": "r"}}}));
+        for login in [&read.superuser, &read.replication, &read.rewind] {
+            assert_eq!(login.extra["krbsrvname"], "pg");
+        }
+    }
+
+    #[test]
     fn others_are_told_a_host_they_can_reach() {
         let host = |listen: &str| read_section(json!({"listen": listen}));
         assert_eq!(host("127.0.0.1,10.0.0.1:1").0.connect_host, "10.0.0.1");
@@ -233,11 +247,10 @@ mod tests {
 
     #[test]
     fn a_role_has_settings_of_its_own() {
-        let (read, findings) = read_section(json!({"config_base_name": "pg", "krbsrvname": "k",
+        let (read, findings) = read_section(json!({"config_base_name": "pg",
             "pg_hba_replica": ["local all all trust"], "parameters_primary": {"work_mem": "1MB"}}));
         assert!(findings.is_empty() && findings.warnings().is_empty());
         assert_eq!(read.config_base_name, "pg");
-        assert_eq!(read.krbsrvname.as_deref(), Some("k"));
         assert_eq!(read.by_role["replica"].pg_hba.as_ref().map(Vec::len), Some(1));
         assert!(read.by_role["primary"].parameters.is_some());
         assert_eq!(read.by_role["standby_leader"], RoleSettings::default());

@@ -215,14 +215,19 @@ impl Server {
             .collect()
     }
 
+    /// Settings that wait for a restart: the server says so, or the data
+    /// directory demanded more than is configured.
     pub fn pending_restart(&self) -> Option<Value> {
-        let pending = &self.monitor.as_ref()?.pending_restart;
-        let reason = |p: &monitor::Pending| {
-            let old = p.old_value.clone().unwrap_or_default();
-            let new = p.new_value.clone().unwrap_or_default();
-            (p.name.clone(), serde_json::json!({"old_value": old, "new_value": new}))
-        };
-        let reasons: serde_json::Map<String, Value> = pending.iter().map(reason).collect();
+        let monitor = self.monitor.as_ref()?;
+        let reason = |old: &str, new: &str| serde_json::json!({"old_value": old, "new_value": new});
+        let raised = self.instance.raised().into_iter().filter(|_| monitor.in_recovery);
+        let mut reasons: serde_json::Map<String, Value> =
+            raised.map(|(name, to)| (name, reason(&to.demanded, &to.configured))).collect();
+        for pending in &monitor.pending_restart {
+            let old = pending.old_value.as_deref().unwrap_or_default();
+            let new = pending.new_value.as_deref().unwrap_or_default();
+            reasons.insert(pending.name.clone(), reason(old, new));
+        }
         (!reasons.is_empty()).then_some(Value::Object(reasons))
     }
 

@@ -90,10 +90,7 @@ impl Hands {
     /// Starts and waits until connections are accepted.
     async fn start(&self, role: StartAs) -> JobResult {
         let started = self.instance.start(&role, &self.dynamic, &self.overrides).await;
-        let (postmaster, written) = started.map_err(text)?;
-        for warning in &written.effective.warnings {
-            tracing::warn!("{warning}");
-        }
+        let (postmaster, _) = started.map_err(text)?;
         let unready = Unready(Some(&postmaster));
         let ready = self.instance.wait_ready(&postmaster, HEARTBEAT, START).await;
         unready.keep();

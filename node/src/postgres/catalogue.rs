@@ -1,70 +1,30 @@
-//! Which settings this PostgreSQL knows, and its version: asked once.
+//! Which settings this PostgreSQL knows, and its version: asked once for each
+//! set of programs.
 
 use super::error::Error;
+use super::judge::Judge;
 use super::run::run;
-use std::collections::HashMap;
-use std::path::Path;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use tokio::process::Command;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Settings that exist but that `postgres --describe-config` does not print,
-/// because they are for developers or not in the sample file.
-const HIDDEN: [&str; 42] = [
-    "allow_alter_system",
-    "allow_in_place_tablespaces",
-    "allow_system_table_mods",
-    "application_name",
-    "backtrace_functions",
-    "composite_type_mismatch",
-    "data_directory",
-    "debug_copy_parse_plan_trees",
-    "debug_discard_caches",
-    "debug_io_direct",
-    "debug_logical_replication_streaming",
-    "debug_parallel_query",
-    "debug_raw_expression_coverage_test",
-    "debug_write_read_parse_plan_trees",
-    "event_triggers",
-    "force_parallel_mode",
-    "hba_file",
-    "ident_file",
-    "ignore_checksum_failure",
-    "ignore_invalid_pages",
-    "ignore_system_indexes",
-    "jit_debugging_support",
-    "jit_dump_bitcode",
-    "jit_expressions",
-    "jit_profiling_support",
-    "jit_tuple_deforming",
-    "optimize_bounded_sort",
-    "post_auth_delay",
-    "pre_auth_delay",
-    "remove_temp_files_after_crash",
-    "restrict_nonsystem_relation_kind",
-    "send_abort_for_crash",
-    "send_abort_for_kill",
-    "synchronous_standby_names",
-    "trace_connection_negotiation",
-    "trace_notify",
-    "trace_recovery_messages",
-    "trace_sort",
-    "wal_consistency_checking",
-    "wal_debug",
-    "zero_damaged_pages",
-    "log_statement_stats",
-];
-
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Catalogue {
     pub major: u32,
+    postgres: PathBuf,
+    /// When the program was installed: another one may know other settings.
+    installed: Option<SystemTime>,
     /// Lower-case name to the spelling of PostgreSQL.
     names: HashMap<String, String>,
+    judge: Judge,
 }
 
 impl Catalogue {
     pub async fn load(postgres: &Path) -> Result<Catalogue, Error> {
+        let installed = installed(postgres);
         let mut version = Command::new(postgres);
         version.arg("--version").env("LC_ALL", "C");
         let mut describe = Command::new(postgres);
@@ -72,23 +32,42 @@ impl Catalogue {
         let version = run(version, LIMIT).await?;
         let unclear = || Error::ToolUnclear { tool: "postgres --version".into(), missing: "major" };
         let major = parse_major(&version).ok_or_else(unclear)?;
-        Ok(Catalogue::new(major, &run(describe, LIMIT).await?))
+        let described = Catalogue::new(major, &run(describe, LIMIT).await?);
+        Ok(Catalogue { installed, postgres: postgres.to_path_buf(), ..described })
     }
 
     /// From the text of `postgres --describe-config`.
     pub fn new(major: u32, described: &str) -> Catalogue {
         let first = described.lines().filter_map(|line| line.split('\t').next());
-        let all = first.map(str::trim).filter(|name| !name.is_empty()).chain(HIDDEN);
+        let all = first.map(str::trim).filter(|name| !name.is_empty());
         let names = all.map(|name| (name.to_lowercase(), name.to_string())).collect();
-        Catalogue { major, names }
+        Catalogue { major, names, ..Catalogue::default() }
     }
 
-    /// PostgreSQL's spelling of a setting; a name with a dot belongs to an
-    /// extension and is kept as it is.
-    pub fn spell(&self, name: &str) -> Option<String> {
-        let known = self.names.get(&name.to_lowercase()).cloned();
-        known.or_else(|| name.contains('.').then(|| name.to_string()))
+    /// Was it made of the program that is there now?
+    pub fn is_of(&self, postgres: &Path) -> bool {
+        self.postgres == postgres && self.installed == installed(postgres)
     }
+
+    /// Leaves what PostgreSQL takes; gives a sentence for everything else.
+    pub async fn sift(
+        &self,
+        wished: &mut BTreeMap<String, String>,
+        skipped: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        self.judge.sift(&self.postgres, wished, skipped).await
+    }
+
+    /// PostgreSQL's spelling of a setting. Developers' settings are not
+    /// described, those of extensions not known: they stay as they are.
+    pub fn spell(&self, name: &str) -> String {
+        self.names.get(&name.to_lowercase()).cloned().unwrap_or_else(|| name.to_string())
+    }
+}
+
+/// None for a program that is found on the PATH.
+fn installed(postgres: &Path) -> Option<SystemTime> {
+    std::fs::metadata(postgres).and_then(|data| data.modified()).ok()
 }
 
 /// `postgres (PostgreSQL) 15.20 (Debian ..)`, `.. 18beta1`.
@@ -113,9 +92,8 @@ mod tests {
     #[test]
     fn names_are_spelled_as_postgres_does() {
         let catalogue = Catalogue::new(15, "TimeZone\tuser\nwork_mem\tuser\n");
-        assert_eq!(catalogue.spell("timezone").as_deref(), Some("TimeZone"));
-        assert_eq!(catalogue.spell("my.thing").as_deref(), Some("my.thing"));
-        assert_eq!(catalogue.spell("work_men"), None);
-        assert!(catalogue.spell("zero_damaged_pages").is_some());
+        assert_eq!(catalogue.spell("timezone"), "TimeZone");
+        assert_eq!(catalogue.spell("my.thing"), "my.thing");
+        assert_eq!(catalogue.spell("zero_damaged_pages"), "zero_damaged_pages");
     }
 }

@@ -110,10 +110,7 @@ impl Fields<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXT: &str = "\
+pub const SAMPLE: &str = "\
 pg_control version number:            1300
 Database system identifier:           7710428522341793405
 Database cluster state:               shut down in recovery
@@ -134,9 +131,13 @@ Bytes per WAL segment:                16777216
 Data page checksum version:           1
 ";
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
     #[test]
     fn the_fields_are_read() {
-        let data = parse(TEXT).unwrap();
+        let data = parse(SAMPLE).unwrap();
         assert_eq!(data.state, ControlState::ShutDownInRecovery);
         assert_eq!((data.checkpoint, data.redo), (Lsn(0x1511B00), Lsn(0x1511AC8)));
         assert_eq!((data.timeline, data.min_recovery), (Timeline(3), Lsn(0x1600000)));
@@ -146,9 +147,9 @@ Data page checksum version:           1
 
     #[test]
     fn a_missing_field_is_named_and_a_new_state_is_kept_apart() {
-        let error = parse(&TEXT.replace("REDO location", "X")).unwrap_err();
+        let error = parse(&SAMPLE.replace("REDO location", "X")).unwrap_err();
         assert!(error.to_string().contains("REDO location"), "{error}");
-        let strange = parse(&TEXT.replace("shut down in recovery", "asleep")).unwrap();
+        let strange = parse(&SAMPLE.replace("shut down in recovery", "asleep")).unwrap();
         assert_eq!(strange.state, ControlState::Other);
     }
 }

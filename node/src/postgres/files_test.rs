@@ -68,7 +68,7 @@ fn computed(dynamic: &Value) -> Effective {
         role: Role::Primary,
         at_least: None,
         overrides: &[],
-        catalogue: &Catalogue::new(15, "unix_socket_directories\n"),
+        catalogue: &Catalogue::new(15, ""),
     })
 }
 
@@ -99,7 +99,7 @@ fn quotes_backslashes_and_line_ends_stay_inside_their_value() {
 
 fn places() -> (tempfile::TempDir, Places) {
     let dir = tempfile::tempdir().unwrap();
-    let places = Places { data_dir: dir.path().into(), config_dir: dir.path().into() };
+    let places = Places::in_data(dir.path());
     (dir, places)
 }
 
@@ -112,7 +112,7 @@ fn the_first_file_becomes_the_base_once() {
     let all = computed(&json!({}));
     assert!(write_conf(&all, None, &places).unwrap());
     assert!(!write_conf(&all, None, &places).unwrap(), "nothing changed");
-    let base = std::fs::read_to_string(dir.path().join(BASE)).unwrap();
+    let base = std::fs::read_to_string(dir.path().join("postgresql.base.conf")).unwrap();
     assert_eq!(base, "shared_buffers = 1\n");
     let mode = std::fs::metadata(places.conf()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

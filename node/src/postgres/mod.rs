@@ -7,18 +7,22 @@
 //! | file | what |
 //! |---|---|
 //! | controldata, data_dir | what a data directory says about itself |
-//! | catalogue, parameters, recovery, conninfo, files | its configuration |
+//! | catalogue, judge, units | which settings there are, and their values |
+//! | parameters, controlled, recovery, conninfo, files, configure | its configuration |
 //! | process, procfs, socket | the postmaster |
 //! | session, tls, monitor, history, slots, users | SQL |
 //! | run, tools | PostgreSQL's programs |
 
 pub mod catalogue;
+mod configure;
 pub mod conninfo;
 pub mod controldata;
+mod controlled;
 pub mod data_dir;
 pub mod error;
 pub mod files;
 pub mod history;
+mod judge;
 pub mod monitor;
 pub mod parameters;
 pub mod process;
@@ -30,8 +34,10 @@ pub mod slots;
 mod socket;
 pub mod tls;
 pub mod tools;
+pub mod units;
 pub mod users;
 
+pub use configure::Written;
 pub use controldata::{ControlData, ControlState};
 pub use data_dir::DataDirState;
 pub use error::Error;
@@ -41,14 +47,12 @@ pub use recovery::Upstream;
 pub use session::{Session, Target};
 
 use crate::config::{Bootstrap, Citus, Login, Postgresql};
-use catalogue::Catalogue;
 use files::Places;
-use parameters::{Effective, Role, Sources};
+use parameters::Role;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OnceCell;
 use topology::MemberName;
 
 /// How often a starting server is asked whether it accepts connections: often
@@ -85,21 +89,13 @@ pub enum Ready {
     Ended,
 }
 
-/// What writing the configuration did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// Some file is not what it was: a reload has something to do.
-    pub changed: bool,
-    pub effective: Effective,
-}
-
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub settings: Arc<Postgresql>,
     pub scope: String,
     pub name: MemberName,
     pub citus: Option<Citus>,
-    catalogue: OnceCell<Arc<Catalogue>>,
+    notes: Arc<configure::Notes>,
 }
 
 impl Instance {
@@ -110,7 +106,7 @@ impl Instance {
         citus: Option<Citus>,
     ) -> Instance {
         let (scope, name) = (scope.to_string(), name.clone());
-        Instance { settings, scope, name, citus, catalogue: OnceCell::new() }
+        Instance { settings, scope, name, citus, notes: Arc::default() }
     }
 
     /// The same instance with settings that were read again.
@@ -216,107 +212,6 @@ impl Instance {
         }
     }
 
-    // The configuration.
-
-    /// Version and known settings of the programs in bin_dir.
-    pub async fn catalogue(&self) -> Result<Arc<Catalogue>, Error> {
-        let postgres = self.settings.tool("postgres");
-        let load = async || Catalogue::load(&postgres).await.map(Arc::new);
-        self.catalogue.get_or_try_init(load).await.cloned()
-    }
-
-    /// Writes all files. The running server is not told (`reload`).
-    pub async fn write_config(
-        &self,
-        start_as: &StartAs,
-        dynamic: &Value,
-        overrides: &[(String, String)],
-    ) -> Result<Written, Error> {
-        let catalogue = self.catalogue().await?;
-        let (role, places) = (start_as.role(), Places::of(&self.settings));
-        let control = match role {
-            Role::Primary => None,
-            Role::Replica | Role::StandbyLeader => Some(self.control().await?),
-        };
-        let effective = parameters::effective(&Sources {
-            settings: &self.settings,
-            citus: self.citus.as_ref(),
-            scope: &self.scope,
-            dynamic,
-            role,
-            at_least: control.as_ref(),
-            overrides,
-            catalogue: &catalogue,
-        });
-        let block = self.recovery_block(start_as, &effective, dynamic, catalogue.major);
-        if let StartAs::Standby { upstream: Some(upstream) } = start_as {
-            self.write_pgpass(upstream)?;
-        }
-        let mut changed = files::write_conf(&effective, block.as_ref(), &places)?;
-        changed |= self.write_access(&effective, role, dynamic, &places)?;
-        files::strip_auto_conf(&places)?;
-        Ok(Written { changed, effective })
-    }
-
-    /// Writes all files and, if one changed, has the server read them.
-    pub async fn reload(
-        &self,
-        postmaster: &Postmaster,
-        start_as: &StartAs,
-        dynamic: &Value,
-        overrides: &[(String, String)],
-    ) -> Result<Written, Error> {
-        let written = self.write_config(start_as, dynamic, overrides).await?;
-        if written.changed {
-            postmaster.reload()?;
-        }
-        Ok(written)
-    }
-
-    fn recovery_block(
-        &self,
-        start_as: &StartAs,
-        effective: &Effective,
-        dynamic: &Value,
-        major: u32,
-    ) -> Option<std::collections::BTreeMap<String, String>> {
-        let StartAs::Standby { upstream } = start_as else {
-            return None;
-        };
-        let (settings, name) = (&self.settings, self.name.as_str());
-        Some(recovery::settings(effective, settings, name, upstream.as_ref(), dynamic, major))
-    }
-
-    fn write_pgpass(&self, upstream: &Upstream) -> Result<(), Error> {
-        let login = &self.settings.replication;
-        let Some(password) = &login.password else {
-            return Ok(());
-        };
-        let (host, port) = (&upstream.host, upstream.port);
-        let text = files::pgpass_lines(host, port, &login.username, &password.0);
-        files::write_pgpass(&self.settings.pgpass, &text).map(drop)
-    }
-
-    /// pg_hba.conf and pg_ident.conf, where they are ours to write.
-    fn write_access(
-        &self,
-        effective: &Effective,
-        role: Role,
-        dynamic: &Value,
-        places: &Places,
-    ) -> Result<bool, Error> {
-        let hba = lines(dynamic, "pg_hba", role, self.settings.pg_hba.as_deref());
-        let ident = lines(dynamic, "pg_ident", role, self.settings.pg_ident.as_deref());
-        let files = [("hba_file", places.hba(), hba), ("ident_file", places.ident(), ident)];
-        let mut changed = false;
-        for (name, path, lines) in files {
-            if let (Some(lines), false) = (lines, effective.parameters.contains_key(name)) {
-                changed |= files::write_lines(&path, &lines, places)?;
-            }
-        }
-        Ok(changed)
-    }
-
     // SQL.
 
     /// The local server, as superuser, to the maintenance database.
@@ -379,16 +274,4 @@ impl Instance {
         self.refuse_running()?;
         tools::crash_recovery(&self.settings).await
     }
-}
-
-/// The lines of an access file: by role, then local, then of the store.
-fn lines(dynamic: &Value, name: &str, role: Role, local: Option<&[String]>) -> Option<Vec<String>> {
-    let section = dynamic.get("postgresql");
-    let stored = |key: &str| -> Option<Vec<String>> {
-        let items = section?.get(key)?.as_array()?;
-        Some(items.iter().filter_map(|line| line.as_str().map(str::to_string)).collect())
-    };
-    stored(&format!("{name}_{}", role.word()))
-        .or_else(|| local.map(<[String]>::to_vec))
-        .or_else(|| stored(name))
 }

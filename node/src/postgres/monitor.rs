@@ -12,6 +12,7 @@
 
 use super::error::Error;
 use super::session::Session;
+use super::units::Nature;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio_postgres::Row;
 use topology::{Lsn, SystemId, Timeline};
@@ -54,9 +55,10 @@ SELECT in_recovery,
       confirmed_flush_lsn AS confirmed_flush, catalog_xmin::text, database, plugin, wal_status
     FROM pg_replication_slots) s)::text AS slots,
   (SELECT coalesce(json_agg(row_to_json(p)), '[]') FROM (
-    SELECT name, current_setting(name) AS old_value, coalesce((SELECT f.setting
-      FROM pg_file_settings f WHERE f.name = s.name ORDER BY f.seqno DESC LIMIT 1), boot_val)
-      AS new_value FROM pg_settings s WHERE pending_restart AND name <> 'hot_standby'
+    SELECT name, vartype AS kind, unit, current_setting(name) AS old_value,
+      coalesce((SELECT f.setting FROM pg_file_settings f WHERE lower(f.name) = lower(s.name)
+        ORDER BY f.seqno DESC LIMIT 1), boot_val) AS new_value
+      FROM pg_settings s WHERE pending_restart AND name <> 'hot_standby'
       AND name NOT LIKE 'recovery_target%' AND name NOT IN ('primary_conninfo',
       'primary_slot_name', 'restore_command', 'archive_cleanup_command', 'recovery_end_command',
       'recovery_min_apply_delay', 'promote_trigger_file')) p)::text AS pending_restart
@@ -101,12 +103,31 @@ pub struct Slot {
     pub wal_status: Option<String>,
 }
 
-/// A setting whose new value waits for a restart, in human units.
+/// A setting whose new value waits for a restart, as `SHOW` prints values.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Waiting")]
 pub struct Pending {
     pub name: String,
     pub old_value: Option<String>,
     pub new_value: Option<String>,
+}
+
+/// The new value is what the files say, which is what the next start takes.
+#[derive(Deserialize)]
+struct Waiting {
+    name: String,
+    kind: String,
+    unit: Option<String>,
+    old_value: Option<String>,
+    new_value: Option<String>,
+}
+
+impl From<Waiting> for Pending {
+    fn from(row: Waiting) -> Pending {
+        let nature = Nature::new(&row.kind, row.unit.as_deref());
+        let new_value = row.new_value.map(|text| nature.shown(&text));
+        Pending { name: row.name, old_value: row.old_value, new_value }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -218,6 +239,15 @@ fn lsn<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Lsn>, D::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_waiting_value_is_shown_as_the_present_one() {
+        let text = r#"{"name":"shared_buffers","kind":"integer","unit":"8kB",
+            "old_value":"128MB","new_value":"32768"}"#;
+        let pending: Pending = serde_json::from_str(text).unwrap();
+        assert_eq!(pending.new_value.as_deref(), Some("256MB"));
+        assert_eq!(pending.old_value.as_deref(), Some("128MB"));
+    }
 
     #[test]
     fn a_walsender_is_printed_as_patroni_prints_it() {

@@ -11,47 +11,15 @@
 
 use super::catalogue::Catalogue;
 use super::controldata::ControlData;
+use super::controlled;
 use crate::config::{Citus, Postgresql};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Which values of a controlled setting are accepted.
-#[derive(Clone, Copy)]
-enum Check {
-    WalLevel,
-    True,
-    AtLeast(u64),
-    Bool,
-    /// A size of 16 MB or more.
-    Segments,
-}
-
-/// The controlled settings, in the order of the command line.
-const CONTROLLED: [(&str, &str, Check); 11] = [
-    ("wal_level", "replica", Check::WalLevel),
-    ("hot_standby", "on", Check::True),
-    ("max_connections", "100", Check::AtLeast(25)),
-    ("max_wal_senders", "10", Check::AtLeast(3)),
-    ("max_prepared_transactions", "0", Check::AtLeast(0)),
-    ("max_locks_per_transaction", "64", Check::AtLeast(32)),
-    ("track_commit_timestamp", "off", Check::Bool),
-    ("max_replication_slots", "10", Check::AtLeast(4)),
-    ("max_worker_processes", "8", Check::AtLeast(2)),
-    ("wal_log_hints", "on", Check::Bool),
-    ("wal_keep_size", "128MB", Check::Segments),
-];
-
-/// Set from `listen` and `scope`, by nobody else.
-const NEVER_SET: [&str; 3] = ["listen_addresses", "port", "cluster_name"];
-/// Goes to the file only.
-const NOT_ON_COMMAND_LINE: &str = "wal_keep_size";
-const SEGMENT_MB: u64 = 16;
-/// PostgreSQL refuses to start with more of anything.
-const COUNT_MAX: f64 = 262_143.0;
-
 /// Settings of recovery: they live in a block of their own.
-pub const RECOVERY: [&str; 15] = [
+pub const RECOVERY: [&str; 18] = [
     "archive_cleanup_command",
+    "pause_at_recovery_target",
     "primary_conninfo",
     "primary_slot_name",
     "promote_trigger_file",
@@ -66,6 +34,8 @@ pub const RECOVERY: [&str; 15] = [
     "recovery_target_timeline",
     "recovery_target_xid",
     "restore_command",
+    "standby_mode",
+    "trigger_file",
 ];
 
 /// As what the server runs, for the settings that depend on it.
@@ -109,12 +79,20 @@ pub struct Effective {
     pub parameters: BTreeMap<String, String>,
     /// Recovery settings found among the parameters.
     pub recovery: BTreeMap<String, String>,
-    /// Raised to what the control file demands: a restart is pending.
-    pub raised: Vec<String>,
+    /// What the control file demands instead of the configured value.
+    pub raised: BTreeMap<String, Raised>,
     pub warnings: Vec<String>,
 }
 
-/// Puts everything together.
+/// A standby has more than it is configured to have: a restart is pending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raised {
+    pub configured: String,
+    pub demanded: String,
+}
+
+/// Puts everything together. What PostgreSQL would refuse is still in it
+/// (`Catalogue::sift`).
 pub fn effective(sources: &Sources) -> Effective {
     let mut all = Effective::default();
     controlled(sources, &mut all);
@@ -128,7 +106,7 @@ pub fn effective(sources: &Sources) -> Effective {
     if let Some(control) = sources.at_least {
         raise(control, &mut all);
     }
-    all.command_line = command_line(&all.parameters);
+    all.command_line = controlled::command_line(&all.parameters);
     all
 }
 
@@ -140,57 +118,52 @@ fn section<'a>(dynamic: &'a Value, key: &str) -> Option<&'a Map<String, Value>> 
 fn controlled(sources: &Sources, all: &mut Effective) {
     let given = section(sources.dynamic, "parameters");
     let given = |name: &str| given.and_then(|map| find(map, name));
-    for (name, default, check) in CONTROLLED {
-        let value = given(name).and_then(|value| {
-            let read = scalar(value).and_then(|text| accept(check, &text));
-            if read.is_none() {
-                all.warnings.push(format!("{name} = {value} is not possible; {default} is used"));
-            }
-            read
-        });
-        all.parameters.insert(name.into(), value.unwrap_or_else(|| default.into()));
-    }
-    if given("wal_keep_size").is_none()
-        && let Some(size) = given("wal_keep_segments").and_then(scalar).and_then(|s| segments(&s))
-    {
-        all.parameters.insert("wal_keep_size".into(), size);
+    for (name, value) in controlled::values(given, &mut all.warnings) {
+        all.parameters.insert(name.into(), value);
     }
     all.parameters.insert("listen_addresses".into(), sources.settings.listen_hosts.join(","));
     all.parameters.insert("port".into(), sources.settings.port.to_string());
     all.parameters.insert("cluster_name".into(), sources.scope.into());
 }
 
-/// Everything that a source may set freely.
+/// Everything that a source may set freely; the later map wins.
 fn free(sources: &Sources, all: &mut Effective) {
-    let by_role = format!("parameters_{}", sources.role.word());
-    let maps = [
-        section(sources.dynamic, "parameters"),
-        Some(&sources.settings.parameters),
-        section(sources.dynamic, &by_role),
-    ];
+    let maps = [section(sources.dynamic, "parameters"), Some(&sources.settings.parameters)];
     for (name, value) in maps.into_iter().flatten().flatten() {
-        let lower = name.to_lowercase();
-        if is_controlled(&lower) || (lower == "synchronous_standby_names" && is_sync(sources)) {
-            continue;
+        set(sources, name, value, all);
+    }
+    let key = format!("parameters_{}", sources.role.word());
+    let own = sources.settings.by_role.get(sources.role.word());
+    let own = own.and_then(|settings| settings.parameters.as_ref());
+    for (name, value) in own.or(section(sources.dynamic, &key)).into_iter().flatten() {
+        if is_controlled(name) {
+            all.warnings.push(format!("{key}: {name} is the same in every role: left out"));
         }
-        if RECOVERY.contains(&lower.as_str()) {
-            put(&mut all.recovery, lower, value);
-            continue;
-        }
-        match sources.catalogue.spell(name) {
-            Some(name) if is_file(&name) => {
-                put(&mut all.parameters, name, &absolute(sources, value))
-            }
-            Some(name) => put(&mut all.parameters, name, value),
-            None => all.warnings.push(format!("{name} is not a setting of PostgreSQL: left out")),
-        }
+        set(sources, name, value, all);
     }
 }
 
-fn is_controlled(name: &str) -> bool {
-    name == "wal_keep_segments"
-        || NEVER_SET.contains(&name)
-        || CONTROLLED.iter().any(|(controlled, ..)| *controlled == name)
+fn set(sources: &Sources, name: &str, value: &Value, all: &mut Effective) {
+    let lower = name.to_lowercase();
+    let owned = lower == "synchronous_standby_names" && is_sync(sources);
+    if is_controlled(&lower) || owned {
+        return;
+    }
+    if RECOVERY.contains(&lower.as_str()) {
+        return put(&mut all.recovery, lower, value);
+    }
+    match sources.catalogue.spell(name) {
+        name if name == "config_file" => {
+            all.warnings.push("config_file is where this file is: left out".into());
+        }
+        name if is_file(&name) => put(&mut all.parameters, name, &absolute(sources, value)),
+        name => put(&mut all.parameters, name, value),
+    }
+}
+
+/// Not for everyone to set: from `/config` alone, or from nobody.
+pub fn is_controlled(name: &str) -> bool {
+    controlled::is_one(&name.to_lowercase())
 }
 
 /// In synchronous mode the names are the daemon's alone.
@@ -227,7 +200,7 @@ fn find<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 }
 
 /// A value as PostgreSQL reads it; lists are joined, `null` and maps are none.
-fn scalar(value: &Value) -> Option<String> {
+pub fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
         Value::Number(number) => Some(number.to_string()),
@@ -240,51 +213,13 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// The value to use, or none if it is not acceptable.
-fn accept(check: Check, text: &str) -> Option<String> {
-    let kept = || Some(text.trim().to_string());
-    match check {
-        Check::WalLevel => match text.trim().to_lowercase().as_str() {
-            "hot_standby" | "replica" => Some("replica".into()),
-            "logical" => Some("logical".into()),
-            _ => None,
-        },
-        Check::True => (boolean(text)? == "on").then(|| "on".into()),
-        Check::Bool => boolean(text).map(str::to_string),
-        Check::AtLeast(least) => {
-            let number = text.trim().parse::<f64>().ok().filter(|n| n.is_finite())?.round();
-            let range = least as f64..=COUNT_MAX;
-            range.contains(&number).then(|| format!("{number}"))
-        }
-        Check::Segments => (megabytes(text)? >= SEGMENT_MB).then(kept)?,
-    }
-}
-
-fn boolean(text: &str) -> Option<&'static str> {
+/// The spellings of a boolean that a configuration may have.
+pub fn boolean(text: &str) -> Option<&'static str> {
     match text.trim().to_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some("on"),
         "off" | "false" | "no" | "0" => Some("off"),
         _ => None,
     }
-}
-
-/// A size in megabytes, PostgreSQL's base unit of wal_keep_size.
-fn megabytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    match text[digits..].trim() {
-        "" | "MB" => Some(number),
-        "kB" => Some(number / 1024),
-        "GB" => number.checked_mul(1024),
-        "TB" => number.checked_mul(1024 * 1024),
-        _ => None,
-    }
-}
-
-fn segments(text: &str) -> Option<String> {
-    let count: u64 = text.trim().parse().ok().filter(|count| *count >= 1)?;
-    Some(format!("{}MB", count.checked_mul(SEGMENT_MB)?))
 }
 
 fn add_citus(citus: &Citus, settings: &Postgresql, parameters: &mut BTreeMap<String, String>) {
@@ -313,23 +248,20 @@ fn raise(control: &ControlData, all: &mut Effective) {
         ("max_wal_senders", control.max_wal_senders),
     ];
     for (name, least) in demanded {
-        let own = all.parameters.get(name).and_then(|value| value.parse::<u64>().ok());
-        if own.is_none_or(|own| own < least) {
-            all.parameters.insert(name.into(), least.to_string());
-            all.raised.push(name.into());
+        let own = all.parameters.get(name).cloned().unwrap_or_default();
+        if own.parse::<u64>().is_ok_and(|own| own >= least) {
+            continue;
         }
+        let demanded = least.to_string();
+        all.parameters.insert(name.into(), demanded.clone());
+        all.raised.insert(name.into(), Raised { configured: own, demanded });
     }
-}
-
-fn command_line(parameters: &BTreeMap<String, String>) -> Vec<(String, String)> {
-    let order = NEVER_SET.iter().copied().chain(CONTROLLED.iter().map(|(name, ..)| *name));
-    let order = order.filter(|name| *name != NOT_ON_COMMAND_LINE);
-    order.filter_map(|name| Some((name.to_string(), parameters.get(name)?.clone()))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RoleSettings;
     use serde_json::json;
 
     fn settings(parameters: Value) -> Postgresql {
@@ -392,15 +324,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_left_out_and_recovery_is_kept_apart() {
-        let local = json!({"work_men": 1, "my.thing": true, "restore_command": "cp %f %p",
+    fn recovery_is_kept_apart_and_files_are_absolute() {
+        let local = json!({"my.thing": true, "restore_command": "cp %f %p", "config_file": "x",
             "synchronous_standby_names": "x", "hba_file": "my_hba.conf"});
         let all = put_together(local, json!({"synchronous_mode": "quorum"}), None);
-        assert!(all.warnings[0].contains("work_men"));
         assert_eq!(all.parameters["my.thing"], "on");
         assert_eq!(all.recovery["restore_command"], "cp %f %p");
         assert_eq!(all.parameters["hba_file"], "/golden/n2/my_hba.conf");
         assert!(!all.parameters.contains_key("synchronous_standby_names"));
+        assert!(!all.parameters.contains_key("config_file"));
     }
 
     #[test]
@@ -416,11 +348,56 @@ mod tests {
 
     #[test]
     fn role_variants_win_but_do_not_touch_controlled_settings() {
-        let dynamic = json!({"postgresql": {"parameters": {"my.a": 1, "my.b": 1},
-            "parameters_replica": {"my.a": 2, "my.b": null, "max_connections": 300}}});
-        let all = put_together(json!({}), dynamic, None);
+        let dynamic = json!({"postgresql": {"parameters": {"my.a": 1, "my.b": 1, "my.c": 1},
+            "parameters_replica": {"my.a": 2, "my.b": null, "max_connections": 300},
+            "parameters_primary": {"my.c": 3}}});
+        let all = put_together(json!({"my.a": 9}), dynamic, None);
         assert_eq!(all.parameters["my.a"], "2");
+        assert_eq!(all.parameters["my.c"], "1", "of another role");
         assert!(!all.parameters.contains_key("my.b"));
         assert_eq!(all.parameters["max_connections"], "100");
+        assert!(all.warnings[0].contains("max_connections"), "{:?}", all.warnings);
+    }
+
+    #[test]
+    fn the_own_variant_hides_that_of_the_store() {
+        let dynamic = json!({"postgresql": {"parameters_replica": {"my.a": 2, "my.b": 2}}});
+        let mut settings = settings(json!({}));
+        let own = json!({"my.a": 3}).as_object().cloned();
+        let of_role = RoleSettings { parameters: own, ..RoleSettings::default() };
+        settings.by_role.insert("replica".into(), of_role);
+        let all = effective(&Sources {
+            settings: &settings,
+            citus: None,
+            scope: "golden",
+            dynamic: &dynamic,
+            role: Role::Replica,
+            at_least: None,
+            overrides: &[],
+            catalogue: &Catalogue::new(15, ""),
+        });
+        assert_eq!(all.parameters["my.a"], "3");
+        assert!(!all.parameters.contains_key("my.b"));
+    }
+
+    #[test]
+    fn a_standby_gets_what_its_primary_had() {
+        let mut all = put_together(json!({}), json!({}), None);
+        raise(&control(90, 0), &mut all);
+        assert!(all.raised.is_empty(), "100 is more than 90");
+        raise(&control(120, 5), &mut all);
+        let raised: Vec<&str> = all.raised.keys().map(String::as_str).collect();
+        assert_eq!(raised, ["max_connections", "max_prepared_transactions"]);
+        let of = &all.raised["max_connections"];
+        assert_eq!((of.configured.as_str(), of.demanded.as_str()), ("100", "120"));
+        assert_eq!(all.parameters["max_connections"], "120");
+    }
+
+    fn control(max_connections: u64, max_prepared_xacts: u64) -> ControlData {
+        ControlData {
+            max_connections,
+            max_prepared_xacts,
+            ..super::super::controldata::parse(super::super::controldata::SAMPLE).unwrap()
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Absent on purpose: choosing the upstream; that is a rule (`standby/`).
 
 use super::conninfo::Conninfo;
-use super::parameters::Effective;
+use super::parameters::{Effective, RECOVERY};
 use crate::config::Postgresql;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,6 +27,9 @@ const EMPTY_TARGETS: [&str; 5] = [
     "recovery_target_xid",
 ];
 
+/// Settings of recovery.conf that no version from 13 on knows.
+const OLD: [&str; 3] = ["pause_at_recovery_target", "standby_mode", "trigger_file"];
+
 /// The block of a standby. `None` as upstream: it only replays what it has
 /// and what its archive gives.
 pub fn settings(
@@ -37,7 +40,7 @@ pub fn settings(
     dynamic: &Value,
     major: u32,
 ) -> BTreeMap<String, String> {
-    let mut block = given(effective, dynamic);
+    let mut block = given(effective, settings, dynamic, major);
     for name in EMPTY_TARGETS {
         block.insert(name.into(), String::new());
     }
@@ -51,23 +54,38 @@ pub fn settings(
         }
     }
     if major >= 16 {
+        // Gone there, and of no use beside a daemon.
         block.remove("promote_trigger_file");
     }
     block
 }
 
+/// Whose value is not for an operator to set, nor for PostgreSQL to doubt.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("recovery_target") || name.starts_with("primary_")
+}
+
 /// What the operator wishes beside the source and the target, which are ours.
-fn given(effective: &Effective, dynamic: &Value) -> BTreeMap<String, String> {
+/// Recovery settings among the parameters replace the section.
+fn given(
+    effective: &Effective,
+    settings: &Postgresql,
+    dynamic: &Value,
+    major: u32,
+) -> BTreeMap<String, String> {
     let mut wished = effective.recovery.clone();
     if wished.is_empty() {
-        let section = dynamic.get("postgresql").and_then(|p| p.get("recovery_conf"));
-        for (name, value) in section.and_then(Value::as_object).into_iter().flatten() {
+        let stored = dynamic.get("postgresql").and_then(|p| p.get("recovery_conf"));
+        let section = settings.recovery_conf.as_ref().or(stored.and_then(Value::as_object));
+        for (name, value) in section.into_iter().flatten() {
             wished.insert(name.to_lowercase(), text(value));
         }
     }
-    let known = |name: &str| super::parameters::RECOVERY.contains(&name);
-    let ours = |name: &str| name.starts_with("recovery_target") || name.starts_with("primary_");
-    wished.retain(|name, _| known(name) && !ours(name));
+    if let Some(file) = wished.remove("trigger_file").filter(|_| major < 16) {
+        wished.entry("promote_trigger_file".into()).or_insert(file);
+    }
+    let known = |name: &str| RECOVERY.contains(&name) && !OLD.contains(&name);
+    wished.retain(|name, _| known(name) && !is_ours(name));
     wished
 }
 
@@ -145,5 +163,32 @@ mod tests {
         assert_eq!(block["primary_slot_name"], "s");
         assert_eq!(block["restore_command"], "x");
         assert!(!block.contains_key("junk"));
+    }
+
+    fn given_by(own: Option<Value>, parameters: &[(&str, &str)], major: u32) -> Vec<String> {
+        let dynamic = json!({"postgresql": {"recovery_conf": {"restore_command": "stored"}}});
+        let own = own.and_then(|own| own.as_object().cloned());
+        let own = Postgresql { recovery_conf: own, ..Postgresql::default() };
+        let mut effective = Effective::default();
+        let recovery = parameters.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        effective.recovery = recovery.collect();
+        let block = given(&effective, &own, &dynamic, major);
+        block.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    #[test]
+    fn parameters_replace_the_own_section_and_that_the_one_of_the_store() {
+        assert_eq!(given_by(None, &[], 15), ["restore_command=stored"]);
+        assert!(given_by(Some(json!({})), &[], 15).is_empty());
+        let own = Some(json!({"restore_command": "own", "recovery_end_command": "e"}));
+        assert_eq!(given_by(own.clone(), &[], 15), ["recovery_end_command=e", "restore_command=own"]);
+        assert_eq!(given_by(own, &[("restore_command", "p")], 15), ["restore_command=p"]);
+    }
+
+    #[test]
+    fn names_of_old_versions_are_renamed_or_dropped() {
+        let old = [("trigger_file", "/t"), ("standby_mode", "on")];
+        assert_eq!(given_by(None, &old, 15), ["promote_trigger_file=/t"]);
+        assert!(given_by(None, &old, 16).is_empty());
     }
 }

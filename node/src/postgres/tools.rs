@@ -69,7 +69,7 @@ pub async fn initdb(settings: &Postgresql, bootstrap: &Bootstrap) -> Result<(), 
     }
     // initdb writes its files into the data directory, wherever ours are.
     let data_dir = settings.data_dir.clone();
-    append_hba(&bootstrap.pg_hba, &Places { config_dir: data_dir.clone(), data_dir })
+    append_hba(&bootstrap.pg_hba, &Places::in_data(&data_dir))
 }
 
 /// Copies `source` into the empty data directory.

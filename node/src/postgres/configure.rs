@@ -1,0 +1,240 @@
+//! Writing the configuration of an instance.
+//!
+//! Settings are put together, PostgreSQL is asked whether it takes them, and
+//! the files are written where they differ.
+//!
+//! Absent on purpose: telling a running server (`Postmaster::reload`), and when
+//! to do so.
+
+use super::catalogue::Catalogue;
+use super::controldata::ControlData;
+use super::error::Error;
+use super::files::{self, Places};
+use super::parameters::{self, Effective, Raised, Role, Sources};
+use super::process::Postmaster;
+use super::recovery::{self, Upstream};
+use super::{Instance, StartAs};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What writing the configuration did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Some file is not what it was: a reload has something to do.
+    pub changed: bool,
+    pub effective: Effective,
+}
+
+/// What is remembered from one writing to the next, by all copies of an
+/// instance.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    catalogue: tokio::sync::Mutex<Option<Arc<Catalogue>>>,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    warnings: Vec<String>,
+    raised: BTreeMap<String, Raised>,
+}
+
+impl Notes {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Instance {
+    /// Version and known settings of the programs in bin_dir.
+    pub async fn catalogue(&self) -> Result<Arc<Catalogue>, Error> {
+        let postgres = self.settings.tool("postgres");
+        let mut known = self.notes.catalogue.lock().await;
+        if let Some(catalogue) = known.as_ref().filter(|known| known.is_of(&postgres)) {
+            return Ok(catalogue.clone());
+        }
+        let catalogue = Arc::new(Catalogue::load(&postgres).await?);
+        *known = Some(catalogue.clone());
+        Ok(catalogue)
+    }
+
+    /// Settings that the last written configuration has more of than was asked
+    /// for, because the data directory demands it.
+    pub fn raised(&self) -> BTreeMap<String, Raised> {
+        self.notes.told().raised.clone()
+    }
+
+    /// Writes all files. The running server is not told (`reload`).
+    pub async fn write_config(
+        &self,
+        start_as: &StartAs,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<Written, Error> {
+        let catalogue = self.catalogue().await?;
+        let (role, places) = (start_as.role(), Places::of(&self.settings));
+        let control = match role {
+            Role::Primary => None,
+            Role::Replica | Role::StandbyLeader => Some(self.control().await?),
+        };
+        let effective = self.effective(role, dynamic, overrides, control.as_ref(), &catalogue);
+        let mut effective = effective.await;
+        let block = self.recovery_block(start_as, &mut effective, dynamic, &catalogue).await;
+        if let StartAs::Standby { upstream: Some(upstream) } = start_as {
+            self.write_pgpass(upstream)?;
+        }
+        let mut changed = files::write_conf(&effective, block.as_ref(), &places)?;
+        changed |= self.write_access(&effective, role, dynamic, &places)?;
+        files::strip_auto_conf(&places)?;
+        self.tell(&effective);
+        Ok(Written { changed, effective })
+    }
+
+    /// Writes all files and, if one changed, has the server read them.
+    pub async fn reload(
+        &self,
+        postmaster: &Postmaster,
+        start_as: &StartAs,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<Written, Error> {
+        let written = self.write_config(start_as, dynamic, overrides).await?;
+        if written.changed {
+            postmaster.reload()?;
+        }
+        Ok(written)
+    }
+
+    async fn effective(
+        &self,
+        role: Role,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+        at_least: Option<&ControlData>,
+        catalogue: &Catalogue,
+    ) -> Effective {
+        let mut effective = parameters::effective(&Sources {
+            settings: &self.settings,
+            citus: self.citus.as_ref(),
+            scope: &self.scope,
+            dynamic,
+            role,
+            at_least,
+            overrides,
+            catalogue,
+        });
+        let ours = |name: &str| {
+            parameters::is_controlled(name) || overrides.iter().any(|(laid, _)| laid == name)
+        };
+        let refused = catalogue.sift(&mut effective.parameters, ours).await;
+        effective.warnings.extend(refused);
+        effective
+    }
+
+    async fn recovery_block(
+        &self,
+        start_as: &StartAs,
+        effective: &mut Effective,
+        dynamic: &Value,
+        catalogue: &Catalogue,
+    ) -> Option<BTreeMap<String, String>> {
+        let StartAs::Standby { upstream } = start_as else {
+            return None;
+        };
+        let (settings, name) = (&self.settings, self.name.as_str());
+        let major = catalogue.major;
+        let upstream = upstream.as_ref();
+        let mut block = recovery::settings(effective, settings, name, upstream, dynamic, major);
+        let refused = catalogue.sift(&mut block, recovery::is_ours).await;
+        effective.warnings.extend(refused);
+        Some(block)
+    }
+
+    /// Each warning once, until another writing has others.
+    fn tell(&self, effective: &Effective) {
+        let mut told = self.notes.told();
+        for warning in &effective.warnings {
+            if !told.warnings.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+        told.warnings.clone_from(&effective.warnings);
+        told.raised.clone_from(&effective.raised);
+    }
+
+    fn write_pgpass(&self, upstream: &Upstream) -> Result<(), Error> {
+        let login = &self.settings.replication;
+        let Some(password) = &login.password else {
+            return Ok(());
+        };
+        let (host, port) = (&upstream.host, upstream.port);
+        let text = files::pgpass_lines(host, port, &login.username, &password.0);
+        files::write_pgpass(&self.settings.pgpass, &text).map(drop)
+    }
+
+    /// pg_hba.conf and pg_ident.conf, where they are ours to write.
+    fn write_access(
+        &self,
+        effective: &Effective,
+        role: Role,
+        dynamic: &Value,
+        places: &Places,
+    ) -> Result<bool, Error> {
+        let own = self.settings.by_role.get(role.word());
+        let by_role = |of: fn(&crate::config::RoleSettings) -> &Option<Vec<String>>| {
+            own.and_then(|own| of(own).clone())
+        };
+        let (hba, ident) = (&self.settings.pg_hba, &self.settings.pg_ident);
+        let hba = lines(dynamic, "pg_hba", role, by_role(|own| &own.pg_hba), hba);
+        let ident = lines(dynamic, "pg_ident", role, by_role(|own| &own.pg_ident), ident);
+        let files = [("hba_file", places.hba(), hba), ("ident_file", places.ident(), ident)];
+        let mut changed = false;
+        for (name, path, lines) in files {
+            let elsewhere = effective.parameters.get(name).is_some_and(|set| Path::new(set) != path);
+            if let (Some(lines), false) = (lines, elsewhere) {
+                changed |= files::write_lines(&path, &lines, places)?;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// The lines of an access file. Those of the role replace the others; what the
+/// local file says replaces what the store says.
+fn lines(
+    dynamic: &Value,
+    name: &str,
+    role: Role,
+    own_of_role: Option<Vec<String>>,
+    own: &Option<Vec<String>>,
+) -> Option<Vec<String>> {
+    let section = dynamic.get("postgresql");
+    let stored = |key: &str| -> Option<Vec<String>> {
+        let items = section?.get(key)?.as_array()?;
+        Some(items.iter().filter_map(|line| line.as_str().map(str::to_string)).collect())
+    };
+    own_of_role
+        .or_else(|| stored(&format!("{name}_{}", role.word())))
+        .or_else(|| own.clone())
+        .or_else(|| stored(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_role_and_then_the_own_file_decide_who_may_connect() {
+        let dynamic = json!({"postgresql": {"pg_hba": ["stored"], "pg_hba_replica": ["of role"]}});
+        let one = |line: &str| Some(vec![line.to_string()]);
+        let of = |role, own_of_role, own| lines(&dynamic, "pg_hba", role, own_of_role, &own);
+        assert_eq!(of(Role::Primary, None, None), one("stored"));
+        assert_eq!(of(Role::Primary, None, one("own")), one("own"));
+        assert_eq!(of(Role::Replica, None, one("own")), one("of role"));
+        assert_eq!(of(Role::Replica, one("own of role"), one("own")), one("own of role"));
+        assert_eq!(lines(&json!({}), "pg_ident", Role::Replica, None, &None), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! Which values PostgreSQL takes: the installed server is asked itself.
+//!
+//! `postgres -C NAME -c NAME=VALUE ...` reads the values like a server does and
+//! ends with the first complaint, without a data directory. So every name,
+//! type, unit, range and word of every version is known without a table of
+//! ours, and a value that would keep the server from starting never gets into
+//! its files.
+//!
+//! Invariant *no guess*: a complaint that is not understood changes nothing.
+//!
+//! Absent on purpose: settings of extensions (names with a dot), which only a
+//! server with the library could judge, and catalogue files of vendors: their
+//! server knows its settings too.
+
+use super::error::Error;
+use super::run::run;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::process::Command;
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// Verdicts that are remembered; then all are asked for anew.
+const VERDICTS_MAX: usize = 1_000;
+const ROUNDS: usize = 2;
+
+/// They say where files are, which is judged when the server starts.
+const PLACES: [&str; 4] = ["data_directory", "hba_file", "ident_file", "external_pid_file"];
+/// They change how a complaint reads: each is judged alone.
+const LOUD: [&str; 5] =
+    ["lc_messages", "log_destination", "log_error_verbosity", "log_min_messages", "log_line_prefix"];
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Taken,
+    /// Out of range: the nearest possible value, and why.
+    Instead(String, String),
+    /// Left out, and why.
+    Refused(String),
+}
+
+#[derive(Debug, Default)]
+pub struct Judge {
+    known: Mutex<HashMap<(String, String), Verdict>>,
+}
+
+impl Judge {
+    /// Takes out of `wished` what `postgres` refuses and corrects what is out of
+    /// range; gives a sentence for each.
+    pub async fn sift(
+        &self,
+        postgres: &Path,
+        wished: &mut BTreeMap<String, String>,
+        skipped: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let mut judged: Vec<(String, String)> = wished
+            .iter()
+            .filter(|(name, _)| !skipped(name) && !PLACES.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let mut sentences = Vec::new();
+        // The nearest whole number may still be out of the setting's range.
+        for _ in 0..ROUNDS {
+            self.learn(postgres, &judged).await;
+            judged = judged
+                .into_iter()
+                .filter_map(|pair| self.apply(pair, wished, &mut sentences))
+                .collect();
+        }
+        sentences
+    }
+
+    /// What is to be judged again.
+    fn apply(
+        &self,
+        pair: (String, String),
+        wished: &mut BTreeMap<String, String>,
+        sentences: &mut Vec<String>,
+    ) -> Option<(String, String)> {
+        match self.verdict(&pair)? {
+            Verdict::Taken => None,
+            Verdict::Instead(value, why) => {
+                sentences.push(format!("{} = {} {why}: {value} is used", pair.0, pair.1));
+                wished.insert(pair.0.clone(), value.clone());
+                Some((pair.0, value))
+            }
+            Verdict::Refused(why) => {
+                sentences.push(format!("{} = {} {why}: left out", pair.0, pair.1));
+                wished.remove(&pair.0);
+                None
+            }
+        }
+    }
+
+    fn verdict(&self, pair: &(String, String)) -> Option<Verdict> {
+        if !is_name(&pair.0) || pair.1.contains('\0') {
+            return Some(Verdict::Refused("cannot be written in postgresql.conf".into()));
+        }
+        let extension = pair.0.contains('.').then_some(Verdict::Taken);
+        extension.or_else(|| self.lock().get(pair).cloned())
+    }
+
+    /// Asks for what is not known yet.
+    async fn learn(&self, postgres: &Path, pairs: &[(String, String)]) {
+        let new = pairs.iter().filter(|pair| self.verdict(pair).is_none()).cloned();
+        let (loud, quiet): (Vec<_>, Vec<_>) =
+            new.partition(|(name, _)| LOUD.contains(&name.to_lowercase().as_str()));
+        let batches = std::iter::once(quiet).chain(loud.into_iter().map(|pair| vec![pair]));
+        for batch in batches.filter(|batch| !batch.is_empty()) {
+            if let Err(error) = self.ask(postgres, batch).await {
+                tracing::warn!("settings that could not be checked are used as they are: {error}");
+            }
+        }
+    }
+
+    /// Every complaint settles one pair; when none comes, all the rest is good.
+    async fn ask(&self, postgres: &Path, mut open: Vec<(String, String)>) -> Result<(), Error> {
+        while !open.is_empty() {
+            let stderr = match run(question(postgres, &open), LIMIT).await {
+                Ok(_) => {
+                    open.drain(..).for_each(|pair| self.remember(pair, Verdict::Taken));
+                    return Ok(());
+                }
+                Err(Error::ToolFailed { ref stderr, .. }) => stderr.clone(),
+                Err(error) => return Err(error),
+            };
+            let complaint = complaint(&stderr);
+            let about = complaint.as_ref().and_then(|(name, _)| {
+                open.iter().position(|(asked, _)| asked.eq_ignore_ascii_case(name))
+            });
+            let (Some((_, verdict)), Some(at)) = (complaint, about) else {
+                let tool = "postgres -C".to_string();
+                return Err(Error::ToolFailed { tool, status: "a complaint".into(), stderr });
+            };
+            self.remember(open.remove(at), verdict);
+        }
+        Ok(())
+    }
+
+    fn remember(&self, pair: (String, String), verdict: Verdict) {
+        let mut known = self.lock();
+        if known.len() >= VERDICTS_MAX {
+            known.clear();
+        }
+        known.insert(pair, verdict);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Verdict>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `-C` comes first: only then root may ask. The root directory stands for a
+/// data directory: it is there, and nobody else can put settings into it.
+fn question(postgres: &Path, pairs: &[(String, String)]) -> Command {
+    let mut command = Command::new(postgres);
+    command.args(["-C", "max_connections", "-D", "/", "-c", "config_file=/dev/null"]);
+    command.args(pairs.iter().flat_map(|(name, value)| ["-c".into(), format!("{name}={value}")]));
+    command.env("LC_ALL", "C").env("LANG", "C");
+    command
+}
+
+/// On the command line `-` would be read as `_`, in a file it is not.
+fn is_name(name: &str) -> bool {
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
+    let rest = |c: char| first(c) || c.is_ascii_digit() || c == '$';
+    name.split('.').all(|word| word.starts_with(first) && word.chars().all(rest))
+}
+
+/// The name that PostgreSQL complains about, and what follows from it.
+fn complaint(stderr: &str) -> Option<(String, Verdict)> {
+    let after = |mark: &str| {
+        let line = stderr.lines().find_map(|line| line.split_once(mark));
+        line.map(|(_, text)| text.trim())
+    };
+    let text = after("FATAL:  ")?;
+    let (before, rest) = text.split_once("parameter \"")?;
+    let (name, rest) = rest.split_once('"')?;
+    let refused = |why: &str| Some((name.to_string(), Verdict::Refused(why.into())));
+    if before.starts_with("unrecognized configuration") {
+        return refused("is not a setting of this PostgreSQL");
+    }
+    if let Some(value) = before.strip_suffix(" is outside the valid range for ") {
+        return Some((name.to_string(), nearest(value, rest)?));
+    }
+    if before == "invalid value for " {
+        let hint = after("HINT:  ").or_else(|| after("DETAIL:  "));
+        if hint == Some("Value exceeds integer range.") {
+            let least = rest.trim_start_matches([':', ' ', '"']).starts_with('-');
+            let bound = if least { i32::MIN } else { i32::MAX }.to_string();
+            return Some((name.to_string(), Verdict::Instead(bound, "is no integer".into())));
+        }
+        let hint = hint.map(|hint| format!(" ({})", hint.trim_end_matches('.')));
+        return refused(&format!("is not possible{}", hint.unwrap_or_default()));
+    }
+    if rest.starts_with(" requires a") || rest.starts_with(" cannot be ") {
+        return refused(rest.trim());
+    }
+    None
+}
+
+/// ` (64 kB .. 2147483647 kB)`: bounds in the setting's own unit, which a plain
+/// number has too.
+fn nearest(value: &str, range: &str) -> Option<Verdict> {
+    let (low, high) = range.trim().strip_prefix('(')?.strip_suffix(')')?.split_once(" .. ")?;
+    let word = |text: &str| text.split_whitespace().next().map(str::to_string);
+    let number = |text: &str| word(text)?.parse::<f64>().ok();
+    let bound = if number(value)? < number(low)? { low } else { high };
+    let why = format!("is outside its range {}", range.trim());
+    Some(Verdict::Instead(word(bound)?, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> (String, Verdict) {
+        complaint(&format!("2026-11-21 04:04:02.966 GMT [1] {text}")).expect("understood")
+    }
+
+    #[test]
+    fn numbers_out_of_range_have_a_nearest_one() {
+        let instead = |text: &str| match told(text) {
+            (_, Verdict::Instead(value, _)) => value,
+            other => panic!("{other:?}"),
+        };
+        let old = "FATAL:  1 kB is outside the valid range for parameter \"work_mem\" \
+                   (64 .. 2147483647)";
+        assert_eq!(instead(old), "64");
+        let new = "FATAL:  134217728 8kB is outside the valid range for parameter \
+                   \"wal_buffers\" (-1 8kB .. 262143 8kB)";
+        assert_eq!(instead(new), "262143");
+        let real = "FATAL:  -1 is outside the valid range for parameter \"random_page_cost\" \
+                    (0 .. 1.79769e+308)";
+        assert_eq!(instead(real), "0");
+        let huge = "FATAL:  invalid value for parameter \"work_mem\": \"9999999GB\"\n\
+                    2026 [1] HINT:  Value exceeds integer range.";
+        assert_eq!(instead(huge), "2147483647");
+    }
+
+    #[test]
+    fn refusals_name_the_setting_and_the_reason() {
+        let cases = [
+            ("unrecognized configuration parameter \"work_men\"", "work_men", "not a setting"),
+            ("parameter \"autovacuum\" requires a Boolean value", "autovacuum", "requires a B"),
+            ("parameter \"block_size\" cannot be changed", "block_size", "cannot be changed"),
+            (
+                "invalid value for parameter \"wal_level\": \"foo\"\n2026 [1] HINT:  Available \
+                 values: minimal, replica, logical.",
+                "wal_level",
+                "(Available values: minimal, replica, logical)",
+            ),
+        ];
+        for (text, name, why) in cases {
+            let (about, Verdict::Refused(told)) = told(&format!("FATAL:  {text}")) else {
+                panic!("{text}");
+            };
+            assert_eq!(about, name);
+            assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_complaint_that_is_not_understood_is_none() {
+        assert_eq!(complaint("FATAL:  SSL is not supported by this build"), None);
+        assert_eq!(complaint("Segmentation fault"), None);
+    }
+
+    #[test]
+    fn names_are_those_of_a_file() {
+        assert!(is_name("work_mem") && is_name("my.thing_1"));
+        assert!(!is_name("work-mem") && !is_name("a b") && !is_name("x.") && !is_name(""));
+    }
+}
