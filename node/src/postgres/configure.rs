@@ -192,7 +192,8 @@ impl Instance {
         let files = [("hba_file", places.hba(), hba), ("ident_file", places.ident(), ident)];
         let mut changed = false;
         for (name, path, lines) in files {
-            let elsewhere = effective.parameters.get(name).is_some_and(|set| Path::new(set) != path);
+            let elsewhere =
+                effective.parameters.get(name).is_some_and(|set| Path::new(set) != path);
             if let (Some(lines), false) = (lines, elsewhere) {
                 changed |= files::write_lines(&path, &lines, places)?;
             }

@@ -28,8 +28,13 @@ const ROUNDS: usize = 2;
 /// They say where files are, which is judged when the server starts.
 const PLACES: [&str; 4] = ["data_directory", "hba_file", "ident_file", "external_pid_file"];
 /// They change how a complaint reads: each is judged alone.
-const LOUD: [&str; 5] =
-    ["lc_messages", "log_destination", "log_error_verbosity", "log_min_messages", "log_line_prefix"];
+const LOUD: [&str; 5] = [
+    "lc_messages",
+    "log_destination",
+    "log_error_verbosity",
+    "log_min_messages",
+    "log_line_prefix",
+];
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {

@@ -181,7 +181,10 @@ mod tests {
         assert_eq!(given_by(None, &[], 15), ["restore_command=stored"]);
         assert!(given_by(Some(json!({})), &[], 15).is_empty());
         let own = Some(json!({"restore_command": "own", "recovery_end_command": "e"}));
-        assert_eq!(given_by(own.clone(), &[], 15), ["recovery_end_command=e", "restore_command=own"]);
+        assert_eq!(
+            given_by(own.clone(), &[], 15),
+            ["recovery_end_command=e", "restore_command=own"]
+        );
         assert_eq!(given_by(own, &[("restore_command", "p")], 15), ["restore_command=p"]);
     }
 

@@ -143,7 +143,9 @@ pub fn read_number(text: &str) -> Option<f64> {
     let radix = |digits: &str, radix| i64::from_str_radix(digits, radix).ok().map(|n| n as f64);
     let size = if let Some(hex) = digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
         radix(hex, 16)?
-    } else if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
+    } else if digits.len() > 1
+        && digits.starts_with('0')
+        && digits.bytes().all(|b| b.is_ascii_digit())
     {
         radix(digits, 8)?
     } else if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
