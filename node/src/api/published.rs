@@ -37,6 +37,8 @@ pub struct Published {
     pub config: Option<Arc<serde_json::Value>>,
     /// When the store last answered, in seconds since 1970.
     pub dcs_last_seen: u64,
+    /// The watchdog is required and cannot be used.
+    pub watchdog_failed: bool,
     pub system_id: Option<SystemId>,
     pub tags: Tags,
     /// Settings that wait for a restart, by name.

@@ -51,7 +51,6 @@ pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Findings> 
 
 fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Settings {
     let document = Document::whole_of(raw);
-    sections::check_watchdog(document, findings);
     let store = store::own_store(document, findings);
     Settings {
         scope: document.text_or_empty("scope"),
@@ -63,6 +62,7 @@ fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Set
         bootstrap: bootstrap::read(document, findings),
         postgresql: postgresql::read(document, env, findings),
         tags: sections::read_tags(document, findings),
+        watchdog: sections::read_watchdog(document, findings),
         citus: sections::read_citus(document, findings),
         topology: formation::read(document, &store, findings),
         store,

@@ -36,6 +36,7 @@ pub use kind::{Kind, parse_whole};
 pub use load::{CtlSettings, Loaded, load, load_for_ctl};
 pub use store::read_store;
 
+use crate::watchdog::WatchdogSettings;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,6 +68,7 @@ pub struct Settings {
     pub bootstrap: Option<Bootstrap>,
     pub postgresql: Postgresql,
     pub tags: Tags,
+    pub watchdog: WatchdogSettings,
     pub citus: Option<Citus>,
     pub topology: Option<TopologySettings>,
     /// The merged document (file, then environment), secrets included.

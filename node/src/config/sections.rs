@@ -5,6 +5,7 @@ use super::findings::Findings;
 use super::kind::{parse_whole, scalar};
 use super::postgresql::{is_wildcard, unreachable_by_others};
 use super::{Citus, Credentials, Ctl, Log, RestApi, address};
+use crate::watchdog::{Driver, Mode, WatchdogSettings};
 use serde_json::Value;
 use topology::Tags;
 use topology::tags::parse_bool;
@@ -143,12 +144,30 @@ pub fn read_tags(document: Document, findings: &mut Findings) -> Tags {
     Tags(tags)
 }
 
-/// A watchdog that is required must not be missing in silence.
-pub fn check_watchdog(document: Document, findings: &mut Findings) {
-    let mode = document.text_or_empty("watchdog.mode").to_lowercase();
-    if mode == "required" || mode == "require" {
-        let what = "a watchdog is not supported yet";
-        findings.add("watchdog.mode", what, "write automatic or off");
+/// A word that is not known means off, as in Patroni.
+pub fn read_watchdog(document: Document, findings: &mut Findings) -> WatchdogSettings {
+    let defaults = WatchdogSettings::default();
+    let mode = document.at("watchdog.mode");
+    let device = document.text_or_empty("watchdog.device");
+    let driver = document.text_or_empty("watchdog.driver");
+    let margin = document.at("watchdog.safety_margin").and_then(parse_whole);
+    if !["", "default", "testing"].contains(&driver.as_str()) {
+        findings.warn(format!("watchdog.driver `{driver}` is not known: the device is used"));
+    }
+    WatchdogSettings {
+        mode: mode.map_or(defaults.mode, watchdog_mode),
+        device: if device.is_empty() { defaults.device } else { device.into() },
+        driver: if driver == "testing" { Driver::Testing } else { Driver::Linux },
+        safety_margin: margin.unwrap_or(defaults.safety_margin),
+    }
+}
+
+fn watchdog_mode(value: &Value) -> Mode {
+    let word = value.as_str().unwrap_or_default().to_lowercase();
+    match word.as_str() {
+        "automatic" | "auto" => Mode::Automatic,
+        "required" | "require" => Mode::Required,
+        _ => Mode::Off,
     }
 }
 
@@ -227,11 +246,31 @@ mod tests {
     }
 
     #[test]
-    fn contradicting_tags_warn_and_required_watchdogs_are_refused() {
-        let raw = json!({"tags": {"nofailover": "true", "failover_priority": "1"},
-            "watchdog": {"mode": "required"}});
-        assert_eq!(with(raw.clone(), read_tags).1.warnings().len(), 1);
-        assert!(!with(raw, check_watchdog).1.is_empty());
+    fn watchdogs_are_wanted_in_words_and_in_booleans() {
+        let mode = |raw| with(json!({"watchdog": {"mode": raw}}), read_watchdog).0.mode;
+        for (raw, wanted) in [
+            (json!("Required"), Mode::Required),
+            (json!("require"), Mode::Required),
+            (json!("auto"), Mode::Automatic),
+            (json!(false), Mode::Off),
+            (json!("off"), Mode::Off),
+            (json!("disabled"), Mode::Off),
+        ] {
+            assert_eq!(mode(raw.clone()), wanted, "{raw}");
+        }
+        let (read, _) = with(json!({}), read_watchdog);
+        assert_eq!(read, WatchdogSettings::default());
+        let raw = json!({"watchdog": {"safety_margin": "-1", "driver": "testing", "device": "d"}});
+        let (read, _) = with(raw, read_watchdog);
+        assert_eq!((read.safety_margin, read.driver), (-1, Driver::Testing));
+        let (_, findings) = with(json!({"watchdog": {"driver": "cat"}}), read_watchdog);
+        assert_eq!(findings.warnings().len(), 1);
+    }
+
+    #[test]
+    fn contradicting_tags_warn() {
+        let raw = json!({"tags": {"nofailover": "true", "failover_priority": "1"}});
+        assert_eq!(with(raw, read_tags).1.warnings().len(), 1);
         let raw = json!({"tags": {"nosync": false, "sync_priority": 2}});
         assert!(with(raw, read_tags).1.warnings().is_empty());
     }

@@ -233,10 +233,13 @@ pub const SETTINGS: &[Setting] = &[
     row("tags.{failover_priority|sync_priority}", ANY_NUMBER, "1", "0 or less: never."),
     row("tags.replicatefrom", Text, "", "Member to stream from."),
 
-    row("watchdog.mode", SwitchOr(WATCHDOG), "automatic", "Only off and automatic so far."),
-    row("watchdog.device", Text, "/dev/watchdog", "The device.").idle(),
-    row("watchdog.driver", Text, "default", "The driver.").idle(),
-    row("watchdog.safety_margin", Whole { min: -1, max: i64::MAX }, "5", "Seconds.").idle(),
+    row("watchdog.mode", SwitchOr(WATCHDOG), "automatic",
+        "Resets a machine whose daemon hangs: off, automatic (where there is one), required."),
+    row("watchdog.device", Text, "/dev/watchdog", "The device."),
+    row("watchdog.driver", Text, "default",
+        "default: the kernel's; testing: tells a FIFO what it would do."),
+    row("watchdog.safety_margin", Whole { min: -1, max: i64::MAX }, "5",
+        "Seconds before ttl at which it fires; -1: at half of ttl."),
 
     row("citus.group", Any, "", "0 is the coordinator.").env(),
     row("citus.database", Any, "", "The same on all groups.").env(),

@@ -8,7 +8,7 @@ use super::{Daemon, look};
 use crate::act::txn;
 use crate::beat::Report;
 use crate::ha::Observation;
-use crate::ha::observation::{Job, Lock, ServerRole};
+use crate::ha::observation::{Job, Lock, Process, ServerRole};
 use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
@@ -63,6 +63,7 @@ impl Daemon {
     pub(super) async fn keep_up(&mut self, report: &Report) {
         let seen = &report.seen;
         self.guard(seen);
+        self.keep_watchdog(seen);
         // While nobody leads the group, any member may speak for the region:
         // a formation's first certificate comes before its first leader.
         let speaks = seen.holds_lock() || seen.lock == Lock::Free;
@@ -99,6 +100,19 @@ impl Daemon {
             _ if self.dynamic.pause || !self.may_open(seen) => self.deadman.disarm(),
             Lock::Mine { deadline, .. } if deadline.0 > 0 => self.arm(deadline),
             _ => {}
+        }
+    }
+
+    /// The watchdog rests only while this member certainly does not write, and
+    /// is not about to. A server that does not stop leaves it armed.
+    fn keep_watchdog(&mut self, seen: &Observation) {
+        let job = seen.job.as_ref().map(|running| &running.job);
+        let ends = matches!(job, Some(Job::Stop { .. } | Job::Bootstrap));
+        let leads = seen.holds_lock() && seen.may_own() && !seen.is_stopped();
+        let opens = matches!(seen.postgres.process, Process::Starting { as_primary: true, .. });
+        let needed = self.may_open(seen) || opens || ends || leads;
+        if self.dynamic.pause || !needed {
+            self.watchdog.rest();
         }
     }
 

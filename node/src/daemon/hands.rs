@@ -38,6 +38,10 @@ impl Daemon {
             // The answers are part of the next look.
             Action::AskPeers => Outcome::Done,
             Action::CheckDivergence { with } => self.check_divergence(with, seen).await,
+            Action::ArmWatchdog => match self.watchdog.arm(&self.dynamic, clock::now()) {
+                Ok(()) => Outcome::Done,
+                Err(why) => Outcome::Failed(why),
+            },
             Action::Promote => self.promote(seen).await,
             Action::Follow(upstream) => self.follow(upstream.as_ref(), seen).await,
             Action::Sign { id, lsn } => self.sign(id, *lsn, seen).await,
@@ -108,20 +112,23 @@ impl Daemon {
             Lock::Mine { .. } if had != Some(id) => txn::readopt(&self.keys, me, id),
             Lock::Mine { .. } if self.is_store_lost() => txn::prove(&self.keys, me, id),
             _ => {
-                self.proven(sent);
+                self.proven(sent, seen);
                 return Ok(true);
             }
         };
         let proven = self.write(proof).await?.succeeded;
         if proven {
-            self.proven(sent);
+            self.proven(sent, seen);
         } else {
             self.held = false;
         }
         Ok(proven)
     }
 
-    fn proven(&mut self, sent: topology::Millis) {
+    fn proven(&mut self, sent: topology::Millis, seen: &Observation) {
+        if seen.holds_lock() {
+            self.watchdog.feed(&self.dynamic);
+        }
         self.lease.renewed = sent;
         self.memory.lease_renewed = sent;
         self.chores.status_due = true;

@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::clock;
 use crate::dcs::keys::split_groups;
-use crate::ha::observation::{Divergence, Lock, Me, Process, ServerRole};
+use crate::ha::observation::{Divergence, Guarding, Lock, Me, Process, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
@@ -36,6 +36,7 @@ impl Daemon {
             job: self.background.running().cloned(),
             peers: None,
             ownership: store.ownership,
+            watchdog: Guarding::Unwanted,
             order: store.order,
             closed_workers: store.closed_workers,
             dynamic: self.dynamic.clone(),
@@ -83,6 +84,7 @@ impl Daemon {
         self.chores.ownership = Some(seen.ownership.clone());
         seen.lock = lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = lock::is_relied_on(&seen.lock);
+        seen.watchdog = self.watchdog.state(&self.dynamic, seen.now);
         self.forget_what_is_over(seen);
         seen.memory = self.memory.clone();
     }

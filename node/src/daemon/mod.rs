@@ -25,6 +25,7 @@ use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
 use crate::deadman::Deadman;
 use crate::ha::observation::Memory;
 use crate::observe::lock::OwnLease;
+use crate::watchdog::Watchdog;
 use chores::Chores;
 use server::Server;
 use std::collections::VecDeque;
@@ -49,6 +50,7 @@ pub struct Daemon {
     peers: Peers,
     background: Background,
     deadman: Deadman,
+    watchdog: Watchdog,
     memory: Memory,
     lease: OwnLease,
     /// This process held the lock when it last knew.

@@ -5,7 +5,7 @@ use crate::api::published::Published;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
-use crate::ha::observation::{DataDir, Job, Lock, Process, ServerRole};
+use crate::ha::observation::{DataDir, Guarding, Job, Lock, Process, ServerRole};
 use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
@@ -147,6 +147,7 @@ impl Daemon {
             last_beat: clock::now(),
             standby_group: standby_region || self.dynamic.standby_cluster.is_some(),
             maximum_lag_on_failover: self.dynamic.maximum_lag_on_failover,
+            watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
         };
         self.published.send_replace(Arc::new(published));
     }

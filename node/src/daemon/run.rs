@@ -126,6 +126,7 @@ impl Daemon {
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
             deadman: Deadman::spawn(server.finder()).context("the guard thread cannot start")?,
+            watchdog: crate::watchdog::Watchdog::new(settings.watchdog.clone()),
             memory: Memory { started: clock::now(), ..Memory::default() },
             settings,
             store,
@@ -252,6 +253,7 @@ impl Daemon {
             Ok(loaded) => {
                 let settings = Arc::new(loaded.settings);
                 self.settings = settings.clone();
+                self.watchdog.take_settings(settings.watchdog.clone());
                 self.server.take_settings(settings);
                 self.chores.applied = None;
                 tracing::info!("the configuration was read again");
@@ -262,6 +264,9 @@ impl Daemon {
 
     /// Ends what the store knows of this process.
     async fn farewell(&mut self) {
+        if self.dynamic.pause {
+            self.watchdog.rest();
+        }
         if let Some(lease) = self.lease.id
             && !self.dynamic.pause
             && !self.held
@@ -349,5 +354,6 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         last_beat: clock::now(),
         standby_group: false,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
+        watchdog_failed: false,
     }
 }

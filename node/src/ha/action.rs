@@ -30,6 +30,8 @@ pub enum Action {
     CheckDivergence {
         with: Following,
     },
+    /// Start the watchdog: the server is about to accept writes.
+    ArmWatchdog,
     /// Tell the server to leave recovery.
     Promote,
     /// Stream from somebody else: rewrite the settings and reload.

@@ -9,7 +9,7 @@ mod generate;
 
 use super::action::{Action, Step};
 use super::facts::Facts;
-use super::observation::{DataDir, Divergence, Job, Lock, Observation, Rebuild, StopHow};
+use super::observation::{DataDir, Divergence, Guarding, Job, Lock, Observation, Rebuild, StopHow};
 use super::table::Rule;
 use super::{TABLES, decide};
 use crate::ha::Decision;
@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Enough for the rarest row to fire many times.
-const OBSERVATIONS: usize = 40_000;
+const OBSERVATIONS: usize = 60_000;
 
 fn for_each_observation(mut check: impl FnMut(&Observation, Decision)) {
     let mut generator = Generator::new(0x9E37_79B9_7F4A_7C15);
@@ -194,6 +194,20 @@ fn nothing_opens_by_itself_without_the_lock() {
         }
         let waits = matches!(decision.step, Step::Rest { .. });
         assert!(!waits, "waits for it to open: {decision:?}\n{o:#?}");
+    });
+}
+
+#[test]
+fn nothing_opens_without_a_watchdog_that_is_wanted() {
+    always("opens a server on a machine that would not be reset", |o, action| {
+        let unguarded = matches!(o.watchdog, Guarding::Ready | Guarding::Broken(_));
+        let opens = matches!(action, Action::Promote | Action::Begin(Job::StartPrimary));
+        !(unguarded && opens && !o.dynamic.pause)
+    });
+    always("takes a lock without the watchdog that is required", |o, action| {
+        let broken = matches!(o.watchdog, Guarding::Broken(_)) && o.may_own();
+        let races = *action == Action::AcquireLock && o.is_standby() && !o.dynamic.pause;
+        !(broken && races)
     });
 }
 

@@ -60,6 +60,20 @@ pub const DOWN: &[Rule] = &[
         "the successor did not receive the shutdown checkpoint: this member leads again",
     )
     .saying(missing),
+    // Nothing starts as a primary on a machine that would not be reset.
+    Rule::new(
+        615,
+        |f| leads(f) && f.is_watchdog_ready(),
+        |_| act(Action::ArmWatchdog),
+        "the watchdog is armed before PostgreSQL starts as a primary",
+    ),
+    Rule::new(
+        616,
+        |f| leads(f) && f.watchdog_broken().is_some(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "the watchdog is required and cannot be used: the lock goes to somebody whose can",
+    )
+    .saying(|f| f.watchdog_broken()),
     // The leader's server died.
     Rule::new(
         620,

@@ -52,6 +52,26 @@ pub const LEADER: &[Rule] = &[
         |_| act(Action::Begin(Job::Restart)),
         "a restart was asked for",
     ),
+    Rule::new(
+        717,
+        |f| f.may_own() && f.is_watchdog_ready(),
+        |_| act(Action::ArmWatchdog),
+        "the watchdog is armed: this member leads",
+    ),
+    Rule::new(
+        718,
+        |f| f.o.is_primary() && f.may_own() && f.watchdog_broken().is_some(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "the watchdog is required and cannot be used: this primary stops",
+    )
+    .saying(|f| f.watchdog_broken()),
+    Rule::new(
+        719,
+        |f| f.may_own() && f.watchdog_broken().is_some(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "the watchdog is required and cannot be used: the lock goes to somebody whose can",
+    )
+    .saying(|f| f.watchdog_broken()),
     // A standby with the lock: the leader of a standby group.
     Rule::new(
         720,

@@ -22,6 +22,7 @@ pub struct Observation {
     /// Answers of the other members, once they were asked in this beat.
     pub peers: Option<Vec<PeerAnswer>>,
     pub ownership: Ownership,
+    pub watchdog: Guarding,
     pub order: Option<Order>,
     /// Worker groups that are not open, while a coordinator opens a region.
     pub closed_workers: Vec<Group>,
@@ -57,6 +58,19 @@ pub enum Lock {
     Other(MemberName),
     /// The store is silent and we never held it, or no longer do.
     Unknown,
+}
+
+/// The watchdog of this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Guarding {
+    /// None is wanted, or there is none and none is required.
+    #[default]
+    Unwanted,
+    /// It can be armed, as far as can be told without opening it.
+    Ready,
+    Armed,
+    /// It is required and cannot be armed: why.
+    Broken(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]

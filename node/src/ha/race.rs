@@ -66,6 +66,13 @@ pub const RACE: &[Rule] = &[
         "a region move runs: nobody takes this lock until it is decided",
     ),
     Rule::new(
+        842,
+        |f| f.may_own() && f.watchdog_broken().is_some(),
+        |_| soon(1_000),
+        "the watchdog is required and cannot be used: this member does not lead",
+    )
+    .saying(|f| f.watchdog_broken()),
+    Rule::new(
         850,
         |f| !f.has_asked(),
         |_| act(Action::AskPeers),

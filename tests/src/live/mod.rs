@@ -9,6 +9,7 @@
 //! | crash | PostgreSQL or a whole node dies |
 //! | silence | the store or a daemon freezes |
 //! | pause | an operator is in charge |
+//! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
 //! | refusal | data of others, files with mistakes |
 //!
@@ -24,5 +25,6 @@ pub mod settings;
 pub mod silence;
 pub mod stage;
 pub mod watch;
+pub mod watchdog;
 
 pub use stage::Stage;

@@ -35,6 +35,8 @@ impl World {
                 Outcome::Done
             }
             Action::Exit(_) => Outcome::Done,
+            // No machine of this world has one: it is never `Ready`.
+            Action::ArmWatchdog => Outcome::Failed("there is no watchdog".into()),
             Action::GiveUpBootstrap => {
                 self.move_data_aside(m);
                 return self.call(m, seen, action);

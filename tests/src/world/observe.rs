@@ -35,6 +35,7 @@ impl World {
             job: None,
             peers: None,
             ownership: Ownership::NoRegions,
+            watchdog: Default::default(),
             order: None,
             closed_workers: Vec::new(),
             dynamic: m.daemon.dynamic.clone(),

@@ -5,8 +5,8 @@
 //! also what a healthy cluster never shows.
 
 use crate::ha::observation::{
-    Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Job, Lock, Me, Memory,
-    Observation, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, StopHow,
+    Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Guarding, Job, Lock, Me,
+    Memory, Observation, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::{Order, Ownership, Upstream};
@@ -92,6 +92,7 @@ impl Generator {
             job: self.job(),
             peers: self.peers(),
             ownership,
+            watchdog: self.watchdog(),
             order: self.percent(10).then(|| Order::StopAndSign { id: "move".into() }),
             closed_workers: self.pick(&[vec![], vec![], vec![Group(Some(1))]]),
             dynamic: self.dynamic(),
@@ -101,6 +102,12 @@ impl Generator {
             self.ask_a_leader(&mut o);
         }
         o
+    }
+
+    fn watchdog(&mut self) -> Guarding {
+        let broken = Guarding::Broken("no device".into());
+        let (none, armed) = (Guarding::Unwanted, Guarding::Armed);
+        self.pick(&[none.clone(), none, armed.clone(), armed, Guarding::Ready, broken])
     }
 
     /// A request to a leader that is well needs so much at once that it would
