@@ -5,8 +5,8 @@
 
 use anyhow::{Context, Result};
 use node::api::client::endpoint_url;
-use node::api::tls::{self, Trust};
 use node::config::{Credentials, Ctl};
+use node::tls::{self, Believed, Trust};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use std::time::Duration;
@@ -47,12 +47,7 @@ impl Rest {
         let insecure = insecure || ctl.insecure;
         let lacks_authority = !insecure && ctl.cacert.is_none();
         let trust = if insecure || lacks_authority { Trust::Anyone } else { Trust::ChainAndName };
-        let tls = tls::client_config(
-            trust,
-            ctl.cacert.as_deref(),
-            ctl.certfile.as_deref(),
-            ctl.keyfile.as_deref(),
-        );
+        let tls = tls::client_config(Believed::new(trust, ctl.cacert.as_deref()), ctl.own());
         let client = Client::builder()
             .tls_backend_preconfigured(tls.context("the certificates of `ctl` cannot be used")?)
             .user_agent(format!("Patroni/{} matriarchctl", node::PATRONI_VERSION))

@@ -17,6 +17,7 @@ pub mod log;
 pub mod observe;
 pub mod postgres;
 pub mod region;
+pub mod tls;
 pub mod watchdog;
 
 /// The version that members publish. Tools compare it as Patroni's, so it

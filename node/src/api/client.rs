@@ -7,8 +7,8 @@
 //! Invariant *no answer is not an answer*: whatever goes wrong (no connection,
 //! no position in the body, too late, too long) is `status: None`.
 
-use super::tls::{self, TlsError, Trust};
 use crate::config::{Credentials, Settings};
+use crate::tls::{self, Believed, TlsError, Trust};
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 use standby::promotion::{PeerAnswer, PeerStatus};
@@ -41,13 +41,12 @@ pub struct Peers {
 impl Peers {
     pub fn new(settings: &Settings) -> Result<Peers, ClientError> {
         let (ctl, restapi) = (&settings.ctl, &settings.restapi);
-        let trust = if ctl.certfile.is_some() { Trust::Chain } else { Trust::Anyone };
-        let tls = tls::client_config(
-            trust,
-            ctl.cacert.as_deref().or(restapi.cafile.as_deref()),
-            ctl.certfile.as_deref(),
-            ctl.keyfile.as_deref(),
-        )?;
+        // Without a certificate of its own a daemon cannot expect one that it
+        // can verify: so it has been, and groups rely on it.
+        let verifies = ctl.certfile.is_some() && !ctl.insecure;
+        let trust = if verifies { Trust::Chain } else { Trust::Anyone };
+        let authorities = ctl.cacert.as_deref().or(restapi.cafile.as_deref());
+        let tls = tls::client_config(Believed::new(trust, authorities), ctl.own())?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(format!("Patroni/{} matriarch", crate::PATRONI_VERSION))

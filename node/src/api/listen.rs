@@ -5,8 +5,9 @@
 //! never holds up the next caller. A connection has a place (there are only so
 //! many) and an idle limit, so that silent callers cannot fill the room.
 
-use super::tls::{self, ClientProof, TlsError};
+use super::tls::{self, ClientProof};
 use crate::config::RestApi;
+use crate::tls::{Own, TlsError};
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use axum_server::accept::Accept;
@@ -93,8 +94,9 @@ fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
     let Some(certfile) = &settings.certfile else {
         return Ok(None);
     };
-    let (keyfile, cafile) = (settings.keyfile.as_deref(), settings.cafile.as_deref());
-    let config = tls::server_config(certfile, keyfile, cafile, proof)?;
+    let password = settings.keyfile_password.as_ref().map(|p| p.0.as_str());
+    let own = Own { cert: certfile, key: settings.keyfile.as_deref(), password };
+    let config = tls::server_config(own, settings.cafile.as_deref(), proof)?;
     Ok(Some(RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config)))))
 }
 

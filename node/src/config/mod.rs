@@ -99,6 +99,7 @@ pub struct RestApi {
     pub authentication: Option<Credentials>,
     pub certfile: Option<PathBuf>,
     pub keyfile: Option<PathBuf>,
+    pub keyfile_password: Option<Secret>,
     pub cafile: Option<PathBuf>,
     /// `none`, `optional` or `required`.
     pub verify_client: String,
@@ -123,13 +124,36 @@ pub struct Ctl {
     pub cacert: Option<PathBuf>,
     pub certfile: Option<PathBuf>,
     pub keyfile: Option<PathBuf>,
+    pub keyfile_password: Option<Secret>,
+}
+
+impl Ctl {
+    /// What a client of the REST APIs shows.
+    pub fn own(&self) -> Option<crate::tls::Own<'_>> {
+        let password = self.keyfile_password.as_ref().map(|password| password.0.as_str());
+        let cert = self.certfile.as_deref()?;
+        Some(crate::tls::Own { cert, key: self.keyfile.as_deref(), password })
+    }
+}
+
+/// DNS names the endpoints.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Srv {
+    pub domain: String,
+    /// Comes after the name of the service.
+    pub suffix: Option<String>,
+    /// Asked instead of the system's name servers; no setting, for tests.
+    pub name_server: Option<std::net::SocketAddr>,
 }
 
 /// One etcd v3 cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreSettings {
-    /// `host:port` each, at least one.
+    /// `host:port` each; at least one, or `srv` finds them.
     pub hosts: Vec<String>,
+    pub srv: Option<Srv>,
+    /// The hosts are proxies: the members behind them are not looked for.
+    pub use_proxies: bool,
     /// `http` or `https`.
     pub protocol: String,
     pub username: Option<String>,

@@ -48,6 +48,7 @@ pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
         listen_port,
         authentication: read_credentials(document, "restapi.authentication", findings),
         keyfile: document.path("restapi.keyfile").or_else(|| certfile.clone()),
+        keyfile_password: document.secret("restapi.keyfile_password"),
         certfile,
         cafile: document.path("restapi.cafile"),
         verify_client,
@@ -125,6 +126,7 @@ pub fn read_ctl(document: Document, findings: &mut Findings) -> Ctl {
         insecure: document.flag("ctl.insecure"),
         cacert: document.path("ctl.cacert").or_else(|| document.path("restapi.cafile")),
         keyfile: document.path("ctl.keyfile").or_else(|| certfile.clone()),
+        keyfile_password: document.secret("ctl.keyfile_password"),
         certfile,
     }
 }

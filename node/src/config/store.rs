@@ -10,12 +10,13 @@ use super::address;
 use super::document::Document;
 use super::findings::Findings;
 use super::validate::{OTHER_STORES, check_section};
-use super::{Secret, StoreSettings};
+use super::{Secret, Srv, StoreSettings};
 use serde_json::Value;
 
 /// Keys that name endpoints; the first one given is used.
 const SOURCES: [&str; 4] = ["proxy", "url", "hosts", "host"];
-const LOOKUPS: [&str; 4] = ["srv", "srv_suffix", "discovery_srv", "srv_domain"];
+/// Keys that name the domain whose records name the endpoints.
+const DOMAINS: [&str; 3] = ["srv", "discovery_srv", "srv_domain"];
 
 /// Reads the one store section of the document.
 pub fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
@@ -54,6 +55,12 @@ pub fn read_store(section: &Value, path: &str, findings: &mut Findings) -> Store
     let mut store = StoreSettings {
         protocol: protocol_of(&endpoints, document),
         hosts: Vec::new(),
+        srv: DOMAINS.into_iter().find_map(|key| document.text(key)).map(|domain| Srv {
+            domain,
+            suffix: document.text("srv_suffix"),
+            name_server: None,
+        }),
+        use_proxies: document.flag("use_proxies") || document.at("proxy").is_some(),
         username: document.text("username"),
         password: document.text("password").map(Secret),
         cacert: document.path("cacert"),
@@ -86,21 +93,20 @@ fn protocol_of(endpoints: &[Endpoint], document: Document) -> String {
 }
 
 fn read_endpoints(document: Document, path: &str, findings: &mut Findings) -> Vec<Endpoint> {
-    let lookups: Vec<&str> = LOOKUPS.into_iter().filter(|key| document.at(key).is_some()).collect();
-    for key in &lookups {
-        let path = format!("{path}.{key}");
-        findings.add(&path, "is not supported yet", "name the hosts in `hosts`");
-    }
-    let given: Vec<&str> = SOURCES.into_iter().filter(|key| document.at(key).is_some()).collect();
+    let named = |key: &&str| document.at(key).is_some();
+    let given: Vec<&str> = SOURCES.into_iter().chain(DOMAINS).filter(named).collect();
     if let [used, ignored, ..] = given[..] {
         findings.warn(format!("{path}.{ignored} is ignored beside {path}.{used}"));
     }
     let Some(source) = given.first() else {
-        if lookups.is_empty() && document.value.is_object() {
+        if document.value.is_object() {
             findings.add(path, "names no host", "write e.g. host: 127.0.0.1:2379");
         }
         return Vec::new();
     };
+    if DOMAINS.contains(source) {
+        return Vec::new();
+    }
     let port = u16::try_from(document.count("port")).unwrap_or(2379);
     let place = format!("{path}.{source}");
     let texts = document.texts(source);
@@ -165,10 +171,23 @@ mod tests {
         let (_, text) = read(json!({"url": "http://u:hidden@h:1"}));
         assert_eq!(text, "etcd3.url: holds a login; write it as `username` and `password`");
         assert!(read(json!({})).1.starts_with("etcd3: names no host"));
-        assert!(read(json!({"srv": "x"})).1.starts_with("etcd3.srv: is not supported yet"));
         assert!(read(json!({"host": "x:0"})).1.contains("`x:0` is no host:port"));
         assert!(read(json!("x")).1.starts_with("etcd3: `x` is no map"));
         assert!(read(json!({"host": "x", "key": "k"})).1.contains("etcd3.key: has no certificate"));
+    }
+
+    #[test]
+    fn a_domain_names_the_endpoints_and_a_proxy_hides_them() {
+        for key in ["srv", "discovery_srv", "srv_domain"] {
+            let (store, findings) = read(json!({key: "example.org", "srv_suffix": "blue"}));
+            assert_eq!((store.hosts.len(), findings.as_str()), (0, ""));
+            let srv = store.srv.unwrap();
+            assert_eq!((srv.domain.as_str(), srv.suffix.as_deref()), ("example.org", Some("blue")));
+            assert!(!store.use_proxies);
+        }
+        let (store, _) = read(json!({"proxy": "https://gate:1"}));
+        assert!(store.use_proxies && store.hosts == ["gate:1"] && store.protocol == "https");
+        assert!(read(json!({"hosts": "a,b", "use_proxies": "on"})).0.use_proxies);
     }
 
     #[test]

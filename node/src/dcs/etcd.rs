@@ -12,6 +12,10 @@
 //! its lease), and re-opening a watch (its reader has to read first).
 
 mod connection;
+mod discovery;
+mod endpoints;
+mod identity;
+mod link;
 mod translate;
 mod watch;
 
@@ -26,8 +30,12 @@ use super::{
 };
 use crate::config::StoreSettings;
 use connection::{Connection, Connections};
-use etcd_client::{Client, Error};
+use etcd_client::{
+    Client, Error, LeaseGrantResponse, LeaseKeepAliveStream, LeaseKeeper, LeaseRevokeResponse,
+    ResponseHeader, TxnResponse,
+};
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
@@ -39,7 +47,7 @@ const SHARE_MIN: Duration = Duration::from_secs(1);
 const ATTEMPTS_MIN: usize = 2;
 
 pub struct EtcdStore {
-    connections: Connections,
+    connections: Arc<Connections>,
     timeout_ms: AtomicU64,
     /// Watches end when this goes away.
     alive: tokio::sync::watch::Sender<()>,
@@ -52,12 +60,43 @@ enum Repeat {
     Never,
 }
 
+/// Every answer says which cluster gave it.
+trait Headed {
+    fn header(&self) -> Option<&ResponseHeader>;
+}
+
+macro_rules! headed {
+    ($($answer:ty),*) => {
+        $(impl Headed for $answer {
+            fn header(&self) -> Option<&ResponseHeader> {
+                self.header()
+            }
+        })*
+    };
+}
+headed!(TxnResponse, LeaseGrantResponse, LeaseRevokeResponse);
+
+/// A renewal's answer does not tell; another cluster would not know the lease,
+/// and "gone" only takes ability away.
+impl Headed for (LeaseKeeper, LeaseKeepAliveStream) {
+    fn header(&self) -> Option<&ResponseHeader> {
+        None
+    }
+}
+
+/// The answers of a watch are looked at one by one.
+impl Headed for watch::Opened {
+    fn header(&self) -> Option<&ResponseHeader> {
+        None
+    }
+}
+
 impl EtcdStore {
     /// Fails only for settings that can never work; `timeout` is the deadline
     /// of every call.
     pub fn new(settings: &StoreSettings, timeout: Duration) -> Result<EtcdStore, DcsError> {
         Ok(EtcdStore {
-            connections: Connections::new(settings, timeout)?,
+            connections: Arc::new(Connections::new(settings, timeout)?),
             timeout_ms: AtomicU64::new(timeout.as_millis() as u64),
             alive: tokio::sync::watch::Sender::new(()),
         })
@@ -67,8 +106,16 @@ impl EtcdStore {
     /// traffic, answered within `timeout`. etcd throws out clients that ping
     /// more often than every 5 seconds.
     pub fn with_keep_alive(mut self, interval: Duration, timeout: Duration) -> EtcdStore {
-        self.connections.set_keep_alive(interval, timeout);
+        if let Some(connections) = Arc::get_mut(&mut self.connections) {
+            connections.set_keep_alive(interval, timeout);
+        }
         self
+    }
+
+    /// Takes another user and password; the rest of the settings is for the
+    /// life of the process.
+    pub fn set_login(&self, settings: &StoreSettings) {
+        self.connections.set_login(settings);
     }
 
     pub fn timeout(&self) -> Duration {
@@ -82,6 +129,7 @@ impl EtcdStore {
 
     async fn call<T, F, Fut>(&self, repeat: Repeat, request: F) -> Result<T, DcsError>
     where
+        T: Headed,
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
@@ -108,6 +156,7 @@ impl EtcdStore {
         request: F,
     ) -> Result<T, DcsError>
     where
+        T: Headed,
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
@@ -143,15 +192,20 @@ impl EtcdStore {
         request: F,
     ) -> Result<T, DcsError>
     where
+        T: Headed,
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
         let share = (deadline / self.connections.count() as u32).max(SHARE_MIN).min(deadline);
         match tokio::time::timeout(share, request(connection.client.clone())).await {
-            Ok(answer) => answer.map_err(translate::error),
+            Ok(answer) => {
+                let answer = answer.map_err(translate::error)?;
+                self.connections.identity.check(answer.header())?;
+                Ok(answer)
+            }
             Err(_) => Err(DcsError::Unreachable {
                 waited: share,
-                reason: format!("{} kept silent", self.connections.name(connection)),
+                reason: format!("{} kept silent", connection.name()),
             }),
         }
     }
@@ -192,9 +246,11 @@ impl Store for EtcdStore {
             let prefixes = covering(prefixes)?;
             let ask = |client: Client| watch::open(client, prefixes.clone(), revision + 1);
             let opened = self.call(Repeat::Harmless, ask).await?;
-            let watching = watch::start(opened, self.alive.subscribe());
-            if matches!(watching, Err(DcsError::Denied(_))) {
-                // An old login is refused in the stream, not by the call.
+            let watching =
+                watch::start(opened, self.connections.identity.clone(), self.alive.subscribe());
+            if matches!(watching, Err(DcsError::Denied(_) | DcsError::Unreachable { .. })) {
+                // An old login is refused in the stream, not by the call; and so
+                // is a member that is behind.
                 self.connections.leave_current();
             }
             watching
@@ -204,20 +260,18 @@ impl Store for EtcdStore {
     fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
         Box::pin(async move {
             let seconds = ttl.as_millis().div_ceil(1000).clamp(1, i64::MAX as u128) as i64;
-            let ask = |client: Client| async move {
-                client.lease_client().grant(seconds, None).await.map(|granted| granted.id())
-            };
-            self.call(Repeat::Harmless, ask).await
+            let ask =
+                |client: Client| async move { client.lease_client().grant(seconds, None).await };
+            self.connections.endpoints.heard_ttl(ttl);
+            self.call(Repeat::Harmless, ask).await.map(|granted| granted.id())
         })
     }
 
     fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
         Box::pin(async move {
-            let ask = |client: Client| async move {
-                client.lease_client().keep_alive(lease).await.map(|_| ())
-            };
+            let ask = |client: Client| async move { client.lease_client().keep_alive(lease).await };
             match self.call(Repeat::Harmless, ask).await {
-                Ok(()) => Ok(Renewal::Alive),
+                Ok(_) => Ok(Renewal::Alive),
                 Err(DcsError::LeaseGone) => Ok(Renewal::Gone),
                 Err(error) => Err(error),
             }
@@ -226,13 +280,11 @@ impl Store for EtcdStore {
 
     fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
         Box::pin(async move {
-            let ask = |client: Client| async move {
-                client.lease_client().revoke(lease).await.map(|_| ())
-            };
+            let ask = |client: Client| async move { client.lease_client().revoke(lease).await };
             match self.call(Repeat::Harmless, ask).await {
                 // It has ended already, which is all that was asked for.
                 Err(DcsError::LeaseGone) => Ok(()),
-                answer => answer,
+                answer => answer.map(|_| ()),
             }
         })
     }

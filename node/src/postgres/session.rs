@@ -233,7 +233,7 @@ async fn plain(target: &Target) -> Result<Session, Error> {
 
 async fn encrypted(target: &Target, mode: &str) -> Result<Session, Error> {
     let connector = tls::connector(&target.login, mode)
-        .map_err(|why| Error::Tls { address: target.address(), why })?;
+        .map_err(|why| Error::Tls { address: target.address(), why: why.to_string() })?;
     let config = target.config(SslMode::Require);
     let (client, connection) = config.connect(connector).await.map_err(refused(target))?;
     Ok(session(target, client, connection))

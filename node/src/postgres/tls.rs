@@ -1,170 +1,119 @@
-//! TLS to a PostgreSQL server, by the rules of libpq's sslmode.
+//! TLS to a PostgreSQL server, by the rules of libpq.
 //!
 //! `require` encrypts and trusts anybody, unless a root certificate is given;
-//! `verify-ca` checks the chain, `verify-full` the name as well. A server whose
-//! certificate is itself one of the configured roots is accepted: many sites
-//! have one self-signed certificate for everything, which webpki refuses as an
-//! end entity.
+//! `verify-ca` checks the chain, `verify-full` the name as well. What the
+//! settings do not name is looked for where libpq looks, in `~/.postgresql`,
+//! so that this connection behaves as those of PostgreSQL's own programs.
 //!
-//! Absent on purpose: revocation lists and encrypted keys.
+//! Absent on purpose: sslcertmode, ALPN as `sslnegotiation=direct` wants it.
 
 use crate::config::Login;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
-use std::sync::Arc;
+use crate::tls::{self, Believed, Own, TlsError, Trust, revocations};
+use std::path::{Path, PathBuf};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// `Err`: the sentence that says what is wrong.
-pub fn connector(login: &Login, mode: &str) -> Result<MakeRustlsConnect, String> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(Verifier::new(login, mode, &provider)?);
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let file = |key: &str| login.extra.get(key).filter(|path| !path.is_empty());
-    let config = match (file("sslcert"), file("sslkey")) {
-        (Some(cert), Some(key)) => {
-            let own = PrivateKeyDer::from_pem_file(key).map_err(|e| format!("{key}: {e}"))?;
-            config.with_client_auth_cert(certificates(cert)?, own).map_err(|e| e.to_string())?
-        }
-        _ => config.with_no_client_auth(),
-    };
+/// `sslrootcert` with this value means the authorities of the system.
+const SYSTEM: &str = "system";
+
+pub fn connector(login: &Login, mode: &str) -> Result<MakeRustlsConnect, TlsError> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let files = Files { login, home: home.map(|home| home.join(".postgresql")) };
+    let config = tls::client_config(files.believed(mode)?.as_believed(), files.own().as_own())?;
     Ok(MakeRustlsConnect::new(config))
 }
 
-fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| format!("{path}: {error}"))?;
-    read.collect::<Result<Vec<_>, _>>().map_err(|error| format!("{path}: {error}"))
+struct Files<'a> {
+    login: &'a Login,
+    /// Where libpq looks for what is not named.
+    home: Option<PathBuf>,
 }
 
-#[derive(Debug)]
-struct Verifier {
-    roots: Vec<CertificateDer<'static>>,
-    /// None: encryption is all that is asked for.
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    checks_name: bool,
-    provider: Arc<CryptoProvider>,
+/// Owns what `tls::Believed` borrows.
+struct BelievedFiles {
+    trust: Trust,
+    authorities: Option<PathBuf>,
+    revoked: Vec<rustls::pki_types::CertificateRevocationListDer<'static>>,
 }
 
-impl Verifier {
-    fn new(login: &Login, mode: &str, provider: &Arc<CryptoProvider>) -> Result<Verifier, String> {
-        let root = login.extra.get("sslrootcert").filter(|path| !path.is_empty());
-        let roots = match root {
-            Some(path) => certificates(path)?,
-            None if mode.starts_with("verify") => {
-                return Err(format!("sslmode={mode} needs sslrootcert"));
-            }
-            None => Vec::new(),
-        };
-        let chain = match root {
-            Some(path) if ["require", "verify-ca", "verify-full"].contains(&mode) => {
-                Some(chain(&roots, provider).map_err(|why| format!("{path}: {why}"))?)
-            }
-            _ => None,
-        };
-        let checks_name = mode == "verify-full";
-        Ok(Verifier { roots, chain, checks_name, provider: provider.clone() })
+#[derive(Default)]
+struct OwnFiles<'a> {
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    password: Option<&'a str>,
+}
+
+impl Files<'_> {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.login.extra.get(key).map(String::as_str).filter(|text| !text.is_empty())
     }
-}
 
-fn chain(
-    roots: &[CertificateDer<'static>],
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(roots.iter().cloned());
-    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
-        .build()
-        .map_err(|error| error.to_string())
-}
+    /// The file that is named, else the usual one if it is there.
+    fn file(&self, key: &str, usual: &str) -> Option<PathBuf> {
+        let at_home = || self.home.as_ref().map(|home| home.join(usual)).filter(|p| p.is_file());
+        self.text(key).map(PathBuf::from).or_else(at_home)
+    }
 
-fn is_name(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-        )
-    )
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.chain else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        if self.roots.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
-            if self.checks_name {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+    fn believed(&self, mode: &str) -> Result<BelievedFiles, TlsError> {
+        let root = self.file("sslrootcert", "root.crt");
+        let of_system = root.as_deref() == Some(Path::new(SYSTEM));
+        let trust = match (mode, &root) {
+            ("verify-ca" | "verify-full", None) => {
+                return Err(TlsError::NoAuthority(
+                    "sslmode=verify-ca or verify-full",
+                    "sslrootcert",
+                ));
             }
-            return Ok(ServerCertVerified::assertion());
+            // Anybody can have a certificate of a public authority.
+            ("require" | "verify-ca" | "verify-full", _) if of_system => Trust::ChainAndLibpqName,
+            ("verify-full", Some(_)) => Trust::ChainAndLibpqName,
+            ("require" | "verify-ca", Some(_)) => Trust::Chain,
+            _ => Trust::Anyone,
+        };
+        let revoked = if trust == Trust::Anyone { Vec::new() } else { self.revoked()? };
+        Ok(BelievedFiles { trust, authorities: root.filter(|_| !of_system), revoked })
+    }
+
+    fn revoked(
+        &self,
+    ) -> Result<Vec<rustls::pki_types::CertificateRevocationListDer<'static>>, TlsError> {
+        let mut all = Vec::new();
+        let directory = self.text("sslcrldir").map(PathBuf::from);
+        let file = match directory {
+            // libpq does not look at home when a directory is named.
+            Some(_) => self.text("sslcrl").map(PathBuf::from),
+            None => self.file("sslcrl", "root.crl"),
+        };
+        for path in file.into_iter().chain(directory) {
+            let found = revocations(&path)?;
+            if found.is_empty() {
+                let (wanted, reason) = ("revocation lists", "no list in it".to_string());
+                return Err(TlsError::File { path, wanted, reason });
+            }
+            all.extend(found);
         }
-        // The name is looked at last: a wrong name means that the chain is good.
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(error) if is_name(&error) && !self.checks_name => {
-                Ok(ServerCertVerified::assertion())
-            }
-            answer => answer,
-        }
+        Ok(all)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, signed, algorithms)
+    fn own(&self) -> OwnFiles<'_> {
+        let cert = self.file("sslcert", "postgresql.crt");
+        let key = self.file("sslkey", "postgresql.key");
+        OwnFiles { cert, key, password: self.text("sslpassword") }
     }
+}
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, signed, algorithms)
+impl BelievedFiles {
+    fn as_believed(&self) -> Believed<'_> {
+        let authorities = self.authorities.as_deref();
+        Believed { trust: self.trust, authorities, revoked: &self.revoked }
     }
+}
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+impl OwnFiles<'_> {
+    fn as_own(&self) -> Option<Own<'_>> {
+        let (cert, key) = (self.cert.as_deref()?, self.key.as_deref());
+        Some(Own { cert, key, password: self.password })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verification_without_a_root_is_refused() {
-        let why = connector(&Login::default(), "verify-ca").err().unwrap();
-        assert!(why.contains("sslrootcert"));
-        assert!(connector(&Login::default(), "require").is_ok());
-    }
-
-    #[test]
-    fn a_root_that_cannot_be_read_is_named() {
-        let mut login = Login::default();
-        login.extra.insert("sslrootcert".into(), "/nowhere/root.crt".into());
-        let why = connector(&login, "require").err().unwrap();
-        assert!(why.contains("/nowhere/root.crt"));
-    }
-}
+mod tests;

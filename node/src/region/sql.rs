@@ -4,13 +4,12 @@
 //! move and the step's failure says why.
 
 use crate::api::client::ClientError;
-use crate::api::tls::{self, Trust};
 use crate::config::Login;
+use crate::postgres::tls;
 use citus::node::NodeRow;
 use citus::statement::{Param, Statement};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
 use std::future::Future;
-use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
@@ -44,16 +43,16 @@ pub struct Access {
 
 impl Access {
     pub fn new(login: &Login, database: &str) -> Result<Access, ClientError> {
-        let (mode, trust) = security(login);
-        let file = |key: &str| login.extra.get(key).map(Path::new);
-        let tls = tls::client_config(trust, file("sslrootcert"), file("sslcert"), file("sslkey"))?;
+        let mode = login.extra.get("sslmode").map_or("prefer", String::as_str);
+        let tls = tls::connector(login, mode)?;
+        let mode = security(mode);
         let mut config = Config::new();
         config.user(&login.username).application_name(APPLICATION).ssl_mode(mode);
         config.connect_timeout(TIMEOUT).dbname(database);
         if let Some(password) = &login.password {
             config.password(&password.0);
         }
-        Ok(Access { config, tls: MakeRustlsConnect::new(tls) })
+        Ok(Access { config, tls })
     }
 
     pub async fn connect(&self, host: &str, port: u16) -> Result<Session, String> {
@@ -67,14 +66,12 @@ impl Access {
     }
 }
 
-/// libpq's `sslmode`, as far as it changes what is believed.
-fn security(login: &Login) -> (SslMode, Trust) {
-    match login.extra.get("sslmode").map(String::as_str) {
-        Some("disable") => (SslMode::Disable, Trust::Anyone),
-        Some("require") => (SslMode::Require, Trust::Anyone),
-        Some("verify-ca") => (SslMode::Require, Trust::Chain),
-        Some("verify-full") => (SslMode::Require, Trust::ChainAndName),
-        _ => (SslMode::Prefer, Trust::Anyone),
+/// libpq's `sslmode`, as far as it changes whether to encrypt.
+fn security(mode: &str) -> SslMode {
+    match mode {
+        "disable" => SslMode::Disable,
+        "require" | "verify-ca" | "verify-full" => SslMode::Require,
+        _ => SslMode::Prefer,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::api::{ApiContext, Command, Fresh, ServerHandle, serve};
 use crate::dcs::keys::Keys;
 use crate::dcs::memory::MemoryStore;
 use crate::dcs::{Op, Txn};
+use crate::tls::{Believed, Trust};
 use reqwest::{Method, Response};
 use std::future::Future;
 use std::pin::Pin;
@@ -86,8 +87,7 @@ impl Member {
         let keys = Keys::of(&settings);
         let (context, publish, commands) = context(settings, me, &store, &server);
         let handle = serve(context).await.unwrap();
-        let config =
-            crate::api::tls::client_config(crate::api::tls::Trust::Anyone, None, None, None);
+        let config = crate::tls::client_config(Believed::new(Trust::Anyone, None), None);
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(config.unwrap())
             .no_proxy()

@@ -3,17 +3,16 @@
 //! Endpoints are tried in order, starting with the one after the last that
 //! failed, each a little after the one before so that a silent endpoint costs
 //! little. An endpoint counts when it answers a linearizable read: one that is
-//! cut off from the majority does not. A name's addresses are all tried by the
-//! connector below (IPv6 and IPv4 at once).
+//! cut off from the majority does not. It must belong to the cluster that
+//! answered before (see `identity`).
 
-use super::translate;
+use super::endpoints::{Endpoint, Endpoints};
+use super::identity::{Identity, foreign};
+use super::{link, translate};
 use crate::config::StoreSettings;
 use crate::dcs::DcsError;
-use etcd_client::{
-    Certificate, Client, ConnectOptions, Error, GetOptions, Identity, KvClient, TlsOptions,
-};
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use etcd_client::{Client, ConnectOptions, GetOptions, KvClient};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -24,107 +23,132 @@ const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// The head start of an endpoint before the next one.
 const STAGGER: Duration = Duration::from_millis(250);
 const CONNECT_MIN: Duration = Duration::from_secs(1);
+/// Of the question for the members; nobody waits for its answer.
+const MEMBERS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Largest answer that is accepted.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Read when a connection is opened; it need not exist.
 const PROBE_KEY: &str = "/matriarch-probe";
-/// Where systems keep the authorities they trust.
-const SYSTEM_AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 #[derive(Clone)]
 pub struct Connection {
     pub client: Client,
-    endpoint: usize,
+    endpoint: Endpoint,
     serial: u64,
 }
 
+impl Connection {
+    pub fn name(&self) -> &str {
+        &self.endpoint.name
+    }
+}
+
+/// How long what may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub connect: Duration,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+}
+
 pub struct Connections {
-    endpoints: Vec<Endpoint>,
-    options: ConnectOptions,
-    login: Option<(String, String)>,
+    pub endpoints: Endpoints,
+    pub identity: Arc<Identity>,
+    timing: Timing,
+    /// Certificates and login; only these change in a running process.
+    settings: Mutex<StoreSettings>,
     slot: Mutex<Slot>,
     /// Held by the call that connects; the others wait for its success.
     connecting: tokio::sync::Mutex<()>,
 }
 
-#[derive(Clone)]
-struct Endpoint {
-    /// `host:port`, as configured.
-    name: String,
-    url: String,
-}
-
 #[derive(Default)]
 struct Slot {
     current: Option<Connection>,
-    /// The endpoint that is tried first.
-    next: usize,
+    /// The endpoint before the one that is tried first.
+    failed: Option<Endpoint>,
     serial: u64,
+}
+
+/// What the race for an answer brought so far.
+#[derive(Default)]
+struct Race {
+    failures: Vec<(String, DcsError)>,
+    /// The first endpoint of another cluster than before.
+    foreign: Option<(Endpoint, Client, u64)>,
+    /// Somebody may still be there, and of the cluster that was ours.
+    maybe_there: bool,
 }
 
 impl Connections {
     pub fn new(settings: &StoreSettings, timeout: Duration) -> Result<Connections, DcsError> {
-        if settings.hosts.is_empty() {
-            return Err(DcsError::Settings("no endpoints; set etcd3.hosts".to_string()));
+        let endpoints = Endpoints::new(settings)?;
+        if settings.protocol == "https" {
+            link::client_config(settings)?;
         }
-        let scheme = if settings.protocol == "https" { "https" } else { "http" };
-        let endpoint = |host: &String| {
-            let name = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
-            Endpoint { name: name.to_string(), url: format!("{scheme}://{name}") }
+        let timing = Timing {
+            connect: (timeout / 2).max(CONNECT_MIN),
+            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT,
         };
-        let mut options = ConnectOptions::new()
-            .with_require_leader(true)
-            .with_auto_token_refresh(true)
-            // etcd takes pings without an open stream for an attack.
-            .with_keep_alive_while_idle(false)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_connect_timeout((timeout / 2).max(CONNECT_MIN));
-        if scheme == "https" {
-            options = options.with_tls(tls(settings)?);
-        }
-        let password = settings.password.clone().unwrap_or_default().0;
         Ok(Connections {
-            endpoints: settings.hosts.iter().map(endpoint).collect(),
-            options,
-            login: settings.username.clone().map(|username| (username, password)),
+            endpoints,
+            identity: Arc::default(),
+            timing,
+            settings: Mutex::new(settings.clone()),
             slot: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         })
     }
 
     pub fn set_keep_alive(&mut self, interval: Duration, timeout: Duration) {
-        self.options = self.options.clone().with_keep_alive(interval, timeout);
+        (self.timing.ping_interval, self.timing.ping_timeout) = (interval, timeout);
+    }
+
+    /// Takes another login; what runs goes on, the next call logs in anew.
+    pub fn set_login(&self, settings: &StoreSettings) {
+        let mut own = self.settings();
+        if (&own.username, &own.password) != (&settings.username, &settings.password) {
+            own.username = settings.username.clone();
+            own.password = settings.password.clone();
+            self.slot().current = None;
+        }
     }
 
     pub fn count(&self) -> usize {
-        self.endpoints.len()
+        self.endpoints.known().len().max(1)
     }
 
     pub fn logs_in(&self) -> bool {
-        self.login.is_some()
-    }
-
-    pub fn name(&self, connection: &Connection) -> &str {
-        &self.endpoints[connection.endpoint].name
+        self.settings().username.is_some()
     }
 
     pub fn names(&self) -> String {
-        let names: Vec<_> = self.endpoints.iter().map(|e| e.name.as_str()).collect();
+        let names: Vec<_> = self.endpoints.known().into_iter().map(|e| e.name).collect();
         names.join(", ")
     }
 
     /// The connection in use, or a new one. Its caller sets the deadline.
-    pub async fn get(&self) -> Result<Connection, DcsError> {
-        if let Some(connection) = self.slot().current.clone() {
-            return Ok(connection);
+    pub async fn get(self: &Arc<Self>) -> Result<Connection, DcsError> {
+        let current = self.slot().current.clone();
+        let connection = match current {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        if self.endpoints.take_turn() {
+            tokio::spawn(learn(self.clone(), connection.client.clone()));
         }
+        Ok(connection)
+    }
+
+    async fn open(&self) -> Result<Connection, DcsError> {
         let _turn = self.connecting.lock().await;
         if let Some(connection) = self.slot().current.clone() {
             return Ok(connection);
         }
-        let first = self.slot().next;
-        let (endpoint, client) = self.race(first).await?;
+        self.endpoints.resolve().await?;
+        let raced = self.race().await;
+        let (endpoint, client) = raced.inspect_err(|_| self.endpoints.distrust())?;
         let mut slot = self.slot();
         slot.serial += 1;
         let connection = Connection { client, endpoint, serial: slot.serial };
@@ -137,7 +161,7 @@ impl Connections {
         let mut slot = self.slot();
         if slot.current.as_ref().is_some_and(|current| current.serial == failed.serial) {
             slot.current = None;
-            slot.next = (failed.endpoint + 1) % self.endpoints.len();
+            slot.failed = Some(failed.endpoint.clone());
         }
     }
 
@@ -152,32 +176,79 @@ impl Connections {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first endpoint that answers, tried from `first` on in a circle.
-    async fn race(&self, first: usize) -> Result<(usize, Client), DcsError> {
-        let count = self.endpoints.len();
-        let mut waiting = (0..count).map(|i| (first + i) % count);
+    fn settings(&self) -> MutexGuard<'_, StoreSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All endpoints, the one after the last that failed first.
+    fn in_order(&self) -> Vec<Endpoint> {
+        let mut all = self.endpoints.known();
+        let failed = self.slot().failed.clone();
+        if let Some(at) = all.iter().position(|endpoint| Some(endpoint) == failed.as_ref()) {
+            all.rotate_left(at + 1);
+        }
+        all
+    }
+
+    /// The first endpoint that answers and is of our cluster.
+    async fn race(&self) -> Result<(Endpoint, Client), DcsError> {
+        let settings = Arc::new(self.settings().clone());
+        let mut waiting = self.in_order().into_iter();
         let mut running = JoinSet::new();
-        let mut failures = Vec::new();
+        let mut race = Race::default();
         loop {
-            let started = waiting.next().inspect(|&i| {
-                let (endpoint, options) = (self.endpoints[i].clone(), self.options.clone());
-                let login = self.login.clone();
-                running.spawn(async move { (i, open(&endpoint.url, options, login).await) });
+            let started = waiting.next().inspect(|endpoint| {
+                let (endpoint, settings) = (endpoint.clone(), settings.clone());
+                let timing = self.timing;
+                running.spawn(async move {
+                    let opened = open(&endpoint, &settings, &timing).await;
+                    (endpoint, opened)
+                });
             });
             let head_start = if started.is_some() { STAGGER } else { Duration::MAX };
             match tokio::time::timeout(head_start, running.join_next()).await {
                 Err(_) => {}
-                Ok(None) => return Err(verdict(failures)),
-                Ok(Some(Ok((i, Ok(client))))) => return Ok((i, client)),
-                Ok(Some(Ok((i, Err(error))))) => {
-                    failures.push((self.endpoints[i].name.clone(), translate::error(error)));
+                Ok(None) => return race.end(&self.identity),
+                Ok(Some(Ok((endpoint, Ok((client, cluster)))))) => {
+                    if self.identity.is_ours(cluster) {
+                        self.identity.adopt(cluster);
+                        return Ok((endpoint, client));
+                    }
+                    race.meet(endpoint, client, cluster);
                 }
+                Ok(Some(Ok((endpoint, Err(error))))) => race.fail(endpoint.name, error),
                 Ok(Some(Err(stopped))) => {
-                    let failure = translate::unreachable(stopped.to_string());
-                    failures.push(("an endpoint".to_string(), failure));
+                    race.fail("an endpoint".into(), translate::unreachable(stopped.to_string()));
                 }
             }
         }
+    }
+}
+
+impl Race {
+    fn meet(&mut self, endpoint: Endpoint, client: Client, cluster: u64) {
+        if self.foreign.is_none() {
+            self.foreign = Some((endpoint, client, cluster));
+        } else if self.foreign.as_ref().is_some_and(|(_, _, other)| *other != cluster) {
+            // Two strangers: which of them is the store is not for us to say.
+            self.maybe_there = true;
+        }
+    }
+
+    fn fail(&mut self, name: String, error: DcsError) {
+        self.maybe_there |= !translate::is_refused_connection(&error);
+        self.failures.push((name, error));
+    }
+
+    fn end(mut self, identity: &Identity) -> Result<(Endpoint, Client), DcsError> {
+        if let Some((endpoint, client, cluster)) = self.foreign.take() {
+            if !self.maybe_there {
+                identity.adopt(cluster);
+                return Ok((endpoint, client));
+            }
+            self.failures.push((endpoint.name, foreign(cluster)));
+        }
+        Err(verdict(self.failures))
     }
 }
 
@@ -194,23 +265,57 @@ fn verdict(failures: Vec<(String, DcsError)>) -> DcsError {
     translate::unreachable(reasons.join("; "))
 }
 
+/// A client and the cluster that answered it.
 async fn open(
-    url: &str,
-    options: ConnectOptions,
-    login: Option<(String, String)>,
-) -> Result<Client, Error> {
+    endpoint: &Endpoint,
+    settings: &StoreSettings,
+    timing: &Timing,
+) -> Result<(Client, u64), DcsError> {
+    let channel = link::channel(endpoint, settings, timing)?;
+    let options = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);
+    let login = settings.username.clone().map(|username| {
+        let password = settings.password.clone().unwrap_or_default().0;
+        (username, password)
+    });
     let with_login = match login {
         Some((name, password)) => options.clone().with_user(name, password),
         None => options.clone(),
     };
-    let client = match Client::connect([url], Some(with_login)).await {
-        Err(error) if translate::is_auth_off(&error) => Client::connect([url], Some(options)).await,
+    let client = match Client::from_channel(channel.clone(), Some(with_login)).await {
+        Err(error) if translate::is_auth_off(&error) => {
+            Client::from_channel(channel, Some(options)).await
+        }
         other => other,
-    }?;
-    let probe = Some(GetOptions::new().with_count_only());
-    match client.kv_client().get(PROBE_KEY, probe).await {
-        Err(error) if !translate::is_permission(&error) => Err(error),
-        _ => Ok(client),
+    };
+    let client = client.map_err(translate::error)?;
+    let cluster = probe(&client).await?;
+    Ok((client, cluster))
+}
+
+/// Does a majority stand behind this endpoint, and of which cluster?
+async fn probe(client: &Client) -> Result<u64, DcsError> {
+    let count = Some(GetOptions::new().with_count_only());
+    match client.kv_client().get(PROBE_KEY, count).await {
+        Ok(answer) => Ok(answer.header().map_or(0, |header| header.cluster_id())),
+        // A member that refuses a user has asked the others about the user.
+        Err(error) if translate::is_permission(&error) => {
+            let told = client.clone().member_list().await.ok();
+            Ok(told.as_ref().and_then(|told| told.header()).map_or(0, |h| h.cluster_id()))
+        }
+        Err(error) => Err(translate::error(error)),
+    }
+}
+
+/// Reads the list of members. That it cannot be read says nothing about the
+/// store: it takes a privilege since etcd 3.6.
+async fn learn(connections: Arc<Connections>, mut client: Client) {
+    let told = tokio::time::timeout(MEMBERS_WAIT_MAX, client.member_list()).await;
+    if let Ok(Ok(told)) = told
+        && connections.identity.check_watch(told.header()).is_ok()
+    {
+        let members = told.members().iter();
+        let urls = members.flat_map(|m| m.client_urls().iter().map(|url| url.to_string()));
+        connections.endpoints.learn(urls);
     }
 }
 
@@ -222,29 +327,4 @@ pub fn kv(client: &Client) -> KvClient {
 /// The part of a client that watches.
 pub fn watches(client: &Client) -> etcd_client::WatchClient {
     client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX)
-}
-
-fn tls(settings: &StoreSettings) -> Result<TlsOptions, DcsError> {
-    let authorities = match &settings.cacert {
-        Some(path) => read(path, "etcd3.cacert")?,
-        None => system_authorities()?,
-    };
-    let options = TlsOptions::new().ca_certificate(Certificate::from_pem(authorities));
-    let Some(cert) = &settings.cert else {
-        return Ok(options);
-    };
-    // A certificate file may hold its key, too.
-    let key = read(settings.key.as_ref().unwrap_or(cert), "etcd3.key")?;
-    Ok(options.identity(Identity::from_pem(read(cert, "etcd3.cert")?, key)))
-}
-
-fn system_authorities() -> Result<Vec<u8>, DcsError> {
-    let found = SYSTEM_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok());
-    let remedy = "no certificate authorities on this system; set etcd3.cacert";
-    found.ok_or_else(|| DcsError::Settings(remedy.to_string()))
-}
-
-fn read(path: &Path, setting: &str) -> Result<Vec<u8>, DcsError> {
-    let told = |e| DcsError::Settings(format!("{setting}: {} is unreadable: {e}", path.display()));
-    std::fs::read(path).map_err(told)
 }

@@ -63,6 +63,11 @@ impl Server {
         self.child.wait().expect("etcd is our child");
     }
 
+    /// Removes its data, while it is stopped.
+    pub fn forget(&self) {
+        std::fs::remove_dir_all(self.directory.path().join("data")).expect("data of etcd");
+    }
+
     /// Starts it again on its data.
     pub fn start_again(&mut self) {
         let (directory, options) = (self.directory.path(), &self.options);

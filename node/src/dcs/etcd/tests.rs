@@ -5,10 +5,10 @@ use super::server::{Server, answered};
 use crate::config::{Secret, StoreSettings};
 use crate::dcs::mirror::Mirror;
 use crate::dcs::{DcsError, Op, Renewal, Store, Txn, WatchItem, conform};
+use crate::tls::made::{openssl, self_signed};
 use etcd_client::{Client, PermissionType};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,15 +109,65 @@ async fn a_frozen_store_is_noticed_and_taken_back() {
 }
 
 #[tokio::test]
-async fn a_frozen_endpoint_is_left_within_one_call() {
-    let (first, second) = (Server::start(), Server::start());
+async fn another_cluster_takes_over_only_when_the_old_one_is_gone() {
+    let (mut first, second) = (Server::start(), Server::start());
     answered(&store(&first.settings(), TIMEOUT)).await;
     answered(&store(&second.settings(), TIMEOUT)).await;
     let hosts = vec![first.address(), second.address()];
-    let store = store(&StoreSettings { hosts, ..first.settings() }, TIMEOUT);
+    let timeout = Duration::from_secs(3);
+    let store = store(&StoreSettings { hosts, ..first.settings() }, timeout);
     assert!(store.txn(put("/on the first")).await.expect("the first is well").succeeded);
     first.freeze();
-    assert_eq!(store.read(&all()).await.expect("the second is well").entries, []);
+    let refused = store.read(&all()).await.expect_err("only a stranger answers");
+    assert!(matches!(refused, DcsError::Unreachable { .. }), "{refused}");
+    first.thaw();
+    first.stop();
+    let end = Instant::now() + Duration::from_secs(20);
+    let new = loop {
+        match store.read(&all()).await {
+            Ok(new) => break new,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    };
+    assert_eq!(new.entries, []);
+}
+
+#[tokio::test]
+async fn a_store_that_was_replaced_at_its_address_is_noticed() {
+    let mut server = Server::start();
+    let store = Arc::new(store(&server.settings(), TIMEOUT));
+    answered(&store).await;
+    let mirror = Mirror::spawn(store.clone(), vec!["/m/".to_string()]);
+    store.txn(put("/m/old")).await.expect("a write");
+    let keys = || {
+        let view = mirror.snapshot().filter(|view| !view.lost);
+        view.map(|view| view.snapshot.entries.iter().map(|e| e.key.clone()).collect::<Vec<_>>())
+    };
+    until(|| keys().is_some_and(|keys| keys == ["/m/old"])).await;
+    server.stop();
+    server.forget();
+    server.start_again();
+    // More revisions than before: only the cluster's id tells that it is new.
+    let fresh = EtcdStore::new(&server.settings(), TIMEOUT).expect("good settings");
+    answered(&fresh).await;
+    for _ in 0..5 {
+        fresh.txn(put("/m/new")).await.expect("a write");
+    }
+    until(|| keys().is_some_and(|keys| keys == ["/m/new"])).await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_with_a_sentence() {
+    let server = Server::start();
+    let store = store(&server.settings(), TIMEOUT);
+    answered(&store).await;
+    let mut large = put("/large");
+    if let Op::Put { value, .. } = &mut large.then[0] {
+        *value = "x".repeat(2_000_000);
+    }
+    let refused = store.txn(large).await.expect_err("etcd takes 1.5 MiB");
+    assert!(matches!(&refused, DcsError::Refused(why) if why.contains("large")), "{refused:?}");
+    assert!(store.txn(put("/small")).await.expect("the connection is well").succeeded);
 }
 
 #[tokio::test]
@@ -234,29 +284,41 @@ async fn a_mirror_lives_through_a_restart() {
     until(|| shows(2)).await;
 }
 
-fn openssl(directory: &Path, arguments: &str) {
-    let done = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(directory)
-        .output()
-        .unwrap_or_else(|e| panic!("no openssl ({e}); install it: apt-get install openssl"));
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
 /// An authority, and one certificate for both ends of a connection.
 fn make_certificates(dir: &Path) -> Vec<String> {
-    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    let new = crate::tls::made::NEW;
     openssl(dir, &format!("{new} -subj /CN=authority -keyout ca.key -out ca.crt"));
     let end = "-addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
     let signed = "-CA ca.crt -CAkey ca.key -keyout end.key -out end.crt";
     openssl(dir, &format!("{new} -subj /CN=end {end} {signed}"));
     let file = |name: &str| dir.join(name).display().to_string();
+    options(&file("ca.crt"), &file("end.crt"), &file("end.key"))
+}
+
+fn options(authority: &str, cert: &str, key: &str) -> Vec<String> {
     vec![
         "--client-cert-auth".to_string(),
-        format!("--trusted-ca-file={}", file("ca.crt")),
-        format!("--cert-file={}", file("end.crt")),
-        format!("--key-file={}", file("end.key")),
+        format!("--trusted-ca-file={authority}"),
+        format!("--cert-file={cert}"),
+        format!("--key-file={key}"),
     ]
+}
+
+#[tokio::test]
+async fn one_self_signed_certificate_is_enough() {
+    let server = Server::start_with("https", |dir| {
+        self_signed(dir, "all");
+        let file = |name: &str| dir.join(name).display().to_string();
+        options(&file("all.crt"), &file("all.crt"), &file("all.key"))
+    });
+    let file = |name: &str| Some(server.directory().join(name));
+    let (cacert, cert, key) = (file("all.crt"), file("all.crt"), file("all.key"));
+    let settings = StoreSettings { cacert, cert, key, ..server.settings() };
+    answered(&store(&settings, TIMEOUT)).await;
+    self_signed(server.directory(), "other");
+    let stranger = StoreSettings { cacert: file("other.crt"), ..settings };
+    let refused = store(&stranger, TIMEOUT).read(&all()).await.expect_err("not its certificate");
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 }
 
 #[tokio::test]
@@ -275,5 +337,5 @@ async fn both_ends_show_certificates() {
     assert!(matches!(refused, Err(DcsError::Unreachable { .. })), "{refused:?}");
     let missing = StoreSettings { cert: file("nowhere.crt"), ..settings };
     let wrong = EtcdStore::new(&missing, TIMEOUT).err().expect("no such file").to_string();
-    assert!(wrong.contains("etcd3.cert") && wrong.contains("nowhere.crt"), "{wrong}");
+    assert!(wrong.contains("etcd3") && wrong.contains("nowhere.crt"), "{wrong}");
 }

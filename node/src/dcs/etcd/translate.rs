@@ -142,6 +142,11 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Nobody listens there: whoever was there is gone.
+pub fn is_refused_connection(error: &DcsError) -> bool {
+    matches!(error, DcsError::Unreachable { reason, .. } if reason.contains("onnection refused"))
+}
+
 /// The store keeps no users: a name and a password are of no use to it.
 pub fn is_auth_off(error: &Error) -> bool {
     is_code(error, code::FAILED_PRECONDITION) && error.to_string().contains("not enabled")

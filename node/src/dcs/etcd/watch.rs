@@ -1,9 +1,11 @@
 //! One stream of etcd that watches several prefixes, turned into our items.
 
+use super::identity::Identity;
 use super::{connection, translate};
 use crate::dcs::outlet::Outlet;
 use crate::dcs::{DcsError, WatchItem};
 use etcd_client::{Client, Error, WatchOptions, WatchResponse, WatchStream};
+use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
@@ -41,22 +43,32 @@ pub async fn open(client: Client, prefixes: Vec<String>, from: i64) -> Result<Op
 
 /// Feeds the receiver until it is dropped, the store is dropped or the watch
 /// is over.
-pub fn start(opened: Opened, alive: watch::Receiver<()>) -> Result<Receiver<WatchItem>, DcsError> {
+pub fn start(
+    opened: Opened,
+    identity: Arc<Identity>,
+    alive: watch::Receiver<()>,
+) -> Result<Receiver<WatchItem>, DcsError> {
     let (outlet, receiver) = Outlet::new();
     for response in &opened.early {
         if response.canceled() {
             return Err(cancelled(response));
         }
+        identity.check_watch(response.header())?;
         if let Err(why) = pass_on(&outlet, response) {
             outlet.close(why);
             return Ok(receiver);
         }
     }
-    tokio::spawn(pump(opened.stream, outlet, alive));
+    tokio::spawn(pump(opened.stream, outlet, identity, alive));
     Ok(receiver)
 }
 
-async fn pump(mut stream: WatchStream, outlet: Outlet, mut alive: watch::Receiver<()>) {
+async fn pump(
+    mut stream: WatchStream,
+    outlet: Outlet,
+    identity: Arc<Identity>,
+    mut alive: watch::Receiver<()>,
+) {
     let why = loop {
         let response = tokio::select! {
             () = outlet.abandoned() => return,
@@ -64,7 +76,10 @@ async fn pump(mut stream: WatchStream, outlet: Outlet, mut alive: watch::Receive
             message = stream.message() => message,
         };
         let passed = match response {
-            Ok(Some(response)) => pass_on(&outlet, &response),
+            Ok(Some(response)) => {
+                let known = identity.check_watch(response.header()).map_err(|e| e.to_string());
+                known.and_then(|()| pass_on(&outlet, &response))
+            }
             Ok(None) => Err("the stream ended".to_string()),
             Err(error) => Err(translate::error(error).to_string()),
         };
