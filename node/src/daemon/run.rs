@@ -254,6 +254,12 @@ impl Daemon {
                 let settings = Arc::new(loaded.settings);
                 self.settings = settings.clone();
                 self.watchdog.take_settings(settings.watchdog.clone());
+                self.store.set_login(&settings.store);
+                // Certificates may have been renewed in their files.
+                match Peers::new(&settings) {
+                    Ok(peers) => self.peers = peers,
+                    Err(error) => tracing::error!("the REST client is kept as it was: {error}"),
+                }
                 self.server.take_settings(settings);
                 self.chores.applied = None;
                 tracing::info!("the configuration was read again");

@@ -112,12 +112,6 @@ impl EtcdStore {
         self
     }
 
-    /// Takes another user and password; the rest of the settings is for the
-    /// life of the process.
-    pub fn set_login(&self, settings: &StoreSettings) {
-        self.connections.set_login(settings);
-    }
-
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed))
     }
@@ -287,5 +281,8 @@ impl Store for EtcdStore {
                 answer => answer.map(|_| ()),
             }
         })
+    }
+    fn set_login(&self, settings: &StoreSettings) {
+        self.connections.set_login(settings);
     }
 }

@@ -138,6 +138,9 @@ pub trait Store: Send + Sync {
 
     /// Ends the lease; keys that hang on it go with it.
     fn revoke(&self, lease: LeaseId) -> Answer<'_, ()>;
+
+    /// Takes another user and password from now on, if it knows users at all.
+    fn set_login(&self, _settings: &crate::config::StoreSettings) {}
 }
 
 /// The prefixes in order, without those that lie below another one: a key is

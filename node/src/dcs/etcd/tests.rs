@@ -264,6 +264,25 @@ async fn logins_are_renewed_and_refusals_named() {
 }
 
 #[tokio::test]
+async fn another_login_is_taken_while_it_runs() {
+    let server = Server::start();
+    let root = |password: &str| StoreSettings {
+        username: Some("root".to_string()),
+        password: Some(Secret(password.to_string())),
+        ..server.settings()
+    };
+    let store = store(&root("secret"), TIMEOUT);
+    answered(&store).await;
+    turn_login_on(&server).await;
+    assert!(store.txn(put("/a")).await.expect("granted").succeeded);
+    store.set_login(&root("wrong"));
+    let refused = store.txn(put("/b")).await;
+    assert!(matches!(refused, Err(DcsError::Denied(_))), "{refused:?}");
+    store.set_login(&root("secret"));
+    assert!(store.txn(put("/b")).await.expect("granted").succeeded);
+}
+
+#[tokio::test]
 async fn a_mirror_lives_through_a_restart() {
     let mut server = Server::start();
     let store = Arc::new(store(&server.settings(), TIMEOUT));

@@ -58,7 +58,8 @@ impl Fold {
         for key in &changed {
             self.entries.remove(key);
         }
-        changed.extend(read.entries.iter().filter_map(|entry| self.put(entry.clone())));
+        let all = read.entries.iter();
+        changed.extend(all.filter_map(|entry| self.settle(entry.clone(), read.revision)));
         self.floor = read.revision;
         self.deleted.retain(|_, at| *at > read.revision);
         self.advance(read.revision);
@@ -118,6 +119,20 @@ impl Fold {
         }
         self.advance(entry.mod_revision);
         self.deleted.remove(&entry.key);
+        let key = entry.key.clone();
+        self.entries.insert(key.clone(), entry);
+        Some(key)
+    }
+
+    /// Folds what a whole read at this revision shows. Up to there it knows
+    /// everything, so even a higher version that was known yields: it was of
+    /// another history.
+    fn settle(&mut self, entry: KeyValue, at: i64) -> Option<String> {
+        let known = self.entries.get(&entry.key);
+        let deleted = self.deleted.get(&entry.key).is_some_and(|deleted| *deleted > at);
+        if deleted || known.is_some_and(|known| known.mod_revision > at || *known == entry) {
+            return None;
+        }
         let key = entry.key.clone();
         self.entries.insert(key.clone(), entry);
         Some(key)
@@ -200,6 +215,15 @@ mod tests {
         assert_eq!(fold.whole(&late), ["/c"]);
         assert_eq!(keys(&mut fold), ["/a@7", "/c@6"]);
         assert_eq!(fold.whole(&Snapshot { revision: 3, entries: vec![] }), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_read_of_another_history_is_no_progress_of_this_one() {
+        let mut fold = Fold::default();
+        fold.whole(&Snapshot { revision: 9, entries: vec![entry("/a", 9), entry("/b", 3)] });
+        let other = Snapshot { revision: 20, entries: vec![entry("/a", 5)] };
+        assert_eq!(fold.whole(&other), ["/b", "/a"]);
+        assert_eq!(keys(&mut fold), ["/a@5"]);
     }
 
     #[test]
