@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod region;
 pub mod tls;
 pub mod watchdog;
+pub mod words;
 
 /// The version that members publish. Tools compare it as Patroni's, so it
 /// names the release whose interface this daemon speaks.

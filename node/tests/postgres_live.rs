@@ -105,7 +105,6 @@ fn node(root: &Path, name: &str) -> Node {
         replication: login("replicator"),
         rewind: login("rewind_user"),
         parameters: parameters.as_object().cloned().unwrap_or_default(),
-        basebackup: vec![ToolOption { name: "checkpoint".into(), value: Some("fast".into()) }],
         use_unix_socket: name == "b",
         ..Postgresql::default()
     };
@@ -244,7 +243,8 @@ async fn clone(a: &Node, b: &Node, session: &Session) -> (Postmaster, Session) {
     slots::create_physical(session, "b").await.expect("a slot");
     slots::create_physical(session, "b").await.expect("the same slot");
     slots::drop(session, "nobody").await.expect("no slot to drop");
-    b.0.basebackup("127.0.0.1", a.0.settings.port).await.expect("a base backup");
+    let fast = [ToolOption { name: "checkpoint".into(), value: Some("fast".into()) }];
+    b.0.basebackup("127.0.0.1", a.0.settings.port, &fast).await.expect("a base backup");
     let less = json!({"postgresql": {"parameters": {"max_connections": 30}}});
     let (standby, on_b) = start(b, &follow(a, Some("b")), &less).await;
     let written = b.0.write_config(&follow(a, Some("b")), &less, &[]).await.expect("files");

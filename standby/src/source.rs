@@ -26,6 +26,26 @@ pub fn upstream<'a>(me: &MemberName, tags: &Tags, view: &'a GroupView) -> Option
     if name == me || leads_back(me, name, view) { leader } else { Some(name) }
 }
 
+/// A running member that offers itself to be copied (tag `clonefrom`), neither
+/// this one nor the leader. Members choose differently, and after `failures`
+/// another one is chosen.
+pub fn serves_clones<'a>(
+    me: &MemberName,
+    view: &'a GroupView,
+    failures: u32,
+) -> Option<&'a MemberName> {
+    let serves = |name: &&MemberName| {
+        let member = view.member(name);
+        *name != me
+            && view.leader_name() != Some(*name)
+            && member.is_some_and(|m| m.is_running() && m.tags.clonefrom())
+    };
+    let helpers: Vec<&MemberName> = view.members.keys().filter(serves).collect();
+    let spread: usize = me.as_str().bytes().map(usize::from).sum();
+    let turn = spread.wrapping_add(failures as usize);
+    (!helpers.is_empty()).then(|| helpers[turn % helpers.len()])
+}
+
 fn leads_back(me: &MemberName, start: &MemberName, view: &GroupView) -> bool {
     let mut at = start.clone();
     for _ in 0..=view.members.len() {
@@ -69,6 +89,22 @@ mod tests {
         assert_eq!(upstream(&me, &tags("c"), &view()), Some(&"c".into()));
         assert_eq!(upstream(&me, &tags("gone"), &view()), Some(&"l".into()));
         assert_eq!(upstream(&"l".into(), &Tags::default(), &view()), None);
+    }
+
+    #[test]
+    fn a_copy_is_taken_from_members_that_serve_for_it() {
+        let mut view = view();
+        assert_eq!(serves_clones(&"me".into(), &view, 0), None);
+        let serving = r#"{"state":"running","tags":{"clonefrom":true}}"#;
+        for name in ["l", "me", "a"] {
+            view.take(&format!("members/{name}"), serving, 1, 1);
+        }
+        view.take("members/b", r#"{"state":"stopped","tags":{"clonefrom":true}}"#, 1, 1);
+        assert_eq!(serves_clones(&"me".into(), &view, 0), Some(&"a".into()));
+        view.take("members/b", serving, 1, 1);
+        let turn = |failures| serves_clones(&"me".into(), &view, failures);
+        assert_ne!(turn(0), turn(1), "a source that failed is not asked for ever");
+        assert_eq!(turn(0), turn(2));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! Invariant: what becomes `/config` of a new cluster can be read back by the
 //! daemons that will live with it.
 
-use super::Bootstrap;
 use super::document::Document;
 use super::findings::Findings;
 use super::options::read_initdb;
+use super::{Bootstrap, BootstrapMethod};
 use serde_json::{Map, Value};
 use topology::Dynamic;
 
@@ -43,21 +43,27 @@ fn check_dynamic(dcs: &Value, findings: &mut Findings) {
     }
 }
 
-fn read_method(document: Document, findings: &mut Findings) -> String {
+fn read_method(document: Document, findings: &mut Findings) -> Option<BootstrapMethod> {
     const STANDARD: &str = "initdb";
-    let method = document.text_or_empty("bootstrap.method");
-    if method == STANDARD {
-        return method;
+    let name = document.text_or_empty("bootstrap.method");
+    if name == STANDARD {
+        return None;
     }
-    let section = document.section("bootstrap").and_then(|section| section.get(&method));
-    if section.and_then(|section| section.get("command")).is_some() {
-        let what = format!("`{method}`: custom bootstrap methods are not supported yet");
-        findings.add("bootstrap.method", what, "write initdb");
-    } else {
-        let why = format!("there is no bootstrap.{method}.command");
+    let section = document.section("bootstrap").and_then(|section| section.get(&name));
+    let method = BootstrapMethod::read(&name, section);
+    if method.is_none() {
+        let why = format!("there is no bootstrap.{name}.command");
         findings.warn(format!("bootstrap.method: {why}; initdb is used"));
     }
-    STANDARD.to_string()
+    method.as_ref().inspect(|method| check_recovery(method, findings));
+    method
+}
+
+fn check_recovery(method: &BootstrapMethod, findings: &mut Findings) {
+    if method.recovery_conf.is_some() && method.keep_existing_recovery_conf {
+        let path = format!("bootstrap.{}.keep_existing_recovery_conf", method.name);
+        findings.warn(format!("{path} has no effect beside recovery_conf, which is used"));
+    }
 }
 
 #[cfg(test)]
@@ -90,11 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn only_a_method_with_a_command_is_refused() {
-        let (_, findings) = read_section(json!({"method": "wal_e", "wal_e": {"command": "x"}}));
-        assert!(findings.to_string().contains("custom bootstrap methods are not supported yet"));
+    fn a_method_is_a_section_with_a_command_and_else_initdb() {
+        let (bootstrap, findings) =
+            read_section(json!({"method": "wal_e", "wal_e": {"command": "x"}}));
+        assert_eq!(bootstrap.unwrap().method.unwrap().command, "x");
+        assert!(findings.is_empty() && findings.warnings().is_empty());
         let (bootstrap, findings) = read_section(json!({"method": "wal_e"}));
-        assert_eq!(bootstrap.unwrap().method, "initdb");
+        assert!(bootstrap.unwrap().method.is_none());
         assert!(findings.is_empty() && findings.warnings().len() == 1);
+        let (_, findings) = read_section(json!({"method": "p", "p": {"command": "x",
+            "recovery_conf": {"recovery_target": "immediate"},
+            "keep_existing_recovery_conf": true}}));
+        assert!(findings.warnings()[0].contains("has no effect beside recovery_conf"));
     }
 }

@@ -20,6 +20,7 @@ mod findings;
 mod formation;
 mod kind;
 mod load;
+pub mod method;
 mod options;
 mod postgresql;
 mod sections;
@@ -34,6 +35,7 @@ pub use file::{NotYaml, parse as parse_yaml};
 pub use findings::{Finding, Findings};
 pub use kind::{Kind, parse_whole};
 pub use load::{CtlSettings, Loaded, load, load_for_ctl};
+pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
 pub use store::read_store;
 
 use crate::watchdog::WatchdogSettings;
@@ -167,8 +169,8 @@ pub struct StoreSettings {
 pub struct Bootstrap {
     /// Becomes `/config` of a new cluster.
     pub dcs: Value,
-    /// `initdb` or the name of a section with a `command`.
-    pub method: String,
+    /// `None`: initdb.
+    pub method: Option<BootstrapMethod>,
     /// Long options without dashes: `("encoding", Some("UTF8"))`.
     pub initdb: Vec<ToolOption>,
     pub pg_hba: Vec<String>,
@@ -224,7 +226,6 @@ pub struct Postgresql {
     pub use_pg_rewind: Option<bool>,
     pub remove_data_directory_on_rewind_failure: bool,
     pub remove_data_directory_on_diverged_timelines: bool,
-    pub basebackup: Vec<ToolOption>,
     pub use_unix_socket: bool,
     pub pg_ctl_timeout_s: u64,
     /// Shell-like commands by event: `on_start`, `on_stop`, ...

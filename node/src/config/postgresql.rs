@@ -6,7 +6,7 @@
 use super::document::Document;
 use super::env::{self, Environment};
 use super::findings::Findings;
-use super::kind::{Kind, scalar, shown};
+use super::kind::{scalar, shown};
 use super::options::read_basebackup;
 use super::{Login, Postgresql, RoleSettings, address};
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 const PORT: u16 = 5432;
 
 pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> Postgresql {
-    warn_of_replica_methods(document, findings);
+    read_basebackup(document.at("postgresql.basebackup"), "postgresql.basebackup", findings);
     let listen = document.text("postgresql.listen");
     let (listen_hosts, port) = listen
         .and_then(|text| address::parse_listen(&text, PORT))
@@ -60,11 +60,6 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         remove_data_directory_on_rewind_failure: flag("remove_data_directory_on_rewind_failure"),
         remove_data_directory_on_diverged_timelines: flag(
             "remove_data_directory_on_diverged_timelines",
-        ),
-        basebackup: read_basebackup(
-            document.at("postgresql.basebackup"),
-            "postgresql.basebackup",
-            findings,
         ),
         use_unix_socket: flag("use_unix_socket"),
         pg_ctl_timeout_s: document.count("postgresql.pg_ctl_timeout"),
@@ -178,16 +173,6 @@ fn parameters(
     Some(given)
 }
 
-fn warn_of_replica_methods(document: Document, findings: &mut Findings) {
-    for key in ["create_replica_methods", "create_replica_method"] {
-        let path = format!("postgresql.{key}");
-        let only_standard = document.texts(&path).iter().all(|method| method == "basebackup");
-        if document.is_good(&path, Kind::Texts) && !only_standard {
-            findings.warn(format!("{path} has no effect yet: replicas are made by pg_basebackup"));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,12 +239,5 @@ mod tests {
         assert_eq!(read.by_role["replica"].pg_hba.as_ref().map(Vec::len), Some(1));
         assert!(read.by_role["primary"].parameters.is_some());
         assert_eq!(read.by_role["standby_leader"], RoleSettings::default());
-    }
-
-    #[test]
-    fn another_way_to_make_replicas_is_told_apart_from_the_standard_one() {
-        let methods = |list: Value| read_section(json!({"create_replica_methods": list})).1;
-        assert!(methods(json!(["basebackup"])).warnings().is_empty());
-        assert_eq!(methods(json!(["wal_e", "basebackup"])).warnings().len(), 1);
     }
 }

@@ -293,11 +293,12 @@ impl Daemon {
         Outcome::Done
     }
 
-    async fn cancel(&mut self) -> Outcome {
+    pub(super) async fn cancel(&mut self) -> Outcome {
         let Some(job) = self.background.cancel() else { return Outcome::Done };
         tracing::warn!("cancelled: {}", job.title());
         let cancelled = Err("cancelled".to_string());
         self.memory.finish(&job, &cancelled, clock::now());
+        self.answer_restart(&job, &cancelled);
         // A server that the job was starting must not live on as a primary.
         if matches!(job, Job::StartPrimary | Job::Restart | Job::Bootstrap) {
             self.server.stop_now();

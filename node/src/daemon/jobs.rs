@@ -1,9 +1,10 @@
 //! The work of each job: long, cancellable, without decisions.
 
 use super::Daemon;
+use super::birth::Copy;
 use crate::background::JobResult;
 use crate::ha::Observation;
-use crate::ha::observation::{Job, StopHow};
+use crate::ha::observation::{Asked, Job, Rebuild, StopHow};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -15,7 +16,15 @@ impl Daemon {
         let was_primary = seen.is_primary();
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
-            Job::Clone { from } => Box::pin(async move { hands.clone_from(&from).await }),
+            Job::Clone { from } => {
+                let plain = seen.memory.asked == Some(Asked::ReinitializeFromLeader);
+                let copy = Copy { from: Some(from), plain };
+                Box::pin(async move { hands.copy(&copy).await })
+            }
+            Job::Restore => {
+                let copy = Copy { from: None, plain: false };
+                Box::pin(async move { hands.copy(&copy).await })
+            }
             Job::StartPrimary => Box::pin(async move { hands.start_primary().await }),
             Job::StartStandby { follow } => {
                 Box::pin(async move { hands.start_standby(follow.as_ref()).await })
@@ -33,7 +42,11 @@ impl Daemon {
                 })
             }
             Job::Rewind { from } => Box::pin(async move { hands.rewind(&from).await }),
-            Job::Rebuild { from, .. } => Box::pin(async move { hands.rebuild(&from).await }),
+            Job::Rebuild { from, why } => {
+                let copy = Copy { from: Some(from), plain: why == Rebuild::AskedFromLeader };
+                let system = seen.view().and_then(|v| v.initialize.as_ref()?.value.clone());
+                Box::pin(async move { hands.rebuild(&copy, system).await })
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use crate::clock;
+use crate::config::ReplicaMethods;
 use crate::dcs::keys::split_groups;
 use crate::ha::observation::{Divergence, Guarding, Lock, Me, Process, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
@@ -156,6 +157,9 @@ impl Daemon {
             group: self.settings.group(),
             tags: self.settings.tags.clone(),
             may_initialise: self.settings.bootstrap.is_some(),
+            may_restore: !ReplicaMethods::read(&self.settings.raw, &self.dynamic.raw)
+                .without_source()
+                .is_empty(),
             may_rewind: pg.use_pg_rewind.or(dynamic_flag("use_pg_rewind")).unwrap_or(false),
             may_rebuild_diverged: pg.remove_data_directory_on_diverged_timelines
                 || pg.remove_data_directory_on_rewind_failure

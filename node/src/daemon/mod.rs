@@ -3,6 +3,7 @@
 //! This is the only owner of the member's state. The API, the region agent and
 //! the signals wake it; none of them changes anything here.
 
+mod birth;
 mod chores;
 mod hands;
 mod jobs;

@@ -58,8 +58,10 @@ impl Daemon {
 
     pub(super) fn state(&self, seen: &Observation) -> MemberState {
         match seen.job.as_ref().map(|running| &running.job) {
-            Some(Job::Bootstrap) => return MemberState::InitializingNewCluster,
-            Some(Job::Clone { .. } | Job::Rebuild { .. }) => return MemberState::CreatingReplica,
+            Some(Job::Bootstrap) => return self.state_of_bootstrap(seen),
+            Some(Job::Clone { .. } | Job::Restore | Job::Rebuild { .. }) => {
+                return MemberState::CreatingReplica;
+            }
             Some(Job::Stop { .. }) => return MemberState::Stopping,
             Some(Job::Restart) => return MemberState::Restarting,
             Some(Job::StartPrimary | Job::StartStandby { .. }) => return MemberState::Starting,
@@ -73,6 +75,15 @@ impl Daemon {
                 _ if self.was_crash(seen) => MemberState::Crashed,
                 _ => MemberState::Stopped,
             },
+        }
+    }
+
+    fn state_of_bootstrap(&self, seen: &Observation) -> MemberState {
+        let custom = self.settings.bootstrap.as_ref().is_some_and(|b| b.method.is_some());
+        match (custom, seen.is_stopped()) {
+            (true, true) => MemberState::RunningCustomBootstrap,
+            (true, false) => MemberState::StartingAfterCustomBootstrap,
+            (false, _) => MemberState::InitializingNewCluster,
         }
     }
 

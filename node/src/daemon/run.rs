@@ -15,7 +15,7 @@ use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Change, Changes, Mirror};
 use crate::dcs::{DcsError, Store};
 use crate::deadman::Deadman;
-use crate::ha::observation::{Asked, Memory};
+use crate::ha::observation::{Asked, Job, Memory};
 use crate::ha::{Action, Decision, Observation, Outcome};
 use crate::region;
 use anyhow::Context;
@@ -175,7 +175,7 @@ impl Daemon {
                 () = self.background.over() => {}
                 round = self.metadata.over() => self.take_round(round).await,
                 () = self.server.ended() => {}
-                command = commands.recv() => self.take(command, &config_path),
+                command = commands.recv() => self.take(command, &config_path).await,
                 _ = signals.term.recv() => self.memory.stopping = true,
                 _ = signals.int.recv() => self.memory.stopping = true,
                 _ = signals.hup.recv() => self.reload(&config_path),
@@ -196,12 +196,15 @@ impl Daemon {
         Duration::from_millis(ms)
     }
 
-    fn take(&mut self, command: Option<Command>, config_path: &Option<PathBuf>) {
+    async fn take(&mut self, command: Option<Command>, config_path: &Option<PathBuf>) {
         match command {
             Some(Command::Wake) | None => {}
             Some(Command::Reload) => self.reload(config_path),
             Some(Command::Restart { reply }) => self.ask(Asked::Restart, reply),
-            Some(Command::Reinitialize { reply, .. }) => self.ask(Asked::Reinitialize, reply),
+            Some(Command::Reinitialize { from_leader, force, reply }) => {
+                let asked = self.ask_reinitialize(from_leader, force).await;
+                let _ = reply.send(asked);
+            }
             // What the event tells is in the store as well, which is watched.
             Some(Command::CitusEvent(_)) => {}
         }
@@ -213,26 +216,37 @@ impl Daemon {
             let _ = reply.send(Err(text));
             return;
         }
-        if what == Asked::Reinitialize && self.held {
-            let _ = reply.send(Err("I am the leader, can not reinitialize".into()));
-            return;
-        }
         self.memory.asked = Some(what);
         self.replies.push((what, reply));
     }
 
+    /// Answers when it is sure to begin; how it goes on is the member's state.
+    async fn ask_reinitialize(&mut self, from_leader: bool, force: bool) -> Result<String, String> {
+        if self.held {
+            return Err("I am the leader, can not reinitialize".into());
+        }
+        if let Some(running) = self.background.running() {
+            // Half a rewind is worse than what was there before.
+            let may_cancel = !matches!(running.job, Job::Rewind { .. });
+            if !(force && may_cancel) {
+                return Err(format!("{} already in progress", running.job.title()));
+            }
+            self.cancel().await;
+        }
+        self.memory.asked = Some(match from_leader {
+            true => Asked::ReinitializeFromLeader,
+            false => Asked::Reinitialize,
+        });
+        for (_, reply) in std::mem::take(&mut self.replies) {
+            let _ = reply.send(Err("reinitialize already in progress".into()));
+        }
+        Ok("reinitialize started".into())
+    }
+
     /// Whoever asked for the job that has just ended gets the answer.
-    pub(super) fn answer_restart(
-        &mut self,
-        job: &crate::ha::observation::Job,
-        result: &Result<(), String>,
-    ) {
-        use crate::ha::observation::Job;
-        let ended = match job {
-            Job::Restart => Asked::Restart,
-            Job::Rebuild { .. } => Asked::Reinitialize,
-            _ => return,
-        };
+    pub(super) fn answer_restart(&mut self, job: &Job, result: &Result<(), String>) {
+        let Job::Restart = job else { return };
+        let ended = Asked::Restart;
         for (what, reply) in std::mem::take(&mut self.replies) {
             if what != ended {
                 self.replies.push((what, reply));

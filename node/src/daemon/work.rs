@@ -4,19 +4,18 @@
 //! with the future, and the next beat sees what is there.
 
 use super::script;
-use crate::act::citus;
 use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, StopHow};
 use crate::postgres::{
-    ControlState, DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode,
-    Upstream, users,
+    ControlState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream,
 };
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use topology::Dynamic;
 
-const HEARTBEAT: &str = "Patroni heartbeat";
+pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
 /// Longer than any recovery should take; `decide` cancels earlier.
 const START: Duration = Duration::from_secs(24 * 3600);
 /// After SIGQUIT, before SIGKILL.
@@ -36,7 +35,7 @@ pub(super) struct Hands {
     pub overrides: Vec<(String, String)>,
 }
 
-fn text(error: Error) -> String {
+pub(super) fn text(error: Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
@@ -47,51 +46,20 @@ fn text(error: Error) -> String {
 }
 
 impl Hands {
-    pub async fn bootstrap(&self) -> JobResult {
-        let Some(bootstrap) = &self.settings.bootstrap else {
-            return Err("there is no `bootstrap` section".into());
-        };
-        self.instance.initdb(bootstrap).await.map_err(text)?;
-        self.start_primary().await?;
-        let session = self.instance.session(HEARTBEAT).await.map_err(text)?;
-        users::ensure_all(&session, &self.settings.postgresql).await.map_err(text)?;
-        if let Some(citus) = &self.settings.citus {
-            citus::create_database(&self.settings, citus).await?;
-        }
-        if let Some(command) = &bootstrap.post_bootstrap {
-            script::run(command, &[self.conninfo()]).await?;
-        }
-        Ok(())
-    }
-
-    /// What `post_bootstrap` gets: how to reach the new server, no password.
-    fn conninfo(&self) -> String {
-        let pg = &self.settings.postgresql;
-        let (host, port, user) = (pg.local_host(), pg.port, &pg.superuser.username);
-        format!("host={host} port={port} user={user} dbname={}", pg.database)
-    }
-
-    pub async fn clone_from(&self, from: &Following) -> JobResult {
-        // Half a copy of an earlier attempt holds nothing that could be lost.
-        if self.instance.data_state().await == DataDirState::Incomplete {
-            self.instance.remove_data().map_err(text)?;
-        }
-        self.instance.basebackup(&from.host, from.port).await.map_err(text)
-    }
-
     pub async fn start_primary(&self) -> JobResult {
         self.start(StartAs::Primary).await
     }
 
     pub async fn start_standby(&self, follow: Option<&Following>) -> JobResult {
-        self.start(StartAs::Standby { upstream: follow.map(upstream) }).await
+        let role = self.as_standby(follow);
+        self.start(role).await
     }
 
     /// Starts and waits until connections are accepted.
     async fn start(&self, role: StartAs) -> JobResult {
         let started = self.instance.start(&role, &self.dynamic, &self.overrides).await;
         let (postmaster, _) = started.map_err(text)?;
-        let unready = Unready(Some(&postmaster));
+        let unready = Unready::of(&postmaster);
         let ready = self.instance.wait_ready(&postmaster, HEARTBEAT, START).await;
         unready.keep();
         match ready.map_err(text)? {
@@ -128,7 +96,7 @@ impl Hands {
         }
     }
 
-    async fn stop_fast(&self, postmaster: &Postmaster) -> JobResult {
+    pub(super) async fn stop_fast(&self, postmaster: &Postmaster) -> JobResult {
         postmaster.stop(StopMode::Fast).map_err(text)?;
         let mut closed = None;
         while tokio::time::timeout(GLANCE, postmaster.wait_exit()).await.is_err() {
@@ -167,39 +135,31 @@ impl Hands {
         self.instance.rewind(&from.host, from.port, false).await.map_err(text)
     }
 
-    async fn source(&self, from: &Following) -> Result<Session, String> {
+    pub(super) async fn source(&self, from: &Following) -> Result<Session, String> {
         let login = &self.settings.postgresql.rewind;
         self.instance.peer(&from.host, from.port, login, HEARTBEAT).await.map_err(text)
     }
 
-    /// Only decided with a good source at hand; it is asked once more before
-    /// anything is removed.
-    pub async fn rebuild(&self, from: &Following) -> JobResult {
-        self.same_system(from).await?;
-        self.stop(StopHow::Immediate).await?;
-        self.instance.remove_data().map_err(text)?;
-        self.clone_from(from).await
-    }
-
-    async fn same_system(&self, from: &Following) -> JobResult {
-        let source = self.source(from).await?;
-        let sql = "SELECT system_identifier::text FROM pg_control_system()";
-        let row = source.row("system id", sql, &[]).await.map_err(text)?;
-        let theirs: String = row.try_get(0).map_err(|e| e.to_string())?;
-        let ours = self.instance.control().await.map_err(text)?.system_id;
-        if ours.0 == theirs {
-            return Ok(());
-        }
-        Err(format!(
-            "{}:{} is of system {theirs}, the data here of {ours}: it is not removed",
-            from.host, from.port
-        ))
-    }
-
     pub async fn rewrite(&self, follow: Option<&Following>) -> JobResult {
-        let role = StartAs::Standby { upstream: follow.map(upstream) };
+        let role = self.as_standby(follow);
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
         written.map(drop).map_err(text)
+    }
+
+    fn as_standby(&self, follow: Option<&Following>) -> StartAs {
+        let upstream = follow.map(|from| Upstream {
+            host: from.host.clone(),
+            port: from.port,
+            slot: from.slot.clone(),
+            remote: is_of_region(from) || self.is_of_standby_cluster(from),
+        });
+        StartAs::Standby { upstream }
+    }
+
+    /// Is this the upstream of the whole cluster?
+    fn is_of_standby_cluster(&self, from: &Following) -> bool {
+        let cluster = Dynamic::read(&self.dynamic).ok().and_then(|read| read.standby_cluster);
+        cluster.is_some_and(|c| c.host == from.host && c.port == from.port)
     }
 
     pub async fn rewrite_primary(&self) -> JobResult {
@@ -210,10 +170,14 @@ impl Hands {
 }
 
 /// A server whose start is given up does not come up later, unwatched.
-struct Unready<'a>(Option<&'a Postmaster>);
+pub(super) struct Unready<'a>(Option<&'a Postmaster>);
 
-impl Unready<'_> {
-    fn keep(mut self) {
+impl<'a> Unready<'a> {
+    pub fn of(postmaster: &'a Postmaster) -> Unready<'a> {
+        Unready(Some(postmaster))
+    }
+
+    pub fn keep(mut self) {
         self.0 = None;
     }
 }
@@ -228,7 +192,6 @@ impl Drop for Unready<'_> {
     }
 }
 
-fn upstream(from: &Following) -> Upstream {
-    let remote = from.slot.as_deref().is_some_and(|s| s.starts_with("region_"));
-    Upstream { host: from.host.clone(), port: from.port, slot: from.slot.clone(), remote }
+fn is_of_region(from: &Following) -> bool {
+    from.slot.as_deref().is_some_and(|slot| slot.starts_with("region_"))
 }

@@ -11,10 +11,11 @@ use super::table::{Rule, act, rest, soon};
 pub const BIRTH: &[Rule] = &[
     Rule::new(
         500,
-        |f| f.bootstrap() == Bootstrapping::Failed,
+        |f| f.is_bootstrap_lost(),
         |_| act(Action::GiveUpBootstrap),
         "the bootstrap failed: `/initialize` is given back, the data is moved aside",
-    ),
+    )
+    .saying(|f| f.why_failed()),
     Rule::new(
         501,
         |f| f.bootstrap() == Bootstrapping::Built && !f.is_leader_elsewhere(),
@@ -26,6 +27,12 @@ pub const BIRTH: &[Rule] = &[
         |f| f.bootstrap() != Bootstrapping::No && f.is_leader_elsewhere(),
         |_| act(Action::GiveUpBootstrap),
         "another member leads a cluster already: the new one is moved aside",
+    ),
+    Rule::new(
+        506,
+        |f| f.bootstrap() == Bootstrapping::GivenUp,
+        |_| act(Action::Exit(1)),
+        "the bootstrap failed and was given up: see the log above and correct the settings",
     ),
     Rule::new(
         510,
@@ -46,6 +53,12 @@ pub const BIRTH: &[Rule] = &[
         "trying to bootstrap a standby group from the remote leader",
     ),
     Rule::new(
+        513,
+        |f| f.bootstrap() == Bootstrapping::Claimed && f.has_only_archive() && f.o.me.may_restore,
+        |_| act(Action::Begin(Job::Restore)),
+        "trying to bootstrap a standby cluster from its archive",
+    ),
+    Rule::new(
         520,
         |f| f.o.holds_lock(),
         |_| act(Action::ReleaseLock { publish: None }),
@@ -53,13 +66,20 @@ pub const BIRTH: &[Rule] = &[
     ),
     Rule::new(
         530,
-        |f| f.leader_source().is_some() && f.is_initialised() && !f.is_backing_off(),
-        |f| act(Action::Begin(Job::Clone { from: f.leader_source().expect("just seen") })),
+        |f| f.clone_source().is_some() && f.is_initialised() && !must_wait(f),
+        |f| act(Action::Begin(Job::Clone { from: source(f).expect("just seen") })),
         "trying to bootstrap from leader",
+    )
+    .saying(|f| Some(source(f)?.member.to_string())),
+    Rule::new(
+        531,
+        |f| may_restore(f) && !f.is_backing_off(),
+        |_| act(Action::Begin(Job::Restore)),
+        "nobody leads: trying to bootstrap from a backup",
     ),
     Rule::new(
         540,
-        |f| may_claim(f) && (f.may_own() || f.remote().is_some()),
+        |f| may_claim(f) && (f.may_own() || f.remote().is_some() || is_from_archive(f)),
         |_| act(Action::ClaimInitialize),
         "nobody has initialised the cluster yet",
     ),
@@ -78,6 +98,27 @@ pub const BIRTH: &[Rule] = &[
     ),
     Rule::new(599, |_| true, |_| soon(1_000), "waiting for leader to bootstrap"),
 ];
+
+/// An operator who asks again does not wait for the next try.
+fn must_wait(f: &Facts) -> bool {
+    f.is_backing_off() && f.reinitialize().is_none()
+}
+
+fn source(f: &Facts) -> Option<super::observation::Following> {
+    f.reinitialize_from().or_else(|| f.clone_source())
+}
+
+/// A cluster that exists, without a leader that could be copied.
+fn may_restore(f: &Facts) -> bool {
+    f.o.me.may_restore
+        && f.is_initialised()
+        && f.is_lock_free()
+        && f.bootstrap() == Bootstrapping::No
+}
+
+fn is_from_archive(f: &Facts) -> bool {
+    f.has_only_archive() && f.o.me.may_restore
+}
 
 fn may_claim(f: &Facts) -> bool {
     f.is_initialize_absent()

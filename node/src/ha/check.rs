@@ -143,15 +143,33 @@ fn data_is_thrown_away_only_with_a_source_and_a_reason() {
         };
         let permitted = match why {
             Rebuild::Asked => o.memory.asked == Some(Asked::Reinitialize),
+            Rebuild::AskedFromLeader => o.memory.asked == Some(Asked::ReinitializeFromLeader),
             Rebuild::Diverged => {
                 o.me.may_rebuild_diverged && matches!(o.memory.divergence, Divergence::Diverged(_))
             }
         };
-        permitted && Facts::of(o).leader_source().as_ref() == Some(from)
+        let facts = Facts::of(o);
+        let living = facts.leader_source().is_some();
+        let source = match why {
+            Rebuild::AskedFromLeader => facts.leader_source(),
+            Rebuild::Asked | Rebuild::Diverged => facts.clone_source(),
+        };
+        permitted && living && source.as_ref() == Some(from)
     });
     always("clones into a directory that is not empty", |o, action| {
-        !matches!(action, Action::Begin(Job::Clone { .. } | Job::Bootstrap))
+        !matches!(action, Action::Begin(Job::Clone { .. } | Job::Restore | Job::Bootstrap))
             || o.postgres.data == DataDir::Empty
+    });
+}
+
+#[test]
+fn a_leader_keeps_its_data_and_nobody_copies_without_a_leader() {
+    always("a leader is rebuilt", |o, action| {
+        !matches!(action, Action::Begin(Job::Rebuild { why: Rebuild::Asked, .. }))
+            || matches!(o.lock, Lock::Other(_))
+    });
+    always("restores beside a leader", |o, action| {
+        *action != Action::Begin(Job::Restore) || o.lock == Lock::Free
     });
 }
 

@@ -33,6 +33,17 @@ pub const DOWN: &[Rule] = &[
         |_| rest(),
         "a region move: stopped until it is decided",
     ),
+    Rule::new(
+        605,
+        |f| f.is_leader_elsewhere() && f.reinitialize_from().is_some(),
+        |f| {
+            act(Action::Begin(Job::Rebuild {
+                from: f.reinitialize_from().expect("just seen"),
+                why: f.reinitialize().expect("just seen"),
+            }))
+        },
+        "reinitialize was asked for and there is a member to copy",
+    ),
     // A switchover: the lock goes when the successor has everything.
     Rule::new(
         610,
@@ -144,7 +155,7 @@ pub const DOWN: &[Rule] = &[
         |f| f.is_diverged() && may_rebuild(f) && !f.is_backing_off(),
         |f| {
             act(Action::Begin(Job::Rebuild {
-                from: f.leader_source().expect("just seen"),
+                from: f.clone_source().expect("just seen"),
                 why: Rebuild::Diverged,
             }))
         },

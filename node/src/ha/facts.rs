@@ -1,8 +1,8 @@
 //! What follows from an observation, computed once, named, without deciding.
 
 use super::observation::{
-    Bootstrapping, DataDir, Divergence, End, Following, Guarding, Job, Lock, Observation, Process,
-    Remains,
+    Asked, Bootstrapping, DataDir, Divergence, End, Following, Guarding, Job, Lock, Observation,
+    Process, Rebuild, Remains,
 };
 use standby::candidate::{self, NoCandidate, Wanted};
 use standby::promotion::{self, NotYet, RaceLimits, Racer};
@@ -113,6 +113,46 @@ impl<'a> Facts<'a> {
         self.view().is_some_and(|v| v.initialize.is_none())
     }
 
+    /// An operator wants the data here replaced, and how.
+    pub fn reinitialize(&self) -> Option<Rebuild> {
+        match self.o.memory.asked? {
+            Asked::Reinitialize => Some(Rebuild::Asked),
+            Asked::ReinitializeFromLeader => Some(Rebuild::AskedFromLeader),
+            Asked::Restart => None,
+        }
+    }
+
+    /// Whom to copy for it. Without a leader that runs nobody is good enough.
+    pub fn reinitialize_from(&self) -> Option<Following> {
+        match self.reinitialize()? {
+            Rebuild::AskedFromLeader => self.leader_source(),
+            _ => self.clone_source(),
+        }
+    }
+
+    /// The new cluster will not be: `/initialize` is to be given back.
+    pub fn is_bootstrap_lost(&self) -> bool {
+        let copy = |job: &Job| matches!(job, Job::Clone { .. } | Job::Restore);
+        let failed = self.o.memory.failed.as_ref().is_some_and(|f| copy(&f.job));
+        let plain = self.o.ownership == Ownership::NoRegions;
+        match self.bootstrap() {
+            Bootstrapping::Failed => true,
+            Bootstrapping::Claimed => plain && failed && self.is_data_empty(),
+            _ => false,
+        }
+    }
+
+    /// A new cluster that the store does not know yet.
+    pub fn is_half_made(&self) -> bool {
+        !matches!(self.bootstrap(), Bootstrapping::No | Bootstrapping::GivenUp)
+    }
+
+    /// A standby cluster with a `restore_command` and no host.
+    pub fn has_only_archive(&self) -> bool {
+        let plain = self.o.ownership == Ownership::NoRegions;
+        plain && self.o.dynamic.standby_cluster.is_some() && self.remote().is_none()
+    }
+
     /// How far this member's new cluster is. Once `/initialize` names it, it is
     /// a cluster like any other: the write that said so may have lost its reply.
     pub fn bootstrap(&self) -> Bootstrapping {
@@ -120,7 +160,10 @@ impl<'a> Facts<'a> {
         if wanted.is_some() && wanted == self.o.system() {
             return Bootstrapping::No;
         }
-        self.o.memory.bootstrap
+        match self.o.memory.bootstrap {
+            Bootstrapping::GivenUp if self.is_leader_elsewhere() => Bootstrapping::No,
+            other => other,
+        }
     }
 
     /// The remote side that a standby group streams from.
@@ -151,6 +194,10 @@ impl<'a> Facts<'a> {
         if self.o.holds_lock() {
             return if self.may_own() { None } else { self.remote() };
         }
+        let nobody_leads = self.is_lock_free() && !self.is_paused();
+        if nobody_leads && self.o.dynamic.standby_cluster.is_some() {
+            return self.remote().filter(|_| self.o.ownership == Ownership::NoRegions);
+        }
         let view = self.view()?;
         let name = source::upstream(&self.o.me.name, &self.o.me.tags, view)?;
         self.following(view, name)
@@ -171,6 +218,19 @@ impl<'a> Facts<'a> {
         let leader = view.leader_record().filter(|r| r.is_running())?;
         let leads = ["primary", "standby_leader"].contains(&leader.role.text());
         if leads { self.following(view, view.leader_name()?) } else { None }
+    }
+
+    /// Whom to make a copy of: a member that serves for it, else the leader. No
+    /// member is copied while no leader runs: who knows what it has.
+    pub fn clone_source(&self) -> Option<Following> {
+        let leader = self.leader_source()?;
+        if self.o.holds_lock() {
+            return Some(leader);
+        }
+        let failures = self.o.memory.failed.as_ref().map_or(0, |failed| failed.times);
+        let view = self.view()?;
+        let helper = source::serves_clones(&self.o.me.name, view, failures);
+        helper.and_then(|name| self.following(view, name)).or(Some(leader))
     }
 
     /// Streams from somebody else than it should (or from nobody).

@@ -1,7 +1,7 @@
 //! Another member holds the lock and PostgreSQL runs here.
 
 use super::action::Action;
-use super::observation::{Asked, Job, Process, Rebuild, StopHow};
+use super::observation::{Asked, Job, Process, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
@@ -18,23 +18,23 @@ pub const FOLLOW: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "another member holds the lock: a server that starts as a primary must not open",
     ),
+    Rule::new(
+        907,
+        |f| f.reinitialize_from().is_some(),
+        |f| {
+            act(Action::Begin(Job::Rebuild {
+                from: f.reinitialize_from().expect("just seen"),
+                why: f.reinitialize().expect("just seen"),
+            }))
+        },
+        "reinitialize was asked for and there is a member to copy",
+    ),
     Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting"),
     Rule::new(
         911,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
         |_| soon(500),
         "PostgreSQL runs but did not answer; its role is not known",
-    ),
-    Rule::new(
-        920,
-        |f| f.o.memory.asked == Some(Asked::Reinitialize) && f.leader_source().is_some(),
-        |f| {
-            act(Action::Begin(Job::Rebuild {
-                from: f.leader_source().expect("just seen"),
-                why: Rebuild::Asked,
-            }))
-        },
-        "reinitialize was asked for and the leader can be copied",
     ),
     Rule::new(
         921,

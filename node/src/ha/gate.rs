@@ -64,7 +64,14 @@ fn refusal(f: &Facts) -> Option<String> {
 /// Fencing goes before renewing: a call to a silent store takes as long as the
 /// fence budget, and would be tried again and again.
 fn must_fence(f: &Facts) -> bool {
-    !f.is_paused() && may_write(f) && f.is_fence_due() && !is_stopping_hard(f)
+    let fences = !f.is_paused() && may_write(f) && f.is_fence_due();
+    fences && !is_stopping_hard(f) && !is_in_the_making(f)
+}
+
+/// Nobody knows a cluster that is not entered yet: `/initialize` keeps others
+/// from making one, and hours of recovery are not lost to a silent store.
+fn is_in_the_making(f: &Facts) -> bool {
+    matches!(f.job(), Some(Job::Bootstrap)) && !f.o.holds_lock()
 }
 
 /// A server that accepts writes, or may begin to at any moment. A lock holder's

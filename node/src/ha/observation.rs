@@ -40,6 +40,8 @@ pub struct Me {
     /// A `bootstrap` section is there: this member may initialise a cluster.
     pub may_initialise: bool,
     pub may_rewind: bool,
+    /// A method makes a replica from a backup, without any member.
+    pub may_restore: bool,
     /// The setting that permits to throw diverged data away.
     pub may_rebuild_diverged: bool,
 }
@@ -162,10 +164,12 @@ pub struct Running {
 pub enum Job {
     /// initdb, first start, users.
     Bootstrap,
-    /// A base backup of `from` into the empty data directory.
+    /// A copy of `from` into the empty data directory.
     Clone {
         from: Following,
     },
+    /// A copy from a backup, without a member to ask.
+    Restore,
     StartPrimary,
     StartStandby {
         follow: Option<Following>,
@@ -198,6 +202,8 @@ pub enum StopHow {
 pub enum Rebuild {
     /// An operator asked (reinitialize).
     Asked,
+    /// The same, with a base backup of the leader.
+    AskedFromLeader,
     /// Diverged, and the setting for it is on.
     Diverged,
 }
@@ -246,6 +252,8 @@ pub enum Bootstrapping {
     /// The new server runs; the store must be told.
     Built,
     Failed,
+    /// `/initialize` was given back: this process ends.
+    GivenUp,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -260,6 +268,7 @@ pub enum Divergence {
 pub enum Asked {
     Restart,
     Reinitialize,
+    ReinitializeFromLeader,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -349,6 +358,7 @@ impl Job {
         match self {
             Job::Bootstrap => "bootstrap",
             Job::Clone { .. } => "bootstrap from leader",
+            Job::Restore => "bootstrap without leader",
             Job::StartPrimary => "starting primary after failure",
             Job::StartStandby { .. } => "starting",
             Job::Stop { .. } => "stopping",
@@ -376,15 +386,18 @@ impl Memory {
         }
         match action {
             Action::ClaimInitialize => self.bootstrap = Bootstrapping::Claimed,
-            Action::FinishBootstrap | Action::GiveUpBootstrap => {
-                self.bootstrap = Bootstrapping::No;
-            }
+            Action::FinishBootstrap => self.bootstrap = Bootstrapping::No,
+            Action::GiveUpBootstrap => self.bootstrap = Bootstrapping::GivenUp,
             Action::Promote => {
                 self.promoting = Some(now);
                 self.won_in_pause = false;
             }
             Action::CancelJob => self.handover = None,
-            Action::AcquireLock => self.won_in_pause = true,
+            Action::AcquireLock => {
+                self.won_in_pause = true;
+                // A leader is the last one to throw its data away.
+                self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
+            }
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
             _ => {}
         }
@@ -405,6 +418,12 @@ impl Memory {
             Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
             Job::StartPrimary | Job::StartStandby { .. } => self.handover = None,
             Job::Restart | Job::Rebuild { .. } => self.asked = None,
+            Job::Clone { .. } | Job::Restore => {
+                self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
+                if self.bootstrap == Bootstrapping::GivenUp {
+                    self.bootstrap = Bootstrapping::No;
+                }
+            }
             _ => {}
         }
     }
@@ -428,7 +447,7 @@ impl Memory {
             Job::Stop { how: StopHow::Planned } => {
                 self.handover = self.handover.map(|_| now);
             }
-            Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } => {
+            Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } | Job::Restore => {
                 self.divergence = Divergence::Prefix;
             }
             // What a stopped server's control file told may have been less than

@@ -22,6 +22,17 @@ pub const PAUSE: &[Rule] = &[
         "a restart was asked for",
     ),
     Rule::new(
+        406,
+        |f| f.is_leader_elsewhere() && !f.is_data_empty() && f.reinitialize_from().is_some(),
+        |f| {
+            act(Action::Begin(Job::Rebuild {
+                from: f.reinitialize_from().expect("just seen"),
+                why: f.reinitialize().expect("just seen"),
+            }))
+        },
+        "reinitialize was asked for and there is a member to copy",
+    ),
+    Rule::new(
         410,
         |f| f.o.is_primary() && f.is_lock_free() && !f.is_other_system(),
         |_| act(Action::AcquireLock),

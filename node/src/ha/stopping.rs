@@ -21,6 +21,12 @@ pub const STOPPING: &[Rule] = &[
         "paused: PostgreSQL and the lock are left as they are",
     ),
     Rule::new(
+        205,
+        |f| f.is_half_made() && f.view().is_some(),
+        |_| act(Action::GiveUpBootstrap),
+        "the daemon ends: its half-made cluster is moved aside, `/initialize` is given back",
+    ),
+    Rule::new(
         210,
         |f| !f.o.is_stopped() && !f.is_data_empty(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),

@@ -1,8 +1,11 @@
 //! The data directory as a whole: what it is, removing it, moving it aside.
 //!
-//! Invariant *no destruction*: only a directory that PostgreSQL made is ever
-//! emptied, and it stays recognisable (`PG_VERSION` goes last) until it is
-//! empty, so an interrupted removal can be taken up again.
+//! Invariant *no destruction*: only a directory that PostgreSQL made, or that
+//! this daemon began to fill when it was empty, is ever emptied.
+//!
+//! Invariant *half is not whole*: the control file goes first and `PG_VERSION`
+//! last, so an interrupted removal is not taken for a data directory and can be
+//! taken up again.
 //!
 //! Absent on purpose: whether it may be removed; that is a rule of `ha/`.
 
@@ -11,6 +14,9 @@ use super::error::{Error, read_if_there, remove_if_there};
 use std::io;
 use std::path::{Path, PathBuf};
 use topology::SystemId;
+
+/// Without it a directory cannot be started.
+const CONTROL: &str = "global/pg_control";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataDirState {
@@ -68,10 +74,10 @@ fn shape(dir: &Path) -> Result<Shape, Error> {
     let Ok(major) = version.trim().parse() else {
         return foreign(format!("its PG_VERSION is `{}`", version.trim()));
     };
-    match std::fs::metadata(dir.join("global/pg_control")) {
+    match std::fs::metadata(dir.join(CONTROL)) {
         Ok(_) => Ok(Shape::Cluster(major)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Shape::Incomplete),
-        Err(error) => Err(Error::file("read", &dir.join("global/pg_control"))(error)),
+        Err(error) => Err(Error::file("read", &dir.join(CONTROL))(error)),
     }
 }
 
@@ -82,9 +88,16 @@ fn cause(error: &Error) -> String {
 /// Empties `dir` and what its links point to. The directory itself stays: it
 /// may be a mount point, or its parent may not be ours.
 pub fn remove(dir: &Path) -> Result<(), Error> {
-    if is_nothing(dir)? {
+    if is_nothing(dir)? { Ok(()) } else { empty(dir) }
+}
+
+/// Empties a directory whatever is in it. Only for one that was empty when this
+/// daemon began to fill it, or that `remove` would empty.
+pub fn empty(dir: &Path) -> Result<(), Error> {
+    if !dir.exists() {
         return Ok(());
     }
+    remove_if_there(&dir.join(CONTROL))?;
     for place in tablespaces(dir)? {
         remove_tablespace(&place)?;
     }
@@ -95,11 +108,36 @@ pub fn remove(dir: &Path) -> Result<(), Error> {
     remove_if_there(&dir.join("PG_VERSION"))
 }
 
+/// Takes the control file away: what is left is no data directory that could
+/// be started, and the next copy may use what is in it.
+pub fn disarm(dir: &Path) -> Result<(), Error> {
+    let (control, kept) = (dir.join(CONTROL), dir.join("global/pg_control.failed"));
+    match std::fs::rename(&control, &kept) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::file("rename", &control)),
+    }
+}
+
 /// Renames `dir` and its linked WAL to `<dir>.failed`, replacing an older one.
 /// Tablespaces stay where they are, with their links in the renamed directory.
+/// What cannot be renamed, such as a mount point, is disarmed.
 pub fn move_aside(dir: &Path) -> Result<PathBuf, Error> {
-    let failed = with_ending(dir);
     if is_nothing(dir)? {
+        return Ok(with_ending(dir));
+    }
+    match move_made_aside(dir) {
+        Err(error @ Error::File { what: "move aside", .. }) => {
+            tracing::warn!("{error}: {}; it stays where it is", cause(&error));
+            disarm(dir).map(|()| dir.to_path_buf())
+        }
+        other => other,
+    }
+}
+
+/// The same for whatever this daemon has filled an empty directory with.
+pub fn move_made_aside(dir: &Path) -> Result<PathBuf, Error> {
+    let failed = with_ending(dir);
+    if matches!(shape(dir)?, Shape::Absent | Shape::Empty) {
         return Ok(failed);
     }
     if !is_nothing(&failed)? {
@@ -245,6 +283,30 @@ mod tests {
         assert!(matches!(remove(root.path()), Err(Error::NotOurs { .. })));
         assert!(matches!(move_aside(root.path()), Err(Error::NotOurs { .. })));
         assert!(root.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn what_is_disarmed_is_no_data_directory_and_loses_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let data = cluster(root.path());
+        disarm(&data).unwrap();
+        assert!(matches!(shape(&data), Ok(Shape::Incomplete)));
+        assert_eq!(fs::read(data.join("global/pg_control.failed")).unwrap(), b"x");
+        disarm(&data).unwrap();
+        disarm(&root.path().join("none")).unwrap();
+    }
+
+    #[test]
+    fn what_a_command_left_in_an_empty_directory_goes_without_a_version() {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("data");
+        fs::create_dir_all(data.join("half")).unwrap();
+        fs::write(data.join("half/unpacked"), "x").unwrap();
+        let failed = move_made_aside(&data).unwrap();
+        assert!(failed.join("half/unpacked").exists() && !data.exists());
+        empty(&failed).unwrap();
+        assert_eq!(fs::read_dir(&failed).unwrap().count(), 0);
+        empty(&data).unwrap();
     }
 
     #[test]

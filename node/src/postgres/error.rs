@@ -6,13 +6,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio_postgres::error::SqlState;
 use topology::Timeline;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {what} {}; check its owner, its mode and the free space", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{} cannot be started; check postgresql.bin_dir", tool.display())]
+    #[error("`{command}` is no command: a quote is not closed, or it is empty")]
+    NoWords { command: String },
+    #[error("{} cannot be started; check its path, its mode and postgresql.bin_dir", tool.display())]
     NoTool { tool: PathBuf, source: io::Error },
     #[error("{tool} failed ({status}): {stderr}")]
     ToolFailed { tool: String, status: String, stderr: String },
@@ -51,6 +54,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Asking again does not help: the server is up and says no.
+    pub fn is_final(&self) -> bool {
+        let Error::Refused { source, .. } = self else { return false };
+        let refusals = [
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_CATALOG_NAME,
+        ];
+        source.code().is_some_and(|code| refusals.contains(code))
+    }
+
     pub(super) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::File { what, path, source }

@@ -196,6 +196,11 @@ pub fn set_standby(places: &Places, standby: bool) -> Result<(), Error> {
     remove_if_there(&signal)
 }
 
+/// Makes the next start a recovery up to its target.
+pub fn set_recovery(places: &Places) -> Result<(), Error> {
+    write(&places.data_dir.join("recovery.signal"), "", places.data_mode()).map(drop)
+}
+
 /// Will the next start, as the data directory stands, be a standby's?
 pub fn is_standby(places: &Places) -> Result<bool, Error> {
     Ok(read_if_there(&places.data_dir.join(STANDBY_SIGNAL))?.is_some())

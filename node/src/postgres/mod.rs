@@ -11,7 +11,8 @@
 //! | parameters, controlled, recovery, conninfo, files, configure | its configuration |
 //! | process, procfs, socket | the postmaster |
 //! | session, tls, monitor, history, slots, users | SQL |
-//! | run, tools | PostgreSQL's programs |
+//! | run, tools, method | PostgreSQL's programs, and an operator's |
+//! | restored | the first start of what such a command made |
 
 pub mod catalogue;
 mod configure;
@@ -23,11 +24,13 @@ pub mod error;
 pub mod files;
 pub mod history;
 mod judge;
+pub mod method;
 pub mod monitor;
 pub mod parameters;
 pub mod process;
 mod procfs;
 pub mod recovery;
+pub mod restored;
 mod run;
 pub mod session;
 pub mod slots;
@@ -46,7 +49,10 @@ pub use process::{Postmaster, StopMode};
 pub use recovery::Upstream;
 pub use session::{Session, Target};
 
-use crate::config::{Bootstrap, Citus, Login, Postgresql};
+use crate::config::{
+    Bootstrap, BootstrapMethod, Citus, CustomMethod, Login, Postgresql, ToolOption,
+};
+use catalogue::Catalogue;
 use files::Places;
 use parameters::Role;
 use serde_json::Value;
@@ -135,6 +141,41 @@ impl Instance {
         data_dir::move_aside(&self.settings.data_dir)
     }
 
+    /// Ends what a killed daemon left filling this data directory. What it has
+    /// filled so far is half of something and must not be started.
+    pub async fn end_leftover_fillers(&self) -> Result<bool, Error> {
+        let data_dir = &self.settings.data_dir;
+        let fillers = || procfs::with_variable(tools::FILLS, data_dir);
+        if fillers().is_empty() || self.postmaster()?.is_some() {
+            return Ok(false);
+        }
+        process::kill_until_gone(fillers).await;
+        data_dir::disarm(data_dir)?;
+        Ok(true)
+    }
+
+    /// Empties the data directory, in which this daemon has been at work.
+    pub fn empty_data(&self) -> Result<(), Error> {
+        self.refuse_running()?;
+        data_dir::empty(&self.settings.data_dir)
+    }
+
+    pub fn disarm_data(&self) -> Result<(), Error> {
+        self.refuse_running()?;
+        data_dir::disarm(&self.settings.data_dir)
+    }
+
+    /// A request to leave recovery that came with a copy is not ours.
+    pub fn forget_trigger(&self) -> Result<(), Error> {
+        error::remove_if_there(&self.settings.data_dir.join("promote"))
+    }
+
+    /// Of what an operator's command left in an empty data directory.
+    pub fn move_made_data_aside(&self) -> Result<PathBuf, Error> {
+        self.refuse_running()?;
+        data_dir::move_made_aside(&self.settings.data_dir)
+    }
+
     /// The data directory is ours alone: no server runs on it.
     fn refuse_running(&self) -> Result<(), Error> {
         Postmaster::clear_stale(&self.settings.data_dir, &self.settings.tool("postgres"))
@@ -158,30 +199,41 @@ impl Instance {
         dynamic: &Value,
         overrides: &[(String, String)],
     ) -> Result<(Postmaster, Written), Error> {
-        let (data_dir, postgres) = (&self.settings.data_dir, self.settings.tool("postgres"));
-        if Postmaster::find(data_dir, &postgres)?.is_none() {
-            Postmaster::end_all_orphans(data_dir, &postgres).await;
-        }
-        self.refuse_running()?;
+        self.make_room().await?;
         let places = Places::of(&self.settings);
         files::restore_backups(&places)?;
         let written = self.write_config(start_as, dynamic, overrides).await?;
         files::set_standby(&places, *start_as != StartAs::Primary)?;
+        let postmaster = self.launch(&written).await?;
+        Ok((postmaster, written))
+    }
+
+    /// Before a start: nobody works in the data directory.
+    async fn make_room(&self) -> Result<(), Error> {
+        let (data_dir, postgres) = (&self.settings.data_dir, self.settings.tool("postgres"));
+        if Postmaster::find(data_dir, &postgres)?.is_none() {
+            Postmaster::end_all_orphans(data_dir, &postgres).await;
+        }
+        self.refuse_running()
+    }
+
+    /// Starts the server with the configuration that was written.
+    async fn launch(&self, written: &Written) -> Result<Postmaster, Error> {
+        let data_dir = &self.settings.data_dir;
         let given = written.effective.parameters.get("unix_socket_directories");
         let sockets = socket::dirs(given.map(String::as_str));
         socket::clear_stale(&sockets, self.settings.port, data_dir)?;
-        if let Err(error) = crate::act::timeline::forget_reserved(&self.settings.data_dir) {
+        if let Err(error) = crate::act::timeline::forget_reserved(data_dir) {
             tracing::warn!("reserved timelines in pg_wal: {error}");
         }
-        let postmaster = Postmaster::start(&process::Launch {
+        Postmaster::start(&process::Launch {
             postgres: &self.settings.tool("postgres"),
-            data_dir: &self.settings.data_dir,
-            config_file: &places.conf(),
+            data_dir,
+            config_file: &Places::of(&self.settings).conf(),
             options: &written.effective.command_line,
             log: None,
         })
-        .await?;
-        Ok((postmaster, written))
+        .await
     }
 
     /// Waits until the server takes connections, at most `limit`.
@@ -258,9 +310,42 @@ impl Instance {
     }
 
     /// Into the empty data directory; clear it before and after a failure.
-    pub async fn basebackup(&self, host: &str, port: u16) -> Result<(), Error> {
+    pub async fn basebackup(
+        &self,
+        host: &str,
+        port: u16,
+        options: &[ToolOption],
+    ) -> Result<(), Error> {
         let major = self.catalogue().await?.major;
-        tools::basebackup(&self.settings, tools::Source { host, port }, major).await
+        let source = tools::Source { host, port };
+        tools::basebackup(&self.settings, source, options, major).await
+    }
+
+    /// An operator's command in place of initdb.
+    pub async fn bootstrap_by(&self, how: &BootstrapMethod) -> Result<(), Error> {
+        method::bootstrap(&self.settings, &self.scope, how).await
+    }
+
+    /// An operator's command in place of pg_basebackup.
+    pub async fn copy_by(
+        &self,
+        how: &CustomMethod,
+        source: Option<(&str, u16)>,
+    ) -> Result<(), Error> {
+        let major = self.catalogue().await?.major;
+        let source = source.map(|(host, port)| tools::Source { host, port });
+        method::replica(&self.settings, &self.scope, how, source, major).await
+    }
+
+    /// Runs an operator's command with the way to the new, running server.
+    pub async fn post_bootstrap(&self, command: &str) -> Result<(), Error> {
+        let settings = &self.settings;
+        let host = self.socket_dir().unwrap_or_else(|| settings.local_host().to_string());
+        let target = tools::Source { host: &host, port: settings.port };
+        let major = self.catalogue().await?.major;
+        let database = Some(settings.database.as_str());
+        let connstring = tools::dsn(&settings.superuser, target, database, major);
+        method::post_bootstrap(settings, command, target, &connstring).await
     }
 
     /// Of a stopped server. `restore_wal`: a restore_command is configured.

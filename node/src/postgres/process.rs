@@ -230,6 +230,22 @@ impl Postmaster {
     }
 }
 
+/// Kills processes until none is found any more, for a while at most.
+pub(super) async fn kill_until_gone(find: impl Fn() -> Vec<i32>) {
+    let until = tokio::time::Instant::now() + ORPHANS_LIMIT;
+    loop {
+        let found = find();
+        for pid in &found {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        if found.is_empty() || tokio::time::Instant::now() >= until {
+            return;
+        }
+        tokio::time::sleep(BRISK).await;
+    }
+}
+
 /// Were there any?
 fn kill_orphans(data_dir: &Path, postgres: &Path) -> bool {
     let orphans = orphans_in(data_dir, postgres);
@@ -270,8 +286,8 @@ async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
     Ok(pid)
 }
 
-/// The server does not see what was meant for the daemon.
-fn clean_environment(command: &mut Command) {
+/// A server or a command does not see what was meant for the daemon.
+pub(super) fn clean_environment(command: &mut Command) {
     for (name, value) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text == "NOTIFY_SOCKET"

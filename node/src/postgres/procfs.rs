@@ -91,6 +91,18 @@ pub fn orphans_in(data_dir: &Path, postgres: &Path) -> Vec<i32> {
     ours.filter(|pid| is_titled(*pid) && is_adopted(*pid)).collect()
 }
 
+/// Processes with this in their environment.
+pub fn with_variable(name: &str, value: &Path) -> Vec<i32> {
+    let mut wanted = format!("{name}=").into_bytes();
+    wanted.extend(value.as_os_str().as_encoded_bytes());
+    let has = |pid: &i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == wanted)
+    };
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    pids().filter(|pid| *pid != me).filter(has).collect()
+}
+
 fn pids() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -40,13 +40,41 @@ pub async fn run(command: Command, limit: Duration) -> Result<String, Error> {
     }
 }
 
+/// The same for a command whose output a person is to read: it goes where ours
+/// goes.
+pub async fn run_shown(mut command: Command, limit: Duration) -> Result<(), Error> {
+    let tool = name_of(&command);
+    command.stdin(Stdio::null());
+    let shown = async {
+        let (mut child, mut group) = spawn(command)?;
+        let status = child.wait().await;
+        let no_tool = |source| Error::NoTool { tool: tool.clone().into(), source };
+        let status = status.map_err(no_tool)?;
+        group.0 = None;
+        if status.success() {
+            return Ok(());
+        }
+        let stderr = "its own output says why".to_string();
+        Err(Error::ToolFailed { tool: tool.clone(), status: status.to_string(), stderr })
+    };
+    match tokio::time::timeout(limit, shown).await {
+        Ok(ended) => ended,
+        Err(_) => Err(Error::ToolTooSlow { tool, limit }),
+    }
+}
+
+fn spawn(mut command: Command) -> Result<(Child, ToolGroup), Error> {
+    let path = command.as_std().get_program().into();
+    command.process_group(0).kill_on_drop(true);
+    let child = command.spawn().map_err(|source| Error::NoTool { tool: path, source })?;
+    let group = ToolGroup(child.id().map(|id| Pid::from_raw(id.cast_signed())));
+    Ok((child, group))
+}
+
 async fn run_to_end(mut command: Command) -> Result<String, Error> {
     let tool = name_of(&command);
-    let path = command.as_std().get_program().into();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.process_group(0).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|source| Error::NoTool { tool: path, source })?;
-    let mut group = ToolGroup(child.id().map(|id| Pid::from_raw(id.cast_signed())));
+    let (mut child, mut group) = spawn(command)?;
     let (stdout, stderr, status) = collect(&mut child).await;
     let status = status.map_err(|source| Error::NoTool { tool: tool.clone().into(), source })?;
     group.0 = None;

@@ -20,7 +20,7 @@ use topology::{Lsn, Timeline};
 const INITDB_LIMIT: Duration = Duration::from_secs(600);
 const WALDUMP_LIMIT: Duration = Duration::from_secs(30);
 /// The largest databases take days; a dead source ends it much sooner.
-const COPY_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const COPY_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Replay since the last checkpoint.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -38,6 +38,10 @@ const BASEBACKUP_FORBIDDEN: [&str; 11] = [
     "username",
     "password",
 ];
+
+/// In the environment of whatever fills a data directory: a daemon that is
+/// killed leaves it at work, and the next one finds it.
+pub(super) const FILLS: &str = "MATRIARCH_FILLS";
 
 /// A server to copy from.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +66,7 @@ pub async fn initdb(settings: &Postgresql, bootstrap: &Bootstrap) -> Result<(), 
     if let Some(file) = &secret {
         command.arg(format!("--pwfile={}", file.path().display()));
     }
-    command.arg(&settings.data_dir);
+    command.arg(&settings.data_dir).env(FILLS, &settings.data_dir);
     run(command, INITDB_LIMIT).await?;
     if bootstrap.pg_hba.is_empty() {
         return Ok(());
@@ -76,17 +80,18 @@ pub async fn initdb(settings: &Postgresql, bootstrap: &Bootstrap) -> Result<(), 
 pub async fn basebackup(
     settings: &Postgresql,
     source: Source<'_>,
+    options: &[ToolOption],
     major: u32,
 ) -> Result<(), Error> {
-    refuse("postgresql.basebackup", &settings.basebackup, &BASEBACKUP_FORBIDDEN)?;
-    refuse_compression(&settings.basebackup, major)?;
+    refuse("postgresql.basebackup", options, &BASEBACKUP_FORBIDDEN)?;
+    refuse_compression(options, major)?;
     let login = &settings.replication;
     let secret = secret(settings, login, source, "basebackup")?;
     let mut command = Command::new(settings.tool("pg_basebackup"));
     command.arg(format!("--pgdata={}", settings.data_dir.display())).args(["-X", "stream"]);
     command.arg(format!("--dbname={}", dsn(login, source, None, major)));
-    command.args(settings.basebackup.iter().map(option));
-    command.env("PGPASSFILE", secret.path());
+    command.args(options.iter().map(option));
+    command.env("PGPASSFILE", secret.path()).env(FILLS, &settings.data_dir);
     run(command, COPY_LIMIT).await.map(drop)
 }
 
@@ -214,7 +219,7 @@ fn refuse_compression(given: &[ToolOption], major: u32) -> Result<(), Error> {
     }
 }
 
-fn dsn(login: &Login, source: Source<'_>, database: Option<&str>, major: u32) -> String {
+pub(super) fn dsn(login: &Login, source: Source<'_>, database: Option<&str>, major: u32) -> String {
     let conninfo = Conninfo {
         login,
         host: source.host,
@@ -228,7 +233,7 @@ fn dsn(login: &Login, source: Source<'_>, database: Option<&str>, major: u32) ->
     conninfo.render()
 }
 
-fn secret(
+pub(super) fn secret(
     settings: &Postgresql,
     login: &Login,
     source: Source<'_>,

@@ -30,10 +30,19 @@ SET LOCAL pgaudit.log = none;
 
 /// Creates what is missing and sets all passwords; may be repeated.
 pub async fn ensure_all(session: &Session, settings: &Postgresql) -> Result<(), Error> {
-    let superuser = &settings.superuser;
-    if superuser.password.is_some() {
-        ensure(session, superuser, "SUPERUSER").await?;
+    ensure_superuser(session, settings).await?;
+    ensure_others(session, settings).await
+}
+
+pub async fn ensure_superuser(session: &Session, settings: &Postgresql) -> Result<(), Error> {
+    match &settings.superuser.password {
+        Some(_) => ensure(session, &settings.superuser, "SUPERUSER").await,
+        None => Ok(()),
     }
+}
+
+pub async fn ensure_others(session: &Session, settings: &Postgresql) -> Result<(), Error> {
+    let superuser = &settings.superuser;
     if settings.replication.username != superuser.username {
         ensure(session, &settings.replication, "REPLICATION").await?;
     }

@@ -96,7 +96,7 @@ fn record_of(m: &super::member::Member, seen: &Observation) -> MemberRecord {
 fn state_of(m: &super::member::Member, seen: &Observation) -> &'static str {
     match seen.job.as_ref().map(|running| &running.job) {
         Some(Job::Bootstrap) => return "initializing new cluster",
-        Some(Job::Clone { .. } | Job::Rebuild { .. }) => return "creating replica",
+        Some(Job::Clone { .. } | Job::Restore | Job::Rebuild { .. }) => return "creating replica",
         Some(Job::Stop { .. }) => return "stopping",
         Some(Job::Restart) => return "restarting",
         Some(Job::StartPrimary | Job::StartStandby { .. }) => return "starting",

@@ -47,7 +47,9 @@ impl World {
                 self.start(member, Role::Standby);
             }
             Job::Bootstrap => self.work_for(member, 300, 1_500),
-            Job::Clone { .. } => self.work_for(member, 300, self.plan.clone_max),
+            Job::Clone { .. } | Job::Restore => {
+                self.work_for(member, 300, self.plan.clone_max);
+            }
             Job::Rewind { .. } => self.work_for(member, 200, self.plan.clone_max),
             Job::Rebuild { .. } => {
                 check::destroyed(self, member);

@@ -26,6 +26,7 @@ impl World {
                 group: m.place.group,
                 tags: m.tags.clone(),
                 may_initialise: true,
+                may_restore: false,
                 may_rewind: m.may_rewind,
                 may_rebuild_diverged: m.may_rebuild_diverged,
             },

@@ -138,6 +138,7 @@ impl Generator {
             group: self.pick(&[Group::PLAIN, Group::COORDINATOR, Group(Some(1))]),
             tags,
             may_initialise: self.percent(80),
+            may_restore: self.percent(30),
             may_rewind: self.percent(60),
             may_rebuild_diverged: self.percent(40),
         }
@@ -147,6 +148,9 @@ impl Generator {
         let mut tags = serde_json::Map::new();
         if self.percent(8) {
             tags.insert("nofailover".into(), true.into());
+        }
+        if self.percent(8) {
+            tags.insert("clonefrom".into(), true.into());
         }
         if self.percent(8) {
             tags.insert("replicatefrom".into(), "b".into());
@@ -301,6 +305,7 @@ impl Generator {
         self.pick(&[
             Job::Bootstrap,
             Job::Clone { from: from.clone() },
+            Job::Restore,
             Job::StartPrimary,
             Job::StartPrimary,
             Job::StartStandby { follow: None },
@@ -383,7 +388,13 @@ impl Generator {
 
     fn memory(&mut self) -> Memory {
         let fresh = self.percent(70);
-        let bootstraps = [Bootstrapping::Claimed, Bootstrapping::Built, Bootstrapping::Failed];
+        let bootstraps = [
+            Bootstrapping::Claimed,
+            Bootstrapping::Claimed,
+            Bootstrapping::Built,
+            Bootstrapping::Failed,
+            Bootstrapping::GivenUp,
+        ];
         let unsettled = self.percent(12);
         Memory {
             stopping: self.percent(10),
@@ -400,7 +411,14 @@ impl Generator {
             compared_at: self.past(),
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
-            asked: self.pick(&[None, None, None, Some(Asked::Restart), Some(Asked::Reinitialize)]),
+            asked: self.pick(&[
+                None,
+                None,
+                None,
+                Some(Asked::Restart),
+                Some(Asked::Reinitialize),
+                Some(Asked::ReinitializeFromLeader),
+            ]),
             failed: self.failed(),
             started: self.past(),
             signed: self.percent(30).then(|| "move".into()),
