@@ -197,6 +197,8 @@ impl Hands {
         if let Some(from) = &copy.from {
             self.same_system(from, system).await?;
         }
+        // With programs that do not run there would be no copy either.
+        self.instance.catalogue().await.map_err(text)?;
         self.stop(StopHow::Immediate).await?;
         self.copy(copy).await
     }

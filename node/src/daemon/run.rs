@@ -93,6 +93,7 @@ impl Daemon {
         let mirror = Mirror::spawn(store.clone(), prefixes(&keys));
         let changes = mirror.subscribe();
         let server = super::server::Server::new(settings.clone())?;
+        server.end_leftovers().await;
         let dynamic = server.first_dynamic();
         let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
         let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);

@@ -75,6 +75,16 @@ impl Server {
         }
     }
 
+    /// Before anything is decided: nobody of an earlier daemon fills the data
+    /// directory any more.
+    pub async fn end_leftovers(&self) {
+        match self.instance.end_leftover_fillers().await {
+            Ok(true) => tracing::warn!("a copy that an earlier daemon left at work was ended"),
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
     pub async fn look(&mut self, now: Millis) -> Postgres {
         let data = self.look_at_data().await;
         if !matches!(data, DataDir::Valid { .. }) {
@@ -122,7 +132,12 @@ impl Server {
                 self.system = Some(system.clone());
                 DataDir::Valid { system }
             }
-            DataDirState::Foreign(why) | DataDirState::Unreadable(why) => DataDir::Refused(why),
+            DataDirState::OtherVersion { theirs, ours } => DataDir::Refused(format!(
+                "it is of PostgreSQL {theirs}, the programs in postgresql.bin_dir are of {ours}: \
+                 set bin_dir to those of {theirs}, or run pg_upgrade"
+            )),
+            DataDirState::Foreign(why) => DataDir::Refused(why),
+            DataDirState::Unreadable(why) => DataDir::Damaged(why),
         }
     }
 
@@ -186,7 +201,9 @@ impl Server {
         match self.instance.control().await {
             Ok(control) => {
                 let data_dir = &self.settings.postgresql.data_dir;
-                Seen::Known(remains_of(&control, is_standby_data(data_dir)))
+                let mut remains = remains_of(&control, is_standby_data(data_dir));
+                remains.copied = is_copy(data_dir);
+                Seen::Known(remains)
             }
             Err(error) => {
                 tracing::warn!("{error}");
@@ -417,7 +434,13 @@ fn remains_of(control: &ControlData, standby: bool) -> Remains {
         _ if standby => (End::Standby, control.timeline, control.redo),
         _ => (End::Crashed, control.timeline, control.checkpoint),
     };
-    Remains { end, timeline, lsn }
+    Remains { end, timeline, lsn, copied: false }
+}
+
+/// A backup that was put here and never started.
+fn is_copy(data_dir: &Path) -> bool {
+    let there = |name: &str| data_dir.join(name).is_file();
+    there("backup_label") && !there("standby.signal")
 }
 
 /// A signal file, or a base backup that has not been started yet.

@@ -159,7 +159,7 @@ impl Hands {
     /// Is this the upstream of the whole cluster?
     fn is_of_standby_cluster(&self, from: &Following) -> bool {
         let cluster = Dynamic::read(&self.dynamic).ok().and_then(|read| read.standby_cluster);
-        cluster.is_some_and(|c| c.host == from.host && c.port == from.port)
+        cluster.is_some_and(|c| c.host.as_deref() == Some(&from.host) && c.port == from.port)
     }
 
     pub async fn rewrite_primary(&self) -> JobResult {

@@ -9,6 +9,7 @@ use super::action::Action;
 use super::facts::Facts;
 use super::observation::{Divergence, End, Job, Rebuild};
 use super::table::{Rule, act, rest, soon};
+use standby::switch::ownership::Ownership;
 
 /// How long a candidate may take to report the shutdown checkpoint before the
 /// old leader opens again.
@@ -177,6 +178,13 @@ pub const DOWN: &[Rule] = &[
         "this log has left the leader's history: waiting for the leader to rewind against",
     )
     .saying(|f| f.diverged_how()),
+    // Data that was there before the cluster was.
+    Rule::new(
+        655,
+        |f| f.is_lock_free() && f.is_initialize_absent() && may_enter(f),
+        |_| act(Action::AdoptSystem),
+        "the store does not know this cluster: its system id is entered",
+    ),
     // A follower.
     Rule::new(
         660,
@@ -204,6 +212,16 @@ pub const DOWN: &[Rule] = &[
         "PostgreSQL is down: it starts as a standby",
     ),
 ];
+
+/// A former primary, or a backup that was put here. The data of a standby may
+/// lack what its primary has: that one enters the cluster. In a standby cluster
+/// all data is of that kind.
+fn may_enter(f: &Facts) -> bool {
+    let plain = f.o.ownership == Ownership::NoRegions;
+    let led = f.remains().is_some_and(|r| r.end != End::Standby || r.copied);
+    let copies = f.o.dynamic.standby_cluster.is_some() && f.remains().is_some();
+    plain && f.o.system().is_some() && (led || copies)
+}
 
 fn is_handing_over(f: &Facts) -> bool {
     f.is_handing_over() && f.o.holds_lock() && f.ended(End::Clean) && f.request().is_some()

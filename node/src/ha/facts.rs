@@ -61,6 +61,10 @@ impl<'a> Facts<'a> {
         self.o.postgres.data == DataDir::Empty
     }
 
+    pub fn is_data_unusable(&self) -> bool {
+        matches!(self.o.postgres.data, DataDir::Refused(_) | DataDir::Damaged(_))
+    }
+
     pub fn is_starting(&self) -> bool {
         matches!(self.o.postgres.process, Process::Starting { .. })
     }

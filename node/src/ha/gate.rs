@@ -31,15 +31,26 @@ pub const GATE: &[Rule] = &[
         "the lock cannot be proven before its deadline: stop writing",
     ),
     Rule::new(
+        25,
+        |f| is_to_be_replaced(f) && f.o.job.is_none() && !f.o.memory.stopping,
+        |f| {
+            act(Action::Begin(Job::Rebuild {
+                from: f.reinitialize_from().expect("just seen"),
+                why: f.reinitialize().expect("just seen"),
+            }))
+        },
+        "reinitialize was asked for and the data directory is damaged",
+    ),
+    Rule::new(
         30,
-        |f| matches!(f.o.postgres.data, DataDir::Refused(_)) && f.o.holds_lock(),
+        |f| f.is_data_unusable() && f.o.holds_lock(),
         |_| act(Action::ReleaseLock { publish: None }),
         "the data directory cannot be used: the lock goes to somebody who can",
     )
     .saying(refusal),
     Rule::new(
         31,
-        |f| matches!(f.o.postgres.data, DataDir::Refused(_)) && !f.o.memory.stopping,
+        |f| f.is_data_unusable() && !f.o.memory.stopping,
         |_| rest(),
         "the data directory cannot be used and is not touched",
     )
@@ -57,8 +68,14 @@ pub const GATE: &[Rule] = &[
 fn refusal(f: &Facts) -> Option<String> {
     match &f.o.postgres.data {
         DataDir::Refused(why) => Some(why.clone()),
+        DataDir::Damaged(why) => Some(format!("{why}; reinitialize this member")),
         _ => None,
     }
+}
+
+fn is_to_be_replaced(f: &Facts) -> bool {
+    let damaged = matches!(f.o.postgres.data, DataDir::Damaged(_));
+    damaged && f.is_leader_elsewhere() && f.reinitialize_from().is_some()
 }
 
 /// Fencing goes before renewing: a call to a silent store takes as long as the

@@ -84,8 +84,11 @@ pub struct Postgres {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataDir {
     Empty,
-    /// There, but not to be touched: foreign files, or it cannot be read.
+    /// There, but not to be touched: foreign files.
     Refused(String),
+    /// PostgreSQL's, but it cannot be read: only an operator may have it made
+    /// anew.
+    Damaged(String),
     Valid {
         system: SystemId,
     },
@@ -137,6 +140,8 @@ pub struct Following {
 pub struct Remains {
     pub end: End,
     pub timeline: Timeline,
+    /// A backup that somebody put here and that was never started.
+    pub copied: bool,
     /// A clean stop of a primary: where the shutdown checkpoint begins.
     /// A standby: up to where it must replay to be consistent.
     pub lsn: Lsn,

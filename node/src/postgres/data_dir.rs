@@ -15,6 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use topology::SystemId;
 
+/// Digits of a system id: it begins with the time of its initdb.
+const SYSTEM_ID_MIN: usize = 10;
 /// Without it a directory cannot be started.
 const CONTROL: &str = "global/pg_control";
 
@@ -30,14 +32,29 @@ pub enum DataDirState {
     Incomplete,
     /// Files of somebody else.
     Foreign(String),
+    /// A server's of another major version than the programs here.
+    OtherVersion {
+        theirs: u32,
+        ours: u32,
+    },
     /// It is not known what is in it.
     Unreadable(String),
+}
+
+/// The major version of whoever made `dir`, if it is PostgreSQL's.
+pub fn major_of(dir: &Path) -> Option<u32> {
+    read_if_there(&dir.join("PG_VERSION")).ok()??.trim().parse().ok()
 }
 
 /// Looks at `dir`; `tool` is pg_controldata.
 pub async fn state(tool: &Path, dir: &Path) -> DataDirState {
     match shape(dir) {
         Ok(Shape::Cluster(major)) => match controldata::read(tool, dir).await {
+            // A damaged control file is printed with a warning, not refused.
+            Ok(control) if control.system_id.0.len() < SYSTEM_ID_MIN => {
+                let why = "its control file is damaged: it has no system id";
+                DataDirState::Unreadable(why.into())
+            }
             Ok(control) => DataDirState::Valid { system: control.system_id, major },
             Err(error) => DataDirState::Unreadable(error.to_string()),
         },

@@ -127,6 +127,12 @@ impl Instance {
     }
 
     pub async fn data_state(&self) -> DataDirState {
+        if let Some(theirs) = data_dir::major_of(&self.settings.data_dir)
+            && let Ok(ours) = self.catalogue().await.map(|catalogue| catalogue.major)
+            && theirs != ours
+        {
+            return DataDirState::OtherVersion { theirs, ours };
+        }
         data_dir::state(&self.settings.tool("pg_controldata"), &self.settings.data_dir).await
     }
 

@@ -11,19 +11,29 @@
 //! | pause | an operator is in charge |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
+//! | source | a server that no daemon knows, with a backup and an archive |
+//! | custom, copies | data directories made by an operator's commands; reinitialize |
+//! | standby_cluster | a cluster that follows another one |
+//! | attach | data that was there before |
 //! | refusal | data of others, files with mistakes |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
-//! They are functions here and tests in `tests/tests/live_group.rs`.
+//! They are functions here and tests in `tests/tests/live_group.rs` and
+//! `tests/tests/live_bootstrap.rs`.
 
+pub mod attach;
 pub mod birth;
+pub mod copies;
 pub mod crash;
+pub mod custom;
 pub mod pause;
 pub mod planned;
 pub mod refusal;
 pub mod settings;
 pub mod silence;
+pub mod source;
 pub mod stage;
+pub mod standby_cluster;
 pub mod watch;
 pub mod watchdog;
 

@@ -94,7 +94,10 @@ impl Stage {
 
     /// Changes `/config`, through any member.
     pub async fn patch(&self, change: Value) {
-        let to = &self.members()[0];
+        self.patch_by(&self.members()[0], change).await;
+    }
+
+    pub async fn patch_by(&self, to: &MemberPlan, change: Value) {
         let reply = self.send(Method::PATCH, to, "/config", change).await;
         assert_eq!(reply.status, 200, "PATCH /config: {}", reply.body);
     }

@@ -203,7 +203,8 @@ impl Postgres {
             (End::Clean, Some(last)) if last.kind == Kind::Shutdown => last.start,
             _ => self.log.end(),
         };
-        Remains { end: self.end, timeline: Timeline(self.log.timeline()), lsn: Lsn(lsn) }
+        let timeline = Timeline(self.log.timeline());
+        Remains { end: self.end, timeline, lsn: Lsn(lsn), copied: false }
     }
 
     /// Replaces everything by a copy of another server, as a base backup does.

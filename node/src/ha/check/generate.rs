@@ -98,8 +98,10 @@ impl Generator {
             dynamic: self.dynamic(),
             memory: self.memory(),
         };
-        if self.percent(5) {
+        if self.percent(8) {
             self.ask_a_leader(&mut o);
+        } else if self.percent(1) {
+            self.begin_from_an_archive(&mut o);
         }
         o
     }
@@ -108,6 +110,15 @@ impl Generator {
         let broken = Guarding::Broken("no device".into());
         let (none, armed) = (Guarding::Unwanted, Guarding::Armed);
         self.pick(&[none.clone(), none, armed.clone(), armed, Guarding::Ready, broken])
+    }
+
+    /// A new standby cluster that has an archive and nobody to stream from.
+    fn begin_from_an_archive(&mut self, o: &mut Observation) {
+        o.ownership = Ownership::NoRegions;
+        o.dynamic.standby_cluster =
+            Some(StandbyCluster { host: None, port: 5432, primary_slot_name: None });
+        o.postgres = Postgres { data: DataDir::Empty, process: Process::Stopped(Seen::Unknown) };
+        o.memory.bootstrap = Bootstrapping::Claimed;
     }
 
     /// A request to a leader that is well needs so much at once that it would
@@ -257,13 +268,16 @@ impl Generator {
     fn postgres(&mut self) -> Postgres {
         let data = match self.next() % 40 {
             0..=4 => DataDir::Empty,
-            5..=6 => DataDir::Refused("foreign files".into()),
+            5 => DataDir::Refused("foreign files".into()),
+            6 => DataDir::Damaged("its control file is damaged".into()),
             7 => DataDir::Valid { system: system(2) },
             _ => DataDir::Valid { system: system(1) },
         };
         let process = match &data {
             DataDir::Valid { .. } => self.process(),
-            DataDir::Empty | DataDir::Refused(_) => Process::Stopped(Seen::Unknown),
+            DataDir::Empty | DataDir::Refused(_) | DataDir::Damaged(_) => {
+                Process::Stopped(Seen::Unknown)
+            }
         };
         Postgres { data, process }
     }
@@ -280,6 +294,7 @@ impl Generator {
             _ => Process::Stopped(Seen::Known(Remains {
                 end: self.pick(&[End::Clean, End::Standby, End::Crashed]),
                 timeline: Timeline(self.pick(&[1, 1, 1, 2])),
+                copied: self.percent(10),
                 lsn: self.lsn(),
             })),
         }
