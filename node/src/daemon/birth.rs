@@ -252,7 +252,13 @@ impl Drop for Made {
         let done: Result<(), Error> = match otherwise {
             Else::Empty => instance.empty_data(),
             Else::Disarm => instance.disarm_data(),
-            Else::MoveAside => instance.move_made_data_aside().map(drop),
+            Else::MoveAside => {
+                let moved = instance.move_made_data_aside();
+                moved.map(drop).or_else(|error| {
+                    tracing::warn!("{error}");
+                    instance.empty_data()
+                })
+            }
         };
         if let Err(error) = done {
             tracing::error!("what is left of an unfinished data directory: {error}");

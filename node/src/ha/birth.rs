@@ -54,7 +54,7 @@ pub const BIRTH: &[Rule] = &[
     ),
     Rule::new(
         513,
-        |f| f.bootstrap() == Bootstrapping::Claimed && f.has_only_archive() && f.o.me.may_restore,
+        |f| f.bootstrap() == Bootstrapping::Claimed && f.is_lock_free() && is_from_archive(f),
         |_| act(Action::Begin(Job::Restore)),
         "trying to bootstrap a standby cluster from its archive",
     ),

@@ -17,6 +17,8 @@ use topology::SystemId;
 
 /// Digits of a system id: it begins with the time of its initdb.
 const SYSTEM_ID_MIN: usize = 10;
+/// Names that are tried for what is moved aside.
+const PLACES_ASIDE: u32 = 9;
 /// Without it a directory cannot be started.
 const CONTROL: &str = "global/pg_control";
 
@@ -153,13 +155,11 @@ pub fn move_aside(dir: &Path) -> Result<PathBuf, Error> {
 
 /// The same for whatever this daemon has filled an empty directory with.
 pub fn move_made_aside(dir: &Path) -> Result<PathBuf, Error> {
-    let failed = with_ending(dir);
     if matches!(shape(dir)?, Shape::Absent | Shape::Empty) {
-        return Ok(failed);
+        return Ok(with_ending(dir));
     }
-    if !is_nothing(&failed)? {
-        remove(&failed)?;
-    }
+    let failed = place_aside(dir)?;
+    remove(&failed)?;
     // Only an empty directory or none at all is left in the way.
     let _ = std::fs::remove_dir(&failed);
     let wal = linked_wal(dir)?;
@@ -168,6 +168,19 @@ pub fn move_made_aside(dir: &Path) -> Result<PathBuf, Error> {
         move_wal_aside(&wal, &failed)?;
     }
     Ok(failed)
+}
+
+/// `<dir>.failed`, or another name where that holds files of somebody else.
+fn place_aside(dir: &Path) -> Result<PathBuf, Error> {
+    let first = with_ending(dir);
+    let more = (2..=PLACES_ASIDE).map(|number| first.with_added_extension(number.to_string()));
+    for place in std::iter::once(first.clone()).chain(more) {
+        if !matches!(shape(&place)?, Shape::Foreign(_)) {
+            return Ok(place);
+        }
+    }
+    let why = "it and its like hold what is not PostgreSQL's".to_string();
+    Err(Error::NotOurs { path: first, why })
 }
 
 fn move_wal_aside(wal: &Path, failed: &Path) -> Result<(), Error> {
@@ -321,6 +334,9 @@ mod tests {
         fs::write(data.join("half/unpacked"), "x").unwrap();
         let failed = move_made_aside(&data).unwrap();
         assert!(failed.join("half/unpacked").exists() && !data.exists());
+        let next = move_aside(&cluster(root.path())).unwrap();
+        assert_eq!(next, root.path().join("data.failed.2"));
+        assert!(failed.join("half/unpacked").exists(), "it is kept");
         empty(&failed).unwrap();
         assert_eq!(fs::read_dir(&failed).unwrap().count(), 0);
         empty(&data).unwrap();

@@ -134,6 +134,7 @@ impl Generator {
             scheduled_at: None,
         });
         o.memory.stopping = false;
+        o.memory.asked = None;
         o.memory.lease_renewed = Millis(NOW);
         o.job = None;
         let role = Seen::Known(ServerRole::Primary);
@@ -427,6 +428,9 @@ impl Generator {
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
             asked: self.pick(&[
+                None,
+                None,
+                None,
                 None,
                 None,
                 None,
