@@ -63,8 +63,7 @@ impl Hands {
         let recovery = Recovery::of(method);
         let started =
             self.instance.start_restored(recovery, hba, &self.dynamic, &self.overrides).await;
-        let (postmaster, written) = started.map_err(text)?;
-        written.effective.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let (postmaster, _) = started.map_err(text)?;
         let unready = Unready::of(&postmaster);
         let session = self.until_open(&postmaster).await?;
         self.settle(&session).await?;

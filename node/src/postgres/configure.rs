@@ -107,7 +107,7 @@ impl Instance {
         Ok(written)
     }
 
-    async fn effective(
+    pub(super) async fn effective(
         &self,
         role: Role,
         dynamic: &Value,
@@ -153,7 +153,7 @@ impl Instance {
     }
 
     /// Each warning once, until another writing has others.
-    fn tell(&self, effective: &Effective) {
+    pub(super) fn tell(&self, effective: &Effective) {
         let mut told = self.notes.told();
         for warning in &effective.warnings {
             if !told.warnings.contains(warning) {

@@ -198,7 +198,7 @@ pub fn set_standby(places: &Places, standby: bool) -> Result<(), Error> {
 
 /// Makes the next start a recovery up to its target.
 pub fn set_recovery(places: &Places) -> Result<(), Error> {
-    write(&places.data_dir.join("recovery.signal"), "", places.data_mode()).map(drop)
+    places.write(&places.data_dir.join("recovery.signal"), "").map(drop)
 }
 
 /// Will the next start, as the data directory stands, be a standby's?

@@ -52,7 +52,6 @@ pub use session::{Session, Target};
 use crate::config::{
     Bootstrap, BootstrapMethod, Citus, CustomMethod, Login, Postgresql, ToolOption,
 };
-use catalogue::Catalogue;
 use files::Places;
 use parameters::Role;
 use serde_json::Value;

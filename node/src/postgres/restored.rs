@@ -11,7 +11,7 @@
 
 use super::error::{Error, remove_if_there};
 use super::files::{self, Places};
-use super::parameters::{self, Effective, RECOVERY, Role, Sources};
+use super::parameters::{Effective, RECOVERY, Role};
 use super::{Instance, Written};
 use crate::config::{BootstrapMethod, Postgresql};
 use crate::postgres::Postmaster;
@@ -91,6 +91,7 @@ impl Instance {
         }
         let changed = files::write_conf(&effective, block.as_ref(), &places)?;
         set_signals(recovery, &places)?;
+        self.tell(&effective);
         let written = Written { changed, effective };
         let postmaster = self.launch(&written).await?;
         Ok((postmaster, written))
@@ -105,16 +106,8 @@ impl Instance {
         let catalogue = self.catalogue().await?;
         let reads = matches!(recovery, Recovery::Given(_)) && !recovery.opens_by_itself();
         let control = if reads { Some(self.control().await?) } else { None };
-        Ok(parameters::effective(&Sources {
-            settings: &self.settings,
-            citus: self.citus.as_ref(),
-            scope: &self.scope,
-            dynamic,
-            role: Role::Primary,
-            at_least: control.as_ref(),
-            overrides,
-            catalogue: &catalogue,
-        }))
+        let role = Role::Primary;
+        Ok(self.effective(role, dynamic, overrides, control.as_ref(), &catalogue).await)
     }
 
     fn write_trust(&self, places: &Places) -> Result<String, Error> {
