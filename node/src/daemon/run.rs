@@ -255,7 +255,7 @@ impl Daemon {
                 self.settings = settings.clone();
                 self.watchdog.take_settings(settings.watchdog.clone());
                 self.server.take_settings(settings);
-                self.chores.applied = None;
+                self.chores.settings_read();
                 tracing::info!("the configuration was read again");
             }
             Err(findings) => tracing::error!("the configuration is kept as it was: {findings}"),

@@ -8,13 +8,15 @@ use crate::act::citus;
 use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, StopHow};
+use crate::postgres::conninfo::servers;
 use crate::postgres::{
     ControlState, DataDirState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode,
-    Upstream, users,
+    Upstream, Written, users,
 };
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use topology::Dynamic;
 
 const HEARTBEAT: &str = "Patroni heartbeat";
 /// Longer than any recovery should take; `decide` cancels earlier.
@@ -84,7 +86,8 @@ impl Hands {
     }
 
     pub async fn start_standby(&self, follow: Option<&Following>) -> JobResult {
-        self.start(StartAs::Standby { upstream: follow.map(upstream) }).await
+        self.start(StartAs::Standby { upstream: follow.map(|from| upstream(from, &self.dynamic)) })
+            .await
     }
 
     /// Starts and waits until connections are accepted.
@@ -196,16 +199,16 @@ impl Hands {
         ))
     }
 
-    pub async fn rewrite(&self, follow: Option<&Following>) -> JobResult {
-        let role = StartAs::Standby { upstream: follow.map(upstream) };
+    pub async fn rewrite(&self, follow: Option<&Following>) -> Result<Written, String> {
+        let role = StartAs::Standby { upstream: follow.map(|from| upstream(from, &self.dynamic)) };
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
-        written.map(drop).map_err(text)
+        written.map_err(text)
     }
 
-    pub async fn rewrite_primary(&self) -> JobResult {
+    pub async fn rewrite_primary(&self) -> Result<Written, String> {
         let role = StartAs::Primary;
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
-        written.map(drop).map_err(text)
+        written.map_err(text)
     }
 }
 
@@ -228,7 +231,34 @@ impl Drop for Unready<'_> {
     }
 }
 
-fn upstream(from: &Following) -> Upstream {
-    let remote = from.slot.as_deref().is_some_and(|s| s.starts_with("region_"));
+/// Of another cluster: another region's, or the one that `/config` names.
+pub(super) fn upstream(from: &Following, dynamic: &Value) -> Upstream {
+    let of_region = from.slot.as_deref().is_some_and(|s| s.starts_with("region_"));
+    let named = Dynamic::read(dynamic).ok().and_then(|dynamic| dynamic.standby_cluster);
+    let named = named.and_then(|s| Some(servers(s.host.as_deref()?, s.port)));
+    let is_named = named.is_some_and(|named| named == servers(&from.host, from.port));
+    let remote = of_region || is_named;
     Upstream { host: from.host.clone(), port: from.port, slot: from.slot.clone(), remote }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn another_cluster_is_a_region_or_what_the_configuration_names() {
+        let from = |host: &str, slot: Option<&str>| Following {
+            host: host.into(),
+            port: 5432,
+            slot: slot.map(str::to_string),
+            member: "x".into(),
+        };
+        let dynamic = json!({"standby_cluster": {"host": "far,farther", "port": 5432}});
+        let remote = |from: &Following| upstream(from, &dynamic).remote;
+        assert!(remote(&from("far,farther", None)));
+        assert!(remote(&from("a", Some("region_b"))));
+        assert!(!remote(&from("a", Some("n1"))));
+        assert!(!upstream(&from("far,farther", None), &json!({})).remote);
+    }
 }

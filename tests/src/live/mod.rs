@@ -11,10 +11,12 @@
 //! | pause | an operator is in charge |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
+//! | versions | a group's life on each version of PostgreSQL |
 //! | refusal | data of others, files with mistakes |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
-//! They are functions here and tests in `tests/tests/live_group.rs`.
+//! They are functions here and tests in `tests/tests/live_group.rs` and
+//! `tests/tests/live_versions.rs`.
 
 pub mod birth;
 pub mod crash;
@@ -24,6 +26,7 @@ pub mod refusal;
 pub mod settings;
 pub mod silence;
 pub mod stage;
+pub mod versions;
 pub mod watch;
 pub mod watchdog;
 
