@@ -11,7 +11,8 @@ packages:
 	@tools/packages.sh
 
 packages-test:
-	@tools/packages.sh openssl
+	@tools/packages.sh openssl python3-pip
+	@tools/postgres_versions.sh
 
 build: packages
 	cargo build --release -p node -p ctl
@@ -23,8 +24,8 @@ fmt:
 	cargo fmt --all
 
 # Formatting, lints, then everything that runs: unit and property tests, then
-# tidy, the simulation and the live tests, one at a time, on real PostgreSQL and
-# etcd.
+# tidy, the simulation and the live tests, one at a time, on real PostgreSQL (the
+# installed one; 16 and 18 are fetched once) and etcd.
 test: packages-test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings

@@ -18,7 +18,10 @@ need gcc command -v cc
 need postgresql has_server
 need etcd-server has_etcd
 for package in "$@"; do
-    need "$package" dpkg -s "$package"
+    case $package in
+        python3-pip) need "$package" python3 -m pip --version ;;
+        *) need "$package" dpkg -s "$package" ;;
+    esac
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 

@@ -4,11 +4,13 @@
 //! Nothing here changes who leads. Every write is conditional; one that fails
 //! is tried again in a later beat, because the difference is still there.
 
+use super::server::Reload;
 use super::{Daemon, look};
 use crate::act::txn;
 use crate::beat::Report;
 use crate::ha::Observation;
 use crate::ha::observation::{Job, Lock, Process, ServerRole};
+use crate::postgres::parameters::Role;
 use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
@@ -26,8 +28,11 @@ pub(super) struct Chores {
     pub status_due: bool,
     /// When the member record was last written for its positions' sake.
     pub recorded_at: Millis,
-    /// Dynamic settings and overrides that the server's files were made from.
-    pub applied: Option<(serde_json::Value, Vec<(String, String)>)>,
+    /// What the server's files were made from.
+    pub applied: Option<Applied>,
+    /// The running server was started by this process, or told to read its
+    /// files since: what it has in force is what they say.
+    pub in_force: bool,
     /// Slots that members of this group have had.
     pub slots_ours: BTreeSet<String>,
     /// The promotion's checkpoint is not done yet.
@@ -38,6 +43,14 @@ pub(super) struct Chores {
     pub ownership: Option<Ownership>,
     /// Why `/config` cannot be read, as it was told last.
     pub broken_config: Option<String>,
+}
+
+/// What decides about the files of a running server.
+#[derive(Clone, PartialEq)]
+pub(super) struct Applied {
+    dynamic: serde_json::Value,
+    overrides: Vec<(String, String)>,
+    role: Option<Role>,
 }
 
 impl Chores {
@@ -55,7 +68,14 @@ impl Chores {
         );
         if wrote {
             self.applied = None;
+            self.in_force = true;
         }
+    }
+
+    /// The local file was read again: everything is written and read anew.
+    pub fn settings_read(&mut self) {
+        self.applied = None;
+        self.in_force = false;
     }
 }
 
@@ -215,14 +235,20 @@ impl Daemon {
         }
     }
 
-    /// Applies changed settings to the running server.
+    /// Applies changed settings, and those of another role, to the running
+    /// server.
     async fn keep_settings(&mut self, seen: &Observation) {
-        let wanted = (self.dynamic.raw.clone(), self.overrides(&seen.ownership));
+        let dynamic = self.dynamic.raw.clone();
+        let role = self.server.role(&dynamic);
+        let wanted = Applied { dynamic, overrides: self.overrides(&seen.ownership), role };
         if self.chores.applied.as_ref() == Some(&wanted) {
             return;
         }
-        match self.server.apply_settings(&wanted.0, &wanted.1).await {
-            Ok(()) => self.chores.applied = Some(wanted),
+        let reload = if self.chores.in_force { Reload::IfChanged } else { Reload::Always };
+        let applied = self.server.apply_settings(&wanted.dynamic, &wanted.overrides, reload).await;
+        self.chores.in_force = applied.is_ok();
+        match applied {
+            Ok(_) => self.chores.applied = Some(wanted),
             Err(why) => tracing::error!("the changed settings could not be applied: {why}"),
         }
     }

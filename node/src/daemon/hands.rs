@@ -44,6 +44,10 @@ impl Daemon {
             },
             Action::Promote => self.promote(seen).await,
             Action::Follow(upstream) => self.follow(upstream.as_ref(), seen).await,
+            Action::ResumeReplay => match self.server.resume_replay().await {
+                Ok(()) => Outcome::Done,
+                Err(why) => Outcome::Failed(why),
+            },
             Action::Sign { id, lsn } => self.sign(id, *lsn, seen).await,
             Action::Begin(job) => self.begin(job, seen),
             Action::CancelJob => self.cancel().await,

@@ -67,7 +67,7 @@ impl Daemon {
             seen.closed_workers = store.closed_workers;
         }
         let slow = clock::now().since(seen.now) > STALE_MS;
-        if slow || matches!(action, Action::Promote | Action::Follow(_)) {
+        if slow || matches!(action, Action::Promote | Action::Follow(_) | Action::ResumeReplay) {
             seen.postgres = self.server.look(clock::now()).await;
         }
         self.reap();

@@ -276,7 +276,7 @@ impl Daemon {
                     Err(error) => tracing::error!("the REST client is kept as it was: {error}"),
                 }
                 self.server.take_settings(settings);
-                self.chores.applied = None;
+                self.chores.settings_read();
                 tracing::info!("the configuration was read again");
             }
             Err(findings) => tracing::error!("the configuration is kept as it was: {findings}"),

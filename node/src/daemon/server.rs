@@ -1,16 +1,17 @@
 //! The local PostgreSQL as the daemon sees it: one look per beat, and quick
 //! things that need no job.
 
-use super::work::Hands;
+use super::work::{Hands, upstream};
 use crate::api::published::Fresh;
 use crate::config::Settings;
 use crate::ha::observation::{
     DataDir, End, Following, Postgres, Process, Remains, Server as ServerSeen, ServerRole,
 };
 use crate::postgres::monitor::{self, Monitor};
+use crate::postgres::parameters::Role;
 use crate::postgres::{
     ControlData, ControlState, DataDirState, Error, Instance, Postmaster, Session, StopMode,
-    Target, conninfo, history, slots,
+    Target, Written, conninfo, difference, history, slots,
 };
 use serde_json::Value;
 use standby::slots::{Slot, SlotStep};
@@ -22,6 +23,14 @@ use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
 /// Application names that the field knows.
 const HEARTBEAT: &str = "Patroni heartbeat";
 const RESTAPI: &str = "Patroni restapi";
+
+/// When a running server reads its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reload {
+    IfChanged,
+    /// An operator asked for it, or it is not known what the server has read.
+    Always,
+}
 
 pub(super) struct Server {
     settings: Arc<Settings>,
@@ -172,8 +181,14 @@ impl Server {
                 role: Seen::Known(ServerRole::Primary),
                 timeline: Some(control.timeline),
                 lsn: Lsn(0),
+                replay_paused: false,
             },
-            _ => ServerSeen { role: Seen::Unknown, timeline: None, lsn: Lsn(0) },
+            _ => ServerSeen {
+                role: Seen::Unknown,
+                timeline: None,
+                lsn: Lsn(0),
+                replay_paused: false,
+            },
         }
     }
 
@@ -293,23 +308,56 @@ impl Server {
         postmaster.reload().map_err(|e| e.to_string())
     }
 
-    /// Rewrites the files for the role it has, and reloads.
+    /// As what it runs, for settings that depend on it.
+    pub fn role(&self, dynamic: &Value) -> Option<Role> {
+        let monitor = self.monitor.as_ref()?;
+        if !monitor.in_recovery {
+            return Some(Role::Primary);
+        }
+        let remote = following(monitor).is_some_and(|from| upstream(&from, dynamic).remote);
+        Some(if remote { Role::StandbyLeader } else { Role::Replica })
+    }
+
+    /// Rewrites the files for the role it has. True: the server was told to
+    /// read them, because something in them is another value.
     pub async fn apply_settings(
         &mut self,
         dynamic: &Value,
         overrides: &[(String, String)],
-    ) -> Result<(), String> {
-        let Some(monitor) = &self.monitor else { return Ok(()) };
+        reload: Reload,
+    ) -> Result<bool, String> {
+        let Some(monitor) = &self.monitor else { return Ok(false) };
         let hands = self.hands(dynamic.clone(), overrides.to_vec());
-        if monitor.in_recovery {
+        let written = if monitor.in_recovery {
             let follows = following(monitor);
-            hands.rewrite(follows.as_ref()).await?;
+            hands.rewrite(follows.as_ref()).await?
         } else {
-            hands.rewrite_primary().await?;
-        }
+            hands.rewrite_primary().await?
+        };
         self.save_dynamic(dynamic);
+        if !(self.is_another(&written).await || reload == Reload::Always) {
+            return Ok(false);
+        }
         let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
-        postmaster.reload().map_err(|e| e.to_string())
+        postmaster.reload().map_err(|e| e.to_string())?;
+        Ok(true)
+    }
+
+    /// Do the files say something else than the server has in force?
+    async fn is_another(&self, written: &Written) -> bool {
+        let (true, Some(session)) = (written.changed, &self.session) else {
+            return written.changed;
+        };
+        match difference::changes(session, &written.effective.parameters).await {
+            Ok(changes) => {
+                changes.iter().for_each(|change| tracing::info!("{change}"));
+                written.beside_values || !changes.is_empty()
+            }
+            Err(error) => {
+                tracing::warn!("what the new settings change is not known: {error}");
+                true
+            }
+        }
     }
 
     /// The copy that a restarted daemon begins with while the store is silent.
@@ -322,6 +370,12 @@ impl Server {
         if let Err(error) = saved {
             tracing::warn!("{}: {error}", path.display());
         }
+    }
+
+    pub async fn resume_replay(&self) -> Result<(), String> {
+        let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
+        let done = session.execute("resume replay", "SELECT pg_wal_replay_resume()").await;
+        done.map_err(|e| e.to_string())
     }
 
     pub async fn change_slot(&self, step: &SlotStep) -> Result<(), String> {
@@ -406,7 +460,9 @@ fn seen_server(monitor: &Monitor) -> ServerSeen {
         true => monitor.receiver_timeline.max(monitor.timeline),
         false => monitor.timeline,
     };
-    ServerSeen { role: Seen::Known(role), timeline, lsn }
+    // Before PostgreSQL 14 a standby that lacks something ends instead.
+    let replay_paused = monitor.replay_paused && monitor.server_version >= 140_000;
+    ServerSeen { role: Seen::Known(role), timeline, lsn, replay_paused }
 }
 
 /// Whom the settings of a standby name.

@@ -7,8 +7,9 @@ use super::script;
 use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, StopHow};
+use crate::postgres::conninfo::servers;
 use crate::postgres::{
-    ControlState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream,
+    ControlState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream, Written,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -140,32 +141,20 @@ impl Hands {
         self.instance.peer(&from.host, from.port, login, HEARTBEAT).await.map_err(text)
     }
 
-    pub async fn rewrite(&self, follow: Option<&Following>) -> JobResult {
+    pub async fn rewrite(&self, follow: Option<&Following>) -> Result<Written, String> {
         let role = self.as_standby(follow);
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
-        written.map(drop).map_err(text)
+        written.map_err(text)
     }
 
     fn as_standby(&self, follow: Option<&Following>) -> StartAs {
-        let upstream = follow.map(|from| Upstream {
-            host: from.host.clone(),
-            port: from.port,
-            slot: from.slot.clone(),
-            remote: is_of_region(from) || self.is_of_standby_cluster(from),
-        });
-        StartAs::Standby { upstream }
+        StartAs::Standby { upstream: follow.map(|from| upstream(from, &self.dynamic)) }
     }
 
-    /// Is this the upstream of the whole cluster?
-    fn is_of_standby_cluster(&self, from: &Following) -> bool {
-        let cluster = Dynamic::read(&self.dynamic).ok().and_then(|read| read.standby_cluster);
-        cluster.is_some_and(|c| c.host.as_deref() == Some(&from.host) && c.port == from.port)
-    }
-
-    pub async fn rewrite_primary(&self) -> JobResult {
+    pub async fn rewrite_primary(&self) -> Result<Written, String> {
         let role = StartAs::Primary;
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
-        written.map(drop).map_err(text)
+        written.map_err(text)
     }
 }
 
@@ -192,6 +181,34 @@ impl Drop for Unready<'_> {
     }
 }
 
-fn is_of_region(from: &Following) -> bool {
-    from.slot.as_deref().is_some_and(|slot| slot.starts_with("region_"))
+/// Of another cluster: another region's, or the one that `/config` names.
+pub(super) fn upstream(from: &Following, dynamic: &Value) -> Upstream {
+    let of_region = from.slot.as_deref().is_some_and(|s| s.starts_with("region_"));
+    let named = Dynamic::read(dynamic).ok().and_then(|dynamic| dynamic.standby_cluster);
+    let named = named.and_then(|s| Some(servers(s.host.as_deref()?, s.port)));
+    let is_named = named.is_some_and(|named| named == servers(&from.host, from.port));
+    let remote = of_region || is_named;
+    Upstream { host: from.host.clone(), port: from.port, slot: from.slot.clone(), remote }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn another_cluster_is_a_region_or_what_the_configuration_names() {
+        let from = |host: &str, slot: Option<&str>| Following {
+            host: host.into(),
+            port: 5432,
+            slot: slot.map(str::to_string),
+            member: "x".into(),
+        };
+        let dynamic = json!({"standby_cluster": {"host": "far,farther", "port": 5432}});
+        let remote = |from: &Following| upstream(from, &dynamic).remote;
+        assert!(remote(&from("far,farther", None)));
+        assert!(remote(&from("a", Some("region_b"))));
+        assert!(!remote(&from("a", Some("n1"))));
+        assert!(!upstream(&from("far,farther", None), &json!({})).remote);
+    }
 }

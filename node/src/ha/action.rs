@@ -36,6 +36,8 @@ pub enum Action {
     Promote,
     /// Stream from somebody else: rewrite the settings and reload.
     Follow(Option<Following>),
+    /// Let a standby replay on.
+    ResumeReplay,
     /// Write this group's token of a region move.
     Sign {
         id: String,

@@ -267,6 +267,11 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Of a standby: it receives, and stands still.
+    pub fn is_replay_paused(&self) -> bool {
+        self.o.server().is_some_and(|server| server.replay_paused)
+    }
+
     pub fn divergence(&self) -> &'a Divergence {
         &self.o.memory.divergence
     }

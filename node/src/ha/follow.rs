@@ -50,6 +50,12 @@ pub const FOLLOW: &[Rule] = &[
     )
     .saying(|f| f.diverged_how()),
     Rule::new(
+        936,
+        |f| f.o.is_standby() && f.is_replay_paused(),
+        |_| act(Action::ResumeReplay),
+        "replay is paused: it is resumed, so that this server can follow",
+    ),
+    Rule::new(
         940,
         |f| f.must_follow_another(),
         |f| act(Action::Follow(f.upstream())),

@@ -93,6 +93,12 @@ pub const LEADER: &[Rule] = &[
         "not streaming: has this log left the remote leader's history?",
     ),
     Rule::new(
+        725,
+        |f| f.o.is_standby() && !f.may_own() && f.is_replay_paused(),
+        |_| act(Action::ResumeReplay),
+        "replay is paused: it is resumed, so that this group can follow",
+    ),
+    Rule::new(
         729,
         |f| f.o.is_standby() && !f.may_own(),
         |_| rest(),

@@ -115,6 +115,9 @@ pub struct Server {
     pub timeline: Option<Timeline>,
     /// A primary: flushed. A standby: the larger of received and replayed.
     pub lsn: Lsn,
+    /// A standby that stands still: an operator paused it, or its primary has
+    /// more of something than it has (PostgreSQL 14 and later).
+    pub replay_paused: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

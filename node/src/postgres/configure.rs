@@ -24,6 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Written {
     /// Some file is not what it was: a reload has something to do.
     pub changed: bool,
+    /// It is more than values of settings that are not what they were.
+    pub beside_values: bool,
     pub effective: Effective,
 }
 
@@ -37,8 +39,22 @@ pub(super) struct Notes {
 
 #[derive(Debug, Default)]
 struct Told {
-    warnings: Vec<String>,
-    raised: BTreeMap<String, Raised>,
+    effective: Effective,
+    recovery: Option<BTreeMap<String, String>>,
+    /// Something was written before.
+    once: bool,
+}
+
+impl Told {
+    /// Another recovery block, or a setting that is no longer given.
+    fn is_less_or_other(
+        &self,
+        now: &Effective,
+        recovery: &Option<BTreeMap<String, String>>,
+    ) -> bool {
+        let kept = |name: &String| now.parameters.contains_key(name);
+        !self.once || self.recovery != *recovery || !self.effective.parameters.keys().all(kept)
+    }
 }
 
 impl Notes {
@@ -63,7 +79,7 @@ impl Instance {
     /// Settings that the last written configuration has more of than was asked
     /// for, because the data directory demands it.
     pub fn raised(&self) -> BTreeMap<String, Raised> {
-        self.notes.told().raised.clone()
+        self.notes.told().effective.raised.clone()
     }
 
     /// Writes all files. The running server is not told (`reload`).
@@ -85,11 +101,11 @@ impl Instance {
         if let StartAs::Standby { upstream: Some(upstream) } = start_as {
             self.write_pgpass(upstream)?;
         }
-        let mut changed = files::write_conf(&effective, block.as_ref(), &places)?;
-        changed |= self.write_access(&effective, role, dynamic, &places)?;
-        files::strip_auto_conf(&places)?;
-        self.tell(&effective);
-        Ok(Written { changed, effective })
+        let values = files::write_conf(&effective, block.as_ref(), &places)?;
+        let mut others = self.write_access(&effective, role, dynamic, &places)?;
+        others |= files::strip_auto_conf(&places)?;
+        let beside_values = others || self.tell(&effective, block);
+        Ok(Written { changed: values || others, beside_values, effective })
     }
 
     /// Writes all files and, if one changed, has the server read them.
@@ -152,16 +168,22 @@ impl Instance {
         Some(block)
     }
 
-    /// Each warning once, until another writing has others.
-    pub(super) fn tell(&self, effective: &Effective) {
+    /// Each warning once, until another writing has others. True: more than
+    /// values of settings is not what it was.
+    pub(super) fn tell(
+        &self,
+        effective: &Effective,
+        recovery: Option<BTreeMap<String, String>>,
+    ) -> bool {
         let mut told = self.notes.told();
         for warning in &effective.warnings {
-            if !told.warnings.contains(warning) {
+            if !told.effective.warnings.contains(warning) {
                 tracing::warn!("{warning}");
             }
         }
-        told.warnings.clone_from(&effective.warnings);
-        told.raised.clone_from(&effective.raised);
+        let other = told.is_less_or_other(effective, &recovery);
+        *told = Told { effective: effective.clone(), recovery, once: true };
+        other
     }
 
     fn write_pgpass(&self, upstream: &Upstream) -> Result<(), Error> {

@@ -207,11 +207,11 @@ pub fn is_standby(places: &Places) -> Result<bool, Error> {
 }
 
 /// Takes recovery settings out of postgresql.auto.conf, where a base backup or
-/// `ALTER SYSTEM` left them: they would win over ours.
-pub fn strip_auto_conf(places: &Places) -> Result<(), Error> {
+/// `ALTER SYSTEM` left them: they would win over ours. True: there were some.
+pub fn strip_auto_conf(places: &Places) -> Result<bool, Error> {
     let path = places.data_dir.join("postgresql.auto.conf");
     let Some(text) = read_if_there(&path)? else {
-        return Ok(());
+        return Ok(false);
     };
     let mut kept: String =
         text.lines().filter(|line| !is_recovery(line)).fold(String::new(), |mut kept, line| {
@@ -222,7 +222,7 @@ pub fn strip_auto_conf(places: &Places) -> Result<(), Error> {
     if !text.ends_with('\n') {
         kept.pop();
     }
-    places.write(&path, &kept).map(drop)
+    places.write(&path, &kept)
 }
 
 fn is_recovery(line: &str) -> bool {

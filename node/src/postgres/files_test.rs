@@ -119,6 +119,63 @@ fn the_first_file_becomes_the_base_once() {
 }
 
 #[test]
+fn files_may_have_another_name_and_place() {
+    let (dir, mut places) = places();
+    places.config_dir = dir.path().join("etc");
+    places.base_name = "pg".into();
+    std::fs::create_dir(&places.config_dir).unwrap();
+    std::fs::write(dir.path().join("postgresql.conf"), "initdb = 1\n").unwrap();
+    std::fs::write(dir.path().join("pg_hba.conf"), "local\n").unwrap();
+    restore_backups(&places).unwrap();
+    write_conf(&computed(&json!({})), None, &places).unwrap();
+    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!(text("etc/pg.base.conf"), "initdb = 1\n");
+    assert!(text("etc/pg.conf").starts_with(&format!("{BANNER}include 'pg.base.conf'\n")));
+    assert_eq!(text("etc/pg_hba.conf"), "local\n");
+    let hba = format!("hba_file = '{}'", dir.path().join("etc/pg_hba.conf").display());
+    assert!(text("etc/pg.conf").contains(&hba), "{}", text("etc/pg.conf"));
+    save_backups(&places).unwrap();
+    assert_eq!(text("pg.base.conf.backup"), "initdb = 1\n");
+    // A clone brings the copies in PGDATA, and no file outside of it.
+    std::fs::remove_dir_all(&places.config_dir).unwrap();
+    std::fs::create_dir(&places.config_dir).unwrap();
+    restore_backups(&places).unwrap();
+    assert_eq!(text("etc/pg.base.conf"), "initdb = 1\n");
+    assert!(text("etc/pg.conf").starts_with(BANNER));
+}
+
+#[test]
+fn an_own_file_is_included_and_not_touched() {
+    let (dir, mut places) = places();
+    places.custom_conf = Some("it's mine.conf".into());
+    std::fs::write(dir.path().join("postgresql.conf"), "initdb = 1\n").unwrap();
+    write_conf(&computed(&json!({})), None, &places).unwrap();
+    let text = std::fs::read_to_string(places.conf()).unwrap();
+    assert!(text.contains("include 'it''s mine.conf'\n"), "{text}");
+    assert!(!dir.path().join("postgresql.base.conf").exists());
+    save_backups(&places).unwrap();
+    assert!(dir.path().join("postgresql.conf.backup").exists());
+    assert!(!dir.path().join("it's mine.conf.backup").exists());
+}
+
+#[test]
+fn modes_follow_the_data_directory() {
+    let (dir, places) = places();
+    for (data, file) in [(0o700, 0o600), (0o750, 0o640)] {
+        let mode = std::fs::Permissions::from_mode(data);
+        std::fs::set_permissions(dir.path(), mode).unwrap();
+        write_lines(&places.hba(), &[format!("# {data:o}")], &places).unwrap();
+        set_standby(&places, false).unwrap();
+        set_standby(&places, true).unwrap();
+        save_backups(&places).unwrap();
+        for name in ["pg_hba.conf", "standby.signal", "pg_hba.conf.backup"] {
+            let data = std::fs::metadata(dir.path().join(name)).unwrap();
+            assert_eq!(data.permissions().mode() & 0o777, file, "{name}");
+        }
+    }
+}
+
+#[test]
 fn recovery_settings_leave_auto_conf_and_others_stay() {
     let (dir, places) = places();
     let path = dir.path().join("postgresql.auto.conf");

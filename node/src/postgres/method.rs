@@ -85,7 +85,7 @@ fn words_of(text: &str) -> Result<Command, Error> {
     let words = words::split(text).filter(|words| !words.is_empty()).ok_or_else(unclear)?;
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
-    clean_environment(&mut command);
+    clean_environment(&mut command, std::env::vars_os());
     Ok(command)
 }
 

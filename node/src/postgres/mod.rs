@@ -20,6 +20,7 @@ pub mod conninfo;
 pub mod controldata;
 mod controlled;
 pub mod data_dir;
+pub mod difference;
 pub mod error;
 pub mod files;
 pub mod history;

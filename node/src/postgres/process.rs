@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
 use rustix::process::{PidfdFlags, pidfd_open};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -269,7 +270,7 @@ async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
         command.stderr(file.map_err(Error::file("open", log))?);
     }
-    clean_environment(&mut command);
+    clean_environment(&mut command, std::env::vars_os());
     let no_tool = |source| Error::NoTool { tool: "setsid".into(), source };
     let mut child = command.spawn().map_err(no_tool)?;
     let mut line = String::new();
@@ -287,8 +288,11 @@ async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
 }
 
 /// A server or a command does not see what was meant for the daemon.
-pub(super) fn clean_environment(command: &mut Command) {
-    for (name, value) in std::env::vars_os() {
+pub(super) fn clean_environment(
+    command: &mut Command,
+    ours: impl Iterator<Item = (OsString, OsString)>,
+) {
+    for (name, value) in ours {
         let text = name.to_string_lossy();
         if text == "NOTIFY_SOCKET"
             || text.starts_with("PATRONI_")
@@ -321,6 +325,25 @@ mod tests {
         assert_eq!(parse_pid_file("42\n"), Some((42, None)));
         assert_eq!(parse_pid_file("-42\n/data\n1\n"), None);
         assert_eq!(parse_pid_file(""), None);
+    }
+
+    #[tokio::test]
+    async fn the_server_sees_what_is_meant_for_it() {
+        let ours = [
+            ("PATRONI_SUPERUSER_PASSWORD", "secret"),
+            ("KUBERNETES_SERVICE_HOST", "h"),
+            ("NOTIFY_SOCKET", "/run/n"),
+            ("PG_MALLOC_ARENA_MAX", "1"),
+            ("PGTZ", "UTC"),
+        ];
+        let mut command = Command::new("/usr/bin/env");
+        command.env_clear().envs(ours);
+        let ours = ours.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        clean_environment(&mut command, ours.into_iter());
+        let seen = command.output().await.unwrap().stdout;
+        let mut seen: Vec<&str> = std::str::from_utf8(&seen).unwrap().lines().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, ["MALLOC_ARENA_MAX=1", "PGTZ=UTC"]);
     }
 
     #[test]

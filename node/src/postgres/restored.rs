@@ -91,8 +91,8 @@ impl Instance {
         }
         let changed = files::write_conf(&effective, block.as_ref(), &places)?;
         set_signals(recovery, &places)?;
-        self.tell(&effective);
-        let written = Written { changed, effective };
+        let beside_values = self.tell(&effective, block);
+        let written = Written { changed, beside_values, effective };
         let postmaster = self.launch(&written).await?;
         Ok((postmaster, written))
     }

@@ -15,11 +15,12 @@
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
 //! | standby_cluster | a cluster that follows another one |
 //! | attach | data that was there before |
+//! | versions | a group's life on each version of PostgreSQL |
 //! | refusal | data of others, files with mistakes |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
 //! They are functions here and tests in `tests/tests/live_group.rs` and
-//! `tests/tests/live_bootstrap.rs`.
+//! `tests/tests/live_bootstrap.rs`, `tests/tests/live_versions.rs`.
 
 pub mod attach;
 pub mod birth;
@@ -34,6 +35,7 @@ pub mod silence;
 pub mod source;
 pub mod stage;
 pub mod standby_cluster;
+pub mod versions;
 pub mod watch;
 pub mod watchdog;
 

@@ -8,6 +8,7 @@ use ctl::field::{Field, MemberPlan, Plan, Writer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
@@ -45,9 +46,15 @@ impl Stage {
 
     /// Directory and configurations only.
     pub fn prepare(members: usize) -> Stage {
+        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        Stage::prepare_on(members, &pg_bin)
+    }
+
+    /// The same with these programs of PostgreSQL.
+    pub fn prepare_on(members: usize, pg_bin: &Path) -> Stage {
         let dir = tempfile::Builder::new().prefix("matriarch-live-").tempdir();
         let dir = dir.expect("a temporary directory");
-        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        let pg_bin = within_reach(pg_bin, dir.path());
         assert!(find("etcd").is_some(), "etcd is missing: apt-get install etcd-server");
         let mut plan = Plan::new(&[REGION], &[None], members, pg_bin).expect("free ports");
         plan.dcs = json!({
@@ -283,6 +290,26 @@ pub async fn ask_sql(member: &MemberPlan, sql: &str) -> Result<String, tokio_pos
 pub async fn timeline_of(member: &MemberPlan) -> u32 {
     let sql = "SELECT timeline_id::text FROM pg_control_checkpoint()";
     ask_sql(member, sql).await.ok().and_then(|t| t.parse().ok()).unwrap_or_default()
+}
+
+/// What `tools/postgres_versions.sh` fetched may lie where the servers' user
+/// cannot read: it is copied, with the libraries that lie beside its package.
+fn within_reach(pg_bin: &Path, dir: &Path) -> PathBuf {
+    let bin = pg_bin.canonicalize().expect("a directory of programs");
+    let tree = bin.parent().expect("`bin` lies in a tree");
+    if !tree.join("share").is_dir() {
+        return pg_bin.to_path_buf();
+    }
+    let package = tree.parent().expect("the tree lies in a package");
+    let libraries = package.with_extension("libs");
+    let to = dir.join("postgres");
+    let inside = to.join(package.file_name().expect("a name"));
+    std::fs::create_dir_all(&inside).expect("a directory");
+    for (from, to) in [(tree, &inside), (&libraries, &to)] {
+        let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+        assert!(copied.is_ok_and(|status| status.success()), "{} is copied", from.display());
+    }
+    inside.join(tree.file_name().expect("a name")).join("bin")
 }
 
 /// The daemon that was built from these sources, beside the test program.

@@ -25,6 +25,8 @@ impl World {
                 member.server.streams_from = None;
                 Outcome::Done
             }
+            // Nothing pauses replay here.
+            Action::ResumeReplay => Outcome::Done,
             Action::Begin(job) => {
                 self.guard_job(m, seen, job);
                 self.begin_job(m, job.clone());

@@ -143,10 +143,14 @@ impl World {
                 role: Seen::Known(ServerRole::Primary),
                 timeline: Some(Timeline(m.server.log.timeline())),
                 lsn: Lsn(0),
+                replay_paused: false,
             }),
-            Reality::Up(_) | Reality::Stopping { .. } => {
-                Process::Running(Server { role: Seen::Unknown, timeline: None, lsn: Lsn(0) })
-            }
+            Reality::Up(_) | Reality::Stopping { .. } => Process::Running(Server {
+                role: Seen::Unknown,
+                timeline: None,
+                lsn: Lsn(0),
+                replay_paused: false,
+            }),
         };
         Postgres { data: DataDir::Valid { system }, process }
     }
@@ -164,6 +168,7 @@ impl World {
             role: Seen::Known(role),
             timeline: Some(Timeline(server.log.timeline())),
             lsn: Lsn(server.log.end()),
+            replay_paused: false,
         }
     }
 }

@@ -140,7 +140,7 @@ impl Generator {
         let role = Seen::Known(ServerRole::Primary);
         o.postgres.data = DataDir::Valid { system: system(1) };
         let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
-        o.postgres.process = Process::Running(Server { role, timeline, lsn });
+        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
     }
 
     fn me(&mut self) -> Me {
@@ -286,11 +286,13 @@ impl Generator {
     fn process(&mut self) -> Process {
         match self.next() % 10 {
             0 => Process::Starting { since: self.past(), as_primary: self.percent(50) },
-            1..=6 => Process::Running(Server {
-                role: self.role(),
-                timeline: self.pick(&[None, Some(1), Some(2), Some(3)]).map(Timeline),
-                lsn: self.lsn(),
-            }),
+            1..=6 => {
+                let role = self.role();
+                let timeline = self.pick(&[None, Some(1), Some(2), Some(3)]).map(Timeline);
+                let lsn = self.lsn();
+                let replay_paused = lsn == Lsn(1_001);
+                Process::Running(Server { role, timeline, lsn, replay_paused })
+            }
             7 if self.percent(30) => Process::Stopped(Seen::Unknown),
             _ => Process::Stopped(Seen::Known(Remains {
                 end: self.pick(&[End::Clean, End::Standby, End::Crashed]),
