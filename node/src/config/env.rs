@@ -43,6 +43,11 @@ pub fn take_environment() -> Environment {
     taken
 }
 
+/// What the variables say, for whoever writes a configuration.
+pub fn environment_document(env: &Environment) -> Value {
+    overlay(env, &mut Findings::default())
+}
+
 /// What the variables say, as a document.
 pub fn overlay(env: &Environment, findings: &mut Findings) -> Value {
     let mut document = Value::Object(Map::new());

@@ -6,8 +6,9 @@
 use super::document::Document;
 use super::env::Environment;
 use super::findings::Findings;
+use super::machine::Ports;
 use super::{Citus, Ctl, Login, Settings, StoreSettings, TopologySettings};
-use super::{bootstrap, file, formation, postgresql, sections, store, validate};
+use super::{bootstrap, file, formation, machine, postgresql, schema, sections, store, validate};
 use serde_json::{Map, Value};
 use std::path::Path;
 use topology::MemberName;
@@ -47,6 +48,29 @@ pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Findings> 
     let settings = read_settings(&raw, env, &mut findings);
     let warnings = findings.finish()?;
     Ok(Loaded { settings, warnings })
+}
+
+/// What `--validate-config` answers when nothing is wrong.
+#[derive(Debug)]
+pub struct Checked {
+    /// The merged document, secrets included.
+    pub document: Value,
+    pub warnings: Vec<String>,
+}
+
+/// Checks everything that can be checked, on this machine and its network too.
+pub fn examine(path: Option<&Path>, env: &Environment, ports: Ports) -> Result<Checked, Findings> {
+    let mut findings = Findings::strict();
+    let document = read_document(path, env, &mut findings)?;
+    validate::check(&document, |_| true, &mut findings);
+    validate::require(&document, &mut findings);
+    validate::warn_of_unknown_keys(&document, &mut findings);
+    let settings = read_settings(&document, env, &mut findings);
+    let whole = Document::whole_of(&document);
+    schema::check(whole, &mut findings);
+    machine::check(whole, &settings.postgresql, &settings.store, ports, &mut findings);
+    let warnings = findings.finish()?;
+    Ok(Checked { document, warnings })
 }
 
 fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Settings {

@@ -310,6 +310,20 @@ pub fn variable(path: &str) -> String {
     format!("PATRONI_{}", short.replace('.', "_").to_uppercase())
 }
 
+/// The variable of a path, if it has one.
+pub fn variable_of(path: &str) -> Option<String> {
+    let (_, setting) = all_paths().find(|(known, _)| known == path)?;
+    setting.env.then(|| variable(path))
+}
+
+/// The port of an address that is written without one.
+pub fn default_port(path: &str) -> u16 {
+    match all_paths().find(|(known, _)| known == path).map(|(_, setting)| setting.kind) {
+        Some(Address(port) | Listen(port)) => port,
+        _ => 5432,
+    }
+}
+
 /// The reference page: every setting as a row of a table.
 pub fn reference() -> String {
     let mut page = String::from("| setting | default | variable | meaning |\n|---|---|---|---|\n");
