@@ -1,7 +1,7 @@
 //! Changing the document of `/config`: pure, from one value to another.
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use topology::document;
 
 /// Below this path everything is one name: parameters may have dots.

@@ -49,7 +49,9 @@ fn address_of_route() -> Option<IpAddr> {
 
 /// On PATH, else the newest version that a package installed.
 fn find_programs() -> Option<PathBuf> {
+    // A link leads to where its version's other programs are.
     let on_path = find_program(Path::new("postgres"));
+    let on_path = on_path.map(|program| program.canonicalize().unwrap_or(program));
     let on_path = on_path.and_then(|program| program.parent().map(Path::to_path_buf));
     on_path.or_else(|| {
         let [debian, redhat] = PACKAGES;

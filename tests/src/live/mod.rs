@@ -12,12 +12,14 @@
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
 //! | refusal | data of others, files with mistakes |
+//! | generated | configurations that the daemon writes itself |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
-//! They are functions here and tests in `tests/tests/live_group.rs`.
+//! They are functions here and tests in `tests/tests/live_*.rs`.
 
 pub mod birth;
 pub mod crash;
+pub mod generated;
 pub mod pause;
 pub mod planned;
 pub mod refusal;
