@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 
 const STORES: [&str; 7] =
     ["consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper"];
-/// The first version that knows scram-sha-256, and the one with a rewind user.
+/// The first versions that know scram-sha-256, let another user rewind than the
+/// superuser, and count kept WAL by its size.
 const SCRAM: u32 = 10;
 const REWIND_USER: u32 = 11;
+const KEEP_SIZE: u32 = 13;
 
 pub fn document(host: &Host) -> Value {
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| FIXME.to_string());
@@ -59,23 +61,20 @@ pub fn document(host: &Host) -> Value {
     })
 }
 
-fn method(major: Option<u32>) -> &'static str {
-    // 9.6 is counted as 96.
-    match major {
-        Some(major) if major < SCRAM || major > 90 => "md5",
-        _ => "scram-sha-256",
-    }
+/// An unknown version is taken for a new one. 9.6 is counted as 96.
+fn is_at_least(major: Option<u32>, least: u32) -> bool {
+    major.is_none_or(|major| (least..90).contains(&major))
 }
 
-fn has_rewind_user(major: Option<u32>) -> bool {
-    major.is_none_or(|major| (REWIND_USER..90).contains(&major))
+fn method(major: Option<u32>) -> &'static str {
+    if is_at_least(major, SCRAM) { "scram-sha-256" } else { "md5" }
 }
 
 /// Those that every member must agree on.
 fn parameters(major: Option<u32>) -> Value {
-    let keep = match major {
-        Some(major) if major < 13 || major > 90 => ("wal_keep_segments", json!(8)),
-        _ => ("wal_keep_size", json!("128MB")),
+    let keep = match is_at_least(major, KEEP_SIZE) {
+        true => ("wal_keep_size", json!("128MB")),
+        false => ("wal_keep_segments", json!(8)),
     };
     let mut all = json!({
         "wal_level": "replica",
@@ -96,7 +95,7 @@ fn parameters(major: Option<u32>) -> Value {
 pub fn logins(major: Option<u32>) -> Value {
     let login = |user: &str| json!({"username": user, "password": FIXME});
     let mut all = json!({"superuser": login("postgres"), "replication": login("replicator")});
-    if has_rewind_user(major) {
+    if is_at_least(major, REWIND_USER) {
         all["rewind"] = login("rewind_user");
     }
     all
