@@ -1,7 +1,7 @@
 //! Changing the document of `/config`: pure, from one value to another.
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use topology::document;
 
 /// Below this path everything is one name: parameters may have dots.
@@ -98,38 +98,9 @@ pub fn document(text: &str, source: &str) -> Result<Value> {
     Ok(value)
 }
 
+/// Read as the daemon reads its files: an unquoted `on` is true.
 fn yaml(text: &str) -> Result<Value> {
-    let mut value: serde_yaml::Value = serde_yaml::from_str(text)?;
-    value.apply_merge()?;
-    Ok(json(value))
-}
-
-fn json(value: serde_yaml::Value) -> Value {
-    use serde_yaml::Value as Yaml;
-    match value {
-        Yaml::Null => Value::Null,
-        Yaml::Bool(flag) => Value::Bool(flag),
-        Yaml::Number(number) => {
-            let whole = number.as_i64().map(Number::from);
-            let whole = whole.or_else(|| number.as_u64().map(Number::from));
-            let number = whole.or_else(|| Number::from_f64(number.as_f64()?));
-            number.map_or(Value::Null, Value::Number)
-        }
-        Yaml::String(text) => Value::String(text),
-        Yaml::Sequence(items) => Value::Array(items.into_iter().map(json).collect()),
-        Yaml::Mapping(map) => {
-            Value::Object(map.into_iter().map(|(key, value)| (name(key), json(value))).collect())
-        }
-        Yaml::Tagged(tagged) => json(tagged.value),
-    }
-}
-
-/// Keys are names, also when they look like numbers.
-fn name(key: serde_yaml::Value) -> String {
-    match json(key) {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
+    Ok(node::config::parse_yaml(text)?)
 }
 
 #[cfg(test)]

@@ -1,20 +1,8 @@
 //! `matriarch CONFIG`: the daemon beside one PostgreSQL.
 
 use clap::Parser;
-use std::path::PathBuf;
+use node::command_line::Args;
 use std::process::ExitCode;
-
-/// Keeps one PostgreSQL and its group highly available.
-#[derive(Parser)]
-#[command(name = "matriarch", version)]
-struct Args {
-    /// A YAML file or a directory of them; without it the environment counts.
-    config: Option<PathBuf>,
-
-    /// Check the configuration and end.
-    #[arg(long)]
-    validate_config: bool,
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -23,6 +11,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let env = node::config::take_environment();
+    if let Some(code) = args.carry_out(&env) {
+        return code;
+    }
     let loaded = match node::config::load(args.config.as_deref(), &env) {
         Ok(loaded) => loaded,
         Err(findings) => {
@@ -33,9 +24,6 @@ fn main() -> ExitCode {
     node::log::start(&loaded.settings.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
-    }
-    if args.validate_config {
-        return ExitCode::SUCCESS;
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

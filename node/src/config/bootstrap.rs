@@ -34,7 +34,9 @@ fn check_dynamic(dcs: &Value, findings: &mut Findings) {
         Ok(read) => {
             for bad in read.ignored {
                 let (key, wanted) = (path(&bad.key), bad.wanted);
-                findings.warn(format!("{key} is not {wanted}; its default is used"));
+                if !findings.warnings().iter().any(|told| told.starts_with(&key)) {
+                    findings.warn(format!("{key} is not {wanted}, so its default is used"));
+                }
             }
         }
         // The table of settings may have found the same value already.

@@ -8,11 +8,11 @@
 //! Absent on purpose: removing variables from the process. What is handed to
 //! PostgreSQL is chosen where it is started.
 
-use super::file;
 use super::findings::Findings;
 use super::kind::{self, Kind};
 use super::settings;
-use super::validate::{OTHER_STORES, nearest};
+use super::validate::nearest;
+use super::yaml;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use topology::tags::parse_bool;
@@ -20,11 +20,12 @@ use topology::tags::parse_bool;
 pub type Environment = BTreeMap<String, String>;
 
 /// Other names under which a path is known. The documented name wins.
-const ALIASES: [(&str, &str); 4] = [
+const ALIASES: [(&str, &str); 5] = [
     ("PATRONI_LOGLEVEL", "log.level"),
     ("PATRONI_LOGFORMAT", "log.format"),
     ("PATRONI_LOG_DATEFMT", "log.dateformat"),
     ("PATRONI_POSTGRESQL_BIN_IS_READY", "postgresql.bin_name.pg_isready"),
+    ("PATRONI_RETRIABLE_HTTP_CODES", "kubernetes.retriable_http_codes"),
 ];
 /// Variables with another meaning than one setting.
 const SPECIAL: [&str; 1] = ["PATRONI_CONFIGURATION"];
@@ -42,6 +43,11 @@ pub fn take_environment() -> Environment {
     taken
 }
 
+/// What the variables say, for whoever writes a configuration.
+pub fn environment_document(env: &Environment) -> Value {
+    overlay(env, &mut Findings::default())
+}
+
 /// What the variables say, as a document.
 pub fn overlay(env: &Environment, findings: &mut Findings) -> Value {
     let mut document = Value::Object(Map::new());
@@ -50,12 +56,11 @@ pub fn overlay(env: &Environment, findings: &mut Findings) -> Value {
     let named: Vec<_> = named.map(|path| (settings::variable(&path), path)).collect();
     for (name, path) in aliases.chain(named.iter().cloned()) {
         if let Some(text) = given(env, &name) {
-            put(&mut document, &path, read_variable(kind_of(&path), text));
+            put(&mut document, &path, read_variable(&path, text));
             findings.came_from(&path, &name);
         }
     }
     drop_lonely_credentials(&mut document);
-    note_other_stores(env, &mut document);
     warn_of_misspelt(env, named.into_iter().map(|(name, _)| name).collect(), findings);
     document
 }
@@ -70,27 +75,45 @@ fn kind_of(path: &str) -> Kind {
 }
 
 /// A text that cannot be read stays a text, for the check to find.
-fn read_variable(kind: Kind, text: &str) -> Value {
+fn read_variable(path: &str, text: &str) -> Value {
     let plain = || Value::from(text);
-    match kind {
+    match kind_of(path) {
         Kind::Lines | Kind::Texts => list(text).unwrap_or_else(plain),
         Kind::Map => map(text).unwrap_or_else(plain),
         Kind::Switch => parse_bool(&plain()).map_or_else(plain, Value::from),
         Kind::Whole { .. } => kind::parse_whole(&plain()).map_or_else(plain, Value::from),
+        Kind::Real => text.trim().parse::<f64>().map_or_else(|_| plain(), Value::from),
+        Kind::Any => special(path, text).unwrap_or_else(plain),
         _ => plain(),
     }
 }
 
+/// Settings of several forms, by their path.
+fn special(path: &str, text: &str) -> Option<Value> {
+    match path {
+        "citus.group" => kind::parse_whole(&text.into()).map(Value::from),
+        "kubernetes.ports" => list(text),
+        // Names of fields, as JSON lines have them, are a list.
+        "log.format" if !has_pattern(text) => list(text),
+        _ => None,
+    }
+}
+
+/// `%(name)` somewhere, as a format of lines has it.
+fn has_pattern(text: &str) -> bool {
+    text.split("%(").skip(1).any(|rest| rest.find(')').is_some_and(|end| end > 0))
+}
+
 /// A YAML list, or the inside of one.
 fn list(text: &str) -> Option<Value> {
-    let whole = file::parse(text).ok().filter(Value::is_array);
-    whole.or_else(|| file::parse(&format!("[{text}]")).ok().filter(Value::is_array))
+    let whole = yaml::parse(text).ok().filter(Value::is_array);
+    whole.or_else(|| yaml::parse(&format!("[{text}]")).ok().filter(Value::is_array))
 }
 
 /// A YAML map, or the inside of one.
 fn map(text: &str) -> Option<Value> {
-    let whole = file::parse(text).ok().filter(Value::is_object);
-    whole.or_else(|| file::parse(&format!("{{{text}}}")).ok().filter(Value::is_object))
+    let whole = yaml::parse(text).ok().filter(Value::is_object);
+    whole.or_else(|| yaml::parse(&format!("{{{text}}}")).ok().filter(Value::is_object))
 }
 
 fn put(document: &mut Value, path: &str, value: Value) {
@@ -113,18 +136,6 @@ fn drop_lonely_credentials(document: &mut Value) {
         };
         if sections.get(name).is_some_and(only_login) {
             sections.shift_remove(name);
-        }
-    }
-}
-
-/// A store that is configured by variables alone must not look like no store.
-fn note_other_stores(env: &Environment, document: &mut Value) {
-    for store in OTHER_STORES {
-        let prefix = format!("PATRONI_{}_", store.to_uppercase());
-        for (name, text) in env.iter().filter(|(_, text)| !text.is_empty()) {
-            if let Some(key) = name.strip_prefix(&prefix) {
-                put(document, &format!("{store}.{}", key.to_lowercase()), text.as_str().into());
-            }
         }
     }
 }
@@ -172,9 +183,49 @@ mod tests {
             "restapi": {"authentication": {"username": "u"}, "allowlist_include_members": true,
                 "http_extra_headers": {"A": "b", "C": "d"}},
             "etcd3": {"hosts": ["a:1", "b:2"]},
-            "citus": {"group": "1"},
+            "citus": {"group": 1},
         });
         assert_eq!(document, wanted);
+    }
+
+    #[test]
+    fn every_store_and_every_form_is_understood() {
+        let (document, findings) = overlay_of(&[
+            ("PATRONI_CONSUL_REGISTER_SERVICE", "on"),
+            ("PATRONI_CONSUL_CHECKS", "a, b"),
+            ("PATRONI_CONSUL_SCHEME", "https"),
+            ("PATRONI_ZOOKEEPER_USE_SSL", "true"),
+            ("PATRONI_ZOOKEEPER_SET_ACLS", "CN=a: [ALL]"),
+            ("PATRONI_ZOOKEEPER_HOSTS", "'a:1','b:2'"),
+            ("PATRONI_EXHIBITOR_PORT", "8181"),
+            ("PATRONI_KUBERNETES_LABELS", "{app: x}"),
+            ("PATRONI_KUBERNETES_PORTS", "{port: 5432, name: pg}"),
+            ("PATRONI_RETRIABLE_HTTP_CODES", "504"),
+            ("PATRONI_RAFT_MIN_TIMEOUT", "0.5"),
+            ("PATRONI_RAFT_PARTNER_ADDRS", "'a:1'"),
+            ("PATRONI_ETCD_USE_PROXIES", "yes"),
+            ("PATRONI_LOG_LOGGERS", "http: WARNING"),
+            ("PATRONI_LOG_FORMAT", "levelname, {message: msg}"),
+            ("PATRONI_LOG_MODE", "0640"),
+            ("PATRONI_RESTAPI_THREAD_POOL_SIZE", "7"),
+        ]);
+        let wanted = json!({
+            "consul": {"register_service": true, "checks": ["a", "b"], "scheme": "https"},
+            "zookeeper": {"use_ssl": true, "set_acls": {"CN=a": ["ALL"]},
+                "hosts": ["a:1", "b:2"]},
+            "exhibitor": {"port": 8181},
+            "kubernetes": {"labels": {"app": "x"}, "ports": [{"port": 5432, "name": "pg"}],
+                "retriable_http_codes": [504]},
+            "raft": {"min_timeout": 0.5, "partner_addrs": ["a:1"]},
+            "etcd": {"use_proxies": true},
+            "log": {"loggers": {"http": "WARNING"}, "format": ["levelname", {"message": "msg"}],
+                "mode": 0o640},
+            "restapi": {"thread_pool_size": "7"},
+        });
+        assert_eq!(document, wanted);
+        assert!(findings.is_empty() && findings.warnings().is_empty());
+        let (document, _) = overlay_of(&[("PATRONI_LOG_FORMAT", "%(levelname)s, %(message)s")]);
+        assert_eq!(document["log"]["format"], "%(levelname)s, %(message)s");
     }
 
     #[test]

@@ -9,7 +9,8 @@
 
 use super::env::{self, Environment};
 use super::findings::Findings;
-use serde_json::{Map, Number, Value};
+use super::yaml::{self, Parsed};
+use serde_json::{Map, Value};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use topology::document::patch;
@@ -36,8 +37,11 @@ pub fn document(path: Option<&Path>, env: &Environment, findings: &mut Findings)
 }
 
 fn lay(document: &mut Value, place: &str, text: &str, findings: &mut Findings) {
-    match parse(text) {
-        Ok(value) if value.is_object() => {
+    match yaml::read(text) {
+        Ok(Parsed { value, repeated }) if value.is_object() => {
+            for key in repeated {
+                findings.warn(format!("{place}: `{key}` stands twice; the last one counts"));
+            }
             patch(document, &value);
         }
         Ok(_) => findings.add(place, "the top level is no map", "write `scope: NAME` and so on"),
@@ -95,90 +99,6 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum NotYaml {
-    #[error("{0}")]
-    Syntax(#[from] serde_yaml::Error),
-    #[error("the tag `{0}` is not known")]
-    Tag(String),
-    #[error("a map cannot be the key of a map")]
-    Key,
-    #[error("`<<` wants a map or a list of maps")]
-    Merge,
-}
-
-/// YAML as JSON, in the order it was written, with `<<` merged.
-pub fn parse(text: &str) -> Result<Value, NotYaml> {
-    let yaml: serde_yaml::Value = serde_yaml::from_str(text)?;
-    to_json(yaml)
-}
-
-fn to_json(yaml: serde_yaml::Value) -> Result<Value, NotYaml> {
-    use serde_yaml::Value as Yaml;
-    Ok(match yaml {
-        Yaml::Null => Value::Null,
-        Yaml::Bool(flag) => Value::Bool(flag),
-        Yaml::Number(number) => number_to_json(&number),
-        Yaml::String(text) => Value::String(text),
-        Yaml::Sequence(items) => {
-            Value::Array(items.into_iter().map(to_json).collect::<Result<_, _>>()?)
-        }
-        Yaml::Mapping(map) => map_to_json(map)?,
-        Yaml::Tagged(tagged) => return Err(NotYaml::Tag(tagged.tag.to_string())),
-    })
-}
-
-/// JSON has no infinity: such numbers stay texts.
-fn number_to_json(number: &serde_yaml::Number) -> Value {
-    let whole = number.as_u64().map(Number::from).or_else(|| number.as_i64().map(Number::from));
-    let any = whole.or_else(|| number.as_f64().and_then(Number::from_f64));
-    any.map_or_else(|| Value::String(number.to_string()), Value::Number)
-}
-
-/// Own keys win over merged ones. The merging is done here and not by
-/// `apply_merge` because a merged map may itself merge another.
-fn map_to_json(map: serde_yaml::Mapping) -> Result<Value, NotYaml> {
-    let mut own = Map::new();
-    let mut merged = Map::new();
-    for (key, value) in map {
-        let key = key_text(key)?;
-        let value = to_json(value)?;
-        if key == "<<" {
-            merge_into(&mut merged, value)?;
-        } else {
-            own.insert(key, value);
-        }
-    }
-    for (key, value) in merged {
-        own.entry(key).or_insert(value);
-    }
-    Ok(Value::Object(own))
-}
-
-fn merge_into(merged: &mut Map<String, Value>, source: Value) -> Result<(), NotYaml> {
-    let sources = match source {
-        Value::Array(items) => items,
-        single => vec![single],
-    };
-    for source in sources {
-        let Value::Object(source) = source else {
-            return Err(NotYaml::Merge);
-        };
-        for (key, value) in source {
-            merged.entry(key).or_insert(value);
-        }
-    }
-    Ok(())
-}
-
-fn key_text(key: serde_yaml::Value) -> Result<String, NotYaml> {
-    match to_json(key)? {
-        Value::String(text) => Ok(text),
-        Value::Array(_) | Value::Object(_) => Err(NotYaml::Key),
-        plain => Ok(plain.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,26 +108,6 @@ mod tests {
         let env = env.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         let mut findings = Findings::default();
         (document(Some(path), &env, &mut findings), findings)
-    }
-
-    #[test]
-    fn merges_chain_and_own_keys_win() {
-        let text = "a: &a {x: 1, y: 1}\nb: &b\n  <<: *a\n  y: 2\nc:\n  <<: [*b, *a]\n  z: 3\n";
-        let value = parse(text).unwrap();
-        assert_eq!(value["c"], json!({"z": 3, "y": 2, "x": 1}));
-    }
-
-    #[test]
-    fn yaml_keeps_order_and_the_words_of_version_1_1_stay_texts() {
-        let value = parse("z: on\na: 0600\n1: .inf\nn: ~\n").unwrap();
-        assert_eq!(value.to_string(), r#"{"z":"on","a":"0600","1":".inf","n":null}"#);
-    }
-
-    #[test]
-    fn what_is_no_configuration_is_refused_in_words() {
-        for text in ["a: !x 1", "? {a: b}\n: c", "<<: 5", "a: [", "a: 1\na: 2", "a: 1\n---\nb: 2"] {
-            assert!(parse(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub struct Findings {
     warnings: Vec<String>,
     /// The variable that set a path, so that a finding can name it.
     origins: BTreeMap<String, String>,
+    strict: bool,
 }
 
 impl std::error::Error for Findings {}
@@ -62,6 +63,16 @@ impl Findings {
         if !self.warnings.contains(&text) {
             self.warnings.push(text);
         }
+    }
+
+    /// For a check that somebody asked for: what a start would pass over with a
+    /// warning is a finding too.
+    pub fn strict() -> Findings {
+        Findings { strict: true, ..Findings::default() }
+    }
+
+    pub fn are_strict(&self) -> bool {
+        self.strict
     }
 
     pub fn came_from(&mut self, path: &str, variable: &str) {

@@ -7,7 +7,7 @@
 
 use super::address;
 use serde_json::Value;
-use topology::number;
+use topology::number::{self, Base, counted};
 use topology::tags::parse_bool;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
+    /// A whole number that may have a unit.
+    Counted(Base),
+    Real,
     /// One of these words, in any case.
     Word(&'static [&'static str]),
     /// `host:port` of one host.
@@ -63,6 +66,8 @@ impl Kind {
             Kind::Whole { min, max } => {
                 parse_whole(value).is_some_and(|n| (min..=max).contains(&n))
             }
+            Kind::Counted(base) => counted(value, base).is_some(),
+            Kind::Real => text.is_some_and(|t| t.trim().parse::<f64>().is_ok_and(f64::is_finite)),
             Kind::Word(words) => is_word(text, words),
             Kind::Address(port) => text.is_some_and(|t| address::parse_address(&t, port).is_some()),
             Kind::Listen(port) => text.is_some_and(|t| address::parse_listen(&t, port).is_some()),
@@ -81,6 +86,10 @@ impl Kind {
             Kind::SwitchOr(words) => format!("neither true nor false nor {}", words.join(", ")),
             Kind::Whole { min, max: i64::MAX } => format!("no whole number from {min}"),
             Kind::Whole { min, max } => format!("no whole number from {min} to {max}"),
+            Kind::Counted(Base::Seconds) => "no number of seconds".into(),
+            Kind::Counted(Base::Bytes) => "no number of bytes".into(),
+            Kind::Counted(Base::Plain) => "no whole number".into(),
+            Kind::Real => "no number".into(),
             Kind::Word(_) => "not known".into(),
             Kind::Address(_) => "no host:port".into(),
             Kind::Listen(_) => "no host:port".into(),
@@ -97,6 +106,9 @@ impl Kind {
             Kind::Switch => "write true or false".into(),
             Kind::SwitchOr(words) => format!("write true, false or {}", words.join(", ")),
             Kind::Whole { min, .. } => format!("write e.g. {}", min.max(1)),
+            Kind::Counted(Base::Seconds) => "write e.g. 30 or 5min".into(),
+            Kind::Counted(Base::Bytes) => "write e.g. 1048576 or 16MB".into(),
+            Kind::Counted(Base::Plain) | Kind::Real => "write e.g. 1".into(),
             Kind::Word(words) => format!("write one of {}", words.join(", ")),
             Kind::Address(port) | Kind::Listen(port) => format!("write e.g. 127.0.0.1:{port}"),
             Kind::Lines | Kind::Texts => "write `- item` lines".into(),

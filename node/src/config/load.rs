@@ -6,8 +6,9 @@
 use super::document::Document;
 use super::env::Environment;
 use super::findings::Findings;
+use super::machine::Ports;
 use super::{Citus, Ctl, Login, Settings, StoreSettings, TopologySettings};
-use super::{bootstrap, file, formation, postgresql, sections, store, validate};
+use super::{bootstrap, file, formation, machine, postgresql, schema, sections, store, validate};
 use serde_json::{Map, Value};
 use std::path::Path;
 use topology::MemberName;
@@ -47,6 +48,29 @@ pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Findings> 
     let settings = read_settings(&raw, env, &mut findings);
     let warnings = findings.finish()?;
     Ok(Loaded { settings, warnings })
+}
+
+/// What `--validate-config` answers when nothing is wrong.
+#[derive(Debug)]
+pub struct Checked {
+    /// The merged document, secrets included.
+    pub document: Value,
+    pub warnings: Vec<String>,
+}
+
+/// Checks everything that can be checked, on this machine and its network too.
+pub fn examine(path: Option<&Path>, env: &Environment, ports: Ports) -> Result<Checked, Findings> {
+    let mut findings = Findings::strict();
+    let document = read_document(path, env, &mut findings)?;
+    validate::check(&document, |_| true, &mut findings);
+    validate::require(&document, &mut findings);
+    validate::warn_of_unknown_keys(&document, &mut findings);
+    let settings = read_settings(&document, env, &mut findings);
+    let whole = Document::whole_of(&document);
+    schema::check(whole, &mut findings);
+    machine::check(whole, &settings.postgresql, &settings.store, ports, &mut findings);
+    let warnings = findings.finish()?;
+    Ok(Checked { document, warnings })
 }
 
 fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Settings {
@@ -132,6 +156,10 @@ fn rewrite_old_forms(raw: &mut Value) {
     if let (None, Some(name)) = (root.get("name"), name) {
         root.insert("name".into(), name);
     }
+    if let Some(exhibitor) = root.get("zookeeper").and_then(|z| z.get("exhibitor")).cloned() {
+        root.shift_remove("zookeeper");
+        root.entry("exhibitor").or_insert(exhibitor);
+    }
     let Some(section) = root.get_mut("postgresql").and_then(Value::as_object_mut) else {
         return;
     };
@@ -139,18 +167,21 @@ fn rewrite_old_forms(raw: &mut Value) {
         return;
     }
     let mut logins = Map::new();
-    for (old, new) in [("replication", "replication"), ("superuser", "superuser")] {
-        if let Some(login) = section.shift_remove(old) {
-            logins.insert(new.into(), login);
+    for who in ["replication", "superuser"] {
+        if let Some(login) = section.shift_remove(who) {
+            logins.insert(who.into(), login);
         }
     }
-    if let Some(login) = section.shift_remove("pg_rewind") {
-        section.insert("use_pg_rewind".into(), Value::Bool(true));
+    let rewinds = section.shift_remove("pg_rewind");
+    if logins.is_empty() && rewinds.is_none() {
+        return;
+    }
+    // In this form the login says whether to rewind.
+    section.entry("use_pg_rewind").or_insert(Value::Bool(rewinds.is_some()));
+    if let Some(login) = rewinds {
         logins.insert("superuser".into(), login);
     }
-    if !logins.is_empty() {
-        section.insert("authentication".into(), Value::Object(logins));
-    }
+    section.insert("authentication".into(), Value::Object(logins));
 }
 
 /// With one slash before each part and none at the end.
@@ -171,7 +202,7 @@ fn member_name(document: Document, findings: &mut Findings) -> MemberName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ToolOption;
+    use crate::config::{ToolOption, yaml};
     use proptest::prelude::*;
 
     const N1: &str = include_str!("testdata/n1.yml");
@@ -278,6 +309,35 @@ mod tests {
             (read.superuser.username.as_str(), read.replication.username.as_str()),
             ("postgres", "replicator")
         );
+        assert_eq!(read.use_pg_rewind, Some(false), "nobody may rewind");
+        let old = old.replace("  superuser:", "  pg_rewind:");
+        let read = loaded(&old).settings.postgresql;
+        assert_eq!(
+            (read.superuser.username.as_str(), read.use_pg_rewind),
+            ("postgres", Some(true))
+        );
+    }
+
+    #[test]
+    fn old_places_are_understood() {
+        let old =
+            N1.replace("name: n1\n", "").replace("postgresql:\n", "postgresql:\n  name: n1\n");
+        assert_eq!(loaded(&old).settings.name.as_str(), "n1");
+        let old = N1.replace("etcd3:\n  host: 127.0.0.1:2379\n", "");
+        let old = format!("{old}zookeeper: {{exhibitor: {{hosts: [a], port: 1}}}}\n");
+        let text = refused(&old);
+        assert!(text.starts_with("exhibitor: is not supported"), "{text}");
+        assert!(!text.contains("zookeeper"), "{text}");
+    }
+
+    #[test]
+    fn what_does_no_harm_is_passed_over_and_a_check_finds_it() {
+        let odd = format!("{N1}tags: {{nofailover: maybe}}\nthread_pool_size: many\n");
+        let odd = odd.replace("maximum_lag_on_failover: 1048576", "maximum_lag_on_failover: much");
+        let Loaded { settings, warnings } = loaded(&odd);
+        assert!(!settings.tags.nofailover());
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].starts_with("bootstrap.dcs.maximum_lag_on_failover: `much` is no"));
     }
 
     #[test]
@@ -391,7 +451,7 @@ mod tests {
         /// is refused is told in single lines.
         #[test]
         fn any_map_is_read_or_refused(changes in prop::collection::vec(any_change(), 1..6)) {
-            let mut raw: Value = file::parse(N3).unwrap();
+            let mut raw: Value = yaml::parse(N3).unwrap();
             for (path, value) in changes {
                 let nested = path.rsplit('.').fold(value, |inner, key| {
                     Value::Object(Map::from_iter([(key.to_string(), inner)]))

@@ -6,37 +6,46 @@
 //! | file | job |
 //! |---|---|
 //! | `load.rs` | the ways in, for daemon and command line |
-//! | `file.rs`, `env.rs` | files and variables become one document |
+//! | `file.rs`, `yaml.rs`, `env.rs` | files and variables become one document |
+//! | `emit.rs` | a document as YAML |
 //! | `settings.rs`, `kind.rs` | the table of known settings and their kinds |
 //! | `validate.rs`, `findings.rs` | what the table can check; what was found |
+//! | `schema.rs`, `machine.rs` | what `--validate-config` asks beyond that |
 //! | the others | one reader for each section |
 
 mod address;
 mod bootstrap;
 mod document;
+mod emit;
 mod env;
 mod file;
 mod findings;
 mod formation;
 mod kind;
 mod load;
+mod machine;
 pub mod method;
 mod options;
 mod postgresql;
+mod schema;
 mod sections;
 pub mod settings;
 mod store;
 mod validate;
+mod yaml;
 
 pub use address::{join, parse_address, parse_listen};
 pub use document::Document;
-pub use env::{Environment, take_environment};
-pub use file::{NotYaml, parse as parse_yaml};
+pub use emit::write as write_yaml;
+pub use env::{Environment, environment_document, take_environment};
 pub use findings::{Finding, Findings};
 pub use kind::{Kind, parse_whole};
-pub use load::{CtlSettings, Loaded, load, load_for_ctl};
+pub use load::{Checked, CtlSettings, Loaded, examine, load, load_for_ctl};
+pub use machine::{Ports, find_program, version_of};
 pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
+pub use schema::FIXME;
 pub use store::read_store;
+pub use yaml::{NotYaml, parse as parse_yaml};
 
 use crate::watchdog::WatchdogSettings;
 use serde_json::{Map, Value};

@@ -8,6 +8,7 @@
 //! default is a value its own row accepts.
 
 use super::kind::Kind::{self, *};
+use topology::number::Base;
 
 /// What a row does in this daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Effect {
     Idle,
     /// Accepted with a warning: what it asks for is not done.
     Missing,
+    /// Of a store that is not supported: understood, and refused as a whole.
+    Foreign,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,11 @@ impl Setting {
 
     const fn idle(mut self) -> Setting {
         self.effect = Effect::Idle;
+        self
+    }
+
+    const fn foreign(mut self) -> Setting {
+        self.effect = Effect::Foreign;
         self
     }
 
@@ -87,6 +95,8 @@ const LEVELS: &[&str] = &["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", 
 const WATCHDOG: &[&str] = &["automatic", "auto", "required", "require", "disable", "disabled"];
 const COUNT: Kind = Whole { min: 0, max: i64::MAX };
 const AT_LEAST_ONE: Kind = Whole { min: 1, max: i64::MAX };
+const SECONDS: Kind = Counted(Base::Seconds);
+const BYTES: Kind = Counted(Base::Bytes);
 const ANY_NUMBER: Kind = Whole { min: i64::MIN, max: i64::MAX };
 const QUEUE: Kind = Whole { min: 0, max: 4096 };
 const MODE: Kind = Whole { min: 0, max: 0o777 };
@@ -97,8 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     row("scope", Text, "", "Name of the cluster in the store.").required().env(),
     row("name", Text, "", "Name of this member, unique in its group.").required().env(),
     row("namespace", Text, "/service", "Prefix of all keys in the store.").env(),
-    row("thread_pool_size", Any, "", "Not needed: there is no such pool.").idle().env(),
-    row("thread_stack_size", Any, "", "Not needed: there is no such pool.").idle().env(),
+    row("thread_{pool|stack}_size", Any, "", "Not needed: there is no such pool.").idle().env(),
 
     row("log.level", Word(LEVELS), "INFO", "Least severe line that is written.").env(),
     row("log.type", Word(&["plain", "json"]), "plain", "Form of a line.").env().missing(),
@@ -157,22 +166,49 @@ pub const SETTINGS: &[Setting] = &[
     row("{etcd|etcd3}.{discovery_srv|srv_domain}", Text, "", "Another name of srv."),
     row("{etcd|etcd3}.use_proxies", Switch, "false", "Do not look for more members.").env(),
 
-    row("bootstrap.dcs.ttl", COUNT, "30", "Seconds a silent leader keeps its key."),
-    row("bootstrap.dcs.loop_wait", COUNT, "10", "Seconds between two heartbeats."),
-    row("bootstrap.dcs.retry_timeout", COUNT, "10", "Seconds one call is retried."),
-    row("bootstrap.dcs.primary_race_backoff", COUNT, "0", "Wait while WAL still arrives."),
-    row("bootstrap.dcs.maximum_lag_on_failover", COUNT, "1048576", "Bytes a candidate may lack."),
-    row("bootstrap.dcs.maximum_lag_on_syncnode", ANY_NUMBER, "-1", "Bytes; 0 or less: off."),
+    row("consul.{host|url|scheme|cacert|cert|key|dc|consistency}", Text, "", "Of Consul.").foreign().env(),
+    row("consul.{service_check_interval|service_check_tls_server_name}", Text, "", "Of Consul.").foreign().env(),
+    row("consul.token", Secret, "", "Of Consul.").foreign().env(),
+    row("consul.port", PORT, "", "Of Consul.").foreign().env(),
+    row("consul.{verify|register_service}", Switch, "", "Of Consul.").foreign().env(),
+    row("consul.{checks|service_tags}", Texts, "", "Of Consul.").foreign().env(),
+    row("zookeeper.{cacert|cert|key}", Text, "", "Of ZooKeeper.").foreign().env(),
+    row("zookeeper.key_password", Secret, "", "Of ZooKeeper.").foreign().env(),
+    row("zookeeper.hosts", Texts, "", "Of ZooKeeper.").foreign().env(),
+    row("zookeeper.{use_ssl|verify}", Switch, "", "Of ZooKeeper.").foreign().env(),
+    row("zookeeper.{set_acls|auth_data}", Map, "", "Of ZooKeeper.").foreign().env(),
+    row("exhibitor.hosts", Texts, "", "Of Exhibitor.").foreign().env(),
+    row("exhibitor.port", PORT, "", "Of Exhibitor.").foreign().env(),
+    row("exhibitor.poll_interval", AT_LEAST_ONE, "", "Of Exhibitor.").foreign(),
+    row("kubernetes.{namespace|context|scope_label|role_label|leader_label_value\
+        |follower_label_value|standby_leader_label_value|tmp_role_label|pod_ip|cacert}", Text, "",
+        "Of Kubernetes.").foreign().env(),
+    row("kubernetes.{labels|bootstrap_labels}", Map, "", "Of Kubernetes.").foreign().env(),
+    row("kubernetes.{use_endpoints|bypass_api_service}", Switch, "", "Of Kubernetes.").foreign().env(),
+    row("kubernetes.ports", Any, "", "Of Kubernetes.").foreign().env(),
+    row("kubernetes.retriable_http_codes", Texts, "", "Of Kubernetes.").foreign().env(),
+    row("raft.{self_addr|bind_addr|data_dir}", Text, "", "Of Raft.").foreign().env(),
+    row("raft.password", Secret, "", "Of Raft.").foreign().env(),
+    row("raft.partner_addrs", Texts, "", "Of Raft.").foreign().env(),
+    row("raft.{min_timeout|max_timeout|connection_timeout|append_entries_period\
+        |connection_retry_time|leader_fallback_timeout}", Real, "", "Of Raft.").foreign().env(),
+
+    row("bootstrap.dcs.ttl", SECONDS, "30", "Seconds a silent leader keeps its key."),
+    row("bootstrap.dcs.loop_wait", SECONDS, "10", "Seconds between two heartbeats."),
+    row("bootstrap.dcs.retry_timeout", SECONDS, "10", "Seconds one call is retried."),
+    row("bootstrap.dcs.primary_race_backoff", SECONDS, "0", "Wait while WAL still arrives."),
+    row("bootstrap.dcs.maximum_lag_on_failover", BYTES, "1048576", "Bytes a candidate may lack."),
+    row("bootstrap.dcs.maximum_lag_on_syncnode", BYTES, "-1", "Bytes; 0 or less: off."),
     row("bootstrap.dcs.max_timelines_history", COUNT, "0", "Kept lines of history; 0: all."),
-    row("bootstrap.dcs.{primary|master}_start_timeout", COUNT, "300", "Seconds of crash recovery."),
-    row("bootstrap.dcs.{primary|master}_stop_timeout", COUNT, "0", "Seconds a stop may take."),
+    row("bootstrap.dcs.{primary|master}_start_timeout", SECONDS, "300", "Seconds of crash recovery."),
+    row("bootstrap.dcs.{primary|master}_stop_timeout", SECONDS, "0", "Seconds a stop may take."),
     row("bootstrap.dcs.synchronous_mode", SwitchOr(&["quorum"]), "off", "Synchronous mode."),
     row("bootstrap.dcs.synchronous_mode_strict", Switch, "false", "Never without a standby."),
     row("bootstrap.dcs.synchronous_node_count", COUNT, "1", "Wanted synchronous standbys."),
     row("bootstrap.dcs.failsafe_mode", Switch, "false", "Keep leading while all members agree."),
     row("bootstrap.dcs.check_timeline", Switch, "false", "Candidates need the newest timeline."),
     row("bootstrap.dcs.pause", Switch, "false", "Maintenance mode."),
-    row("bootstrap.dcs.member_slots_ttl", Any, "1800", "Seconds a gone member's slot stays."),
+    row("bootstrap.dcs.member_slots_ttl", SECONDS, "1800", "Seconds a gone member's slot stays."),
     row("bootstrap.dcs.{slots|permanent_slots|permanent_replication_slots}", Map, "",
         "Permanent slots."),
     row("bootstrap.dcs.ignore_slots", Any, "", "Slots that are left alone."),
@@ -182,7 +218,7 @@ pub const SETTINGS: &[Setting] = &[
     row("bootstrap.initdb", Options, "", "Options of initdb."),
     row("bootstrap.pg_hba", Lines, "", "Lines for the generated pg_hba.conf."),
     row("bootstrap.{post_bootstrap|post_init}", Text, "", "Command run after it."),
-    row("bootstrap.users", Any, "", "Use post_bootstrap instead.").missing(),
+    row("bootstrap.users", Any, "", "Nobody makes these; use post_bootstrap.").missing(),
 
     row("postgresql.name", Text, "", "Old place of `name`."),
     row("postgresql.listen", Listen(5432), "", "Where PostgreSQL listens.").required().env(),
@@ -274,12 +310,30 @@ pub fn variable(path: &str) -> String {
     format!("PATRONI_{}", short.replace('.', "_").to_uppercase())
 }
 
+/// The variable of a path, if it has one.
+pub fn variable_of(path: &str) -> Option<String> {
+    let (_, setting) = all_paths().find(|(known, _)| known == path)?;
+    setting.env.then(|| variable(path))
+}
+
+/// The port of an address that is written without one.
+pub fn default_port(path: &str) -> u16 {
+    match all_paths().find(|(known, _)| known == path).map(|(_, setting)| setting.kind) {
+        Some(Address(port) | Listen(port)) => port,
+        _ => 5432,
+    }
+}
+
 /// The reference page: every setting as a row of a table.
 pub fn reference() -> String {
     let mut page = String::from("| setting | default | variable | meaning |\n|---|---|---|---|\n");
     for (path, setting) in all_paths() {
         let name = if setting.env { variable(&path) } else { String::new() };
-        let note = if setting.effect == Effect::Missing { " (no effect yet)" } else { "" };
+        let note = match setting.effect {
+            Effect::Missing => " (no effect yet)",
+            Effect::Foreign => " (a store that is not supported yet)",
+            Effect::Full | Effect::Idle => "",
+        };
         let (default, help) = (setting.default, setting.help);
         page.push_str(&format!("| {path} | {default} | {name} | {help}{note} |\n"));
     }

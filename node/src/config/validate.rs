@@ -48,10 +48,33 @@ pub fn check_section(section: &Value, prefix: &str, path: &str, findings: &mut F
 
 fn check_value(path: &str, setting: &Setting, value: &Value, findings: &mut Findings) {
     if let Some(wrong) = setting.kind.check(value) {
-        findings.add(path, wrong.what, wrong.remedy);
+        if findings.are_strict() || !is_harmless(path, setting) {
+            findings.add(path, wrong.what, wrong.remedy);
+        } else {
+            findings.warn(format!("{path}: {}, so its default is used", wrong.what));
+        }
     } else if setting.effect == Effect::Missing && !value.is_null() {
         findings.warn(format!("{path} has no effect yet"));
     }
+}
+
+/// May the daemon start although this value makes no sense? Files that were
+/// accepted for years must go on working; what decides over access, addresses,
+/// files, or who may write, stops it.
+fn is_harmless(path: &str, setting: &Setting) -> bool {
+    const TIMES: [&str; 5] = ["ttl", "loop_wait", "retry_timeout", "pause", "standby_cluster"];
+    let within = |section: &str| path.strip_prefix(section).and_then(|p| p.strip_prefix('.'));
+    if within("topology").is_some() {
+        return false;
+    }
+    if let Some(key) = within("bootstrap.dcs") {
+        return !TIMES.contains(&key) && key != "postgresql";
+    }
+    let tuning = matches!(setting.kind, Kind::Switch | Kind::SwitchOr(_));
+    tuning
+        || setting.effect == Effect::Idle
+        || setting.effect == Effect::Foreign
+        || within("tags").is_some()
 }
 
 fn check_sections(raw: &Value, wanted: &impl Fn(&str) -> bool, findings: &mut Findings) {

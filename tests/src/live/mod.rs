@@ -17,16 +17,17 @@
 //! | attach | data that was there before |
 //! | versions | a group's life on each version of PostgreSQL |
 //! | refusal | data of others, files with mistakes |
+//! | generated | configurations that the daemon writes itself |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
-//! They are functions here and tests in `tests/tests/live_group.rs` and
-//! `tests/tests/live_bootstrap.rs`, `tests/tests/live_versions.rs`.
+//! They are functions here and tests in `tests/tests/live_*.rs`.
 
 pub mod attach;
 pub mod birth;
 pub mod copies;
 pub mod crash;
 pub mod custom;
+pub mod generated;
 pub mod pause;
 pub mod planned;
 pub mod refusal;

@@ -1,0 +1,390 @@
+//! YAML as the programs around Patroni write and read it: version 1.1.
+//!
+//! An unquoted `on` or `yes` is true, `0600` is octal, `<<` merges. Quoted they
+//! are texts, so the style of a scalar matters; that is why the events of a
+//! parser are read here and not the values that a YAML 1.2 reader makes of them.
+//! The last of two equal keys wins, as it does there; `repeated` names them.
+//!
+//! Invariant: what a text may ask for is bounded, in depth and in what its
+//! aliases unfold to.
+//!
+//! Absent on purpose: numbers to the base of 60 (`1:30`) and dates; both stay
+//! texts.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use serde_json::{Map, Number, Value};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// No configuration nests deeper.
+const DEPTH_MAX: usize = 64;
+/// Values of one text, aliases unfolded.
+const VALUES_MAX: usize = 100_000;
+const MERGE: &str = "<<";
+
+#[derive(Debug, thiserror::Error)]
+pub enum NotYaml {
+    #[error("{0}")]
+    Syntax(String),
+    #[error("the tag `{0}` is not known")]
+    Tag(String),
+    #[error("a map cannot be the key of a map")]
+    Key,
+    #[error("`<<` wants a map or a list of maps")]
+    Merge,
+    #[error("there is more than one document")]
+    Documents,
+    #[error("an alias names nothing that stands before it")]
+    Alias,
+    #[error("it nests deeper than {DEPTH_MAX} levels, or has more than {VALUES_MAX} values")]
+    TooLarge,
+}
+
+/// What a text says.
+#[derive(Debug)]
+pub struct Parsed {
+    pub value: Value,
+    /// Keys that stand twice in one map.
+    pub repeated: Vec<String>,
+}
+
+/// YAML as JSON, in the order it was written, with `<<` merged.
+pub fn parse(text: &str) -> Result<Value, NotYaml> {
+    read(text).map(|parsed| parsed.value)
+}
+
+/// The same, with what deserves a warning.
+pub fn read(text: &str) -> Result<Parsed, NotYaml> {
+    let mut reader = Reader {
+        events: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        values: 0,
+        repeated: Vec::new(),
+    };
+    let mut value = None;
+    loop {
+        match reader.next()? {
+            Event::StreamEnd => break,
+            Event::DocumentStart(_) if value.is_some() => return Err(NotYaml::Documents),
+            Event::DocumentStart(_) => value = Some(reader.value(0)?),
+            _ => {}
+        }
+    }
+    Ok(Parsed { value: value.unwrap_or(Value::Null), repeated: reader.repeated })
+}
+
+struct Reader<'a> {
+    events: Parser<'a, saphyr_parser::StrInput<'a>>,
+    /// What was named, and how many values it holds.
+    anchors: HashMap<usize, (Value, usize)>,
+    values: usize,
+    repeated: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<Event<'a>, NotYaml> {
+        match self.events.next() {
+            Some(Ok((event, _))) => Ok(event),
+            Some(Err(error)) => {
+                let (line, column) = (error.marker().line(), error.marker().col() + 1);
+                Err(NotYaml::Syntax(format!("{} in line {line}, column {column}", error.info())))
+            }
+            None => Ok(Event::StreamEnd),
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, NotYaml> {
+        let event = self.next()?;
+        self.value_of(event, depth)
+    }
+
+    fn value_of(&mut self, event: Event<'a>, depth: usize) -> Result<Value, NotYaml> {
+        self.count(1)?;
+        if depth > DEPTH_MAX {
+            return Err(NotYaml::TooLarge);
+        }
+        let before = self.values;
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                (scalar(&text, style, tag.as_deref())?, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                only_tag(tag.as_deref(), "seq")?;
+                (self.sequence(depth)?, anchor)
+            }
+            Event::MappingStart(anchor, tag) => {
+                only_tag(tag.as_deref(), "map")?;
+                (self.mapping(depth)?, anchor)
+            }
+            Event::Alias(anchor) => return self.alias(anchor),
+            _ => return Err(NotYaml::Syntax("a value is missing".into())),
+        };
+        // Anchors are numbered from 1.
+        if anchor > 0 {
+            self.anchors.insert(anchor, (value.clone(), self.values - before));
+        }
+        Ok(value)
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), NotYaml> {
+        self.values += values;
+        if self.values > VALUES_MAX { Err(NotYaml::TooLarge) } else { Ok(()) }
+    }
+
+    fn alias(&mut self, anchor: usize) -> Result<Value, NotYaml> {
+        let size = self.anchors.get(&anchor).ok_or(NotYaml::Alias)?.1;
+        self.count(size)?;
+        let named = self.anchors.get(&anchor).ok_or(NotYaml::Alias)?;
+        Ok(named.0.clone())
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<Value, NotYaml> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                Event::SequenceEnd => return Ok(Value::Array(items)),
+                event => items.push(self.value_of(event, depth + 1)?),
+            }
+        }
+    }
+
+    /// Own keys win over merged ones, and the first merged map over the next.
+    fn mapping(&mut self, depth: usize) -> Result<Value, NotYaml> {
+        let mut own = Map::new();
+        let mut merged = Map::new();
+        loop {
+            let key = match self.next()? {
+                Event::MappingEnd => break,
+                event => self.key(event, depth)?,
+            };
+            let value = self.value(depth + 1)?;
+            match key {
+                Key::Merge => merge_into(&mut merged, value)?,
+                Key::Text(key) => {
+                    if own.insert(key.clone(), value).is_some() {
+                        self.repeated.push(key);
+                    }
+                }
+            }
+        }
+        for (key, value) in merged {
+            own.entry(key).or_insert(value);
+        }
+        Ok(Value::Object(own))
+    }
+
+    fn key(&mut self, event: Event<'a>, depth: usize) -> Result<Key, NotYaml> {
+        if let Event::Scalar(text, ScalarStyle::Plain, _, None) = &event
+            && text == MERGE
+        {
+            return Ok(Key::Merge);
+        }
+        match self.value_of(event, depth + 1)? {
+            Value::String(text) => Ok(Key::Text(text)),
+            Value::Array(_) | Value::Object(_) => Err(NotYaml::Key),
+            plain => Ok(Key::Text(plain.to_string())),
+        }
+    }
+}
+
+enum Key {
+    Merge,
+    Text(String),
+}
+
+fn merge_into(merged: &mut Map<String, Value>, source: Value) -> Result<(), NotYaml> {
+    let sources = match source {
+        Value::Array(items) => items,
+        single => vec![single],
+    };
+    for source in sources {
+        let Value::Object(source) = source else {
+            return Err(NotYaml::Merge);
+        };
+        for (key, value) in source {
+            merged.entry(key).or_insert(value);
+        }
+    }
+    Ok(())
+}
+
+fn only_tag(tag: Option<&Tag>, wanted: &str) -> Result<(), NotYaml> {
+    match tag {
+        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == wanted) => {
+            Err(NotYaml::Tag(tag.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, NotYaml> {
+    match tag {
+        Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
+            "str" => Ok(Value::from(text)),
+            "int" | "float" | "bool" | "null" => Ok(plain(text)),
+            _ => Err(NotYaml::Tag(tag.to_string())),
+        },
+        // A bare `!`: as written.
+        Some(tag) if tag.suffix.is_empty() || tag.suffix == "!" => Ok(Value::from(text)),
+        Some(tag) => Err(NotYaml::Tag(tag.to_string())),
+        None if style == ScalarStyle::Plain => Ok(plain(text)),
+        None => Ok(Value::from(text)),
+    }
+}
+
+/// What version 1.1 takes an unquoted word for.
+pub(super) fn plain(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            return Value::Bool(true);
+        }
+        "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
+        _ => {}
+    }
+    whole(text).or_else(|| real(text)).unwrap_or_else(|| Value::from(text))
+}
+
+/// `_` may stand between digits.
+fn digits(text: &str) -> Cow<'_, str> {
+    if text.contains('_') { Cow::Owned(text.replace('_', "")) } else { Cow::Borrowed(text) }
+}
+
+/// A number that is too large stays a text.
+fn whole(text: &str) -> Option<Value> {
+    let (sign, size) = match text.strip_prefix(['-', '+']) {
+        Some(size) => (&text[..1], size),
+        None => ("", text),
+    };
+    if !size.starts_with(|c: char| c.is_ascii_digit()) || size.contains(['+', '-']) {
+        return None;
+    }
+    let (radix, size) = match size.as_bytes() {
+        [b'0', b'b', ..] => (2, &size[2..]),
+        [b'0', b'x', ..] => (16, &size[2..]),
+        [b'0', _, ..] => (8, &size[1..]),
+        _ => (10, size),
+    };
+    let size = digits(size);
+    if sign == "-" {
+        return i64::from_str_radix(&format!("-{size}"), radix).ok().map(Value::from);
+    }
+    u64::from_str_radix(&size, radix).ok().map(Value::from)
+}
+
+/// With a point; an exponent needs its sign. JSON has no infinity: that stays
+/// a text.
+fn real(text: &str) -> Option<Value> {
+    let size = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (mantissa, exponent) = match size.find(['e', 'E']) {
+        Some(at) => (&size[..at], Some(&size[at + 1..])),
+        None => (size, None),
+    };
+    let (before, after) = mantissa.split_once('.')?;
+    let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let starts_well = mantissa.starts_with(|c: char| c.is_ascii_digit())
+        || after.starts_with(|c: char| c.is_ascii_digit());
+    let exponent_fits = exponent.is_none_or(|exponent| {
+        let size = exponent.strip_prefix(['-', '+']);
+        size.is_some_and(|size| !size.is_empty() && size.bytes().all(|b| b.is_ascii_digit()))
+    });
+    if !(starts_well && all_digits(before) && all_digits(after) && exponent_fits) {
+        return None;
+    }
+    let number: f64 = digits(text).parse().ok()?;
+    Number::from_f64(number).map(Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn unquoted_words_are_read_as_in_version_1_1() {
+        let cases = [
+            ("on", json!(true)),
+            ("Yes", json!(true)),
+            ("off", json!(false)),
+            ("NO", json!(false)),
+            ("'on'", json!("on")),
+            ("\"no\"", json!("no")),
+            ("y", json!("y")),
+            ("oN", json!("oN")),
+            ("0600", json!(0o600)),
+            ("0x1F", json!(31)),
+            ("0b11", json!(3)),
+            ("-0640", json!(-0o640)),
+            ("1_000", json!(1000)),
+            ("089", json!("089")),
+            ("0", json!(0)),
+            ("1.5", json!(1.5)),
+            (".5", json!(0.5)),
+            ("1e3", json!("1e3")),
+            ("1.0e+3", json!(1000.0)),
+            ("1.2.3", json!("1.2.3")),
+            ("127.0.0.1", json!("127.0.0.1")),
+            ("+", json!("+")),
+            ("1:30", json!("1:30")),
+            (".inf", json!(".inf")),
+            ("2024-01-02", json!("2024-01-02")),
+            ("99999999999999999999", json!("99999999999999999999")),
+            ("~", Value::Null),
+            ("!!str 5", json!("5")),
+            ("!!int '5'", json!(5)),
+            ("! 5", json!("5")),
+            ("|\n  on\n", json!("on\n")),
+        ];
+        for (text, wanted) in cases {
+            let value = parse(&format!("a: {text}")).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(value["a"], wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn merges_chain_and_own_keys_win() {
+        let text = "a: &a {x: 1, y: 1}\nb: &b\n  <<: *a\n  y: 2\nc:\n  <<: [*b, *a]\n  z: 3\n";
+        let value = parse(text).unwrap();
+        assert_eq!(value["c"], json!({"z": 3, "y": 2, "x": 1}));
+        assert_eq!(parse("'<<': 1").unwrap(), json!({"<<": 1}));
+    }
+
+    #[test]
+    fn the_order_stays_and_the_last_of_equal_keys_wins() {
+        let parsed = read("z: 1\na: 2\n1: x\nz: 3\n").unwrap();
+        assert_eq!(parsed.value.to_string(), r#"{"z":3,"a":2,"1":"x"}"#);
+        assert_eq!(parsed.repeated, ["z"]);
+        assert_eq!(parse("").unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused_in_words() {
+        for text in ["a: !x 1", "? {a: b}\n: c", "<<: 5", "a: [", "a: 1\n---\nb: 2", "a: *b"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let error = parse("a: 1\nb: [").unwrap_err().to_string();
+        assert!(error.contains("in line "), "{error}");
+    }
+
+    #[test]
+    fn what_unfolds_for_ever_is_refused() {
+        let mut text = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
+        for (name, of) in [("b", "a"), ("c", "b"), ("d", "c"), ("e", "d"), ("f", "e")] {
+            let many = vec![format!("*{of}"); 10].join(", ");
+            text.push_str(&format!("{name}: &{name} [{many}]\n"));
+        }
+        assert!(matches!(parse(&text), Err(NotYaml::TooLarge)));
+        assert!(matches!(parse(&"[".repeat(200)), Err(NotYaml::TooLarge | NotYaml::Syntax(_))));
+        assert!(matches!(parse("a: &a [*a]"), Err(NotYaml::Alias)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-z:\\-{}\\[\\],&*<!| \n'\"0-9.]{0,80}") {
+            let _ = parse(&text);
+        }
+    }
+}
