@@ -5,8 +5,8 @@
 //!
 //! Invariant: empty variables are "not given".
 //!
-//! Absent on purpose: removing variables from the process. What is handed to
-//! PostgreSQL is chosen where it is started.
+//! The process's own environment cannot be changed safely while threads run,
+//! so the variables stay there; `hide_from` keeps them from every child.
 
 use super::file;
 use super::findings::Findings;
@@ -15,6 +15,7 @@ use super::settings;
 use super::validate::{OTHER_STORES, nearest};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::process::Command;
 use topology::tags::parse_bool;
 
 pub type Environment = BTreeMap<String, String>;
@@ -40,6 +41,16 @@ pub fn take_environment() -> Environment {
         taken.insert("HOME".into(), home.to_string_lossy().into_owned());
     }
     taken
+}
+
+/// Keeps what was meant for the daemon from a child.
+pub fn hide_from(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "NOTIFY_SOCKET" || text.starts_with("PATRONI_") {
+            command.env_remove(&name);
+        }
+    }
 }
 
 /// What the variables say, as a document.
@@ -82,7 +93,7 @@ fn read_variable(kind: Kind, text: &str) -> Value {
 }
 
 /// A YAML list, or the inside of one.
-fn list(text: &str) -> Option<Value> {
+pub fn list(text: &str) -> Option<Value> {
     let whole = file::parse(text).ok().filter(Value::is_array);
     whole.or_else(|| file::parse(&format!("[{text}]")).ok().filter(Value::is_array))
 }

@@ -29,7 +29,7 @@ mod validate;
 
 pub use address::{join, parse_address, parse_listen};
 pub use document::Document;
-pub use env::{Environment, take_environment};
+pub use env::{Environment, hide_from, take_environment};
 pub use file::{NotYaml, parse as parse_yaml};
 pub use findings::{Finding, Findings};
 pub use kind::{Kind, parse_whole};
@@ -79,10 +79,21 @@ pub struct Settings {
 pub struct Log {
     /// `debug`, `info`, `warn` or `error`.
     pub level: String,
+    /// Levels of single modules, by their names.
+    pub loggers: BTreeMap<String, String>,
+    pub json: bool,
+    /// A format string; for JSON also a list of fields. Null: the usual one.
+    pub format: Value,
+    pub dateformat: Option<String>,
+    /// Constants of JSON lines.
+    pub static_fields: Map<String, Value>,
     pub dir: Option<PathBuf>,
+    pub mode: Option<u32>,
     pub file_size: u64,
     pub file_num: u32,
-    pub json: bool,
+    /// Lines that may wait to be written.
+    pub max_queue_size: usize,
+    pub deduplicate_heartbeat_logs: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

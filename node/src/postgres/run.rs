@@ -45,6 +45,7 @@ async fn run_to_end(mut command: Command) -> Result<String, Error> {
     let path = command.as_std().get_program().into();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
+    crate::config::hide_from(command.as_std_mut());
     let mut child = command.spawn().map_err(|source| Error::NoTool { tool: path, source })?;
     let mut group = ToolGroup(child.id().map(|id| Pid::from_raw(id.cast_signed())));
     let (stdout, stderr, status) = collect(&mut child).await;

@@ -11,15 +11,20 @@
 //! | pause | an operator is in charge |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
+//! | process | signals, reload, log, service manager, namesakes |
+//! | container | process 1, a store that comes late |
 //! | refusal | data of others, files with mistakes |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
-//! They are functions here and tests in `tests/tests/live_group.rs`.
+//! They are functions here and tests in `tests/tests/live_group.rs` and
+//! `tests/tests/live_process.rs`.
 
 pub mod birth;
+pub mod container;
 pub mod crash;
 pub mod pause;
 pub mod planned;
+pub mod process;
 pub mod refusal;
 pub mod settings;
 pub mod silence;
