@@ -40,6 +40,8 @@ pub struct Report {
     /// The sentence of the last decision, and its rule.
     pub rule: u16,
     pub why: String,
+    /// Nothing was left to do.
+    pub rests: bool,
     /// Beat again after so long at the latest.
     pub at_most_ms: Option<u64>,
     pub exit: Option<i32>,
@@ -54,12 +56,12 @@ pub async fn beat<W: World + Send>(world: &mut W) -> Report {
             Step::Rest { at_most_ms } => {
                 world.note(&decision, None);
                 let (rule, why, at_most_ms) = (decision.rule, decision.why, *at_most_ms);
-                return Report { seen, rule, why, at_most_ms, exit: None };
+                return Report { seen, rule, why, rests: true, at_most_ms, exit: None };
             }
             Step::Do(Action::Exit(code)) => {
                 world.note(&decision, None);
                 let (rule, why, exit) = (decision.rule, decision.why, Some(*code));
-                return Report { seen, rule, why, at_most_ms: None, exit };
+                return Report { seen, rule, why, rests: true, at_most_ms: None, exit };
             }
             Step::Do(action) => action.clone(),
         };
@@ -70,11 +72,18 @@ pub async fn beat<W: World + Send>(world: &mut W) -> Report {
         // renewal goes on: whether to fence must be asked in this one.
         if matches!(outcome, Outcome::Unknown(_) | Outcome::Failed(_)) && action != Action::Renew {
             let (rule, why) = (decision.rule, decision.why);
-            return Report { seen, rule, why, at_most_ms: Some(AGAIN_MS), exit: None };
+            return Report {
+                seen,
+                rule,
+                why,
+                rests: false,
+                at_most_ms: Some(AGAIN_MS),
+                exit: None,
+            };
         }
         last = Some(decision);
     }
     let decision = last.expect("a beat has rounds");
     let (rule, why) = (decision.rule, decision.why);
-    Report { seen, rule, why, at_most_ms: Some(UNFINISHED_MS), exit: None }
+    Report { seen, rule, why, rests: false, at_most_ms: Some(UNFINISHED_MS), exit: None }
 }

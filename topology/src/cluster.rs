@@ -68,6 +68,8 @@ pub struct GroupView {
     /// `None`: absent. `Some(None)`: bootstrap runs. `Some(Some(id))`: done.
     pub initialize: Option<Versioned<Option<SystemId>>>,
     pub config: Option<Versioned<Dynamic>>,
+    /// The revision of a `/config` without any settings.
+    pub empty_config: Option<i64>,
     pub leader: Option<Versioned<MemberName>>,
     pub members: BTreeMap<MemberName, Versioned<MemberRecord>>,
     pub status: Option<Versioned<Status>>,
@@ -113,6 +115,10 @@ impl GroupView {
     }
 
     fn take_config(&mut self, value: &str, revision: i64) {
+        if ["", "{}", "null"].contains(&value.trim()) {
+            self.empty_config = Some(revision);
+            return;
+        }
         let read = serde_json::from_str::<Value>(value).map_err(|e| e.to_string()).and_then(
             |raw| match raw {
                 Value::Object(ref map) if !map.is_empty() => {
@@ -125,6 +131,13 @@ impl GroupView {
             Ok(dynamic) => self.config = Some(versioned(dynamic, revision, 0)),
             Err(why) => self.unreadable.push(("config".to_string(), why)),
         }
+    }
+
+    /// There is no configuration: `Some`, with the revision of an empty one.
+    pub fn missing_config(&self) -> Option<Option<i64>> {
+        let broken = self.unreadable.iter().any(|(key, _)| key == "config");
+        let missing = self.config.is_none() && !broken;
+        missing.then_some(self.empty_config)
     }
 
     pub fn leader_name(&self) -> Option<&MemberName> {
@@ -368,6 +381,7 @@ mod tests {
         let mut view = GroupView::default();
         view.take("config", r#"{"ttl":"x"}"#, 5, 0);
         assert!(view.config.is_none());
+        assert_eq!(view.missing_config(), None);
         assert_eq!(view.unreadable.len(), 1);
     }
 

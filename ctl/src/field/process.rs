@@ -34,6 +34,8 @@ pub struct Field {
     /// The binaries under test, copied to where the unprivileged user may read.
     bin: PathBuf,
     user: Option<User>,
+    /// More variables for the daemon of a member, by its name.
+    pub env: BTreeMap<String, Vec<(String, String)>>,
     children: BTreeMap<String, Child>,
 }
 
@@ -46,6 +48,7 @@ impl Field {
             plan,
             bin: dir.join("bin"),
             user,
+            env: BTreeMap::new(),
             children: BTreeMap::new(),
         };
         field.make_dir(dir)?;
@@ -134,6 +137,7 @@ impl Field {
     pub fn start_member(&mut self, member: &MemberPlan) -> Result<(), FieldError> {
         let mut command = Command::new(self.daemon_program());
         command.arg(self.config_path(member));
+        command.envs(self.env.get(&member.name).cloned().unwrap_or_default());
         self.spawn(&member.name.clone(), command)
     }
 

@@ -165,6 +165,14 @@ pub fn as_leader(keys: &Keys, lease: LeaseId, key: String, value: String) -> Txn
     Txn { when: vec![Compare::LeaseIs(keys.leader(), lease)], then: vec![put(key, value)] }
 }
 
+/// The configuration in force, for a store that has none, or one without any
+/// settings at that revision.
+pub fn give_config(keys: &Keys, lease: LeaseId, text: String, empty_at: Option<i64>) -> Txn {
+    let mut txn = as_leader(keys, lease, keys.config(), text);
+    txn.when.push(unchanged(keys.config(), empty_at));
+    txn
+}
+
 /// The own member record.
 pub fn member(
     keys: &Keys,

@@ -92,6 +92,12 @@ impl Peers {
         serde_json::from_slice(&answer).ok()
     }
 
+    /// Does a daemon answer there, whatever it says of its health?
+    pub async fn is_alive(&self, api_url: &str, wait_max: Duration) -> bool {
+        let request = self.client.get(endpoint_url(api_url, "liveness")).timeout(wait_max);
+        request.send().await.is_ok()
+    }
+
     /// Posts a document to another endpoint of a member's API and returns the
     /// body of a successful answer.
     pub async fn post(

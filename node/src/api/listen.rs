@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -50,6 +50,13 @@ pub enum ListenError {
     VerifyClient(String),
 }
 
+impl ListenError {
+    fn is_in_use(&self) -> bool {
+        matches!(self, ListenError::Bind { reason, .. }
+            if reason.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -58,12 +65,25 @@ pub struct Caller {
     pub has_certificate: bool,
 }
 
-/// The open ports.
+/// Connections that came in, for the server. The doors close with it.
 pub struct Ports {
     ready: mpsc::Receiver<(Connection, Caller)>,
-    pub addresses: Vec<SocketAddr>,
-    /// Ends with this value, and closes the ports.
-    _accepting: JoinSet<()>,
+    doors: Arc<Doors>,
+}
+
+/// The open ports. They can move to other addresses, and show another
+/// certificate, while connections that stand go on undisturbed.
+pub struct Doors {
+    door: Door,
+    open: Mutex<Open>,
+}
+
+/// What `restapi.listen` said, and who listens there.
+struct Open {
+    host: String,
+    port: u16,
+    addresses: Vec<SocketAddr>,
+    accepting: JoinSet<()>,
 }
 
 /// What clients must show, from the settings.
@@ -74,18 +94,79 @@ pub fn client_proof(settings: &RestApi) -> Result<ClientProof, ListenError> {
 
 impl Ports {
     pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
-        let acceptor = acceptor(settings)?;
+        let acceptor = Arc::new(RwLock::new(acceptor(settings)?));
         let listeners = bind(&settings.listen_host, settings.listen_port).await?;
-        let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let (sender, ready) = mpsc::channel(READY_MAX);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut accepting = JoinSet::new();
-        for listener in listeners {
-            let door =
-                Door { acceptor: acceptor.clone(), places: places.clone(), ready: sender.clone() };
-            accepting.spawn(door.keep_accepting(listener));
+        let door = Door { acceptor, places, ready: sender };
+        let open = Mutex::new(door.open(settings, listeners));
+        Ok(Ports { ready, doors: Arc::new(Doors { door, open }) })
+    }
+
+    pub fn doors(&self) -> Arc<Doors> {
+        self.doors.clone()
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        self.doors.lock().accepting.abort_all();
+    }
+}
+
+impl Doors {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.lock().addresses.clone()
+    }
+
+    /// Listens and encrypts as the settings say from now on. Certificates are
+    /// read again; what cannot be read or bound leaves everything as it was.
+    pub async fn reopen(&self, settings: &RestApi) -> Result<(), ListenError> {
+        let acceptor = acceptor(settings)?;
+        let (host, port) = {
+            let open = self.lock();
+            (open.host.clone(), open.port)
+        };
+        if (&host, port) != (&settings.listen_host, settings.listen_port) {
+            match bind(&settings.listen_host, settings.listen_port).await {
+                Ok(listeners) => self.listen(settings, listeners),
+                Err(error) if error.is_in_use() && port == settings.listen_port => {
+                    self.replace(&host, settings).await?;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Ports { ready, addresses, _accepting: accepting })
+        *self.door.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        Ok(())
+    }
+
+    fn listen(&self, settings: &RestApi, listeners: Vec<TcpListener>) {
+        // The old ones close as their tasks are dropped.
+        *self.lock() = self.door.open(settings, listeners);
+    }
+
+    /// The same port on other addresses: the old ones may be in the way.
+    async fn replace(&self, old_host: &str, settings: &RestApi) -> Result<(), ListenError> {
+        let mut old = std::mem::take(&mut self.lock().accepting);
+        old.shutdown().await;
+        match bind(&settings.listen_host, settings.listen_port).await {
+            Ok(listeners) => {
+                self.listen(settings, listeners);
+                Ok(())
+            }
+            Err(error) => {
+                let back = RestApi { listen_host: old_host.to_string(), ..settings.clone() };
+                match bind(old_host, settings.listen_port).await {
+                    Ok(listeners) => self.listen(&back, listeners),
+                    Err(lost) => tracing::error!("the REST API listens nowhere now: {lost}"),
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -149,12 +230,23 @@ fn refused(address: String, reason: io::Error) -> ListenError {
 
 #[derive(Clone)]
 struct Door {
-    acceptor: Option<RustlsAcceptor>,
+    /// What the next handshake uses; none without TLS.
+    acceptor: Arc<RwLock<Option<RustlsAcceptor>>>,
     places: Arc<Semaphore>,
     ready: mpsc::Sender<(Connection, Caller)>,
 }
 
 impl Door {
+    fn open(&self, settings: &RestApi, listeners: Vec<TcpListener>) -> Open {
+        let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(self.clone().keep_accepting(listener));
+        }
+        let (host, port) = (settings.listen_host.clone(), settings.listen_port);
+        Open { host, port, addresses, accepting }
+    }
+
     async fn keep_accepting(self, listener: TcpListener) {
         loop {
             let Ok(place) = self.places.clone().acquire_owned().await else {
@@ -173,7 +265,8 @@ impl Door {
     async fn welcome(&self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         // Without it answers would wait for the caller's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let Some(acceptor) = self.acceptor.clone() else {
+        let acceptor = self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(acceptor) = acceptor else {
             let caller = Caller { address, has_certificate: false };
             let _ = self.ready.send((Connection::new(stream, place), caller)).await;
             return;
@@ -204,7 +297,7 @@ impl Listener for Ports {
     }
 
     fn local_addr(&self) -> io::Result<Caller> {
-        let address = self.addresses.first().copied();
+        let address = self.doors.addresses().first().copied();
         let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
         Ok(Caller { address, has_certificate: false })
     }

@@ -13,7 +13,7 @@ use super::status::may_query;
 use crate::dcs::keys::split_groups;
 use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use topology::{GroupView, Millis};
@@ -28,10 +28,15 @@ const COMMAND_WAIT_MAX: Duration = Duration::from_secs(5);
 /// One running API.
 pub struct Api {
     pub context: ApiContext,
+    pub rules: RwLock<Arc<Rules>>,
+    pub last_answer: Mutex<Option<LastAnswer>>,
+}
+
+/// What the settings say about callers, and what a reload changes as a whole.
+pub struct Rules {
     pub peers: Peers,
     pub gate: Gate,
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    pub last_answer: Mutex<Option<LastAnswer>>,
 }
 
 /// What the server said to the last health check that asked it.
@@ -46,6 +51,11 @@ pub struct LastAnswer {
 impl Api {
     pub fn published(&self) -> Arc<Published> {
         self.context.published.borrow().clone()
+    }
+
+    /// Those in force at this moment.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn now(&self) -> Millis {

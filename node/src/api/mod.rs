@@ -31,13 +31,14 @@ pub mod tls;
 pub use published::{ApiContext, Command, Fresh, Published};
 pub use status::status_json;
 
+use crate::config::Settings;
 use auth::{BadAllowlist, Gate};
 use axum::http::{HeaderName, HeaderValue, header};
 use client::{ClientError, Peers};
-use listen::{Caller, ListenError, Ports, client_proof};
-use look::Api;
+use listen::{Caller, Doors, ListenError, Ports, client_proof};
+use look::{Api, Rules};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
@@ -60,6 +61,8 @@ pub enum ApiError {
 /// A running server. It ends with this value.
 pub struct ServerHandle {
     pub addresses: Vec<SocketAddr>,
+    api: Arc<Api>,
+    doors: Arc<Doors>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -67,15 +70,11 @@ pub struct ServerHandle {
 /// Opens the ports of `restapi.listen` and answers until it is stopped.
 pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let settings = context.settings.clone();
-    let proof = client_proof(&settings.restapi)?;
-    let gate = Gate::new(&settings.restapi, proof).await?;
-    let peers = Peers::new(&settings)?;
-    let headers = response_headers(&settings.restapi)?;
+    let rules = std::sync::RwLock::new(Arc::new(rules(&settings).await?));
     let ports = Ports::open(&settings.restapi).await?;
-    let addresses = ports.addresses.clone();
-    let last_answer = Mutex::new(None);
-    let api = Arc::new(Api { context, peers, gate, headers, last_answer });
-    let service = router::router(api).into_make_service_with_connect_info::<Caller>();
+    let doors = ports.doors();
+    let api = Arc::new(Api { context, rules, last_answer: Mutex::new(None) });
+    let service = router::router(api.clone()).into_make_service_with_connect_info::<Caller>();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
         let until = async move {
@@ -84,10 +83,29 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
         // The listener never fails: it waits out what goes wrong.
         let _ = axum::serve(ports, service).with_graceful_shutdown(until).await;
     });
-    Ok(ServerHandle { addresses, stop: Some(stop), task })
+    Ok(ServerHandle { addresses: doors.addresses(), api, doors, stop: Some(stop), task })
+}
+
+async fn rules(settings: &Settings) -> Result<Rules, ApiError> {
+    let proof = client_proof(&settings.restapi)?;
+    Ok(Rules {
+        gate: Gate::new(&settings.restapi, proof).await?,
+        peers: Peers::new(settings)?,
+        headers: response_headers(&settings.restapi)?,
+    })
 }
 
 impl ServerHandle {
+    /// Answers as these settings say from now on: address, certificates, who
+    /// may change something, headers. On an error all of it stays as it was.
+    pub async fn reload(&mut self, settings: &Settings) -> Result<(), ApiError> {
+        let rules = rules(settings).await?;
+        self.doors.reopen(&settings.restapi).await?;
+        *self.api.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.addresses = self.doors.addresses();
+        Ok(())
+    }
+
     /// Closes the ports, then gives running requests a moment to end.
     pub async fn stop(mut self) {
         drop(self.stop.take());

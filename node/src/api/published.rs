@@ -50,6 +50,8 @@ pub struct Published {
     /// A standby cluster, or a group of a standby region.
     pub standby_group: bool,
     pub maximum_lag_on_failover: u64,
+    /// How the daemon's own log keeps up.
+    pub log: crate::log::Counters,
 }
 
 /// What the API asks of the daemon.

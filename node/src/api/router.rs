@@ -80,7 +80,7 @@ async fn enter(
     request: Request,
 ) -> Response {
     let answer = answer(&api, &caller, request).await.unwrap_or_else(|refusal| refusal);
-    answer.into_response(&api.headers)
+    answer.into_response(&api.rules().headers)
 }
 
 /// Both sides are answers: `Err` only ends the work early.
@@ -98,7 +98,7 @@ async fn answer(api: &Api, caller: &Caller, request: Request) -> Result<Answer, 
     if *method == Method::GET {
         return inform(api, endpoint, &options(&parts.uri)).await;
     }
-    api.gate.admit(caller, &parts.headers, &api.published()).await?;
+    api.rules().gate.admit(caller, &parts.headers, &api.published()).await?;
     control(api, endpoint, &parts.headers, sent).await
 }
 

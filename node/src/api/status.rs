@@ -47,6 +47,9 @@ pub struct Facts<'a> {
     pub duty: Option<Duty>,
 }
 
+/// So many lines wait for the thread that writes them when all is well.
+const LOG_WAITING_USUAL: usize = 2;
+
 /// Is there a server that could answer the monitoring query?
 pub fn may_query(state: MemberState) -> bool {
     matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
@@ -200,4 +203,7 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     let version = crate::PATRONI_VERSION;
     let about = json!({"version": version, "scope": published.scope, "name": published.name});
     put("patroni", Some(about));
+    let log = published.log;
+    put("logger_queue_size", (log.waiting > LOG_WAITING_USUAL).then(|| log.waiting.into()));
+    put("logger_records_lost", (log.lost > 0).then(|| log.lost.into()));
 }

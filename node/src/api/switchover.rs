@@ -176,7 +176,7 @@ pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Ans
     if wanted.candidate.is_some() && wanted.candidate == old {
         return Err(failed(wanted.kind));
     }
-    let answers = api.peers.statuses(&found).await;
+    let answers = api.rules().peers.statuses(&found).await;
     let able = |answer: &standby::promotion::PeerAnswer| {
         answer.status.as_ref().is_some_and(standby::promotion::PeerStatus::is_eligible)
     };

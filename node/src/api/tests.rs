@@ -5,6 +5,7 @@ mod health_table;
 mod live;
 mod member;
 mod moves;
+mod reload;
 mod tls;
 
 use super::published::{Monitor, Published};
@@ -53,6 +54,7 @@ pub fn published(name: &str) -> Published {
         last_beat: NOW - 5_000,
         standby_group: false,
         maximum_lag_on_failover: 1 << 20,
+        log: Default::default(),
     }
 }
 

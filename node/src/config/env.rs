@@ -5,8 +5,8 @@
 //!
 //! Invariant: empty variables are "not given".
 //!
-//! Absent on purpose: removing variables from the process. What is handed to
-//! PostgreSQL is chosen where it is started.
+//! The process's own environment cannot be changed safely while threads run,
+//! so the variables stay there; `hide_from` keeps them from every child.
 
 use super::findings::Findings;
 use super::kind::{self, Kind};
@@ -15,6 +15,7 @@ use super::validate::nearest;
 use super::yaml;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::process::Command;
 use topology::tags::parse_bool;
 
 pub type Environment = BTreeMap<String, String>;
@@ -46,6 +47,19 @@ pub fn take_environment() -> Environment {
 /// What the variables say, for whoever writes a configuration.
 pub fn environment_document(env: &Environment) -> Value {
     overlay(env, &mut Findings::default())
+}
+
+/// Keeps what was meant for the daemon from a child.
+pub fn hide_from(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if is_for_the_daemon(&name.to_string_lossy()) {
+            command.env_remove(&name);
+        }
+    }
+}
+
+pub fn is_for_the_daemon(name: &str) -> bool {
+    name == "NOTIFY_SOCKET" || name.starts_with("PATRONI_")
 }
 
 /// What the variables say, as a document.
@@ -105,7 +119,7 @@ fn has_pattern(text: &str) -> bool {
 }
 
 /// A YAML list, or the inside of one.
-fn list(text: &str) -> Option<Value> {
+pub fn list(text: &str) -> Option<Value> {
     let whole = yaml::parse(text).ok().filter(Value::is_array);
     whole.or_else(|| yaml::parse(&format!("[{text}]")).ok().filter(Value::is_array))
 }

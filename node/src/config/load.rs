@@ -80,7 +80,7 @@ fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Set
         scope: document.text_or_empty("scope"),
         namespace: namespace(&document.text_or_empty("namespace")),
         name: member_name(document, findings),
-        log: sections::read_log(document),
+        log: sections::read_log(document, findings),
         restapi: sections::read_restapi(document, findings),
         ctl: sections::read_ctl(document, findings),
         bootstrap: bootstrap::read(document, findings),

@@ -37,7 +37,7 @@ mod yaml;
 pub use address::{join, parse_address, parse_listen};
 pub use document::Document;
 pub use emit::write as write_yaml;
-pub use env::{Environment, environment_document, take_environment};
+pub use env::{Environment, environment_document, hide_from, is_for_the_daemon, take_environment};
 pub use findings::{Finding, Findings};
 pub use kind::{Kind, parse_whole};
 pub use load::{Checked, CtlSettings, Loaded, examine, load, load_for_ctl};
@@ -90,10 +90,21 @@ pub struct Settings {
 pub struct Log {
     /// `debug`, `info`, `warn` or `error`.
     pub level: String,
+    /// Levels of single modules, by their names.
+    pub loggers: BTreeMap<String, String>,
+    pub json: bool,
+    /// A format string; for JSON also a list of fields. Null: the usual one.
+    pub format: Value,
+    pub dateformat: Option<String>,
+    /// Constants of JSON lines.
+    pub static_fields: Map<String, Value>,
     pub dir: Option<PathBuf>,
+    pub mode: Option<u32>,
     pub file_size: u64,
     pub file_num: u32,
-    pub json: bool,
+    /// Lines that may wait to be written.
+    pub max_queue_size: usize,
+    pub deduplicate_heartbeat_logs: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,6 +1,7 @@
 //! The small sections: log, restapi, ctl, tags, watchdog, citus.
 
 use super::document::Document;
+use super::env::list;
 use super::findings::Findings;
 use super::kind::{parse_whole, scalar};
 use super::postgresql::{is_wildcard, unreachable_by_others};
@@ -12,20 +13,57 @@ use topology::tags::parse_bool;
 
 const PORT: u16 = 8008;
 
-pub fn read_log(document: Document) -> Log {
+pub fn read_log(document: Document, findings: &mut Findings) -> Log {
     let level = match document.text_or_empty("log.level").to_uppercase().as_str() {
         "DEBUG" => "debug",
         "WARN" | "WARNING" => "warn",
         "ERROR" | "FATAL" | "CRITICAL" => "error",
         _ => "info",
     };
+    let json = document.text_or_empty("log.type").eq_ignore_ascii_case("json");
+    let mode = document.at("log.mode").and_then(parse_whole);
+    let levels = document.section("log.loggers").into_iter().flatten();
     Log {
         level: level.to_string(),
+        loggers: levels.filter_map(|(name, level)| Some((name.clone(), scalar(level)?))).collect(),
+        json,
+        format: log_format(document, json, findings),
+        dateformat: document.text("log.dateformat"),
+        static_fields: document.section("log.static_fields").cloned().unwrap_or_default(),
         dir: document.path("log.dir"),
+        mode: mode.and_then(|mode| u32::try_from(mode).ok()),
         file_size: document.count("log.file_size"),
         file_num: u32::try_from(document.count("log.file_num")).unwrap_or(u32::MAX),
-        json: document.text_or_empty("log.type").eq_ignore_ascii_case("json"),
+        max_queue_size: usize::try_from(document.count("log.max_queue_size")).unwrap_or(usize::MAX),
+        deduplicate_heartbeat_logs: document.flag("log.deduplicate_heartbeat_logs"),
     }
+}
+
+/// Fields that no record has are told; the line shows them as written.
+fn log_format(document: Document, json: bool, findings: &mut Findings) -> Value {
+    const PATH: &str = "log.format";
+    let Some(format) = document.at(PATH) else { return Value::Null };
+    // A variable can only hold a text.
+    let as_list = format.as_str().filter(|text| json && !text.contains("%(")).and_then(list);
+    let format = as_list.as_ref().unwrap_or(format);
+    let is_list = format.as_array().is_some_and(|items| !items.is_empty());
+    let is_good = format.is_string() || is_list && json;
+    if !is_good {
+        let remedy = "write one text; a list of fields is for `log.type: json`";
+        findings.add(PATH, "is neither a text nor a list of fields", remedy);
+        return Value::Null;
+    }
+    let names = match format.as_str() {
+        Some(text) => crate::log::Format::read(text).unknown(),
+        None => {
+            let named = crate::log::json_fields(format).into_iter().map(|(name, _)| name);
+            named.filter(|name| !crate::log::is_field(name)).collect()
+        }
+    };
+    if !names.is_empty() {
+        findings.warn(format!("log.format names fields that no line has: {}", names.join(", ")));
+    }
+    format.clone()
 }
 
 pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
@@ -205,13 +243,37 @@ mod tests {
     #[test]
     fn levels_of_python_become_ours() {
         for (theirs, ours) in [("WARNING", "warn"), ("critical", "error"), ("DEBUG", "debug")] {
-            assert_eq!(
-                read_log(Document::whole_of(&json!({"log": {"level": theirs}}))).level,
-                ours
-            );
+            assert_eq!(with(json!({"log": {"level": theirs}}), read_log).0.level, ours);
         }
-        let log = read_log(Document::whole_of(&json!({})));
+        let (log, _) = with(json!({}), read_log);
         assert_eq!((log.level.as_str(), log.file_size, log.file_num), ("info", 25_000_000, 4));
+        assert_eq!((log.max_queue_size, log.mode), (1_000, None));
+    }
+
+    #[test]
+    fn everything_about_the_log_is_read() {
+        let (log, _) = with(json!({"log": {"type": "json", "format": "a, {b: c}"}}), read_log);
+        assert_eq!(log.format, json!(["a", {"b": "c"}]));
+        let (log, findings) = with(
+            json!({"log": {"type": "json", "mode": "0640", "format": ["asctime", {"message": "m"}],
+                "dateformat": "%H", "loggers": {"a.b": "DEBUG"}, "static_fields": {"app": 1},
+                "deduplicate_heartbeat_logs": "on", "max_queue_size": "5"}}),
+            read_log,
+        );
+        assert!(findings.is_empty() && findings.warnings().is_empty());
+        assert_eq!((log.mode, log.json, log.max_queue_size), (Some(0o640), true, 5));
+        assert!(log.deduplicate_heartbeat_logs && log.loggers["a.b"] == "DEBUG");
+        assert_eq!(log.dateformat.as_deref(), Some("%H"));
+    }
+
+    #[test]
+    fn a_format_that_makes_no_line_is_told() {
+        let (_, findings) = with(json!({"log": {"format": "%(mesage)s"}}), read_log);
+        assert!(findings.warnings()[0].ends_with("no line has: mesage"));
+        for format in [json!(["message"]), json!({"a": "b"}), json!(5)] {
+            let (_, findings) = with(json!({"log": {"format": format}}), read_log);
+            assert!(findings.to_string().starts_with("log.format: is neither"), "{findings}");
+        }
     }
 
     #[test]

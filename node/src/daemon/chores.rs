@@ -92,6 +92,7 @@ impl Daemon {
             return;
         }
         let at_rest = seen.server().is_some() && self.background.running().is_none();
+        self.keep_cache(seen);
         if at_rest {
             // First: clients wait for the end of its round, which runs beside us.
             self.keep_citus(seen);
@@ -104,6 +105,15 @@ impl Daemon {
             self.keep_settings(seen).await;
             self.keep_slots(seen).await;
             self.keep_checkpoint(seen);
+        }
+    }
+
+    /// Only into data of this cluster, and not while something else fills it.
+    fn keep_cache(&mut self, seen: &Observation) {
+        let known = seen.view().and_then(|view| view.initialize.as_ref()?.value.as_ref());
+        let is_ours = known.is_some() && seen.system() == known;
+        if is_ours && self.background.running().is_none() {
+            self.server.save_dynamic(&self.dynamic.raw);
         }
     }
 
@@ -173,15 +183,27 @@ impl Daemon {
 
     async fn keep_leader_documents(&mut self, seen: &Observation) {
         let Some(view) = seen.view() else { return };
-        if view.config.is_none() && self.dynamic.raw.as_object().is_some_and(|m| !m.is_empty()) {
-            let text = topology::document::compact(&self.dynamic.raw);
-            self.write_as_leader(self.keys.config(), text).await;
-        }
+        self.keep_config(view).await;
         if std::mem::take(&mut self.chores.status_due) {
             self.keep_status(seen, view).await;
         }
         self.keep_history(seen, view).await;
         self.forget_old_request(seen).await;
+    }
+
+    /// A store that has no configuration gets the one in force. One that holds
+    /// nonsense keeps it: an operator wrote it, and must correct it.
+    async fn keep_config(&mut self, view: &GroupView) {
+        let Some(empty_at) = view.missing_config() else { return };
+        if self.dynamic.raw.as_object().is_none_or(|map| map.is_empty()) {
+            return;
+        }
+        let Some(lease) = self.lease.id else { return };
+        let text = topology::document::compact(&self.dynamic.raw);
+        let txn = txn::give_config(&self.keys, lease, text, empty_at);
+        if let Err(error) = self.write(txn).await {
+            tracing::warn!("/config could not be written: {error}");
+        }
     }
 
     async fn keep_status(&mut self, seen: &Observation, view: &GroupView) {

@@ -176,7 +176,8 @@ impl Daemon {
         groups.entry(group).or_default();
         let (ownership, order) = self.look_at_topology(entries);
         let closed_workers = closed(&groups, &ownership);
-        let known = local.as_ref().is_some_and(|view| !view.lost);
+        // A name that somebody else may have must not be used.
+        let known = self.name_proven && local.as_ref().is_some_and(|view| !view.lost);
         StoreView {
             group: if known { Seen::Known(own) } else { Seen::Unknown },
             groups,

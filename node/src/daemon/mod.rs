@@ -4,22 +4,27 @@
 //! the signals wake it; none of them changes anything here.
 
 mod birth;
+mod cache;
 mod chores;
 mod hands;
+mod heartbeat;
 mod jobs;
 mod look;
 mod metadata;
 mod publish;
+mod reload;
 pub mod run;
 mod schedule;
 mod script;
 mod server;
+mod signals;
+mod start;
 mod work;
 
 use crate::api::client::Peers;
 use crate::api::published::Published;
 use crate::background::Background;
-use crate::config::Settings;
+use crate::config::{Environment, Settings};
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
 use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
@@ -30,6 +35,7 @@ use crate::watchdog::Watchdog;
 use chores::Chores;
 use server::Server;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,6 +43,13 @@ use topology::Dynamic;
 
 /// Kept for `GET /decisions` and post-mortems.
 const DECISIONS_MAX: usize = 1_000;
+
+/// Where the configuration came from: what a reload reads again.
+pub struct Origin {
+    pub path: Option<PathBuf>,
+    /// The `PATRONI_*` variables as they were at the start.
+    pub env: Environment,
+}
 
 /// The last decisions, oldest first.
 pub type Decisions = Arc<Mutex<VecDeque<serde_json::Value>>>;
@@ -72,8 +85,12 @@ pub struct Daemon {
     last_rule: u16,
     /// Milliseconds until a scheduled request is due.
     scheduled_in: Option<u64>,
+    /// The line of the last heartbeat.
+    heartbeat: heartbeat::Heartbeat,
+    /// Nobody else lives under this member's name.
+    name_proven: bool,
     /// The REST API runs as long as this is kept.
-    _api: crate::api::ServerHandle,
+    api: Arc<tokio::sync::Mutex<crate::api::ServerHandle>>,
 }
 
 impl Daemon {

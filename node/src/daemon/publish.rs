@@ -159,6 +159,7 @@ impl Daemon {
             standby_group: standby_region || self.dynamic.standby_cluster.is_some(),
             maximum_lag_on_failover: self.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
+            log: crate::log::counters(),
         };
         self.published.send_replace(Arc::new(published));
     }

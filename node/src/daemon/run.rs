@@ -4,25 +4,25 @@
 //! postmaster's exit, the end of a job, a request of the API, a signal, the
 //! time. `loop_wait` is only the longest sleep.
 
-use super::Daemon;
+use super::server::Server;
+use super::signals::{Signals, Wish};
+use super::{Daemon, Origin, start};
 use crate::api::published::{ApiContext, Command, Published};
 use crate::api::{self, client::Peers};
 use crate::beat::{Report, World, beat};
 use crate::clock;
 use crate::config::Settings;
+use crate::dcs::Store;
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Change, Changes, Mirror};
-use crate::dcs::{DcsError, Store};
 use crate::deadman::Deadman;
 use crate::ha::observation::{Asked, Job, Memory};
 use crate::ha::{Action, Decision, Observation, Outcome};
-use crate::region;
+use crate::{notify, region};
 use anyhow::Context;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use topology::{Dynamic, Group};
 
@@ -34,46 +34,28 @@ const COMMANDS_MAX: usize = 64;
 /// Requests whose answer comes when the action is over.
 pub(super) type Reply = tokio::sync::oneshot::Sender<Result<String, String>>;
 
-struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-}
-
 /// Runs until the daemon is told to end; gives the exit code.
-pub async fn run(settings: Settings, config_path: Option<PathBuf>) -> anyhow::Result<i32> {
+pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<i32> {
     let settings = Arc::new(settings);
-    let mut signals = Signals {
-        term: signal(SignalKind::terminate())?,
-        int: signal(SignalKind::interrupt())?,
-        hup: signal(SignalKind::hangup())?,
-    };
+    let mut signals = Signals::catch()?;
     let store: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings.store, STORE_CALL)?);
     let keys = Keys::of(&settings);
-    tokio::select! {
-        tried = try_store(&*store, &keys) => tried?,
-        _ = signals.term.recv() => return Ok(0),
-        _ = signals.int.recv() => return Ok(0),
+    let server = Server::new(settings.clone())?;
+    let group = tokio::select! {
+        group = start::await_store(&*store, &keys, start::STORE_AGAIN, || server.may_run()) => group?,
+        () = signals.end() => return Ok(0),
+    };
+    if let Some(group) = &group {
+        let told = start::refuse_namesake(&settings, &Peers::new(&settings)?, group).await;
+        told.map_err(anyhow::Error::msg)?;
     }
-    let (mut daemon, mut commands) = Daemon::set_up(settings, store, keys).await?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let code = daemon.live(&mut signals, &mut commands, config_path).await;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let (mut daemon, mut commands) = Daemon::set_up(settings, store, keys, server).await?;
+    daemon.name_proven = group.is_some();
+    notify::ready();
+    let code = daemon.live(&mut signals, &mut commands, &origin).await;
+    notify::stopping();
     daemon.farewell().await;
     Ok(code)
-}
-
-/// Settings that can never work end the daemon at once. A silent store does
-/// not: a server that runs here as a primary has to be watched from now on.
-async fn try_store(store: &dyn Store, keys: &Keys) -> anyhow::Result<()> {
-    match store.read(&[keys.group_prefix()]).await {
-        Err(error @ (DcsError::Denied(_) | DcsError::Settings(_))) => Err(error.into()),
-        Err(error) => {
-            tracing::error!("waiting for the store: {error}");
-            Ok(())
-        }
-        Ok(_) => Ok(()),
-    }
 }
 
 /// A coordinator sees all groups; others their own and the topology.
@@ -89,10 +71,10 @@ impl Daemon {
         settings: Arc<Settings>,
         store: Arc<dyn Store>,
         keys: Keys,
+        server: Server,
     ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
         let mirror = Mirror::spawn(store.clone(), prefixes(&keys));
         let changes = mirror.subscribe();
-        let server = super::server::Server::new(settings.clone())?;
         server.end_leftovers().await;
         let dynamic = server.first_dynamic();
         let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
@@ -150,7 +132,9 @@ impl Daemon {
             replies: Vec::new(),
             last_rule: 0,
             scheduled_in: None,
-            _api: api,
+            heartbeat: Default::default(),
+            name_proven: false,
+            api: Arc::new(tokio::sync::Mutex::new(api)),
         };
         Ok((daemon, commands))
     }
@@ -159,12 +143,16 @@ impl Daemon {
         &mut self,
         signals: &mut Signals,
         commands: &mut mpsc::Receiver<Command>,
-        config_path: Option<PathBuf>,
+        origin: &Origin,
     ) -> i32 {
         loop {
+            if let Some(code) = self.prove_name().await {
+                return code;
+            }
             let report = beat(self).await;
             self.keep_up(&report).await;
             self.publish(&report);
+            self.log_heartbeat(&report);
             if let Some(code) = report.exit {
                 tracing::info!("{}", report.why);
                 return code;
@@ -176,10 +164,11 @@ impl Daemon {
                 () = self.background.over() => {}
                 round = self.metadata.over() => self.take_round(round).await,
                 () = self.server.ended() => {}
-                command = commands.recv() => self.take(command, &config_path).await,
-                _ = signals.term.recv() => self.memory.stopping = true,
-                _ = signals.int.recv() => self.memory.stopping = true,
-                _ = signals.hup.recv() => self.reload(&config_path),
+                command = commands.recv() => self.take(command, origin).await,
+                wish = signals.next() => match wish {
+                    Wish::End => self.begin_to_end(),
+                    Wish::Reload => self.reload(origin).await,
+                },
             }
         }
     }
@@ -197,10 +186,19 @@ impl Daemon {
         Duration::from_millis(ms)
     }
 
-    async fn take(&mut self, command: Option<Command>, config_path: &Option<PathBuf>) {
+    /// What is left to do, the next beats decide.
+    fn begin_to_end(&mut self) {
+        if !self.memory.stopping {
+            tracing::info!("the daemon was told to end");
+            notify::stopping();
+        }
+        self.memory.stopping = true;
+    }
+
+    async fn take(&mut self, command: Option<Command>, origin: &Origin) {
         match command {
             Some(Command::Wake) | None => {}
-            Some(Command::Reload) => self.reload(config_path),
+            Some(Command::Reload) => self.reload(origin).await,
             Some(Command::Restart { reply }) => self.ask(Asked::Restart, reply),
             Some(Command::Reinitialize { from_leader, force, reply }) => {
                 let asked = self.ask_reinitialize(from_leader, force).await;
@@ -261,28 +259,6 @@ impl Daemon {
         }
     }
 
-    /// Reads the file again; a file with findings changes nothing.
-    fn reload(&mut self, config_path: &Option<PathBuf>) {
-        let env = crate::config::take_environment();
-        match crate::config::load(config_path.as_deref(), &env) {
-            Ok(loaded) => {
-                let settings = Arc::new(loaded.settings);
-                self.settings = settings.clone();
-                self.watchdog.take_settings(settings.watchdog.clone());
-                self.store.set_login(&settings.store);
-                // Certificates may have been renewed in their files.
-                match Peers::new(&settings) {
-                    Ok(peers) => self.peers = peers,
-                    Err(error) => tracing::error!("the REST client is kept as it was: {error}"),
-                }
-                self.server.take_settings(settings);
-                self.chores.settings_read();
-                tracing::info!("the configuration was read again");
-            }
-            Err(findings) => tracing::error!("the configuration is kept as it was: {findings}"),
-        }
-    }
-
     /// Ends what the store knows of this process.
     async fn farewell(&mut self) {
         if self.dynamic.pause {
@@ -326,6 +302,10 @@ impl World for Daemon {
             }
             Some(outcome) => {
                 tracing::info!("rule {}: {} -> {outcome:?}", decision.rule, decision.why);
+            }
+            // The heartbeat's line says the same.
+            None if changed && decision.why.starts_with("no action") => {
+                tracing::debug!("rule {}: {}", decision.rule, decision.why);
             }
             None if changed => tracing::info!("rule {}: {}", decision.rule, decision.why),
             None => return,
@@ -376,5 +356,6 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         standby_group: false,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         watchdog_failed: false,
+        log: Default::default(),
     }
 }

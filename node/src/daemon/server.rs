@@ -1,6 +1,7 @@
 //! The local PostgreSQL as the daemon sees it: one look per beat, and quick
 //! things that need no job.
 
+use super::cache;
 use super::work::{Hands, upstream};
 use crate::api::published::Fresh;
 use crate::config::Settings;
@@ -18,6 +19,7 @@ use standby::slots::{Slot, SlotStep};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
 
 /// Application names that the field knows.
@@ -40,6 +42,10 @@ pub(super) struct Server {
     postmaster: Option<Postmaster>,
     starting_since: Option<Millis>,
     system: Option<SystemId>,
+    /// How the API's own connection is made.
+    reach: watch::Sender<Target>,
+    /// What `patroni.dynamic.json` holds, as far as this process knows.
+    saved: Value,
 }
 
 impl Server {
@@ -50,6 +56,7 @@ impl Server {
             &settings.name,
             settings.citus.clone(),
         ));
+        let target = instance.local_target(&settings.postgresql.database, RESTAPI);
         Ok(Server {
             settings,
             instance,
@@ -58,30 +65,44 @@ impl Server {
             postmaster: None,
             starting_since: None,
             system: None,
+            reach: watch::Sender::new(target),
+            saved: Value::Null,
         })
     }
 
     pub fn take_settings(&mut self, settings: Arc<Settings>) {
         let postgresql = Arc::new(settings.postgresql.clone());
         self.instance = Arc::new(self.instance.with_settings(postgresql));
+        if settings.postgresql.superuser != self.settings.postgresql.superuser {
+            // The next connection shows whether the new login works.
+            self.session = None;
+        }
         self.settings = settings;
+        self.reach.send_replace(self.api_target());
+    }
+
+    /// A server runs on the data directory, as far as can be told.
+    pub fn may_run(&self) -> bool {
+        !matches!(self.instance.postmaster(), Ok(None))
+    }
+
+    fn api_target(&self) -> Target {
+        self.instance.local_target(&self.settings.postgresql.database, RESTAPI)
     }
 
     /// The dynamic configuration before the store is read: the copy in the
     /// data directory, else what a new cluster would begin with.
     pub fn first_dynamic(&self) -> Dynamic {
-        let path = self.settings.postgresql.data_dir.join("patroni.dynamic.json");
-        let cached = std::fs::read_to_string(path).ok();
-        let cached = cached.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let data_dir = &self.settings.postgresql.data_dir;
         let first = self.settings.bootstrap.as_ref().map(|b| b.dcs.clone());
-        let raw = cached.or(first).unwrap_or(Value::Null);
-        match Dynamic::read(&raw) {
-            Ok(dynamic) => dynamic,
-            Err(why) => {
-                tracing::error!("{why}");
-                Dynamic::default()
+        for (place, raw) in [(cache::NAME, cache::read(data_dir)), ("bootstrap.dcs", first)] {
+            match raw.map(|raw| Dynamic::read(&raw)) {
+                Some(Ok(dynamic)) => return dynamic,
+                Some(Err(why)) => tracing::error!("{place} is not used: {why}"),
+                None => {}
             }
         }
+        Dynamic::default()
     }
 
     /// Before anything is decided: nobody of an earlier daemon fills the data
@@ -334,7 +355,6 @@ impl Server {
         } else {
             hands.rewrite_primary().await?
         };
-        self.save_dynamic(dynamic);
         if !(self.is_another(&written).await || reload == Reload::Always) {
             return Ok(false);
         }
@@ -360,15 +380,14 @@ impl Server {
         }
     }
 
-    /// The copy that a restarted daemon begins with while the store is silent.
-    fn save_dynamic(&self, dynamic: &Value) {
-        let data_dir = &self.settings.postgresql.data_dir;
-        let path = data_dir.join("patroni.dynamic.json");
-        let fresh = data_dir.join("patroni.dynamic.json.tmp");
-        let text = topology::document::compact(dynamic);
-        let saved = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path));
-        if let Err(error) = saved {
-            tracing::warn!("{}: {error}", path.display());
+    /// Keeps the copy that a restarted daemon begins with up to date.
+    pub fn save_dynamic(&mut self, dynamic: &Value) {
+        if self.saved == *dynamic || dynamic.as_object().is_none_or(|map| map.is_empty()) {
+            return;
+        }
+        match cache::write(&self.settings.postgresql.data_dir, dynamic) {
+            Ok(()) => self.saved = dynamic.clone(),
+            Err(error) => tracing::warn!("{} cannot be written: {error}", cache::NAME),
         }
     }
 
@@ -440,10 +459,7 @@ impl Server {
     }
 
     pub fn fresh(&self) -> FreshMonitor {
-        FreshMonitor {
-            target: self.instance.local_target(&self.settings.postgresql.database, RESTAPI),
-            session: tokio::sync::Mutex::new(None),
-        }
+        FreshMonitor { target: self.reach.subscribe(), session: tokio::sync::Mutex::new(None) }
     }
 }
 
@@ -506,7 +522,7 @@ fn is_standby_data(data_dir: &Path) -> bool {
 
 /// The API's own connection.
 pub(super) struct FreshMonitor {
-    target: Target,
+    target: watch::Receiver<Target>,
     session: tokio::sync::Mutex<Option<Session>>,
 }
 
@@ -517,7 +533,8 @@ impl Fresh for FreshMonitor {
         Box::pin(async move {
             let mut slot = self.session.lock().await;
             if !slot.as_ref().is_some_and(Session::is_usable) {
-                *slot = Some(Session::connect(&self.target).await.ok()?);
+                let target = self.target.borrow().clone();
+                *slot = Some(Session::connect(&target).await.ok()?);
             }
             let answer = monitor::read(slot.as_ref().expect("just made")).await;
             match answer {

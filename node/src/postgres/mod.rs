@@ -284,8 +284,9 @@ impl Instance {
     /// How the daemon reaches its own server.
     pub fn local_target(&self, database: &str, name: &str) -> Target {
         let settings = &self.settings;
-        let host = self.socket_dir().unwrap_or_else(|| settings.local_host().to_string());
-        let mut target = Target::new(&host, settings.port, &settings.superuser, database, name);
+        let (host, port) = self.local_address();
+        let host = self.socket_dir(port).unwrap_or(host);
+        let mut target = Target::new(&host, port, &settings.superuser, database, name);
         target.unrecorded = true;
         target
     }
@@ -301,12 +302,25 @@ impl Instance {
         Session::connect(&Target::new(host, port, login, &self.settings.database, name)).await
     }
 
-    fn socket_dir(&self) -> Option<String> {
+    /// Where the server listens: another `listen` counts from its restart on.
+    fn local_address(&self) -> (String, u16) {
+        let settings = &self.settings;
+        let wanted = settings.local_host().to_string();
+        match process::listening(&settings.data_dir) {
+            Some((host, port)) if port != settings.port => {
+                (if is_elsewhere(&host, &[]) { host } else { "localhost".to_string() }, port)
+            }
+            Some((host, port)) if is_elsewhere(&host, &settings.listen_hosts) => (host, port),
+            _ => (wanted, settings.port),
+        }
+    }
+
+    fn socket_dir(&self, port: u16) -> Option<String> {
         if !self.settings.use_unix_socket {
             return None;
         }
         let given = self.settings.parameters.get("unix_socket_directories");
-        socket::dir_of(given, self.settings.port).map(|dir| dir.display().to_string())
+        socket::dir_of(given, port).map(|dir| dir.display().to_string())
     }
 
     // PostgreSQL's programs.
@@ -346,8 +360,9 @@ impl Instance {
     /// Runs an operator's command with the way to the new, running server.
     pub async fn post_bootstrap(&self, command: &str) -> Result<(), Error> {
         let settings = &self.settings;
-        let host = self.socket_dir().unwrap_or_else(|| settings.local_host().to_string());
-        let target = tools::Source { host: &host, port: settings.port };
+        let (host, port) = self.local_address();
+        let host = self.socket_dir(port).unwrap_or(host);
+        let target = tools::Source { host: &host, port };
         let major = self.catalogue().await?.major;
         let database = Some(settings.database.as_str());
         let connstring = tools::dsn(&settings.superuser, target, database, major);
@@ -365,4 +380,10 @@ impl Instance {
         self.refuse_running()?;
         tools::crash_recovery(&self.settings).await
     }
+}
+
+/// A server that listens on one address which the settings no longer name.
+fn is_elsewhere(host: &str, wanted: &[String]) -> bool {
+    let everywhere = ["", "*", "0.0.0.0", "::"].contains(&host);
+    !everywhere && !wanted.iter().any(|name| name == host)
 }

@@ -294,16 +294,22 @@ pub(super) fn clean_environment(
 ) {
     for (name, value) in ours {
         let text = name.to_string_lossy();
-        if text == "NOTIFY_SOCKET"
-            || text.starts_with("PATRONI_")
-            || text.starts_with("KUBERNETES_")
-        {
+        if crate::config::is_for_the_daemon(&text) || text.starts_with("KUBERNETES_") {
             command.env_remove(&name);
         }
         if text == "PG_MALLOC_ARENA_MAX" {
             command.env_remove(&name).env("MALLOC_ARENA_MAX", value);
         }
     }
+}
+
+/// First address and port of the server that runs on `data_dir`, or ran last.
+pub fn listening(data_dir: &Path) -> Option<(String, u16)> {
+    let text = read_if_there(&data_dir.join("postmaster.pid")).ok()??;
+    let mut lines = text.lines().skip(3);
+    let port = lines.next()?.trim().parse().ok()?;
+    let host = lines.nth(1)?.trim().to_string();
+    Some((host, port))
 }
 
 /// Pid and start (seconds since 1970) of a postmaster.pid; none in a file of a
@@ -325,6 +331,11 @@ mod tests {
         assert_eq!(parse_pid_file("42\n"), Some((42, None)));
         assert_eq!(parse_pid_file("-42\n/data\n1\n"), None);
         assert_eq!(parse_pid_file(""), None);
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(listening(dir.path()), None);
+        let text = "42\n/data\n1795208971\n5433\n/tmp\n10.0.0.5\n  123  4\nready   \n";
+        std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
+        assert_eq!(listening(dir.path()), Some(("10.0.0.5".into(), 5433)));
     }
 
     #[tokio::test]

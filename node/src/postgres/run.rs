@@ -66,6 +66,7 @@ pub async fn run_shown(mut command: Command, limit: Duration) -> Result<(), Erro
 fn spawn(mut command: Command) -> Result<(Child, ToolGroup), Error> {
     let path = command.as_std().get_program().into();
     command.process_group(0).kill_on_drop(true);
+    crate::config::hide_from(command.as_std_mut());
     let child = command.spawn().map_err(|source| Error::NoTool { tool: path, source })?;
     let group = ToolGroup(child.id().map(|id| Pid::from_raw(id.cast_signed())));
     Ok((child, group))

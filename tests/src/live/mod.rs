@@ -16,6 +16,8 @@
 //! | standby_cluster | a cluster that follows another one |
 //! | attach | data that was there before |
 //! | versions | a group's life on each version of PostgreSQL |
+//! | process | signals, reload, log, service manager, namesakes |
+//! | container | process 1, a store that comes late |
 //! | refusal | data of others, files with mistakes |
 //! | generated | configurations that the daemon writes itself |
 //!
@@ -24,12 +26,14 @@
 
 pub mod attach;
 pub mod birth;
+pub mod container;
 pub mod copies;
 pub mod crash;
 pub mod custom;
 pub mod generated;
 pub mod pause;
 pub mod planned;
+pub mod process;
 pub mod refusal;
 pub mod settings;
 pub mod silence;

@@ -1,0 +1,202 @@
+//! A bounded queue of lines and the thread that writes them.
+//!
+//! Invariants: whoever logs never waits for a disk or a terminal; a line that
+//! does not fit or cannot be written is counted.
+
+use super::LogError;
+use super::file::LogFile;
+use crate::config::Log;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Until the configuration says otherwise.
+const LINES_MAX: usize = 1_000;
+
+/// For the status body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub waiting: usize,
+    pub lost: u64,
+}
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Something changed for the thread.
+    work: Condvar,
+    /// Something changed for those who wait for the end of the work.
+    done: Condvar,
+}
+
+struct State {
+    lines: VecDeque<String>,
+    lines_max: usize,
+    lost: u64,
+    /// The thread holds a line that is not written yet.
+    writing: bool,
+    /// Takes the place of the current one before the next line.
+    sink: Option<Sink>,
+}
+
+/// Where lines end.
+enum Sink {
+    Terminal,
+    File(LogFile),
+}
+
+impl Queue {
+    pub fn start() -> std::io::Result<Arc<Queue>> {
+        let queue = Arc::new(Queue {
+            state: Mutex::new(State {
+                lines: VecDeque::new(),
+                lines_max: LINES_MAX,
+                lost: 0,
+                writing: false,
+                sink: None,
+            }),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        });
+        let worker = queue.clone();
+        std::thread::Builder::new()
+            .name("log".into())
+            .stack_size(256 * 1024)
+            .spawn(move || worker.keep_writing())?;
+        Ok(queue)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens what the configuration names; lines that wait go there.
+    pub fn reopen(&self, log: &Log) -> Result<(), LogError> {
+        let sink = match &log.dir {
+            Some(dir) => Sink::File(LogFile::open(dir, log)?),
+            None => Sink::Terminal,
+        };
+        let mut state = self.lock();
+        state.sink = Some(sink);
+        state.lines_max = log.max_queue_size.max(1);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    pub fn push(&self, line: String) {
+        let mut state = self.lock();
+        if state.lines.len() >= state.lines_max {
+            state.lost += 1;
+            return;
+        }
+        state.lines.push_back(line);
+        drop(state);
+        self.work.notify_one();
+    }
+
+    pub fn counters(&self) -> Counters {
+        let state = self.lock();
+        Counters { waiting: state.lines.len(), lost: state.lost }
+    }
+
+    /// `false`: not everything was written within `limit`.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let busy = |state: &mut State| !state.lines.is_empty() || state.writing;
+        let waited = self.done.wait_timeout_while(self.lock(), limit, busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    fn keep_writing(&self) {
+        let mut sink = Sink::Terminal;
+        loop {
+            let mut state = self.lock();
+            while state.lines.is_empty() && state.sink.is_none() {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if let Some(next) = state.sink.take() {
+                sink = next;
+            }
+            let Some(line) = state.lines.pop_front() else { continue };
+            state.writing = true;
+            drop(state);
+            let written = sink.write(&line);
+            let mut state = self.lock();
+            state.writing = false;
+            state.lost += u64::from(!written);
+            drop(state);
+            self.done.notify_all();
+        }
+    }
+}
+
+impl Sink {
+    /// A file that cannot be written must not be silent.
+    fn write(&mut self, line: &str) -> bool {
+        let terminal = |line: &str| std::io::stderr().write_all(line.as_bytes()).is_ok();
+        match self {
+            Sink::Terminal => terminal(line),
+            Sink::File(file) => {
+                file.write(line).is_ok() || {
+                    terminal(line);
+                    false
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn lines_arrive_in_order_and_the_end_waits_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::start().unwrap();
+        let log = Log { dir: Some(dir.path().into()), file_size: 1 << 20, ..Log::default() };
+        queue.reopen(&Log { max_queue_size: 1_000, ..log }).unwrap();
+        for number in 0..500 {
+            queue.push(format!("{number}\n"));
+        }
+        assert!(queue.flush(LIMIT));
+        let text = std::fs::read_to_string(dir.path().join("patroni.log")).unwrap();
+        let wanted: String = (0..500).map(|number| format!("{number}\n")).collect();
+        assert_eq!(text, wanted);
+        assert_eq!(queue.counters(), Counters::default());
+    }
+
+    /// A pipe that nobody reads stands for a disk that hangs.
+    #[test]
+    fn a_full_queue_drops_counts_and_never_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("patroni.log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let queue = Queue::start().unwrap();
+        let log = Log { dir: Some(dir.path().into()), max_queue_size: 5, ..Log::default() };
+        queue.reopen(&log).unwrap();
+        let begin = Instant::now();
+        let long = "x".repeat(60_000) + "\n";
+        for _ in 0..50 {
+            queue.push(long.clone());
+        }
+        assert!(begin.elapsed() < LIMIT);
+        let counters = queue.counters();
+        assert!(counters.waiting <= 5 && counters.lost >= 40, "{counters:?}");
+        assert!(!queue.flush(Duration::from_millis(50)));
+        // Lets the thread go on, so that the test ends.
+        let mut reader = reader;
+        let mut chunk = vec![0u8; 1 << 20];
+        let end = Instant::now() + LIMIT;
+        while !queue.flush(Duration::from_millis(1)) && Instant::now() < end {
+            use std::io::Read;
+            let read = reader.read(&mut chunk).unwrap();
+            assert!(read > 0, "a pipe that is held open has no end");
+        }
+        assert_eq!(queue.counters().waiting, 0);
+    }
+}
