@@ -12,6 +12,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use rustls::ServerConfig;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -62,6 +63,7 @@ pub struct Caller {
 pub struct Ports {
     ready: mpsc::Receiver<(Connection, Caller)>,
     pub addresses: Vec<SocketAddr>,
+    pub tls: Option<RustlsConfig>,
     /// Ends with this value, and closes the ports.
     _accepting: JoinSet<()>,
 }
@@ -74,7 +76,8 @@ pub fn client_proof(settings: &RestApi) -> Result<ClientProof, ListenError> {
 
 impl Ports {
     pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
-        let acceptor = acceptor(settings)?;
+        let tls = tls_config(settings)?.map(RustlsConfig::from_config);
+        let acceptor = tls.clone().map(RustlsAcceptor::new);
         let listeners = bind(&settings.listen_host, settings.listen_port).await?;
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let (sender, ready) = mpsc::channel(READY_MAX);
@@ -85,11 +88,12 @@ impl Ports {
                 Door { acceptor: acceptor.clone(), places: places.clone(), ready: sender.clone() };
             accepting.spawn(door.keep_accepting(listener));
         }
-        Ok(Ports { ready, addresses, _accepting: accepting })
+        Ok(Ports { ready, addresses, tls, _accepting: accepting })
     }
 }
 
-fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
+/// What TLS connections are made with; `None` without a certificate.
+pub fn tls_config(settings: &RestApi) -> Result<Option<Arc<ServerConfig>>, ListenError> {
     let proof = client_proof(settings)?;
     let Some(certfile) = &settings.certfile else {
         return Ok(None);
@@ -97,7 +101,7 @@ fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
     let password = settings.keyfile_password.as_ref().map(|p| p.0.as_str());
     let own = Own { cert: certfile, key: settings.keyfile.as_deref(), password };
     let config = tls::server_config(own, settings.cafile.as_deref(), proof)?;
-    Ok(Some(RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config)))))
+    Ok(Some(Arc::new(config)))
 }
 
 /// One listener for each address of the host; those this machine does not

@@ -31,10 +31,12 @@ pub mod tls;
 pub use published::{ApiContext, Command, Fresh, Published};
 pub use status::status_json;
 
+use crate::config::RestApi;
 use auth::{BadAllowlist, Gate};
 use axum::http::{HeaderName, HeaderValue, header};
+use axum_server::tls_rustls::RustlsConfig;
 use client::{ClientError, Peers};
-use listen::{Caller, ListenError, Ports, client_proof};
+use listen::{Caller, ListenError, Ports, client_proof, tls_config};
 use look::Api;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,6 +62,8 @@ pub enum ApiError {
 /// A running server. It ends with this value.
 pub struct ServerHandle {
     pub addresses: Vec<SocketAddr>,
+    /// `None` when it speaks HTTP.
+    tls: Option<RustlsConfig>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -72,7 +76,7 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let peers = Peers::new(&settings)?;
     let headers = response_headers(&settings.restapi)?;
     let ports = Ports::open(&settings.restapi).await?;
-    let addresses = ports.addresses.clone();
+    let (addresses, tls) = (ports.addresses.clone(), ports.tls.clone());
     let last_answer = Mutex::new(None);
     let api = Arc::new(Api { context, peers, gate, headers, last_answer });
     let service = router::router(api).into_make_service_with_connect_info::<Caller>();
@@ -84,10 +88,19 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
         // The listener never fails: it waits out what goes wrong.
         let _ = axum::serve(ports, service).with_graceful_shutdown(until).await;
     });
-    Ok(ServerHandle { addresses, stop: Some(stop), task })
+    Ok(ServerHandle { addresses, tls, stop: Some(stop), task })
 }
 
 impl ServerHandle {
+    /// Reads the certificates again, for connections to come. Files that cannot
+    /// be used change nothing.
+    pub fn renew_certificates(&self, settings: &RestApi) -> Result<(), ApiError> {
+        if let (Some(used), Some(renewed)) = (&self.tls, tls_config(settings)?) {
+            used.reload_from_config(renewed);
+        }
+        Ok(())
+    }
+
     /// Closes the ports, then gives running requests a moment to end.
     pub async fn stop(mut self) {
         drop(self.stop.take());
@@ -101,9 +114,7 @@ impl Drop for ServerHandle {
     }
 }
 
-fn response_headers(
-    settings: &crate::config::RestApi,
-) -> Result<Vec<(HeaderName, HeaderValue)>, ApiError> {
+fn response_headers(settings: &RestApi) -> Result<Vec<(HeaderName, HeaderValue)>, ApiError> {
     let server = match settings.server_tokens.to_ascii_lowercase().as_str() {
         "productonly" => "Patroni".to_string(),
         "minimal" => format!("Patroni/{}", crate::PATRONI_VERSION),

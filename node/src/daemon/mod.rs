@@ -72,7 +72,7 @@ pub struct Daemon {
     /// Milliseconds until a scheduled request is due.
     scheduled_in: Option<u64>,
     /// The REST API runs as long as this is kept.
-    _api: crate::api::ServerHandle,
+    api: crate::api::ServerHandle,
 }
 
 impl Daemon {

@@ -149,7 +149,7 @@ impl Daemon {
             replies: Vec::new(),
             last_rule: 0,
             scheduled_in: None,
-            _api: api,
+            api,
         };
         Ok((daemon, commands))
     }
@@ -256,6 +256,9 @@ impl Daemon {
                 self.watchdog.take_settings(settings.watchdog.clone());
                 self.store.set_login(&settings.store);
                 // Certificates may have been renewed in their files.
+                if let Err(error) = self.api.renew_certificates(&settings.restapi) {
+                    tracing::error!("the REST API's certificates are kept as they were: {error}");
+                }
                 match Peers::new(&settings) {
                     Ok(peers) => self.peers = peers,
                     Err(error) => tracing::error!("the REST client is kept as it was: {error}"),
