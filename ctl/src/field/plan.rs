@@ -35,6 +35,12 @@ pub struct Plan {
     pub pg_bin: PathBuf,
     /// The Citus stand-in instead of the extension.
     pub stand_in: bool,
+    /// More variables of every daemon.
+    pub environment: BTreeMap<String, String>,
+    /// More options of every etcd; files lie in the field's directory.
+    pub store_options: Vec<String>,
+    /// How clients reach every etcd: `http` or `https`.
+    pub store_scheme: &'static str,
     /// Anything laid over the configuration of single members, by name.
     pub overlays: BTreeMap<String, Value>,
 }
@@ -77,6 +83,9 @@ impl Plan {
             parameters: json!({}),
             pg_bin,
             stand_in: false,
+            environment: BTreeMap::new(),
+            store_options: Vec::new(),
+            store_scheme: "http",
             overlays: BTreeMap::new(),
         })
     }

@@ -95,6 +95,13 @@ impl Field {
         self.hand_over(path)
     }
 
+    /// Gives a directory and its files to the user that the servers run as.
+    pub fn give(&self, dir: &Path) -> Result<(), FieldError> {
+        self.hand_over(dir)?;
+        let entries = fs::read_dir(dir).map_err(|source| file_error(dir, source))?;
+        entries.flatten().try_for_each(|entry| self.hand_over(&entry.path()))
+    }
+
     /// Gives a file to the user that the servers run as.
     fn hand_over(&self, path: &Path) -> Result<(), FieldError> {
         let Some(user) = &self.user else { return Ok(()) };
@@ -122,7 +129,7 @@ impl Field {
     pub fn start_store(&mut self, region: &RegionPlan) -> Result<(), FieldError> {
         let etcd =
             find("etcd").ok_or(FieldError::Missing("etcd", "apt-get install etcd-server"))?;
-        let client = format!("http://127.0.0.1:{}", region.store_port);
+        let client = format!("{}://127.0.0.1:{}", self.plan.store_scheme, region.store_port);
         let peer = format!("http://127.0.0.1:{}", region.store_peer_port);
         let name = format!("etcd-{}", region.name);
         let mut command = Command::new(etcd);
@@ -130,13 +137,13 @@ impl Field {
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("{name}={peer}"), "--logger", "zap"]);
-        command.args(["--log-level", "warn"]);
+        command.args(["--log-level", "warn"]).args(&self.plan.store_options);
         self.spawn(&name, command)
     }
 
     pub fn start_member(&mut self, member: &MemberPlan) -> Result<(), FieldError> {
         let mut command = Command::new(self.daemon_program());
-        command.arg(self.config_path(member));
+        command.arg(self.config_path(member)).envs(&self.plan.environment);
         command.envs(self.env.get(&member.name).cloned().unwrap_or_default());
         self.spawn(&member.name.clone(), command)
     }

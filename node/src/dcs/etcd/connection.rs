@@ -153,6 +153,8 @@ impl Connections {
         slot.serial += 1;
         let connection = Connection { client, endpoint, serial: slot.serial };
         slot.current = Some(connection.clone());
+        // A member was left, so the members may be others now.
+        self.endpoints.refresh();
         Ok(connection)
     }
 

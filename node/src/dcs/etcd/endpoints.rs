@@ -153,6 +153,11 @@ impl Endpoints {
         due
     }
 
+    /// The list of members is to be read soon.
+    pub fn refresh(&self) {
+        self.learned().members_at = None;
+    }
+
     /// A lease of this length was asked for.
     pub fn heard_ttl(&self, ttl: Duration) {
         self.learned().refresh = ttl * REFRESH_TTLS;

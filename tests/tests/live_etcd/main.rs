@@ -1,0 +1,213 @@
+//! The store's client on a real etcd cluster of three members, under what
+//! happens to such a cluster: a majority lost, its leader frozen, members
+//! replaced, connections that nobody cuts and nobody serves, TLS and users.
+//!
+//! No daemon and no PostgreSQL takes part: what a daemon sees of its store is
+//! the trait `Store` and the mirror. Each test has its own cluster, directory
+//! and ports.
+
+mod cluster;
+mod gate;
+
+use cluster::Cluster;
+use gate::Gate;
+use node::config::{Secret, StoreSettings};
+use node::dcs::etcd::EtcdStore;
+use node::dcs::mirror::{Change, Mirror};
+use node::dcs::{Compare, DcsError, Op, Renewal, Store, Txn};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The daemon's own deadline of a call.
+const CALL: Duration = Duration::from_secs(3);
+/// Beyond its deadline a call has this long to return, on a busy machine.
+const SLACK: Duration = Duration::from_secs(1);
+/// Elections of etcd take a second or two.
+const LONG: Duration = Duration::from_secs(30);
+const TTL: Duration = Duration::from_secs(20);
+
+fn store(settings: &StoreSettings) -> Arc<EtcdStore> {
+    Arc::new(EtcdStore::new(settings, CALL).expect("good settings"))
+}
+
+fn put(key: &str, value: &str) -> Txn {
+    let put = Op::Put { key: key.to_string(), value: value.to_string(), lease: None };
+    Txn { when: Vec::new(), then: vec![put] }
+}
+
+fn all() -> [String; 1] {
+    ["/app/".to_string()]
+}
+
+async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) -> Duration {
+    let begin = Instant::now();
+    while !question().await {
+        assert!(begin.elapsed() < LONG, "{what}: did not happen in {LONG:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    begin.elapsed()
+}
+
+async fn answers(store: &EtcdStore) -> Duration {
+    until("an answer", async || store.read(&all()).await.is_ok()).await
+}
+
+/// Fails, as one that cannot be reached, and not later than it may.
+fn fails_in_time<T: std::fmt::Debug>(answer: Result<T, DcsError>, began: Instant) {
+    let took = began.elapsed();
+    assert!(matches!(answer, Err(DcsError::Unreachable { .. })), "{answer:?}");
+    assert!(took < CALL + SLACK, "a call of {CALL:?} took {took:?}");
+}
+
+#[tokio::test]
+async fn a_lost_majority_stops_every_call_in_time_and_deletes_nothing() {
+    let mut cluster = Cluster::start(false);
+    let store = store(&cluster.settings_of(0));
+    answers(&store).await;
+    store.txn(put("/app/leader", "a")).await.expect("a write");
+    let mirror = Mirror::spawn(store.clone(), all().to_vec());
+    until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
+    let lease = store.grant(TTL).await.expect("a lease");
+    let mut changes = mirror.subscribe();
+
+    cluster.kill(1);
+    cluster.kill(2);
+    let (began, app) = (Instant::now(), all());
+    let (read, write, renewal) =
+        tokio::join!(store.read(&app), store.txn(put("/app/x", "")), store.renew(lease));
+    fails_in_time(read, began);
+    fails_in_time(write, began);
+    fails_in_time(renewal, began);
+    let noticed = until("the watch is lost", async || mirror.snapshot().expect("read").lost).await;
+    println!("  the watch without a majority was given up after {noticed:.1?}");
+    let kept = mirror.snapshot().expect("read").snapshot;
+    assert!(kept.entries.iter().any(|entry| entry.key == "/app/leader"), "a key was forgotten");
+
+    cluster.restart(1);
+    let back = answers(&store).await;
+    println!("  answers again {back:.1?} after the second member's start");
+    until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
+    assert!(store.txn(put("/app/after", "")).await.expect("a write").succeeded);
+    // The write that got no answer may have happened; the leader's key is as it was.
+    loop {
+        let Some(Change::Keys { keys, .. }) = changes.next().await else { panic!("missed some") };
+        assert!(!keys.iter().any(|key| key == "/app/leader"), "nobody touched the leader's key");
+        if keys.iter().any(|key| key == "/app/after") {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_leader_of_etcd_is_left_for_another_member() {
+    let cluster = Cluster::start(false);
+    let leader = cluster.leader().await;
+    // Only the leader is named: the others are learned from it.
+    let store = store(&cluster.settings_of(leader));
+    answers(&store).await;
+    let lease = store.grant(TTL).await.expect("a lease");
+    let leader_key = Op::Put { key: "/app/leader".into(), value: "a".into(), lease: Some(lease) };
+    store.txn(Txn { when: vec![], then: vec![leader_key] }).await.expect("a write");
+    let mirror = Mirror::spawn(store.clone(), all().to_vec());
+    until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
+
+    cluster.freeze(leader);
+    let began = Instant::now();
+    let mut renewed = store.renew(lease).await;
+    while renewed.is_err() {
+        assert!(began.elapsed() < TTL, "the lease would be lost: {renewed:?}");
+        renewed = store.renew(lease).await;
+    }
+    assert_eq!(renewed.expect("just looked"), Renewal::Alive);
+    println!("  renewed by another member {:.1?} after the freeze", began.elapsed());
+    let mine = Compare::ValueIs("/app/leader".into(), "a".into());
+    let proof = Txn { when: vec![mine], then: put("/app/proof", "").then };
+    assert!(store.txn(proof).await.expect("a write").succeeded, "the lock is still ours");
+    until("the watch of a living member", async || {
+        let view = mirror.snapshot().expect("read");
+        !view.lost && view.snapshot.entries.iter().any(|entry| entry.key == "/app/proof")
+    })
+    .await;
+    println!("  watched at another member after {:.1?}", began.elapsed());
+    cluster.thaw(leader);
+}
+
+#[tokio::test]
+async fn replaced_members_are_found_when_all_that_were_named_are_gone() {
+    let mut cluster = Cluster::start(false);
+    let store = store(&cluster.settings_of(0));
+    answers(&store).await;
+    store.txn(put("/app/a", "1")).await.expect("a write");
+    for old in 0..3 {
+        cluster.add().await;
+        cluster.remove(old).await;
+        answers(&store).await;
+        let renewed = store.txn(put("/app/a", "2")).await;
+        assert!(renewed.is_ok_and(|done| done.succeeded), "after member {old} was replaced");
+        // The list is read beside the calls.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let read = store.read(&all()).await.expect("only members that were never named are left");
+    assert_eq!(read.entries[0].value, "2");
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_serves_is_noticed_within_the_ttl() {
+    let cluster = Cluster::start(false);
+    let gate = Gate::before(cluster.address(0)).await;
+    let hosts = vec![gate.address.to_string()];
+    let settings = StoreSettings { hosts, use_proxies: true, ..cluster.settings_of(0) };
+    let store = store(&settings);
+    answers(&store).await;
+    let mirror = Mirror::spawn(store.clone(), all().to_vec());
+    until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
+    gate.swallow(true);
+    let began = Instant::now();
+    fails_in_time(store.txn(put("/app/x", "")).await, began);
+    let began = Instant::now();
+    fails_in_time(store.read(&all()).await, began);
+    let noticed = until("the watch is lost", async || mirror.snapshot().expect("read").lost).await;
+    println!("  a watch that nobody cut was given up after {noticed:.1?}");
+    assert!(noticed < TTL - 2 * CALL, "{noticed:?}");
+    gate.swallow(false);
+    answers(&store).await;
+    until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
+}
+
+#[tokio::test]
+async fn with_certificates_and_users_all_is_the_same() {
+    let mut cluster = Cluster::start(true);
+    cluster.enable_users().await;
+    let login = |password: &str| StoreSettings {
+        username: Some("app".to_string()),
+        password: Some(Secret(password.to_string())),
+        ..cluster.settings()
+    };
+    let settings = login("secret");
+    let wrong = store(&login("wrong")).read(&all()).await;
+    assert!(matches!(wrong, Err(DcsError::Denied(_))), "{wrong:?}");
+    let nobody = StoreSettings { cert: None, key: None, ..settings.clone() };
+    let refused = store(&nobody).read(&all()).await;
+    assert!(matches!(refused, Err(DcsError::Unreachable { .. })), "{refused:?}");
+
+    let store = store(&settings);
+    answers(&store).await;
+    let lease = store.grant(TTL).await.expect("a lease");
+    let mirror = Mirror::spawn(store.clone(), all().to_vec());
+    until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
+    // Tokens are of one member and in its memory only: each restart ends them.
+    for member in 0..3 {
+        cluster.kill(member);
+        answers(&store).await;
+        assert_eq!(store.renew(lease).await.expect("a majority is well"), Renewal::Alive);
+        cluster.restart(member);
+        let key = format!("/app/{member}");
+        until("a write", async || store.txn(put(&key, "")).await.is_ok()).await;
+    }
+    until("three keys", async || {
+        mirror.snapshot().is_some_and(|view| view.snapshot.entries.len() == 3)
+    })
+    .await;
+    let elsewhere = store.txn(put("/other", "")).await;
+    assert!(matches!(elsewhere, Err(DcsError::Denied(_))), "{elsewhere:?}");
+}
