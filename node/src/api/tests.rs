@@ -52,6 +52,8 @@ pub fn published(name: &str) -> Published {
         ttl_ms: TTL_MS,
         last_beat: NOW - 5_000,
         standby_group: false,
+        failsafe_until: None,
+        failsafe: None,
         maximum_lag_on_failover: 1 << 20,
     }
 }

@@ -64,6 +64,7 @@ impl Daemon {
         let seen = &report.seen;
         self.guard(seen);
         self.keep_watchdog(seen);
+        self.settle_desk(seen);
         // While nobody leads the group, any member may speak for the region:
         // a formation's first certificate comes before its first leader.
         let speaks = seen.holds_lock() || seen.lock == Lock::Free;
@@ -96,10 +97,10 @@ impl Daemon {
 
     /// Arms the last guard while this member may write.
     fn guard(&self, seen: &Observation) {
-        match seen.lock {
+        match seen.relied_until() {
             _ if self.dynamic.pause || !self.may_open(seen) => self.deadman.disarm(),
-            Lock::Mine { deadline, .. } if deadline.0 > 0 => self.arm(deadline),
-            _ => {}
+            Some(until) => self.arm(until),
+            None => {}
         }
     }
 
@@ -158,6 +159,7 @@ impl Daemon {
             self.write_as_leader(self.keys.config(), text).await;
         }
         if std::mem::take(&mut self.chores.status_due) {
+            self.keep_failsafe(view).await;
             self.keep_status(seen, view).await;
         }
         self.keep_history(seen, view).await;

@@ -4,6 +4,7 @@
 //! the signals wake it; none of them changes anything here.
 
 mod chores;
+pub mod failsafe;
 mod hands;
 mod jobs;
 mod look;
@@ -57,6 +58,7 @@ pub struct Daemon {
     held: bool,
     dynamic: Dynamic,
     chores: Chores,
+    failsafe: failsafe::Keeper,
     metadata: metadata::Metadata,
     /// The leader of the last beat, to notice a change.
     last_leader: Option<topology::MemberName>,

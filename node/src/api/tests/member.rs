@@ -61,6 +61,7 @@ pub fn context(
         published,
         commands: sender,
         fresh: server.clone(),
+        failsafe: Default::default(),
         decisions: Arc::new(|| json!([{"rule": 210}])),
         now: || NOW,
     };

@@ -4,6 +4,7 @@
 //! directory has no server. Within that everything is combined with everything,
 //! also what a healthy cluster never shows.
 
+use crate::ha::failsafe::{Failsafe, Promise};
 use crate::ha::observation::{
     Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Guarding, Job, Lock, Me,
     Memory, Observation, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, StopHow,
@@ -96,6 +97,7 @@ impl Generator {
             order: self.percent(10).then(|| Order::StopAndSign { id: "move".into() }),
             closed_workers: self.pick(&[vec![], vec![], vec![Group(Some(1))]]),
             dynamic: self.dynamic(),
+            failsafe: self.failsafe(),
             memory: self.memory(),
         };
         if self.percent(5) {
@@ -122,6 +124,7 @@ impl Generator {
             candidate: self.pick(&[None, Some("a")]).map(MemberName::from),
             scheduled_at: None,
         });
+        o.dynamic.pause = self.percent(30);
         o.memory.stopping = false;
         o.memory.lease_renewed = Millis(NOW);
         o.job = None;
@@ -370,6 +373,7 @@ impl Generator {
         let mut dynamic = self.dynamic.clone();
         dynamic.pause = self.percent(15);
         dynamic.check_timeline = self.percent(30);
+        dynamic.failsafe_mode = self.percent(50);
         dynamic.primary_start_timeout_ms = self.pick(&[0, 10_000, 300_000]);
         if self.percent(5) {
             dynamic.standby_cluster = Some(StandbyCluster {
@@ -379,6 +383,16 @@ impl Generator {
             });
         }
         dynamic
+    }
+
+    fn failsafe(&mut self) -> Failsafe {
+        let left = self.pick(&[0, 2_000, 9_000, 18_000, 29_000]);
+        Failsafe {
+            proof: self.percent(20).then_some(Millis(NOW + left)),
+            asked: self.past(),
+            is_ready: self.percent(70),
+            promise: self.percent(3).then(|| Promise { to: "a".into(), ..Promise::default() }),
+        }
     }
 
     fn memory(&mut self) -> Memory {
