@@ -20,6 +20,12 @@ const TTL_MS_MAX: u64 = 3_600_000;
 /// How long an answer waits for the position of the own server.
 const POSITION: Duration = Duration::from_millis(500);
 
+/// Whoever asks must not count on a member whose mode is off.
+pub fn is_on(api: &Api) -> Result<(), Answer> {
+    let is_on = lock(&api.context.failsafe).is_on;
+    is_on.then_some(()).ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))
+}
+
 pub async fn post(
     api: &Api,
     headers: &HeaderMap,

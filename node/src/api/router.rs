@@ -217,6 +217,7 @@ async fn control(
         }
         Endpoint::CitusEvent => citus_event(api, required(headers, sent).await?).await,
         Endpoint::PostFailsafe => {
+            super::failsafe::is_on(api)?;
             super::failsafe::post(api, headers, required(headers, sent).await?).await
         }
         Endpoint::Sigterm => text(StatusCode::ACCEPTED, "shutdown scheduled"),

@@ -1,6 +1,7 @@
 //! Tests of the API as a whole, and the material they are made from.
 
 mod bodies;
+mod failsafe;
 mod health_table;
 mod live;
 mod member;

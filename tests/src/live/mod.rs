@@ -8,6 +8,7 @@
 //! | planned | switchovers, the end of a daemon |
 //! | crash | PostgreSQL or a whole node dies |
 //! | silence | the store or a daemon freezes |
+//! | failsafe | the store is away or wiped, and the leader leads on |
 //! | pause | an operator is in charge |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
@@ -18,6 +19,7 @@
 
 pub mod birth;
 pub mod crash;
+pub mod failsafe;
 pub mod pause;
 pub mod planned;
 pub mod refusal;
