@@ -56,8 +56,7 @@ async fn turn_on(stage: &Stage) -> MemberPlan {
             })
             .await;
     }
-    let key = entries(stage).await.into_iter().find(|(key, _)| key.ends_with("/failsafe"));
-    let (_, kept) = key.expect("the key is there");
+    let kept = entries(stage).await.remove("failsafe").expect("the key is there");
     assert_eq!(kept.lease, 0, "/failsafe hangs on a lease");
     leader
 }
