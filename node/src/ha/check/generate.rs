@@ -100,7 +100,7 @@ impl Generator {
             failsafe: self.failsafe(),
             memory: self.memory(),
         };
-        if self.percent(5) {
+        if self.percent(9) {
             self.ask_a_leader(&mut o);
         }
         o
@@ -132,6 +132,12 @@ impl Generator {
         o.postgres.data = DataDir::Valid { system: system(1) };
         let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
         o.postgres.process = Process::Running(Server { role, timeline, lsn });
+        if self.percent(30) {
+            // It stopped for it.
+            o.memory.handover = Some(Millis(NOW - 1_000));
+            let (end, timeline) = (End::Clean, Timeline(1));
+            o.postgres.process = Process::Stopped(Seen::Known(Remains { end, timeline, lsn }));
+        }
     }
 
     fn me(&mut self) -> Me {
