@@ -130,6 +130,7 @@ impl Daemon {
         let proof = sent + self.dynamic.ttl_ms;
         self.failsafe.proof = self.failsafe.proof.max(Some(proof));
         self.arm(proof);
+        self.watchdog.feed(&self.dynamic);
         Outcome::Done
     }
 
