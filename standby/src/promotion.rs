@@ -4,6 +4,7 @@
 //! while nobody leads; `may_open` guards the step from which writes are
 //! possible and holds also for a member that has the lock already.
 
+use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::{Failover, GroupView, Lsn, MemberName, SystemId, Tags, Timeline};
 
@@ -76,6 +77,10 @@ pub enum NotYet {
     OtherSystem { wanted: SystemId, mine: SystemId },
     #[error("the region's token is of timeline {wanted}, this data is on {mine}")]
     TokenTimeline { wanted: Timeline, mine: Timeline },
+    #[error(
+        "/failsafe does not name this member: a leader without a store would not have asked it"
+    )]
+    NotInFailsafe,
     #[error("workers that are not open yet: {0}")]
     WorkersFirst(String),
 }
@@ -97,8 +102,20 @@ pub fn may_race(
     if let Some(request) = view.request().filter(|r| r.scheduled_at.is_none()) {
         return may_race_on_request(me, peers, request, limits, view);
     }
+    is_asked(me, view)?;
     not_behind(me.lsn, me.timeline, view, limits)?;
     not_overtaken(me, peers)
+}
+
+/// A leader whose store is away asks only those whom `/failsafe` names. The map
+/// counts also when the mode is off: that leader may not have heard of it.
+fn is_asked(me: &Racer, view: &GroupView) -> Result<(), NotYet> {
+    let left_out =
+        |map: &BTreeMap<MemberName, String>| !map.is_empty() && !map.contains_key(me.name);
+    match &view.failsafe {
+        Some(map) if left_out(&map.value) => Err(NotYet::NotInFailsafe),
+        _ => Ok(()),
+    }
 }
 
 /// Somebody asked for a new leader, and the lock is free.
@@ -116,6 +133,7 @@ fn may_race_on_request(
     if request.candidate.as_ref() == Some(me.name) && request.leader.is_none() {
         return Ok(());
     }
+    is_asked(me, view)?;
     fits(me.lsn, me.timeline, view, limits)?;
     if request.candidate.as_ref() == Some(me.name) {
         return Ok(());
@@ -334,6 +352,23 @@ mod tests {
         let mut newer = handed_over(1000, r#"{"leader":"old"}"#);
         newer.take("history", r#"[[1,500,"x"]]"#, 1, 0);
         assert!(matches!(race(5000, &[], &newer), Err(NotYet::OldTimeline { .. })));
+    }
+
+    #[test]
+    fn whom_a_leader_without_a_store_does_not_ask_must_not_lead() {
+        let mut view = view(1000, "{}");
+        view.take("failsafe", r#"{"a":"http://a/patroni"}"#, 3, 0);
+        assert_eq!(race(1000, &[], &view), Err(NotYet::NotInFailsafe));
+        view.take("failsafe", r#"{"a":"http://a/patroni","me":"http://me"}"#, 4, 0);
+        assert_eq!(race(1000, &[], &view), Ok(()));
+        for nobody in ["{}", "nonsense"] {
+            view.take("failsafe", nobody, 5, 0);
+            assert_eq!(race(1000, &[], &view), Ok(()));
+        }
+        // An operator's word counts more.
+        view.take("failsafe", r#"{"a":"http://a/patroni"}"#, 6, 0);
+        view.take("failover", r#"{"member":"me"}"#, 7, 0);
+        assert_eq!(race(1000, &[], &view), Ok(()));
     }
 
     #[test]

@@ -21,12 +21,22 @@ const STEP_MS: u64 = 3_000;
 const TRACE_SHOWN: usize = 200;
 
 fn one_group(seed: u64) -> Shape {
-    Shape { regions: 1, groups: vec![Group::PLAIN], members: 2 + (seed % 3) as usize }
+    Shape {
+        regions: 1,
+        groups: vec![Group::PLAIN],
+        members: 2 + (seed % 3) as usize,
+        failsafe: false,
+    }
+}
+
+/// One group in failsafe mode, with a store that is away more often.
+fn failsafe_group(seed: u64) -> Shape {
+    Shape { failsafe: true, ..one_group(seed) }
 }
 
 /// Two regions, each with a coordinator and a worker group of two members.
 fn two_regions(_: u64) -> Shape {
-    Shape { regions: 2, groups: vec![Group(Some(0)), Group(Some(1))], members: 2 }
+    Shape { regions: 2, groups: vec![Group(Some(0)), Group(Some(1))], members: 2, failsafe: false }
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {
@@ -64,7 +74,11 @@ fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
     for line in world.trace.iter().skip(skip) {
         writeln!(text, "{line}").expect("a string takes all");
     }
-    let kind = if world.has_regions() { "two_regions" } else { "one_group" };
+    let kind = match world.plan.failsafe {
+        true => "failsafe_groups",
+        false if world.has_regions() => "two_regions",
+        false => "one_group",
+    };
     let again = format!("MATRIARCH_SEED={seed} cargo test -p tests --test sim {kind}");
     write!(text, "seed {seed}: {broken}\n{again}").expect("a string takes all");
     Some(text)
@@ -134,6 +148,8 @@ fn add(all: &mut Counts, one: &Counts) {
     all.rebuilds += one.rebuilds;
     all.signatures += one.signatures;
     all.lost += one.lost;
+    all.agreed += one.agreed;
+    all.led_on += one.led_on;
 }
 
 #[test]
@@ -144,6 +160,29 @@ fn one_group_survives_the_fixed_seeds() {
 #[test]
 fn one_group_survives_fresh_seeds() {
     fresh(one_group, 25);
+}
+
+#[test]
+fn failsafe_groups_survive_the_fixed_seeds() {
+    fixed(failsafe_group, 100);
+}
+
+#[test]
+fn failsafe_groups_survive_fresh_seeds() {
+    fresh(failsafe_group, 25);
+}
+
+/// Leaders do lead on past the end of their leases.
+#[test]
+fn failsafe_groups_lead_on_without_a_store() {
+    let mut all = Counts::default();
+    for seed in 1..=20 {
+        let mut world = World::new(seed, &failsafe_group(seed));
+        run(&mut world).expect("a fixed seed");
+        add(&mut all, &world.counts);
+    }
+    println!("{all:?}");
+    assert!(all.agreed > 20 && all.led_on > 10 && all.promotions > 10, "{all:?}");
 }
 
 #[test]
@@ -159,5 +198,6 @@ fn two_regions_survive_fresh_seeds() {
 #[test]
 fn seeds_that_found_bugs_stay_found() {
     known("group ", one_group);
+    known("failsafe ", failsafe_group);
     known("regions ", two_regions);
 }

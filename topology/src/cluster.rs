@@ -107,9 +107,7 @@ impl GroupView {
             "sync" => self.sync = Some(versioned(SyncState::read(value), revision, lease)),
             "history" => self.history = Some(versioned(read_history(value), revision, lease)),
             "claim" => self.claim = Some(versioned(Claim::read(value), revision, lease)),
-            "failsafe" => {
-                self.failsafe = read_failsafe(value).map(|m| versioned(m, revision, lease))
-            }
+            "failsafe" => self.failsafe = Some(versioned(read_failsafe(value), revision, lease)),
             _ => {}
         }
     }
@@ -293,9 +291,10 @@ impl SyncState {
     }
 }
 
-fn read_failsafe(text: &str) -> Option<BTreeMap<MemberName, String>> {
-    let map: BTreeMap<String, String> = serde_json::from_str(text).ok()?;
-    Some(map.into_iter().map(|(name, url)| (MemberName(name), url)).collect())
+/// What is no map names nobody; its revision still counts.
+fn read_failsafe(text: &str) -> BTreeMap<MemberName, String> {
+    let map: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
+    map.into_iter().map(|(name, url)| (MemberName(name), url)).collect()
 }
 
 fn read_history(text: &str) -> Vec<HistoryEntry> {

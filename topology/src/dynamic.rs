@@ -22,6 +22,10 @@ pub struct Dynamic {
     pub check_timeline: bool,
     pub pause: bool,
     pub max_timelines_history: usize,
+    /// A leader whose store is away leads on while all members agree.
+    pub failsafe_mode: bool,
+    /// How long a race may wait for standbys that still receive.
+    pub primary_race_backoff_ms: u64,
     pub member_slots_ttl_ms: u64,
     /// The upstream of a plain standby cluster (no regions).
     pub standby_cluster: Option<StandbyCluster>,
@@ -76,6 +80,8 @@ impl Dynamic {
             check_timeline: read.flag("check_timeline"),
             pause: pause(raw)?,
             max_timelines_history: read.number("max_timelines_history", Base::Plain, 0) as usize,
+            failsafe_mode: read.flag("failsafe_mode"),
+            primary_race_backoff_ms: read.number("primary_race_backoff", Base::Seconds, 0) * 1000,
             member_slots_ttl_ms: read.number("member_slots_ttl", Base::Seconds, 1800) * 1000,
             standby_cluster: standby_cluster(raw)?,
             slots: permanent_slots(raw),

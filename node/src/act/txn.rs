@@ -36,6 +36,9 @@ pub fn acquire(
 ) -> Txn {
     let mut then = vec![put_on(lease, keys.leader(), me.as_str())];
     let mut when = vec![Compare::Absent(keys.leader())];
+    // Who is not in the map that stands there was not asked by a leader that
+    // leads on without a store.
+    when.push(unchanged(keys.failsafe(), view.failsafe.as_ref().map(|map| map.revision)));
     if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
         when.push(Compare::RevisionIs(keys.failover(), failover.revision));
         then.push(put(keys.failover(), "{}"));

@@ -4,7 +4,7 @@
 //! the same kind send; tools print the texts as they are.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use serde_json::Value;
 use topology::document::spaced;
@@ -13,6 +13,8 @@ use topology::document::spaced;
 pub struct Answer {
     pub status: StatusCode,
     pub body: Shape,
+    /// Beside those that every answer has.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Debug)]
@@ -28,24 +30,24 @@ pub enum Shape {
 
 impl Answer {
     pub fn status(status: StatusCode) -> Answer {
-        Answer { status, body: Shape::Empty }
+        Answer { status, body: Shape::Empty, headers: Vec::new() }
     }
 
     pub fn json(status: StatusCode, value: &Value) -> Answer {
-        Answer { status, body: Shape::Json(spaced(value)) }
+        Answer { status, body: Shape::Json(spaced(value)), headers: Vec::new() }
     }
 
     pub fn text(status: StatusCode, text: impl Into<String>) -> Answer {
-        Answer { status, body: Shape::Text(text.into()) }
+        Answer { status, body: Shape::Text(text.into()), headers: Vec::new() }
     }
 
     pub fn plain(text: String) -> Answer {
-        Answer { status: StatusCode::OK, body: Shape::Plain(text) }
+        Answer { status: StatusCode::OK, body: Shape::Plain(text), headers: Vec::new() }
     }
 
     pub fn page(status: StatusCode) -> Answer {
         let reason = status.canonical_reason().unwrap_or("Error");
-        Answer { status, body: Shape::Page(page_text(status, reason)) }
+        Answer { status, body: Shape::Page(page_text(status, reason)), headers: Vec::new() }
     }
 
     /// For a method that this path, or anybody, does not know.
@@ -53,7 +55,7 @@ impl Answer {
         let status = StatusCode::NOT_IMPLEMENTED;
         let method: String = method.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
         let message = format!("Unsupported method ('{method}')");
-        Answer { status, body: Shape::Page(page_text(status, &message)) }
+        Answer { status, body: Shape::Page(page_text(status, &message)), headers: Vec::new() }
     }
 
     pub fn into_response(self, extra: &[(header::HeaderName, HeaderValue)]) -> Response {
@@ -74,7 +76,7 @@ impl Answer {
             let realm = HeaderValue::from_static("Basic realm=\"Patroni\"");
             headers.insert(header::WWW_AUTHENTICATE, realm);
         }
-        for (name, value) in extra {
+        for (name, value) in extra.iter().chain(&self.headers) {
             headers.insert(name.clone(), value.clone());
         }
         response

@@ -7,6 +7,7 @@
 //! Invariant *no answer is not an answer*: whatever goes wrong (no connection,
 //! no position in the body, too late, too long) is `status: None`.
 
+use super::failsafe::TTL_HEADER;
 use crate::config::{Credentials, Settings};
 use crate::tls::{self, Believed, TlsError, Trust};
 use reqwest::{Client, RequestBuilder};
@@ -20,6 +21,8 @@ use topology::{Lsn, MemberName, Tags, Timeline};
 pub const PEER_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest answer of a member that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a refusal that are told.
+const ANSWER_SHOWN_MAX: usize = 200;
 /// Connections kept to each member.
 const IDLE_PER_HOST_MAX: usize = 2;
 
@@ -111,24 +114,85 @@ impl Peers {
         self.send(request, wait_max).await
     }
 
+    /// Asks all of them at once to let the sender lead on; each that fails is
+    /// asked once more. The answers, with the position that some tell, come in
+    /// the order of the question.
+    pub async fn agree(
+        &self,
+        members: &[(MemberName, String)],
+        question: &Value,
+        ttl_ms: u64,
+        wait_max: Duration,
+    ) -> Vec<Result<Option<Lsn>, String>> {
+        let mut asked = JoinSet::new();
+        for (index, (_, api_url)) in members.iter().enumerate() {
+            let (peers, url) = (self.clone(), endpoint_url(api_url, "failsafe"));
+            let question = question.clone();
+            asked.spawn(async move {
+                let first = peers.agree_once(&url, &question, ttl_ms, wait_max).await;
+                let answer = match first {
+                    Ok(lsn) => Ok(lsn),
+                    Err(_) => peers.agree_once(&url, &question, ttl_ms, wait_max).await,
+                };
+                (index, answer)
+            });
+        }
+        let mut answers = vec![Err("no answer".to_string()); members.len()];
+        while let Some(done) = asked.join_next().await {
+            if let Ok((index, answer)) = done {
+                answers[index] = answer;
+            }
+        }
+        answers
+    }
+
+    async fn agree_once(
+        &self,
+        url: &str,
+        question: &Value,
+        ttl_ms: u64,
+        wait_max: Duration,
+    ) -> Result<Option<Lsn>, String> {
+        let request = self.client.post(url).json(question).header(TTL_HEADER, ttl_ms);
+        let request = match &self.login {
+            Some(login) => request.basic_auth(&login.username, Some(&login.password.0)),
+            None => request,
+        };
+        let sent = request.timeout(wait_max).send().await.map_err(|e| e.to_string())?;
+        let status = sent.status();
+        let lsn = sent.headers().get("lsn").and_then(|h| h.to_str().ok()?.parse().ok());
+        let body = read_body(sent).await.ok_or("its answer breaks off")?;
+        match (status.as_u16(), body.as_slice()) {
+            (200, b"Accepted") => Ok(lsn.map(Lsn)),
+            (code, body) => Err(format!(
+                "{code} {}",
+                String::from_utf8_lossy(&body[..body.len().min(ANSWER_SHOWN_MAX)])
+            )),
+        }
+    }
+
     async fn send(&self, request: RequestBuilder, wait_max: Duration) -> Option<Vec<u8>> {
         let request = match &self.login {
             Some(login) => request.basic_auth(&login.username, Some(&login.password.0)),
             None => request,
         };
-        let mut response = request.timeout(wait_max).send().await.ok()?;
+        let response = request.timeout(wait_max).send().await.ok()?;
         if !response.status().is_success() {
             return None;
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.ok()? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return None;
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Some(body)
+        read_body(response).await
     }
+}
+
+async fn read_body(mut response: reqwest::Response) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
 }
 
 /// Another path of the API that published `api_url`.

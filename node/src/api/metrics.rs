@@ -111,7 +111,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "patroni_failsafe_mode_is_active",
         "Value is 1 if failsafe mode is active, 0 if inactive.",
-        |_| flag(false),
+        |f| flag(f.is_failsafe_active()),
     ),
     gauge(
         "patroni_postgres_timeline",

@@ -14,6 +14,7 @@ pub mod client;
 mod cluster;
 mod configuration;
 mod dynamic;
+pub mod failsafe;
 pub mod health;
 pub mod listen;
 mod look;

@@ -49,6 +49,10 @@ pub struct Published {
     pub last_beat: Millis,
     /// A standby cluster, or a group of a standby region.
     pub standby_group: bool,
+    /// Failsafe mode is active until then, on either side of it.
+    pub failsafe_until: Option<Millis>,
+    /// `/failsafe` as last known, also when the store is away.
+    pub failsafe: Option<Arc<crate::ha::failsafe::Map>>,
     pub maximum_lag_on_failover: u64,
     /// How the daemon's own log keeps up.
     pub log: crate::log::Counters,
@@ -86,6 +90,8 @@ pub struct ApiContext {
     pub published: watch::Receiver<Arc<Published>>,
     pub commands: mpsc::Sender<Command>,
     pub fresh: Arc<dyn Fresh>,
+    /// Where promises of failsafe mode are given.
+    pub failsafe: crate::daemon::failsafe::SharedDesk,
     /// The last decisions, newest last.
     pub decisions: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// The machine's steady clock.

@@ -183,9 +183,11 @@ async fn history(api: &Api) -> Result<Answer, Answer> {
 
 fn failsafe(api: &Api) -> Result<Answer, Answer> {
     let published = api.published();
-    let known = published.view.as_ref().and_then(|view| view.failsafe.as_ref());
+    let seen = published.view.as_ref().and_then(|view| view.failsafe.as_ref());
+    let known = seen.map(|map| &map.value).or(published.failsafe.as_deref());
+    let known = known.filter(|map| !map.is_empty());
     let known = known.ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))?;
-    let urls = known.value.iter().map(|(name, url)| (name.to_string(), url.clone().into()));
+    let urls = known.iter().map(|(name, url)| (name.to_string(), url.clone().into()));
     Ok(Answer::json(StatusCode::OK, &Value::Object(urls.collect())))
 }
 
@@ -214,8 +216,11 @@ async fn control(
             text(StatusCode::ACCEPTED, "reload scheduled")
         }
         Endpoint::CitusEvent => citus_event(api, required(headers, sent).await?).await,
+        Endpoint::PostFailsafe => {
+            super::failsafe::is_on(api)?;
+            super::failsafe::post(api, headers, required(headers, sent).await?).await
+        }
         Endpoint::Sigterm => text(StatusCode::ACCEPTED, "shutdown scheduled"),
-        // There is no failsafe mode: whoever asks must not count on this member.
         _ => Err(Answer::page(StatusCode::BAD_GATEWAY)),
     }
 }

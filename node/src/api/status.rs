@@ -100,6 +100,10 @@ impl Facts<'_> {
         self.published.view.as_ref().is_none_or(|view| view.leader.is_none())
     }
 
+    pub fn is_failsafe_active(&self) -> bool {
+        self.published.failsafe_until.is_some_and(|until| self.now < until)
+    }
+
     pub fn replication_state(&self) -> Option<&'static str> {
         replication_state(self.monitor?, self.published.config.as_deref())
     }
@@ -193,6 +197,7 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     };
     put("pause", published.paused.then_some(true.into()));
     put("cluster_unlocked", facts.is_unlocked().then_some(true.into()));
+    put("failsafe_mode_is_active", facts.is_failsafe_active().then_some(true.into()));
     put("dcs_last_seen", Some(published.dcs_last_seen.into()));
     let tags = published.tags.published();
     put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));

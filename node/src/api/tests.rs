@@ -1,6 +1,7 @@
 //! Tests of the API as a whole, and the material they are made from.
 
 mod bodies;
+mod failsafe;
 mod health_table;
 mod live;
 mod member;
@@ -53,6 +54,8 @@ pub fn published(name: &str) -> Published {
         ttl_ms: TTL_MS,
         last_beat: NOW - 5_000,
         standby_group: false,
+        failsafe_until: None,
+        failsafe: None,
         maximum_lag_on_failover: 1 << 20,
         log: Default::default(),
     }

@@ -84,6 +84,7 @@ impl Daemon {
         let seen = &report.seen;
         self.guard(seen);
         self.keep_watchdog(seen);
+        self.settle_desk(seen);
         // While nobody leads the group, any member may speak for the region:
         // a formation's first certificate comes before its first leader.
         let speaks = seen.holds_lock() || seen.lock == Lock::Free;
@@ -126,10 +127,10 @@ impl Daemon {
 
     /// Arms the last guard while this member may write.
     fn guard(&self, seen: &Observation) {
-        match seen.lock {
+        match seen.relied_until() {
             _ if self.dynamic.pause || !self.may_open(seen) => self.deadman.disarm(),
-            Lock::Mine { deadline, .. } if deadline.0 > 0 => self.arm(deadline),
-            _ => {}
+            Some(until) => self.arm(until),
+            None => {}
         }
     }
 
@@ -185,6 +186,7 @@ impl Daemon {
         let Some(view) = seen.view() else { return };
         self.keep_config(view).await;
         if std::mem::take(&mut self.chores.status_due) {
+            self.keep_failsafe(view).await;
             self.keep_status(seen, view).await;
         }
         self.keep_history(seen, view).await;

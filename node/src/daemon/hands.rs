@@ -18,6 +18,10 @@ const STORE_WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(500
 
 impl Daemon {
     pub(super) async fn carry_out(&mut self, action: &Action, seen: &Observation) -> Outcome {
+        if leads_on(action) && !self.set_out() {
+            tracing::warn!("{action:?}: not against the promise that another member leads on");
+            return Outcome::Lost;
+        }
         let empty = GroupView::default();
         let view = seen.view().unwrap_or(&empty);
         match action {
@@ -37,6 +41,7 @@ impl Daemon {
             },
             // The answers are part of the next look.
             Action::AskPeers => Outcome::Done,
+            Action::AskAll => self.ask_all(seen).await,
             Action::CheckDivergence { with } => self.check_divergence(with, seen).await,
             Action::ArmWatchdog => match self.watchdog.arm(&self.dynamic, clock::now()) {
                 Ok(()) => Outcome::Done,
@@ -80,8 +85,8 @@ impl Daemon {
     /// have to be fenced.
     pub(super) fn until_fence(&self, seen: &Observation) -> std::time::Duration {
         let fence = match seen.lock {
-            Lock::Mine { deadline, .. } if deadline.0 > 0 => {
-                deadline - self.dynamic.fence_budget_ms()
+            _ if seen.relied_until().is_some() => {
+                seen.relied_until().expect("just seen") - self.dynamic.fence_budget_ms()
             }
             Lock::Mine { .. } | Lock::Unknown => {
                 self.memory.started + self.dynamic.retry_timeout_ms
@@ -322,6 +327,18 @@ impl Daemon {
             self.deadman.arm(self.server.postmaster_pid(), deadline);
         }
     }
+}
+
+/// From here on this member may come to accept writes.
+fn leads_on(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::AcquireLock
+            | Action::ClaimInitialize
+            | Action::FinishBootstrap
+            | Action::Promote
+            | Action::Begin(Job::StartPrimary | Job::Bootstrap)
+    )
 }
 
 fn local_end(seen: &Observation) -> Option<LocalEnd> {

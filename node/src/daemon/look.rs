@@ -41,6 +41,7 @@ impl Daemon {
             order: store.order,
             closed_workers: store.closed_workers,
             dynamic: self.dynamic.clone(),
+            failsafe: Default::default(),
             memory: self.memory.clone(),
         };
         self.chores.groups = store.groups;
@@ -82,10 +83,12 @@ impl Daemon {
         self.take_dynamic(seen.view());
         seen.dynamic = self.dynamic.clone();
         self.make_due(seen);
+        self.settle_failsafe(seen);
         self.chores.ownership = Some(seen.ownership.clone());
         seen.lock = lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = lock::is_relied_on(&seen.lock);
         seen.watchdog = self.watchdog.state(&self.dynamic, seen.now);
+        self.settle_proof(seen);
         self.forget_what_is_over(seen);
         seen.memory = self.memory.clone();
     }

@@ -6,6 +6,7 @@
 mod birth;
 mod cache;
 mod chores;
+pub mod failsafe;
 mod hands;
 mod heartbeat;
 mod jobs;
@@ -71,6 +72,7 @@ pub struct Daemon {
     held: bool,
     dynamic: Dynamic,
     chores: Chores,
+    failsafe: failsafe::Keeper,
     metadata: metadata::Metadata,
     /// The leader of the last beat, to notice a change.
     last_leader: Option<topology::MemberName>,

@@ -5,7 +5,7 @@ use crate::api::published::Published;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
-use crate::ha::observation::{DataDir, Guarding, Job, Lock, Process, ServerRole};
+use crate::ha::observation::{DataDir, Guarding, Job, Process, ServerRole};
 use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
@@ -122,10 +122,7 @@ impl Daemon {
 
     pub(super) fn publish(&mut self, report: &Report) {
         let seen = &report.seen;
-        let lock_until = match seen.lock {
-            Lock::Mine { deadline, .. } if deadline.0 > 0 => Some(deadline),
-            _ => None,
-        };
+        let lock_until = seen.relied_until();
         let previous = self.published.borrow().clone();
         let view = seen.view().cloned().map(Arc::new).or_else(|| previous.view.clone());
         let known = seen.view().is_some();
@@ -156,6 +153,8 @@ impl Daemon {
             loop_wait_ms: self.dynamic.loop_wait_ms,
             ttl_ms: self.dynamic.ttl_ms,
             last_beat: clock::now(),
+            failsafe_until: self.failsafe_until(seen),
+            failsafe: self.failsafe.audience.known().map(Arc::new),
             standby_group: standby_region || self.dynamic.standby_cluster.is_some(),
             maximum_lag_on_failover: self.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),

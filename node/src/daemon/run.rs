@@ -81,6 +81,8 @@ impl Daemon {
         let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);
         let lease_out = watch::Sender::new(None);
         let holds_lock_out = watch::Sender::new(false);
+        let data_dir = &settings.postgresql.data_dir;
+        let failsafe = super::failsafe::Keeper::new(data_dir, &settings.name, dynamic.ttl_ms);
         let decisions: super::Decisions = Arc::new(Mutex::new(Default::default()));
         let shown = decisions.clone();
         let context = ApiContext {
@@ -90,6 +92,7 @@ impl Daemon {
             published: published_in,
             commands: commands_out,
             fresh: Arc::new(server.fresh()),
+            failsafe: failsafe.desk.clone(),
             decisions: Arc::new(move || {
                 let kept = shown.lock().unwrap_or_else(|e| e.into_inner());
                 serde_json::Value::Array(kept.iter().cloned().collect())
@@ -122,6 +125,7 @@ impl Daemon {
             held: false,
             dynamic,
             chores: Default::default(),
+            failsafe,
             metadata: Default::default(),
             last_leader: None,
             epoch: None,
@@ -175,8 +179,8 @@ impl Daemon {
 
     fn longest_sleep(&self, report: &Report) -> Duration {
         let mut ms = report.at_most_ms.unwrap_or(u64::MAX).min(self.dynamic.loop_wait_ms);
-        if let crate::ha::observation::Lock::Mine { deadline, .. } = report.seen.lock {
-            let fence = deadline.since(clock::now() + self.dynamic.fence_budget_ms());
+        if let Some(until) = report.seen.relied_until() {
+            let fence = until.since(clock::now() + self.dynamic.fence_budget_ms());
             ms = ms.min(fence.max(20));
         }
         ms = ms.min(self.scheduled_in.unwrap_or(u64::MAX));
@@ -354,6 +358,8 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         ttl_ms: dynamic.ttl_ms,
         last_beat: clock::now(),
         standby_group: false,
+        failsafe_until: None,
+        failsafe: None,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         watchdog_failed: false,
         log: Default::default(),

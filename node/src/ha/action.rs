@@ -26,6 +26,8 @@ pub enum Action {
     AdoptSystem,
     /// Ask all other members for their positions.
     AskPeers,
+    /// Ask everybody who could lead to let this member lead on without a store.
+    AskAll,
     /// Read the leader's timeline history and compare.
     CheckDivergence {
         with: Following,

@@ -25,6 +25,9 @@ const JOB_RETRY_MS: u64 = 1_000;
 /// that does not may take this long before it is stopped and tried again.
 const STANDBY_START_MS: u64 = 3_600_000;
 
+/// Between two questions to everybody, when the last one was not agreed to.
+const ASK_RETRY_MS: u64 = 1_000;
+
 /// How long a successor may take to receive what the leader has now.
 const READY_MS: u64 = 5_000;
 
@@ -85,6 +88,9 @@ impl<'a> Facts<'a> {
     /// Too close to the lock's deadline (or past it) to keep writing.
     pub fn is_fence_due(&self) -> bool {
         let budget = self.o.dynamic.fence_budget_ms();
+        if self.is_proven() {
+            return false;
+        }
         match self.o.lock {
             Lock::Mine { deadline, .. } if deadline.0 > 0 => self.o.now + budget >= deadline,
             Lock::Mine { .. } | Lock::Unknown => {
@@ -93,8 +99,38 @@ impl<'a> Facts<'a> {
                 let grace = self.o.memory.started + self.o.dynamic.retry_timeout_ms;
                 self.o.now >= grace
             }
-            Lock::Free | Lock::Other(_) => false,
+            // Led on without a store until a moment ago, and has no lock yet.
+            Lock::Free => self.o.failsafe.proof.is_some(),
+            Lock::Other(_) => false,
         }
+    }
+
+    /// Everybody agreed that this member leads on, for long enough to come.
+    pub fn is_proven(&self) -> bool {
+        let budget = self.o.dynamic.fence_budget_ms();
+        self.o.failsafe.proof.is_some_and(|proof| self.o.now + budget < proof)
+    }
+
+    /// The lock could not be proven for a whole loop, and everybody can be asked.
+    pub fn must_ask_all(&self) -> bool {
+        let (o, failsafe) = (self.o, &self.o.failsafe);
+        let asks = o.dynamic.failsafe_mode
+            && failsafe.is_ready
+            && !self.is_paused()
+            && !self.is_leader_elsewhere();
+        let Some(until) = o.relied_until().filter(|until| asks && o.now < *until) else {
+            return false;
+        };
+        let proven = until - o.dynamic.ttl_ms;
+        o.is_primary()
+            && !o.memory.stopping
+            && o.now.since(proven) >= o.dynamic.loop_wait_ms
+            && o.now.since(failsafe.asked) >= ASK_RETRY_MS
+    }
+
+    /// This member promised to somebody else not to lead.
+    pub fn has_promised(&self) -> bool {
+        self.o.failsafe.promise.is_some()
     }
 
     /// A promotion must be over before the lock can end.

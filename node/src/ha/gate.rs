@@ -22,6 +22,12 @@ pub const GATE: &[Rule] = &[
         "the own lease is due for renewal",
     ),
     Rule::new(
+        12,
+        |f| f.must_ask_all() && !f.is_fence_due(),
+        |_| act(Action::AskAll),
+        "the store is away: does everybody agree that this member leads on?",
+    ),
+    Rule::new(
         20,
         must_fence,
         |f| match f.job() {
@@ -61,6 +67,12 @@ pub const GATE: &[Rule] = &[
         |_| act(Action::Exit(1)),
         "the data directory belongs to another cluster: `/initialize` names another system id; \
          give this member its own data directory or scope",
+    ),
+    Rule::new(
+        50,
+        |f| f.has_promised() && f.o.holds_lock() && !f.o.is_primary() && f.o.job.is_none(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "this member promised that another one leads on: the lock is given back",
     ),
     Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way"),
 ];

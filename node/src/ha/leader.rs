@@ -164,6 +164,13 @@ pub const LEADER: &[Rule] = &[
         "handing over: waiting for a successor that has what this leader has",
     )
     .saying(|f| f.ready_successor().err().map(|why| why.to_string())),
+    Rule::new(
+        798,
+        |f| f.o.is_primary() && f.view().is_none() && f.is_proven(),
+        |_| rest(),
+        "continue to run as a leader because failsafe mode is enabled and all members are \
+         accessible",
+    ),
     Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock"),
 ];
 

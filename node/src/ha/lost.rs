@@ -1,6 +1,6 @@
 //! The store is silent and no lock of ours is known to hold.
 //!
-//! Nothing here adds write ability. A former primary comes back as a read-only
+//! Nothing here adds write ability; one that everybody agreed to stays (310). A former primary comes back as a read-only
 //! standby of nobody; whom to follow is known when the store answers.
 
 use super::action::Action;
@@ -20,6 +20,13 @@ pub const LOST: &[Rule] = &[
         },
         |_| act(Action::Begin(Job::StartStandby { follow: None })),
         "the store is silent: serving reads only, until it answers",
+    ),
+    Rule::new(
+        310,
+        |f| f.o.is_primary() && f.is_proven(),
+        |_| soon(1_000),
+        "continue to run as a leader because failsafe mode is enabled and all members are \
+         accessible",
     ),
     Rule::new(399, |_| true, |_| soon(1_000), "the store does not answer; nothing can be decided"),
 ];

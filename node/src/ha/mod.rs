@@ -12,6 +12,7 @@ pub mod birth;
 mod check;
 pub mod down;
 pub mod facts;
+pub mod failsafe;
 pub mod follow;
 pub mod gate;
 pub mod job;

@@ -3,6 +3,7 @@
 //! `decide` reads this and nothing else; the simulator builds the same value
 //! from its model. What a beat remembers for the next one is in `Memory`.
 
+use super::failsafe::Failsafe;
 use standby::promotion::PeerAnswer;
 use standby::switch::ownership::{Order, Ownership};
 use topology::{
@@ -28,6 +29,7 @@ pub struct Observation {
     pub closed_workers: Vec<Group>,
     /// The settings in force: the store's, or the last that were read.
     pub dynamic: Dynamic,
+    pub failsafe: Failsafe,
     pub memory: Memory,
 }
 
@@ -337,6 +339,16 @@ impl Observation {
 
     pub fn view(&self) -> Option<&GroupView> {
         self.store.known()
+    }
+
+    /// Until when this member may write: by its lock, or because everybody
+    /// agreed that it leads on.
+    pub fn relied_until(&self) -> Option<Millis> {
+        let lock = match self.lock {
+            Lock::Mine { deadline, .. } if deadline.0 > 0 => Some(deadline),
+            _ => None,
+        };
+        lock.max(self.failsafe.proof)
     }
 
     pub fn system(&self) -> Option<&SystemId> {

@@ -78,7 +78,7 @@ fn copies_come_from_base_backups(stage: &Stage, leader: &MemberPlan) {
     }
 }
 
-async fn entries(stage: &Stage) -> BTreeMap<String, KeyValue> {
+pub async fn entries(stage: &Stage) -> BTreeMap<String, KeyValue> {
     let path = stage.field.config_path(&stage.members()[0]);
     let loaded = node::config::load(Some(&path), &Default::default()).expect("our own file");
     let keys = Keys::of(&loaded.settings);

@@ -8,6 +8,7 @@
 //! | planned | switchovers, the end of a daemon |
 //! | crash | PostgreSQL or a whole node dies |
 //! | silence | the store or a daemon freezes |
+//! | failsafe | the store is away or wiped, and the leader leads on |
 //! | pause | an operator is in charge |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
@@ -30,6 +31,7 @@ pub mod container;
 pub mod copies;
 pub mod crash;
 pub mod custom;
+pub mod failsafe;
 pub mod generated;
 pub mod pause;
 pub mod planned;

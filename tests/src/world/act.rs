@@ -16,6 +16,9 @@ use topology::{Failover, History, Lsn, SystemId, Timeline};
 impl World {
     /// Does it, or sends it. `None`: the answer is on its way.
     pub fn perform(&mut self, m: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
+        if !self.set_out(m, action) {
+            return Some(Outcome::Lost);
+        }
         let done = match action {
             Action::Promote => return self.promote_by(m, seen),
             Action::Follow(to) => {
@@ -51,6 +54,7 @@ impl World {
             | Action::FinishBootstrap
             | Action::AdoptSystem
             | Action::AskPeers
+            | Action::AskAll
             | Action::CheckDivergence { .. }
             | Action::Sign { .. } => return self.call(m, seen, action),
         };
@@ -61,7 +65,7 @@ impl World {
         match self.call_of(member, seen, action) {
             Ok(call) => {
                 let patience = match action {
-                    Action::Renew => self.until_fence(member, seen),
+                    Action::Renew | Action::AskAll => self.until_fence(member, seen),
                     _ => CALL_MS,
                 };
                 self.send(member, call, patience);
@@ -85,6 +89,7 @@ impl World {
         let unknown = || Outcome::Failed("the system id is not known".into());
         Ok(match action {
             Action::AskPeers => Call::AskPeers,
+            Action::AskAll => self.question(member),
             Action::CheckDivergence { with } => Call::History { with: with.clone() },
             Action::AcquireLock => {
                 let mine = seen.server().and_then(|s| s.timeline).filter(|_| seen.is_standby());
@@ -194,6 +199,8 @@ impl World {
             m.daemon.memory.lease_tried = m.clock.read(self.now);
         }
         match answer {
+            Answer::Silent if *action == Action::AskAll => self.asked_all(member, sent, false),
+            Answer::Agreed => self.asked_all(member, sent, true),
             Answer::Silent => {
                 if matches!(action, Action::ReleaseLock { .. }) {
                     let daemon = &mut self.members[member].daemon;

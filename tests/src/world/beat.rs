@@ -119,6 +119,7 @@ impl World {
         }
         self.members[member].daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
         self.guard(member, &seen);
+        self.settle_desk(member, &seen);
         let txns = self.chores(member, &seen);
         if txns.is_empty() {
             return self.sleep(member, at_most_ms);
@@ -135,8 +136,9 @@ impl World {
         let (now, daemon) = (m.clock.read(self.now), &mut m.daemon);
         let dynamic = &daemon.dynamic;
         let mut ms = at_most_ms.unwrap_or(u64::MAX).min(dynamic.loop_wait_ms);
-        if daemon.held {
-            let fence = daemon.lease.deadline().since(now + dynamic.fence_budget_ms());
+        let held = daemon.held.then(|| daemon.lease.deadline());
+        if let Some(until) = held.max(daemon.proof) {
+            let fence = until.since(now + dynamic.fence_budget_ms());
             ms = ms.min(fence.max(20));
         }
         let due = daemon.memory.lease_renewed + dynamic.loop_wait_ms;
@@ -151,12 +153,12 @@ impl World {
     /// Arms the last guard while this member may write.
     fn guard(&mut self, member: usize, seen: &Observation) {
         let paused = self.members[member].daemon.dynamic.pause;
-        match seen.lock {
+        match seen.relied_until() {
             _ if paused || !self.may_open(member, seen) => {
                 self.members[member].daemon.armed = None;
             }
-            Lock::Mine { deadline, .. } if deadline.0 > 0 => self.arm(member, deadline),
-            _ => {}
+            Some(until) => self.arm(member, until),
+            None => {}
         }
     }
 
@@ -174,7 +176,9 @@ impl World {
         let m = &self.members[member];
         let dynamic = &m.daemon.dynamic;
         let fence = match seen.lock {
-            Lock::Mine { deadline, .. } if deadline.0 > 0 => deadline - dynamic.fence_budget_ms(),
+            _ if seen.relied_until().is_some() => {
+                seen.relied_until().expect("just seen") - dynamic.fence_budget_ms()
+            }
             Lock::Mine { .. } | Lock::Unknown => m.daemon.memory.started + dynamic.retry_timeout_ms,
             Lock::Free | Lock::Other(_) => return CALL_MS,
         };

@@ -11,7 +11,7 @@ use node::dcs::{DcsError, LeaseId, Op, Renewal, Txn};
 use node::ha::observation::Following;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use std::time::Duration;
-use topology::{History, Lsn, SystemId, Timeline};
+use topology::{History, Lsn, MemberName, SystemId, Timeline};
 
 /// Every call gives up after this. The fence budget must cover it.
 pub const CALL_MS: u64 = 3_000;
@@ -25,6 +25,10 @@ pub enum Call {
     /// Get a lease, if there is none, and write under it.
     Acquire(Acquire),
     AskPeers,
+    AskAll {
+        others: Vec<MemberName>,
+        ttl_ms: u64,
+    },
     History {
         with: Following,
     },
@@ -70,6 +74,7 @@ pub enum Answer {
     },
     Done(bool),
     Peers(Vec<PeerAnswer>),
+    Agreed,
     History(SystemId, History),
     Silent,
 }
@@ -88,7 +93,7 @@ impl World {
     fn latency(&mut self, member: usize, call: &Call) -> u64 {
         let region = self.members[member].place.region;
         let slow = match call {
-            Call::AskPeers | Call::History { .. } => 0,
+            Call::AskPeers | Call::AskAll { .. } | Call::History { .. } => 0,
             _ => self.links.slow[region],
         };
         let extra = if slow > 0 { self.rng.range(0, slow) } else { 0 };
@@ -99,6 +104,7 @@ impl World {
         let region = self.members[member].place.region;
         let answer = match &call {
             Call::AskPeers => self.ask_peers(member),
+            Call::AskAll { others, ttl_ms } => self.agree(member, others, *ttl_ms),
             Call::History { with } => self.tell_history(member, with),
             _ if !self.links.to_store(member, region) => Answer::Silent,
             Call::Txn(txn) => self.serve_watching_release(member, &call, txn),
@@ -109,7 +115,7 @@ impl World {
         if matches!(&answer, Answer::Peers(p) if p.iter().any(|peer| peer.status.is_none())) {
             back += self.rng.range(0, 1_000);
         }
-        let store = !matches!(call, Call::AskPeers | Call::History { .. });
+        let store = !matches!(call, Call::AskPeers | Call::AskAll { .. } | Call::History { .. });
         let late = self.now + back > until;
         let silent = matches!(answer, Answer::Silent) || late || store && self.rng.percent(lost);
         let (moment, answer) = match silent {
@@ -138,7 +144,7 @@ impl World {
                 }
                 Answer::Done(true)
             }
-            Call::AskPeers | Call::History { .. } => Answer::Silent,
+            Call::AskPeers | Call::AskAll { .. } | Call::History { .. } => Answer::Silent,
         }
     }
 

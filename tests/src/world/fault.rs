@@ -24,18 +24,21 @@ pub struct Plan {
     /// The same two, once faults begin.
     pub later: (u64, u64),
     pub ttl_ms: u64,
+    pub failsafe: bool,
 }
 
 impl Plan {
-    pub fn new(rng: &mut Rng) -> Plan {
+    pub fn new(rng: &mut Rng, failsafe: bool) -> Plan {
         let (ttl, loop_wait, retry) = rng.pick(&[(30, 10, 10), (20, 5, 5), (20, 2, 4)]);
         let start = rng.pick(&[300, 300, 10, 0]);
         let timeline = rng.percent(30);
         let lag = rng.pick(&[1 << 20, 1 << 20, 20_000]);
+        let mode = if failsafe { r#","failsafe_mode":true"# } else { "" };
         Plan {
             config: format!(
-                r#"{{"ttl":{ttl},"loop_wait":{loop_wait},"retry_timeout":{retry},"primary_start_timeout":{start},"check_timeline":{timeline},"maximum_lag_on_failover":{lag}}}"#
+                r#"{{"ttl":{ttl},"loop_wait":{loop_wait},"retry_timeout":{retry},"primary_start_timeout":{start},"check_timeline":{timeline},"maximum_lag_on_failover":{lag}{mode}}}"#
             ),
+            failsafe,
             gap_max: rng.pick(&[1_000, 5_000, 12_000]),
             recovery_max: rng.pick(&[300, 3_000, 15_000]),
             clone_max: rng.pick(&[2_000, 10_000]),
@@ -171,6 +174,9 @@ impl World {
         if self.has_regions() && self.rng.percent(25) {
             return self.choose_region_fault(m, last);
         }
+        if self.plan.failsafe && self.rng.percent(25) {
+            return self.choose_silence(m, last);
+        }
         let (now, later) = match self.rng.range(0, 99) {
             0..=14 => (Fault::CutStore(m), Some(Fault::HealStore(m))),
             15..=24 => {
@@ -198,6 +204,18 @@ impl World {
         if let Some(later) = later {
             self.fault_later(last, later);
         }
+    }
+
+    /// What failsafe mode is for: the store is away, for long or for one.
+    fn choose_silence(&mut self, member: usize, last: u64) {
+        let last = last + self.rng.pick(&[0, 20_000, 60_000]);
+        let region = self.members[member].place.region;
+        let (now, later) = match self.rng.range(0, 2) {
+            0 => (Fault::CutStore(member), Fault::HealStore(member)),
+            _ => (Fault::StoreDown(region), Fault::StoreUp(region)),
+        };
+        self.fault_later(0, now);
+        self.fault_later(last, later);
     }
 
     fn choose_region_fault(&mut self, member: usize, last: u64) {

@@ -9,6 +9,7 @@ use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
 use node::dcs::keys::Keys;
+use node::ha::failsafe::{Audience, Desk};
 use node::ha::observation::Memory;
 use node::observe::lock::OwnLease;
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
@@ -75,6 +76,10 @@ pub struct Daemon {
     pub epoch: Option<u64>,
     pub last_paused: Option<Millis>,
     pub agent: Agent,
+    pub audience: Audience,
+    /// Everybody agreed that this member leads on until then.
+    pub proof: Option<Millis>,
+    pub asked_all: Millis,
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
     /// A beat was completed since this process began or was thawed.
@@ -91,6 +96,8 @@ pub struct Member {
     pub may_rebuild_diverged: bool,
     pub server: Postgres,
     pub daemon: Daemon,
+    /// Promises of failsafe mode; what was promised lies on disk.
+    pub desk: Desk,
     /// Until when the lock last held by this member lasts, on its own clock.
     /// Kept apart from the daemon, which forgets it when it dies.
     pub deadline: Millis,
@@ -126,6 +133,7 @@ impl Member {
             may_rebuild_diverged: rng.percent(60),
             server: Postgres::empty(),
             daemon: Daemon::default(),
+            desk: Desk::default(),
             deadline: Millis(0),
             slow_stop: 0,
             lag: 0,
@@ -151,7 +159,9 @@ impl Member {
     pub fn start_at(&mut self, now: u64) {
         let life = self.daemon.life + 1;
         self.daemon = Daemon { alive: true, life, is_new: true, ..Daemon::default() };
-        self.daemon.memory.started = self.clock.read(now);
+        let local = self.clock.read(now);
+        self.daemon.memory.started = local;
+        self.desk = Desk::with_promise(self.desk.promise(local).cloned());
     }
 
     pub fn is_running(&self) -> bool {

@@ -12,6 +12,7 @@ pub mod call;
 pub mod chores;
 pub mod client;
 pub mod deadman;
+pub mod failsafe;
 pub mod fault;
 pub mod job;
 pub mod links;
@@ -166,6 +167,9 @@ pub struct Counts {
     pub rewinds: u64,
     pub rebuilds: u64,
     pub signatures: u64,
+    /// Everybody agreed that a leader leads on; and did so past its lease.
+    pub agreed: u64,
+    pub led_on: u64,
     /// Acknowledged records that a failover lost, as it may.
     pub lost: u64,
 }
@@ -176,12 +180,13 @@ pub struct Shape {
     pub regions: usize,
     pub groups: Vec<Group>,
     pub members: usize,
+    pub failsafe: bool,
 }
 
 impl World {
     pub fn new(seed: u64, shape: &Shape) -> World {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng);
+        let plan = Plan::new(&mut rng, shape.failsafe);
         let step_seconds = rng.pick(&[5, 10, 20]);
         let mut members = Vec::new();
         for region in 0..shape.regions {

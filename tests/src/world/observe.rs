@@ -40,6 +40,7 @@ impl World {
             order: None,
             closed_workers: Vec::new(),
             dynamic: m.daemon.dynamic.clone(),
+            failsafe: Default::default(),
             memory: m.daemon.memory.clone(),
         };
         self.look_at_store(member, &mut seen);
@@ -90,11 +91,15 @@ impl World {
             m.daemon.last_paused = Some(seen.now);
         }
         seen.dynamic = m.daemon.dynamic.clone();
+        self.settle_failsafe(member, seen);
+        let m = &mut self.members[member];
         seen.lock = lock::read(&m.name, &seen.store, &m.daemon.lease, m.daemon.held, seen.now);
         m.daemon.held = lock::is_relied_on(&seen.lock);
         if let node::ha::observation::Lock::Mine { deadline, .. } = seen.lock {
             m.deadline = if deadline.0 > 0 { deadline } else { m.deadline };
         }
+        self.settle_proof(member, seen);
+        self.keep_deadline(member);
         self.forget_what_is_over(member, seen);
         seen.memory = self.members[member].daemon.memory.clone();
     }

@@ -43,6 +43,7 @@ pub struct Member {
     pub server: Arc<Server>,
     pub handle: ServerHandle,
     pub client: reqwest::Client,
+    pub failsafe: crate::daemon::failsafe::SharedDesk,
 }
 
 pub fn context(
@@ -61,6 +62,7 @@ pub fn context(
         published,
         commands: sender,
         fresh: server.clone(),
+        failsafe: Default::default(),
         decisions: Arc::new(|| json!([{"rule": 210}])),
         now: || NOW,
     };
@@ -86,6 +88,7 @@ impl Member {
         *server.answer.lock().unwrap() = Some(monitor);
         let keys = Keys::of(&settings);
         let (context, publish, commands) = context(settings, me, &store, &server);
+        let failsafe = context.failsafe.clone();
         let handle = serve(context).await.unwrap();
         let config = crate::tls::client_config(Believed::new(Trust::Anyone, None), None);
         let client = reqwest::Client::builder()
@@ -94,7 +97,7 @@ impl Member {
             .timeout(WAIT_MAX)
             .build()
             .unwrap();
-        Member { store, keys, publish, commands, server, handle, client }
+        Member { store, keys, publish, commands, server, handle, client, failsafe }
     }
 
     pub async fn leader() -> Member {

@@ -4,6 +4,7 @@
 //! directory has no server. Within that everything is combined with everything,
 //! also what a healthy cluster never shows.
 
+use crate::ha::failsafe::{Failsafe, Promise};
 use crate::ha::observation::{
     Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Guarding, Job, Lock, Me,
     Memory, Observation, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, StopHow,
@@ -96,9 +97,10 @@ impl Generator {
             order: self.percent(10).then(|| Order::StopAndSign { id: "move".into() }),
             closed_workers: self.pick(&[vec![], vec![], vec![Group(Some(1))]]),
             dynamic: self.dynamic(),
+            failsafe: self.failsafe(),
             memory: self.memory(),
         };
-        if self.percent(8) {
+        if self.percent(9) {
             self.ask_a_leader(&mut o);
         } else if self.percent(1) {
             self.begin_from_an_archive(&mut o);
@@ -133,6 +135,7 @@ impl Generator {
             candidate: self.pick(&[None, Some("a")]).map(MemberName::from),
             scheduled_at: None,
         });
+        o.dynamic.pause = self.percent(30);
         o.memory.stopping = false;
         o.memory.asked = None;
         o.memory.lease_renewed = Millis(NOW);
@@ -141,6 +144,13 @@ impl Generator {
         o.postgres.data = DataDir::Valid { system: system(1) };
         let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
         o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
+        if self.percent(30) {
+            // It stopped for it.
+            o.memory.handover = Some(Millis(NOW - 1_000));
+            let (end, timeline) = (End::Clean, Timeline(1));
+            o.postgres.process =
+                Process::Stopped(Seen::Known(Remains { end, timeline, lsn, copied: false }));
+        }
     }
 
     fn me(&mut self) -> Me {
@@ -393,6 +403,7 @@ impl Generator {
         let mut dynamic = self.dynamic.clone();
         dynamic.pause = self.percent(15);
         dynamic.check_timeline = self.percent(30);
+        dynamic.failsafe_mode = self.percent(50);
         dynamic.primary_start_timeout_ms = self.pick(&[0, 10_000, 300_000]);
         if self.percent(5) {
             dynamic.standby_cluster = Some(StandbyCluster {
@@ -402,6 +413,16 @@ impl Generator {
             });
         }
         dynamic
+    }
+
+    fn failsafe(&mut self) -> Failsafe {
+        let left = self.pick(&[0, 2_000, 9_000, 18_000, 29_000]);
+        Failsafe {
+            proof: self.percent(20).then_some(Millis(NOW + left)),
+            asked: self.past(),
+            is_ready: self.percent(70),
+            promise: self.percent(3).then(|| Promise { to: "a".into(), ..Promise::default() }),
+        }
     }
 
     fn memory(&mut self) -> Memory {

@@ -1,0 +1,78 @@
+//! `POST /failsafe`: a leader without a store asks whether it may lead on.
+//!
+//! Agreeing is a promise not to lead for one `ttl`. It is given under the lock
+//! of the `Desk`, and lies on disk before it is told.
+
+use super::answer::Answer;
+use super::look::{Api, unavailable};
+use crate::daemon::failsafe::{lock, slots_of, write_promise};
+use crate::ha::failsafe::{Promise, Refusal};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::{Map, Value};
+use std::time::Duration;
+use topology::MemberName;
+
+/// For how long the asking leader will rely on the promise, in milliseconds.
+/// Leaders that do not say so rely on it for the ttl that both know.
+pub const TTL_HEADER: &str = "matriarch-ttl";
+/// No ttl is longer than this for a stranger's sake.
+const TTL_MS_MAX: u64 = 3_600_000;
+/// How long an answer waits for the position of the own server.
+const POSITION: Duration = Duration::from_millis(500);
+
+/// Whoever asks must not count on a member whose mode is off.
+pub fn is_on(api: &Api) -> Result<(), Answer> {
+    let is_on = lock(&api.context.failsafe).is_on;
+    is_on.then_some(()).ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))
+}
+
+pub async fn post(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Map<String, Value>,
+) -> Result<Answer, Answer> {
+    let published = api.published();
+    let me = &api.context.settings.name;
+    let asked = read(headers, &Value::Object(body), published.ttl_ms, api.now())
+        .ok_or_else(|| Answer::page(StatusCode::BAD_REQUEST))?;
+    if asked.to == *me {
+        return Err(Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "this is my own name"));
+    }
+    let accepted = {
+        let mut desk = lock(&api.context.failsafe);
+        desk.accept(asked.clone(), api.now()).map_err(refused)?;
+        desk.promise(api.now()).cloned().unwrap_or(asked)
+    };
+    let (data_dir, name) = (api.context.settings.postgresql.data_dir.clone(), me.clone());
+    let written = tokio::task::spawn_blocking(move || write_promise(&data_dir, &name, &accepted));
+    if let Err(error) = written.await.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
+        tracing::error!("a promise could not be written: {error}");
+        return Err(unavailable("the promise could not be kept on disk"));
+    }
+    let mut answer = Answer::text(StatusCode::OK, "Accepted");
+    let monitor = tokio::time::timeout(POSITION, api.recent_monitor(&published)).await;
+    if let Some(lsn) = monitor.ok().flatten().and_then(|monitor| monitor.position()) {
+        answer.headers.push((HeaderName::from_static("lsn"), lsn.0.into()));
+    }
+    Ok(answer)
+}
+
+fn read(headers: &HeaderMap, body: &Value, ttl_ms: u64, now: topology::Millis) -> Option<Promise> {
+    let word = |key: &str| body.get(key).and_then(Value::as_str).filter(|w| !w.is_empty());
+    let wanted = headers.get(TTL_HEADER).and_then(|h| h.to_str().ok()?.parse::<u64>().ok());
+    let ttl_ms = ttl_ms.max(wanted.unwrap_or(0).min(TTL_MS_MAX));
+    Some(Promise {
+        to: MemberName::new(word("name")?),
+        conn_url: word("conn_url")?.to_string(),
+        api_url: word("api_url")?.to_string(),
+        slots: slots_of(body),
+        until: now + ttl_ms,
+    })
+}
+
+fn refused(why: Refusal) -> Answer {
+    match why {
+        Refusal::Off => Answer::page(StatusCode::BAD_GATEWAY),
+        _ => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
+    }
+}

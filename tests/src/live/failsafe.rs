@@ -1,0 +1,91 @@
+//! Failsafe mode: the store is away and the leader leads on, as long as all agree.
+
+use super::birth::entries;
+use super::stage::{LONG, REGION, SHORT, Stage, TTL, timeline_of};
+use ctl::field::MemberPlan;
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Past the end of every lease.
+const PAST: Duration = Duration::from_secs(TTL.as_secs() + 4);
+/// Nobody notices.
+const HICCUP: Duration = Duration::from_secs(2);
+
+pub async fn store_frozen() {
+    let mut stage = Stage::raise(3).await;
+    let leader = turn_on(&stage).await;
+    let writer = stage.writer("failsafe").await;
+    let (timeline, postmaster) = (timeline_of(&leader).await, stage.field.postmaster_pid(&leader));
+
+    let since = Instant::now();
+    assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
+    tokio::time::sleep(PAST).await;
+    assert!(writer.wrote_since(Instant::now() - HICCUP), "writes ended with the lease");
+    assert!(writer.longest_pause(since) < HICCUP, "{:?}", writer.longest_pause(since));
+    shows_failsafe(&stage, &leader).await;
+    assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+    stage
+        .until("the end of failsafe mode", SHORT, async || !is_active(&stage, &leader).await)
+        .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    println!("  {PAST:.0?} without a store: no row for {:.2?}", writer.longest_pause(since));
+    assert!(writer.longest_pause(since) < HICCUP, "{:?}", writer.longest_pause(since));
+    assert_eq!(stage.healthy(LONG).await.name, leader.name);
+    assert_eq!(timeline_of(&leader).await, timeline, "somebody promoted");
+    assert_eq!(stage.field.postmaster_pid(&leader), postmaster, "the leader was restarted");
+
+    one_is_missing(&mut stage, &leader).await;
+    stage.writes_go_on(&writer, since, LONG).await;
+    stage.healthy(LONG).await;
+    stage.settle_without_loss(writer).await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// `/failsafe` names everybody.
+async fn turn_on(stage: &Stage) -> MemberPlan {
+    stage.patch(json!({"failsafe_mode": true})).await;
+    let leader = stage.leader().await;
+    for member in stage.members() {
+        stage
+            .until("/failsafe everywhere", SHORT, async || {
+                let reply = stage.get(&member, "/failsafe").await;
+                reply.body.as_object().is_some_and(|map| map.len() == 3)
+            })
+            .await;
+    }
+    let kept = entries(stage).await.remove("failsafe").expect("the key is there");
+    assert_eq!(kept.lease, 0, "/failsafe hangs on a lease");
+    leader
+}
+
+async fn is_active(stage: &Stage, member: &MemberPlan) -> bool {
+    stage.get(member, "/patroni").await.body["failsafe_mode_is_active"] == Value::Bool(true)
+}
+
+async fn shows_failsafe(stage: &Stage, leader: &MemberPlan) {
+    assert_eq!(stage.get(leader, "/primary").await.status, 200);
+    for member in stage.members() {
+        assert!(is_active(stage, &member).await, "{} does not know of it", member.name);
+    }
+    let metrics = stage.get(leader, "/metrics").await.body;
+    assert!(metrics.as_str().is_some_and(|m| m.contains("failsafe_mode_is_active{")), "{metrics}");
+    let me = json!({"name": "x", "conn_url": "postgres://x/x", "api_url": "http://x/patroni"});
+    let refused = stage.send(Method::POST, leader, "/failsafe", me).await;
+    assert_eq!((refused.status, refused.body), (500, "Running as a leader".into()));
+    assert_eq!(stage.watch.writable().len(), 1);
+}
+
+/// A single member that cannot be asked ends it: it might lead.
+async fn one_is_missing(stage: &mut Stage, leader: &MemberPlan) {
+    let missing = stage.others(leader)[0].clone();
+    assert!(stage.field.signal_daemon(&missing.name, Signal::SIGSTOP));
+    assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
+    let since = Instant::now();
+    stage.until("nobody writable", TTL, async || stage.watch.writable().is_empty()).await;
+    println!("  one member does not answer: writes end after {:.2?}", since.elapsed());
+    assert!(stage.field.signal_daemon(&missing.name, Signal::SIGCONT));
+    assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+}

@@ -1,0 +1,163 @@
+//! Failsafe mode: the question to everybody, and what each member promised.
+//!
+//! The rules are the daemon's own (`node::ha::failsafe`). A promise is given at
+//! the moment the question arrives, whatever the daemon's beat is doing; it
+//! lies on the member's disk and outlives its daemon.
+
+use super::World;
+use super::call::{Answer, Call};
+use super::links::Wire;
+use node::act::txn;
+use node::dcs::Txn;
+use node::ha::failsafe::{Failsafe, Promise, inject, map_of};
+use node::ha::observation::{Job, Lock, Process};
+use node::ha::{Action, Observation, Outcome};
+use topology::{MemberName, Millis, Seen};
+
+impl World {
+    pub fn settle_failsafe(&mut self, member: usize, seen: &mut Observation) {
+        let m = &mut self.members[member];
+        if let Some(view) = seen.view() {
+            m.daemon.audience.read(view);
+        }
+        m.desk.is_on = m.daemon.dynamic.failsafe_mode;
+        seen.failsafe = Failsafe {
+            proof: m.daemon.proof,
+            asked: m.daemon.asked_all,
+            is_ready: m.daemon.audience.names(&m.name),
+            promise: m.desk.promise(seen.now).cloned(),
+        };
+        if let (Seen::Known(view), Some(promise)) = (&mut seen.store, &seen.failsafe.promise) {
+            inject(view, promise);
+        }
+    }
+
+    pub fn settle_proof(&mut self, member: usize, seen: &mut Observation) {
+        let m = &mut self.members[member];
+        let covered = matches!(
+            (&seen.lock, m.daemon.proof),
+            (Lock::Mine { deadline, .. }, Some(proof)) if *deadline >= proof
+        );
+        if covered || !seen.is_primary() || matches!(seen.lock, Lock::Other(_)) {
+            m.daemon.proof = None;
+        }
+        seen.failsafe.proof = m.daemon.proof;
+    }
+
+    /// Sets out to lead; not against a promise.
+    pub fn set_out(&mut self, member: usize, action: &Action) -> bool {
+        let leads_on = matches!(
+            action,
+            Action::AcquireLock
+                | Action::ClaimInitialize
+                | Action::FinishBootstrap
+                | Action::Promote
+                | Action::Begin(Job::StartPrimary | Job::Bootstrap)
+        );
+        let m = &mut self.members[member];
+        let now = m.clock.read(self.now);
+        !leads_on || m.desk.claim(now)
+    }
+
+    pub fn settle_desk(&mut self, member: usize, seen: &Observation) {
+        let job = seen.job.as_ref().map(|running| &running.job);
+        let opens = matches!(job, Some(Job::StartPrimary | Job::Bootstrap));
+        let opening = matches!(seen.postgres.process, Process::Starting { as_primary: true, .. });
+        let m = &mut self.members[member];
+        let promoting = m.daemon.memory.promoting.is_some();
+        let leader = match &seen.lock {
+            Lock::Other(name) if seen.failsafe.promise.is_none() => Some(name.clone()),
+            _ => None,
+        };
+        let occupied = seen.holds_lock() || seen.is_primary() || promoting || opens || opening;
+        m.desk.settle(occupied, leader);
+    }
+
+    pub fn question(&self, member: usize) -> Call {
+        let m = &self.members[member];
+        let others = m.daemon.audience.others(&m.name);
+        let others = others.into_iter().map(|(name, _)| name).collect();
+        Call::AskAll { others, ttl_ms: m.daemon.dynamic.ttl_ms }
+    }
+
+    /// Everybody answers when the question arrives, or not at all.
+    pub fn agree(&mut self, member: usize, others: &[MemberName], ttl_ms: u64) -> Answer {
+        let mut agreed = true;
+        for name in others {
+            agreed &= self.agree_one(member, name, ttl_ms);
+        }
+        if agreed { Answer::Agreed } else { Answer::Silent }
+    }
+
+    fn agree_one(&mut self, member: usize, name: &MemberName, ttl_ms: u64) -> bool {
+        let Some(other) = self.members.iter().position(|m| m.name == *name) else {
+            return false;
+        };
+        if !self.members[other].is_running() || !self.links.between(Wire::Rest, member, other) {
+            return false;
+        }
+        let (to, host) = (self.members[member].name.clone(), self.members[member].host());
+        let m = &mut self.members[other];
+        let now = m.clock.read(self.now);
+        let ttl_ms = ttl_ms.max(m.daemon.dynamic.ttl_ms);
+        let asked = Promise {
+            to,
+            conn_url: format!("postgres://{host}:5432/postgres"),
+            api_url: format!("http://{host}:8008/patroni"),
+            slots: Default::default(),
+            until: now + ttl_ms,
+        };
+        let answer = m.desk.accept(asked, now);
+        if let Err(why) = &answer {
+            let line = format!("does not agree that {} leads on: {why}", self.members[member].name);
+            self.note_of(other, &line);
+        }
+        answer.is_ok()
+    }
+
+    pub fn asked_all(&mut self, member: usize, sent: u64, agreed: bool) -> Outcome {
+        let m = &mut self.members[member];
+        m.daemon.asked_all = m.clock.read(self.now);
+        if !agreed {
+            return Outcome::Lost;
+        }
+        let proof = m.clock.read(sent) + m.daemon.dynamic.ttl_ms;
+        m.daemon.proof = m.daemon.proof.max(Some(proof));
+        let lease_end = m.daemon.lease.deadline();
+        self.counts.led_on += u64::from(m.clock.read(self.now) >= lease_end);
+        self.counts.agreed += 1;
+        self.arm(member, proof);
+        Outcome::Done
+    }
+
+    /// `/failsafe` as the leader writes it.
+    pub fn failsafe_due(&self, member: usize, seen: &Observation) -> Option<Txn> {
+        let m = &self.members[member];
+        let (lease, view) = (m.daemon.lease.id?, seen.view()?);
+        if !m.daemon.dynamic.failsafe_mode && view.failsafe.is_none() {
+            return None;
+        }
+        let url = format!("http://{}:8008/patroni", m.host());
+        let map = map_of(&m.name, &url, view);
+        if view.failsafe.as_ref().is_some_and(|known| known.value == map) {
+            return None;
+        }
+        let urls = map.into_iter().map(|(name, url)| (name.0, url.into()));
+        let text = serde_json::Value::Object(urls.collect()).to_string();
+        Some(txn::as_leader(&m.keys, lease, m.keys.failsafe(), text))
+    }
+
+    /// A write of `/failsafe` is on its way: its answer may get lost.
+    pub fn failsafe_sent(&mut self, member: usize, seen: &Observation) {
+        let m = &mut self.members[member];
+        let Some(view) = seen.view() else { return };
+        let url = format!("http://{}:8008/patroni", m.host());
+        m.daemon.audience.unanswered(map_of(&m.name, &url, view));
+    }
+
+    /// Until when this member may write, for the checker.
+    pub fn keep_deadline(&mut self, member: usize) {
+        let m = &mut self.members[member];
+        m.deadline = m.deadline.max(m.daemon.proof.unwrap_or(Millis(0)));
+    }
+}
