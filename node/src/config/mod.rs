@@ -43,7 +43,7 @@ pub use kind::{Kind, parse_whole};
 pub use load::{Checked, CtlSettings, Loaded, examine, load, load_for_ctl};
 pub use machine::{Ports, find_program, version_of};
 pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
-pub use schema::FIXME;
+pub use schema::MARK;
 pub use store::read_store;
 pub use yaml::{NotYaml, parse as parse_yaml};
 

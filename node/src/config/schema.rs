@@ -16,7 +16,7 @@ use serde_json::Value;
 use topology::number::{Base, counted};
 
 /// Stands in generated files where a person must write something.
-pub const FIXME: &str = "#FIXME";
+pub const MARK: &str = "#FIXME";
 
 /// Needed by whoever runs a cluster, not by a daemon to start.
 const REQUIRED: [&str; 3] = [
@@ -178,8 +178,8 @@ fn find_unfinished(value: &Value, path: &str, findings: &mut Findings) {
         Value::Array(items) => {
             items.iter().for_each(|item| find_unfinished(item, path, findings));
         }
-        Value::String(text) if text.contains(FIXME) => {
-            findings.add(path, format!("still says {FIXME}"), "write the real value");
+        Value::String(text) if text.contains(MARK) => {
+            findings.add(path, format!("still says {MARK}"), "write the real value");
         }
         _ => {}
     }

@@ -59,7 +59,7 @@ impl Hands {
         tracing::info!("running bootstrap.{}.command", method.name);
         self.instance.bootstrap_by(method).await.map_err(text)?;
         self.must_be_there(&method.name).await?;
-        made.is_whole();
+        made.keep();
         let recovery = Recovery::of(method);
         let started =
             self.instance.start_restored(recovery, hba, &self.dynamic, &self.overrides).await;
@@ -152,7 +152,7 @@ impl Hands {
             let copied = self.instance.basebackup(&from.host, from.port, &read.basebackup).await;
             let why = match copied {
                 Ok(()) => {
-                    made.is_whole();
+                    made.keep();
                     return Ok(());
                 }
                 Err(error) => text(error),
@@ -176,7 +176,7 @@ impl Hands {
         let source = from.map(|from| (from.host.as_str(), from.port));
         self.instance.copy_by(custom, source).await.map_err(text)?;
         self.must_be_there(method.name()).await?;
-        made.is_whole();
+        made.keep();
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl Made {
         Made(Some((instance.clone(), otherwise)))
     }
 
-    fn is_whole(mut self) {
+    fn keep(mut self) {
         self.0 = None;
     }
 }

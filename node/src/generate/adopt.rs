@@ -83,7 +83,7 @@ fn lay_over_local(section: &mut Value, answers: &Answers) {
 fn with_port(address: &Value, port: u16) -> Value {
     let host = address.as_str().and_then(|text| text.rsplit_once(':')).map_or("", |(host, _)| host);
     let host = host.trim_matches(['[', ']']);
-    join(if host.is_empty() { crate::config::FIXME } else { host }, port).into()
+    join(if host.is_empty() { crate::config::MARK } else { host }, port).into()
 }
 
 /// A configuration that lies outside of the data directory, as Debian has it.

@@ -1,7 +1,7 @@
 //! The sample. Pure: from what is known of the machine.
 
 use super::host::Host;
-use crate::config::FIXME;
+use crate::config::MARK;
 use serde_json::{Map, Value, json};
 
 const STORES: [&str; 7] =
@@ -13,15 +13,15 @@ const REWIND_USER: u32 = 11;
 const KEEP_SIZE: u32 = 13;
 
 pub fn document(host: &Host) -> Value {
-    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| FIXME.to_string());
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| MARK.to_string());
     let at = |port: u16| match &host.address {
         Some(address) => crate::config::join(address, port),
-        None => format!("{FIXME}:{port}"),
+        None => format!("{MARK}:{port}"),
     };
     let method = method(host.major);
     let bin_dir = host.bin_dir.as_ref().map(|dir| dir.display().to_string());
     json!({
-        "scope": FIXME,
+        "scope": MARK,
         "name": known(&host.name),
         "restapi": {"listen": at(8008), "connect_address": at(8008)},
         "bootstrap": {
@@ -41,7 +41,7 @@ pub fn document(host: &Host) -> Value {
         "postgresql": {
             "listen": at(5432),
             "connect_address": at(5432),
-            "data_dir": FIXME,
+            "data_dir": MARK,
             "bin_dir": known(&bin_dir),
             "authentication": logins(host.major),
             "parameters": {"password_encryption": method},
@@ -93,7 +93,7 @@ fn parameters(major: Option<u32>) -> Value {
 }
 
 pub fn logins(major: Option<u32>) -> Value {
-    let login = |user: &str| json!({"username": user, "password": FIXME});
+    let login = |user: &str| json!({"username": user, "password": MARK});
     let mut all = json!({"superuser": login("postgres"), "replication": login("replicator")});
     if is_at_least(major, REWIND_USER) {
         all["rewind"] = login("rewind_user");
@@ -111,7 +111,7 @@ pub fn settle_store(document: &mut Value) {
         stores.extend(all.shift_remove(name).map(|section| (name.to_string(), section)));
     }
     if stores.is_empty() {
-        stores.insert("etcd3".into(), json!({"host": format!("{FIXME}:2379")}));
+        stores.insert("etcd3".into(), json!({"host": format!("{MARK}:2379")}));
     }
     for (key, value) in std::mem::take(all) {
         if key == "bootstrap" {
@@ -142,10 +142,10 @@ mod tests {
         assert_eq!(sample["name"], "pg1");
         assert_eq!(sample["postgresql"]["listen"], "10.0.0.1:5432");
         assert_eq!(sample["restapi"]["connect_address"], "10.0.0.1:8008");
-        assert_eq!(sample["scope"], FIXME);
+        assert_eq!(sample["scope"], MARK);
         let nothing = document(&Host::default());
         assert_eq!(nothing["postgresql"]["listen"], "#FIXME:5432");
-        assert_eq!(nothing["postgresql"]["bin_dir"], FIXME);
+        assert_eq!(nothing["postgresql"]["bin_dir"], MARK);
     }
 
     #[test]

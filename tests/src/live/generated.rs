@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 const WORD: &str = "a-word";
-const FIXME: &str = "#FIXME";
+const MARK: &str = "#FIXME";
 
 /// What the environment of a careful operator says about a member.
 fn variables(stage: &Stage, member: &MemberPlan) -> Vec<(&'static str, String)> {
@@ -42,8 +42,8 @@ fn text(output: &Output) -> String {
 fn finish(stage: &Stage, member: &MemberPlan, scope: &str) -> String {
     let path = stage.field.config_path(member);
     let written = std::fs::read_to_string(&path).expect("the generated file");
-    let named = written.replace(&format!("scope: '{FIXME}'"), &format!("scope: {scope}"));
-    let finished = named.replace(FIXME, WORD);
+    let named = written.replace(&format!("scope: '{MARK}'"), &format!("scope: {scope}"));
+    let finished = named.replace(MARK, WORD);
     // The owner stays the one who generated it.
     std::fs::write(&path, &finished).expect("the finished file");
     finished

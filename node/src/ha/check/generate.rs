@@ -145,6 +145,10 @@ impl Generator {
         let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
         o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
         if self.percent(30) {
+            // It wrote more since its successor last said what it has.
+            o.memory.request_seen = Some((Millis(NOW - 400), Lsn(u64::MAX >> 8)));
+        }
+        if self.percent(30) {
             // It stopped for it.
             o.memory.handover = Some(Millis(NOW - 1_000));
             let (end, timeline) = (End::Clean, Timeline(1));
