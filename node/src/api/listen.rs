@@ -177,7 +177,8 @@ fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
     };
     let password = settings.keyfile_password.as_ref().map(|p| p.0.as_str());
     let own = Own { cert: certfile, key: settings.keyfile.as_deref(), password };
-    let config = tls::server_config(own, settings.cafile.as_deref(), proof)?;
+    let (cafile, ciphers) = (settings.cafile.as_deref(), settings.ciphers.as_deref());
+    let config = tls::server_config(own, cafile, proof, ciphers)?;
     Ok(Some(RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config)))))
 }
 

@@ -10,6 +10,7 @@
 
 pub mod answer;
 pub mod auth;
+mod ciphers;
 pub mod client;
 mod cluster;
 mod configuration;

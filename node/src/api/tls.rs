@@ -8,9 +8,10 @@
 //! Absent on purpose: the client's side (`tls.rs` of this crate), revocation
 //! lists.
 
+use super::ciphers::limited;
 use crate::tls::{Anchors, Own, TlsError, anchors, certificates, key, plain_x509, provider};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -43,10 +44,12 @@ pub fn server_config(
     own: Own,
     cafile: Option<&Path>,
     proof: ClientProof,
+    ciphers: Option<&str>,
 ) -> Result<ServerConfig, TlsError> {
     let chain = certificates(own.cert)?;
     let key = key::read(own.key.unwrap_or(own.cert), own.password)?;
-    let versions = ServerConfig::builder_with_provider(provider())
+    let offered = limited(ring::default_provider(), ciphers);
+    let versions = ServerConfig::builder_with_provider(Arc::new(offered))
         .with_safe_default_protocol_versions()
         .map_err(|e| TlsError::Unusable(e.to_string()))?;
     let builder = match proof {

@@ -122,6 +122,8 @@ pub struct RestApi {
     pub certfile: Option<PathBuf>,
     pub keyfile: Option<PathBuf>,
     pub keyfile_password: Option<Secret>,
+    /// In OpenSSL's words.
+    pub ciphers: Option<String>,
     pub cafile: Option<PathBuf>,
     /// `none`, `optional` or `required`.
     pub verify_client: String,

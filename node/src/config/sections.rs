@@ -87,6 +87,7 @@ pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
         authentication: read_credentials(document, "restapi.authentication", findings),
         keyfile: document.path("restapi.keyfile").or_else(|| certfile.clone()),
         keyfile_password: document.secret("restapi.keyfile_password"),
+        ciphers: document.text("restapi.ciphers"),
         certfile,
         cafile: document.path("restapi.cafile"),
         verify_client,

@@ -131,7 +131,7 @@ pub const SETTINGS: &[Setting] = &[
     row("restapi.keyfile", Text, "", "Its key; default: in the certificate's file.").env(),
     row("restapi.keyfile_password", Secret, "", "Password of the key.").env(),
     row("restapi.cafile", Text, "", "Authorities that clients are verified with.").env(),
-    row("restapi.ciphers", Text, "", "Allowed ciphers.").missing().env(),
+    row("restapi.ciphers", Text, "", "Allowed suites of TLS 1.2.").env(),
     row("restapi.verify_client", Word(&["none", "optional", "required"]), "none",
         "Whether clients need a certificate.").env(),
     row("restapi.allowlist", Texts, "", "Hosts that may use unsafe methods.").env(),
