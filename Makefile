@@ -11,7 +11,7 @@ packages:
 	@tools/packages.sh
 
 packages-test:
-	@tools/packages.sh openssl python3-pip
+	@tools/packages.sh openssl python3-pip iproute2 nftables
 	@tools/postgres_versions.sh
 
 build: packages

@@ -44,7 +44,7 @@ impl Asker {
         path: &str,
         body: Option<&Value>,
     ) -> Option<Reply> {
-        let url = format!("http://127.0.0.1:{}{path}", member.api_port);
+        let url = format!("http://{}:{}{path}", member.host, member.api_port);
         let mut request = self.http.request(method, url);
         if let Some(body) = body {
             request = request.json(body);

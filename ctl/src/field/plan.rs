@@ -10,6 +10,7 @@ pub struct MemberPlan {
     pub name: String,
     pub region: String,
     pub group: Option<u32>,
+    pub host: String,
     pub pg_port: u16,
     pub api_port: u16,
     pub tags: Value,
@@ -19,6 +20,7 @@ pub struct MemberPlan {
 pub struct RegionPlan {
     pub name: String,
     pub priority: i64,
+    pub store_host: String,
     pub store_port: u16,
     pub store_peer_port: u16,
     pub members: Vec<MemberPlan>,
@@ -43,7 +45,11 @@ pub struct Plan {
     pub store_scheme: &'static str,
     /// Anything laid over the configuration of single members, by name.
     pub overlays: BTreeMap<String, Value>,
+    /// Network namespaces to run in, by the name of a member or store.
+    pub namespaces: BTreeMap<String, String>,
 }
+
+const HERE: &str = "127.0.0.1";
 
 impl Plan {
     /// Regions by name; `groups` numbers for Citus, or one plain group.
@@ -66,6 +72,7 @@ impl Plan {
                         name: member_name(region, *group, number, regions.len()),
                         region: region.to_string(),
                         group: *group,
+                        host: HERE.into(),
                         pg_port: port(),
                         api_port: port(),
                         tags: json!({}),
@@ -74,7 +81,15 @@ impl Plan {
             }
             let priority = 100 - index as i64;
             let name = region.to_string();
-            planned.push(RegionPlan { name, priority, store_port, store_peer_port, members });
+            let store_host = HERE.into();
+            planned.push(RegionPlan {
+                name,
+                priority,
+                store_host,
+                store_port,
+                store_peer_port,
+                members,
+            });
         }
         Ok(Plan {
             scope: "shop".into(),
@@ -87,6 +102,7 @@ impl Plan {
             store_options: Vec::new(),
             store_scheme: "http",
             overlays: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
         })
     }
 
@@ -114,7 +130,8 @@ impl Plan {
     /// A connection string over all members of a group, in all regions.
     pub fn dsn(&self, group: Option<u32>) -> String {
         let members = self.group_members(group);
-        let hosts = vec!["127.0.0.1"; members.len()].join(",");
+        let hosts: Vec<_> = members.iter().map(|m| m.host.as_str()).collect();
+        let hosts = hosts.join(",");
         let ports: Vec<_> = members.iter().map(|m| m.pg_port.to_string()).collect();
         format!(
             "host={hosts} port={} user=postgres password=super-secret dbname={} \
@@ -148,6 +165,7 @@ impl Plan {
 
     fn base_config(&self, member: &MemberPlan, dir: &Path) -> Value {
         let region = self.region(&member.region).expect("planned with its region");
+        let host = &member.host;
         let login = |user: &str, word: &str| json!({"username": user, "password": word});
         let mut parameters = json!({
             "unix_socket_directories": "",
@@ -160,14 +178,14 @@ impl Plan {
             "scope": self.scope,
             "name": member.name,
             "restapi": {
-                "listen": format!("127.0.0.1:{}", member.api_port),
-                "connect_address": format!("127.0.0.1:{}", member.api_port),
+                "listen": format!("{host}:{}", member.api_port),
+                "connect_address": format!("{host}:{}", member.api_port),
             },
-            "etcd3": {"hosts": [format!("127.0.0.1:{}", region.store_port)]},
+            "etcd3": {"hosts": [format!("{}:{}", region.store_host, region.store_port)]},
             "bootstrap": {"dcs": self.dcs, "initdb": [{"encoding": "UTF8"}, "data-checksums"]},
             "postgresql": {
-                "listen": format!("127.0.0.1:{}", member.pg_port),
-                "connect_address": format!("127.0.0.1:{}", member.pg_port),
+                "listen": format!("{host}:{}", member.pg_port),
+                "connect_address": format!("{host}:{}", member.pg_port),
                 "data_dir": dir.join("data").join(&member.name),
                 "bin_dir": self.pg_bin,
                 "pgpass": dir.join(format!("{}.pgpass", member.name)),
@@ -177,8 +195,8 @@ impl Plan {
                 },
                 "pg_hba": [
                     "local all all trust",
-                    "host all all 127.0.0.1/32 trust",
-                    "host replication all 127.0.0.1/32 trust",
+                    "host all all samenet trust",
+                    "host replication all samenet trust",
                 ],
                 "parameters": parameters,
                 "basebackup": [{"checkpoint": "fast"}],
@@ -192,7 +210,7 @@ impl Plan {
             json!({
                 "name": r.name,
                 "priority": r.priority,
-                "etcd3": {"hosts": [format!("127.0.0.1:{}", r.store_port)]},
+                "etcd3": {"hosts": [format!("{}:{}", r.store_host, r.store_port)]},
             })
         };
         let regions: Vec<Value> = self.regions.iter().map(entry).collect();

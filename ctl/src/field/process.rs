@@ -114,9 +114,13 @@ impl Field {
         let log = append(&log_path)?;
         self.hand_over(&log_path)?;
         let errors = log.try_clone().map_err(|source| file_error(&log_path, source))?;
+        let namespace = self.plan.namespaces.get(name);
+        if let Some(namespace) = namespace {
+            command = self.within(namespace, &command);
+        }
         command.current_dir(&self.dir).stdin(Stdio::null()).stdout(log).stderr(errors);
         command.env_remove("LC_ALL").env("LC_ALL", "C.UTF-8").env("HOME", &self.dir);
-        if let Some(user) = &self.user {
+        if let (Some(user), None) = (&self.user, namespace) {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
         command.process_group(0);
@@ -126,11 +130,27 @@ impl Field {
         self.note_pids()
     }
 
+    /// The same command in a network namespace, which only root may enter: it
+    /// becomes the servers' user behind the door. The pid stays the same.
+    fn within(&self, namespace: &str, command: &Command) -> Command {
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", namespace]);
+        if let Some(user) = &self.user {
+            let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+            inside.args(["setpriv", "--reuid", &uid, "--regid", &gid, "--clear-groups", "--"]);
+        }
+        inside.arg(command.get_program()).args(command.get_args());
+        let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        inside.envs(set);
+        inside
+    }
+
     pub fn start_store(&mut self, region: &RegionPlan) -> Result<(), FieldError> {
         let etcd =
             find("etcd").ok_or(FieldError::Missing("etcd", "apt-get install etcd-server"))?;
-        let client = format!("{}://127.0.0.1:{}", self.plan.store_scheme, region.store_port);
-        let peer = format!("http://127.0.0.1:{}", region.store_peer_port);
+        let host = &region.store_host;
+        let client = format!("{}://{host}:{}", self.plan.store_scheme, region.store_port);
+        let peer = format!("http://{host}:{}", region.store_peer_port);
         let name = format!("etcd-{}", region.name);
         let mut command = Command::new(etcd);
         command.args(["--name", &name, "--data-dir"]).arg(self.dir.join(&name));

@@ -10,6 +10,7 @@
 //! | silence | the store or a daemon freezes |
 //! | failsafe | the store is away or wiped, and the leader leads on |
 //! | pause | an operator is in charge |
+//! | net, partition | nodes in namespaces of their own, and cuts between them |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | settings | changes of the configuration |
 //! | source | a server that no daemon knows, with a backup and an archive |
@@ -33,6 +34,8 @@ pub mod crash;
 pub mod custom;
 pub mod failsafe;
 pub mod generated;
+pub mod net;
+pub mod partition;
 pub mod pause;
 pub mod planned;
 pub mod process;

@@ -52,6 +52,16 @@ impl Stage {
 
     /// The same with these programs of PostgreSQL.
     pub fn prepare_on(members: usize, pg_bin: &Path) -> Stage {
+        Stage::lay_out(members, pg_bin, |_| {})
+    }
+
+    /// The same with a plan that is changed before anything is made of it.
+    pub fn prepare_in(members: usize, change: impl FnOnce(&mut Plan)) -> Stage {
+        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        Stage::lay_out(members, &pg_bin, change)
+    }
+
+    fn lay_out(members: usize, pg_bin: &Path, change: impl FnOnce(&mut Plan)) -> Stage {
         let dir = tempfile::Builder::new().prefix("matriarch-live-").tempdir();
         let dir = dir.expect("a temporary directory");
         let pg_bin = within_reach(pg_bin, dir.path());
@@ -64,6 +74,7 @@ impl Stage {
                 "parameters": {"max_connections": 40, "wal_keep_size": "64MB"},
             },
         });
+        change(&mut plan);
         let field = Field::prepare(dir.path(), plan, &daemon()).expect("a field");
         let dsn = |m: &MemberPlan| (m.name.clone(), dsn_of(m));
         let watch = Watch::start(field.plan.members().map(dsn).collect());
@@ -272,7 +283,7 @@ impl Drop for Stage {
 }
 
 pub fn dsn_of(member: &MemberPlan) -> String {
-    format!("host=127.0.0.1 port={} user=postgres dbname=postgres", member.pg_port)
+    format!("host={} port={} user=postgres dbname=postgres", member.host, member.pg_port)
 }
 
 pub async fn connect(member: &MemberPlan) -> Result<Client, tokio_postgres::Error> {
