@@ -271,13 +271,12 @@ mod tests {
             "name",
             "restapi.listen",
             "postgresql.data_dir",
-            "postgresql.authentication.superuser.username",
             "postgresql.authentication.replication.username",
             "etcd3",
         ] {
             assert!(lines.iter().any(|line| line.starts_with(&format!("{path}: "))), "{path}");
         }
-        assert_eq!(lines.len(), 9, "{text}");
+        assert_eq!(lines.len(), 8, "{text}");
     }
 
     #[test]

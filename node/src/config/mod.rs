@@ -15,6 +15,7 @@
 
 mod address;
 mod bootstrap;
+mod cluster_wide;
 mod document;
 mod emit;
 mod env;
@@ -249,6 +250,8 @@ pub struct Postgresql {
     pub remove_data_directory_on_rewind_failure: bool,
     pub remove_data_directory_on_diverged_timelines: bool,
     pub use_unix_socket: bool,
+    /// `unix_socket_directories`, where somebody sets it.
+    pub socket_directories: Option<String>,
     pub pg_ctl_timeout_s: u64,
     /// Shell-like commands by event: `on_start`, `on_stop`, ...
     pub callbacks: BTreeMap<String, String>,

@@ -28,7 +28,7 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         login.extra.extend(krbsrvname.clone().map(|name| ("krbsrvname".to_string(), name)));
         Some(login)
     };
-    let superuser = login("superuser").unwrap_or_default();
+    let superuser = login("superuser").unwrap_or_else(|| nameless_superuser(document));
     let data_dir = document.path("postgresql.data_dir").unwrap_or_default();
     let flag = |name: &str| document.flag(&format!("postgresql.{name}"));
     Postgresql {
@@ -62,6 +62,7 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
             "remove_data_directory_on_diverged_timelines",
         ),
         use_unix_socket: flag("use_unix_socket"),
+        socket_directories: document.text("postgresql.parameters.unix_socket_directories"),
         pg_ctl_timeout_s: document.count("postgresql.pg_ctl_timeout"),
         callbacks: texts_of(document.section("postgresql.callbacks")),
         pre_promote: document.text("postgresql.pre_promote"),
@@ -120,6 +121,15 @@ pub fn read_login(document: Document, who: &str) -> Option<Login> {
     let password = extra.remove("password").map(super::Secret);
     extra.retain(|key, value| EXTRA_KEYS.contains(&key.as_str()) && !value.is_empty());
     Some(Login { username, password, extra })
+}
+
+/// A superuser who is not named is called as the user that runs PostgreSQL, as
+/// its own programs have it.
+fn nameless_superuser(document: Document) -> Login {
+    let of = |key: &str| document.text(&format!("postgresql.authentication.superuser.{key}"));
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    let username = user.map(|user| user.name).unwrap_or_default();
+    Login { username, password: of("password").map(super::Secret), ..Login::default() }
 }
 
 /// Parameters of libpq that a login may carry.

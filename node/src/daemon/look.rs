@@ -2,13 +2,14 @@
 
 use super::Daemon;
 use crate::clock;
-use crate::config::ReplicaMethods;
+use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
 use crate::ha::observation::{Divergence, Guarding, Lock, Me, Process, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use topology::{Group, GroupView, MemberRole, Seen};
 
 /// What an action that took longer saw of the server is old.
@@ -109,7 +110,21 @@ impl Daemon {
                 tracing::warn!("{bad}; its default is used");
             }
             self.dynamic = config.value.clone();
+            let settings = Arc::new(self.with_cluster_wide(&self.settings));
+            if settings.postgresql != self.settings.postgresql {
+                self.settings = settings.clone();
+                self.server.take_settings(settings);
+            }
         }
+    }
+
+    /// The member's own settings, completed by what `/config` says.
+    pub(super) fn with_cluster_wide(&self, own: &Settings) -> Settings {
+        let (settings, warnings) = own.with_cluster_wide(&self.dynamic.raw);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        settings
     }
 
     fn forget_what_is_over(&mut self, seen: &Observation) {

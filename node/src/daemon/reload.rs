@@ -54,7 +54,7 @@ impl Daemon {
             new.restapi = old.restapi.clone();
         }
         let changed = new.raw != old.raw;
-        self.settings = Arc::new(new);
+        self.settings = Arc::new(self.with_cluster_wide(&new));
         self.store.set_login(&self.settings.store);
         self.watchdog.take_settings(self.settings.watchdog.clone());
         self.server.take_settings(self.settings.clone());

@@ -71,12 +71,14 @@ impl Daemon {
         settings: Arc<Settings>,
         store: Arc<dyn Store>,
         keys: Keys,
-        server: Server,
+        mut server: Server,
     ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
         let mirror = Mirror::spawn(store.clone(), prefixes(&keys));
         let changes = mirror.subscribe();
         server.end_leftovers().await;
         let dynamic = server.first_dynamic();
+        let settings = Arc::new(settings.with_cluster_wide(&dynamic.raw).0);
+        server.take_settings(settings.clone());
         let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
         let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);
         let lease_out = watch::Sender::new(None);

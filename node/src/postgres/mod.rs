@@ -319,7 +319,7 @@ impl Instance {
         if !self.settings.use_unix_socket {
             return None;
         }
-        let given = self.settings.parameters.get("unix_socket_directories");
+        let given = self.settings.socket_directories.as_deref();
         socket::dir_of(given, port).map(|dir| dir.display().to_string())
     }
 

@@ -1,0 +1,188 @@
+//! What `/config` says about PostgreSQL, below what the member's own file says.
+//!
+//! A key of `postgresql` that the file gives counts as a whole; one that it does
+//! not give is taken from the store. The file's own words stay in `raw`, so this
+//! can be done anew whenever either side changes.
+//!
+//! Absent on purpose: parameters, access lines and recovery settings, which are
+//! laid together line by line where PostgreSQL's files are written, and the ways
+//! to make replicas, which are read where one is made.
+
+use super::document::Document;
+use super::env::Environment;
+use super::findings::Findings;
+use super::kind::{scalar, shown};
+use super::{Postgresql, Settings, postgresql, settings};
+use serde_json::{Map, Value};
+
+/// Each member's own: its addresses, places, logins and programs.
+const OF_ONE_MEMBER: [&str; 10] = [
+    "listen",
+    "connect_address",
+    "proxy_address",
+    "data_dir",
+    "config_dir",
+    "config_base_name",
+    "pgpass",
+    "authentication",
+    "bin_dir",
+    "database",
+];
+/// Has rules of its own, by which both sides are laid together elsewhere.
+const ELSEWHERE: [&str; 4] = ["parameters", "pg_hba", "pg_ident", "recovery_conf"];
+
+impl Settings {
+    /// These settings with what the file leaves open taken from `/config`, and
+    /// what to tell about values there that make no sense.
+    pub fn with_cluster_wide(&self, dynamic: &Value) -> (Settings, Vec<String>) {
+        let mut raw = self.raw.clone();
+        let mut warnings = Vec::new();
+        let given = dynamic.get("postgresql").and_then(Value::as_object);
+        let given = given.into_iter().flatten().filter(|(_, value)| !value.is_null());
+        if let Some(own) = raw.get_mut("postgresql").and_then(Value::as_object_mut) {
+            for (key, value) in given {
+                take(own, key, value, &mut warnings);
+            }
+        }
+        // What the file itself lacks was told when it was read.
+        let mut told = Findings::default();
+        let (document, nothing) = (Document::whole_of(&raw), Environment::new());
+        let read = postgresql::read(document, &nothing, &mut told);
+        let socket_directories = read.socket_directories.clone().or_else(|| sockets_of(dynamic));
+        let own = &self.postgresql;
+        let postgresql = Postgresql {
+            socket_directories,
+            // Changed by a restart only, or completed from the environment.
+            data_dir: own.data_dir.clone(),
+            config_dir: own.config_dir.clone(),
+            config_base_name: own.config_base_name.clone(),
+            database: own.database.clone(),
+            bin_dir: own.bin_dir.clone(),
+            pgpass: own.pgpass.clone(),
+            ..read
+        };
+        (Settings { postgresql, ..self.clone() }, warnings)
+    }
+}
+
+fn sockets_of(dynamic: &Value) -> Option<String> {
+    scalar(dynamic.get("postgresql")?.get("parameters")?.get("unix_socket_directories")?)
+}
+
+fn take(own: &mut Map<String, Value>, key: &str, value: &Value, warnings: &mut Vec<String>) {
+    let is_elsewhere = |name: &&&str| key == **name || key.starts_with(&format!("{name}_"));
+    if ELSEWHERE.iter().find(is_elsewhere).is_some() {
+        return;
+    }
+    if OF_ONE_MEMBER.contains(&key) {
+        let remedy = "write it into the file of each member";
+        return warnings.push(format!("/config: postgresql.{key} has no effect; {remedy}"));
+    }
+    if own.get(key).is_some_and(|own| !own.is_null()) {
+        return;
+    }
+    match wrong_with(key, value) {
+        Some(path) => {
+            let what = format!("/config: {path} is {}", shown(value));
+            warnings.push(format!("{what}, which makes no sense: it is ignored"));
+        }
+        None => {
+            own.insert(key.to_string(), value.clone());
+        }
+    }
+}
+
+/// The path of what the table of settings does not accept.
+fn wrong_with(key: &str, value: &Value) -> Option<String> {
+    let whole = Value::Object(Map::from_iter([(
+        "postgresql".to_string(),
+        Value::Object(Map::from_iter([(key.to_string(), value.clone())])),
+    )]));
+    let document = Document::whole_of(&whole);
+    let prefix = format!("postgresql.{key}");
+    let below = format!("{prefix}.");
+    let mut rows =
+        settings::all_paths().filter(|(path, _)| *path == prefix || path.starts_with(&below));
+    let is_section = settings::all_paths().any(|(path, _)| path.starts_with(&below));
+    if is_section && !value.is_object() {
+        return Some(prefix);
+    }
+    let wrong = |(path, row): &(String, &settings::Setting)| {
+        document.at(path).is_some_and(|value| row.kind.check(value).is_some())
+    };
+    rows.find(wrong).map(|(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn own(more: &str) -> Settings {
+        let text = format!("{}\n{more}", include_str!("testdata/n1.yml"));
+        let env = [("PATRONI_CONFIGURATION".to_string(), text)].into_iter().collect();
+        super::super::load(None, &env).unwrap_or_else(|findings| panic!("{findings}")).settings
+    }
+
+    fn laid(own: &Settings, section: Value) -> (Postgresql, Vec<String>) {
+        let (settings, warnings) = own.with_cluster_wide(&json!({"postgresql": section}));
+        (settings.postgresql, warnings)
+    }
+
+    #[test]
+    fn what_the_file_leaves_open_is_taken_from_the_store() {
+        let (laid, warnings) = laid(
+            &own(""),
+            json!({"use_pg_rewind": "on", "pg_ctl_timeout": 90,
+            "krbsrvname": "pg", "bin_name": {"postgres": "pg"}, "use_unix_socket": true,
+            "parameters": {"unix_socket_directories": "/run/a", "work_mem": 1}}),
+        );
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!((laid.use_pg_rewind, laid.pg_ctl_timeout_s), (Some(true), 90));
+        assert!(laid.use_unix_socket && laid.superuser.extra["krbsrvname"] == "pg");
+        assert!(laid.tool("postgres").ends_with("pg"));
+        assert_eq!(laid.socket_directories.as_deref(), Some("/golden"), "the file says so");
+        assert!(!laid.parameters.contains_key("work_mem"), "laid together elsewhere");
+    }
+
+    #[test]
+    fn what_the_file_gives_counts_as_a_whole() {
+        let text = "  pg_ctl_timeout: 30\n  callbacks: {on_start: own}\n  use_pg_rewind: null\n";
+        let (laid, _) = laid(
+            &own(text),
+            json!({"pg_ctl_timeout": 90, "use_pg_rewind": true,
+            "callbacks": {"on_start": "theirs", "on_stop": "theirs"}}),
+        );
+        assert_eq!((laid.pg_ctl_timeout_s, laid.use_pg_rewind), (30, Some(true)));
+        assert_eq!(
+            laid.callbacks.into_iter().collect::<Vec<_>>(),
+            [("on_start".into(), "own".into())]
+        );
+    }
+
+    #[test]
+    fn what_is_one_members_own_and_what_makes_no_sense_is_told() {
+        let own = own("");
+        let (laid, warnings) = laid(
+            &own,
+            json!({"listen": "x:1", "data_dir": "/other",
+            "authentication": {}, "pg_ctl_timeout": "soon", "callbacks": "x", "use_slots": true,
+            "pg_hba_replica": ["a"], "mine": {"command": "x"}}),
+        );
+        assert_eq!(
+            (laid.listen_hosts, laid.data_dir),
+            (own.postgresql.listen_hosts, own.postgresql.data_dir)
+        );
+        assert_eq!(laid.pg_ctl_timeout_s, 60);
+        assert_eq!(warnings.len(), 5, "{warnings:?}");
+        assert!(warnings[3].contains("postgresql.pg_ctl_timeout is `soon`"), "{warnings:?}");
+    }
+
+    #[test]
+    fn when_the_store_says_nothing_more_it_is_as_it_was() {
+        let own = own("");
+        let (once, _) = own.with_cluster_wide(&json!({"postgresql": {"use_pg_rewind": true}}));
+        let (again, _) = once.with_cluster_wide(&json!({"ttl": 30}));
+        assert_eq!(again.postgresql, own.postgresql);
+    }
+}
