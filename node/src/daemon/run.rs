@@ -154,9 +154,10 @@ impl Daemon {
                 return code;
             }
             let report = beat(self).await;
-            self.keep_up(&report).await;
+            // First what was seen: the chores may take long.
             self.publish(&report);
             self.log_heartbeat(&report);
+            self.keep_up(&report).await;
             if let Some(code) = report.exit {
                 tracing::info!("{}", report.why);
                 return code;

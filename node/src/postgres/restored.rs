@@ -23,6 +23,9 @@ use topology::tags::parse_bool;
 /// The rules of the first start, in the data directory.
 const TRUST: &str = "pg_hba.bootstrap.conf";
 
+/// Once settings, now files: `standby.signal` and `promote`.
+const BY_SIGNAL: [&str; 3] = ["standby_mode", "trigger_file", "promote_trigger_file"];
+
 /// Which settings of recovery the first start has.
 #[derive(Clone, Copy, Debug)]
 pub enum Recovery<'a> {
