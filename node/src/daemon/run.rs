@@ -154,10 +154,12 @@ impl Daemon {
                 return code;
             }
             let report = beat(self).await;
-            // First what was seen: the chores may take long.
+            // What was seen is told first, for the chores may take long, and what
+            // they have learned behind them.
+            self.publish(&report);
+            self.keep_up(&report).await;
             self.publish(&report);
             self.log_heartbeat(&report);
-            self.keep_up(&report).await;
             if let Some(code) = report.exit {
                 tracing::info!("{}", report.why);
                 return code;

@@ -164,8 +164,8 @@ fn block(given: &Map<String, Value>) -> BTreeMap<String, String> {
         if name == "pause_at_recovery_target" {
             let action = if parse_bool(value) == Some(false) { "promote" } else { "pause" };
             block.entry("recovery_target_action".into()).or_insert_with(|| action.to_string());
-        } else if name != "standby_mode"
-            && RECOVERY.contains(&name.as_str())
+        } else if RECOVERY.contains(&name.as_str())
+            && !BY_SIGNAL.contains(&name.as_str())
             && let Some(text) = text(value)
         {
             block.insert(name, text);
