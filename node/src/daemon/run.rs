@@ -156,6 +156,9 @@ impl Daemon {
                 return code;
             }
             let report = beat(self).await;
+            // What was seen is told first, for the chores may take long, and what
+            // they have learned behind them.
+            self.publish(&report);
             self.keep_up(&report).await;
             self.publish(&report);
             self.log_heartbeat(&report);

@@ -23,6 +23,9 @@ use topology::tags::parse_bool;
 /// The rules of the first start, in the data directory.
 const TRUST: &str = "pg_hba.bootstrap.conf";
 
+/// Once settings, now files: `standby.signal` and `promote`.
+const BY_SIGNAL: [&str; 3] = ["standby_mode", "trigger_file", "promote_trigger_file"];
+
 /// Which settings of recovery the first start has.
 #[derive(Clone, Copy, Debug)]
 pub enum Recovery<'a> {
@@ -161,8 +164,8 @@ fn block(given: &Map<String, Value>) -> BTreeMap<String, String> {
         if name == "pause_at_recovery_target" {
             let action = if parse_bool(value) == Some(false) { "promote" } else { "pause" };
             block.entry("recovery_target_action".into()).or_insert_with(|| action.to_string());
-        } else if name != "standby_mode"
-            && RECOVERY.contains(&name.as_str())
+        } else if RECOVERY.contains(&name.as_str())
+            && !BY_SIGNAL.contains(&name.as_str())
             && let Some(text) = text(value)
         {
             block.insert(name, text);
