@@ -263,6 +263,9 @@ impl Store for EtcdStore {
 
     fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
         Box::pin(async move {
+            // A leader of etcd that has just lost its majority says "alive" for up to an
+            // election's length. The next leader lets every lease begin anew, and longer by
+            // such a length, so the deadline that counts from here still comes first.
             let ask = |client: Client| async move { client.lease_client().keep_alive(lease).await };
             match self.call(Repeat::Harmless, ask).await {
                 Ok(_) => Ok(Renewal::Alive),
