@@ -6,9 +6,11 @@
 //! as the user `postgres` and passes if that passes.
 
 use node::config::{Bootstrap, Login, Postgresql, Secret, ToolOption};
+use node::postgres::archive::is_segment;
+use node::postgres::wal::Place;
 use node::postgres::{
-    ControlState, DataDirState, Error, Instance, Monitor, Postmaster, Ready, Session, StartAs,
-    StopMode, Upstream, history, monitor, slots, tools, users,
+    ControlData, ControlState, DataDirState, Error, Instance, Monitor, Postmaster, Ready, Session,
+    StartAs, StopMode, Upstream, history, monitor, rewind, rewind_mark, slots, tools, users, wal,
 };
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -16,7 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use topology::{MemberName, Timeline};
+use topology::{Lsn, MemberName, Timeline};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const APP: &str = "Patroni heartbeat";
@@ -307,10 +309,8 @@ async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postm
     assert!(matches!(gone, Err(Error::NoHistory(Timeline(9)))));
     let data = &b.0.settings.data_dir;
     assert_eq!(history::local(data, timeline).expect("a history"), remote);
-    let (settings, bytes) = (&a.0.settings, control.wal_segment_bytes);
-    let end = tools::checkpoint_end(settings, control.timeline, control.checkpoint, bytes);
-    assert!(end.await.expect("pg_waldump") > control.checkpoint);
-    a.0.rewind("127.0.0.1", port, false).await.expect("pg_rewind");
+    ends_of_the_log(a, &control).await;
+    rewind_with_a_fetched_segment(a, port).await;
     slots::create_physical(on_b, "a").await.expect("a slot");
     let (postmaster, on_a) = start(a, &follow(b, Some("a")), dynamic).await;
     let end = monitor::read(on_b).await.expect("a position").position();
@@ -320,6 +320,46 @@ async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postm
     let rows: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(rows, [1, 3], "the stray row is gone");
     postmaster
+}
+
+/// The shutdown checkpoint is the last record of the log, however it is read.
+async fn ends_of_the_log(a: &Node, control: &ControlData) {
+    let at =
+        |lsn| Place { timeline: control.timeline, lsn, segment_bytes: control.wal_segment_bytes };
+    let settings = &a.0.settings;
+    let end = wal::checkpoint_end(settings, at(control.checkpoint)).await.expect("pg_waldump");
+    assert!(end > control.checkpoint);
+    let first = Lsn(control.checkpoint.0 - control.checkpoint.0 % control.wal_segment_bytes);
+    assert_eq!(wal::log_end(settings, at(first)).await.expect("pg_waldump"), end);
+    assert_eq!(wal::log_end(settings, at(control.checkpoint)).await.expect("pg_waldump"), end);
+    assert_eq!(wal::log_end(settings, at(end)).await.expect("nothing more"), end);
+}
+
+/// As before 13, where pg_rewind does not know the archive.
+async fn rewind_with_a_fetched_segment(a: &Node, port: u16) {
+    let settings = &a.0.settings;
+    let wal = settings.data_dir.join("pg_wal");
+    let archive = settings.pgpass.with_file_name("archive");
+    std::fs::create_dir(&archive).expect("a directory");
+    let entries = std::fs::read_dir(&wal).expect("a directory");
+    let names = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut segments: Vec<String> = names.filter(|name| is_segment(name)).collect();
+    segments.sort();
+    for name in &segments[..segments.len() - 1] {
+        std::fs::rename(wal.join(name), archive.join(name)).expect("a segment");
+    }
+    let source = tools::Source { host: "127.0.0.1", port };
+    let rewinding =
+        rewind::Rewinding { settings, source, options: &[], from_primary: true, major: 15 };
+    let before = std::fs::read(settings.data_dir.join("global/pg_control")).expect("a file");
+    let error = rewinding.run_with("", false).await.expect_err("a segment is missing");
+    assert!(error.to_string().contains("could not open file"), "{error}");
+    let after = std::fs::read(settings.data_dir.join("global/pg_control")).expect("a file");
+    assert!(before == after, "a trial changes nothing");
+    assert_eq!(rewind_mark::find(settings).expect("a look"), None);
+    let restore = format!("cp {}/%f %p", archive.display());
+    rewinding.run_with(&restore, false).await.expect("pg_rewind");
+    assert_eq!(rewind_mark::find(settings).expect("a look"), None);
 }
 
 /// As the user of pg_rewind, with the certificate checked.

@@ -168,10 +168,20 @@ pub fn settled(world: &World) -> Result<(), Broken> {
     Ok(())
 }
 
+/// Invariant *no regress*: what a rewind left half way is no server's data.
+pub fn starting(world: &mut World, member: usize) {
+    if world.members[member].server.half {
+        let what = format!("{} starts on half of a rewind", world.members[member].name);
+        world.break_with("no regress", what);
+    }
+}
+
 /// Diverged, and the settings permit neither to rewind nor to rebuild it.
 fn is_kept_diverged(m: &crate::world::member::Member) -> bool {
-    use node::ha::observation::Divergence;
-    matches!(m.daemon.memory.divergence, Divergence::Diverged(_))
+    use node::ha::observation::{Divergence, Rewind};
+    let diverged =
+        matches!(m.daemon.memory.divergence, Divergence::Diverged(_) | Divergence::Alien(_));
+    (diverged || m.server.half)
         && !m.may_rebuild_diverged
-        && (!m.may_rewind || m.server.process == Process::Down)
+        && (m.rewind != Rewind::Possible || m.server.process == Process::Down)
 }

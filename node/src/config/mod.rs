@@ -44,6 +44,7 @@ pub use kind::{Kind, parse_whole};
 pub use load::{Checked, CtlSettings, Loaded, examine, load, load_for_ctl};
 pub use machine::{Ports, find_program, version_of};
 pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
+pub use options::rewind_options_of;
 pub use schema::MARK;
 pub use store::read_store;
 pub use yaml::{NotYaml, parse as parse_yaml};
@@ -247,8 +248,10 @@ pub struct Postgresql {
     /// Recovery settings of a standby; `None`: those of the store count.
     pub recovery_conf: Option<Map<String, Value>>,
     pub use_pg_rewind: Option<bool>,
-    pub remove_data_directory_on_rewind_failure: bool,
-    pub remove_data_directory_on_diverged_timelines: bool,
+    pub remove_data_directory_on_rewind_failure: Option<bool>,
+    pub remove_data_directory_on_diverged_timelines: Option<bool>,
+    /// Options of pg_rewind; `None` leaves them to the cluster's settings.
+    pub rewind_options: Option<Vec<ToolOption>>,
     pub use_unix_socket: bool,
     /// `unix_socket_directories`, where somebody sets it.
     pub socket_directories: Option<String>,

@@ -27,6 +27,38 @@ const BASEBACKUP_FORBIDDEN: [&str; 11] = [
     "password",
 ];
 
+/// Options of pg_rewind that the daemon chooses itself.
+const REWIND_FORBIDDEN: [&str; 10] = [
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
+];
+
+pub fn read_rewind(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
+    let (allowed, dropped): (Vec<_>, Vec<_>) = read(value, path, findings)
+        .into_iter()
+        .partition(|option| !REWIND_FORBIDDEN.contains(&option.name.as_str()));
+    for option in dropped {
+        findings.warn(format!("{path}: `{}` is left out: it may not be given", option.name));
+    }
+    allowed
+}
+
+/// Those of the cluster's settings, for members that give none themselves.
+pub fn rewind_options_of(dynamic: &Value) -> (Vec<ToolOption>, Findings) {
+    let mut findings = Findings::default();
+    let given = dynamic.get("postgresql").and_then(|section| section.get("rewind"));
+    let options = read_rewind(given, "postgresql.rewind", &mut findings);
+    (options, findings)
+}
+
 pub fn read_initdb(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
     let options = read(value, path, findings);
     for option in options.iter().filter(|o| INITDB_FORBIDDEN.contains(&o.name.as_str())) {
@@ -156,6 +188,15 @@ mod tests {
         assert_eq!(findings.warnings().len(), 2);
         let value = json!([{"compress": "server-lz4"}]);
         assert_eq!(read_basebackup(Some(&value), "p", &mut findings).len(), 1);
+    }
+
+    #[test]
+    fn what_decides_over_the_rewind_is_left_out_of_it() {
+        let mut findings = Findings::default();
+        let value = json!(["debug", {"source-server": "x"}, "dry-run", {"sync-method": "syncfs"}]);
+        let options = read_rewind(Some(&value), "postgresql.rewind", &mut findings);
+        assert_eq!(text(&options), ["debug", "sync-method=syncfs"]);
+        assert_eq!(findings.warnings().len(), 2);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::document::Document;
 use super::env::{self, Environment};
 use super::findings::Findings;
 use super::kind::{scalar, shown};
-use super::options::read_basebackup;
+use super::options::{read_basebackup, read_rewind};
 use super::{Login, Postgresql, RoleSettings, address};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -57,10 +57,13 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
             .collect(),
         recovery_conf: parameters(document, "postgresql.recovery_conf", findings),
         use_pg_rewind: document.maybe_flag("postgresql.use_pg_rewind"),
-        remove_data_directory_on_rewind_failure: flag("remove_data_directory_on_rewind_failure"),
-        remove_data_directory_on_diverged_timelines: flag(
-            "remove_data_directory_on_diverged_timelines",
-        ),
+        remove_data_directory_on_rewind_failure: document
+            .maybe_flag("postgresql.remove_data_directory_on_rewind_failure"),
+        remove_data_directory_on_diverged_timelines: document
+            .maybe_flag("postgresql.remove_data_directory_on_diverged_timelines"),
+        rewind_options: document
+            .at("postgresql.rewind")
+            .map(|given| read_rewind(Some(given), "postgresql.rewind", findings)),
         use_unix_socket: flag("use_unix_socket"),
         socket_directories: document.text("postgresql.parameters.unix_socket_directories"),
         pg_ctl_timeout_s: document.count("postgresql.pg_ctl_timeout"),

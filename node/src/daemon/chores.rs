@@ -4,6 +4,7 @@
 //! Nothing here changes who leads. Every write is conditional; one that fails
 //! is tried again in a later beat, because the difference is still there.
 
+use super::after_promotion::AfterPromotion;
 use super::server::Reload;
 use super::{Daemon, look};
 use crate::act::txn;
@@ -35,8 +36,8 @@ pub(super) struct Chores {
     pub in_force: bool,
     /// Slots that members of this group have had.
     pub slots_ours: BTreeSet<String>,
-    /// The promotion's checkpoint is not done yet.
-    pub checkpoint_due: bool,
+    /// The checkpoint after the promotion.
+    pub checkpoint: AfterPromotion,
     pub history_of: Option<u32>,
     /// The move whose rewiring this coordinator has done.
     pub rewired: Option<String>,
@@ -55,7 +56,7 @@ pub(super) struct Applied {
 
 impl Chores {
     pub fn promoted(&mut self) {
-        self.checkpoint_due = true;
+        self.checkpoint = AfterPromotion::default();
         self.history_of = None;
         self.status_due = true;
     }
@@ -85,6 +86,7 @@ impl Daemon {
         self.guard(seen);
         self.keep_watchdog(seen);
         self.settle_desk(seen);
+        self.keep_checkpoint(seen);
         // While nobody leads the group, any member may speak for the region:
         // a formation's first certificate comes before its first leader.
         let speaks = seen.holds_lock() || seen.lock == Lock::Free;
@@ -105,7 +107,6 @@ impl Daemon {
         if at_rest {
             self.keep_settings(seen).await;
             self.keep_slots(seen).await;
-            self.keep_checkpoint(seen);
         }
     }
 
@@ -308,9 +309,13 @@ impl Daemon {
 
     /// After a promotion: a checkpoint, so that others may rewind against us.
     fn keep_checkpoint(&mut self, seen: &Observation) {
-        if self.chores.checkpoint_due && seen.is_primary() {
-            self.chores.checkpoint_due = false;
-            self.server.checkpoint_in_background();
+        if !seen.is_primary() || !seen.holds_lock() {
+            self.chores.checkpoint = AfterPromotion::default();
+            return;
+        }
+        let timeline = seen.server().and_then(|server| server.timeline);
+        if let (true, Some(timeline)) = (self.chores.checkpoint.is_due(), timeline) {
+            self.chores.checkpoint.begin(self.server.instance(), timeline);
         }
     }
 

@@ -1,13 +1,14 @@
 //! Doing what was decided.
 
+use super::local_end::NoEnd;
 use super::{Daemon, script};
 use crate::act::{timeline, txn};
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
-use crate::ha::observation::{DataDir, Divergence, End, Following, Job, Lock};
+use crate::ha::observation::{DataDir, Divergence, Following, Job, Lock};
 use crate::ha::{Action, Observation, Outcome};
 use crate::region;
-use standby::rewind::{LocalEnd, Verdict, judge};
+use standby::rewind::{Verdict, judge};
 use topology::region::Token;
 use topology::{GroupView, Lsn};
 
@@ -203,17 +204,23 @@ impl Daemon {
             Ok(history) => history,
             Err(why) => return Outcome::Unknown(why),
         };
-        let Some(local) = local_end(seen) else {
-            return Outcome::Unknown("the end of the own log is not known".into());
-        };
-        self.memory.compared_with = Some(with.member.clone());
-        self.memory.divergence = match judge(local, &history) {
-            Verdict::Prefix => Divergence::Prefix,
-            Verdict::Diverged(how) => {
-                tracing::warn!("this log has left the history of {}: {how}", with.member);
-                Divergence::Diverged(how)
+        let local = match self.server.local_end(&seen.postgres).await {
+            Ok(local) => local,
+            Err(NoEnd::NotNow(why)) => return Outcome::Unknown(why),
+            Err(NoEnd::Unreadable(why)) => {
+                tracing::warn!("the end of this log cannot be read: {why}");
+                self.memory.divergence = Divergence::Unreadable(why);
+                return Outcome::Done;
             }
         };
+        self.memory.divergence = match judge(&local, &history) {
+            Verdict::Prefix => Divergence::Prefix,
+            Verdict::Diverged(how) => Divergence::Diverged(how),
+            Verdict::Alien(how) => Divergence::Alien(how),
+        };
+        if let Divergence::Diverged(how) | Divergence::Alien(how) = &self.memory.divergence {
+            tracing::warn!("this log has left the history of {}: {how}", with.member);
+        }
         Outcome::Done
     }
 
@@ -269,7 +276,7 @@ impl Daemon {
     }
 
     async fn follow(&mut self, upstream: Option<&Following>, seen: &Observation) -> Outcome {
-        self.memory.divergence = Divergence::Unchecked;
+        self.memory.forget_comparison();
         let overrides = self.overrides(&seen.ownership);
         match self.server.follow(upstream, &self.dynamic.raw, &overrides).await {
             Ok(()) => Outcome::Done,
@@ -339,15 +346,6 @@ fn leads_on(action: &Action) -> bool {
             | Action::Promote
             | Action::Begin(Job::StartPrimary | Job::Bootstrap)
     )
-}
-
-fn local_end(seen: &Observation) -> Option<LocalEnd> {
-    if let Some(remains) = seen.remains() {
-        let was_primary = remains.end != End::Standby;
-        return Some(LocalEnd { timeline: remains.timeline, lsn: remains.lsn, was_primary });
-    }
-    let server = seen.server()?;
-    Some(LocalEnd { timeline: server.timeline?, lsn: server.lsn, was_primary: false })
 }
 
 fn outcome_of(result: Result<bool, DcsError>) -> Outcome {

@@ -41,7 +41,12 @@ impl Daemon {
                     hands.start_standby(follow.as_ref()).await
                 })
             }
-            Job::Rewind { from } => Box::pin(async move { hands.rewind(&from).await }),
+            Job::Recover => Box::pin(async move { hands.recover().await }),
+            Job::Rewind { from } => {
+                // Elsewhere a standby may lead the group.
+                let from_primary = seen.may_own();
+                Box::pin(async move { hands.rewind(&from, from_primary).await })
+            }
             Job::Rebuild { from, why } => {
                 let copy = Copy { from: Some(from), plain: why == Rebuild::AskedFromLeader };
                 let system = seen.view().and_then(|v| v.initialize.as_ref()?.value.clone());

@@ -4,7 +4,7 @@ use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
-use crate::ha::observation::{Divergence, Guarding, Lock, Me, Process, ServerRole};
+use crate::ha::observation::{Guarding, Lock, Me, Process, Rewind, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
@@ -27,6 +27,7 @@ pub(super) struct StoreView {
 impl Daemon {
     pub(super) async fn look(&mut self) -> Observation {
         self.reap();
+        self.server.is_at_work = self.background.running().is_some();
         let postgres = self.server.look(clock::now()).await;
         let store = self.look_at_store();
         let mut seen = Observation {
@@ -130,7 +131,7 @@ impl Daemon {
     fn forget_what_is_over(&mut self, seen: &Observation) {
         let leader = seen.view().and_then(|v| v.leader_name().cloned());
         if seen.view().is_some() && leader != self.last_leader {
-            self.memory.divergence = Divergence::Unchecked;
+            self.memory.forget_comparison();
             self.last_leader = leader;
         }
         let upstream_streams = seen.is_streaming() || !seen.is_standby();
@@ -140,9 +141,10 @@ impl Daemon {
             (false, Some(_)) => {}
         }
         self.memory.heed_request(seen);
+        self.memory.heed_lock(seen);
         if seen.is_primary() {
             self.memory.promoting = None;
-            self.memory.divergence = Divergence::Unchecked;
+            self.memory.forget_comparison();
             self.memory.signed = None;
         }
         if seen.is_stopped() {
@@ -170,6 +172,8 @@ impl Daemon {
             let value = self.dynamic.raw.get("postgresql").and_then(|p| p.get(key));
             value.and_then(topology::tags::parse_bool)
         };
+        let either =
+            |local: Option<bool>, key: &str| local.or_else(|| dynamic_flag(key)).unwrap_or(false);
         Me {
             name: self.settings.name.clone(),
             group: self.settings.group(),
@@ -178,10 +182,18 @@ impl Daemon {
             may_restore: !ReplicaMethods::read(&self.settings.raw, &self.dynamic.raw)
                 .without_source()
                 .is_empty(),
-            may_rewind: pg.use_pg_rewind.or(dynamic_flag("use_pg_rewind")).unwrap_or(false),
-            may_rebuild_diverged: pg.remove_data_directory_on_diverged_timelines
-                || pg.remove_data_directory_on_rewind_failure
-                || dynamic_flag("remove_data_directory_on_diverged_timelines") == Some(true),
+            rewind: match either(pg.use_pg_rewind, "use_pg_rewind") {
+                true => self.server.rewind_ability(),
+                false => Rewind::Off,
+            },
+            may_rebuild_diverged: either(
+                pg.remove_data_directory_on_diverged_timelines,
+                "remove_data_directory_on_diverged_timelines",
+            ),
+            may_rebuild_failed: either(
+                pg.remove_data_directory_on_rewind_failure,
+                "remove_data_directory_on_rewind_failure",
+            ),
         }
     }
 

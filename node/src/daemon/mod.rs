@@ -3,6 +3,7 @@
 //! This is the only owner of the member's state. The API, the region agent and
 //! the signals wake it; none of them changes anything here.
 
+mod after_promotion;
 mod birth;
 mod cache;
 mod chores;
@@ -10,10 +11,12 @@ pub mod failsafe;
 mod hands;
 mod heartbeat;
 mod jobs;
+mod local_end;
 mod look;
 mod metadata;
 mod publish;
 mod reload;
+mod rewind_ability;
 pub mod run;
 mod schedule;
 mod script;

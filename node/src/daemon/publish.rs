@@ -30,7 +30,7 @@ impl Daemon {
             pause: self.dynamic.pause,
             ..MemberRecord::default()
         };
-        if self.chores.checkpoint_due && seen.holds_lock() {
+        if seen.holds_lock() && seen.may_own() && !self.chores.checkpoint.is_done() {
             record.checkpoint_after_promote = Some(false);
         }
         if let Some(reasons) = self.server.pending_restart() {
@@ -65,7 +65,7 @@ impl Daemon {
             Some(Job::Stop { .. }) => return MemberState::Stopping,
             Some(Job::Restart) => return MemberState::Restarting,
             Some(Job::StartPrimary | Job::StartStandby { .. }) => return MemberState::Starting,
-            Some(Job::Rewind { .. }) | None => {}
+            Some(Job::Recover | Job::Rewind { .. }) | None => {}
         }
         match &seen.postgres.process {
             Process::Running(_) => MemberState::Running,

@@ -173,6 +173,7 @@ impl Daemon {
                 () = self.background.over() => {}
                 round = self.metadata.over() => self.take_round(round).await,
                 () = self.server.ended() => {}
+                () = self.chores.checkpoint.over() => {}
                 command = commands.recv() => self.take(command, origin).await,
                 wish = signals.next() => match wish {
                     Wish::End => self.begin_to_end(),

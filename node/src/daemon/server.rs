@@ -2,11 +2,14 @@
 //! things that need no job.
 
 use super::cache;
+use super::local_end::{self, NoEnd};
+use super::rewind_ability::RewindAbility;
 use super::work::{Hands, upstream};
 use crate::api::published::Fresh;
 use crate::config::Settings;
 use crate::ha::observation::{
-    DataDir, End, Following, Postgres, Process, Remains, Server as ServerSeen, ServerRole,
+    DataDir, End, Following, Postgres, Process, Remains, Rewind, Server as ServerSeen, ServerRole,
+    Shut,
 };
 use crate::postgres::monitor::{self, Monitor};
 use crate::postgres::parameters::Role;
@@ -15,10 +18,10 @@ use crate::postgres::{
     Target, Written, conninfo, difference, history, slots,
 };
 use serde_json::Value;
+use standby::rewind::LocalEnd;
 use standby::slots::{Slot, SlotStep};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
 
@@ -46,6 +49,9 @@ pub(super) struct Server {
     reach: watch::Sender<Target>,
     /// What `patroni.dynamic.json` holds, as far as this process knows.
     saved: Value,
+    rewind: RewindAbility,
+    /// A job of ours is running.
+    pub is_at_work: bool,
 }
 
 impl Server {
@@ -67,6 +73,8 @@ impl Server {
             system: None,
             reach: watch::Sender::new(target),
             saved: Value::Null,
+            rewind: RewindAbility::default(),
+            is_at_work: false,
         })
     }
 
@@ -78,6 +86,7 @@ impl Server {
             self.session = None;
         }
         self.settings = settings;
+        self.rewind.forget();
         self.reach.send_replace(self.api_target());
     }
 
@@ -117,6 +126,9 @@ impl Server {
 
     pub async fn look(&mut self, now: Millis) -> Postgres {
         let data = self.look_at_data().await;
+        if matches!(data, DataDir::Valid { .. }) {
+            self.rewind.look(&self.instance, now).await;
+        }
         if !matches!(data, DataDir::Valid { .. }) {
             self.forget_process();
             return Postgres { data, process: Process::Stopped(Seen::Unknown) };
@@ -234,13 +246,27 @@ impl Server {
     }
 
     async fn look_at_remains(&mut self) -> Seen<Remains> {
-        match self.instance.control().await {
-            Ok(control) => {
+        let looked = async {
+            // Asked before the control file is read: what has ended then is in it.
+            let alive = self.instance.rewinder()?;
+            let control = self.instance.control().await?;
+            match alive {
+                Some(pid) => Err(Error::StillRewinding(pid)),
+                None => Ok((self.instance.is_half_rewound(&control)?, control)),
+            }
+        };
+        match looked.await {
+            Ok((half, control)) => {
                 let data_dir = &self.settings.postgresql.data_dir;
-                let mut remains = remains_of(&control, is_standby_data(data_dir));
+                let mut remains = remains_of(&control, data_dir);
                 remains.copied = is_copy(data_dir);
+                if half {
+                    remains.end = End::Half;
+                }
+                self.rewind.take(&control);
                 Seen::Known(remains)
             }
+            Err(Error::StillRewinding(_)) if self.is_at_work => Seen::Unknown,
             Err(error) => {
                 tracing::warn!("{error}");
                 Seen::Unknown
@@ -407,17 +433,24 @@ impl Server {
         done.map_err(|e| e.to_string())
     }
 
-    pub fn checkpoint_in_background(&self) {
-        let instance = self.instance.clone();
-        tokio::spawn(async move {
-            let done = async {
-                let session = instance.session(HEARTBEAT).await?;
-                session.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await
-            };
-            if let Err(error) = done.await {
-                tracing::warn!("the checkpoint after the promotion: {error}");
+    pub fn instance(&self) -> Arc<Instance> {
+        self.instance.clone()
+    }
+
+    pub fn rewind_ability(&self) -> Rewind {
+        self.rewind.answer()
+    }
+
+    /// The end of the own log, with all that a comparison needs. `Unclear`: it
+    /// cannot be read, and asking again gives the same.
+    pub async fn local_end(&self, seen: &Postgres) -> Result<LocalEnd, NoEnd> {
+        match &seen.process {
+            Process::Stopped(Seen::Known(remains)) => {
+                local_end::at_rest(&self.instance, remains).await
             }
-        });
+            Process::Running(server) => local_end::running(&self.instance, server).await,
+            _ => Err(NoEnd::NotNow("the end of the own log is not known".into())),
+        }
     }
 
     pub async fn local_history(&self, timeline: Timeline) -> Result<History, String> {
@@ -428,8 +461,8 @@ impl Server {
     /// The history of the server at that address, which must be a primary or
     /// stream from one.
     pub async fn remote_history(&self, from: &Following) -> Result<History, String> {
-        let login = &self.settings.postgresql.rewind;
         let asked = async {
+            let login = self.instance.rewind_login().await?;
             let session = self.instance.peer(&from.host, from.port, login, HEARTBEAT).await?;
             let timeline = history::remote_timeline(&session).await?;
             history::remote(&session, timeline).await
@@ -463,8 +496,6 @@ impl Server {
     }
 }
 
-const CHECKPOINT: Duration = Duration::from_secs(600);
-
 fn seen_server(monitor: &Monitor) -> ServerSeen {
     let role = if monitor.in_recovery {
         ServerRole::Standby { follows: following(monitor), streaming: monitor.is_streaming() }
@@ -494,9 +525,8 @@ fn following(monitor: &Monitor) -> Option<Following> {
     })
 }
 
-/// `standby`: the data directory says it is a standby's (signal file, or a
-/// base backup that has not been started yet).
-fn remains_of(control: &ControlData, standby: bool) -> Remains {
+fn remains_of(control: &ControlData, data_dir: &Path) -> Remains {
+    let standby = is_standby_data(data_dir);
     let (end, timeline, lsn) = match control.state {
         ControlState::ShutDown => (End::Clean, control.timeline, control.checkpoint),
         ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {
@@ -504,9 +534,17 @@ fn remains_of(control: &ControlData, standby: bool) -> Remains {
             (End::Standby, timeline, control.min_recovery)
         }
         _ if standby => (End::Standby, control.timeline, control.redo),
-        _ => (End::Crashed, control.timeline, control.checkpoint),
+        // A promotion that was not followed by a checkpoint shows only here.
+        _ => {
+            (End::Crashed, control.timeline.max(control.min_recovery_timeline), control.checkpoint)
+        }
     };
-    Remains { end, timeline, lsn, copied: false }
+    let shut = match control.state {
+        ControlState::ShutDown | ControlState::ShutDownInRecovery => Shut::Orderly,
+        _ if data_dir.join("backup_label").is_file() => Shut::InBackup,
+        _ => Shut::Abrupt,
+    };
+    Remains { end, timeline, lsn, copied: false, shut }
 }
 
 /// A backup that was put here and never started.

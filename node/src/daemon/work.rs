@@ -9,7 +9,8 @@ use crate::config::Settings;
 use crate::ha::observation::{Following, StopHow};
 use crate::postgres::conninfo::servers;
 use crate::postgres::{
-    ControlState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream, Written,
+    ControlState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream,
+    Written, history, tools,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -128,16 +129,57 @@ impl Hands {
         Ok(())
     }
 
-    /// Rewinds against a primary whose control file knows its timeline.
-    pub async fn rewind(&self, from: &Following) -> JobResult {
+    /// A crashed server is brought to an orderly stop, without opening it.
+    pub async fn recover(&self) -> JobResult {
+        self.instance.crash_recovery().await.map_err(text)
+    }
+
+    /// Rewinds against a source whose control file knows its timeline.
+    pub async fn rewind(&self, from: &Following, from_primary: bool) -> JobResult {
+        self.prepare_source(from, from_primary).await?;
+        // From here on the files name the archive, which may have what is missing.
+        self.rewrite(Some(from)).await?;
+        let (options, findings) = match &self.settings.postgresql.rewind_options {
+            Some(given) => (given.clone(), Default::default()),
+            None => crate::config::rewind_options_of(&self.dynamic),
+        };
+        for warning in findings.warnings() {
+            tracing::error!("{warning}");
+        }
+        let source = tools::Source { host: &from.host, port: from.port };
+        self.instance.rewind(source, &options, from_primary).await.map_err(text)
+    }
+
+    /// One that has not written a checkpoint since it was promoted shows the
+    /// timeline before. A superuser can have it written.
+    async fn prepare_source(&self, from: &Following, from_primary: bool) -> JobResult {
         let source = self.source(from).await?;
-        source.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await.map_err(text)?;
-        drop(source);
-        self.instance.rewind(&from.host, from.port, false).await.map_err(text)
+        let row = source.row("recovery", "SELECT pg_is_in_recovery()", &[]).await.map_err(text)?;
+        if from_primary && row.try_get::<_, bool>(0).unwrap_or(true) {
+            return Err(format!("{}:{} is no primary", from.host, from.port));
+        }
+        if self.has_checkpointed(&source).await? {
+            return Ok(());
+        }
+        let login = self.instance.rewind_login().await.map_err(text)?;
+        if login.username == self.settings.postgresql.superuser.username {
+            let done = source.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await;
+            return done.map_err(text);
+        }
+        let Following { host, port, .. } = from;
+        Err(format!("{host}:{port} has not written a checkpoint on its timeline yet"))
+    }
+
+    async fn has_checkpointed(&self, source: &Session) -> Result<bool, String> {
+        let sql = "SELECT timeline_id::bigint FROM pg_control_checkpoint()";
+        let row = source.row("checkpoint", sql, &[]).await.map_err(text)?;
+        let shown: i64 = row.try_get(0).map_err(|e| e.to_string())?;
+        let now = history::remote_timeline(source).await.map_err(text)?;
+        Ok(shown == i64::from(now.0))
     }
 
     pub(super) async fn source(&self, from: &Following) -> Result<Session, String> {
-        let login = &self.settings.postgresql.rewind;
+        let login = self.instance.rewind_login().await.map_err(text)?;
         self.instance.peer(&from.host, from.port, login, HEARTBEAT).await.map_err(text)
     }
 

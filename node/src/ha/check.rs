@@ -9,7 +9,9 @@ mod generate;
 
 use super::action::{Action, Step};
 use super::facts::Facts;
-use super::observation::{DataDir, Divergence, Guarding, Job, Lock, Observation, Rebuild, StopHow};
+use super::observation::{
+    DataDir, Divergence, End, Guarding, Job, Lock, Observation, Rebuild, Rewind, Shut, StopHow,
+};
 use super::table::Rule;
 use super::{TABLES, decide};
 use crate::ha::Decision;
@@ -145,16 +147,19 @@ fn data_is_thrown_away_only_with_a_source_and_a_reason() {
             Rebuild::Asked => o.memory.asked == Some(Asked::Reinitialize),
             Rebuild::AskedFromLeader => o.memory.asked == Some(Asked::ReinitializeFromLeader),
             Rebuild::Diverged => {
-                o.me.may_rebuild_diverged && matches!(o.memory.divergence, Divergence::Diverged(_))
+                let facts = Facts::of(o);
+                let failed = o.me.may_rebuild_failed && facts.rewind_failed();
+                (facts.is_diverged() || facts.ended(End::Half))
+                    && (o.me.may_rebuild_diverged || failed)
             }
         };
         let facts = Facts::of(o);
-        let living = facts.leader_source().is_some();
-        let source = match why {
-            Rebuild::AskedFromLeader => facts.leader_source(),
-            Rebuild::Asked | Rebuild::Diverged => facts.clone_source(),
+        let (living, source) = match why {
+            Rebuild::AskedFromLeader => (facts.leader_source(), facts.leader_source()),
+            Rebuild::Asked => (facts.leader_source(), facts.clone_source()),
+            Rebuild::Diverged => (facts.rewind_source(), facts.rebuild_source()),
         };
-        permitted && living && source.as_ref() == Some(from)
+        permitted && living.is_some() && source.as_ref() == Some(from)
     });
     always("clones into a directory that is not empty", |o, action| {
         !matches!(action, Action::Begin(Job::Clone { .. } | Job::Restore | Job::Bootstrap))
@@ -183,6 +188,48 @@ fn a_rewind_is_never_cancelled() {
 }
 
 #[test]
+fn what_a_rewind_left_half_way_is_never_started() {
+    let mut again = 0;
+    always("starts what is not whole", |o, action| {
+        let half = o.remains().is_some_and(|r| r.end == End::Half);
+        let starts = matches!(
+            action,
+            Action::Begin(Job::StartPrimary | Job::StartStandby { .. } | Job::Recover)
+        );
+        !(half && starts)
+    });
+    for_each_observation(|o, decision| {
+        let half = o.remains().is_some_and(|r| r.end == End::Half);
+        again += usize::from(half && decision.rule == 650);
+    });
+    assert!(again > 0, "it is never repeated");
+}
+
+#[test]
+fn a_crashed_primary_is_compared_before_it_follows() {
+    always("follows without being compared", |o, action| {
+        let crashed = o.remains().is_some_and(|r| r.end == End::Crashed);
+        let unchecked = o.memory.divergence == Divergence::Unchecked;
+        let elsewhere = matches!(o.lock, Lock::Other(_)) && !o.dynamic.pause;
+        let follows = matches!(action, Action::Begin(Job::StartStandby { .. }));
+        !(crashed && unchecked && elsewhere && follows)
+    });
+}
+
+#[test]
+fn a_rewind_waits_for_an_orderly_stop_and_a_ready_source() {
+    always("rewinds too early", |o, action| {
+        let Action::Begin(Job::Rewind { .. }) = action else { return true };
+        let facts = Facts::of(o);
+        let orderly = o.remains().is_some_and(|r| r.shut == Shut::Orderly);
+        (orderly || facts.ended(End::Half))
+            && !facts.is_source_unready()
+            && o.me.rewind == Rewind::Possible
+            && !matches!(o.memory.divergence, Divergence::Alien(_))
+    });
+}
+
+#[test]
 fn a_standby_that_does_not_start_is_compared_before_the_next_try() {
     let mut compared = 0;
     for_each_observation(|o, decision| {
@@ -191,8 +238,9 @@ fn a_standby_that_does_not_start_is_compared_before_the_next_try() {
         let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
         let source = facts.is_leader_elsewhere() && facts.leader_source().is_some();
         let unchecked = o.memory.divergence == Divergence::Unchecked;
-        if decision.rule == 670 && source && facts.is_comparison_due() {
-            assert!(!(refused && unchecked && facts.remains().is_some()), "{o:#?}");
+        if decision.rule == 670 && source {
+            let due = facts.is_comparison_due() && facts.remains().is_some();
+            assert!(!(refused && unchecked && due), "{o:#?}");
         }
         compared += usize::from(decision.rule == 660 && refused);
     });

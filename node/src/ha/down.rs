@@ -1,13 +1,12 @@
 //! PostgreSQL is not running, and should be.
 //!
-//! Invariant *no regress*: a former primary is started only under the lock, or
-//! as a standby whose history was compared with the leader's. A crashed one is
-//! started as a standby: PostgreSQL refuses to stream across a fork, and
-//! `follow.rs` compares as soon as it is quiet.
+//! Invariant *no regress*: a former primary, stopped or crashed, is started only
+//! under the lock, or as a standby whose log was compared with the leader's.
+//! What a rewind left half way is not started at all.
 
 use super::action::Action;
 use super::facts::Facts;
-use super::observation::{Divergence, End, Job, Rebuild};
+use super::observation::{Divergence, End, Job, Rebuild, Rewind, Shut};
 use super::table::{Rule, act, rest, soon};
 use standby::switch::ownership::Ownership;
 
@@ -44,6 +43,12 @@ pub const DOWN: &[Rule] = &[
             }))
         },
         "reinitialize was asked for and there is a member to copy",
+    ),
+    Rule::new(
+        607,
+        |f| f.o.holds_lock() && f.may_own() && f.ended(End::Half),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "a rewind of this data did not come to its end: the lock is released",
     ),
     // A switchover: the lock goes when the successor has everything.
     Rule::new(
@@ -139,45 +144,59 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         645,
-        |f| f.o.holds_lock() && !f.may_own() && f.is_diverged() && is_stuck(f),
+        |f| f.o.holds_lock() && !f.may_own() && must_rewind(f) && is_stuck(f),
         |_| act(Action::ReleaseLock { publish: None }),
         "this log has left the owner's history and is kept as it is: another member may lead here",
     )
     .saying(|f| f.diverged_how()),
     Rule::new(
+        647,
+        |f| needs_recovery(f) && !f.is_backing_off(),
+        |_| act(Action::Begin(Job::Recover)),
+        "a comparison or a rewind needs an orderly stop: crash recovery is done first",
+    )
+    .saying(how),
+    Rule::new(
+        649,
+        |f| must_rewind(f) && can_rewind(f) && f.is_source_unready(),
+        |_| soon(200),
+        "waiting for the leader's checkpoint after its promotion, to rewind against it",
+    )
+    .saying(how),
+    Rule::new(
         650,
-        |f| f.is_diverged() && can_rewind(f) && !f.is_backing_off(),
-        |f| act(Action::Begin(Job::Rewind { from: f.leader_source().expect("just seen") })),
+        |f| must_rewind(f) && can_rewind(f) && !f.is_backing_off(),
+        |f| act(Action::Begin(Job::Rewind { from: f.rewind_source().expect("just seen") })),
         "this log has left the leader's history: it is rewound",
     )
-    .saying(|f| f.diverged_how()),
+    .saying(how),
     Rule::new(
         651,
-        |f| f.is_diverged() && may_rebuild(f) && !f.is_backing_off(),
+        |f| must_rewind(f) && is_rewind_hopeless(f) && may_rebuild(f) && !f.is_backing_off(),
         |f| {
             act(Action::Begin(Job::Rebuild {
-                from: f.clone_source().expect("just seen"),
+                from: f.rebuild_source().expect("just seen"),
                 why: Rebuild::Diverged,
             }))
         },
         "this log has left the leader's history and the settings permit to build it anew",
     )
-    .saying(|f| f.diverged_how()),
+    .saying(how),
     Rule::new(
         652,
-        |f| f.is_diverged() && is_stuck(f),
+        |f| must_rewind(f) && is_stuck(f),
         |_| soon(5_000),
-        "this log has left the leader's history and is kept as it is: set use_pg_rewind (with \
-         data checksums or wal_log_hints), or reinitialize this member",
+        "this log has left the leader's history and is kept as it is: reinitialize this member, \
+         or remove the obstacle",
     )
-    .saying(|f| f.diverged_how()),
+    .saying(obstacle),
     Rule::new(
         653,
-        |f| f.is_diverged(),
+        must_rewind,
         |_| soon(500),
         "this log has left the leader's history: waiting for the leader to rewind against",
     )
-    .saying(|f| f.diverged_how()),
+    .saying(how),
     // Data that was there before the cluster was.
     Rule::new(
         655,
@@ -194,9 +213,21 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         661,
-        |f| f.is_leader_elsewhere() && f.ended(End::Clean) && is_unchecked(f),
+        |f| f.is_leader_elsewhere() && was_primary(f) && !is_known(f),
         |_| soon(200),
         "a former primary waits until its log is compared with the leader's",
+    ),
+    Rule::new(
+        664,
+        |f| crashed_without_leader(f) && !f.is_alone() && f.is_election_young(),
+        |_| soon(200),
+        "nobody leads yet: a crashed primary waits for who takes over, to be compared",
+    ),
+    Rule::new(
+        665,
+        |f| crashed_without_leader(f) && !f.is_backing_off() && !f.rewind_failed(),
+        |_| act(Action::Begin(Job::Recover)),
+        "nobody leads: crash recovery is done before anything of others is read",
     ),
     Rule::new(
         670,
@@ -247,10 +278,22 @@ fn is_start_hopeless(f: &Facts) -> bool {
 /// A former primary before it starts. Others tell by themselves when they run,
 /// unless PostgreSQL refuses to start on a log that has left the history: that
 /// is asked until the next try is due.
+///
+/// A crashed one, started as a standby, would replay its own log and go on with
+/// whatever the archive has at that place, which may fit by chance.
 fn must_compare(f: &Facts) -> bool {
     let failed = f.o.memory.failed.as_ref();
     let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
-    f.ended(End::Clean) || refused && f.is_backing_off() && f.remains().is_some()
+    was_primary(f) || refused && f.is_backing_off() && f.remains().is_some() && !f.ended(End::Half)
+}
+
+/// Somebody else may have gone on, or may do so while this server starts.
+fn crashed_without_leader(f: &Facts) -> bool {
+    f.is_lock_free() && f.ended(End::Crashed) && (!f.is_alone() || f.is_group_ahead())
+}
+
+fn was_primary(f: &Facts) -> bool {
+    f.ended(End::Clean) || f.ended(End::Crashed)
 }
 
 /// Leads a group that another region owns, with a log of its own.
@@ -262,19 +305,72 @@ fn is_unchecked(f: &Facts) -> bool {
     *f.divergence() == Divergence::Unchecked
 }
 
+fn is_known(f: &Facts) -> bool {
+    !is_unchecked(f) && !matches!(f.divergence(), Divergence::Unreadable(_))
+}
+
+fn must_rewind(f: &Facts) -> bool {
+    f.is_diverged() && f.remains().is_some() || f.ended(End::Half)
+}
+
+/// The log has to be rewound and its server crashed; or nobody can say whether
+/// it has to, and an orderly stop leaves an end that is easy to read.
+fn needs_recovery(f: &Facts) -> bool {
+    let abrupt = f.remains().is_some_and(|r| r.shut == Shut::Abrupt && r.end != End::Half);
+    let unreadable = !is_unchecked(f) && !is_known(f) && f.ended(End::Crashed);
+    abrupt && (f.is_diverged() && can_rewind(f) || unreadable)
+}
+
 /// Neither rewound nor built anew: only an operator can go on.
 fn is_stuck(f: &Facts) -> bool {
-    is_rewind_hopeless(f) && !f.o.me.may_rebuild_diverged
+    is_rewind_hopeless(f) && !is_rebuild_permitted(f)
 }
 
 fn is_rewind_hopeless(f: &Facts) -> bool {
-    !f.o.me.may_rewind || f.rewind_failed()
+    why_hopeless(f).is_some()
+}
+
+fn why_hopeless(f: &Facts) -> Option<&'static str> {
+    match f.o.me.rewind {
+        Rewind::Off => Some("use_pg_rewind is off"),
+        Rewind::NoProgram => Some("pg_rewind is not in bin_dir"),
+        Rewind::NoHints => Some("there are neither data checksums nor wal_log_hints"),
+        Rewind::Possible if f.rewind_failed() => Some("pg_rewind failed, see the log"),
+        Rewind::Possible if matches!(f.divergence(), Divergence::Alien(_)) => {
+            Some("pg_rewind cannot tell two timelines of one number apart")
+        }
+        Rewind::Possible if f.remains().is_some_and(|r| r.shut == Shut::InBackup) => {
+            Some("a copy that was never finished cannot be rewound")
+        }
+        Rewind::Possible => None,
+    }
 }
 
 fn can_rewind(f: &Facts) -> bool {
-    !is_rewind_hopeless(f) && f.leader_source().is_some()
+    !is_rewind_hopeless(f) && f.rewind_source().is_some()
 }
 
 fn may_rebuild(f: &Facts) -> bool {
-    f.o.me.may_rebuild_diverged && f.leader_source().is_some()
+    is_rebuild_permitted(f) && f.rewind_source().is_some()
+}
+
+/// A rewind that failed, or one that cannot be tried; the second not in a
+/// cluster that follows another one, whose copies are all made from afar.
+fn is_rebuild_permitted(f: &Facts) -> bool {
+    let afar = f.o.ownership == Ownership::NoRegions && !f.may_own();
+    let me = &f.o.me;
+    match f.rewind_failed() {
+        true => me.may_rebuild_failed || me.may_rebuild_diverged,
+        false => me.may_rebuild_diverged && !afar,
+    }
+}
+
+fn how(f: &Facts) -> Option<String> {
+    let half = || f.ended(End::Half).then(|| "a rewind did not come to its end".to_string());
+    f.diverged_how().or_else(half)
+}
+
+fn obstacle(f: &Facts) -> Option<String> {
+    let (how, why) = (how(f).unwrap_or_default(), why_hopeless(f).unwrap_or_default());
+    Some(format!("{how}; {why}"))
 }

@@ -27,6 +27,8 @@ const STANDBY_START_MS: u64 = 3_600_000;
 
 /// Between two questions to everybody, when the last one was not agreed to.
 const ASK_RETRY_MS: u64 = 1_000;
+/// Others find a free lock and take it within this, if they are able.
+const ELECTION_MS: u64 = 3_000;
 
 /// How long a successor may take to receive what the leader has now.
 const READY_MS: u64 = 5_000;
@@ -323,20 +325,31 @@ impl<'a> Facts<'a> {
         let known = memory.compared_with.as_ref() == Some(&with.member);
         match memory.divergence {
             Divergence::Unchecked => !known || age >= COMPARE_RETRY_MS,
-            Divergence::Prefix => age >= COMPARE_AGAIN_MS,
-            Divergence::Diverged(_) => false,
+            Divergence::Prefix | Divergence::Unreadable(_) => age >= COMPARE_AGAIN_MS,
+            Divergence::Diverged(_) | Divergence::Alien(_) => false,
         }
     }
 
     pub fn is_diverged(&self) -> bool {
-        matches!(self.o.memory.divergence, Divergence::Diverged(_))
+        matches!(self.o.memory.divergence, Divergence::Diverged(_) | Divergence::Alien(_))
     }
 
     pub fn diverged_how(&self) -> Option<String> {
         match &self.o.memory.divergence {
-            Divergence::Diverged(how) => Some(how.clone()),
+            Divergence::Diverged(how) | Divergence::Alien(how) => Some(how.clone()),
             _ => None,
         }
+    }
+
+    /// A standby that was never compared with this leader. Streaming is no
+    /// proof: a log that has left the history may stream for moments.
+    pub fn is_first_sight(&self) -> bool {
+        let memory = &self.o.memory;
+        let with = self.leader_source().map(|source| source.member);
+        self.o.is_standby()
+            && memory.divergence == Divergence::Unchecked
+            && with.is_some()
+            && memory.compared_with != with
     }
 
     /// A job of this kind failed a moment ago: wait before the next try.
@@ -348,9 +361,53 @@ impl<'a> Facts<'a> {
         self.o.now.since(failed.at) < wait
     }
 
+    /// Failed twice against the source there is now, which answered each time
+    /// when it was compared with.
     pub fn rewind_failed(&self) -> bool {
-        let failed = self.o.memory.failed.as_ref();
-        failed.is_some_and(|f| matches!(f.job, Job::Rewind { .. }) && f.times >= 2)
+        let Some(failed) = self.o.memory.failed.as_ref().filter(|f| f.times >= 2) else {
+            return false;
+        };
+        let source = self.rewind_source().map(|source| source.member);
+        match &failed.job {
+            Job::Rewind { from } => source.is_none_or(|member| member == from.member),
+            Job::Recover => true,
+            _ => false,
+        }
+    }
+
+    /// Whom to rewind against, or to be built anew from. A standby group without
+    /// a leader has the remote side.
+    pub fn rewind_source(&self) -> Option<Following> {
+        let remote = || self.remote().filter(|_| self.is_lock_free() && !self.may_own());
+        self.leader_source().or_else(remote)
+    }
+
+    /// Whom to copy when the own data are given up.
+    pub fn rebuild_source(&self) -> Option<Following> {
+        self.clone_source().or_else(|| self.rewind_source())
+    }
+
+    /// The leader said that its checkpoint after the promotion is still running:
+    /// its control file shows the timeline before.
+    pub fn is_source_unready(&self) -> bool {
+        let leader = self.view().and_then(GroupView::leader_record);
+        !self.o.holds_lock() && leader.is_some_and(|r| r.checkpoint_after_promote == Some(false))
+    }
+
+    /// Somebody else may take the free lock any moment.
+    pub fn is_election_young(&self) -> bool {
+        let since = self.o.memory.leaderless_since;
+        since.is_none_or(|since| self.o.now.since(since) < ELECTION_MS)
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.view().is_some_and(|view| view.members.keys().all(|name| *name == self.o.me.name))
+    }
+
+    /// The store knows a newer timeline of the group than the own one.
+    pub fn is_group_ahead(&self) -> bool {
+        let group = self.view().map(GroupView::timeline);
+        matches!((self.remains(), group), (Some(r), Some(group)) if r.timeline < group)
     }
 
     pub fn why_failed(&self) -> Option<String> {

@@ -62,6 +62,12 @@ pub const FOLLOW: &[Rule] = &[
         "the leader changed",
     ),
     Rule::new(
+        945,
+        |f| f.is_first_sight(),
+        |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
+        "a leader that this log was not compared with yet: does it fit?",
+    ),
+    Rule::new(
         950,
         |f| f.is_quiet() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),

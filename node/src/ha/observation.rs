@@ -41,11 +41,25 @@ pub struct Me {
     pub tags: Tags,
     /// A `bootstrap` section is there: this member may initialise a cluster.
     pub may_initialise: bool,
-    pub may_rewind: bool,
     /// A method makes a replica from a backup, without any member.
     pub may_restore: bool,
+    pub rewind: Rewind,
     /// The setting that permits to throw diverged data away.
     pub may_rebuild_diverged: bool,
+    /// The same once pg_rewind was tried and has failed.
+    pub may_rebuild_failed: bool,
+}
+
+/// Can pg_rewind be used on the own data?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewind {
+    Possible,
+    /// `use_pg_rewind` is off.
+    Off,
+    /// The program is not there.
+    NoProgram,
+    /// The control file shows neither data checksums nor wal_log_hints.
+    NoHints,
 }
 
 /// The leader key, as this member may rely on it.
@@ -150,6 +164,18 @@ pub struct Remains {
     /// A clean stop of a primary: where the shutdown checkpoint begins.
     /// A standby: up to where it must replay to be consistent.
     pub lsn: Lsn,
+    pub shut: Shut,
+}
+
+/// Whether the data directory is as pg_rewind wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// Stopped in order.
+    Orderly,
+    /// Crash recovery is left to do.
+    Abrupt,
+    /// There is a backup_label: crash recovery would damage it.
+    InBackup,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +186,8 @@ pub enum End {
     Standby,
     /// A primary that crashed.
     Crashed,
+    /// A rewind did not come to its end: it looks whole and is not.
+    Half,
 }
 
 /// What the slot is doing.
@@ -189,6 +217,8 @@ pub enum Job {
         how: StopHow,
     },
     Restart,
+    /// Crash recovery in single-user mode: an orderly stop, for a rewind.
+    Recover,
     Rewind {
         from: Following,
     },
@@ -252,6 +282,8 @@ pub struct Memory {
     pub signed: Option<String>,
     /// The standby has not streamed since.
     pub quiet_since: Option<Millis>,
+    /// Nobody has held the lock since.
+    pub leaderless_since: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -271,7 +303,11 @@ pub enum Divergence {
     #[default]
     Unchecked,
     Prefix,
+    /// The end of the own log cannot be read.
+    Unreadable(String),
     Diverged(String),
+    /// Diverged, on a timeline of the leader's number: no rewind helps.
+    Alien(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,6 +409,14 @@ impl Observation {
 }
 
 impl Job {
+    /// The same once more; a rewind against another source is another one.
+    fn is_again(&self, job: &Job) -> bool {
+        match (self, job) {
+            (Job::Rewind { from: old }, Job::Rewind { from: new }) => old.member == new.member,
+            _ => self.title() == job.title(),
+        }
+    }
+
     /// What the API and the logs call it.
     pub fn title(&self) -> &'static str {
         match self {
@@ -383,6 +427,7 @@ impl Job {
             Job::StartStandby { .. } => "starting",
             Job::Stop { .. } => "stopping",
             Job::Restart => "restart",
+            Job::Recover => "crash recovery in single-user mode",
             Job::Rewind { .. } => "running pg_rewind",
             Job::Rebuild { .. } => "reinitialize",
         }
@@ -423,6 +468,18 @@ impl Memory {
         }
     }
 
+    /// What was found about the own log holds no longer.
+    pub fn forget_comparison(&mut self) {
+        self.divergence = Divergence::Unchecked;
+        self.compared_with = None;
+    }
+
+    /// The lock is free, or is not: since when.
+    pub fn heed_lock(&mut self, seen: &Observation) {
+        let free = seen.lock == Lock::Free;
+        self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));
+    }
+
     /// A request of an operator is new, still stands, or is over.
     pub fn heed_request(&mut self, seen: &Observation) {
         let stands = seen.is_primary() && seen.holds_lock();
@@ -452,9 +509,14 @@ impl Memory {
     pub fn finish(&mut self, job: &Job, result: &Result<(), String>, now: Millis) {
         if let Err(why) = result {
             let times = match &self.failed {
-                Some(f) if f.job.title() == job.title() => f.times + 1,
+                Some(f) if f.job.is_again(job) => f.times + 1,
                 _ => 1,
             };
+            if matches!(job, Job::Rewind { .. }) {
+                // Whether the source is well, and history still what it was, is
+                // asked before this failure counts.
+                self.divergence = Divergence::Unchecked;
+            }
             self.failed = Some(Failed { job: job.clone(), at: now, times, why: why.clone() });
             if *job == Job::Bootstrap {
                 self.bootstrap = Bootstrapping::Failed;
@@ -472,7 +534,7 @@ impl Memory {
             }
             // What a stopped server's control file told may have been less than
             // its log holds: if it does not stream, it is compared as it runs.
-            Job::StartStandby { .. } => self.divergence = Divergence::Unchecked,
+            Job::StartStandby { .. } => self.forget_comparison(),
             _ => {}
         }
     }

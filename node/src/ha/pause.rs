@@ -5,7 +5,7 @@
 
 use super::action::Action;
 use super::facts::Facts;
-use super::observation::{Asked, Job, StopHow};
+use super::observation::{Asked, End, Job, StopHow};
 use super::table::{Rule, act, rest, soon};
 
 pub const PAUSE: &[Rule] = &[
@@ -111,7 +111,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         470,
         |f| {
-            f.o.is_stopped()
+            f.ended(End::Clean)
                 && f.is_leader_elsewhere()
                 && f.is_handing_over()
                 && !f.is_backing_off()

@@ -47,6 +47,19 @@ pub enum Error {
     NotOurs { path: PathBuf, why: String },
     #[error("the postmaster {pid} cannot be signalled; does it run as another user?")]
     Signal { pid: i32, source: nix::Error },
+    #[error(
+        "{} begins an unfinished backup: crash recovery without it would damage the data",
+        .0.display()
+    )]
+    UnfinishedBackup(PathBuf),
+    #[error(
+        "a rewind of this data directory did not come to its end and it must not be started; \
+         if it was put right by hand, remove {}",
+        .0.display()
+    )]
+    HalfRewound(PathBuf),
+    #[error("pg_rewind (pid {0}) of an earlier daemon goes on in the data directory: waiting")]
+    StillRewinding(i32),
     #[error("PostgreSQL ended while it was starting; its log says why")]
     EndedAtStart,
     #[error("a postmaster (pid {0}) runs already in this data directory")]

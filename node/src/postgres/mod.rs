@@ -11,9 +11,13 @@
 //! | parameters, controlled, recovery, conninfo, files, configure | its configuration |
 //! | process, procfs, socket | the postmaster |
 //! | session, tls, monitor, history, slots, users | SQL |
+//! | replication | what SQL does not tell |
 //! | run, tools, method | PostgreSQL's programs, and an operator's |
+//! | rewind, rewind_mark, single_user, wal | what comes before and with a rewind |
 //! | restored | the first start of what such a command made |
+//! | archive | the operator's commands of the archive |
 
+pub mod archive;
 pub mod catalogue;
 mod configure;
 pub mod conninfo;
@@ -31,15 +35,20 @@ pub mod parameters;
 pub mod process;
 mod procfs;
 pub mod recovery;
+mod replication;
 pub mod restored;
+pub mod rewind;
+pub mod rewind_mark;
 mod run;
 pub mod session;
+pub mod single_user;
 pub mod slots;
 mod socket;
 pub mod tls;
 pub mod tools;
 pub mod units;
 pub mod users;
+pub mod wal;
 
 pub use configure::Written;
 pub use controldata::{ControlData, ControlState};
@@ -59,12 +68,15 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use topology::MemberName;
+use topology::{Lsn, MemberName, Timeline};
 
 /// How often a starting server is asked whether it accepts connections: often
 /// at first, then less, for each refusal is a line in its log.
 const READY_PACE: Duration = Duration::from_millis(20);
 const READY_PACE_MAX: Duration = Duration::from_millis(500);
+
+/// Name of the short connection that asks for the replayed timeline.
+const REPLAY: &str = "Patroni replay point";
 
 /// As what to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +151,8 @@ impl Instance {
     /// Refused while a server runs on it or when it is not PostgreSQL's.
     pub fn remove_data(&self) -> Result<(), Error> {
         self.refuse_running()?;
-        data_dir::remove(&self.settings.data_dir)
+        data_dir::remove(&self.settings.data_dir)?;
+        rewind_mark::clear(&self.settings)
     }
 
     pub fn move_data_aside(&self) -> Result<PathBuf, Error> {
@@ -206,6 +219,9 @@ impl Instance {
         overrides: &[(String, String)],
     ) -> Result<(Postmaster, Written), Error> {
         self.make_room().await?;
+        if let Some(mark) = rewind_mark::find(&self.settings)? {
+            return Err(Error::HalfRewound(mark));
+        }
         let places = Places::of(&self.settings);
         files::restore_backups(&places)?;
         let written = self.write_config(start_as, dynamic, overrides).await?;
@@ -291,6 +307,11 @@ impl Instance {
         target
     }
 
+    /// The timeline that the own server replays, and how far it has come.
+    pub async fn replay_point(&self) -> Result<(Timeline, Lsn), Error> {
+        replication::identify(&self.local_target(&self.settings.database, REPLAY)).await
+    }
+
     /// A peer, as `login`.
     pub async fn peer(
         &self,
@@ -369,16 +390,54 @@ impl Instance {
         method::post_bootstrap(settings, command, target, &connstring).await
     }
 
-    /// Of a stopped server. `restore_wal`: a restore_command is configured.
-    pub async fn rewind(&self, host: &str, port: u16, restore_wal: bool) -> Result<(), Error> {
+    /// Of a server that was stopped in order. `from_primary`: the source has to
+    /// accept writes.
+    pub async fn rewind(
+        &self,
+        source: tools::Source<'_>,
+        options: &[ToolOption],
+        from_primary: bool,
+    ) -> Result<(), Error> {
         self.refuse_running()?;
+        if let Some(pid) = self.rewinder()? {
+            return Err(Error::StillRewinding(pid));
+        }
+        let (settings, major) = (&self.settings, self.catalogue().await?.major);
+        single_user::archive_what_waits(settings).await;
+        rewind::Rewinding { settings, source, options, from_primary, major }.run().await
+    }
+
+    /// A pg_rewind that outlived its daemon goes on alone. Before the mark is
+    /// made it only reads.
+    pub fn rewinder(&self) -> Result<Option<i32>, Error> {
+        if rewind_mark::find(&self.settings)?.is_none() {
+            return Ok(None);
+        }
+        Ok(procfs::with_variable(rewind::REWINDS, &self.settings.data_dir).pop())
+    }
+
+    /// Did a rewind of this data directory not come to its end? One that was
+    /// finished by itself is taken note of here.
+    pub fn is_half_rewound(&self, control: &ControlData) -> Result<bool, Error> {
+        let Some(mark) = rewind_mark::find(&self.settings)? else { return Ok(false) };
+        let label = self.settings.data_dir.join("backup_label").is_file();
+        let is_last_step = label && control.state == ControlState::InArchiveRecovery;
+        if !is_last_step || !rewind_mark::is_of_this_boot(&mark)? {
+            return Ok(true);
+        }
+        rewind_mark::settle(&self.settings)?;
+        Ok(false)
+    }
+
+    /// Whose settings the source of a rewind is asked with.
+    pub async fn rewind_login(&self) -> Result<&Login, Error> {
         let major = self.catalogue().await?.major;
-        tools::rewind(&self.settings, tools::Source { host, port }, restore_wal, major).await
+        Ok(rewind::login(&self.settings, major))
     }
 
     pub async fn crash_recovery(&self) -> Result<(), Error> {
         self.refuse_running()?;
-        tools::crash_recovery(&self.settings).await
+        single_user::recover(&self.settings).await
     }
 }
 

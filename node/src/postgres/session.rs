@@ -4,8 +4,8 @@
 //! and, because a frozen server keeps no deadline, our own a little later. A
 //! session that let ours pass is not used again.
 //!
-//! Absent on purpose: replication connections; what they would tell is asked
-//! in SQL (`history.rs`, `monitor.rs`).
+//! Absent on purpose: replication connections. What they would tell is asked in
+//! SQL (`history.rs`, `monitor.rs`), but for one thing (`replication.rs`).
 
 use super::conninfo;
 use super::error::Error;
@@ -58,7 +58,7 @@ impl Target {
         }
     }
 
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
@@ -71,7 +71,7 @@ impl Target {
         options
     }
 
-    fn config(&self, ssl: SslMode) -> Config {
+    pub(super) fn config(&self, ssl: SslMode) -> Config {
         let mut config = Config::new();
         for (host, port) in conninfo::servers(&self.host, self.port) {
             config.host(host).port(port);

@@ -7,6 +7,7 @@
 //! | birth | a new group, its keys and its REST API |
 //! | planned | switchovers, the end of a daemon |
 //! | crash | PostgreSQL or a whole node dies |
+//! | rewind | logs that have left the group's history |
 //! | silence | the store or a daemon freezes |
 //! | failsafe | the store is away or wiped, and the leader leads on |
 //! | pause | an operator is in charge |
@@ -40,6 +41,7 @@ pub mod pause;
 pub mod planned;
 pub mod process;
 pub mod refusal;
+pub mod rewind;
 pub mod settings;
 pub mod silence;
 pub mod source;

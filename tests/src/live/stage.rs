@@ -35,13 +35,20 @@ impl Stage {
     pub async fn raise(members: usize) -> Stage {
         let began = Instant::now();
         let mut stage = Stage::prepare(members);
-        stage.start_store();
-        for member in stage.members() {
-            stage.start(&member);
-        }
-        stage.healthy(LONG).await;
-        println!("  {members} members stand after {:.1} s", began.elapsed().as_secs_f64());
+        stage.began = began;
+        stage.stand_up().await;
         stage
+    }
+
+    /// Starts what was prepared; waits until one leads and the rest stream.
+    pub async fn stand_up(&mut self) {
+        self.start_store();
+        for member in self.members() {
+            self.start(&member);
+        }
+        self.healthy(LONG).await;
+        let (members, took) = (self.members().len(), self.began.elapsed().as_secs_f64());
+        println!("  {members} members stand after {took:.1} s");
     }
 
     /// Directory and configurations only.
@@ -50,18 +57,24 @@ impl Stage {
         Stage::prepare_on(members, &pg_bin)
     }
 
+    /// The same with a plan that was changed for this directory.
+    pub fn prepare_with(members: usize, change: impl FnOnce(&mut Plan, &Path)) -> Stage {
+        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        Stage::prepare_plan(members, &pg_bin, change)
+    }
+
     /// The same with these programs of PostgreSQL.
     pub fn prepare_on(members: usize, pg_bin: &Path) -> Stage {
-        Stage::lay_out(members, pg_bin, |_| {})
+        Stage::prepare_plan(members, pg_bin, |_, _| {})
     }
 
     /// The same with a plan that is changed before anything is made of it.
     pub fn prepare_in(members: usize, change: impl FnOnce(&mut Plan)) -> Stage {
         let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
-        Stage::lay_out(members, &pg_bin, change)
+        Stage::prepare_plan(members, &pg_bin, |plan, _| change(plan))
     }
 
-    fn lay_out(members: usize, pg_bin: &Path, change: impl FnOnce(&mut Plan)) -> Stage {
+    fn prepare_plan(members: usize, pg_bin: &Path, change: impl FnOnce(&mut Plan, &Path)) -> Stage {
         let dir = tempfile::Builder::new().prefix("matriarch-live-").tempdir();
         let dir = dir.expect("a temporary directory");
         let pg_bin = within_reach(pg_bin, dir.path());
@@ -74,7 +87,7 @@ impl Stage {
                 "parameters": {"max_connections": 40, "wal_keep_size": "64MB"},
             },
         });
-        change(&mut plan);
+        change(&mut plan, dir.path());
         let field = Field::prepare(dir.path(), plan, &daemon()).expect("a field");
         let dsn = |m: &MemberPlan| (m.name.clone(), dsn_of(m));
         let watch = Watch::start(field.plan.members().map(dsn).collect());

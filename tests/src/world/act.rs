@@ -9,7 +9,7 @@ use node::ha::observation::{Divergence, End, Job, Lock};
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock::OwnLease;
 use node::region::ownership::{read, sign};
-use standby::rewind::{LocalEnd, Verdict, judge};
+use standby::rewind::{LocalEnd, Tail, Verdict, judge};
 use topology::region::Token;
 use topology::{Failover, History, Lsn, SystemId, Timeline};
 
@@ -23,7 +23,7 @@ impl World {
             Action::Promote => return self.promote_by(m, seen),
             Action::Follow(to) => {
                 let member = &mut self.members[m];
-                member.daemon.memory.divergence = Divergence::Unchecked;
+                member.daemon.memory.forget_comparison();
                 member.server.follows = to.clone();
                 member.server.streams_from = None;
                 Outcome::Done
@@ -305,28 +305,31 @@ impl World {
         if self.members[member].server.system.as_ref() != Some(system) {
             return Divergence::Diverged("another system id".into());
         }
-        let Some(local) = local_end(seen) else {
+        let Some(local) = self.local_end(member, seen) else {
             return self.members[member].daemon.memory.divergence.clone();
         };
-        match judge(local, history) {
+        match judge(&local, history) {
             Verdict::Prefix => Divergence::Prefix,
             Verdict::Diverged(how) => Divergence::Diverged(how),
+            Verdict::Alien(how) => Divergence::Alien(how),
         }
     }
-}
 
-fn local_end(seen: &Observation) -> Option<LocalEnd> {
-    if let Some(remains) = seen.remains() {
-        return Some(LocalEnd {
-            timeline: remains.timeline,
-            lsn: remains.lsn,
-            was_primary: remains.end != End::Standby,
-        });
+    /// A stopped server's log is read to its end; a running one's end is what
+    /// was seen of it.
+    fn local_end(&self, member: usize, seen: &Observation) -> Option<LocalEnd> {
+        let log = &self.members[member].server.log;
+        let history = Some(log.history());
+        if let Some(remains) = seen.remains() {
+            let tail = match remains.end {
+                End::Clean => Tail::Closed { end: Some(Lsn(log.end())) },
+                End::Standby | End::Crashed | End::Half => Tail::Open,
+            };
+            return Some(LocalEnd { timeline: remains.timeline, lsn: remains.lsn, tail, history });
+        }
+        let server = seen.server()?;
+        Some(LocalEnd { timeline: server.timeline?, lsn: server.lsn, tail: Tail::Open, history })
     }
-    let server = seen.server()?;
-    let timeline: Timeline = server.timeline?;
-    let lsn: Lsn = server.lsn;
-    Some(LocalEnd { timeline, lsn, was_primary: false })
 }
 
 /// `/failover` as an operator's tool writes it.

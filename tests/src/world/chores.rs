@@ -84,7 +84,9 @@ fn entry(fork: topology::timeline::Fork) -> HistoryEntry {
 
 fn record_of(m: &super::member::Member, seen: &Observation) -> MemberRecord {
     let server = seen.server().filter(|s| s.lsn.0 > 0 && seen.job.is_none());
+    let unready = seen.is_primary() && m.clock.read(m.server.checkpoint_at) > seen.now;
     MemberRecord {
+        checkpoint_after_promote: (unready && seen.holds_lock()).then_some(false),
         conn_url: Some(format!("postgres://{}:5432/postgres", m.host())),
         api_url: Some(format!("http://{}:8008/patroni", m.host())),
         state: state_of(m, seen).into(),
@@ -104,7 +106,7 @@ fn state_of(m: &super::member::Member, seen: &Observation) -> &'static str {
         Some(Job::Stop { .. }) => return "stopping",
         Some(Job::Restart) => return "restarting",
         Some(Job::StartPrimary | Job::StartStandby { .. }) => return "starting",
-        Some(Job::Rewind { .. }) | None => {}
+        Some(Job::Recover | Job::Rewind { .. }) | None => {}
     }
     match m.server.process {
         Process::Up(_) | Process::Stopping { .. } => "running",

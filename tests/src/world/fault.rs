@@ -295,12 +295,14 @@ impl World {
 
     /// The process is gone; PostgreSQL goes on as it is.
     pub fn end_daemon(&mut self, member: usize) {
+        if let Some(work) = self.members[member].daemon.job.take() {
+            self.leave_half(member, &work.job);
+        }
         let daemon = &mut self.members[member].daemon;
         daemon.alive = false;
         daemon.frozen = false;
         daemon.life += 1;
         daemon.beat = None;
-        daemon.job = None;
         daemon.deferred.clear();
         // Somebody starts it again, unless a fault has its own plan.
         let again = self.rng.range(500, 6_000);

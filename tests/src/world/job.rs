@@ -8,7 +8,7 @@ use super::postgres::{Kind, Postgres, Process, Role};
 use super::server::Turn;
 use super::{Event, World};
 use crate::check;
-use node::ha::observation::{Following, Job, StopHow};
+use node::ha::observation::{End, Following, Job, Shut, StopHow};
 use topology::{Millis, SystemId};
 
 /// What runs in the background slot.
@@ -50,6 +50,7 @@ impl World {
             Job::Clone { .. } | Job::Restore => {
                 self.work_for(member, 300, self.plan.clone_max);
             }
+            Job::Recover => self.work_for(member, 100, self.plan.recovery_max.max(200)),
             Job::Rewind { .. } => self.work_for(member, 200, self.plan.clone_max),
             Job::Rebuild { .. } => {
                 check::destroyed(self, member);
@@ -164,6 +165,7 @@ impl World {
 
     fn effect(&mut self, member: usize, job: &Job) -> Result<(), String> {
         if self.rng.percent(self.plan.job_fails) {
+            self.leave_half(member, job);
             return Err("it ended with 1".into());
         }
         match job {
@@ -175,6 +177,10 @@ impl World {
                 let source = self.source(member, from)?;
                 let source = self.members[source].server.clone();
                 self.members[member].server.copy_of(&source);
+                Ok(())
+            }
+            Job::Recover => {
+                self.recover(member);
                 Ok(())
             }
             Job::Rewind { from } => {
@@ -201,11 +207,34 @@ impl World {
         if server.process != Process::Down {
             return Err("the server runs".into());
         }
+        if server.remains().shut != Shut::Orderly {
+            return Err("the target was not shut down in order".into());
+        }
+        if source.checkpoint_at > self.now {
+            return Err("the source shows the timeline before".into());
+        }
         // On one timeline pg_rewind finds nothing to do, and says so.
         if server.log.timeline() != source.log.timeline() {
             server.copy_of(&source);
         }
+        server.half = false;
         Ok(())
+    }
+
+    /// A rewind that ends early may have changed something already.
+    pub fn leave_half(&mut self, member: usize, job: &Job) {
+        let changed = matches!(job, Job::Rewind { .. }) && self.rng.percent(50);
+        self.members[member].server.half |= changed;
+    }
+
+    /// Crash recovery in single-user mode ends with a checkpoint of its own.
+    fn recover(&mut self, member: usize) {
+        let id = self.record_id();
+        let server = &mut self.members[member].server;
+        if server.process == Process::Down && server.system.is_some() {
+            server.append(id, 104, Kind::Shutdown);
+            server.end = End::Clean;
+        }
     }
 
     fn source(&self, member: usize, from: &Following) -> Result<usize, String> {

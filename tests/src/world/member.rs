@@ -10,7 +10,7 @@ use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
 use node::dcs::keys::Keys;
 use node::ha::failsafe::{Audience, Desk};
-use node::ha::observation::Memory;
+use node::ha::observation::{Memory, Rewind};
 use node::observe::lock::OwnLease;
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
 
@@ -92,8 +92,9 @@ pub struct Member {
     pub place: Place,
     pub clock: Clock,
     pub tags: Tags,
-    pub may_rewind: bool,
+    pub rewind: Rewind,
     pub may_rebuild_diverged: bool,
+    pub may_rebuild_failed: bool,
     pub server: Postgres,
     pub daemon: Daemon,
     /// Promises of failsafe mode; what was promised lies on disk.
@@ -129,8 +130,9 @@ impl Member {
                 drift_per_mille: rng.range(0, 20) as i64 - 10,
             },
             tags: Tags(tags),
-            may_rewind: rng.percent(85),
-            may_rebuild_diverged: rng.percent(60),
+            rewind: if rng.percent(85) { Rewind::Possible } else { Rewind::Off },
+            may_rebuild_diverged: rng.percent(50),
+            may_rebuild_failed: rng.percent(50),
             server: Postgres::empty(),
             daemon: Daemon::default(),
             desk: Desk::default(),

@@ -5,9 +5,7 @@
 
 use super::World;
 use super::postgres::{Process as Reality, Role};
-use node::ha::observation::{
-    DataDir, Divergence, Me, Postgres, Process, Running, Server, ServerRole,
-};
+use node::ha::observation::{DataDir, Me, Postgres, Process, Running, Server, ServerRole};
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock;
 use standby::switch::ownership::Ownership;
@@ -27,8 +25,9 @@ impl World {
                 tags: m.tags.clone(),
                 may_initialise: true,
                 may_restore: false,
-                may_rewind: m.may_rewind,
+                rewind: m.rewind,
                 may_rebuild_diverged: m.may_rebuild_diverged,
+                may_rebuild_failed: m.may_rebuild_failed,
             },
             store: Seen::Unknown,
             lock: node::ha::observation::Lock::Unknown,
@@ -108,7 +107,7 @@ impl World {
         let daemon = &mut self.members[member].daemon;
         let leader = seen.view().and_then(GroupView::leader_name).cloned();
         if seen.view().is_some() && leader != daemon.last_leader {
-            daemon.memory.divergence = Divergence::Unchecked;
+            daemon.memory.forget_comparison();
             daemon.last_leader = leader;
         }
         let memory = &mut daemon.memory;
@@ -117,9 +116,10 @@ impl World {
             false => memory.quiet_since.or(Some(seen.now)),
         };
         memory.heed_request(seen);
+        memory.heed_lock(seen);
         if seen.is_primary() {
             memory.promoting = None;
-            memory.divergence = Divergence::Unchecked;
+            memory.forget_comparison();
             memory.signed = None;
         }
         if seen.is_stopped() {

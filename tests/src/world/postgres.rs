@@ -4,7 +4,7 @@
 //! identities are what only the checker may look at: they tell whether two
 //! logs truly agree where their timelines and positions only say so.
 
-use node::ha::observation::{End, Following, Remains};
+use node::ha::observation::{End, Following, Remains, Shut};
 use topology::timeline::Fork;
 use topology::{History, Lsn, SystemId, Timeline};
 
@@ -119,6 +119,12 @@ pub struct Postgres {
     pub since: u64,
     /// What the control file says while the process is down.
     pub end: End,
+    /// It went down without a stop in order.
+    pub abrupt: bool,
+    /// A rewind was begun and has not come to its end.
+    pub half: bool,
+    /// When the checkpoint after its promotion is done, on the true clock.
+    pub checkpoint_at: u64,
     pub follows: Option<Following>,
     /// The member this standby streams from at this moment.
     pub streams_from: Option<usize>,
@@ -140,6 +146,9 @@ impl Postgres {
             process: Process::Down,
             since: 0,
             end: End::Standby,
+            abrupt: false,
+            half: false,
+            checkpoint_at: 0,
             follows: None,
             streams_from: None,
             newest_timeline: 1,
@@ -183,6 +192,7 @@ impl Postgres {
 
     pub fn go_down(&mut self, end: End, now: u64) {
         self.end = end;
+        self.abrupt = !matches!(self.process, Process::Stopping { hard: false, .. });
         self.enter(Process::Down, now);
     }
 
@@ -203,8 +213,13 @@ impl Postgres {
             (End::Clean, Some(last)) if last.kind == Kind::Shutdown => last.start,
             _ => self.log.end(),
         };
-        let timeline = Timeline(self.log.timeline());
-        Remains { end: self.end, timeline, lsn: Lsn(lsn), copied: false }
+        let shut = match self.end {
+            End::Crashed => Shut::Abrupt,
+            End::Standby if self.abrupt => Shut::Abrupt,
+            End::Clean | End::Standby | End::Half => Shut::Orderly,
+        };
+        let (end, timeline) = (if self.half { End::Half } else { self.end }, self.log.timeline());
+        Remains { end, timeline: Timeline(timeline), lsn: Lsn(lsn), copied: false, shut }
     }
 
     /// Replaces everything by a copy of another server, as a base backup does.
@@ -213,6 +228,7 @@ impl Postgres {
         self.log = source.log.clone();
         self.newest_timeline = source.newest_timeline;
         self.end = End::Standby;
+        (self.abrupt, self.half) = (false, false);
     }
 }
 

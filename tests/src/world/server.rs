@@ -45,6 +45,7 @@ impl World {
 
     pub fn start(&mut self, member: usize, role: Role) {
         let now = self.now;
+        check::starting(self, member);
         self.members[member].server.enter(Process::Starting(role), now);
         self.members[member].server.reserved = 0;
         let crashed = self.members[member].server.end == End::Crashed;
@@ -79,13 +80,17 @@ impl World {
 
     fn promoted(&mut self, member: usize) {
         let id = self.record_id();
+        let checkpoint_at = self.now + self.rng.range(20, 2_000);
         let server = &mut self.members[member].server;
         if !server.is_standby() {
             return;
         }
+        self.wake_at(checkpoint_at + 1, member);
+        let server = &mut self.members[member].server;
         server.append(id, 150, Kind::Promoted);
         server.enter(Process::Up(Role::Primary), self.now);
         server.follows = None;
+        server.checkpoint_at = checkpoint_at;
         let timeline = server.log.timeline();
         self.note_of(member, &format!("server is a primary on timeline {timeline}"));
         check::promoted(self, member);

@@ -7,7 +7,8 @@
 use crate::ha::failsafe::{Failsafe, Promise};
 use crate::ha::observation::{
     Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Guarding, Job, Lock, Me,
-    Memory, Observation, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, StopHow,
+    Memory, Observation, Postgres, Process, Rebuild, Remains, Rewind, Running, Server, ServerRole,
+    Shut, StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::{Order, Ownership, Upstream};
@@ -20,6 +21,8 @@ use topology::{
 };
 
 const NOW: u64 = 10_000_000;
+/// A clean end has the most rules.
+const ENDS: [End; 6] = [End::Clean, End::Clean, End::Clean, End::Standby, End::Crashed, End::Half];
 const NAMES: [&str; 3] = ["me", "a", "b"];
 
 pub struct Generator {
@@ -152,8 +155,13 @@ impl Generator {
             // It stopped for it.
             o.memory.handover = Some(Millis(NOW - 1_000));
             let (end, timeline) = (End::Clean, Timeline(1));
-            o.postgres.process =
-                Process::Stopped(Seen::Known(Remains { end, timeline, lsn, copied: false }));
+            o.postgres.process = Process::Stopped(Seen::Known(Remains {
+                end,
+                timeline,
+                lsn,
+                copied: false,
+                shut: Shut::Orderly,
+            }));
         }
     }
 
@@ -165,8 +173,12 @@ impl Generator {
             tags,
             may_initialise: self.percent(80),
             may_restore: self.percent(30),
-            may_rewind: self.percent(60),
+            rewind: match self.percent(60) {
+                true => Rewind::Possible,
+                false => self.pick(&[Rewind::Off, Rewind::NoProgram, Rewind::NoHints]),
+            },
             may_rebuild_diverged: self.percent(40),
+            may_rebuild_failed: self.percent(40),
         }
     }
 
@@ -276,6 +288,7 @@ impl Generator {
             state: self.pick(&["running", "running", "running", "starting"]).into(),
             role: self.pick(&roles),
             tags: self.tags(),
+            checkpoint_after_promote: self.percent(20).then_some(false),
             ..MemberRecord::default()
         }
     }
@@ -308,13 +321,20 @@ impl Generator {
                 Process::Running(Server { role, timeline, lsn, replay_paused })
             }
             7 if self.percent(30) => Process::Stopped(Seen::Unknown),
-            _ => Process::Stopped(Seen::Known(Remains {
-                end: self.pick(&[End::Clean, End::Standby, End::Crashed]),
-                timeline: Timeline(self.pick(&[1, 1, 1, 2])),
-                copied: self.percent(10),
-                lsn: self.lsn(),
-            })),
+            _ => Process::Stopped(Seen::Known(self.remains())),
         }
+    }
+
+    fn remains(&mut self) -> Remains {
+        let end = self.pick(&ENDS);
+        let shuts = match end {
+            End::Clean => [Shut::Orderly; 3],
+            End::Crashed => [Shut::Abrupt; 3],
+            End::Standby | End::Half => [Shut::Orderly, Shut::Abrupt, Shut::InBackup],
+        };
+        let shut = self.pick(&shuts);
+        let timeline = Timeline(self.pick(&[1, 1, 1, 2]));
+        Remains { end, timeline, copied: self.percent(10), lsn: self.lsn(), shut }
     }
 
     fn lsn(&mut self) -> Lsn {
@@ -346,6 +366,7 @@ impl Generator {
             Job::Stop { how: StopHow::Fast },
             Job::Stop { how: StopHow::Immediate },
             Job::Restart,
+            Job::Recover,
             Job::Rewind { from: from.clone() },
             Job::Rewind { from: from.clone() },
             Job::Rebuild { from, why: Rebuild::Diverged },
@@ -450,7 +471,9 @@ impl Generator {
             won_in_pause: self.percent(30),
             promoting: self.maybe_past(15),
             divergence: self.divergence(),
-            compared_with: self.pick(&[None, Some("a"), Some("remote")]).map(MemberName::from),
+            compared_with: self
+                .pick(&[None, Some("a"), Some("a"), Some("b"), Some("remote")])
+                .map(MemberName::from),
             compared_at: self.past(),
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
@@ -468,14 +491,17 @@ impl Generator {
             failed: self.failed(),
             started: self.past(),
             signed: self.percent(30).then(|| "move".into()),
-            quiet_since: self.maybe_past(40),
+            quiet_since: self.maybe_past(60),
+            leaderless_since: self.maybe_past(60),
         }
     }
 
     fn divergence(&mut self) -> Divergence {
-        match self.next() % 3 {
-            0 => Divergence::Unchecked,
-            1 => Divergence::Prefix,
+        match self.next() % 11 {
+            0..=3 => Divergence::Unchecked,
+            4..=6 => Divergence::Prefix,
+            7 => Divergence::Alien("timeline 2 is another one here".into()),
+            8 => Divergence::Unreadable("pg_waldump failed".into()),
             _ => Divergence::Diverged("timeline 1 was left at 0/100".into()),
         }
     }

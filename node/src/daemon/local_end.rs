@@ -1,0 +1,72 @@
+//! Where the own log ends, as exactly as it can be known.
+//!
+//! A stopped server's log is read with pg_waldump; a running standby is asked
+//! over the replication protocol, the only way to learn which timeline it
+//! replays: a log that has left the history hears of newer ones all the time.
+
+use crate::ha::observation::{End, Remains, Server};
+use crate::postgres::wal::{self, Place};
+use crate::postgres::{Error, Instance, history};
+use standby::rewind::{LocalEnd, Tail};
+use topology::{History, Lsn, Timeline};
+
+#[derive(Debug)]
+pub(super) enum NoEnd {
+    /// Ask again.
+    NotNow(String),
+    /// The log cannot be read.
+    Unreadable(String),
+}
+
+pub(super) async fn at_rest(instance: &Instance, remains: &Remains) -> Result<LocalEnd, NoEnd> {
+    let control = instance.control().await.map_err(|e| NoEnd::NotNow(e.to_string()))?;
+    let place = Place {
+        timeline: remains.timeline,
+        lsn: remains.lsn,
+        segment_bytes: control.wal_segment_bytes,
+    };
+    let (lsn, tail) = match remains.end {
+        End::Clean => (remains.lsn, Tail::Closed { end: end_of_clean(instance, place).await }),
+        End::Standby | End::Half => (remains.lsn, Tail::Open),
+        // From the last checkpoint's begin, or from where a promotion left the
+        // log, whose new timeline has no earlier segments.
+        End::Crashed => {
+            let promoted = control.min_recovery_timeline > control.timeline;
+            let lsn = if promoted { control.min_recovery } else { control.redo };
+            let place = Place { lsn, ..place };
+            let end = wal::log_end(&instance.settings, place).await;
+            (end.map_err(|e| NoEnd::Unreadable(e.to_string()))?, Tail::Open)
+        }
+    };
+    Ok(found(instance, remains.timeline, lsn, tail))
+}
+
+async fn end_of_clean(instance: &Instance, place: Place) -> Option<Lsn> {
+    match wal::checkpoint_end(&instance.settings, place).await {
+        Ok(end) => Some(end),
+        Err(error) => {
+            tracing::warn!("the end of the shutdown checkpoint cannot be read: {error}");
+            None
+        }
+    }
+}
+
+pub(super) async fn running(instance: &Instance, server: &Server) -> Result<LocalEnd, NoEnd> {
+    let (timeline, lsn) = match instance.replay_point().await {
+        Ok(point) => point,
+        Err(error) => guess(server, &error)?,
+    };
+    Ok(found(instance, timeline, lsn, Tail::Open))
+}
+
+/// Without a free walsender: what the statistics say.
+fn guess(server: &Server, error: &Error) -> Result<(Timeline, Lsn), NoEnd> {
+    tracing::debug!("the replayed timeline is guessed: {error}");
+    let timeline = server.timeline.ok_or_else(|| NoEnd::NotNow(error.to_string()))?;
+    Ok((timeline, server.lsn))
+}
+
+fn found(instance: &Instance, timeline: Timeline, lsn: Lsn, tail: Tail) -> LocalEnd {
+    let history: Option<History> = history::local(&instance.settings.data_dir, timeline).ok();
+    LocalEnd { timeline, lsn, tail, history }
+}
