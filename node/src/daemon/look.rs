@@ -4,7 +4,7 @@ use super::Daemon;
 use crate::clock;
 use crate::config::ReplicaMethods;
 use crate::dcs::keys::split_groups;
-use crate::ha::observation::{Divergence, Guarding, Lock, Me, Process, ServerRole};
+use crate::ha::observation::{Divergence, Guarding, Job, Lock, Me, Process, Running, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
@@ -34,7 +34,7 @@ impl Daemon {
             lock: Lock::Unknown,
             store: store.group,
             postgres,
-            job: self.background.running().cloned(),
+            job: self.running(),
             peers: None,
             ownership: store.ownership,
             watchdog: Guarding::Unwanted,
@@ -73,7 +73,7 @@ impl Daemon {
         }
         self.reap();
         seen.now = clock::now();
-        seen.job = self.background.running().cloned();
+        seen.job = self.running();
         self.settle(&mut seen);
         seen
     }
@@ -90,6 +90,7 @@ impl Daemon {
         seen.watchdog = self.watchdog.state(&self.dynamic, seen.now);
         self.settle_proof(seen);
         self.forget_what_is_over(seen);
+        self.heed_restart_plan(seen);
         seen.memory = self.memory.clone();
     }
 
@@ -125,6 +126,7 @@ impl Daemon {
             (false, Some(_)) => {}
         }
         self.memory.heed_request(seen);
+        self.memory.heed_success(seen);
         if seen.is_primary() {
             self.memory.promoting = None;
             self.memory.divergence = Divergence::Unchecked;
@@ -138,6 +140,14 @@ impl Daemon {
         }
     }
 
+    fn running(&self) -> Option<Running> {
+        let mut running = self.background.running().cloned()?;
+        if matches!(running.job, Job::Stop { .. }) {
+            running.closed = self.server.closed();
+        }
+        Some(running)
+    }
+
     fn reap(&mut self) {
         let Some((job, result)) = self.background.reap() else { return };
         match &result {
@@ -146,6 +156,9 @@ impl Daemon {
         }
         self.memory.finish(&job, &result, clock::now());
         self.chores.job_ended(&job);
+        if result.is_ok() {
+            self.expect_callback(&job);
+        }
         self.answer_restart(&job, &result);
     }
 
@@ -163,6 +176,7 @@ impl Daemon {
             may_restore: !ReplicaMethods::read(&self.settings.raw, &self.dynamic.raw)
                 .without_source()
                 .is_empty(),
+            has_gate: pg.pre_promote.is_some(),
             may_rewind: pg.use_pg_rewind.or(dynamic_flag("use_pg_rewind")).unwrap_or(false),
             may_rebuild_diverged: pg.remove_data_directory_on_diverged_timelines
                 || pg.remove_data_directory_on_rewind_failure

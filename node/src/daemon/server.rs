@@ -41,6 +41,7 @@ pub(super) struct Server {
     monitor: Option<Monitor>,
     postmaster: Option<Postmaster>,
     starting_since: Option<Millis>,
+    closing: watch::Sender<Option<Remains>>,
     system: Option<SystemId>,
     /// How the API's own connection is made.
     reach: watch::Sender<Target>,
@@ -64,6 +65,7 @@ impl Server {
             monitor: None,
             postmaster: None,
             starting_since: None,
+            closing: watch::Sender::new(None),
             system: None,
             reach: watch::Sender::new(target),
             saved: Value::Null,
@@ -317,6 +319,20 @@ impl Server {
         }
     }
 
+    /// A stop begins: nothing is closed yet.
+    pub fn begin_stop(&self) {
+        self.closing.send_replace(None);
+    }
+
+    /// What the running stop has closed with.
+    pub fn closed(&self) -> Option<Remains> {
+        self.closing.borrow().clone()
+    }
+
+    pub fn watch_closing(&self) -> watch::Receiver<Option<Remains>> {
+        self.closing.subscribe()
+    }
+
     pub async fn follow(
         &mut self,
         upstream: Option<&Following>,
@@ -455,6 +471,7 @@ impl Server {
             instance: self.instance.clone(),
             dynamic,
             overrides,
+            closing: self.closing.clone(),
         }
     }
 
@@ -496,7 +513,7 @@ fn following(monitor: &Monitor) -> Option<Following> {
 
 /// `standby`: the data directory says it is a standby's (signal file, or a
 /// base backup that has not been started yet).
-fn remains_of(control: &ControlData, standby: bool) -> Remains {
+pub(super) fn remains_of(control: &ControlData, standby: bool) -> Remains {
     let (end, timeline, lsn) = match control.state {
         ControlState::ShutDown => (End::Clean, control.timeline, control.checkpoint),
         ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {

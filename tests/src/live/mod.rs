@@ -11,6 +11,7 @@
 //! | failsafe | the store is away or wiped, and the leader leads on |
 //! | pause | an operator is in charge |
 //! | watchdog | a device that resets a machine whose daemon hangs |
+//! | scripts | commands of an operator, restarts for later, long stops and starts |
 //! | settings | changes of the configuration |
 //! | source | a server that no daemon knows, with a backup and an archive |
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
@@ -37,6 +38,7 @@ pub mod pause;
 pub mod planned;
 pub mod process;
 pub mod refusal;
+pub mod scripts;
 pub mod settings;
 pub mod silence;
 pub mod source;

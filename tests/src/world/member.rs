@@ -93,6 +93,8 @@ pub struct Member {
     pub clock: Clock,
     pub tags: Tags,
     pub may_rewind: bool,
+    /// A `pre_promote` command is configured; it may take long, and refuse.
+    pub has_gate: bool,
     pub may_rebuild_diverged: bool,
     pub server: Postgres,
     pub daemon: Daemon,
@@ -130,6 +132,7 @@ impl Member {
             },
             tags: Tags(tags),
             may_rewind: rng.percent(85),
+            has_gate: rng.percent(15),
             may_rebuild_diverged: rng.percent(60),
             server: Postgres::empty(),
             daemon: Daemon::default(),

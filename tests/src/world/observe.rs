@@ -6,7 +6,7 @@
 use super::World;
 use super::postgres::{Process as Reality, Role};
 use node::ha::observation::{
-    DataDir, Divergence, Me, Postgres, Process, Running, Server, ServerRole,
+    DataDir, Divergence, Job, Me, Postgres, Process, Running, Server, ServerRole,
 };
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock;
@@ -28,6 +28,7 @@ impl World {
                 may_initialise: true,
                 may_restore: false,
                 may_rewind: m.may_rewind,
+                has_gate: m.has_gate,
                 may_rebuild_diverged: m.may_rebuild_diverged,
             },
             store: Seen::Unknown,
@@ -82,8 +83,11 @@ impl World {
     fn settle(&mut self, member: usize, seen: &mut Observation) {
         let m = &mut self.members[member];
         seen.now = m.clock.read(self.now);
-        seen.job =
-            m.daemon.job.as_ref().map(|work| Running { job: work.job.clone(), since: work.since });
+        seen.job = m.daemon.job.as_ref().map(|work| Running {
+            job: work.job.clone(),
+            since: work.since,
+            closed: m.server.closed().filter(|_| matches!(work.job, Job::Stop { .. })),
+        });
         if let Some(config) = seen.view().and_then(|v| v.config.as_ref()) {
             m.daemon.dynamic = config.value.clone();
         }
@@ -117,6 +121,7 @@ impl World {
             false => memory.quiet_since.or(Some(seen.now)),
         };
         memory.heed_request(seen);
+        memory.heed_success(seen);
         if seen.is_primary() {
             memory.promoting = None;
             memory.divergence = Divergence::Unchecked;

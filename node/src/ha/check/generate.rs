@@ -6,8 +6,9 @@
 
 use crate::ha::failsafe::{Failsafe, Promise};
 use crate::ha::observation::{
-    Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Guarding, Job, Lock, Me,
-    Memory, Observation, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, StopHow,
+    Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Gate, Guarding, Job, Lock,
+    Me, Memory, Observation, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole,
+    StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::{Order, Ownership, Upstream};
@@ -105,6 +106,9 @@ impl Generator {
         } else if self.percent(1) {
             self.begin_from_an_archive(&mut o);
         }
+        if self.percent(5) {
+            self.stop_a_leader(&mut o);
+        }
         o
     }
 
@@ -157,6 +161,24 @@ impl Generator {
         }
     }
 
+    /// A leader that stops, or has stopped, to give its lock away.
+    fn stop_a_leader(&mut self, o: &mut Observation) {
+        self.ask_a_leader(o);
+        o.memory.handover = Some(self.past());
+        o.memory.stopping = self.percent(40);
+        let (end, timeline) = (End::Clean, Timeline(1));
+        let closed = Remains { end, timeline, lsn: Lsn(900), copied: false };
+        if self.percent(50) {
+            o.postgres.process = Process::Stopped(Seen::Known(closed));
+            return;
+        }
+        let job = Job::Stop { how: StopHow::Planned };
+        o.job = Some(Running { job, since: self.past(), closed: Some(closed) });
+        let (role, timeline) = (Seen::Unknown, None);
+        let lsn = Lsn(0);
+        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
+    }
+
     fn me(&mut self) -> Me {
         let tags = self.tags();
         Me {
@@ -166,6 +188,7 @@ impl Generator {
             may_initialise: self.percent(80),
             may_restore: self.percent(30),
             may_rewind: self.percent(60),
+            has_gate: self.percent(40),
             may_rebuild_diverged: self.percent(40),
         }
     }
@@ -308,13 +331,22 @@ impl Generator {
                 Process::Running(Server { role, timeline, lsn, replay_paused })
             }
             7 if self.percent(30) => Process::Stopped(Seen::Unknown),
-            _ => Process::Stopped(Seen::Known(Remains {
-                end: self.pick(&[End::Clean, End::Standby, End::Crashed]),
-                timeline: Timeline(self.pick(&[1, 1, 1, 2])),
-                copied: self.percent(10),
-                lsn: self.lsn(),
-            })),
+            _ => Process::Stopped(Seen::Known(self.remains())),
         }
+    }
+
+    fn remains(&mut self) -> Remains {
+        Remains {
+            end: self.pick(&[End::Clean, End::Standby, End::Crashed]),
+            timeline: Timeline(self.pick(&[1, 1, 1, 2])),
+            copied: self.percent(10),
+            lsn: self.lsn(),
+        }
+    }
+
+    fn gate(&mut self) -> Gate {
+        let at = self.past();
+        self.pick(&[Gate::Untried, Gate::Passed, Gate::Failed(at)])
     }
 
     fn lsn(&mut self) -> Lsn {
@@ -345,7 +377,9 @@ impl Generator {
             Job::Stop { how: StopHow::Planned },
             Job::Stop { how: StopHow::Fast },
             Job::Stop { how: StopHow::Immediate },
-            Job::Restart,
+            Job::Restart { as_primary: true },
+            Job::Restart { as_primary: false },
+            Job::PrePromote,
             Job::Rewind { from: from.clone() },
             Job::Rewind { from: from.clone() },
             Job::Rebuild { from, why: Rebuild::Diverged },
@@ -353,7 +387,11 @@ impl Generator {
     }
 
     fn job(&mut self) -> Option<Running> {
-        self.percent(15).then(|| Running { job: self.a_job(), since: self.past() })
+        self.percent(15).then(|| Running {
+            job: self.a_job(),
+            since: self.past(),
+            closed: self.percent(30).then(|| self.remains()),
+        })
     }
 
     fn peers(&mut self) -> Option<Vec<PeerAnswer>> {
@@ -465,6 +503,8 @@ impl Generator {
                 Some(Asked::Reinitialize),
                 Some(Asked::ReinitializeFromLeader),
             ]),
+            start_limit_ms: self.pick(&[None, None, Some(5_000)]),
+            gate: self.gate(),
             failed: self.failed(),
             started: self.past(),
             signed: self.percent(30).then(|| "move".into()),
