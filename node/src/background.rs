@@ -34,7 +34,7 @@ impl Background {
             // Nobody listens only when the job was cancelled.
             let _ = tell.send(work.await);
         });
-        let running = Running { job, since: now };
+        let running = Running { job, since: now, closed: None };
         self.0 = Some(Slot { running, task: task.abort_handle(), answer, result: None });
     }
 
@@ -95,9 +95,9 @@ mod tests {
     #[tokio::test]
     async fn a_cancelled_job_leaves_the_slot_free() {
         let mut slot = Background::default();
-        slot.begin(Job::Restart, Millis(1), std::future::pending());
+        slot.begin(Job::PrePromote, Millis(1), std::future::pending());
         assert_eq!(slot.reap(), None);
-        assert_eq!(slot.cancel(), Some(Job::Restart));
+        assert_eq!(slot.cancel(), Some(Job::PrePromote));
         assert!(slot.running().is_none());
         let waits = tokio::time::timeout(Duration::from_millis(20), slot.over()).await;
         assert!(waits.is_err());

@@ -159,14 +159,18 @@ fn may_race_on_request(
 }
 
 /// Far enough to lead: after a handover with everything the old leader wrote,
-/// else within the limits of a failover.
+/// else within the limits of a failover. So is a handover judged once the old
+/// leader's record is gone, a ttl after its end: who had everything may have
+/// died, and it cannot come back to lead itself.
 fn fits(
     lsn: Lsn,
     timeline: Option<Timeline>,
     view: &GroupView,
     limits: RaceLimits,
 ) -> Result<(), NotYet> {
-    if !view.is_handed_over() {
+    let old = view.request().and_then(|r| r.leader.as_ref());
+    let is_there = old.is_some_and(|old| view.members.contains_key(old));
+    if !(view.is_handed_over() && is_there) {
         return not_behind(lsn, timeline, view, limits);
     }
     current(timeline, view)?;
@@ -325,7 +329,17 @@ mod tests {
     fn handed_over(optime: u64, failover: &str) -> GroupView {
         let mut view = view(optime, failover);
         view.take("failover", failover, 1, 0);
+        view.take("members/old", "{}", 1, 7);
         view
+    }
+
+    #[test]
+    fn a_handover_ends_with_the_record_of_the_old_leader() {
+        let mut view = handed_over(1000, r#"{"leader":"old"}"#);
+        assert!(matches!(race(950, &[], &view), Err(NotYet::Behind { .. })));
+        view.members.clear();
+        assert_eq!(race(950, &[], &view), Ok(()));
+        assert!(matches!(race(899, &[], &view), Err(NotYet::Behind { .. })));
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn known(kind: &str, shape: fn(u64) -> Shape) {
 fn the_worlds_are_eventful() {
     let mut ends = Vec::new();
     let mut all = Counts::default();
-    for (shape, seeds) in [(one_group as fn(u64) -> Shape, 1..=25), (two_regions, 1..=6)] {
+    for (shape, seeds) in [(one_group as fn(u64) -> Shape, 1..=32), (two_regions, 1..=6)] {
         for seed in seeds {
             let mut world = World::new(seed, &shape(seed));
             run(&mut world).expect("a fixed seed");

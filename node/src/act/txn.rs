@@ -6,7 +6,7 @@
 use crate::dcs::keys::Keys;
 use crate::dcs::{Compare, LeaseId, Op, Txn};
 use topology::cluster::Claim;
-use topology::{GroupView, Lsn, MemberName, SystemId, Timeline};
+use topology::{Failover, GroupView, Lsn, MemberName, SystemId, Timeline};
 
 fn put(key: String, value: impl Into<String>) -> Op {
     Op::Put { key, value: value.into(), lease: None }
@@ -90,7 +90,8 @@ pub fn prove(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
 
 /// Give the lock away, with the position a successor must have. The request
 /// that it is done for is written again beside it: equal revisions tell a
-/// handover from a request that the leader did not live to meet.
+/// handover from a request that the leader did not live to meet. A leader that
+/// ends without having been asked says that it made room.
 pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupView) -> Txn {
     let mut then = Vec::new();
     if let Some(lsn) = publish {
@@ -101,9 +102,12 @@ pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupV
     let mut when = vec![Compare::ValueIs(keys.leader(), me.0.clone())];
     // A release that arrives late must not meet a lock that was proven since.
     when.extend(view.leader.as_ref().map(|l| Compare::RevisionIs(keys.leader(), l.revision)));
-    if let Some(failover) = view.failover.as_ref().filter(|_| publish.is_some()) {
-        when.push(Compare::RevisionIs(keys.failover(), failover.revision));
-        then.push(put(keys.failover(), failover.value.write()));
+    if publish.is_some() {
+        let revision = view.failover.as_ref().map(|f| f.revision);
+        let made_room = Failover { leader: Some(me.clone()), ..Failover::default() };
+        let request = view.request().unwrap_or(&made_room);
+        when.push(unchanged(keys.failover(), revision));
+        then.push(put(keys.failover(), request.write()));
     }
     then.push(Op::Delete { key: keys.leader() });
     Txn { when, then }

@@ -21,7 +21,7 @@ pub mod listen;
 mod look;
 pub mod metrics;
 pub mod published;
-mod restart;
+pub mod restart;
 mod router;
 mod schedule;
 pub mod status;

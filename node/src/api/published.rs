@@ -5,6 +5,7 @@
 //! there are commands, which only wake the daemon or ask it for one thing:
 //! nothing here writes to PostgreSQL.
 
+use super::restart::Request;
 use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::keys::Keys;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use topology::{Group, GroupView, MemberName, MemberRole, MemberState, Millis, SystemId, Tags};
 
@@ -43,6 +45,8 @@ pub struct Published {
     pub tags: Tags,
     /// Settings that wait for a restart, by name.
     pub pending_restart: Option<serde_json::Value>,
+    /// As in the member record.
+    pub scheduled_restart: Option<serde_json::Value>,
     pub paused: bool,
     pub loop_wait_ms: u64,
     pub ttl_ms: u64,
@@ -58,6 +62,9 @@ pub struct Published {
     pub log: crate::log::Counters,
 }
 
+/// What to answer, and whether it was done.
+pub type Reply = oneshot::Sender<Result<String, String>>;
+
 /// What the API asks of the daemon.
 #[derive(Debug)]
 pub enum Command {
@@ -66,12 +73,23 @@ pub enum Command {
     /// Read the configuration file again.
     Reload,
     Restart {
-        reply: oneshot::Sender<Result<String, String>>,
+        /// How long the start may take.
+        limit: Option<Duration>,
+        reply: Reply,
+    },
+    /// `Err`: there is one already.
+    ScheduleRestart {
+        request: Box<Request>,
+        reply: Reply,
+    },
+    /// `Err`: there is none.
+    ForgetRestart {
+        reply: Reply,
     },
     Reinitialize {
         from_leader: bool,
         force: bool,
-        reply: oneshot::Sender<Result<String, String>>,
+        reply: Reply,
     },
     /// A worker's leader changes: the body of `POST /citus`.
     CitusEvent(serde_json::Value),

@@ -2,6 +2,8 @@
 //!
 //! The conditions of a restart are judged here, the work is the daemon's: it
 //! takes the command into its one background slot and answers when it is done.
+//! A scheduled one is kept by the daemon, which judges its conditions when it
+//! is due; nobody remembers it past the life of that daemon.
 
 use super::answer::Answer;
 use super::look::{Api, unavailable};
@@ -13,10 +15,13 @@ use chrono::Utc;
 use serde_json::{Map, Value};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use topology::MemberRole;
 use topology::tags::parse_bool;
 
 /// How long an immediate restart may take, stop and start together.
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(900);
+/// How long the daemon's running beat may take.
+const BEAT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long the daemon may take to begin a reinitialization.
 const REINITIALIZE_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -26,39 +31,58 @@ pub struct Conditions {
     role: Option<String>,
     below_version: Option<i32>,
     only_pending: bool,
-    is_scheduled: bool,
+}
+
+/// The body of a request, understood.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Request {
+    pub conditions: Conditions,
+    /// How long the start may take.
+    pub limit: Option<Duration>,
+    /// When, as it is stored; at once without.
+    pub schedule: Option<String>,
+    /// As it was sent, for the member record.
+    pub body: Map<String, Value>,
 }
 
 fn bad(text: impl Into<String>) -> Answer {
     Answer::text(StatusCode::BAD_REQUEST, text)
 }
 
-pub fn read_conditions(body: &Map<String, Value>) -> Result<Conditions, Answer> {
-    let mut out = Conditions::default();
-    for (key, value) in body {
+pub fn read_request(body: Map<String, Value>) -> Result<Request, Answer> {
+    let mut out = Request::default();
+    for (key, value) in &body {
         match key.as_str() {
             "schedule" if value.is_null() => {}
-            "schedule" => {
-                moment(value)?;
-                out.is_scheduled = true;
-            }
-            "role" => out.role = Some(role(value)?),
-            "postgres_version" => out.below_version = Some(version(value)?),
-            "timeout" if positive_seconds(value).is_some() => {}
-            "timeout" => return Err(bad("Timeout should be a positive number of seconds")),
-            "restart_pending" => out.only_pending = true,
+            "schedule" => out.schedule = Some(moment(value)?),
+            "role" => out.conditions.role = Some(role(value)?),
+            "postgres_version" => out.conditions.below_version = Some(version(value)?),
+            "timeout" => out.limit = Some(timeout(value)?),
+            "restart_pending" => out.conditions.only_pending = true,
             other => {
                 return Err(bad(format!("Unknown filter for the scheduled restart: {other}")));
             }
         }
     }
+    out.body = body;
+    if let Some(schedule) = &out.schedule {
+        out.body.insert("schedule".to_string(), schedule.clone().into());
+    }
     Ok(out)
 }
 
-fn moment(value: &Value) -> Result<(), Answer> {
+fn timeout(value: &Value) -> Result<Duration, Answer> {
+    let seconds = positive_seconds(value).map(Duration::try_from_secs_f64);
+    match seconds {
+        Some(Ok(limit)) => Ok(limit),
+        _ => Err(bad("Timeout should be a positive number of seconds")),
+    }
+}
+
+fn moment(value: &Value) -> Result<String, Answer> {
     let text = value.as_str().unwrap_or_default();
     let late = |text: &str| Answer::text(StatusCode::UNPROCESSABLE_ENTITY, text);
-    future_moment(text, Utc::now()).map(|_| ()).map_err(|error| match error {
+    future_moment(text, Utc::now()).map_err(|error| match error {
         BadMoment::NoZone => bad("Timezone information is mandatory for the scheduled restart"),
         BadMoment::Past => late("Cannot schedule restart in the past"),
         BadMoment::Unreadable => late(
@@ -94,37 +118,63 @@ fn version(value: &Value) -> Result<i32, Answer> {
 
 impl Conditions {
     pub fn hold(&self, facts: &Facts) -> bool {
-        let role = self.role.as_ref().is_none_or(|role| role == facts.role.text());
-        let older = self
-            .below_version
-            .is_none_or(|wanted| facts.monitor.is_some_and(|m| m.server_version < wanted));
-        let pending = !self.only_pending || facts.published.pending_restart.is_some();
-        role && older && pending
+        let version = facts.monitor.map(|m| m.server_version);
+        self.hold_for(facts.role, version, facts.published.pending_restart.is_some())
+    }
+
+    pub fn hold_for(&self, role: MemberRole, version: Option<i32>, is_pending: bool) -> bool {
+        let as_wanted = self.role.as_ref().is_none_or(|wanted| wanted == role.text());
+        let older = self.below_version.is_none_or(|below| version.is_some_and(|v| v < below));
+        as_wanted && older && (!self.only_pending || is_pending)
     }
 }
 
 pub async fn post(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer> {
-    let conditions = read_conditions(&body)?;
+    let request = read_request(body)?;
     let published = api.published();
-    if conditions.is_scheduled {
+    if request.schedule.is_some() {
         if published.paused {
             return Err(Answer::text(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Can't schedule restart in the paused state",
             ));
         }
-        return Err(Answer::text(
-            StatusCode::NOT_IMPLEMENTED,
-            "scheduled restarts are not supported yet",
-        ));
+        return schedule(api, request).await;
     }
     let monitor = api.fresh_monitor(&published).await;
-    if !conditions.hold(&facts(&published, monitor.as_ref(), api.now())) {
+    if !request.conditions.hold(&facts(&published, monitor.as_ref(), api.now())) {
         return Err(unavailable("restart conditions are not satisfied"));
     }
     let (reply, answer) = oneshot::channel();
-    api.send(Command::Restart { reply }).await?;
+    api.send(Command::Restart { limit: request.limit, reply }).await?;
     await_reply(answer, RESTART_WAIT_MAX).await
+}
+
+async fn schedule(api: &Api, request: Request) -> Result<Answer, Answer> {
+    let (reply, answer) = oneshot::channel();
+    api.send(Command::ScheduleRestart { request: Box::new(request), reply }).await?;
+    match at_once(answer).await? {
+        Ok(text) => Ok(Answer::text(StatusCode::ACCEPTED, text)),
+        Err(text) => Err(Answer::text(StatusCode::CONFLICT, text)),
+    }
+}
+
+pub async fn delete(api: &Api) -> Result<Answer, Answer> {
+    let (reply, answer) = oneshot::channel();
+    api.send(Command::ForgetRestart { reply }).await?;
+    match at_once(answer).await? {
+        Ok(text) => Ok(Answer::text(StatusCode::OK, text)),
+        Err(text) => Err(Answer::text(StatusCode::NOT_FOUND, text)),
+    }
+}
+
+/// The daemon answers in its next beat.
+async fn at_once(
+    answer: oneshot::Receiver<Result<String, String>>,
+) -> Result<Result<String, String>, Answer> {
+    let answer = tokio::time::timeout(BEAT_WAIT_MAX, answer).await;
+    let answer = answer.map_err(|_| unavailable(format!("no answer within {BEAT_WAIT_MAX:?}")))?;
+    answer.map_err(|_| unavailable("the daemon ended before it was done"))
 }
 
 pub async fn reinitialize(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer> {
@@ -159,8 +209,30 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(body: Value) -> Result<Conditions, Answer> {
-        read_conditions(body.as_object().unwrap())
+    fn read(body: Value) -> Result<Request, Answer> {
+        read_request(body.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn a_request_is_kept_as_it_was_sent_but_for_its_moment() {
+        let body = json!({"schedule": "2099-01-01 12:30Z", "timeout": "2min", "role": "replica"});
+        let request = read(body).ok().unwrap();
+        assert_eq!(request.limit, Some(Duration::from_secs(120)));
+        let stored =
+            json!({"schedule": "2099-01-01T12:30:00+00:00", "timeout": "2min", "role": "replica"});
+        assert_eq!(Value::Object(request.body), stored);
+    }
+
+    #[test]
+    fn conditions_are_judged_by_what_runs() {
+        let body = json!({"postgres_version": "15.9", "role": "replica", "restart_pending": true});
+        let conditions = read(body).ok().unwrap().conditions;
+        let replica = MemberRole::Replica;
+        assert!(conditions.hold_for(replica, Some(150_008), true));
+        assert!(!conditions.hold_for(replica, Some(150_009), true));
+        assert!(!conditions.hold_for(replica, None, true));
+        assert!(!conditions.hold_for(replica, Some(150_008), false));
+        assert!(!conditions.hold_for(MemberRole::Primary, Some(150_008), true));
     }
 
     #[test]

@@ -209,7 +209,7 @@ async fn control(
         }
         Endpoint::DeleteSwitchover => switchover::delete(api).await,
         Endpoint::Restart => restart::post(api, optional(sent).await?).await,
-        Endpoint::DeleteRestart => text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
+        Endpoint::DeleteRestart => restart::delete(api).await,
         Endpoint::Reinitialize => restart::reinitialize(api, optional(sent).await?).await,
         Endpoint::Reload => {
             api.send(Command::Reload).await?;
@@ -220,6 +220,7 @@ async fn control(
             super::failsafe::is_on(api)?;
             super::failsafe::post(api, headers, required(headers, sent).await?).await
         }
+        // For platforms without signals; everywhere else a signal ends the daemon.
         Endpoint::Sigterm => text(StatusCode::ACCEPTED, "shutdown scheduled"),
         _ => Err(Answer::page(StatusCode::BAD_GATEWAY)),
     }

@@ -188,6 +188,15 @@ fn positions(monitor: &Monitor) -> Value {
     })
 }
 
+/// Without what only the daemon that keeps it needs.
+fn shown_plan(plan: &Value) -> Value {
+    let mut plan = plan.clone();
+    if let Some(plan) = plan.as_object_mut() {
+        plan.remove("postmaster_start_time");
+    }
+    plan
+}
+
 fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     let published = facts.published;
     let mut put = |key: &str, value: Option<Value>| {
@@ -208,6 +217,7 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     let version = crate::PATRONI_VERSION;
     let about = json!({"version": version, "scope": published.scope, "name": published.name});
     put("patroni", Some(about));
+    put("scheduled_restart", published.scheduled_restart.as_ref().map(shown_plan));
     let log = published.log;
     put("logger_queue_size", (log.waiting > LOG_WAITING_USUAL).then(|| log.waiting.into()));
     put("logger_records_lost", (log.lost > 0).then(|| log.lost.into()));

@@ -49,6 +49,7 @@ pub fn published(name: &str) -> Published {
         system_id: SystemId::parse("7710375988543033523"),
         tags: Tags::default(),
         pending_restart: None,
+        scheduled_restart: None,
         paused: false,
         loop_wait_ms: 10_000,
         ttl_ms: TTL_MS,

@@ -264,7 +264,7 @@ pub const SETTINGS: &[Setting] = &[
         "How a replica is made."),
     row("postgresql.basebackup", Options, "", "Options of pg_basebackup."),
     row("postgresql.callbacks.{on_start|on_stop|on_restart|on_reload|on_role_change}", Text, "",
-        "Command run on an event.").missing(),
+        "Command run on an event."),
     row("postgresql.pre_promote", Text, "", "A gate before promotion."),
     row("postgresql.before_stop", Text, "", "Command run before a stop."),
 

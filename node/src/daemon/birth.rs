@@ -43,7 +43,7 @@ impl Hands {
         match &bootstrap.method {
             None => {
                 self.instance.initdb(bootstrap).await.map_err(text)?;
-                self.start_primary().await?;
+                self.start_new().await?;
                 let session = self.instance.session(HEARTBEAT).await.map_err(text)?;
                 self.settle(&session).await?;
                 self.create_citus().await
@@ -73,7 +73,7 @@ impl Hands {
         self.stop_fast(&postmaster).await?;
         unready.keep();
         self.instance.end_trust().map_err(text)?;
-        self.start_primary().await
+        self.start_new().await
     }
 
     /// Waits for the end of recovery; an operator may hold it at its target.

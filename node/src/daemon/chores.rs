@@ -65,7 +65,7 @@ impl Chores {
         // The server's files were written by the job from what held then.
         let wrote = matches!(
             job,
-            Job::StartPrimary | Job::StartStandby { .. } | Job::Restart | Job::Bootstrap
+            Job::StartPrimary | Job::StartStandby { .. } | Job::Restart { .. } | Job::Bootstrap
         );
         if wrote {
             self.applied = None;
@@ -106,6 +106,7 @@ impl Daemon {
         }
         if at_rest {
             self.keep_settings(seen).await;
+            self.call_back(seen);
             self.keep_slots(seen).await;
         }
     }
@@ -142,7 +143,9 @@ impl Daemon {
         let ends = matches!(job, Some(Job::Stop { .. } | Job::Bootstrap));
         let leads = seen.holds_lock() && seen.may_own() && !seen.is_stopped();
         let opens = matches!(seen.postgres.process, Process::Starting { as_primary: true, .. });
-        let needed = self.may_open(seen) || opens || ends || leads;
+        // The last checkpoint is written: only the archiver still runs.
+        let closed = seen.job.as_ref().is_some_and(|running| running.closed.is_some());
+        let needed = !closed && (self.may_open(seen) || opens || ends || leads);
         if self.dynamic.pause || !needed {
             self.watchdog.rest();
         }
@@ -153,10 +156,14 @@ impl Daemon {
     pub(super) fn may_open(&self, seen: &Observation) -> bool {
         let starts = matches!(
             seen.job.as_ref().map(|running| &running.job),
-            Some(Job::StartPrimary | Job::Restart)
+            Some(Job::StartPrimary | Job::Restart { as_primary: true })
         );
         let silent = seen.server().is_some_and(|server| server.role == Seen::Unknown);
-        seen.is_primary() || starts || silent || self.memory.promoting.is_some()
+        seen.is_primary()
+            || seen.is_opening()
+            || starts
+            || silent
+            || self.memory.promoting.is_some()
     }
 
     async fn keep_record(&mut self, seen: &Observation) {
@@ -273,7 +280,12 @@ impl Daemon {
         let applied = self.server.apply_settings(&wanted.dynamic, &wanted.overrides, reload).await;
         self.chores.in_force = applied.is_ok();
         match applied {
-            Ok(_) => self.chores.applied = Some(wanted),
+            Ok(told) => {
+                self.chores.applied = Some(wanted);
+                if told {
+                    self.expect_reload_callback();
+                }
+            }
             Err(why) => tracing::error!("the changed settings could not be applied: {why}"),
         }
     }

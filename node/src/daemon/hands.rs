@@ -1,7 +1,7 @@
 //! Doing what was decided.
 
+use super::Daemon;
 use super::local_end::NoEnd;
-use super::{Daemon, script};
 use crate::act::{timeline, txn};
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
@@ -165,6 +165,9 @@ impl Daemon {
         let outcome = self.try_write(txn).await;
         if outcome == Outcome::Done {
             self.deadman.disarm();
+            if self.memory.failed.is_some() {
+                self.call_demoted();
+            }
         }
         if let Outcome::Unknown(_) = outcome {
             // It may have happened, or happen yet. Only a key moved onto a new
@@ -228,12 +231,6 @@ impl Daemon {
         let Lock::Mine { deadline, .. } = seen.lock else {
             panic!("rule of promotion: only a lock holder promotes");
         };
-        if let Some(command) = self.settings.postgresql.pre_promote.clone()
-            && let Err(why) =
-                script::run_within(self.time_to_promote(deadline), &command, &[]).await
-        {
-            return Outcome::Failed(format!("pre_promote: {why}"));
-        }
         if let Err(outcome) = self.claim_timeline(seen).await {
             return outcome;
         }
@@ -243,15 +240,12 @@ impl Daemon {
         self.arm(deadline);
         self.chores.promoted();
         match self.server.promote() {
-            Ok(()) => Outcome::Done,
+            Ok(()) => {
+                self.call_promoted();
+                Outcome::Done
+            }
             Err(why) => Outcome::Failed(why),
         }
-    }
-
-    /// What is left of the lock, less the time to fence.
-    fn time_to_promote(&self, deadline: topology::Millis) -> std::time::Duration {
-        let end = deadline - self.dynamic.fence_budget_ms();
-        std::time::Duration::from_millis(end.since(clock::now()))
     }
 
     /// No two histories of a group may share a number: the one to begin was
@@ -279,7 +273,10 @@ impl Daemon {
         self.memory.forget_comparison();
         let overrides = self.overrides(&seen.ownership);
         match self.server.follow(upstream, &self.dynamic.raw, &overrides).await {
-            Ok(()) => Outcome::Done,
+            Ok(()) => {
+                self.expect_reload_callback();
+                Outcome::Done
+            }
             Err(why) => Outcome::Failed(why),
         }
     }
@@ -298,10 +295,12 @@ impl Daemon {
 
     fn begin(&mut self, job: &Job, seen: &Observation) -> Outcome {
         match (job, &seen.lock) {
-            (Job::StartPrimary | Job::Restart, Lock::Mine { deadline, .. }) if deadline.0 > 0 => {
-                self.arm(*deadline);
-            }
+            (
+                Job::StartPrimary | Job::Restart { as_primary: true },
+                Lock::Mine { deadline, .. },
+            ) if deadline.0 > 0 => self.arm(*deadline),
             (Job::StartStandby { .. }, _) => self.deadman.disarm(),
+            (Job::Stop { .. }, _) => self.server.begin_stop(),
             _ => {}
         }
         let work = self.work(job, seen);
@@ -312,11 +311,14 @@ impl Daemon {
     pub(super) async fn cancel(&mut self) -> Outcome {
         let Some(job) = self.background.cancel() else { return Outcome::Done };
         tracing::warn!("cancelled: {}", job.title());
-        let cancelled = Err("cancelled".to_string());
-        self.memory.finish(&job, &cancelled, clock::now());
-        self.answer_restart(&job, &cancelled);
+        // A gate that was not heard to its end has said nothing.
+        if job != Job::PrePromote {
+            let cancelled = Err("cancelled".to_string());
+            self.memory.finish(&job, &cancelled, clock::now());
+            self.answer_restart(&job, &cancelled);
+        }
         // A server that the job was starting must not live on as a primary.
-        if matches!(job, Job::StartPrimary | Job::Restart | Job::Bootstrap) {
+        if matches!(job, Job::StartPrimary | Job::Restart { as_primary: true } | Job::Bootstrap) {
             self.server.stop_now();
         }
         Outcome::Done

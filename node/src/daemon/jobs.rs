@@ -1,19 +1,21 @@
 //! The work of each job: long, cancellable, without decisions.
 
-use super::Daemon;
 use super::birth::Copy;
+use super::work::RestartLimit;
+use super::{Daemon, script};
 use crate::background::JobResult;
 use crate::ha::Observation;
-use crate::ha::observation::{Asked, Job, Rebuild, StopHow};
+use crate::ha::facts::Facts;
+use crate::ha::observation::{Asked, Job, Rebuild};
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 impl Daemon {
     pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
         let hands = self.server.hands(self.dynamic.raw.clone(), self.overrides(&seen.ownership));
-        let was_primary = seen.is_primary();
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
             Job::Clone { from } => {
@@ -30,15 +32,18 @@ impl Daemon {
                 Box::pin(async move { hands.start_standby(follow.as_ref()).await })
             }
             Job::Stop { how } => Box::pin(async move { hands.stop(how).await }),
-            Job::Restart if was_primary => Box::pin(async move {
-                hands.stop(StopHow::Planned).await?;
-                hands.start_primary().await
-            }),
-            Job::Restart => {
-                let follow = seen.follows().cloned();
+            Job::Restart { as_primary } => {
+                let follow = seen.follows().cloned().or_else(|| Facts::of(seen).upstream());
+                let limit = self.restart_limit();
+                Box::pin(async move { hands.restart(as_primary, follow.as_ref(), limit).await })
+            }
+            Job::PrePromote => {
+                let command = self.settings.postgresql.pre_promote.clone();
                 Box::pin(async move {
-                    hands.stop(StopHow::Fast).await?;
-                    hands.start_standby(follow.as_ref()).await
+                    match command {
+                        Some(command) => script::run(&command, &[]).await,
+                        None => Ok(()),
+                    }
                 })
             }
             Job::Recover => Box::pin(async move { hands.recover().await }),
@@ -51,6 +56,19 @@ impl Daemon {
                 let copy = Copy { from: Some(from), plain: why == Rebuild::AskedFromLeader };
                 let system = seen.view().and_then(|v| v.initialize.as_ref()?.value.clone());
                 Box::pin(async move { hands.rebuild(&copy, system).await })
+            }
+        }
+    }
+
+    /// What was asked for, else the limit of any start.
+    fn restart_limit(&self) -> RestartLimit {
+        let configured = self.dynamic.primary_start_timeout_ms;
+        match self.memory.start_limit_ms {
+            Some(ms) => RestartLimit::Asked(Duration::from_millis(ms)),
+            None if configured > 0 => RestartLimit::General(Duration::from_millis(configured)),
+            None => {
+                let seconds = self.settings.postgresql.pg_ctl_timeout_s;
+                RestartLimit::General(Duration::from_secs(seconds))
             }
         }
     }

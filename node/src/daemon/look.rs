@@ -4,7 +4,7 @@ use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
-use crate::ha::observation::{Guarding, Lock, Me, Process, Rewind, ServerRole};
+use crate::ha::observation::{Guarding, Job, Lock, Me, Process, Rewind, Running, ServerRole};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
@@ -36,7 +36,7 @@ impl Daemon {
             lock: Lock::Unknown,
             store: store.group,
             postgres,
-            job: self.background.running().cloned(),
+            job: self.running(),
             peers: None,
             ownership: store.ownership,
             watchdog: Guarding::Unwanted,
@@ -75,7 +75,7 @@ impl Daemon {
         }
         self.reap();
         seen.now = clock::now();
-        seen.job = self.background.running().cloned();
+        seen.job = self.running();
         self.settle(&mut seen);
         seen
     }
@@ -92,6 +92,7 @@ impl Daemon {
         seen.watchdog = self.watchdog.state(&self.dynamic, seen.now);
         self.settle_proof(seen);
         self.forget_what_is_over(seen);
+        self.heed_restart_plan(seen);
         seen.memory = self.memory.clone();
     }
 
@@ -142,6 +143,7 @@ impl Daemon {
         }
         self.memory.heed_request(seen);
         self.memory.heed_lock(seen);
+        self.memory.heed_success(seen);
         if seen.is_primary() {
             self.memory.promoting = None;
             self.memory.forget_comparison();
@@ -155,6 +157,14 @@ impl Daemon {
         }
     }
 
+    fn running(&self) -> Option<Running> {
+        let mut running = self.background.running().cloned()?;
+        if matches!(running.job, Job::Stop { .. }) {
+            running.closed = self.server.closed();
+        }
+        Some(running)
+    }
+
     fn reap(&mut self) {
         let Some((job, result)) = self.background.reap() else { return };
         match &result {
@@ -163,6 +173,9 @@ impl Daemon {
         }
         self.memory.finish(&job, &result, clock::now());
         self.chores.job_ended(&job);
+        if result.is_ok() {
+            self.expect_callback(&job);
+        }
         self.answer_restart(&job, &result);
     }
 
@@ -182,6 +195,7 @@ impl Daemon {
             may_restore: !ReplicaMethods::read(&self.settings.raw, &self.dynamic.raw)
                 .without_source()
                 .is_empty(),
+            has_gate: pg.pre_promote.is_some(),
             rewind: match either(pg.use_pg_rewind, "use_pg_rewind") {
                 true => self.server.rewind_ability(),
                 false => Rewind::Off,

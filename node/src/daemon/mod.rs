@@ -6,6 +6,7 @@
 mod after_promotion;
 mod birth;
 mod cache;
+mod callback;
 mod chores;
 pub mod failsafe;
 mod hands;
@@ -76,6 +77,7 @@ pub struct Daemon {
     dynamic: Dynamic,
     chores: Chores,
     failsafe: failsafe::Keeper,
+    callbacks: callback::Callbacks,
     metadata: metadata::Metadata,
     /// The leader of the last beat, to notice a change.
     last_leader: Option<topology::MemberName>,
@@ -94,6 +96,9 @@ pub struct Daemon {
     heartbeat: heartbeat::Heartbeat,
     /// Nobody else lives under this member's name.
     name_proven: bool,
+    /// A restart that waits for its time, and how long still.
+    restart_plan: Option<schedule::RestartPlan>,
+    restart_in: Option<u64>,
     /// The REST API runs as long as this is kept.
     api: Arc<tokio::sync::Mutex<crate::api::ServerHandle>>,
 }

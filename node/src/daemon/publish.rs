@@ -33,11 +33,13 @@ impl Daemon {
         if seen.holds_lock() && seen.may_own() && !self.chores.checkpoint.is_done() {
             record.checkpoint_after_promote = Some(false);
         }
+        record.scheduled_restart = self.restart_plan.as_ref().map(|plan| plan.shown());
         if let Some(reasons) = self.server.pending_restart() {
             record.pending_restart = true;
             record.pending_restart_reason = Some(reasons);
         }
-        if seen.job.is_none() {
+        // Others race by what they know of a member that is about to open.
+        if seen.job.as_ref().is_none_or(|running| running.job == Job::PrePromote) {
             self.add_positions(seen, &mut record);
         }
         record
@@ -63,9 +65,9 @@ impl Daemon {
                 return MemberState::CreatingReplica;
             }
             Some(Job::Stop { .. }) => return MemberState::Stopping,
-            Some(Job::Restart) => return MemberState::Restarting,
+            Some(Job::Restart { .. }) => return MemberState::Restarting,
             Some(Job::StartPrimary | Job::StartStandby { .. }) => return MemberState::Starting,
-            Some(Job::Recover | Job::Rewind { .. }) | None => {}
+            Some(Job::Recover | Job::Rewind { .. } | Job::PrePromote) | None => {}
         }
         match &seen.postgres.process {
             Process::Running(_) => MemberState::Running,
@@ -149,6 +151,7 @@ impl Daemon {
             system_id: seen.system().cloned(),
             tags: self.settings.tags.clone(),
             pending_restart: self.server.pending_restart(),
+            scheduled_restart: self.restart_plan.as_ref().map(|plan| plan.shown()),
             paused: self.dynamic.pause,
             loop_wait_ms: self.dynamic.loop_wait_ms,
             ttl_ms: self.dynamic.ttl_ms,

@@ -32,7 +32,7 @@ pub(super) const STORE_CALL: Duration = Duration::from_secs(3);
 const COMMANDS_MAX: usize = 64;
 
 /// Requests whose answer comes when the action is over.
-pub(super) type Reply = tokio::sync::oneshot::Sender<Result<String, String>>;
+pub(super) use crate::api::published::Reply;
 
 /// Runs until the daemon is told to end; gives the exit code.
 pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<i32> {
@@ -128,6 +128,7 @@ impl Daemon {
             dynamic,
             chores: Default::default(),
             failsafe,
+            callbacks: super::callback::Callbacks::new(),
             metadata: Default::default(),
             last_leader: None,
             epoch: None,
@@ -141,6 +142,8 @@ impl Daemon {
             heartbeat: Default::default(),
             name_proven: false,
             api: Arc::new(tokio::sync::Mutex::new(api)),
+            restart_plan: None,
+            restart_in: None,
         };
         Ok((daemon, commands))
     }
@@ -167,6 +170,8 @@ impl Daemon {
                 return code;
             }
             let sleep = self.longest_sleep(&report);
+            let mut closing = self.server.watch_closing();
+            let stops = report.seen.job.as_ref().is_some_and(|running| running.closed.is_none());
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = changed(&mut self.changes) => {}
@@ -174,6 +179,7 @@ impl Daemon {
                 round = self.metadata.over() => self.take_round(round).await,
                 () = self.server.ended() => {}
                 () = self.chores.checkpoint.over() => {}
+                _ = closing.wait_for(Option::is_some), if stops => {}
                 command = commands.recv() => self.take(command, origin).await,
                 wish = signals.next() => match wish {
                     Wish::End => self.begin_to_end(),
@@ -189,7 +195,8 @@ impl Daemon {
             let fence = until.since(clock::now() + self.dynamic.fence_budget_ms());
             ms = ms.min(fence.max(20));
         }
-        ms = ms.min(self.scheduled_in.unwrap_or(u64::MAX));
+        let scheduled = self.scheduled_in.into_iter().chain(self.restart_in).min();
+        ms = ms.min(scheduled.unwrap_or(u64::MAX));
         let due = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
         let again = self.memory.lease_tried + crate::ha::facts::RENEW_RETRY_MS;
         ms = ms.min(due.max(again).since(clock::now()).max(20));
@@ -209,7 +216,16 @@ impl Daemon {
         match command {
             Some(Command::Wake) | None => {}
             Some(Command::Reload) => self.reload(origin).await,
-            Some(Command::Restart { reply }) => self.ask(Asked::Restart, reply),
+            Some(Command::Restart { limit, reply }) => {
+                self.ask(Asked::Restart, reply);
+                self.memory.start_limit_ms = limit.map(|limit| limit.as_millis() as u64);
+            }
+            Some(Command::ScheduleRestart { request, reply }) => {
+                let _ = reply.send(self.schedule_restart(*request));
+            }
+            Some(Command::ForgetRestart { reply }) => {
+                let _ = reply.send(self.forget_restart());
+            }
             Some(Command::Reinitialize { from_leader, force, reply }) => {
                 let asked = self.ask_reinitialize(from_leader, force).await;
                 let _ = reply.send(asked);
@@ -223,6 +239,10 @@ impl Daemon {
         if let Some(running) = self.background.running() {
             let text = format!("{} already in progress", running.job.title());
             let _ = reply.send(Err(text));
+            return;
+        }
+        if let Some(asked) = self.memory.asked {
+            let _ = reply.send(Err(format!("{} already in progress", asked.title())));
             return;
         }
         self.memory.asked = Some(what);
@@ -254,7 +274,7 @@ impl Daemon {
 
     /// Whoever asked for the job that has just ended gets the answer.
     pub(super) fn answer_restart(&mut self, job: &Job, result: &Result<(), String>) {
-        let Job::Restart = job else { return };
+        let Job::Restart { .. } = job else { return };
         let ended = Asked::Restart;
         for (what, reply) in std::mem::take(&mut self.replies) {
             if what != ended {
@@ -263,6 +283,7 @@ impl Daemon {
             }
             let answer = match result {
                 Ok(()) => Ok("restarted successfully".to_string()),
+                Err(why) if why == super::work::STILL_STARTING => Err(why.clone()),
                 Err(why) => Err(format!("restart failed: {why}")),
             };
             let _ = reply.send(answer);
@@ -271,6 +292,7 @@ impl Daemon {
 
     /// Ends what the store knows of this process.
     async fn farewell(&mut self) {
+        self.callbacks.farewell().await;
         if self.dynamic.pause {
             self.watchdog.rest();
         }
@@ -359,6 +381,7 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         system_id: None,
         tags: settings.tags.clone(),
         pending_restart: None,
+        scheduled_restart: None,
         paused: false,
         loop_wait_ms: dynamic.loop_wait_ms,
         ttl_ms: dynamic.ttl_ms,

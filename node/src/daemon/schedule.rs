@@ -1,4 +1,5 @@
-//! A scheduled request becomes a request when its time has come.
+//! A scheduled request becomes a request when its time has come: a switchover
+//! that stands in the store, or a restart that this daemon keeps.
 //!
 //! The wall clock is read here and nowhere in the rules: what they see is a
 //! request that is due, or none. One whose time has passed unserved by more
@@ -6,9 +7,12 @@
 
 use super::Daemon;
 use crate::act::txn;
+use crate::api::restart::Request;
 use crate::clock;
 use crate::ha::Observation;
+use crate::ha::observation::Asked;
 use chrono::DateTime;
+use serde_json::Value;
 use topology::Seen;
 
 /// What the time says of a scheduled request.
@@ -33,7 +37,80 @@ fn due(at: &str, now_ms: u64, loop_wait_ms: u64) -> Due {
     }
 }
 
+/// A restart that was asked for later. It is meant for the server that ran then.
+pub(super) struct RestartPlan {
+    request: Request,
+    postmaster_start_time: String,
+}
+
+impl RestartPlan {
+    /// As the member record shows it.
+    pub fn shown(&self) -> Value {
+        let mut shown = self.request.body.clone();
+        let started = self.postmaster_start_time.clone();
+        shown.insert("postmaster_start_time".to_string(), started.into());
+        Value::Object(shown)
+    }
+}
+
 impl Daemon {
+    pub(super) fn schedule_restart(&mut self, request: Request) -> Result<String, String> {
+        if self.restart_plan.is_some() {
+            return Err("Another restart is already scheduled".into());
+        }
+        let started = self.server.monitor().map(|m| m.postmaster_start_time);
+        let postmaster_start_time = started.unwrap_or_default();
+        self.restart_plan = Some(RestartPlan { request, postmaster_start_time });
+        Ok("Restart scheduled".into())
+    }
+
+    pub(super) fn forget_restart(&mut self) -> Result<String, String> {
+        match self.restart_plan.take() {
+            Some(_) => Ok("scheduled restart deleted".into()),
+            None => Err("no restarts are scheduled".into()),
+        }
+    }
+
+    /// A scheduled restart is forgotten, or asked for, or waits.
+    pub(super) fn heed_restart_plan(&mut self, seen: &Observation) {
+        self.restart_in = None;
+        let Some(plan) = &self.restart_plan else { return };
+        let monitor = self.server.monitor();
+        let started = monitor.as_ref().map(|m| &m.postmaster_start_time);
+        if started.is_some_and(|started| *started != plan.postmaster_start_time) {
+            tracing::info!("PostgreSQL was restarted meanwhile: the scheduled restart is dropped");
+            self.restart_plan = None;
+            return;
+        }
+        if self.dynamic.pause {
+            return;
+        }
+        let at = plan.request.schedule.as_deref().unwrap_or_default();
+        match due(at, clock::unix_ms(), self.dynamic.loop_wait_ms) {
+            Due::In(ms) => self.restart_in = Some(ms),
+            Due::TooOld | Due::Unreadable => {
+                tracing::warn!("the scheduled restart is out of date and is dropped");
+                self.restart_plan = None;
+            }
+            // A server that is busy is waited for, as long as the window lasts.
+            Due::Now if self.background.running().is_some() || seen.server().is_none() => {}
+            Due::Now => self.take_up_restart(seen),
+        }
+    }
+
+    fn take_up_restart(&mut self, seen: &Observation) {
+        let Some(plan) = self.restart_plan.take() else { return };
+        let version = self.server.monitor().map(|m| m.server_version);
+        let pending = self.server.pending_restart().is_some();
+        if !plan.request.conditions.hold_for(self.role(seen), version, pending) {
+            tracing::info!("the conditions of the scheduled restart are not satisfied");
+            return;
+        }
+        tracing::info!("the scheduled restart is due");
+        self.memory.asked = self.memory.asked.or(Some(Asked::Restart));
+        self.memory.start_limit_ms = plan.request.limit.map(|limit| limit.as_millis() as u64);
+    }
+
     pub(super) fn scheduled(&self, seen: &Observation) -> Option<Due> {
         let at = seen.view()?.request()?.scheduled_at.as_ref()?;
         Some(due(at, clock::unix_ms(), self.dynamic.loop_wait_ms))

@@ -44,6 +44,7 @@ pub(super) struct Server {
     monitor: Option<Monitor>,
     postmaster: Option<Postmaster>,
     starting_since: Option<Millis>,
+    closing: watch::Sender<Option<Remains>>,
     system: Option<SystemId>,
     /// How the API's own connection is made.
     reach: watch::Sender<Target>,
@@ -70,6 +71,7 @@ impl Server {
             monitor: None,
             postmaster: None,
             starting_since: None,
+            closing: watch::Sender::new(None),
             system: None,
             reach: watch::Sender::new(target),
             saved: Value::Null,
@@ -343,6 +345,20 @@ impl Server {
         }
     }
 
+    /// A stop begins: nothing is closed yet.
+    pub fn begin_stop(&self) {
+        self.closing.send_replace(None);
+    }
+
+    /// What the running stop has closed with.
+    pub fn closed(&self) -> Option<Remains> {
+        self.closing.borrow().clone()
+    }
+
+    pub fn watch_closing(&self) -> watch::Receiver<Option<Remains>> {
+        self.closing.subscribe()
+    }
+
     pub async fn follow(
         &mut self,
         upstream: Option<&Following>,
@@ -488,6 +504,7 @@ impl Server {
             instance: self.instance.clone(),
             dynamic,
             overrides,
+            closing: self.closing.clone(),
         }
     }
 
@@ -525,7 +542,7 @@ fn following(monitor: &Monitor) -> Option<Following> {
     })
 }
 
-fn remains_of(control: &ControlData, data_dir: &Path) -> Remains {
+pub(super) fn remains_of(control: &ControlData, data_dir: &Path) -> Remains {
     let standby = is_standby_data(data_dir);
     let (end, timeline, lsn) = match control.state {
         ControlState::ShutDown => (End::Clean, control.timeline, control.checkpoint),

@@ -4,9 +4,10 @@
 //! with the future, and the next beat sees what is there.
 
 use super::script;
+use super::server::remains_of;
 use crate::background::JobResult;
 use crate::config::Settings;
-use crate::ha::observation::{Following, StopHow};
+use crate::ha::observation::{Following, Remains, StopHow};
 use crate::postgres::conninfo::servers;
 use crate::postgres::{
     ControlState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream,
@@ -15,10 +16,13 @@ use crate::postgres::{
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use topology::Dynamic;
 
+/// What a restart comes to when it was not said how long it may take.
+pub(super) const STILL_STARTING: &str = "postgres is still starting";
 pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
-/// Longer than any recovery should take; `decide` cancels earlier.
+/// Longer than any recovery of a new cluster should take.
 const START: Duration = Duration::from_secs(24 * 3600);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_secs(5);
@@ -35,6 +39,24 @@ pub(super) struct Hands {
     pub instance: Arc<Instance>,
     pub dynamic: Value,
     pub overrides: Vec<(String, String)>,
+    /// Told when a stop has written its last checkpoint.
+    pub closing: watch::Sender<Option<Remains>>,
+}
+
+/// How long the start of a restarted server may take.
+pub(super) enum RestartLimit {
+    /// As the request says.
+    Asked(Duration),
+    /// As any start.
+    General(Duration),
+}
+
+/// Who may delay a stop that has written its last checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// The archiver as well: the data goes to somebody else.
+    Archiver,
+    Receivers,
 }
 
 pub(super) fn text(error: Error) -> String {
@@ -49,24 +71,60 @@ pub(super) fn text(error: Error) -> String {
 
 impl Hands {
     pub async fn start_primary(&self) -> JobResult {
-        self.start(StartAs::Primary).await
+        self.start(StartAs::Primary, self.start_limit()).await.map(drop)
     }
 
     pub async fn start_standby(&self, follow: Option<&Following>) -> JobResult {
-        let role = self.as_standby(follow);
-        self.start(role).await
+        self.start(self.as_standby(follow), self.start_limit()).await.map(drop)
     }
 
-    /// Starts and waits until connections are accepted.
-    async fn start(&self, role: StartAs) -> JobResult {
+    /// A new cluster, whose first recovery takes what it takes.
+    pub async fn start_new(&self) -> JobResult {
+        self.start(StartAs::Primary, START).await.map(drop)
+    }
+
+    fn start_limit(&self) -> Duration {
+        Duration::from_secs(self.settings.postgresql.pg_ctl_timeout_s)
+    }
+
+    pub async fn restart(
+        &self,
+        as_primary: bool,
+        follow: Option<&Following>,
+        limit: RestartLimit,
+    ) -> JobResult {
+        let how = if as_primary { StopHow::Planned } else { StopHow::Fast };
+        self.stop_with(how, Patience::Receivers).await?;
+        let role = match as_primary {
+            true => StartAs::Primary,
+            false => self.as_standby(follow),
+        };
+        match limit {
+            RestartLimit::Asked(limit) => match self.start(role, limit).await? {
+                true => Ok(()),
+                false => Err(format!("no connections are accepted after {limit:?}")),
+            },
+            RestartLimit::General(limit) => match self.start(role, limit).await? {
+                true => Ok(()),
+                false => Err(STILL_STARTING.to_string()),
+            },
+        }
+    }
+
+    /// Starts and waits until connections are accepted, or `limit` is over: a
+    /// long recovery is watched by the beat, in which others may take over.
+    async fn start(&self, role: StartAs, limit: Duration) -> Result<bool, String> {
         let started = self.instance.start(&role, &self.dynamic, &self.overrides).await;
         let (postmaster, _) = started.map_err(text)?;
         let unready = Unready::of(&postmaster);
-        let ready = self.instance.wait_ready(&postmaster, HEARTBEAT, START).await;
+        let ready = self.instance.wait_ready(&postmaster, HEARTBEAT, limit).await;
         unready.keep();
         match ready.map_err(text)? {
-            Ready::Accepting(_) => Ok(()),
-            Ready::Starting(error) => Err(text(error)),
+            Ready::Accepting(_) => Ok(true),
+            Ready::Starting(error) => {
+                tracing::warn!("PostgreSQL still starts after {limit:?}: {}", text(error));
+                Ok(false)
+            }
             Ready::Ended => {
                 Err("PostgreSQL ended while it was starting; its log says why".to_string())
             }
@@ -74,19 +132,27 @@ impl Hands {
     }
 
     pub async fn stop(&self, how: StopHow) -> JobResult {
+        let patience = match how {
+            StopHow::Planned => Patience::Archiver,
+            StopHow::Fast | StopHow::Immediate | StopHow::Overdue => Patience::Receivers,
+        };
+        self.stop_with(how, patience).await
+    }
+
+    async fn stop_with(&self, how: StopHow, patience: Patience) -> JobResult {
         let Some(postmaster) = self.instance.postmaster().map_err(text)? else { return Ok(()) };
         if how == StopHow::Planned {
             self.checkpoint().await;
         }
-        if how != StopHow::Immediate
+        if !how.is_immediate()
             && let Some(command) = &self.settings.postgresql.before_stop
             && let Err(why) = script::run(command, &[]).await
         {
             tracing::warn!("before_stop: {why}");
         }
         match how {
-            StopHow::Planned | StopHow::Fast => self.stop_fast(&postmaster).await,
-            StopHow::Immediate => self.stop_hard(&postmaster).await,
+            StopHow::Planned | StopHow::Fast => self.stop_softly(&postmaster, patience).await,
+            StopHow::Immediate | StopHow::Overdue => self.stop_hard(&postmaster).await,
         }
     }
 
@@ -99,25 +165,57 @@ impl Hands {
     }
 
     pub(super) async fn stop_fast(&self, postmaster: &Postmaster) -> JobResult {
+        self.stop_softly(postmaster, Patience::Receivers).await
+    }
+
+    async fn stop_softly(&self, postmaster: &Postmaster, patience: Patience) -> JobResult {
+        let begun = Instant::now();
         postmaster.stop(StopMode::Fast).map_err(text)?;
         let mut closed = None;
         while tokio::time::timeout(GLANCE, postmaster.wait_exit()).await.is_err() {
             if closed.is_none() && self.is_closed().await {
                 closed = Some(Instant::now());
             }
-            if closed.is_some_and(|since| since.elapsed() >= RECEIVERS) {
-                tracing::warn!("a standby does not take the rest of the log: the stop goes on");
+            let overdue = self.stop_limit().is_some_and(|limit| begun.elapsed() >= limit);
+            if overdue {
+                tracing::warn!("the stop took longer than primary_stop_timeout");
                 return self.stop_hard(postmaster).await;
+            }
+            let age = closed.map_or(Duration::ZERO, |since| since.elapsed());
+            if age >= RECEIVERS && patience == Patience::Receivers || age >= RECEIVERS * 2 {
+                let held = patience == Patience::Archiver && !postmaster.has_walsenders();
+                if !held {
+                    tracing::warn!("the stop goes on without those who still receive the log");
+                    return self.stop_hard(postmaster).await;
+                }
+            } else if age >= RECEIVERS {
+                // Only they: the archiver has its time.
+                postmaster.end_walsenders();
             }
         }
         Ok(())
     }
 
-    /// The shutdown checkpoint is written; only walsenders are still waited for.
+    /// `primary_stop_timeout` holds where no acknowledged row can get lost.
+    fn stop_limit(&self) -> Option<Duration> {
+        let keys = ["primary_stop_timeout", "master_stop_timeout"];
+        let value = keys.iter().find_map(|key| self.dynamic.get(key))?;
+        let seconds = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
+        let mode = self.dynamic.get("synchronous_mode");
+        let quorum = mode.and_then(Value::as_str).is_some_and(|m| m.eq_ignore_ascii_case("quorum"));
+        let synchronous = quorum || mode.and_then(topology::tags::parse_bool) == Some(true);
+        (synchronous && seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// The shutdown checkpoint is written; the archiver or walsenders go on.
     async fn is_closed(&self) -> bool {
-        let control = self.instance.control().await;
+        let Ok(control) = self.instance.control().await else { return false };
         let closed = [ControlState::ShutDown, ControlState::ShutDownInRecovery];
-        control.is_ok_and(|c| closed.contains(&c.state))
+        if !closed.contains(&control.state) {
+            return false;
+        }
+        self.closing.send_replace(Some(remains_of(&control, &self.settings.postgresql.data_dir)));
+        true
     }
 
     async fn stop_hard(&self, postmaster: &Postmaster) -> JobResult {

@@ -271,8 +271,10 @@ fn fails_over_at_once(f: &Facts) -> bool {
     f.o.dynamic.primary_start_timeout_ms == 0 && f.ended(End::Crashed)
 }
 
+/// One start as a primary that failed is enough where somebody else can lead.
 fn is_start_hopeless(f: &Facts) -> bool {
-    f.o.memory.failed.as_ref().is_some_and(|failed| failed.times >= 3)
+    let again = f.o.memory.failed.as_ref().is_some_and(|failed| failed.times >= 3);
+    f.has_start_failed() || again
 }
 
 /// A former primary before it starts. Others tell by themselves when they run,

@@ -1,8 +1,8 @@
 //! What follows from an observation, computed once, named, without deciding.
 
 use super::observation::{
-    Asked, Bootstrapping, DataDir, Divergence, End, Following, Guarding, Job, Lock, Observation,
-    Process, Rebuild, Remains,
+    Asked, Bootstrapping, DataDir, Divergence, End, Following, Gate, Guarding, Job, Lock,
+    Observation, Process, Rebuild, Remains,
 };
 use standby::candidate::{self, NoCandidate, Wanted};
 use standby::promotion::{self, NotYet, RaceLimits, Racer};
@@ -414,8 +414,34 @@ impl<'a> Facts<'a> {
         self.o.memory.failed.as_ref().map(|f| f.why.clone())
     }
 
+    /// The command before a promotion has to be asked, and now is the time.
+    pub fn is_gate_due(&self) -> bool {
+        let untried = self.o.memory.gate == Gate::Untried;
+        self.o.me.has_gate && untried && self.is_lock_young_enough() && self.open().is_ok()
+    }
+
+    pub fn has_gate_failed(&self) -> bool {
+        matches!(self.o.memory.gate, Gate::Failed(_))
+    }
+
+    /// The gate said no less than a ttl ago: somebody else shall try.
+    pub fn is_gate_shut(&self) -> bool {
+        let Gate::Failed(at) = self.o.memory.gate else { return false };
+        self.o.now.since(at) < self.o.dynamic.ttl_ms
+    }
+
+    /// An action runs from whose end on the server may accept writes.
+    pub fn will_open(&self) -> bool {
+        matches!(self.job(), Some(Job::StartPrimary | Job::Restart { as_primary: true }))
+    }
+
     pub fn remains(&self) -> Option<&'a Remains> {
         self.o.remains()
+    }
+
+    /// What a running stop has closed with.
+    pub fn closed(&self) -> Option<&'a Remains> {
+        self.o.job.as_ref()?.closed.as_ref()
     }
 
     pub fn ended(&self, end: End) -> bool {
@@ -474,7 +500,7 @@ impl<'a> Facts<'a> {
     }
 
     fn own_timeline(&self) -> Option<Timeline> {
-        let stopped = self.remains().map(|r| r.timeline);
+        let stopped = self.remains().or(self.closed()).map(|r| r.timeline);
         stopped.or_else(|| self.o.server().and_then(|s| s.timeline))
     }
 
@@ -537,19 +563,31 @@ impl<'a> Facts<'a> {
     /// A server that will open by itself, started by an earlier process or by
     /// somebody else.
     pub fn is_opening(&self) -> bool {
-        matches!(self.o.postgres.process, Process::Starting { as_primary: true, .. })
+        self.o.is_opening()
     }
 
     pub fn start_took_too_long(&self) -> bool {
         let Process::Starting { since, .. } = self.o.postgres.process else {
             return false;
         };
-        let limit = if self.o.holds_lock() {
-            self.o.dynamic.primary_start_timeout_ms
-        } else {
-            STANDBY_START_MS
-        };
-        self.o.now.since(since) > limit.max(1)
+        let limit =
+            if self.o.holds_lock() { self.primary_start_limit_ms() } else { STANDBY_START_MS };
+        // A start that was given up is on its way down.
+        let given_up = self.o.holds_lock() && self.has_start_failed();
+        given_up || self.o.now.since(since) > limit.max(1)
+    }
+
+    /// The last start as a primary failed, or was given up.
+    pub fn has_start_failed(&self) -> bool {
+        let primary =
+            |job: &Job| matches!(job, Job::StartPrimary | Job::Restart { as_primary: true });
+        self.o.memory.failed.as_ref().is_some_and(|failed| primary(&failed.job))
+    }
+
+    /// How long a primary may take to start before somebody else leads.
+    pub fn primary_start_limit_ms(&self) -> u64 {
+        let asked = self.o.memory.start_limit_ms;
+        asked.unwrap_or(self.o.dynamic.primary_start_timeout_ms)
     }
 
     pub fn is_control_unknown(&self) -> bool {

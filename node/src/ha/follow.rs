@@ -39,7 +39,7 @@ pub const FOLLOW: &[Rule] = &[
     Rule::new(
         921,
         |f| f.o.memory.asked == Some(Asked::Restart),
-        |_| act(Action::Begin(Job::Restart)),
+        |_| act(Action::Begin(Job::Restart { as_primary: false })),
         "a restart was asked for",
     ),
     Rule::new(

@@ -106,12 +106,12 @@ fn is_in_the_making(f: &Facts) -> bool {
 /// A server that accepts writes, or may begin to at any moment. A lock holder's
 /// server that does not answer may be a primary.
 fn may_write(f: &Facts) -> bool {
-    let starting = f.is_opening() || matches!(f.job(), Some(Job::StartPrimary | Job::Restart));
+    let starting = f.is_opening() || f.will_open();
     let silent = f.o.server().is_some_and(|s| s.role == Seen::Unknown) && f.o.holds_lock();
     let read_only = matches!(f.job(), Some(Job::StartStandby { .. }));
     f.o.is_primary() || f.o.memory.promoting.is_some() || starting || silent && !read_only
 }
 
 fn is_stopping_hard(f: &Facts) -> bool {
-    matches!(f.job(), Some(Job::Stop { how: StopHow::Immediate }))
+    matches!(f.job(), Some(Job::Stop { how }) if how.is_immediate())
 }

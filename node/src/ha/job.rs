@@ -3,10 +3,10 @@
 //! Invariant: a rewind is never cancelled. Half of one leaves a data directory
 //! that looks whole and is not.
 
-use super::action::Action;
+use super::action::{Action, Step};
 use super::facts::Facts;
-use super::observation::{Job, Lock};
-use super::table::{Rule, act, rest};
+use super::observation::{End, Job, Lock, StopHow};
+use super::table::{Rule, act, rest, soon};
 
 pub const JOB: &[Rule] = &[
     Rule::new(
@@ -26,6 +26,12 @@ pub const JOB: &[Rule] = &[
         |f| opens(f) && f.is_lock_free() && !f.is_paused(),
         |_| act(Action::CancelJob),
         "the lock is gone: this server must not start as a primary",
+    ),
+    Rule::new(
+        114,
+        |f| f.job() == Some(&Job::PrePromote) && !is_lock_good(f),
+        |_| act(Action::CancelJob),
+        "the lock is gone, or about to end: pre_promote is ended",
     ),
     Rule::new(
         120,
@@ -55,7 +61,28 @@ pub const JOB: &[Rule] = &[
         |_| act(Action::AskPeers),
         "recovery in place took longer than primary_start_timeout: can somebody take over?",
     ),
-    Rule::new(199, |_| true, |_| rest(), "an action is running").saying(what),
+    // A planned stop whose postmaster lives on, for its archiver: nothing can be
+    // written here any more.
+    Rule::new(
+        150,
+        |f| is_closed_for_another(f) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "PostgreSQL has closed and still archives: has a replica the shutdown checkpoint?",
+    ),
+    Rule::new(
+        151,
+        |f| is_closed_for_another(f) && f.successor(f.closed().map(|c| c.lsn)).is_ok(),
+        |f| act(Action::ReleaseLock { publish: f.closed().map(|c| c.lsn) }),
+        "PostgreSQL has closed and still archives: the lock is released for a replica",
+    ),
+    Rule::new(
+        152,
+        is_closed_for_another,
+        |_| soon(100),
+        "PostgreSQL has closed and still archives: no replica has the shutdown checkpoint yet",
+    )
+    .saying(|f| f.successor(f.closed().map(|c| c.lsn)).err().map(|why| why.to_string())),
+    Rule::new(199, |_| true, until_too_long, "an action is running").saying(what),
 ];
 
 fn is_stop(f: &Facts) -> bool {
@@ -66,14 +93,37 @@ fn is_rewind(f: &Facts) -> bool {
     matches!(f.job(), Some(Job::Rewind { .. }))
 }
 
+/// Stopped to give the lock away, by an operator's request or by the end of
+/// the daemon.
+fn is_closed_for_another(f: &Facts) -> bool {
+    let planned = f.job() == Some(&Job::Stop { how: StopHow::Planned });
+    let wanted = f.o.memory.stopping || f.is_handing_over() && f.request().is_some();
+    planned && wanted && f.o.holds_lock() && f.closed().is_some_and(|c| c.end == End::Clean)
+}
+
+/// In pause an operator may restart a primary that has no lock.
 fn opens(f: &Facts) -> bool {
-    matches!(f.job(), Some(Job::StartPrimary))
+    f.job() == Some(&Job::StartPrimary) || f.will_open() && !f.is_paused()
+}
+
+fn is_lock_good(f: &Facts) -> bool {
+    f.is_lock_young_enough() && f.may_own()
 }
 
 fn took_too_long(f: &Facts) -> bool {
     let since = f.o.job.as_ref().map(|j| j.since);
     since.is_some_and(|s| f.o.now.since(s) >= f.o.dynamic.primary_start_timeout_ms)
         && f.o.dynamic.primary_start_timeout_ms > 0
+}
+
+fn until_too_long(f: &Facts) -> Step {
+    let limit = f.o.dynamic.primary_start_timeout_ms;
+    match &f.o.job {
+        Some(running) if running.job == Job::StartPrimary && limit > 0 => {
+            soon((running.since + limit).since(f.o.now).max(100))
+        }
+        _ => rest(),
+    }
 }
 
 fn what(f: &Facts) -> Option<String> {

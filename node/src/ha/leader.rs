@@ -27,6 +27,26 @@ pub const LEADER: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
         "a region move: this group stops",
     ),
+    // What an operator asks for by name does not wait for a long recovery.
+    Rule::new(
+        706,
+        |f| f.is_starting() && f.may_own() && names_another(f) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "a new leader was asked for while PostgreSQL starts: is it able?",
+    ),
+    Rule::new(
+        707,
+        |f| f.is_starting() && f.may_own() && names_another(f) && f.successor(None).is_ok(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Overdue })),
+        "a new leader was asked for while PostgreSQL starts: it stops",
+    ),
+    Rule::new(
+        708,
+        |f| f.is_starting() && f.may_own() && names_another(f),
+        |_| act(Action::ClearRequest),
+        "nobody can take over as asked",
+    )
+    .saying(|f| f.successor(None).err().map(|why| why.to_string())),
     Rule::new(
         710,
         |f| f.is_starting() && f.start_took_too_long() && !f.has_asked() && f.may_own(),
@@ -36,7 +56,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         711,
         |f| f.is_starting() && f.start_took_too_long() && f.may_own() && f.successor(None).is_ok(),
-        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Overdue })),
         "PostgreSQL takes longer than primary_start_timeout and somebody can take over",
     ),
     Rule::new(712, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting"),
@@ -49,7 +69,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         716,
         |f| f.o.memory.asked == Some(Asked::Restart),
-        |_| act(Action::Begin(Job::Restart)),
+        |f| act(Action::Begin(Job::Restart { as_primary: f.o.is_primary() })),
         "a restart was asked for",
     ),
     Rule::new(
@@ -91,6 +111,18 @@ pub const LEADER: &[Rule] = &[
         |f| f.o.is_standby() && !f.may_own() && f.is_quiet() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
         "not streaming: has this log left the remote leader's history?",
+    ),
+    Rule::new(
+        723,
+        |f| stands_before_gate(f) && f.has_gate_failed(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "pre_promote failed: the lock is released",
+    ),
+    Rule::new(
+        724,
+        |f| stands_before_gate(f) && f.is_gate_due(),
+        |_| act(Action::Begin(Job::PrePromote)),
+        "holds the lock: pre_promote is asked before anything opens",
     ),
     Rule::new(
         725,
@@ -173,6 +205,16 @@ pub const LEADER: &[Rule] = &[
     ),
     Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock"),
 ];
+
+/// A failover to a named member. A switchover waits for a leader that is well:
+/// it promises to lose nothing.
+fn names_another(f: &Facts) -> bool {
+    f.request().is_some_and(|r| r.leader.is_none() && r.candidate.is_some()) && is_for_me(f)
+}
+
+fn stands_before_gate(f: &Facts) -> bool {
+    f.o.is_standby() && f.may_own() && f.o.memory.promoting.is_none()
+}
 
 fn is_for_me(f: &Facts) -> bool {
     let me = &f.o.me.name;

@@ -44,6 +44,8 @@ pub struct Me {
     /// A method makes a replica from a backup, without any member.
     pub may_restore: bool,
     pub rewind: Rewind,
+    /// A `pre_promote` command must say yes before this member opens.
+    pub has_gate: bool,
     /// The setting that permits to throw diverged data away.
     pub may_rebuild_diverged: bool,
     /// The same once pg_rewind was tried and has failed.
@@ -195,6 +197,9 @@ pub enum End {
 pub struct Running {
     pub job: Job,
     pub since: Millis,
+    /// A stop has written its shutdown checkpoint; the postmaster still lives,
+    /// for its archiver or its receivers.
+    pub closed: Option<Remains>,
 }
 
 /// A long action. One at a time; `decide` may cancel it.
@@ -216,7 +221,11 @@ pub enum Job {
     Stop {
         how: StopHow,
     },
-    Restart,
+    Restart {
+        as_primary: bool,
+    },
+    /// The operator's `pre_promote` command.
+    PrePromote,
     /// Crash recovery in single-user mode: an orderly stop, for a rewind.
     Recover,
     Rewind {
@@ -236,6 +245,15 @@ pub enum StopHow {
     Planned,
     Fast,
     Immediate,
+    /// Immediate, of a server that takes too long to start and whose lock goes
+    /// to somebody else.
+    Overdue,
+}
+
+impl StopHow {
+    pub fn is_immediate(self) -> bool {
+        matches!(self, StopHow::Immediate | StopHow::Overdue)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +292,10 @@ pub struct Memory {
     pub lease_tried: Millis,
     /// A restart or a reinitialize that an operator asked for.
     pub asked: Option<Asked>,
+    /// How long the start of an asked restart may take, if that was said.
+    pub start_limit_ms: Option<u64>,
+    /// What the `pre_promote` command said to the lock held now.
+    pub gate: Gate,
     /// The last job that failed: what, when, how often in a row.
     pub failed: Option<Failed>,
     /// When this process began to run.
@@ -310,6 +332,14 @@ pub enum Divergence {
     Alien(String),
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    #[default]
+    Untried,
+    Passed,
+    Failed(Millis),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Restart,
@@ -323,6 +353,16 @@ pub struct Failed {
     pub at: Millis,
     pub times: u32,
     pub why: String,
+}
+
+impl Asked {
+    /// What the API calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Asked::Restart => "restart",
+            Asked::Reinitialize | Asked::ReinitializeFromLeader => "reinitialize",
+        }
+    }
 }
 
 impl Observation {
@@ -347,6 +387,11 @@ impl Observation {
             Process::Stopped(Seen::Known(remains)) => Some(remains),
             _ => None,
         }
+    }
+
+    /// A server that will accept writes without being asked again.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.postgres.process, Process::Starting { as_primary: true, .. })
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -426,7 +471,8 @@ impl Job {
             Job::StartPrimary => "starting primary after failure",
             Job::StartStandby { .. } => "starting",
             Job::Stop { .. } => "stopping",
-            Job::Restart => "restart",
+            Job::Restart { .. } => "restart",
+            Job::PrePromote => "promote",
             Job::Recover => "crash recovery in single-user mode",
             Job::Rewind { .. } => "running pg_rewind",
             Job::Rebuild { .. } => "reinitialize",
@@ -462,6 +508,7 @@ impl Memory {
                 self.won_in_pause = true;
                 // A leader is the last one to throw its data away.
                 self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
+                self.gate = Gate::Untried;
             }
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
             _ => {}
@@ -489,12 +536,23 @@ impl Memory {
         self.request_seen = due.then(|| self.request_seen.unwrap_or((seen.now, here)));
     }
 
+    /// A primary that runs has no failed start behind it any more.
+    pub fn heed_success(&mut self, seen: &Observation) {
+        if seen.is_primary() && seen.job.is_none() {
+            self.failed = None;
+            self.start_limit_ms = None;
+        }
+    }
+
     fn begin(&mut self, job: &Job, now: Millis) {
         self.promoting = None;
         match job {
             Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
-            Job::StartPrimary | Job::StartStandby { .. } => self.handover = None,
-            Job::Restart | Job::Rebuild { .. } => self.asked = None,
+            Job::StartPrimary | Job::StartStandby { .. } => {
+                self.handover = None;
+                self.start_limit_ms = None;
+            }
+            Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
             Job::Clone { .. } | Job::Restore => {
                 self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
                 if self.bootstrap == Bootstrapping::GivenUp {
@@ -507,24 +565,17 @@ impl Memory {
 
     /// A job came to its end; `Err` says why it failed.
     pub fn finish(&mut self, job: &Job, result: &Result<(), String>, now: Millis) {
-        if let Err(why) = result {
-            let times = match &self.failed {
-                Some(f) if f.job.is_again(job) => f.times + 1,
-                _ => 1,
-            };
-            if matches!(job, Job::Rewind { .. }) {
-                // Whether the source is well, and history still what it was, is
-                // asked before this failure counts.
-                self.divergence = Divergence::Unchecked;
-            }
-            self.failed = Some(Failed { job: job.clone(), at: now, times, why: why.clone() });
-            if *job == Job::Bootstrap {
-                self.bootstrap = Bootstrapping::Failed;
-            }
-            return;
+        match (job, result) {
+            (Job::PrePromote, Ok(())) => return self.gate = Gate::Passed,
+            (Job::PrePromote, Err(_)) => return self.gate = Gate::Failed(now),
+            (_, Err(why)) => return self.fail(job, why, now),
+            (_, Ok(())) => {}
         }
         self.failed = None;
         match job {
+            Job::Stop { how: StopHow::Overdue } => {
+                self.fail(&Job::StartPrimary, "the start took too long", now);
+            }
             Job::Bootstrap => self.bootstrap = Bootstrapping::Built,
             Job::Stop { how: StopHow::Planned } => {
                 self.handover = self.handover.map(|_| now);
@@ -536,6 +587,22 @@ impl Memory {
             // its log holds: if it does not stream, it is compared as it runs.
             Job::StartStandby { .. } => self.forget_comparison(),
             _ => {}
+        }
+    }
+
+    fn fail(&mut self, job: &Job, why: &str, now: Millis) {
+        let times = match &self.failed {
+            Some(f) if f.job.is_again(job) => f.times + 1,
+            _ => 1,
+        };
+        if matches!(job, Job::Rewind { .. }) {
+            // Whether the source is well, and history still what it was, is
+            // asked before this failure counts.
+            self.divergence = Divergence::Unchecked;
+        }
+        self.failed = Some(Failed { job: job.clone(), at: now, times, why: why.to_string() });
+        if *job == Job::Bootstrap {
+            self.bootstrap = Bootstrapping::Failed;
         }
     }
 }

@@ -7,6 +7,7 @@ use super::action::Action;
 use super::facts::Facts;
 use super::observation::{Asked, End, Job, StopHow};
 use super::table::{Rule, act, rest, soon};
+use topology::GroupView;
 
 pub const PAUSE: &[Rule] = &[
     Rule::new(
@@ -18,7 +19,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         405,
         |f| f.o.memory.asked == Some(Asked::Restart) && f.o.server().is_some(),
-        |_| act(Action::Begin(Job::Restart)),
+        |f| act(Action::Begin(Job::Restart { as_primary: f.o.is_primary() })),
         "a restart was asked for",
     ),
     Rule::new(
@@ -33,10 +34,40 @@ pub const PAUSE: &[Rule] = &[
         "reinitialize was asked for and there is a member to copy",
     ),
     Rule::new(
+        407,
+        |f| is_start_asked(f) && f.ended(End::Standby),
+        |_| act(Action::Begin(Job::Restart { as_primary: false })),
+        "a restart of a stopped standby was asked for",
+    ),
+    Rule::new(
+        408,
+        |f| is_start_asked(f) && was_primary(f) && f.is_lock_free() && !f.is_other_system(),
+        |_| act(Action::AcquireLock),
+        "a restart of a stopped primary was asked for: it takes the free lock first",
+    ),
+    Rule::new(
+        409,
+        |f| is_start_asked(f) && was_primary(f) && f.o.holds_lock() && !f.is_fence_due(),
+        |_| act(Action::Begin(Job::Restart { as_primary: true })),
+        "a restart of a stopped primary was asked for",
+    ),
+    Rule::new(
         410,
         |f| f.o.is_primary() && f.is_lock_free() && !f.is_other_system(),
         |_| act(Action::AcquireLock),
         "a running primary takes the free lock",
+    ),
+    Rule::new(
+        415,
+        |f| opens_on_request(f) && f.has_gate_failed(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "pre_promote failed: the lock is released",
+    ),
+    Rule::new(
+        416,
+        |f| opens_on_request(f) && f.is_gate_due(),
+        |_| act(Action::Begin(Job::PrePromote)),
+        "an operator named this member as the new leader: pre_promote is asked",
     ),
     Rule::new(
         419,
@@ -52,15 +83,7 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         421,
-        |f| {
-            f.o.is_standby()
-                && f.o.holds_lock()
-                && f.o.memory.won_in_pause
-                && f.o.memory.promoting.is_none()
-                && f.may_own()
-                && f.is_lock_young_enough()
-                && f.open().is_ok()
-        },
+        |f| opens_on_request(f) && f.is_lock_young_enough() && f.open().is_ok(),
         |_| act(Action::Promote),
         "an operator named this member as the new leader",
     ),
@@ -122,8 +145,27 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge"),
 ];
 
+fn is_start_asked(f: &Facts) -> bool {
+    f.o.memory.asked == Some(Asked::Restart) && f.o.is_stopped() && !f.is_backing_off()
+}
+
+/// A primary of the newest timeline, in a region that may open.
+fn was_primary(f: &Facts) -> bool {
+    let newest = f.view().map(GroupView::timeline);
+    let left = f.remains().filter(|r| r.end != End::Standby).map(|r| r.timeline);
+    f.may_own() && matches!((left, newest), (Some(left), Some(newest)) if left >= newest)
+}
+
 fn is_candidate(f: &Facts) -> bool {
-    f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own()
+    f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own() && !f.is_gate_shut()
+}
+
+fn opens_on_request(f: &Facts) -> bool {
+    f.o.is_standby()
+        && f.o.holds_lock()
+        && f.o.memory.won_in_pause
+        && f.o.memory.promoting.is_none()
+        && f.may_own()
 }
 
 fn is_wanted(f: &Facts) -> bool {

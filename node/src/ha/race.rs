@@ -73,6 +73,12 @@ pub const RACE: &[Rule] = &[
     )
     .saying(|f| f.watchdog_broken()),
     Rule::new(
+        845,
+        |f| f.is_gate_shut(),
+        |_| soon(1_000),
+        "pre_promote failed a moment ago: this member does not race for a ttl",
+    ),
+    Rule::new(
         850,
         |f| !f.has_asked(),
         |_| act(Action::AskPeers),

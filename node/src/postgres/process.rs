@@ -12,7 +12,9 @@
 //! are compositions of what is here (`mod.rs`).
 
 use super::error::{Error, read_if_there, remove_if_there};
-use super::procfs::{Stat, began_at, children_of, is_anybody_in, is_postgres_in, orphans_in};
+use super::procfs::{
+    Stat, began_at, children_of, is_anybody_in, is_postgres_in, orphans_in, walsenders_of,
+};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
@@ -183,6 +185,18 @@ impl Postmaster {
             let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
         }
         Ok(())
+    }
+
+    pub fn has_walsenders(&self) -> bool {
+        !walsenders_of(self.pid).is_empty()
+    }
+
+    /// Ends the receivers' side of a stop that waits for them.
+    pub fn end_walsenders(&self) {
+        for walsender in walsenders_of(self.pid) {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(walsender), Signal::SIGTERM);
+        }
     }
 
     /// Ready when the postmaster has ended. The kernel tells (pidfd); where it

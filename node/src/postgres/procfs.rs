@@ -67,6 +67,16 @@ pub fn children_of(parent: i32) -> Vec<i32> {
     pids().filter(is_child).collect()
 }
 
+/// The processes of a postmaster that send its log to somebody, by their titles.
+pub fn walsenders_of(postmaster: i32) -> Vec<i32> {
+    let sends = |pid: &i32| {
+        let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let title = String::from_utf8_lossy(&title);
+        title.starts_with("postgres: ") && title.contains("walsender ")
+    };
+    children_of(postmaster).into_iter().filter(sends).collect()
+}
+
 /// Is `dir` the working directory of any process? All of PostgreSQL's are in
 /// their data directory.
 pub fn is_anybody_in(dir: &Path) -> bool {

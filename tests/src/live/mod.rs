@@ -13,6 +13,7 @@
 //! | pause | an operator is in charge |
 //! | net, partition | nodes in namespaces of their own, and cuts between them |
 //! | watchdog | a device that resets a machine whose daemon hangs |
+//! | scripts | commands of an operator, restarts for later, long stops and starts |
 //! | settings | changes of the configuration |
 //! | source | a server that no daemon knows, with a backup and an archive |
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
@@ -42,6 +43,7 @@ pub mod planned;
 pub mod process;
 pub mod refusal;
 pub mod rewind;
+pub mod scripts;
 pub mod settings;
 pub mod silence;
 pub mod source;

@@ -150,9 +150,10 @@ impl World {
 
     fn guard_job(&mut self, member: usize, seen: &Observation, job: &Job) {
         match (job, &seen.lock) {
-            (Job::StartPrimary | Job::Restart, Lock::Mine { deadline, .. }) if deadline.0 > 0 => {
-                self.arm(member, *deadline);
-            }
+            (
+                Job::StartPrimary | Job::Restart { as_primary: true },
+                Lock::Mine { deadline, .. },
+            ) if deadline.0 > 0 => self.arm(member, *deadline),
             (Job::StartStandby { .. }, _) => self.members[member].daemon.armed = None,
             _ => {}
         }

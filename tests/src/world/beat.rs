@@ -164,10 +164,10 @@ impl World {
 
     pub fn may_open(&self, member: usize, seen: &Observation) -> bool {
         let job = seen.job.as_ref().map(|running| &running.job);
-        let starts = matches!(job, Some(Job::StartPrimary | Job::Restart));
+        let starts = matches!(job, Some(Job::StartPrimary | Job::Restart { as_primary: true }));
         let silent = seen.server().is_some_and(|server| server.role == Seen::Unknown);
         let promoting = self.members[member].daemon.memory.promoting.is_some();
-        seen.is_primary() || starts || silent || promoting
+        seen.is_primary() || seen.is_opening() || starts || silent || promoting
     }
 
     /// How long a call to the store may hold up the beat of a server that may

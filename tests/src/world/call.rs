@@ -218,8 +218,21 @@ impl World {
             }
         };
         match self.write(member, &txn) {
-            Ok(result) => Answer::Written { lease, result },
+            Ok(result) => {
+                self.end_promises(acquire);
+                Answer::Written { lease, result }
+            }
             Err(_) => Answer::Silent,
+        }
+    }
+
+    /// A handover binds as long as there is a record of whoever handed over.
+    fn end_promises(&mut self, acquire: &Acquire) {
+        let AcquireAs::Lock(view, _) = &acquire.write else { return };
+        let handed = view.request().and_then(|r| r.leader.clone());
+        let handed = handed.filter(|name| !view.members.contains_key(name));
+        for member in self.members.iter_mut().filter(|m| Some(&m.name) == handed.as_ref()) {
+            member.released_at = None;
         }
     }
 

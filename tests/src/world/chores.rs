@@ -104,9 +104,9 @@ fn state_of(m: &super::member::Member, seen: &Observation) -> &'static str {
         Some(Job::Bootstrap) => return "initializing new cluster",
         Some(Job::Clone { .. } | Job::Restore | Job::Rebuild { .. }) => return "creating replica",
         Some(Job::Stop { .. }) => return "stopping",
-        Some(Job::Restart) => return "restarting",
+        Some(Job::Restart { .. }) => return "restarting",
         Some(Job::StartPrimary | Job::StartStandby { .. }) => return "starting",
-        Some(Job::Recover | Job::Rewind { .. }) | None => {}
+        Some(Job::Recover | Job::Rewind { .. } | Job::PrePromote) | None => {}
     }
     match m.server.process {
         Process::Up(_) | Process::Stopping { .. } => "running",

@@ -40,7 +40,8 @@ impl World {
         });
         match job {
             Job::Stop { how } => self.begin_stop(member, how),
-            Job::Restart => self.stop_fast(member),
+            Job::Restart { .. } => self.stop_fast(member),
+            Job::PrePromote => self.work_for(member, 20, 6_000),
             Job::StartPrimary => self.start(member, Role::Primary),
             Job::StartStandby { follow } => {
                 self.members[member].server.follows = follow;
@@ -68,7 +69,7 @@ impl World {
                 self.turn_after(ms, member, Turn::Ready);
             }
             StopHow::Planned | StopHow::Fast => self.stop_fast(member),
-            StopHow::Immediate => self.stop_hard(member),
+            StopHow::Immediate | StopHow::Overdue => self.stop_hard(member),
         }
     }
 
@@ -107,7 +108,7 @@ impl World {
         };
         let of_server = matches!(
             work.job,
-            Job::Stop { .. } | Job::StartPrimary | Job::StartStandby { .. } | Job::Restart
+            Job::Stop { .. } | Job::StartPrimary | Job::StartStandby { .. } | Job::Restart { .. }
         );
         if of_server && work.result.is_none() {
             work.result = Some(result);
@@ -133,8 +134,9 @@ impl World {
     /// The second half of a restart.
     pub fn go_on_restarting(&mut self, member: usize) -> bool {
         let work = self.members[member].daemon.job.as_ref();
-        let role =
-            work.filter(|w| w.job == Job::Restart && w.result.is_none()).and_then(|w| w.role);
+        let role = work
+            .filter(|w| matches!(w.job, Job::Restart { .. }) && w.result.is_none())
+            .and_then(|w| w.role);
         if let Some(role) = role {
             self.start(member, role);
         }
@@ -147,11 +149,13 @@ impl World {
         };
         self.note_of(member, &format!("cancels {}", work.job.title()));
         let now = self.members[member].clock.read(self.now);
-        let cancelled = Err("cancelled".to_string());
-        self.members[member].daemon.memory.finish(&work.job, &cancelled, now);
+        if work.job != Job::PrePromote {
+            let cancelled = Err("cancelled".to_string());
+            self.members[member].daemon.memory.finish(&work.job, &cancelled, now);
+        }
         let server = &mut self.members[member].server;
         match work.job {
-            Job::StartPrimary | Job::StartStandby { .. } | Job::Restart => {
+            Job::StartPrimary | Job::StartStandby { .. } | Job::Restart { .. } => {
                 if matches!(server.process, Process::Starting(_)) {
                     let end = server.hard_end();
                     server.go_down(end, self.now);

@@ -93,6 +93,8 @@ pub struct Member {
     pub clock: Clock,
     pub tags: Tags,
     pub rewind: Rewind,
+    /// A `pre_promote` command is configured; it may take long, and refuse.
+    pub has_gate: bool,
     pub may_rebuild_diverged: bool,
     pub may_rebuild_failed: bool,
     pub server: Postgres,
@@ -131,7 +133,8 @@ impl Member {
             },
             tags: Tags(tags),
             rewind: if rng.percent(85) { Rewind::Possible } else { Rewind::Off },
-            may_rebuild_diverged: rng.percent(50),
+            has_gate: rng.percent(15),
+            may_rebuild_diverged: rng.percent(60),
             may_rebuild_failed: rng.percent(50),
             server: Postgres::empty(),
             daemon: Daemon::default(),

@@ -5,7 +5,7 @@
 
 use super::World;
 use super::postgres::{Process as Reality, Role};
-use node::ha::observation::{DataDir, Me, Postgres, Process, Running, Server, ServerRole};
+use node::ha::observation::{DataDir, Job, Me, Postgres, Process, Running, Server, ServerRole};
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock;
 use standby::switch::ownership::Ownership;
@@ -26,6 +26,7 @@ impl World {
                 may_initialise: true,
                 may_restore: false,
                 rewind: m.rewind,
+                has_gate: m.has_gate,
                 may_rebuild_diverged: m.may_rebuild_diverged,
                 may_rebuild_failed: m.may_rebuild_failed,
             },
@@ -81,8 +82,11 @@ impl World {
     fn settle(&mut self, member: usize, seen: &mut Observation) {
         let m = &mut self.members[member];
         seen.now = m.clock.read(self.now);
-        seen.job =
-            m.daemon.job.as_ref().map(|work| Running { job: work.job.clone(), since: work.since });
+        seen.job = m.daemon.job.as_ref().map(|work| Running {
+            job: work.job.clone(),
+            since: work.since,
+            closed: m.server.closed().filter(|_| matches!(work.job, Job::Stop { .. })),
+        });
         if let Some(config) = seen.view().and_then(|v| v.config.as_ref()) {
             m.daemon.dynamic = config.value.clone();
         }
@@ -117,6 +121,7 @@ impl World {
         };
         memory.heed_request(seen);
         memory.heed_lock(seen);
+        memory.heed_success(seen);
         if seen.is_primary() {
             memory.promoting = None;
             memory.forget_comparison();

@@ -199,12 +199,32 @@ impl Postgres {
     /// How a server ends that dies without a checkpoint.
     pub fn hard_end(&self) -> End {
         match self.process {
+            Process::Stopping { role: Role::Primary, .. } if self.is_closed() => End::Clean,
             Process::Up(Role::Primary) | Process::Stopping { role: Role::Primary, .. } => {
                 End::Crashed
             }
             Process::Starting(Role::Primary) | Process::Down => self.end,
             _ => End::Standby,
         }
+    }
+
+    /// The shutdown checkpoint is written, whatever still runs.
+    fn is_closed(&self) -> bool {
+        self.log.records.last().is_some_and(|last| last.kind == Kind::Shutdown)
+    }
+
+    /// What a primary that stops has closed with.
+    pub fn closed(&self) -> Option<Remains> {
+        let stops = Process::Stopping { role: Role::Primary, hard: false };
+        let last = self.log.records.last().filter(|_| self.process == stops && self.is_closed())?;
+        let timeline = Timeline(self.log.timeline());
+        Some(Remains {
+            end: End::Clean,
+            timeline,
+            lsn: Lsn(last.start),
+            copied: false,
+            shut: node::ha::observation::Shut::Orderly,
+        })
     }
 
     pub fn remains(&self) -> Remains {

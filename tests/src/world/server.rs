@@ -118,8 +118,13 @@ impl World {
         if self.members[member].server.process == primary {
             self.members[member].server.append(id, 104, Kind::Shutdown);
         }
-        let ms = self.rng.range(5, 80);
+        // An archiver with a backlog keeps the postmaster alive.
+        let archives = self.rng.percent(10);
+        let ms = if archives { self.rng.range(500, 5_000) } else { self.rng.range(5, 80) };
         self.turn_after(ms, member, Turn::Gone);
+        if archives {
+            self.wake_at(self.now + 400, member);
+        }
     }
 
     pub fn stop_hard(&mut self, member: usize) {

@@ -161,15 +161,38 @@ async fn restarts_are_the_daemons_work() {
     assert_eq!(answer, refused(503, "restart conditions are not satisfied"));
     let answer = member.post("/restart", json!({"postgres_version": "15.0"})).await;
     assert_eq!(answer, refused(503, "restart conditions are not satisfied"));
-    let answer = member.post("/restart", json!({"schedule": "2099-01-01T00:00Z"})).await;
-    assert_eq!(answer, refused(501, "scheduled restarts are not supported yet"));
-    let none = member.ask(Method::DELETE, "/restart", None).await;
-    assert_eq!(said(none).await, refused(404, "no restarts are scheduled"));
-
     let asked = tokio::spawn(member.client.post(member.url("/restart")).send());
-    let Command::Restart { reply } = member.command().await else { panic!("a restart") };
+    let Command::Restart { limit: None, reply } = member.command().await else {
+        panic!("a restart")
+    };
     reply.send(Ok("restarted successfully".to_string())).unwrap();
     assert_eq!(said(asked.await.unwrap().unwrap()).await, ok("restarted successfully"));
+}
+
+#[tokio::test]
+async fn a_restart_can_be_scheduled_once_and_taken_back() {
+    let mut member = Member::leader().await;
+    let text = r#"{"schedule":"2099-01-01T00:00Z","timeout":30}"#;
+    for (said_by_daemon, status) in [(Ok("Restart scheduled"), 202), (Err("there is one"), 409)] {
+        let asked =
+            tokio::spawn(member.client.post(member.url("/restart")).body(text.to_string()).send());
+        let Command::ScheduleRestart { request, reply } = member.command().await else {
+            panic!("a scheduled restart")
+        };
+        assert_eq!(request.schedule.as_deref(), Some("2099-01-01T00:00:00+00:00"));
+        assert_eq!(request.limit, Some(Duration::from_secs(30)));
+        let words = said_by_daemon.map(str::to_string).map_err(str::to_string);
+        reply.send(words).unwrap();
+        assert_eq!(said(asked.await.unwrap().unwrap()).await.0, status);
+    }
+    for (said_by_daemon, status) in [(Ok("deleted"), 200), (Err("none"), 404)] {
+        let asked = tokio::spawn(member.client.delete(member.url("/restart")).send());
+        let Command::ForgetRestart { reply } = member.command().await else { panic!("no plan") };
+        reply.send(said_by_daemon.map(str::to_string).map_err(str::to_string)).unwrap();
+        assert_eq!(said(asked.await.unwrap().unwrap()).await.0, status);
+    }
+    let end = member.post("/sigterm", json!({})).await;
+    assert_eq!(end, refused(202, "shutdown scheduled"));
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@
 
 use crate::ha::failsafe::{Failsafe, Promise};
 use crate::ha::observation::{
-    Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Guarding, Job, Lock, Me,
-    Memory, Observation, Postgres, Process, Rebuild, Remains, Rewind, Running, Server, ServerRole,
-    Shut, StopHow,
+    Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Gate, Guarding, Job, Lock,
+    Me, Memory, Observation, Postgres, Process, Rebuild, Remains, Rewind, Running, Server,
+    ServerRole, Shut, StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::{Order, Ownership, Upstream};
@@ -108,6 +108,9 @@ impl Generator {
         } else if self.percent(1) {
             self.begin_from_an_archive(&mut o);
         }
+        if self.percent(5) {
+            self.stop_a_leader(&mut o);
+        }
         o
     }
 
@@ -165,6 +168,24 @@ impl Generator {
         }
     }
 
+    /// A leader that stops, or has stopped, to give its lock away.
+    fn stop_a_leader(&mut self, o: &mut Observation) {
+        self.ask_a_leader(o);
+        o.memory.handover = Some(self.past());
+        o.memory.stopping = self.percent(40);
+        let (end, timeline) = (End::Clean, Timeline(1));
+        let closed = Remains { end, timeline, lsn: Lsn(900), copied: false, shut: Shut::Orderly };
+        if self.percent(50) {
+            o.postgres.process = Process::Stopped(Seen::Known(closed));
+            return;
+        }
+        let job = Job::Stop { how: StopHow::Planned };
+        o.job = Some(Running { job, since: self.past(), closed: Some(closed) });
+        let (role, timeline) = (Seen::Unknown, None);
+        let lsn = Lsn(0);
+        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
+    }
+
     fn me(&mut self) -> Me {
         let tags = self.tags();
         Me {
@@ -177,6 +198,7 @@ impl Generator {
                 true => Rewind::Possible,
                 false => self.pick(&[Rewind::Off, Rewind::NoProgram, Rewind::NoHints]),
             },
+            has_gate: self.percent(40),
             may_rebuild_diverged: self.percent(40),
             may_rebuild_failed: self.percent(40),
         }
@@ -337,6 +359,11 @@ impl Generator {
         Remains { end, timeline, copied: self.percent(10), lsn: self.lsn(), shut }
     }
 
+    fn gate(&mut self) -> Gate {
+        let at = self.past();
+        self.pick(&[Gate::Untried, Gate::Passed, Gate::Failed(at)])
+    }
+
     fn lsn(&mut self) -> Lsn {
         Lsn(self.pick(&[900, 1_000, 1_000, 1_001, 5_000_000]))
     }
@@ -365,7 +392,9 @@ impl Generator {
             Job::Stop { how: StopHow::Planned },
             Job::Stop { how: StopHow::Fast },
             Job::Stop { how: StopHow::Immediate },
-            Job::Restart,
+            Job::Restart { as_primary: true },
+            Job::Restart { as_primary: false },
+            Job::PrePromote,
             Job::Recover,
             Job::Rewind { from: from.clone() },
             Job::Rewind { from: from.clone() },
@@ -374,7 +403,11 @@ impl Generator {
     }
 
     fn job(&mut self) -> Option<Running> {
-        self.percent(15).then(|| Running { job: self.a_job(), since: self.past() })
+        self.percent(15).then(|| Running {
+            job: self.a_job(),
+            since: self.past(),
+            closed: self.percent(30).then(|| self.remains()),
+        })
     }
 
     fn peers(&mut self) -> Option<Vec<PeerAnswer>> {
@@ -488,6 +521,8 @@ impl Generator {
                 Some(Asked::Reinitialize),
                 Some(Asked::ReinitializeFromLeader),
             ]),
+            start_limit_ms: self.pick(&[None, None, Some(5_000)]),
+            gate: self.gate(),
             failed: self.failed(),
             started: self.past(),
             signed: self.percent(30).then(|| "move".into()),
