@@ -4,7 +4,6 @@
 //! while nobody leads; `may_open` guards the step from which writes are
 //! possible and holds also for a member that has the lock already.
 
-use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::{Failover, GroupView, Lsn, MemberName, SystemId, Tags, Timeline};
 
@@ -102,20 +101,27 @@ pub fn may_race(
     if let Some(request) = view.request().filter(|r| r.scheduled_at.is_none()) {
         return may_race_on_request(me, peers, request, limits, view);
     }
-    is_asked(me, view)?;
+    if !is_asked(me.name, view) {
+        return Err(NotYet::NotInFailsafe);
+    }
     not_behind(me.lsn, me.timeline, view, limits)?;
-    not_overtaken(me, peers)
+    not_overtaken(me, asked(peers, view).into_iter())
 }
 
 /// A leader whose store is away asks only those whom `/failsafe` names. The map
 /// counts also when the mode is off: that leader may not have heard of it.
-fn is_asked(me: &Racer, view: &GroupView) -> Result<(), NotYet> {
-    let left_out =
-        |map: &BTreeMap<MemberName, String>| !map.is_empty() && !map.contains_key(me.name);
-    match &view.failsafe {
-        Some(map) if left_out(&map.value) => Err(NotYet::NotInFailsafe),
-        _ => Ok(()),
-    }
+fn is_asked(name: &MemberName, view: &GroupView) -> bool {
+    let map = view.failsafe.as_ref().map(|map| &map.value);
+    map.is_none_or(|map| map.is_empty() || map.contains_key(name))
+}
+
+/// Whoever may not lead is not waited for either: it would be for ever.
+fn asked<'a>(peers: &'a [PeerAnswer], view: &GroupView) -> Vec<&'a PeerAnswer> {
+    peers.iter().filter(|peer| is_asked(&peer.name, view) || runs_as_primary(peer)).collect()
+}
+
+fn runs_as_primary(peer: &PeerAnswer) -> bool {
+    peer.status.as_ref().is_some_and(|status| !status.in_recovery)
 }
 
 /// Somebody asked for a new leader, and the lock is free.
@@ -133,7 +139,9 @@ fn may_race_on_request(
     if request.candidate.as_ref() == Some(me.name) && request.leader.is_none() {
         return Ok(());
     }
-    is_asked(me, view)?;
+    if !is_asked(me.name, view) {
+        return Err(NotYet::NotInFailsafe);
+    }
     fits(me.lsn, me.timeline, view, limits)?;
     if request.candidate.as_ref() == Some(me.name) {
         return Ok(());
@@ -144,7 +152,10 @@ fn may_race_on_request(
             request.leader.is_none() || fits(s.lsn, s.timeline, view, limits).is_ok()
         })
     };
-    let others = peers.iter().filter(|p| &p.name != me.name).filter(able);
+    let by_word =
+        |p: &PeerAnswer| request.leader.is_none() && request.candidate.as_ref() == Some(&p.name);
+    let may_lead = |p: &&PeerAnswer| is_asked(&p.name, view) || by_word(p);
+    let others = peers.iter().filter(|p| &p.name != me.name).filter(may_lead).filter(able);
     let mut first = others.filter(|p| match &request.candidate {
         // The old leader comes last: anybody able goes first.
         _ if request.leader.as_ref() == Some(me.name) => true,
@@ -153,9 +164,8 @@ fn may_race_on_request(
     if let Some(peer) = first.next() {
         return Err(NotYet::OtherCandidate(peer.name.clone()));
     }
-    let others: Vec<_> =
-        peers.iter().filter(|p| Some(&p.name) != request.leader.as_ref()).cloned().collect();
-    not_overtaken(me, &others)
+    let others = asked(peers, view).into_iter();
+    not_overtaken(me, others.filter(|p| Some(&p.name) != request.leader.as_ref()))
 }
 
 /// Far enough to lead: after a handover with everything the old leader wrote,
@@ -206,8 +216,11 @@ fn current(timeline: Option<Timeline>, view: &GroupView) -> Result<(), NotYet> {
     }
 }
 
-fn not_overtaken(me: &Racer, peers: &[PeerAnswer]) -> Result<(), NotYet> {
-    for peer in peers.iter().filter(|p| &p.name != me.name) {
+fn not_overtaken<'a>(
+    me: &Racer,
+    peers: impl Iterator<Item = &'a PeerAnswer>,
+) -> Result<(), NotYet> {
+    for peer in peers.filter(|p| &p.name != me.name) {
         let Some(status) = peer.status.as_ref().filter(|s| s.is_eligible()) else {
             continue;
         };
@@ -340,6 +353,16 @@ mod tests {
         view.members.clear();
         assert_eq!(race(950, &[], &view), Ok(()));
         assert!(matches!(race(899, &[], &view), Err(NotYet::Behind { .. })));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_candidate_that_failsafe_leaves_out() {
+        let mut named = view(1000, r#"{"leader":"old","member":"a"}"#);
+        named.take("failsafe", r#"{"me":"http://me/patroni"}"#, 3, 0);
+        assert_eq!(race(2000, &[answer("a", 2000)], &named), Ok(()));
+        let mut free = view(1000, "{}");
+        free.take("failsafe", r#"{"me":"http://me/patroni"}"#, 3, 0);
+        assert_eq!(race(2000, &[answer("a", 3000)], &free), Ok(()));
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn failsafe_groups_survive_fresh_seeds() {
 #[test]
 fn failsafe_groups_lead_on_without_a_store() {
     let mut all = Counts::default();
-    for seed in 1..=20 {
+    for seed in 1..=60 {
         let mut world = World::new(seed, &failsafe_group(seed));
         run(&mut world).expect("a fixed seed");
         add(&mut all, &world.counts);

@@ -17,6 +17,7 @@ mod look;
 mod metadata;
 mod publish;
 mod reload;
+mod remains;
 mod rewind_ability;
 pub mod run;
 mod schedule;

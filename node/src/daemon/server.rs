@@ -3,24 +3,23 @@
 
 use super::cache;
 use super::local_end::{self, NoEnd};
+use super::remains::{is_copy, is_standby_data, remains_of};
 use super::rewind_ability::RewindAbility;
 use super::work::{Hands, upstream};
 use crate::api::published::Fresh;
 use crate::config::Settings;
 use crate::ha::observation::{
     DataDir, End, Following, Postgres, Process, Remains, Rewind, Server as ServerSeen, ServerRole,
-    Shut,
 };
 use crate::postgres::monitor::{self, Monitor};
 use crate::postgres::parameters::Role;
 use crate::postgres::{
-    ControlData, ControlState, DataDirState, Error, Instance, Postmaster, Session, StopMode,
-    Target, Written, conninfo, difference, history, slots,
+    ControlState, DataDirState, Error, Instance, Postmaster, Session, StopMode, Target, Written,
+    conninfo, difference, history, slots,
 };
 use serde_json::Value;
 use standby::rewind::LocalEnd;
 use standby::slots::{Slot, SlotStep};
-use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
@@ -540,39 +539,6 @@ fn following(monitor: &Monitor) -> Option<Following> {
         slot: monitor.primary_slot_name.clone().filter(|s| !s.is_empty()),
         member: topology::MemberName::new(""),
     })
-}
-
-pub(super) fn remains_of(control: &ControlData, data_dir: &Path) -> Remains {
-    let standby = is_standby_data(data_dir);
-    let (end, timeline, lsn) = match control.state {
-        ControlState::ShutDown => (End::Clean, control.timeline, control.checkpoint),
-        ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {
-            let timeline = control.min_recovery_timeline.max(control.timeline);
-            (End::Standby, timeline, control.min_recovery)
-        }
-        _ if standby => (End::Standby, control.timeline, control.redo),
-        // A promotion that was not followed by a checkpoint shows only here.
-        _ => {
-            (End::Crashed, control.timeline.max(control.min_recovery_timeline), control.checkpoint)
-        }
-    };
-    let shut = match control.state {
-        ControlState::ShutDown | ControlState::ShutDownInRecovery => Shut::Orderly,
-        _ if data_dir.join("backup_label").is_file() => Shut::InBackup,
-        _ => Shut::Abrupt,
-    };
-    Remains { end, timeline, lsn, copied: false, shut }
-}
-
-/// A backup that was put here and never started.
-fn is_copy(data_dir: &Path) -> bool {
-    let there = |name: &str| data_dir.join(name).is_file();
-    there("backup_label") && !there("standby.signal")
-}
-
-/// A signal file, or a base backup that has not been started yet.
-fn is_standby_data(data_dir: &Path) -> bool {
-    ["standby.signal", "backup_label"].iter().any(|name| data_dir.join(name).is_file())
 }
 
 /// The API's own connection.

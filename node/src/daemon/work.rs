@@ -3,8 +3,8 @@
 //! Everything here may take long and may be dropped at any await: programs die
 //! with the future, and the next beat sees what is there.
 
+use super::remains::remains_of;
 use super::script;
-use super::server::remains_of;
 use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, Remains, StopHow};

@@ -1,8 +1,8 @@
 //! What follows from an observation, computed once, named, without deciding.
 
 use super::observation::{
-    Asked, Bootstrapping, DataDir, Divergence, End, Following, Gate, Guarding, Job, Lock,
-    Observation, Process, Rebuild, Remains,
+    Asked, Bootstrapping, DataDir, Divergence, End, Following, Gate, Job, Lock, Observation,
+    Process, Rebuild, Remains,
 };
 use standby::candidate::{self, NoCandidate, Wanted};
 use standby::promotion::{self, NotYet, RaceLimits, Racer};
@@ -291,18 +291,6 @@ impl<'a> Facts<'a> {
     pub fn is_quiet(&self) -> bool {
         let quiet = self.o.memory.quiet_since;
         !self.o.is_streaming() && quiet.is_some_and(|since| self.o.now.since(since) >= QUIET_MS)
-    }
-
-    pub fn is_watchdog_ready(&self) -> bool {
-        self.o.watchdog == Guarding::Ready
-    }
-
-    /// Why the watchdog that is required cannot be used.
-    pub fn watchdog_broken(&self) -> Option<String> {
-        match &self.o.watchdog {
-            Guarding::Broken(why) => Some(why.clone()),
-            _ => None,
-        }
     }
 
     /// Of a standby: it receives, and stands still.

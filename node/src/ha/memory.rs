@@ -1,0 +1,131 @@
+//! How a beat's memory changes: by what was done, and by what was seen.
+
+use super::observation::*;
+use topology::{GroupView, Lsn, Millis};
+
+impl Memory {
+    /// What is remembered once `action` had this outcome.
+    pub fn fold(&mut self, action: &super::Action, outcome: &super::Outcome, now: Millis) {
+        use super::{Action, Outcome};
+        if let Action::Begin(job) = action {
+            return self.begin(job, now);
+        }
+        if let Action::CheckDivergence { with } = action {
+            // Also when there was no answer: it is not asked for without end.
+            self.compared_with = Some(with.member.clone());
+            self.compared_at = now;
+        }
+        if *outcome != Outcome::Done {
+            return;
+        }
+        match action {
+            Action::ClaimInitialize => self.bootstrap = Bootstrapping::Claimed,
+            Action::FinishBootstrap => self.bootstrap = Bootstrapping::No,
+            Action::GiveUpBootstrap => self.bootstrap = Bootstrapping::GivenUp,
+            Action::Promote => {
+                self.promoting = Some(now);
+                self.won_in_pause = false;
+            }
+            Action::CancelJob => self.handover = None,
+            Action::AcquireLock => {
+                self.won_in_pause = true;
+                // A leader is the last one to throw its data away.
+                self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
+                self.gate = Gate::Untried;
+            }
+            Action::Sign { id, .. } => self.signed = Some(id.clone()),
+            _ => {}
+        }
+    }
+
+    /// What was found about the own log holds no longer.
+    pub fn forget_comparison(&mut self) {
+        self.divergence = Divergence::Unchecked;
+        self.compared_with = None;
+    }
+
+    /// The lock is free, or is not: since when.
+    pub fn heed_lock(&mut self, seen: &Observation) {
+        let free = seen.lock == Lock::Free;
+        self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));
+    }
+
+    /// A request of an operator is new, still stands, or is over.
+    pub fn heed_request(&mut self, seen: &Observation) {
+        let stands = seen.is_primary() && seen.holds_lock();
+        let request = seen.view().and_then(GroupView::request);
+        let due = stands && request.is_some_and(|r| r.scheduled_at.is_none());
+        let here = seen.server().map_or(Lsn(0), |server| server.lsn);
+        self.request_seen = due.then(|| self.request_seen.unwrap_or((seen.now, here)));
+    }
+
+    /// A primary that runs has no failed start behind it any more.
+    pub fn heed_success(&mut self, seen: &Observation) {
+        if seen.is_primary() && seen.job.is_none() {
+            self.failed = None;
+            self.start_limit_ms = None;
+        }
+    }
+
+    fn begin(&mut self, job: &Job, now: Millis) {
+        self.promoting = None;
+        match job {
+            Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
+            Job::StartPrimary | Job::StartStandby { .. } => {
+                self.handover = None;
+                self.start_limit_ms = None;
+            }
+            Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
+            Job::Clone { .. } | Job::Restore => {
+                self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
+                if self.bootstrap == Bootstrapping::GivenUp {
+                    self.bootstrap = Bootstrapping::No;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A job came to its end; `Err` says why it failed.
+    pub fn finish(&mut self, job: &Job, result: &Result<(), String>, now: Millis) {
+        match (job, result) {
+            (Job::PrePromote, Ok(())) => return self.gate = Gate::Passed,
+            (Job::PrePromote, Err(_)) => return self.gate = Gate::Failed(now),
+            (_, Err(why)) => return self.fail(job, why, now),
+            (_, Ok(())) => {}
+        }
+        self.failed = None;
+        match job {
+            Job::Stop { how: StopHow::Overdue } => {
+                self.fail(&Job::StartPrimary, "the start took too long", now);
+            }
+            Job::Bootstrap => self.bootstrap = Bootstrapping::Built,
+            Job::Stop { how: StopHow::Planned } => {
+                self.handover = self.handover.map(|_| now);
+            }
+            Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } | Job::Restore => {
+                self.divergence = Divergence::Prefix;
+            }
+            // What a stopped server's control file told may have been less than
+            // its log holds: if it does not stream, it is compared as it runs.
+            Job::StartStandby { .. } => self.forget_comparison(),
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, job: &Job, why: &str, now: Millis) {
+        let times = match &self.failed {
+            Some(f) if f.job.is_again(job) => f.times + 1,
+            _ => 1,
+        };
+        if matches!(job, Job::Rewind { .. }) {
+            // Whether the source is well, and history still what it was, is
+            // asked before this failure counts.
+            self.divergence = Divergence::Unchecked;
+        }
+        self.failed = Some(Failed { job: job.clone(), at: now, times, why: why.to_string() });
+        if *job == Job::Bootstrap {
+            self.bootstrap = Bootstrapping::Failed;
+        }
+    }
+}
