@@ -33,7 +33,8 @@ async fn running(stage: &mut Stage, member: &MemberPlan, source: &Source) {
     stage.until("a leader", LONG, async || stage.primary().await.is_some()).await;
     assert_eq!(stage.field.postmaster_pid(member), pid, "it was restarted");
     assert_eq!(ask_sql(member, "SELECT id::text FROM kept").await.expect("a row"), "7");
-    assert!(stage.field.data_dir(member).join("postgresql.base.conf").exists());
+    let base = stage.field.data_dir(member).join("postgresql.base.conf");
+    stage.until("our own configuration", SHORT, async || base.exists()).await;
 }
 
 /// The store is empty, the server is down: a former primary leads again.
