@@ -31,7 +31,7 @@ pub use queue::Counters;
 use crate::config::Log;
 use form::{Form, Record};
 use levels::Levels;
-use queue::Queue;
+use queue::{Queue, Sink};
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -81,8 +81,12 @@ pub fn start() -> Result<(), LogError> {
 /// From now on as the configuration says; the file is opened anew.
 pub fn apply(log: &Log) -> Result<(), LogError> {
     let Some(logger) = LOGGER.get() else { return Ok(()) };
-    logger.queue.reopen(log)?;
-    *logger.form.write().unwrap_or_else(PoisonError::into_inner) = Form::of(log);
+    let sink = Sink::open(log)?;
+    // No line is made meanwhile: each goes where its form belongs.
+    let mut form = logger.form.write().unwrap_or_else(PoisonError::into_inner);
+    logger.queue.turn(sink, log.max_queue_size);
+    *form = Form::of(log);
+    drop(form);
     // Gone only with the process.
     let _ = logger.levels.reload(Levels::of(log));
     Ok(())

@@ -30,17 +30,22 @@ pub(super) struct Queue {
 }
 
 struct State {
-    lines: VecDeque<String>,
+    items: VecDeque<Item>,
+    lines: usize,
     lines_max: usize,
     lost: u64,
     /// The thread holds a line that is not written yet.
     writing: bool,
-    /// Takes the place of the current one before the next line.
-    sink: Option<Sink>,
+}
+
+enum Item {
+    Line(String),
+    /// Lines behind this one go there.
+    Turn(Sink),
 }
 
 /// Where lines end.
-enum Sink {
+pub(super) enum Sink {
     Terminal,
     File(LogFile),
 }
@@ -49,11 +54,11 @@ impl Queue {
     pub fn start() -> std::io::Result<Arc<Queue>> {
         let queue = Arc::new(Queue {
             state: Mutex::new(State {
-                lines: VecDeque::new(),
+                items: VecDeque::new(),
+                lines: 0,
                 lines_max: LINES_MAX,
                 lost: 0,
                 writing: false,
-                sink: None,
             }),
             work: Condvar::new(),
             done: Condvar::new(),
@@ -70,39 +75,39 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens what the configuration names; lines that wait go there.
-    pub fn reopen(&self, log: &Log) -> Result<(), LogError> {
-        let sink = match &log.dir {
-            Some(dir) => Sink::File(LogFile::open(dir, log)?),
-            None => Sink::Terminal,
-        };
+    /// Lines from now on go there; at most `lines_max` of them wait.
+    pub fn turn(&self, sink: Sink, lines_max: usize) {
         let mut state = self.lock();
-        state.sink = Some(sink);
-        state.lines_max = log.max_queue_size.max(1);
+        if let Some(Item::Turn(_)) = state.items.back() {
+            // No line is meant for the place that nobody has turned to yet.
+            state.items.pop_back();
+        }
+        state.items.push_back(Item::Turn(sink));
+        state.lines_max = lines_max.max(1);
         drop(state);
         self.work.notify_one();
-        Ok(())
     }
 
     pub fn push(&self, line: String) {
         let mut state = self.lock();
-        if state.lines.len() >= state.lines_max {
+        if state.lines >= state.lines_max {
             state.lost += 1;
             return;
         }
-        state.lines.push_back(line);
+        state.lines += 1;
+        state.items.push_back(Item::Line(line));
         drop(state);
         self.work.notify_one();
     }
 
     pub fn counters(&self) -> Counters {
         let state = self.lock();
-        Counters { waiting: state.lines.len(), lost: state.lost }
+        Counters { waiting: state.lines, lost: state.lost }
     }
 
     /// `false`: not everything was written within `limit`.
     pub fn flush(&self, limit: Duration) -> bool {
-        let busy = |state: &mut State| !state.lines.is_empty() || state.writing;
+        let busy = |state: &mut State| !state.items.is_empty() || state.writing;
         let waited = self.done.wait_timeout_while(self.lock(), limit, busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -110,14 +115,19 @@ impl Queue {
     fn keep_writing(&self) {
         let mut sink = Sink::Terminal;
         loop {
-            let mut state = self.lock();
-            while state.lines.is_empty() && state.sink.is_none() {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if let Some(next) = state.sink.take() {
-                sink = next;
-            }
-            let Some(line) = state.lines.pop_front() else { continue };
+            let waited = self.work.wait_while(self.lock(), |state| state.items.is_empty());
+            let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+            let line = match state.items.pop_front() {
+                Some(Item::Line(line)) => line,
+                Some(Item::Turn(next)) => {
+                    sink = next;
+                    drop(state);
+                    self.done.notify_all();
+                    continue;
+                }
+                None => continue,
+            };
+            state.lines -= 1;
             state.writing = true;
             drop(state);
             let written = sink.write(&line);
@@ -131,6 +141,14 @@ impl Queue {
 }
 
 impl Sink {
+    /// Opens what the configuration names.
+    pub fn open(log: &Log) -> Result<Sink, LogError> {
+        match &log.dir {
+            Some(dir) => Ok(Sink::File(LogFile::open(dir, log)?)),
+            None => Ok(Sink::Terminal),
+        }
+    }
+
     /// A file that cannot be written must not be silent.
     fn write(&mut self, line: &str) -> bool {
         let terminal = |line: &str| std::io::stderr().write_all(line.as_bytes()).is_ok();
@@ -158,7 +176,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let queue = Queue::start().unwrap();
         let log = Log { dir: Some(dir.path().into()), file_size: 1 << 20, ..Log::default() };
-        queue.reopen(&Log { max_queue_size: 1_000, ..log }).unwrap();
+        queue.turn(Sink::open(&log).unwrap(), 1_000);
         for number in 0..500 {
             queue.push(format!("{number}\n"));
         }
@@ -169,6 +187,22 @@ mod tests {
         assert_eq!(queue.counters(), Counters::default());
     }
 
+    #[test]
+    fn lines_go_where_they_were_meant_to_go() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let queue = Queue::start().unwrap();
+        for (number, dir) in dirs.iter().enumerate() {
+            let dir = Some(dir.path().into());
+            queue.turn(Sink::open(&Log { dir, ..Log::default() }).unwrap(), 1_000);
+            (0..100).for_each(|_| queue.push(format!("{number}\n")));
+        }
+        assert!(queue.flush(LIMIT));
+        for (number, dir) in dirs.iter().enumerate() {
+            let text = std::fs::read_to_string(dir.path().join("patroni.log")).unwrap();
+            assert_eq!(text, format!("{number}\n").repeat(100));
+        }
+    }
+
     /// A pipe that nobody reads stands for a disk that hangs.
     #[test]
     fn a_full_queue_drops_counts_and_never_waits() {
@@ -177,8 +211,8 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let queue = Queue::start().unwrap();
-        let log = Log { dir: Some(dir.path().into()), max_queue_size: 5, ..Log::default() };
-        queue.reopen(&log).unwrap();
+        let log = Log { dir: Some(dir.path().into()), ..Log::default() };
+        queue.turn(Sink::open(&log).unwrap(), 5);
         let begin = Instant::now();
         let long = "x".repeat(60_000) + "\n";
         for _ in 0..50 {

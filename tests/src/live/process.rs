@@ -138,6 +138,7 @@ async fn reload(stage: &mut Stage, member: &MemberPlan, manager: &Manager) -> Me
     assert!(manager.heard("RELOADING=1\nMONOTONIC_USEC=").len() > 30);
     manager.heard("READY=1");
     let moved = MemberPlan { api_port: port, ..member.clone() };
+    // The last line at the old place.
     logs(stage, member, mark, "name has changed; it counts from the next start").await;
     let reply = stage.send(Method::POST, &moved, "/reload", json!({})).await;
     assert_eq!((reply.status, reply.body), (401, "no auth header received".into()));
@@ -257,7 +258,9 @@ async fn aborted(stage: &mut Stage, member: &MemberPlan, moved: &MemberPlan) {
     let code = stage.field.wait_exit(&member.name, SHORT).expect("it ends");
     assert_eq!(code, None, "ended by a signal");
     assert_eq!(stage.field.postmaster_pid(member), Some(postmaster));
-    let overlay = json!({"name": "n1", "log": null});
+    let told = stage.field.dir.join("before_stop.env");
+    let overlay = json!({"name": "n1", "log": null,
+        "postgresql": {"before_stop": format!("sh -c 'env > {}'", told.display())}});
     stage.field.reconfigure(member, &overlay).expect("the file is written");
     stage.start(member);
     stage
@@ -274,5 +277,8 @@ async fn orderly_end(stage: &mut Stage, member: &MemberPlan, manager: &Manager) 
     manager.heard("STOPPING=1");
     let code = stage.field.wait_exit(&member.name, SHORT).expect("it ends");
     assert_eq!(code, Some(0));
+    let seen = fs::read_to_string(stage.field.dir.join("before_stop.env")).unwrap_or_default();
+    assert!(seen.contains("PATH=") && !seen.contains("PATRONI_"), "before_stop saw {seen}");
+    assert!(!seen.contains("NOTIFY_SOCKET"), "before_stop saw {seen}");
     stage.new_leader(member, SHORT).await;
 }
