@@ -33,7 +33,9 @@ impl Script {
     pub fn start(command: &str, more: &[String]) -> Result<Script, String> {
         let words = split(command).ok_or_else(|| format!("`{command}`: a quote is not closed"))?;
         let (program, arguments) = words.split_first().ok_or("the command is empty")?;
-        let child = Command::new(program)
+        let mut started = Command::new(program);
+        crate::config::hide_from(started.as_std_mut());
+        let child = started
             .args(arguments)
             .args(more)
             .stdin(Stdio::null())

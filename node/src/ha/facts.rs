@@ -509,6 +509,7 @@ impl<'a> Facts<'a> {
         let limits = RaceLimits {
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
             check_timeline: self.o.dynamic.check_timeline && self.may_own(),
+            failsafe_mode: self.o.dynamic.failsafe_mode,
         };
         promotion::may_race(&racer, peers, view, limits)
     }
