@@ -63,7 +63,17 @@ fn plain_sentence(report: &Report, me: &MemberName) -> String {
         return if seen.holds_lock() { held } else { format!("{title} in progress") };
     }
     let usual = if report.rests { at_rest(seen, view, me) } else { None };
-    usual.unwrap_or_else(|| report.why.to_string())
+    match (usual, reservation(&report.why)) {
+        (Some(usual), Some(why)) => format!("{usual}: {why}"),
+        (Some(usual), None) => usual,
+        (None, _) => report.why.to_string(),
+    }
+}
+
+/// What the rule said beyond that there is nothing to do: why not more is done.
+fn reservation(why: &str) -> Option<&str> {
+    let (_, reason) = why.strip_prefix("no action")?.split_once(": ")?;
+    Some(reason)
 }
 
 fn at_rest(seen: &Observation, view: &topology::GroupView, me: &MemberName) -> Option<String> {
@@ -90,6 +100,14 @@ fn at_rest(seen: &Observation, view: &topology::GroupView, me: &MemberName) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_to_hold_back_is_part_of_the_line() {
+        let why = "no action. I am the standby leader with the lock: not confirmed: south";
+        assert_eq!(reservation(why), Some("not confirmed: south"));
+        assert_eq!(reservation("no action. I am the leader with the lock"), None);
+        assert_eq!(reservation("PostgreSQL is down: it starts"), None);
+    }
 
     #[test]
     fn the_lock_owner_is_told_with_unusual_lines_only() {

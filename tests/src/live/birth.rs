@@ -135,9 +135,14 @@ async fn health(stage: &Stage, leader: &MemberPlan) {
     for member in stage.members() {
         for (method, path, leads, follows) in HEALTH {
             let wanted = if member.name == leader.name { *leads } else { *follows };
-            let reply = stage.ask.send(method.clone(), &member, path, None).await;
-            let status = reply.map(|r| r.status);
-            assert_eq!(status, Some(wanted), "{} {method} {path}", member.name);
+            // Positions are published with a beat, a moment behind what SQL shows.
+            let what = format!("{wanted} of {} for {method} {path}", member.name);
+            stage
+                .until(&what, SHORT, async || {
+                    let reply = stage.ask.send(method.clone(), &member, path, None).await;
+                    reply.is_some_and(|reply| reply.status == wanted)
+                })
+                .await;
         }
         let body = stage.get(&member, "/patroni").await.body;
         let role = if member.name == leader.name { "primary" } else { "replica" };

@@ -8,8 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Names are never used twice: the kernel takes its time with a removal.
+static LAID: AtomicU32 = AtomicU32::new(0);
 
 pub struct Net {
+    /// Of this process, and of this network among those it has laid.
+    mark: String,
     bridge: String,
     /// Namespace and address of each node.
     nodes: BTreeMap<String, (String, String)>,
@@ -18,11 +24,12 @@ pub struct Net {
 impl Net {
     pub fn lay(names: &[&str]) -> Net {
         assert!(nix::unistd::geteuid().is_root(), "network namespaces need root: run it as root");
-        let own = std::process::id();
-        let bridge = format!("mtr{own}");
-        let subnet = format!("10.77.{}", own % 250);
+        let (own, nth) = (std::process::id(), LAID.fetch_add(1, Ordering::SeqCst));
+        let mark = format!("{own}{}", char::from(b'a' + (nth % 26) as u8));
+        let bridge = format!("mtr{mark}");
+        let subnet = format!("10.77.{}", (own + nth) % 250);
         run(&["ip", "link", "add", &bridge, "type", "bridge"]);
-        let mut net = Net { bridge, nodes: BTreeMap::new() };
+        let mut net = Net { mark, bridge, nodes: BTreeMap::new() };
         run(&["ip", "address", "add", &format!("{subnet}.254/24"), "dev", &net.bridge]);
         run(&["ip", "link", "set", &net.bridge, "up"]);
         for (index, name) in names.iter().enumerate() {
@@ -32,8 +39,8 @@ impl Net {
     }
 
     fn add(&mut self, name: &str, index: usize, address: &str) {
-        let own = std::process::id();
-        let (space, outside) = (format!("mtr{own}-{index}"), format!("mv{own}-{index}"));
+        let mark = &self.mark;
+        let (space, outside) = (format!("mtr{mark}-{index}"), format!("mv{mark}-{index}"));
         run(&["ip", "netns", "add", &space]);
         self.nodes.insert(name.to_string(), (space.clone(), address.to_string()));
         let veth = ["ip", "link", "add", &outside, "type", "veth", "peer", "name", "eth0"];
