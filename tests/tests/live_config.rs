@@ -3,24 +3,17 @@
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
-use std::future::Future;
 use std::time::Duration;
-use tests::live::generated;
+use tests::live::{generated, run};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn run(scenario: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, scenario).await });
-    assert!(ended.is_ok(), "not over within {LIMIT:?}");
-}
-
 #[test]
 fn t01_a_daemon_starts_with_the_sample_once_it_is_finished() {
-    run(generated::sample());
+    run("sample", LIMIT, generated::sample());
 }
 
 #[test]
 fn t02_a_running_server_is_taken_over_with_the_generated_configuration() {
-    run(generated::from_server());
+    run("generated from a server", LIMIT, generated::from_server());
 }

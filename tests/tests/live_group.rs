@@ -5,88 +5,73 @@
 //! first. Each scenario has its own store, directory and ports; run them one at
 //! a time (`--test-threads 1`) when their measured times matter.
 
-use std::future::Future;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tests::live::{birth, crash, pause, planned, refusal, settings, silence};
+use std::time::Duration;
+use tests::live::{birth, crash, pause, planned, refusal, run, settings, silence};
 
 /// No scenario needs a third of this.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// One at a time: they measure outages.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn run(title: &str, scenario: impl Future<Output = ()>) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let begin = Instant::now();
-    println!("{title}");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, scenario).await });
-    assert!(ended.is_ok(), "{title}: not over within {LIMIT:?}");
-    println!("  {:.1} s in all", begin.elapsed().as_secs_f64());
-}
-
 #[test]
 fn t01_three_members_race_for_a_new_group() {
-    run("birth", birth::race());
+    run("birth", LIMIT, birth::race());
 }
 
 #[test]
 fn t02_a_switchover_loses_nothing_and_needs_no_rewind() {
-    run("switchover", planned::switchover());
+    run("switchover", LIMIT, planned::switchover());
 }
 
 #[test]
 fn t03_a_killed_postmaster_recovers_in_place_or_is_followed_at_once() {
-    run("postmaster killed", crash::postmaster_killed());
+    run("postmaster killed", LIMIT, crash::postmaster_killed());
 }
 
 #[test]
 fn t04_a_lost_node_is_replaced_and_comes_back_by_rewind() {
-    run("node lost", crash::node_lost());
+    run("node lost", LIMIT, crash::node_lost());
 }
 
 #[test]
 fn t05_a_frozen_store_ends_writes_before_the_lock_does() {
-    run("store frozen", silence::store_frozen());
+    run("store frozen", LIMIT, silence::store_frozen());
 }
 
 #[test]
 fn t06_a_daemon_that_ends_hands_over_and_one_that_is_killed_is_not_missed() {
-    run("daemon ends", planned::daemon_ends());
+    run("daemon ends", LIMIT, planned::daemon_ends());
 }
 
 #[test]
 fn t07_a_daemon_that_wakes_up_late_stops_its_primary_at_once() {
-    run("daemon frozen", silence::daemon_frozen());
+    run("daemon frozen", LIMIT, silence::daemon_frozen());
 }
 
 #[test]
 fn t08_pause_leaves_everything_to_the_operator() {
-    run("pause", pause::paused());
+    run("pause", LIMIT, pause::paused());
 }
 
 #[test]
 fn t09_data_of_others_is_refused_and_not_touched() {
-    run("foreign data", refusal::foreign_data());
+    run("foreign data", LIMIT, refusal::foreign_data());
 }
 
 #[test]
 fn t10_all_mistakes_of_a_configuration_are_told_at_once() {
-    run("bad configuration", refusal::bad_configuration());
+    run("bad configuration", LIMIT, refusal::bad_configuration());
 }
 
 #[test]
 fn t11_settings_change_by_reload_and_by_restart() {
-    run("settings", settings::changed());
+    run("settings", LIMIT, settings::changed());
 }
 
 #[test]
 fn t12_a_switchover_to_a_member_that_receives_nothing_is_refused() {
-    run("switchover refused", planned::refused_switchover());
+    run("switchover refused", LIMIT, planned::refused_switchover());
 }
 
 #[test]
 fn t13_a_daemon_started_without_a_store_ends_a_primary_it_cannot_vouch_for() {
-    run("store frozen at start", silence::store_frozen_at_start());
+    run("store frozen at start", LIMIT, silence::store_frozen_at_start());
 }

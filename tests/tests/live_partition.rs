@@ -1,25 +1,18 @@
 //! A group whose network breaks, in network namespaces on this machine. The
 //! scenarios are in `tests/src/live/partition.rs`.
 
-use std::future::Future;
 use std::time::Duration;
-use tests::live::partition;
+use tests::live::{partition, run};
 
 /// Twice what each of them needs.
 const LIMIT: Duration = Duration::from_secs(200);
 
-fn run(scenario: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, scenario).await });
-    assert!(ended.is_ok(), "not over within {LIMIT:?}");
-}
-
 #[test]
 fn t01_a_leader_that_is_cut_off_closes_before_another_opens() {
-    run(partition::leader_cut_off());
+    run("leader cut off", LIMIT, partition::leader_cut_off());
 }
 
 #[test]
 fn t02_a_leader_without_replicas_goes_on_and_voters_need_not_see_each_other() {
-    run(partition::replicas_cut_off());
+    run("replicas cut off", LIMIT, partition::replicas_cut_off());
 }

@@ -35,13 +35,8 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         605,
-        |f| f.is_leader_elsewhere() && f.reinitialize_from().is_some(),
-        |f| {
-            act(Action::Begin(Job::Rebuild {
-                from: f.reinitialize_from().expect("just seen"),
-                why: f.reinitialize().expect("just seen"),
-            }))
-        },
+        |f| f.is_leader_elsewhere() && f.reinitialization().is_some(),
+        |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
     Rule::new(

@@ -172,6 +172,10 @@ impl<'a> Facts<'a> {
         }
     }
 
+    pub fn reinitialization(&self) -> Option<Job> {
+        Some(Job::Rebuild { from: self.reinitialize_from()?, why: self.reinitialize()? })
+    }
+
     /// The new cluster will not be: `/initialize` is to be given back.
     pub fn is_bootstrap_lost(&self) -> bool {
         let copy = |job: &Job| matches!(job, Job::Clone { .. } | Job::Restore);

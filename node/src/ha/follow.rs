@@ -20,13 +20,8 @@ pub const FOLLOW: &[Rule] = &[
     ),
     Rule::new(
         907,
-        |f| f.reinitialize_from().is_some(),
-        |f| {
-            act(Action::Begin(Job::Rebuild {
-                from: f.reinitialize_from().expect("just seen"),
-                why: f.reinitialize().expect("just seen"),
-            }))
-        },
+        |f| f.reinitialization().is_some(),
+        |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
     Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting"),

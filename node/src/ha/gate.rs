@@ -39,12 +39,7 @@ pub const GATE: &[Rule] = &[
     Rule::new(
         25,
         |f| is_to_be_replaced(f) && f.o.job.is_none() && !f.o.memory.stopping,
-        |f| {
-            act(Action::Begin(Job::Rebuild {
-                from: f.reinitialize_from().expect("just seen"),
-                why: f.reinitialize().expect("just seen"),
-            }))
-        },
+        |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and the data directory is damaged",
     ),
     Rule::new(
@@ -87,7 +82,7 @@ fn refusal(f: &Facts) -> Option<String> {
 
 fn is_to_be_replaced(f: &Facts) -> bool {
     let damaged = matches!(f.o.postgres.data, DataDir::Damaged(_));
-    damaged && f.is_leader_elsewhere() && f.reinitialize_from().is_some()
+    damaged && f.is_leader_elsewhere() && f.reinitialization().is_some()
 }
 
 /// Fencing goes before renewing: a call to a silent store takes as long as the

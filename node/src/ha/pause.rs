@@ -24,13 +24,8 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         406,
-        |f| f.is_leader_elsewhere() && !f.is_data_empty() && f.reinitialize_from().is_some(),
-        |f| {
-            act(Action::Begin(Job::Rebuild {
-                from: f.reinitialize_from().expect("just seen"),
-                why: f.reinitialize().expect("just seen"),
-            }))
-        },
+        |f| f.is_leader_elsewhere() && !f.is_data_empty() && f.reinitialization().is_some(),
+        |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
     Rule::new(

@@ -37,8 +37,6 @@ use topology::{Millis, RegionName, Seen};
 
 /// Leaders of other groups leave the post to the preferred one for so long.
 const YIELD: Duration = Duration::from_secs(2);
-/// The longest sleep; only clocks are noticed so.
-const TICK: Duration = Duration::from_secs(1);
 /// While the copies of the stores are being made.
 const SOON: Duration = Duration::from_millis(20);
 const YOUNG_MS: u64 = 1_000;
@@ -49,6 +47,19 @@ const ROUNDS_MAX: usize = 8;
 /// A mark is believed to be alive for so long after it was seen: the least ttl
 /// that a lease may have.
 const MARK_TTL_MS: u64 = 20_000;
+
+/// The longest sleeps of an agent and its driver: only clocks are noticed so.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub agent: Duration,
+    pub driver: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { agent: Duration::from_secs(1), driver: Duration::from_millis(250) }
+    }
+}
 
 pub struct AgentContext {
     pub region: RegionName,
@@ -64,6 +75,7 @@ pub struct AgentContext {
     pub hands: Arc<dyn Hands>,
     pub lease: watch::Receiver<Option<LeaseId>>,
     pub holds_lock: watch::Receiver<bool>,
+    pub pace: Pace,
 }
 
 /// Runs until it is aborted.
@@ -89,7 +101,7 @@ pub async fn run(context: AgentContext) {
             Some(office) => office.is_young(now),
             None => candidate.mirror.snapshot().is_none_or(|view| view.lost),
         };
-        let pause = if is_waiting { SOON } else { TICK };
+        let pause = if is_waiting { SOON } else { candidate.context.pace.agent };
         let seen = async {
             match &mut office {
                 Some(office) => office.changes.next().await,
@@ -211,6 +223,7 @@ impl Office {
             own: own.clone(),
             others: others.clone(),
             hands: context.hands.clone(),
+            tick: context.pace.driver,
         }));
         Office {
             region: context.region.clone(),

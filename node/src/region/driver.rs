@@ -32,8 +32,6 @@ use topology::{Group, RegionName};
 const RECEIPTS: Duration = Duration::from_millis(10);
 /// Questions without a receipt before the standby is woken, each time.
 const ASKED_BEFORE_WAKING: u32 = 5;
-/// The longest sleep while a move runs: only deadlines are noticed so.
-const TICK: Duration = Duration::from_millis(250);
 /// The longest sleep while none runs.
 const IDLE: Duration = Duration::from_secs(10);
 /// Before the certificate the new owner's store is read this often, unless it
@@ -59,6 +57,8 @@ pub struct DriverContext {
     pub own: Arc<Outpost>,
     pub others: Arc<BTreeMap<RegionName, Arc<Outpost>>>,
     pub hands: Arc<dyn Hands>,
+    /// The longest sleep while a move runs: only deadlines are noticed so.
+    pub tick: Duration,
 }
 
 struct Driver {
@@ -136,7 +136,7 @@ impl Driver {
     /// One question and its answer; gives how long nothing has to be done.
     async fn step(&mut self) -> Duration {
         let Some(own) = self.context.own.site() else {
-            return TICK;
+            return self.context.tick;
         };
         self.reconcile(&own);
         let Some(lead) = self.lead(&own) else {
@@ -235,10 +235,10 @@ impl Driver {
     ) -> Result<Duration, DcsError> {
         match &answer.next {
             Next::Rest => Ok(IDLE),
-            Next::Wait => Ok(TICK),
+            Next::Wait => Ok(self.context.tick),
             Next::Do(work) => {
                 self.work(*work, lead, from);
-                Ok(TICK)
+                Ok(self.context.tick)
             }
             Next::Advance(phase) => self.advance(*phase, lead, from).await,
             Next::Commit => self.commit(lead).await,
@@ -283,7 +283,7 @@ impl Driver {
         let (keys, name) = (&self.context.keys, &self.context.name);
         let decision = txn::commit(keys, &lead.site.topology, unix_ms(), name, &date());
         let Some(decision) = decision else {
-            return lead.outpost.read().await.map(|_| TICK);
+            return lead.outpost.read().await.map(|_| self.context.tick);
         };
         if lead.outpost.write(decision).await? {
             tracing::info!("move {}: region {} owns now", lead.journal.id, lead.journal.to);
@@ -298,7 +298,7 @@ impl Driver {
             return Ok(IDLE);
         };
         let Some(certificate) = lead.site.topology.accepted() else {
-            return Ok(TICK);
+            return Ok(self.context.tick);
         };
         let known = match outpost.live_site() {
             Some(site) => site,

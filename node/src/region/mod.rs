@@ -25,7 +25,7 @@ use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
 use crate::dcs::{DcsError, LeaseId, Store, Txn};
-use agent::AgentContext;
+use agent::{AgentContext, Pace};
 use hands::ServerHands;
 use ownership::Site;
 use std::collections::BTreeMap;
@@ -81,6 +81,7 @@ impl AgentContext {
             hands: Arc::new(hands),
             lease: context.lease,
             holds_lock: context.holds_lock,
+            pace: Pace::default(),
         }))
     }
 }

@@ -54,3 +54,20 @@ pub mod watch;
 pub mod watchdog;
 
 pub use stage::Stage;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One scenario at a time: they measure outages, and share few cores.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a scenario as a test of its own, and fails if it is not over in time.
+pub fn run(title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let begin = Instant::now();
+    println!("{title}");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let ended = runtime.block_on(async { tokio::time::timeout(limit, scenario).await });
+    assert!(ended.is_ok(), "{title}: not over within {limit:?}");
+    println!("  {:.1} s in all", begin.elapsed().as_secs_f64());
+}
