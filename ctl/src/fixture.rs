@@ -97,3 +97,49 @@ pub async fn move_apis(world: &World, url: &str) {
         assert!(done.unwrap());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use topology::cluster::write_history;
+
+    /// What a record says, with the order of its fields unless it has none.
+    fn written(view: &GroupView, key: &str) -> Option<(String, bool)> {
+        let text = match key {
+            "status" => return Some((view.status.as_ref()?.value.write(), false)),
+            "failover" => view.failover.as_ref()?.value.write(),
+            "sync" => view.sync.as_ref()?.value.write(),
+            "history" => write_history(&view.history.as_ref()?.value),
+            "config" => view.config.as_ref()?.value.raw.to_string(),
+            "initialize" => view.initialize.as_ref()?.value.as_ref()?.0.clone(),
+            "leader" => view.leader_name()?.to_string(),
+            "failsafe" => serde_json::to_string(&view.failsafe.as_ref()?.value).ok()?,
+            member => {
+                let name = member.strip_prefix("members/")?;
+                view.member(&name.into())?.write()
+            }
+        };
+        Some((text, true))
+    }
+
+    /// Maps of `status` are sorted here and in the order of slots there.
+    #[test]
+    fn every_recorded_key_is_written_as_it_was_read() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for (name, scope) in GOLDEN {
+            let view = golden(name, scope).remove(&Group::PLAIN).unwrap();
+            let prefix = format!("/service/{scope}/");
+            for entry in entries(name) {
+                let Some(key) = entry.key.strip_prefix(&prefix) else { continue };
+                let (text, ordered) = written(&view, key).unwrap_or_else(|| panic!("{name} {key}"));
+                let json = |text: &str| serde_json::from_str::<Value>(text).ok();
+                let same = text == entry.value || !ordered && json(&text) == json(&entry.value);
+                assert!(same, "{name} {key}: {text} is not {}", entry.value);
+                kinds.insert(key.split('/').next().unwrap().to_string());
+            }
+            assert_eq!(view.unreadable, [], "{name}");
+        }
+        let all = "config failover failsafe history initialize leader members status sync";
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>().join(" "), all);
+    }
+}

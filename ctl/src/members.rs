@@ -168,11 +168,10 @@ pub fn role(view: &GroupView, name: &MemberName) -> Role {
     if view.leader_name() == Some(name) {
         return if leads_a_standby(view) { Role::StandbyLeader } else { Role::Leader };
     }
-    let same = |other: &MemberName| other.as_str().eq_ignore_ascii_case(name.as_str());
     let is_sync = view
         .sync
         .as_ref()
-        .is_some_and(|sync| sync.value.is_active() && sync.value.standbys.iter().any(same));
+        .is_some_and(|sync| sync.value.is_active() && sync.value.is_standby(name));
     match synchronous_mode(view) {
         Some(Synchronous::Quorum) if is_sync => Role::QuorumStandby,
         Some(Synchronous::Priority) if is_sync => Role::SyncStandby,

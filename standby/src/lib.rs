@@ -6,6 +6,7 @@
 
 pub mod candidate;
 pub mod promotion;
+pub mod report;
 pub mod rewind;
 pub mod slots;
 pub mod source;

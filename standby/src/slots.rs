@@ -8,6 +8,7 @@
 //! Absent on purpose: logical slots; slots this daemon did not make are never
 //! dropped here.
 
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
 use topology::tags::parse_bool;
@@ -20,6 +21,15 @@ pub struct Slot {
     pub physical: bool,
     pub active: bool,
     pub restart_lsn: Option<Lsn>,
+    /// Of a logical slot: up to where its reader has confirmed.
+    pub confirmed_flush: Option<Lsn>,
+}
+
+impl Slot {
+    /// From where on its reader goes on.
+    pub fn position(&self) -> Option<Lsn> {
+        if self.physical { self.restart_lsn } else { self.confirmed_flush }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +54,8 @@ pub fn desired(
     let position = |slot: &str| reported.and_then(|slots| slots.get(slot)).copied();
     let members = view.members.iter().filter(|(name, m)| *name != me && !m.value.tags.nostream());
     let names = members.map(|(name, _)| slot_name(name.as_str()));
-    let permanent = view.config.iter().flat_map(|c| permanent_slots(&c.value.slots));
+    let permanent = view.config.iter().flat_map(|c| permanent(&c.value.slots));
+    let permanent = permanent.filter(|(_, physical)| *physical).map(|(name, _)| name);
     names
         .chain(regions.iter().map(region_slot))
         .chain(permanent)
@@ -53,15 +64,16 @@ pub fn desired(
         .collect()
 }
 
-fn permanent_slots(slots: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
-    let is_physical = |spec: &serde_json::Value| match spec {
-        serde_json::Value::Object(map) => {
+/// Permanent slots by name; true: a physical one.
+pub fn permanent(slots: &Map<String, Value>) -> BTreeMap<String, bool> {
+    let is_physical = |spec: &Value| match spec {
+        Value::Object(map) => {
             map.get("type").and_then(|t| t.as_str()) == Some("physical")
                 || !map.contains_key("type") && !map.contains_key("plugin")
         }
         other => other.is_null() || parse_bool(other) == Some(false),
     };
-    slots.iter().filter(|(_, spec)| is_physical(spec)).map(|(name, _)| slot_name(name)).collect()
+    slots.iter().map(|(name, spec)| (slot_name(name), is_physical(spec))).collect()
 }
 
 /// The steps from what is there to what should be there.
@@ -109,7 +121,8 @@ mod tests {
     }
 
     fn slot(name: &str, at: u64, active: bool) -> Slot {
-        Slot { name: name.into(), physical: true, active, restart_lsn: Some(Lsn(at)) }
+        let restart_lsn = Some(Lsn(at));
+        Slot { name: name.into(), physical: true, active, restart_lsn, confirmed_flush: None }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Reading never fails: what cannot be read is empty, and `unreadable` names
 //! it, so that a rule can refuse to build on it.
 
+pub use crate::status::Status;
+pub use crate::sync::SyncState;
 use crate::{Dynamic, Lsn, MemberName, MemberRecord, SystemId, Timeline};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -15,14 +17,6 @@ pub struct Versioned<T> {
     pub lease: i64,
 }
 
-/// `/status`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Status {
-    pub optime: Lsn,
-    pub slots: BTreeMap<String, Lsn>,
-    pub retain_slots: Vec<String>,
-}
-
 /// `/failover`: a request to move the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failover {
@@ -30,14 +24,6 @@ pub struct Failover {
     pub leader: Option<MemberName>,
     pub candidate: Option<MemberName>,
     pub scheduled_at: Option<String>,
-}
-
-/// `/sync`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SyncState {
-    pub leader: Option<MemberName>,
-    pub standbys: Vec<MemberName>,
-    pub quorum: u64,
 }
 
 /// `topology/timeline/GROUP`: who takes the lock as a standby claims the
@@ -73,6 +59,8 @@ pub struct GroupView {
     pub leader: Option<Versioned<MemberName>>,
     pub members: BTreeMap<MemberName, Versioned<MemberRecord>>,
     pub status: Option<Versioned<Status>>,
+    /// `optime/leader`, which old releases write and read instead.
+    pub legacy_optime: Option<Lsn>,
     pub failover: Option<Versioned<Failover>>,
     pub sync: Option<Versioned<SyncState>>,
     pub history: Option<Versioned<Vec<HistoryEntry>>>,
@@ -105,10 +93,29 @@ impl GroupView {
             "status" => self.status = Some(versioned(Status::read(value), revision, lease)),
             "failover" => self.failover = Some(versioned(Failover::read(value), revision, lease)),
             "sync" => self.sync = Some(versioned(SyncState::read(value), revision, lease)),
-            "history" => self.history = Some(versioned(read_history(value), revision, lease)),
+            "optime/leader" => self.take_legacy_optime(value, revision, lease),
+            "history" => self.take_history(value, revision, lease),
             "claim" => self.claim = Some(versioned(Claim::read(value), revision, lease)),
             "failsafe" => self.failsafe = Some(versioned(read_failsafe(value), revision, lease)),
             _ => {}
+        }
+    }
+
+    /// Stands for `/status` as long as there is none.
+    fn take_legacy_optime(&mut self, value: &str, revision: i64, lease: i64) {
+        let status = Status::read(value);
+        self.legacy_optime = Some(status.optime);
+        self.status.get_or_insert(versioned(status, revision, lease));
+    }
+
+    /// What cannot be read is no history: the group's timeline is not known.
+    fn take_history(&mut self, value: &str, revision: i64, lease: i64) {
+        match read_history(value) {
+            Some(entries) => self.history = Some(versioned(entries, revision, lease)),
+            None => {
+                let why = "not a list of timelines with their ends".to_string();
+                self.unreadable.push(("history".to_string(), why));
+            }
         }
     }
 
@@ -197,47 +204,16 @@ fn versioned<T>(value: T, revision: i64, lease: i64) -> Versioned<T> {
     Versioned { value, revision, lease }
 }
 
-impl Status {
-    pub fn read(text: &str) -> Status {
-        if let Ok(optime) = text.trim().parse() {
-            return Status { optime: Lsn(optime), ..Status::default() };
-        }
-        let Ok(Value::Object(map)) = serde_json::from_str(text) else {
-            return Status::default();
-        };
-        let slots = map.get("slots").and_then(Value::as_object).into_iter().flatten();
-        let retain = map.get("retain_slots").and_then(Value::as_array).into_iter().flatten();
-        Status {
-            optime: Lsn(map.get("optime").and_then(Value::as_u64).unwrap_or(0)),
-            slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(v.as_u64()?)))).collect(),
-            retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
-        }
-    }
-
-    pub fn write(&self) -> String {
-        let mut out = Map::new();
-        out.insert("optime".into(), self.optime.0.into());
-        if !self.slots.is_empty() {
-            let slots = self.slots.iter().map(|(k, v)| (k.clone(), Value::from(v.0)));
-            out.insert("slots".into(), Value::Object(slots.collect()));
-        }
-        if !self.retain_slots.is_empty() {
-            out.insert("retain_slots".into(), self.retain_slots.clone().into());
-        }
-        Value::Object(out).to_string()
-    }
-}
-
 impl Failover {
     pub fn read(text: &str) -> Failover {
-        let name = |s: &str| (!s.is_empty()).then(|| MemberName::new(s));
-        let Ok(Value::Object(map)) = serde_json::from_str(text) else {
-            let (leader, candidate) = text.split_once(':').unwrap_or(("", ""));
-            return Failover {
-                leader: name(leader),
-                candidate: name(candidate),
-                scheduled_at: None,
-            };
+        let name = |s: &str| Some(s.trim()).filter(|s| !s.is_empty()).map(MemberName::new);
+        let parsed = serde_json::from_str(text);
+        let Ok(Value::Object(map)) = parsed else {
+            // Once it was a bare text, `LEADER:CANDIDATE`, each of them optional.
+            let names = text.split_once(':').filter(|_| parsed.is_err());
+            let (leader, candidate) = names.unwrap_or(("", ""));
+            let (leader, candidate) = (name(leader), name(candidate));
+            return Failover { leader, candidate, scheduled_at: None };
         };
         let field = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("");
         Failover {
@@ -272,36 +248,18 @@ impl Claim {
     }
 }
 
-impl SyncState {
-    pub fn read(text: &str) -> SyncState {
-        let Ok(Value::Object(map)) = serde_json::from_str(text) else {
-            return SyncState::default();
-        };
-        let field = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("");
-        let names = field("sync_standby").split(',').filter(|n| !n.is_empty());
-        SyncState {
-            leader: Some(field("leader")).filter(|s| !s.is_empty()).map(MemberName::new),
-            standbys: names.map(MemberName::new).collect(),
-            quorum: map.get("quorum").and_then(Value::as_u64).unwrap_or(0),
-        }
-    }
-
-    pub fn is_active(&self) -> bool {
-        self.leader.is_some()
-    }
-}
-
 /// What is no map names nobody; its revision still counts.
 fn read_failsafe(text: &str) -> BTreeMap<MemberName, String> {
     let map: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
     map.into_iter().map(|(name, url)| (MemberName(name), url)).collect()
 }
 
-fn read_history(text: &str) -> Vec<HistoryEntry> {
+/// Whole or not at all: without its last line a history names another timeline.
+fn read_history(text: &str) -> Option<Vec<HistoryEntry>> {
     let Ok(Value::Array(lines)) = serde_json::from_str(text) else {
-        return Vec::new();
+        return None;
     };
-    lines.iter().filter_map(read_history_entry).collect()
+    lines.iter().map(read_history_entry).collect()
 }
 
 fn read_history_entry(line: &Value) -> Option<HistoryEntry> {
@@ -332,14 +290,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_real_status_is_written_as_it_was_read() {
-        let text = r#"{"optime":24399872,"slots":{"n1":24399872},"retain_slots":["n1"]}"#;
-        assert_eq!(Status::read(text).write(), text);
-        assert_eq!(Status::read("123").optime, Lsn(123));
-        assert_eq!(Status::read("[]"), Status::default());
-    }
-
-    #[test]
     fn requests_keep_their_shape_and_braces_ask_for_nothing() {
         let text = r#"{"leader":"n1","member":"n2"}"#;
         assert_eq!(Failover::read(text).write(), text);
@@ -348,6 +298,37 @@ mod tests {
         assert!(view.request().is_none());
         view.take("failover", "a:b", 2, 0);
         assert_eq!(view.request().unwrap().leader, Some("a".into()));
+    }
+
+    /// As a real cluster wrote them, in this order.
+    #[test]
+    fn real_requests_are_written_as_they_were_read() {
+        for text in [
+            r#"{"member":"n1"}"#,
+            r#"{"leader":"n1","member":"n2","scheduled_at":"2035-06-01T12:30:00+00:00"}"#,
+            r#"{"leader":"n1","member":"n2"}"#,
+            r#"{"leader":"n3"}"#,
+            "{}",
+        ] {
+            assert_eq!(Failover::read(text).write(), text);
+        }
+    }
+
+    #[test]
+    fn a_request_was_a_text_once() {
+        let read = |text: &str| {
+            let request = Failover::read(text);
+            let name = |name: Option<MemberName>| name.map_or(String::new(), |name| name.0);
+            (name(request.leader), name(request.candidate))
+        };
+        let names = |leader: &str, candidate: &str| (leader.to_string(), candidate.to_string());
+        assert_eq!(read("a:b"), names("a", "b"));
+        assert_eq!(read(" a : b "), names("a", "b"));
+        assert_eq!(read("a:"), names("a", ""));
+        assert_eq!(read(":b"), names("", "b"));
+        for nothing in ["", ":", "a", "null", "[\"a:b\"]", r#"{"leader":7,"member":""}"#] {
+            assert_eq!(read(nothing), names("", ""), "{nothing}");
+        }
     }
 
     #[test]
@@ -392,6 +373,27 @@ mod tests {
         assert_eq!(view.timeline(), Timeline(0));
         view.take("history", text, 1, 0);
         assert_eq!(view.timeline(), Timeline(2));
+        assert_eq!(write_history(&view.history.as_ref().unwrap().value), text);
+        view.take("history", "[]", 2, 0);
+        assert_eq!(view.timeline(), Timeline(1));
+    }
+
+    #[test]
+    fn lines_of_old_releases_have_no_time_and_no_name() {
+        let text = r#"[[1,67438800,"no recovery target specified"],[2,67439552,"x","2026-11-20T22:01:21.9+00:00"]]"#;
+        let mut view = GroupView::default();
+        view.take("history", text, 1, 0);
+        assert_eq!(view.timeline(), Timeline(3));
         assert_eq!(write_history(&view.history.unwrap().value), text);
+    }
+
+    #[test]
+    fn a_history_that_cannot_be_read_names_no_timeline() {
+        for text in ["", "{}", "x", "[7]", "[[1,2]]", r#"[[1,2,"x"],["2",3,"y"]]"#] {
+            let mut view = GroupView::default();
+            view.take("history", text, 1, 0);
+            assert_eq!(view.timeline(), Timeline(0), "{text}");
+            assert_eq!(view.unreadable.len(), 1, "{text}");
+        }
     }
 }

@@ -27,6 +27,8 @@ pub struct Dynamic {
     /// How long a race may wait for standbys that still receive.
     pub primary_race_backoff_ms: u64,
     pub member_slots_ttl_ms: u64,
+    /// A synchronous mode is asked for, or what is asked for cannot be read.
+    pub is_synchronous: bool,
     /// The upstream of a plain standby cluster (no regions).
     pub standby_cluster: Option<StandbyCluster>,
     /// Permanent slots by name; an empty specification is a physical slot.
@@ -83,6 +85,7 @@ impl Dynamic {
             failsafe_mode: read.flag("failsafe_mode"),
             primary_race_backoff_ms: read.number("primary_race_backoff", Base::Seconds, 0) * 1000,
             member_slots_ttl_ms: read.number("member_slots_ttl", Base::Seconds, 1800) * 1000,
+            is_synchronous: raw.get("synchronous_mode").is_some_and(|mode| !is_off(mode)),
             standby_cluster: standby_cluster(raw)?,
             slots: permanent_slots(raw),
             ignored: read.ignored,
@@ -156,6 +159,10 @@ impl Reading<'_> {
             false
         })
     }
+}
+
+fn is_off(mode: &Value) -> bool {
+    mode.is_null() || parse_bool(mode) == Some(false)
 }
 
 fn pause(raw: &Value) -> Result<bool, BadDynamic> {
@@ -247,6 +254,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    #[test]
+    fn a_synchronous_mode_is_off_only_when_it_says_so() {
+        for off in [
+            json!({}),
+            json!({"synchronous_mode": null}),
+            json!({"synchronous_mode": false}),
+            json!({"synchronous_mode": "off"}),
+        ] {
+            assert!(!Dynamic::read(&off).unwrap().is_synchronous, "{off}");
+        }
+        for on in [json!(true), json!("on"), json!("quorum"), json!("nonsense"), json!({})] {
+            let on = json!({"synchronous_mode": on});
+            assert!(Dynamic::read(&on).unwrap().is_synchronous, "{on}");
+        }
+    }
 
     #[test]
     fn the_sum_rule_adjusts_in_memory() {

@@ -25,6 +25,8 @@ pub mod member;
 pub mod number;
 pub mod region;
 pub mod seen;
+pub mod status;
+pub mod sync;
 pub mod tags;
 pub mod time;
 pub mod timeline;

@@ -60,7 +60,7 @@ async fn delete(world: &mut World, one: &One<'_>) -> Result<()> {
         keys.sync(),
         keys.history(),
         keys.failsafe(),
-        keys.group_prefix() + "optime/leader",
+        keys.legacy_optime(),
     ];
     let mut then: Vec<Op> = single.into_iter().map(|key| Op::Delete { key }).collect();
     then.push(Op::DeletePrefix { prefix: keys.group_prefix() + "members/" });

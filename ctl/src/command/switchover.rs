@@ -178,9 +178,7 @@ fn confirm_asynchronous(
     let (Some(candidate), Some(sync)) = (candidate, &view.sync) else {
         return Ok(());
     };
-    let knows = |name: &MemberName| name.as_str().eq_ignore_ascii_case(candidate.as_str());
-    let is_safe =
-        sync.value.leader.iter().chain(&sync.value.standbys).any(knows) || !sync.value.is_active();
+    let is_safe = sync.value.is_member(candidate) || !sync.value.is_active();
     if is_safe || request.force || members::synchronous_mode(view).is_none() {
         return Ok(());
     }

@@ -6,7 +6,8 @@
 use crate::dcs::keys::Keys;
 use crate::dcs::{Compare, LeaseId, Op, Txn};
 use topology::cluster::Claim;
-use topology::{Failover, GroupView, Lsn, MemberName, SystemId, Timeline};
+use topology::status::reads_legacy_optime;
+use topology::{Failover, GroupView, Lsn, MemberName, Status, SyncState, SystemId, Timeline};
 
 fn put(key: String, value: impl Into<String>) -> Op {
     Op::Put { key, value: value.into(), lease: None }
@@ -95,9 +96,9 @@ pub fn prove(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
 pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupView) -> Txn {
     let mut then = Vec::new();
     if let Some(lsn) = publish {
-        let mut status = view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
-        status.optime = lsn;
-        then.push(put(keys.status(), status.write()));
+        let known = view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        then.push(put(keys.status(), known.moved_to(lsn).write()));
+        then.extend(legacy_optime(keys, lsn, view));
     }
     let mut when = vec![Compare::ValueIs(keys.leader(), me.0.clone())];
     // A release that arrives late must not meet a lock that was proven since.
@@ -172,6 +173,37 @@ pub fn as_leader(keys: &Keys, lease: LeaseId, key: String, value: String) -> Txn
     Txn { when: vec![Compare::LeaseIs(keys.leader(), lease)], then: vec![put(key, value)] }
 }
 
+/// The leader's report, if it says anything new.
+pub fn status(keys: &Keys, lease: LeaseId, status: &Status, view: &GroupView) -> Option<Txn> {
+    let is_new = view.status.as_ref().is_none_or(|known| known.value != *status);
+    let report = is_new.then(|| put(keys.status(), status.write()));
+    let then: Vec<Op> =
+        report.into_iter().chain(legacy_optime(keys, status.optime, view)).collect();
+    let when = vec![Compare::LeaseIs(keys.leader(), lease)];
+    (!then.is_empty()).then_some(Txn { when, then })
+}
+
+/// The position as releases before `/status` read it, while one of them is here.
+fn legacy_optime(keys: &Keys, lsn: Lsn, view: &GroupView) -> Option<Op> {
+    let wanted = view.members.values().any(|m| reads_legacy_optime(&m.value));
+    let is_new = view.legacy_optime != Some(lsn);
+    (wanted && is_new).then(|| put(keys.legacy_optime(), lsn.0.to_string()))
+}
+
+/// Who has what was acknowledged: a new state for the one that was read.
+pub fn sync(keys: &Keys, lease: LeaseId, state: &SyncState, revision: Option<i64>) -> Txn {
+    let mut txn = as_leader(keys, lease, keys.sync(), state.write());
+    txn.when.push(unchanged(keys.sync(), revision));
+    txn
+}
+
+/// No synchronous mode is in force any more: everybody may race again.
+pub fn end_sync(keys: &Keys, lease: LeaseId, revision: i64) -> Txn {
+    let when =
+        vec![Compare::LeaseIs(keys.leader(), lease), Compare::RevisionIs(keys.sync(), revision)];
+    Txn { when, then: vec![Op::Delete { key: keys.sync() }] }
+}
+
 /// The configuration in force, for a store that has none, or one without any
 /// settings at that revision.
 pub fn give_config(keys: &Keys, lease: LeaseId, text: String, empty_at: Option<i64>) -> Txn {
@@ -190,4 +222,94 @@ pub fn member(
 ) -> Txn {
     let key = keys.member(me);
     Txn { when: vec![unchanged(key.clone(), revision)], then: vec![put_on(lease, key, record)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dcs::keys::split_groups;
+    use crate::dcs::memory::MemoryStore;
+    use std::time::Duration;
+    use topology::Group;
+
+    const LEADS: LeaseId = 1;
+
+    /// A store in which `n1` leads.
+    fn store() -> (MemoryStore, Keys) {
+        let (store, keys) = (MemoryStore::new(), Keys::new("/service/", "shop", Group::PLAIN));
+        assert_eq!(store.grant_now(Duration::from_secs(30)).unwrap(), LEADS);
+        let lead = Txn { when: vec![], then: vec![put_on(LEADS, keys.leader(), "n1")] };
+        assert!(sent(&store, lead));
+        (store, keys)
+    }
+
+    fn sent(store: &MemoryStore, txn: Txn) -> bool {
+        store.txn_now(&txn).expect("reachable").succeeded
+    }
+
+    fn view(store: &MemoryStore, keys: &Keys) -> GroupView {
+        let read = store.read_now(&[keys.scope_prefix()]).expect("reachable");
+        split_groups(&keys.scope_prefix(), &read.entries).remove(&Group::PLAIN).expect("a group")
+    }
+
+    fn value(store: &MemoryStore, key: &str) -> Option<String> {
+        let read = store.read_now(&[key.to_string()]).expect("reachable");
+        read.entries.into_iter().find(|entry| entry.key == key).map(|entry| entry.value)
+    }
+
+    #[test]
+    fn a_report_is_written_when_it_is_new_and_a_release_keeps_its_slots() {
+        let (store, keys) = store();
+        let told = Status::read(r#"{"optime":5,"slots":{"n2":4},"retain_slots":["n2"]}"#);
+        let txn = status(&keys, LEADS, &told, &view(&store, &keys)).expect("it is new");
+        assert!(sent(&store, txn));
+        assert_eq!(status(&keys, LEADS, &told, &view(&store, &keys)), None);
+        assert!(sent(&store, release(&keys, &"n1".into(), Some(Lsn(9)), &view(&store, &keys))));
+        let left = value(&store, &keys.status()).expect("it stays");
+        assert_eq!(left, r#"{"optime":9,"slots":{"n2":4},"retain_slots":["n2"]}"#);
+        assert_eq!(value(&store, &keys.leader()), None);
+        assert_eq!(value(&store, &keys.legacy_optime()), None);
+    }
+
+    #[test]
+    fn the_old_key_is_written_while_an_old_release_is_there() {
+        let (store, keys) = store();
+        let member = |version: &str| Txn {
+            when: vec![],
+            then: vec![put(keys.member(&"n2".into()), format!(r#"{{"version":"{version}"}}"#))],
+        };
+        let told = |lsn| Status { optime: Lsn(lsn), ..Status::default() };
+        let tell = |lsn| {
+            let txn = status(&keys, LEADS, &told(lsn), &view(&store, &keys));
+            txn.is_some_and(|txn| sent(&store, txn))
+        };
+        assert!(sent(&store, member("2.0.2")));
+        assert!(tell(5) && !tell(5));
+        assert_eq!(value(&store, &keys.legacy_optime()).as_deref(), Some("5"));
+        assert!(sent(&store, member("2.1.0")));
+        assert!(tell(6));
+        assert_eq!(value(&store, &keys.legacy_optime()).as_deref(), Some("5"));
+        // The report is known; the old release that came back lacks it.
+        assert!(sent(&store, member("2.0.2")));
+        assert!(tell(6));
+        assert!(sent(&store, release(&keys, &"n1".into(), Some(Lsn(7)), &view(&store, &keys))));
+        assert_eq!(value(&store, &keys.legacy_optime()).as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn the_synchronous_state_is_chained_from_version_to_version() {
+        let (store, keys) = store();
+        let alone = SyncState::alone("n1".into());
+        assert!(sent(&store, sync(&keys, LEADS, &alone, None)));
+        assert!(!sent(&store, sync(&keys, LEADS, &alone, None)), "there is one");
+        let first = view(&store, &keys).sync.expect("written").revision;
+        let pair = SyncState { standbys: vec!["n2".into()], ..alone };
+        assert!(sent(&store, sync(&keys, LEADS, &pair, Some(first))));
+        assert!(!sent(&store, sync(&keys, LEADS, &pair, Some(first))), "an old version");
+        assert!(!sent(&store, end_sync(&keys, LEADS, first)), "an old version");
+        let second = view(&store, &keys).sync.expect("written").revision;
+        assert!(!sent(&store, end_sync(&keys, LEADS + 1, second)), "not the leader");
+        assert!(sent(&store, end_sync(&keys, LEADS, second)));
+        assert_eq!(value(&store, &keys.sync()), None);
+    }
 }

@@ -91,7 +91,7 @@ fn role(view: &GroupView, name: &MemberName, record: &MemberRecord) -> &'static 
         return if standby { "standby_leader" } else { "leader" };
     }
     let sync = view.sync.as_ref().map(|s| &s.value);
-    if sync.is_some_and(|s| s.is_active() && s.standbys.contains(name)) {
+    if sync.is_some_and(|s| s.is_active() && s.is_standby(name)) {
         let mode = view.config.as_ref().and_then(|c| c.value.raw.get("synchronous_mode"));
         return Duty::of_mode(mode).text();
     }

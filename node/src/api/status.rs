@@ -82,7 +82,7 @@ fn leads_a_standby_group(published: &Published, is_leader: bool) -> bool {
 
 fn duty(published: &Published) -> Option<Duty> {
     let sync = &published.view.as_ref()?.sync.as_ref()?.value;
-    let listed = sync.is_active() && sync.standbys.contains(&published.name);
+    let listed = sync.is_active() && sync.is_standby(&published.name);
     let mode = published.config.as_ref().and_then(|c| c.get("synchronous_mode"));
     listed.then(|| Duty::of_mode(mode))
 }

@@ -122,8 +122,7 @@ pub fn candidates(wanted: &Move, view: &GroupView) -> Result<Vec<(MemberName, St
         return Err(impossible("leader name does not match"));
     }
     let synchronous = is_synchronous(view);
-    let in_sync =
-        |name: &MemberName| view.sync.as_ref().is_some_and(|s| s.value.standbys.contains(name));
+    let in_sync = |name: &MemberName| view.sync.as_ref().is_some_and(|s| s.value.is_standby(name));
     if let Some(candidate) = &wanted.candidate {
         if wanted.kind == Kind::Switchover && synchronous && !in_sync(candidate) {
             return Err(impossible("candidate name does not match with sync_standby"));

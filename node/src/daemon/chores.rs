@@ -12,13 +12,13 @@ use crate::beat::Report;
 use crate::ha::Observation;
 use crate::ha::observation::{Job, Lock, Process, ServerRole};
 use crate::postgres::parameters::Role;
+use standby::report::{Leader, Retention};
 use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::cluster::write_history;
-use topology::id::slot_name;
-use topology::{Group, GroupView, HistoryEntry, Millis, RegionName, Seen, Status};
+use topology::{Group, GroupView, HistoryEntry, Millis, RegionName, Seen};
 
 /// What the chores remember between beats.
 #[derive(Default)]
@@ -36,6 +36,8 @@ pub(super) struct Chores {
     pub in_force: bool,
     /// Slots that members of this group have had.
     pub slots_ours: BTreeSet<String>,
+    /// Since when slots of members are kept, while this member leads.
+    pub retention: Retention,
     /// The checkpoint after the promotion.
     pub checkpoint: AfterPromotion,
     pub history_of: Option<u32>,
@@ -124,6 +126,8 @@ impl Daemon {
         self.keep_record(seen).await;
         if seen.holds_lock() {
             self.keep_leader_documents(seen).await;
+        } else {
+            self.chores.retention.forget();
         }
     }
 
@@ -197,6 +201,7 @@ impl Daemon {
             self.keep_failsafe(view).await;
             self.keep_status(seen, view).await;
         }
+        self.keep_sync(seen, view).await;
         self.keep_history(seen, view).await;
         self.forget_old_request(seen).await;
     }
@@ -218,21 +223,31 @@ impl Daemon {
 
     async fn keep_status(&mut self, seen: &Observation, view: &GroupView) {
         let Some(server) = seen.server().filter(|s| s.lsn.0 > 0) else { return };
-        let mut slots: BTreeMap<String, topology::Lsn> = self
-            .server
-            .slots()
-            .iter()
-            .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
-            .collect();
-        let me = slot_name(self.settings.name.as_str());
-        slots.insert(me.clone(), server.lsn);
-        let members = view.members.keys().map(|name| slot_name(name.as_str()));
-        let retain = members.chain([me]).collect::<BTreeSet<_>>().into_iter().collect();
-        let status = Status { optime: server.lsn, slots, retain_slots: retain };
-        if view.status.as_ref().is_some_and(|old| old.value == status) {
-            return;
+        let Some(lease) = self.lease.id else { return };
+        let leader = Leader {
+            name: &self.settings.name,
+            optime: server.lsn,
+            slots: &self.server.slots(),
+            dynamic: &self.dynamic,
+        };
+        let status = leader.status(view, &mut self.chores.retention, seen.now);
+        let Some(txn) = txn::status(&self.keys, lease, &status, view) else { return };
+        if let Err(error) = self.write(txn).await {
+            tracing::warn!("/status could not be written: {error}");
         }
-        self.write_as_leader(self.keys.status(), status.write()).await;
+    }
+
+    /// What a synchronous mode left behind would keep others from leading.
+    async fn keep_sync(&mut self, seen: &Observation, view: &GroupView) {
+        let left = view.sync.as_ref().filter(|_| !self.dynamic.is_synchronous && seen.is_primary());
+        let (Some(left), Some(lease)) = (left, self.lease.id) else { return };
+        match self.write(txn::end_sync(&self.keys, lease, left.revision)).await {
+            Ok(result) if result.succeeded => {
+                tracing::info!("synchronous_mode is off: /sync is deleted");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("/sync could not be deleted: {error}"),
+        }
     }
 
     /// `/history` tells the group's timeline to those who may lead next.

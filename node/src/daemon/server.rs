@@ -285,12 +285,15 @@ impl Server {
 
     pub fn slots(&self) -> Vec<Slot> {
         let slots = self.monitor.iter().flat_map(|m| &m.slots);
+        // A temporary one goes with its session and is nobody's business.
         slots
+            .filter(|s| !s.temporary)
             .map(|s| Slot {
                 name: s.name.clone(),
                 physical: s.slot_type == "physical",
                 active: s.active,
                 restart_lsn: s.restart_lsn,
+                confirmed_flush: s.confirmed_flush,
             })
             .collect()
     }

@@ -101,6 +101,11 @@ impl Keys {
         self.key("status")
     }
 
+    /// Of old releases; written only while one of them is there.
+    pub fn legacy_optime(&self) -> String {
+        self.key(LEGACY_OPTIME)
+    }
+
     pub fn failover(&self) -> String {
         self.key("failover")
     }
@@ -143,8 +148,8 @@ pub fn split_groups(prefix: &str, entries: &[KeyValue]) -> BTreeMap<Group, Group
         }
     }
     for (group, entry) in legacy {
-        if let Some(view) = groups.get_mut(&group).filter(|view| view.status.is_none()) {
-            view.take("status", &entry.value, entry.mod_revision, entry.lease);
+        if let Some(view) = groups.get_mut(&group) {
+            view.take(LEGACY_OPTIME, &entry.value, entry.mod_revision, entry.lease);
         }
     }
     for (group, entry) in claims {

@@ -54,7 +54,7 @@ impl World {
             return None;
         }
         let status = Status { optime: server.lsn, ..Status::default() };
-        Some(txn::as_leader(&m.keys, lease, m.keys.status(), status.write()))
+        txn::status(&m.keys, lease, &status, seen.view()?)
     }
 
     fn history_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {

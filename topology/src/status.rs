@@ -1,0 +1,124 @@
+//! `/status`: how far the leader's log goes, and what its slots hold back.
+//!
+//! Others race and keep their slots by it, so what one writer does not tell
+//! anew is carried over from the value before. Old releases read the position
+//! alone from `optime/leader`; it is written for them while one of them lives.
+
+use crate::{Lsn, MemberRecord};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The first release that reads `/status`.
+const READS_STATUS: [u64; 3] = [2, 1, 0];
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    pub optime: Lsn,
+    /// Position of every slot on the leader, and of the leader itself.
+    pub slots: BTreeMap<String, Lsn>,
+    /// Slots of members that are kept for a while, also when the member is gone.
+    pub retain_slots: Vec<String>,
+}
+
+impl Status {
+    /// Lenient: a bare number is a position, and a map or list may be JSON in a
+    /// text, as stores without documents keep it. What is null is not there.
+    pub fn read(text: &str) -> Status {
+        let parsed = serde_json::from_str(text.trim()).unwrap_or(Value::Null);
+        let Value::Object(map) = parsed else {
+            let optime = Lsn(number(&parsed).unwrap_or(0));
+            return Status { optime, ..Status::default() };
+        };
+        let part = |key: &str| match map.get(key) {
+            Some(Value::String(text)) => serde_json::from_str(text).unwrap_or(Value::Null),
+            Some(value) => value.clone(),
+            None => Value::Null,
+        };
+        let (slots, retain) = (part("slots"), part("retain_slots"));
+        let slots = slots.as_object().into_iter().flatten();
+        let retain = retain.as_array().into_iter().flatten();
+        Status {
+            optime: Lsn(map.get("optime").and_then(number).unwrap_or(0)),
+            slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(number(v)?)))).collect(),
+            retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
+        }
+    }
+
+    pub fn write(&self) -> String {
+        let mut out = Map::new();
+        out.insert("optime".into(), self.optime.0.into());
+        if !self.slots.is_empty() {
+            let slots = self.slots.iter().map(|(k, v)| (k.clone(), Value::from(v.0)));
+            out.insert("slots".into(), Value::Object(slots.collect()));
+        }
+        if !self.retain_slots.is_empty() {
+            out.insert("retain_slots".into(), self.retain_slots.clone().into());
+        }
+        Value::Object(out).to_string()
+    }
+
+    /// Another position by somebody who does not know the slots now.
+    pub fn moved_to(&self, optime: Lsn) -> Status {
+        Status { optime, ..self.clone() }
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// A member of a release that looks for the position in `optime/leader`. One
+/// that tells no release is no such member.
+pub fn reads_legacy_optime(record: &MemberRecord) -> bool {
+    let mut parts = record.version.split('.').map_while(|part| part.parse::<u64>().ok());
+    let Some(major) = parts.next() else { return false };
+    let version = [major, parts.next().unwrap_or(0), parts.next().unwrap_or(0)];
+    version < READS_STATUS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL: &str = r#"{"optime":24399872,"slots":{"n1":24399872},"retain_slots":["n1"]}"#;
+
+    #[test]
+    fn a_real_status_is_written_as_it_was_read() {
+        assert_eq!(Status::read(REAL).write(), REAL);
+        assert_eq!(Status::read(r#"{"optime":7,"slots":{}}"#).write(), r#"{"optime":7}"#);
+    }
+
+    #[test]
+    fn other_forms_are_understood() {
+        assert_eq!(Status::read(" 123 ").optime, Lsn(123));
+        let annotations = r#"{"optime":"24399872","slots":"{\"n1\":24399872}",
+            "retain_slots":"[\"n1\"]"}"#;
+        assert_eq!(Status::read(annotations).write(), REAL);
+        let nulls = r#"{"optime":5,"slots":{"a":null,"b":4},"retain_slots":null}"#;
+        assert_eq!(Status::read(nulls).write(), r#"{"optime":5,"slots":{"b":4}}"#);
+        for nonsense in ["[]", "x", "", "-1", r#"{"optime":-1,"slots":3}"#] {
+            assert_eq!(Status::read(nonsense), Status::default(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_position_alone_carries_the_slots_over() {
+        let moved = Status::read(REAL).moved_to(Lsn(9));
+        assert_eq!(moved.write(), REAL.replace("\"optime\":24399872", "\"optime\":9"));
+    }
+
+    #[test]
+    fn only_releases_before_2_1_look_for_the_old_key() {
+        let of = |version: &str| MemberRecord { version: version.into(), ..Default::default() };
+        for old in ["2.0.9", "1.6.5", "2.0", "1"] {
+            assert!(reads_legacy_optime(&of(old)), "{old}");
+        }
+        for new in ["2.1.0", "2.1", "4.1.5", "10.0.0", "", "unknown"] {
+            assert!(!reads_legacy_optime(&of(new)), "{new}");
+        }
+    }
+}
