@@ -26,7 +26,7 @@ pub enum NoCandidate {
     Unknown(MemberName),
     #[error("{0} did not answer")]
     Silent(MemberName),
-    #[error("{0} is tagged nofailover or its watchdog failed")]
+    #[error("{0} is tagged nofailover, or its watchdog or disk failed")]
     Limited(MemberName),
     #[error("{0} does not run as a standby")]
     NotAStandby(MemberName),
@@ -107,6 +107,7 @@ mod tests {
             nofailover,
             failover_priority: 1,
             watchdog_failed: false,
+            disk_failed: false,
         };
         PeerAnswer { name: name.into(), status: Some(status) }
     }

@@ -24,12 +24,14 @@ pub struct PeerStatus {
     pub nofailover: bool,
     pub failover_priority: i64,
     pub watchdog_failed: bool,
+    /// Where its data lies no new file can be written.
+    pub disk_failed: bool,
 }
 
 impl PeerStatus {
     /// Could this member lead at all?
     pub fn is_eligible(&self) -> bool {
-        !self.nofailover && !self.watchdog_failed
+        !self.nofailover && !self.watchdog_failed && !self.disk_failed
     }
 }
 
@@ -296,6 +298,7 @@ mod tests {
             nofailover: false,
             failover_priority: 1,
             watchdog_failed: false,
+            disk_failed: false,
         };
         PeerAnswer { name: name.into(), status: Some(status) }
     }

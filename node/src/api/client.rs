@@ -211,13 +211,15 @@ pub fn read_status(body: &Value) -> Option<PeerStatus> {
     let lsn = [position("location"), position("received_location"), position("replayed_location")];
     let tags = Tags(body.get("tags").and_then(Value::as_object).cloned().unwrap_or_default());
     let timeline = body.get("timeline").and_then(Value::as_u64);
+    let flag = |key: &str| body.get(key).and_then(Value::as_bool) == Some(true);
     Some(PeerStatus {
         in_recovery,
         lsn: Lsn(lsn.into_iter().flatten().max().unwrap_or(0)),
         timeline: timeline.and_then(|t| u32::try_from(t).ok()).map(Timeline),
         nofailover: tags.nofailover(),
         failover_priority: tags.failover_priority(),
-        watchdog_failed: body.get("watchdog_failed").and_then(Value::as_bool) == Some(true),
+        watchdog_failed: flag("watchdog_failed"),
+        disk_failed: flag("disk_failed"),
     })
 }
 

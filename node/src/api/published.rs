@@ -41,6 +41,8 @@ pub struct Published {
     pub dcs_last_seen: u64,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
+    /// The data directory takes no new files.
+    pub disk_failed: bool,
     pub system_id: Option<SystemId>,
     pub tags: Tags,
     /// Settings that wait for a restart, by name.

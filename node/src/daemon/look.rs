@@ -4,7 +4,9 @@ use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
-use crate::ha::observation::{Guarding, Job, Lock, Me, Process, Rewind, Running, ServerRole};
+use crate::ha::observation::{
+    DataDir, Disk, Guarding, Job, Lock, Me, Postgres, Process, Rewind, Running, ServerRole,
+};
 use crate::ha::{Action, Observation, Outcome};
 use crate::observe::lock;
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
@@ -29,6 +31,7 @@ impl Daemon {
         self.reap();
         self.server.is_at_work = self.background.running().is_some();
         let postgres = self.server.look(clock::now()).await;
+        let disk = self.look_at_disk(&postgres).await;
         let store = self.look_at_store();
         let mut seen = Observation {
             now: clock::now(),
@@ -40,6 +43,7 @@ impl Daemon {
             peers: None,
             ownership: store.ownership,
             watchdog: Guarding::Unwanted,
+            disk,
             order: store.order,
             closed_workers: store.closed_workers,
             dynamic: self.dynamic.clone(),
@@ -49,6 +53,22 @@ impl Daemon {
         self.chores.groups = store.groups;
         self.settle(&mut seen);
         seen
+    }
+
+    /// While an action of ours fills or empties the directory it may be full.
+    async fn look_at_disk(&mut self, postgres: &Postgres) -> Disk {
+        let at_rest = !matches!(postgres.process, Process::Running(_));
+        let data_dir = &self.settings.postgresql.data_dir;
+        if !matches!(postgres.data, DataDir::Valid { .. }) {
+            return Disk::Well;
+        }
+        let failed = self.disk.again_ms() != u64::MAX;
+        let disk = self.disk.look(data_dir, at_rest, clock::now()).await;
+        if failed && disk == Disk::Well {
+            // What failed for want of room need not wait for its next turn.
+            self.memory.failed = None;
+        }
+        disk
     }
 
     /// After an action only what it may have changed is looked at.

@@ -8,6 +8,7 @@ mod birth;
 mod cache;
 mod callback;
 mod chores;
+mod disk;
 pub mod failsafe;
 mod hands;
 mod heartbeat;
@@ -69,6 +70,7 @@ pub struct Daemon {
     server: Server,
     peers: Peers,
     background: Background,
+    disk: disk::Probe,
     deadman: Deadman,
     watchdog: Watchdog,
     memory: Memory,

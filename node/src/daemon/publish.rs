@@ -5,6 +5,7 @@ use crate::api::published::Published;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
+use crate::ha::facts::Facts;
 use crate::ha::observation::{DataDir, Guarding, Job, Process, ServerRole};
 use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
@@ -161,6 +162,7 @@ impl Daemon {
             standby_group: standby_region || self.dynamic.standby_cluster.is_some(),
             maximum_lag_on_failover: self.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
+            disk_failed: Facts::of(seen).disk_failed().is_some(),
             log: crate::log::counters(),
         };
         self.published.send_replace(Arc::new(published));

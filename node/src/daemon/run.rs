@@ -123,6 +123,7 @@ impl Daemon {
             changes,
             server,
             background: Default::default(),
+            disk: Default::default(),
             lease: Default::default(),
             held: false,
             dynamic,
@@ -196,7 +197,7 @@ impl Daemon {
             ms = ms.min(fence.max(20));
         }
         let scheduled = self.scheduled_in.into_iter().chain(self.restart_in).min();
-        ms = ms.min(scheduled.unwrap_or(u64::MAX));
+        ms = ms.min(scheduled.unwrap_or(u64::MAX)).min(self.disk.again_ms());
         let due = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
         let again = self.memory.lease_tried + crate::ha::facts::RENEW_RETRY_MS;
         ms = ms.min(due.max(again).since(clock::now()).max(20));
@@ -391,6 +392,7 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         failsafe: None,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         watchdog_failed: false,
+        disk_failed: false,
         log: Default::default(),
     }
 }

@@ -86,6 +86,28 @@ pub const DOWN: &[Rule] = &[
         "the watchdog is required and cannot be used: the lock goes to somebody whose can",
     )
     .saying(|f| f.watchdog_broken()),
+    // A disk that takes no files lets no server start.
+    Rule::new(
+        617,
+        |f| leads(f) && f.disk_failed().is_some() && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "the disk takes no files any more: can somebody take over?",
+    )
+    .saying(|f| f.disk_failed().map(str::to_string)),
+    Rule::new(
+        618,
+        |f| leads(f) && f.disk_failed().is_some() && f.awaits_receipt(),
+        |_| soon(50),
+        "the disk takes no files any more: waiting until a replica has the end of the log",
+    )
+    .saying(|f| f.disk_failed().map(str::to_string)),
+    Rule::new(
+        619,
+        |f| leads(f) && f.disk_failed().is_some() && f.successor(f.received()).is_ok(),
+        |f| act(Action::ReleaseLock { publish: f.received() }),
+        "the disk takes no files any more and somebody can take over: the lock is released",
+    )
+    .saying(|f| f.disk_failed().map(str::to_string)),
     // The leader's server died.
     Rule::new(
         620,

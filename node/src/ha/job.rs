@@ -93,11 +93,12 @@ fn is_rewind(f: &Facts) -> bool {
     matches!(f.job(), Some(Job::Rewind { .. }))
 }
 
-/// Stopped to give the lock away, by an operator's request or by the end of
-/// the daemon.
+/// Stopped to give the lock away: by an operator's request, by the end of the
+/// daemon, or because the disk fails.
 fn is_closed_for_another(f: &Facts) -> bool {
     let planned = f.job() == Some(&Job::Stop { how: StopHow::Planned });
-    let wanted = f.o.memory.stopping || f.is_handing_over() && f.request().is_some();
+    let asked = f.request().is_some() || f.disk_failed().is_some();
+    let wanted = f.o.memory.stopping || f.is_handing_over() && asked;
     planned && wanted && f.o.holds_lock() && f.closed().is_some_and(|c| c.end == End::Clean)
 }
 

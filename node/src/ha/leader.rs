@@ -21,6 +21,31 @@ pub const LEADER: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "a server that starts as a primary must not open in a region that does not own",
     ),
+    // Whoever can still write takes over; if nobody can, this one goes on.
+    Rule::new(
+        702,
+        |f| f.leads_on_failed_disk() && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "the disk takes no files any more: can somebody take over?",
+    )
+    .saying(|f| f.disk_failed().map(str::to_string)),
+    Rule::new(
+        703,
+        |f| f.leads_on_failed_disk() && f.successor(None).is_ok(),
+        |f| {
+            let how = if f.is_starting() { StopHow::Overdue } else { StopHow::Planned };
+            act(Action::Begin(Job::Stop { how }))
+        },
+        "the disk takes no files any more and somebody can take over: PostgreSQL stops",
+    )
+    .saying(|f| f.disk_failed().map(str::to_string)),
+    Rule::new(
+        704,
+        |f| f.o.is_standby() && f.o.memory.promoting.is_none() && f.disk_failed().is_some(),
+        |_| act(Action::ReleaseLock { publish: None }),
+        "the disk takes no files any more: the lock goes to somebody whose does",
+    )
+    .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
         705,
         |f| f.stop_order().is_some() && f.may_own(),

@@ -10,6 +10,7 @@ pub mod action;
 pub mod birth;
 #[cfg(test)]
 mod check;
+pub mod disk;
 pub mod down;
 pub mod facts;
 pub mod failsafe;
@@ -23,6 +24,7 @@ mod memory;
 pub mod observation;
 pub mod pause;
 pub mod race;
+mod receipt;
 pub mod stopping;
 pub mod table;
 

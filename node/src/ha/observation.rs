@@ -24,6 +24,7 @@ pub struct Observation {
     pub peers: Option<Vec<PeerAnswer>>,
     pub ownership: Ownership,
     pub watchdog: Guarding,
+    pub disk: Disk,
     pub order: Option<Order>,
     /// Worker groups that are not open, while a coordinator opens a region.
     pub closed_workers: Vec<Group>,
@@ -91,6 +92,16 @@ pub enum Guarding {
     Armed,
     /// It is required and cannot be armed: why.
     Broken(String),
+}
+
+/// Whether new files can be written where the data and the log lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Disk {
+    /// They can, as far as is known.
+    #[default]
+    Well,
+    /// It is full, read-only or broken.
+    Failing { since: Millis, why: String },
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -73,6 +73,13 @@ pub const RACE: &[Rule] = &[
     )
     .saying(|f| f.watchdog_broken()),
     Rule::new(
+        843,
+        |f| f.disk_failed().is_some(),
+        |_| soon(1_000),
+        "the disk takes no files: this member does not lead",
+    )
+    .saying(|f| f.disk_failed().map(str::to_string)),
+    Rule::new(
         845,
         |f| f.is_gate_shut(),
         |_| soon(1_000),

@@ -45,7 +45,7 @@ pub async fn store_frozen() {
 }
 
 /// `/failsafe` names everybody.
-async fn turn_on(stage: &Stage) -> MemberPlan {
+pub(super) async fn turn_on(stage: &Stage) -> MemberPlan {
     stage.patch(json!({"failsafe_mode": true})).await;
     let leader = stage.leader().await;
     for member in stage.members() {

@@ -9,6 +9,9 @@
 //! | crash | PostgreSQL or a whole node dies |
 //! | rewind | logs that have left the group's history |
 //! | silence | the store or a daemon freezes |
+//! | etcd, majority | a store of three members, and its majority lost |
+//! | disk | a leader whose disk is full or read-only |
+//! | checkpoint | stops that take longer than the lock's lease |
 //! | failsafe | the store is away or wiped, and the leader leads on |
 //! | pause | an operator is in charge |
 //! | net, partition | nodes in namespaces of their own, and cuts between them |
@@ -30,12 +33,16 @@
 
 pub mod attach;
 pub mod birth;
+pub mod checkpoint;
 pub mod container;
 pub mod copies;
 pub mod crash;
 pub mod custom;
+pub mod disk;
+pub mod etcd;
 pub mod failsafe;
 pub mod generated;
+pub mod majority;
 pub mod net;
 pub mod partition;
 pub mod pause;

@@ -260,6 +260,7 @@ impl World {
                 nofailover: peer.tags.nofailover(),
                 failover_priority: peer.tags.failover_priority(),
                 watchdog_failed: false,
+                disk_failed: false,
             }),
         }
     }

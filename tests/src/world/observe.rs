@@ -37,6 +37,7 @@ impl World {
             peers: None,
             ownership: Ownership::NoRegions,
             watchdog: Default::default(),
+            disk: Default::default(),
             order: None,
             closed_workers: Vec::new(),
             dynamic: m.daemon.dynamic.clone(),

@@ -6,10 +6,8 @@
 //! the trait `Store` and the mirror. Each test has its own cluster, directory
 //! and ports.
 
-mod cluster;
 mod gate;
 
-use cluster::Cluster;
 use gate::Gate;
 use node::config::{Secret, StoreSettings};
 use node::dcs::etcd::EtcdStore;
@@ -17,6 +15,7 @@ use node::dcs::mirror::{Change, Mirror};
 use node::dcs::{Compare, DcsError, Op, Renewal, Store, Txn};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tests::live::etcd::Cluster;
 
 /// The daemon's own deadline of a call.
 const CALL: Duration = Duration::from_secs(3);

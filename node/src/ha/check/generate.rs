@@ -6,8 +6,8 @@
 
 use crate::ha::failsafe::{Failsafe, Promise};
 use crate::ha::observation::{
-    Asked, Bootstrapping, DataDir, Divergence, End, Failed, Following, Gate, Guarding, Job, Lock,
-    Me, Memory, Observation, Postgres, Process, Rebuild, Remains, Rewind, Running, Server,
+    Asked, Bootstrapping, DataDir, Disk, Divergence, End, Failed, Following, Gate, Guarding, Job,
+    Lock, Me, Memory, Observation, Postgres, Process, Rebuild, Remains, Rewind, Running, Server,
     ServerRole, Shut, StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
@@ -97,6 +97,7 @@ impl Generator {
             peers: self.peers(),
             ownership,
             watchdog: self.watchdog(),
+            disk: self.disk(),
             order: self.percent(10).then(|| Order::StopAndSign { id: "move".into() }),
             closed_workers: self.pick(&[vec![], vec![], vec![Group(Some(1))]]),
             dynamic: self.dynamic(),
@@ -111,6 +112,9 @@ impl Generator {
         if self.percent(5) {
             self.stop_a_leader(&mut o);
         }
+        if self.percent(1) {
+            self.name_a_standby_in_pause(&mut o);
+        }
         o
     }
 
@@ -118,6 +122,13 @@ impl Generator {
         let broken = Guarding::Broken("no device".into());
         let (none, armed) = (Guarding::Unwanted, Guarding::Armed);
         self.pick(&[none.clone(), none, armed.clone(), armed, Guarding::Ready, broken])
+    }
+
+    fn disk(&mut self) -> Disk {
+        if !self.percent(8) {
+            return Disk::Well;
+        }
+        Disk::Failing { since: self.past(), why: "the disk of /data takes no files".into() }
     }
 
     /// A new standby cluster that has an archive and nobody to stream from.
@@ -168,6 +179,24 @@ impl Generator {
         }
     }
 
+    /// An operator's word is all that makes a leader in pause.
+    fn name_a_standby_in_pause(&mut self, o: &mut Observation) {
+        let (Seen::Known(view), Lock::Free) = (&mut o.store, &o.lock) else { return };
+        let candidate = Some(MemberName::from("me"));
+        view.failover = versioned(Failover { leader: None, candidate, scheduled_at: None });
+        view.initialize = versioned(Some(system(1)));
+        o.dynamic.pause = true;
+        o.memory.stopping = false;
+        o.memory.asked = None;
+        o.job = None;
+        o.ownership = Ownership::NoRegions;
+        o.dynamic.standby_cluster = None;
+        o.postgres.data = DataDir::Valid { system: system(1) };
+        let role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
+        let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
+        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
+    }
+
     /// A leader that stops, or has stopped, to give its lock away.
     fn stop_a_leader(&mut self, o: &mut Observation) {
         self.ask_a_leader(o);
@@ -177,6 +206,25 @@ impl Generator {
         let closed = Remains { end, timeline, lsn: Lsn(900), copied: false, shut: Shut::Orderly };
         if self.percent(50) {
             o.postgres.process = Process::Stopped(Seen::Known(closed));
+            if self.percent(30) {
+                let why = "the disk of /data takes no files".into();
+                o.disk = Disk::Failing { since: Millis(NOW - 2_000), why };
+                o.memory.stopping = false;
+                o.memory.handover = Some(Millis(NOW - 500));
+                (o.ownership, o.order) = (Ownership::NoRegions, None);
+                o.dynamic.standby_cluster = None;
+                let status = PeerStatus {
+                    in_recovery: true,
+                    lsn: self.pick(&[Lsn(900), Lsn(901)]),
+                    timeline: Some(timeline),
+                    ..self.peer()
+                };
+                o.peers = self
+                    .percent(80)
+                    .then(|| vec![PeerAnswer { name: "a".into(), status: Some(status) }]);
+                let Seen::Known(view) = &mut o.store else { return };
+                view.failover = None;
+            }
             return;
         }
         let job = Job::Stop { how: StopHow::Planned };
@@ -429,6 +477,7 @@ impl Generator {
             nofailover: self.percent(10),
             failover_priority: self.pick(&[1, 1, 5]),
             watchdog_failed: self.percent(5),
+            disk_failed: self.percent(2),
         }
     }
 

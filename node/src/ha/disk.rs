@@ -1,0 +1,30 @@
+//! What a disk that takes no files means to the rules.
+//!
+//! A full or read-only disk ends PostgreSQL sooner or later, and until then no
+//! client can write. A leader says so itself: the lock goes to somebody whose
+//! disk is well, at once. If there is nobody, it leads on as well as it can.
+//!
+//! Invariant: nothing is decided on one failed look, for a query may fill a disk
+//! for a moment.
+
+use super::facts::Facts;
+use super::observation::Disk;
+
+/// A disk that fails for so long is not just full for a moment.
+pub const FAILS_MS: u64 = 800;
+
+impl Facts<'_> {
+    /// Why the data directory takes no files, and has not for a while.
+    pub fn disk_failed(&self) -> Option<&str> {
+        match &self.o.disk {
+            Disk::Failing { since, why } if self.o.now.since(*since) >= FAILS_MS => Some(why),
+            _ => None,
+        }
+    }
+
+    /// A server that is or will be a primary here, on a disk that fails.
+    pub fn leads_on_failed_disk(&self) -> bool {
+        let runs = self.o.is_primary() || self.is_starting();
+        runs && self.may_own() && self.disk_failed().is_some()
+    }
+}

@@ -1,0 +1,96 @@
+//! Stops whose last checkpoint takes longer than the lock's lease.
+//!
+//! `before_stop` holds the stop until the checkpointer is frozen, so that it is
+//! the shutdown checkpoint that does not come to its end.
+
+use super::birth::entries;
+use super::stage::{LONG, SHORT, Stage, TTL};
+use ctl::field::{MemberPlan, Writer};
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const SLOW: Duration = Duration::from_secs(TTL.as_secs() + 5);
+
+fn file(stage: &Stage, member: &MemberPlan, end: &str) -> PathBuf {
+    stage.field.dir.join(format!("{}.{end}", member.name))
+}
+
+async fn raise() -> Stage {
+    let stage = Stage::prepare_with(2, |plan, dir| {
+        let names: Vec<String> = plan.members().map(|m| m.name.clone()).collect();
+        for name in names {
+            let place = dir.join(&name).display().to_string();
+            let wait = format!("while test ! -e {place}.go; do sleep 0.05; done");
+            let command = format!("sh -c 'touch {place}.stops; {wait}'");
+            plan.overlays.insert(name, json!({"postgresql": {"before_stop": command}}));
+        }
+    });
+    let mut stage = stage;
+    stage.stand_up().await;
+    stage
+}
+
+/// Both at once: each takes longer than a lease.
+pub async fn slow() {
+    tokio::join!(switchover(), daemon_ends());
+}
+
+async fn switchover() {
+    let stage = raise().await;
+    let writer = stage.writer("switched").await;
+    let old = stage.leader().await;
+    let candidate = stage.others(&old)[0].clone();
+    let body = json!({"leader": old.name, "candidate": candidate.name});
+    let asked = stage.ask.send(Method::POST, &old, "/switchover", Some(&body));
+    // The answer comes before the end, and says that it is not known yet.
+    let (_, ()) = tokio::join!(asked, keeps_the_lock(&stage, &old, &candidate, &writer));
+    end(stage, writer, &old, &candidate).await;
+}
+
+async fn daemon_ends() {
+    let mut stage = raise().await;
+    let writer = stage.writer("ended").await;
+    let old = stage.leader().await;
+    let other = stage.others(&old)[0].clone();
+    assert!(stage.field.signal_daemon(&old.name, Signal::SIGTERM));
+    keeps_the_lock(&stage, &old, &other, &writer).await;
+    stage.new_leader(&old, SHORT).await;
+    assert_eq!(stage.field.wait_exit(&old.name, SHORT).expect("it ends"), Some(0));
+    stage.start(&old);
+    end(stage, writer, &old, &other).await;
+}
+
+/// From the beginning of the stop until its checkpoint may go on.
+async fn keeps_the_lock(stage: &Stage, old: &MemberPlan, other: &MemberPlan, writer: &Writer) {
+    stage.until("the stop", SHORT, async || file(stage, old, "stops").exists()).await;
+    let frozen = stage.field.signal_backends(old, "checkpointer", Signal::SIGSTOP);
+    assert_eq!(frozen, 1, "one checkpointer");
+    std::fs::write(file(stage, old, "go"), "").expect("a mark");
+    let since = Instant::now();
+    while since.elapsed() < SLOW {
+        let held = entries(stage).await.remove("leader").map(|entry| entry.value);
+        assert_eq!(held.as_ref(), Some(&old.name), "{:?} into the stop", since.elapsed());
+        assert!(!stage.watch.writable().contains(&other.name), "{} promoted", other.name);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert!(stage.field.postmaster_pid(old).is_some(), "the stop was over before");
+    let last = writer.last_acknowledged().expect("rows were written before");
+    assert!(last < since + Duration::from_secs(1), "a stopping server takes no rows");
+    // The same process: its title does not change.
+    assert_eq!(stage.field.signal_backends(old, "checkpointer", Signal::SIGCONT), 1);
+    let thawed = Instant::now();
+    stage.new_leader(old, SHORT).await;
+    println!("  checkpoint of {SLOW:.0?}: {} leads {:.2?} after it", other.name, thawed.elapsed());
+}
+
+async fn end(stage: Stage, writer: Writer, old: &MemberPlan, new: &MemberPlan) {
+    assert_eq!(stage.healthy(LONG).await.name, new.name);
+    let log = stage.field.log(&old.name);
+    assert!(!log.contains("pg_rewind"), "{} had more than its successor", old.name);
+    stage.settle_without_loss(writer).await;
+    stage.one_writer();
+    stage.end();
+}
