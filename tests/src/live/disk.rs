@@ -149,9 +149,7 @@ async fn stays_up_without_files(stage: &Stage, member: &MemberPlan) {
         })
         .await;
     let status = || async { stage.get(member, "/patroni").await.body };
-    stage
-        .until("word of the disk", SHORT, async || status().await["disk_failed"] == true)
-        .await;
+    stage.until("word of the disk", SHORT, async || status().await["disk_failed"] == true).await;
     assert_ne!(status().await["role"], "primary");
     assert_eq!(stage.get(member, "/primary").await.status, 503);
 }
