@@ -20,6 +20,8 @@ use topology::{
     Millis, Seen, Status, SystemId, Tags, Timeline, Versioned,
 };
 
+mod situations;
+
 const NOW: u64 = 10_000_000;
 /// A clean end has the most rules.
 const ENDS: [End; 6] = [End::Clean, End::Clean, End::Clean, End::Standby, End::Crashed, End::Half];
@@ -129,109 +131,6 @@ impl Generator {
             return Disk::Well;
         }
         Disk::Failing { since: self.past(), why: "the disk of /data takes no files".into() }
-    }
-
-    /// A new standby cluster that has an archive and nobody to stream from.
-    fn begin_from_an_archive(&mut self, o: &mut Observation) {
-        o.ownership = Ownership::NoRegions;
-        o.dynamic.standby_cluster =
-            Some(StandbyCluster { host: None, port: 5432, primary_slot_name: None });
-        o.postgres = Postgres { data: DataDir::Empty, process: Process::Stopped(Seen::Unknown) };
-        o.memory.bootstrap = Bootstrapping::Claimed;
-    }
-
-    /// A request to a leader that is well needs so much at once that it would
-    /// hardly ever come about by itself.
-    fn ask_a_leader(&mut self, o: &mut Observation) {
-        let (Seen::Known(view), Lock::Mine { deadline, .. }) = (&mut o.store, &mut o.lock) else {
-            return;
-        };
-        *deadline = Millis(NOW + 29_000);
-        view.failover = versioned(Failover {
-            leader: Some("me".into()),
-            candidate: self.pick(&[None, Some("a")]).map(MemberName::from),
-            scheduled_at: None,
-        });
-        o.dynamic.pause = self.percent(30);
-        o.memory.stopping = false;
-        o.memory.asked = None;
-        o.memory.lease_renewed = Millis(NOW);
-        o.job = None;
-        let role = Seen::Known(ServerRole::Primary);
-        o.postgres.data = DataDir::Valid { system: system(1) };
-        let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
-        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
-        if self.percent(30) {
-            // It wrote more since its successor last said what it has.
-            o.memory.request_seen = Some((Millis(NOW - 400), Lsn(u64::MAX >> 8)));
-        }
-        if self.percent(30) {
-            // It stopped for it.
-            o.memory.handover = Some(Millis(NOW - 1_000));
-            let (end, timeline) = (End::Clean, Timeline(1));
-            o.postgres.process = Process::Stopped(Seen::Known(Remains {
-                end,
-                timeline,
-                lsn,
-                copied: false,
-                shut: Shut::Orderly,
-            }));
-        }
-    }
-
-    /// An operator's word is all that makes a leader in pause.
-    fn name_a_standby_in_pause(&mut self, o: &mut Observation) {
-        let (Seen::Known(view), Lock::Free) = (&mut o.store, &o.lock) else { return };
-        let candidate = Some(MemberName::from("me"));
-        view.failover = versioned(Failover { leader: None, candidate, scheduled_at: None });
-        view.initialize = versioned(Some(system(1)));
-        o.dynamic.pause = true;
-        o.memory.stopping = false;
-        o.memory.asked = None;
-        o.job = None;
-        o.ownership = Ownership::NoRegions;
-        o.dynamic.standby_cluster = None;
-        o.postgres.data = DataDir::Valid { system: system(1) };
-        let role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
-        let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
-        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
-    }
-
-    /// A leader that stops, or has stopped, to give its lock away.
-    fn stop_a_leader(&mut self, o: &mut Observation) {
-        self.ask_a_leader(o);
-        o.memory.handover = Some(self.past());
-        o.memory.stopping = self.percent(40);
-        let (end, timeline) = (End::Clean, Timeline(1));
-        let closed = Remains { end, timeline, lsn: Lsn(900), copied: false, shut: Shut::Orderly };
-        if self.percent(50) {
-            o.postgres.process = Process::Stopped(Seen::Known(closed));
-            if self.percent(30) {
-                let why = "the disk of /data takes no files".into();
-                o.disk = Disk::Failing { since: Millis(NOW - 2_000), why };
-                o.memory.stopping = false;
-                o.memory.handover = Some(Millis(NOW - 500));
-                (o.ownership, o.order) = (Ownership::NoRegions, None);
-                o.dynamic.standby_cluster = None;
-                let status = PeerStatus {
-                    in_recovery: true,
-                    lsn: self.pick(&[Lsn(900), Lsn(901)]),
-                    timeline: Some(timeline),
-                    ..self.peer()
-                };
-                o.peers = self
-                    .percent(80)
-                    .then(|| vec![PeerAnswer { name: "a".into(), status: Some(status) }]);
-                let Seen::Known(view) = &mut o.store else { return };
-                view.failover = None;
-            }
-            return;
-        }
-        let job = Job::Stop { how: StopHow::Planned };
-        o.job = Some(Running { job, since: self.past(), closed: Some(closed) });
-        let (role, timeline) = (Seen::Unknown, None);
-        let lsn = Lsn(0);
-        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
     }
 
     fn me(&mut self) -> Me {
