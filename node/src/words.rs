@@ -3,6 +3,10 @@
 //! Commands in a configuration are split here and never given to a shell, so
 //! nothing in a value is expanded.
 
+/// What a backslash takes its meaning from between double quotes; before
+/// anything else it stands for itself there.
+const ESCAPED_IN_QUOTES: [char; 4] = ['$', '`', '"', '\\'];
+
 /// Words as a shell makes them: quotes, and escapes outside single quotes.
 /// `None`: a quote is not closed, or nothing follows a backslash.
 pub fn split(command: &str) -> Option<Vec<String>> {
@@ -15,13 +19,25 @@ pub fn split(command: &str) -> Option<Vec<String>> {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
-            (None | Some('"'), '\\') => word.get_or_insert_default().push(chars.next()?),
+            (None | Some('"'), '\\') => escape(chars.next()?, quote, &mut word),
             (None, c) if c.is_whitespace() => words.extend(word.take()),
             (_, c) => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);
     quote.is_none().then_some(words)
+}
+
+/// What follows a backslash. A line that ends with one goes on in the next.
+fn escape(next: char, quote: Option<char>, word: &mut Option<String>) {
+    if next == '\n' {
+        return;
+    }
+    let word = word.get_or_insert_default();
+    if quote.is_some() && !ESCAPED_IN_QUOTES.contains(&next) {
+        word.push('\\');
+    }
+    word.push(next);
 }
 
 #[cfg(test)]
@@ -33,5 +49,22 @@ mod tests {
         let words = split(r#"a 'b c' "d \" e" f\ g '' "#).unwrap();
         assert_eq!(words, ["a", "b c", "d \" e", "f g", ""]);
         assert_eq!(split("'open"), None);
+    }
+
+    #[test]
+    fn between_double_quotes_a_backslash_stands_for_itself_before_most() {
+        let cases = [
+            (r#""a\nb""#, r"a\nb"),
+            (r#""\$HOME \`x\` \" \\""#, r#"$HOME `x` " \"#),
+            (r#""\d+\.\w""#, r"\d+\.\w"),
+            (r"'a\nb'", r"a\nb"),
+            (r"a\nb", "anb"),
+            ("\"one \\\ntwo\"", "one two"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(split(text).unwrap(), [wanted], "{text}");
+        }
+        assert_eq!(split("\"open\\"), None);
+        assert_eq!(split("a \\\nb").unwrap(), ["a", "b"]);
     }
 }

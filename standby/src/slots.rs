@@ -4,6 +4,7 @@
 //! still has the WAL the others need; replicas advance theirs to what the
 //! leader reported. The primary region also keeps one slot for every other
 //! region, named after the region, so that it survives any failover there.
+//! `postgresql.use_slots: false` is about members and permanent slots alone.
 //!
 //! Absent on purpose: logical slots; slots this daemon did not make are never
 //! dropped here.
@@ -52,9 +53,11 @@ pub fn desired(
 ) -> BTreeMap<String, Option<Lsn>> {
     let reported = view.status.as_ref().map(|s| &s.value.slots);
     let position = |slot: &str| reported.and_then(|slots| slots.get(slot)).copied();
+    let used = view.config.as_ref().is_none_or(|config| config.value.use_slots);
     let members = view.members.iter().filter(|(name, m)| *name != me && !m.value.tags.nostream());
-    let names = members.map(|(name, _)| slot_name(name.as_str()));
-    let permanent = view.config.iter().flat_map(|c| permanent(&c.value.slots));
+    let names = members.filter(|_| used).map(|(name, _)| slot_name(name.as_str()));
+    let config = view.config.iter().filter(|_| used);
+    let permanent = config.flat_map(|c| permanent(&c.value.slots));
     let permanent = permanent.filter(|(_, physical)| *physical).map(|(name, _)| name);
     names
         .chain(regions.iter().map(region_slot))
@@ -131,6 +134,14 @@ mod tests {
         let names: Vec<_> = wanted.keys().map(String::as_str).collect();
         assert_eq!(names, ["keep", "n2", "n_1", "region_b_1"]);
         assert_eq!(wanted["n2"], Some(Lsn(7)));
+    }
+
+    #[test]
+    fn without_slots_only_regions_have_theirs() {
+        let mut view = view();
+        view.take("config", r#"{"postgresql":{"use_slots":"off"},"slots":{"keep":0}}"#, 2, 0);
+        let wanted = desired(&"n3".into(), &view, &[RegionName::new("B-1")]);
+        assert_eq!(wanted.into_keys().collect::<Vec<_>>(), ["region_b_1"]);
     }
 
     #[test]

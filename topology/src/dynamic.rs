@@ -19,6 +19,14 @@ pub struct Dynamic {
     pub retry_timeout_ms: u64,
     pub maximum_lag_on_failover: u64,
     pub primary_start_timeout_ms: u64,
+    /// How long a stop may take in the synchronous modes; 0: as long as it takes.
+    pub primary_stop_timeout_ms: u64,
+    pub synchronous_mode: SyncMode,
+    pub synchronous_mode_strict: bool,
+    /// Wanted synchronous standbys.
+    pub synchronous_node_count: u64,
+    /// Bytes; `None`: any standby is near enough.
+    pub maximum_lag_on_syncnode: Option<u64>,
     pub check_timeline: bool,
     pub pause: bool,
     pub max_timelines_history: usize,
@@ -31,12 +39,38 @@ pub struct Dynamic {
     pub is_synchronous: bool,
     /// The upstream of a plain standby cluster (no regions).
     pub standby_cluster: Option<StandbyCluster>,
+    /// Whether members stream through slots.
+    pub use_slots: bool,
     /// Permanent slots by name; an empty specification is a physical slot.
     pub slots: serde_json::Map<String, Value>,
+    /// Slots that are left alone: those that fit all keys of one of these.
+    pub ignore_slots: Vec<serde_json::Map<String, Value>>,
     /// What made no sense; its default is used.
     pub ignored: Vec<BadDynamic>,
     /// The document this was read from.
     pub raw: Value,
+}
+
+/// Who has a commit before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    Off,
+    /// Named standbys.
+    On,
+    /// Any so many of the named ones.
+    Quorum,
+}
+
+impl SyncMode {
+    /// `None`: the value is none.
+    pub fn read(value: &Value) -> Option<SyncMode> {
+        let quorum = value.as_str().is_some_and(|t| t.trim().eq_ignore_ascii_case("quorum"));
+        match parse_bool(value) {
+            Some(true) => Some(SyncMode::On),
+            Some(false) => Some(SyncMode::Off),
+            None => quorum.then_some(SyncMode::Quorum),
+        }
+    }
 }
 
 /// The upstream of a standby cluster.
@@ -73,12 +107,21 @@ impl Dynamic {
         );
         let mut read = Reading { raw, ignored: Vec::new() };
         let start_timeout = ["primary_start_timeout", "master_start_timeout"];
+        let stop_timeout = ["primary_stop_timeout", "master_stop_timeout"];
+        let strict = read.flag("synchronous_mode_strict");
         Ok(Dynamic {
             ttl_ms: ttl * 1000,
             loop_wait_ms: loop_wait * 1000,
             retry_timeout_ms: retry_timeout * 1000,
             maximum_lag_on_failover: read.number("maximum_lag_on_failover", Base::Bytes, 1 << 20),
             primary_start_timeout_ms: read.first(start_timeout, Base::Seconds, 300) * 1000,
+            primary_stop_timeout_ms: read.first(stop_timeout, Base::Seconds, 0) * 1000,
+            synchronous_mode: read.sync_mode(),
+            synchronous_mode_strict: strict,
+            synchronous_node_count: read
+                .number("synchronous_node_count", Base::Plain, 1)
+                .max(u64::from(strict)),
+            maximum_lag_on_syncnode: read.lag("maximum_lag_on_syncnode"),
             check_timeline: read.flag("check_timeline"),
             pause: pause(raw)?,
             max_timelines_history: read.number("max_timelines_history", Base::Plain, 0) as usize,
@@ -87,7 +130,9 @@ impl Dynamic {
             member_slots_ttl_ms: read.number("member_slots_ttl", Base::Seconds, 1800) * 1000,
             is_synchronous: raw.get("synchronous_mode").is_some_and(|mode| !is_off(mode)),
             standby_cluster: standby_cluster(raw)?,
+            use_slots: read.use_slots(),
             slots: permanent_slots(raw),
+            ignore_slots: read.ignore_slots(),
             ignored: read.ignored,
             raw: raw.clone(),
         })
@@ -158,6 +203,51 @@ impl Reading<'_> {
             self.ignored.push(bad(key, value, "true or false"));
             false
         })
+    }
+
+    /// 0 and less mean that there is no limit.
+    fn lag(&mut self, key: &str) -> Option<u64> {
+        let value = self.raw.get(key).filter(|value| !value.is_null())?;
+        let number = counted(value, Base::Bytes);
+        if number.is_none() {
+            self.ignored.push(bad(key, value, "a whole number of bytes"));
+        }
+        number.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0)
+    }
+
+    fn sync_mode(&mut self) -> SyncMode {
+        const KEY: &str = "synchronous_mode";
+        let Some(value) = self.raw.get(KEY).filter(|value| !value.is_null()) else {
+            return SyncMode::Off;
+        };
+        SyncMode::read(value).unwrap_or_else(|| {
+            self.ignored.push(bad(KEY, value, "true, false or quorum"));
+            SyncMode::Off
+        })
+    }
+
+    fn use_slots(&mut self) -> bool {
+        let given = self.raw.get("postgresql").and_then(|section| section.get("use_slots"));
+        let Some(value) = given.filter(|value| !value.is_null()) else {
+            return true;
+        };
+        parse_bool(value).unwrap_or_else(|| {
+            self.ignored.push(bad("postgresql.use_slots", value, "true or false"));
+            true
+        })
+    }
+
+    fn ignore_slots(&mut self) -> Vec<serde_json::Map<String, Value>> {
+        const KEY: &str = "ignore_slots";
+        let Some(value) = self.raw.get(KEY).filter(|value| !is_nothing(value)) else {
+            return Vec::new();
+        };
+        let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let maps: Vec<_> = items.iter().filter_map(|item| item.as_object().cloned()).collect();
+        if !value.is_array() || maps.len() < items.len() {
+            self.ignored.push(bad(KEY, value, "a list of maps"));
+        }
+        maps
     }
 }
 
@@ -304,6 +394,76 @@ mod tests {
         assert_eq!((read.loop_wait_ms, read.maximum_lag_on_failover), (1000, 16 << 20));
         assert_eq!(read.primary_start_timeout_ms, 120_000);
         assert!(read.ignored.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_given_has_its_default() {
+        let read = Dynamic::default();
+        let times = [read.ttl_ms, read.loop_wait_ms, read.retry_timeout_ms];
+        assert_eq!(times, [30_000, 10_000, 10_000]);
+        let times = [read.primary_race_backoff_ms, read.primary_start_timeout_ms];
+        assert_eq!(times, [0, 300_000]);
+        assert_eq!((read.primary_stop_timeout_ms, read.member_slots_ttl_ms), (0, 1_800_000));
+        assert_eq!((read.maximum_lag_on_failover, read.max_timelines_history), (1 << 20, 0));
+        assert_eq!((read.synchronous_mode, read.synchronous_node_count), (SyncMode::Off, 1));
+        assert_eq!(read.maximum_lag_on_syncnode, None);
+        let off = [read.synchronous_mode_strict, read.failsafe_mode, read.check_timeline];
+        assert_eq!((off, read.pause), ([false; 3], false));
+        assert!(read.use_slots && read.standby_cluster.is_none());
+        assert!(read.slots.is_empty() && read.ignore_slots.is_empty());
+        let nulls = json!({"ttl": null, "synchronous_mode": null, "synchronous_node_count": null,
+            "maximum_lag_on_syncnode": null, "ignore_slots": null, "pause": null, "slots": null,
+            "standby_cluster": null, "postgresql": {"use_slots": null}});
+        let nulls = Dynamic::read(&nulls).unwrap();
+        assert_eq!(Dynamic { raw: read.raw.clone(), ..nulls }, read);
+    }
+
+    #[test]
+    fn synchronous_modes_have_words_and_counts() {
+        let read = |raw: Value| Dynamic::read(&raw).unwrap();
+        let mode = |value: Value| read(json!({"synchronous_mode": value})).synchronous_mode;
+        assert_eq!((mode(json!("on")), mode(json!(true))), (SyncMode::On, SyncMode::On));
+        assert_eq!((mode(json!("Quorum")), mode(json!("no"))), (SyncMode::Quorum, SyncMode::Off));
+        let count = |strict: bool| {
+            let raw = json!({"synchronous_node_count": 0, "synchronous_mode_strict": strict});
+            read(raw).synchronous_node_count
+        };
+        assert_eq!((count(false), count(true)), (0, 1));
+        let lag = |value: Value| read(json!({"maximum_lag_on_syncnode": value}));
+        assert_eq!(lag(json!("16MB")).maximum_lag_on_syncnode, Some(16 << 20));
+        assert_eq!(lag(json!(0)).maximum_lag_on_syncnode, None);
+        assert_eq!(read(json!({"master_stop_timeout": "1min"})).primary_stop_timeout_ms, 60_000);
+    }
+
+    #[test]
+    fn every_harmless_key_has_a_range() {
+        let wrong = [
+            ("maximum_lag_on_failover", json!(-1)),
+            ("maximum_lag_on_syncnode", json!("near")),
+            ("max_timelines_history", json!(-1)),
+            ("primary_race_backoff", json!(-1)),
+            ("primary_start_timeout", json!("soon")),
+            ("primary_stop_timeout", json!(-1)),
+            ("member_slots_ttl", json!(1e12)),
+            ("synchronous_mode", json!("perhaps")),
+            ("synchronous_mode_strict", json!(2)),
+            ("synchronous_node_count", json!(-1)),
+            ("failsafe_mode", json!("perhaps")),
+            ("check_timeline", json!([])),
+            ("ignore_slots", json!(["a"])),
+        ];
+        for (key, value) in wrong {
+            let read = Dynamic::read(&json!({key: value})).unwrap();
+            assert_eq!(read.ignored.len(), 1, "{key}");
+            assert_eq!(read.ignored[0].key, key);
+            let plain = Dynamic::default();
+            assert_eq!(Dynamic { raw: plain.raw.clone(), ignored: vec![], ..read }, plain, "{key}");
+        }
+        let read = Dynamic::read(&json!({"postgresql": {"use_slots": "perhaps"}})).unwrap();
+        assert!(read.use_slots && read.ignored[0].key == "postgresql.use_slots");
+        let read = Dynamic::read(&json!({"postgresql": {"use_slots": "off"},
+            "ignore_slots": [{"name": "mine"}]}));
+        assert!(read.is_ok_and(|read| !read.use_slots && read.ignore_slots.len() == 1));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub mod time;
 pub mod timeline;
 
 pub use cluster::{Failover, GroupView, HistoryEntry, Status, SyncState, Versioned};
-pub use dynamic::Dynamic;
+pub use dynamic::{Dynamic, SyncMode};
 pub use id::{Group, MemberName, RegionName, SystemId};
 pub use lsn::Lsn;
 pub use member::{MemberRecord, MemberRole, MemberState};

@@ -14,19 +14,22 @@ use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1_000;
+/// Connections that the kernel keeps for us until they are accepted, unless
+/// `restapi.request_queue_size` asks for more: whoever waits does not harm.
+const WAITING_MIN: u32 = 1_024;
 /// Connections that are ready and not yet served.
 const READY_MAX: usize = 64;
 /// A connection that has been silent for so long is closed. Longer than any
@@ -95,7 +98,7 @@ pub fn client_proof(settings: &RestApi) -> Result<ClientProof, ListenError> {
 impl Ports {
     pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
         let acceptor = Arc::new(RwLock::new(acceptor(settings)?));
-        let listeners = bind(&settings.listen_host, settings.listen_port).await?;
+        let listeners = bind(settings).await?;
         let (sender, ready) = mpsc::channel(READY_MAX);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let door = Door { acceptor, places, ready: sender };
@@ -132,7 +135,7 @@ impl Doors {
             (open.host.clone(), open.port)
         };
         if (&host, port) != (&settings.listen_host, settings.listen_port) {
-            match bind(&settings.listen_host, settings.listen_port).await {
+            match bind(settings).await {
                 Ok(listeners) => self.listen(settings, listeners),
                 Err(error) if error.is_in_use() && port == settings.listen_port => {
                     self.replace(&host, settings).await?;
@@ -153,14 +156,14 @@ impl Doors {
     async fn replace(&self, old_host: &str, settings: &RestApi) -> Result<(), ListenError> {
         let mut old = std::mem::take(&mut self.lock().accepting);
         old.shutdown().await;
-        match bind(&settings.listen_host, settings.listen_port).await {
+        match bind(settings).await {
             Ok(listeners) => {
                 self.listen(settings, listeners);
                 Ok(())
             }
             Err(error) => {
                 let back = RestApi { listen_host: old_host.to_string(), ..settings.clone() };
-                match bind(old_host, settings.listen_port).await {
+                match bind(&back).await {
                     Ok(listeners) => self.listen(&back, listeners),
                     Err(lost) => tracing::error!("the REST API listens nowhere now: {lost}"),
                 }
@@ -184,14 +187,16 @@ fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
 
 /// One listener for each address of the host; those this machine does not
 /// have (IPv6 switched off) do not matter as long as one works.
-async fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, ListenError> {
+async fn bind(settings: &RestApi) -> Result<Vec<TcpListener>, ListenError> {
+    let (host, port) = (settings.listen_host.as_str(), settings.listen_port);
+    let waiting = settings.request_queue_size.max(WAITING_MIN);
     if matches!(host, "" | "*") {
-        let dual = TcpListener::bind(("::", port)).await;
+        let dual = listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), waiting);
         return match dual {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 Err(refused(format!("*:{port}"), error))
             }
-            Err(_) => Ok(vec![bind_one(SocketAddr::from(([0, 0, 0, 0], port))).await?]),
+            Err(_) => Ok(vec![bind_one(SocketAddr::from(([0, 0, 0, 0], port)), waiting)?]),
             Ok(listener) => Ok(vec![listener]),
         };
     }
@@ -204,7 +209,7 @@ async fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, ListenError> {
     let mut listeners = Vec::new();
     let mut missing = None;
     for address in addresses {
-        match bind_one(address).await {
+        match bind_one(address, waiting) {
             Ok(listener) => listeners.push(listener),
             Err(ListenError::Bind { address, reason })
                 if reason.kind() == io::ErrorKind::AddrNotAvailable =>
@@ -221,8 +226,16 @@ async fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, ListenError> {
     }
 }
 
-async fn bind_one(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|error| refused(address.to_string(), error))
+fn bind_one(address: SocketAddr, waiting: u32) -> Result<TcpListener, ListenError> {
+    listener(address, waiting).map_err(|error| refused(address.to_string(), error))
+}
+
+/// A port that a server has just left may be used again at once.
+fn listener(address: SocketAddr, waiting: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(waiting)
 }
 
 fn refused(address: String, reason: io::Error) -> ListenError {

@@ -91,6 +91,7 @@ pub fn primary() -> Monitor {
         primary_slot_name: None,
         synchronous_standby_names: String::new(),
         pending_restart: Vec::new(),
+        recovery_waits: Vec::new(),
     }
 }
 

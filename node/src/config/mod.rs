@@ -92,6 +92,8 @@ pub struct Settings {
 pub struct Log {
     /// `debug`, `info`, `warn` or `error`.
     pub level: String,
+    /// Of the stack trace behind a panic: `ERROR` or `DEBUG`.
+    pub traceback_level: String,
     /// Levels of single modules, by their names.
     pub loggers: BTreeMap<String, String>,
     pub json: bool,
@@ -132,6 +134,8 @@ pub struct RestApi {
     pub allowlist: Vec<String>,
     pub allowlist_include_members: bool,
     pub http_extra_headers: Vec<(String, String)>,
+    /// Callers that may wait for their connection to be accepted.
+    pub request_queue_size: u32,
     pub server_tokens: String,
 }
 

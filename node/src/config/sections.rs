@@ -25,6 +25,7 @@ pub fn read_log(document: Document, findings: &mut Findings) -> Log {
     let levels = document.section("log.loggers").into_iter().flatten();
     Log {
         level: level.to_string(),
+        traceback_level: document.text_or_empty("log.traceback_level").to_uppercase(),
         loggers: levels.filter_map(|(name, level)| Some((name.clone(), scalar(level)?))).collect(),
         json,
         format: log_format(document, json, findings),
@@ -94,6 +95,8 @@ pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
         allowlist: document.texts("restapi.allowlist"),
         allowlist_include_members: document.flag("restapi.allowlist_include_members"),
         http_extra_headers,
+        request_queue_size: u32::try_from(document.count("restapi.request_queue_size"))
+            .unwrap_or_default(),
         server_tokens: server_tokens(document, findings),
     }
 }
@@ -249,6 +252,9 @@ mod tests {
         let (log, _) = with(json!({}), read_log);
         assert_eq!((log.level.as_str(), log.file_size, log.file_num), ("info", 25_000_000, 4));
         assert_eq!((log.max_queue_size, log.mode), (1_000, None));
+        assert_eq!(log.traceback_level, "ERROR");
+        let (log, _) = with(json!({"log": {"traceback_level": "debug"}}), read_log);
+        assert_eq!(log.traceback_level, "DEBUG");
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub enum Effect {
     /// Accepted in silence: the thing it tunes does not exist here, or it is
     /// read only from the cluster-wide configuration.
     Idle,
-    /// Accepted with a warning: what it asks for is not done.
-    Missing,
+    /// Gone from the field too: accepted with a warning that says what to do.
+    Gone,
     /// Of a store that is not supported: understood, and refused as a whole.
     Foreign,
 }
@@ -62,8 +62,8 @@ impl Setting {
         self
     }
 
-    const fn missing(mut self) -> Setting {
-        self.effect = Effect::Missing;
+    const fn gone(mut self) -> Setting {
+        self.effect = Effect::Gone;
         self
     }
 
@@ -119,7 +119,8 @@ pub const SETTINGS: &[Setting] = &[
     row("log.dateformat", Text, "", "Form of the time.").env(),
     row("log.static_fields", Map, "", "Constant fields of JSON lines.").env(),
     row("log.loggers", Map, "", "Levels by module.").env(),
-    row("log.traceback_level", Word(LEVELS), "ERROR", "Not needed here.").idle().env(),
+    row("log.traceback_level", Word(LEVELS), "ERROR",
+        "DEBUG: stack traces of panics only in a log of that level.").env(),
     row("log.max_queue_size", COUNT, "1000", "Lines that may wait to be written.").env(),
     row("log.deduplicate_heartbeat_logs", Switch, "false", "Drop repeated lines.").env(),
 
@@ -139,7 +140,8 @@ pub const SETTINGS: &[Setting] = &[
     row("restapi.http_extra_headers", Map, "", "Added to every answer.").env(),
     row("restapi.https_extra_headers", Map, "", "Added to every answer over TLS.").env(),
     row("restapi.server_tokens", Text, "original", "What the Server header tells.").env(),
-    row("restapi.request_queue_size", QUEUE, "5", "Not needed here.").idle().env(),
+    row("restapi.request_queue_size", QUEUE, "5",
+        "Callers that may wait; never fewer than 1024.").env(),
     row("restapi.thread_pool_size", Any, "", "Not needed here.").idle().env(),
 
     row("ctl.authentication.username", Text, "", "Default: that of restapi.").env(),
@@ -218,7 +220,7 @@ pub const SETTINGS: &[Setting] = &[
     row("bootstrap.initdb", Options, "", "Options of initdb."),
     row("bootstrap.pg_hba", Lines, "", "Lines for the generated pg_hba.conf."),
     row("bootstrap.{post_bootstrap|post_init}", Text, "", "Command run after it."),
-    row("bootstrap.users", Any, "", "Nobody makes these; use post_bootstrap.").missing(),
+    row("bootstrap.users", Any, "", "Users are not made; write a post_bootstrap script.").gone(),
 
     row("postgresql.name", Text, "", "Old place of `name`."),
     row("postgresql.listen", Listen(5432), "", "Where PostgreSQL listens.").required().env(),
@@ -333,7 +335,7 @@ pub fn reference() -> String {
     for (path, setting) in all_paths() {
         let name = if setting.env { variable(&path) } else { String::new() };
         let note = match setting.effect {
-            Effect::Missing => " (no effect yet)",
+            Effect::Gone => " (no longer supported)",
             Effect::Foreign => " (a store that is not supported yet)",
             Effect::Full | Effect::Idle => "",
         };

@@ -11,6 +11,7 @@ use super::document::Document;
 use super::findings::Findings;
 use super::validate::{OTHER_STORES, check_section};
 use super::{Secret, Srv, StoreSettings};
+use crate::generate::percent_decoded;
 use serde_json::Value;
 
 /// Keys that name endpoints; the first one given is used.
@@ -52,6 +53,7 @@ pub fn read_store(section: &Value, path: &str, findings: &mut Findings) -> Store
     check_section(section, "etcd3", path, findings);
     let document = Document { value: section, prefix: "etcd3" };
     let endpoints = read_endpoints(document, path, findings);
+    let login = login_of(&endpoints, document);
     let mut store = StoreSettings {
         protocol: protocol_of(&endpoints, document),
         hosts: Vec::new(),
@@ -61,8 +63,8 @@ pub fn read_store(section: &Value, path: &str, findings: &mut Findings) -> Store
             name_server: None,
         }),
         use_proxies: document.flag("use_proxies") || document.at("proxy").is_some(),
-        username: document.text("username"),
-        password: document.text("password").map(Secret),
+        username: login.username,
+        password: login.password,
         cacert: document.path("cacert"),
         cert: document.path("cert"),
         key: document.path("key").or_else(|| document.path("cert")),
@@ -85,6 +87,32 @@ struct Endpoint {
     scheme: Option<String>,
     /// `host:port`
     host: String,
+    login: Login,
+}
+
+#[derive(Default)]
+struct Login {
+    username: Option<String>,
+    password: Option<Secret>,
+}
+
+/// A URL may bring one; what stands beside it wins.
+fn login_of(endpoints: &[Endpoint], document: Document) -> Login {
+    let of_url = |get: fn(&Login) -> Option<String>| {
+        endpoints.iter().find_map(|endpoint| get(&endpoint.login))
+    };
+    let username = document.text("username").or_else(|| of_url(|login| login.username.clone()));
+    let own = document.text("password").map(Secret);
+    let password = own.or_else(|| of_url(|l| Some(l.password.as_ref()?.0.clone())).map(Secret));
+    Login { username, password }
+}
+
+/// `user:password`, with `%` before what else would mean something in a URL.
+fn read_login(text: &str) -> Option<Login> {
+    let (username, password) = text.split_once(':').unwrap_or((text, ""));
+    let username = percent_decoded(username).filter(|name| !name.is_empty())?;
+    let password = Some(percent_decoded(password)?).filter(|word| !word.is_empty());
+    Some(Login { username: Some(username), password: password.map(Secret) })
 }
 
 fn protocol_of(endpoints: &[Endpoint], document: Document) -> String {
@@ -120,10 +148,15 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
         None => (None, text),
     };
     let authority = rest.split('/').next().unwrap_or(rest);
-    if authority.contains('@') {
-        findings.add(path, "holds a login", "write it as `username` and `password`");
+    let (login, authority) = match authority.rsplit_once('@') {
+        None => (Some(Login::default()), authority),
+        Some((login, authority)) => (read_login(login), authority),
+    };
+    let Some(login) = login else {
+        let remedy = "write it as `username` and `password`";
+        findings.add(path, "holds a login that cannot be read", remedy);
         return None;
-    }
+    };
     if scheme.as_ref().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         findings.add(path, "has an unknown scheme", "write http:// or https://");
         return None;
@@ -133,7 +166,7 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
         findings.add(path, what, "write e.g. 127.0.0.1:2379");
         return None;
     };
-    Some(Endpoint { scheme, host: address::join(&host, port) })
+    Some(Endpoint { scheme, host: address::join(&host, port), login })
 }
 
 #[cfg(test)]
@@ -168,8 +201,11 @@ mod tests {
 
     #[test]
     fn what_names_no_store_is_found_without_its_password() {
-        let (_, text) = read(json!({"url": "http://u:hidden@h:1"}));
-        assert_eq!(text, "etcd3.url: holds a login; write it as `username` and `password`");
+        let (_, text) = read(json!({"url": "http://u:hidden%ff@h:1"}));
+        assert!(text.starts_with("etcd3.url: holds a login that cannot be read;"), "{text}");
+        let (_, text) = read(json!({"url": "http://:hidden@h:1"}));
+        assert!(text.starts_with("etcd3.url: holds a login that cannot be read;"), "{text}");
+        assert!(!text.contains("hidden"));
         assert!(read(json!({})).1.starts_with("etcd3: names no host"));
         assert!(read(json!({"host": "x:0"})).1.contains("`x:0` is no host:port"));
         assert!(read(json!("x")).1.starts_with("etcd3: `x` is no map"));
@@ -188,6 +224,20 @@ mod tests {
         let (store, _) = read(json!({"proxy": "https://gate:1"}));
         assert!(store.use_proxies && store.hosts == ["gate:1"] && store.protocol == "https");
         assert!(read(json!({"hosts": "a,b", "use_proxies": "on"})).0.use_proxies);
+    }
+
+    #[test]
+    fn a_url_may_bring_a_login_and_what_stands_beside_it_wins() {
+        let login = |section: Value| {
+            let (store, findings) = read(section);
+            assert_eq!((findings.as_str(), store.hosts.as_slice()), ("", &["h:1".to_string()][..]));
+            (store.username.unwrap_or_default(), store.password.map(|p| p.0).unwrap_or_default())
+        };
+        let pair = |user: &str, word: &str| (user.to_string(), word.to_string());
+        assert_eq!(login(json!({"url": "https://u:p%40ss%3A@h:1/"})), pair("u", "p@ss:"));
+        let own = json!({"url": "http://u:p@h:1", "username": "v", "password": "q"});
+        assert_eq!(login(own), pair("v", "q"));
+        assert_eq!(login(json!({"proxy": "http://u@h:1"})), pair("u", ""));
     }
 
     #[test]

@@ -53,8 +53,8 @@ fn check_value(path: &str, setting: &Setting, value: &Value, findings: &mut Find
         } else {
             findings.warn(format!("{path}: {}, so its default is used", wrong.what));
         }
-    } else if setting.effect == Effect::Missing && !value.is_null() {
-        findings.warn(format!("{path} has no effect yet"));
+    } else if setting.effect == Effect::Gone && !value.is_null() {
+        findings.warn(format!("{path} is no longer supported: {}", setting.help));
     }
 }
 
@@ -62,6 +62,7 @@ fn check_value(path: &str, setting: &Setting, value: &Value, findings: &mut Find
 /// accepted for years must go on working; what decides over access, addresses,
 /// files, or who may write, stops it.
 fn is_harmless(path: &str, setting: &Setting) -> bool {
+    const TUNING: [&str; 2] = ["restapi.request_queue_size", "log.traceback_level"];
     const TIMES: [&str; 5] = ["ttl", "loop_wait", "retry_timeout", "pause", "standby_cluster"];
     let within = |section: &str| path.strip_prefix(section).and_then(|p| p.strip_prefix('.'));
     if within("topology").is_some() {
@@ -72,6 +73,7 @@ fn is_harmless(path: &str, setting: &Setting) -> bool {
     }
     let tuning = matches!(setting.kind, Kind::Switch | Kind::SwitchOr(_));
     tuning
+        || TUNING.contains(&path)
         || setting.effect == Effect::Idle
         || setting.effect == Effect::Foreign
         || within("tags").is_some()

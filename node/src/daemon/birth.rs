@@ -73,7 +73,8 @@ impl Hands {
         self.stop_fast(&postmaster).await?;
         unready.keep();
         self.instance.end_trust().map_err(text)?;
-        self.start_new().await
+        self.start_new().await?;
+        self.create_citus().await
     }
 
     /// Waits for the end of recovery; an operator may hold it at its target.

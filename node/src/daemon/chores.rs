@@ -287,6 +287,7 @@ impl Daemon {
     async fn keep_settings(&mut self, seen: &Observation) {
         let dynamic = self.dynamic.raw.clone();
         let role = self.server.role(&dynamic);
+        self.server.keep_pgpass(&dynamic);
         let wanted = Applied { dynamic, overrides: self.overrides(&seen.ownership), role };
         if self.chores.applied.as_ref() == Some(&wanted) {
             return;

@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::ha::observation::{
     DataDir, End, Following, Postgres, Process, Remains, Rewind, Server as ServerSeen, ServerRole,
 };
+use crate::postgres::files::STANDBY_SIGNAL;
 use crate::postgres::monitor::{self, Monitor};
 use crate::postgres::parameters::Role;
 use crate::postgres::{
@@ -188,7 +189,8 @@ impl Server {
         match self.ask().await {
             Ok(monitor) => {
                 self.starting_since = None;
-                let server = seen_server(&monitor);
+                let mut server = seen_server(&monitor);
+                server.restart_due = self.recovers_otherwise(&monitor);
                 self.monitor = Some(monitor);
                 Process::Running(server)
             }
@@ -207,6 +209,17 @@ impl Server {
         }
     }
 
+    /// What only a restart puts right: PostgreSQL names the settings that wait
+    /// for one, and without its signal a standby opens where its log ends.
+    fn recovers_otherwise(&self, monitor: &Monitor) -> Option<String> {
+        let signal = self.settings.postgresql.data_dir.join(STANDBY_SIGNAL);
+        match signal.is_file() {
+            _ if !monitor.in_recovery => None,
+            false => Some(format!("there is no {STANDBY_SIGNAL}")),
+            true => monitor.recovery_waits.first().map(|name| format!("{name} is another")),
+        }
+    }
+
     /// A server that has no connection left for us may well accept writes: the
     /// control file tells a primary in operation from everything else.
     async fn look_at_silent(&self) -> ServerSeen {
@@ -216,12 +229,14 @@ impl Server {
                 timeline: Some(control.timeline),
                 lsn: Lsn(0),
                 replay_paused: false,
+                restart_due: None,
             },
             _ => ServerSeen {
                 role: Seen::Unknown,
                 timeline: None,
                 lsn: Lsn(0),
                 replay_paused: false,
+                restart_due: None,
             },
         }
     }
@@ -407,6 +422,15 @@ impl Server {
         Ok(true)
     }
 
+    /// Somebody may have removed the password file of a standby.
+    pub fn keep_pgpass(&self, dynamic: &Value) {
+        let follows = self.monitor.as_ref().filter(|monitor| monitor.in_recovery);
+        let Some(from) = follows.and_then(following) else { return };
+        if let Err(error) = self.instance.keep_pgpass(&upstream(&from, dynamic)) {
+            tracing::warn!("{error}");
+        }
+    }
+
     /// Do the files say something else than the server has in force?
     async fn is_another(&self, written: &Written) -> bool {
         let (true, Some(session)) = (written.changed, &self.session) else {
@@ -528,7 +552,7 @@ fn seen_server(monitor: &Monitor) -> ServerSeen {
     };
     // Before PostgreSQL 14 a standby that lacks something ends instead.
     let replay_paused = monitor.replay_paused && monitor.server_version >= 140_000;
-    ServerSeen { role: Seen::Known(role), timeline, lsn, replay_paused }
+    ServerSeen { role: Seen::Known(role), timeline, lsn, replay_paused, restart_due: None }
 }
 
 /// Whom the settings of a standby name.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use topology::Dynamic;
+use topology::{Dynamic, SyncMode};
 
 /// What a restart comes to when it was not said how long it may take.
 pub(super) const STILL_STARTING: &str = "postgres is still starting";
@@ -198,13 +198,10 @@ impl Hands {
 
     /// `primary_stop_timeout` holds where no acknowledged row can get lost.
     fn stop_limit(&self) -> Option<Duration> {
-        let keys = ["primary_stop_timeout", "master_stop_timeout"];
-        let value = keys.iter().find_map(|key| self.dynamic.get(key))?;
-        let seconds = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
-        let mode = self.dynamic.get("synchronous_mode");
-        let quorum = mode.and_then(Value::as_str).is_some_and(|m| m.eq_ignore_ascii_case("quorum"));
-        let synchronous = quorum || mode.and_then(topology::tags::parse_bool) == Some(true);
-        (synchronous && seconds > 0).then(|| Duration::from_secs(seconds))
+        let dynamic = Dynamic::read(&self.dynamic).ok()?;
+        let limit = dynamic.primary_stop_timeout_ms;
+        let synchronous = dynamic.synchronous_mode != SyncMode::Off;
+        (synchronous && limit > 0).then(|| Duration::from_millis(limit))
     }
 
     /// The shutdown checkpoint is written; the archiver or walsenders go on.

@@ -108,7 +108,7 @@ fn words_of_uri(uri: &str) -> Option<BTreeMap<String, String>> {
 }
 
 /// `%40` is `@`.
-fn decode(text: &str) -> Option<String> {
+pub fn decode(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
     for piece in pieces {

@@ -232,7 +232,7 @@ impl<'a> Facts<'a> {
         let (host, port) = (section.host.clone()?, section.port);
         let member = MemberName::new(format!("{host}:{port}"));
         let slot = section.primary_slot_name.as_deref().map(slot_name);
-        Some(Following { host, port, slot, member })
+        Some(Following { host, port, slot: slot.filter(|_| self.o.dynamic.use_slots), member })
     }
 
     /// Where this member should stream from now.
@@ -251,7 +251,7 @@ impl<'a> Facts<'a> {
 
     fn following(&self, view: &GroupView, name: &MemberName) -> Option<Following> {
         let (host, port) = view.member(name)?.address()?;
-        let slot = Some(slot_name(self.o.me.name.as_str()));
+        let slot = self.o.dynamic.use_slots.then(|| slot_name(self.o.me.name.as_str()));
         Some(Following { host, port, slot, member: name.clone() })
     }
 

@@ -1,6 +1,7 @@
 //! Another member holds the lock and PostgreSQL runs here.
 
 use super::action::Action;
+use super::facts::Facts;
 use super::observation::{Asked, Job, Process, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
@@ -57,6 +58,13 @@ pub const FOLLOW: &[Rule] = &[
         "the leader changed",
     ),
     Rule::new(
+        942,
+        |f| recovers_otherwise(f).is_some(),
+        |_| act(Action::Begin(Job::Restart { as_primary: false })),
+        "this standby recovers in another way than it is set up to: it restarts",
+    )
+    .saying(recovers_otherwise),
+    Rule::new(
         945,
         |f| f.is_first_sight(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
@@ -76,3 +84,9 @@ pub const FOLLOW: &[Rule] = &[
     ),
     Rule::new(999, |_| true, |_| soon(1_000), "a secondary, not streaming from the leader yet"),
 ];
+
+/// What of a standby's recovery only a restart puts right.
+pub fn recovers_otherwise(f: &Facts) -> Option<String> {
+    let server = f.o.server().filter(|_| f.o.is_standby() && !f.is_backing_off());
+    server.and_then(|server| server.restart_due.clone())
+}

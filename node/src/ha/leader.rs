@@ -2,6 +2,7 @@
 
 use super::action::Action;
 use super::facts::Facts;
+use super::follow::recovers_otherwise;
 use super::observation::{Asked, Job, Process, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
@@ -155,6 +156,13 @@ pub const LEADER: &[Rule] = &[
         |_| act(Action::ResumeReplay),
         "replay is paused: it is resumed, so that this group can follow",
     ),
+    Rule::new(
+        726,
+        |f| !f.may_own() && recovers_otherwise(f).is_some(),
+        |_| act(Action::Begin(Job::Restart { as_primary: false })),
+        "this standby leader recovers in another way than it is set up to: it restarts",
+    )
+    .saying(recovers_otherwise),
     Rule::new(
         729,
         |f| f.o.is_standby() && !f.may_own(),

@@ -147,6 +147,9 @@ pub struct Server {
     /// A standby that stands still: an operator paused it, or its primary has
     /// more of something than it has (PostgreSQL 14 and later).
     pub replay_paused: bool,
+    /// What of a standby's recovery is not as it is set up, and comes by a
+    /// restart only.
+    pub restart_due: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -7,6 +7,7 @@
 //! | `form.rs` | one record as a plain line or as JSON |
 //! | `queue.rs` | a bounded queue and the thread that empties it |
 //! | `file.rs` | `patroni.log` and its rotation |
+//! | `panics.rs` | panics as lines, with their stack |
 //!
 //! A line is made where it is logged and written by another thread: a full
 //! disk or a slow terminal never holds up a beat. What does not fit into the
@@ -15,13 +16,13 @@
 //! Invariant: before the configuration is known everything goes to standard
 //! error; after that a configuration that cannot be used changes nothing.
 //!
-//! Absent on purpose: stack traces (`log.traceback_level`); errors carry their
-//! causes.
+//! Absent on purpose: stack traces of errors, which carry their causes.
 
 mod file;
 mod form;
 mod format;
 mod levels;
+mod panics;
 mod queue;
 
 pub use form::json_fields;
@@ -75,6 +76,7 @@ pub fn start() -> Result<(), LogError> {
     // Fails only when a test has put another subscriber in place.
     let _ = tracing_subscriber::registry().with(gate).with(lines).try_init();
     let _ = LOGGER.set(Logger { queue, form, levels });
+    panics::tell();
     Ok(())
 }
 
@@ -87,6 +89,7 @@ pub fn apply(log: &Log) -> Result<(), LogError> {
     logger.queue.turn(sink, log.max_queue_size);
     *form = Form::of(log);
     drop(form);
+    panics::trace_at(&log.traceback_level);
     // Gone only with the process.
     let _ = logger.levels.reload(Levels::of(log));
     Ok(())

@@ -99,7 +99,7 @@ impl Instance {
         let mut effective = effective.await;
         let block = self.recovery_block(start_as, &mut effective, dynamic, &catalogue).await;
         if let StartAs::Standby { upstream: Some(upstream) } = start_as {
-            self.write_pgpass(upstream)?;
+            self.keep_pgpass(upstream)?;
         }
         let values = files::write_conf(&effective, block.as_ref(), &places)?;
         let mut others = self.write_access(&effective, role, dynamic, &places)?;
@@ -186,7 +186,9 @@ impl Instance {
         other
     }
 
-    fn write_pgpass(&self, upstream: &Upstream) -> Result<(), Error> {
+    /// The password that a standby streams with: its server reads the file at
+    /// every connection. Written where it is not what it should be.
+    pub fn keep_pgpass(&self, upstream: &Upstream) -> Result<(), Error> {
         let login = &self.settings.replication;
         let Some(password) = &login.password else {
             return Ok(());

@@ -53,6 +53,13 @@ pub enum Error {
     )]
     UnfinishedBackup(PathBuf),
     #[error(
+        "{} is of a PostgreSQL before 12 and no newer one starts beside it; have the tool write \
+         recovery.signal and its settings into postgresql.auto.conf, or write them as \
+         recovery_conf of the bootstrap method",
+        .0.display()
+    )]
+    OldRecoveryConf(PathBuf),
+    #[error(
         "a rewind of this data directory did not come to its end and it must not be started; \
          if it was put right by hand, remove {}",
         .0.display()

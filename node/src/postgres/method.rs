@@ -13,7 +13,7 @@
 use super::error::Error;
 use super::process::clean_environment;
 use super::run::run_shown;
-use super::tools::{COPY_LIMIT, FILLS, Source, dsn, secret};
+use super::tools::{COPY_LIMIT, FILLS, Source, dsn, secret, set_service_name};
 use crate::config::{BootstrapMethod, CustomMethod, Postgresql};
 use crate::words;
 use tokio::process::Command;
@@ -59,6 +59,7 @@ pub async fn replica(
     if let Some(file) = &secret {
         command.env("PGPASSFILE", file.path());
     }
+    set_service_name(&mut command, login);
     command.env(FILLS, &settings.data_dir);
     run_shown(command, COPY_LIMIT).await
 }
@@ -76,6 +77,7 @@ pub async fn post_bootstrap(
     let secret = secret(settings, &settings.superuser, target, "bootstrap")?;
     command.env("PGPASSFILE", secret.path());
     command.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
+    set_service_name(&mut command, &settings.superuser);
     run_shown(command, COPY_LIMIT).await
 }
 
@@ -100,7 +102,7 @@ mod tests {
         let script = dir.join("tell.sh");
         let text = "#!/bin/sh\nfor a in \"$@\"; do echo \"$a\"; done > $(dirname $0)/told\n\
                     cat \"$PGPASSFILE\" >> $(dirname $0)/told\n\
-                    echo \"$PGOPTIONS\" >> $(dirname $0)/told\n";
+                    echo \"$PGOPTIONS $PGKRBSRVNAME\" >> $(dirname $0)/told\n";
         std::fs::write(&script, text).unwrap();
         let login = |name: &str, word: &str| Login {
             username: name.into(),
@@ -115,6 +117,10 @@ mod tests {
             superuser: login("sup", "boss"),
             ..Postgresql::default()
         };
+        let mut settings = settings;
+        for login in [&mut settings.replication, &mut settings.superuser] {
+            login.extra.insert("krbsrvname".into(), "pg".into());
+        }
         (settings, format!("sh '{}' first", script.display()))
     }
 
@@ -136,7 +142,7 @@ mod tests {
         assert_eq!(lines[..4], wanted);
         assert_eq!(lines[4], "--datadir=/pg/data");
         assert!(lines[5].starts_with("--connstring=dbname=postgres user=rep host=h port=7"));
-        assert_eq!(lines[6], "h:7:*:rep:copy");
+        assert_eq!(lines[6..8], ["h:7:*:rep:copy", " pg"]);
         assert!(!lines[5].contains("copy"), "a password in the process list");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "the password stays");
     }
@@ -163,7 +169,7 @@ mod tests {
         let lines = told(dir.path());
         assert_eq!(lines[1], "host=127.0.0.1 port=9");
         assert_eq!(lines[2], "127.0.0.1:9:*:sup:boss");
-        assert!(lines[3].contains("synchronous_commit=local"));
+        assert!(lines[3].contains("synchronous_commit=local") && lines[3].ends_with(" pg"));
         let error = post_bootstrap(&settings, "false", target, "").await.unwrap_err();
         assert!(error.to_string().contains("false failed"));
         let error = post_bootstrap(&settings, "'open", target, "").await.unwrap_err();

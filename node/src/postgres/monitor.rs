@@ -11,6 +11,7 @@
 //! the timeline it was received on.
 
 use super::error::Error;
+use super::parameters::RECOVERY;
 use super::session::Session;
 use super::units::Nature;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -58,10 +59,8 @@ SELECT in_recovery,
     SELECT name, vartype AS kind, unit, current_setting(name) AS old_value,
       coalesce((SELECT f.setting FROM pg_file_settings f WHERE lower(f.name) = lower(s.name)
         ORDER BY f.seqno DESC LIMIT 1), boot_val) AS new_value
-      FROM pg_settings s WHERE pending_restart AND name <> 'hot_standby'
-      AND name NOT LIKE 'recovery_target%' AND name NOT IN ('primary_conninfo',
-      'primary_slot_name', 'restore_command', 'archive_cleanup_command', 'recovery_end_command',
-      'recovery_min_apply_delay', 'promote_trigger_file')) p)::text AS pending_restart
+      FROM pg_settings s WHERE pending_restart AND name <> 'hot_standby') p)::text
+    AS pending_restart
 FROM (SELECT pg_is_in_recovery() AS in_recovery) me
 LEFT JOIN pg_stat_wal_receiver w ON true";
 
@@ -157,6 +156,9 @@ pub struct Monitor {
     pub primary_slot_name: Option<String>,
     pub synchronous_standby_names: String,
     pub pending_restart: Vec<Pending>,
+    /// Settings of recovery that wait for a restart. Those of a standby are the
+    /// daemon's to bring about and no operator's.
+    pub recovery_waits: Vec<String>,
 }
 
 impl Monitor {
@@ -175,6 +177,7 @@ impl Monitor {
 pub async fn read(session: &Session) -> Result<Monitor, Error> {
     let row = session.row(WHAT, SQL, &[]).await?;
     let row = Answer(&row);
+    let (recovery, pending_restart) = apart(row.json("pending_restart")?);
     Ok(Monitor {
         in_recovery: row.get("in_recovery")?,
         timeline: row.timeline("timeline")?,
@@ -197,8 +200,14 @@ pub async fn read(session: &Session) -> Result<Monitor, Error> {
         primary_conninfo: row.word("primary_conninfo")?,
         primary_slot_name: row.word("primary_slot_name")?,
         synchronous_standby_names: row.get("synchronous_standby_names")?,
-        pending_restart: row.json("pending_restart")?,
+        pending_restart,
+        recovery_waits: recovery.into_iter().map(|pending| pending.name).collect(),
     })
+}
+
+/// Settings of recovery, and all others.
+fn apart(pending: Vec<Pending>) -> (Vec<Pending>, Vec<Pending>) {
+    pending.into_iter().partition(|pending| RECOVERY.contains(&pending.name.as_str()))
 }
 
 struct Answer<'a>(&'a Row);
@@ -247,6 +256,15 @@ mod tests {
         let pending: Pending = serde_json::from_str(text).unwrap();
         assert_eq!(pending.new_value.as_deref(), Some("256MB"));
         assert_eq!(pending.old_value.as_deref(), Some("128MB"));
+    }
+
+    #[test]
+    fn settings_of_recovery_wait_apart() {
+        let of = |name: &str| Pending { name: name.into(), old_value: None, new_value: None };
+        let names = ["recovery_target_timeline", "max_connections", "restore_command"];
+        let (recovery, others) = apart(names.map(of).into());
+        assert_eq!(recovery, [of("recovery_target_timeline"), of("restore_command")]);
+        assert_eq!(others, [of("max_connections")]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::controlled;
 use crate::config::{Citus, Postgresql};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use topology::SyncMode;
 
 /// Settings of recovery: they live in a block of their own.
 pub const RECOVERY: [&str; 18] = [
@@ -168,14 +169,8 @@ pub fn is_controlled(name: &str) -> bool {
 
 /// In synchronous mode the names are the daemon's alone.
 fn is_sync(sources: &Sources) -> bool {
-    match sources.dynamic.get("synchronous_mode") {
-        Some(Value::Bool(on)) => *on,
-        Some(Value::String(word)) => {
-            ["on", "true", "yes", "1", "quorum"].contains(&word.to_lowercase().as_str())
-        }
-        Some(Value::Number(number)) => number.as_i64() == Some(1),
-        _ => false,
-    }
+    let mode = sources.dynamic.get("synchronous_mode").and_then(SyncMode::read);
+    mode.is_some_and(|mode| mode != SyncMode::Off)
 }
 
 fn is_file(name: &str) -> bool {

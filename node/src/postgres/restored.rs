@@ -185,7 +185,7 @@ fn text(value: &Value) -> Option<String> {
 
 fn set_signals(recovery: Recovery<'_>, places: &Places) -> Result<(), Error> {
     match recovery {
-        Recovery::Kept => Ok(()),
+        Recovery::Kept => refuse_old_form(places),
         Recovery::None => {
             files::strip_auto_conf(places)?;
             files::set_standby(places, false)
@@ -198,10 +198,34 @@ fn set_signals(recovery: Recovery<'_>, places: &Places) -> Result<(), Error> {
     }
 }
 
+/// What a tool wrote shall count, and no server from 12 on reads it.
+fn refuse_old_form(places: &Places) -> Result<(), Error> {
+    let path = files::old_recovery_conf(places);
+    if path.exists() { Err(Error::OldRecoveryConf(path)) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_recovery_conf_of_old_is_refused_where_it_shall_count_and_else_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::in_data(dir.path());
+        let there = |name: &str| dir.path().join(name).exists();
+        std::fs::write(dir.path().join("recovery.conf"), "restore_command = 'x'\n").unwrap();
+        let text = set_signals(Recovery::Kept, &places).unwrap_err().to_string();
+        assert!(text.contains("recovery.signal"), "{text}");
+        set_signals(given(&json!({"recovery_target": "immediate"})), &places).unwrap();
+        assert!(there("recovery.done") && there("recovery.signal") && !there("recovery.conf"));
+        set_signals(given(&json!({"standby_mode": "on"})), &places).unwrap();
+        assert!(there("standby.signal") && !there("recovery.signal"));
+        set_signals(Recovery::Kept, &places).unwrap();
+        assert!(there("standby.signal"), "what a tool made is kept");
+        set_signals(Recovery::None, &places).unwrap();
+        assert!(!there("standby.signal") && !there("recovery.signal"));
+    }
 
     fn given(value: &Value) -> Recovery<'_> {
         Recovery::Given(value.as_object().unwrap())

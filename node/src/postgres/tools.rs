@@ -87,7 +87,13 @@ pub async fn basebackup(
     command.arg(format!("--dbname={}", dsn(login, source, None, major)));
     command.args(options.iter().map(option));
     command.env("PGPASSFILE", secret.path()).env(FILLS, &settings.data_dir);
+    set_service_name(&mut command, login);
     run(command, COPY_LIMIT).await.map(drop)
+}
+
+/// Kerberos' name of the service, for programs that do not get it in words.
+pub(super) fn set_service_name(command: &mut Command, login: &Login) {
+    command.envs(login.extra.get("krbsrvname").map(|name| ("PGKRBSRVNAME", name)));
 }
 
 pub(super) fn option(option: &ToolOption) -> String {

@@ -155,12 +155,14 @@ impl World {
                 timeline: Some(Timeline(m.server.log.timeline())),
                 lsn: Lsn(0),
                 replay_paused: false,
+                restart_due: None,
             }),
             Reality::Up(_) | Reality::Stopping { .. } => Process::Running(Server {
                 role: Seen::Unknown,
                 timeline: None,
                 lsn: Lsn(0),
                 replay_paused: false,
+                restart_due: None,
             }),
         };
         Postgres { data: DataDir::Valid { system }, process }
@@ -180,6 +182,7 @@ impl World {
             timeline: Some(Timeline(server.log.timeline())),
             lsn: Lsn(server.log.end()),
             replay_paused: false,
+            restart_due: None,
         }
     }
 }

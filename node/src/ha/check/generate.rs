@@ -287,7 +287,8 @@ impl Generator {
                 let timeline = self.pick(&[None, Some(1), Some(2), Some(3)]).map(Timeline);
                 let lsn = self.lsn();
                 let replay_paused = lsn == Lsn(1_001);
-                Process::Running(Server { role, timeline, lsn, replay_paused })
+                let restart_due = self.percent(10).then(|| "a setting".to_string());
+                Process::Running(Server { role, timeline, lsn, replay_paused, restart_due })
             }
             7 if self.percent(30) => Process::Stopped(Seen::Unknown),
             _ => Process::Stopped(Seen::Known(self.remains())),
