@@ -40,3 +40,8 @@ fn t05_a_standby_cluster_is_born_elects_and_is_promoted() {
 fn t06_data_that_was_there_before_is_taken_over_or_refused() {
     run("data from before", LIMIT, attach::found_data());
 }
+
+#[test]
+fn t07_what_a_tool_wrote_about_recovery_counts_once() {
+    run("kept recovery", custom::kept());
+}

@@ -189,7 +189,7 @@ fn acceptor(settings: &RestApi) -> Result<Option<RustlsAcceptor>, ListenError> {
 /// have (IPv6 switched off) do not matter as long as one works.
 async fn bind(settings: &RestApi) -> Result<Vec<TcpListener>, ListenError> {
     let (host, port) = (settings.listen_host.as_str(), settings.listen_port);
-    let waiting = settings.request_queue_size.max(WAITING_MIN);
+    let waiting = room_for_callers(settings);
     if matches!(host, "" | "*") {
         let dual = listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), waiting);
         return match dual {
@@ -224,6 +224,10 @@ async fn bind(settings: &RestApi) -> Result<Vec<TcpListener>, ListenError> {
         (true, Some(error)) => Err(error),
         (true, None) => Err(unresolved("it has no address".to_string())),
     }
+}
+
+fn room_for_callers(settings: &RestApi) -> u32 {
+    settings.request_queue_size.max(WAITING_MIN)
 }
 
 fn bind_one(address: SocketAddr, waiting: u32) -> Result<TcpListener, ListenError> {
@@ -403,5 +407,29 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire.as_mut().poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(request_queue_size: u32) -> RestApi {
+        RestApi { listen_host: "127.0.0.1".into(), request_queue_size, ..RestApi::default() }
+    }
+
+    /// Connections that nobody accepts are established by the kernel as long as
+    /// its queue has room.
+    #[tokio::test]
+    async fn as_many_callers_wait_as_are_asked_for_and_never_few() {
+        const CALLERS: usize = 200;
+        let listeners = bind(&wanted(5)).await.unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..CALLERS {
+            let call = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(address));
+            waiting.push(call.await.expect("the queue has room").unwrap());
+        }
+        assert_eq!(room_for_callers(&wanted(4_096)), 4_096);
     }
 }

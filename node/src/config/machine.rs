@@ -40,6 +40,7 @@ pub fn check(
     }
     check_store(document, store, findings);
     check_programs(document, postgresql, findings);
+    check_places(postgresql, findings);
     check_data_dir(postgresql, findings);
 }
 
@@ -99,6 +100,25 @@ fn check_programs(document: Document, postgresql: &Postgresql, findings: &mut Fi
         let what = format!("there is no program {name} {place}");
         findings.add(path, what, "write the directory of PostgreSQL's programs");
     }
+}
+
+/// Where the daemon writes beside the data directory.
+fn check_places(postgresql: &Postgresql, findings: &mut Findings) {
+    if postgresql.pgpass.is_dir() {
+        let what = format!("{} is a directory", postgresql.pgpass.display());
+        findings.add("postgresql.pgpass", what, "write the path of a file in it");
+    }
+    let dir = &postgresql.config_dir;
+    if *dir == postgresql.data_dir || dir.as_os_str().is_empty() {
+        return;
+    }
+    let wrong = match rustix::fs::access(dir, rustix::fs::Access::WRITE_OK) {
+        _ if !dir.is_dir() => "is no directory",
+        Err(_) => "may not be written by this user",
+        Ok(()) => return,
+    };
+    let what = format!("{} {wrong}", dir.display());
+    findings.add("postgresql.config_dir", what, "make a directory that PostgreSQL's user owns");
 }
 
 /// An executable file; a bare name is looked for on PATH.

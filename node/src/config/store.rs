@@ -28,7 +28,10 @@ pub fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
         return StoreSettings::default();
     };
     if name == "etcd" {
-        findings.warn("etcd is read as etcd3; rename the section to `etcd3`");
+        findings.warn(
+            "etcd is read as etcd3: rename the section to `etcd3`; keys that were written through \
+             the old interface (v2) are not seen, so stop whoever still uses it",
+        );
     } else if given("etcd") {
         findings.warn("etcd is ignored beside etcd3; remove it");
     }
@@ -258,6 +261,19 @@ mod tests {
         let (hosts, findings) = own(json!({"etcd": {"host": "x"}}));
         assert_eq!(hosts, ["x:2379"]);
         assert!(findings.is_empty() && findings.warnings()[0].contains("rename"));
+        let (hosts, findings) = own(json!({"etcd": {"host": "x"}, "etcd3": {"host": "y"}}));
+        assert_eq!(hosts, ["y:2379"]);
+        assert!(findings.is_empty() && findings.warnings()[0].contains("etcd is ignored beside"));
+        let names = ["consul", "exhibitor", "kubernetes", "raft", "zookeeper"];
+        let all = names.map(|name| (name.to_string(), json!({"host": "x"})));
+        let (hosts, findings) = own(Value::Object(all.into_iter().collect()));
+        assert!(hosts.is_empty());
+        for name in names {
+            let told = format!("{name}: is not supported: only etcd3 is supported yet; write");
+            assert!(findings.to_string().contains(&told), "{findings}");
+        }
+        let (_, findings) = own(json!({"consul": null}));
+        assert!(findings.to_string().starts_with("etcd3: is missing: there is no store"));
         let (hosts, findings) = own(json!({"etcd3": {"host": "y"}, "raft": {"a": 1}}));
         assert_eq!(hosts, ["y:2379"]);
         assert!(findings.is_empty() && findings.warnings()[0].contains("raft is ignored"));

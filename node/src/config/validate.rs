@@ -248,6 +248,26 @@ mod tests {
     }
 
     #[test]
+    fn what_tunes_and_makes_no_sense_has_its_default() {
+        let raw = json!({"restapi": {"request_queue_size": 5000, "server_tokens": "none"},
+            "log": {"traceback_level": "TRACE"}, "bootstrap": {"users": {"me": {}}}});
+        let mut findings = Findings::default();
+        check(&raw, |_| true, &mut findings);
+        assert!(findings.is_empty(), "{findings}");
+        let told = findings.warnings().join("\n");
+        for part in [
+            "restapi.request_queue_size: `5000`",
+            "log.traceback_level: `TRACE`",
+            "bootstrap.users is no longer supported: Users are not made",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        let mut strict = Findings::strict();
+        check(&raw, |_| true, &mut strict);
+        assert_eq!(strict.iter().count(), 2, "{strict}");
+    }
+
+    #[test]
     fn a_misshapen_section_is_one_finding() {
         let raw = json!({"scope": "a", "name": "b", "restapi": {"listen": "a:1"},
             "postgresql": "secret"});

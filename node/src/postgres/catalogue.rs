@@ -96,4 +96,46 @@ mod tests {
         assert_eq!(catalogue.spell("my.thing"), "my.thing");
         assert_eq!(catalogue.spell("zero_damaged_pages"), "zero_damaged_pages");
     }
+
+    /// A vendor's server: it knows a setting that no other one does.
+    const VENDOR: &str = r#"#!/bin/sh
+case "$1" in
+  --version) echo "postgres (PostgreSQL) 15.4 (Vendor 3.1)" ;;
+  --describe-config) printf 'Vendor_Cache\tuser\nwork_mem\tuser\n' ;;
+  *) for word in "$@"; do
+       case "$word" in
+         Vendor_Cache=100|work_mem=*) ;;
+         Vendor_Cache=*) echo 'FATAL:  9999 is outside the valid range for parameter' \
+             '"Vendor_Cache" (1 .. 100)' >&2; exit 1 ;;
+         work_men=*) echo 'FATAL:  unrecognized configuration parameter "work_men"' >&2; exit 1 ;;
+       esac
+     done; echo 100 ;;
+esac
+"#;
+
+    #[tokio::test]
+    async fn a_vendors_server_knows_its_own_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let (text, program) = (dir.path().join("text"), dir.path().join("postgres"));
+        std::fs::write(&text, VENDOR).unwrap();
+        std::fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        // By another program: what this one has open for writing cannot be run.
+        let copied = std::process::Command::new("cp").arg(&text).arg(&program).status();
+        assert!(copied.unwrap().success());
+        let catalogue = Catalogue::load(&program).await.unwrap();
+        assert_eq!(
+            (catalogue.major, catalogue.spell("vendor_cache").as_str()),
+            (15, "Vendor_Cache")
+        );
+        let pairs =
+            [("Vendor_Cache", "9999"), ("work_mem", "4MB"), ("work_men", "1"), ("a.b", "c")];
+        let mut wished: BTreeMap<String, String> =
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let told = catalogue.sift(&mut wished, |_| false).await;
+        let left: Vec<_> = wished.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(left, [("Vendor_Cache", "100"), ("a.b", "c"), ("work_mem", "4MB")]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told.iter().any(|line| line.contains("work_men = 1 is not a setting")));
+    }
 }

@@ -262,4 +262,80 @@ mod tests {
         assert_eq!(of(Role::Replica, one("own of role"), one("own")), one("own of role"));
         assert_eq!(lines(&json!({}), "pg_ident", Role::Replica, None, &None), None);
     }
+
+    fn instance(dir: &Path) -> Instance {
+        let lines = |line: &str| Some(vec![line.to_string()]);
+        let settings = crate::config::Postgresql {
+            data_dir: dir.join("data"),
+            config_dir: dir.to_path_buf(),
+            pg_hba: lines("local all all trust"),
+            pg_ident: lines("map os me"),
+            ..Default::default()
+        };
+        Instance::new(Arc::new(settings), "demo", &"n1".into(), None)
+    }
+
+    fn with_files(files: &[(&str, &Path)]) -> Effective {
+        let pairs = files.iter().map(|(name, path)| (name.to_string(), path.display().to_string()));
+        Effective { parameters: pairs.collect(), ..Effective::default() }
+    }
+
+    #[test]
+    fn access_files_are_written_unless_the_server_reads_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = instance(dir.path());
+        let places = Places::of(&instance.settings);
+        let write = |effective: &Effective| {
+            instance.write_access(effective, Role::Primary, &json!({}), &places).unwrap()
+        };
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
+        let (elsewhere, theirs) = (dir.path().join("etc/hba"), dir.path().join("etc/ident"));
+        assert!(!write(&with_files(&[("hba_file", &elsewhere), ("ident_file", &theirs)])));
+        assert_eq!((read("pg_hba.conf"), read("pg_ident.conf")), (None, None));
+        assert!(write(&with_files(&[("hba_file", &elsewhere)])));
+        assert_eq!(read("pg_hba.conf"), None);
+        assert!(read("pg_ident.conf").unwrap().ends_with("!\nmap os me\n"));
+        assert!(write(&with_files(&[("hba_file", &places.hba())])), "named where ours is");
+        assert!(read("pg_hba.conf").unwrap().ends_with("!\nlocal all all trust\n"));
+        assert!(!write(&Effective::default()), "nothing new");
+        assert!(!elsewhere.exists() && !theirs.exists());
+    }
+
+    #[test]
+    fn lines_that_nobody_gives_leave_the_files_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            crate::config::Postgresql { data_dir: dir.path().to_path_buf(), ..Default::default() };
+        let instance = Instance::new(Arc::new(settings), "demo", &"n1".into(), None);
+        let places = Places::of(&instance.settings);
+        std::fs::write(places.hba(), "by hand").unwrap();
+        let effective = Effective::default();
+        let written = instance.write_access(&effective, Role::Primary, &json!({}), &places);
+        assert!(!written.unwrap() && !places.ident().exists());
+        assert_eq!(std::fs::read_to_string(places.hba()).unwrap(), "by hand");
+    }
+
+    #[test]
+    fn the_passwords_of_a_standby_are_written_once_and_again_when_they_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = crate::config::Postgresql::default();
+        settings.pgpass = dir.path().join("pgpass");
+        settings.replication.username = "rep".into();
+        let upstream = Upstream { host: "h".into(), port: 7, slot: None, remote: false };
+        let keep = |settings: &crate::config::Postgresql| {
+            let settings = Arc::new(settings.clone());
+            Instance::new(settings, "demo", &"n1".into(), None).keep_pgpass(&upstream).unwrap();
+        };
+        keep(&settings);
+        assert!(!settings.pgpass.exists(), "there is no password");
+        for word in ["one", "two"] {
+            settings.replication.password = Some(crate::config::Secret(word.into()));
+            keep(&settings);
+            let text = std::fs::read_to_string(&settings.pgpass).unwrap();
+            assert_eq!(text, format!("h:7:*:rep:{word}\n"));
+        }
+        std::fs::remove_file(&settings.pgpass).unwrap();
+        keep(&settings);
+        assert!(settings.pgpass.exists());
+    }
 }

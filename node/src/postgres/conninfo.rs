@@ -169,6 +169,27 @@ mod tests {
     }
 
     #[test]
+    fn every_key_has_its_place() {
+        let mut login = login();
+        for key in ["krbsrvname", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword"] {
+            login.extra.insert(key.into(), format!("my-{key}"));
+        }
+        login.extra.insert("gssencmode".into(), "disable".into());
+        let mut conninfo = upstream(&login);
+        conninfo.application_name = Some("node 1's");
+        conninfo.target_session_attrs = Some("read-write");
+        conninfo.major = 17;
+        let text = conninfo.render();
+        let wanted = "sslmode=prefer sslcert=my-sslcert sslkey=my-sslkey \
+            sslpassword=my-sslpassword sslrootcert=my-sslrootcert sslcrl=my-sslcrl \
+            application_name='node 1\\'s' krbsrvname=my-krbsrvname gssencmode=disable \
+            channel_binding=prefer target_session_attrs=read-write sslnegotiation=postgres";
+        assert!(text.ends_with(wanted), "{text}");
+        let open = Login { password: None, ..login };
+        assert!(!upstream(&open).render().contains("passfile"), "nothing would be in it");
+    }
+
+    #[test]
     fn each_host_may_bring_its_port() {
         let login = login();
         let mut conninfo = upstream(&login);

@@ -12,6 +12,7 @@
 use super::controldata;
 use super::error::{Error, read_if_there, remove_if_there};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use topology::SystemId;
 
@@ -107,7 +108,19 @@ fn cause(error: &Error) -> String {
 /// Empties `dir` and what its links point to. The directory itself stays: it
 /// may be a mount point, or its parent may not be ours.
 pub fn remove(dir: &Path) -> Result<(), Error> {
-    if is_nothing(dir)? { Ok(()) } else { empty(dir) }
+    if is_nothing(dir)? { close(dir) } else { empty(dir) }
+}
+
+/// An empty directory that somebody made for everyone to read: PostgreSQL would
+/// not start on what is copied into it.
+fn close(dir: &Path) -> Result<(), Error> {
+    const OPEN: u32 = 0o027;
+    let Ok(found) = std::fs::metadata(dir) else { return Ok(()) };
+    if found.permissions().mode() & OPEN == 0 {
+        return Ok(());
+    }
+    let closed = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir, closed).map_err(Error::file("protect", dir))
 }
 
 /// Empties a directory whatever is in it. Only for one that was empty when this
@@ -124,7 +137,8 @@ pub fn empty(dir: &Path) -> Result<(), Error> {
         clear(&wal, None)?;
     }
     clear(dir, Some("PG_VERSION"))?;
-    remove_if_there(&dir.join("PG_VERSION"))
+    remove_if_there(&dir.join("PG_VERSION"))?;
+    close(dir)
 }
 
 /// Takes the control file away: what is left is no data directory that could
@@ -304,6 +318,18 @@ mod tests {
         assert!(!root.path().join("space/PG_15_1").exists());
         assert!(root.path().join("space/notes.txt").exists(), "somebody else's file");
         remove(&data).unwrap();
+    }
+
+    #[test]
+    fn what_was_emptied_is_closed_to_others() {
+        let root = tempfile::tempdir().unwrap();
+        let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+        let data = cluster(root.path());
+        for (before, after) in [(0o755, 0o700), (0o750, 0o750), (0o777, 0o700)] {
+            fs::set_permissions(&data, fs::Permissions::from_mode(before)).unwrap();
+            remove(&data).unwrap();
+            assert_eq!(mode(&data), after);
+        }
     }
 
     #[test]

@@ -165,6 +165,30 @@ mod tests {
         assert!(!block.contains_key("junk"));
     }
 
+    #[test]
+    fn without_an_upstream_only_the_archive_is_named() {
+        let dynamic = json!({"standby_cluster": {"host": "a", "restore_command": "cp",
+            "archive_cleanup_command": "rm", "recovery_min_apply_delay": "5min"}});
+        let own = Postgresql::default();
+        let block = settings(&Effective::default(), &own, "n1", None, &dynamic, 15);
+        assert_eq!(
+            (block["restore_command"].as_str(), block["recovery_target"].as_str()),
+            ("cp", "")
+        );
+        assert_eq!(block["archive_cleanup_command"], "rm");
+        assert_eq!(block["recovery_target_timeline"], "latest");
+        for name in ["primary_conninfo", "primary_slot_name", "recovery_min_apply_delay"] {
+            assert!(!block.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn several_remote_hosts_are_searched_for_the_one_that_writes() {
+        let info = |remote: bool| block(json!({}), remote).remove("primary_conninfo").unwrap();
+        assert!(info(true).contains(" target_session_attrs=read-write"));
+        assert!(!info(false).contains("target_session_attrs"));
+    }
+
     fn given_by(own: Option<Value>, parameters: &[(&str, &str)], major: u32) -> Vec<String> {
         let dynamic = json!({"postgresql": {"recovery_conf": {"restore_command": "stored"}}});
         let own = own.and_then(|own| own.as_object().cloned());

@@ -5,6 +5,7 @@ use ctl::field::MemberPlan;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 /// A method that writes down what it was told and takes a base backup; it
 /// waits while a file `slow` is there.
@@ -19,12 +20,47 @@ fn copying(stage: &Stage) -> String {
     )
 }
 
+/// A pg_basebackup that writes down its words, and fails at first with half of
+/// a copy.
+fn failing_once(stage: &Stage) -> String {
+    let program = stage.field.dir.join("own_basebackup");
+    let text = format!(
+        "#!/bin/sh\ncd {dir}\nfor a in \"$@\"; do echo \"$a\"; done >> backups\n\
+         for a in \"$@\"; do case \"$a\" in --pgdata=*) d=${{a#*=}};; esac; done\n\
+         if mkdir once; then mkdir -p \"$d\"; echo x > \"$d/junk\"; exit 1; fi\n\
+         test -e \"$d/junk\" && exit 1\nexec {bin}/pg_basebackup \"$@\"\n",
+        dir = stage.field.dir.display(),
+        bin = stage.field.plan.pg_bin.display()
+    );
+    fs::write(&program, text).expect("a file");
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("a mode");
+    program.display().to_string()
+}
+
+/// The second try begins with nothing of the first.
+fn came_by_the_second_try(stage: &Stage, member: &MemberPlan) {
+    let told = fs::read_to_string(stage.field.dir.join("backups")).expect("it ran");
+    let count = |word: &str| told.lines().filter(|line| *line == word).count();
+    for word in ["--checkpoint=fast", "--max-rate=500M", "-X", "stream"] {
+        assert_eq!(count(word), 2, "{word} in {told}");
+    }
+    assert!(!told.contains("--format") && !told.contains("copy-secret"), "{told}");
+    let log = stage.field.log(&member.name);
+    assert!(log.contains("the base backup is tried again: "), "{log}");
+    assert!(log.contains("`format` is left out"), "{log}");
+    assert!(!stage.field.data_dir(member).join("junk").exists());
+}
+
 /// n1 leads, n2 serves copies, n3 is copied from n2 by the second method; then
 /// all are gone but a backup.
 pub async fn by_commands() {
     let mut stage = Stage::prepare(3);
     let [n1, n2, n3]: [MemberPlan; 3] = stage.members().try_into().expect("three members");
-    stage.field.reconfigure(&n2, &json!({"tags": {"clonefrom": true}})).expect("a file");
+    let serving = json!({"tags": {"clonefrom": true}, "postgresql": {
+        "bin_name": {"pg_basebackup": failing_once(&stage)},
+        "basebackup": [{"max-rate": "500M"}, {"checkpoint": "'fast'"}, {"format": "t"}],
+    }});
+    stage.field.reconfigure(&n2, &serving).expect("a file");
     let methods = json!({"postgresql": {
         "create_replica_methods": ["broken", "copy", "basebackup"],
         "broken": {"command": "sh -c 'mkdir -p half; exit 1'"},
@@ -37,6 +73,7 @@ pub async fn by_commands() {
     stage.start(&n2);
     let pair = [&n1, &n2];
     stage.until("a pair", LONG, async || stage.ask.is_healthy(&pair).await).await;
+    came_by_the_second_try(&stage, &n2);
     stage.start(&n3);
     stage.healthy(LONG).await;
 
@@ -114,10 +151,41 @@ pub async fn reinitialize() {
     assert!(stage.log_since(&replica, mark).contains("cancelled: reinitialize"));
     fs::remove_file(&slow).expect("our own file");
 
+    topped_up(&mut stage, &replica).await;
     damaged(&mut stage, &replica).await;
     by_ctl(&stage, &replica).await;
     stage.one_writer();
     stage.end();
+}
+
+/// A method that goes on with what is there, and is told nothing but its own.
+async fn topped_up(stage: &mut Stage, replica: &MemberPlan) {
+    let data = stage.field.data_dir(replica);
+    fs::write(data.join("marker"), "").expect("our own directory");
+    let method = json!({"postgresql": {
+        "create_replica_methods": ["top_up"],
+        "top_up": {
+            "command": format!("sh -c 'echo \"$*\" > topped; test -e {}/marker' --", data.display()),
+            "keep_data": "on",
+            "no_params": true,
+            "depth": 3,
+        },
+    }});
+    stage.field.reconfigure(replica, &method).expect("a file");
+    stage.send(Method::POST, replica, "/reload", json!({})).await;
+    let mark = stage.mark(replica);
+    stage
+        .until("a reinitialize", SHORT, async || post(stage, replica, json!({})).await.0 == 200)
+        .await;
+    let done = async || stage.log_since(replica, mark).contains("done: reinitialize");
+    stage.until("the end of it", LONG, done).await;
+    stage.healthy(LONG).await;
+    assert!(data.join("marker").exists(), "the data was removed");
+    let told = fs::read_to_string(stage.field.dir.join("topped")).expect("it ran");
+    assert_eq!(told, "--depth=3\n");
+    let copy = json!({"postgresql": {"create_replica_methods": ["copy"]}});
+    stage.field.reconfigure(replica, &copy).expect("a file");
+    stage.send(Method::POST, replica, "/reload", json!({})).await;
 }
 
 /// A server that does not start any more is what it is for.

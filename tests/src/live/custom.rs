@@ -52,6 +52,41 @@ pub async fn point_in_time() {
     stage.end();
 }
 
+/// A tool has written itself how far to recover; an old one wrote it where no
+/// server looks any more.
+pub async fn kept() {
+    let mut stage = Stage::prepare(1);
+    let member = stage.members()[0].clone();
+    let source = Source::make(&stage).await;
+    stage.start_store();
+    let conf = format!(
+        "restore_command = 'cp {}/%f %p'\nrecovery_target_name = 'half_way'\n\
+         recovery_target_action = 'promote'\n",
+        source.archive.display()
+    );
+    fs::write(stage.field.dir.join("wanted.conf"), conf).expect("a file");
+    let tool = |then: &str| {
+        let data = stage.field.data_dir(&member).display().to_string();
+        let copy = format!("mkdir -p {data}; cp -a {}/. {data}", source.backup.display());
+        let command = format!("sh -c '{copy}; {}' --", then.replace("DATA", &data));
+        json!({"bootstrap": {"method": "tool", "tool": {"command": command, "no_params": true,
+            "keep_existing_recovery_conf": true}}})
+    };
+    let old = tool("cp wanted.conf DATA/recovery.conf");
+    let new = tool("cat wanted.conf >> DATA/postgresql.auto.conf; touch DATA/recovery.signal");
+    ends(&mut stage, &member, old, "is of a PostgreSQL before 12").await;
+    stage.field.reconfigure(&member, &new).expect("the file is written");
+    stage.start(&member);
+    stage.until("the restored cluster", LONG, async || stage.primary().await.is_some()).await;
+    let rows = "SELECT string_agg(id::text, ',' ORDER BY id) FROM kept";
+    assert_eq!(ask_sql(&member, rows).await.expect("it answers"), "1,2");
+    assert_eq!(ask_sql(&member, "SHOW hot_standby").await.expect("it answers"), "on");
+    let auto = stage.field.data_dir(&member).join("postgresql.auto.conf");
+    let auto = fs::read_to_string(auto).expect("it is always there");
+    assert!(!auto.contains("recovery_target"), "{auto}");
+    stage.end();
+}
+
 fn what_the_commands_were_told(stage: &Stage, member: &MemberPlan) {
     let read = |name: &str| fs::read_to_string(stage.field.dir.join(name)).unwrap_or_default();
     let data = stage.field.data_dir(member);

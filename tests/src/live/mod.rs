@@ -23,6 +23,7 @@
 //! | standby_cluster | a cluster that follows another one |
 //! | attach | data that was there before |
 //! | versions | a group's life on each version of PostgreSQL |
+//! | recovery | other settings of recovery for a running standby |
 //! | process | signals, reload, log, service manager, namesakes |
 //! | container | process 1, a store that comes late |
 //! | refusal | data of others, files with mistakes |
@@ -48,6 +49,7 @@ pub mod partition;
 pub mod pause;
 pub mod planned;
 pub mod process;
+pub mod recovery;
 pub mod refusal;
 pub mod rewind;
 pub mod scripts;

@@ -1,5 +1,6 @@
 //! The life of a group on one version of PostgreSQL.
 
+use super::recovery;
 use super::stage::{LONG, SHORT, Stage, ask_sql, connect};
 use ctl::field::MemberPlan;
 use ctl::field::process::find_postgres;
@@ -26,6 +27,7 @@ pub async fn life(major: u32) {
         assert!(version.starts_with(&major.to_string()), "{version}");
     }
     impossible_settings(&stage, &leader, major).await;
+    recovery::of_a_standby(&mut stage, &leader).await;
     roles(&mut stage, &leader).await;
     let new = switchover(&stage, &leader).await;
     waiting_settings(&stage, &new).await;
@@ -190,7 +192,7 @@ async fn diverged(stage: &Stage, old: &MemberPlan) {
     }
 }
 
-async fn shows(stage: &Stage, member: &MemberPlan, name: &str, wanted: &str) {
+pub async fn shows(stage: &Stage, member: &MemberPlan, name: &str, wanted: &str) {
     let sql = format!("SHOW {name}");
     let what = format!("{name} = {wanted} on {}", member.name);
     let limit = Duration::from_secs(15);

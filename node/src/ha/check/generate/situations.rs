@@ -33,7 +33,13 @@ impl Generator {
         let role = Seen::Known(ServerRole::Primary);
         o.postgres.data = DataDir::Valid { system: system(1) };
         let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
-        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
+        o.postgres.process = Process::Running(Server {
+            role,
+            timeline,
+            lsn,
+            replay_paused: false,
+            restart_due: None,
+        });
         if self.percent(30) {
             // It wrote more since its successor last said what it has.
             o.memory.request_seen = Some((Millis(NOW - 400), Lsn(u64::MAX >> 8)));
@@ -67,7 +73,13 @@ impl Generator {
         o.postgres.data = DataDir::Valid { system: system(1) };
         let role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
         let (timeline, lsn) = (Some(Timeline(2)), self.lsn());
-        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
+        o.postgres.process = Process::Running(Server {
+            role,
+            timeline,
+            lsn,
+            replay_paused: false,
+            restart_due: None,
+        });
     }
 
     /// A leader that stops, or has stopped, to give its lock away.
@@ -104,6 +116,12 @@ impl Generator {
         o.job = Some(Running { job, since: self.past(), closed: Some(closed) });
         let (role, timeline) = (Seen::Unknown, None);
         let lsn = Lsn(0);
-        o.postgres.process = Process::Running(Server { role, timeline, lsn, replay_paused: false });
+        o.postgres.process = Process::Running(Server {
+            role,
+            timeline,
+            lsn,
+            replay_paused: false,
+            restart_due: None,
+        });
     }
 }
