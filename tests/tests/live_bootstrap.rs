@@ -43,5 +43,5 @@ fn t06_data_that_was_there_before_is_taken_over_or_refused() {
 
 #[test]
 fn t07_what_a_tool_wrote_about_recovery_counts_once() {
-    run("kept recovery", custom::kept());
+    run("kept recovery", LIMIT, custom::kept());
 }
