@@ -318,8 +318,8 @@ mod tests {
     #[test]
     fn the_passwords_of_a_standby_are_written_once_and_again_when_they_are_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let mut settings = crate::config::Postgresql::default();
-        settings.pgpass = dir.path().join("pgpass");
+        let pgpass = dir.path().join("pgpass");
+        let mut settings = crate::config::Postgresql { pgpass, ..Default::default() };
         settings.replication.username = "rep".into();
         let upstream = Upstream { host: "h".into(), port: 7, slot: None, remote: false };
         let keep = |settings: &crate::config::Postgresql| {
