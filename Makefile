@@ -13,6 +13,7 @@ packages:
 packages-test:
 	@tools/packages.sh openssl python3-pip iproute2 nftables
 	@tools/postgres_versions.sh
+	@tools/patroni.sh
 
 build: packages
 	cargo build --release -p node -p ctl
@@ -25,7 +26,7 @@ fmt:
 
 # Formatting, lints, then everything that runs: unit and property tests, then
 # tidy, the simulation and the live tests, one at a time, on real PostgreSQL (the
-# installed one; 16 and 18 are fetched once) and etcd.
+# installed one; 16 and 18 are fetched once, and Patroni to take over from) and etcd.
 test: packages-test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings

@@ -19,7 +19,7 @@ need postgresql has_server
 need etcd-server has_etcd
 for package in "$@"; do
     case $package in
-        python3-pip) need "$package" python3 -m pip --version ;;
+        python3-pip) need "$package" /usr/bin/python3 -m pip --version ;;
         *) need "$package" dpkg -s "$package" ;;
     esac
 done

@@ -36,6 +36,8 @@ pub struct Field {
     user: Option<User>,
     /// More variables for the daemon of a member, by its name.
     pub env: BTreeMap<String, Vec<(String, String)>>,
+    /// Another daemon than the one under test for a member, by its name.
+    pub programs: BTreeMap<String, PathBuf>,
     children: BTreeMap<String, Child>,
 }
 
@@ -49,6 +51,7 @@ impl Field {
             bin: dir.join("bin"),
             user,
             env: BTreeMap::new(),
+            programs: BTreeMap::new(),
             children: BTreeMap::new(),
         };
         field.make_dir(dir)?;
@@ -162,7 +165,8 @@ impl Field {
     }
 
     pub fn start_member(&mut self, member: &MemberPlan) -> Result<(), FieldError> {
-        let mut command = Command::new(self.daemon_program());
+        let program = self.programs.get(&member.name).cloned();
+        let mut command = Command::new(program.unwrap_or_else(|| self.daemon_program()));
         command.arg(self.config_path(member)).envs(&self.plan.environment);
         command.envs(self.env.get(&member.name).cloned().unwrap_or_default());
         self.spawn(&member.name.clone(), command)

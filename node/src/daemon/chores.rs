@@ -376,6 +376,11 @@ fn without_positions(record: &topology::MemberRecord) -> topology::MemberRecord 
     }
 }
 
+/// To the microsecond: readers of the history in Python take no more digits.
+fn now() -> String {
+    chrono::Local::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, false)
+}
+
 /// Older lines keep the time and name they had; the newest gets ours.
 fn merged_history(
     history: &topology::History,
@@ -393,7 +398,7 @@ fn merged_history(
             timeline: fork.parent,
             switch: fork.switch,
             reason: fork.reason.clone(),
-            at: newest.then(|| chrono::Local::now().to_rfc3339()),
+            at: newest.then(now),
             new_leader: newest.then(|| me.to_string()),
         }
     };

@@ -24,6 +24,7 @@
 //! | attach | data that was there before |
 //! | versions | a group's life on each version of PostgreSQL |
 //! | recovery | other settings of recovery for a running standby |
+//! | takeover | a running cluster of Patroni, taken over member by member, and back
 //! | process | signals, reload, log, service manager, namesakes |
 //! | container | process 1, a store that comes late |
 //! | refusal | data of others, files with mistakes |
@@ -58,6 +59,7 @@ pub mod silence;
 pub mod source;
 pub mod stage;
 pub mod standby_cluster;
+pub mod takeover;
 pub mod versions;
 pub mod watch;
 pub mod watchdog;
