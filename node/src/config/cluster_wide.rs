@@ -15,41 +15,41 @@ use super::kind::{scalar, shown};
 use super::{Postgresql, Settings, postgresql, settings};
 use serde_json::{Map, Value};
 
-/// Each member's own: its addresses, places, logins and programs.
-const OF_ONE_MEMBER: [&str; 10] = [
+/// Each member's own: its addresses, places and logins.
+const OF_ONE_MEMBER: [&str; 7] = [
     "listen",
     "connect_address",
     "proxy_address",
     "data_dir",
     "config_dir",
-    "config_base_name",
     "pgpass",
     "authentication",
-    "bin_dir",
-    "database",
 ];
 /// Has rules of its own, by which both sides are laid together elsewhere.
 const ELSEWHERE: [&str; 4] = ["parameters", "pg_hba", "pg_ident", "recovery_conf"];
 
 impl Settings {
+    /// The same for a daemon that begins: what a running one cannot change is
+    /// taken from the store, too.
+    pub fn with_cluster_wide_at_start(&self, dynamic: &Value) -> (Settings, Vec<String>) {
+        let (read, warnings) = self.laid_on(dynamic);
+        let (settings, _) = self.with_cluster_wide(dynamic);
+        let postgresql = Postgresql {
+            config_base_name: read.config_base_name,
+            bin_dir: read.bin_dir,
+            database: read.database,
+            ..settings.postgresql
+        };
+        (Settings { postgresql, ..settings }, warnings)
+    }
+
     /// These settings with what the file leaves open taken from `/config`, and
     /// what to tell about values there that make no sense.
     pub fn with_cluster_wide(&self, dynamic: &Value) -> (Settings, Vec<String>) {
-        let mut raw = self.raw.clone();
-        let mut warnings = Vec::new();
-        let given = dynamic.get("postgresql").and_then(Value::as_object);
-        let given = given.into_iter().flatten().filter(|(_, value)| !value.is_null());
-        if let Some(own) = raw.get_mut("postgresql").and_then(Value::as_object_mut) {
-            for (key, value) in given {
-                take(own, key, value, &mut warnings);
-            }
-        }
-        // What the file itself lacks was told when it was read.
-        let mut told = Findings::default();
-        let (document, nothing) = (Document::whole_of(&raw), Environment::new());
-        let read = postgresql::read(document, &nothing, &mut told);
+        let (read, mut warnings) = self.laid_on(dynamic);
         let socket_directories = read.socket_directories.clone().or_else(|| sockets_of(dynamic));
         let own = &self.postgresql;
+        warnings.extend(waiting(own, &read));
         let postgresql = Postgresql {
             socket_directories,
             // Changed by a restart only, or completed from the environment.
@@ -63,6 +63,35 @@ impl Settings {
         };
         (Settings { postgresql, ..self.clone() }, warnings)
     }
+
+    fn laid_on(&self, dynamic: &Value) -> (Postgresql, Vec<String>) {
+        let mut raw = self.raw.clone();
+        let mut warnings = Vec::new();
+        let given = dynamic.get("postgresql").and_then(Value::as_object);
+        let given = given.into_iter().flatten().filter(|(_, value)| !value.is_null());
+        if let Some(own) = raw.get_mut("postgresql").and_then(Value::as_object_mut) {
+            for (key, value) in given {
+                take(own, key, value, &mut warnings);
+            }
+        }
+        // What the file itself lacks was told when it was read.
+        let mut told = Findings::default();
+        let (document, nothing) = (Document::whole_of(&raw), Environment::new());
+        (postgresql::read(document, &nothing, &mut told), warnings)
+    }
+}
+
+/// What only the next start of the daemon takes over.
+fn waiting(own: &Postgresql, read: &Postgresql) -> Vec<String> {
+    let differs = [
+        ("config_base_name", own.config_base_name != read.config_base_name),
+        ("bin_dir", own.bin_dir != read.bin_dir),
+        ("database", own.database != read.database),
+    ];
+    let names = differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
+    let told =
+        |name| format!("/config: postgresql.{name} counts from the next start of the daemon");
+    names.map(told).collect()
 }
 
 fn sockets_of(dynamic: &Value) -> Option<String> {
@@ -176,6 +205,26 @@ mod tests {
         assert_eq!(laid.pg_ctl_timeout_s, 60);
         assert_eq!(warnings.len(), 5, "{warnings:?}");
         assert!(warnings[3].contains("postgresql.pg_ctl_timeout is `soon`"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_a_running_daemon_cannot_change_is_taken_at_its_start() {
+        let own = own("  bin_dir: null\n");
+        let dynamic = json!({"postgresql": {"bin_dir": "/pg/bin", "database": "keeper",
+            "config_base_name": "main", "data_dir": "/other"}});
+        let (begun, warnings) = own.with_cluster_wide_at_start(&dynamic);
+        let laid = &begun.postgresql;
+        assert_eq!(laid.bin_dir.as_deref(), Some(std::path::Path::new("/pg/bin")));
+        assert_eq!((laid.database.as_str(), laid.config_base_name.as_str()), ("keeper", "main"));
+        assert_eq!((&laid.data_dir, warnings.len()), (&own.postgresql.data_dir, 1));
+        let (goes_on, warnings) = begun.with_cluster_wide(&json!({}));
+        assert_eq!(goes_on.postgresql.database, "keeper");
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(
+            warnings[2].ends_with("postgresql.database counts from the next start of the daemon")
+        );
+        let (same, warnings) = begun.with_cluster_wide(&dynamic);
+        assert_eq!((same.postgresql, warnings.len()), (begun.postgresql, 1));
     }
 
     #[test]

@@ -224,6 +224,30 @@ mod tests {
     }
 
     #[test]
+    fn places_of_its_own_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = |pgpass: PathBuf, config_dir: PathBuf| {
+            let mut findings = Findings::strict();
+            let data_dir = dir.path().join("data");
+            check_places(
+                &Postgresql { pgpass, config_dir, data_dir, ..Default::default() },
+                &mut findings,
+            );
+            findings.to_string()
+        };
+        let here = dir.path().to_path_buf();
+        assert_eq!(found(here.join("pgpass"), here.clone()), "");
+        assert_eq!(found(here.join("pgpass"), here.join("data")), "", "it is yet to be made");
+        assert!(found(here.clone(), here.clone()).starts_with("postgresql.pgpass: "));
+        let text = found(here.join("pgpass"), here.join("gone"));
+        assert!(text.contains("postgresql.config_dir: ") && text.contains("is no directory"));
+        if !nix::unistd::geteuid().is_root() {
+            let closed = PathBuf::from("/");
+            assert!(found(here.join("pgpass"), closed).contains("may not be written"));
+        }
+    }
+
+    #[test]
     fn a_port_in_use_is_found_and_a_free_one_is_not() {
         let held = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let raw = json!({"restapi": {"listen": held.local_addr().unwrap().to_string()}});

@@ -35,7 +35,7 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         let old = self.settings.clone();
-        let mut new = loaded.settings;
+        let (mut new, _) = loaded.settings.with_cluster_wide_at_start(&self.dynamic.raw);
         for path in keep_fixed(&old, &mut new) {
             tracing::warn!("{path} has changed; it counts from the next start of the daemon on");
         }

@@ -77,7 +77,7 @@ impl Daemon {
         let changes = mirror.subscribe();
         server.end_leftovers().await;
         let dynamic = server.first_dynamic();
-        let settings = Arc::new(settings.with_cluster_wide(&dynamic.raw).0);
+        let settings = Arc::new(settings.with_cluster_wide_at_start(&dynamic.raw).0);
         server.take_settings(settings.clone());
         let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
         let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);

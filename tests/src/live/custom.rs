@@ -2,6 +2,7 @@
 
 use super::source::Source;
 use super::stage::{LONG, SHORT, Stage, ask_sql};
+use ctl::demo::has_citus;
 use ctl::field::MemberPlan;
 use serde_json::{Value, json};
 use std::fs;
@@ -76,10 +77,16 @@ pub async fn kept() {
     let new = tool("cat wanted.conf >> DATA/postgresql.auto.conf; touch DATA/recovery.signal");
     ends(&mut stage, &member, old, "is of a PostgreSQL before 12").await;
     stage.field.reconfigure(&member, &new).expect("the file is written");
+    // A group of Citus gets what is Citus', however its data came to be.
+    let stand_in = !has_citus(&stage.field.plan.pg_bin);
+    let citus = json!({"citus": {"group": 0, "database": "postgres", "stand_in": stand_in}});
+    stage.field.reconfigure(&member, &citus).expect("the file is written");
     stage.start(&member);
     stage.until("the restored cluster", LONG, async || stage.primary().await.is_some()).await;
     let rows = "SELECT string_agg(id::text, ',' ORDER BY id) FROM kept";
     assert_eq!(ask_sql(&member, rows).await.expect("it answers"), "1,2");
+    let nodes = "SELECT to_regclass('pg_dist_node')::text";
+    assert_eq!(ask_sql(&member, nodes).await.expect("it answers"), "pg_dist_node");
     assert_eq!(ask_sql(&member, "SHOW hot_standby").await.expect("it answers"), "on");
     let auto = stage.field.data_dir(&member).join("postgresql.auto.conf");
     let auto = fs::read_to_string(auto).expect("it is always there");

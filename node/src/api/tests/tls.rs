@@ -96,6 +96,30 @@ async fn members_ask_each_other_with_their_certificate() {
     assert_eq!(with_it.status(&api_url).await.unwrap().lsn, Lsn(67108960));
 }
 
+/// A daemon without a certificate believes everybody; one that has one asks for
+/// a chain, and never for the host's name.
+#[tokio::test]
+async fn whom_a_daemon_believes_depends_on_its_own_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ours, other) = (self_signed(&directory, "ours"), self_signed(&directory, "other"));
+    let member = Member::start(published("n2"), standby(), restapi(&ours, "none")).await;
+    let api_url = format!("https://{}/patroni", member.handle.addresses[0]);
+    let believes = async |ca: &PathBuf, own: bool, insecure: bool| {
+        let mut settings = settings(RestApi::default());
+        settings.ctl.cacert = Some(ca.clone());
+        settings.ctl.insecure = insecure;
+        settings.ctl.certfile = own.then(|| other.cert.clone());
+        settings.ctl.keyfile = own.then(|| other.key.clone());
+        Peers::new(&settings).unwrap().status(&api_url).await.is_some()
+    };
+    assert!(believes(&other.cert, false, false).await);
+    assert!(!believes(&other.cert, true, false).await, "of another authority");
+    assert!(believes(&other.cert, true, true).await);
+    assert!(believes(&ours.cert, true, false).await, "its certificate is for elsewhere.example");
+    let all = directory.path().to_path_buf();
+    assert!(believes(&all, true, false).await, "authorities of a directory");
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let missing = PathBuf::from("nowhere.crt");
