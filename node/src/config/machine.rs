@@ -40,6 +40,7 @@ pub fn check(
     }
     check_store(document, store, findings);
     check_programs(document, postgresql, findings);
+    check_version(postgresql, findings);
     check_places(postgresql, findings);
     check_data_dir(postgresql, findings);
 }
@@ -99,6 +100,15 @@ fn check_programs(document: Document, postgresql: &Postgresql, findings: &mut Fi
         let name = tool.file_name().unwrap_or_default().to_string_lossy();
         let what = format!("there is no program {name} {place}");
         findings.add(path, what, "write the directory of PostgreSQL's programs");
+    }
+}
+
+fn check_version(postgresql: &Postgresql, findings: &mut Findings) {
+    // 96 stands for 9.6.
+    let too_old = |major: &u32| *major < 13 || (90..=96).contains(major);
+    if let Some(major) = version_of(&postgresql.tool("postgres")).filter(too_old) {
+        let what = format!("its PostgreSQL is of version {major}");
+        findings.add("postgresql.bin_dir", what, "name the programs of version 13 or newer");
     }
 }
 
@@ -220,6 +230,17 @@ mod tests {
         let cases = [("15.20", Some(15)), ("9.6.24", Some(96)), ("18beta1", Some(18)), ("x", None)];
         for (text, major) in cases {
             assert_eq!(major_of(text), major, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_old_postgresql_is_found() {
+        for (version, wanted) in [("12.19", 1), ("9.6.24", 1), ("13.2", 0), ("18beta1", 0)] {
+            let dir = programs(version);
+            let bin_dir = Some(dir.path().to_path_buf());
+            let mut findings = Findings::strict();
+            check_version(&Postgresql { bin_dir, ..Default::default() }, &mut findings);
+            assert_eq!(findings.iter().count(), wanted, "{version}: {findings}");
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use tokio::process::Command;
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// Older ones keep their settings of recovery elsewhere.
+const OLDEST: u32 = 13;
 
 #[derive(Debug, Default)]
 pub struct Catalogue {
@@ -32,6 +34,9 @@ impl Catalogue {
         let version = run(version, LIMIT).await?;
         let unclear = || Error::ToolUnclear { tool: "postgres --version".into(), missing: "major" };
         let major = parse_major(&version).ok_or_else(unclear)?;
+        if major < OLDEST {
+            return Err(Error::TooOld { major, oldest: OLDEST });
+        }
         let described = Catalogue::new(major, &run(describe, LIMIT).await?);
         Ok(Catalogue { installed, postgres: postgres.to_path_buf(), ..described })
     }
@@ -113,16 +118,31 @@ case "$1" in
 esac
 "#;
 
+    fn server(dir: &Path, text: &str) -> PathBuf {
+        let (text_file, program) = (dir.join("text"), dir.join("postgres"));
+        std::fs::write(&text_file, text).unwrap();
+        std::fs::set_permissions(&text_file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        // By another program: what this one has open for writing cannot be run.
+        let copied = std::process::Command::new("cp").arg(&text_file).arg(&program).status();
+        assert!(copied.unwrap().success());
+        program
+    }
+
+    #[tokio::test]
+    async fn servers_of_long_ago_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (version, major) in [("9.6.24", 9), ("12.19", 12)] {
+            let program = server(dir.path(), &VENDOR.replace("15.4", version));
+            let error = Catalogue::load(&program).await.unwrap_err().to_string();
+            assert!(error.starts_with(&format!("PostgreSQL {major} is not supported")), "{error}");
+        }
+    }
+
     #[tokio::test]
     async fn a_vendors_server_knows_its_own_settings() {
         let dir = tempfile::tempdir().unwrap();
-        let (text, program) = (dir.path().join("text"), dir.path().join("postgres"));
-        std::fs::write(&text, VENDOR).unwrap();
-        std::fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
-        // By another program: what this one has open for writing cannot be run.
-        let copied = std::process::Command::new("cp").arg(&text).arg(&program).status();
-        assert!(copied.unwrap().success());
+        let program = server(dir.path(), VENDOR);
         let catalogue = Catalogue::load(&program).await.unwrap();
         assert_eq!(
             (catalogue.major, catalogue.spell("vendor_cache").as_str()),

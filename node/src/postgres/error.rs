@@ -60,6 +60,11 @@ pub enum Error {
     )]
     OldRecoveryConf(PathBuf),
     #[error(
+        "PostgreSQL {major} is not supported, {oldest} and newer are; set postgresql.bin_dir to \
+         the programs of such a one, after pg_upgrade if there are data"
+    )]
+    TooOld { major: u32, oldest: u32 },
+    #[error(
         "a rewind of this data directory did not come to its end and it must not be started; \
          if it was put right by hand, remove {}",
         .0.display()
