@@ -42,6 +42,8 @@ pub struct Racer<'a> {
     pub tags: &'a Tags,
     pub lsn: Lsn,
     pub timeline: Option<Timeline>,
+    /// Who led before: its failover_priority does not count.
+    pub former_leader: Option<&'a MemberName>,
 }
 
 /// Limits of the race, from `/config`.
@@ -62,6 +64,11 @@ pub enum NotYet {
     Behind { bytes: u64, allowed: u64 },
     #[error("timeline {mine} is behind the group's timeline {group}")]
     OldTimeline { mine: Timeline, group: Timeline },
+    #[error(
+        "the own timeline has the number of the group's and another history; reinitialize this \
+         member"
+    )]
+    OtherHistory,
     #[error("the own timeline is not known yet")]
     TimelineUnknown,
     #[error("{0} runs as a primary")]
@@ -249,7 +256,8 @@ fn not_overtaken<'a>(
             let name = peer.name.clone();
             return Err(NotYet::PeerAhead { name, theirs: status.lsn, mine: me.lsn });
         }
-        if status.lsn == me.lsn && status.failover_priority > me.tags.failover_priority() {
+        let led = me.former_leader == Some(&peer.name);
+        if !led && status.lsn == me.lsn && status.failover_priority > me.tags.failover_priority() {
             return Err(NotYet::PeerPreferred(peer.name.clone()));
         }
     }
@@ -315,7 +323,9 @@ mod tests {
 
     fn race(lsn: u64, peers: &[PeerAnswer], view: &GroupView) -> Result<(), NotYet> {
         let (name, tags) = (MemberName::new("me"), Tags::default());
-        let me = Racer { name: &name, tags: &tags, lsn: Lsn(lsn), timeline: Some(Timeline(1)) };
+        let former_leader = None;
+        let timeline = Some(Timeline(1));
+        let me = Racer { name: &name, tags: &tags, lsn: Lsn(lsn), timeline, former_leader };
         may_race(&me, peers, view, LIMITS)
     }
 
@@ -347,6 +357,21 @@ mod tests {
         let refused = race(1000, std::slice::from_ref(&preferred), &view(1000, "{}"));
         assert_eq!(refused, Err(NotYet::PeerPreferred("a".into())));
         assert_eq!(race(1001, &[preferred], &view(1000, "{}")), Ok(()));
+    }
+
+    #[test]
+    fn the_former_leader_is_not_waited_for() {
+        let mut old = answer("old", 1000);
+        old.status.as_mut().unwrap().failover_priority = 5;
+        let (name, tags, led) = (MemberName::new("me"), Tags::default(), MemberName::new("old"));
+        let (lsn, timeline) = (Lsn(1000), Some(Timeline(1)));
+        let former_leader = Some(&led);
+        let me = Racer { name: &name, tags: &tags, lsn, timeline, former_leader };
+        let view = view(1000, "{}");
+        assert_eq!(may_race(&me, std::slice::from_ref(&old), &view, LIMITS), Ok(()));
+        // More than we have is more, whoever has it.
+        old.status.as_mut().unwrap().lsn = Lsn(1001);
+        assert!(matches!(may_race(&me, &[old], &view, LIMITS), Err(NotYet::PeerAhead { .. })));
     }
 
     /// `status` and `failover` written in one transaction.
@@ -423,7 +448,8 @@ mod tests {
     fn nofailover_never_leads() {
         let (name, tags) = (MemberName::new("me"), json!({"nofailover": true}));
         let tags = Tags(tags.as_object().unwrap().clone());
-        let me = Racer { name: &name, tags: &tags, lsn: Lsn(9), timeline: None };
+        let (lsn, timeline, former_leader) = (Lsn(9), None, None);
+        let me = Racer { name: &name, tags: &tags, lsn, timeline, former_leader };
         assert_eq!(may_race(&me, &[], &view(0, "{}"), LIMITS), Err(NotYet::Tagged));
     }
 

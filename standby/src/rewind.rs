@@ -86,19 +86,27 @@ fn judge_on_a_branch(local: &LocalEnd, switch: Lsn) -> Verdict {
 }
 
 /// Two histories that went through one timeline must have left its ancestors
-/// at the same places.
+/// at the same places, and have the same ancestors.
 fn first_difference(own: &History, leader: &History) -> Option<String> {
-    let known = leader.forks.iter().filter(|fork| fork.parent < own.current);
-    let mut pairs = own.forks.iter().map(Some).chain(std::iter::repeat(None)).zip(known);
-    pairs.find_map(|(mine, theirs)| {
-        let same = mine.is_some_and(|m| (m.parent, m.switch) == (theirs.parent, theirs.switch));
-        (!same).then(|| {
-            format!(
-                "timeline {} is another one here: the leader's history left timeline {} at {}",
-                own.current, theirs.parent, theirs.switch
-            )
-        })
-    })
+    let current = own.current;
+    let mut known = leader.forks.iter().filter(|fork| fork.parent < current);
+    let mut mine = own.forks.iter();
+    loop {
+        return match (mine.next(), known.next()) {
+            (None, None) => None,
+            (Some(m), Some(t)) if (m.parent, m.switch) == (t.parent, t.switch) => continue,
+            (_, Some(theirs)) => Some(format!(
+                "timeline {current} is another one here: the leader's history left timeline {} \
+                 at {}",
+                theirs.parent, theirs.switch
+            )),
+            (Some(mine), None) => Some(format!(
+                "timeline {current} is another one here: it came by timeline {}, which the \
+                 leader's history does not know",
+                mine.parent
+            )),
+        };
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +169,9 @@ mod tests {
         for text in ["1\t0/3000\tx\n2\t0/5008\ty\n", "1\t0/3000\tx\n", "2\t0/5000\ty\n"] {
             assert!(matches!(judge(&own(3, text), &leader()), Verdict::Alien(_)), "{text}");
         }
+        let short = History::parse(Timeline(3), "1\t0/3000\tx\n").unwrap();
+        let longer = own(3, "1\t0/3000\tx\n2\t0/5000\ty\n");
+        assert!(matches!(judge(&longer, &short), Verdict::Alien(_)));
         assert_eq!(judge(&own(2, "1\t0/3000\tx\n"), &leader()), Verdict::Prefix);
         assert!(is_diverged(&own(2, "1\t0/2000\tx\n"), &leader()));
     }

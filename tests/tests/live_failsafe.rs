@@ -1,5 +1,5 @@
-//! The store is away, or has forgotten everything, under a group of real
-//! members. The scenarios are in `tests/src/live/`.
+//! The store is away under a group of real members. The scenarios are in
+//! `tests/src/live/`.
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins`
 //! first.

@@ -1,7 +1,8 @@
 //! Seeds: each one is a world of its own, with its faults.
 //!
-//! Rerun one with `MATRIARCH_SEED=123 cargo test -p tests --test sim`; look for
-//! new ones with `MATRIARCH_SEEDS=1000 cargo test -p tests --test sim fresh`.
+//! Rerun one with `MATRIARCH_SEED=123 cargo test -p tests --test sim`, with more
+//! of its story with `MATRIARCH_TRACE=5000`; look for new ones with
+//! `MATRIARCH_SEEDS=1000 cargo test -p tests --test sim fresh`.
 //! A seed that found a bug is kept in `tests/seeds/known.txt`.
 
 use std::fmt::Write;
@@ -69,7 +70,8 @@ fn settle(world: &mut World, limit_ms: u64) -> Result<(), Broken> {
 fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
     let mut world = World::new(seed, &shape(seed));
     let broken = run(&mut world).err()?;
-    let skip = world.trace.len().saturating_sub(TRACE_SHOWN);
+    let shown = number("MATRIARCH_TRACE").map_or(TRACE_SHOWN, |lines| lines as usize);
+    let skip = world.trace.len().saturating_sub(shown);
     let mut text = String::new();
     for line in world.trace.iter().skip(skip) {
         writeln!(text, "{line}").expect("a string takes all");

@@ -42,7 +42,7 @@ pub fn acquire(
     when.push(unchanged(keys.failsafe(), view.failsafe.as_ref().map(|map| map.revision)));
     if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
         when.push(Compare::RevisionIs(keys.failover(), failover.revision));
-        then.push(put(keys.failover(), "{}"));
+        then.push(put(keys.failover(), left_of(&failover.value, me, view.is_paused()).write()));
     }
     if let Some(mine) = mine {
         let (unclaimed, put_claim) = claim_parts(keys, me, view, mine);
@@ -50,6 +50,16 @@ pub fn acquire(
         then.push(put_claim);
     }
     Txn { when, then }
+}
+
+/// What is left of a request once `me` took the lock. In pause only named
+/// members are promoted: one that was not reached is still wanted.
+fn left_of(request: &Failover, me: &MemberName, paused: bool) -> Failover {
+    let wanted = request.candidate.as_ref().filter(|candidate| *candidate != me);
+    match (paused && request.leader.is_some(), wanted) {
+        (true, Some(_)) => Failover { leader: None, ..request.clone() },
+        _ => Failover::default(),
+    }
 }
 
 /// Claim a timeline while holding the lock: it was taken without a claim.
@@ -210,6 +220,18 @@ pub fn give_config(keys: &Keys, lease: LeaseId, text: String, empty_at: Option<i
     let mut txn = as_leader(keys, lease, keys.config(), text);
     txn.when.push(unchanged(keys.config(), empty_at));
     txn
+}
+
+/// The same, for a document that others write too: only on what was read.
+pub fn as_leader_on(
+    keys: &Keys,
+    lease: LeaseId,
+    key: String,
+    value: String,
+    revision: Option<i64>,
+) -> Txn {
+    let when = vec![Compare::LeaseIs(keys.leader(), lease), unchanged(key.clone(), revision)];
+    Txn { when, then: vec![put(key, value)] }
 }
 
 /// The own member record.

@@ -17,7 +17,6 @@ use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
-use topology::cluster::write_history;
 use topology::{Group, GroupView, HistoryEntry, Millis, RegionName, Seen};
 
 /// What the chores remember between beats.
@@ -40,7 +39,10 @@ pub(super) struct Chores {
     pub retention: Retention,
     /// The checkpoint after the promotion.
     pub checkpoint: AfterPromotion,
-    pub history_of: Option<u32>,
+    /// The members' addresses when somebody last led.
+    pub seen_urls: BTreeMap<topology::MemberName, String>,
+    /// `/history` as it was last read with a line.
+    pub history: Vec<HistoryEntry>,
     /// The move whose rewiring this coordinator has done.
     pub rewired: Option<String>,
     pub ownership: Option<Ownership>,
@@ -59,7 +61,6 @@ pub(super) struct Applied {
 impl Chores {
     pub fn promoted(&mut self) {
         self.checkpoint = AfterPromotion::default();
-        self.history_of = None;
         self.status_due = true;
     }
 
@@ -123,6 +124,9 @@ impl Daemon {
     }
 
     async fn keep_documents(&mut self, seen: &Observation) {
+        if let Some(view) = seen.view() {
+            self.note_history(view);
+        }
         self.keep_record(seen).await;
         if seen.holds_lock() {
             self.keep_leader_documents(seen).await;
@@ -196,8 +200,9 @@ impl Daemon {
 
     async fn keep_leader_documents(&mut self, seen: &Observation) {
         let Some(view) = seen.view() else { return };
+        self.keep_initialize(seen, view).await;
         self.keep_config(view).await;
-        if std::mem::take(&mut self.chores.status_due) {
+        if std::mem::take(&mut self.chores.status_due) || view.status.is_none() {
             self.keep_failsafe(view).await;
             self.keep_status(seen, view).await;
         }
@@ -250,27 +255,7 @@ impl Daemon {
         }
     }
 
-    /// `/history` tells the group's timeline to those who may lead next.
-    async fn keep_history(&mut self, seen: &Observation, view: &GroupView) {
-        let Some(timeline) = seen.server().and_then(|s| s.timeline) else { return };
-        if !seen.is_primary() || self.chores.history_of == Some(timeline.0) {
-            return;
-        }
-        // A first timeline has no history to tell, and Patroni writes none.
-        let nothing_to_tell = timeline.0 == 1 && view.history.is_none();
-        if view.timeline() == timeline || nothing_to_tell {
-            self.chores.history_of = Some(timeline.0);
-            return;
-        }
-        let Ok(history) = self.server.local_history(timeline).await else { return };
-        let old = view.history.as_ref().map_or(&[][..], |h| &h.value);
-        let entries = merged_history(&history, old, self.settings.name.as_str());
-        if self.write_as_leader(self.keys.history(), write_history(&entries)).await {
-            self.chores.history_of = Some(timeline.0);
-        }
-    }
-
-    async fn write_as_leader(&mut self, key: String, value: String) -> bool {
+    pub(super) async fn write_as_leader(&mut self, key: String, value: String) -> bool {
         let Some(lease) = self.lease.id else { return false };
         let written = self.write(txn::as_leader(&self.keys, lease, key.clone(), value)).await;
         match written {
@@ -374,33 +359,4 @@ fn without_positions(record: &topology::MemberRecord) -> topology::MemberRecord 
         receive_lsn: None,
         ..record.clone()
     }
-}
-
-/// To the microsecond: readers of the history in Python take no more digits.
-fn now() -> String {
-    chrono::Local::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, false)
-}
-
-/// Older lines keep the time and name they had; the newest gets ours.
-fn merged_history(
-    history: &topology::History,
-    old: &[HistoryEntry],
-    me: &str,
-) -> Vec<HistoryEntry> {
-    let last = history.forks.len().saturating_sub(1);
-    let entry = |(index, fork): (usize, &topology::timeline::Fork)| {
-        let same = old.iter().find(|e| e.timeline == fork.parent && e.switch == fork.switch);
-        if let Some(same) = same {
-            return same.clone();
-        }
-        let newest = index == last;
-        HistoryEntry {
-            timeline: fork.parent,
-            switch: fork.switch,
-            reason: fork.reason.clone(),
-            at: newest.then(now),
-            new_leader: newest.then(|| me.to_string()),
-        }
-    };
-    history.forks.iter().enumerate().map(entry).collect()
 }

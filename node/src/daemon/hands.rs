@@ -9,6 +9,7 @@ use crate::ha::observation::{DataDir, Divergence, Following, Job, Lock};
 use crate::ha::{Action, Observation, Outcome};
 use crate::region;
 use standby::rewind::{Verdict, judge};
+use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::{GroupView, Lsn};
 
@@ -325,9 +326,19 @@ impl Daemon {
     }
 
     pub(super) async fn ask_peers(&self, view: &GroupView) -> Vec<standby::promotion::PeerAnswer> {
-        let others = view.members.iter().filter(|(name, _)| **name != self.settings.name);
-        let addresses: Vec<_> =
-            others.filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?))).collect();
+        let urls = view.members.iter();
+        let mut all: BTreeMap<_, _> =
+            urls.filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?))).collect();
+        if view.leader.is_none() {
+            // Records end with their leases; who is well may be on its way back.
+            let asked = view.failsafe.as_ref().filter(|_| self.dynamic.failsafe_mode);
+            let named = asked.iter().flat_map(|map| map.value.iter());
+            for (name, url) in named.chain(&self.chores.seen_urls) {
+                all.entry(name.clone()).or_insert_with(|| url.clone());
+            }
+        }
+        all.remove(&self.settings.name);
+        let addresses: Vec<_> = all.into_iter().collect();
         self.peers.statuses(&addresses).await
     }
 

@@ -31,7 +31,10 @@ impl Daemon {
             Job::StartStandby { follow } => {
                 Box::pin(async move { hands.start_standby(follow.as_ref()).await })
             }
-            Job::Stop { how } => Box::pin(async move { hands.stop(how).await }),
+            Job::Stop { how } => {
+                let left = self.server.left_running();
+                Box::pin(async move { hands.stop_all(how, left).await })
+            }
             Job::Restart { as_primary } => {
                 let follow = seen.follows().cloned().or_else(|| Facts::of(seen).upstream());
                 let limit = self.restart_limit();

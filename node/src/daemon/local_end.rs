@@ -8,6 +8,7 @@ use crate::ha::observation::{End, Remains, Server};
 use crate::postgres::wal::{self, Place};
 use crate::postgres::{Error, Instance, history};
 use standby::rewind::{LocalEnd, Tail};
+use std::path::Path;
 use topology::{History, Lsn, Timeline};
 
 #[derive(Debug)]
@@ -67,6 +68,13 @@ fn guess(server: &Server, error: &Error) -> Result<(Timeline, Lsn), NoEnd> {
 }
 
 fn found(instance: &Instance, timeline: Timeline, lsn: Lsn, tail: Tail) -> LocalEnd {
-    let history: Option<History> = history::local(&instance.settings.data_dir, timeline).ok();
+    let history = own_history(&instance.settings.data_dir, timeline);
     LocalEnd { timeline, lsn, tail, history }
+}
+
+/// The history of a timeline as it lies here. A file without a line only keeps
+/// a number from being taken, and tells nothing.
+pub(super) fn own_history(data_dir: &Path, timeline: Timeline) -> Option<History> {
+    let read = history::local(data_dir, timeline).ok()?;
+    (timeline.0 <= 1 || !read.forks.is_empty()).then_some(read)
 }

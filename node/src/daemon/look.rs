@@ -48,6 +48,7 @@ impl Daemon {
             closed_workers: store.closed_workers,
             dynamic: self.dynamic.clone(),
             failsafe: Default::default(),
+            history: self.server.own_history(),
             memory: self.memory.clone(),
         };
         self.chores.groups = store.groups;
@@ -161,9 +162,8 @@ impl Daemon {
             (false, None) => self.memory.quiet_since = Some(seen.now),
             (false, Some(_)) => {}
         }
-        self.memory.heed_request(seen);
-        self.memory.heed_lock(seen);
-        self.memory.heed_success(seen);
+        self.memory.heed_group(seen);
+        self.heed_end_of_pause();
         if seen.is_primary() {
             self.memory.promoting = None;
             self.memory.forget_comparison();
@@ -174,6 +174,18 @@ impl Daemon {
         }
         if !seen.holds_lock() {
             self.memory.won_in_pause = false;
+        }
+    }
+
+    /// By hand anything may have been changed.
+    fn heed_end_of_pause(&mut self) {
+        let ends = self.was_paused && !self.dynamic.pause;
+        self.was_paused = self.dynamic.pause;
+        if ends {
+            tracing::info!("the pause is over: everything is looked at anew");
+            self.server.look_anew();
+            self.chores.applied = None;
+            self.memory.forget_comparison();
         }
     }
 

@@ -9,7 +9,9 @@ mod cache;
 mod callback;
 mod chores;
 mod disk;
+mod documents;
 pub mod failsafe;
+mod fresh;
 mod hands;
 mod heartbeat;
 mod jobs;
@@ -93,6 +95,8 @@ pub struct Daemon {
     /// Who waits for the end of a job.
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
     last_rule: u16,
+    /// The last beat was in pause.
+    was_paused: bool,
     /// Milliseconds until a scheduled request is due.
     scheduled_in: Option<u64>,
     /// The line of the last heartbeat.

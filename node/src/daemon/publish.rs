@@ -7,7 +7,6 @@ use crate::clock;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{DataDir, Guarding, Job, Process, ServerRole};
-use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
 use topology::{MemberRecord, MemberRole, MemberState, Tags};
@@ -55,7 +54,8 @@ impl Daemon {
         {
             record.replay_lsn = monitor.replay;
             record.receive_lsn = monitor.receive;
-            record.replication_state = replication_state(&monitor);
+            let state = crate::api::status::replication_state(&monitor, Some(&self.dynamic.raw));
+            record.replication_state = state.map(str::to_string);
         }
     }
 
@@ -177,12 +177,4 @@ impl Daemon {
 
 fn is_start(job: &Job) -> bool {
     matches!(job, Job::StartPrimary | Job::StartStandby { .. })
-}
-
-fn replication_state(monitor: &Monitor) -> Option<String> {
-    if !monitor.in_recovery {
-        return None;
-    }
-    let state = if monitor.is_streaming() { "streaming" } else { "in archive recovery" };
-    Some(state.to_string())
 }

@@ -139,6 +139,7 @@ impl Daemon {
             holds_lock_out,
             replies: Vec::new(),
             last_rule: 0,
+            was_paused: false,
             scheduled_in: None,
             heartbeat: Default::default(),
             name_proven: false,

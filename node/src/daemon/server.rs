@@ -2,11 +2,11 @@
 //! things that need no job.
 
 use super::cache;
+use super::fresh::FreshMonitor;
 use super::local_end::{self, NoEnd};
 use super::remains::{is_copy, is_standby_data, remains_of};
 use super::rewind_ability::RewindAbility;
 use super::work::{Hands, upstream};
-use crate::api::published::Fresh;
 use crate::config::Settings;
 use crate::ha::observation::{
     DataDir, End, Following, Postgres, Process, Remains, Rewind, Server as ServerSeen, ServerRole,
@@ -23,7 +23,7 @@ use standby::rewind::LocalEnd;
 use standby::slots::{Slot, SlotStep};
 use std::sync::Arc;
 use tokio::sync::watch;
-use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId, Timeline};
+use topology::{Dynamic, History, Lsn, Millis, Seen, SystemId};
 
 /// Application names that the field knows.
 const HEARTBEAT: &str = "Patroni heartbeat";
@@ -46,6 +46,8 @@ pub(super) struct Server {
     starting_since: Option<Millis>,
     closing: watch::Sender<Option<Remains>>,
     system: Option<SystemId>,
+    /// The history of the own timeline, once its file was read.
+    history: Option<History>,
     /// How the API's own connection is made.
     reach: watch::Sender<Target>,
     /// What `patroni.dynamic.json` holds, as far as this process knows.
@@ -73,6 +75,7 @@ impl Server {
             starting_since: None,
             closing: watch::Sender::new(None),
             system: None,
+            history: None,
             reach: watch::Sender::new(target),
             saved: Value::Null,
             rewind: RewindAbility::default(),
@@ -132,6 +135,14 @@ impl Server {
             self.rewind.look(&self.instance, now).await;
         }
         if !matches!(data, DataDir::Valid { .. }) {
+            if self.left_running().is_some() {
+                (self.session, self.monitor) = (None, None);
+                let (role, timeline, lsn) = (Seen::Unknown, None, Lsn(0));
+                let replay_paused = false;
+                let server = ServerSeen { role, timeline, lsn, replay_paused, restart_due: None };
+                let process = Process::Running(server);
+                return Postgres { data, process };
+            }
             self.forget_process();
             return Postgres { data, process: Process::Stopped(Seen::Unknown) };
         }
@@ -154,11 +165,17 @@ impl Server {
         }
     }
 
+    /// A postmaster that was seen and lives, whatever became of its directory.
+    pub fn left_running(&self) -> Option<Postmaster> {
+        self.postmaster.clone().filter(|p| p.is_alive().unwrap_or(true))
+    }
+
     fn forget_process(&mut self) {
         self.session = None;
         self.monitor = None;
         self.postmaster = None;
         self.starting_since = None;
+        self.history = None;
     }
 
     /// The control file is read once for a data directory that stays.
@@ -495,9 +512,20 @@ impl Server {
         }
     }
 
-    pub async fn local_history(&self, timeline: Timeline) -> Result<History, String> {
-        let data_dir = &self.settings.postgresql.data_dir;
-        history::local(data_dir, timeline).map_err(|e| e.to_string())
+    /// The history of the timeline that the running server is on. Its file does
+    /// not change.
+    pub fn own_history(&mut self) -> Option<History> {
+        let timeline = seen_server(self.monitor.as_ref()?).timeline?;
+        if self.history.as_ref().is_none_or(|known| known.current != timeline) {
+            let data_dir = &self.settings.postgresql.data_dir;
+            self.history = local_end::own_history(data_dir, timeline);
+        }
+        self.history.clone()
+    }
+
+    /// After a pause anything may have been changed by hand.
+    pub fn look_anew(&mut self) {
+        (self.system, self.history, self.session) = (None, None, None);
     }
 
     /// The history of the server at that address, which must be a primary or
@@ -535,7 +563,7 @@ impl Server {
     }
 
     pub fn fresh(&self) -> FreshMonitor {
-        FreshMonitor { target: self.reach.subscribe(), session: tokio::sync::Mutex::new(None) }
+        FreshMonitor::new(self.reach.subscribe())
     }
 }
 
@@ -566,32 +594,4 @@ fn following(monitor: &Monitor) -> Option<Following> {
         slot: monitor.primary_slot_name.clone().filter(|s| !s.is_empty()),
         member: topology::MemberName::new(""),
     })
-}
-
-/// The API's own connection.
-pub(super) struct FreshMonitor {
-    target: watch::Receiver<Target>,
-    session: tokio::sync::Mutex<Option<Session>>,
-}
-
-impl Fresh for FreshMonitor {
-    fn monitor(
-        &self,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<Monitor>> + Send + '_>> {
-        Box::pin(async move {
-            let mut slot = self.session.lock().await;
-            if !slot.as_ref().is_some_and(Session::is_usable) {
-                let target = self.target.borrow().clone();
-                *slot = Some(Session::connect(&target).await.ok()?);
-            }
-            let answer = monitor::read(slot.as_ref().expect("just made")).await;
-            match answer {
-                Ok(monitor) => Some(monitor),
-                Err(_) => {
-                    *slot = None;
-                    None
-                }
-            }
-        })
-    }
 }

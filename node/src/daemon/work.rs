@@ -131,6 +131,15 @@ impl Hands {
         }
     }
 
+    /// `left`: a server that was seen, should its directory be out of reach.
+    pub async fn stop_all(&self, how: StopHow, left: Option<Postmaster>) -> JobResult {
+        self.stop(how).await?;
+        match left {
+            Some(left) if left.is_alive().unwrap_or(true) => self.stop_hard(&left).await,
+            _ => Ok(()),
+        }
+    }
+
     pub async fn stop(&self, how: StopHow) -> JobResult {
         let patience = match how {
             StopHow::Planned => Patience::Archiver,

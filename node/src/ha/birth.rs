@@ -18,7 +18,10 @@ pub const BIRTH: &[Rule] = &[
     .saying(|f| f.why_failed()),
     Rule::new(
         501,
-        |f| f.bootstrap() == Bootstrapping::Built && !f.is_leader_elsewhere(),
+        |f| {
+            let built = f.bootstrap() == Bootstrapping::Built;
+            built && !f.is_leader_elsewhere() && !f.has_data_elsewhere()
+        },
         |_| act(Action::FinishBootstrap),
         "the new cluster is entered into the store",
     ),
@@ -33,6 +36,12 @@ pub const BIRTH: &[Rule] = &[
         |f| f.bootstrap() == Bootstrapping::GivenUp,
         |_| act(Action::Exit(1)),
         "the bootstrap failed and was given up: see the log above and correct the settings",
+    ),
+    Rule::new(
+        507,
+        |f| f.bootstrap() != Bootstrapping::No && f.has_data_elsewhere(),
+        |_| act(Action::GiveUpBootstrap),
+        "other members have data and have come back: the new cluster is moved aside",
     ),
     Rule::new(
         510,
@@ -91,6 +100,19 @@ pub const BIRTH: &[Rule] = &[
     )
     .saying(|f| f.doubt()),
     Rule::new(
+        555,
+        |f| f.is_initialize_absent() && f.is_lock_free() && f.o.memory.knew_system,
+        |_| soon(1_000),
+        "the store has forgotten a cluster that this daemon knew: members with data enter it \
+         again; for a new cluster start this daemon anew",
+    ),
+    Rule::new(
+        556,
+        |f| f.is_initialize_absent() && f.is_lock_free() && f.has_data_elsewhere(),
+        |_| soon(1_000),
+        "nobody has initialised the cluster and other members have data: waiting for them",
+    ),
+    Rule::new(
         560,
         |f| !f.o.me.may_initialise && f.is_initialize_absent(),
         |_| rest(),
@@ -122,6 +144,8 @@ fn is_from_archive(f: &Facts) -> bool {
 
 fn may_claim(f: &Facts) -> bool {
     f.is_initialize_absent()
+        && !f.o.memory.knew_system
+        && !f.has_data_elsewhere()
         && f.is_lock_free()
         && f.o.me.may_initialise
         && !f.o.me.tags.nofailover()

@@ -509,13 +509,17 @@ impl<'a> Facts<'a> {
             tags: &self.o.me.tags,
             lsn: server.lsn,
             timeline: server.timeline,
+            former_leader: self.o.memory.former_leader.as_ref(),
         };
+        if self.is_other_history() {
+            return Err(NotYet::OtherHistory);
+        }
         let limits = RaceLimits {
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
             check_timeline: self.o.dynamic.check_timeline && self.may_own(),
             failsafe_mode: self.o.dynamic.failsafe_mode,
         };
-        promotion::may_race(&racer, peers, view, limits)
+        promotion::may_race(&racer, &self.racing(view, peers), view, limits)
     }
 
     /// May the lock holder leave recovery?

@@ -5,7 +5,7 @@
 
 use super::action::Action;
 use super::facts::Facts;
-use super::observation::{DataDir, Job, StopHow};
+use super::observation::{Bootstrapping, DataDir, Job, StopHow};
 use super::table::{Rule, act, rest};
 use topology::Seen;
 
@@ -37,6 +37,12 @@ pub const GATE: &[Rule] = &[
         "the lock cannot be proven before its deadline: stop writing",
     ),
     Rule::new(
+        22,
+        |f| is_data_gone(f) && !f.o.is_stopped() && f.o.job.is_none(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "the data directory is gone from under a running server: it is stopped",
+    ),
+    Rule::new(
         25,
         |f| is_to_be_replaced(f) && f.o.job.is_none() && !f.o.memory.stopping,
         |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
@@ -44,7 +50,7 @@ pub const GATE: &[Rule] = &[
     ),
     Rule::new(
         30,
-        |f| f.is_data_unusable() && f.o.holds_lock(),
+        |f| f.is_data_unusable() && f.o.holds_lock() && f.o.is_stopped(),
         |_| act(Action::ReleaseLock { publish: None }),
         "the data directory cannot be used: the lock goes to somebody who can",
     )
@@ -58,7 +64,13 @@ pub const GATE: &[Rule] = &[
     .saying(refusal),
     Rule::new(
         40,
-        |f| f.is_other_system() && !f.is_paused() && !f.o.memory.stopping && f.o.job.is_none(),
+        |f| {
+            f.is_other_system()
+                && !f.is_paused()
+                && !f.o.memory.stopping
+                && f.o.job.is_none()
+                && f.bootstrap() == Bootstrapping::No
+        },
         |_| act(Action::Exit(1)),
         "the data directory belongs to another cluster: `/initialize` names another system id; \
          give this member its own data directory or scope",
@@ -71,6 +83,10 @@ pub const GATE: &[Rule] = &[
     ),
     Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way"),
 ];
+
+fn is_data_gone(f: &Facts) -> bool {
+    !matches!(f.o.postgres.data, DataDir::Valid { .. })
+}
 
 fn refusal(f: &Facts) -> Option<String> {
     match &f.o.postgres.data {

@@ -15,6 +15,10 @@ impl Memory {
             self.compared_with = Some(with.member.clone());
             self.compared_at = now;
         }
+        // A claim that is no longer there is as good as given back.
+        if *action == Action::GiveUpBootstrap && *outcome == Outcome::Lost {
+            self.bootstrap = Bootstrapping::No;
+        }
         if *outcome != Outcome::Done {
             return;
         }
@@ -44,14 +48,33 @@ impl Memory {
         self.compared_with = None;
     }
 
+    /// What the group is like, and was before, is what some rules go by.
+    pub fn heed_group(&mut self, seen: &Observation) {
+        self.heed_request(seen);
+        self.heed_lock(seen);
+        self.heed_success(seen);
+        if let Some(server) = seen.server().filter(|s| s.lsn > self.grown_to) {
+            (self.grown_to, self.grew_at) = (server.lsn, seen.now);
+        }
+        let Some(view) = seen.view() else { return };
+        let named = view.initialize.as_ref().is_some_and(|i| i.value.is_some());
+        self.knew_system |= named;
+        if let Some(leader) = view.leader_name() {
+            self.former_leader = Some(leader.clone());
+            self.forgotten_at = None;
+        } else if !named && seen.system().is_some() {
+            self.forgotten_at = self.forgotten_at.or(Some(seen.now));
+        }
+    }
+
     /// The lock is free, or is not: since when.
-    pub fn heed_lock(&mut self, seen: &Observation) {
+    fn heed_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
         self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));
     }
 
     /// A request of an operator is new, still stands, or is over.
-    pub fn heed_request(&mut self, seen: &Observation) {
+    fn heed_request(&mut self, seen: &Observation) {
         let stands = seen.is_primary() && seen.holds_lock();
         let request = seen.view().and_then(GroupView::request);
         let due = stands && request.is_some_and(|r| r.scheduled_at.is_none());
@@ -60,7 +83,7 @@ impl Memory {
     }
 
     /// A primary that runs has no failed start behind it any more.
-    pub fn heed_success(&mut self, seen: &Observation) {
+    fn heed_success(&mut self, seen: &Observation) {
         if seen.is_primary() && seen.job.is_none() {
             self.failed = None;
             self.start_limit_ms = None;
@@ -69,10 +92,12 @@ impl Memory {
 
     fn begin(&mut self, job: &Job, now: Millis) {
         self.promoting = None;
+        self.has_begun = true;
         match job {
             Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
             Job::StartPrimary | Job::StartStandby { .. } => {
                 self.handover = None;
+                self.rebuilt_in_pause = false;
                 self.start_limit_ms = None;
             }
             Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
@@ -104,6 +129,7 @@ impl Memory {
                 self.handover = self.handover.map(|_| now);
             }
             Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } | Job::Restore => {
+                self.rebuilt_in_pause = matches!(job, Job::Rebuild { .. });
                 self.divergence = Divergence::Prefix;
             }
             // What a stopped server's control file told may have been less than

@@ -7,7 +7,7 @@ use super::failsafe::Failsafe;
 use standby::promotion::PeerAnswer;
 use standby::switch::ownership::{Order, Ownership};
 use topology::{
-    Dynamic, Group, GroupView, Lsn, MemberName, Millis, Seen, SystemId, Tags, Timeline,
+    Dynamic, Group, GroupView, History, Lsn, MemberName, Millis, Seen, SystemId, Tags, Timeline,
 };
 
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Observation {
     /// The settings in force: the store's, or the last that were read.
     pub dynamic: Dynamic,
     pub failsafe: Failsafe,
+    /// The history of the own timeline, as far as it lies on disk.
+    pub history: Option<History>,
     pub memory: Memory,
 }
 
@@ -320,6 +322,20 @@ pub struct Memory {
     pub quiet_since: Option<Millis>,
     /// Nobody has held the lock since.
     pub leaderless_since: Option<Millis>,
+    /// Who led last, as far as this process has seen.
+    pub former_leader: Option<MemberName>,
+    /// With data here and nobody leading, `/initialize` was seen to name no
+    /// system; until somebody leads again.
+    pub forgotten_at: Option<Millis>,
+    /// `/initialize` named a system once in this process's life.
+    pub knew_system: bool,
+    /// A job was begun: the server is no longer as this process found it.
+    pub has_begun: bool,
+    /// Where the server's log ended, and when it was last seen to grow.
+    pub grown_to: Lsn,
+    pub grew_at: Millis,
+    /// Built anew in pause, and not started yet.
+    pub rebuilt_in_pause: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

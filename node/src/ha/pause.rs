@@ -137,6 +137,17 @@ pub const PAUSE: &[Rule] = &[
         |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
         "the handover is done: following the new leader",
     ),
+    Rule::new(
+        471,
+        |f| {
+            f.ended(End::Standby)
+                && f.o.memory.rebuilt_in_pause
+                && f.is_leader_elsewhere()
+                && !f.is_backing_off()
+        },
+        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
+        "the copy that was asked for starts",
+    ),
     Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge"),
 ];
 

@@ -8,6 +8,9 @@ use super::observation::{Job, Process, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
+/// The row that leaves a standby alone in a store that may be the wrong one.
+pub const UNKNOWN_STORE: u16 = 831;
+
 pub const RACE: &[Rule] = &[
     Rule::new(
         800,
@@ -24,15 +27,21 @@ pub const RACE: &[Rule] = &[
     ),
     Rule::new(
         811,
-        |f| f.o.is_primary() && f.is_timeline_current(),
+        |f| f.o.is_primary() && f.is_timeline_current() && !f.is_other_history(),
         |_| act(Action::AcquireLock),
         "a running primary on the newest timeline takes the free lock",
     ),
     Rule::new(
         812,
-        |f| f.o.is_primary(),
+        |f| f.o.is_primary() && !f.is_other_history(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "the group has a newer timeline: this primary stops",
+    ),
+    Rule::new(
+        813,
+        |f| f.o.is_primary(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "the group has another history under the same timeline: this primary stops",
     ),
     Rule::new(
         815,
@@ -48,10 +57,23 @@ pub const RACE: &[Rule] = &[
         "PostgreSQL runs but did not answer; its role is not known",
     ),
     Rule::new(
-        830,
-        |f| f.is_initialize_absent(),
+        UNKNOWN_STORE,
+        |f| f.is_found_in_unknown_store(),
+        |_| act(Action::Exit(1)),
+        "`/initialize` names no system and a standby runs here: is this the right store? If it \
+         is, stop this PostgreSQL and start the daemon again",
+    ),
+    Rule::new(
+        832,
+        |f| f.is_forgotten() && f.may_forgotten_lock_hold(),
         |_| soon(1_000),
-        "the store has forgotten this cluster: a standby does not enter it anew",
+        "the store has forgotten this cluster: whoever led may do so until its lock is over",
+    ),
+    Rule::new(
+        833,
+        |f| f.is_initialize_absent(),
+        |_| act(Action::AdoptSystem),
+        "the store has forgotten this cluster: its system id is entered",
     ),
     Rule::new(
         840,
@@ -80,10 +102,22 @@ pub const RACE: &[Rule] = &[
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
+        844,
+        |f| f.may_somebody_have_more(),
+        |_| soon(300),
+        "all begin anew: whoever led may have more, and is still starting",
+    ),
+    Rule::new(
         845,
         |f| f.is_gate_shut(),
         |_| soon(1_000),
         "pre_promote failed a moment ago: this member does not race for a ttl",
+    ),
+    Rule::new(
+        847,
+        |f| f.must_back_off(),
+        |_| soon(300),
+        "primary_race_backoff: waiting for what is still received",
     ),
     Rule::new(
         850,

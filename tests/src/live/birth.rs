@@ -78,11 +78,15 @@ fn copies_come_from_base_backups(stage: &Stage, leader: &MemberPlan) {
     }
 }
 
-pub async fn entries(stage: &Stage) -> BTreeMap<String, KeyValue> {
+pub fn keys_and_store(stage: &Stage) -> (Keys, EtcdStore) {
     let path = stage.field.config_path(&stage.members()[0]);
     let loaded = node::config::load(Some(&path), &Default::default()).expect("our own file");
-    let keys = Keys::of(&loaded.settings);
     let store = EtcdStore::new(&loaded.settings.store, Duration::from_secs(3)).expect("a store");
+    (Keys::of(&loaded.settings), store)
+}
+
+pub async fn entries(stage: &Stage) -> BTreeMap<String, KeyValue> {
+    let (keys, store) = keys_and_store(stage);
     let read = store.read(&[keys.scope_prefix()]).await.expect("the store answers");
     let short = |key: &str| key.trim_start_matches(&keys.scope_prefix()).to_string();
     read.entries.into_iter().map(|entry| (short(&entry.key), entry)).collect()

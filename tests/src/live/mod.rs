@@ -12,7 +12,7 @@
 //! | etcd, majority | a store of three members, and its majority lost |
 //! | disk | a leader whose disk is full or read-only |
 //! | checkpoint | stops that take longer than the lock's lease |
-//! | failsafe | the store is away or wiped, and the leader leads on |
+//! | failsafe | the store is away, and the leader leads on |
 //! | pause | an operator is in charge |
 //! | net, partition | nodes in namespaces of their own, and cuts between them |
 //! | watchdog | a device that resets a machine whose daemon hangs |
@@ -27,6 +27,8 @@
 //! | takeover | a running cluster of Patroni, taken over member by member, and back
 //! | process | signals, reload, log, service manager, namesakes |
 //! | container | process 1, a store that comes late |
+//! | wiped | the store has forgotten everything |
+//! | other_history | two timelines of one number |
 //! | refusal | data of others, files with mistakes |
 //! | generated | configurations that the daemon writes itself |
 //!
@@ -46,6 +48,7 @@ pub mod failsafe;
 pub mod generated;
 pub mod majority;
 pub mod net;
+pub mod other_history;
 pub mod partition;
 pub mod pause;
 pub mod planned;
@@ -63,6 +66,7 @@ pub mod takeover;
 pub mod versions;
 pub mod watch;
 pub mod watchdog;
+pub mod wiped;
 
 pub use stage::Stage;
 use std::future::Future;

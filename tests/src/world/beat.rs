@@ -91,7 +91,8 @@ impl World {
             };
             if let Action::Exit(code) = action {
                 self.note_of(member, &format!("daemon ends with {code}"));
-                return self.end_daemon(member);
+                self.end_daemon(member);
+                return self.heed_refusal(member, decision.rule);
             }
             match self.perform(member, &seen, &action) {
                 Some(outcome) => self.over(member, &mut seen, &action, &outcome),
@@ -103,6 +104,13 @@ impl World {
             }
         }
         self.end_beat(member, seen, Some(UNFINISHED_MS));
+    }
+
+    /// It is the right store: the operator does what the message says.
+    fn heed_refusal(&mut self, member: usize, rule: u16) {
+        if rule == node::ha::race::UNKNOWN_STORE {
+            self.crash_server(member);
+        }
     }
 
     fn over(&mut self, member: usize, seen: &mut Observation, action: &Action, out: &Outcome) {

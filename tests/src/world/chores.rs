@@ -23,6 +23,7 @@ impl World {
                 txns.push(txn);
             }
             txns.extend(self.status_due(member, seen));
+            txns.extend(self.forgotten_due(member, seen));
             txns.extend(self.history_due(member, seen));
             txns.extend(self.rewired_due(member, seen));
         }
@@ -55,6 +56,26 @@ impl World {
         }
         let status = Status { optime: server.lsn, ..Status::default() };
         txn::status(&m.keys, lease, &status, seen.view()?)
+    }
+
+    /// What a store forgot is written again.
+    fn forgotten_due(&self, member: usize, seen: &Observation) -> Vec<Txn> {
+        let m = &self.members[member];
+        let (Some(lease), Some(view), Some(system)) =
+            (m.daemon.lease.id, seen.view(), seen.system())
+        else {
+            return Vec::new();
+        };
+        let (revision, id) = (view.initialize.as_ref().map(|i| i.revision), system.0.clone());
+        let named = view.initialize.as_ref().is_some_and(|i| i.value.is_some());
+        let initialize =
+            (!named).then(|| txn::as_leader_on(&m.keys, lease, m.keys.initialize(), id, revision));
+        let text = m.daemon.dynamic.raw.to_string();
+        let config = view
+            .config
+            .is_none()
+            .then(|| txn::as_leader_on(&m.keys, lease, m.keys.config(), text, None));
+        initialize.into_iter().chain(config).collect()
     }
 
     fn history_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {

@@ -7,7 +7,7 @@ use super::act::request;
 use super::links::Wire;
 use super::rng::Rng;
 use super::{Event, World};
-use node::ha::observation::Asked;
+use node::ha::observation::{Asked, Job};
 
 /// What the seed decides once for the whole run.
 #[derive(Clone, Debug)]
@@ -71,6 +71,8 @@ pub enum Fault {
     Lag(usize, u64),
     StoreDown(usize),
     StoreUp(usize),
+    /// Somebody deletes the keys of the group.
+    Wipe(usize),
     Lossy(usize, u64),
     Slow(usize, u64),
     Switchover(usize),
@@ -107,6 +109,7 @@ impl World {
             self.thaw(member);
             self.start_daemon(member);
             self.set_pause(member, false);
+            self.give_config(member);
         }
     }
 
@@ -145,6 +148,7 @@ impl World {
             Fault::Lag(m, ms) => self.members[m].lag = ms,
             Fault::StoreDown(region) => self.links.take_store_down(region),
             Fault::StoreUp(region) => self.links.bring_store_up(region),
+            Fault::Wipe(region) => self.wipe(region),
             Fault::Lossy(region, percent) => self.links.lossy[region] = percent,
             Fault::Slow(region, ms) => self.links.slow[region] = ms,
             Fault::Switchover(m) => self.ask_for_leader(m, true),
@@ -206,10 +210,25 @@ impl World {
         }
     }
 
+    /// Not while a member has nothing: after its daemon was started anew it
+    /// could not tell a store that was emptied from one that is new.
+    fn wipe(&mut self, region: usize) {
+        let copies = |job: &Job| matches!(job, Job::Clone { .. } | Job::Rebuild { .. });
+        let whole = self.members.iter().filter(|m| m.place.region == region).all(|m| {
+            m.server.system.is_some() && !m.daemon.job.as_ref().is_some_and(|w| copies(&w.job))
+        });
+        if whole {
+            self.stores.wipe(region);
+        }
+    }
+
     /// What failsafe mode is for: the store is away, for long or for one.
     fn choose_silence(&mut self, member: usize, last: u64) {
         let last = last + self.rng.pick(&[0, 20_000, 60_000]);
         let region = self.members[member].place.region;
+        if self.rng.percent(10) {
+            return self.fault_later(0, Fault::Wipe(region));
+        }
         let (now, later) = match self.rng.range(0, 2) {
             0 => (Fault::CutStore(member), Fault::HealStore(member)),
             _ => (Fault::StoreDown(region), Fault::StoreUp(region)),
@@ -346,6 +365,15 @@ impl World {
         let value = request(from.as_deref(), named.as_deref());
         let key = self.members[member].keys.failover();
         self.stores.put(place.region, key, value);
+    }
+
+    /// The operator's own copy, into a store that has forgotten it.
+    fn give_config(&mut self, member: usize) {
+        let region = self.members[member].place.region;
+        let key = self.members[member].keys.config();
+        if self.stores.get(region, &key).is_none() {
+            self.stores.put(region, key, self.plan.config.clone());
+        }
     }
 
     fn set_pause(&mut self, member: usize, on: bool) {

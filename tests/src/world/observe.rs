@@ -42,6 +42,7 @@ impl World {
             closed_workers: Vec::new(),
             dynamic: m.daemon.dynamic.clone(),
             failsafe: Default::default(),
+            history: m.server.system.is_some().then(|| m.server.log.history()),
             memory: m.daemon.memory.clone(),
         };
         self.look_at_store(member, &mut seen);
@@ -120,9 +121,7 @@ impl World {
             true => None,
             false => memory.quiet_since.or(Some(seen.now)),
         };
-        memory.heed_request(seen);
-        memory.heed_lock(seen);
-        memory.heed_success(seen);
+        memory.heed_group(seen);
         if seen.is_primary() {
             memory.promoting = None;
             memory.forget_comparison();

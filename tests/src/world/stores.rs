@@ -101,6 +101,17 @@ impl Stores {
         entries.iter().find(|kv| kv.key == key).cloned()
     }
 
+    /// The keys of every group are gone; the numbers of timelines that were
+    /// claimed stay, or they could be used twice.
+    pub fn wipe(&self, region: usize) {
+        let keys =
+            self.snapshot(region).entries.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>();
+        let keys = keys.into_iter().filter(|key| !key.contains("/topology/"));
+        let then = keys.map(|key| Op::Delete { key }).collect();
+        self.regions[region].txn_now(&Txn { when: vec![], then }).expect("no faults");
+        self.stir();
+    }
+
     /// An operator's write: nothing stands in its way.
     pub fn put(&self, region: usize, key: String, value: String) {
         let then = vec![Op::Put { key, value, lease: None }];

@@ -15,9 +15,10 @@ use standby::switch::ownership::{Order, Ownership, Upstream};
 use topology::dynamic::StandbyCluster;
 use topology::id::slot_name;
 use topology::region::Token;
+use topology::timeline::Fork;
 use topology::{
-    Dynamic, Failover, Group, GroupView, HistoryEntry, Lsn, MemberName, MemberRecord, MemberRole,
-    Millis, Seen, Status, SystemId, Tags, Timeline, Versioned,
+    Dynamic, Failover, Group, GroupView, History, HistoryEntry, Lsn, MemberName, MemberRecord,
+    MemberRole, Millis, Seen, Status, SystemId, Tags, Timeline, Versioned,
 };
 
 mod situations;
@@ -47,6 +48,15 @@ fn following(name: &str) -> Following {
 
 fn versioned<T>(value: T) -> Option<Versioned<T>> {
     Some(Versioned { value, revision: 1, lease: 0 })
+}
+
+/// As in the first moments of a new cluster.
+fn nobody_has_data(o: &mut Observation) {
+    o.memory.knew_system = false;
+    let Seen::Known(view) = &mut o.store else { return };
+    for member in view.members.values_mut() {
+        member.value.role = MemberRole::Uninitialized;
+    }
 }
 
 impl Generator {
@@ -104,12 +114,16 @@ impl Generator {
             closed_workers: self.pick(&[vec![], vec![], vec![Group(Some(1))]]),
             dynamic: self.dynamic(),
             failsafe: self.failsafe(),
+            history: self.own_history(),
             memory: self.memory(),
         };
         if self.percent(9) {
             self.ask_a_leader(&mut o);
         } else if self.percent(1) {
             self.begin_from_an_archive(&mut o);
+        }
+        if o.postgres.data == DataDir::Empty && self.percent(60) {
+            nobody_has_data(&mut o);
         }
         if self.percent(5) {
             self.stop_a_leader(&mut o);
@@ -272,6 +286,14 @@ impl Generator {
         };
         let process = match &data {
             DataDir::Valid { .. } => self.process(),
+            // Gone from under a server that still runs.
+            _ if self.percent(10) => Process::Running(Server {
+                role: Seen::Unknown,
+                timeline: None,
+                lsn: Lsn(0),
+                replay_paused: false,
+                restart_due: None,
+            }),
             DataDir::Empty | DataDir::Refused(_) | DataDir::Damaged(_) => {
                 Process::Stopped(Seen::Unknown)
             }
@@ -411,6 +433,7 @@ impl Generator {
         dynamic.pause = self.percent(15);
         dynamic.check_timeline = self.percent(30);
         dynamic.failsafe_mode = self.percent(50);
+        dynamic.primary_race_backoff_ms = self.pick(&[0, 0, 0, 30_000]);
         dynamic.primary_start_timeout_ms = self.pick(&[0, 10_000, 300_000]);
         if self.percent(5) {
             dynamic.standby_cluster = Some(StandbyCluster {
@@ -420,6 +443,13 @@ impl Generator {
             });
         }
         dynamic
+    }
+
+    fn own_history(&mut self) -> Option<History> {
+        let current = self.pick(&[None, Some(1), Some(2), Some(2)])?;
+        let switch = Lsn(self.pick(&[100, 100, 100, 700]));
+        let fork = |n| Fork { parent: Timeline(n), switch, reason: String::new() };
+        Some(History { current: Timeline(current), forks: (1..current).map(fork).collect() })
     }
 
     fn failsafe(&mut self) -> Failsafe {
@@ -477,6 +507,13 @@ impl Generator {
             signed: self.percent(30).then(|| "move".into()),
             quiet_since: self.maybe_past(60),
             leaderless_since: self.maybe_past(60),
+            former_leader: self.pick(&[None, Some("a"), Some("b")]).map(MemberName::from),
+            forgotten_at: self.maybe_past(20),
+            knew_system: self.percent(50),
+            has_begun: self.percent(50),
+            grown_to: Lsn(1_000),
+            grew_at: self.past(),
+            rebuilt_in_pause: self.percent(10),
         }
     }
 

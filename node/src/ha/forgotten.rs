@@ -1,0 +1,41 @@
+//! A store that does not know the cluster whose data is here.
+//!
+//! An operator's `del --prefix`, a new disk, or the wrong address: what was in
+//! the store cannot be told from what never was. Whoever knew the cluster enters
+//! it again, once nobody can rely on a lock any more that was deleted with it.
+//! Whoever did not leaves everything as it is.
+
+use super::facts::Facts;
+use topology::MemberRole;
+
+impl Facts<'_> {
+    /// Nobody leads and `/initialize` names no system, though there is data.
+    pub fn is_forgotten(&self) -> bool {
+        self.o.memory.forgotten_at.is_some() && self.is_lock_free()
+    }
+
+    /// Whoever led when the store forgot it may still rely on its lock.
+    pub fn may_forgotten_lock_hold(&self) -> bool {
+        let since = self.o.memory.forgotten_at;
+        since.is_some_and(|since| self.o.now.since(since) < self.o.dynamic.ttl_ms)
+    }
+
+    /// A server that runs as this process found it, in a store that does not
+    /// know the cluster: it may be the wrong store.
+    pub fn is_found_in_unknown_store(&self) -> bool {
+        let memory = &self.o.memory;
+        self.is_forgotten()
+            && !self.is_initialised()
+            && !memory.has_begun
+            && !memory.knew_system
+            && self.o.is_standby()
+    }
+
+    /// Members that have data.
+    pub fn has_data_elsewhere(&self) -> bool {
+        let view = self.view();
+        view.into_iter().flat_map(|v| &v.members).any(|(name, member)| {
+            *name != self.o.me.name && member.value.role != MemberRole::Uninitialized
+        })
+    }
+}
