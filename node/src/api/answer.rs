@@ -3,7 +3,7 @@
 //! Content types and the short error page are those that other programs of
 //! the same kind send; tools print the texts as they are.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub struct Answer {
 pub enum Shape {
     /// The status says everything.
     Empty,
-    Json(String),
+    Json(Bytes),
     Text(String),
     Plain(String),
     /// The short page for what a framework would refuse.
@@ -34,7 +34,12 @@ impl Answer {
     }
 
     pub fn json(status: StatusCode, value: &Value) -> Answer {
-        Answer { status, body: Shape::Json(spaced(value)), headers: Vec::new() }
+        Answer { status, body: Shape::Json(spaced(value).into()), headers: Vec::new() }
+    }
+
+    /// A document that is text already.
+    pub fn said(status: StatusCode, text: Bytes) -> Answer {
+        Answer { status, body: Shape::Json(text), headers: Vec::new() }
     }
 
     pub fn text(status: StatusCode, text: impl Into<String>) -> Answer {
@@ -60,11 +65,11 @@ impl Answer {
 
     pub fn into_response(self, extra: &[(header::HeaderName, HeaderValue)]) -> Response {
         let (kind, text) = match self.body {
-            Shape::Empty => (None, String::new()),
+            Shape::Empty => (None, Bytes::new()),
             Shape::Json(text) => (Some("application/json"), text),
-            Shape::Text(text) => (Some("text/html"), text),
-            Shape::Plain(text) => (Some("text/plain"), text),
-            Shape::Page(text) => (Some("text/html;charset=utf-8"), text),
+            Shape::Text(text) => (Some("text/html"), text.into()),
+            Shape::Plain(text) => (Some("text/plain"), text.into()),
+            Shape::Page(text) => (Some("text/html;charset=utf-8"), text.into()),
         };
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = self.status;

@@ -9,6 +9,7 @@ use super::auth::Gate;
 use super::client::Peers;
 use super::health;
 use super::published::{ApiContext, Command, Monitor, Published};
+use super::said::Said;
 use super::status::may_query;
 use crate::dcs::keys::split_groups;
 use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
@@ -30,6 +31,7 @@ pub struct Api {
     pub context: ApiContext,
     pub rules: RwLock<Arc<Rules>>,
     pub last_answer: Mutex<Option<LastAnswer>>,
+    pub said: Said,
 }
 
 /// What the settings say about callers, and what a reload changes as a whole.

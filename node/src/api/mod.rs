@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod published;
 pub mod restart;
 mod router;
+mod said;
 mod schedule;
 pub mod status;
 mod switchover;
@@ -75,7 +76,8 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let rules = std::sync::RwLock::new(Arc::new(rules(&settings).await?));
     let ports = Ports::open(&settings.restapi).await?;
     let doors = ports.doors();
-    let api = Arc::new(Api { context, rules, last_answer: Mutex::new(None) });
+    let last_answer = Mutex::new(None);
+    let api = Arc::new(Api { context, rules, last_answer, said: Default::default() });
     let service = router::router(api.clone()).into_make_service_with_connect_info::<Caller>();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {

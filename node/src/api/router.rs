@@ -134,7 +134,7 @@ async fn check_health(api: &Api, check: &health::Check, method: &Method, uri: &U
     let facts = facts(&published, monitor.as_deref(), api.now());
     let status = code(check.is_passed(&facts, &options(uri)));
     if *method == Method::GET {
-        Answer::json(status, &body(&facts))
+        Answer::said(status, api.said.body(&facts, &published, monitor.as_ref()))
     } else {
         Answer::status(status)
     }
