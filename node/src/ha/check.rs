@@ -5,6 +5,7 @@
 //! The safety properties here are those of one decision; what many members do
 //! together is judged by the simulator in `tests/`.
 
+mod cases;
 mod generate;
 
 use super::action::{Action, Step};

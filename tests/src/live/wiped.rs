@@ -3,6 +3,7 @@
 
 use super::birth::{entries, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, timeline_of};
+use ctl::field::process::is_alive;
 use ctl::field::{MemberPlan, Writer};
 use node::dcs::{Op, Store, Txn};
 use reqwest::Method;
@@ -48,8 +49,23 @@ pub async fn under_a_group() {
 
     while_nothing_runs(&mut stage, &before).await;
     stage.settle_without_loss(writer).await;
+    data_gone(&mut stage).await;
     stage.one_writer();
     stage.end();
+}
+
+/// The directory is moved away under the leader's server, which would write on:
+/// it is stopped, and somebody else leads before the lease would end.
+async fn data_gone(stage: &mut Stage) {
+    let leader = stage.leader().await;
+    let postmaster = stage.field.postmaster_pid(&leader).expect("it runs");
+    let data_dir = stage.field.data_dir(&leader);
+    let since = Instant::now();
+    std::fs::rename(&data_dir, data_dir.with_extension("gone")).expect("our own directory");
+    let new = stage.new_leader(&leader, SHORT).await;
+    println!("  data gone: {} leads after {:.2?}", new.name, since.elapsed());
+    assert!(!is_alive(postmaster), "the old server runs on");
+    stage.healthy(LONG).await;
 }
 
 /// The keys are there again before anybody misses them.

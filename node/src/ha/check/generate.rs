@@ -50,6 +50,47 @@ fn versioned<T>(value: T) -> Option<Versioned<T>> {
     Some(Versioned { value, revision: 1, lease: 0 })
 }
 
+/// A standby that is well, in a group that nobody leads.
+pub fn quiet() -> Observation {
+    let mut view = GroupView::default();
+    view.take("initialize", &system(1).0, 1, 0);
+    let role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
+    let (timeline, lsn) = (Some(Timeline(1)), Lsn(1_000));
+    let server = Server { role, timeline, lsn, replay_paused: false, restart_due: None };
+    let (started, lease_renewed) = (Millis(NOW - 4_000_000), Millis(NOW));
+    Observation {
+        now: Millis(NOW),
+        me: Me {
+            name: "me".into(),
+            group: Group::PLAIN,
+            tags: Tags::default(),
+            may_initialise: true,
+            may_restore: false,
+            rewind: Rewind::Possible,
+            has_gate: false,
+            may_rebuild_diverged: false,
+            may_rebuild_failed: false,
+        },
+        store: Seen::Known(view),
+        lock: Lock::Free,
+        postgres: Postgres {
+            data: DataDir::Valid { system: system(1) },
+            process: Process::Running(server),
+        },
+        job: None,
+        peers: None,
+        ownership: Ownership::NoRegions,
+        watchdog: Guarding::Unwanted,
+        disk: Disk::Well,
+        order: None,
+        closed_workers: Vec::new(),
+        dynamic: Dynamic::default(),
+        failsafe: Failsafe::default(),
+        history: None,
+        memory: Memory { started, lease_renewed, ..Memory::default() },
+    }
+}
+
 /// As in the first moments of a new cluster.
 fn nobody_has_data(o: &mut Observation) {
     o.memory.knew_system = false;

@@ -1,0 +1,194 @@
+//! Single situations with their answer, where the order of rows matters or a
+//! promise of the contract is meant; `generate.rs` combines everything else.
+
+use super::generate::quiet;
+use crate::ha::action::{Action, Step};
+use crate::ha::decide;
+use crate::ha::facts::Facts;
+use crate::ha::observation::{
+    DataDir, End, Job, Lock, Observation, Process, Remains, ServerRole, Shut, StopHow,
+};
+use standby::promotion::NotYet;
+use topology::{GroupView, Lsn, Millis, Seen, SystemId, Timeline};
+
+fn see(o: &mut Observation, key: &str, value: &str) {
+    if !matches!(o.store, Seen::Known(_)) {
+        o.store = Seen::Known(GroupView::default());
+    }
+    if let Seen::Known(view) = &mut o.store {
+        view.take(key, value, 7, 1);
+    }
+}
+
+fn forget(o: &mut Observation) {
+    o.store = Seen::Known(GroupView::default());
+}
+
+fn become_primary(o: &mut Observation, timeline: u32) {
+    if let Process::Running(server) = &mut o.postgres.process {
+        server.role = Seen::Known(ServerRole::Primary);
+        server.timeline = Some(Timeline(timeline));
+    }
+}
+
+fn hold_lock(o: &mut Observation) {
+    see(o, "leader", "me");
+    o.lock = Lock::Mine { renewed: o.now, deadline: o.now + 30_000 };
+}
+
+fn stop(o: &mut Observation, end: End) {
+    let (timeline, lsn, shut) = (Timeline(1), Lsn(900), Shut::Orderly);
+    let remains = Remains { end, timeline, copied: false, lsn, shut };
+    o.postgres.process = Process::Stopped(Seen::Known(remains));
+}
+
+fn rule(o: &Observation) -> u16 {
+    decide(o).rule
+}
+
+#[test]
+fn data_of_another_system_ends_the_daemon_and_in_pause_only_the_lead() {
+    let mut o = quiet();
+    o.postgres.data = DataDir::Valid { system: SystemId("1111111111111111111".into()) };
+    assert_eq!(decide(&o).step, Step::Do(Action::Exit(1)));
+    o.dynamic.pause = true;
+    assert_eq!(rule(&o), 499);
+    hold_lock(&mut o);
+    become_primary(&mut o, 1);
+    assert_eq!(decide(&o).step, Step::Do(Action::ReleaseLock { publish: None }));
+    // An id that cannot be read is damage: an operator has to ask for a copy.
+    let mut o = quiet();
+    o.postgres.data = DataDir::Damaged("no control file".into());
+    o.postgres.process = Process::Stopped(Seen::Unknown);
+    assert_eq!(rule(&o), 31);
+}
+
+#[test]
+fn a_store_that_does_not_know_the_cluster() {
+    let mut o = quiet();
+    forget(&mut o);
+    o.memory.forgotten_at = Some(o.now);
+    // As it was found, it may be the wrong store.
+    assert_eq!(decide(&o).step, Step::Do(Action::Exit(1)));
+    assert_eq!(rule(&o), crate::ha::race::UNKNOWN_STORE);
+    // Whoever knew it waits for the end of a lock that was deleted with it.
+    o.memory.knew_system = true;
+    assert_eq!(rule(&o), 832);
+    o.memory.forgotten_at = Some(Millis(o.now.0 - o.dynamic.ttl_ms));
+    assert_eq!(decide(&o).step, Step::Do(Action::AdoptSystem));
+    become_primary(&mut o, 1);
+    assert_eq!(rule(&o), 810);
+    stop(&mut o, End::Clean);
+    assert_eq!(rule(&o), 655);
+    // In pause nobody ends, and nobody enters anything.
+    let mut o = quiet();
+    forget(&mut o);
+    o.dynamic.pause = true;
+    assert_eq!(rule(&o), 499);
+}
+
+#[test]
+fn data_that_is_gone_stops_the_server_before_the_lock_goes() {
+    for gone in [DataDir::Empty, DataDir::Damaged("i/o error".into())] {
+        let mut o = quiet();
+        hold_lock(&mut o);
+        become_primary(&mut o, 1);
+        o.postgres.data = gone;
+        let stop = Action::Begin(Job::Stop { how: StopHow::Immediate });
+        assert_eq!(decide(&o).step, Step::Do(stop.clone()));
+        o.dynamic.pause = true;
+        assert_eq!(decide(&o).step, Step::Do(stop));
+        o.postgres.process = Process::Stopped(Seen::Unknown);
+        let release = Action::ReleaseLock { publish: None };
+        assert_eq!(decide(&o).step, Step::Do(release.clone()), "paused");
+        o.dynamic.pause = false;
+        assert_eq!(decide(&o).step, Step::Do(release));
+    }
+}
+
+#[test]
+fn an_old_primary_does_not_take_the_free_lock() {
+    let mut o = quiet();
+    become_primary(&mut o, 1);
+    assert_eq!(rule(&o), 811);
+    see(&mut o, "history", r#"[[1,500,"x"]]"#);
+    assert_eq!(rule(&o), 812);
+    become_primary(&mut o, 2);
+    assert_eq!(rule(&o), 811);
+    // The same number, which another one began elsewhere.
+    let text = "1\t0/400\tx\n";
+    o.history = Some(topology::History::parse(Timeline(2), text).expect("a history"));
+    assert_eq!(rule(&o), 813);
+    // A standby of that history is not fit either.
+    let mut o = quiet();
+    see(&mut o, "history", r#"[[1,500,"x"]]"#);
+    o.peers = Some(Vec::new());
+    o.history = Some(topology::History::parse(Timeline(2), text).expect("a history"));
+    assert_eq!(Facts::of(&o).race(), Err(NotYet::OtherHistory));
+}
+
+#[test]
+fn a_race_backs_off_for_a_loop_and_while_more_arrives() {
+    let mut o = quiet();
+    o.dynamic.primary_race_backoff_ms = 60_000;
+    let free_for =
+        |o: &mut Observation, ms: u64| o.memory.leaderless_since = Some(Millis(o.now.0 - ms));
+    free_for(&mut o, 1_000);
+    assert_eq!(rule(&o), 847);
+    let loop_wait = o.dynamic.loop_wait_ms;
+    free_for(&mut o, loop_wait + 1);
+    assert_eq!(rule(&o), 850, "nothing arrives");
+    // The old leader still sends.
+    let streams = ServerRole::Standby { follows: None, streaming: true };
+    if let Process::Running(server) = &mut o.postgres.process {
+        server.role = Seen::Known(streams);
+    }
+    o.memory.grew_at = o.now;
+    assert_eq!(rule(&o), 847);
+    free_for(&mut o, 60_000);
+    assert_eq!(rule(&o), 850, "it is over");
+    free_for(&mut o, 1_000);
+    see(&mut o, "failover", r#"{"member":"me"}"#);
+    assert_eq!(rule(&o), 850, "an operator named somebody");
+}
+
+#[test]
+fn check_timeline_counts_where_the_group_may_open() {
+    let mut o = quiet();
+    see(&mut o, "history", r#"[[1,500,"x"],[2,600,"y"]]"#);
+    o.peers = Some(Vec::new());
+    assert_eq!(Facts::of(&o).race(), Ok(()));
+    o.dynamic.check_timeline = true;
+    assert!(matches!(Facts::of(&o).race(), Err(NotYet::OldTimeline { .. })));
+    let section = topology::dynamic::StandbyCluster {
+        host: Some("far".into()),
+        port: 5432,
+        primary_slot_name: None,
+    };
+    o.dynamic.standby_cluster = Some(section);
+    assert_eq!(Facts::of(&o).race(), Ok(()));
+}
+
+#[test]
+fn a_lag_beyond_the_limit_does_not_race_and_a_named_candidate_may() {
+    let mut o = quiet();
+    o.peers = Some(Vec::new());
+    o.dynamic.maximum_lag_on_failover = 100;
+    see(&mut o, "status", r#"{"optime":1101}"#);
+    assert_eq!(Facts::of(&o).race(), Err(NotYet::Behind { bytes: 101, allowed: 100 }));
+    see(&mut o, "failover", r#"{"member":"me"}"#);
+    assert_eq!(Facts::of(&o).race(), Ok(()));
+}
+
+#[test]
+fn whoever_led_before_all_daemons_began_anew_is_waited_for() {
+    let mut o = quiet();
+    o.memory.started = o.now;
+    see(&mut o, "members/a", r#"{"state":"starting","role":"replica"}"#);
+    assert_eq!(rule(&o), 844);
+    see(&mut o, "members/a", r#"{"state":"running","role":"replica"}"#);
+    assert_eq!(rule(&o), 850);
+    see(&mut o, "members/a", r#"{"state":"starting","role":"replica"}"#);
+    o.memory.started = Millis(o.now.0 - o.dynamic.ttl_ms);
+    assert_eq!(rule(&o), 850, "no longer than a ttl");
+}
