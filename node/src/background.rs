@@ -102,4 +102,52 @@ mod tests {
         let waits = tokio::time::timeout(Duration::from_millis(20), slot.over()).await;
         assert!(waits.is_err());
     }
+
+    #[tokio::test]
+    async fn the_end_of_a_job_wakes_whoever_waits_for_it() {
+        let mut slot = Background::default();
+        let (finish, finished) = oneshot::channel::<()>();
+        let job = async move { finished.await.map_err(|e| e.to_string()) };
+        slot.begin(Job::Recover, Millis(7), job);
+        let early = tokio::time::timeout(Duration::from_millis(20), slot.over()).await;
+        assert!(early.is_err(), "it is not over");
+        assert_eq!(slot.running().map(|running| running.since), Some(Millis(7)));
+        finish.send(()).expect("it waits");
+        let over = tokio::time::timeout(Duration::from_secs(5), slot.over()).await;
+        assert!(over.is_ok(), "nobody was woken");
+        assert_eq!(slot.reap(), Some((Job::Recover, Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_ends_with_an_error() {
+        let mut slot = Background::default();
+        slot.begin(Job::Recover, Millis(1), async { panic!("on purpose") });
+        slot.over().await;
+        assert_eq!(slot.reap(), Some((Job::Recover, Err(FAULT.to_string()))));
+    }
+
+    #[tokio::test]
+    async fn what_a_cancelled_job_has_started_dies_with_its_children() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (begun, survived) = (dir.path().join("begun"), dir.path().join("survived"));
+        let script =
+            format!("(touch {}; sleep 1; touch {}) & wait", begun.display(), survived.display());
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", &script]);
+        let mut slot = Background::default();
+        slot.begin(Job::Restore, Millis(1), async move {
+            let done = crate::postgres::run::run(command, Duration::from_secs(20)).await;
+            done.map(drop).map_err(|e| e.to_string())
+        });
+        for _ in 0..1_000 {
+            if begun.exists() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(begun.exists());
+        slot.cancel();
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
+        assert!(!survived.exists(), "a grandchild lived on");
+    }
 }

@@ -10,11 +10,15 @@
 //!   what the new primary had not received, within `maximum_lag_on_failover`.
 //! - *no regress*: nobody streams into a history that its log is no part of.
 //! - *no destruction*: data is thrown away only with a living source.
+//! - *forgets nothing*: a daemon takes away only its own lock, a claim that it
+//!   gives back, and what a move or a mode leaves behind; what must go with its
+//!   writer hangs on a lease, and nothing else does.
 //! - *progress*: when faults stop, there is a leader and all stream from it.
 
 use crate::world::World;
 use crate::world::member::Member;
 use crate::world::postgres::{Process, Role};
+use node::dcs::{Op, Txn};
 use std::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,32 @@ pub fn after_event(world: &World) -> Result<(), Broken> {
         one_writer(world, client)?;
     }
     Ok(())
+}
+
+/// Invariant *forgets nothing*: of everything a daemon sends, taken or not.
+pub fn sent(world: &mut World, member: usize, txn: &Txn) {
+    if let Some(what) = txn.then.iter().find_map(forbidden) {
+        let what = format!("{} {what}", world.members[member].name);
+        world.break_with("forgets nothing", what);
+    }
+}
+
+fn forbidden(op: &Op) -> Option<String> {
+    let leaves = |key: &str, names: &[&str]| names.iter().any(|name| key.ends_with(name));
+    let is_ours = |key: &str| key.contains("/topology/");
+    match op {
+        Op::DeletePrefix { prefix } => Some(format!("deletes all below {prefix}")),
+        Op::Delete { key } => {
+            let may = leaves(key, &["/leader", "/initialize", "/sync"]) || is_ours(key);
+            (!may).then(|| format!("deletes {key}"))
+        }
+        Op::Put { key, .. } if is_ours(key) => None,
+        Op::Put { key, lease, .. } => {
+            let passes = leaves(key, &["/leader"]) && !key.ends_with("/optime/leader")
+                || key.contains("/members/");
+            (passes != lease.is_some()).then(|| format!("writes {key} on lease {lease:?}"))
+        }
+    }
 }
 
 /// Invariant *one writer*.
@@ -184,4 +214,36 @@ fn is_kept_diverged(m: &crate::world::member::Member) -> bool {
     (diverged || m.server.half)
         && !m.may_rebuild_diverged
         && (m.rewind != Rewind::Possible || m.server.process == Process::Down)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, lease: Option<i64>) -> Op {
+        Op::Put { key: format!("/service/shop/{key}"), value: "x".into(), lease }
+    }
+
+    fn delete(key: &str) -> Op {
+        Op::Delete { key: format!("/service/shop/{key}") }
+    }
+
+    #[test]
+    fn what_a_daemon_may_take_away_and_what_goes_with_it() {
+        for key in ["leader", "0/leader", "initialize", "sync", "topology/switch"] {
+            assert_eq!(forbidden(&delete(key)), None, "{key}");
+        }
+        for key in ["config", "history", "status", "failsafe", "failover", "members/n1"] {
+            assert!(forbidden(&delete(key)).is_some(), "{key}");
+        }
+        assert!(forbidden(&Op::DeletePrefix { prefix: "/service/shop/".into() }).is_some());
+        for key in ["leader", "members/n1"] {
+            assert_eq!(forbidden(&put(key, Some(1))), None, "{key}");
+            assert!(forbidden(&put(key, None)).is_some(), "{key} would outlive its writer");
+        }
+        for key in ["config", "status", "optime/leader", "failover", "sync", "failsafe"] {
+            assert_eq!(forbidden(&put(key, None)), None, "{key}");
+            assert!(forbidden(&put(key, Some(1))).is_some(), "{key} would go with its writer");
+        }
+    }
 }

@@ -28,7 +28,7 @@ mod schedule;
 pub mod status;
 mod switchover;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tls;
 
 pub use published::{ApiContext, Command, Fresh, Published};

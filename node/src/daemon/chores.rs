@@ -17,7 +17,7 @@ use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
-use topology::{Group, GroupView, HistoryEntry, Millis, RegionName, Seen};
+use topology::{Group, GroupView, HistoryEntry, MemberRole, Millis, RegionName, Seen};
 
 /// What the chores remember between beats.
 #[derive(Default)]
@@ -28,6 +28,8 @@ pub(super) struct Chores {
     pub status_due: bool,
     /// When the member record was last written for its positions' sake.
     pub recorded_at: Millis,
+    /// The role in which the server last ran.
+    pub ran_as: Option<MemberRole>,
     /// What the server's files were made from.
     pub applied: Option<Applied>,
     /// The running server was started by this process, or told to read its
@@ -176,6 +178,9 @@ impl Daemon {
 
     async fn keep_record(&mut self, seen: &Observation) {
         let Some(view) = seen.view() else { return };
+        if seen.job.is_none() && look::role_of(seen).is_some() {
+            self.chores.ran_as = Some(self.role(seen));
+        }
         let record = self.record(seen);
         let there = view.members.get(&self.settings.name);
         let own_lease = self.lease.id;

@@ -154,6 +154,9 @@ impl Daemon {
         let txn = txn::acquire(&self.keys, &self.settings.name, lease, view, mine);
         let outcome = self.try_write(txn).await;
         self.held |= outcome == Outcome::Done;
+        if outcome == Outcome::Done && !seen.may_own() {
+            tracing::info!("promoted self to a standby leader by acquiring session lock");
+        }
         if let Outcome::Unknown(_) = outcome {
             // A reply that was lost: the store is read before anything else.
             let _ = self.mirror.refresh().await;
@@ -198,7 +201,10 @@ impl Daemon {
         let me = &self.settings.name;
         let txn = txn::finish_bootstrap(&self.keys, me, lease, system, &config, view);
         let outcome = self.try_write(txn).await;
-        self.held |= outcome == Outcome::Done;
+        if outcome == Outcome::Done {
+            tracing::info!("initialized a new cluster");
+            self.held = true;
+        }
         outcome
     }
 
@@ -302,6 +308,7 @@ impl Daemon {
             ) if deadline.0 > 0 => self.arm(*deadline),
             (Job::StartStandby { .. }, _) => self.deadman.disarm(),
             (Job::Stop { .. }, _) => self.server.begin_stop(),
+            (Job::Clone { from }, _) => tracing::info!("{}", copying(from, seen)),
             _ => {}
         }
         let work = self.work(job, seen);
@@ -347,6 +354,12 @@ impl Daemon {
             self.deadman.arm(self.server.postmaster_pid(), deadline);
         }
     }
+}
+
+fn copying(from: &Following, seen: &Observation) -> String {
+    let leader = seen.view().and_then(GroupView::leader_name);
+    let kind = if leader == Some(&from.member) { "leader" } else { "replica" };
+    format!("trying to bootstrap from {kind} '{}'", from.member)
 }
 
 /// From here on this member may come to accept writes.

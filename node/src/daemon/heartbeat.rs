@@ -9,7 +9,7 @@ use super::{Daemon, look};
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
-use crate::ha::observation::{Lock, ServerRole};
+use crate::ha::observation::{Job, Lock, ServerRole, StopHow};
 use topology::{MemberName, MemberRole, Millis};
 
 /// What was written last, and when.
@@ -56,7 +56,7 @@ fn sentence(report: &Report, me: &MemberName) -> String {
 
 fn plain_sentence(report: &Report, me: &MemberName) -> String {
     let seen = &report.seen;
-    let Some(view) = seen.view() else { return "DCS is not accessible".to_string() };
+    let Some(view) = seen.view() else { return without_store(report).to_string() };
     if let Some(running) = &seen.job {
         let title = running.job.title();
         let held = format!("updated leader lock during {title}");
@@ -69,6 +69,20 @@ fn plain_sentence(report: &Report, me: &MemberName) -> String {
         (None, _) => report.why.to_string(),
     }
 }
+
+/// The store is silent: what became of this member by that.
+fn without_store(report: &Report) -> &'static str {
+    let stops = Job::Stop { how: StopHow::Immediate };
+    let fenced = report.seen.job.as_ref().is_some_and(|running| running.job == stops);
+    match (fenced, report.why.as_str()) {
+        (true, _) => "demoted self because DCS is not accessible and I was a leader",
+        (false, why) if why.starts_with(LED_ON) => LED_ON,
+        (false, _) => "DCS is not accessible",
+    }
+}
+
+const LED_ON: &str =
+    "continue to run as a leader because failsafe mode is enabled and all members are accessible";
 
 /// What the rule said beyond that there is nothing to do: why not more is done.
 fn reservation(why: &str) -> Option<&str> {
@@ -100,6 +114,95 @@ fn at_rest(seen: &Observation, view: &topology::GroupView, me: &MemberName) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ha::observation::{Process, Running};
+    use crate::ha::{Step, decide, sample};
+    use topology::Seen;
+
+    /// The line of a beat that saw this and found nothing more to do.
+    fn line(seen: Observation) -> String {
+        let decision = decide(&seen);
+        let rests = matches!(decision.step, Step::Rest { .. });
+        let (rule, why) = (decision.rule, decision.why);
+        sentence(&Report { seen, rule, why, rests, at_most_ms: None, exit: None }, &"me".into())
+    }
+
+    fn with(mut seen: Observation, change: impl Fn(&mut Observation)) -> String {
+        change(&mut seen);
+        line(seen)
+    }
+
+    fn busy(job: Job) -> impl Fn(&mut Observation) {
+        move |o| o.job = Some(Running { job: job.clone(), since: o.now, closed: None })
+    }
+
+    #[test]
+    fn every_usual_moment_has_the_line_that_people_look_for() {
+        let (leader, follower) = (sample::leader, sample::follower);
+        assert_eq!(line(leader()), "no action. I am (me), the leader with the lock");
+        let secondary = "no action. I am (me), a secondary, and following a leader (a)";
+        assert_eq!(line(follower()), secondary);
+        let of_standby = with(follower(), |o| {
+            let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+            view.take("members/a", r#"{"role":"standby_leader","state":"running"}"#, 1, 7);
+        });
+        let cascading = "no action. I am (me), a secondary, and following a standby leader (a)";
+        assert_eq!(of_standby, cascading);
+        let standby_leader = with(leader(), |o| {
+            let upstream = serde_json::json!({"standby_cluster": {"host": "host-a",
+                "port": 5432, "primary_slot_name": "me"}});
+            o.dynamic = topology::Dynamic::read(&upstream).expect("a good document");
+            o.postgres.process = sample::standby_of(Some("a"));
+        });
+        assert_eq!(standby_leader, "no action. I am (me), the standby leader with the lock");
+        assert_eq!(
+            with(leader(), busy(Job::Recover)),
+            "updated leader lock during crash recovery in single-user mode"
+        );
+        assert_eq!(
+            with(follower(), busy(Job::Restart { as_primary: false })),
+            "restart in progress"
+        );
+    }
+
+    #[test]
+    fn in_pause_every_line_says_so() {
+        let paused = |o: &mut Observation| o.dynamic.pause = true;
+        assert_eq!(
+            with(sample::leader(), paused),
+            "PAUSE: no action. I am (me), the leader with the lock"
+        );
+        let stray = with(sample::follower(), |o| {
+            paused(o);
+            o.postgres.process = sample::primary();
+        });
+        assert_eq!(stray, "PAUSE: continue to run as primary without lock");
+        let alone = with(sample::follower(), |o| {
+            paused(o);
+            o.lock = Lock::Free;
+            let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+            view.leader = None;
+        });
+        assert_eq!(alone, "PAUSE: no action. I am (me)");
+    }
+
+    #[test]
+    fn without_a_store_the_line_says_what_became_of_the_member() {
+        let silent = |o: &mut Observation| {
+            (o.store, o.lock) = (Seen::Unknown, Lock::Unknown);
+            o.postgres.process = Process::Stopped(Seen::Unknown);
+        };
+        assert_eq!(with(sample::follower(), silent), "DCS is not accessible");
+        let fenced = with(sample::leader(), |o| {
+            silent(o);
+            busy(Job::Stop { how: StopHow::Immediate })(o);
+        });
+        assert_eq!(fenced, "demoted self because DCS is not accessible and I was a leader");
+        let proven = with(sample::leader(), |o| {
+            o.store = Seen::Unknown;
+            o.failsafe.proof = Some(o.now + 20_000);
+        });
+        assert_eq!(proven, LED_ON);
+    }
 
     #[test]
     fn a_reason_to_hold_back_is_part_of_the_line() {

@@ -2,14 +2,16 @@
 
 use super::{Daemon, look};
 use crate::api::published::Published;
+use crate::api::status::replication_state;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{DataDir, Guarding, Job, Process, ServerRole};
+use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
-use topology::{MemberRecord, MemberRole, MemberState, Tags};
+use topology::{Lsn, MemberRecord, MemberRole, MemberState, Millis, Tags};
 
 impl Daemon {
     /// The record of this member, as it should stand in the store.
@@ -38,25 +40,8 @@ impl Daemon {
             record.pending_restart = true;
             record.pending_restart_reason = Some(reasons);
         }
-        // Others race by what they know of a member that is about to open.
-        if seen.job.as_ref().is_none_or(|running| running.job == Job::PrePromote) {
-            self.add_positions(seen, &mut record);
-        }
+        add_positions(seen, self.server.monitor().as_ref(), &mut record);
         record
-    }
-
-    fn add_positions(&self, seen: &Observation, record: &mut MemberRecord) {
-        let Some(server) = seen.server().filter(|s| s.lsn.0 > 0) else { return };
-        record.xlog_location = Some(server.lsn);
-        record.timeline = server.timeline;
-        if let Some(ServerRole::Standby { .. }) = look::role_of(seen)
-            && let Some(monitor) = self.server.monitor()
-        {
-            record.replay_lsn = monitor.replay;
-            record.receive_lsn = monitor.receive;
-            let state = crate::api::status::replication_state(&monitor, Some(&self.dynamic.raw));
-            record.replication_state = state.map(str::to_string);
-        }
     }
 
     pub(super) fn state(&self, seen: &Observation) -> MemberState {
@@ -112,9 +97,13 @@ impl Daemon {
         }
     }
 
-    /// A stopped server: what it was, by what it left behind.
+    /// A stopped server: what it was, by what it left behind. One that stopped
+    /// because the daemon ends stays what it was.
     fn role_at_rest(&self, seen: &Observation) -> MemberRole {
         use crate::ha::observation::End;
+        if let Some(was) = self.chores.ran_as.filter(|_| self.memory.stopping) {
+            return was;
+        }
         let clean = seen.remains().is_some_and(|r| r.end == End::Clean);
         match (seen.holds_lock(), clean) {
             (true, _) if seen.may_own() => MemberRole::Primary,
@@ -142,13 +131,13 @@ impl Daemon {
                 .as_ref()
                 .and_then(|v| v.config.as_ref())
                 .map(|c| Arc::new(c.value.raw.clone())),
-            view: if known || !self.is_store_forgotten() { view } else { None },
+            view: view.filter(|_| known || !self.is_store_forgotten()),
             groups: self
                 .settings
                 .group()
                 .is_coordinator()
                 .then(|| Arc::new(self.chores.groups.clone())),
-            dcs_last_seen: if known { clock::unix_ms() / 1_000 } else { previous.dcs_last_seen },
+            dcs_last_seen: self.store_seen(previous.dcs_last_seen),
             system_id: seen.system().cloned(),
             tags: self.settings.tags.clone(),
             pending_restart: self.server.pending_restart(),
@@ -168,13 +157,131 @@ impl Daemon {
         self.published.send_replace(Arc::new(published));
     }
 
+    /// It answers when its watch or a read brings something, and when it takes a
+    /// renewal: a store in which nothing happens is not away.
+    fn store_seen(&self, before: u64) -> u64 {
+        let (now, unix_ms) = (clock::now(), clock::unix_ms());
+        let heard = self.mirror.snapshot().map(|view| {
+            let age = view.confirmed.elapsed().as_millis() as u64;
+            Millis(now.0.saturating_sub(age))
+        });
+        let proof = heard.max(self.lease.id.map(|_| self.lease.renewed));
+        proof.map_or(before, |proof| last_seen(before, proof, now, unix_ms))
+    }
+
     /// The last view of the store is valid for one ttl.
     fn is_store_forgotten(&self) -> bool {
         let last = self.published.borrow().dcs_last_seen;
-        clock::unix_ms() / 1_000 > last + self.dynamic.ttl_ms / 1_000
+        is_outdated(last, clock::unix_ms(), self.dynamic.ttl_ms)
     }
 }
 
 fn is_start(job: &Job) -> bool {
     matches!(job, Job::StartPrimary | Job::StartStandby { .. })
+}
+
+/// How far the log goes. While an action runs nobody knows what comes of the
+/// server, and its position is left out; but others race by what they know of a
+/// member that is about to open.
+fn add_positions(seen: &Observation, monitor: Option<&Monitor>, record: &mut MemberRecord) {
+    let told = seen.job.as_ref().is_none_or(|running| running.job == Job::PrePromote);
+    let Some(server) = seen.server().filter(|s| told && s.lsn.0 > 0) else { return };
+    record.xlog_location = Some(server.lsn);
+    record.timeline = server.timeline;
+    if let (Some(ServerRole::Standby { .. }), Some(monitor)) = (look::role_of(seen), monitor) {
+        let known = |lsn: Option<Lsn>| lsn.filter(|lsn| lsn.0 > 0);
+        record.replay_lsn = known(monitor.replay);
+        record.receive_lsn = known(monitor.receive);
+        let state = replication_state(monitor, Some(&seen.dynamic.raw));
+        record.replication_state = state.map(str::to_string);
+    }
+}
+
+/// When the store was last known to answer, in seconds since 1970: `proof` on
+/// the clock of this machine, which shows `now` at `unix_ms`.
+fn last_seen(before: u64, proof: Millis, now: Millis, unix_ms: u64) -> u64 {
+    before.max(unix_ms.saturating_sub(now.since(proof)) / 1_000)
+}
+
+/// What was read of the store is good for one ttl.
+fn is_outdated(last_seen: u64, unix_ms: u64, ttl_ms: u64) -> bool {
+    unix_ms > last_seen * 1_000 + ttl_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::standby;
+    use crate::ha::observation::Running;
+    use crate::ha::sample;
+
+    fn told(seen: &Observation, monitor: &Monitor) -> MemberRecord {
+        let mut record = MemberRecord::default();
+        add_positions(seen, Some(monitor), &mut record);
+        record
+    }
+
+    #[test]
+    fn a_leader_tells_its_position_and_a_standby_how_it_came_to_it() {
+        let monitor = standby();
+        let leader = told(&sample::leader(), &monitor);
+        let (lsn, timeline) = (Some(Lsn(1_000)), Some(topology::Timeline(2)));
+        assert_eq!((leader.xlog_location, leader.timeline), (lsn, timeline));
+        assert_eq!(
+            (leader.replay_lsn, leader.receive_lsn, leader.replication_state),
+            Default::default()
+        );
+        let follows = told(&sample::follower(), &monitor);
+        assert_eq!((follows.xlog_location, follows.timeline), (lsn, timeline));
+        assert_eq!((follows.replay_lsn, follows.receive_lsn), (monitor.replay, monitor.receive));
+        assert_eq!(follows.replication_state.as_deref(), Some("streaming"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let silent = Monitor { receiver_state: None, receive: Some(Lsn(0)), ..standby() };
+        let mut seen = sample::follower();
+        let record = told(&seen, &silent);
+        assert_eq!((record.receive_lsn, record.replication_state), (None, None));
+        let archive =
+            serde_json::json!({"postgresql": {"recovery_conf": {"restore_command": "cp"}}});
+        seen.dynamic = topology::Dynamic::read(&archive).expect("a good document");
+        let record = told(&seen, &silent);
+        assert_eq!(record.replication_state.as_deref(), Some("in archive recovery"));
+        let Process::Running(server) = &mut seen.postgres.process else { panic!("it runs") };
+        server.lsn = Lsn(0);
+        assert_eq!(told(&seen, &silent), MemberRecord::default());
+        seen.postgres.process = Process::Starting { since: seen.now, as_primary: false };
+        assert_eq!(told(&seen, &silent), MemberRecord::default());
+    }
+
+    #[test]
+    fn no_position_is_told_while_an_action_runs_but_before_a_promotion() {
+        let during = |job: Job| {
+            let mut seen = sample::follower();
+            seen.job = Some(Running { job, since: seen.now, closed: None });
+            told(&seen, &standby()).xlog_location
+        };
+        assert_eq!(during(Job::Restart { as_primary: false }), None);
+        assert_eq!(during(Job::Recover), None);
+        assert_eq!(during(Job::PrePromote), Some(Lsn(1_000)));
+    }
+
+    #[test]
+    fn the_store_was_seen_when_it_last_answered() {
+        let now = Millis(50_000);
+        assert_eq!(last_seen(0, Millis(49_900), now, 1_700_000_000_950), 1_700_000_000);
+        // It is silent: the moment stays, however often it is asked.
+        assert_eq!(last_seen(0, Millis(38_000), now, 1_700_000_000_000), 1_699_999_988);
+        // The clock of the wall was set back.
+        assert_eq!(last_seen(1_700_000_000, now, now, 1_600_000_000_000), 1_700_000_000);
+    }
+
+    #[test]
+    fn what_was_read_is_good_for_one_ttl() {
+        let good = |unix_ms| !is_outdated(1_700_000_000, unix_ms, 30_000);
+        assert!(good(1_700_000_000_000) && good(1_700_000_030_000));
+        assert!(!good(1_700_000_030_001));
+        assert!(is_outdated(0, 1_700_000_000_000, 30_000), "nothing was ever read");
+    }
 }

@@ -17,7 +17,7 @@ use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Change, Changes, Mirror};
 use crate::deadman::Deadman;
-use crate::ha::observation::{Asked, Job, Memory};
+use crate::ha::observation::{Asked, Job, Lock, Memory};
 use crate::ha::{Action, Decision, Observation, Outcome};
 use crate::{notify, region};
 use anyhow::Context;
@@ -30,6 +30,8 @@ use topology::{Dynamic, Group};
 /// that a frozen store leaves time to fence.
 pub(super) const STORE_CALL: Duration = Duration::from_secs(3);
 const COMMANDS_MAX: usize = 64;
+/// So much longer than its leader a follower sleeps.
+const FOLLOWER_YIELDS_MS: u64 = 500;
 
 /// Requests whose answer comes when the action is over.
 pub(super) use crate::api::published::Reply;
@@ -174,9 +176,10 @@ impl Daemon {
             let sleep = self.longest_sleep(&report);
             let mut closing = self.server.watch_closing();
             let stops = report.seen.job.as_ref().is_some_and(|running| running.closed.is_none());
+            let leads = report.seen.holds_lock();
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
-                () = changed(&mut self.changes) => {}
+                () = changed(&mut self.changes, leads) => {}
                 () = self.background.over() => {}
                 round = self.metadata.over() => self.take_round(round).await,
                 () = self.server.ended() => {}
@@ -192,14 +195,15 @@ impl Daemon {
     }
 
     fn longest_sleep(&self, report: &Report) -> Duration {
-        let mut ms = report.at_most_ms.unwrap_or(u64::MAX).min(self.dynamic.loop_wait_ms);
+        let longest = self.dynamic.loop_wait_ms + yielded_ms(&report.seen.lock);
+        let mut ms = report.at_most_ms.unwrap_or(u64::MAX).min(longest);
         if let Some(until) = report.seen.relied_until() {
             let fence = until.since(clock::now() + self.dynamic.fence_budget_ms());
             ms = ms.min(fence.max(20));
         }
         let scheduled = self.scheduled_in.into_iter().chain(self.restart_in).min();
         ms = ms.min(scheduled.unwrap_or(u64::MAX)).min(self.disk.again_ms());
-        let due = self.memory.lease_renewed + self.dynamic.loop_wait_ms;
+        let due = self.memory.lease_renewed + longest;
         let again = self.memory.lease_tried + crate::ha::facts::RENEW_RETRY_MS;
         ms = ms.min(due.max(again).since(clock::now()).max(20));
         Duration::from_millis(ms)
@@ -354,16 +358,32 @@ impl World for Daemon {
     }
 }
 
+/// A follower beats when its leader has reported; by itself only if that does
+/// not come.
+fn yielded_ms(lock: &Lock) -> u64 {
+    if matches!(lock, Lock::Other(_)) { FOLLOWER_YIELDS_MS } else { 0 }
+}
+
 /// Waits for a change that somebody else made and that matters here.
-async fn changed(changes: &mut Changes) {
+async fn changed(changes: &mut Changes, leads: bool) {
     loop {
         match changes.next().await {
-            Some(Change::Keys { own: true, .. }) => {}
-            Some(Change::Keys { keys, .. }) if keys.iter().all(|k| k.ends_with("/status")) => {}
-            Some(_) => return,
+            Some(change) if wakes(&change, leads) => return,
+            Some(_) => {}
             // The mirror lives as long as the daemon.
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A leader's report wakes its followers, whose slots go by it. Whoever leads
+/// has nothing to learn from one.
+fn wakes(change: &Change, leads: bool) -> bool {
+    let is_report = |key: &String| key.ends_with("/status") || key.ends_with("/optime/leader");
+    match change {
+        Change::Keys { own: true, .. } => false,
+        Change::Keys { keys, .. } => !(leads && keys.iter().all(is_report)),
+        Change::Missed => true,
     }
 }
 
@@ -395,5 +415,60 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         watchdog_failed: false,
         disk_failed: false,
         log: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use topology::Millis;
+
+    fn change(keys: &[&str], own: bool) -> Change {
+        Change::Keys { keys: keys.iter().map(|key| format!("/service/shop/{key}")).collect(), own }
+    }
+
+    #[test]
+    fn others_changes_wake_a_member_and_reports_only_those_who_follow() {
+        for key in ["leader", "config", "failover", "sync", "members/n2", "history", "initialize"] {
+            assert!(wakes(&change(&[key], false), true), "{key}");
+            assert!(wakes(&change(&[key], false), false), "{key}");
+            assert!(!wakes(&change(&[key], true), false), "own {key}");
+        }
+        for report in ["status", "optime/leader"] {
+            assert!(wakes(&change(&[report], false), false));
+            assert!(!wakes(&change(&[report], false), true));
+        }
+        assert!(wakes(&change(&["status", "leader"], false), true));
+        assert!(wakes(&Change::Missed, true));
+    }
+
+    #[test]
+    fn a_follower_waits_a_little_longer_than_its_leader() {
+        let mine = Lock::Mine { renewed: Millis(1), deadline: Millis(2) };
+        assert_eq!(yielded_ms(&mine), 0);
+        assert_eq!((yielded_ms(&Lock::Free), yielded_ms(&Lock::Unknown)), (0, 0));
+        assert_eq!(yielded_ms(&Lock::Other("n2".into())), FOLLOWER_YIELDS_MS);
+    }
+
+    /// The watch of the copy is what wakes: from a write by somebody else to the
+    /// end of the sleep there is no poll.
+    #[tokio::test]
+    async fn a_leader_that_goes_wakes_a_follower_at_once() {
+        use crate::dcs::memory::MemoryStore;
+        use crate::dcs::{Op, Txn};
+        let store = MemoryStore::new();
+        let mirror = Mirror::spawn(Arc::new(store.client()), vec!["/service/shop/".into()]);
+        mirror.ready(Duration::from_secs(5)).await.expect("a first read");
+        let mut changes = mirror.subscribe();
+        let put = |key: &str| Txn {
+            when: vec![],
+            then: vec![Op::Put { key: key.into(), value: "n1".into(), lease: None }],
+        };
+        store.txn_now(&put("/service/shop/leader")).expect("reachable");
+        let woken = tokio::time::timeout(Duration::from_secs(5), changed(&mut changes, false));
+        woken.await.expect("woken by the leader's key");
+        store.txn_now(&put("/service/shop/status")).expect("reachable");
+        let sleeps = tokio::time::timeout(Duration::from_millis(100), changed(&mut changes, true));
+        assert!(sleeps.await.is_err(), "a leader's report woke a leader");
     }
 }

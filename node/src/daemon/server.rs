@@ -258,7 +258,20 @@ impl Server {
         }
     }
 
-    async fn ask(&mut self) -> Result<Monitor, crate::postgres::Error> {
+    /// A connection that broke since the last question is no failure yet.
+    async fn ask(&mut self) -> Result<Monitor, Error> {
+        let had_one = self.session.is_some();
+        match self.ask_once().await {
+            Err(error) if had_one && error.is_worth_another_try() => {
+                tracing::debug!("PostgreSQL is asked again: {error}");
+                self.session = None;
+                self.ask_once().await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_once(&mut self) -> Result<Monitor, Error> {
         if !self.session.as_ref().is_some_and(Session::is_usable) {
             self.session = Some(self.instance.session(HEARTBEAT).await?);
         }
@@ -268,14 +281,7 @@ impl Server {
 
     /// It has not answered since it was started, or says so itself.
     fn is_starting(&self, error: &Error) -> bool {
-        match error {
-            Error::Refused { source, .. } => {
-                let not_yet = Some(&tokio_postgres::error::SqlState::CANNOT_CONNECT_NOW);
-                source.code() == not_yet || (self.monitor.is_none() && source.code().is_none())
-            }
-            Error::Silent { .. } => self.monitor.is_none(),
-            _ => false,
-        }
+        error.says_not_yet() || self.monitor.is_none() && error.is_no_answer()
     }
 
     async fn look_at_remains(&mut self) -> Seen<Remains> {

@@ -6,6 +6,7 @@
 //! together is judged by the simulator in `tests/`.
 
 mod cases;
+mod cycle;
 mod generate;
 
 use super::action::{Action, Step};

@@ -13,6 +13,9 @@ use topology::{Failover, GroupView, Lsn, MemberName, Seen, Timeline};
 
 /// Between two tries to renew a lease that the store does not answer for.
 pub const RENEW_RETRY_MS: u64 = 1_000;
+/// A beat that comes so little before the renewal is due does it: a follower
+/// beats when its leader has reported, which is not always to the millisecond.
+const RENEW_EARLY_MS: u64 = 500;
 /// A standby that does not stream for so long is compared with its leader.
 const QUIET_MS: u64 = 2_000;
 /// Between two tries to compare the own log.
@@ -82,7 +85,8 @@ impl<'a> Facts<'a> {
     pub fn is_renewal_due(&self) -> bool {
         let memory = &self.o.memory;
         let stale_key = matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
-        let old = self.o.now.since(memory.lease_renewed) >= self.o.dynamic.loop_wait_ms;
+        let age = self.o.now.since(memory.lease_renewed) + RENEW_EARLY_MS;
+        let old = age >= self.o.dynamic.loop_wait_ms;
         let tried = self.o.now.since(memory.lease_tried) < RENEW_RETRY_MS;
         (old || stale_key) && !(tried && memory.lease_tried.0 > 0)
     }
@@ -279,10 +283,12 @@ impl<'a> Facts<'a> {
         helper.and_then(|name| self.following(view, name)).or(Some(leader))
     }
 
-    /// Streams from somebody else than it should (or from nobody).
+    /// Streams from somebody else than it should (or from nobody). Whom to follow
+    /// may be unknown for a while; only the tag `nostream` means nobody.
     pub fn must_follow_another(&self) -> bool {
         let Some(wanted) = self.upstream() else {
-            return false;
+            let nobody = self.o.me.tags.nostream() && !self.o.holds_lock();
+            return nobody && self.o.follows().is_some();
         };
         match self.o.follows() {
             None => true,

@@ -27,6 +27,8 @@ mod patience;
 pub mod pause;
 pub mod race;
 mod receipt;
+#[cfg(test)]
+pub mod sample;
 pub mod stopping;
 pub mod table;
 

@@ -90,6 +90,40 @@ impl Error {
         source.code().is_some_and(|code| refusals.contains(code))
     }
 
+    /// The server is up and takes no connections yet, or no more.
+    pub fn says_not_yet(&self) -> bool {
+        self.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+    }
+
+    /// Nobody said anything: nothing listens, or it does not speak.
+    pub fn is_no_answer(&self) -> bool {
+        match self {
+            Error::Refused { source, .. } => source.code().is_none(),
+            Error::Silent { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// A connection that was lost may have been lost long ago. A server that took
+    /// too long would take as long once more, and one that refuses says it again.
+    pub fn is_worth_another_try(&self) -> bool {
+        let ended = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
+        match self {
+            Error::Sql { source, .. } => match source.code() {
+                Some(code) => ended.contains(code),
+                None => true,
+            },
+            _ => false,
+        }
+    }
+
+    fn code(&self) -> Option<&SqlState> {
+        match self {
+            Error::Refused { source, .. } | Error::Sql { source, .. } => source.code(),
+            _ => None,
+        }
+    }
+
     pub(super) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::File { what, path, source }
@@ -116,5 +150,61 @@ pub(super) fn remove_if_there(path: &Path) -> Result<(), Error> {
             Err(Error::file("remove", path)(source))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_postgres::NoTls;
+
+    /// What a client gets from a server that says no with this code.
+    async fn said(code: &str) -> tokio_postgres::Error {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let fields = format!("SFATAL\0VFATAL\0C{code}\0Mno\0\0");
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let _ = client.read(&mut [0; 512]).await;
+            let length = (fields.len() as u32 + 4).to_be_bytes();
+            let answer = [&b"E"[..], &length, fields.as_bytes()].concat();
+            let _ = client.write_all(&answer).await;
+        });
+        let target = format!("host=127.0.0.1 port={port} user=x connect_timeout=5");
+        tokio_postgres::connect(&target, NoTls).await.err().expect("it says no")
+    }
+
+    async fn refused(code: &str) -> Error {
+        Error::Refused { address: "here".into(), source: said(code).await }
+    }
+
+    async fn failed(code: &str) -> Error {
+        Error::Sql { what: "it", source: said(code).await }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_starts_is_told_from_one_that_is_full_and_one_that_is_not_there() {
+        let starting = refused("57P03").await;
+        assert!(starting.says_not_yet() && !starting.is_no_answer() && !starting.is_final());
+        let full = refused("53300").await;
+        assert!(!full.says_not_yet() && !full.is_no_answer() && !full.is_final());
+        let wrong = refused("28P01").await;
+        assert!(!wrong.says_not_yet() && wrong.is_final());
+        let nobody = tokio_postgres::connect("host=127.0.0.1 port=1 user=x", NoTls).await;
+        let source = nobody.err().expect("nobody listens");
+        let nobody = Error::Refused { address: "here".into(), source };
+        assert!(nobody.is_no_answer() && !nobody.says_not_yet());
+    }
+
+    #[tokio::test]
+    async fn only_a_lost_connection_is_asked_again_at_once() {
+        assert!(failed("57P01").await.is_worth_another_try(), "the session was ended");
+        assert!(!failed("57014").await.is_worth_another_try(), "statement_timeout");
+        assert!(!failed("42501").await.is_worth_another_try(), "not permitted");
+        let late = Error::Unanswered { what: "it", waited: Duration::from_secs(3) };
+        assert!(!late.is_worth_another_try());
+        assert!(!refused("57P03").await.is_worth_another_try());
     }
 }

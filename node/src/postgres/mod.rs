@@ -39,7 +39,7 @@ mod replication;
 pub mod restored;
 pub mod rewind;
 pub mod rewind_mark;
-mod run;
+pub(crate) mod run;
 pub mod session;
 pub mod single_user;
 pub mod slots;

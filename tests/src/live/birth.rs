@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use topology::Status;
 
 /// What Patroni writes at this moment; names apart, ours has the same shape.
 const GOLDEN: &str = include_str!("../../../ctl/src/testdata/02-three-nodes-default.json");
@@ -121,6 +122,20 @@ async fn keys_have_the_shape_that_tools_know(stage: &Stage, leader: &MemberPlan)
         assert_eq!(fields(&ours[&key].value), fields(&samples[role]), "{key}");
     }
     leases_are_right(stage, leader, &ours);
+    everybody_is_reported(stage).await;
+}
+
+/// With every renewal of the lock: the position and the slots of all members.
+async fn everybody_is_reported(stage: &Stage) {
+    let names: Vec<String> = stage.members().into_iter().map(|m| m.name).collect();
+    stage
+        .until("a report that names all members", SHORT, async || {
+            let status = Status::read(&entries(stage).await["status"].value);
+            let positions = status.slots.values().all(|lsn| lsn.0 > 0);
+            let all = status.slots.keys().eq(&names) && status.retain_slots == names;
+            all && positions && status.optime.0 > 0
+        })
+        .await;
 }
 
 /// What a dead member leaves behind goes with its own lease, the rest stays.

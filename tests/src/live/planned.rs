@@ -1,11 +1,13 @@
 //! What an operator asks for: switchovers, and daemons that end or come back.
 
+use super::birth::entries;
 use super::stage::{LONG, SHORT, Stage, timeline_of};
 use ctl::field::{MemberPlan, Writer};
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use topology::{MemberRecord, MemberRole};
 
 /// A debug build on two busy cores; a release build takes a tenth.
 const OUTAGE_MAX: Duration = Duration::from_secs(3);
@@ -116,6 +118,14 @@ fn freeze(stage: &Stage, member: &MemberPlan, whole: bool, signal: Signal) {
 }
 
 /// SIGTERM hands over, SIGKILL of the daemon alone touches no client.
+/// The record of a daemon that has ended, as Patroni leaves it.
+async fn last_words(stage: &Stage, ended: &MemberPlan) {
+    let left = entries(stage).await.remove(&format!("members/{}", ended.name));
+    let record = MemberRecord::read(&left.expect("it stays until its lease ends").value);
+    assert_eq!((record.state.as_str(), record.role), ("stopped", MemberRole::Primary));
+    assert_eq!((record.xlog_location, record.timeline), (None, None));
+}
+
 pub async fn daemon_ends() {
     let mut stage = Stage::raise(3).await;
     let writer = stage.writer("ends").await;
@@ -130,6 +140,7 @@ pub async fn daemon_ends() {
     assert_eq!(code, Some(0));
     assert!(led < Duration::from_secs(2), "a new leader only after {led:?}");
     assert!(stage.field.postmaster_pid(&old).is_none(), "PostgreSQL outlived its daemon");
+    last_words(&stage, &old).await;
     stage.start(&old);
     stage.healthy(LONG).await;
     assert!(!stage.field.log(&old.name).contains("pg_rewind"));

@@ -6,6 +6,7 @@
 
 use super::links::Wire;
 use super::{Event, World};
+use crate::check;
 use node::act::txn;
 use node::dcs::{DcsError, LeaseId, Op, Renewal, Txn};
 use node::ha::observation::Following;
@@ -177,6 +178,7 @@ impl World {
     }
 
     fn write(&mut self, member: usize, txn: &Txn) -> Result<bool, DcsError> {
+        check::sent(self, member, txn);
         let store = &self.stores.regions[self.members[member].place.region];
         store.txn_now(txn).map(|result| result.succeeded)
     }

@@ -1,0 +1,105 @@
+//! Well-known moments of a member, for tests: a leader and a follower at rest.
+//!
+//! A test changes the one thing that it is about; everything else stays as it
+//! is in a group that is well.
+
+use super::failsafe::Failsafe;
+use super::observation::{
+    DataDir, Following, Guarding, Lock, Me, Memory, Observation, Postgres, Process, Rewind, Server,
+    ServerRole,
+};
+use standby::switch::ownership::Ownership;
+use topology::id::slot_name;
+use topology::{Dynamic, Group, GroupView, Lsn, Millis, Seen, SystemId, Tags, Timeline};
+
+/// The moment at which everything was renewed.
+pub const NOW: u64 = 1_000_000;
+pub const SYSTEM: &str = "7710375988543033523";
+
+/// `me`, `a` and `b` on timeline 2; `leader` leads.
+pub fn view(leader: &str) -> GroupView {
+    let mut view = GroupView::default();
+    view.take("initialize", SYSTEM, 1, 0);
+    view.take("config", r#"{"ttl":30}"#, 1, 0);
+    view.take("leader", leader, 1, 7);
+    view.take("history", r#"[[1,100,"no recovery target specified"]]"#, 1, 0);
+    view.take("status", r#"{"optime":1000}"#, 1, 0);
+    for name in ["me", "a", "b"] {
+        let role = if name == leader { "primary" } else { "replica" };
+        let record = format!(
+            r#"{{"conn_url":"postgres://host-{name}:5432/postgres","api_url":"http://host-{name}:8008/patroni","state":"running","role":"{role}","timeline":2}}"#
+        );
+        view.take(&format!("members/{name}"), &record, 1, 7);
+    }
+    view
+}
+
+pub fn following(name: &str) -> Following {
+    Following {
+        host: format!("host-{name}"),
+        port: 5432,
+        slot: Some(slot_name("me")),
+        member: name.into(),
+    }
+}
+
+fn running(role: ServerRole) -> Process {
+    Process::Running(Server {
+        role: Seen::Known(role),
+        timeline: Some(Timeline(2)),
+        lsn: Lsn(1_000),
+        replay_paused: false,
+        restart_due: None,
+    })
+}
+
+pub fn primary() -> Process {
+    running(ServerRole::Primary)
+}
+
+pub fn standby_of(name: Option<&str>) -> Process {
+    running(ServerRole::Standby { follows: name.map(following), streaming: name.is_some() })
+}
+
+fn at_rest(lock: Lock, view: GroupView, process: Process) -> Observation {
+    Observation {
+        now: Millis(NOW),
+        me: Me {
+            name: "me".into(),
+            group: Group::PLAIN,
+            tags: Tags::default(),
+            may_initialise: true,
+            may_restore: false,
+            rewind: Rewind::Off,
+            has_gate: false,
+            may_rebuild_diverged: false,
+            may_rebuild_failed: false,
+        },
+        store: Seen::Known(view),
+        lock,
+        postgres: Postgres { data: DataDir::Valid { system: SystemId(SYSTEM.into()) }, process },
+        job: None,
+        peers: None,
+        ownership: Ownership::NoRegions,
+        watchdog: Guarding::Unwanted,
+        order: None,
+        closed_workers: Vec::new(),
+        dynamic: Dynamic::default(),
+        failsafe: Failsafe::default(),
+        disk: Default::default(),
+        memory: Memory { lease_renewed: Millis(NOW), ..Memory::default() },
+    }
+}
+
+pub fn leader() -> Observation {
+    let lock = Lock::Mine { renewed: Millis(NOW), deadline: Millis(NOW + 30_000) };
+    at_rest(lock, view("me"), primary())
+}
+
+/// Streams from `a`, with which it was compared.
+pub fn follower() -> Observation {
+    let mut o = at_rest(Lock::Other("a".into()), view("a"), standby_of(Some("a")));
+    o.memory.compared_with = Some("a".into());
+    o.memory.compared_at = Millis(NOW);
+    o
+}
