@@ -6,9 +6,7 @@ use super::observation::{
 };
 use standby::candidate::{self, NoCandidate, Wanted};
 use standby::promotion::{self, NotYet, RaceLimits, Racer};
-use standby::source;
 use standby::switch::ownership::{Order, Ownership};
-use topology::id::slot_name;
 use topology::{Failover, GroupView, Lsn, MemberName, Seen, Timeline};
 
 /// Between two tries to renew a lease that the store does not answer for.
@@ -213,88 +211,6 @@ impl<'a> Facts<'a> {
         match self.o.memory.bootstrap {
             Bootstrapping::GivenUp if self.is_leader_elsewhere() => Bootstrapping::No,
             other => other,
-        }
-    }
-
-    /// The remote side that a standby group streams from.
-    pub fn remote(&self) -> Option<Following> {
-        match &self.o.ownership {
-            Ownership::Standby { upstream: Some(u), .. } => Some(Following {
-                host: u.host.clone(),
-                port: u.port,
-                slot: Some(u.slot.clone()),
-                member: u.member.clone(),
-            }),
-            Ownership::NoRegions => self.standby_cluster(),
-            _ => None,
-        }
-    }
-
-    /// `None` too when a standby cluster has only an archive.
-    fn standby_cluster(&self) -> Option<Following> {
-        let section = self.o.dynamic.standby_cluster.as_ref()?;
-        let (host, port) = (section.host.clone()?, section.port);
-        let member = MemberName::new(format!("{host}:{port}"));
-        let slot = section.primary_slot_name.as_deref().map(slot_name);
-        Some(Following { host, port, slot: slot.filter(|_| self.o.dynamic.use_slots), member })
-    }
-
-    /// Where this member should stream from now.
-    pub fn upstream(&self) -> Option<Following> {
-        if self.o.holds_lock() {
-            return if self.may_own() { None } else { self.remote() };
-        }
-        let nobody_leads = self.is_lock_free() && !self.is_paused();
-        if nobody_leads && self.o.dynamic.standby_cluster.is_some() {
-            return self.remote().filter(|_| self.o.ownership == Ownership::NoRegions);
-        }
-        let view = self.view()?;
-        let name = source::upstream(&self.o.me.name, &self.o.me.tags, view)?;
-        self.following(view, name)
-    }
-
-    fn following(&self, view: &GroupView, name: &MemberName) -> Option<Following> {
-        let (host, port) = view.member(name)?.address()?;
-        let slot = self.o.dynamic.use_slots.then(|| slot_name(self.o.me.name.as_str()));
-        Some(Following { host, port, slot, member: name.clone() })
-    }
-
-    /// The leader as a source to clone, rewind or compare with.
-    pub fn leader_source(&self) -> Option<Following> {
-        if self.o.holds_lock() {
-            return self.remote();
-        }
-        let view = self.view()?;
-        let leader = view.leader_record().filter(|r| r.is_running())?;
-        let leads = ["primary", "standby_leader"].contains(&leader.role.text());
-        if leads { self.following(view, view.leader_name()?) } else { None }
-    }
-
-    /// Whom to make a copy of: a member that serves for it, else the leader. No
-    /// member is copied while no leader runs: who knows what it has.
-    pub fn clone_source(&self) -> Option<Following> {
-        let leader = self.leader_source()?;
-        if self.o.holds_lock() {
-            return Some(leader);
-        }
-        let failures = self.o.memory.failed.as_ref().map_or(0, |failed| failed.times);
-        let view = self.view()?;
-        let helper = source::serves_clones(&self.o.me.name, view, failures);
-        helper.and_then(|name| self.following(view, name)).or(Some(leader))
-    }
-
-    /// Streams from somebody else than it should (or from nobody). Whom to follow
-    /// may be unknown for a while; only the tag `nostream` means nobody.
-    pub fn must_follow_another(&self) -> bool {
-        let Some(wanted) = self.upstream() else {
-            let nobody = self.o.me.tags.nostream() && !self.o.holds_lock();
-            return nobody && self.o.follows().is_some();
-        };
-        match self.o.follows() {
-            None => true,
-            Some(now) => {
-                (&now.host, now.port, &now.slot) != (&wanted.host, wanted.port, &wanted.slot)
-            }
         }
     }
 

@@ -29,6 +29,7 @@ pub mod race;
 mod receipt;
 #[cfg(test)]
 pub mod sample;
+mod sources;
 pub mod stopping;
 pub mod table;
 
