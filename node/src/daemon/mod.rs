@@ -23,6 +23,7 @@ mod reload;
 mod remains;
 mod rewind_ability;
 pub mod run;
+mod running;
 mod schedule;
 mod script;
 mod server;

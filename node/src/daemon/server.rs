@@ -6,6 +6,7 @@ use super::fresh::FreshMonitor;
 use super::local_end::{self, NoEnd};
 use super::remains::{is_copy, is_standby_data, remains_of};
 use super::rewind_ability::RewindAbility;
+use super::running::{following, seen_server};
 use super::work::{Hands, upstream};
 use crate::config::Settings;
 use crate::ha::observation::{
@@ -16,7 +17,7 @@ use crate::postgres::monitor::{self, Monitor};
 use crate::postgres::parameters::Role;
 use crate::postgres::{
     ControlState, DataDirState, Error, Instance, Postmaster, Session, StopMode, Target, Written,
-    conninfo, difference, history, slots,
+    difference, history, slots,
 };
 use serde_json::Value;
 use standby::rewind::LocalEnd;
@@ -571,33 +572,4 @@ impl Server {
     pub fn fresh(&self) -> FreshMonitor {
         FreshMonitor::new(self.reach.subscribe())
     }
-}
-
-fn seen_server(monitor: &Monitor) -> ServerSeen {
-    let role = if monitor.in_recovery {
-        ServerRole::Standby { follows: following(monitor), streaming: monitor.is_streaming() }
-    } else {
-        ServerRole::Primary
-    };
-    let lsn = monitor.position().unwrap_or(Lsn(0));
-    let timeline = match monitor.in_recovery {
-        true => monitor.receiver_timeline.max(monitor.timeline),
-        false => monitor.timeline,
-    };
-    // Before PostgreSQL 14 a standby that lacks something ends instead.
-    let replay_paused = monitor.replay_paused && monitor.server_version >= 140_000;
-    ServerSeen { role: Seen::Known(role), timeline, lsn, replay_paused, restart_due: None }
-}
-
-/// Whom the settings of a standby name.
-fn following(monitor: &Monitor) -> Option<Following> {
-    let words = conninfo::parse(monitor.primary_conninfo.as_deref()?)?;
-    let word = |key: &str| words.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
-    let (host, port) = conninfo::from_words(&word("host")?, word("port").as_deref());
-    Some(Following {
-        host,
-        port,
-        slot: monitor.primary_slot_name.clone().filter(|s| !s.is_empty()),
-        member: topology::MemberName::new(""),
-    })
 }

@@ -87,6 +87,7 @@ fn at_rest(lock: Lock, view: GroupView, process: Process) -> Observation {
         dynamic: Dynamic::default(),
         failsafe: Failsafe::default(),
         disk: Default::default(),
+        history: None,
         memory: Memory { lease_renewed: Millis(NOW), ..Memory::default() },
     }
 }

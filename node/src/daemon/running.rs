@@ -1,0 +1,38 @@
+//! What an answer of the monitoring query means for a beat. Pure.
+//!
+//! Timeline: a primary's own; a standby's newest of what its receiver, its
+//! control file and its log name, for none of them alone is always up to date.
+
+use crate::ha::observation::{Following, Server, ServerRole};
+use crate::postgres::conninfo;
+use crate::postgres::monitor::Monitor;
+use topology::{Lsn, Seen};
+
+pub(super) fn seen_server(monitor: &Monitor) -> Server {
+    let role = if monitor.in_recovery {
+        ServerRole::Standby { follows: following(monitor), streaming: monitor.is_streaming() }
+    } else {
+        ServerRole::Primary
+    };
+    let lsn = monitor.position().unwrap_or(Lsn(0));
+    let timeline = match monitor.in_recovery {
+        true => monitor.receiver_timeline.max(monitor.timeline),
+        false => monitor.timeline,
+    };
+    // Before PostgreSQL 14 a standby that lacks something ends instead.
+    let replay_paused = monitor.replay_paused && monitor.server_version >= 140_000;
+    Server { role: Seen::Known(role), timeline, lsn, replay_paused, restart_due: None }
+}
+
+/// Whom the settings of a standby name.
+pub(super) fn following(monitor: &Monitor) -> Option<Following> {
+    let words = conninfo::parse(monitor.primary_conninfo.as_deref()?)?;
+    let word = |key: &str| words.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+    let (host, port) = conninfo::from_words(&word("host")?, word("port").as_deref());
+    Some(Following {
+        host,
+        port,
+        slot: monitor.primary_slot_name.clone().filter(|s| !s.is_empty()),
+        member: topology::MemberName::new(""),
+    })
+}
