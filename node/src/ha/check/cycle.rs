@@ -70,7 +70,9 @@ fn a_leader_s_cycle_goes_from_the_most_urgent_to_rest() {
             }),
             ("data that cannot be read", 30, |o| {
                 o.postgres.data = DataDir::Damaged("no control file".into());
+                o.postgres.process = Process::Stopped(Seen::Unknown);
             }),
+            ("and a server runs on them", 22, starting),
             ("the lock runs out", 20, |o| {
                 o.postgres.data = leader().postgres.data;
                 o.postgres.process = sample::primary();
