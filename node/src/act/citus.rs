@@ -5,6 +5,7 @@
 //! may hold a statement for long while the lock must still be renewed.
 
 use crate::config::{Citus, Settings};
+use crate::postgres::{Instance, Session, Target};
 use citus::statement::Authinfo;
 use citus::{Desired, GroupNow, Groups, NodeRow, Param, Statement, Terms, Wish};
 use std::collections::BTreeMap;
@@ -12,10 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls};
 use topology::{Group, GroupView, MemberRole};
 
-const CONNECT: Duration = Duration::from_secs(3);
 /// One statement; Citus' own cooldown of 10 s lies within.
 const STATEMENT: Duration = Duration::from_secs(60);
 /// The copies on the workers usually follow in a tenth of a second.
@@ -56,44 +55,20 @@ pub fn desired(groups: &Groups) -> Desired {
     citus::desired(groups, &BTreeMap::new(), &Wish::default())
 }
 
-/// One connection for statements of Citus.
-pub struct CitusSession {
-    client: Client,
-    driver: tokio::task::JoinHandle<()>,
-}
+/// One connection for statements of Citus, which may wait for long.
+pub struct CitusSession(Session);
 
-impl Drop for CitusSession {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
+const APPLICATION: &str = "Patroni citus";
+/// Objects are made where clients look for them; a region at rest is read-only.
+const OPTIONS: &str = " -c search_path=public -c idle_in_transaction_session_timeout=0 \
+                       -c default_transaction_read_only=off";
 
 impl CitusSession {
-    pub async fn open(
-        settings: &Settings,
-        host: &str,
-        port: u16,
-        database: &str,
-    ) -> Result<CitusSession, String> {
-        let login = &settings.postgresql.superuser;
-        let mut config = tokio_postgres::Config::new();
-        config.host(host).port(port).dbname(database).user(&login.username);
-        config.application_name("Patroni citus").connect_timeout(CONNECT);
-        config.options(
-            "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
-             -c default_transaction_read_only=off",
-        );
-        if let Some(password) = &login.password {
-            config.password(&password.0);
-        }
-        let connecting = tokio::time::timeout(CONNECT, config.connect(NoTls)).await;
-        let connected = connecting.map_err(|_| format!("{host}:{port} did not answer"))?;
-        let (client, connection) = connected.map_err(|e| format!("{host}:{port}: {}", said(&e)))?;
-        let driver = tokio::spawn(async move {
-            // How the connection ended, the next statement says.
-            let _ = connection.await;
-        });
-        Ok(CitusSession { client, driver })
+    pub async fn open(target: Target) -> Result<CitusSession, String> {
+        let statement_limit = Duration::ZERO;
+        let target = Target { statement_limit, options: OPTIONS, ..target };
+        let opened = Session::connect(&target).await.map(CitusSession);
+        opened.map_err(|error| error.with_causes())
     }
 
     /// Runs one statement; its rows come back as they are.
@@ -103,14 +78,14 @@ impl CitusSession {
         let params: Vec<&(dyn ToSql + Sync)> =
             owned.iter().map(|p| p.as_ref() as &(dyn ToSql + Sync)).collect();
         let sql = statement.sql();
-        let query = self.client.query(sql.as_ref(), &params);
+        let query = self.0.client().query(sql.as_ref(), &params);
         let answer = tokio::time::timeout(STATEMENT, query).await;
         let answer = answer.map_err(|_| format!("`{sql}` was not done in {STATEMENT:?}"))?;
         answer.map_err(|e| format!("`{sql}`: {}", said(&e)))
     }
 
     pub async fn batch(&self, sql: &str) -> Result<(), String> {
-        let answer = tokio::time::timeout(STATEMENT, self.client.batch_execute(sql)).await;
+        let answer = tokio::time::timeout(STATEMENT, self.0.client().batch_execute(sql)).await;
         answer.map_err(|_| "the batch was not done in time".to_string())?.map_err(|e| said(&e))
     }
 
@@ -154,13 +129,13 @@ pub struct Round {
 /// become owner, and in-doubt transactions are resolved before it opens.
 pub async fn bring_about(
     settings: Arc<Settings>,
+    instance: Instance,
     citus_settings: Citus,
     groups: Groups,
     opening: bool,
 ) -> Result<Round, String> {
-    let pg = &settings.postgresql;
-    let database = citus_settings.database.as_str();
-    let session = CitusSession::open(&settings, pg.local_host(), pg.port, database).await?;
+    let here = instance.local_target(&citus_settings.database, APPLICATION);
+    let session = CitusSession::open(here).await?;
     let desired = desired(&groups);
     let rows = session.rows().await?;
     let plan = citus::diff(&desired, &rows, &Terms::default());
@@ -216,8 +191,10 @@ async fn recover(settings: &Arc<Settings>, own: &Citus, session: &CitusSession, 
         let Some(leader) = group.leader.clone() else { continue };
         let (settings, database, number) = (settings.clone(), own.database.clone(), *number);
         workers.spawn(async move {
-            let there = CitusSession::open(&settings, &leader.host, leader.port, &database).await;
-            let recovered = match there {
+            let login = &settings.postgresql.superuser;
+            let (host, port) = (&leader.host, leader.port);
+            let there = Target::new(host, port, login, &database, APPLICATION);
+            let recovered = match CitusSession::open(there).await {
                 Ok(there) => there.run(&Statement::RecoverPrepared).await.map(drop),
                 Err(why) => Err(why),
             };
@@ -233,18 +210,21 @@ async fn recover(settings: &Arc<Settings>, own: &Citus, session: &CitusSession, 
 }
 
 /// Makes the database and the extension (or the stand-in) of a new group.
-pub async fn create_database(settings: &Settings, own: &Citus) -> Result<(), String> {
+pub async fn create_database(
+    settings: &Settings,
+    instance: &Instance,
+    own: &Citus,
+) -> Result<(), String> {
     let pg = &settings.postgresql;
-    let host = pg.local_host();
     if own.database != pg.database {
-        let session = CitusSession::open(settings, host, pg.port, &pg.database).await?;
+        let session = CitusSession::open(instance.local_target(&pg.database, APPLICATION)).await?;
         let name = own.database.clone();
         let there = session.run(&Statement::FindDatabase { name: name.clone() }).await?;
         if there.is_empty() {
             session.run(&Statement::CreateDatabase { name }).await?;
         }
     }
-    let session = CitusSession::open(settings, host, pg.port, &own.database).await?;
+    let session = CitusSession::open(instance.local_target(&own.database, APPLICATION)).await?;
     if own.stand_in {
         return session.batch(citus::STAND_IN).await;
     }

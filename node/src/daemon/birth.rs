@@ -116,7 +116,7 @@ impl Hands {
 
     async fn create_citus(&self) -> JobResult {
         match &self.settings.citus {
-            Some(citus) => citus::create_database(&self.settings, citus).await,
+            Some(citus) => citus::create_database(&self.settings, &self.instance, citus).await,
             None => Ok(()),
         }
     }

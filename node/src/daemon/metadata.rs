@@ -64,7 +64,9 @@ impl Daemon {
         }
         self.metadata.looked_at = seen.now;
         let (tell, answer) = oneshot::channel();
-        let work = citus::bring_about(self.settings.clone(), own, groups.clone(), opening);
+        let instance = (*self.server.instance()).clone();
+        let settings = self.settings.clone();
+        let work = citus::bring_about(settings, instance, own, groups.clone(), opening);
         tokio::spawn(async move {
             // Nobody listens any more only when the daemon ends.
             let _ = tell.send(work.await);

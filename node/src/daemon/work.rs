@@ -60,13 +60,7 @@ enum Patience {
 }
 
 pub(super) fn text(error: Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
+    error.with_causes()
 }
 
 impl Hands {

@@ -79,6 +79,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// In one sentence with everything that led to it.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+
     /// Asking again does not help: the server is up and says no.
     pub fn is_final(&self) -> bool {
         let Error::Refused { source, .. } = self else { return false };
@@ -136,8 +147,14 @@ impl Error {
 
 /// Reads a file that may be absent; any other failure is an error.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
+    let bytes = bytes_if_there(path)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The same as it is: files that are written again may be in any encoding.
+pub(super) fn bytes_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::file("read", path)(source)),
     }

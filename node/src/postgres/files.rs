@@ -8,7 +8,7 @@
 //!
 //! Absent on purpose: what the settings are (`parameters.rs`, `recovery.rs`).
 
-use super::error::{Error, read_if_there, remove_if_there};
+use super::error::{Error, bytes_if_there, read_if_there, remove_if_there};
 use super::parameters::{Effective, RECOVERY};
 use crate::config::Postgresql;
 use std::collections::BTreeMap;
@@ -100,8 +100,8 @@ impl Places {
         Some(if mode & 0o040 == 0 { 0o600 } else { 0o640 })
     }
 
-    fn write(&self, path: &Path, text: &str) -> Result<bool, Error> {
-        write(path, text, self.mode_of(path))
+    fn write(&self, path: &Path, text: impl AsRef<[u8]>) -> Result<bool, Error> {
+        write(path, text.as_ref(), self.mode_of(path))
     }
 }
 
@@ -145,7 +145,7 @@ pub fn write_conf(
     places: &Places,
 ) -> Result<bool, Error> {
     keep_base(places)?;
-    places.write(&places.conf(), &render(effective, recovery, places))
+    places.write(&places.conf(), render(effective, recovery, places))
 }
 
 /// The first time, the file that is there becomes the base.
@@ -177,11 +177,10 @@ pub fn write_lines(path: &Path, lines: &[String], places: &Places) -> Result<boo
 /// Adds lines to the end of pg_hba.conf, as a new cluster wants them.
 pub fn append_hba(lines: &[String], places: &Places) -> Result<(), Error> {
     let path = places.hba();
-    let mut text = read_if_there(&path)?.unwrap_or_default();
-    text.push('\n');
-    for line in lines {
-        text.push_str(line);
-        text.push('\n');
+    let mut text = bytes_if_there(&path)?.unwrap_or_default();
+    for line in std::iter::once("").chain(lines.iter().map(String::as_str)) {
+        text.extend_from_slice(line.as_bytes());
+        text.push(b'\n');
     }
     places.write(&path, &text).map(drop)
 }
@@ -232,19 +231,13 @@ pub fn is_standby(places: &Places) -> Result<bool, Error> {
 /// `ALTER SYSTEM` left them: they would win over ours. True: there were some.
 pub fn strip_auto_conf(places: &Places) -> Result<bool, Error> {
     let path = places.data_dir.join("postgresql.auto.conf");
-    let Some(text) = read_if_there(&path)? else {
+    let Some(bytes) = bytes_if_there(&path)? else {
         return Ok(false);
     };
-    let mut kept: String =
-        text.lines().filter(|line| !is_recovery(line)).fold(String::new(), |mut kept, line| {
-            kept.push_str(line);
-            kept.push('\n');
-            kept
-        });
-    if !text.ends_with('\n') {
-        kept.pop();
-    }
-    places.write(&path, &kept)
+    // Names are ASCII; what else stands there may be in any encoding.
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let kept = lines.filter(|line| !is_recovery(&String::from_utf8_lossy(line)));
+    places.write(&path, kept.flatten().copied().collect::<Vec<u8>>())
 }
 
 fn is_recovery(line: &str) -> bool {
@@ -255,7 +248,7 @@ fn is_recovery(line: &str) -> bool {
 /// Copies the configuration into the data directory, where clones find it.
 pub fn save_backups(places: &Places) -> Result<(), Error> {
     for name in places.kept() {
-        if let Some(text) = read_if_there(&places.config_dir.join(&name))? {
+        if let Some(text) = bytes_if_there(&places.config_dir.join(&name))? {
             places.write(&backup(places, &name), &text)?;
         }
     }
@@ -275,7 +268,7 @@ pub fn restore_backups(places: &Places) -> Result<(), Error> {
             sources.push(places.data_dir.join(format!("{INITDB_NAME}.conf")));
         }
         let saved = first_of(&sources)?;
-        let saved = saved.or_else(|| (name == IDENT).then(String::new));
+        let saved = saved.or_else(|| (name == IDENT).then(Vec::new));
         if let Some(text) = saved {
             places.write(&path, &text)?;
         }
@@ -283,9 +276,9 @@ pub fn restore_backups(places: &Places) -> Result<(), Error> {
     Ok(())
 }
 
-fn first_of(paths: &[PathBuf]) -> Result<Option<String>, Error> {
+fn first_of(paths: &[PathBuf]) -> Result<Option<Vec<u8>>, Error> {
     for path in paths {
-        if let Some(text) = read_if_there(path)? {
+        if let Some(text) = bytes_if_there(path)? {
             return Ok(Some(text));
         }
     }
@@ -314,7 +307,7 @@ pub fn pgpass_lines(hosts: &str, port: u16, user: &str, password: &str) -> Strin
 
 /// Writes a pgpass file: libpq ignores it unless only its owner can read it.
 pub fn write_pgpass(path: &Path, text: &str) -> Result<bool, Error> {
-    let changed = write(path, text, Some(0o600))?;
+    let changed = write(path, text.as_bytes(), Some(0o600))?;
     protect(path, 0o600)?;
     Ok(changed)
 }
@@ -342,8 +335,8 @@ impl Drop for SecretFile {
 }
 
 /// True: the file is not what it was. Without a mode the umask decides.
-fn write(path: &Path, text: &str, mode: Option<u32>) -> Result<bool, Error> {
-    if read_if_there(path)?.as_deref() == Some(text) {
+fn write(path: &Path, text: &[u8], mode: Option<u32>) -> Result<bool, Error> {
+    if bytes_if_there(path)?.as_deref() == Some(text) {
         return Ok(false);
     }
     // A link stays a link: the file behind it is replaced.
@@ -358,7 +351,7 @@ fn write(path: &Path, text: &str, mode: Option<u32>) -> Result<bool, Error> {
     if let Some(mode) = mode {
         protect(&beside, mode)?;
     }
-    file.write_all(text.as_bytes()).map_err(Error::file("write", &beside))?;
+    file.write_all(text).map_err(Error::file("write", &beside))?;
     file.sync_all().map_err(Error::file("sync", &beside))?;
     std::fs::rename(&beside, &path).map_err(Error::file("replace", &path))?;
     Ok(true)

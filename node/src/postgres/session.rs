@@ -42,6 +42,8 @@ pub struct Target {
     pub statement_limit: Duration,
     /// Keep statements out of pg_stat_statements. Superusers only.
     pub unrecorded: bool,
+    /// More settings of the session, as options of the server's command line.
+    pub options: &'static str,
 }
 
 impl Target {
@@ -55,6 +57,7 @@ impl Target {
             connect_limit: CONNECT_LIMIT,
             statement_limit: STATEMENT_LIMIT,
             unrecorded: false,
+            options: "",
         }
     }
 
@@ -68,6 +71,7 @@ impl Target {
         if self.unrecorded {
             options.push_str(" -c pg_stat_statements.track=none");
         }
+        options.push_str(self.options);
         options
     }
 
