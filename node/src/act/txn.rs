@@ -5,6 +5,7 @@
 
 use crate::dcs::keys::Keys;
 use crate::dcs::{Compare, LeaseId, Op, Txn};
+use crate::ha::Publish;
 use topology::cluster::Claim;
 use topology::status::reads_legacy_optime;
 use topology::{Failover, GroupView, Lsn, MemberName, Status, SyncState, SystemId, Timeline};
@@ -103,9 +104,9 @@ pub fn prove(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
 /// that it is done for is written again beside it: equal revisions tell a
 /// handover from a request that the leader did not live to meet. A leader that
 /// ends without having been asked says that it made room.
-pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupView) -> Txn {
+pub fn release(keys: &Keys, me: &MemberName, publish: Publish, view: &GroupView) -> Txn {
     let mut then = Vec::new();
-    if let Some(lsn) = publish {
+    if let Publish::Handover(lsn) | Publish::End(lsn) = publish {
         let known = view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
         then.push(put(keys.status(), known.moved_to(lsn).write()));
         then.extend(legacy_optime(keys, lsn, view));
@@ -113,7 +114,7 @@ pub fn release(keys: &Keys, me: &MemberName, publish: Option<Lsn>, view: &GroupV
     let mut when = vec![Compare::ValueIs(keys.leader(), me.0.clone())];
     // A release that arrives late must not meet a lock that was proven since.
     when.extend(view.leader.as_ref().map(|l| Compare::RevisionIs(keys.leader(), l.revision)));
-    if publish.is_some() {
+    if let Publish::Handover(_) = publish {
         let revision = view.failover.as_ref().map(|f| f.revision);
         let made_room = Failover { leader: Some(me.clone()), ..Failover::default() };
         let request = view.request().unwrap_or(&made_room);
@@ -286,7 +287,10 @@ mod tests {
         let txn = status(&keys, LEADS, &told, &view(&store, &keys)).expect("it is new");
         assert!(sent(&store, txn));
         assert_eq!(status(&keys, LEADS, &told, &view(&store, &keys)), None);
-        assert!(sent(&store, release(&keys, &"n1".into(), Some(Lsn(9)), &view(&store, &keys))));
+        assert!(sent(
+            &store,
+            release(&keys, &"n1".into(), Publish::Handover(Lsn(9)), &view(&store, &keys))
+        ));
         let left = value(&store, &keys.status()).expect("it stays");
         assert_eq!(left, r#"{"optime":9,"slots":{"n2":4},"retain_slots":["n2"]}"#);
         assert_eq!(value(&store, &keys.leader()), None);
@@ -314,7 +318,10 @@ mod tests {
         // The report is known; the old release that came back lacks it.
         assert!(sent(&store, member("2.0.2")));
         assert!(tell(6));
-        assert!(sent(&store, release(&keys, &"n1".into(), Some(Lsn(7)), &view(&store, &keys))));
+        assert!(sent(
+            &store,
+            release(&keys, &"n1".into(), Publish::Handover(Lsn(7)), &view(&store, &keys))
+        ));
         assert_eq!(value(&store, &keys.legacy_optime()).as_deref(), Some("7"));
     }
 

@@ -153,8 +153,9 @@ impl Daemon {
         let ends = matches!(job, Some(Job::Stop { .. } | Job::Bootstrap));
         let leads = seen.holds_lock() && seen.may_own() && !seen.is_stopped();
         let opens = matches!(seen.postgres.process, Process::Starting { as_primary: true, .. });
-        // The last checkpoint is written: only the archiver still runs.
-        let closed = seen.job.as_ref().is_some_and(|running| running.closed.is_some());
+        // A stop has ended every client, or has written its last checkpoint.
+        let stops = matches!(job, Some(Job::Stop { .. })) && self.server.is_quiet();
+        let closed = stops || seen.job.as_ref().is_some_and(|running| running.closed.is_some());
         let needed = !closed && (self.may_open(seen) || opens || ends || leads);
         if self.dynamic.pause || !needed {
             self.watchdog.rest();

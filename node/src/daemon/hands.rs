@@ -6,7 +6,7 @@ use crate::act::{timeline, txn};
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
 use crate::ha::observation::{DataDir, Divergence, Following, Job, Lock};
-use crate::ha::{Action, Observation, Outcome};
+use crate::ha::{Action, Observation, Outcome, Publish};
 use crate::region;
 use standby::rewind::{Verdict, judge};
 use std::collections::BTreeMap;
@@ -164,7 +164,11 @@ impl Daemon {
         outcome
     }
 
-    async fn release(&mut self, publish: Option<Lsn>, view: &GroupView) -> Outcome {
+    async fn release(&mut self, publish: Publish, view: &GroupView) -> Outcome {
+        let publish = match publish {
+            Publish::End(lsn) => Publish::End(self.server.end_without_checkpoint(lsn).await),
+            other => other,
+        };
         let txn = txn::release(&self.keys, &self.settings.name, publish, view);
         let outcome = self.try_write(txn).await;
         if outcome == Outcome::Done {

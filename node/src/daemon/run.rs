@@ -175,8 +175,10 @@ impl Daemon {
             }
             let sleep = self.longest_sleep(&report);
             let mut closing = self.server.watch_closing();
+            let mut quiet = self.server.watch_quiet();
             let stops = report.seen.job.as_ref().is_some_and(|running| running.closed.is_none());
             let leads = report.seen.holds_lock();
+            let is_loud = stops && !self.server.is_quiet();
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = changed(&mut self.changes, leads) => {}
@@ -185,6 +187,7 @@ impl Daemon {
                 () = self.server.ended() => {}
                 () = self.chores.checkpoint.over() => {}
                 _ = closing.wait_for(Option::is_some), if stops => {}
+                _ = quiet.wait_for(|quiet| *quiet), if is_loud => {}
                 command = commands.recv() => self.take(command, origin).await,
                 wish = signals.next() => match wish {
                     Wish::End => self.begin_to_end(),

@@ -32,7 +32,8 @@ fn due(at: &str, now_ms: u64, loop_wait_ms: u64) -> Due {
     let at = u64::try_from(at.timestamp_millis()).unwrap_or(0);
     match now_ms.checked_sub(at) {
         None => Due::In(at - now_ms),
-        Some(late) if late > loop_wait_ms * 3 / 2 => Due::TooOld,
+        // In whole seconds, as tools reckon.
+        Some(late) if late > loop_wait_ms * 3 / 2 / 1_000 * 1_000 => Due::TooOld,
         Some(_) => Due::Now,
     }
 }
@@ -155,6 +156,8 @@ mod tests {
         assert_eq!(due(at, base - 1_500, 10_000), Due::In(1_500));
         assert_eq!(due(at, base + 15_000, 10_000), Due::Now);
         assert_eq!(due(at, base + 15_001, 10_000), Due::TooOld);
+        assert_eq!(due(at, base + 7_000, 5_000), Due::Now);
+        assert_eq!(due(at, base + 7_001, 5_000), Due::TooOld);
         assert_eq!(due("2026-11-21 10:00:00+00:00", base, 10_000), Due::Now);
         assert_eq!(due("tomorrow", base, 10_000), Due::Unreadable);
     }

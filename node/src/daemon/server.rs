@@ -46,6 +46,7 @@ pub(super) struct Server {
     postmaster: Option<Postmaster>,
     starting_since: Option<Millis>,
     closing: watch::Sender<Option<Remains>>,
+    quiet: watch::Sender<bool>,
     system: Option<SystemId>,
     /// The history of the own timeline, once its file was read.
     history: Option<History>,
@@ -75,6 +76,7 @@ impl Server {
             postmaster: None,
             starting_since: None,
             closing: watch::Sender::new(None),
+            quiet: watch::Sender::new(false),
             system: None,
             history: None,
             reach: watch::Sender::new(target),
@@ -389,6 +391,16 @@ impl Server {
     /// A stop begins: nothing is closed yet.
     pub fn begin_stop(&self) {
         self.closing.send_replace(None);
+        self.quiet.send_replace(false);
+    }
+
+    /// The running stop has ended every client.
+    pub fn is_quiet(&self) -> bool {
+        *self.quiet.borrow()
+    }
+
+    pub fn watch_quiet(&self) -> watch::Receiver<bool> {
+        self.quiet.subscribe()
     }
 
     /// What the running stop has closed with.
@@ -519,6 +531,17 @@ impl Server {
         }
     }
 
+    /// What a log of which nobody has the end is said to end with.
+    pub async fn end_without_checkpoint(&self, checkpoint: Lsn) -> Lsn {
+        match self.instance.end_without_checkpoint(checkpoint).await {
+            Ok(lsn) => lsn,
+            Err(error) => {
+                tracing::warn!("the record before the shutdown checkpoint: {error}");
+                checkpoint
+            }
+        }
+    }
+
     /// The history of the timeline that the running server is on. Its file does
     /// not change.
     pub fn own_history(&mut self) -> Option<History> {
@@ -566,6 +589,7 @@ impl Server {
             dynamic,
             overrides,
             closing: self.closing.clone(),
+            quiet: self.quiet.clone(),
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Hands {
     pub overrides: Vec<(String, String)>,
     /// Told when a stop has written its last checkpoint.
     pub closing: watch::Sender<Option<Remains>>,
+    /// Told when a stop has ended the last client: nothing is committed any more.
+    pub quiet: watch::Sender<bool>,
 }
 
 /// How long the start of a restarted server may take.
@@ -136,10 +138,16 @@ impl Hands {
 
     pub async fn stop(&self, how: StopHow) -> JobResult {
         let patience = match how {
-            StopHow::Planned => Patience::Archiver,
+            StopHow::Planned | StopHow::Demoted => Patience::Archiver,
             StopHow::Fast | StopHow::Immediate | StopHow::Overdue => Patience::Receivers,
         };
-        self.stop_with(how, patience).await
+        self.stop_with(how, patience).await?;
+        if how == StopHow::Demoted
+            && let Err(error) = self.instance.archive_end().await
+        {
+            tracing::warn!("the end of the log is not in the archive: {}", text(error));
+        }
+        Ok(())
     }
 
     async fn stop_with(&self, how: StopHow, patience: Patience) -> JobResult {
@@ -154,7 +162,10 @@ impl Hands {
             tracing::warn!("before_stop: {why}");
         }
         match how {
-            StopHow::Planned | StopHow::Fast => self.stop_softly(&postmaster, patience).await,
+            StopHow::Planned | StopHow::Fast => {
+                self.stop_softly(&postmaster, patience, self.stop_limit()).await
+            }
+            StopHow::Demoted => self.stop_softly(&postmaster, patience, None).await,
             StopHow::Immediate | StopHow::Overdue => self.stop_hard(&postmaster).await,
         }
     }
@@ -168,10 +179,15 @@ impl Hands {
     }
 
     pub(super) async fn stop_fast(&self, postmaster: &Postmaster) -> JobResult {
-        self.stop_softly(postmaster, Patience::Receivers).await
+        self.stop_softly(postmaster, Patience::Receivers, self.stop_limit()).await
     }
 
-    async fn stop_softly(&self, postmaster: &Postmaster, patience: Patience) -> JobResult {
+    async fn stop_softly(
+        &self,
+        postmaster: &Postmaster,
+        patience: Patience,
+        limit: Option<Duration>,
+    ) -> JobResult {
         let begun = Instant::now();
         postmaster.stop(StopMode::Fast).map_err(text)?;
         let mut closed = None;
@@ -179,7 +195,10 @@ impl Hands {
             if closed.is_none() && self.is_closed().await {
                 closed = Some(Instant::now());
             }
-            let overdue = self.stop_limit().is_some_and(|limit| begun.elapsed() >= limit);
+            if !postmaster.has_clients() {
+                self.quiet.send_replace(true);
+            }
+            let overdue = limit.is_some_and(|limit| begun.elapsed() >= limit);
             if overdue {
                 tracing::warn!("the stop took longer than primary_stop_timeout");
                 return self.stop_hard(postmaster).await;

@@ -9,10 +9,10 @@ pub enum Action {
     Renew,
     /// Create the leader key, if it is absent.
     AcquireLock,
-    /// Delete the leader key, if it is ours. `publish`: the position that a
-    /// successor must have, written in the same transaction.
+    /// Delete the leader key, if it is ours, and tell in the same transaction
+    /// where the log ended.
     ReleaseLock {
-        publish: Option<Lsn>,
+        publish: Publish,
     },
     /// Set `/failover` to `{}`, if it is what was seen.
     ClearRequest,
@@ -49,6 +49,18 @@ pub enum Action {
     CancelJob,
     /// End the daemon with this exit code; PostgreSQL is left as it is.
     Exit(i32),
+}
+
+/// What a leader that gives its lock away says of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    Nothing,
+    /// Somebody has everything up to this shutdown checkpoint: whoever has not
+    /// may not lead.
+    Handover(Lsn),
+    /// It ended in order with this shutdown checkpoint, which nobody is known to
+    /// have: how far others are behind is counted from here.
+    End(Lsn),
 }
 
 /// What came of an action.

@@ -3,7 +3,7 @@
 //! Invariant *no destruction*: nothing here removes data; a failed bootstrap
 //! is moved aside, and a clone only fills an empty directory.
 
-use super::action::Action;
+use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::observation::{Bootstrapping, Job};
 use super::table::{Rule, act, rest, soon};
@@ -70,7 +70,7 @@ pub const BIRTH: &[Rule] = &[
     Rule::new(
         520,
         |f| f.o.holds_lock(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "there is no data here: the lock is released",
     ),
     Rule::new(

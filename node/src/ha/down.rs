@@ -4,7 +4,7 @@
 //! under the lock, or as a standby whose log was compared with the leader's.
 //! What a rewind left half way is not started at all.
 
-use super::action::Action;
+use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::observation::{Divergence, End, Job, Rebuild, Rewind, Shut};
 use super::table::{Rule, act, rest, soon};
@@ -42,7 +42,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         607,
         |f| f.o.holds_lock() && f.may_own() && f.ended(End::Half),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "a rewind of this data did not come to its end: the lock is released",
     ),
     // A switchover: the lock goes when the successor has everything.
@@ -55,7 +55,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         611,
         |f| is_handing_over(f) && f.successor(f.remains().map(|r| r.lsn)).is_ok(),
-        |f| act(Action::ReleaseLock { publish: f.remains().map(|r| r.lsn) }),
+        |f| act(Action::ReleaseLock { publish: f.told() }),
         "the successor has everything: the lock is released",
     ),
     Rule::new(
@@ -82,7 +82,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         616,
         |f| leads(f) && f.watchdog_broken().is_some(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "the watchdog is required and cannot be used: the lock goes to somebody whose can",
     )
     .saying(|f| f.watchdog_broken()),
@@ -104,7 +104,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         619,
         |f| leads(f) && f.disk_failed().is_some() && f.successor(f.received()).is_ok(),
-        |f| act(Action::ReleaseLock { publish: f.received() }),
+        |f| act(Action::ReleaseLock { publish: f.told() }),
         "the disk takes no files any more and somebody can take over: the lock is released",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
@@ -118,7 +118,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         621,
         |f| leads(f) && fails_over_at_once(f) && f.successor(None).is_ok(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "PostgreSQL died and somebody can take over: the lock is released",
     ),
     Rule::new(
@@ -130,7 +130,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         623,
         |f| leads(f) && is_start_hopeless(f) && f.successor(None).is_ok(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "PostgreSQL does not start and somebody can take over: the lock is released",
     )
     .saying(|f| f.why_failed()),
@@ -162,7 +162,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         645,
         |f| f.o.holds_lock() && !f.may_own() && must_rewind(f) && is_stuck(f),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "this log has left the owner's history and is kept as it is: another member may lead here",
     )
     .saying(|f| f.diverged_how()),

@@ -195,12 +195,6 @@ impl<'a> Facts<'a> {
         !matches!(self.bootstrap(), Bootstrapping::No | Bootstrapping::GivenUp)
     }
 
-    /// A standby cluster with a `restore_command` and no host.
-    pub fn has_only_archive(&self) -> bool {
-        let plain = self.o.ownership == Ownership::NoRegions;
-        plain && self.o.dynamic.standby_cluster.is_some() && self.remote().is_none()
-    }
-
     /// How far this member's new cluster is. Once `/initialize` names it, it is
     /// a cluster like any other: the write that said so may have lost its reply.
     pub fn bootstrap(&self) -> Bootstrapping {

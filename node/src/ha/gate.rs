@@ -3,7 +3,7 @@
 //! Invariant *one writer*: a server that may be writing without a lock that is
 //! certainly ours is stopped here, before any other rule is asked.
 
-use super::action::Action;
+use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::observation::{Bootstrapping, DataDir, Job, StopHow};
 use super::table::{Rule, act, rest};
@@ -51,7 +51,7 @@ pub const GATE: &[Rule] = &[
     Rule::new(
         30,
         |f| f.is_data_unusable() && f.o.holds_lock() && f.o.is_stopped(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "the data directory cannot be used: the lock goes to somebody who can",
     )
     .saying(refusal),
@@ -78,7 +78,7 @@ pub const GATE: &[Rule] = &[
     Rule::new(
         50,
         |f| f.has_promised() && f.o.holds_lock() && !f.o.is_primary() && f.o.job.is_none(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "this member promised that another one leads on: the lock is given back",
     ),
     Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way"),

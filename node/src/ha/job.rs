@@ -3,7 +3,7 @@
 //! Invariant: a rewind is never cancelled. Half of one leaves a data directory
 //! that looks whole and is not.
 
-use super::action::{Action, Step};
+use super::action::{Action, Publish, Step};
 use super::facts::Facts;
 use super::observation::{End, Job, Lock, StopHow};
 use super::table::{Rule, act, rest, soon};
@@ -72,7 +72,10 @@ pub const JOB: &[Rule] = &[
     Rule::new(
         151,
         |f| is_closed_for_another(f) && f.successor(f.closed().map(|c| c.lsn)).is_ok(),
-        |f| act(Action::ReleaseLock { publish: f.closed().map(|c| c.lsn) }),
+        |f| {
+            let lsn = f.closed().expect("just seen").lsn;
+            act(Action::ReleaseLock { publish: Publish::Handover(lsn) })
+        },
         "PostgreSQL has closed and still archives: the lock is released for a replica",
     ),
     Rule::new(

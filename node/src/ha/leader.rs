@@ -1,6 +1,6 @@
 //! This member holds the lock and its PostgreSQL runs.
 
-use super::action::Action;
+use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::follow::recovers_otherwise;
 use super::observation::{Asked, Job, Process, StopHow};
@@ -8,6 +8,12 @@ use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
 pub const LEADER: &[Rule] = &[
+    Rule::new(
+        698,
+        |f| f.o.is_primary() && f.is_demoted_cluster(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Demoted })),
+        "this cluster is to follow another one: its primary stops, and goes on as standby leader",
+    ),
     Rule::new(
         700,
         |f| f.o.is_primary() && !f.may_own(),
@@ -43,7 +49,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         704,
         |f| f.o.is_standby() && f.o.memory.promoting.is_none() && f.disk_failed().is_some(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "the disk takes no files any more: the lock goes to somebody whose does",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
@@ -114,7 +120,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         719,
         |f| f.may_own() && f.watchdog_broken().is_some(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "the watchdog is required and cannot be used: the lock goes to somebody whose can",
     )
     .saying(|f| f.watchdog_broken()),
@@ -141,7 +147,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         723,
         |f| stands_before_gate(f) && f.has_gate_failed(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "pre_promote failed: the lock is released",
     ),
     Rule::new(

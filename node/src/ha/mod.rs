@@ -7,6 +7,7 @@
 //! Which table applies is decided here; what to do, by the rows of the table.
 
 pub mod action;
+mod afar;
 pub mod birth;
 #[cfg(test)]
 mod check;
@@ -33,7 +34,7 @@ mod sources;
 pub mod stopping;
 pub mod table;
 
-pub use action::{Action, Decision, Outcome, Step};
+pub use action::{Action, Decision, Outcome, Publish, Step};
 use facts::Facts;
 pub use observation::Observation;
 use table::{Rule, first_match};

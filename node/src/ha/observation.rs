@@ -261,6 +261,9 @@ pub enum StopHow {
     Planned,
     Fast,
     Immediate,
+    /// Fast, of a primary whose cluster is to follow another one: that one must
+    /// get the end of this log, by the archive if by nothing else.
+    Demoted,
     /// Immediate, of a server that takes too long to start and whose lock goes
     /// to somebody else.
     Overdue,

@@ -3,7 +3,7 @@
 //! The lock follows the running primary; nothing is started, stopped or
 //! promoted, except what an operator asks for by name.
 
-use super::action::Action;
+use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::observation::{Asked, End, Job, StopHow};
 use super::table::{Rule, act, rest, soon};
@@ -13,7 +13,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         400,
         |f| f.is_other_system() && f.o.holds_lock(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "the data directory belongs to another cluster: the lock is released",
     ),
     Rule::new(
@@ -55,7 +55,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         415,
         |f| opens_on_request(f) && f.has_gate_failed(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "pre_promote failed: the lock is released",
     ),
     Rule::new(
@@ -85,13 +85,13 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         430,
         |f| f.o.holds_lock() && f.o.is_standby() && f.may_own() && f.o.memory.promoting.is_none(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "the lock is held by a member that is no primary",
     ),
     Rule::new(
         431,
         |f| f.o.holds_lock() && f.o.is_stopped(),
-        |_| act(Action::ReleaseLock { publish: None }),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "PostgreSQL is down and is not started in pause: the lock is released",
     ),
     Rule::new(

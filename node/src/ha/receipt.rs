@@ -1,9 +1,10 @@
 //! Has somebody the end of the log of a leader that has stopped?
 //!
-//! Asked wherever a stopped leader gives its lock away: what a replica has
-//! received to the end is published, and nobody who lacks it may lead. A replica
-//! says a moment later what it has, so it is waited for, but not for ever.
+//! Asked wherever a stopped leader gives its lock away: if a replica has received
+//! it to the end, nobody who lacks it may lead. A replica says a moment later
+//! what it has, so it is waited for, but not for ever.
 
+use super::action::Publish;
 use super::facts::Facts;
 use super::observation::End;
 use standby::candidate::NoCandidate::NotThere;
@@ -14,17 +15,29 @@ use topology::Lsn;
 const RECEIPT_MS: u64 = 2_000;
 
 impl Facts<'_> {
-    /// The end of the log, if somebody has all of it. Else the position stays as
-    /// it was reported: a limit that nobody meets would leave no leader at all.
+    /// The end of the log, if somebody has all of it.
     pub fn received(&self) -> Option<Lsn> {
-        let past = self.remains().filter(|r| r.end == End::Clean).map(|r| r.lsn)?;
+        let past = self.end_in_order()?;
         self.successor(Some(past)).ok().map(|_| past)
+    }
+
+    /// What is told of the own log when the lock is released.
+    pub fn told(&self) -> Publish {
+        match (self.received(), self.end_in_order()) {
+            (Some(past), _) => Publish::Handover(past),
+            (None, Some(past)) => Publish::End(past),
+            (None, None) => Publish::Nothing,
+        }
+    }
+
+    /// The shutdown checkpoint of an orderly stop.
+    fn end_in_order(&self) -> Option<Lsn> {
+        self.remains().filter(|r| r.end == End::Clean).map(|r| r.lsn)
     }
 
     /// Nobody has it yet, and somebody may have it in a moment.
     pub fn awaits_receipt(&self) -> bool {
-        let past = self.remains().filter(|r| r.end == End::Clean).map(|r| r.lsn);
-        let lacks = matches!(self.successor(past), Err(NotThere { .. }));
+        let lacks = matches!(self.successor(self.end_in_order()), Err(NotThere { .. }));
         lacks && self.handover_age() < RECEIPT_MS
     }
 }

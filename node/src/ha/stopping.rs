@@ -41,7 +41,7 @@ pub const STOPPING: &[Rule] = &[
     Rule::new(
         240,
         |f| f.o.holds_lock(),
-        |f| act(Action::ReleaseLock { publish: f.received() }),
+        |f| act(Action::ReleaseLock { publish: f.told() }),
         "PostgreSQL is down: the lock is released for a replica",
     ),
     Rule::new(299, |_| true, |_| act(Action::Exit(0)), "the daemon ends"),

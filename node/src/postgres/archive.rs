@@ -14,6 +14,7 @@ use crate::config::Postgresql;
 use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
+use topology::{Lsn, Timeline};
 
 /// For one segment.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
@@ -51,6 +52,23 @@ pub async fn archive_ready(settings: &Postgresql) -> Result<usize, Error> {
         std::fs::rename(&from, &to).map_err(Error::file("rename", &from))?;
     }
     Ok(ready.len())
+}
+
+/// Archives one segment, which the server did not live to close: it holds the
+/// shutdown checkpoint. Nothing, where nothing is archived.
+pub async fn archive_segment(settings: &Postgresql, name: &str) -> Result<(), Error> {
+    if !["on", "always"].contains(&&*setting(settings, "archive_mode").await?) {
+        return Ok(());
+    }
+    let command = setting(settings, "archive_command").await?;
+    if command.is_empty() { Ok(()) } else { run_for(settings, &command, name).await }
+}
+
+/// The file that holds a place of the log.
+pub fn segment_name(timeline: Timeline, lsn: Lsn, segment_bytes: u64) -> String {
+    let number = lsn.0 / segment_bytes.max(1);
+    let per_file = (1u64 << 32) / segment_bytes.max(1);
+    format!("{:08X}{:08X}{:08X}", timeline.0, number / per_file, number % per_file)
 }
 
 /// Brings one segment into pg_wal.
@@ -163,5 +181,13 @@ mod tests {
         assert!(fetch(&settings, "true", NAME).await.is_err());
         fetch(&settings, "echo wal > %p", NAME).await.unwrap();
         assert!(settings.data_dir.join("pg_wal").join(NAME).exists());
+    }
+
+    #[test]
+    fn segments_are_named_as_postgres_does() {
+        let name = |lsn| segment_name(Timeline(3), Lsn(lsn), 16 << 20);
+        assert_eq!(name(0x0300_0028), "000000030000000000000003");
+        assert_eq!(name(0xA_FE00_0000), "000000030000000A000000FE");
+        assert_eq!(segment_name(Timeline(1), Lsn(1 << 32), 1 << 20), "000000010000000100000000");
     }
 }

@@ -429,6 +429,23 @@ impl Instance {
         Ok(false)
     }
 
+    /// Brings the segment with the shutdown checkpoint into the archive: who
+    /// follows this log by the archive alone gets its end nowhere else.
+    pub async fn archive_end(&self) -> Result<(), Error> {
+        let control = self.control().await?;
+        let name =
+            archive::segment_name(control.timeline, control.checkpoint, control.wal_segment_bytes);
+        archive::archive_segment(&self.settings, &name).await
+    }
+
+    /// Where the log of a stopped primary ends but for its shutdown checkpoint.
+    pub async fn end_without_checkpoint(&self, checkpoint: Lsn) -> Result<Lsn, Error> {
+        let control = self.control().await?;
+        let (timeline, segment_bytes) = (control.timeline, control.wal_segment_bytes);
+        let place = wal::Place { timeline, lsn: checkpoint, segment_bytes };
+        wal::before_switch(&self.settings, place).await
+    }
+
     /// Whose settings the source of a rewind is asked with.
     pub async fn rewind_login(&self) -> Result<&Login, Error> {
         let major = self.catalogue().await?.major;

@@ -13,7 +13,8 @@
 
 use super::error::{Error, read_if_there, remove_if_there};
 use super::procfs::{
-    Stat, began_at, children_of, is_anybody_in, is_postgres_in, orphans_in, walsenders_of,
+    Stat, began_at, children_of, has_clients, is_anybody_in, is_postgres_in, orphans_in,
+    walsenders_of,
 };
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -87,6 +88,10 @@ impl Postmaster {
         let Some(stat) = Stat::of(pid)? else {
             return Ok(None);
         };
+        // A program that this process runs got the pid of a postmaster of before.
+        if stat.parent == getpid().as_raw() {
+            return Ok(None);
+        }
         let known = began_at(epoch, stat.started)? || is_postgres_in(pid, data_dir, postgres);
         let found = Postmaster { pid, started: stat.started, data_dir: data_dir.to_path_buf() };
         Ok((known && stat.lives).then_some(found))
@@ -185,6 +190,11 @@ impl Postmaster {
             let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
         }
         Ok(())
+    }
+
+    /// Anybody who could still commit: clients, and workers that act as one.
+    pub fn has_clients(&self) -> bool {
+        has_clients(self.pid)
     }
 
     pub fn has_walsenders(&self) -> bool {
@@ -374,8 +384,20 @@ mod tests {
     #[test]
     fn a_stranger_with_the_pid_is_no_postmaster() {
         let dir = tempfile::tempdir().unwrap();
+        // The first process of this machine is nobody's server, and older.
+        let text = format!("1\n{}\n1000\n", dir.path().display());
+        std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
+        let found = Postmaster::find(dir.path(), Path::new("postgres"));
+        assert_eq!(found.unwrap(), None);
+    }
+
+    /// It began in the very second that the file tells.
+    #[test]
+    fn a_child_with_the_pid_is_no_postmaster() {
+        let dir = tempfile::tempdir().unwrap();
         let mut other = std::process::Command::new("sleep").arg("30").spawn().unwrap();
-        let text = format!("{}\n{}\n1000\n", other.id(), dir.path().display());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let text = format!("{}\n{}\n{}\n", other.id(), dir.path().display(), now.as_secs());
         std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
         let found = Postmaster::find(dir.path(), Path::new("postgres"));
         other.kill().unwrap();

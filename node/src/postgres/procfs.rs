@@ -77,6 +77,39 @@ pub fn walsenders_of(postmaster: i32) -> Vec<i32> {
     children_of(postmaster).into_iter().filter(sends).collect()
 }
 
+/// Has a postmaster children other than those that keep the server itself going?
+/// One that has no title yet counts: it may be somebody's.
+pub fn has_clients(postmaster: i32) -> bool {
+    let is_client = |pid: i32| {
+        let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        !title.is_empty() && !is_auxiliary(&String::from_utf8_lossy(&title))
+    };
+    children_of(postmaster).into_iter().any(is_client)
+}
+
+/// `postgres: [CLUSTER: ]KIND`, where a client has its user, database and host.
+fn is_auxiliary(title: &str) -> bool {
+    const KINDS: [&str; 9] = [
+        "checkpointer",
+        "background writer",
+        "walwriter",
+        "autovacuum launcher",
+        "logical replication launcher",
+        "stats collector",
+        "logger",
+        "startup",
+        "slotsync worker",
+    ];
+    let Some(rest) = title.strip_prefix("postgres: ") else { return false };
+    let rest = rest.trim_end_matches(['\0', ' ']);
+    // The archiver says what it does; a walsender serves no transactions.
+    let kind = rest.rsplit_once(": ").map_or(rest, |(_, kind)| kind);
+    KINDS.contains(&kind)
+        || kind == "archiver"
+        || kind.starts_with("archiver ")
+        || kind.starts_with("walsender ")
+}
+
 /// Is `dir` the working directory of any process? All of PostgreSQL's are in
 /// their data directory.
 pub fn is_anybody_in(dir: &Path) -> bool {
@@ -140,5 +173,26 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(seen);
+    }
+
+    #[test]
+    fn clients_are_told_from_the_servers_own() {
+        for title in [
+            "postgres: shop: checkpointer ",
+            "postgres: background writer \0\0",
+            "postgres: shop: archiver archiving 000000010000000000000003",
+            "postgres: shop: walsender replicator 127.0.0.1(4711) streaming 0/3000148",
+        ] {
+            assert!(is_auxiliary(title), "{title}");
+        }
+        for title in [
+            "postgres: shop: postgres app 127.0.0.1(4711) idle",
+            "postgres: shop: checkpointer app [local] idle",
+            "postgres: shop: autovacuum worker app",
+            "postgres: shop: Citus Maintenance Daemon: 16384/10",
+            "/usr/lib/postgresql/15/bin/postgres\0-D\0/data",
+        ] {
+            assert!(!is_auxiliary(title), "{title}");
+        }
     }
 }

@@ -42,6 +42,20 @@ pub async fn checkpoint_end(settings: &Postgresql, place: Place) -> Result<Lsn, 
     }
 }
 
+/// The place of the record before, when that one closes a segment for the
+/// archive; else `place` itself. A replica that lacks only the checkpoint behind
+/// it would seem to lag by the rest of that segment.
+pub async fn before_switch(settings: &Postgresql, place: Place) -> Result<Lsn, Error> {
+    let dump = async |lsn| {
+        let mut command = waldump(settings, Place { lsn, ..place });
+        command.arg("--limit=1");
+        run(command, LIMIT).await
+    };
+    let unclear = || Error::ToolUnclear { tool: "pg_waldump".into(), missing: "record before" };
+    let before = previous(&dump(place.lsn).await?).ok_or_else(unclear)?;
+    Ok(if is_switch(&dump(before).await?) { before } else { place.lsn })
+}
+
 /// Where the last valid record of the log ends that begins at `place`.
 pub async fn log_end(settings: &Postgresql, place: Place) -> Result<Lsn, Error> {
     let mut command = waldump(settings, place);
@@ -81,6 +95,16 @@ fn record_length(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once(LENGTH)?;
     let (lengths, _) = rest.split_once(',')?;
     lengths.split_once('/')?.1.trim().parse().ok()
+}
+
+/// `... lsn: 0/04000028, prev 0/03000148, desc: CHECKPOINT_SHUTDOWN ...`
+fn previous(text: &str) -> Option<Lsn> {
+    let (_, rest) = text.split_once(", prev ")?;
+    rest.split_once(',')?.0.trim().parse().ok()
+}
+
+fn is_switch(text: &str) -> bool {
+    text.contains("desc: SWITCH")
 }
 
 /// `pg_waldump: error: error in WAL record at 0/3000158: ...`
@@ -125,6 +149,17 @@ mod tests {
         let text = "rmgr: XLOG  len (rec/tot):    114/   120, tx:          0, lsn: 0/0150";
         assert_eq!(record_length(text), Some(120));
         assert_eq!(record_length("nothing"), None);
+    }
+
+    #[test]
+    fn a_segment_that_was_closed_is_told_from_its_last_record() {
+        let text = "rmgr: XLOG  len (rec/tot):  114/ 114, tx: 0, lsn: 0/04000028, \
+                    prev 0/03000148, desc: CHECKPOINT_SHUTDOWN redo 0/4000028";
+        assert_eq!(previous(text), Some(Lsn(0x0300_0148)));
+        assert!(!is_switch(text));
+        let text = "rmgr: XLOG  len (rec/tot):  24/ 24, tx: 0, lsn: 0/03000148, \
+                    prev 0/03000110, desc: SWITCH ";
+        assert!(is_switch(text));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::stage::{SHORT, Stage, ask_sql};
 use ctl::field::MemberPlan;
 use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::Keys;
-use node::dcs::{KeyValue, Store};
+use node::dcs::{KeyValue, Op, Store, Txn};
 use reqwest::Method;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -79,11 +79,24 @@ fn copies_come_from_base_backups(stage: &Stage, leader: &MemberPlan) {
     }
 }
 
+/// The store of the members, as they see it.
 pub fn keys_and_store(stage: &Stage) -> (Keys, EtcdStore) {
     let path = stage.field.config_path(&stage.members()[0]);
     let loaded = node::config::load(Some(&path), &Default::default()).expect("our own file");
     let store = EtcdStore::new(&loaded.settings.store, Duration::from_secs(3)).expect("a store");
     (Keys::of(&loaded.settings), store)
+}
+
+/// Writes a key of the group past all daemons, or takes it away.
+pub async fn meddle(stage: &Stage, key: &str, value: Option<&str>) {
+    let (keys, store) = keys_and_store(stage);
+    let key = format!("{}{key}", keys.scope_prefix());
+    let op = match value {
+        Some(value) => Op::Put { key, value: value.to_string(), lease: None },
+        None => Op::Delete { key },
+    };
+    let done = store.txn(Txn { when: Vec::new(), then: vec![op] }).await;
+    assert!(done.expect("the store answers").succeeded);
 }
 
 pub async fn entries(stage: &Stage) -> BTreeMap<String, KeyValue> {

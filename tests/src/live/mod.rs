@@ -13,7 +13,8 @@
 //! | disk | a leader whose disk is full or read-only |
 //! | checkpoint | stops that take longer than the lock's lease |
 //! | failsafe | the store is away, and the leader leads on |
-//! | pause | an operator is in charge |
+//! | pause, maintenance | an operator is in charge |
+//! | requests | what stands in `/failover`, and a lock that is gone |
 //! | net, partition | nodes in namespaces of their own, and cuts between them |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | scripts | commands of an operator, restarts for later, long stops and starts |
@@ -46,6 +47,7 @@ pub mod disk;
 pub mod etcd;
 pub mod failsafe;
 pub mod generated;
+pub mod maintenance;
 pub mod majority;
 pub mod net;
 pub mod other_history;
@@ -55,6 +57,7 @@ pub mod planned;
 pub mod process;
 pub mod recovery;
 pub mod refusal;
+pub mod requests;
 pub mod rewind;
 pub mod scripts;
 pub mod settings;

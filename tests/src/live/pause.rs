@@ -46,12 +46,12 @@ pub async fn paused() {
     stage.end();
 }
 
-async fn pause(stage: &Stage) {
+pub(super) async fn pause(stage: &Stage) {
     stage.patch(json!({"pause": true})).await;
     is_paused(stage, true).await;
 }
 
-async fn resume(stage: &Stage) {
+pub(super) async fn resume(stage: &Stage) {
     stage.patch(json!({"pause": null})).await;
     is_paused(stage, false).await;
 }

@@ -122,7 +122,7 @@ async fn gate_refuses(stage: &Stage, old: &MemberPlan, candidate: &MemberPlan) {
 }
 
 /// A moment as an operator writes it.
-fn in_seconds(seconds: i64) -> String {
+pub(super) fn in_seconds(seconds: i64) -> String {
     (chrono::Utc::now() + chrono::Duration::seconds(seconds)).to_rfc3339()
 }
 
@@ -266,10 +266,28 @@ async fn stop_timeout(stage: &mut Stage, leader: &MemberPlan, replica: &MemberPl
     println!("  primary_stop_timeout 3: the stop took {took:.2?}");
     assert_eq!(code, Some(0));
     assert!(took > Duration::from_secs(3) && took < Duration::from_secs(12), "{took:?}");
+    ends_before_its_switch(stage, leader).await;
     std::fs::remove_file(&hold).expect("the mark is there");
     stage.start(leader);
     stage.start(replica);
     stage.healthy(LONG).await;
+}
+
+/// Nobody has its end: others are counted as behind from the record that closed
+/// the segment, for the checkpoint lies at the begin of the next one.
+async fn ends_before_its_switch(stage: &Stage, member: &MemberPlan) {
+    let entries = super::birth::entries(stage).await;
+    assert!(!entries.contains_key("leader"), "the lock was kept");
+    let status: Value = serde_json::from_str(&entries["status"].value).expect("JSON");
+    let program = stage.field.plan.pg_bin.join("pg_controldata");
+    let told = stage.field.command(&program).arg(stage.field.data_dir(member)).output();
+    let told = String::from_utf8_lossy(&told.expect("it runs").stdout).into_owned();
+    let line = told.lines().find(|line| line.starts_with("Latest checkpoint location"));
+    let lsn = line.and_then(|line| line.split_whitespace().last()).expect("a position");
+    let checkpoint: topology::Lsn = lsn.parse().expect("a position");
+    let optime = status["optime"].as_u64().expect("a position");
+    assert_eq!(checkpoint.0 % (16 << 20), 0x28, "the segment before was closed");
+    assert!(optime < checkpoint.0 && optime + (32 << 20) > checkpoint.0, "{optime} {checkpoint}");
 }
 
 /// A recovery that does not come to its end is given up for a replica.
@@ -298,7 +316,7 @@ pub async fn slow_start() {
 }
 
 /// Stops the recovery of the next start in its middle.
-async fn freeze_startup(stage: &Stage, member: &MemberPlan, killed: i32) -> bool {
+pub(super) async fn freeze_startup(stage: &Stage, member: &MemberPlan, killed: i32) -> bool {
     let until = Instant::now() + SHORT;
     while Instant::now() < until {
         let new = stage.field.postmaster_pid(member).is_some_and(|pid| pid != killed);

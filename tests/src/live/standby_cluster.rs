@@ -49,6 +49,92 @@ pub async fn life() {
     main.end();
 }
 
+/// Two clusters change places: the one that led is demoted in order, the other
+/// promoted; and one that went on by itself is rewound against the other.
+pub async fn change_places() {
+    let mut archive = std::path::PathBuf::new();
+    let mut main = Stage::prepare_with(1, |plan, dir| {
+        archive = dir.join("archive");
+        let command = format!("cp %p {}/%f", archive.display());
+        plan.parameters = json!({"archive_mode": "on", "archive_command": command});
+    });
+    std::fs::create_dir(&archive).expect("a directory");
+    main.field.give(&archive).expect("the servers' user has it");
+    main.stand_up().await;
+    let first = main.leader().await;
+    let client = connect(&first).await.expect("it answers");
+    client.batch_execute("CREATE TABLE kept (id int)").await.expect("a table");
+
+    let mut copy = Stage::prepare(1);
+    let cluster = |port: u16| json!({"host": "127.0.0.1", "port": port});
+    let second = copy.members()[0].clone();
+    let dcs = json!({"standby_cluster": cluster(first.pg_port)});
+    let overlay = json!({"scope": "copy", "bootstrap": {"dcs": dcs}});
+    copy.field.reconfigure(&second, &overlay).expect("a file");
+    copy.start_store();
+    copy.start(&second);
+    standby_leader(&copy).await;
+    arrives(&copy, &client, 1).await;
+    drop(client);
+
+    let mark = main.mark(&first);
+    main.patch(json!({"standby_cluster": cluster(second.pg_port)})).await;
+    follows(&main, &first, second.pg_port).await;
+    let held = super::birth::entries(&main).await.remove("leader").map(|entry| entry.value);
+    assert_eq!(held.as_ref(), Some(&first.name), "the lock was given away");
+    assert_eq!(main.get(&first, "/standby-leader").await.status, 200);
+    let log = main.log_since(&first, mark);
+    assert!(log.contains("goes on as standby leader"), "it was not demoted in order");
+    ends_in(&main, &first, &archive);
+
+    copy.patch(json!({"standby_cluster": null})).await;
+    opens(&copy, &second).await;
+    let client = connect(&second).await.expect("it answers");
+    arrives(&main, &client, 2).await;
+    assert!(!main.log_since(&first, mark).contains("pg_rewind"), "an orderly end needs none");
+
+    // It goes on by itself, and so does the other one.
+    main.patch(json!({"standby_cluster": null})).await;
+    opens(&main, &first).await;
+    let own = connect(&first).await.expect("it answers");
+    own.batch_execute("INSERT INTO kept VALUES (3); CHECKPOINT").await.expect("a row of its own");
+    drop(own);
+    client.batch_execute("INSERT INTO kept VALUES (4)").await.expect("a row");
+    let mark = main.mark(&first);
+    main.patch(json!({"standby_cluster": cluster(second.pg_port)})).await;
+    follows(&main, &first, second.pg_port).await;
+    arrives(&main, &client, 5).await;
+    let log = main.log_since(&first, mark);
+    assert!(log.contains("done: running pg_rewind"), "it was not rewound against the remote");
+    let rows = ask_sql(&first, "SELECT string_agg(id::text, ',' ORDER BY id) FROM kept").await;
+    assert_eq!(rows.ok().as_deref(), Some("1,2,4,5"), "a row of its own history was kept");
+    main.end();
+    copy.end();
+}
+
+async fn opens(stage: &Stage, member: &MemberPlan) {
+    let what = format!("{} accepts writes", member.name);
+    stage.until(&what, SHORT, async || stage.watch.writable().contains(&member.name)).await;
+}
+
+/// The segment with the last checkpoint of the old primary is in the archive.
+fn ends_in(stage: &Stage, member: &MemberPlan, archive: &std::path::Path) {
+    let log = stage.field.log(&member.name);
+    assert!(!log.contains("is not in the archive"), "the end of the log was not archived");
+    let program = stage.field.plan.pg_bin.join("pg_waldump");
+    let mut names: Vec<_> = std::fs::read_dir(archive)
+        .expect("the archive")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_none())
+        .collect();
+    names.sort();
+    let last = names.last().expect("segments");
+    let dump = stage.field.command(&program).arg(last).output().expect("it runs");
+    let text = String::from_utf8_lossy(&dump.stdout).into_owned();
+    assert!(text.contains("CHECKPOINT_SHUTDOWN"), "{}: {text}", last.display());
+}
+
 async fn standby_leader(stage: &Stage) -> MemberPlan {
     let members = stage.members();
     let all: Vec<&MemberPlan> = members.iter().collect();

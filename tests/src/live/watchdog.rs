@@ -13,14 +13,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-struct Device {
+pub(super) struct Device {
     fifo: File,
     told: String,
     fed: Option<Instant>,
 }
 
 impl Device {
-    fn make(path: &PathBuf) -> Device {
+    pub fn make(path: &PathBuf) -> Device {
         nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         std::fs::set_permissions(path, Permissions::from_mode(0o666)).expect("for the daemon");
         let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
@@ -28,12 +28,18 @@ impl Device {
         Device { fifo: fifo.expect("a reader"), told: String::new(), fed: None }
     }
 
-    fn look(&mut self) {
+    /// Reads what it was told since.
+    pub fn look(&mut self) {
         let mut bytes = [0; 256];
         while let Ok(read @ 1..) = self.fifo.read(&mut bytes) {
             self.told += &String::from_utf8_lossy(&bytes[..read]);
             self.fed = Some(Instant::now());
         }
+    }
+
+    /// It was told to rest after all it was told before.
+    pub fn is_at_rest(&self) -> bool {
+        self.told.ends_with('V')
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -49,11 +55,11 @@ impl Device {
     }
 }
 
-fn device_path(stage: &Stage, member: &MemberPlan) -> PathBuf {
+pub(super) fn device_path(stage: &Stage, member: &MemberPlan) -> PathBuf {
     stage.field.config_path(member).with_extension("watchdog")
 }
 
-fn require(stage: &Stage, member: &MemberPlan) {
+pub(super) fn require(stage: &Stage, member: &MemberPlan) {
     let device = device_path(stage, member).display().to_string();
     let section = format!(
         "\nwatchdog:\n  mode: required\n  driver: testing\n  device: {device}\n  safety_margin: 5\n"

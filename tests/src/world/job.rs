@@ -68,7 +68,7 @@ impl World {
                 let ms = self.rng.range(5, 200);
                 self.turn_after(ms, member, Turn::Ready);
             }
-            StopHow::Planned | StopHow::Fast => self.stop_fast(member),
+            StopHow::Planned | StopHow::Fast | StopHow::Demoted => self.stop_fast(member),
             StopHow::Immediate | StopHow::Overdue => self.stop_hard(member),
         }
     }

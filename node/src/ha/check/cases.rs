@@ -55,7 +55,10 @@ fn data_of_another_system_ends_the_daemon_and_in_pause_only_the_lead() {
     assert_eq!(rule(&o), 499);
     hold_lock(&mut o);
     become_primary(&mut o, 1);
-    assert_eq!(decide(&o).step, Step::Do(Action::ReleaseLock { publish: None }));
+    assert_eq!(
+        decide(&o).step,
+        Step::Do(Action::ReleaseLock { publish: crate::ha::Publish::Nothing })
+    );
     // An id that cannot be read is damage: an operator has to ask for a copy.
     let mut o = quiet();
     o.postgres.data = DataDir::Damaged("no control file".into());
@@ -99,7 +102,7 @@ fn data_that_is_gone_stops_the_server_before_the_lock_goes() {
         o.dynamic.pause = true;
         assert_eq!(decide(&o).step, Step::Do(stop));
         o.postgres.process = Process::Stopped(Seen::Unknown);
-        let release = Action::ReleaseLock { publish: None };
+        let release = Action::ReleaseLock { publish: crate::ha::Publish::Nothing };
         assert_eq!(decide(&o).step, Step::Do(release.clone()), "paused");
         o.dynamic.pause = false;
         assert_eq!(decide(&o).step, Step::Do(release));
