@@ -83,12 +83,14 @@ pub fn permanent(slots: &Map<String, Value>) -> BTreeMap<String, bool> {
 ///
 /// `ours` are the slots made by this daemon's group in earlier views (members
 /// that were known once); only those may be dropped. `leads` tells whether
-/// positions come from streaming (then they advance by themselves).
+/// positions come from streaming (then they advance by themselves). While an
+/// operator is in charge (`paused`) none is dropped.
 pub fn diff(
     desired: &BTreeMap<String, Option<Lsn>>,
     actual: &[Slot],
     ours: &BTreeSet<String>,
     leads: bool,
+    paused: bool,
 ) -> Vec<SlotStep> {
     let mut steps = Vec::new();
     for name in desired.keys() {
@@ -98,7 +100,9 @@ pub fn diff(
     }
     for slot in actual.iter().filter(|slot| slot.physical && !slot.active) {
         match desired.get(&slot.name) {
-            None if ours.contains(&slot.name) => steps.push(SlotStep::Drop(slot.name.clone())),
+            None if !paused && ours.contains(&slot.name) => {
+                steps.push(SlotStep::Drop(slot.name.clone()));
+            }
             Some(Some(to)) if !leads && slot.restart_lsn.is_some_and(|at| at < *to) => {
                 steps.push(SlotStep::Advance(slot.name.clone(), *to));
             }
@@ -154,13 +158,16 @@ mod tests {
             slot("busy", 1, true),
             slot("foreign", 1, false),
         ];
-        let steps = diff(&wanted, &actual, &ours, false);
+        let steps = diff(&wanted, &actual, &ours, false, false);
         assert!(steps.contains(&SlotStep::Drop("old".into())));
         assert!(steps.contains(&SlotStep::Advance("n2".into(), Lsn(7))));
         assert!(steps.contains(&SlotStep::Create("n_1".into())));
         let touches = |name: &str| steps.iter().any(|s| format!("{s:?}").contains(name));
         assert!(!touches("foreign") && !touches("busy"));
-        let leading = diff(&wanted, &actual, &ours, true);
+        let leading = diff(&wanted, &actual, &ours, true, false);
         assert!(!leading.iter().any(|s| matches!(s, SlotStep::Advance(..))));
+        let paused = diff(&wanted, &actual, &ours, false, true);
+        assert!(!paused.contains(&SlotStep::Drop("old".into())), "an operator is in charge");
+        assert!(paused.contains(&SlotStep::Create("n_1".into())));
     }
 }

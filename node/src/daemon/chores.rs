@@ -308,7 +308,8 @@ impl Daemon {
         let wanted = slots::desired(&self.settings.name, view, &regions);
         self.chores.slots_ours.extend(wanted.keys().cloned());
         let leads = matches!(look::role_of(seen), Some(ServerRole::Primary));
-        let steps = slots::diff(&wanted, &self.server.slots(), &self.chores.slots_ours, leads);
+        let (there, paused) = (self.server.slots(), self.dynamic.pause);
+        let steps = slots::diff(&wanted, &there, &self.chores.slots_ours, leads, paused);
         for step in steps {
             if let Err(why) = self.server.change_slot(&step).await {
                 tracing::warn!("{step:?}: {why}");
