@@ -1,0 +1,115 @@
+//! The files of a running server: settings, upstream, passwords, the copy of the
+//! dynamic configuration.
+//!
+//! Invariant: PostgreSQL is told to read its files only when something in them is
+//! another value than it has in force, or when somebody asked for it.
+
+use super::{Reload, Server};
+use crate::daemon::cache;
+use crate::daemon::running::following;
+use crate::daemon::work::upstream;
+use crate::ha::observation::Following;
+use crate::postgres::parameters::Role;
+use crate::postgres::{Written, difference};
+use serde_json::Value;
+use topology::Dynamic;
+
+impl Server {
+    /// The dynamic configuration before the store is read: the copy in the
+    /// data directory, else what a new cluster would begin with.
+    pub fn first_dynamic(&self) -> Dynamic {
+        let data_dir = &self.settings.postgresql.data_dir;
+        let first = self.settings.bootstrap.as_ref().map(|b| b.dcs.clone());
+        for (place, raw) in [(cache::NAME, cache::read(data_dir)), ("bootstrap.dcs", first)] {
+            match raw.map(|raw| Dynamic::read(&raw)) {
+                Some(Ok(dynamic)) => return dynamic,
+                Some(Err(why)) => tracing::error!("{place} is not used: {why}"),
+                None => {}
+            }
+        }
+        Dynamic::default()
+    }
+
+    pub async fn follow(
+        &mut self,
+        upstream: Option<&Following>,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<(), String> {
+        let hands = self.hands(dynamic.clone(), overrides.to_vec());
+        hands.rewrite(upstream).await?;
+        let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
+        postmaster.reload().map_err(|e| e.to_string())
+    }
+
+    /// As what it runs, for settings that depend on it.
+    pub fn role(&self, dynamic: &Value) -> Option<Role> {
+        let monitor = self.monitor.as_ref()?;
+        if !monitor.in_recovery {
+            return Some(Role::Primary);
+        }
+        let remote = following(monitor).is_some_and(|from| upstream(&from, dynamic).remote);
+        Some(if remote { Role::StandbyLeader } else { Role::Replica })
+    }
+
+    /// Rewrites the files for the role it has. True: the server was told to
+    /// read them, because something in them is another value.
+    pub async fn apply_settings(
+        &mut self,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+        reload: Reload,
+    ) -> Result<bool, String> {
+        let Some(monitor) = &self.monitor else { return Ok(false) };
+        let hands = self.hands(dynamic.clone(), overrides.to_vec());
+        let written = if monitor.in_recovery {
+            let follows = following(monitor);
+            hands.rewrite(follows.as_ref()).await?
+        } else {
+            hands.rewrite_primary().await?
+        };
+        if !(self.is_another(&written).await || reload == Reload::Always) {
+            return Ok(false);
+        }
+        let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
+        postmaster.reload().map_err(|e| e.to_string())?;
+        Ok(true)
+    }
+
+    /// Somebody may have removed the password file of a standby.
+    pub fn keep_pgpass(&self, dynamic: &Value) {
+        let follows = self.monitor.as_ref().filter(|monitor| monitor.in_recovery);
+        let Some(from) = follows.and_then(following) else { return };
+        if let Err(error) = self.instance.keep_pgpass(&upstream(&from, dynamic)) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Do the files say something else than the server has in force?
+    async fn is_another(&self, written: &Written) -> bool {
+        let (true, Some(session)) = (written.changed, &self.session) else {
+            return written.changed;
+        };
+        match difference::changes(session, &written.effective.parameters).await {
+            Ok(changes) => {
+                changes.iter().for_each(|change| tracing::info!("{change}"));
+                written.beside_values || !changes.is_empty()
+            }
+            Err(error) => {
+                tracing::warn!("what the new settings change is not known: {error}");
+                true
+            }
+        }
+    }
+
+    /// Keeps the copy that a restarted daemon begins with up to date.
+    pub fn save_dynamic(&mut self, dynamic: &Value) {
+        if self.saved == *dynamic || dynamic.as_object().is_none_or(|map| map.is_empty()) {
+            return;
+        }
+        match cache::write(&self.settings.postgresql.data_dir, dynamic) {
+            Ok(()) => self.saved = dynamic.clone(),
+            Err(error) => tracing::warn!("{} cannot be written: {error}", cache::NAME),
+        }
+    }
+}

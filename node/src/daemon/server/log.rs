@@ -1,0 +1,61 @@
+//! Where the own log ends and the histories it is compared with.
+//!
+//! Invariant: a history is that of the timeline it was asked for; that of the own
+//! timeline is read once, for its file does not change.
+
+use super::Server;
+use super::ask::HEARTBEAT;
+use crate::daemon::local_end::{self, NoEnd};
+use crate::daemon::running::seen_server;
+use crate::ha::observation::{Following, Postgres, Process};
+use crate::postgres::history;
+use standby::rewind::LocalEnd;
+use topology::{History, Lsn, Seen};
+
+impl Server {
+    /// The end of the own log, with all that a comparison needs. `Unclear`: it
+    /// cannot be read, and asking again gives the same.
+    pub async fn local_end(&self, seen: &Postgres) -> Result<LocalEnd, NoEnd> {
+        match &seen.process {
+            Process::Stopped(Seen::Known(remains)) => {
+                local_end::at_rest(&self.instance, remains).await
+            }
+            Process::Running(server) => local_end::running(&self.instance, server).await,
+            _ => Err(NoEnd::NotNow("the end of the own log is not known".into())),
+        }
+    }
+
+    /// What a log of which nobody has the end is said to end with.
+    pub async fn end_without_checkpoint(&self, checkpoint: Lsn) -> Lsn {
+        match self.instance.end_without_checkpoint(checkpoint).await {
+            Ok(lsn) => lsn,
+            Err(error) => {
+                tracing::warn!("the record before the shutdown checkpoint: {error}");
+                checkpoint
+            }
+        }
+    }
+
+    /// The history of the timeline that the running server is on. Its file does
+    /// not change.
+    pub fn own_history(&mut self) -> Option<History> {
+        let timeline = seen_server(self.monitor.as_ref()?).timeline?;
+        if self.history.as_ref().is_none_or(|known| known.current != timeline) {
+            let data_dir = &self.settings.postgresql.data_dir;
+            self.history = local_end::own_history(data_dir, timeline);
+        }
+        self.history.clone()
+    }
+
+    /// The history of the server at that address, which must be a primary or
+    /// stream from one.
+    pub async fn remote_history(&self, from: &Following) -> Result<History, String> {
+        let asked = async {
+            let login = self.instance.rewind_login().await?;
+            let session = self.instance.peer(&from.host, from.port, login, HEARTBEAT).await?;
+            let timeline = history::remote_timeline(&session).await?;
+            history::remote(&session, timeline).await
+        };
+        asked.await.map_err(|e| e.to_string())
+    }
+}

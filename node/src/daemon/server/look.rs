@@ -1,0 +1,176 @@
+//! One look at the data directory and the process on it, once per beat.
+//!
+//! Invariants: what could not be read is `Unknown`, never absent; a server that
+//! does not answer may well accept writes; a postmaster that was seen and lives
+//! runs on, whatever became of its directory.
+
+use super::Server;
+use crate::daemon::remains::{is_copy, is_standby_data, remains_of};
+use crate::daemon::running::seen_server;
+use crate::ha::observation::{
+    DataDir, End, Postgres, Process, Remains, Server as ServerSeen, ServerRole,
+};
+use crate::postgres::files::STANDBY_SIGNAL;
+use crate::postgres::monitor::Monitor;
+use crate::postgres::{ControlState, DataDirState, Error, Postmaster};
+use topology::{Lsn, Millis, Seen};
+
+impl Server {
+    pub async fn look(&mut self, now: Millis) -> Postgres {
+        let data = self.look_at_data().await;
+        if matches!(data, DataDir::Valid { .. }) {
+            self.rewind.look(&self.instance, now).await;
+        }
+        if !matches!(data, DataDir::Valid { .. }) {
+            if self.left_running().is_some() {
+                (self.session, self.monitor) = (None, None);
+                let (role, timeline, lsn) = (Seen::Unknown, None, Lsn(0));
+                let replay_paused = false;
+                let server = ServerSeen { role, timeline, lsn, replay_paused, restart_due: None };
+                let process = Process::Running(server);
+                return Postgres { data, process };
+            }
+            self.forget_process();
+            return Postgres { data, process: Process::Stopped(Seen::Unknown) };
+        }
+        match self.instance.postmaster() {
+            Ok(Some(postmaster)) => {
+                self.postmaster = Some(postmaster);
+                let process = self.look_at_running(now).await;
+                Postgres { data, process }
+            }
+            Ok(None) => {
+                self.forget_process();
+                self.instance.end_orphans().await;
+                Postgres { data, process: Process::Stopped(self.look_at_remains().await) }
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                self.forget_process();
+                Postgres { data, process: Process::Stopped(Seen::Unknown) }
+            }
+        }
+    }
+
+    /// A postmaster that was seen and lives, whatever became of its directory.
+    pub fn left_running(&self) -> Option<Postmaster> {
+        self.postmaster.clone().filter(|p| p.is_alive().unwrap_or(true))
+    }
+
+    fn forget_process(&mut self) {
+        self.session = None;
+        self.monitor = None;
+        self.postmaster = None;
+        self.starting_since = None;
+        self.history = None;
+    }
+
+    /// The control file is read once for a data directory that stays.
+    async fn look_at_data(&mut self) -> DataDir {
+        let there = self.settings.postgresql.data_dir.join("global/pg_control").is_file();
+        if let Some(system) = self.system.as_ref().filter(|_| there) {
+            return DataDir::Valid { system: system.clone() };
+        }
+        self.system = None;
+        match self.instance.data_state().await {
+            // A base backup writes the control file last: without it there is
+            // nothing yet that could be lost.
+            DataDirState::Absent | DataDirState::Empty | DataDirState::Incomplete => DataDir::Empty,
+            DataDirState::Valid { system, .. } => {
+                self.system = Some(system.clone());
+                DataDir::Valid { system }
+            }
+            DataDirState::OtherVersion { theirs, ours } => DataDir::Refused(format!(
+                "it is of PostgreSQL {theirs}, the programs in postgresql.bin_dir are of {ours}: \
+                 set bin_dir to those of {theirs}, or run pg_upgrade"
+            )),
+            DataDirState::Foreign(why) => DataDir::Refused(why),
+            DataDirState::Unreadable(why) => DataDir::Damaged(why),
+        }
+    }
+
+    async fn look_at_running(&mut self, now: Millis) -> Process {
+        match self.ask().await {
+            Ok(monitor) => {
+                self.starting_since = None;
+                let mut server = seen_server(&monitor);
+                server.restart_due = self.recovers_otherwise(&monitor);
+                self.monitor = Some(monitor);
+                Process::Running(server)
+            }
+            Err(error) if self.is_starting(&error) => {
+                let since = *self.starting_since.get_or_insert(now);
+                self.monitor = None;
+                let as_primary = !is_standby_data(&self.settings.postgresql.data_dir);
+                Process::Starting { since, as_primary }
+            }
+            Err(error) => {
+                tracing::warn!("PostgreSQL did not answer: {error}");
+                self.session = None;
+                self.monitor = None;
+                Process::Running(self.look_at_silent().await)
+            }
+        }
+    }
+
+    /// What only a restart puts right: PostgreSQL names the settings that wait
+    /// for one, and without its signal a standby opens where its log ends.
+    fn recovers_otherwise(&self, monitor: &Monitor) -> Option<String> {
+        let signal = self.settings.postgresql.data_dir.join(STANDBY_SIGNAL);
+        match signal.is_file() {
+            _ if !monitor.in_recovery => None,
+            false => Some(format!("there is no {STANDBY_SIGNAL}")),
+            true => monitor.recovery_waits.first().map(|name| format!("{name} is another")),
+        }
+    }
+
+    /// A server that has no connection left for us may well accept writes: the
+    /// control file tells a primary in operation from everything else.
+    async fn look_at_silent(&self) -> ServerSeen {
+        match self.instance.control().await {
+            Ok(control) if control.state == ControlState::InProduction => ServerSeen {
+                role: Seen::Known(ServerRole::Primary),
+                timeline: Some(control.timeline),
+                lsn: Lsn(0),
+                replay_paused: false,
+                restart_due: None,
+            },
+            _ => ServerSeen {
+                role: Seen::Unknown,
+                timeline: None,
+                lsn: Lsn(0),
+                replay_paused: false,
+                restart_due: None,
+            },
+        }
+    }
+
+    async fn look_at_remains(&mut self) -> Seen<Remains> {
+        let looked = async {
+            // Asked before the control file is read: what has ended then is in it.
+            let alive = self.instance.rewinder()?;
+            let control = self.instance.control().await?;
+            match alive {
+                Some(pid) => Err(Error::StillRewinding(pid)),
+                None => Ok((self.instance.is_half_rewound(&control)?, control)),
+            }
+        };
+        match looked.await {
+            Ok((half, control)) => {
+                let data_dir = &self.settings.postgresql.data_dir;
+                let mut remains = remains_of(&control, data_dir);
+                remains.copied = is_copy(data_dir);
+                if half {
+                    remains.end = End::Half;
+                }
+                self.rewind.take(&control);
+                Seen::Known(remains)
+            }
+            Err(Error::StillRewinding(_)) if self.is_at_work => Seen::Unknown,
+            Err(error) => {
+                tracing::warn!("{error}");
+                Seen::Unknown
+            }
+        }
+    }
+}
