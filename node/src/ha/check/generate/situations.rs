@@ -1,7 +1,15 @@
 //! Situations that need so much at once that they would hardly ever come about by
 //! themselves: they are laid over an observation.
 
-use super::*;
+use super::{Generator, NOW, system, versioned};
+use crate::ha::observation::{
+    Bootstrapping, DataDir, Disk, End, Job, Lock, Observation, Postgres, Process, Remains, Running,
+    Server, ServerRole, Shut, StopHow,
+};
+use standby::promotion::{PeerAnswer, PeerStatus};
+use standby::switch::ownership::Ownership;
+use topology::dynamic::StandbyCluster;
+use topology::{Failover, Lsn, MemberName, Millis, Seen, Timeline};
 
 impl Generator {
     /// A new standby cluster that has an archive and nobody to stream from.

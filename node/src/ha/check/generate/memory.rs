@@ -1,0 +1,97 @@
+//! What a daemon remembers, also what it would hardly remember together.
+
+use super::{Generator, NOW};
+use crate::ha::failsafe::{Failsafe, Promise};
+use crate::ha::observation::{Asked, Bootstrapping, Divergence, Failed, Gate, Memory};
+use topology::{Lsn, MemberName, Millis};
+
+impl Generator {
+    fn gate(&mut self) -> Gate {
+        let at = self.past();
+        self.pick(&[Gate::Untried, Gate::Passed, Gate::Failed(at)])
+    }
+
+    pub(super) fn failsafe(&mut self) -> Failsafe {
+        let left = self.pick(&[0, 2_000, 9_000, 18_000, 29_000]);
+        Failsafe {
+            proof: self.percent(20).then_some(Millis(NOW + left)),
+            asked: self.past(),
+            is_ready: self.percent(70),
+            promise: self.percent(3).then(|| Promise { to: "a".into(), ..Promise::default() }),
+        }
+    }
+
+    pub(super) fn memory(&mut self) -> Memory {
+        let fresh = self.percent(70);
+        let bootstraps = [
+            Bootstrapping::Claimed,
+            Bootstrapping::Claimed,
+            Bootstrapping::Built,
+            Bootstrapping::Failed,
+            Bootstrapping::GivenUp,
+        ];
+        let unsettled = self.percent(12);
+        Memory {
+            stopping: self.percent(10),
+            bootstrap: match unsettled {
+                true => self.pick(&bootstraps),
+                false => Bootstrapping::No,
+            },
+            handover: self.maybe_past(25),
+            request_seen: self.maybe_past(90).map(|since| (since, self.lsn())),
+            won_in_pause: self.percent(30),
+            promoting: self.maybe_past(15),
+            divergence: self.divergence(),
+            compared_with: self
+                .pick(&[None, Some("a"), Some("a"), Some("b"), Some("remote")])
+                .map(MemberName::from),
+            compared_at: self.past(),
+            lease_renewed: if fresh { Millis(NOW) } else { self.past() },
+            lease_tried: if fresh { Millis(NOW) } else { self.past() },
+            asked: self.pick(&[
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                Some(Asked::Restart),
+                Some(Asked::Reinitialize),
+                Some(Asked::ReinitializeFromLeader),
+            ]),
+            start_limit_ms: self.pick(&[None, None, Some(5_000)]),
+            gate: self.gate(),
+            failed: self.failed(),
+            started: self.past(),
+            signed: self.percent(30).then(|| "move".into()),
+            quiet_since: self.maybe_past(60),
+            leaderless_since: self.maybe_past(60),
+            former_leader: self.pick(&[None, Some("a"), Some("b")]).map(MemberName::from),
+            forgotten_at: self.maybe_past(20),
+            knew_system: self.percent(50),
+            has_begun: self.percent(50),
+            grown_to: Lsn(1_000),
+            grew_at: self.past(),
+            rebuilt_in_pause: self.percent(10),
+        }
+    }
+
+    fn divergence(&mut self) -> Divergence {
+        match self.next() % 11 {
+            0..=3 => Divergence::Unchecked,
+            4..=6 => Divergence::Prefix,
+            7 => Divergence::Alien("timeline 2 is another one here".into()),
+            8 => Divergence::Unreadable("pg_waldump failed".into()),
+            _ => Divergence::Diverged("timeline 1 was left at 0/100".into()),
+        }
+    }
+
+    fn failed(&mut self) -> Option<Failed> {
+        self.percent(35).then(|| Failed {
+            job: self.a_job(),
+            at: self.past(),
+            times: self.pick(&[1, 2, 3, 7]),
+            why: "it ended with 1".into(),
+        })
+    }
+}

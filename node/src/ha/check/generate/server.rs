@@ -1,0 +1,123 @@
+//! The data directory, the process on it, and what may run beside it.
+//!
+//! An empty directory has no server, but one may be gone from under a server that
+//! still runs.
+
+use super::{Generator, following, system};
+use crate::ha::observation::{
+    DataDir, End, Job, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, Shut,
+    StopHow,
+};
+use topology::timeline::Fork;
+use topology::{History, Lsn, Seen, Timeline};
+
+/// A clean end has the most rules.
+const ENDS: [End; 6] = [End::Clean, End::Clean, End::Clean, End::Standby, End::Crashed, End::Half];
+
+impl Generator {
+    pub(super) fn postgres(&mut self) -> Postgres {
+        let data = match self.next() % 40 {
+            0..=4 => DataDir::Empty,
+            5 => DataDir::Refused("foreign files".into()),
+            6 => DataDir::Damaged("its control file is damaged".into()),
+            7 => DataDir::Valid { system: system(2) },
+            _ => DataDir::Valid { system: system(1) },
+        };
+        let process = match &data {
+            DataDir::Valid { .. } => self.process(),
+            // Gone from under a server that still runs.
+            _ if self.percent(10) => Process::Running(Server {
+                role: Seen::Unknown,
+                timeline: None,
+                lsn: Lsn(0),
+                replay_paused: false,
+                restart_due: None,
+            }),
+            DataDir::Empty | DataDir::Refused(_) | DataDir::Damaged(_) => {
+                Process::Stopped(Seen::Unknown)
+            }
+        };
+        Postgres { data, process }
+    }
+
+    pub(super) fn process(&mut self) -> Process {
+        match self.next() % 10 {
+            0 => Process::Starting { since: self.past(), as_primary: self.percent(50) },
+            1..=6 => {
+                let role = self.role();
+                let timeline = self.pick(&[None, Some(1), Some(2), Some(3)]).map(Timeline);
+                let lsn = self.lsn();
+                let replay_paused = lsn == Lsn(1_001);
+                let restart_due = self.percent(10).then(|| "a setting".to_string());
+                Process::Running(Server { role, timeline, lsn, replay_paused, restart_due })
+            }
+            7 if self.percent(30) => Process::Stopped(Seen::Unknown),
+            _ => Process::Stopped(Seen::Known(self.remains())),
+        }
+    }
+
+    fn remains(&mut self) -> Remains {
+        let end = self.pick(&ENDS);
+        let shuts = match end {
+            End::Clean => [Shut::Orderly; 3],
+            End::Crashed => [Shut::Abrupt; 3],
+            End::Standby | End::Half => [Shut::Orderly, Shut::Abrupt, Shut::InBackup],
+        };
+        let shut = self.pick(&shuts);
+        let timeline = Timeline(self.pick(&[1, 1, 1, 2]));
+        Remains { end, timeline, copied: self.percent(10), lsn: self.lsn(), shut }
+    }
+
+    pub(super) fn lsn(&mut self) -> Lsn {
+        Lsn(self.pick(&[900, 1_000, 1_000, 1_001, 5_000_000]))
+    }
+
+    pub(super) fn role(&mut self) -> Seen<ServerRole> {
+        match self.next() % 10 {
+            0 => Seen::Unknown,
+            1..=4 => Seen::Known(ServerRole::Primary),
+            _ => Seen::Known(ServerRole::Standby {
+                follows: self.pick(&[None, Some("a"), Some("b"), Some("remote")]).map(following),
+                streaming: self.percent(60),
+            }),
+        }
+    }
+
+    pub(super) fn a_job(&mut self) -> Job {
+        let from = following(self.pick(&["a", "b"]));
+        self.pick(&[
+            Job::Bootstrap,
+            Job::Clone { from: from.clone() },
+            Job::Restore,
+            Job::StartPrimary,
+            Job::StartPrimary,
+            Job::StartStandby { follow: None },
+            Job::StartStandby { follow: Some(from.clone()) },
+            Job::Stop { how: StopHow::Planned },
+            Job::Stop { how: StopHow::Fast },
+            Job::Stop { how: StopHow::Immediate },
+            Job::Restart { as_primary: true },
+            Job::Restart { as_primary: false },
+            Job::PrePromote,
+            Job::Recover,
+            Job::Rewind { from: from.clone() },
+            Job::Rewind { from: from.clone() },
+            Job::Rebuild { from, why: Rebuild::Diverged },
+        ])
+    }
+
+    pub(super) fn job(&mut self) -> Option<Running> {
+        self.percent(15).then(|| Running {
+            job: self.a_job(),
+            since: self.past(),
+            closed: self.percent(30).then(|| self.remains()),
+        })
+    }
+
+    pub(super) fn own_history(&mut self) -> Option<History> {
+        let current = self.pick(&[None, Some(1), Some(2), Some(2)])?;
+        let switch = Lsn(self.pick(&[100, 100, 100, 700]));
+        let fork = |n| Fork { parent: Timeline(n), switch, reason: String::new() };
+        Some(History { current: Timeline(current), forks: (1..current).map(fork).collect() })
+    }
+}
