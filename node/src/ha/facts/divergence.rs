@@ -1,0 +1,97 @@
+//! Does the own log fit the leader's, and from whom may it be put right?
+//!
+//! Invariant: only a comparison finds a divergence. Silence is its occasion and no
+//! proof, and streaming is no proof that there is none.
+
+use super::Facts;
+use crate::ha::observation::{Divergence, Following, Job};
+use topology::GroupView;
+
+/// A standby that does not stream for so long is compared with its leader.
+const QUIET_MS: u64 = 2_000;
+/// Between two tries to compare the own log.
+const COMPARE_RETRY_MS: u64 = 1_000;
+/// A silent standby whose log fits is compared again after so long.
+const COMPARE_AGAIN_MS: u64 = 10_000;
+
+impl<'a> Facts<'a> {
+    pub fn is_quiet(&self) -> bool {
+        let quiet = self.o.memory.quiet_since;
+        !self.o.is_streaming() && quiet.is_some_and(|since| self.o.now.since(since) >= QUIET_MS)
+    }
+
+    pub fn divergence(&self) -> &'a Divergence {
+        &self.o.memory.divergence
+    }
+
+    /// Is it time to compare the own log with whom this member follows?
+    ///
+    /// What was found holds for the history that the other one had then. A
+    /// standby that is still silent asks again: its leader may have been rewound.
+    pub fn is_comparison_due(&self) -> bool {
+        let memory = &self.o.memory;
+        let Some(with) = self.leader_source() else { return false };
+        let age = self.o.now.since(memory.compared_at);
+        let known = memory.compared_with.as_ref() == Some(&with.member);
+        match memory.divergence {
+            Divergence::Unchecked => !known || age >= COMPARE_RETRY_MS,
+            Divergence::Prefix | Divergence::Unreadable(_) => age >= COMPARE_AGAIN_MS,
+            Divergence::Diverged(_) | Divergence::Alien(_) => false,
+        }
+    }
+
+    pub fn is_diverged(&self) -> bool {
+        matches!(self.o.memory.divergence, Divergence::Diverged(_) | Divergence::Alien(_))
+    }
+
+    pub fn diverged_how(&self) -> Option<String> {
+        match &self.o.memory.divergence {
+            Divergence::Diverged(how) | Divergence::Alien(how) => Some(how.clone()),
+            _ => None,
+        }
+    }
+
+    /// A standby that was never compared with this leader. Streaming is no
+    /// proof: a log that has left the history may stream for moments.
+    pub fn is_first_sight(&self) -> bool {
+        let memory = &self.o.memory;
+        let with = self.leader_source().map(|source| source.member);
+        self.o.is_standby()
+            && memory.divergence == Divergence::Unchecked
+            && with.is_some()
+            && memory.compared_with != with
+    }
+
+    /// Failed twice against the source there is now, which answered each time
+    /// when it was compared with.
+    pub fn rewind_failed(&self) -> bool {
+        let Some(failed) = self.o.memory.failed.as_ref().filter(|f| f.times >= 2) else {
+            return false;
+        };
+        let source = self.rewind_source().map(|source| source.member);
+        match &failed.job {
+            Job::Rewind { from } => source.is_none_or(|member| member == from.member),
+            Job::Recover => true,
+            _ => false,
+        }
+    }
+
+    /// Whom to rewind against, or to be built anew from. A standby group without
+    /// a leader has the remote side.
+    pub fn rewind_source(&self) -> Option<Following> {
+        let remote = || self.remote().filter(|_| self.is_lock_free() && !self.may_own());
+        self.leader_source().or_else(remote)
+    }
+
+    /// Whom to copy when the own data are given up.
+    pub fn rebuild_source(&self) -> Option<Following> {
+        self.clone_source().or_else(|| self.rewind_source())
+    }
+
+    /// The leader said that its checkpoint after the promotion is still running:
+    /// its control file shows the timeline before.
+    pub fn is_source_unready(&self) -> bool {
+        let leader = self.view().and_then(GroupView::leader_record);
+        !self.o.holds_lock() && leader.is_some_and(|r| r.checkpoint_after_promote == Some(false))
+    }
+}

@@ -1,0 +1,89 @@
+//! The lock in time: when to renew it, and when to stop writing because of it.
+//!
+//! Invariant: a lock that cannot be proven is given up `fence_budget_ms` before its
+//! deadline, unless everybody agreed that this member leads on.
+
+use super::Facts;
+use crate::ha::observation::Lock;
+
+/// Between two tries to renew a lease that the store does not answer for.
+pub const RENEW_RETRY_MS: u64 = 1_000;
+/// A beat that comes so little before the renewal is due does it: a follower
+/// beats when its leader has reported, which is not always to the millisecond.
+const RENEW_EARLY_MS: u64 = 500;
+/// Between two questions to everybody, when the last one was not agreed to.
+const ASK_RETRY_MS: u64 = 1_000;
+/// Others find a free lock and take it within this, if they are able.
+const ELECTION_MS: u64 = 3_000;
+
+impl Facts<'_> {
+    /// Is the own lease due for renewal?
+    pub fn is_renewal_due(&self) -> bool {
+        let memory = &self.o.memory;
+        let stale_key = matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
+        let age = self.o.now.since(memory.lease_renewed) + RENEW_EARLY_MS;
+        let old = age >= self.o.dynamic.loop_wait_ms;
+        let tried = self.o.now.since(memory.lease_tried) < RENEW_RETRY_MS;
+        (old || stale_key) && !(tried && memory.lease_tried.0 > 0)
+    }
+
+    /// Too close to the lock's deadline (or past it) to keep writing.
+    pub fn is_fence_due(&self) -> bool {
+        let budget = self.o.dynamic.fence_budget_ms();
+        if self.is_proven() {
+            return false;
+        }
+        match self.o.lock {
+            Lock::Mine { deadline, .. } if deadline.0 > 0 => self.o.now + budget >= deadline,
+            Lock::Mine { .. } | Lock::Unknown => {
+                // A daemon that just came up beside a running server: the store
+                // gets one retry_timeout to say whose lock it is.
+                let grace = self.o.memory.started + self.o.dynamic.retry_timeout_ms;
+                self.o.now >= grace
+            }
+            // Led on without a store until a moment ago, and has no lock yet.
+            Lock::Free => self.o.failsafe.proof.is_some(),
+            Lock::Other(_) => false,
+        }
+    }
+
+    /// Everybody agreed that this member leads on, for long enough to come.
+    pub fn is_proven(&self) -> bool {
+        let budget = self.o.dynamic.fence_budget_ms();
+        self.o.failsafe.proof.is_some_and(|proof| self.o.now + budget < proof)
+    }
+
+    /// The lock could not be proven for a whole loop, and everybody can be asked.
+    pub fn must_ask_all(&self) -> bool {
+        let (o, failsafe) = (self.o, &self.o.failsafe);
+        let asks = o.dynamic.failsafe_mode
+            && failsafe.is_ready
+            && !self.is_paused()
+            && !self.is_leader_elsewhere();
+        let Some(until) = o.relied_until().filter(|until| asks && o.now < *until) else {
+            return false;
+        };
+        let proven = until - o.dynamic.ttl_ms;
+        o.is_primary()
+            && !o.memory.stopping
+            && o.now.since(proven) >= o.dynamic.loop_wait_ms
+            && o.now.since(failsafe.asked) >= ASK_RETRY_MS
+    }
+
+    /// This member promised to somebody else not to lead.
+    pub fn has_promised(&self) -> bool {
+        self.o.failsafe.promise.is_some()
+    }
+
+    /// A promotion must be over before the lock can end.
+    pub fn is_lock_young_enough(&self) -> bool {
+        let budget = self.o.dynamic.fence_budget_ms();
+        matches!(self.o.lock, Lock::Mine { deadline, .. } if self.o.now + budget < deadline)
+    }
+
+    /// Somebody else may take the free lock any moment.
+    pub fn is_election_young(&self) -> bool {
+        let since = self.o.memory.leaderless_since;
+        since.is_none_or(|since| self.o.now.since(since) < ELECTION_MS)
+    }
+}

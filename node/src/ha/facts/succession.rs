@@ -1,0 +1,131 @@
+//! Who leads next: a request, the successor, the race for a free lock, and the step
+//! from which writes are possible.
+//!
+//! Invariant: without the answers of the others there is neither a successor nor a
+//! race.
+
+use super::Facts;
+use crate::ha::observation::Gate;
+use standby::candidate::{self, NoCandidate, Wanted};
+use standby::promotion::{self, NotYet, RaceLimits, Racer};
+use standby::switch::ownership::Ownership;
+use topology::{Failover, Lsn, MemberName, Timeline};
+
+/// How long a successor may take to receive what the leader has now.
+const READY_MS: u64 = 5_000;
+
+impl<'a> Facts<'a> {
+    /// The command before a promotion has to be asked, and now is the time.
+    pub fn is_gate_due(&self) -> bool {
+        let untried = self.o.memory.gate == Gate::Untried;
+        self.o.me.has_gate && untried && self.is_lock_young_enough() && self.open().is_ok()
+    }
+
+    pub fn has_gate_failed(&self) -> bool {
+        matches!(self.o.memory.gate, Gate::Failed(_))
+    }
+
+    /// The gate said no less than a ttl ago: somebody else shall try.
+    pub fn is_gate_shut(&self) -> bool {
+        let Gate::Failed(at) = self.o.memory.gate else { return false };
+        self.o.now.since(at) < self.o.dynamic.ttl_ms
+    }
+
+    /// The request that concerns this leader and is due.
+    pub fn request(&self) -> Option<&'a Failover> {
+        self.view()?.request().filter(|r| r.scheduled_at.is_none())
+    }
+
+    /// A successor that has received what this leader had when it was asked to
+    /// hand over: one that only says it streams may receive nothing any more.
+    pub fn ready_successor(&self) -> Result<MemberName, NoCandidate> {
+        let seen = self.o.memory.request_seen;
+        self.successor(seen.map(|(_, lsn)| Lsn(lsn.0.saturating_sub(1))))
+    }
+
+    /// Nobody can take over as asked, or nobody was ready in time.
+    pub fn is_request_hopeless(&self) -> bool {
+        let since = self.o.memory.request_seen.map(|(since, _)| since);
+        let waited = since.map_or(0, |since| self.o.now.since(since));
+        self.successor(None).is_err() || waited >= READY_MS
+    }
+
+    pub fn is_handing_over(&self) -> bool {
+        self.o.memory.handover.is_some()
+    }
+
+    /// Stopped for a successor, with the lock still here. What was begun before
+    /// a pause is finished: with a leader there, or with this one again.
+    pub fn is_giving_lock_away(&self) -> bool {
+        self.is_handing_over() && self.o.holds_lock() && self.o.is_stopped()
+    }
+
+    pub fn handover_age(&self) -> u64 {
+        self.o.memory.handover.map_or(0, |since| self.o.now.since(since))
+    }
+
+    pub fn has_asked(&self) -> bool {
+        self.o.peers.is_some()
+    }
+
+    /// The member that would take over, past `past` if given.
+    pub fn successor(&self, past: Option<Lsn>) -> Result<MemberName, NoCandidate> {
+        let (Some(view), Some(peers)) = (self.view(), self.o.peers.as_deref()) else {
+            return Err(NoCandidate::Alone);
+        };
+        let wanted = Wanted {
+            candidate: self.request().and_then(|r| r.candidate.as_ref()),
+            past,
+            timeline: self.own_timeline(),
+            maximum_lag: self.o.dynamic.maximum_lag_on_failover,
+        };
+        candidate::best(&self.o.me.name, peers, view, &wanted)
+    }
+
+    fn own_timeline(&self) -> Option<Timeline> {
+        let stopped = self.remains().or(self.closed()).map(|r| r.timeline);
+        stopped.or_else(|| self.o.server().and_then(|s| s.timeline))
+    }
+
+    /// May this member take the free lock? Only meaningful once peers answered.
+    pub fn race(&self) -> Result<(), NotYet> {
+        let (Some(view), Some(peers)) = (self.view(), self.o.peers.as_deref()) else {
+            return Err(NotYet::TimelineUnknown);
+        };
+        let Some(server) = self.o.server() else {
+            return Err(NotYet::TimelineUnknown);
+        };
+        let racer = Racer {
+            name: &self.o.me.name,
+            tags: &self.o.me.tags,
+            lsn: server.lsn,
+            timeline: server.timeline,
+            former_leader: self.o.memory.former_leader.as_ref(),
+        };
+        if self.is_other_history() {
+            return Err(NotYet::OtherHistory);
+        }
+        let limits = RaceLimits {
+            maximum_lag: self.o.dynamic.maximum_lag_on_failover,
+            check_timeline: self.o.dynamic.check_timeline && self.may_own(),
+            failsafe_mode: self.o.dynamic.failsafe_mode,
+        };
+        promotion::may_race(&racer, &self.racing(view, peers), view, limits)
+    }
+
+    /// May the lock holder leave recovery?
+    pub fn open(&self) -> Result<(), NotYet> {
+        let Ownership::Owner { token, opening, .. } = &self.o.ownership else {
+            return Ok(());
+        };
+        let (Some(server), Some(system)) = (self.o.server(), self.o.system()) else {
+            return Err(NotYet::TimelineUnknown);
+        };
+        promotion::may_open(token.as_ref(), system, server.timeline, server.lsn)?;
+        if *opening && self.o.me.group.is_coordinator() && !self.o.closed_workers.is_empty() {
+            let names: Vec<_> = self.o.closed_workers.iter().map(|g| g.key()).collect();
+            return Err(NotYet::WorkersFirst(names.join(", ")));
+        }
+        Ok(())
+    }
+}
