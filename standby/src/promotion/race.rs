@@ -1,0 +1,184 @@
+//! May this standby take the free lock?
+//!
+//! Invariants: nobody who may not lead is waited for, and nobody who is silent;
+//! positions compare only within one history.
+
+use super::request::may_race_on_request;
+use super::{NotYet, PeerAnswer, RaceLimits, Racer};
+use topology::{GroupView, Lsn, MemberName, Timeline};
+
+/// May this standby take the free lock?
+///
+/// `peers` are the answers of all other known members. A peer that did not
+/// answer does not block: otherwise one dead member would end availability.
+/// What protects acknowledged writes is the lag limit and the token.
+pub fn may_race(
+    me: &Racer,
+    peers: &[PeerAnswer],
+    view: &GroupView,
+    limits: RaceLimits,
+) -> Result<(), NotYet> {
+    if me.tags.nofailover() {
+        return Err(NotYet::Tagged);
+    }
+    if let Some(request) = view.request().filter(|r| r.scheduled_at.is_none()) {
+        return may_race_on_request(me, peers, request, limits, view);
+    }
+    if !is_asked(me.name, view) {
+        return Err(NotYet::NotInFailsafe);
+    }
+    not_behind(me.lsn, me.timeline, view, limits)?;
+    not_overtaken(me, asked(peers, view).into_iter())
+}
+
+/// A leader whose store is away asks only those whom `/failsafe` names. The map
+/// counts also when the mode is off: that leader may not have heard of it.
+pub(super) fn is_asked(name: &MemberName, view: &GroupView) -> bool {
+    let map = view.failsafe.as_ref().map(|map| &map.value);
+    map.is_none_or(|map| map.is_empty() || map.contains_key(name))
+}
+
+/// Whoever may not lead is not waited for either: it would be for ever.
+pub(super) fn asked<'a>(peers: &'a [PeerAnswer], view: &GroupView) -> Vec<&'a PeerAnswer> {
+    peers.iter().filter(|peer| is_asked(&peer.name, view) || runs_as_primary(peer)).collect()
+}
+
+fn runs_as_primary(peer: &PeerAnswer) -> bool {
+    peer.status.as_ref().is_some_and(|status| !status.in_recovery)
+}
+
+pub(super) fn not_behind(
+    lsn: Lsn,
+    timeline: Option<Timeline>,
+    view: &GroupView,
+    limits: RaceLimits,
+) -> Result<(), NotYet> {
+    let bytes = lsn.behind(view.optime());
+    if bytes > limits.maximum_lag {
+        return Err(NotYet::Behind { bytes, allowed: limits.maximum_lag });
+    }
+    if !limits.check_timeline {
+        return Ok(());
+    }
+    current(timeline, view)
+}
+
+pub(super) fn current(timeline: Option<Timeline>, view: &GroupView) -> Result<(), NotYet> {
+    let group = view.timeline();
+    match timeline {
+        None => Err(NotYet::TimelineUnknown),
+        Some(mine) if mine < group => Err(NotYet::OldTimeline { mine, group }),
+        Some(_) => Ok(()),
+    }
+}
+
+pub(super) fn not_overtaken<'a>(
+    me: &Racer,
+    peers: impl Iterator<Item = &'a PeerAnswer>,
+) -> Result<(), NotYet> {
+    for peer in peers.filter(|p| &p.name != me.name) {
+        let Some(status) = peer.status.as_ref().filter(|s| s.is_eligible()) else {
+            continue;
+        };
+        if !status.in_recovery {
+            return Err(NotYet::PrimaryExists(peer.name.clone()));
+        }
+        // Positions compare only within one history: the newer one goes on.
+        if let (Some(theirs), Some(mine)) = (status.timeline, me.timeline)
+            && theirs != mine
+        {
+            if theirs > mine {
+                return Err(NotYet::PeerNewer { name: peer.name.clone(), theirs, mine });
+            }
+            continue;
+        }
+        if status.lsn > me.lsn {
+            let name = peer.name.clone();
+            return Err(NotYet::PeerAhead { name, theirs: status.lsn, mine: me.lsn });
+        }
+        let led = me.former_leader == Some(&peer.name);
+        if !led && status.lsn == me.lsn && status.failover_priority > me.tags.failover_priority() {
+            return Err(NotYet::PeerPreferred(peer.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promotion::sample::{LIMITS, answer, race, view};
+    use serde_json::json;
+    use topology::Tags;
+
+    #[test]
+    fn the_furthest_member_wins_and_the_others_say_why_not() {
+        let peers = [answer("a", 900), answer("b", 950)];
+        assert_eq!(race(1000, &peers, &view(1000, "{}")), Ok(()));
+        assert!(matches!(race(940, &peers, &view(1000, "{}")), Err(NotYet::PeerAhead { .. })));
+        let too_far = race(899, &[], &view(1000, "{}"));
+        assert_eq!(too_far, Err(NotYet::Behind { bytes: 101, allowed: 100 }));
+    }
+
+    #[test]
+    fn a_silent_peer_does_not_block_but_a_primary_does() {
+        let silent = PeerAnswer { name: "a".into(), status: None };
+        assert_eq!(race(1000, &[silent], &view(1000, "{}")), Ok(()));
+        let mut primary = answer("a", 10);
+        primary.status.as_mut().unwrap().in_recovery = false;
+        assert_eq!(
+            race(1000, &[primary], &view(1000, "{}")),
+            Err(NotYet::PrimaryExists("a".into()))
+        );
+    }
+
+    #[test]
+    fn priority_breaks_ties_only() {
+        let mut preferred = answer("a", 1000);
+        preferred.status.as_mut().unwrap().failover_priority = 5;
+        let refused = race(1000, std::slice::from_ref(&preferred), &view(1000, "{}"));
+        assert_eq!(refused, Err(NotYet::PeerPreferred("a".into())));
+        assert_eq!(race(1001, &[preferred], &view(1000, "{}")), Ok(()));
+    }
+
+    #[test]
+    fn the_former_leader_is_not_waited_for() {
+        let mut old = answer("old", 1000);
+        old.status.as_mut().unwrap().failover_priority = 5;
+        let (name, tags, led) = (MemberName::new("me"), Tags::default(), MemberName::new("old"));
+        let (lsn, timeline) = (Lsn(1000), Some(Timeline(1)));
+        let former_leader = Some(&led);
+        let me = Racer { name: &name, tags: &tags, lsn, timeline, former_leader };
+        let view = view(1000, "{}");
+        assert_eq!(may_race(&me, std::slice::from_ref(&old), &view, LIMITS), Ok(()));
+        // More than we have is more, whoever has it.
+        old.status.as_mut().unwrap().lsn = Lsn(1001);
+        assert!(matches!(may_race(&me, &[old], &view, LIMITS), Err(NotYet::PeerAhead { .. })));
+    }
+
+    #[test]
+    fn whom_a_leader_without_a_store_does_not_ask_must_not_lead() {
+        let mut view = view(1000, "{}");
+        view.take("failsafe", r#"{"a":"http://a/patroni"}"#, 3, 0);
+        assert_eq!(race(1000, &[], &view), Err(NotYet::NotInFailsafe));
+        view.take("failsafe", r#"{"a":"http://a/patroni","me":"http://me"}"#, 4, 0);
+        assert_eq!(race(1000, &[], &view), Ok(()));
+        for nobody in ["{}", "nonsense"] {
+            view.take("failsafe", nobody, 5, 0);
+            assert_eq!(race(1000, &[], &view), Ok(()));
+        }
+        // An operator's word counts more.
+        view.take("failsafe", r#"{"a":"http://a/patroni"}"#, 6, 0);
+        view.take("failover", r#"{"member":"me"}"#, 7, 0);
+        assert_eq!(race(1000, &[], &view), Ok(()));
+    }
+
+    #[test]
+    fn nofailover_never_leads() {
+        let (name, tags) = (MemberName::new("me"), json!({"nofailover": true}));
+        let tags = Tags(tags.as_object().unwrap().clone());
+        let (lsn, timeline, former_leader) = (Lsn(9), None, None);
+        let me = Racer { name: &name, tags: &tags, lsn, timeline, former_leader };
+        assert_eq!(may_race(&me, &[], &view(0, "{}"), LIMITS), Err(NotYet::Tagged));
+    }
+}
