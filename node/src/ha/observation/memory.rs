@@ -1,0 +1,119 @@
+//! What a member remembers from beat to beat.
+//!
+//! Invariant: all of it may be lost with the process, and nothing becomes unsafe.
+
+use super::Job;
+use topology::{Lsn, MemberName, Millis};
+
+/// What a daemon remembers from beat to beat. Lost when it restarts; nothing
+/// here may be needed for safety.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// The daemon was told to end.
+    pub stopping: bool,
+    /// This member won `/initialize` and its bootstrap is under way.
+    pub bootstrap: Bootstrapping,
+    /// Stopped on purpose to hand the lock over, since when.
+    pub handover: Option<Millis>,
+    /// An operator's request that this leader has seen: since when, and what it
+    /// had flushed then.
+    pub request_seen: Option<(Millis, Lsn)>,
+    /// The lock was taken for an operator's request while paused.
+    pub won_in_pause: bool,
+    /// Promotion was signalled, since when.
+    pub promoting: Option<Millis>,
+    pub divergence: Divergence,
+    /// Whom the last divergence check was made (or tried) against, and when.
+    pub compared_with: Option<MemberName>,
+    pub compared_at: Millis,
+    /// The own lease: last renewed, and last tried to.
+    pub lease_renewed: Millis,
+    pub lease_tried: Millis,
+    /// A restart or a reinitialize that an operator asked for.
+    pub asked: Option<Asked>,
+    /// How long the start of an asked restart may take, if that was said.
+    pub start_limit_ms: Option<u64>,
+    /// What the `pre_promote` command said to the lock held now.
+    pub gate: Gate,
+    /// The last job that failed: what, when, how often in a row.
+    pub failed: Option<Failed>,
+    /// When this process began to run.
+    pub started: Millis,
+    /// The token of the running move was written.
+    pub signed: Option<String>,
+    /// The standby has not streamed since.
+    pub quiet_since: Option<Millis>,
+    /// Nobody has held the lock since.
+    pub leaderless_since: Option<Millis>,
+    /// Who led last, as far as this process has seen.
+    pub former_leader: Option<MemberName>,
+    /// With data here and nobody leading, `/initialize` was seen to name no
+    /// system; until somebody leads again.
+    pub forgotten_at: Option<Millis>,
+    /// `/initialize` named a system once in this process's life.
+    pub knew_system: bool,
+    /// A job was begun: the server is no longer as this process found it.
+    pub has_begun: bool,
+    /// Where the server's log ended, and when it was last seen to grow.
+    pub grown_to: Lsn,
+    pub grew_at: Millis,
+    /// Built anew in pause, and not started yet.
+    pub rebuilt_in_pause: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bootstrapping {
+    #[default]
+    No,
+    Claimed,
+    /// The new server runs; the store must be told.
+    Built,
+    Failed,
+    /// `/initialize` was given back: this process ends.
+    GivenUp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Divergence {
+    #[default]
+    Unchecked,
+    Prefix,
+    /// The end of the own log cannot be read.
+    Unreadable(String),
+    Diverged(String),
+    /// Diverged, on a timeline of the leader's number: no rewind helps.
+    Alien(String),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    #[default]
+    Untried,
+    Passed,
+    Failed(Millis),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Restart,
+    Reinitialize,
+    ReinitializeFromLeader,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    pub job: Job,
+    pub at: Millis,
+    pub times: u32,
+    pub why: String,
+}
+
+impl Asked {
+    /// What the API calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Asked::Restart => "restart",
+            Asked::Reinitialize | Asked::ReinitializeFromLeader => "reinitialize",
+        }
+    }
+}
