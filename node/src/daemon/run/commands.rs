@@ -1,0 +1,88 @@
+//! Requests of the API: taken, remembered for the next beats, answered.
+//!
+//! Invariant: a restart or a reinitialize is remembered, one at a time, and the
+//! tables decide what comes of it; whoever else asked is told so.
+
+use crate::api::published::{Command, Reply};
+use crate::daemon::{Daemon, Origin};
+use crate::ha::observation::{Asked, Job};
+
+impl Daemon {
+    pub(super) async fn take(&mut self, command: Option<Command>, origin: &Origin) {
+        match command {
+            Some(Command::Wake) | None => {}
+            Some(Command::Reload) => self.reload(origin).await,
+            Some(Command::Restart { limit, reply }) => {
+                self.ask(Asked::Restart, reply);
+                self.memory.start_limit_ms = limit.map(|limit| limit.as_millis() as u64);
+            }
+            Some(Command::ScheduleRestart { request, reply }) => {
+                let _ = reply.send(self.schedule_restart(*request));
+            }
+            Some(Command::ForgetRestart { reply }) => {
+                let _ = reply.send(self.forget_restart());
+            }
+            Some(Command::Reinitialize { from_leader, force, reply }) => {
+                let asked = self.ask_reinitialize(from_leader, force).await;
+                let _ = reply.send(asked);
+            }
+            // What the event tells is in the store as well, which is watched.
+            Some(Command::CitusEvent(_)) => {}
+        }
+    }
+
+    fn ask(&mut self, what: Asked, reply: Reply) {
+        if let Some(running) = self.background.running() {
+            let text = format!("{} already in progress", running.job.title());
+            let _ = reply.send(Err(text));
+            return;
+        }
+        if let Some(asked) = self.memory.asked {
+            let _ = reply.send(Err(format!("{} already in progress", asked.title())));
+            return;
+        }
+        self.memory.asked = Some(what);
+        self.replies.push((what, reply));
+    }
+
+    /// Answers when it is sure to begin; how it goes on is the member's state.
+    async fn ask_reinitialize(&mut self, from_leader: bool, force: bool) -> Result<String, String> {
+        if self.held {
+            return Err("I am the leader, can not reinitialize".into());
+        }
+        if let Some(running) = self.background.running() {
+            // Half a rewind is worse than what was there before.
+            let may_cancel = !matches!(running.job, Job::Rewind { .. });
+            if !(force && may_cancel) {
+                return Err(format!("{} already in progress", running.job.title()));
+            }
+            self.cancel().await;
+        }
+        self.memory.asked = Some(match from_leader {
+            true => Asked::ReinitializeFromLeader,
+            false => Asked::Reinitialize,
+        });
+        for (_, reply) in std::mem::take(&mut self.replies) {
+            let _ = reply.send(Err("reinitialize already in progress".into()));
+        }
+        Ok("reinitialize started".into())
+    }
+
+    /// Whoever asked for the job that has just ended gets the answer.
+    pub(in crate::daemon) fn answer_restart(&mut self, job: &Job, result: &Result<(), String>) {
+        let Job::Restart { .. } = job else { return };
+        let ended = Asked::Restart;
+        for (what, reply) in std::mem::take(&mut self.replies) {
+            if what != ended {
+                self.replies.push((what, reply));
+                continue;
+            }
+            let answer = match result {
+                Ok(()) => Ok("restarted successfully".to_string()),
+                Err(why) if why == crate::daemon::work::STILL_STARTING => Err(why.clone()),
+                Err(why) => Err(format!("restart failed: {why}")),
+            };
+            let _ = reply.send(answer);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! All that a daemon needs before its first beat: the copy of the store, the REST
+//! API, the guard thread, the region agent.
+//!
+//! Invariant: nothing is decided here, and PostgreSQL is left as it is found; only
+//! what an earlier daemon left at work beside it is ended.
+
+use crate::api;
+use crate::api::client::Peers;
+use crate::api::published::{ApiContext, Command, Published};
+use crate::config::Settings;
+use crate::daemon::Daemon;
+use crate::daemon::server::Server;
+use crate::dcs::Store;
+use crate::dcs::keys::Keys;
+use crate::dcs::mirror::Mirror;
+use crate::deadman::Deadman;
+use crate::ha::observation::Memory;
+use crate::{clock, region};
+use anyhow::Context;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, watch};
+use topology::{Dynamic, Group};
+
+const COMMANDS_MAX: usize = 64;
+
+/// A coordinator sees all groups; others their own and the topology.
+fn prefixes(keys: &Keys) -> Vec<String> {
+    match keys.group {
+        Group(Some(number)) if number > 0 => vec![keys.group_prefix(), keys.topology_prefix()],
+        _ => vec![keys.scope_prefix()],
+    }
+}
+
+fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
+    Published {
+        name: settings.name.clone(),
+        scope: settings.scope.clone(),
+        state: topology::MemberState::Stopped,
+        role: topology::MemberRole::Uninitialized,
+        running: false,
+        lock_until: None,
+        monitor: None,
+        view: None,
+        groups: None,
+        config: None,
+        dcs_last_seen: 0,
+        system_id: None,
+        tags: settings.tags.clone(),
+        pending_restart: None,
+        scheduled_restart: None,
+        paused: false,
+        loop_wait_ms: dynamic.loop_wait_ms,
+        ttl_ms: dynamic.ttl_ms,
+        last_beat: clock::now(),
+        standby_group: false,
+        failsafe_until: None,
+        failsafe: None,
+        maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
+        watchdog_failed: false,
+        disk_failed: false,
+        log: Default::default(),
+    }
+}
+
+impl Daemon {
+    pub(super) async fn set_up(
+        settings: Arc<Settings>,
+        store: Arc<dyn Store>,
+        keys: Keys,
+        mut server: Server,
+    ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
+        let mirror = Mirror::spawn(store.clone(), prefixes(&keys));
+        let changes = mirror.subscribe();
+        server.end_leftovers().await;
+        let dynamic = server.first_dynamic();
+        let settings = Arc::new(settings.with_cluster_wide_at_start(&dynamic.raw).0);
+        server.take_settings(settings.clone());
+        let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
+        let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);
+        let lease_out = watch::Sender::new(None);
+        let holds_lock_out = watch::Sender::new(false);
+        let data_dir = &settings.postgresql.data_dir;
+        let failsafe =
+            crate::daemon::failsafe::Keeper::new(data_dir, &settings.name, dynamic.ttl_ms);
+        let decisions: crate::daemon::Decisions = Arc::new(Mutex::new(Default::default()));
+        let shown = decisions.clone();
+        let context = ApiContext {
+            settings: settings.clone(),
+            store: store.clone(),
+            keys: keys.clone(),
+            published: published_in,
+            commands: commands_out,
+            fresh: Arc::new(server.fresh()),
+            failsafe: failsafe.desk.clone(),
+            decisions: Arc::new(move || {
+                let kept = shown.lock().unwrap_or_else(|e| e.into_inner());
+                serde_json::Value::Array(kept.iter().cloned().collect())
+            }),
+            now: clock::now,
+        };
+        let api = api::serve(context).await.context("the REST API cannot start")?;
+        if settings.topology.is_some() {
+            region::spawn(region::RegionContext {
+                settings: settings.clone(),
+                store: store.clone(),
+                keys: keys.clone(),
+                lease: lease_out.subscribe(),
+                holds_lock: holds_lock_out.subscribe(),
+            });
+        }
+        let daemon = Daemon {
+            peers: Peers::new(&settings)?,
+            deadman: Deadman::spawn(server.finder()).context("the guard thread cannot start")?,
+            watchdog: crate::watchdog::Watchdog::new(settings.watchdog.clone()),
+            memory: Memory { started: clock::now(), ..Memory::default() },
+            settings,
+            store,
+            keys,
+            mirror,
+            changes,
+            server,
+            background: Default::default(),
+            disk: Default::default(),
+            lease: Default::default(),
+            held: false,
+            dynamic,
+            chores: Default::default(),
+            failsafe,
+            callbacks: crate::daemon::callback::Callbacks::new(),
+            metadata: Default::default(),
+            last_leader: None,
+            epoch: None,
+            decisions,
+            published,
+            lease_out,
+            holds_lock_out,
+            replies: Vec::new(),
+            last_rule: 0,
+            was_paused: false,
+            scheduled_in: None,
+            heartbeat: Default::default(),
+            name_proven: false,
+            api: Arc::new(tokio::sync::Mutex::new(api)),
+            restart_plan: None,
+            restart_in: None,
+        };
+        Ok((daemon, commands))
+    }
+}

@@ -1,0 +1,97 @@
+//! What wakes a member before its longest sleep is over.
+//!
+//! Invariant: what this member wrote itself does not wake it, nor does a leader's
+//! report wake a leader.
+
+use crate::dcs::mirror::{Change, Changes};
+use crate::ha::observation::Lock;
+
+/// So much longer than its leader a follower sleeps.
+const FOLLOWER_YIELDS_MS: u64 = 500;
+
+/// A follower beats when its leader has reported; by itself only if that does
+/// not come.
+pub(super) fn yielded_ms(lock: &Lock) -> u64 {
+    if matches!(lock, Lock::Other(_)) { FOLLOWER_YIELDS_MS } else { 0 }
+}
+
+/// Waits for a change that somebody else made and that matters here.
+pub(super) async fn changed(changes: &mut Changes, leads: bool) {
+    loop {
+        match changes.next().await {
+            Some(change) if wakes(&change, leads) => return,
+            Some(_) => {}
+            // The mirror lives as long as the daemon.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A leader's report wakes its followers, whose slots go by it. Whoever leads
+/// has nothing to learn from one.
+fn wakes(change: &Change, leads: bool) -> bool {
+    let is_report = |key: &String| key.ends_with("/status") || key.ends_with("/optime/leader");
+    match change {
+        Change::Keys { own: true, .. } => false,
+        Change::Keys { keys, .. } => !(leads && keys.iter().all(is_report)),
+        Change::Missed => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dcs::mirror::Mirror;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use topology::Millis;
+
+    fn change(keys: &[&str], own: bool) -> Change {
+        Change::Keys { keys: keys.iter().map(|key| format!("/service/shop/{key}")).collect(), own }
+    }
+
+    #[test]
+    fn others_changes_wake_a_member_and_reports_only_those_who_follow() {
+        for key in ["leader", "config", "failover", "sync", "members/n2", "history", "initialize"] {
+            assert!(wakes(&change(&[key], false), true), "{key}");
+            assert!(wakes(&change(&[key], false), false), "{key}");
+            assert!(!wakes(&change(&[key], true), false), "own {key}");
+        }
+        for report in ["status", "optime/leader"] {
+            assert!(wakes(&change(&[report], false), false));
+            assert!(!wakes(&change(&[report], false), true));
+        }
+        assert!(wakes(&change(&["status", "leader"], false), true));
+        assert!(wakes(&Change::Missed, true));
+    }
+
+    #[test]
+    fn a_follower_waits_a_little_longer_than_its_leader() {
+        let mine = Lock::Mine { renewed: Millis(1), deadline: Millis(2) };
+        assert_eq!(yielded_ms(&mine), 0);
+        assert_eq!((yielded_ms(&Lock::Free), yielded_ms(&Lock::Unknown)), (0, 0));
+        assert_eq!(yielded_ms(&Lock::Other("n2".into())), FOLLOWER_YIELDS_MS);
+    }
+
+    /// The watch of the copy is what wakes: from a write by somebody else to the
+    /// end of the sleep there is no poll.
+    #[tokio::test]
+    async fn a_leader_that_goes_wakes_a_follower_at_once() {
+        use crate::dcs::memory::MemoryStore;
+        use crate::dcs::{Op, Txn};
+        let store = MemoryStore::new();
+        let mirror = Mirror::spawn(Arc::new(store.client()), vec!["/service/shop/".into()]);
+        mirror.ready(Duration::from_secs(5)).await.expect("a first read");
+        let mut changes = mirror.subscribe();
+        let put = |key: &str| Txn {
+            when: vec![],
+            then: vec![Op::Put { key: key.into(), value: "n1".into(), lease: None }],
+        };
+        store.txn_now(&put("/service/shop/leader")).expect("reachable");
+        let woken = tokio::time::timeout(Duration::from_secs(5), changed(&mut changes, false));
+        woken.await.expect("woken by the leader's key");
+        store.txn_now(&put("/service/shop/status")).expect("reachable");
+        let sleeps = tokio::time::timeout(Duration::from_millis(100), changed(&mut changes, true));
+        assert!(sleeps.await.is_err(), "a leader's report woke a leader");
+    }
+}
