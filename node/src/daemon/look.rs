@@ -132,6 +132,9 @@ impl Daemon {
             for bad in &config.value.ignored {
                 tracing::warn!("{bad}; its default is used");
             }
+            if config.value.is_synchronous && !self.dynamic.is_synchronous {
+                tracing::error!("/config: {}", crate::config::SYNCHRONOUS);
+            }
             self.dynamic = config.value.clone();
             let settings = Arc::new(self.with_cluster_wide(&self.settings));
             if settings.postgresql != self.settings.postgresql {
