@@ -29,6 +29,7 @@ mod script;
 mod server;
 mod signals;
 mod start;
+mod state;
 mod work;
 
 use crate::api::client::Peers;

@@ -1,13 +1,13 @@
 //! What others are told: the member record, and what the API answers from.
 
-use super::{Daemon, look};
+use super::{Daemon, look, state};
 use crate::api::published::Published;
 use crate::api::status::replication_state;
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
-use crate::ha::observation::{DataDir, Guarding, Job, Process, ServerRole};
+use crate::ha::observation::{DataDir, Guarding, Job, ServerRole};
 use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
@@ -44,40 +44,9 @@ impl Daemon {
         record
     }
 
-    pub(super) fn state(&self, seen: &Observation) -> MemberState {
-        match seen.job.as_ref().map(|running| &running.job) {
-            Some(Job::Bootstrap) => return self.state_of_bootstrap(seen),
-            Some(Job::Clone { .. } | Job::Restore | Job::Rebuild { .. }) => {
-                return MemberState::CreatingReplica;
-            }
-            Some(Job::Stop { .. }) => return MemberState::Stopping,
-            Some(Job::Restart { .. }) => return MemberState::Restarting,
-            Some(Job::StartPrimary | Job::StartStandby { .. }) => return MemberState::Starting,
-            Some(Job::Recover | Job::Rewind { .. } | Job::PrePromote) | None => {}
-        }
-        match &seen.postgres.process {
-            Process::Running(_) => MemberState::Running,
-            Process::Starting { .. } => MemberState::Starting,
-            Process::Stopped(_) => match &self.memory.failed {
-                Some(failed) if is_start(&failed.job) => MemberState::StartFailed,
-                _ if self.was_crash(seen) => MemberState::Crashed,
-                _ => MemberState::Stopped,
-            },
-        }
-    }
-
-    fn state_of_bootstrap(&self, seen: &Observation) -> MemberState {
+    fn state(&self, seen: &Observation) -> MemberState {
         let custom = self.settings.bootstrap.as_ref().is_some_and(|b| b.method.is_some());
-        match (custom, seen.is_stopped()) {
-            (true, true) => MemberState::RunningCustomBootstrap,
-            (true, false) => MemberState::StartingAfterCustomBootstrap,
-            (false, _) => MemberState::InitializingNewCluster,
-        }
-    }
-
-    fn was_crash(&self, seen: &Observation) -> bool {
-        use crate::ha::observation::End;
-        seen.remains().is_some_and(|r| r.end == End::Crashed) && !self.memory.stopping
+        state::of(seen, &self.memory, custom)
     }
 
     pub(super) fn role(&self, seen: &Observation) -> MemberRole {
@@ -176,10 +145,6 @@ impl Daemon {
     }
 }
 
-fn is_start(job: &Job) -> bool {
-    matches!(job, Job::StartPrimary | Job::StartStandby { .. })
-}
-
 /// How far the log goes. While an action runs nobody knows what comes of the
 /// server, and its position is left out; but others race by what they know of a
 /// member that is about to open.
@@ -212,6 +177,7 @@ fn is_outdated(last_seen: u64, unix_ms: u64, ttl_ms: u64) -> bool {
 mod tests {
     use super::*;
     use crate::api::tests::standby;
+    use crate::ha::observation::Process;
     use crate::ha::observation::Running;
     use crate::ha::sample;
 
