@@ -165,8 +165,12 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
         return None;
     }
     let Some((host, port)) = address::parse_address(authority, port) else {
-        let what = format!("`{authority}` is no host:port");
-        findings.add(path, what, "write e.g. 127.0.0.1:2379");
+        // A password with a slash in it ends up here: it is percent-encoded, or else.
+        let what = match rest.contains('@') {
+            true => "holds no host:port behind its login".to_string(),
+            false => format!("`{authority}` is no host:port"),
+        };
+        findings.add(path, what, "write e.g. 127.0.0.1:2379, with a login percent-encoded");
         return None;
     };
     Some(Endpoint { scheme, host: address::join(&host, port), login })

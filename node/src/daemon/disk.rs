@@ -20,7 +20,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use topology::Millis;
 
-/// Base backups and pg_rewind leave out what is called so.
+/// Base backups leave out what is called so. pg_rewind would not: the rules of a
+/// beat do not look while one runs.
 const NAME: &str = "pgsql_tmp_matriarch_probe";
 const SMALL: u64 = 8 << 10;
 const SEGMENT: u64 = 16 << 20;
@@ -61,6 +62,11 @@ impl Probe {
                 self.running = Some(running);
             }
         }
+        self.known.clone()
+    }
+
+    /// What the last look has found.
+    pub fn known(&self) -> Disk {
         self.known.clone()
     }
 

@@ -61,7 +61,11 @@ impl Daemon {
         let at_rest = !matches!(postgres.process, Process::Running(_));
         let data_dir = &self.settings.postgresql.data_dir;
         if !matches!(postgres.data, DataDir::Valid { .. }) {
+            self.disk = Default::default();
             return Disk::Well;
+        }
+        if self.background.running().is_some_and(|running| running.job.writes_the_data()) {
+            return self.disk.known();
         }
         let failed = self.disk.again_ms() != u64::MAX;
         let disk = self.disk.look(data_dir, at_rest, clock::now()).await;

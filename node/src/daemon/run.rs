@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
+use crate::ha::observation::Job;
 use crate::ha::{Action, Decision, Observation, Outcome};
 use crate::{clock, notify};
 use std::sync::Arc;
@@ -81,7 +82,9 @@ impl Daemon {
             let sleep = self.longest_sleep(&report);
             let mut closing = self.server.watch_closing();
             let mut quiet = self.server.watch_quiet();
-            let stops = report.seen.job.as_ref().is_some_and(|running| running.closed.is_none());
+            let job = report.seen.job.as_ref();
+            let stops =
+                job.is_some_and(|j| matches!(j.job, Job::Stop { .. }) && j.closed.is_none());
             let leads = report.seen.holds_lock();
             let is_loud = stops && !self.server.is_quiet();
             tokio::select! {

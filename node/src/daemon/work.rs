@@ -218,7 +218,8 @@ impl Hands {
         Ok(())
     }
 
-    /// `primary_stop_timeout` holds where no acknowledged row can get lost.
+    /// `primary_stop_timeout` holds in synchronous mode only: elsewhere what the
+    /// last checkpoint flushes to the replicas would be lost.
     fn stop_limit(&self) -> Option<Duration> {
         let dynamic = Dynamic::read(&self.dynamic).ok()?;
         let limit = dynamic.primary_stop_timeout_ms;

@@ -15,7 +15,6 @@ use super::controlled;
 use crate::config::{Citus, Postgresql};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use topology::SyncMode;
 
 /// Settings of recovery: they live in a block of their own.
 pub const RECOVERY: [&str; 18] = [
@@ -146,8 +145,7 @@ fn free(sources: &Sources, all: &mut Effective) {
 
 fn set(sources: &Sources, name: &str, value: &Value, all: &mut Effective) {
     let lower = name.to_lowercase();
-    let owned = lower == "synchronous_standby_names" && is_sync(sources);
-    if is_controlled(&lower) || owned {
+    if is_controlled(&lower) {
         return;
     }
     if RECOVERY.contains(&lower.as_str()) {
@@ -165,12 +163,6 @@ fn set(sources: &Sources, name: &str, value: &Value, all: &mut Effective) {
 /// Not for everyone to set: from `/config` alone, or from nobody.
 pub fn is_controlled(name: &str) -> bool {
     controlled::is_one(&name.to_lowercase())
-}
-
-/// In synchronous mode the names are the daemon's alone.
-fn is_sync(sources: &Sources) -> bool {
-    let mode = sources.dynamic.get("synchronous_mode").and_then(SyncMode::read);
-    mode.is_some_and(|mode| mode != SyncMode::Off)
 }
 
 fn is_file(name: &str) -> bool {
@@ -326,7 +318,8 @@ mod tests {
         assert_eq!(all.parameters["my.thing"], "on");
         assert_eq!(all.recovery["restore_command"], "cp %f %p");
         assert_eq!(all.parameters["hba_file"], "/golden/n2/my_hba.conf");
-        assert!(!all.parameters.contains_key("synchronous_standby_names"));
+        // The mode is not acted on: whoever sets the names has what they give.
+        assert_eq!(all.parameters["synchronous_standby_names"], "x");
         assert!(!all.parameters.contains_key("config_file"));
     }
 

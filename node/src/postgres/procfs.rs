@@ -78,18 +78,25 @@ pub fn walsenders_of(postmaster: i32) -> Vec<i32> {
 }
 
 /// Has a postmaster children other than those that keep the server itself going?
-/// One that has no title yet counts: it may be somebody's.
+/// What cannot be read may be somebody's; only a process that is gone is nobody's.
 pub fn has_clients(postmaster: i32) -> bool {
-    let is_client = |pid: i32| {
-        let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        !title.is_empty() && !is_auxiliary(&String::from_utf8_lossy(&title))
+    let is_client = |pid: i32| match std::fs::read(format!("/proc/{pid}/cmdline")) {
+        Ok(title) => !title.is_empty() && !is_auxiliary(&String::from_utf8_lossy(&title)),
+        Err(error) => !is_gone(&error),
     };
-    children_of(postmaster).into_iter().any(is_client)
+    let children = children_of(postmaster);
+    // A postmaster that stops has its checkpointer to the end.
+    children.is_empty() || children.into_iter().any(is_client)
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    matches!(code, Some(nix::errno::Errno::ENOENT | nix::errno::Errno::ESRCH))
 }
 
 /// `postgres: [CLUSTER: ]KIND`, where a client has its user, database and host.
 fn is_auxiliary(title: &str) -> bool {
-    const KINDS: [&str; 9] = [
+    const KINDS: [&str; 10] = [
         "checkpointer",
         "background writer",
         "walwriter",
@@ -99,6 +106,7 @@ fn is_auxiliary(title: &str) -> bool {
         "logger",
         "startup",
         "slotsync worker",
+        "walsummarizer",
     ];
     let Some(rest) = title.strip_prefix("postgres: ") else { return false };
     let rest = rest.trim_end_matches(['\0', ' ']);
@@ -107,6 +115,7 @@ fn is_auxiliary(title: &str) -> bool {
     KINDS.contains(&kind)
         || kind == "archiver"
         || kind.starts_with("archiver ")
+        || kind.starts_with("io worker ")
         || kind.starts_with("walsender ")
 }
 
@@ -178,6 +187,8 @@ mod tests {
     #[test]
     fn clients_are_told_from_the_servers_own() {
         for title in [
+            "postgres: shop: io worker 2",
+            "postgres: walsummarizer",
             "postgres: shop: checkpointer ",
             "postgres: background writer \0\0",
             "postgres: shop: archiver archiving 000000010000000000000003",

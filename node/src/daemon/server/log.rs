@@ -10,7 +10,11 @@ use crate::daemon::running::seen_server;
 use crate::ha::observation::{Following, Postgres, Process};
 use crate::postgres::history;
 use standby::rewind::LocalEnd;
+use std::time::Duration;
 use topology::{History, Lsn, Seen};
+
+/// pg_controldata and pg_waldump answer in a few hundredths of a second.
+const END_MAX: Duration = Duration::from_secs(2);
 
 impl Server {
     /// The end of the own log, with all that a comparison needs. `Unclear`: it
@@ -25,15 +29,17 @@ impl Server {
         }
     }
 
-    /// What a log of which nobody has the end is said to end with.
+    /// What a log of which nobody has the end is said to end with. The lock is
+    /// released behind it: a disk that hangs must not keep it.
     pub async fn end_without_checkpoint(&self, checkpoint: Lsn) -> Lsn {
-        match self.instance.end_without_checkpoint(checkpoint).await {
-            Ok(lsn) => lsn,
-            Err(error) => {
-                tracing::warn!("the record before the shutdown checkpoint: {error}");
-                checkpoint
-            }
-        }
+        let asked = self.instance.end_without_checkpoint(checkpoint);
+        let why = match tokio::time::timeout(END_MAX, asked).await {
+            Ok(Ok(lsn)) => return lsn,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not known within {END_MAX:?}"),
+        };
+        tracing::warn!("the record before the shutdown checkpoint: {why}");
+        checkpoint
     }
 
     /// The history of the timeline that the running server is on. Its file does

@@ -117,10 +117,11 @@ impl Server {
     /// for one, and without its signal a standby opens where its log ends.
     fn recovers_otherwise(&self, monitor: &Monitor) -> Option<String> {
         let signal = self.settings.postgresql.data_dir.join(STANDBY_SIGNAL);
-        match signal.is_file() {
+        match signal.try_exists() {
             _ if !monitor.in_recovery => None,
-            false => Some(format!("there is no {STANDBY_SIGNAL}")),
-            true => monitor.recovery_waits.first().map(|name| format!("{name} is another")),
+            Ok(false) => Some(format!("there is no {STANDBY_SIGNAL}")),
+            // A file that cannot be looked at is not known to be gone.
+            _ => monitor.recovery_waits.first().map(|name| format!("{name} is another")),
         }
     }
 

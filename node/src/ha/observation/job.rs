@@ -91,6 +91,12 @@ impl Job {
         }
     }
 
+    /// It makes or replaces the data directory: nobody else writes there.
+    pub fn writes_the_data(&self) -> bool {
+        use Job::{Bootstrap, Clone, Rebuild, Restore, Rewind};
+        matches!(self, Bootstrap | Clone { .. } | Rebuild { .. } | Restore | Rewind { .. })
+    }
+
     /// What the API and the logs call it.
     pub fn title(&self) -> &'static str {
         match self {
