@@ -84,8 +84,10 @@ pub const GATE: &[Rule] = &[
     Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way"),
 ];
 
+/// Programs of another version in `bin_dir` are no reason to stop a server that
+/// runs: it goes on for as long as its lock does.
 fn is_data_gone(f: &Facts) -> bool {
-    !matches!(f.o.postgres.data, DataDir::Valid { .. })
+    matches!(f.o.postgres.data, DataDir::Empty | DataDir::Damaged(_))
 }
 
 fn refusal(f: &Facts) -> Option<String> {

@@ -76,7 +76,7 @@ async fn daemon_ends() {
     let record = entries(&stage).await.remove(&format!("members/{}", old.name));
     let record = record.expect("its record is there").value;
     assert!(record.contains("\"state\":\"stopped\""), "{record}");
-    assert!(record.contains("\"role\":\"demoted\""), "{record}");
+    assert!(record.contains("\"role\":\"primary\""), "{record}");
     assert!(stage.field.postmaster_pid(&old).is_none(), "PostgreSQL outlived its daemon");
     stage.start(&old);
     end(stage, writer, &old, &other).await;

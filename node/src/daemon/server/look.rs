@@ -21,8 +21,9 @@ impl Server {
         if matches!(data, DataDir::Valid { .. }) {
             self.rewind.look(&self.instance, now).await;
         }
+        let runs = self.find_running();
         if !matches!(data, DataDir::Valid { .. }) {
-            if self.left_running().is_some() {
+            if matches!(runs, Ok(true)) {
                 (self.session, self.monitor) = (None, None);
                 let (role, timeline, lsn) = (Seen::Unknown, None, Lsn(0));
                 let replay_paused = false;
@@ -33,13 +34,12 @@ impl Server {
             self.forget_process();
             return Postgres { data, process: Process::Stopped(Seen::Unknown) };
         }
-        match self.instance.postmaster() {
-            Ok(Some(postmaster)) => {
-                self.postmaster = Some(postmaster);
+        match runs {
+            Ok(true) => {
                 let process = self.look_at_running(now).await;
                 Postgres { data, process }
             }
-            Ok(None) => {
+            Ok(false) => {
                 self.forget_process();
                 self.instance.end_orphans().await;
                 Postgres { data, process: Process::Stopped(self.look_at_remains().await) }
@@ -50,6 +50,16 @@ impl Server {
                 Postgres { data, process: Process::Stopped(Seen::Unknown) }
             }
         }
+    }
+
+    /// By its lock file, or because the one that was seen lives without the file.
+    fn find_running(&mut self) -> Result<bool, Error> {
+        match self.instance.postmaster() {
+            Ok(Some(postmaster)) => self.postmaster = Some(postmaster),
+            _ if self.left_running().is_some() => {}
+            answer => return answer.map(|_| false),
+        }
+        Ok(true)
     }
 
     /// A postmaster that was seen and lives, whatever became of its directory.
