@@ -53,6 +53,8 @@ impl Memory {
         self.heed_request(seen);
         self.heed_lock(seen);
         self.heed_success(seen);
+        let down = seen.is_stopped();
+        self.stopped_since = down.then(|| self.stopped_since.unwrap_or(seen.now));
         if let Some(server) = seen.server().filter(|s| s.lsn > self.grown_to) {
             (self.grown_to, self.grew_at) = (server.lsn, seen.now);
         }

@@ -195,3 +195,27 @@ fn whoever_led_before_all_daemons_began_anew_is_waited_for() {
     o.memory.started = Millis(o.now.0 - o.dynamic.ttl_ms);
     assert_eq!(rule(&o), 850, "no longer than a ttl");
 }
+
+#[test]
+fn a_stop_that_nobody_planned_is_not_waited_for_without_end() {
+    let mut o = quiet();
+    hold_lock(&mut o);
+    stop(&mut o, End::Clean);
+    o.memory.stopping = true;
+    let behind = standby::promotion::PeerStatus {
+        in_recovery: true,
+        lsn: Lsn(1),
+        timeline: Some(Timeline(1)),
+        nofailover: false,
+        failover_priority: 1,
+        watchdog_failed: false,
+        disk_failed: false,
+    };
+    see(&mut o, "members/a", "{}");
+    let status = Some(behind);
+    o.peers = Some(vec![standby::promotion::PeerAnswer { name: "a".into(), status }]);
+    o.memory.stopped_since = Some(o.now);
+    assert_eq!(rule(&o), 230);
+    o.memory.stopped_since = Some(Millis(o.now.0 - 2_000));
+    assert_eq!(rule(&o), 240);
+}

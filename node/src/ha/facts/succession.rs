@@ -60,8 +60,10 @@ impl<'a> Facts<'a> {
         self.is_handing_over() && self.o.holds_lock() && self.o.is_stopped()
     }
 
+    /// A stop that this process did not plan counts from when it was seen.
     pub fn handover_age(&self) -> u64 {
-        self.o.memory.handover.map_or(0, |since| self.o.now.since(since))
+        let since = self.o.memory.handover.or(self.o.memory.stopped_since);
+        since.map_or(0, |since| self.o.now.since(since))
     }
 
     pub fn has_asked(&self) -> bool {

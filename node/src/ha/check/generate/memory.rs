@@ -66,6 +66,7 @@ impl Generator {
             signed: self.percent(30).then(|| "move".into()),
             quiet_since: self.maybe_past(60),
             leaderless_since: self.maybe_past(60),
+            stopped_since: None,
             former_leader: self.pick(&[None, Some("a"), Some("b")]).map(MemberName::from),
             forgotten_at: self.maybe_past(20),
             knew_system: self.percent(50),
