@@ -1,10 +1,13 @@
 //! The one slot for long actions.
 //!
 //! Invariant: at most one job at a time; a job that is cancelled is dropped,
-//! and dropping it kills the programs it runs.
+//! and dropping it kills the programs it runs. What a thread does at that moment,
+//! such as removing a directory, is ended first: the next job waits for it.
 
 use crate::ha::observation::{Job, Running};
 use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::AbortHandle;
 use topology::Millis;
@@ -19,7 +22,11 @@ struct Slot {
 }
 
 #[derive(Default)]
-pub struct Background(Option<Slot>);
+pub struct Background {
+    slot: Option<Slot>,
+    /// Held by whatever job still does anything, also a cancelled one.
+    hands: Arc<Mutex<()>>,
+}
 
 impl Background {
     pub fn begin(
@@ -28,29 +35,26 @@ impl Background {
         now: Millis,
         work: impl Future<Output = JobResult> + Send + 'static,
     ) {
-        assert!(self.0.is_none(), "one job at a time: `decide` looks at the slot first");
+        assert!(self.slot.is_none(), "one job at a time: `decide` looks at the slot first");
         let (tell, answer) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            // Nobody listens only when the job was cancelled.
-            let _ = tell.send(work.await);
-        });
+        let task = tokio::spawn(alone(self.hands.clone(), work, tell));
         let running = Running { job, since: now, closed: None };
-        self.0 = Some(Slot { running, task: task.abort_handle(), answer, result: None });
+        self.slot = Some(Slot { running, task: task.abort_handle(), answer, result: None });
     }
 
     pub fn running(&self) -> Option<&Running> {
-        self.0.as_ref().map(|slot| &slot.running)
+        self.slot.as_ref().map(|slot| &slot.running)
     }
 
     pub fn cancel(&mut self) -> Option<Job> {
-        let slot = self.0.take()?;
+        let slot = self.slot.take()?;
         slot.task.abort();
         Some(slot.running.job)
     }
 
     /// Takes the result of a job that is over.
     pub fn reap(&mut self) -> Option<(Job, JobResult)> {
-        let slot = self.0.as_mut()?;
+        let slot = self.slot.as_mut()?;
         let result = match slot.result.take() {
             Some(result) => result,
             None => match slot.answer.try_recv() {
@@ -59,12 +63,12 @@ impl Background {
                 Err(TryRecvError::Closed) => Err(FAULT.to_string()),
             },
         };
-        self.0.take().map(|slot| (slot.running.job, result))
+        self.slot.take().map(|slot| (slot.running.job, result))
     }
 
     /// Waits until the running job is over; for ever when none runs.
     pub async fn over(&mut self) {
-        match &mut self.0 {
+        match &mut self.slot {
             Some(slot) if slot.result.is_none() => {
                 let answer = (&mut slot.answer).await;
                 slot.result = Some(answer.unwrap_or_else(|_| Err(FAULT.to_string())));
@@ -73,6 +77,19 @@ impl Background {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The job is dropped before the hands are free again.
+async fn alone(
+    hands: Arc<Mutex<()>>,
+    work: impl Future<Output = JobResult>,
+    tell: oneshot::Sender<JobResult>,
+) {
+    let mine = hands.lock_owned().await;
+    let result = work.await;
+    drop(mine);
+    // Nobody listens only when the job was cancelled.
+    let _ = tell.send(result);
 }
 
 const FAULT: &str = "the action ended by a fault of this daemon; its log has the panic";
@@ -101,6 +118,28 @@ mod tests {
         assert!(slot.running().is_none());
         let waits = tokio::time::timeout(Duration::from_millis(20), slot.over()).await;
         assert!(waits.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_job_waits_until_a_cancelled_one_has_let_go() {
+        let (begin, begun) = oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel();
+        let mut slot = Background::default();
+        slot.begin(Job::Restore, Millis(1), async move {
+            begin.send(()).expect("the test waits");
+            // A thread that is busy sees a cancellation only when it is done.
+            released.recv().expect("the test goes on");
+            std::future::pending().await
+        });
+        begun.await.expect("it runs");
+        slot.cancel();
+        slot.begin(Job::Recover, Millis(2), async { Ok(()) });
+        let early = tokio::time::timeout(Duration::from_millis(50), slot.over()).await;
+        assert!(early.is_err(), "two jobs at a time");
+        release.send(()).expect("it is busy");
+        let over = tokio::time::timeout(Duration::from_secs(5), slot.over()).await;
+        assert!(over.is_ok(), "it waits for ever");
+        assert_eq!(slot.reap(), Some((Job::Recover, Ok(()))));
     }
 
     #[tokio::test]
