@@ -27,6 +27,7 @@ fn one_group(seed: u64) -> Shape {
         groups: vec![Group::PLAIN],
         members: 2 + (seed % 3) as usize,
         failsafe: false,
+        synchronous: false,
     }
 }
 
@@ -37,7 +38,8 @@ fn failsafe_group(seed: u64) -> Shape {
 
 /// Two regions, each with a coordinator and a worker group of two members.
 fn two_regions(_: u64) -> Shape {
-    Shape { regions: 2, groups: vec![Group(Some(0)), Group(Some(1))], members: 2, failsafe: false }
+    let groups = vec![Group(Some(0)), Group(Some(1))];
+    Shape { regions: 2, groups, members: 2, failsafe: false, synchronous: false }
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {

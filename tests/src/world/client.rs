@@ -1,7 +1,13 @@
 //! Clients: they write to whoever accepts, and remember what was acknowledged.
+//!
+//! A commit is acknowledged when as many standbys have it as the server is told
+//! to wait for (`synchronous.rs`): at once, later, or never.
 
-use super::postgres::Kind;
+use super::postgres::{Kind, Waiting};
 use super::{Event, World};
+
+/// Sessions of one client; when all of them wait, nobody writes.
+const WAITING_MAX: usize = 40;
 
 #[derive(Clone, Debug, Default)]
 pub struct Client {
@@ -22,12 +28,14 @@ impl World {
             return;
         }
         let member = self.rng.pick(&open);
-        let (id, size) = (self.record_id(), self.rng.range(60, self.plan.record_max));
-        self.members[member].server.append(id, size, Kind::Commit);
-        self.clients[group].writes += 1;
-        // Nothing is promised for a server whose daemon is not there.
-        if !self.members[member].is_unguarded(self.now) {
-            self.clients[group].acknowledged.push(id);
+        if self.members[member].server.waiting.len() >= WAITING_MAX {
+            return;
         }
+        let (id, size) = (self.record_id(), self.rng.range(60, self.plan.record_max));
+        let server = &mut self.members[member].server;
+        server.append(id, size, Kind::Commit);
+        server.waiting.push(Waiting { id, end: server.log.end() });
+        self.clients[group].writes += 1;
+        self.release_waiting(member);
     }
 }

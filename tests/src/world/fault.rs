@@ -6,7 +6,7 @@
 use super::act::request;
 use super::links::Wire;
 use super::rng::Rng;
-use super::{Event, World};
+use super::{Event, Shape, World};
 use node::ha::observation::{Asked, Job};
 
 /// What the seed decides once for the whole run.
@@ -25,10 +25,12 @@ pub struct Plan {
     pub later: (u64, u64),
     pub ttl_ms: u64,
     pub failsafe: bool,
+    pub synchronous: bool,
 }
 
 impl Plan {
-    pub fn new(rng: &mut Rng, failsafe: bool) -> Plan {
+    pub fn new(rng: &mut Rng, shape: &Shape) -> Plan {
+        let failsafe = shape.failsafe;
         let (ttl, loop_wait, retry) = rng.pick(&[(30, 10, 10), (20, 5, 5), (20, 2, 4)]);
         let start = rng.pick(&[300, 300, 10, 0]);
         let timeline = rng.percent(30);
@@ -39,6 +41,7 @@ impl Plan {
                 r#"{{"ttl":{ttl},"loop_wait":{loop_wait},"retry_timeout":{retry},"primary_start_timeout":{start},"check_timeline":{timeline},"maximum_lag_on_failover":{lag}{mode}}}"#
             ),
             failsafe,
+            synchronous: shape.synchronous,
             gap_max: rng.pick(&[1_000, 5_000, 12_000]),
             recovery_max: rng.pick(&[300, 3_000, 15_000]),
             clone_max: rng.pick(&[2_000, 10_000]),

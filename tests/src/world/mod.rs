@@ -24,6 +24,8 @@ pub mod replication;
 pub mod rng;
 pub mod server;
 pub mod stores;
+pub mod synchronous;
+pub mod synchrony;
 
 use crate::check::{self, Broken};
 use call::{Answer, Call};
@@ -103,6 +105,10 @@ pub enum Event {
     Write {
         group: usize,
     },
+    /// A server reads its settings again.
+    Reload {
+        member: usize,
+    },
     /// A lease may have ended.
     Sweep,
     Fault(fault::Fault),
@@ -181,12 +187,14 @@ pub struct Shape {
     pub groups: Vec<Group>,
     pub members: usize,
     pub failsafe: bool,
+    /// Replication has delays of its own; the synchronous modes are used.
+    pub synchronous: bool,
 }
 
 impl World {
     pub fn new(seed: u64, shape: &Shape) -> World {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng, shape.failsafe);
+        let plan = Plan::new(&mut rng, shape);
         let step_seconds = rng.pick(&[5, 10, 20]);
         let mut members = Vec::new();
         for region in 0..shape.regions {
@@ -273,6 +281,7 @@ impl World {
             Event::JobEnd { member, number } => self.on_job_end(member, number),
             Event::Stream { member } => self.on_stream(member),
             Event::Write { group } => self.on_write(group),
+            Event::Reload { member } => self.on_reload(member),
             Event::Heard { member, life, snapshot, wakes } => {
                 self.on_heard(member, life, snapshot, wakes);
             }

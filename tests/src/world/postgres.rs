@@ -4,6 +4,7 @@
 //! identities are what only the checker may look at: they tell whether two
 //! logs truly agree where their timelines and positions only say so.
 
+use super::synchrony::Sender;
 use node::ha::observation::{End, Following, Remains, Shut};
 use topology::timeline::Fork;
 use topology::{History, Lsn, SystemId, Timeline};
@@ -108,6 +109,13 @@ pub enum Process {
     },
 }
 
+/// A commit that is in the log and not acknowledged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: u64,
+    pub end: u64,
+}
+
 /// A server and its data directory.
 #[derive(Clone, Debug)]
 pub struct Postgres {
@@ -136,6 +144,14 @@ pub struct Postgres {
     pub plan: u64,
     /// Answers no new connection; its clients go on.
     pub mute: bool,
+    /// `synchronous_standby_names` as its files say; a copy takes them along.
+    pub names_file: String,
+    /// The same as it is in force.
+    pub names: String,
+    /// Who streams from this primary, and how far each has come.
+    pub senders: Vec<Sender>,
+    /// Commits that wait for standbys.
+    pub waiting: Vec<Waiting>,
 }
 
 impl Postgres {
@@ -155,11 +171,19 @@ impl Postgres {
             reserved: 0,
             plan: 0,
             mute: false,
+            names_file: String::new(),
+            names: String::new(),
+            senders: Vec::new(),
+            waiting: Vec::new(),
         }
     }
 
     pub fn accepts_commits(&self) -> bool {
         self.process == Process::Up(Role::Primary)
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.process == Process::Down
     }
 
     pub fn is_standby(&self) -> bool {
@@ -187,6 +211,11 @@ impl Postgres {
         self.plan += 1;
         if !matches!(process, Process::Up(Role::Standby)) {
             self.streams_from = None;
+        }
+        if process != Process::Up(Role::Primary) {
+            // Whoever waits learns nothing any more.
+            self.waiting.clear();
+            self.senders.clear();
         }
     }
 
@@ -247,6 +276,7 @@ impl Postgres {
         self.system = source.system.clone();
         self.log = source.log.clone();
         self.newest_timeline = source.newest_timeline;
+        self.names_file = source.names_file.clone();
         self.end = End::Standby;
         (self.abrupt, self.half) = (false, false);
     }

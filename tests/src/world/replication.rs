@@ -16,7 +16,10 @@ impl World {
             return;
         }
         match self.upstream_of(member) {
-            Some(upstream) => self.stream(member, upstream),
+            Some(upstream) => {
+                let part = self.part_of_stream();
+                self.stream(member, upstream, part);
+            }
             None => self.members[member].server.streams_from = None,
         }
     }
@@ -34,11 +37,20 @@ impl World {
         agrees.then_some(upstream)
     }
 
-    fn stream(&mut self, member: usize, upstream: usize) {
+    /// Percent of what is missing that comes at once.
+    fn part_of_stream(&mut self) -> usize {
+        let in_parts = self.plan.synchronous && self.rng.percent(30);
+        if in_parts { self.rng.range(0, 90) as usize } else { 100 }
+    }
+
+    fn stream(&mut self, member: usize, upstream: usize, part: usize) {
         check::attached(self, member, upstream);
         let have = self.members[member].server.log.records().len();
         let source = &self.members[upstream].server;
-        let more = source.log.records().get(have..).unwrap_or(&[]).to_vec();
+        let more = source.log.records().get(have..).unwrap_or(&[]);
+        let taken = more.len() * part / 100;
+        let caught_up = taken == more.len();
+        let more = more[..taken].to_vec();
         let newest = source.newest_timeline;
         let server = &mut self.members[member].server;
         for record in more {
@@ -51,6 +63,7 @@ impl World {
             let line = format!("streams from {}", self.members[upstream].name);
             self.note_of(member, &line);
         }
+        self.hear_standby(member, upstream, began, caught_up);
     }
 
     /// A primary that stops waits until those who stream from it have all.
@@ -58,7 +71,7 @@ impl World {
         for standby in 0..self.members.len() {
             let streams = self.members[standby].server.streams_from == Some(member);
             if streams && self.upstream_of(standby) == Some(member) {
-                self.stream(standby, member);
+                self.stream(standby, member, 100);
             }
         }
     }

@@ -47,7 +47,9 @@ impl World {
         let now = self.now;
         check::starting(self, member);
         self.members[member].server.enter(Process::Starting(role), now);
-        self.members[member].server.reserved = 0;
+        let server = &mut self.members[member].server;
+        server.reserved = 0;
+        server.names = server.names_file.clone();
         let crashed = self.members[member].server.end == End::Crashed;
         let recovery = if crashed { self.rng.range(0, self.plan.recovery_max) } else { 0 };
         let turn =
