@@ -199,6 +199,23 @@ fn two_regions_survive_fresh_seeds() {
     fresh(two_regions, 10);
 }
 
+/// Whoever makes a cluster enters it, whatever became of its claim meanwhile.
+#[test]
+fn a_store_that_is_wiped_while_a_cluster_is_made_gets_it_nevertheless() {
+    let mut hit = 0;
+    for seed in 1..=60 {
+        let mut world = World::new(seed, &one_group(seed));
+        world.run_until(100 + seed * 40).expect("nothing is wrong yet");
+        let made = world.members.iter().any(|m| m.daemon.memory.claim.is_some());
+        hit += u32::from(made && world.stores.get(0, "/service/shop/leader").is_none());
+        world.stores.wipe(0);
+        let settled = settle(&mut world, SETTLE_MS);
+        let end = world.trace.iter().rev().take(80).rev().cloned().collect::<Vec<_>>();
+        assert_eq!(settled, Ok(()), "seed {seed}\n{}", end.join("\n"));
+    }
+    assert!(hit > 10, "the wipe met only {hit} clusters in the making");
+}
+
 #[test]
 fn seeds_that_found_bugs_stay_found() {
     known("group ", one_group);

@@ -141,34 +141,36 @@ pub fn claim_initialize(keys: &Keys) -> Txn {
     }
 }
 
-pub fn give_back_initialize(keys: &Keys) -> Txn {
+/// Undo the claim that was written at revision `claim`: all claims look alike,
+/// and another member's stays.
+pub fn give_back_initialize(keys: &Keys, claim: i64) -> Txn {
     Txn {
-        when: vec![Compare::ValueIs(keys.initialize(), String::new())],
+        when: vec![Compare::RevisionIs(keys.initialize(), claim)],
         then: vec![Op::Delete { key: keys.initialize() }],
     }
 }
 
-/// A new cluster, entered at once: system id, configuration, lock.
-pub fn finish_bootstrap(
-    keys: &Keys,
-    me: &MemberName,
-    lease: LeaseId,
-    system: &SystemId,
-    config: &str,
-    view: &GroupView,
-) -> Txn {
-    let mut then = vec![put(keys.initialize(), system.0.clone())];
-    if view.config.is_none() {
-        then.push(put(keys.config(), config));
+/// A new cluster: who makes it, what it is, and where it was claimed.
+pub struct NewCluster<'a> {
+    pub me: &'a MemberName,
+    pub system: &'a SystemId,
+    pub config: &'a str,
+    /// The revision of the own claim on `/initialize`.
+    pub claim: Option<i64>,
+}
+
+/// A new cluster, entered at once: system id, configuration, lock. It replaces
+/// the own claim, or nothing, if the store has forgotten that.
+pub fn finish_bootstrap(keys: &Keys, lease: LeaseId, new: &NewCluster, view: &GroupView) -> Txn {
+    let claim = new.claim.filter(|_| view.initialize.is_some());
+    let mut when = vec![unchanged(keys.initialize(), claim), Compare::Absent(keys.leader())];
+    let mut then = vec![put(keys.initialize(), new.system.0.clone())];
+    if let Some(empty_at) = view.missing_config() {
+        when.push(unchanged(keys.config(), empty_at));
+        then.push(put(keys.config(), new.config));
     }
-    then.push(put_on(lease, keys.leader(), me.as_str()));
-    Txn {
-        when: vec![
-            Compare::ValueIs(keys.initialize(), String::new()),
-            Compare::Absent(keys.leader()),
-        ],
-        then,
-    }
+    then.push(put_on(lease, keys.leader(), new.me.as_str()));
+    Txn { when, then }
 }
 
 /// Enter the system id of a cluster that exists into a store that forgot it.
@@ -272,7 +274,7 @@ mod tests {
 
     fn view(store: &MemoryStore, keys: &Keys) -> GroupView {
         let read = store.read_now(&[keys.scope_prefix()]).expect("reachable");
-        split_groups(&keys.scope_prefix(), &read.entries).remove(&Group::PLAIN).expect("a group")
+        split_groups(&keys.scope_prefix(), &read.entries).remove(&Group::PLAIN).unwrap_or_default()
     }
 
     fn value(store: &MemoryStore, key: &str) -> Option<String> {
@@ -323,6 +325,47 @@ mod tests {
             release(&keys, &"n1".into(), Publish::Handover(Lsn(7)), &view(&store, &keys))
         ));
         assert_eq!(value(&store, &keys.legacy_optime()).as_deref(), Some("7"));
+    }
+
+    /// A claim, as a revision of the store.
+    fn claimed(store: &MemoryStore, keys: &Keys) -> i64 {
+        let result = store.txn_now(&claim_initialize(keys)).expect("reachable");
+        assert!(result.succeeded);
+        result.revision
+    }
+
+    fn forget_everything(store: &MemoryStore, keys: &Keys) {
+        let then = vec![Op::DeletePrefix { prefix: keys.scope_prefix() }];
+        assert!(sent(store, Txn { when: vec![], then }));
+    }
+
+    #[test]
+    fn a_new_cluster_is_entered_over_the_own_claim_or_over_nothing() {
+        let (store, keys) = store();
+        forget_everything(&store, &keys);
+        let (me, system) = ("n1".into(), SystemId("7000000000000000001".into()));
+        let enter = |claim| {
+            let new = NewCluster { me: &me, system: &system, config: "{}", claim };
+            sent(&store, finish_bootstrap(&keys, LEADS, &new, &view(&store, &keys)))
+        };
+        let claim = claimed(&store, &keys);
+        assert!(!sent(&store, give_back_initialize(&keys, claim + 1)), "another one's claim");
+        assert!(!enter(Some(claim - 1)) && !enter(None), "another one's claim");
+        assert!(enter(Some(claim)));
+        assert_eq!(value(&store, &keys.initialize()).as_deref(), Some("7000000000000000001"));
+        assert_eq!(value(&store, &keys.leader()).as_deref(), Some("n1"));
+        assert_eq!(value(&store, &keys.config()).as_deref(), Some("{}"));
+        forget_everything(&store, &keys);
+        let seen = view(&store, &keys);
+        assert!(enter(Some(claim)), "the store has forgotten the claim");
+        // What was seen before somebody else claimed it is no ground to write on.
+        forget_everything(&store, &keys);
+        let other = claimed(&store, &keys);
+        let new = NewCluster { me: &me, system: &system, config: "{}", claim: Some(claim) };
+        assert!(!sent(&store, finish_bootstrap(&keys, LEADS, &new, &seen)));
+        assert!(!enter(Some(claim)), "claims look alike, their revisions do not");
+        assert!(sent(&store, give_back_initialize(&keys, other)));
+        assert_eq!(value(&store, &keys.initialize()), None);
     }
 
     #[test]

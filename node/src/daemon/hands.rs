@@ -34,7 +34,7 @@ impl Daemon {
                 Some(txn) => self.try_write(txn).await,
                 None => Outcome::Done,
             },
-            Action::ClaimInitialize => self.try_write(txn::claim_initialize(&self.keys)).await,
+            Action::ClaimInitialize => self.claim_initialize().await,
             Action::GiveUpBootstrap => self.give_up_bootstrap().await,
             Action::FinishBootstrap => self.finish_bootstrap(seen, view).await,
             Action::AdoptSystem => match seen.system() {
@@ -190,7 +190,20 @@ impl Daemon {
         if let Err(why) = self.server.move_aside().await {
             return Outcome::Failed(why);
         }
-        self.try_write(txn::give_back_initialize(&self.keys)).await
+        match self.memory.claim {
+            Some(claim) => self.try_write(txn::give_back_initialize(&self.keys, claim)).await,
+            None => Outcome::Lost,
+        }
+    }
+
+    async fn claim_initialize(&mut self) -> Outcome {
+        let written = self.write(txn::claim_initialize(&self.keys)).await;
+        if let Ok(result) = &written
+            && result.succeeded
+        {
+            self.memory.claim = Some(result.revision);
+        }
+        outcome_of(written.map(|result| result.succeeded))
     }
 
     async fn finish_bootstrap(&mut self, seen: &Observation, view: &GroupView) -> Outcome {
@@ -202,8 +215,9 @@ impl Daemon {
             Err(error) => return Outcome::Unknown(error.to_string()),
         };
         let config = topology::document::compact(&self.dynamic.raw);
-        let me = &self.settings.name;
-        let txn = txn::finish_bootstrap(&self.keys, me, lease, system, &config, view);
+        let (me, claim) = (&self.settings.name, self.memory.claim);
+        let new = txn::NewCluster { me, system, config: &config, claim };
+        let txn = txn::finish_bootstrap(&self.keys, lease, &new, view);
         let outcome = self.try_write(txn).await;
         if outcome == Outcome::Done {
             tracing::info!("initialized a new cluster");

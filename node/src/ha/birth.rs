@@ -4,7 +4,7 @@
 //! is moved aside, and a clone only fills an empty directory.
 
 use super::action::{Action, Publish};
-use super::facts::Facts;
+use super::facts::{ENTRY_AGAIN_MS, Facts};
 use super::observation::{Bootstrapping, Job};
 use super::table::{Rule, act, rest, soon};
 
@@ -19,8 +19,9 @@ pub const BIRTH: &[Rule] = &[
     Rule::new(
         501,
         |f| {
-            let built = f.bootstrap() == Bootstrapping::Built;
-            built && !f.is_leader_elsewhere() && !f.has_data_elsewhere()
+            let built = f.bootstrap() == Bootstrapping::Built && !f.is_other_system();
+            let is_first = !f.is_leader_elsewhere() && !f.has_data_elsewhere();
+            built && is_first && !f.is_entry_refused()
         },
         |_| act(Action::FinishBootstrap),
         "the new cluster is entered into the store",
@@ -42,6 +43,21 @@ pub const BIRTH: &[Rule] = &[
         |f| f.bootstrap() != Bootstrapping::No && f.has_data_elsewhere(),
         |_| act(Action::GiveUpBootstrap),
         "other members have data and have come back: the new cluster is moved aside",
+    ),
+    Rule::new(
+        508,
+        |f| f.bootstrap() != Bootstrapping::No && f.is_other_system(),
+        |_| act(Action::Exit(1)),
+        "another cluster was entered under this name while a new one was made here: \
+         `/initialize` names its system id; the data here stays as it is: move it away to join, \
+         or give this member another scope",
+    ),
+    Rule::new(
+        509,
+        |f| f.is_half_made() && !f.is_data_empty() && f.is_entry_refused(),
+        |_| soon(ENTRY_AGAIN_MS),
+        "the store did not take the new cluster: somebody else has claimed `/initialize`, or the \
+         keys have just changed; it is tried again",
     ),
     Rule::new(
         510,
@@ -113,6 +129,12 @@ pub const BIRTH: &[Rule] = &[
         "nobody has initialised the cluster and other members have data: waiting for them",
     ),
     Rule::new(
+        557,
+        |f| f.is_initialize_absent() && f.is_lock_free() && f.is_made_elsewhere(),
+        |_| soon(500),
+        "nobody has initialised the cluster and another member was about to: waiting for it",
+    ),
+    Rule::new(
         560,
         |f| !f.o.me.may_initialise && f.is_initialize_absent(),
         |_| rest(),
@@ -146,6 +168,7 @@ fn may_claim(f: &Facts) -> bool {
     f.is_initialize_absent()
         && !f.o.memory.knew_system
         && !f.has_data_elsewhere()
+        && !f.is_made_elsewhere()
         && f.is_lock_free()
         && f.o.me.may_initialise
         && !f.o.me.tags.nofailover()

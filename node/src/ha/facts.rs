@@ -9,6 +9,7 @@ mod lease;
 mod start;
 mod succession;
 
+pub use birth::ENTRY_AGAIN_MS;
 pub use lease::RENEW_RETRY_MS;
 
 use super::observation::{DataDir, End, Job, Lock, Observation, Process, Remains};

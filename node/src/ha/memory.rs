@@ -19,6 +19,9 @@ impl Memory {
         if *action == Action::GiveUpBootstrap && *outcome == Outcome::Lost {
             self.bootstrap = Bootstrapping::No;
         }
+        if *action == Action::FinishBootstrap {
+            self.entry_refused = (*outcome == Outcome::Lost).then_some(now);
+        }
         if *outcome != Outcome::Done {
             return;
         }
@@ -59,6 +62,10 @@ impl Memory {
             (self.grown_to, self.grew_at) = (server.lsn, seen.now);
         }
         let Some(view) = seen.view() else { return };
+        let claimed = view.initialize.as_ref().is_some_and(|i| i.value.is_none());
+        if claimed && self.bootstrap == Bootstrapping::No {
+            self.claimed_elsewhere = Some(seen.now);
+        }
         let named = view.initialize.as_ref().is_some_and(|i| i.value.is_some());
         self.knew_system |= named;
         if let Some(leader) = view.leader_name() {

@@ -97,7 +97,8 @@ impl World {
             }
             Action::FinishBootstrap => {
                 let system = seen.system().ok_or_else(unknown)?.clone();
-                self.acquire(member, AcquireAs::NewCluster(system, Box::new(view)))
+                let claim = m.daemon.memory.claim;
+                self.acquire(member, AcquireAs::NewCluster(system, claim, Box::new(view)))
             }
             Action::ReleaseLock { publish } => {
                 Call::Txn(txn::release(keys, &m.name, *publish, &view))
@@ -105,8 +106,11 @@ impl World {
             Action::ClearRequest => {
                 Call::Txn(txn::clear_request(keys, &view).ok_or(Outcome::Done)?)
             }
-            Action::ClaimInitialize => Call::Txn(txn::claim_initialize(keys)),
-            Action::GiveUpBootstrap => Call::Txn(txn::give_back_initialize(keys)),
+            Action::ClaimInitialize => Call::Claim,
+            Action::GiveUpBootstrap => {
+                let claim = m.daemon.memory.claim.ok_or(Outcome::Lost)?;
+                Call::Txn(txn::give_back_initialize(keys, claim))
+            }
             Action::Sign { id, lsn } => {
                 let system = seen.system().ok_or_else(unknown)?.clone();
                 let timeline = seen.remains().ok_or_else(unknown)?.timeline;
@@ -226,6 +230,10 @@ impl World {
                 claimed.map_or(Outcome::Lost, |claimed| self.promote_to(member, seen, claimed))
             }
             Answer::Done(result) => self.written(member, action, result),
+            Answer::Claimed(revision) => {
+                self.members[member].daemon.memory.claim = Some(revision);
+                self.written(member, action, true)
+            }
             Answer::Peers(peers) => {
                 seen.peers = Some(peers);
                 Outcome::Done

@@ -23,6 +23,8 @@ pub const CALL_MIN_MS: u64 = 500;
 pub enum Call {
     Renew(Renew),
     Txn(Txn),
+    /// `/initialize` for a new cluster.
+    Claim,
     /// Get a lease, if there is none, and write under it.
     Acquire(Acquire),
     AskPeers,
@@ -58,7 +60,8 @@ pub struct Acquire {
 #[derive(Clone, Debug)]
 pub enum AcquireAs {
     Lock(Box<topology::GroupView>, Option<Timeline>),
-    NewCluster(SystemId, Box<topology::GroupView>),
+    /// With the revision of the own claim.
+    NewCluster(SystemId, Option<i64>, Box<topology::GroupView>),
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +77,8 @@ pub enum Answer {
         result: bool,
     },
     Done(bool),
+    /// `/initialize` is ours since this revision.
+    Claimed(i64),
     Peers(Vec<PeerAnswer>),
     Agreed,
     History(SystemId, History),
@@ -137,6 +142,7 @@ impl World {
             Call::Renew(renew) => self.serve_renewal(member, renew),
             Call::Acquire(acquire) => self.serve_acquire(member, acquire),
             Call::Txn(txn) => self.write(member, txn).map_or(Answer::Silent, Answer::Done),
+            Call::Claim => self.serve_claim(member),
             Call::Chores(txns) => {
                 for txn in txns {
                     if self.write(member, txn).is_err() {
@@ -183,6 +189,16 @@ impl World {
         store.txn_now(txn).map(|result| result.succeeded)
     }
 
+    fn serve_claim(&mut self, member: usize) -> Answer {
+        let txn = txn::claim_initialize(&self.members[member].keys);
+        check::sent(self, member, &txn);
+        match self.stores.regions[self.members[member].place.region].txn_now(&txn) {
+            Ok(result) if result.succeeded => Answer::Claimed(result.revision),
+            Ok(_) => Answer::Done(false),
+            Err(_) => Answer::Silent,
+        }
+    }
+
     fn grant(&mut self, member: usize, ttl_ms: u64) -> LeaseId {
         let store = &self.stores.regions[self.members[member].place.region];
         let lease = store.grant_now(Duration::from_millis(ttl_ms));
@@ -214,9 +230,10 @@ impl World {
         let m = &self.members[member];
         let txn = match &acquire.write {
             AcquireAs::Lock(view, mine) => txn::acquire(&m.keys, &m.name, lease, view, *mine),
-            AcquireAs::NewCluster(system, view) => {
-                let config = &self.plan.config;
-                txn::finish_bootstrap(&m.keys, &m.name, lease, system, config, view)
+            AcquireAs::NewCluster(system, claim, view) => {
+                let (me, config, claim) = (&m.name, &*self.plan.config, *claim);
+                let new = txn::NewCluster { me, system, config, claim };
+                txn::finish_bootstrap(&m.keys, lease, &new, view)
             }
         };
         match self.write(member, &txn) {

@@ -3,11 +3,12 @@
 
 use super::generate::quiet;
 use crate::ha::action::{Action, Step};
-use crate::ha::decide;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{
-    DataDir, End, Job, Lock, Observation, Process, Remains, ServerRole, Shut, StopHow,
+    Bootstrapping, DataDir, End, Job, Lock, Observation, Process, Remains, ServerRole, Shut,
+    StopHow,
 };
+use crate::ha::{Outcome, decide};
 use standby::promotion::NotYet;
 use topology::{GroupView, Lsn, Millis, Seen, SystemId, Timeline};
 
@@ -218,4 +219,20 @@ fn a_stop_that_nobody_planned_is_not_waited_for_without_end() {
     assert_eq!(rule(&o), 230);
     o.memory.stopped_since = Some(Millis(o.now.0 - 2_000));
     assert_eq!(rule(&o), 240);
+}
+
+#[test]
+fn a_new_cluster_that_the_store_does_not_take_is_entered_again_in_a_while() {
+    let mut o = quiet();
+    forget(&mut o);
+    become_primary(&mut o, 1);
+    o.memory.bootstrap = Bootstrapping::Built;
+    assert_eq!(rule(&o), 501, "the claim was wiped: the cluster is entered over nothing");
+    o.memory.fold(&Action::FinishBootstrap, &Outcome::Lost, o.now);
+    assert_eq!(decide(&o).step, Step::Rest { at_most_ms: Some(1_000) });
+    o.now = o.now + 1_000;
+    assert_eq!(rule(&o), 501);
+    // Somebody else was faster: nothing here is touched.
+    see(&mut o, "initialize", "1111111111111111111");
+    assert_eq!((rule(&o), decide(&o).step), (508, Step::Do(Action::Exit(1))));
 }

@@ -7,6 +7,18 @@ use super::Facts;
 use crate::ha::observation::{Asked, Bootstrapping, Following, Job, Rebuild};
 use standby::switch::ownership::Ownership;
 
+/// Between two tries to enter a new cluster into the store.
+pub const ENTRY_AGAIN_MS: u64 = 1_000;
+/// From the end of another member's claim to one of our own: that one sees what
+/// became of its claim, and tells what it is about.
+const CLAIM_REST_MS: u64 = 3_000;
+/// States of a member that makes a new cluster.
+const MAKES_ONE: [&str; 3] = [
+    "initializing new cluster",
+    "running custom bootstrap script",
+    "starting after custom bootstrap",
+];
+
 impl Facts<'_> {
     /// `/initialize` names another system than the local data.
     pub fn is_other_system(&self) -> bool {
@@ -58,6 +70,23 @@ impl Facts<'_> {
     /// A new cluster that the store does not know yet.
     pub fn is_half_made(&self) -> bool {
         !matches!(self.bootstrap(), Bootstrapping::No | Bootstrapping::GivenUp)
+    }
+
+    /// The store has just refused to take the new cluster; what it holds may be
+    /// another moment from what was seen.
+    pub fn is_entry_refused(&self) -> bool {
+        let at = self.o.memory.entry_refused;
+        at.is_some_and(|at| self.o.now.since(at) < ENTRY_AGAIN_MS)
+    }
+
+    /// Another member makes a cluster, or did until a moment ago: its claim may
+    /// have been wiped, and then its record comes back before the cluster does.
+    pub fn is_made_elsewhere(&self) -> bool {
+        let since = self.o.memory.claimed_elsewhere;
+        let members = self.view().into_iter().flat_map(|v| &v.members);
+        let mut others = members.filter(|(name, _)| **name != self.o.me.name);
+        since.is_some_and(|since| self.o.now.since(since) < CLAIM_REST_MS)
+            || others.any(|(_, member)| MAKES_ONE.contains(&&*member.value.state))
     }
 
     /// How far this member's new cluster is. Once `/initialize` names it, it is

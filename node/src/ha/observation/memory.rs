@@ -13,6 +13,12 @@ pub struct Memory {
     pub stopping: bool,
     /// This member won `/initialize` and its bootstrap is under way.
     pub bootstrap: Bootstrapping,
+    /// At which revision of the store that was: claims of two members look alike.
+    pub claim: Option<i64>,
+    /// `/initialize` was seen to be another member's claim, last at.
+    pub claimed_elsewhere: Option<Millis>,
+    /// When the store last refused to take the new cluster.
+    pub entry_refused: Option<Millis>,
     /// Stopped on purpose to hand the lock over, since when.
     pub handover: Option<Millis>,
     /// An operator's request that this leader has seen: since when, and what it
