@@ -39,6 +39,9 @@ impl Facts<'_> {
         if self.o.holds_lock() {
             return if self.may_own() { None } else { self.remote() };
         }
+        if self.o.me.tags.nostream() {
+            return None;
+        }
         let nobody_leads = self.is_lock_free() && !self.is_paused();
         if nobody_leads && self.o.dynamic.standby_cluster.is_some() {
             return self.remote().filter(|_| self.o.ownership == Ownership::NoRegions);
@@ -78,12 +81,17 @@ impl Facts<'_> {
         helper.and_then(|name| self.following(view, name)).or(Some(leader))
     }
 
+    /// There is nobody to stream from, and that is certain: by the tag `nostream`,
+    /// or as the leader of a standby cluster that has nothing but an archive.
+    fn lives_on_archive(&self) -> bool {
+        if self.o.holds_lock() { self.has_only_archive() } else { self.o.me.tags.nostream() }
+    }
+
     /// Streams from somebody else than it should (or from nobody). Whom to follow
-    /// may be unknown for a while; only the tag `nostream` means nobody.
+    /// may be unknown for a while: that ends no stream.
     pub fn must_follow_another(&self) -> bool {
         let Some(wanted) = self.upstream() else {
-            let nobody = self.o.me.tags.nostream() && !self.o.holds_lock();
-            return nobody && self.o.follows().is_some();
+            return self.lives_on_archive() && self.o.follows().is_some();
         };
         match self.o.follows() {
             None => true,
