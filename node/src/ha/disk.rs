@@ -27,4 +27,11 @@ impl Facts<'_> {
         let runs = self.o.is_primary() || self.is_starting();
         runs && self.may_own() && self.disk_failed().is_some()
     }
+
+    /// A standby with the lock, before its promotion or for as long as its
+    /// cluster follows another one, on a disk that fails.
+    pub fn waits_on_failed_disk(&self) -> bool {
+        let waits = self.o.is_standby() && self.o.memory.promoting.is_none();
+        waits && self.disk_failed().is_some()
+    }
 }

@@ -31,7 +31,7 @@ pub const LEADER: &[Rule] = &[
     // Whoever can still write takes over; if nobody can, this one goes on.
     Rule::new(
         702,
-        |f| f.leads_on_failed_disk() && !f.has_asked(),
+        |f| (f.leads_on_failed_disk() || f.waits_on_failed_disk()) && !f.has_asked(),
         |_| act(Action::AskPeers),
         "the disk takes no files any more: can somebody take over?",
     )
@@ -48,7 +48,7 @@ pub const LEADER: &[Rule] = &[
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
         704,
-        |f| f.o.is_standby() && f.o.memory.promoting.is_none() && f.disk_failed().is_some(),
+        |f| f.waits_on_failed_disk() && f.successor(None).is_ok(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "the disk takes no files any more: the lock goes to somebody whose does",
     )
