@@ -11,4 +11,3 @@ pub mod rewind;
 pub mod slots;
 pub mod source;
 pub mod switch;
-pub mod sync;

@@ -6,13 +6,16 @@
 use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::observation::{Bootstrapping, DataDir, Job, StopHow};
-use super::table::{Rule, act, rest};
+use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
 /// The row that keeps the own lease alive: once in every loop.
 pub const RENEW: u16 = 10;
 /// The row that lets the other tables decide.
 pub const PASS: u16 = 99;
+
+/// A directory that cannot be read for so long is damaged.
+const DAMAGED_MS: u64 = 1_000;
 
 pub const GATE: &[Rule] = &[
     Rule::new(
@@ -42,6 +45,13 @@ pub const GATE: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "the data directory is gone from under a running server: it is stopped",
     ),
+    Rule::new(
+        23,
+        |f| is_damage_young(f) && !f.o.is_stopped() && f.o.job.is_none(),
+        |f| soon(DAMAGED_MS.saturating_sub(damaged_ms(f))),
+        "the data directory of a running server cannot be read: a second look decides",
+    )
+    .saying(refusal),
     Rule::new(
         25,
         |f| is_to_be_replaced(f) && f.o.job.is_none() && !f.o.memory.stopping,
@@ -86,8 +96,26 @@ pub const GATE: &[Rule] = &[
 
 /// Programs of another version in `bin_dir` are no reason to stop a server that
 /// runs: it goes on for as long as its lock does.
+///
+/// Empty is certain: the directory, or its control file, was asked for and is
+/// not there. What cannot be read may be so for a moment.
 fn is_data_gone(f: &Facts) -> bool {
-    matches!(f.o.postgres.data, DataDir::Empty | DataDir::Damaged(_))
+    match f.o.postgres.data {
+        DataDir::Empty => true,
+        DataDir::Damaged(_) => !is_damage_young(f),
+        _ => false,
+    }
+}
+
+/// No moment is given to a primary without the lock.
+fn is_damage_young(f: &Facts) -> bool {
+    let damaged = matches!(f.o.postgres.data, DataDir::Damaged(_));
+    let stray = f.o.is_primary() && !f.o.holds_lock();
+    damaged && !stray && damaged_ms(f) < DAMAGED_MS
+}
+
+fn damaged_ms(f: &Facts) -> u64 {
+    f.o.memory.damaged_since.map_or(0, |since| f.o.now.since(since))
 }
 
 fn refusal(f: &Facts) -> Option<String> {

@@ -98,6 +98,7 @@ fn data_that_is_gone_stops_the_server_before_the_lock_goes() {
         hold_lock(&mut o);
         become_primary(&mut o, 1);
         o.postgres.data = gone;
+        o.memory.damaged_since = Some(Millis(o.now.0 - 1_000));
         let stop = Action::Begin(Job::Stop { how: StopHow::Immediate });
         assert_eq!(decide(&o).step, Step::Do(stop.clone()));
         o.dynamic.pause = true;

@@ -7,11 +7,15 @@
 use crate::ha::action::{Action, Step};
 use crate::ha::decide;
 use crate::ha::observation::{
-    Asked, DataDir, Gate, Guarding, Job, Lock, Observation, Process, Running, Server, StopHow,
+    Asked, DataDir, Disk, End, Gate, Guarding, Job, Lock, Observation, Process, Remains, Running,
+    Server, Shut, StopHow,
 };
 use crate::ha::sample::{self, NOW, follower, following, leader, standby_of};
 use serde_json::json;
-use topology::{Lsn, Millis, Seen, SystemId, Tags};
+use standby::promotion::{PeerAnswer, PeerStatus};
+use standby::switch::ownership::Ownership;
+use topology::dynamic::StandbyCluster;
+use topology::{Lsn, Millis, Seen, SystemId, Tags, Timeline};
 
 type Change = fn(&mut Observation);
 
@@ -72,7 +76,8 @@ fn a_leader_s_cycle_goes_from_the_most_urgent_to_rest() {
                 o.postgres.data = DataDir::Damaged("no control file".into());
                 o.postgres.process = Process::Stopped(Seen::Unknown);
             }),
-            ("and a server runs on them", 22, starting),
+            ("and a server runs on them", 23, starting),
+            ("for a while", 22, |o| o.memory.damaged_since = Some(Millis(NOW - 1_000))),
             ("the lock runs out", 20, |o| {
                 o.postgres.data = leader().postgres.data;
                 o.postgres.process = sample::primary();
@@ -160,6 +165,18 @@ fn tags(value: serde_json::Value) -> Tags {
     Tags(value.as_object().expect("a map").clone())
 }
 
+/// The new leader of a standby cluster without a host, as it was a moment ago.
+fn fed_by_an_archive(o: &mut Observation) {
+    *o = leader();
+    o.postgres.process = standby_of(Some("a"));
+    o.dynamic.standby_cluster = standby_cluster(None);
+}
+
+fn standby_cluster(host: Option<&str>) -> Option<StandbyCluster> {
+    let host = host.map(str::to_string);
+    Some(StandbyCluster { host, port: 5432, primary_slot_name: None })
+}
+
 /// Row by row of the target's table: what changes, and whom to follow then.
 #[test]
 fn whom_to_follow_and_when_to_change_it() {
@@ -199,6 +216,20 @@ fn whom_to_follow_and_when_to_change_it() {
         o.postgres.process = standby_of(Some("b"));
     };
     assert_eq!(follow(in_pause), to("a"));
+    // The new leader of a standby cluster that has only an archive leaves whom it
+    // streamed from; one whose remote side is not known yet waits for it.
+    assert_eq!(follow(fed_by_an_archive), Some(None));
+    let at_rest = |o: &mut Observation| {
+        fed_by_an_archive(o);
+        o.postgres.process = standby_of(None);
+    };
+    assert_eq!(follow(at_rest), None);
+    let of_a_region = |o: &mut Observation| {
+        fed_by_an_archive(o);
+        o.dynamic.standby_cluster = None;
+        o.ownership = Ownership::Standby { epoch: 1, upstream: None };
+    };
+    assert_eq!(follow(of_a_region), None);
     // A promotion elsewhere is not awaited: the lock decides.
     let leaderless = |o: &mut Observation| {
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
@@ -236,4 +267,87 @@ fn a_renewal_is_tried_again_until_the_lock_must_be_feared_for() {
     assert!(first <= dynamic.loop_wait_ms && fence - first >= dynamic.retry_timeout_ms);
     assert!(tries.windows(2).all(|pair| pair[1] - pair[0] <= 1_000), "{tries:?}");
     assert!(tries.len() >= 15, "{tries:?}");
+}
+
+fn stopped(end: End) -> Process {
+    let (timeline, lsn, shut) = (Timeline(2), Lsn(1_000), Shut::Orderly);
+    Process::Stopped(Seen::Known(Remains { end, timeline, copied: false, lsn, shut }))
+}
+
+/// A standby cluster without a leader: its members start on the remote side,
+/// those that must not stream on nobody.
+#[test]
+fn without_a_leader_a_standby_cluster_starts_on_the_remote_side() {
+    let start = |nostream: bool| {
+        let mut o = follower();
+        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+        (view.leader, o.lock) = (None, Lock::Free);
+        o.dynamic.standby_cluster = standby_cluster(Some("far"));
+        o.me.tags = tags(json!({"nostream": nostream}));
+        o.postgres.process = stopped(End::Standby);
+        match decide(&o).step {
+            Step::Do(Action::Begin(Job::StartStandby { follow })) => follow.map(|f| f.host),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(start(false).as_deref(), Some("far"));
+    assert_eq!(start(true), None);
+}
+
+/// A lock on a disk that fails is given away only to somebody who can take it.
+#[test]
+fn a_standby_with_the_lock_and_a_bad_disk_asks_before_it_lets_go() {
+    let mut o = leader();
+    o.postgres.process = standby_of(None);
+    o.disk = Disk::Failing { since: Millis(NOW - 5_000), why: "no space".into() };
+    let all = |status: Option<PeerStatus>| {
+        ["a", "b"].map(|name| PeerAnswer { name: name.into(), status: status.clone() }).to_vec()
+    };
+    let able = PeerStatus {
+        in_recovery: true,
+        lsn: Lsn(1_000),
+        timeline: Some(Timeline(2)),
+        nofailover: false,
+        failover_priority: 1,
+        watchdog_failed: false,
+        disk_failed: false,
+    };
+    for by_archive in [false, true] {
+        o.dynamic.standby_cluster = by_archive.then(|| standby_cluster(None)).flatten();
+        o.peers = None;
+        assert_eq!((decide(&o).rule, decide(&o).step), (702, Step::Do(Action::AskPeers)));
+        o.peers = Some(all(Some(able.clone())));
+        assert_eq!(decide(&o).rule, 704);
+        o.peers = Some(all(Some(PeerStatus { disk_failed: true, ..able.clone() })));
+        assert_ne!(decide(&o).rule, 704, "nobody whose disk is well");
+        o.peers = Some(all(None));
+        assert_eq!(decide(&o).rule, if by_archive { 729 } else { 731 }, "nobody answers");
+    }
+}
+
+/// A directory may be unreadable for a moment; an empty one is certain.
+#[test]
+fn a_server_whose_directory_cannot_be_read_is_stopped_at_the_second_look() {
+    let stop = Step::Do(Action::Begin(Job::Stop { how: StopHow::Immediate }));
+    let mut o = leader();
+    o.postgres.data = DataDir::Empty;
+    assert_eq!((decide(&o).rule, decide(&o).step), (22, stop.clone()));
+    o.postgres.data = DataDir::Damaged("permission denied".into());
+    let look = |o: &mut Observation, at: u64| {
+        o.now = Millis(NOW + at);
+        let seen = o.clone();
+        o.memory.heed_group(&seen);
+        (decide(o).rule, decide(o).step)
+    };
+    assert_eq!(look(&mut o, 0), (23, Step::Rest { at_most_ms: Some(1_000) }));
+    assert_eq!(look(&mut o, 900), (23, Step::Rest { at_most_ms: Some(100) }));
+    assert_eq!(look(&mut o, 1_000), (22, stop.clone()));
+    // It could be read in between.
+    let data = std::mem::replace(&mut o.postgres.data, leader().postgres.data);
+    assert_eq!(look(&mut o, 1_100).0, 799);
+    o.postgres.data = data;
+    assert_eq!(look(&mut o, 1_200).0, 23);
+    // No grace for a primary beside another leader.
+    o.lock = Lock::Other("a".into());
+    assert_eq!(look(&mut o, 1_300), (22, stop));
 }

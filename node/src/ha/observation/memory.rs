@@ -51,6 +51,8 @@ pub struct Memory {
     pub quiet_since: Option<Millis>,
     /// The server was seen to be down since.
     pub stopped_since: Option<Millis>,
+    /// The data directory could not be read since.
+    pub damaged_since: Option<Millis>,
     /// Nobody has held the lock since.
     pub leaderless_since: Option<Millis>,
     /// Who led last, as far as this process has seen.

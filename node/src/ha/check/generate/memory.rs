@@ -68,6 +68,7 @@ impl Generator {
             started: self.past(),
             signed: self.percent(30).then(|| "move".into()),
             quiet_since: self.maybe_past(60),
+            damaged_since: self.maybe_past(50),
             leaderless_since: self.maybe_past(60),
             stopped_since: None,
             former_leader: self.pick(&[None, Some("a"), Some("b")]).map(MemberName::from),
