@@ -11,3 +11,4 @@ pub mod rewind;
 pub mod slots;
 pub mod source;
 pub mod switch;
+pub mod sync;

@@ -25,6 +25,11 @@ impl Tags {
         if self.nofailover() { 0 } else { self.number("failover_priority").unwrap_or(1) }
     }
 
+    /// 0 and less: never synchronous; the higher one is taken first.
+    pub fn sync_priority(&self) -> i64 {
+        if self.nosync() { 0 } else { self.number("sync_priority").unwrap_or(1) }
+    }
+
     pub fn clonefrom(&self) -> bool {
         self.flag("clonefrom")
     }
@@ -110,6 +115,9 @@ mod tests {
             0
         );
         assert!(!tags(json!({"nofailover": false, "failover_priority": 0})).nofailover());
+        assert_eq!(tags(json!({"sync_priority": "2"})).sync_priority(), 2);
+        assert_eq!(tags(json!({"sync_priority": 2, "nosync": true})).sync_priority(), 0);
+        assert_eq!(Tags::default().sync_priority(), 1);
     }
 
     #[test]

@@ -1,0 +1,231 @@
+//! `synchronous_standby_names`: what PostgreSQL is told, read and written.
+//!
+//! Invariant: what is written is read back as the same, and no text makes the
+//! reader fail; what PostgreSQL would refuse is read as "nobody".
+//!
+//! Two values name nobody and yet let every commit wait: the placeholder of the
+//! strict mode and `*`. Both are no names with a count: nobody of `/sync` is
+//! promised anything by them.
+
+use super::set::NameSet;
+use topology::MemberName;
+
+/// A name that no member may have: with it in force no commit is acknowledged.
+pub const PLACEHOLDER: &str = "__patroni_strict_sync_replica_placeholder__";
+
+const EVERYBODY: &str = "*";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Method {
+    #[default]
+    Off,
+    /// The first so many of those that stream.
+    Priority,
+    /// Any so many.
+    Quorum,
+}
+
+/// Who has to have a commit before it is acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    pub method: Method,
+    /// So many of the names.
+    pub count: u64,
+    /// Sorted, each once without regard to case.
+    pub names: Vec<MemberName>,
+}
+
+impl Names {
+    /// Nobody is waited for.
+    pub fn none() -> Names {
+        Names::default()
+    }
+
+    /// Everybody waits and nobody comes: strict, without a standby.
+    pub fn placeholder() -> Names {
+        Names { method: Method::Priority, count: 1, names: Vec::new() }
+    }
+
+    /// Every one of them, or nobody; `least` of them even where there are none.
+    pub fn all(names: &NameSet, least: u64) -> Names {
+        Names::of(Method::Priority, (names.len() as u64).max(least), names)
+    }
+
+    /// Any so many of them.
+    pub fn any(count: u64, names: &NameSet) -> Names {
+        Names::of(Method::Quorum, count, names)
+    }
+
+    fn of(method: Method, count: u64, names: &NameSet) -> Names {
+        match (count, names.is_empty()) {
+            (0, _) => Names::none(),
+            (_, true) => Names::placeholder(),
+            _ => Names { method, count, names: names.sorted() },
+        }
+    }
+
+    /// What is no such list means that nobody is waited for.
+    pub fn parse(text: &str) -> Names {
+        tokens(text).and_then(|tokens| read(&tokens)).unwrap_or_default()
+    }
+
+    pub fn write(&self) -> String {
+        let mut list: Vec<String> = self.names.iter().map(quoted).collect();
+        list.sort_unstable();
+        match (self.method, list.as_slice()) {
+            (Method::Off, _) => String::new(),
+            (_, []) if self.count == 0 => String::new(),
+            (_, []) => PLACEHOLDER.to_string(),
+            (Method::Priority, [one]) if self.count == 1 => one.clone(),
+            (Method::Priority, _) => format!("{} ({})", self.count, list.join(",")),
+            (Method::Quorum, _) => format!("ANY {} ({})", self.count, list.join(",")),
+        }
+    }
+
+    pub fn set(&self) -> NameSet {
+        self.names.iter().cloned().collect()
+    }
+
+    /// Those without whom nothing is acknowledged.
+    pub fn required(&self) -> NameSet {
+        if self.count >= self.names.len() as u64 { self.set() } else { NameSet::default() }
+    }
+
+    /// So many of the names at least have what is acknowledged.
+    pub fn promised(&self) -> u64 {
+        self.count.min(self.names.len() as u64)
+    }
+
+    /// The same for PostgreSQL, however it is spelled.
+    pub fn is_same(&self, other: &Names) -> bool {
+        (self.method, self.count) == (other.method, other.count) && self.set() == other.set()
+    }
+}
+
+/// Whether this can be the name of one standby: not of everybody, nor of nobody.
+pub fn can_be_named(name: &MemberName) -> bool {
+    let text = name.as_str();
+    !text.is_empty() && text != EVERYBODY && !same(text, PLACEHOLDER)
+}
+
+/// The same without marks: letters, digits, `_` and `$`, and no word of the list's.
+fn quoted(name: &MemberName) -> String {
+    let text = name.as_str();
+    let is_word = ["first", "any"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let goes_on = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
+    if starts && goes_on && !is_word {
+        return text.to_string();
+    }
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    /// A name, and whether it stood in quotes.
+    Name(String, bool),
+    Number(String),
+    Everybody,
+    Mark(char),
+}
+
+/// PostgreSQL's own division into words; `None` where it would refuse.
+fn tokens(text: &str) -> Option<Vec<Token>> {
+    let mut rest = text.chars().peekable();
+    let mut found = Vec::new();
+    while let Some(c) = rest.next() {
+        let token = match c {
+            c if c.is_ascii_whitespace() || c == '\u{b}' => continue,
+            '*' => Token::Everybody,
+            '(' | ')' | ',' => Token::Mark(c),
+            '"' => Token::Name(until_quote(&mut rest)?, true),
+            c if c.is_ascii_digit() => Token::Number(run(c, &mut rest, |c| c.is_ascii_digit())),
+            c if starts_name(c) => {
+                let goes_on = |c: char| starts_name(c) || c.is_ascii_digit() || c == '$';
+                Token::Name(run(c, &mut rest, goes_on), false)
+            }
+            _ => return None,
+        };
+        found.push(token);
+    }
+    Some(found)
+}
+
+type Rest<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+fn starts_name(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+}
+
+fn run(first: char, rest: &mut Rest, goes_on: impl Fn(char) -> bool) -> String {
+    let mut text = String::from(first);
+    while let Some(c) = rest.next_if(|c| goes_on(*c)) {
+        text.push(c);
+    }
+    text
+}
+
+/// Two quotes are one; `None` without the closing one.
+fn until_quote(rest: &mut Rest) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        match rest.next()? {
+            '"' if rest.next_if_eq(&'"').is_none() => return Some(text),
+            c => text.push(c),
+        }
+    }
+}
+
+/// `a,b`, `N (a,b)`, `FIRST N (a,b)` and `ANY N (a,b)`.
+fn read(tokens: &[Token]) -> Option<Names> {
+    let word = |text: &str| match tokens.first() {
+        Some(Token::Name(name, false)) => name.eq_ignore_ascii_case(text),
+        _ => false,
+    };
+    let (method, tail) = match (word("any"), word("first")) {
+        (true, _) => (Method::Quorum, &tokens[1..]),
+        (_, true) => (Method::Priority, &tokens[1..]),
+        _ => (Method::Priority, tokens),
+    };
+    let is_named = tail.len() < tokens.len();
+    match tail {
+        [Token::Number(count), Token::Mark('('), list @ .., Token::Mark(')')] => {
+            let count = count.parse::<u32>().ok().filter(|n| (1..=COUNT_MAX).contains(n))?;
+            members(method, count.into(), list)
+        }
+        list if !is_named => members(method, 1, list),
+        _ => None,
+    }
+}
+
+/// PostgreSQL counts in a signed integer.
+const COUNT_MAX: u32 = i32::MAX as u32;
+
+fn members(method: Method, count: u64, list: &[Token]) -> Option<Names> {
+    let mut names = Vec::new();
+    let mut is_everybody = false;
+    for item in list.split(|token| *token == Token::Mark(',')) {
+        match item {
+            [Token::Everybody] => is_everybody = true,
+            // In quotes it is everybody as well.
+            [Token::Name(name, true)] if name == EVERYBODY => is_everybody = true,
+            // Only in quotes are these words names.
+            [Token::Name(name, false)] if ["any", "first"].iter().any(|w| same(w, name)) => {
+                return None;
+            }
+            [Token::Name(name, _) | Token::Number(name)] => names.push(name.as_str()),
+            _ => return None,
+        }
+    }
+    names.retain(|name| !is_everybody && !same(name, PLACEHOLDER));
+    let names: NameSet = names.into_iter().map(MemberName::from).collect();
+    Some(Names { method, count, names: names.sorted() })
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;
