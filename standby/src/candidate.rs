@@ -2,9 +2,14 @@
 //!
 //! A leader asks this before it gives the lock away: for a switchover, and
 //! when its PostgreSQL died and may not be restarted in place.
+//!
+//! While a synchronous mode is in force only standbys of `/sync` count, and in quorum
+//! mode so many of them that one wins its votes. Stricter than what users of Patroni
+//! know: a leader that hands over in order asks for the end of its log, not for a lag
+//! that is small enough, so that a planned move loses nothing in any mode.
 
-use crate::promotion::PeerAnswer;
-use topology::{GroupView, Lsn, MemberName, Timeline};
+use crate::promotion::{Electorate, PeerAnswer};
+use topology::{GroupView, Lsn, MemberName, SyncMode, Timeline};
 
 /// Who counts, and how far a candidate must be.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +21,8 @@ pub struct Wanted<'a> {
     /// Positions compare only within one history: the leader's timeline.
     pub timeline: Option<Timeline>,
     pub maximum_lag: u64,
+    /// `Off` for a failover that an operator asked for: it may go to anybody.
+    pub mode: SyncMode,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +43,10 @@ pub enum NoCandidate {
     OtherTimeline(MemberName),
     #[error("{name} is {bytes} bytes behind, {allowed} allowed")]
     Behind { name: MemberName, bytes: u64, allowed: u64 },
+    #[error("{0} is not a standby of /sync: it may lack what was acknowledged")]
+    NotSynchronous(MemberName),
+    #[error("{able} members can take over, {needed} are needed to lose nothing by a quorum")]
+    TooFew { able: u64, needed: u64 },
 }
 
 /// The best member to take over, or why the last one looked at cannot.
@@ -50,21 +61,35 @@ pub fn best(
     {
         return Err(NoCandidate::Unknown(name.clone()));
     }
-    let mut refused = NoCandidate::Alone;
-    let mut best: Option<(Lsn, i64, &MemberName)> = None;
+    let electorate = Electorate::of(view, wanted.mode);
     let counts = |p: &&PeerAnswer| &p.name != me && wanted.candidate.is_none_or(|c| *c == p.name);
-    for peer in peers.iter().filter(counts) {
+    let (named, others): (Vec<_>, Vec<_>) = peers
+        .iter()
+        .filter(counts)
+        .partition(|peer| electorate.is_none_or(|e| e.is_standby(&peer.name)));
+    let mut refused = others.last().map(|peer| NoCandidate::NotSynchronous(peer.name.clone()));
+    let mut best: Option<(Lsn, i64, &MemberName)> = None;
+    let mut able = 0;
+    for peer in named {
         match judge(peer, view, wanted) {
             Ok((lsn, priority)) => {
+                able += 1;
                 let ahead = best.is_none_or(|(l, p, _)| (lsn, priority) > (l, p));
                 if ahead {
                     best = Some((lsn, priority, &peer.name));
                 }
             }
-            Err(why) => refused = why,
+            Err(why) => refused = Some(why),
         }
     }
-    best.map(|(_, _, name)| name.clone()).ok_or(refused)
+    let (_, _, name) = best.ok_or(refused.clone().unwrap_or(NoCandidate::Alone))?;
+    let quorum = electorate.filter(|_| wanted.candidate.is_none()).map_or(0, |e| e.quorum());
+    if able <= quorum {
+        // One who is on its way there is waited for.
+        let awaited = refused.filter(|why| matches!(why, NoCandidate::NotThere { .. }));
+        return Err(awaited.unwrap_or(NoCandidate::TooFew { able, needed: quorum + 1 }));
+    }
+    Ok(name.clone())
 }
 
 fn judge(peer: &PeerAnswer, view: &GroupView, wanted: &Wanted) -> Result<(Lsn, i64), NoCandidate> {
@@ -122,7 +147,8 @@ mod tests {
     }
 
     fn wanted() -> Wanted<'static> {
-        Wanted { candidate: None, past: None, timeline: None, maximum_lag: 100 }
+        let (candidate, past, timeline, mode) = (None, None, None, SyncMode::Off);
+        Wanted { candidate, past, timeline, maximum_lag: 100, mode }
     }
 
     #[test]
@@ -157,5 +183,54 @@ mod tests {
         let silent = PeerAnswer { name: "a".into(), status: None };
         let refused = best(&"me".into(), &[silent], &view(), &wanted());
         assert_eq!(refused, Err(NoCandidate::Silent("a".into())));
+    }
+
+    fn in_sync(sync: &str) -> GroupView {
+        let mut view = view();
+        view.take("sync", sync, 1, 0);
+        view
+    }
+
+    #[test]
+    fn only_standbys_of_sync_take_over_but_on_an_operators_word() {
+        let view = in_sync(r#"{"leader":"me","sync_standby":"B","quorum":0}"#);
+        let sync = Wanted { mode: SyncMode::On, ..wanted() };
+        let peers = [peer("a", 1000, false), peer("b", 950, false)];
+        let me = MemberName::new("me");
+        assert_eq!(best(&me, &peers, &view, &sync), Ok("b".into()));
+        let refused = Err(NoCandidate::NotSynchronous("a".into()));
+        assert_eq!(best(&me, &peers[..1], &view, &sync), refused);
+        let a = MemberName::new("a");
+        let named = Wanted { candidate: Some(&a), ..sync.clone() };
+        assert_eq!(best(&me, &peers, &view, &named), refused);
+        // A failover that was asked for may go to anybody.
+        let forced = Wanted { mode: SyncMode::Off, ..named };
+        assert_eq!(best(&me, &peers, &view, &forced), Ok("a".into()));
+        // Why the one that counts cannot is told, not that others do not count.
+        let past = Wanted { past: Some(Lsn(1000)), ..sync };
+        let refused = best(&me, &peers, &view, &past);
+        assert!(matches!(refused, Err(NoCandidate::NotThere { .. })), "{refused:?}");
+        let nobody = in_sync(r#"{"leader":null,"sync_standby":null,"quorum":0}"#);
+        let sync = Wanted { mode: SyncMode::On, ..wanted() };
+        assert_eq!(best(&me, &peers, &nobody, &sync), Ok("a".into()), "no mode is in force");
+    }
+
+    #[test]
+    fn a_quorum_needs_as_many_as_one_needs_votes_unless_a_member_was_named() {
+        let view = in_sync(r#"{"leader":"me","sync_standby":"a,b","quorum":1}"#);
+        let quorum = Wanted { mode: SyncMode::Quorum, ..wanted() };
+        let me = MemberName::new("me");
+        let both = [peer("a", 1000, false), peer("b", 1001, false)];
+        assert_eq!(best(&me, &both, &view, &quorum), Ok("b".into()));
+        let one = [peer("a", 1000, false), peer("b", 1000, true)];
+        let few = Err(NoCandidate::TooFew { able: 1, needed: 2 });
+        assert_eq!(best(&me, &one, &view, &quorum), few);
+        let a = MemberName::new("a");
+        let named = Wanted { candidate: Some(&a), ..quorum.clone() };
+        assert_eq!(best(&me, &one, &view, &named), Ok("a".into()));
+        // The second one may be there in a moment.
+        let past = Wanted { past: Some(Lsn(1000)), ..quorum };
+        let refused = best(&me, &both, &view, &past);
+        assert!(matches!(refused, Err(NoCandidate::NotThere { .. })), "{refused:?}");
     }
 }

@@ -4,16 +4,20 @@
 //! while nobody leads; `may_open` guards the step from which writes are
 //! possible and holds also for a member that has the lock already.
 
+mod electorate;
 mod open;
 mod race;
 mod request;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod synchronous;
 
+pub use electorate::Electorate;
 pub use open::may_open;
 pub use race::may_race;
 
-use topology::{Lsn, MemberName, SystemId, Tags, Timeline};
+use topology::{Lsn, MemberName, SyncMode, SystemId, Tags, Timeline};
 
 /// One member, asked directly in this beat.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +54,8 @@ pub struct Racer<'a> {
     pub tags: &'a Tags,
     pub lsn: Lsn,
     pub timeline: Option<Timeline>,
-    /// Who led before: its failover_priority does not count.
+    /// Who led before: its failover_priority does not count. While a synchronous
+    /// mode is in force `/sync` tells who that was.
     pub former_leader: Option<&'a MemberName>,
 }
 
@@ -61,6 +66,8 @@ pub struct RaceLimits {
     pub check_timeline: bool,
     /// A leader whose store is away may lead on, by the word of those it asks.
     pub failsafe_mode: bool,
+    /// `Off` also where this group may not be open for writes.
+    pub mode: SyncMode,
 }
 
 /// Why not, with what it would take.
@@ -85,6 +92,13 @@ pub enum NotYet {
     PeerNewer { name: MemberName, theirs: Timeline, mine: Timeline },
     #[error("{name} has received more ({theirs}, here {mine})")]
     PeerAhead { name: MemberName, theirs: Lsn, mine: Lsn },
+    #[error("/sync does not name this member: it may lack what was acknowledged")]
+    NotSynchronous,
+    #[error(
+        "{votes} others that /sync names are known to have no more than this member, {needed} \
+         must be: it may lack what was acknowledged"
+    )]
+    TooFewVotes { votes: u64, needed: u64 },
     #[error("{0} has the same position and a higher failover_priority")]
     PeerPreferred(MemberName),
     #[error("{0} was asked for as the new leader and is able")]

@@ -1,8 +1,11 @@
 //! May this standby take the free lock?
 //!
 //! Invariants: nobody who may not lead is waited for, and nobody who is silent;
-//! positions compare only within one history.
+//! positions compare only within one history. While a synchronous mode is in force
+//! whoever races has everything that was acknowledged: the lag limit alone lets
+//! nobody lead then.
 
+use super::electorate::{Electorate, Lacking, Stand, stand};
 use super::request::may_race_on_request;
 use super::{NotYet, PeerAnswer, RaceLimits, Racer};
 use topology::{GroupView, Lsn, MemberName, Timeline};
@@ -11,7 +14,8 @@ use topology::{GroupView, Lsn, MemberName, Timeline};
 ///
 /// `peers` are the answers of all other known members. A peer that did not
 /// answer does not block: otherwise one dead member would end availability.
-/// What protects acknowledged writes is the lag limit and the token.
+/// What protects acknowledged writes is the lag limit and the token, and in the
+/// synchronous modes `/sync`.
 pub fn may_race(
     me: &Racer,
     peers: &[PeerAnswer],
@@ -27,8 +31,27 @@ pub fn may_race(
     if !is_asked(me.name, view) {
         return Err(NotYet::NotInFailsafe);
     }
+    let electorate = Electorate::of(view, limits.mode);
+    if electorate.is_some_and(|e| !e.admits(me.name)) {
+        return Err(NotYet::NotSynchronous);
+    }
     not_behind(me.lsn, me.timeline, view, limits)?;
-    not_overtaken(me, asked(peers, view).into_iter())
+    not_overtaken(me, asked(peers, view).into_iter(), electorate)?;
+    elected(me, peers, view, electorate)
+}
+
+/// Enough of those who vote have no more. Whoever counts is asked, also a member
+/// that may not lead itself by the map of failsafe mode.
+pub(super) fn elected(
+    me: &Racer,
+    peers: &[PeerAnswer],
+    view: &GroupView,
+    electorate: Option<Electorate>,
+) -> Result<(), NotYet> {
+    let Some(electorate) = electorate.filter(|e| !e.led_last(me, view)) else { return Ok(()) };
+    let mine = Stand { name: me.name, lsn: me.lsn, timeline: me.timeline };
+    let elected = electorate.elects(mine, peers.iter().filter_map(stand));
+    elected.map_err(|Lacking { votes, needed }| NotYet::TooFewVotes { votes, needed })
 }
 
 /// A leader whose store is away asks only those whom `/failsafe` names. The map
@@ -72,9 +95,12 @@ pub(super) fn current(timeline: Option<Timeline>, view: &GroupView) -> Result<()
     }
 }
 
+/// While a synchronous mode is in force only those are waited for whom `/sync`
+/// names, and what its leader has beyond the others was not acknowledged.
 pub(super) fn not_overtaken<'a>(
     me: &Racer,
     peers: impl Iterator<Item = &'a PeerAnswer>,
+    electorate: Option<Electorate>,
 ) -> Result<(), NotYet> {
     for peer in peers.filter(|p| &p.name != me.name) {
         let Some(status) = peer.status.as_ref().filter(|s| s.is_eligible()) else {
@@ -82,6 +108,9 @@ pub(super) fn not_overtaken<'a>(
         };
         if !status.in_recovery {
             return Err(NotYet::PrimaryExists(peer.name.clone()));
+        }
+        if electorate.is_some_and(|e| !e.is_member(&peer.name)) {
+            continue;
         }
         // Positions compare only within one history: the newer one goes on.
         if let (Some(theirs), Some(mine)) = (status.timeline, me.timeline)
@@ -92,11 +121,14 @@ pub(super) fn not_overtaken<'a>(
             }
             continue;
         }
-        if status.lsn > me.lsn {
+        let led = match electorate {
+            Some(electorate) => electorate.led(&peer.name),
+            None => me.former_leader == Some(&peer.name),
+        };
+        if status.lsn > me.lsn && !(led && electorate.is_some()) {
             let name = peer.name.clone();
             return Err(NotYet::PeerAhead { name, theirs: status.lsn, mine: me.lsn });
         }
-        let led = me.former_leader == Some(&peer.name);
         if !led && status.lsn == me.lsn && status.failover_priority > me.tags.failover_priority() {
             return Err(NotYet::PeerPreferred(peer.name.clone()));
         }

@@ -2,10 +2,27 @@
 //!
 //! Invariant: after a handover only those race who have everything the old leader
 //! wrote, as long as its record is there.
+//!
+//! In three places this is stricter than what users of Patroni know, because what
+//! they know may lose writes. A candidate of a switchover whose leader died is judged
+//! as in a failover: the name alone does not make up for what it lacks, and in quorum
+//! mode it needs its votes. Nobody is free of `maximum_lag_on_failover` but a
+//! candidate of a failover that an operator asked for by name. And whoever lacks the
+//! end of a log that was handed over does not race.
 
-use super::race::{asked, current, is_asked, not_behind, not_overtaken};
+use super::electorate::{Electorate, Stand, stand};
+use super::race::{asked, current, elected, is_asked, not_behind, not_overtaken};
 use super::{NotYet, PeerAnswer, RaceLimits, Racer};
 use topology::{Failover, GroupView, Lsn, MemberName, Timeline};
+
+/// How far somebody is who may lead.
+#[derive(Clone, Copy, PartialEq)]
+enum Fit {
+    /// It has everything that the old leader wrote: nobody has more.
+    Whole,
+    /// Within the limits of a failover.
+    Near,
+}
 
 /// Somebody asked for a new leader, and the lock is free.
 ///
@@ -19,70 +36,108 @@ pub(super) fn may_race_on_request(
     limits: RaceLimits,
     view: &GroupView,
 ) -> Result<(), NotYet> {
-    // The operator's word counts for more than the map, unless a leader that
-    // does not see the request may lead on by it.
-    let is_forced = request.leader.is_none() && !limits.failsafe_mode;
-    let by_word = |name: &MemberName| is_forced && request.candidate.as_ref() == Some(name);
-    if by_word(me.name) {
+    let case = Case { request, limits, view, electorate: Electorate::of(view, limits.mode) };
+    if case.by_word(me.name) {
         return Ok(());
     }
     if !is_asked(me.name, view) {
         return Err(NotYet::NotInFailsafe);
     }
-    if request.candidate.as_ref() == Some(me.name) && request.leader.is_none() {
+    let is_candidate = request.candidate.as_ref() == Some(me.name);
+    if is_candidate && request.leader.is_none() {
         return Ok(());
     }
-    fits(me.lsn, me.timeline, view, limits)?;
-    if request.candidate.as_ref() == Some(me.name) {
-        return Ok(());
+    if !case.admits(me.name) {
+        return Err(NotYet::NotSynchronous);
     }
-    let able = |peer: &&PeerAnswer| {
-        let status = peer.status.as_ref().filter(|s| s.is_eligible() && s.in_recovery);
-        status.is_some_and(|s| {
-            request.leader.is_none() || fits(s.lsn, s.timeline, view, limits).is_ok()
-        })
-    };
-    let may_lead = |p: &&PeerAnswer| is_asked(&p.name, view) || by_word(&p.name);
-    let others = peers.iter().filter(|p| &p.name != me.name).filter(may_lead).filter(able);
-    let mut first = others.filter(|p| match &request.candidate {
-        // The old leader comes last: anybody able goes first.
-        _ if request.leader.as_ref() == Some(me.name) => true,
-        candidate => candidate.as_ref() == Some(&p.name),
-    });
-    if let Some(peer) = first.next() {
-        return Err(NotYet::OtherCandidate(peer.name.clone()));
+    let fit = case.fits(me.lsn, me.timeline)?;
+    let electorate = case.electorate.filter(|_| fit == Fit::Near);
+    if is_candidate {
+        return elected(me, peers, view, electorate);
     }
+    if let Some(first) = case.goes_first(me, peers) {
+        return Err(NotYet::OtherCandidate(first.clone()));
+    }
+    // The leader that is to be left does not compete.
     let others = asked(peers, view).into_iter();
-    not_overtaken(me, others.filter(|p| Some(&p.name) != request.leader.as_ref()))
+    let others = others.filter(|peer| Some(&peer.name) != request.leader.as_ref());
+    not_overtaken(me, others, case.electorate)?;
+    elected(me, peers, view, electorate)
 }
 
-/// Far enough to lead: after a handover with everything the old leader wrote,
-/// else within the limits of a failover. So is a handover judged once the old
-/// leader's record is gone, a ttl after its end: who had everything may have
-/// died, and it cannot come back to lead itself.
-fn fits(
-    lsn: Lsn,
-    timeline: Option<Timeline>,
-    view: &GroupView,
+struct Case<'a> {
+    request: &'a Failover,
     limits: RaceLimits,
-) -> Result<(), NotYet> {
-    let old = view.request().and_then(|r| r.leader.as_ref());
-    let is_there = old.is_some_and(|old| view.members.contains_key(old));
-    if !(view.is_handed_over() && is_there) {
-        return not_behind(lsn, timeline, view, limits);
+    view: &'a GroupView,
+    electorate: Option<Electorate<'a>>,
+}
+
+impl Case<'_> {
+    /// The operator's word counts for more than the map of failsafe mode, unless a
+    /// leader that does not see the request may lead on by it.
+    fn by_word(&self, name: &MemberName) -> bool {
+        let is_forced = self.request.leader.is_none() && !self.limits.failsafe_mode;
+        is_forced && self.request.candidate.as_ref() == Some(name)
     }
-    current(timeline, view)?;
-    // Past the beginning of the shutdown checkpoint: the record is there.
-    if lsn <= view.optime() {
-        return Err(NotYet::Behind { bytes: lsn.behind(view.optime()).max(1), allowed: 0 });
+
+    /// A switchover promises to lose nothing: only members of `/sync` take part,
+    /// in quorum mode too. A failover may name anybody.
+    fn admits(&self, name: &MemberName) -> bool {
+        let switchover = self.request.leader.is_some();
+        self.electorate.is_none_or(|e| if switchover { e.is_member(name) } else { e.admits(name) })
     }
-    Ok(())
+
+    /// The member that this one waits for. The old leader comes last: anybody able
+    /// goes before it. Whoever may not lead is not waited for: it would be for ever.
+    fn goes_first<'p>(&self, me: &Racer, peers: &'p [PeerAnswer]) -> Option<&'p MemberName> {
+        let anybody = self.request.leader.as_ref() == Some(me.name);
+        let others = peers.iter().filter(|peer| &peer.name != me.name);
+        let mut able = others.filter(|peer| {
+            let name = &peer.name;
+            (anybody || self.request.candidate.as_ref() == Some(name))
+                && (is_asked(name, self.view) || self.by_word(name))
+                && stand(peer).is_some_and(|one| self.is_able(one, me, peers))
+        });
+        able.next().map(|peer| &peer.name)
+    }
+
+    fn is_able(&self, one: Stand, me: &Racer, peers: &[PeerAnswer]) -> bool {
+        if self.request.leader.is_none() {
+            return true;
+        }
+        let mine = Stand { name: me.name, lsn: me.lsn, timeline: me.timeline };
+        let others = peers.iter().filter_map(stand).chain([mine]);
+        let is_elected = || self.electorate.is_none_or(|e| e.elects(one, others).is_ok());
+        self.admits(one.name)
+            && self.fits(one.lsn, one.timeline).is_ok_and(|fit| fit == Fit::Whole || is_elected())
+    }
+
+    /// Far enough to lead: after a handover with everything the old leader wrote,
+    /// else within the limits of a failover. So is a handover judged once the old
+    /// leader's record is gone, a ttl after its end: who had everything may have
+    /// died, and it cannot come back to lead itself.
+    fn fits(&self, lsn: Lsn, timeline: Option<Timeline>) -> Result<Fit, NotYet> {
+        let view = self.view;
+        let old = self.request.leader.as_ref();
+        let is_there = old.is_some_and(|old| view.members.contains_key(old));
+        if !(view.is_handed_over() && is_there) {
+            not_behind(lsn, timeline, view, self.limits)?;
+            return Ok(Fit::Near);
+        }
+        current(timeline, view)?;
+        // Past the beginning of the shutdown checkpoint: the record is there.
+        if lsn <= view.optime() {
+            return Err(NotYet::Behind { bytes: lsn.behind(view.optime()).max(1), allowed: 0 });
+        }
+        Ok(Fit::Whole)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::promotion::sample::{answer, race, view};
+    use crate::promotion::sample::{answer, race, race_in, view};
+    use topology::SyncMode::{On, Quorum};
 
     /// `status` and `failover` written in one transaction.
     fn handed_over(optime: u64, failover: &str) -> GroupView {
@@ -135,5 +190,83 @@ mod tests {
         let mut newer = handed_over(1000, r#"{"leader":"old"}"#);
         newer.take("history", r#"[[1,500,"x"]]"#, 1, 0);
         assert!(matches!(race(5000, &[], &newer), Err(NotYet::OldTimeline { .. })));
+    }
+
+    fn with_sync(mut view: GroupView, sync: &str) -> GroupView {
+        view.take("sync", sync, 1, 0);
+        view
+    }
+
+    const PRIORITY: &str = r#"{"leader":"old","sync_standby":"me,a","quorum":0}"#;
+    const WITHOUT_ME: &str = r#"{"leader":"old","sync_standby":"a","quorum":0}"#;
+    const VOTES: &str = r#"{"leader":"old","sync_standby":"me,a","quorum":1}"#;
+
+    #[test]
+    fn a_switchover_goes_to_members_of_sync_and_a_failover_to_whoever_was_named() {
+        let switchover = |mode, sync| {
+            let named = with_sync(view(1000, r#"{"leader":"old","member":"me"}"#), sync);
+            race_in(mode, 1000, &[answer("a", 1000)], &named)
+        };
+        assert_eq!(switchover(On, PRIORITY), Ok(()));
+        assert_eq!(switchover(On, WITHOUT_ME), Err(NotYet::NotSynchronous));
+        assert_eq!(switchover(Quorum, WITHOUT_ME), Err(NotYet::NotSynchronous));
+        assert_eq!(switchover(On, r#"{"leader":null}"#), Ok(()), "no mode is in force");
+        // An operator takes the loss upon himself.
+        let failover = with_sync(view(1000, r#"{"member":"me"}"#), WITHOUT_ME);
+        assert_eq!(race_in(On, 1, &[answer("a", 1000)], &failover), Ok(()));
+        assert_eq!(race_in(Quorum, 1, &[answer("a", 1000)], &failover), Ok(()));
+        // Another one was named and does not come: only members of `/sync` race.
+        let named = with_sync(view(1000, r#"{"member":"gone"}"#), WITHOUT_ME);
+        assert_eq!(race_in(On, 1000, &[], &named), Err(NotYet::NotSynchronous));
+        let named = with_sync(view(1000, r#"{"member":"gone"}"#), PRIORITY);
+        assert_eq!(race_in(On, 1000, &[], &named), Ok(()));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_candidate_that_may_not_race() {
+        let only_me = r#"{"leader":"old","sync_standby":"me","quorum":0}"#;
+        let named = view(1000, r#"{"leader":"old","member":"a"}"#);
+        let refused = race_in(On, 1000, &[answer("a", 1000)], &named);
+        assert_eq!(refused, Err(NotYet::OtherCandidate("a".into())));
+        let named = with_sync(named, only_me);
+        assert_eq!(race_in(On, 1000, &[answer("a", 1000)], &named), Ok(()));
+        // It is a member, but others are known to have more.
+        let named = with_sync(named, r#"{"leader":"old","sync_standby":"a,b,me","quorum":1}"#);
+        let all = [answer("a", 950), answer("b", 1000)];
+        assert_eq!(race_in(Quorum, 1000, &all, &named), Ok(()));
+        let all = [answer("a", 1000), answer("b", 1000)];
+        assert_eq!(race_in(Quorum, 1000, &all, &named), Err(NotYet::OtherCandidate("a".into())));
+    }
+
+    /// Why a switchover is judged more strictly than by its name: the leader died
+    /// before it handed over, and one voter alone may lack what was acknowledged.
+    #[test]
+    fn the_candidate_of_a_dead_leader_needs_its_votes_and_the_limit_of_the_lag() {
+        let named = with_sync(view(1000, r#"{"leader":"old","member":"me"}"#), VOTES);
+        assert_eq!(race_in(Quorum, 950, &[answer("a", 950)], &named), Ok(()));
+        let lacking = Err(NotYet::TooFewVotes { votes: 0, needed: 1 });
+        assert_eq!(race_in(Quorum, 950, &[answer("a", 1000)], &named), lacking);
+        assert_eq!(race_in(Quorum, 950, &[], &named), lacking);
+        let too_far = Err(NotYet::Behind { bytes: 101, allowed: 100 });
+        assert_eq!(race_in(Quorum, 899, &[answer("a", 800)], &named), too_far);
+        // What was handed over is proof enough: the record is there.
+        let whole = with_sync(handed_over(1000, r#"{"leader":"old","member":"me"}"#), VOTES);
+        assert_eq!(race_in(Quorum, 1001, &[], &whole), Ok(()));
+        assert!(matches!(race_in(Quorum, 1000, &[], &whole), Err(NotYet::Behind { .. })));
+    }
+
+    /// 3.4 of the rules: who was to be left leads again if nobody else can.
+    #[test]
+    fn the_old_leader_comes_last() {
+        let old = with_sync(
+            view(1000, r#"{"leader":"me","member":"gone"}"#),
+            r#"{"leader":"me","sync_standby":"a,b","quorum":1}"#,
+        );
+        let both = [answer("a", 1000), answer("b", 1000)];
+        let refused = race_in(Quorum, 1000, &both, &old);
+        assert!(matches!(refused, Err(NotYet::OtherCandidate(_))), "{refused:?}");
+        let free = [answer("z", 1000)];
+        assert_eq!(race_in(Quorum, 1000, &free, &old), Ok(()), "it is no standby of /sync");
+        assert_eq!(race_in(Quorum, 1000, &[], &old), Ok(()), "nobody answers");
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: all are standbys on timeline 1 until a test says otherwise.
 
 use super::{NotYet, PeerAnswer, PeerStatus, RaceLimits, Racer, may_race};
-use topology::{GroupView, Lsn, MemberName, Tags, Timeline};
+use topology::{GroupView, Lsn, MemberName, SyncMode, Tags, Timeline};
 
 pub fn answer(name: &str, lsn: u64) -> PeerAnswer {
     let status = PeerStatus {
@@ -25,13 +25,26 @@ pub fn view(optime: u64, failover: &str) -> GroupView {
     view
 }
 
-pub const LIMITS: RaceLimits =
-    RaceLimits { maximum_lag: 100, check_timeline: false, failsafe_mode: false };
+pub const LIMITS: RaceLimits = RaceLimits {
+    maximum_lag: 100,
+    check_timeline: false,
+    failsafe_mode: false,
+    mode: SyncMode::Off,
+};
 
 pub fn race(lsn: u64, peers: &[PeerAnswer], view: &GroupView) -> Result<(), NotYet> {
+    race_in(SyncMode::Off, lsn, peers, view)
+}
+
+pub fn race_in(
+    mode: SyncMode,
+    lsn: u64,
+    peers: &[PeerAnswer],
+    view: &GroupView,
+) -> Result<(), NotYet> {
     let (name, tags) = (MemberName::new("me"), Tags::default());
     let former_leader = None;
     let timeline = Some(Timeline(1));
     let me = Racer { name: &name, tags: &tags, lsn: Lsn(lsn), timeline, former_leader };
-    may_race(&me, peers, view, LIMITS)
+    may_race(&me, peers, view, RaceLimits { mode, ..LIMITS })
 }

@@ -9,7 +9,7 @@ use crate::ha::observation::Gate;
 use standby::candidate::{self, NoCandidate, Wanted};
 use standby::promotion::{self, NotYet, RaceLimits, Racer};
 use standby::switch::ownership::Ownership;
-use topology::{Failover, Lsn, MemberName, Timeline};
+use topology::{Failover, GroupView, Lsn, MemberName, SyncMode, Timeline};
 
 /// How long a successor may take to receive what the leader has now.
 const READY_MS: u64 = 5_000;
@@ -80,8 +80,28 @@ impl<'a> Facts<'a> {
             past,
             timeline: self.own_timeline(),
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
+            mode: if self.is_forced() { SyncMode::Off } else { self.synchronous_mode() },
         };
         candidate::best(&self.o.me.name, peers, view, &wanted)
+    }
+
+    /// A failover that an operator asked for by name: it may lose writes.
+    fn is_forced(&self) -> bool {
+        self.request().is_some_and(|request| request.leader.is_none())
+    }
+
+    /// The synchronous mode that elections go by. It has no meaning in a group that
+    /// follows another one. A mode that cannot be read may be on: then only members
+    /// of `/sync` lead, if it names any.
+    pub fn synchronous_mode(&self) -> SyncMode {
+        let dynamic = &self.o.dynamic;
+        let broken = |view: &GroupView| view.unreadable.iter().any(|(key, _)| key == "config");
+        let doubtful = dynamic.is_synchronous || self.view().is_some_and(broken);
+        match dynamic.synchronous_mode {
+            _ if !self.may_own() => SyncMode::Off,
+            SyncMode::Off if doubtful => SyncMode::On,
+            mode => mode,
+        }
     }
 
     fn own_timeline(&self) -> Option<Timeline> {
@@ -111,6 +131,7 @@ impl<'a> Facts<'a> {
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
             check_timeline: self.o.dynamic.check_timeline && self.may_own(),
             failsafe_mode: self.o.dynamic.failsafe_mode,
+            mode: self.synchronous_mode(),
         };
         promotion::may_race(&racer, &self.racing(view, peers), view, limits)
     }
