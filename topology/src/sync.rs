@@ -60,13 +60,17 @@ impl SyncState {
         self.leader.is_some()
     }
 
+    pub fn is_leader(&self, name: &MemberName) -> bool {
+        self.leader.as_ref().is_some_and(|leader| same(leader, name))
+    }
+
     pub fn is_standby(&self, name: &MemberName) -> bool {
         self.standbys.iter().any(|standby| same(standby, name))
     }
 
     /// The leader or one of its standbys: who may lead next.
     pub fn is_member(&self, name: &MemberName) -> bool {
-        self.leader.as_ref().is_some_and(|leader| same(leader, name)) || self.is_standby(name)
+        self.is_leader(name) || self.is_standby(name)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ha::observation::{DataDir, Guarding, Job, ServerRole};
 use crate::postgres::Monitor;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
-use topology::{Lsn, MemberRecord, MemberRole, MemberState, Millis, Tags};
+use topology::{Lsn, MemberRecord, MemberRole, MemberState, Millis};
 
 impl Daemon {
     /// The record of this member, as it should stand in the store.
@@ -28,7 +28,7 @@ impl Daemon {
                 .proxy_address
                 .as_ref()
                 .map(|a| format!("postgres://{a}/postgres")),
-            tags: Tags(settings.tags.0.clone()),
+            tags: self.memory.effective_tags(&settings.tags),
             pause: self.dynamic.pause,
             ..MemberRecord::default()
         };
@@ -108,7 +108,7 @@ impl Daemon {
                 .then(|| Arc::new(self.chores.groups.clone())),
             dcs_last_seen: self.store_seen(previous.dcs_last_seen),
             system_id: seen.system().cloned(),
-            tags: self.settings.tags.clone(),
+            tags: self.memory.effective_tags(&self.settings.tags),
             pending_restart: self.server.pending_restart(),
             scheduled_restart: self.restart_plan.as_ref().map(|plan| plan.shown()),
             paused: self.dynamic.pause,

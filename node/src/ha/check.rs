@@ -7,6 +7,7 @@
 
 mod cases;
 mod cycle;
+mod elections;
 mod generate;
 
 use super::action::{Action, Step};

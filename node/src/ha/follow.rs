@@ -33,6 +33,12 @@ pub const FOLLOW: &[Rule] = &[
         "PostgreSQL runs but did not answer; its role is not known",
     ),
     Rule::new(
+        920,
+        |f| f.o.memory.asked == Some(Asked::Restart) && f.is_awaited_by_commits(),
+        |_| soon(200),
+        "a restart was asked for: waiting until the leader counts on another standby",
+    ),
+    Rule::new(
         921,
         |f| f.o.memory.asked == Some(Asked::Restart),
         |_| act(Action::Begin(Job::Restart { as_primary: false })),
@@ -57,6 +63,13 @@ pub const FOLLOW: &[Rule] = &[
         |f| act(Action::Follow(f.upstream())),
         "the leader changed",
     ),
+    Rule::new(
+        941,
+        |f| recovers_otherwise(f).is_some() && f.is_awaited_by_commits(),
+        |_| soon(200),
+        "a restart is due: waiting until the leader counts on another standby",
+    )
+    .saying(recovers_otherwise),
     Rule::new(
         942,
         |f| recovers_otherwise(f).is_some(),

@@ -58,6 +58,7 @@ impl Memory {
         self.heed_success(seen);
         let damaged = matches!(seen.postgres.data, DataDir::Damaged(_));
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
+        self.heed_duty(seen);
         let down = seen.is_stopped();
         self.stopped_since = down.then(|| self.stopped_since.unwrap_or(seen.now));
         if let Some(server) = seen.server().filter(|s| s.lsn > self.grown_to) {

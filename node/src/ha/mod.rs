@@ -13,6 +13,7 @@ pub mod birth;
 mod check;
 pub mod disk;
 pub mod down;
+mod duty;
 pub mod facts;
 pub mod failsafe;
 pub mod follow;

@@ -17,6 +17,16 @@ pub const PAUSE: &[Rule] = &[
         "the data directory belongs to another cluster: the lock is released",
     ),
     Rule::new(
+        404,
+        |f| {
+            f.o.memory.asked == Some(Asked::Restart)
+                && f.o.is_standby()
+                && f.is_awaited_by_commits()
+        },
+        |_| soon(200),
+        "a restart was asked for: waiting until the leader counts on another standby",
+    ),
+    Rule::new(
         405,
         |f| f.o.memory.asked == Some(Asked::Restart) && f.o.server().is_some(),
         |f| act(Action::Begin(Job::Restart { as_primary: f.o.is_primary() })),

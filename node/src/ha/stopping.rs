@@ -21,6 +21,12 @@ pub const STOPPING: &[Rule] = &[
         "the daemon ends: its half-made cluster is moved aside, `/initialize` is given back",
     ),
     Rule::new(
+        207,
+        |f| f.o.is_standby() && f.is_awaited_by_commits(),
+        |_| soon(200),
+        "the daemon ends: waiting until the leader counts on another standby",
+    ),
+    Rule::new(
         210,
         |f| !f.o.is_stopped() && !f.is_data_empty(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),

@@ -64,7 +64,7 @@ impl<'a> Electorate<'a> {
 
     /// It wrote `/sync` last. What it has beyond the others nobody was promised.
     pub fn led(&self, name: &MemberName) -> bool {
-        self.sync.is_member(name) && !self.sync.is_standby(name)
+        self.sync.is_leader(name) && !self.sync.is_standby(name)
     }
 
     /// Beside one who leads so many others of `/sync` must be as far.

@@ -37,6 +37,8 @@ pub struct Memory {
     pub lease_tried: Millis,
     /// A restart or a reinitialize that an operator asked for.
     pub asked: Option<Asked>,
+    /// A synchronous standby that is about to stop wants to be none, since when.
+    pub leaving_duty: Option<Millis>,
     /// How long the start of an asked restart may take, if that was said.
     pub start_limit_ms: Option<u64>,
     /// What the `pre_promote` command said to the lock held now.

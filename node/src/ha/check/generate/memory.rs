@@ -62,6 +62,7 @@ impl Generator {
                 Some(Asked::Reinitialize),
                 Some(Asked::ReinitializeFromLeader),
             ]),
+            leaving_duty: self.maybe_past(30),
             start_limit_ms: self.pick(&[None, None, Some(5_000)]),
             gate: self.gate(),
             failed: self.failed(),

@@ -10,7 +10,7 @@ use topology::id::slot_name;
 use topology::region::Token;
 use topology::{
     Dynamic, Failover, GroupView, HistoryEntry, Lsn, MemberName, MemberRecord, MemberRole, Millis,
-    Seen, Status, SystemId, Tags, Timeline, Versioned,
+    Seen, Status, SyncMode, SyncState, SystemId, Tags, Timeline, Versioned,
 };
 
 impl Generator {
@@ -57,6 +57,7 @@ impl Generator {
             },
             failover: self.failover(),
             history: self.history(),
+            sync: self.sync(),
             ..GroupView::default()
         };
         if self.percent(85) {
@@ -93,6 +94,21 @@ impl Generator {
             leader: self.pick(&names),
             candidate: self.pick(&names),
             scheduled_at: self.percent(10).then(|| "2030-01-01T00:00+00:00".into()),
+        })
+    }
+
+    /// Seldom without a leader in it: that is as if there were none.
+    fn sync(&mut self) -> Option<Versioned<SyncState>> {
+        if self.percent(50) {
+            return None;
+        }
+        let leader = self.pick(&[Some("me"), Some("a"), Some("a"), Some("b"), None]);
+        let standbys: [&[&str]; 5] = [&[], &["a"], &["me"], &["b", "me"], &["a", "b", "me"]];
+        let standbys = self.pick(&standbys).iter().copied().map(MemberName::from);
+        versioned(SyncState {
+            leader: leader.map(MemberName::from),
+            standbys: standbys.collect(),
+            quorum: self.pick(&[0, 0, 1]),
         })
     }
 
@@ -154,6 +170,8 @@ impl Generator {
         let mut dynamic = self.dynamic.clone();
         dynamic.pause = self.percent(15);
         dynamic.check_timeline = self.percent(30);
+        let (off, on) = (SyncMode::Off, SyncMode::On);
+        dynamic.synchronous_mode = self.pick(&[off, off, on, SyncMode::Quorum]);
         dynamic.failsafe_mode = self.percent(50);
         dynamic.primary_race_backoff_ms = self.pick(&[0, 0, 0, 30_000]);
         dynamic.primary_start_timeout_ms = self.pick(&[0, 10_000, 300_000]);
