@@ -154,6 +154,55 @@ async fn a_failover_to_an_asynchronous_member_needs_a_second_yes() {
     assert!(screen.text().contains("failover to the asynchronous node n2?"));
 }
 
+const SURE: &str = "Are you sure you want to failover to the asynchronous node";
+
+/// Asks for a failover in a recorded moment: what was sent, and what was shown.
+async fn fails_over(moment: &str, to: &str, force: bool, answers: &str) -> (Vec<String>, String) {
+    let answer = format!("Successfully failed over to \"{to}\"");
+    let (url, asked) = serve(vec![("POST /failover", 200, answer)]).await;
+    let (mut world, screen) = world(moment, answers);
+    move_apis(&world, &url).await;
+    run(&mut world, failover(to, force).into()).await.unwrap();
+    (asked.all(), screen.text())
+}
+
+#[tokio::test]
+async fn only_a_failover_to_a_member_outside_of_sync_asks_twice() {
+    let sent = |to: &str| [format!(r#"POST /failover {{"candidate":"{to}"}}"#)];
+    for (moment, to, force, answers, twice) in [
+        ("06-synchronous-mode", "n2", false, "y\ny\n", true),
+        ("06-synchronous-mode", "n2", true, "", false),
+        ("06-synchronous-mode", "n3", false, "y\n", false),
+        ("07-quorum", "n2", false, "y\n", false),
+        ("02-three-nodes-default", "n2", false, "y\n", false),
+    ] {
+        let (asked, text) = fails_over(moment, to, force, answers).await;
+        assert_eq!(asked, sent(to), "{moment} {to}");
+        assert_eq!(text.contains(SURE), twice, "{text}");
+        let last = "Are you sure you want to failover cluster golden, demoting current leader n1?";
+        assert_eq!(text.contains(last), !force, "{text}");
+        assert!(text.contains(&format!(" Successfully failed over to \"{to}\"\n")), "{text}");
+    }
+}
+
+/// The leader of `/sync` is no longer the leader; it has everything.
+#[tokio::test]
+async fn without_a_leader_the_candidate_is_asked_and_the_last_leader_is_no_risk() {
+    let (url, asked) = serve(vec![("POST /failover", 200, "ok".into())]).await;
+    let (mut world, screen) = world("06-synchronous-mode", "n1\ny\n");
+    move_apis(&world, &url).await;
+    let cluster = world.read("golden", None).await.unwrap();
+    let key = cluster.one().unwrap().keys.leader();
+    let then = vec![node::dcs::Op::Delete { key }];
+    world.store.txn(node::dcs::Txn { when: Vec::new(), then }).await.unwrap();
+    run(&mut world, failover("", false).into()).await.unwrap();
+    assert_eq!(asked.all(), [r#"POST /failover {"candidate":"n1"}"#]);
+    let text = screen.text();
+    assert!(text.contains("Candidate ['n1', 'n2', 'n3'] []: "), "{text}");
+    assert!(text.contains("Are you sure you want to failover cluster golden? [y/N]: "), "{text}");
+    assert!(!text.contains(SURE), "{text}");
+}
+
 #[tokio::test]
 async fn a_standby_leader_is_called_so() {
     let (mut world, screen) = world("18-standby-cluster", "");

@@ -7,15 +7,16 @@
 
 use super::answer::Answer;
 use super::look::{Api, unavailable};
+use super::published::Published;
 use super::schedule::{BadMoment, future_moment};
-use super::status::Duty;
 use crate::dcs::Compare;
 use axum::http::StatusCode;
 use chrono::Utc;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use std::time::Duration;
-use topology::tags::parse_bool;
-use topology::{Failover, GroupView, MemberName};
+use tokio::sync::watch;
+use topology::{Failover, GroupView, MemberName, SyncMode};
 
 /// How often the request is written again after somebody else was first.
 const WRITE_TRIES_MAX: usize = 3;
@@ -116,12 +117,17 @@ fn moment(value: &Value) -> Result<String, Answer> {
 }
 
 /// Who could take over, by the store alone, with their API's addresses.
-pub fn candidates(wanted: &Move, view: &GroupView) -> Result<Vec<(MemberName, String)>, Answer> {
+/// `synchronous`: only standbys that `/sync` names, but for a failover to a member
+/// that was named. In quorum mode the leader counts who is able.
+fn candidates(
+    wanted: &Move,
+    view: &GroupView,
+    synchronous: bool,
+) -> Result<Vec<(MemberName, String)>, Answer> {
     let leader = view.leader_name();
     if wanted.leader.is_some() && wanted.leader.as_ref() != leader {
         return Err(impossible("leader name does not match"));
     }
-    let synchronous = is_synchronous(view);
     let in_sync = |name: &MemberName| view.sync.as_ref().is_some_and(|s| s.value.is_standby(name));
     if let Some(candidate) = &wanted.candidate {
         if wanted.kind == Kind::Switchover && synchronous && !in_sync(candidate) {
@@ -152,14 +158,13 @@ pub fn candidates(wanted: &Move, view: &GroupView) -> Result<Vec<(MemberName, St
     Ok(found)
 }
 
-/// On, and not `quorum`; without meaning in a standby cluster.
-fn is_synchronous(view: &GroupView) -> bool {
+/// On, and not `quorum`; without meaning in a group that follows another one.
+fn is_synchronous(api: &Api, view: &GroupView) -> bool {
     let Some(config) = view.config.as_ref().map(|c| &c.value) else {
         return false;
     };
-    let mode = config.raw.get("synchronous_mode");
-    let on = mode.and_then(parse_bool) == Some(true);
-    on && config.standby_cluster.is_none() && Duty::of_mode(mode) == Duty::Sync
+    let follows = config.standby_cluster.is_some() || api.published().standby_group;
+    config.synchronous_mode == SyncMode::On && !follows
 }
 
 pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Answer, Answer> {
@@ -170,7 +175,7 @@ pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Ans
         api.wake();
         return Ok(Answer::text(StatusCode::ACCEPTED, "Switchover scheduled"));
     }
-    let found = candidates(&wanted, &view)?;
+    let found = candidates(&wanted, &view, is_synchronous(api, &view))?;
     let old = view.leader_name().cloned();
     if wanted.candidate.is_some() && wanted.candidate == old {
         return Err(failed(wanted.kind));
@@ -187,7 +192,9 @@ pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Ans
     }
     let revision = write(api, &wanted, view).await?;
     api.wake();
-    await_leader(api, &wanted, old.as_ref(), revision).await
+    let published = api.context.published.clone();
+    let patience = patience(published.borrow().loop_wait_ms);
+    await_leader(published, &wanted, old.as_ref(), revision, patience).await
 }
 
 /// Returns a version below which `/failover` does not speak of this request.
@@ -209,7 +216,7 @@ async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<i64, Ans
         }
         view = api.read_group().await?;
         if now {
-            candidates(wanted, &view)?;
+            candidates(wanted, &view, is_synchronous(api, &view))?;
         }
     }
     Err(unavailable("failed to write failover key into DCS"))
@@ -242,15 +249,19 @@ pub fn standing(view: &GroupView, old: Option<&MemberName>, since: i64) -> Stand
     }
 }
 
+/// How long the answer is waited for.
+fn patience(loop_wait_ms: u64) -> Duration {
+    2 * WAIT_MIN.max(Duration::from_millis(loop_wait_ms))
+}
+
 async fn await_leader(
-    api: &Api,
+    mut published: watch::Receiver<Arc<Published>>,
     wanted: &Move,
     old: Option<&MemberName>,
     since: i64,
+    patience: Duration,
 ) -> Result<Answer, Answer> {
-    let mut published = api.context.published.clone();
-    let loop_wait = Duration::from_millis(published.borrow().loop_wait_ms);
-    let deadline = tokio::time::Instant::now() + 2 * WAIT_MIN.max(loop_wait);
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         let view = published.borrow_and_update().view.clone();
         let standing = view.map_or(Standing::Pending, |view| standing(&view, old, since));
@@ -293,4 +304,33 @@ pub async fn delete(api: &Api) -> Result<Answer, Answer> {
     }
     api.wake();
     Ok(Answer::text(StatusCode::OK, "scheduled switchover deleted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::answer::Shape;
+    use crate::api::tests::published;
+
+    fn switchover() -> Move {
+        let body = serde_json::json!({"leader": "n1", "candidate": "n2"});
+        let body = body.as_object().expect("a map").clone();
+        read_move(Kind::Switchover, &body, false).ok().expect("a good request")
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_in_time_is_unknown_and_not_called_a_failure() {
+        let (_publish, receiver) = watch::channel(Arc::new(published("n1")));
+        let (old, short) = (MemberName::new("n1"), Duration::from_millis(30));
+        let answer = await_leader(receiver, &switchover(), Some(&old), 1, short).await;
+        let answer = answer.err().expect("nobody leads");
+        let Shape::Text(text) = &answer.body else { panic!("{answer:?}") };
+        assert_eq!((answer.status.as_u16(), text.as_str()), (503, "Switchover status unknown"));
+    }
+
+    #[test]
+    fn twice_the_longer_of_a_loop_and_ten_seconds_is_waited() {
+        assert_eq!(patience(2_000), Duration::from_secs(20));
+        assert_eq!(patience(30_000), Duration::from_secs(60));
+    }
 }

@@ -6,6 +6,7 @@ mod health_table;
 mod live;
 mod member;
 mod moves;
+mod moves_in_sync;
 mod reload;
 mod tls;
 

@@ -54,6 +54,52 @@ fn duties_have_their_paths() {
     assert_eq!(free, ["/replica", "/read-only", "/health", "/async", "/asynchronous"]);
 }
 
+/// Answers of a real group, for all three of its members.
+#[test]
+fn the_families_of_duty_answer_as_a_real_group_did() {
+    let sync_of = |name: &str, mode: Value, sync: &str| {
+        let mut view = view();
+        view.take("sync", sync, 1, 0);
+        let mut me = published(name);
+        me.view = Some(Arc::new(view));
+        me.config = Some(Arc::new(json!({ "synchronous_mode": mode })));
+        me
+    };
+    let (priority, quorum) = (
+        r#"{"leader":"n1","quorum":0,"sync_standby":"n3"}"#,
+        r#"{"leader":"n1","quorum":1,"sync_standby":"n2,n3"}"#,
+    );
+    let paths = ["/sync", "/synchronous", "/quorum", "/async", "/asynchronous"];
+    let readers = ["/read-only-quorum", "/read-only-sync", "/read-only-synchronous"];
+    let answers = |me: &Published, monitor: &Monitor| -> String {
+        let all = paths.iter().chain(&readers);
+        all.map(|path| if passes(path, me, Some(monitor), &[]) { '1' } else { '-' }).collect()
+    };
+    for (name, mode, sync, monitor, wanted) in [
+        ("n1", json!(true), priority, primary(), "-----111"),
+        ("n2", json!(true), priority, standby(), "---11---"),
+        ("n3", json!(true), priority, standby(), "11----11"),
+        ("n1", json!("quorum"), quorum, primary(), "-----111"),
+        ("n3", json!("quorum"), quorum, standby(), "--1--1--"),
+        ("N3", json!("quorum"), quorum, standby(), "--1--1--"),
+        // Without a leader in `/sync` nobody is on duty.
+        ("n3", json!(true), r#"{"leader":null,"sync_standby":"n3"}"#, standby(), "---11---"),
+    ] {
+        assert_eq!(answers(&sync_of(name, mode.clone(), sync), &monitor), wanted, "{name} {mode}");
+    }
+    let mut loaded = sync_of("n3", json!(true), priority);
+    loaded.tags = tags(json!({"noloadbalance": true}));
+    assert_eq!(answers(&loaded, &standby()), "--------");
+    let on_duty = sync_of("n3", json!(true), priority);
+    let mut behind = standby();
+    behind.replay = Some(Lsn(67108960 - 2048));
+    assert!(!passes("/sync", &on_duty, Some(&behind), &[("lag", "1kB")]));
+    assert!(passes("/read-only-sync", &on_duty, Some(&behind), &[("lag", "2kB")]));
+    assert!(!passes("/sync", &on_duty, Some(&standby()), &[("tag_zone", "a")]));
+    // A standby on duty whose server says nothing serves nobody.
+    assert!(!passes("/sync", &on_duty, None, &[]));
+}
+
 #[test]
 fn a_lock_that_ran_out_leads_nothing() {
     let mut me = published("n1");
