@@ -315,7 +315,7 @@ mod tests {
     fn switchover() -> Move {
         let body = serde_json::json!({"leader": "n1", "candidate": "n2"});
         let body = body.as_object().expect("a map").clone();
-        read_move(Kind::Switchover, &body, false).ok().expect("a good request")
+        read_move(Kind::Switchover, &body, false).expect("a good request")
     }
 
     #[tokio::test]
@@ -323,7 +323,7 @@ mod tests {
         let (_publish, receiver) = watch::channel(Arc::new(published("n1")));
         let (old, short) = (MemberName::new("n1"), Duration::from_millis(30));
         let answer = await_leader(receiver, &switchover(), Some(&old), 1, short).await;
-        let answer = answer.err().expect("nobody leads");
+        let answer = answer.expect_err("nobody leads");
         let Shape::Text(text) = &answer.body else { panic!("{answer:?}") };
         assert_eq!((answer.status.as_u16(), text.as_str()), (503, "Switchover status unknown"));
     }
