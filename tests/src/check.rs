@@ -8,12 +8,16 @@
 //!   counted: without a watchdog nobody can stop it (`Member::is_unguarded`).
 //! - *nothing acknowledged is lost* by a planned move; a failover loses at most
 //!   what the new primary had not received, within `maximum_lag_on_failover`.
+//! - in a synchronous mode nothing acknowledged is lost at all
+//!   (`check/synchronous.rs`).
 //! - *no regress*: nobody streams into a history that its log is no part of.
 //! - *no destruction*: data is thrown away only with a living source.
 //! - *forgets nothing*: a daemon takes away only its own lock, a claim that it
 //!   gives back, and what a move or a mode leaves behind; what must go with its
 //!   writer hangs on a lease, and nothing else does.
 //! - *progress*: when faults stop, there is a leader and all stream from it.
+
+pub mod synchronous;
 
 use crate::world::World;
 use crate::world::member::Member;
@@ -107,6 +111,7 @@ pub fn restarted(world: &mut World, member: usize) {
         world.break_with("no regress", what);
     }
     forget_release(world, client);
+    synchronous::opened(world, member);
 }
 
 /// A standby opened: what may be missing depends on how it came to lead.
@@ -138,6 +143,7 @@ pub fn promoted(world: &mut World, member: usize) {
     let client_state = &mut world.clients[client];
     client_state.acknowledged.retain(|id| has.contains(id));
     forget_release(world, client);
+    synchronous::opened(world, member);
 }
 
 pub fn forget_release(world: &mut World, client: usize) {
@@ -193,6 +199,9 @@ pub fn settled(world: &World) -> Result<(), Broken> {
                 invariant: "nothing acknowledged is lost",
                 what: format!("record {id} is gone"),
             });
+        }
+        if world.plan.synchronous {
+            synchronous::settled(world, client, leader)?;
         }
     }
     Ok(())

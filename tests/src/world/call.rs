@@ -231,7 +231,7 @@ impl World {
         let txn = match &acquire.write {
             AcquireAs::Lock(view, mine) => txn::acquire(&m.keys, &m.name, lease, view, *mine),
             AcquireAs::NewCluster(system, claim, view) => {
-                let (me, config, claim) = (&m.name, &*self.plan.config, *claim);
+                let (me, config, claim) = (&m.name, &self.config(), *claim);
                 let new = txn::NewCluster { me, system, config, claim };
                 txn::finish_bootstrap(&m.keys, lease, &new, view)
             }

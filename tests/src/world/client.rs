@@ -5,6 +5,8 @@
 
 use super::postgres::{Kind, Waiting};
 use super::{Event, World};
+use crate::check::synchronous::Word;
+use topology::SyncState;
 
 /// Sessions of one client; when all of them wait, nobody writes.
 const WAITING_MAX: usize = 40;
@@ -13,6 +15,13 @@ const WAITING_MAX: usize = 40;
 pub struct Client {
     /// Records whose commit was acknowledged and may not be lost by the rules.
     pub acknowledged: Vec<u64>,
+    /// Those of a synchronous mode that is still in force: nobody opens without.
+    pub kept: Vec<u64>,
+    /// `/sync`, while such a mode is in force.
+    pub in_force: Option<SyncState>,
+    pub word: Option<Word>,
+    /// When the last one was acknowledged.
+    pub acknowledged_at: u64,
     pub writes: u64,
 }
 

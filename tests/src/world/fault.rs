@@ -5,14 +5,20 @@
 
 use super::act::request;
 use super::links::Wire;
+use super::mode::Synchrony;
 use super::rng::Rng;
 use super::{Event, Shape, World};
+use crate::check::synchronous::Word;
 use node::ha::observation::{Asked, Job};
+use serde_json::{Map, Value, json};
 
 /// What the seed decides once for the whole run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub config: String,
+    /// `/config` without what changes on the way.
+    pub document: Map<String, Value>,
+    pub paused: bool,
+    pub synchrony: Synchrony,
     /// Faults per hundred choices that come close together.
     pub gap_max: u64,
     pub recovery_max: u64,
@@ -35,11 +41,22 @@ impl Plan {
         let start = rng.pick(&[300, 300, 10, 0]);
         let timeline = rng.percent(30);
         let lag = rng.pick(&[1 << 20, 1 << 20, 20_000]);
-        let mode = if failsafe { r#","failsafe_mode":true"# } else { "" };
+        let synchrony = match shape.synchronous {
+            true => Synchrony::chosen(rng),
+            false => Synchrony::OFF,
+        };
+        let mut document = json!({
+            "ttl": ttl, "loop_wait": loop_wait, "retry_timeout": retry,
+            "primary_start_timeout": start, "check_timeline": timeline,
+            "maximum_lag_on_failover": lag,
+        });
+        if failsafe {
+            document["failsafe_mode"] = true.into();
+        }
         Plan {
-            config: format!(
-                r#"{{"ttl":{ttl},"loop_wait":{loop_wait},"retry_timeout":{retry},"primary_start_timeout":{start},"check_timeline":{timeline},"maximum_lag_on_failover":{lag}{mode}}}"#
-            ),
+            document: document.as_object().cloned().unwrap_or_default(),
+            paused: false,
+            synchrony,
             failsafe,
             synchronous: shape.synchronous,
             gap_max: rng.pick(&[1_000, 5_000, 12_000]),
@@ -89,6 +106,8 @@ pub enum Fault {
     CutFar(usize, usize),
     HealFar(usize, usize),
     Move,
+    /// The operator changes the synchronous mode.
+    Mode(usize),
 }
 
 impl World {
@@ -162,6 +181,7 @@ impl World {
             Fault::CutRegions => self.between_regions(true),
             Fault::HealRegions => self.between_regions(false),
             Fault::Move => self.ask_for_move(),
+            Fault::Mode(m) => self.change_mode(m),
             Fault::Ask(m, what) => {
                 self.members[m].daemon.memory.asked = Some(what);
                 self.wake_now(m);
@@ -183,6 +203,9 @@ impl World {
         }
         if self.plan.failsafe && self.rng.percent(25) {
             return self.choose_silence(m, last);
+        }
+        if self.plan.synchronous && self.rng.percent(30) {
+            return self.choose_synchronous_fault(m, last);
         }
         let (now, later) = match self.rng.range(0, 99) {
             0..=14 => (Fault::CutStore(m), Some(Fault::HealStore(m))),
@@ -364,6 +387,8 @@ impl World {
         if !planned {
             // The operator's word: whatever the named member has is enough.
             crate::check::forget_release(self, place.client);
+            let named = named.clone().map(|named| Word { named, outside: false });
+            self.clients[place.client].word = named;
         }
         let value = request(from.as_deref(), named.as_deref());
         let key = self.members[member].keys.failover();
@@ -375,20 +400,13 @@ impl World {
         let region = self.members[member].place.region;
         let key = self.members[member].keys.config();
         if self.stores.get(region, &key).is_none() {
-            self.stores.put(region, key, self.plan.config.clone());
+            let config = self.config();
+            self.stores.put(region, key, config);
         }
     }
 
     fn set_pause(&mut self, member: usize, on: bool) {
-        let region = self.members[member].place.region;
-        let key = self.members[member].keys.config();
-        if self.stores.get(region, &key).is_none() {
-            return;
-        }
-        let mut config = self.plan.config.clone();
-        if on {
-            config = config.replacen('{', r#"{"pause":true,"#, 1);
-        }
-        self.stores.put(region, key, config);
+        self.plan.paused = on;
+        self.write_config(member);
     }
 }

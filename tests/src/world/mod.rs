@@ -17,6 +17,7 @@ pub mod fault;
 pub mod job;
 pub mod links;
 pub mod member;
+pub mod mode;
 pub mod observe;
 pub mod postgres;
 pub mod region;
@@ -201,7 +202,11 @@ impl World {
             for (index, group) in shape.groups.iter().enumerate() {
                 for number in 0..shape.members {
                     let place = member::Place { region, client: index, group: *group, number };
-                    members.push(Member::new(place, &mut rng));
+                    let mut member = Member::new(place, &mut rng);
+                    if shape.synchronous {
+                        member.tags.0.extend(mode::tags(&place, &mut rng));
+                    }
+                    members.push(member);
                 }
             }
         }

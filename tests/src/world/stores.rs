@@ -5,6 +5,7 @@
 //! daemon notices that it hears nothing any more.
 
 use super::{Event, World};
+use crate::check;
 use node::dcs::keys::Keys;
 use node::dcs::memory::MemoryStore;
 use node::dcs::{Event as Change, KeyValue, Op, Snapshot, Txn};
@@ -132,6 +133,11 @@ impl World {
         let keys: Vec<String> = events.iter().map(|e| key_of(e).to_string()).collect();
         for key in keys.iter().filter(|key| matters(key)) {
             self.note(format!("store {region}: {} changed", key.trim_start_matches(SCOPE)));
+        }
+        let modes =
+            |key: &String| ["/sync", "/config", "/failover"].iter().any(|end| key.ends_with(end));
+        if self.plan.synchronous && keys.iter().any(modes) {
+            check::synchronous::stirred(self);
         }
         let snapshot = self.stores.snapshot(region);
         for member in 0..self.members.len() {

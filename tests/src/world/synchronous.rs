@@ -7,6 +7,7 @@
 use super::links::Wire;
 use super::synchrony::{Sender, parse, released};
 use super::{Event, World};
+use crate::check;
 
 /// `wal_sender_timeout`: a standby that is not heard of for so long is gone.
 const SENDER_TIMEOUT_MS: u64 = 10_000;
@@ -34,6 +35,7 @@ impl World {
         let line = format!("waits for [{}]", server.names);
         self.note_of(member, &line);
         self.release_waiting(member);
+        check::synchronous::sets_meet(self, self.members[member].place.client);
     }
 
     /// A standby has got something from a primary, and says so.
@@ -89,7 +91,12 @@ impl World {
     fn acknowledge(&mut self, member: usize, id: u64) {
         let m = &self.members[member];
         if !m.is_unguarded(self.now) {
-            self.clients[m.place.client].acknowledged.push(id);
+            let client = &mut self.clients[m.place.client];
+            client.acknowledged.push(id);
+            client.acknowledged_at = self.now;
+            if client.in_force.is_some() {
+                client.kept.push(id);
+            }
         }
     }
 }
