@@ -114,6 +114,21 @@ pub fn restarted(world: &mut World, member: usize) {
     synchronous::opened(world, member);
 }
 
+/// A primary that runs takes the lock. In pause it may be one that the group has
+/// left behind: what another one acknowledged since then is lost with that.
+pub fn took_lock(world: &mut World, member: usize) {
+    let client = world.members[member].place.client;
+    let missing = missing(world, member);
+    let m = &world.members[member];
+    if !missing.is_empty() && !m.was_just_paused(m.clock.read(world.now)) {
+        let what = format!("{} leads on without {} records", m.name, missing.len());
+        return world.break_with("no regress", what);
+    }
+    world.counts.lost += missing.len() as u64;
+    world.clients[client].acknowledged.retain(|id| !missing.contains(id));
+    synchronous::opened(world, member);
+}
+
 /// A standby opened: what may be missing depends on how it came to lead.
 pub fn promoted(world: &mut World, member: usize) {
     world.counts.promotions += 1;

@@ -8,6 +8,7 @@
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tests::check::{self, Broken};
+use tests::world::disk::Health;
 use tests::world::{Counts, Shape, World};
 use topology::Group;
 use topology::region::Phase;
@@ -19,6 +20,8 @@ const BIRTH_MS: u64 = 40_000;
 const SETTLE_MS: u64 = 150_000;
 /// Between two looks whether all is well.
 const STEP_MS: u64 = 3_000;
+/// A leader looks at its disk once in a loop, and stops before others lead.
+const DISK_MS: u64 = 25_000;
 const TRACE_SHOWN: usize = 200;
 
 fn one_group(seed: u64) -> Shape {
@@ -28,6 +31,7 @@ fn one_group(seed: u64) -> Shape {
         members: 2 + (seed % 3) as usize,
         failsafe: false,
         synchronous: false,
+        disks: false,
     }
 }
 
@@ -36,10 +40,15 @@ fn failsafe_group(seed: u64) -> Shape {
     Shape { failsafe: true, ..one_group(seed) }
 }
 
+/// One group whose disks fail, too.
+fn failing_disks(seed: u64) -> Shape {
+    Shape { disks: true, ..one_group(seed) }
+}
+
 /// Two regions, each with a coordinator and a worker group of two members.
 fn two_regions(_: u64) -> Shape {
     let groups = vec![Group(Some(0)), Group(Some(1))];
-    Shape { regions: 2, groups, members: 2, failsafe: false, synchronous: false }
+    Shape { regions: 2, groups, members: 2, failsafe: false, synchronous: false, disks: false }
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {
@@ -80,6 +89,7 @@ fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
     }
     let kind = match world.plan.failsafe {
         true => "failsafe_groups",
+        false if world.plan.disks => "failing_disks",
         false if world.has_regions() => "two_regions",
         false => "one_group",
     };
@@ -190,6 +200,38 @@ fn failsafe_groups_lead_on_without_a_store() {
 }
 
 #[test]
+fn failing_disks_survive_the_fixed_seeds() {
+    fixed(failing_disks, 80);
+}
+
+#[test]
+fn failing_disks_survive_fresh_seeds() {
+    fresh(failing_disks, 20);
+}
+
+/// Nothing else is wrong: whoever can write leads soon, and only then.
+#[test]
+fn the_lock_leaves_a_failing_disk_for_somebody_who_is_able() {
+    let mut moved = 0;
+    for seed in 1..=30 {
+        let mut world = World::new(seed, &failing_disks(seed));
+        settle(&mut world, BIRTH_MS).expect("nothing is wrong yet");
+        let leads = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
+        let leader = leads(&world).expect("it has come up");
+        let able = world.members.iter().enumerate();
+        let able = able.filter(|(at, m)| *at != leader && !m.tags.nofailover()).count() > 0;
+        world.set_disk(leader, Health::Broken);
+        world.run_until(world.now + DISK_MS).expect("nothing else is wrong");
+        let new = leads(&world).filter(|new| *new != leader);
+        assert_eq!(new.is_some(), able, "seed {seed}");
+        moved += usize::from(able);
+        world.heal_everything();
+        settle(&mut world, SETTLE_MS).expect("all is well again");
+    }
+    assert!(moved > 15, "{moved}");
+}
+
+#[test]
 fn two_regions_survive_the_fixed_seeds() {
     fixed(two_regions, 40);
 }
@@ -220,5 +262,6 @@ fn a_store_that_is_wiped_while_a_cluster_is_made_gets_it_nevertheless() {
 fn seeds_that_found_bugs_stay_found() {
     known("group ", one_group);
     known("failsafe ", failsafe_group);
+    known("disks ", failing_disks);
     known("regions ", two_regions);
 }

@@ -140,10 +140,11 @@ impl World {
 
     /// The longest sleep; events wake the daemon earlier.
     fn sleep(&mut self, member: usize, at_most_ms: Option<u64>) {
+        let disk = self.disk_sleep_ms(member);
         let m = &mut self.members[member];
         let (now, daemon) = (m.clock.read(self.now), &mut m.daemon);
         let dynamic = &daemon.dynamic;
-        let mut ms = at_most_ms.unwrap_or(u64::MAX).min(dynamic.loop_wait_ms);
+        let mut ms = at_most_ms.unwrap_or(u64::MAX).min(dynamic.loop_wait_ms).min(disk);
         let held = daemon.held.then(|| daemon.lease.deadline());
         if let Some(until) = held.max(daemon.proof) {
             let fence = until.since(now + dynamic.fence_budget_ms());

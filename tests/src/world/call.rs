@@ -239,6 +239,9 @@ impl World {
         match self.write(member, &txn) {
             Ok(result) => {
                 self.end_promises(acquire);
+                if result && self.members[member].server.accepts_commits() {
+                    check::took_lock(self, member);
+                }
                 Answer::Written { lease, result }
             }
             Err(_) => Answer::Silent,
@@ -279,7 +282,7 @@ impl World {
                 nofailover: peer.tags.nofailover(),
                 failover_priority: peer.tags.failover_priority(),
                 watchdog_failed: false,
-                disk_failed: false,
+                disk_failed: self.says_disk_failed(other),
             }),
         }
     }

@@ -37,7 +37,8 @@ impl World {
             return;
         }
         let member = self.rng.pick(&open);
-        if self.members[member].server.waiting.len() >= WAITING_MAX {
+        let waiting = self.members[member].server.waiting.len();
+        if waiting >= WAITING_MAX || self.disk_fails(member) {
             return;
         }
         let (id, size) = (self.record_id(), self.rng.range(60, self.plan.record_max));

@@ -4,6 +4,7 @@
 //! at once, so that progress can be demanded.
 
 use super::act::request;
+use super::disk::Health;
 use super::links::Wire;
 use super::mode::Synchrony;
 use super::rng::Rng;
@@ -32,6 +33,7 @@ pub struct Plan {
     pub ttl_ms: u64,
     pub failsafe: bool,
     pub synchronous: bool,
+    pub disks: bool,
 }
 
 impl Plan {
@@ -59,6 +61,7 @@ impl Plan {
             synchrony,
             failsafe,
             synchronous: shape.synchronous,
+            disks: shape.disks,
             gap_max: rng.pick(&[1_000, 5_000, 12_000]),
             recovery_max: rng.pick(&[300, 3_000, 15_000]),
             clone_max: rng.pick(&[2_000, 10_000]),
@@ -108,6 +111,7 @@ pub enum Fault {
     Move,
     /// The operator changes the synchronous mode.
     Mode(usize),
+    Disk(usize, Health),
 }
 
 impl World {
@@ -126,6 +130,7 @@ impl World {
         self.plan.job_fails = 0;
         for member in 0..self.members.len() {
             self.members[member].slow_stop = 0;
+            self.members[member].disk = Health::Well;
             self.members[member].lag = 0;
             self.members[member].server.mute = false;
             self.thaw(member);
@@ -182,6 +187,7 @@ impl World {
             Fault::HealRegions => self.between_regions(false),
             Fault::Move => self.ask_for_move(),
             Fault::Mode(m) => self.change_mode(m),
+            Fault::Disk(m, health) => self.set_disk(m, health),
             Fault::Ask(m, what) => {
                 self.members[m].daemon.memory.asked = Some(what);
                 self.wake_now(m);
@@ -203,6 +209,11 @@ impl World {
         }
         if self.plan.failsafe && self.rng.percent(25) {
             return self.choose_silence(m, last);
+        }
+        if self.plan.disks && self.rng.percent(25) {
+            let health = self.rng.pick(&[Health::Full, Health::Broken]);
+            self.fault_later(0, Fault::Disk(m, health));
+            return self.fault_later(last, Fault::Disk(m, Health::Well));
         }
         if self.plan.synchronous && self.rng.percent(30) {
             return self.choose_synchronous_fault(m, last);

@@ -168,7 +168,7 @@ impl World {
     }
 
     fn effect(&mut self, member: usize, job: &Job) -> Result<(), String> {
-        if self.rng.percent(self.plan.job_fails) {
+        if self.rng.percent(self.plan.job_fails) || self.disk_fails(member) {
             self.leave_half(member, job);
             return Err("it ended with 1".into());
         }

@@ -3,6 +3,7 @@
 use super::Event;
 use super::beat::Beat;
 use super::call::CALL_MS;
+use super::disk::Health;
 use super::job::Work;
 use super::postgres::Postgres;
 use super::region::Agent;
@@ -82,6 +83,8 @@ pub struct Daemon {
     pub asked_all: Millis,
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
+    /// Since when the disk was seen to take no files.
+    pub disk_fails_since: Option<Millis>,
     /// A beat was completed since this process began or was thawed.
     pub has_looked: bool,
 }
@@ -108,6 +111,7 @@ pub struct Member {
     pub slow_stop: u64,
     /// Replication to this member lags by this much more.
     pub lag: u64,
+    pub disk: Health,
     pub jobs: u64,
     /// A stop of a region move or a switchover, for the checker.
     pub released_at: Option<usize>,
@@ -142,6 +146,7 @@ impl Member {
             deadline: Millis(0),
             slow_stop: 0,
             lag: 0,
+            disk: Health::Well,
             jobs: 0,
             released_at: None,
             signed_at: None,
@@ -175,7 +180,7 @@ impl Member {
 
     /// In pause a primary keeps running without a lock; when the pause ends it
     /// asks for one, and may write until it is told that somebody else has it.
-    fn was_just_paused(&self, local: Millis) -> bool {
+    pub fn was_just_paused(&self, local: Millis) -> bool {
         let ago = self.daemon.last_paused.map(|at| local.since(at));
         self.daemon.dynamic.pause || ago.is_some_and(|ago| ago < 2 * CALL_MS + 500)
     }

@@ -12,6 +12,7 @@ pub mod call;
 pub mod chores;
 pub mod client;
 pub mod deadman;
+pub mod disk;
 pub mod failsafe;
 pub mod fault;
 pub mod job;
@@ -190,6 +191,8 @@ pub struct Shape {
     pub failsafe: bool,
     /// Replication has delays of its own; the synchronous modes are used.
     pub synchronous: bool,
+    /// Disks fail, too.
+    pub disks: bool,
 }
 
 impl World {

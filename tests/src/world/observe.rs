@@ -46,6 +46,8 @@ impl World {
             memory: m.daemon.memory.clone(),
         };
         self.look_at_store(member, &mut seen);
+        seen.job = self.running(member);
+        seen.disk = self.look_at_disk(member, &seen);
         self.settle(member, &mut seen);
         seen
     }
@@ -82,13 +84,9 @@ impl World {
 
     /// What follows from the rest, and what is remembered of it.
     fn settle(&mut self, member: usize, seen: &mut Observation) {
+        seen.job = self.running(member);
         let m = &mut self.members[member];
         seen.now = m.clock.read(self.now);
-        seen.job = m.daemon.job.as_ref().map(|work| Running {
-            job: work.job.clone(),
-            since: work.since,
-            closed: m.server.closed().filter(|_| matches!(work.job, Job::Stop { .. })),
-        });
         if let Some(config) = seen.view().and_then(|v| v.config.as_ref()) {
             m.daemon.dynamic = config.value.clone();
         }
@@ -107,6 +105,15 @@ impl World {
         self.keep_deadline(member);
         self.forget_what_is_over(member, seen);
         seen.memory = self.members[member].daemon.memory.clone();
+    }
+
+    fn running(&self, member: usize) -> Option<Running> {
+        let m = &self.members[member];
+        m.daemon.job.as_ref().map(|work| Running {
+            job: work.job.clone(),
+            since: work.since,
+            closed: m.server.closed().filter(|_| matches!(work.job, Job::Stop { .. })),
+        })
     }
 
     fn forget_what_is_over(&mut self, member: usize, seen: &Observation) {

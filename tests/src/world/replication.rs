@@ -30,6 +30,7 @@ impl World {
         let upstream = self.member_at(server.follows.as_ref()?)?;
         let source = &self.members[upstream].server;
         let agrees = upstream != member
+            && !self.disk_fails(member)
             && source.serves()
             && source.system == server.system
             && self.links.between(Wire::Replication, member, upstream)

@@ -52,8 +52,8 @@ impl World {
         server.names = server.names_file.clone();
         let crashed = self.members[member].server.end == End::Crashed;
         let recovery = if crashed { self.rng.range(0, self.plan.recovery_max) } else { 0 };
-        let turn =
-            if self.rng.percent(self.plan.start_fails) { Turn::StartFailed } else { Turn::Up };
+        let fails = self.rng.percent(self.plan.start_fails) || self.disk_fails(member);
+        let turn = if fails { Turn::StartFailed } else { Turn::Up };
         let ms = self.rng.range(60, 400) + recovery;
         self.turn_after(ms, member, turn);
     }
@@ -87,6 +87,9 @@ impl World {
         if !server.is_standby() {
             return;
         }
+        if self.disk_fails(member) {
+            return self.crash_server(member);
+        }
         self.wake_at(checkpoint_at + 1, member);
         let server = &mut self.members[member].server;
         server.append(id, 150, Kind::Promoted);
@@ -118,6 +121,10 @@ impl World {
         let id = self.record_id();
         let primary = Process::Stopping { role: Role::Primary, hard: false };
         if self.members[member].server.process == primary {
+            // Some have room for this last record, others have not.
+            if self.disk_fails(member) && self.rng.percent(50) {
+                return self.crash_server(member);
+            }
             self.members[member].server.append(id, 104, Kind::Shutdown);
         }
         // An archiver with a backlog keeps the postmaster alive.

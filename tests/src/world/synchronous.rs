@@ -116,6 +116,7 @@ mod tests {
             members: 3,
             failsafe: false,
             synchronous: true,
+            disks: false,
         };
         let mut world = World::new(seed, &shape);
         world.run_until(40_000).expect("no fault yet");
