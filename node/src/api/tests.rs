@@ -91,6 +91,7 @@ pub fn primary() -> Monitor {
         primary_conninfo: None,
         primary_slot_name: None,
         synchronous_standby_names: String::new(),
+        synchronous_commit: "on".into(),
         pending_restart: Vec::new(),
         recovery_waits: Vec::new(),
     }

@@ -27,19 +27,11 @@ pub fn read(document: Document, findings: &mut Findings) -> Option<Bootstrap> {
     })
 }
 
-/// What somebody who relies on it must hear.
-pub const SYNCHRONOUS: &str = "synchronous_mode is not acted on yet: replication is asynchronous \
-    unless synchronous_standby_names is set below postgresql.parameters, and a failover may lose \
-    what the new leader had not received; switch the mode off to show that you know";
-
 /// Rules of the cluster-wide configuration that the table does not know.
 fn check_dynamic(dcs: &Value, findings: &mut Findings) {
     let path = |key: &str| format!("bootstrap.dcs.{key}");
     match Dynamic::read(dcs) {
         Ok(read) => {
-            if read.is_synchronous {
-                findings.warn(format!("bootstrap.dcs: {SYNCHRONOUS}"));
-            }
             for bad in read.ignored {
                 let (key, wanted) = (path(&bad.key), bad.wanted);
                 if !findings.warnings().iter().any(|told| told.starts_with(&key)) {
@@ -103,17 +95,6 @@ mod tests {
         let (_, findings) = read_section(json!({"dcs": {"standby_cluster": {"host": "h",
             "port": "x"}}}));
         assert!(findings.to_string().starts_with("bootstrap.dcs.standby_cluster.port: is not"));
-    }
-
-    #[test]
-    fn who_relies_on_synchronous_mode_hears_of_it() {
-        for (mode, warned) in [(json!("quorum"), true), (json!("on"), true), (json!(false), false)]
-        {
-            let (_, findings) = read_section(json!({"dcs": {"synchronous_mode": mode}}));
-            assert!(findings.is_empty(), "{findings}");
-            let told = findings.warnings().iter().any(|told| told.contains(SYNCHRONOUS));
-            assert_eq!(told, warned, "{mode}");
-        }
     }
 
     #[test]

@@ -36,7 +36,6 @@ mod validate;
 mod yaml;
 
 pub use address::{join, parse_address, parse_listen};
-pub use bootstrap::SYNCHRONOUS;
 pub use document::Document;
 pub use emit::write as write_yaml;
 pub use env::{Environment, environment_document, hide_from, is_for_the_daemon, take_environment};

@@ -248,13 +248,17 @@ impl Daemon {
         }
     }
 
-    /// What a synchronous mode left behind would keep others from leading.
+    /// What a synchronous mode left behind would keep others from leading: when it
+    /// is off, and where this group follows another one.
     async fn keep_sync(&mut self, seen: &Observation, view: &GroupView) {
-        let left = view.sync.as_ref().filter(|_| !self.dynamic.is_synchronous && seen.is_primary());
+        let is_off = !self.dynamic.is_synchronous && seen.is_primary();
+        let is_doubtful = matches!(seen.ownership, Ownership::Doubtful(_));
+        let follows = seen.is_standby() && !seen.may_own() && !is_doubtful;
+        let left = view.sync.as_ref().filter(|_| is_off || follows);
         let (Some(left), Some(lease)) = (left, self.lease.id) else { return };
         match self.write(txn::end_sync(&self.keys, lease, left.revision)).await {
             Ok(result) if result.succeeded => {
-                tracing::info!("synchronous_mode is off: /sync is deleted");
+                tracing::info!("no synchronous mode is in force here: /sync is deleted");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!("/sync could not be deleted: {error}"),
@@ -279,7 +283,7 @@ impl Daemon {
         let dynamic = self.dynamic.raw.clone();
         let role = self.server.role(&dynamic);
         self.server.keep_pgpass(&dynamic);
-        let wanted = Applied { dynamic, overrides: self.overrides(&seen.ownership), role };
+        let wanted = Applied { dynamic, overrides: self.overrides(seen, false), role };
         if self.chores.applied.as_ref() == Some(&wanted) {
             return;
         }
@@ -341,7 +345,7 @@ impl Daemon {
 
     /// Settings that hold only in a standby region, or until a region that has
     /// just become owner is rewired.
-    pub(super) fn overrides(&self, ownership: &Ownership) -> Vec<(String, String)> {
+    pub(super) fn quarantine(&self, ownership: &Ownership) -> Vec<(String, String)> {
         let closed = match ownership {
             Ownership::NoRegions => false,
             Ownership::Owner { opening, .. } => *opening && !self.is_rewired(),

@@ -55,6 +55,9 @@ impl Daemon {
                 Ok(()) => Outcome::Done,
                 Err(why) => Outcome::Failed(why),
             },
+            Action::RecordSync(state) => self.record_sync(state, view).await,
+            Action::NameSync(names) => self.name_sync(names, seen).await,
+            Action::WriteWal => self.write_wal().await,
             Action::Sign { id, lsn } => self.sign(id, *lsn, seen).await,
             Action::Begin(job) => self.begin(job, seen),
             Action::CancelJob => self.cancel().await,
@@ -62,7 +65,7 @@ impl Daemon {
         }
     }
 
-    async fn try_write(&self, txn: Txn) -> Outcome {
+    pub(super) async fn try_write(&self, txn: Txn) -> Outcome {
         outcome_of(self.write(txn).await.map(|r| r.succeeded))
     }
 
@@ -296,7 +299,7 @@ impl Daemon {
 
     async fn follow(&mut self, upstream: Option<&Following>, seen: &Observation) -> Outcome {
         self.memory.forget_comparison();
-        let overrides = self.overrides(&seen.ownership);
+        let overrides = self.overrides(seen, false);
         match self.server.follow(upstream, &self.dynamic.raw, &overrides).await {
             Ok(()) => {
                 self.expect_reload_callback();

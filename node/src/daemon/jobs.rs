@@ -15,7 +15,8 @@ type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 impl Daemon {
     pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
-        let hands = self.server.hands(self.dynamic.raw.clone(), self.overrides(&seen.ownership));
+        let opens = matches!(job, Job::StartPrimary | Job::Restart { as_primary: true });
+        let hands = self.server.hands(self.dynamic.raw.clone(), self.overrides(seen, opens));
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
             Job::Clone { from } => {

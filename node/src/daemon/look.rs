@@ -95,7 +95,7 @@ impl Daemon {
             seen.closed_workers = store.closed_workers;
         }
         let slow = clock::now().since(seen.now) > STALE_MS;
-        if slow || matches!(action, Action::Promote | Action::Follow(_) | Action::ResumeReplay) {
+        if slow || changes_server(action) {
             seen.postgres = self.server.look(clock::now()).await;
         }
         self.reap();
@@ -135,9 +135,6 @@ impl Daemon {
         if self.dynamic != config.value {
             for bad in &config.value.ignored {
                 tracing::warn!("{bad}; its default is used");
-            }
-            if config.value.is_synchronous && !self.dynamic.is_synchronous {
-                tracing::error!("/config: {}", crate::config::SYNCHRONOUS);
             }
             self.dynamic = config.value.clone();
             let settings = Arc::new(self.with_cluster_wide(&self.settings));
@@ -284,6 +281,17 @@ impl Daemon {
         self.chores.local_topology = local;
         (owner, order)
     }
+}
+
+fn changes_server(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Promote
+            | Action::Follow(_)
+            | Action::ResumeReplay
+            | Action::NameSync(_)
+            | Action::WriteWal
+    )
 }
 
 /// Worker groups whose leader is not open for writes yet.

@@ -30,6 +30,7 @@ mod server;
 mod signals;
 mod start;
 mod state;
+mod synchrony;
 mod work;
 
 use crate::api::client::Peers;

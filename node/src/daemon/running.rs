@@ -5,8 +5,9 @@
 
 use crate::ha::observation::{Following, Server, ServerRole};
 use crate::postgres::conninfo;
-use crate::postgres::monitor::Monitor;
-use topology::{Lsn, Seen};
+use crate::postgres::monitor::{Monitor, Walsender};
+use standby::sync::{Replication, Sender, SyncRank};
+use topology::{Lsn, MemberName, Seen};
 
 pub(super) fn seen_server(monitor: &Monitor) -> Server {
     let role = if monitor.in_recovery {
@@ -21,7 +22,40 @@ pub(super) fn seen_server(monitor: &Monitor) -> Server {
     };
     // Before PostgreSQL 14 a standby that lacks something ends instead.
     let replay_paused = monitor.replay_paused && monitor.server_version >= 140_000;
-    Server { role: Seen::Known(role), timeline, lsn, replay_paused, restart_due: None }
+    Server {
+        role: Seen::Known(role),
+        timeline,
+        lsn,
+        replay_paused,
+        restart_due: None,
+        replication: Some(replication(monitor)),
+    }
+}
+
+/// Who streams from it, for a primary's synchronous modes.
+fn replication(monitor: &Monitor) -> Replication {
+    Replication {
+        lsn: monitor.position().unwrap_or(Lsn(0)),
+        names: monitor.synchronous_standby_names.clone(),
+        commit: monitor.synchronous_commit.clone(),
+        senders: monitor.replication.iter().map(sender).collect(),
+    }
+}
+
+fn sender(seen: &Walsender) -> Sender {
+    Sender {
+        name: MemberName::new(&seen.application_name),
+        streaming: seen.state.as_deref() == Some("streaming"),
+        sync: match seen.sync_state.as_deref() {
+            Some("sync") => SyncRank::Sync,
+            Some("quorum") => SyncRank::Quorum,
+            Some("potential") => SyncRank::Potential,
+            _ => SyncRank::Async,
+        },
+        write: seen.write_lsn,
+        flush: seen.flush_lsn,
+        replay: seen.replay_lsn,
+    }
 }
 
 /// Whom the settings of a standby name.

@@ -1,7 +1,8 @@
 //! Everything a member can do. `act` matches on this without a wildcard.
 
 use super::observation::{Following, Job};
-use topology::Lsn;
+use standby::sync::Names;
+use topology::{Lsn, SyncState};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -40,6 +41,12 @@ pub enum Action {
     Follow(Option<Following>),
     /// Let a standby replay on.
     ResumeReplay,
+    /// Write `/sync`, if it is what was seen.
+    RecordSync(SyncState),
+    /// Name the standbys that commits wait for, and see that it is in force.
+    NameSync(Names),
+    /// Write something small into the log, for standbys to confirm.
+    WriteWal,
     /// Write this group's token of a region move.
     Sign {
         id: String,

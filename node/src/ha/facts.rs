@@ -8,6 +8,7 @@ mod divergence;
 mod lease;
 mod start;
 mod succession;
+mod sync;
 
 pub use birth::ENTRY_AGAIN_MS;
 pub use lease::RENEW_RETRY_MS;

@@ -4,6 +4,7 @@ use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::follow::recovers_otherwise;
 use super::observation::{Asked, Job, Process, StopHow};
+use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
@@ -170,6 +171,12 @@ pub const LEADER: &[Rule] = &[
     )
     .saying(recovers_otherwise),
     Rule::new(
+        727,
+        |f| stands_before_gate(f) && f.is_lock_young_enough() && f.is_sync_due_before_opening(),
+        |f| sync_action(f.sync_before_opening()),
+        "holds the lock: who must have its commits is settled before it opens",
+    ),
+    Rule::new(
         729,
         |f| f.o.is_standby() && !f.may_own(),
         |_| rest(),
@@ -202,7 +209,21 @@ pub const LEADER: &[Rule] = &[
         |_| soon(100),
         "the lock is about to end: it is renewed before anything opens",
     ),
-    // The primary: an operator's request.
+    // The primary: who has what it acknowledges.
+    Rule::new(
+        734,
+        |f| f.is_sync_changing(),
+        |f| sync_action(f.sync_step()),
+        "synchronous replication: one step towards the standbys that are wanted",
+    )
+    .saying(|f| f.sync_step_told()),
+    Rule::new(
+        735,
+        |f| f.is_wal_wanted(),
+        |_| act(Action::WriteWal),
+        "synchronous replication: something for the newly named standbys to confirm",
+    ),
+    // An operator's request.
     Rule::new(
         740,
         |f| f.request().is_some() && !is_for_me(f),
@@ -241,6 +262,18 @@ pub const LEADER: &[Rule] = &[
         |_| rest(),
         "continue to run as a leader because failsafe mode is enabled and all members are \
          accessible",
+    ),
+    Rule::new(
+        790,
+        |f| f.sync_wait().is_some(),
+        |f| soon(f.sync_wait().expect("just seen")),
+        "no action. I am the leader with the lock; newly named standbys have yet to confirm",
+    ),
+    Rule::new(
+        791,
+        |f| f.is_waited_for(),
+        |_| soon(1_000),
+        "no action. I am the leader with the lock; commits wait for standbys",
     ),
     Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock"),
 ];

@@ -1,7 +1,9 @@
 //! How a beat's memory changes: by what was done, and by what was seen.
 
+use super::facts::Facts;
 use super::observation::*;
-use topology::{GroupView, Lsn, Millis};
+use standby::sync::Confirmations;
+use topology::{GroupView, Lsn, Millis, SyncState};
 
 impl Memory {
     /// What is remembered once `action` had this outcome.
@@ -41,6 +43,8 @@ impl Memory {
                 self.gate = Gate::Untried;
             }
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
+            Action::NameSync(names) => self.names = Some(names.write()),
+            Action::WriteWal => self.confirmed.nudged(),
             _ => {}
         }
     }
@@ -59,6 +63,7 @@ impl Memory {
         let damaged = matches!(seen.postgres.data, DataDir::Damaged(_));
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
         self.heed_duty(seen);
+        self.heed_sync(seen);
         let down = seen.is_stopped();
         self.stopped_since = down.then(|| self.stopped_since.unwrap_or(seen.now));
         if let Some(server) = seen.server().filter(|s| s.lsn > self.grown_to) {
@@ -76,6 +81,25 @@ impl Memory {
             self.forgotten_at = None;
         } else if !named && seen.system().is_some() {
             self.forgotten_at = self.forgotten_at.or(Some(seen.now));
+        }
+    }
+
+    /// A primary's names are kept as they were found until a step changes them;
+    /// without a mode, and with nothing left of one, they are the user's.
+    fn heed_sync(&mut self, seen: &Observation) {
+        let facts = Facts::of(seen);
+        let known = seen.server().and_then(|server| server.replication.as_ref());
+        let leads = seen.is_primary() || seen.holds_lock();
+        let is_over = !facts.is_sync_mode_on() && facts.is_sync_record_gone();
+        if !leads || is_over {
+            (self.names, self.confirmed) = (None, Confirmations::default());
+        }
+        let Some(known) = known.filter(|_| seen.is_primary() && !is_over) else { return };
+        self.names.get_or_insert_with(|| known.names.clone());
+        if let Some(view) = seen.view() {
+            let nothing = SyncState::default();
+            let sync = view.sync.as_ref().map_or(&nothing, |sync| &sync.value);
+            self.confirmed.look(known, sync, &facts.sync_policy(), seen.now);
         }
     }
 
@@ -108,11 +132,13 @@ impl Memory {
         match job {
             Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
             Job::StartPrimary | Job::StartStandby { .. } => {
+                // What /sync demands is laid down with the start.
+                self.names = None;
                 self.handover = None;
                 self.rebuilt_in_pause = false;
                 self.start_limit_ms = None;
             }
-            Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
+            Job::Restart { .. } | Job::Rebuild { .. } => (self.asked, self.names) = (None, None),
             Job::Clone { .. } | Job::Restore => {
                 self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
                 if self.bootstrap == Bootstrapping::GivenUp {

@@ -33,6 +33,7 @@ mod receipt;
 pub mod sample;
 mod sources;
 pub mod stopping;
+mod synchrony;
 pub mod table;
 
 pub use action::{Action, Decision, Outcome, Publish, Step};

@@ -6,6 +6,7 @@
 use super::action::{Action, Publish};
 use super::facts::Facts;
 use super::observation::{Asked, End, Job, StopHow};
+use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
 use topology::GroupView;
 
@@ -75,6 +76,12 @@ pub const PAUSE: &[Rule] = &[
         "an operator named this member as the new leader: pre_promote is asked",
     ),
     Rule::new(
+        417,
+        |f| opens_on_request(f) && f.is_lock_young_enough() && f.is_sync_due_before_opening(),
+        |f| sync_action(f.sync_before_opening()),
+        "an operator named this member: who must have its commits is settled before it opens",
+    ),
+    Rule::new(
         419,
         |f| is_candidate(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
@@ -103,6 +110,19 @@ pub const PAUSE: &[Rule] = &[
         |f| f.o.holds_lock() && f.o.is_stopped(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "PostgreSQL is down and is not started in pause: the lock is released",
+    ),
+    Rule::new(
+        434,
+        |f| f.is_sync_changing(),
+        |f| sync_action(f.sync_step()),
+        "synchronous replication, also in pause: one step towards the standbys that are wanted",
+    )
+    .saying(|f| f.sync_step_told()),
+    Rule::new(
+        435,
+        |f| f.is_wal_wanted(),
+        |_| act(Action::WriteWal),
+        "synchronous replication: something for the newly named standbys to confirm",
     ),
     Rule::new(
         440,
@@ -157,6 +177,12 @@ pub const PAUSE: &[Rule] = &[
         },
         |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
         "the copy that was asked for starts",
+    ),
+    Rule::new(
+        490,
+        |f| f.sync_wait().is_some() || f.is_waited_for(),
+        |f| soon(f.sync_wait().unwrap_or(1_000)),
+        "paused: commits wait for standbys",
     ),
     Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge"),
 ];

@@ -50,6 +50,7 @@ fn running(role: ServerRole) -> Process {
         lsn: Lsn(1_000),
         replay_paused: false,
         restart_due: None,
+        replication: None,
     })
 }
 

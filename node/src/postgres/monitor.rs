@@ -47,6 +47,7 @@ SELECT in_recovery,
   current_setting('primary_conninfo', true) AS primary_conninfo,
   current_setting('primary_slot_name', true) AS primary_slot_name,
   current_setting('synchronous_standby_names') AS synchronous_standby_names,
+  current_setting('synchronous_commit') AS synchronous_commit,
   (SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM (
     SELECT usename, application_name, client_addr, state, sync_state, sync_priority,
       sent_lsn, write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication) r)::text
@@ -155,6 +156,7 @@ pub struct Monitor {
     pub primary_conninfo: Option<String>,
     pub primary_slot_name: Option<String>,
     pub synchronous_standby_names: String,
+    pub synchronous_commit: String,
     pub pending_restart: Vec<Pending>,
     /// Settings of recovery that wait for a restart. Those of a standby are the
     /// daemon's to bring about and no operator's.
@@ -200,6 +202,7 @@ pub async fn read(session: &Session) -> Result<Monitor, Error> {
         primary_conninfo: row.word("primary_conninfo")?,
         primary_slot_name: row.word("primary_slot_name")?,
         synchronous_standby_names: row.get("synchronous_standby_names")?,
+        synchronous_commit: row.get("synchronous_commit")?,
         pending_restart,
         recovery_waits: recovery.into_iter().map(|pending| pending.name).collect(),
     })

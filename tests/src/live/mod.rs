@@ -65,6 +65,7 @@ pub mod silence;
 pub mod source;
 pub mod stage;
 pub mod standby_cluster;
+pub mod synchronous;
 pub mod takeover;
 pub mod versions;
 pub mod watch;

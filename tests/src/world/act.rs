@@ -28,6 +28,10 @@ impl World {
                 member.server.streams_from = None;
                 Outcome::Done
             }
+            // No server here tells who streams from it.
+            Action::RecordSync(_) | Action::NameSync(_) | Action::WriteWal => {
+                Outcome::Failed("synchronous replication is not modelled".into())
+            }
             // Nothing pauses replay here.
             Action::ResumeReplay => Outcome::Done,
             Action::Begin(job) => {

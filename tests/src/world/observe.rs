@@ -162,6 +162,7 @@ impl World {
                 lsn: Lsn(0),
                 replay_paused: false,
                 restart_due: None,
+                replication: None,
             }),
             Reality::Up(_) | Reality::Stopping { .. } => Process::Running(Server {
                 role: Seen::Unknown,
@@ -169,6 +170,7 @@ impl World {
                 lsn: Lsn(0),
                 replay_paused: false,
                 restart_due: None,
+                replication: None,
             }),
         };
         Postgres { data: DataDir::Valid { system }, process }
@@ -189,6 +191,7 @@ impl World {
             lsn: Lsn(server.log.end()),
             replay_paused: false,
             restart_due: None,
+            replication: None,
         }
     }
 }

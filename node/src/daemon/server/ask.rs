@@ -12,6 +12,9 @@ use standby::slots::SlotStep;
 /// The application name of the daemon's connection, which the field knows.
 pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
 
+/// How often a setting is asked for that is about to change.
+const SETTING_PACE: std::time::Duration = std::time::Duration::from_millis(10);
+
 impl Server {
     /// A connection that broke since the last question is no failure yet.
     pub(super) async fn ask(&mut self) -> Result<Monitor, Error> {
@@ -43,6 +46,28 @@ impl Server {
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
         let done = session.execute("resume replay", "SELECT pg_wal_replay_resume()").await;
         done.map_err(|e| e.to_string())
+    }
+
+    /// Returns when the setting has this value in the daemon's own session, which
+    /// reads the files when any other does.
+    pub async fn has_in_force(&self, name: &str, value: &str) -> Result<(), String> {
+        const SQL: &str = "SELECT pg_catalog.current_setting($1)";
+        let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
+        loop {
+            let row = session.row("setting", SQL, &[&name]).await.map_err(|e| e.to_string())?;
+            if row.try_get::<_, String>(0).is_ok_and(|found| found == value) {
+                return Ok(());
+            }
+            tokio::time::sleep(SETTING_PACE).await;
+        }
+    }
+
+    /// A transaction that changes nothing and waits for nobody.
+    pub async fn write_wal(&self) -> Result<(), String> {
+        const SQL: &str = "BEGIN; SET LOCAL synchronous_commit TO off; \
+            SELECT pg_catalog.txid_current(); COMMIT";
+        let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
+        session.execute("a small WAL record", SQL).await.map_err(|e| e.to_string())
     }
 
     pub async fn change_slot(&self, step: &SlotStep) -> Result<(), String> {

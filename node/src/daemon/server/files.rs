@@ -76,6 +76,19 @@ impl Server {
         Ok(true)
     }
 
+    /// Writes the files with other names of synchronous standbys, and has the
+    /// server read them.
+    pub async fn rename_sync(
+        &mut self,
+        dynamic: &Value,
+        overrides: &[(String, String)],
+    ) -> Result<(), String> {
+        match self.apply_settings(dynamic, overrides, Reload::Always).await? {
+            true => Ok(()),
+            false => Err("PostgreSQL does not answer".into()),
+        }
+    }
+
     /// Somebody may have removed the password file of a standby.
     pub fn keep_pgpass(&self, dynamic: &Value) {
         let follows = self.monitor.as_ref().filter(|monitor| monitor.in_recovery);

@@ -27,7 +27,14 @@ impl Server {
                 (self.session, self.monitor) = (None, None);
                 let (role, timeline, lsn) = (Seen::Unknown, None, Lsn(0));
                 let replay_paused = false;
-                let server = ServerSeen { role, timeline, lsn, replay_paused, restart_due: None };
+                let server = ServerSeen {
+                    role,
+                    timeline,
+                    lsn,
+                    replay_paused,
+                    restart_due: None,
+                    replication: None,
+                };
                 let process = Process::Running(server);
                 return Postgres { data, process };
             }
@@ -145,6 +152,7 @@ impl Server {
                 lsn: Lsn(0),
                 replay_paused: false,
                 restart_due: None,
+                replication: None,
             },
             _ => ServerSeen {
                 role: Seen::Unknown,
@@ -152,6 +160,7 @@ impl Server {
                 lsn: Lsn(0),
                 replay_paused: false,
                 restart_due: None,
+                replication: None,
             },
         }
     }

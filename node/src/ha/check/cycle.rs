@@ -55,6 +55,7 @@ fn a_leader_s_cycle_goes_from_the_most_urgent_to_rest() {
                     lsn: Lsn(0),
                     replay_paused: false,
                     restart_due: None,
+                    replication: None,
                 });
             }),
             ("it starts", 712, starting),

@@ -52,7 +52,8 @@ pub fn quiet() -> Observation {
     view.take("initialize", &system(1).0, 1, 0);
     let role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
     let (timeline, lsn) = (Some(Timeline(1)), Lsn(1_000));
-    let server = Server { role, timeline, lsn, replay_paused: false, restart_due: None };
+    let server =
+        Server { role, timeline, lsn, replay_paused: false, restart_due: None, replication: None };
     let (started, lease_renewed) = (Millis(NOW - 4_000_000), Millis(NOW));
     Observation {
         now: Millis(NOW),

@@ -3,6 +3,7 @@
 //! Invariant: all of it may be lost with the process, and nothing becomes unsafe.
 
 use super::Job;
+use standby::sync::Confirmations;
 use topology::{Lsn, MemberName, Millis};
 
 /// What a daemon remembers from beat to beat. Lost when it restarts; nothing
@@ -69,6 +70,11 @@ pub struct Memory {
     /// Where the server's log ended, and when it was last seen to grow.
     pub grown_to: Lsn,
     pub grew_at: Millis,
+    /// `synchronous_standby_names` of this primary, as this process set or found
+    /// it, while a synchronous mode is or was on.
+    pub names: Option<String>,
+    /// Which standbys have what was written since those names hold.
+    pub confirmed: Confirmations,
     /// Built anew in pause, and not started yet.
     pub rebuilt_in_pause: bool,
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what could not be read is `Unknown`, and no variant guesses.
 
+use standby::sync::Replication;
 use topology::{Lsn, MemberName, Millis, Seen, SystemId, Timeline};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub struct Server {
     /// What of a standby's recovery is not as it is set up, and comes by a
     /// restart only.
     pub restart_due: Option<String>,
+    /// Who streams from here and for whom its commits wait. `None`: not known.
+    pub replication: Option<Replication>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

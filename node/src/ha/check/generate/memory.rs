@@ -32,6 +32,8 @@ impl Generator {
         ];
         let unsettled = self.percent(12);
         Memory {
+            names: self.pick(&[None, Some(""), Some("a")]).map(str::to_string),
+            confirmed: self.confirmed(),
             stopping: self.percent(10),
             bootstrap: match unsettled {
                 true => self.pick(&bootstraps),

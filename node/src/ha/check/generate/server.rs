@@ -3,13 +3,14 @@
 //! An empty directory has no server, but one may be gone from under a server that
 //! still runs.
 
-use super::{Generator, following, system};
+use super::{Generator, NAMES, following, system};
 use crate::ha::observation::{
     DataDir, End, Job, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, Shut,
     StopHow,
 };
+use standby::sync::{Confirmations, Policy, Replication, Sender, SyncRank};
 use topology::timeline::Fork;
-use topology::{History, Lsn, Seen, Timeline};
+use topology::{History, Lsn, Seen, SyncMode, SyncState, Timeline};
 
 /// A clean end has the most rules.
 const ENDS: [End; 6] = [End::Clean, End::Clean, End::Clean, End::Standby, End::Crashed, End::Half];
@@ -32,6 +33,7 @@ impl Generator {
                 lsn: Lsn(0),
                 replay_paused: false,
                 restart_due: None,
+                replication: None,
             }),
             DataDir::Empty | DataDir::Refused(_) | DataDir::Damaged(_) => {
                 Process::Stopped(Seen::Unknown)
@@ -49,7 +51,15 @@ impl Generator {
                 let lsn = self.lsn();
                 let replay_paused = lsn == Lsn(1_001);
                 let restart_due = self.percent(10).then(|| "a setting".to_string());
-                Process::Running(Server { role, timeline, lsn, replay_paused, restart_due })
+                let replication = self.replication();
+                Process::Running(Server {
+                    role,
+                    timeline,
+                    lsn,
+                    replay_paused,
+                    restart_due,
+                    replication,
+                })
             }
             7 if self.percent(30) => Process::Stopped(Seen::Unknown),
             _ => Process::Stopped(Seen::Known(self.remains())),
@@ -81,6 +91,38 @@ impl Generator {
                 streaming: self.percent(60),
             }),
         }
+    }
+
+    /// Standbys that stream, each up to somewhere.
+    pub(super) fn replication(&mut self) -> Option<Replication> {
+        let names = self.pick(&["", "", "a", "2 (a,b)", "ANY 1 (a,b)"]).to_string();
+        let senders = [1, 2].iter().filter_map(|which| {
+            let lsn = Some(self.lsn());
+            let sync = self.pick(&[SyncRank::Async, SyncRank::Quorum, SyncRank::Sync]);
+            let name = NAMES[*which].into();
+            let sender =
+                Sender { name, streaming: true, sync, write: lsn, flush: lsn, replay: lsn };
+            self.percent(70).then_some(sender)
+        });
+        let senders = senders.collect();
+        let replication = Replication { lsn: self.lsn(), names, commit: "on".into(), senders };
+        self.percent(90).then_some(replication)
+    }
+
+    /// Looked once or twice at some names.
+    pub(super) fn confirmed(&mut self) -> Confirmations {
+        let mut confirmed = Confirmations::default();
+        let policy = Policy {
+            mode: self.pick(&[SyncMode::On, SyncMode::Quorum]),
+            strict: false,
+            node_count: 1,
+            maximum_lag: None,
+        };
+        for _ in 0..self.next() % 3 {
+            let Some(seen) = self.replication() else { continue };
+            confirmed.look(&seen, &SyncState::default(), &policy, self.past());
+        }
+        confirmed
     }
 
     pub(super) fn a_job(&mut self) -> Job {

@@ -47,6 +47,7 @@ impl Generator {
             lsn,
             replay_paused: false,
             restart_due: None,
+            replication: None,
         });
         if self.percent(30) {
             // It wrote more since its successor last said what it has.
@@ -87,6 +88,7 @@ impl Generator {
             lsn,
             replay_paused: false,
             restart_due: None,
+            replication: None,
         });
     }
 
@@ -130,6 +132,7 @@ impl Generator {
             lsn,
             replay_paused: false,
             restart_due: None,
+            replication: None,
         });
     }
 }

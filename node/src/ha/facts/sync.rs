@@ -1,0 +1,110 @@
+//! Synchronous replication: what the names and `/sync` lack, and what must hold
+//! before a server opens.
+//!
+//! The steps themselves are `standby::sync`; here is only when they are asked for.
+//! Invariant: while a mode is on, no server of ours opens without the names that
+//! `/sync` demands, and nobody but a step changes them.
+
+use super::Facts;
+use standby::sync::{self, Names, Policy, Situation, Step};
+use topology::{SyncMode, SyncState};
+
+impl<'a> Facts<'a> {
+    pub fn is_sync_mode_on(&self) -> bool {
+        self.o.dynamic.synchronous_mode != SyncMode::Off
+    }
+
+    /// Known to be absent: nothing is left of a mode.
+    pub fn is_sync_record_gone(&self) -> bool {
+        self.view().is_some_and(|view| view.sync.is_none())
+    }
+
+    pub fn sync_policy(&self) -> Policy {
+        let dynamic = &self.o.dynamic;
+        Policy {
+            mode: dynamic.synchronous_mode,
+            strict: dynamic.synchronous_mode_strict,
+            node_count: dynamic.synchronous_node_count,
+            maximum_lag: dynamic.maximum_lag_on_syncnode,
+        }
+    }
+
+    /// What this leading primary has to do next for its standbys to be as wanted.
+    pub fn sync_step(&self) -> Option<Step> {
+        let seen = self.o.server()?.replication.as_ref()?;
+        let leads = self.o.is_primary() && self.o.holds_lock() && self.may_own();
+        if !leads || !self.is_sync_mode_on() {
+            return None;
+        }
+        sync::next(&Situation {
+            me: &self.o.me.name,
+            now: self.o.now,
+            view: self.view()?,
+            seen,
+            confirmed: &self.o.memory.confirmed,
+            policy: &self.sync_policy(),
+        })
+    }
+
+    pub fn is_sync_changing(&self) -> bool {
+        matches!(self.sync_step(), Some(Step::Record(_) | Step::Names(_)))
+    }
+
+    /// The step in words, for whoever reads why.
+    pub fn sync_step_told(&self) -> Option<String> {
+        match self.sync_step()? {
+            Step::Record(state) => Some(format!("/sync becomes {}", state.write())),
+            Step::Names(names) if names == Names::none() => Some("commits wait for nobody".into()),
+            Step::Names(names) => Some(format!("commits wait for {}", names.write())),
+            Step::Wait { .. } => None,
+        }
+    }
+
+    /// The standbys have nothing to confirm since the names were changed.
+    pub fn is_wal_wanted(&self) -> bool {
+        self.sync_step().is_some() && self.o.memory.confirmed.wants_record()
+    }
+
+    pub fn sync_wait(&self) -> Option<u64> {
+        match self.sync_step() {
+            Some(Step::Wait { ms }) => Some(ms),
+            _ => None,
+        }
+    }
+
+    /// Commits wait for others: whether those are still there is asked often.
+    pub fn is_waited_for(&self) -> bool {
+        let named = self.o.memory.names.as_ref().is_some_and(|names| !names.is_empty());
+        self.is_sync_mode_on() && self.o.is_primary() && named
+    }
+
+    /// What must be so before this standby opens.
+    pub fn sync_before_opening(&self) -> Option<Step> {
+        if !self.is_sync_mode_on() || !self.may_own() || !self.o.is_standby() {
+            return None;
+        }
+        let in_force = &self.o.server()?.replication.as_ref()?.names;
+        let (me, record) = (&self.o.me.name, self.sync_record());
+        sync::before_opening(me, record, &Names::parse(in_force), &self.sync_policy())
+    }
+
+    pub fn is_sync_due_before_opening(&self) -> bool {
+        self.open().is_ok() && self.sync_before_opening().is_some()
+    }
+
+    fn sync_record(&self) -> Option<&'a SyncState> {
+        Some(&self.view()?.sync.as_ref()?.value)
+    }
+
+    /// `synchronous_standby_names` for the server's files; `None`: the user's own.
+    /// `opens`: the server is about to be started as a primary.
+    pub fn sync_names(&self, opens: bool) -> Option<String> {
+        if !self.is_sync_mode_on() && (self.o.memory.names.is_none() || self.is_sync_record_gone())
+        {
+            return None;
+        }
+        let demanded = sync::at_start(&self.o.me.name, self.sync_record(), &self.sync_policy());
+        let kept = self.o.memory.names.clone().unwrap_or_default();
+        Some(demanded.filter(|_| opens).map_or(kept, |names| names.write()))
+    }
+}

@@ -1,0 +1,23 @@
+//! Synchronous replication: who is named, who may lead, what waits. On real
+//! PostgreSQL and etcd; the scenarios are in `tests/src/live/synchronous.rs`.
+
+use std::time::Duration;
+use tests::live::{run, synchronous};
+
+/// Several times what each of them needs.
+const LIMIT: Duration = Duration::from_secs(240);
+
+#[test]
+fn t01_what_was_acknowledged_survives_in_every_mode() {
+    run("synchronous modes", LIMIT, synchronous::modes());
+}
+
+#[test]
+fn t02_strict_means_that_commits_wait() {
+    run("synchronous strict", LIMIT, synchronous::strict());
+}
+
+#[test]
+fn t03_a_standby_leaves_its_duty_before_it_stops() {
+    run("synchronous duty", LIMIT, synchronous::duty());
+}
