@@ -75,14 +75,6 @@ impl Generator {
         Seen::Known(view)
     }
 
-    pub(super) fn sync(&mut self) -> Option<Versioned<SyncState>> {
-        let leader = Some(self.pick(&NAMES).into());
-        let standbys = self.pick(&[vec![], vec!["a"], vec!["a", "b"], vec!["me"]]);
-        let standbys = standbys.into_iter().map(MemberName::from).collect();
-        let sync = SyncState { leader, standbys, quorum: self.pick(&[0, 0, 1]) };
-        versioned(sync).filter(|_| self.percent(40))
-    }
-
     pub(super) fn initialize(&mut self) -> Option<Versioned<Option<SystemId>>> {
         match self.next() % 20 {
             0..=3 => None,
@@ -182,8 +174,6 @@ impl Generator {
         dynamic.synchronous_mode = self.pick(&[off, off, on, SyncMode::Quorum]);
         dynamic.failsafe_mode = self.percent(50);
         dynamic.primary_race_backoff_ms = self.pick(&[0, 0, 0, 30_000]);
-        dynamic.synchronous_mode =
-            self.pick(&[SyncMode::Off, SyncMode::Off, SyncMode::On, SyncMode::Quorum]);
         dynamic.is_synchronous = dynamic.synchronous_mode != SyncMode::Off;
         dynamic.synchronous_mode_strict = self.percent(30);
         dynamic.primary_start_timeout_ms = self.pick(&[0, 10_000, 300_000]);
