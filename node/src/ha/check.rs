@@ -9,6 +9,7 @@ mod cases;
 mod cycle;
 mod elections;
 mod generate;
+mod synchrony;
 
 use super::action::{Action, Step};
 use super::facts::Facts;

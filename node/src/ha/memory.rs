@@ -132,13 +132,11 @@ impl Memory {
         match job {
             Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
             Job::StartPrimary | Job::StartStandby { .. } => {
-                // What /sync demands is laid down with the start.
-                self.names = None;
                 self.handover = None;
                 self.rebuilt_in_pause = false;
                 self.start_limit_ms = None;
             }
-            Job::Restart { .. } | Job::Rebuild { .. } => (self.asked, self.names) = (None, None),
+            Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
             Job::Clone { .. } | Job::Restore => {
                 self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
                 if self.bootstrap == Bootstrapping::GivenUp {
@@ -151,6 +149,10 @@ impl Memory {
 
     /// A job came to its end; `Err` says why it failed.
     pub fn finish(&mut self, job: &Job, result: &Result<(), String>, now: Millis) {
+        if matches!(job, Job::StartPrimary | Job::Restart { .. }) {
+            // It has begun with what /sync demands.
+            self.names = None;
+        }
         match (job, result) {
             (Job::PrePromote, Ok(())) => return self.gate = Gate::Passed,
             (Job::PrePromote, Err(_)) => return self.gate = Gate::Failed(now),

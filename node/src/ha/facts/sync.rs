@@ -88,8 +88,12 @@ impl<'a> Facts<'a> {
         sync::before_opening(me, record, &Names::parse(in_force), &self.sync_policy())
     }
 
+    /// A server whose names are not known has to be asked again.
     pub fn is_sync_due_before_opening(&self) -> bool {
-        self.open().is_ok() && self.sync_before_opening().is_some()
+        let applies = self.is_sync_mode_on() && self.may_own() && self.o.is_standby();
+        let is_unknown = self.o.server().is_none_or(|server| server.replication.is_none());
+        let is_due = applies && (is_unknown || self.sync_before_opening().is_some());
+        is_due && self.open().is_ok()
     }
 
     fn sync_record(&self) -> Option<&'a SyncState> {
