@@ -10,9 +10,13 @@ use super::{Bootstrap, BootstrapMethod};
 use serde_json::{Map, Value};
 use topology::Dynamic;
 
-pub fn read(document: Document, findings: &mut Findings) -> Option<Bootstrap> {
+pub fn read(document: Document, is_citus: bool, findings: &mut Findings) -> Option<Bootstrap> {
     document.section("bootstrap")?;
-    let dcs = document.section("bootstrap.dcs").cloned().unwrap_or_else(Map::new);
+    let mut dcs = document.section("bootstrap.dcs").cloned().unwrap_or_else(Map::new);
+    if is_citus {
+        // A shard that is lost is lost for the whole formation.
+        dcs.entry("synchronous_mode").or_insert_with(|| "quorum".into());
+    }
     let dcs = Value::Object(dcs);
     check_dynamic(&dcs, findings);
     let initdb = document.at("bootstrap.initdb");
@@ -76,7 +80,7 @@ mod tests {
     fn read_section(section: Value) -> (Option<Bootstrap>, Findings) {
         let raw = json!({"bootstrap": section});
         let mut findings = Findings::default();
-        let bootstrap = read(Document::whole_of(&raw), &mut findings);
+        let bootstrap = read(Document::whole_of(&raw), false, &mut findings);
         (bootstrap, findings)
     }
 

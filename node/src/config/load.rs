@@ -76,6 +76,7 @@ pub fn examine(path: Option<&Path>, env: &Environment, ports: Ports) -> Result<C
 fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Settings {
     let document = Document::whole_of(raw);
     let store = store::own_store(document, findings);
+    let citus = sections::read_citus(document, findings);
     Settings {
         scope: document.text_or_empty("scope"),
         namespace: namespace(&document.text_or_empty("namespace")),
@@ -83,11 +84,11 @@ fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Set
         log: sections::read_log(document, findings),
         restapi: sections::read_restapi(document, findings),
         ctl: sections::read_ctl(document, findings),
-        bootstrap: bootstrap::read(document, findings),
+        bootstrap: bootstrap::read(document, citus.is_some(), findings),
         postgresql: postgresql::read(document, env, findings),
         tags: sections::read_tags(document, findings),
         watchdog: sections::read_watchdog(document, findings),
-        citus: sections::read_citus(document, findings),
+        citus,
         topology: formation::read(document, &store, findings),
         store,
         raw: raw.clone(),
@@ -350,10 +351,15 @@ mod tests {
     }
 
     #[test]
-    fn a_citus_cluster_gets_nothing_added() {
-        let read = loaded(&format!("{N1}citus: {{group: 0, database: d}}\n")).settings;
-        assert_eq!(read.group(), topology::Group::COORDINATOR);
-        assert!(read.bootstrap.unwrap().dcs.get("synchronous_mode").is_none());
+    fn a_new_citus_group_commits_by_quorum_unless_something_else_is_said() {
+        let mode = |text: &str| loaded(text).settings.bootstrap.unwrap().dcs;
+        assert!(mode(N1).get("synchronous_mode").is_none());
+        let citus = format!("{N1}citus: {{group: 0, database: d}}\n");
+        assert_eq!(loaded(&citus).settings.group(), topology::Group::COORDINATOR);
+        assert_eq!(mode(&citus)["synchronous_mode"], "quorum");
+        let said = citus.replace("    ttl:", "    synchronous_mode: off\n    ttl:");
+        assert_ne!(said, citus);
+        assert_eq!(mode(&said)["synchronous_mode"], false);
     }
 
     #[test]
