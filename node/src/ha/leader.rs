@@ -221,7 +221,7 @@ pub const LEADER: &[Rule] = &[
         735,
         |f| f.is_wal_wanted(),
         |_| act(Action::WriteWal),
-        "synchronous replication: something for the newly named standbys to confirm",
+        "synchronous replication: something new to confirm, also for commits that wait already",
     ),
     // An operator's request.
     Rule::new(
@@ -257,13 +257,6 @@ pub const LEADER: &[Rule] = &[
     )
     .saying(|f| f.ready_successor().err().map(|why| why.to_string())),
     Rule::new(
-        798,
-        |f| f.o.is_primary() && f.view().is_none() && f.is_proven(),
-        |_| rest(),
-        "continue to run as a leader because failsafe mode is enabled and all members are \
-         accessible",
-    ),
-    Rule::new(
         790,
         |f| f.sync_wait().is_some(),
         |f| soon(f.sync_wait().expect("just seen")),
@@ -274,6 +267,13 @@ pub const LEADER: &[Rule] = &[
         |f| f.is_waited_for(),
         |_| soon(1_000),
         "no action. I am the leader with the lock; commits wait for standbys",
+    ),
+    Rule::new(
+        798,
+        |f| f.o.is_primary() && f.view().is_none() && f.is_proven(),
+        |_| rest(),
+        "continue to run as a leader because failsafe mode is enabled and all members are \
+         accessible",
     ),
     Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock"),
 ];

@@ -122,7 +122,7 @@ pub const PAUSE: &[Rule] = &[
         435,
         |f| f.is_wal_wanted(),
         |_| act(Action::WriteWal),
-        "synchronous replication: something for the newly named standbys to confirm",
+        "synchronous replication: something new to confirm, also for commits that wait already",
     ),
     Rule::new(
         440,

@@ -169,6 +169,9 @@ impl Generator {
         if self.percent(1) {
             self.name_a_standby_in_pause(&mut o);
         }
+        if self.percent(1) {
+            self.name_a_standby(&mut o);
+        }
         o
     }
 

@@ -60,9 +60,12 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The standbys have nothing to confirm since the names were changed.
+    /// The names were changed, and nothing was written since. Without something new
+    /// the standbys confirm nothing, and commits that waited for others before wait
+    /// until PostgreSQL's next status message (`wal_receiver_status_interval`).
     pub fn is_wal_wanted(&self) -> bool {
-        self.sync_step().is_some() && self.o.memory.confirmed.wants_record()
+        let leads = self.o.is_primary() && self.o.holds_lock() && self.may_own();
+        leads && self.is_sync_mode_on() && self.o.memory.confirmed.wants_record()
     }
 
     pub fn sync_wait(&self) -> Option<u64> {
@@ -84,14 +87,16 @@ impl<'a> Facts<'a> {
             return None;
         }
         let in_force = &self.o.server()?.replication.as_ref()?.names;
-        let (me, record) = (&self.o.me.name, self.sync_record());
+        let sync = self.view()?.sync.as_ref();
+        let (me, record) = (&self.o.me.name, sync.map(|sync| &sync.value));
         sync::before_opening(me, record, &Names::parse(in_force), &self.sync_policy())
     }
 
-    /// A server whose names are not known has to be asked again.
+    /// A server whose names are not known has to be asked again, and so has the store.
     pub fn is_sync_due_before_opening(&self) -> bool {
         let applies = self.is_sync_mode_on() && self.may_own() && self.o.is_standby();
-        let is_unknown = self.o.server().is_none_or(|server| server.replication.is_none());
+        let is_silent = self.o.server().is_none_or(|server| server.replication.is_none());
+        let is_unknown = is_silent || self.view().is_none();
         let is_due = applies && (is_unknown || self.sync_before_opening().is_some());
         is_due && self.open().is_ok()
     }

@@ -2,16 +2,57 @@
 //! themselves: they are laid over an observation.
 
 use super::{Generator, NOW, system, versioned};
+use crate::ha::facts::Facts;
 use crate::ha::observation::{
     Bootstrapping, DataDir, Disk, End, Job, Lock, Observation, Postgres, Process, Remains, Running,
     Server, ServerRole, Shut, StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
+use standby::sync::{Confirmations, Replication, Sender, SyncRank};
 use topology::dynamic::StandbyCluster;
-use topology::{Failover, Lsn, MemberName, Millis, Seen, Timeline};
+use topology::{Failover, Lsn, MemberName, Millis, Seen, SyncMode, SyncState, Timeline};
 
 impl Generator {
+    /// A leader that has just named a standby, which has confirmed nothing yet.
+    pub(super) fn name_a_standby(&mut self, o: &mut Observation) {
+        let lsn = Some(Lsn(900));
+        let sync = SyncRank::Sync;
+        let sender =
+            Sender { name: "a".into(), streaming: true, sync, write: lsn, flush: lsn, replay: lsn };
+        let replication = Replication {
+            lsn: Lsn(1_000),
+            names: "a".into(),
+            commit: "on".into(),
+            senders: vec![sender],
+        };
+        o.dynamic.synchronous_mode = SyncMode::On;
+        o.dynamic.standby_cluster = None;
+        o.ownership = Ownership::NoRegions;
+        let alone = SyncState::alone("me".into());
+        o.memory.confirmed = Confirmations::default();
+        let policy = Facts::of(o).sync_policy();
+        o.memory.confirmed.look(&replication, &alone, &policy, Millis(NOW));
+        if self.percent(50) {
+            o.memory.confirmed.nudged();
+        }
+        o.postgres.data = DataDir::Valid { system: system(1) };
+        o.postgres.process = Process::Running(Server {
+            role: Seen::Known(ServerRole::Primary),
+            timeline: Some(Timeline(1)),
+            lsn: Lsn(1_000),
+            replay_paused: false,
+            restart_due: None,
+            replication: Some(replication),
+        });
+        o.job = None;
+        o.lock = Lock::Mine { renewed: Millis(NOW), deadline: Millis(NOW + 29_000) };
+        let Seen::Known(view) = &mut o.store else { return };
+        view.leader = versioned("me".into());
+        view.sync = versioned(alone);
+        view.failover = None;
+    }
+
     /// A new standby cluster that has an archive and nobody to stream from.
     pub(super) fn begin_from_an_archive(&mut self, o: &mut Observation) {
         o.ownership = Ownership::NoRegions;
