@@ -115,7 +115,7 @@ impl Daemon {
         let scheduled = self.scheduled_in.into_iter().chain(self.restart_in).min();
         ms = ms.min(scheduled.unwrap_or(u64::MAX)).min(self.disk.again_ms());
         let due = self.memory.lease_renewed + longest;
-        let again = self.memory.lease_tried + crate::ha::facts::RENEW_RETRY_MS;
+        let again = self.memory.renewal_again(&self.settings.name);
         ms = ms.min(due.max(again).since(clock::now()).max(20));
         Duration::from_millis(ms)
     }

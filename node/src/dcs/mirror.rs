@@ -14,11 +14,11 @@ mod fold;
 use super::{DcsError, Snapshot, Store, Txn, TxnResult, WatchItem};
 use fold::Fold;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, watch};
 
 /// Pauses between attempts while the store fails.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Batches that wait for a slow subscriber; one more and it is told `Missed`.
 const CHANGES_MAX: usize = 256;
@@ -200,9 +200,16 @@ async fn keep_up(shared: Arc<Shared>) {
             pause = PAUSE_MIN;
             continue;
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(spread(pause)).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// Up to four fifths longer, so that not all members ask a store that comes back
+/// in the same moment.
+fn spread(pause: Duration) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    pause + pause * (now.subsec_micros() % 81) / 100
 }
 
 #[cfg(test)]

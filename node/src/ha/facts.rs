@@ -11,7 +11,8 @@ mod succession;
 mod sync;
 
 pub use birth::ENTRY_AGAIN_MS;
-pub use lease::RENEW_RETRY_MS;
+#[cfg(test)]
+pub use lease::RETRY_MAX_MS;
 
 use super::observation::{DataDir, End, Job, Lock, Observation, Process, Remains};
 use standby::switch::ownership::{Order, Ownership};

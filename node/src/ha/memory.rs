@@ -21,6 +21,10 @@ impl Memory {
         if *action == Action::GiveUpBootstrap && *outcome == Outcome::Lost {
             self.bootstrap = Bootstrapping::No;
         }
+        if *action == Action::Renew {
+            let missed = matches!(outcome, Outcome::Unknown(_));
+            self.lease_misses = if missed { self.lease_misses.saturating_add(1) } else { 0 };
+        }
         if *action == Action::FinishBootstrap {
             self.entry_refused = (*outcome == Outcome::Lost).then_some(now);
         }

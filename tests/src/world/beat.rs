@@ -6,7 +6,6 @@
 
 use super::call::{Answer, CALL_MIN_MS, CALL_MS, Call};
 use super::{Event, World};
-use node::ha::facts::RENEW_RETRY_MS;
 use node::ha::observation::{Job, Lock};
 use node::ha::{Action, Decision, Observation, Outcome, Step, decide};
 use node::observe::lock;
@@ -151,7 +150,7 @@ impl World {
             ms = ms.min(fence.max(20));
         }
         let due = daemon.memory.lease_renewed + dynamic.loop_wait_ms;
-        let again = daemon.memory.lease_tried + RENEW_RETRY_MS;
+        let again = daemon.memory.renewal_again(&m.name);
         ms = ms.min(due.max(again).since(now).max(20));
         if std::mem::take(&mut daemon.wake_pending) {
             ms = 0;

@@ -5,12 +5,13 @@
 //! every step shows that its rule goes before everything below it.
 
 use crate::ha::action::{Action, Step};
-use crate::ha::decide;
+use crate::ha::facts::RETRY_MAX_MS;
 use crate::ha::observation::{
     Asked, DataDir, Disk, End, Gate, Guarding, Job, Lock, Observation, Process, Remains, Running,
     Server, Shut, StopHow,
 };
 use crate::ha::sample::{self, NOW, follower, following, leader, standby_of};
+use crate::ha::{Outcome, decide};
 use serde_json::json;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
@@ -252,6 +253,7 @@ fn a_renewal_is_tried_again_until_the_lock_must_be_feared_for() {
             Step::Do(Action::Renew) => {
                 tries.push(at);
                 o.memory.lease_tried = o.now;
+                o.memory.fold(&Action::Renew, &Outcome::Unknown("silent".into()), o.now);
             }
             Step::Do(Action::Begin(Job::Stop { how: StopHow::Immediate })) => {
                 stopped = Some(at);
@@ -266,8 +268,15 @@ fn a_renewal_is_tried_again_until_the_lock_must_be_feared_for() {
     assert_eq!(stopped, Some(fence), "{tries:?}");
     let first = tries.first().copied().expect("it tried");
     assert!(first <= dynamic.loop_wait_ms && fence - first >= dynamic.retry_timeout_ms);
-    assert!(tries.windows(2).all(|pair| pair[1] - pair[0] <= 1_000), "{tries:?}");
-    assert!(tries.len() >= 15, "{tries:?}");
+    let gaps: Vec<u64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps[0] <= 200 && gaps[1] <= 400 && gaps[2] <= 750, "they begin early: {gaps:?}");
+    assert!(gaps[..4].is_sorted(), "they grow: {gaps:?}");
+    let late = &gaps[4..];
+    assert!(late.iter().all(|gap| (1_000..=1_850).contains(gap)), "{gaps:?}");
+    assert!(late.iter().any(|gap| *gap != late[0]), "not in step: {gaps:?}");
+    // An answer ends the hurry.
+    o.memory.fold(&Action::Renew, &Outcome::Done, o.now);
+    assert_eq!(o.memory.renewal_again(&o.me.name), o.memory.lease_tried + RETRY_MAX_MS);
 }
 
 fn stopped(end: End) -> Process {

@@ -4,10 +4,16 @@
 //! deadline, unless everybody agreed that this member leads on.
 
 use super::Facts;
-use crate::ha::observation::Lock;
+use crate::ha::observation::{Lock, Memory};
+use topology::{MemberName, Millis};
 
-/// Between two tries to renew a lease that the store does not answer for.
-pub const RENEW_RETRY_MS: u64 = 1_000;
+/// A store that does not answer for the lease is asked again after so long, then
+/// after twice as long, and so on.
+const RETRY_FIRST_MS: u64 = 100;
+/// But not after more than this, and a part of it, so that not all members of
+/// all groups ask at once.
+pub const RETRY_MAX_MS: u64 = 1_000;
+const RETRY_SPREAD_PERCENT: u64 = 80;
 /// A beat that comes so little before the renewal is due does it: a follower
 /// beats when its leader has reported, which is not always to the millisecond.
 const RENEW_EARLY_MS: u64 = 500;
@@ -16,6 +22,21 @@ const ASK_RETRY_MS: u64 = 1_000;
 /// Others find a free lock and take it within this, if they are able.
 const ELECTION_MS: u64 = 3_000;
 
+impl Memory {
+    /// When a renewal may be tried again. `misses` in a row were not answered; one
+    /// that was leaves nothing to hurry for.
+    pub fn renewal_again(&self, me: &MemberName) -> Millis {
+        if self.lease_misses == 0 {
+            return self.lease_tried + RETRY_MAX_MS;
+        }
+        let doubled = RETRY_FIRST_MS << (self.lease_misses - 1).min(8);
+        let pause = doubled.min(RETRY_MAX_MS);
+        let name = me.as_str().bytes().fold(0u64, |sum, byte| sum * 31 % 9_973 + u64::from(byte));
+        let spread = (self.lease_tried.0.wrapping_mul(name | 1) / 7) % (RETRY_SPREAD_PERCENT + 1);
+        self.lease_tried + pause + pause * spread / 100
+    }
+}
+
 impl Facts<'_> {
     /// Is the own lease due for renewal?
     pub fn is_renewal_due(&self) -> bool {
@@ -23,7 +44,7 @@ impl Facts<'_> {
         let stale_key = matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
         let age = self.o.now.since(memory.lease_renewed) + RENEW_EARLY_MS;
         let old = age >= self.o.dynamic.loop_wait_ms;
-        let tried = self.o.now.since(memory.lease_tried) < RENEW_RETRY_MS;
+        let tried = self.o.now < memory.renewal_again(&self.o.me.name);
         (old || stale_key) && !(tried && memory.lease_tried.0 > 0)
     }
 

@@ -36,6 +36,8 @@ pub struct Memory {
     /// The own lease: last renewed, and last tried to.
     pub lease_renewed: Millis,
     pub lease_tried: Millis,
+    /// How many tries in a row the store has not answered.
+    pub lease_misses: u32,
     /// A restart or a reinitialize that an operator asked for.
     pub asked: Option<Asked>,
     /// A synchronous standby that is about to stop wants to be none, since when.

@@ -53,6 +53,7 @@ impl Generator {
             compared_at: self.past(),
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
+            lease_misses: self.pick(&[0, 0, 1, 2, 20]),
             asked: self.pick(&[
                 None,
                 None,
