@@ -23,11 +23,14 @@ mod gate;
 mod names;
 mod opening;
 mod priority;
+mod quorum;
 mod set;
 mod situation;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod model;
 
 pub use confirm::Confirmations;
 pub use names::{Method, Names, PLACEHOLDER};
@@ -119,6 +122,7 @@ const CONFIRM_MS: u64 = 2_000;
 pub fn next(s: &Situation) -> Option<Step> {
     match s.policy.mode {
         SyncMode::On => priority::next(&s.facts()),
-        SyncMode::Off | SyncMode::Quorum => None,
+        SyncMode::Quorum => quorum::next(&s.facts()),
+        SyncMode::Off => None,
     }
 }

@@ -23,7 +23,7 @@ use super::set::NameSet;
 use super::{Names, Policy, Replication, SyncRank};
 use topology::{Lsn, MemberName, Millis, SyncMode, SyncState};
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Confirmations {
     /// What was last seen in force; `None` at the beginning.
     last: Option<Seen>,
@@ -34,7 +34,7 @@ pub struct Confirmations {
     is_record_wanted: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Seen {
     text: String,
     names: Names,
@@ -104,6 +104,14 @@ impl Confirmations {
         let is_mine = self.listed_by.as_ref().is_some_and(|by| same(by, me));
         let ready = if is_mine { self.ready.union(&self.listed) } else { self.ready.clone() };
         (ready, Some(last.since))
+    }
+}
+
+#[cfg(test)]
+impl Confirmations {
+    /// For a model that keeps positions small.
+    pub(super) fn point_mut(&mut self) -> Option<&mut Lsn> {
+        self.last.as_mut().map(|last| &mut last.point)
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Method {
 }
 
 /// Who has to have a commit before it is acknowledged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Names {
     pub method: Method,
     /// So many of the names.

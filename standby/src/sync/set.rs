@@ -94,6 +94,16 @@ impl PartialEq for NameSet {
     }
 }
 
+impl Eq for NameSet {}
+
+impl std::hash::Hash for NameSet {
+    fn hash<H: std::hash::Hasher>(&self, to: &mut H) {
+        for key in self.0.keys() {
+            key.hash(to);
+        }
+    }
+}
+
 impl FromIterator<MemberName> for NameSet {
     fn from_iter<I: IntoIterator<Item = MemberName>>(names: I) -> NameSet {
         let mut set = NameSet::default();

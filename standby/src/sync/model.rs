@@ -1,0 +1,74 @@
+//! Small groups, followed through everything that can happen to them.
+//!
+//! Members stream, fall behind, leave and come back; commits are acknowledged as
+//! soon as the names in force allow it; the daemon forgets what it remembered;
+//! the leader dies between any two steps and anybody whom `/sync` allows takes
+//! over, or dies on the way. In every state whoever may lead has everything
+//! that was acknowledged; from every state the steps end, and where everybody
+//! goes on streaming they end in what is wanted.
+//!
+//! The model is worse than the world: a commit is acknowledged at once, any set
+//! of voters may be the ones that are reached, and the leader of `/sync` may
+//! always lead. It is kinder in one thing: a log that has parted is cut to the
+//! new leader's when that one opens.
+
+mod check;
+mod group;
+
+use super::{Policy, SyncRank};
+use check::explore;
+use topology::SyncMode;
+
+fn policy(mode: SyncMode, strict: bool, node_count: u64) -> Policy {
+    Policy { mode, strict, node_count, maximum_lag: None }
+}
+
+const KINDS: [(bool, u64); 4] = [(false, 1), (false, 2), (true, 1), (true, 2)];
+
+#[test]
+fn priority_loses_nothing_and_settles() {
+    for (strict, count) in KINDS {
+        explore(3, &[policy(SyncMode::On, strict, count)], states_max());
+    }
+}
+
+#[test]
+fn quorum_loses_nothing_and_settles() {
+    for (strict, count) in KINDS {
+        explore(3, &[policy(SyncMode::Quorum, strict, count)], states_max());
+    }
+}
+
+#[test]
+fn switching_between_the_modes_and_counts_loses_nothing() {
+    let policies = [
+        policy(SyncMode::On, false, 2),
+        policy(SyncMode::Quorum, false, 1),
+        policy(SyncMode::Quorum, true, 2),
+    ];
+    explore(3, &policies, states_max());
+}
+
+/// As far as it goes in a few seconds; `MODEL_STATES=100000000` goes to the end.
+fn states_max() -> usize {
+    std::env::var("MODEL_STATES").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
+}
+
+#[test]
+fn larger_groups_lose_nothing_and_settle() {
+    for count in 1..=3 {
+        for mode in [SyncMode::On, SyncMode::Quorum] {
+            explore(4, &[policy(mode, false, count)], states_max());
+        }
+    }
+}
+
+/// What PostgreSQL would say of the `at`th of those that stream.
+fn rank(method: super::Method, is_named: bool, is_counted: bool) -> SyncRank {
+    match (method, is_named, is_counted) {
+        (super::Method::Quorum, true, _) => SyncRank::Quorum,
+        (super::Method::Priority, true, true) => SyncRank::Sync,
+        (super::Method::Priority, true, false) => SyncRank::Potential,
+        _ => SyncRank::Async,
+    }
+}
