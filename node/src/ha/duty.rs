@@ -9,7 +9,8 @@
 //! silent, and when nobody leads who could let go.
 
 use super::facts::Facts;
-use super::observation::{Asked, Job, Memory, Observation};
+use super::follow::recovers_otherwise;
+use super::observation::{Asked, Job, Lock, Memory, Observation};
 use topology::{SyncMode, Tags};
 
 impl Facts<'_> {
@@ -27,15 +28,17 @@ impl Facts<'_> {
 
 impl Memory {
     /// Whether this standby is to leave its duty: from when that is known to the end
-    /// of what it was for.
+    /// of what it was for. Without a leader nothing is restarted.
     pub fn heed_duty(&mut self, seen: &Observation) {
-        let restart_due = seen.server().is_some_and(|server| server.restart_due.is_some());
+        let paused = seen.dynamic.pause;
+        let restart_due = !paused && recovers_otherwise(&Facts::of(seen)).is_some();
         let restarts = self.asked == Some(Asked::Restart) || restart_due;
-        let leaves = self.stopping && !seen.dynamic.pause || restarts;
-        let begins = leaves && seen.is_standby() && has_duty(seen);
+        let ends = self.stopping && !paused;
+        let led = matches!(seen.lock, Lock::Other(_));
+        let begins = (ends || restarts && led) && seen.is_standby() && has_duty(seen);
         let restart = Job::Restart { as_primary: false };
         let job = seen.job.as_ref().map(|running| &running.job);
-        let goes_on = self.leaving_duty.is_some() && (leaves || job == Some(&restart));
+        let goes_on = self.leaving_duty.is_some() && (ends || restarts || job == Some(&restart));
         let since = self.leaving_duty.unwrap_or(seen.now);
         self.leaving_duty = (begins || goes_on).then_some(since);
     }
@@ -89,6 +92,11 @@ mod tests {
         (decision.rule, decision.step)
     }
 
+    fn nobody_leads(o: &mut Observation) {
+        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+        (view.leader, o.lock) = (None, Lock::Free);
+    }
+
     fn restart() -> Step {
         Step::Do(Action::Begin(Job::Restart { as_primary: false }))
     }
@@ -130,6 +138,14 @@ mod tests {
         };
         server.restart_due = Some("restore_command".into());
         assert_eq!(look(&mut recovers).0, 941);
+        // In pause, and while nobody leads, nothing is restarted for that.
+        for change in [(|o| o.dynamic.pause = true) as fn(&mut Observation), nobody_leads] {
+            let mut stays = recovers.clone();
+            stays.memory.leaving_duty = None;
+            change(&mut stays);
+            look(&mut stays);
+            assert_eq!(stays.memory.leaving_duty, None);
+        }
         let mut stops = on_duty();
         stops.memory.stopping = true;
         assert_eq!(look(&mut stops).0, 207);
@@ -161,8 +177,7 @@ mod tests {
         o.store = Seen::Unknown;
         assert_eq!(look(&mut o).1, stop(), "the store is silent");
         let mut o = leaving();
-        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-        (view.leader, o.lock) = (None, crate::ha::observation::Lock::Free);
+        nobody_leads(&mut o);
         assert_eq!(look(&mut o).1, stop(), "nobody could let go");
         // A new leader that has not written yet may name it.
         let mut o = leaving();

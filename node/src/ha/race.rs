@@ -4,6 +4,7 @@
 //! row; this table says when it is asked.
 
 use super::action::Action;
+use super::facts::Facts;
 use super::observation::{Job, Process, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
@@ -27,7 +28,7 @@ pub const RACE: &[Rule] = &[
     ),
     Rule::new(
         811,
-        |f| f.o.is_primary() && f.is_timeline_current() && !f.is_other_history(),
+        |f| f.o.is_primary() && is_current(f) && !f.is_other_history(),
         |_| act(Action::AcquireLock),
         "a running primary on the newest timeline takes the free lock",
     ),
@@ -36,7 +37,8 @@ pub const RACE: &[Rule] = &[
         |f| f.o.is_primary() && !f.is_other_history(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "the group has a newer timeline: this primary stops",
-    ),
+    )
+    .saying(|f| f.may_others_have_led_since().then(|| SINCE.to_string())),
     Rule::new(
         813,
         |f| f.o.is_primary(),
@@ -139,3 +141,9 @@ pub const RACE: &[Rule] = &[
     )
     .saying(|f| f.race().err().map(|why| why.to_string())),
 ];
+
+const SINCE: &str = "somebody may have led since, and have acknowledged what is not here";
+
+fn is_current(f: &Facts) -> bool {
+    f.is_timeline_current() && !f.may_others_have_led_since()
+}

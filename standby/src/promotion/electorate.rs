@@ -89,14 +89,26 @@ impl<'a> Electorate<'a> {
     }
 
     /// The last leader has everything it acknowledged, also when nobody answers,
-    /// unless somebody may have led since. In quorum mode a new leader writes
-    /// `/sync` only after it has opened; but it claims its timeline before.
+    /// unless somebody may have led since.
     pub(super) fn led_last(&self, me: &Racer, view: &GroupView) -> bool {
-        let Some(mine) = me.timeline.filter(|_| self.led(me.name)) else { return false };
-        let claim = view.claim.as_ref().map(|claim| &claim.value);
-        let claimed = claim.is_some_and(|claim| claim.timeline > mine && claim.by != *me.name);
-        !claimed && view.timeline() <= mine
+        self.led(me.name) && !may_be_outdated(me.name, me.timeline, view)
     }
+
+    /// May a running primary without a lock go on where it stands? It has what it
+    /// acknowledged itself, but in priority mode `/sync` is written before anybody
+    /// opens: whoever is not named there has been followed by somebody else.
+    pub fn keeps(&self, me: &MemberName, mine: Option<Timeline>, view: &GroupView) -> bool {
+        self.admits(me) && !may_be_outdated(me, mine, view)
+    }
+}
+
+/// Somebody else may have led on a newer timeline. In quorum mode a new leader
+/// writes `/sync` only after it has opened; but it claims its timeline before.
+fn may_be_outdated(me: &MemberName, mine: Option<Timeline>, view: &GroupView) -> bool {
+    let Some(mine) = mine else { return true };
+    let claim = view.claim.as_ref().map(|claim| &claim.value);
+    let claimed = claim.is_some_and(|claim| claim.timeline > mine && claim.by != *me);
+    claimed || view.timeline() > mine
 }
 
 /// Positions compare within one history; one who was left on an older timeline

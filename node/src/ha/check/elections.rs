@@ -134,6 +134,28 @@ fn the_mode_counts_where_it_is_on_or_may_be() {
     assert_eq!(race(&broken), Err(NotYet::NotSynchronous));
 }
 
+/// Stricter than the timeline alone: a new leader acknowledges before its timeline
+/// stands in `/history`.
+#[test]
+fn a_primary_without_a_lock_goes_on_unless_somebody_may_have_led_since() {
+    let found = |mode, sync: &str, claim: &str| {
+        let mut o = racing(mode, sync);
+        see(&mut o, "claim", claim);
+        let Process::Running(server) = &mut o.postgres.process else { panic!("it runs") };
+        server.role = Seen::Known(ServerRole::Primary);
+        decide(&o).rule
+    };
+    let mine = r#"{"leader":"me","sync_standby":"a,b","quorum":1}"#;
+    assert_eq!(found(SyncMode::Quorum, mine, "1 me"), 811);
+    assert_eq!(found(SyncMode::Quorum, mine, "2 me"), 811, "not begun");
+    assert_eq!(found(SyncMode::Quorum, mine, "2 a"), 812);
+    assert_eq!(found(SyncMode::Off, mine, "2 a"), 811);
+    assert_eq!(found(SyncMode::Quorum, "{}", "2 a"), 811, "no mode is in force");
+    assert_eq!(found(SyncMode::On, SYNC, "1 me"), 811);
+    assert_eq!(found(SyncMode::On, WITHOUT_ME, "1 me"), 812);
+    assert_eq!(found(SyncMode::Quorum, WITHOUT_ME, "1 me"), 811, "it has just opened");
+}
+
 /// A leader asks the same of who takes over as the race does.
 #[test]
 fn a_leader_hands_over_to_standbys_of_sync_and_by_an_operators_word_to_anybody() {

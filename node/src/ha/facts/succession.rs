@@ -7,7 +7,7 @@
 use super::Facts;
 use crate::ha::observation::Gate;
 use standby::candidate::{self, NoCandidate, Wanted};
-use standby::promotion::{self, NotYet, RaceLimits, Racer};
+use standby::promotion::{self, Electorate, NotYet, RaceLimits, Racer};
 use standby::switch::ownership::Ownership;
 use topology::{Failover, GroupView, Lsn, MemberName, SyncMode, Timeline};
 
@@ -102,6 +102,14 @@ impl<'a> Facts<'a> {
             SyncMode::Off if doubtful => SyncMode::On,
             mode => mode,
         }
+    }
+
+    /// A synchronous mode is in force, and a primary without a lock may lack what
+    /// somebody acknowledged who has led since.
+    pub fn may_others_have_led_since(&self) -> bool {
+        let (Some(view), Some(server)) = (self.view(), self.o.server()) else { return false };
+        let electorate = Electorate::of(view, self.synchronous_mode());
+        electorate.is_some_and(|e| !e.keeps(&self.o.me.name, server.timeline, view))
     }
 
     fn own_timeline(&self) -> Option<Timeline> {
