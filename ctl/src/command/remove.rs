@@ -1,13 +1,19 @@
 //! `remove`: a cluster is forgotten by the store. Its data stays where it is.
 //!
-//! Invariant *votes stay*: what a region keeps below `topology/` is its vote
-//! on who owns the formation. It is not a cluster's to throw away, so the keys
-//! are deleted one by one and never the whole scope.
+//! All that lies in the cluster's place goes, whoever wrote it, and so does the
+//! timeline that its members have claimed: a cluster that is made in its place
+//! begins with nothing.
+//!
+//! Invariant *votes stay*: what else a region keeps below `topology/` is its
+//! vote on who owns the formation. It is not a cluster's to throw away, so the
+//! keys are deleted one by one and never the whole scope.
 
 use crate::args::Remove;
 use crate::world::{One, World};
 use anyhow::{Context, Result, bail};
-use node::dcs::{Compare, Op, Txn};
+use node::dcs::keys::Keys;
+use node::dcs::{Compare, OPS_MAX, Op, Txn};
+use std::collections::BTreeSet;
 
 const SENTENCE: &str = "Yes I am aware";
 
@@ -44,14 +50,35 @@ fn ask_thrice(world: &mut World, scope: &str, one: &One<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Only while the leader is the one that the operator typed.
+/// Only while the leader is the one that the operator typed. More than the store
+/// takes at once goes in several steps, the cluster's own keys first.
 async fn delete(world: &mut World, one: &One<'_>) -> Result<()> {
     let keys = &one.keys;
-    let when = match &one.view.leader {
+    let members = keys.group_prefix() + "members/";
+    let others = others(world, keys, &members).await?;
+    let mut then: Vec<Op> = own(keys).into_iter().map(|key| Op::Delete { key }).collect();
+    then.push(Op::DeletePrefix { prefix: members });
+    then.extend(others.into_iter().map(|key| Op::Delete { key }));
+    let mut when = match &one.view.leader {
         Some(leader) => Compare::ValueIs(keys.leader(), leader.value.to_string()),
         None => Compare::Absent(keys.leader()),
     };
-    let single = [
+    for (step, then) in then.chunks(OPS_MAX).enumerate() {
+        let txn = Txn { when: vec![when], then: then.to_vec() };
+        let done = world.store.txn(txn).await.context("the cluster could not be removed")?;
+        match (done.succeeded, step) {
+            (true, _) => {}
+            (false, 0) => bail!("the leader changed meanwhile; nothing was removed"),
+            (false, _) => bail!("somebody leads again and a part was removed: remove it once more"),
+        }
+        when = Compare::Absent(keys.leader());
+    }
+    Ok(())
+}
+
+/// What every cluster may have.
+fn own(keys: &Keys) -> BTreeSet<String> {
+    BTreeSet::from([
         keys.initialize(),
         keys.config(),
         keys.leader(),
@@ -61,14 +88,18 @@ async fn delete(world: &mut World, one: &One<'_>) -> Result<()> {
         keys.history(),
         keys.failsafe(),
         keys.legacy_optime(),
-    ];
-    let mut then: Vec<Op> = single.into_iter().map(|key| Op::Delete { key }).collect();
-    then.push(Op::DeletePrefix { prefix: keys.group_prefix() + "members/" });
-    let done = world.store.txn(Txn { when: vec![when], then }).await;
-    if !done.context("the cluster could not be removed")?.succeeded {
-        bail!("the leader changed meanwhile; nothing was removed");
-    }
-    Ok(())
+        keys.claim(),
+    ])
+}
+
+/// What else lies in the cluster's place, beside its members.
+async fn others(world: &World, keys: &Keys, members: &str) -> Result<BTreeSet<String>> {
+    let read = world.store.read(&[keys.group_prefix()]).await;
+    let read = read.context("the cluster's keys could not be read; nothing was removed")?;
+    let own = own(keys);
+    let names = read.entries.into_iter().map(|entry| entry.key);
+    let stays = |key: &String| key.starts_with(&keys.topology_prefix());
+    Ok(names.filter(|key| !stays(key) && !key.starts_with(members) && !own.contains(key)).collect())
 }
 
 #[cfg(test)]
@@ -90,15 +121,37 @@ mod tests {
         assert!(screen.text().ends_with("Please confirm the cluster name to remove: "));
     }
 
+    async fn put(world: &mut World, key: &str, value: &str) {
+        let key = format!("/service/golden/{key}");
+        assert!(world.replace(key, None, value.into()).await.unwrap());
+    }
+
+    async fn left(world: &World) -> Vec<String> {
+        let read = world.store.read(&["/service/golden/".to_string()]).await.unwrap();
+        read.entries.into_iter().map(|entry| entry.key).collect()
+    }
+
     #[tokio::test]
     async fn three_right_answers_remove_the_cluster_but_not_the_vote() {
         let answers = "golden\nYes I am aware\nn1\n";
         let (mut world, _) = world("02-three-nodes-default", answers);
-        let vote = "/service/golden/topology/register".to_string();
-        assert!(world.replace(vote.clone(), None, "{}".into()).await.unwrap());
+        put(&mut world, "topology/register", "{}").await;
+        put(&mut world, "topology/timeline/default", r#"{"timeline":7,"by":"n2"}"#).await;
+        assert!(world.read("golden", None).await.unwrap().one().unwrap().view.claim.is_some());
         run(&mut world, &args()).await.unwrap();
-        let left = world.store.read(&["/service/golden/".to_string()]).await.unwrap().entries;
-        assert_eq!(left.iter().map(|e| e.key.clone()).collect::<Vec<_>>(), [vote]);
+        assert_eq!(left(&world).await, ["/service/golden/topology/register"]);
+    }
+
+    #[tokio::test]
+    async fn what_others_have_left_there_goes_too_however_much_it_is() {
+        let answers = "golden\nYes I am aware\nn1\n";
+        let (mut world, _) = world("02-three-nodes-default", answers);
+        put(&mut world, "topology/register", "{}").await;
+        for number in 0..2 * OPS_MAX {
+            put(&mut world, &format!("leftover/{number}"), "x").await;
+        }
+        run(&mut world, &args()).await.unwrap();
+        assert_eq!(left(&world).await, ["/service/golden/topology/register"]);
     }
 
     #[tokio::test]
