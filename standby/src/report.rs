@@ -8,6 +8,7 @@
 //! Absent on purpose: creating, moving and dropping slots (see `slots`).
 
 use crate::slots::{Slot, permanent};
+use indexmap::IndexMap;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
 use topology::{Dynamic, GroupView, Lsn, MemberName, Millis, Status};
@@ -61,7 +62,7 @@ impl Leader<'_> {
     }
 
     /// Without a time to keep slots of members, only permanent ones matter.
-    fn positions(&self) -> BTreeMap<String, Lsn> {
+    fn positions(&self) -> IndexMap<String, Lsn> {
         let permanent = permanent(&self.dynamic.slots);
         let all = self.dynamic.member_slots_ttl_ms > 0;
         let told = self.slots.iter().filter(|s| all || permanent.contains_key(&s.name));
@@ -133,11 +134,11 @@ mod tests {
         let me = MemberName::new("n1");
         let leader = Leader { name: &me, optime: Lsn(67109776), slots: &slots, dynamic: &dynamic };
         let told = leader.status(&view(&["n1", "n2", "n3"]), &mut Retention::default(), Millis(5));
-        assert_eq!(told, Status::read(text));
+        assert_eq!(told.write(), text);
         let short = Dynamic { member_slots_ttl_ms: 0, ..dynamic.clone() };
         let leader = Leader { dynamic: &short, ..leader };
         let told = leader.status(&view(&["n1", "n2"]), &mut Retention::default(), Millis(5));
-        let text = r#"{"optime":67109776,"slots":{"logical_perm":67109776,"phys_perm":67109136}}"#;
+        let text = r#"{"optime":67109776,"slots":{"phys_perm":67109136,"logical_perm":67109776}}"#;
         assert_eq!(told.write(), text);
     }
 

@@ -56,15 +56,25 @@ pub fn desired(
     let used = view.config.as_ref().is_none_or(|config| config.value.use_slots);
     let members = view.members.iter().filter(|(name, m)| *name != me && !m.value.tags.nostream());
     let names = members.filter(|_| used).map(|(name, _)| slot_name(name.as_str()));
+    let retained = retained(me, view).filter(|_| used);
     let config = view.config.iter().filter(|_| used);
     let permanent = config.flat_map(|c| permanent(&c.value.slots));
     let permanent = permanent.filter(|(_, physical)| *physical).map(|(name, _)| name);
     names
+        .chain(retained)
         .chain(regions.iter().map(region_slot))
         .chain(permanent)
         .filter(|slot| *slot != slot_name(me.as_str()))
         .map(|slot| (slot.clone(), position(&slot)))
         .collect()
+}
+
+/// Slots of members that have gone and may come back: the leader tells how long.
+/// Who never leads keeps none for it.
+fn retained<'a>(me: &MemberName, view: &'a GroupView) -> impl Iterator<Item = String> + 'a {
+    let leads_never = view.member(me).is_some_and(|m| m.tags.nofailover());
+    let status = view.status.as_ref().filter(|_| !leads_never);
+    status.into_iter().flat_map(|status| status.value.retain_slots.iter().cloned())
 }
 
 /// Permanent slots by name; true: a physical one.
@@ -146,6 +156,31 @@ mod tests {
         view.take("config", r#"{"postgresql":{"use_slots":"off"},"slots":{"keep":0}}"#, 2, 0);
         let wanted = desired(&"n3".into(), &view, &[RegionName::new("B-1")]);
         assert_eq!(wanted.into_keys().collect::<Vec<_>>(), ["region_b_1"]);
+    }
+
+    #[test]
+    fn the_slot_of_a_member_that_went_away_stays_as_long_as_the_leader_retains_it() {
+        let mut view = view();
+        let report = r#"{"optime":9,"slots":{"gone":5},"retain_slots":["gone","n2","n3"]}"#;
+        view.take("status", report, 2, 0);
+        let ours = BTreeSet::from(["gone".to_string()]);
+        let steps = |view: &GroupView, leads| {
+            let wanted = desired(&"n3".into(), view, &[]);
+            diff(&wanted, &[slot("gone", 3, false)], &ours, leads, false)
+        };
+        assert!(steps(&view, false).contains(&SlotStep::Advance("gone".into(), Lsn(5))));
+        assert!(!steps(&view, true).contains(&SlotStep::Drop("gone".into())));
+        let own = desired(&"n3".into(), &view, &[]);
+        assert!(!own.contains_key("n3") && own.contains_key("n2"));
+        // One that never leads keeps slots for nobody who is not there.
+        let mut aside = view.clone();
+        aside.take("members/n3", r#"{"tags":{"nofailover":true}}"#, 2, 1);
+        assert!(!desired(&"n3".into(), &aside, &[]).contains_key("gone"));
+        // Its time is over: on the leader as everywhere.
+        view.take("status", r#"{"optime":9,"slots":{"n2":7},"retain_slots":["n2","n3"]}"#, 3, 0);
+        for leads in [false, true] {
+            assert!(steps(&view, leads).contains(&SlotStep::Drop("gone".into())), "{leads}");
+        }
     }
 
     #[test]

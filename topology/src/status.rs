@@ -5,8 +5,8 @@
 //! alone from `optime/leader`; it is written for them while one of them lives.
 
 use crate::{Lsn, MemberRecord};
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// The first release that reads `/status`.
 const READS_STATUS: [u64; 3] = [2, 1, 0];
@@ -14,8 +14,9 @@ const READS_STATUS: [u64; 3] = [2, 1, 0];
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
     pub optime: Lsn,
-    /// Position of every slot on the leader, and of the leader itself.
-    pub slots: BTreeMap<String, Lsn>,
+    /// Position of every slot on the leader, in PostgreSQL's order, and of the
+    /// leader itself. Another order alone is no other status.
+    pub slots: IndexMap<String, Lsn>,
     /// Slots of members that are kept for a while, also when the member is gone.
     pub retain_slots: Vec<String>,
 }
@@ -90,6 +91,14 @@ mod tests {
     fn a_real_status_is_written_as_it_was_read() {
         assert_eq!(Status::read(REAL).write(), REAL);
         assert_eq!(Status::read(r#"{"optime":7,"slots":{}}"#).write(), r#"{"optime":7}"#);
+    }
+
+    #[test]
+    fn slots_keep_their_order_and_another_order_is_no_news() {
+        let one = r#"{"optime":7,"slots":{"phys_perm":3,"n3":5,"n2":4,"n1":7}}"#;
+        let other = r#"{"optime":7,"slots":{"n1":7,"n2":4,"n3":5,"phys_perm":3}}"#;
+        assert_eq!(Status::read(one).write(), one);
+        assert_eq!(Status::read(one), Status::read(other));
     }
 
     #[test]
