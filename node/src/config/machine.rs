@@ -210,6 +210,7 @@ mod tests {
     use super::*;
     use serde_json::json;
     use std::net::TcpListener;
+    use std::os::unix::process::CommandExt;
 
     fn program(dir: &Path, name: &str, text: &str) {
         let path = dir.join(name);
@@ -262,10 +263,34 @@ mod tests {
         assert!(found(here.clone(), here.clone()).starts_with("postgresql.pgpass: "));
         let text = found(here.join("pgpass"), here.join("gone"));
         assert!(text.contains("postgresql.config_dir: ") && text.contains("is no directory"));
-        if !nix::unistd::geteuid().is_root() {
-            let closed = PathBuf::from("/");
-            assert!(found(here.join("pgpass"), closed).contains("may not be written"));
+    }
+
+    /// Root may write everywhere: it looks with the eyes of somebody else.
+    #[test]
+    fn a_directory_that_may_not_be_written_is_found() {
+        const ME: &str = "config::machine::tests::a_directory_that_may_not_be_written_is_found";
+        if nix::unistd::geteuid().is_root() {
+            return passes_for_nobody(ME);
         }
+        let (config_dir, data_dir) = (PathBuf::from("/"), PathBuf::from("/data"));
+        let mut findings = Findings::strict();
+        check_places(&Postgresql { config_dir, data_dir, ..Default::default() }, &mut findings);
+        assert!(findings.to_string().contains("/ may not be written by this user"), "{findings}");
+    }
+
+    /// Runs one test of this program again, where and as somebody who owns nothing.
+    fn passes_for_nobody(test: &str) {
+        const NOBODY: u32 = 65_534;
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        let program = dir.path().join("tests");
+        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let mut again = Command::new(&program);
+        again.args([test, "--exact"]).current_dir("/").uid(NOBODY).gid(NOBODY);
+        let output = again.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 
     #[test]

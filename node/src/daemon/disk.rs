@@ -147,12 +147,29 @@ mod tests {
     async fn a_disk_that_is_well_keeps_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut disk = Probe::default();
-        for at_rest in [false, true] {
-            let seen = disk.look(dir.path(), at_rest, Millis(5_000 + u64::from(at_rest))).await;
-            assert_eq!(seen, Disk::Well);
+        for (turn, at_rest) in [(0, false), (1, true)] {
+            let now = Millis(5_000 + turn * PACE_MS);
+            assert_eq!(disk.look(dir.path(), at_rest, now).await, Disk::Well);
+            assert_eq!(disk.looked, now, "it was not asked");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
-        assert_eq!(probe(dir.path(), SEGMENT), Ok(()));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// What is written goes to `/dev/full`, as long as nobody has removed the way.
+    #[tokio::test]
+    async fn a_disk_is_asked_at_its_pace_and_sooner_once_it_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut disk, begin) = (Probe::default(), 5_000);
+        let mut look = async |at: u64| disk.look(dir.path(), false, Millis(begin + at)).await;
+        assert_eq!(look(0).await, Disk::Well);
+        std::os::unix::fs::symlink("/dev/full", dir.path().join(NAME)).unwrap();
+        assert_eq!(look(PACE_MS - 1).await, Disk::Well, "it is too early to ask");
+        let failing = look(PACE_MS).await;
+        let since = Millis(begin + PACE_MS);
+        assert!(matches!(&failing, Disk::Failing { since: at, .. } if *at == since), "{failing:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the way is removed");
+        assert_eq!(look(PACE_MS + AGAIN_MS - 1).await, failing);
+        assert_eq!(look(PACE_MS + AGAIN_MS).await, Disk::Well);
     }
 
     /// `/dev/full` takes nothing, as a full disk.
