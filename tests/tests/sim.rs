@@ -45,6 +45,11 @@ fn failing_disks(seed: u64) -> Shape {
     Shape { disks: true, ..one_group(seed) }
 }
 
+/// One group whose operator wants synchronous replication, of some kind.
+fn synchronous_group(seed: u64) -> Shape {
+    Shape { synchronous: true, ..one_group(seed) }
+}
+
 /// Two regions, each with a coordinator and a worker group of two members.
 fn two_regions(_: u64) -> Shape {
     let groups = vec![Group(Some(0)), Group(Some(1))];
@@ -90,6 +95,7 @@ fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
     let kind = match world.plan.failsafe {
         true => "failsafe_groups",
         false if world.plan.disks => "failing_disks",
+        false if world.plan.synchronous => "synchronous_groups",
         false if world.has_regions() => "two_regions",
         false => "one_group",
     };
@@ -200,6 +206,16 @@ fn failsafe_groups_lead_on_without_a_store() {
 }
 
 #[test]
+fn synchronous_groups_survive_the_fixed_seeds() {
+    fixed(synchronous_group, 80);
+}
+
+#[test]
+fn synchronous_groups_survive_fresh_seeds() {
+    fresh(synchronous_group, 20);
+}
+
+#[test]
 fn failing_disks_survive_the_fixed_seeds() {
     fixed(failing_disks, 80);
 }
@@ -263,5 +279,6 @@ fn seeds_that_found_bugs_stay_found() {
     known("group ", one_group);
     known("failsafe ", failsafe_group);
     known("disks ", failing_disks);
+    known("synchronous ", synchronous_group);
     known("regions ", two_regions);
 }

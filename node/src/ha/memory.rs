@@ -153,8 +153,9 @@ impl Memory {
 
     /// A job came to its end; `Err` says why it failed.
     pub fn finish(&mut self, job: &Job, result: &Result<(), String>, now: Millis) {
-        if matches!(job, Job::StartPrimary | Job::Restart { .. }) {
-            // It has begun with what /sync demands.
+        if result.is_ok() && matches!(job, Job::StartPrimary | Job::Restart { .. }) {
+            // It has begun with what /sync demands. One that failed may be tried
+            // again while the store is silent.
             self.names = None;
         }
         match (job, result) {

@@ -80,7 +80,7 @@ pub fn sets_meet(world: &mut World, client: usize) {
         m.place.client == client && m.server.accepts_commits() && !m.is_unguarded(world.now)
     });
     let (Some(open), Some(record)) = (open, &world.clients[client].in_force) else { return };
-    let wanted = parse(&open.server.names).expect("what is in force was read");
+    let wanted = parse(&open.server.acting).expect("what is in force was read");
     let known = |name: &str| world.members.iter().any(|m| m.name.as_str() == name);
     if let Err(why) = meet(open.name.as_str(), record, &wanted, known) {
         let what = format!("{}: {why}; /sync: {record:?}", open.name);

@@ -22,20 +22,20 @@ impl World {
         let done = match action {
             Action::Promote => return self.promote_by(m, seen),
             Action::Follow(to) => {
+                self.lay_names(m, seen, false);
                 let member = &mut self.members[m];
                 member.daemon.memory.forget_comparison();
                 member.server.follows = to.clone();
                 member.server.streams_from = None;
                 Outcome::Done
             }
-            // No server here tells who streams from it.
-            Action::RecordSync(_) | Action::NameSync(_) | Action::WriteWal => {
-                Outcome::Failed("synchronous replication is not modelled".into())
-            }
+            Action::NameSync(names) => return self.name_sync(m, &names.write()),
+            Action::WriteWal => self.write_wal(m),
             // Nothing pauses replay here.
             Action::ResumeReplay => Outcome::Done,
             Action::Begin(job) => {
                 self.guard_job(m, seen, job);
+                self.lay_names_for(m, seen, job);
                 self.begin_job(m, job.clone());
                 Outcome::Done
             }
@@ -59,6 +59,7 @@ impl World {
             | Action::AdoptSystem
             | Action::AskPeers
             | Action::AskAll
+            | Action::RecordSync(_)
             | Action::CheckDivergence { .. }
             | Action::Sign { .. } => return self.call(m, seen, action),
         };
@@ -121,6 +122,11 @@ impl World {
                 let token = Token { system_id: system, timeline, lsn: *lsn };
                 let local = read(keys, &m.daemon.mirror.snapshot.entries);
                 Call::Txn(sign(keys, &local, &m.name, id, &token).ok_or(Outcome::Lost)?)
+            }
+            Action::RecordSync(state) => {
+                let lease = m.daemon.lease.id.ok_or(Outcome::Lost)?;
+                let revision = view.sync.as_ref().map(|sync| sync.revision);
+                Call::Txn(txn::sync(keys, lease, state, revision))
             }
             Action::AdoptSystem => {
                 Call::Txn(txn::adopt_system(keys, seen.system().ok_or_else(unknown)?))
@@ -216,6 +222,9 @@ impl World {
                     daemon.held = false;
                     daemon.lease.id = None;
                 }
+                if matches!(action, Action::RecordSync(_)) {
+                    self.read_store_anew(member);
+                }
                 Outcome::Unknown("no answer".into())
             }
             Answer::Renewed { lease, gone, proven } => {
@@ -233,6 +242,7 @@ impl World {
                 let claimed = seen.view().map(|view| view.claimable(mine));
                 claimed.map_or(Outcome::Lost, |claimed| self.promote_to(member, seen, claimed))
             }
+            Answer::Named => self.named(member, action),
             Answer::Done(result) => self.written(member, action, result),
             Answer::Claimed(revision) => {
                 self.members[member].daemon.memory.claim = Some(revision);

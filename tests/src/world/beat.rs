@@ -127,6 +127,7 @@ impl World {
         self.members[member].daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
         self.guard(member, &seen);
         self.settle_desk(member, &seen);
+        self.keep_names(member, &seen);
         let txns = self.chores(member, &seen);
         if txns.is_empty() {
             return self.sleep(member, at_most_ms);

@@ -80,6 +80,8 @@ pub enum Answer {
     /// `/initialize` is ours since this revision.
     Claimed(i64),
     Peers(Vec<PeerAnswer>),
+    /// Other names of synchronous standbys should be in force by now.
+    Named,
     Agreed,
     History(SystemId, History),
     Silent,

@@ -25,6 +25,7 @@ impl World {
             txns.extend(self.status_due(member, seen));
             txns.extend(self.forgotten_due(member, seen));
             txns.extend(self.history_due(member, seen));
+            txns.extend(self.sync_due(member, seen));
             txns.extend(self.rewired_due(member, seen));
         }
         txns

@@ -83,6 +83,8 @@ pub struct Daemon {
     pub asked_all: Millis,
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
+    /// The names that the daemon has given to the server, and whether to a primary.
+    pub laid: Option<(String, bool)>,
     /// Since when the disk was seen to take no files.
     pub disk_fails_since: Option<Millis>,
     /// A beat was completed since this process began or was thawed.

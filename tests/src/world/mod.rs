@@ -13,6 +13,7 @@ pub mod chores;
 pub mod client;
 pub mod deadman;
 pub mod disk;
+pub mod duty;
 pub mod failsafe;
 pub mod fault;
 pub mod job;
@@ -107,8 +108,11 @@ pub enum Event {
     Write {
         group: usize,
     },
-    /// A server reads its settings again.
+    /// A server reads its settings again; a little later its walsenders do.
     Reload {
+        member: usize,
+    },
+    ReloadSenders {
         member: usize,
     },
     /// A lease may have ended.
@@ -290,6 +294,7 @@ impl World {
             Event::Stream { member } => self.on_stream(member),
             Event::Write { group } => self.on_write(group),
             Event::Reload { member } => self.on_reload(member),
+            Event::ReloadSenders { member } => self.on_reload_senders(member),
             Event::Heard { member, life, snapshot, wakes } => {
                 self.on_heard(member, life, snapshot, wakes);
             }

@@ -66,7 +66,11 @@ impl World {
             self.look_at_store(member, seen);
         }
         let slow = now.since(seen.now) > STALE_MS;
-        if slow || matches!(action, Action::Promote | Action::Follow(_)) {
+        let changes = matches!(
+            action,
+            Action::Promote | Action::Follow(_) | Action::NameSync(_) | Action::WriteWal
+        );
+        if slow || changes {
             seen.postgres = self.look_at_server(member);
         }
         self.settle(member, seen);
@@ -191,7 +195,7 @@ impl World {
             lsn: Lsn(server.log.end()),
             replay_paused: false,
             restart_due: None,
-            replication: None,
+            replication: Some(self.replication_of(member)),
         }
     }
 }

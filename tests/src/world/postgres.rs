@@ -146,8 +146,10 @@ pub struct Postgres {
     pub mute: bool,
     /// `synchronous_standby_names` as its files say; a copy takes them along.
     pub names_file: String,
-    /// The same as it is in force.
+    /// The same as it is in force for whoever asks.
     pub names: String,
+    /// And for those who acknowledge: each of them reads its settings by itself.
+    pub acting: String,
     /// Who streams from this primary, and how far each has come.
     pub senders: Vec<Sender>,
     /// Commits that wait for standbys.
@@ -173,6 +175,7 @@ impl Postgres {
             mute: false,
             names_file: String::new(),
             names: String::new(),
+            acting: String::new(),
             senders: Vec::new(),
             waiting: Vec::new(),
         }

@@ -205,6 +205,14 @@ impl World {
         self.wake_at(self.now + 1, member);
     }
 
+    /// The outcome of an own write is not known: the store is asked.
+    pub fn read_store_anew(&mut self, member: usize) {
+        let region = self.members[member].place.region;
+        if self.links.to_store(member, region) {
+            self.fold_own_write(member);
+        }
+    }
+
     /// An own write is in the copy at once.
     pub fn fold_own_write(&mut self, member: usize) {
         let region = self.members[member].place.region;

@@ -5,25 +5,32 @@
 //! up, with the last position that was heard.
 
 use super::links::Wire;
-use super::synchrony::{Sender, parse, released};
+use super::synchrony::{Rank, Sender, parse, ranks, released};
 use super::{Event, World};
 use crate::check;
+use standby::sync::{Replication, Sender as Told, SyncRank};
+use topology::Lsn;
 
 /// `wal_sender_timeout`: a standby that is not heard of for so long is gone.
 const SENDER_TIMEOUT_MS: u64 = 10_000;
 /// A server reads its settings again within this.
 const RELOAD_MAX_MS: u64 = 60;
+/// And its walsenders within this.
+const SENDERS_MAX_MS: u64 = 80;
 
 impl World {
     /// Writes the setting into the server's files; a server that runs reads them
     /// a little later, one that starts reads them then.
-    pub fn write_names(&mut self, member: usize, text: &str) {
+    /// How long until they are in force.
+    pub fn write_names(&mut self, member: usize, text: &str) -> u64 {
         if let Err(why) = parse(text) {
-            return self.break_with("the names can be read", why);
+            self.break_with("the names can be read", why);
+            return 0;
         }
         self.members[member].server.names_file = text.to_string();
         let ms = self.rng.range(1, RELOAD_MAX_MS);
         self.after(ms, Event::Reload { member });
+        ms
     }
 
     pub fn on_reload(&mut self, member: usize) {
@@ -32,7 +39,19 @@ impl World {
             return;
         }
         server.names = server.names_file.clone();
-        let line = format!("waits for [{}]", server.names);
+        // A standby has none whose answers count, and takes longer to open.
+        let most = if server.is_standby() { 0 } else { SENDERS_MAX_MS };
+        let ms = self.rng.range(0, most);
+        self.after(ms, Event::ReloadSenders { member });
+    }
+
+    pub fn on_reload_senders(&mut self, member: usize) {
+        let server = &mut self.members[member].server;
+        if server.is_down() || server.acting == server.names {
+            return;
+        }
+        server.acting = server.names.clone();
+        let line = format!("waits for [{}]", server.acting);
         self.note_of(member, &line);
         self.release_waiting(member);
         check::synchronous::sets_meet(self, self.members[member].place.client);
@@ -59,16 +78,47 @@ impl World {
 
     /// Connections that have ended are taken from the list.
     pub fn drop_lost_senders(&mut self, primary: usize) {
-        let mut senders = std::mem::take(&mut self.members[primary].server.senders);
-        senders.retain(|sender| {
+        self.members[primary].server.senders = self.connected(primary);
+    }
+
+    fn connected(&self, primary: usize) -> Vec<Sender> {
+        let is_there = |sender: &&Sender| {
             let linked = self.links.between(Wire::Replication, sender.standby, primary);
             let streams = self.members[sender.standby].server.streams_from == Some(primary);
             match linked {
                 true => streams,
                 false => self.now < sender.heard + SENDER_TIMEOUT_MS,
             }
-        });
-        self.members[primary].server.senders = senders;
+        };
+        self.members[primary].server.senders.iter().filter(is_there).cloned().collect()
+    }
+
+    /// What the daemon is told of it.
+    pub fn replication_of(&self, member: usize) -> Replication {
+        let server = &self.members[member].server;
+        let names = parse(&server.names).expect("what is in force was read");
+        let acting = parse(&server.acting).expect("what is in force was read");
+        let senders = self.connected(member);
+        let ranks = ranks(&names, &acting, &senders);
+        let told = |(sender, rank): (&Sender, Rank)| Told {
+            name: sender.name.as_str().into(),
+            streaming: sender.streaming,
+            sync: match rank {
+                Rank::Async => SyncRank::Async,
+                Rank::Potential => SyncRank::Potential,
+                Rank::Quorum => SyncRank::Quorum,
+                Rank::Sync => SyncRank::Sync,
+            },
+            write: Some(Lsn(sender.flush)),
+            flush: Some(Lsn(sender.flush)),
+            replay: Some(Lsn(sender.flush)),
+        };
+        Replication {
+            lsn: Lsn(server.log.end()),
+            names: server.names.clone(),
+            commit: "on".into(),
+            senders: senders.iter().zip(ranks).map(told).collect(),
+        }
     }
 
     /// Acknowledges what enough standbys have.
@@ -78,7 +128,7 @@ impl World {
         }
         self.drop_lost_senders(primary);
         let server = &mut self.members[primary].server;
-        let wanted = parse(&server.names).expect("what is in force was read");
+        let wanted = parse(&server.acting).expect("what is in force was read");
         let limit = released(&wanted, &server.senders);
         let (done, wait) = server.waiting.drain(..).partition(|waiting| waiting.end <= limit);
         server.waiting = wait;
@@ -127,6 +177,7 @@ mod tests {
                     | Event::Write { .. }
                     | Event::Server { .. }
                     | Event::Reload { .. }
+                    | Event::ReloadSenders { .. }
             )
         });
         let primary = (0..3).find(|m| world.members[*m].server.accepts_commits());
@@ -137,8 +188,8 @@ mod tests {
 
     fn wait_for(world: &mut World, primary: usize, text: &str) {
         world.write_names(primary, text);
-        world.run_until(world.now + RELOAD_MAX_MS).expect("all is well");
-        assert_eq!(world.members[primary].server.names, text);
+        world.run_until(world.now + RELOAD_MAX_MS + SENDERS_MAX_MS).expect("all is well");
+        assert_eq!(world.members[primary].server.acting, text);
     }
 
     /// What is acknowledged in a while.
@@ -213,7 +264,7 @@ mod tests {
         world.run_until(world.now + 20_000).expect("all is well");
         let server = &world.members[primary].server;
         assert_eq!(server.process, Process::Up(Role::Primary));
-        assert_eq!(server.names, "somebody");
+        assert_eq!(server.acting, "somebody");
         assert_eq!(world.clients[0].acknowledged.len(), before);
     }
 

@@ -156,11 +156,16 @@ impl Names {
     }
 }
 
-/// `sync_state` of each.
-pub fn ranks(wanted: &Wanted, senders: &[Sender]) -> Vec<Rank> {
-    let Some(names) = wanted else { return vec![Rank::Async; senders.len()] };
+/// `sync_state` of each: by the setting of whoever asks, of those who have their
+/// place by the setting that acts.
+pub fn ranks(asked: &Wanted, acting: &Wanted, senders: &[Sender]) -> Vec<Rank> {
+    let (Some(names), Some(acting)) = (asked, acting) else {
+        return vec![Rank::Async; senders.len()];
+    };
     let counting = names.counting(senders);
+    let is_placed = |sender: &Sender| acting.priority(&sender.name).is_some();
     let rank = |(at, sender): (usize, &Sender)| match names.priority(&sender.name) {
+        Some(_) if !is_placed(sender) => Rank::Async,
         None => Rank::Async,
         Some(_) if !counting.contains(&at) => Rank::Potential,
         Some(_) if names.quorum => Rank::Quorum,
@@ -218,20 +223,20 @@ mod tests {
     #[test]
     fn the_first_in_the_list_are_sync_whatever_they_have() {
         let wanted = parse("2 (a,b,c)").expect("a list");
-        assert_eq!(ranks(&wanted, &three()), [Rank::Potential, Rank::Sync, Rank::Sync]);
+        assert_eq!(ranks(&wanted, &wanted, &three()), [Rank::Potential, Rank::Sync, Rank::Sync]);
         assert_eq!(released(&wanted, &three()), 100);
         let wanted = parse("c").expect("a name");
-        assert_eq!(ranks(&wanted, &three()), [Rank::Sync, Rank::Async, Rank::Async]);
+        assert_eq!(ranks(&wanted, &wanted, &three()), [Rank::Sync, Rank::Async, Rank::Async]);
         assert_eq!(released(&wanted, &three()), 300);
     }
 
     #[test]
     fn a_quorum_counts_the_fastest() {
         let wanted = parse("ANY 2 (A,B,C)").expect("a list");
-        assert_eq!(ranks(&wanted, &three()), [Rank::Quorum; 3]);
+        assert_eq!(ranks(&wanted, &wanted, &three()), [Rank::Quorum; 3]);
         assert_eq!(released(&wanted, &three()), 200);
         let wanted = parse("ANY 1 (a,b)").expect("a list");
-        assert_eq!(ranks(&wanted, &three()), [Rank::Async, Rank::Quorum, Rank::Quorum]);
+        assert_eq!(ranks(&wanted, &wanted, &three()), [Rank::Async, Rank::Quorum, Rank::Quorum]);
         assert_eq!(released(&wanted, &three()), 200);
     }
 
@@ -241,7 +246,7 @@ mod tests {
             assert_eq!(released(&parse(text).expect("a list"), &three()), 0, "{text}");
         }
         assert_eq!(released(&None, &[]), u64::MAX);
-        assert_eq!(ranks(&None, &three()), [Rank::Async; 3]);
+        assert_eq!(ranks(&None, &None, &three()), [Rank::Async; 3]);
     }
 
     #[test]
@@ -249,10 +254,10 @@ mod tests {
         let mut senders = three();
         senders[1].streaming = false;
         let wanted = parse("2 (a,b,c)").expect("a list");
-        assert_eq!(ranks(&wanted, &senders), [Rank::Sync, Rank::Potential, Rank::Sync]);
+        assert_eq!(ranks(&wanted, &wanted, &senders), [Rank::Sync, Rank::Potential, Rank::Sync]);
         assert_eq!(released(&wanted, &senders), 200);
         let wanted = parse("ANY 1 (a)").expect("a list");
-        assert_eq!(ranks(&wanted, &senders)[1], Rank::Potential);
+        assert_eq!(ranks(&wanted, &wanted, &senders)[1], Rank::Potential);
         assert_eq!(released(&wanted, &senders), 0);
     }
 }

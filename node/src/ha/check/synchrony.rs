@@ -124,14 +124,6 @@ fn a_leader_names_a_standby_first_and_records_it_when_it_has_confirmed() {
 }
 
 #[test]
-fn a_quorum_of_two_is_named_with_votes_that_overlap() {
-    let (o, told) = settle(leads(SyncMode::Quorum));
-    assert_eq!(replication(&mut o.clone()).names, "ANY 1 (a,b)", "{told:?}");
-    let last = told.iter().rfind(|step| step.starts_with("/sync")).expect("it was recorded");
-    assert_eq!(last, r#"/sync {"leader":"me","quorum":1,"sync_standby":"a,b"}"#);
-}
-
-#[test]
 fn without_a_mode_nothing_is_touched() {
     let mut o = leads(SyncMode::Off);
     o.dynamic.is_synchronous = false;
@@ -160,6 +152,21 @@ fn a_primary_is_started_with_what_the_record_demands() {
     // Whoever led before may have been waited for as well.
     record(&mut o, r#"{"leader":"b","quorum":0,"sync_standby":"me"}"#);
     assert!(Facts::of(&o).sync_names(true).is_some());
+}
+
+/// Unknown is not absent: a crash while the store is silent begins as it ended.
+#[test]
+fn a_primary_that_starts_without_the_store_waits_as_before() {
+    let (mut o, _) = settle(leads(SyncMode::On));
+    o.store = Seen::Unknown;
+    assert_eq!(Facts::of(&o).sync_names(true).as_deref(), Some("a"));
+    let failed = Err("the server ended while it started".to_string());
+    o.memory.finish(&Job::StartPrimary, &failed, Millis(NOW));
+    assert_eq!(Facts::of(&o).sync_names(true).as_deref(), Some("a"));
+    o.memory.names = None;
+    let names = Facts::of(&o).sync_names(true).expect("a mode is on");
+    assert_eq!(Names::parse(&names).set().len(), 0);
+    assert!(!names.is_empty(), "it would wait for nobody");
 }
 
 /// `me` has won the lock of a group in which `a` led and `me` was its standby.

@@ -106,14 +106,21 @@ impl<'a> Facts<'a> {
     }
 
     /// `synchronous_standby_names` for the server's files; `None`: the user's own.
-    /// `opens`: the server is about to be started as a primary.
+    /// `opens`: the server is about to be started as a primary. While the store is
+    /// silent it begins with the names it had; if they are not known it waits for a
+    /// standby that nobody has.
     pub fn sync_names(&self, opens: bool) -> Option<String> {
-        if !self.is_sync_mode_on() && (self.o.memory.names.is_none() || self.is_sync_record_gone())
-        {
+        let kept = self.o.memory.names.clone();
+        if !self.is_sync_mode_on() && (kept.is_none() || self.is_sync_record_gone()) {
             return None;
         }
+        if !opens {
+            return Some(kept.unwrap_or_default());
+        }
+        if self.view().is_none() {
+            return Some(kept.unwrap_or_else(|| Names::placeholder().write()));
+        }
         let demanded = sync::at_start(&self.o.me.name, self.sync_record(), &self.sync_policy());
-        let kept = self.o.memory.names.clone().unwrap_or_default();
-        Some(demanded.filter(|_| opens).map_or(kept, |names| names.write()))
+        Some(demanded.map_or(kept.unwrap_or_default(), |names| names.write()))
     }
 }

@@ -1,0 +1,100 @@
+//! The daemon's side of synchronous replication: the names it gives to its server,
+//! and when.
+//!
+//! It mirrors `node::daemon::synchrony` and the chores around it; what the names are
+//! to be is the daemon's own (`Facts::sync_names`).
+
+use super::call::Answer;
+use super::postgres::Kind;
+use super::{Event, World};
+use node::act::txn;
+use node::dcs::Txn;
+use node::ha::facts::Facts;
+use node::ha::observation::Job;
+use node::ha::{Action, Observation, Outcome};
+
+/// The daemon gives walsenders so long to read their settings.
+const WALSENDERS_MS: u64 = 100;
+/// Between two questions whether a setting is in force.
+const ASK_MS: u64 = 10;
+
+impl World {
+    /// Names other standbys, and waits until the server says that it does.
+    pub fn name_sync(&mut self, member: usize, text: &str) -> Option<Outcome> {
+        self.members[member].daemon.laid = None;
+        if !self.answers(member) {
+            return Some(Outcome::Failed("PostgreSQL does not answer".into()));
+        }
+        let reload = self.write_names(member, text);
+        let senders = if self.members[member].server.accepts_commits() { WALSENDERS_MS } else { 0 };
+        let (life, sent) = (self.members[member].daemon.life, self.now);
+        let answer = Box::new(Answer::Named);
+        self.after(reload + ASK_MS + senders, Event::Reply { member, life, sent, answer });
+        None
+    }
+
+    pub fn named(&mut self, member: usize, action: &Action) -> Outcome {
+        let Action::NameSync(names) = action else { return Outcome::Lost };
+        match self.answers(member) && self.members[member].server.names == names.write() {
+            true => Outcome::Done,
+            false => Outcome::Failed("the names are not in force".into()),
+        }
+    }
+
+    fn answers(&self, member: usize) -> bool {
+        let server = &self.members[member].server;
+        (server.accepts_commits() || server.is_standby()) && !server.mute
+    }
+
+    /// Something small in the log, for standbys to confirm.
+    pub fn write_wal(&mut self, member: usize) -> Outcome {
+        if !self.answers(member) || self.disk_fails(member) {
+            return Outcome::Failed("PostgreSQL does not answer".into());
+        }
+        let id = self.record_id();
+        self.members[member].server.append(id, 40, Kind::Commit);
+        Outcome::Done
+    }
+
+    /// Files are written before a server starts.
+    pub fn lay_names_for(&mut self, member: usize, seen: &Observation, job: &Job) {
+        match job {
+            Job::StartPrimary | Job::Restart { as_primary: true } => {
+                self.lay_names(member, seen, true);
+            }
+            Job::StartStandby { .. } | Job::Restart { .. } => self.lay_names(member, seen, false),
+            _ => {}
+        }
+    }
+
+    pub fn lay_names(&mut self, member: usize, seen: &Observation, opens: bool) {
+        let names = Facts::of(seen).sync_names(opens).unwrap_or_default();
+        self.members[member].server.names_file = names;
+    }
+
+    /// Changed settings, and those of another role, for a server that runs.
+    pub fn keep_names(&mut self, member: usize, seen: &Observation) {
+        let at_rest = seen.server().is_some() && self.members[member].daemon.job.is_none();
+        if seen.view().is_none() || !at_rest || !self.answers(member) {
+            return;
+        }
+        let names = Facts::of(seen).sync_names(false).unwrap_or_default();
+        let primary = self.members[member].server.accepts_commits();
+        let laid = Some((names.clone(), primary));
+        if std::mem::replace(&mut self.members[member].daemon.laid, laid.clone()) == laid {
+            return;
+        }
+        if self.members[member].server.names_file != names {
+            self.note_of(member, &format!("the files say [{names}]"));
+            self.write_names(member, &names);
+        }
+    }
+
+    /// What a mode left behind would keep others from leading.
+    pub fn sync_due(&self, member: usize, seen: &Observation) -> Option<Txn> {
+        let m = &self.members[member];
+        let left = seen.view()?.sync.as_ref();
+        let left = left.filter(|_| !m.daemon.dynamic.is_synchronous && seen.is_primary())?;
+        Some(txn::end_sync(&m.keys, m.daemon.lease.id?, left.revision))
+    }
+}
