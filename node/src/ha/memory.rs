@@ -28,6 +28,11 @@ impl Memory {
         if *action == Action::FinishBootstrap {
             self.entry_refused = (*outcome == Outcome::Lost).then_some(now);
         }
+        if let Action::NameSync(names) = action {
+            // Also when it was not seen to be in force: the files say so, and no
+            // chore may take it back behind what is decided on it.
+            self.names = Some(names.write());
+        }
         if *outcome != Outcome::Done {
             return;
         }
@@ -47,7 +52,6 @@ impl Memory {
                 self.gate = Gate::Untried;
             }
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
-            Action::NameSync(names) => self.names = Some(names.write()),
             Action::WriteWal => self.confirmed.nudged(),
             _ => {}
         }
@@ -88,7 +92,8 @@ impl Memory {
         }
     }
 
-    /// A primary's names are kept as they were found until a step changes them;
+    /// A leader's names are kept as they were found until a step changes them, also
+    /// those of a standby that is about to open;
     /// without a mode, and with nothing left of one, they are the user's.
     fn heed_sync(&mut self, seen: &Observation) {
         let facts = Facts::of(seen);
@@ -98,9 +103,9 @@ impl Memory {
         if !leads || is_over {
             (self.names, self.confirmed) = (None, Confirmations::default());
         }
-        let Some(known) = known.filter(|_| seen.is_primary() && !is_over) else { return };
+        let Some(known) = known.filter(|_| leads && !is_over) else { return };
         self.names.get_or_insert_with(|| known.names.clone());
-        if let Some(view) = seen.view() {
+        if let Some(view) = seen.view().filter(|_| seen.is_primary()) {
             let nothing = SyncState::default();
             let sync = view.sync.as_ref().map_or(&nothing, |sync| &sync.value);
             self.confirmed.look(known, sync, &facts.sync_policy(), seen.now);

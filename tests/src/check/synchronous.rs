@@ -1,8 +1,9 @@
 //! What must hold while a synchronous mode is in force.
 //!
-//! In force: `/config` asks for one and `/sync` names a leader. From then on
-//! every acknowledged write is kept: nobody opens without it, but the member
-//! that an operator's manual failover names although it is not in `/sync`.
+//! In force: `/config` asks for one and `/sync` names a leader, written since the
+//! mode was last switched on. From then on every acknowledged write is kept: nobody
+//! opens without it, but the member that an operator's manual failover names
+//! although it is not in `/sync`.
 //!
 //! Stronger, and so earlier to show a fault: every set of servers that is enough
 //! to acknowledge meets every set that is enough to elect (ha.md 16.1).
@@ -12,6 +13,9 @@ use crate::world::World;
 use crate::world::synchrony::{Wanted, parse};
 use std::collections::BTreeSet;
 use topology::{Dynamic, SyncMode, SyncState};
+
+/// A client that can write does so at least this often.
+const FLOWS_MS: u64 = 2_000;
 
 /// An operator's manual failover that nobody has obeyed yet.
 #[derive(Clone, Debug)]
@@ -27,18 +31,25 @@ fn configured(world: &World, client: usize) -> Option<Dynamic> {
     Dynamic::read(&serde_json::from_str(&text).ok()?).ok()
 }
 
-pub fn recorded(world: &World, client: usize) -> Option<SyncState> {
+/// `/sync`, and its revision.
+fn recorded(world: &World, client: usize) -> Option<(SyncState, i64)> {
     let m = world.members.iter().find(|m| m.place.client == client)?;
-    let text = world.stores.get(m.place.region, &m.keys.sync())?.value;
-    Some(SyncState::read(&text)).filter(SyncState::is_active)
+    let there = world.stores.get(m.place.region, &m.keys.sync())?;
+    let sync = SyncState::read(&there.value);
+    sync.is_active().then_some((sync, there.mod_revision))
 }
 
 /// `/sync`, `/config` or `/failover` has changed.
 pub fn stirred(world: &mut World) {
     for client in 0..world.clients.len() {
         let mode = configured(world, client).map_or(SyncMode::Off, |c| c.synchronous_mode);
-        let record = recorded(world, client).filter(|_| mode != SyncMode::Off);
+        let record = recorded(world, client);
         let state = &mut world.clients[client];
+        if let (SyncMode::Off, Some((_, revision))) = (mode, &record) {
+            state.void_revision = *revision;
+        }
+        let record = record.filter(|(_, revision)| *revision > state.void_revision);
+        let record = record.map(|(record, _)| record);
         if let Some(word) = &mut state.word {
             let inside = |r: &SyncState| r.is_member(&word.named.as_str().into());
             word.outside |= !record.as_ref().is_some_and(inside);
@@ -117,7 +128,7 @@ fn meet(
 pub fn settled(world: &World, client: usize, leader: usize) -> Result<(), Broken> {
     let stuck = |what: String| Err(Broken { invariant: "progress", what });
     let Some(config) = configured(world, client) else { return stuck("no /config".into()) };
-    let record = recorded(world, client);
+    let record = recorded(world, client).map(|(record, _)| record);
     let names = &world.members[leader].server.names;
     let eligible = eligible(world, client, leader);
     if config.synchronous_mode == SyncMode::Off {
@@ -140,10 +151,15 @@ pub fn settled(world: &World, client: usize, leader: usize) -> Result<(), Broken
     let real = |n: &crate::world::synchrony::Names| {
         n.names.len() == standbys && n.count == wanted && n.quorum == quorum
     };
-    let blocked = wanted == 0 && config.synchronous_mode_strict;
+    if wanted == 0 && config.synchronous_mode_strict {
+        // Those who were named last stay so, also one that is away or that would
+        // not be named again: whether writes flow is for them.
+        let waits = parsed.is_some() && record.is_some();
+        return if waits { Ok(()) } else { stuck("strict, and it waits for nobody".into()) };
+    }
     let waits = match &parsed {
-        None => wanted == 0 && !blocked,
-        Some(names) => blocked || real(names),
+        None => wanted == 0,
+        Some(names) => real(names),
     };
     if !fits || !waits {
         let what = format!(
@@ -153,18 +169,10 @@ pub fn settled(world: &World, client: usize, leader: usize) -> Result<(), Broken
         );
         return stuck(what);
     }
-    flows(world, client, blocked)
-}
-
-fn flows(world: &World, client: usize, blocked: bool) -> Result<(), Broken> {
     let last = world.clients[client].acknowledged_at;
-    let flows = last + 2_000 > world.now;
-    match flows != blocked {
+    match last + FLOWS_MS > world.now {
         true => Ok(()),
-        false => {
-            let what = format!("the last write was acknowledged at {last}, blocked: {blocked}");
-            Err(Broken { invariant: "progress", what })
-        }
+        false => stuck(format!("the last write was acknowledged at {last}")),
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Client {
     pub kept: Vec<u64>,
     /// `/sync`, while such a mode is in force.
     pub in_force: Option<SyncState>,
+    /// `/sync` as it was when the mode was last off.
+    pub void_revision: i64,
     pub word: Option<Word>,
     /// When the last one was acknowledged.
     pub acknowledged_at: u64,

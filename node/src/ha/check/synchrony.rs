@@ -1,7 +1,7 @@
 //! The synchronous modes: what holds for every observation, and single moments.
 
 use super::{action, always};
-use crate::ha::action::{Action, Step};
+use crate::ha::action::{Action, Outcome, Step};
 use crate::ha::decide;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Job, Lock, Observation, Process};
@@ -167,6 +167,19 @@ fn a_primary_that_starts_without_the_store_waits_as_before() {
     let names = Facts::of(&o).sync_names(true).expect("a mode is on");
     assert_eq!(Names::parse(&names).set().len(), 0);
     assert!(!names.is_empty(), "it would wait for nobody");
+}
+
+/// What was set for the opening stays, whoever set it and whatever came of it.
+#[test]
+fn names_of_a_standby_that_is_about_to_open_are_kept() {
+    let mut o = won(SyncMode::On);
+    replication(&mut o).names = "a".into();
+    o.memory.heed_group(&o.clone());
+    assert_eq!(Facts::of(&o).sync_names(false).as_deref(), Some("a"));
+    let names = Action::NameSync(Names::parse("2 (a,b)"));
+    o.memory.fold(&names, &Outcome::Failed("not in force".into()), Millis(NOW));
+    o.memory.heed_group(&o.clone());
+    assert_eq!(Facts::of(&o).sync_names(false).as_deref(), Some("2 (a,b)"));
 }
 
 /// `me` has won the lock of a group in which `a` led and `me` was its standby.
