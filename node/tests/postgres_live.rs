@@ -133,7 +133,7 @@ fn bootstrap() -> Bootstrap {
 fn follow(leader: &Node, slot: Option<&str>) -> StartAs {
     let port = leader.0.settings.port;
     let slot = slot.map(str::to_string);
-    let upstream = Upstream { host: "127.0.0.1".into(), port, slot, remote: false };
+    let upstream = Upstream { host: "127.0.0.1".into(), port, slot, database: None, remote: false };
     StartAs::Standby { upstream: Some(upstream) }
 }
 

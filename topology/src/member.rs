@@ -206,6 +206,28 @@ impl MemberRecord {
     pub fn address(&self) -> Option<(String, u16)> {
         split_url(self.conn_url.as_deref()?)
     }
+
+    /// The database that `conn_url` names.
+    pub fn database(&self) -> Option<String> {
+        let (_, rest) = self.conn_url.as_deref()?.split_once("://")?;
+        let (_, path) = rest.split('?').next()?.split_once('/')?;
+        unquoted(path).filter(|name| !name.is_empty())
+    }
+}
+
+/// `%20` and its like, as URLs write what they cannot hold.
+fn unquoted(text: &str) -> Option<String> {
+    let (mut bytes, mut plain) = (text.bytes(), Vec::new());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            plain.push(byte);
+            continue;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let (high, low) = (digit(bytes.next()?)?, digit(bytes.next()?)?);
+        plain.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(plain).ok()
 }
 
 /// `scheme://host:port/...` to host and port; 5432 when there is none.
@@ -257,6 +279,23 @@ mod tests {
         assert_eq!(split_url("postgres://h/x"), Some(("h".into(), 5432)));
         assert_eq!(split_url("postgres://u@h:7"), Some(("h".into(), 7)));
         assert_eq!(split_url("nonsense"), None);
+    }
+
+    #[test]
+    fn an_address_may_name_its_database() {
+        for (url, database) in [
+            ("postgres://h:7/postgres", Some("postgres")),
+            ("postgres://[::1]:5/my%20db%C3%A9?x=/y", Some("my dbé")),
+            ("postgres://h:7/", None),
+            ("postgres://h:7", None),
+            ("postgres://h:7?a=/b", None),
+            ("postgres://h:7/bad%2", None),
+            ("postgres://h:7/bad%zz", None),
+        ] {
+            let conn_url = Some(url.to_string());
+            let record = MemberRecord { conn_url, ..MemberRecord::default() };
+            assert_eq!(record.database().as_deref(), database, "{url}");
+        }
     }
 
     #[test]

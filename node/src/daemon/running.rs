@@ -11,7 +11,10 @@ use topology::{Lsn, MemberName, Seen};
 
 pub(super) fn seen_server(monitor: &Monitor) -> Server {
     let role = if monitor.in_recovery {
-        ServerRole::Standby { follows: following(monitor), streaming: monitor.is_streaming() }
+        ServerRole::Standby {
+            follows: following(monitor).map(Box::new),
+            streaming: monitor.is_streaming(),
+        }
     } else {
         ServerRole::Primary
     };
@@ -67,6 +70,7 @@ pub(super) fn following(monitor: &Monitor) -> Option<Following> {
         host,
         port,
         slot: monitor.primary_slot_name.clone().filter(|s| !s.is_empty()),
+        database: word("dbname"),
         member: topology::MemberName::new(""),
     })
 }

@@ -348,7 +348,8 @@ pub(super) fn upstream(from: &Following, dynamic: &Value) -> Upstream {
     let named = named.and_then(|s| Some(servers(s.host.as_deref()?, s.port)));
     let is_named = named.is_some_and(|named| named == servers(&from.host, from.port));
     let remote = of_region || is_named;
-    Upstream { host: from.host.clone(), port: from.port, slot: from.slot.clone(), remote }
+    let Following { host, port, slot, database, .. } = from.clone();
+    Upstream { host, port, slot, database, remote }
 }
 
 #[cfg(test)]
@@ -362,6 +363,7 @@ mod tests {
             host: host.into(),
             port: 5432,
             slot: slot.map(str::to_string),
+            database: None,
             member: "x".into(),
         };
         let dynamic = json!({"standby_cluster": {"host": "far,farther", "port": 5432}});

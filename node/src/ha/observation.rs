@@ -148,7 +148,7 @@ impl Observation {
     /// Host and port a standby streams from, by its own settings.
     pub fn follows(&self) -> Option<&Following> {
         match self.server()?.role.known()? {
-            ServerRole::Standby { follows, .. } => follows.as_ref(),
+            ServerRole::Standby { follows, .. } => follows.as_deref(),
             ServerRole::Primary => None,
         }
     }

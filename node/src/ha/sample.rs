@@ -39,6 +39,7 @@ pub fn following(name: &str) -> Following {
         host: format!("host-{name}"),
         port: 5432,
         slot: Some(slot_name("me")),
+        database: Some("postgres".into()),
         member: name.into(),
     }
 }
@@ -59,7 +60,10 @@ pub fn primary() -> Process {
 }
 
 pub fn standby_of(name: Option<&str>) -> Process {
-    running(ServerRole::Standby { follows: name.map(following), streaming: name.is_some() })
+    running(ServerRole::Standby {
+        follows: name.map(following).map(Box::new),
+        streaming: name.is_some(),
+    })
 }
 
 fn at_rest(lock: Lock, view: GroupView, process: Process) -> Observation {

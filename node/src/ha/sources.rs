@@ -18,6 +18,7 @@ impl Facts<'_> {
                 host: u.host.clone(),
                 port: u.port,
                 slot: Some(u.slot.clone()),
+                database: None,
                 member: u.member.clone(),
             }),
             Ownership::NoRegions => self.standby_cluster(),
@@ -31,7 +32,8 @@ impl Facts<'_> {
         let (host, port) = (section.host.clone()?, section.port);
         let member = MemberName::new(format!("{host}:{port}"));
         let slot = section.primary_slot_name.as_deref().map(slot_name);
-        Some(Following { host, port, slot: slot.filter(|_| self.o.dynamic.use_slots), member })
+        let slot = slot.filter(|_| self.o.dynamic.use_slots);
+        Some(Following { host, port, slot, database: None, member })
     }
 
     /// Where this member should stream from now.
@@ -52,9 +54,10 @@ impl Facts<'_> {
     }
 
     fn following(&self, view: &GroupView, name: &MemberName) -> Option<Following> {
-        let (host, port) = view.member(name)?.address()?;
+        let record = view.member(name)?;
+        let (host, port) = record.address()?;
         let slot = self.o.dynamic.use_slots.then(|| slot_name(self.o.me.name.as_str()));
-        Some(Following { host, port, slot, member: name.clone() })
+        Some(Following { host, port, slot, database: record.database(), member: name.clone() })
     }
 
     /// The leader as a source to clone, rewind or compare with.

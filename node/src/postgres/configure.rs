@@ -321,7 +321,8 @@ mod tests {
         let pgpass = dir.path().join("pgpass");
         let mut settings = crate::config::Postgresql { pgpass, ..Default::default() };
         settings.replication.username = "rep".into();
-        let upstream = Upstream { host: "h".into(), port: 7, slot: None, remote: false };
+        let upstream =
+            Upstream { host: "h".into(), port: 7, slot: None, database: None, remote: false };
         let keep = |settings: &crate::config::Postgresql| {
             let settings = Arc::new(settings.clone());
             Instance::new(settings, "demo", &"n1".into(), None).keep_pgpass(&upstream).unwrap();

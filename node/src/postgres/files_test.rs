@@ -83,7 +83,8 @@ fn the_file_of_a_replica_is_patronis() {
     let dynamic = json!({"ttl": 30});
     let all = computed(&dynamic);
     let slot = Some("n2".into());
-    let upstream = Upstream { host: "127.0.0.1".into(), port: 5361, slot, remote: false };
+    let (host, port, database) = ("127.0.0.1".into(), 5361, Some("postgres".into()));
+    let upstream = Upstream { host, port, slot, database, remote: false };
     let block = recovery::settings(&all, &settings(), "n2", Some(&upstream), &dynamic, 15);
     let text = render(&all, Some(&block), &Places::of(&settings()));
     assert_eq!(text, format!("{PARAMETERS}{RECOVERY_BLOCK}"));

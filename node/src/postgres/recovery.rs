@@ -15,6 +15,8 @@ pub struct Upstream {
     pub port: u16,
     /// The slot to use over there; none without slots.
     pub slot: Option<String>,
+    /// To be named in the connection; `None`: the own maintenance database.
+    pub database: Option<String>,
     /// It belongs to another cluster: this member is a standby leader.
     pub remote: bool,
 }
@@ -113,7 +115,7 @@ fn primary_conninfo(
         login: &settings.replication,
         host: &upstream.host,
         port: upstream.port,
-        database: Some(&settings.database),
+        database: Some(upstream.database.as_deref().unwrap_or(&settings.database)),
         passfile: Some(&settings.pgpass),
         application_name: Some(member),
         target_session_attrs: several.then_some("read-write"),
@@ -136,9 +138,23 @@ mod tests {
     use serde_json::json;
 
     fn block(dynamic: Value, remote: bool) -> BTreeMap<String, String> {
-        let upstream = Upstream { host: "a,b".into(), port: 1, slot: Some("s".into()), remote };
+        let slot = Some("s".into());
+        let upstream = Upstream { host: "a,b".into(), port: 1, slot, database: None, remote };
         let own = Postgresql { database: "postgres".into(), ..Postgresql::default() };
         settings(&Effective::default(), &own, "n1", Some(&upstream), &dynamic, 15)
+    }
+
+    #[test]
+    fn the_database_is_the_one_that_the_member_names_else_the_own() {
+        let own = Postgresql { database: "maintenance".into(), ..Postgresql::default() };
+        let named = |database: Option<&str>| {
+            let database = database.map(str::to_string);
+            let upstream =
+                Upstream { host: "h".into(), port: 7, slot: None, database, remote: false };
+            primary_conninfo(&own, "n1", &upstream, 15)
+        };
+        assert!(named(Some("theirs")).starts_with("dbname=theirs "));
+        assert!(named(None).starts_with("dbname=maintenance "));
     }
 
     #[test]

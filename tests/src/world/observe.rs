@@ -185,7 +185,7 @@ impl World {
         let role = match role {
             Role::Primary => ServerRole::Primary,
             Role::Standby => ServerRole::Standby {
-                follows: server.follows.clone(),
+                follows: server.follows.clone().map(Box::new),
                 streaming: server.streams_from.is_some(),
             },
         };

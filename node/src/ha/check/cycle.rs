@@ -203,10 +203,10 @@ fn whom_to_follow_and_when_to_change_it() {
     };
     assert_eq!(follow(silent), None);
     // Another address, another slot, nobody so far.
-    let moved =
-        r#"{"conn_url":"postgres://other:5433/postgres","state":"running","role":"primary"}"#;
+    let moved = r#"{"conn_url":"postgres://other:5433/theirs","state":"running","role":"primary"}"#;
     let mut there = following("a");
     (there.host, there.port) = ("other".into(), 5433);
+    there.database = Some("theirs".into());
     let mut o = follower();
     take(&mut o, "members/a", moved);
     assert_eq!(decide(&o).step, Step::Do(Action::Follow(Some(there))));

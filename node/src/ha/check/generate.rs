@@ -38,6 +38,7 @@ fn following(name: &str) -> Following {
         host: format!("host-{name}"),
         port: 5432,
         slot: Some(slot_name("me")),
+        database: Some("postgres".into()),
         member: name.into(),
     }
 }

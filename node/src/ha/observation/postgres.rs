@@ -60,7 +60,7 @@ pub enum ServerRole {
     Primary,
     Standby {
         /// Host, port and slot it is configured to stream from.
-        follows: Option<Following>,
+        follows: Option<Box<Following>>,
         streaming: bool,
     },
 }
@@ -70,6 +70,8 @@ pub struct Following {
     pub host: String,
     pub port: u16,
     pub slot: Option<String>,
+    /// The database that its address names; `None`: the own maintenance database.
+    pub database: Option<String>,
     pub member: MemberName,
 }
 

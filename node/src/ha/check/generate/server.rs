@@ -87,7 +87,10 @@ impl Generator {
             0 => Seen::Unknown,
             1..=4 => Seen::Known(ServerRole::Primary),
             _ => Seen::Known(ServerRole::Standby {
-                follows: self.pick(&[None, Some("a"), Some("b"), Some("remote")]).map(following),
+                follows: self
+                    .pick(&[None, Some("a"), Some("b"), Some("remote")])
+                    .map(following)
+                    .map(Box::new),
                 streaming: self.percent(60),
             }),
         }
