@@ -47,7 +47,8 @@ fn failing_disks(seed: u64) -> Shape {
 
 /// One group whose operator wants synchronous replication, of some kind.
 fn synchronous_group(seed: u64) -> Shape {
-    Shape { synchronous: true, ..one_group(seed) }
+    let (failsafe, disks) = (seed.is_multiple_of(5), seed.is_multiple_of(4));
+    Shape { synchronous: true, failsafe, disks, ..one_group(seed) }
 }
 
 /// Two regions, each with a coordinator and a worker group of two members.
@@ -93,9 +94,9 @@ fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
         writeln!(text, "{line}").expect("a string takes all");
     }
     let kind = match world.plan.failsafe {
+        _ if world.plan.synchronous => "synchronous_groups",
         true => "failsafe_groups",
         false if world.plan.disks => "failing_disks",
-        false if world.plan.synchronous => "synchronous_groups",
         false if world.has_regions() => "two_regions",
         false => "one_group",
     };
@@ -170,6 +171,9 @@ fn add(all: &mut Counts, one: &Counts) {
     all.lost += one.lost;
     all.agreed += one.agreed;
     all.led_on += one.led_on;
+    all.kept += one.kept;
+    all.waited += one.waited;
+    all.recorded += one.recorded;
 }
 
 #[test]
@@ -208,6 +212,20 @@ fn failsafe_groups_lead_on_without_a_store() {
 #[test]
 fn synchronous_groups_survive_the_fixed_seeds() {
     fixed(synchronous_group, 80);
+}
+
+/// There is something to lose, and somebody else takes over with it.
+#[test]
+fn synchronous_groups_wait_and_fail_over() {
+    let mut all = Counts::default();
+    for seed in 1..=25 {
+        let mut world = World::new(seed, &synchronous_group(seed));
+        run(&mut world).expect("a fixed seed");
+        add(&mut all, &world.counts);
+    }
+    println!("{all:?}");
+    assert!(all.kept > 25 && all.promotions > 40, "{all:?}");
+    assert!(all.waited > 5_000 && all.recorded > 100, "{all:?}");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use crate::dcs::{Compare, LeaseId, Op, Txn};
 use crate::ha::Publish;
 use topology::cluster::Claim;
 use topology::status::reads_legacy_optime;
-use topology::{Failover, GroupView, Lsn, MemberName, Status, SyncState, SystemId, Timeline};
+use topology::{
+    Failover, GroupView, Lsn, MemberName, Status, SyncMode, SyncState, SystemId, Timeline,
+};
 
 fn put(key: String, value: impl Into<String>) -> Op {
     Op::Put { key, value: value.into(), lease: None }
@@ -43,7 +45,7 @@ pub fn acquire(
     when.push(unchanged(keys.failsafe(), view.failsafe.as_ref().map(|map| map.revision)));
     if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
         when.push(Compare::RevisionIs(keys.failover(), failover.revision));
-        then.push(put(keys.failover(), left_of(&failover.value, me, view.is_paused()).write()));
+        then.push(put(keys.failover(), left_of(&failover.value, me, view).write()));
     }
     if let Some(mine) = mine {
         let (unclaimed, put_claim) = claim_parts(keys, me, view, mine);
@@ -55,9 +57,15 @@ pub fn acquire(
 
 /// What is left of a request once `me` took the lock. In pause only named
 /// members are promoted: one that was not reached is still wanted.
-fn left_of(request: &Failover, me: &MemberName, paused: bool) -> Failover {
+///
+/// Not in a synchronous mode: without its leader a planned switchover, which loses
+/// nothing, would become a manual failover, which may go to whoever is named.
+fn left_of(request: &Failover, me: &MemberName, view: &GroupView) -> Failover {
     let wanted = request.candidate.as_ref().filter(|candidate| *candidate != me);
-    match (paused && request.leader.is_some(), wanted) {
+    let mode = view.config.as_ref().map(|config| config.value.synchronous_mode);
+    let in_sync = mode.is_some_and(|mode| mode != SyncMode::Off)
+        && view.sync.as_ref().is_some_and(|sync| sync.value.is_active());
+    match (view.is_paused() && request.leader.is_some() && !in_sync, wanted) {
         (true, Some(_)) => Failover { leader: None, ..request.clone() },
         _ => Failover::default(),
     }
@@ -280,6 +288,30 @@ mod tests {
     fn value(store: &MemoryStore, key: &str) -> Option<String> {
         let read = store.read_now(&[key.to_string()]).expect("reachable");
         read.entries.into_iter().find(|entry| entry.key == key).map(|entry| entry.value)
+    }
+
+    /// A planned switchover, seen by `n3` that takes the lock in pause.
+    fn left(config: &str, sync: &str) -> Failover {
+        let mut view = GroupView::default();
+        view.take("config", config, 1, 0);
+        view.take("sync", sync, 2, 0);
+        let asked = Failover {
+            leader: Some("n1".into()),
+            candidate: Some("n2".into()),
+            scheduled_at: None,
+        };
+        left_of(&asked, &"n3".into(), &view)
+    }
+
+    #[test]
+    fn a_switchover_that_waits_in_pause_becomes_no_failover_that_may_lose_something() {
+        let waits = Failover { candidate: Some("n2".into()), ..Failover::default() };
+        let sync = r#"{"leader":"n1","sync_standby":null,"quorum":0}"#;
+        assert_eq!(left(r#"{"pause":true}"#, sync), waits);
+        assert_eq!(left("{}", sync), Failover::default());
+        let on = r#"{"pause":true,"synchronous_mode":true}"#;
+        assert_eq!(left(on, sync), Failover::default());
+        assert_eq!(left(on, "{}"), waits, "no mode is in force");
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub fn stirred(world: &mut World) {
         if record.is_none() {
             state.kept.clear();
         }
+        world.counts.recorded += u64::from(record.is_some() && record != state.in_force);
         state.in_force = record;
         sets_meet(world, client);
     }
@@ -69,6 +70,7 @@ pub fn opened(world: &mut World, member: usize) {
     let state = &world.clients[client];
     let (kept, missing): (Vec<u64>, Vec<u64>) =
         state.kept.iter().partition(|id| m.server.log.contains(**id));
+    world.counts.kept += u64::from(!state.kept.is_empty());
     let word = state.word.as_ref().filter(|word| word.named == name);
     let excused = word.is_some_and(|word| word.outside);
     if let Some(first) = missing.first().filter(|_| !excused) {

@@ -49,5 +49,6 @@ impl World {
         server.waiting.push(Waiting { id, end: server.log.end() });
         self.clients[group].writes += 1;
         self.release_waiting(member);
+        self.counts.waited += u64::from(!self.members[member].server.waiting.is_empty());
     }
 }

@@ -184,6 +184,12 @@ pub struct Counts {
     pub led_on: u64,
     /// Acknowledged records that a failover lost, as it may.
     pub lost: u64,
+    /// Openings with something that a synchronous mode had to keep.
+    pub kept: u64,
+    /// Commits that waited for a standby.
+    pub waited: u64,
+    /// Changes of `/sync` while a mode was in force.
+    pub recorded: u64,
 }
 
 /// The shape of a world.
