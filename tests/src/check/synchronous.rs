@@ -3,7 +3,7 @@
 //! In force: `/config` asks for one and `/sync` names a leader, written since the
 //! mode was last switched on. From then on every acknowledged write is kept: nobody
 //! opens without it, but the member that an operator's manual failover names
-//! although it is not in `/sync`.
+//! although it is not in `/sync`, or only one of those who vote.
 //!
 //! Stronger, and so earlier to show a fault: every set of servers that is enough
 //! to acknowledge meets every set that is enough to elect (ha.md 16.1).
@@ -21,7 +21,7 @@ const FLOWS_MS: u64 = 2_000;
 #[derive(Clone, Debug)]
 pub struct Word {
     pub named: String,
-    /// At some moment the member it names was not in `/sync`.
+    /// At some moment the member it names was not in `/sync`, or a voter among others.
     pub outside: bool,
 }
 
@@ -51,7 +51,8 @@ pub fn stirred(world: &mut World) {
         let record = record.filter(|(_, revision)| *revision > state.void_revision);
         let record = record.map(|(record, _)| record);
         if let Some(word) = &mut state.word {
-            let inside = |r: &SyncState| r.is_member(&word.named.as_str().into());
+            // Of several that vote each alone may lack something.
+            let inside = |r: &SyncState| r.quorum == 0 && r.is_member(&word.named.as_str().into());
             word.outside |= !record.as_ref().is_some_and(inside);
         }
         if record.is_none() {
