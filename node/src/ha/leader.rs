@@ -260,7 +260,7 @@ pub const LEADER: &[Rule] = &[
         790,
         |f| f.sync_wait().is_some(),
         |f| soon(f.sync_wait().expect("just seen")),
-        "no action. I am the leader with the lock; newly named standbys have yet to confirm",
+        "no action. I am the leader with the lock; standbys have yet to confirm",
     ),
     Rule::new(
         791,

@@ -159,9 +159,10 @@ impl Memory {
     /// A job came to its end; `Err` says why it failed.
     pub fn finish(&mut self, job: &Job, result: &Result<(), String>, now: Millis) {
         if result.is_ok() && matches!(job, Job::StartPrimary | Job::Restart { .. }) {
-            // It has begun with what /sync demands. One that failed may be tried
-            // again while the store is silent.
-            self.names = None;
+            // It has begun with what /sync demands, and what was confirmed before
+            // was to the names of then. A start that failed may be tried again
+            // while the store is silent.
+            (self.names, self.confirmed) = (None, Confirmations::default());
         }
         match (job, result) {
             (Job::PrePromote, Ok(())) => return self.gate = Gate::Passed,

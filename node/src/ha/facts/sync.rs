@@ -7,7 +7,10 @@
 
 use super::Facts;
 use standby::sync::{self, Names, Policy, Situation, Step};
-use topology::{SyncMode, SyncState};
+use topology::{MemberRole, SyncMode, SyncState};
+
+/// A new primary's record is written at the end of the beat.
+const TELL_MS: u64 = 10;
 
 impl<'a> Facts<'a> {
     pub fn is_sync_mode_on(&self) -> bool {
@@ -32,8 +35,7 @@ impl<'a> Facts<'a> {
     /// What this leading primary has to do next for its standbys to be as wanted.
     pub fn sync_step(&self) -> Option<Step> {
         let seen = self.o.server()?.replication.as_ref()?;
-        let leads = self.o.is_primary() && self.o.holds_lock() && self.may_own();
-        if !leads || !self.is_sync_mode_on() {
+        if !self.keeps_standbys() || !self.is_told_as_primary() {
             return None;
         }
         sync::next(&Situation {
@@ -64,13 +66,25 @@ impl<'a> Facts<'a> {
     /// the standbys confirm nothing, and commits that waited for others before wait
     /// until PostgreSQL's next status message (`wal_receiver_status_interval`).
     pub fn is_wal_wanted(&self) -> bool {
+        self.keeps_standbys() && self.o.memory.confirmed.wants_record()
+    }
+
+    fn keeps_standbys(&self) -> bool {
         let leads = self.o.is_primary() && self.o.holds_lock() && self.may_own();
-        leads && self.is_sync_mode_on() && self.o.memory.confirmed.wants_record()
+        leads && self.is_sync_mode_on()
+    }
+
+    /// Clients, other groups and regions wait for the word that this one is open;
+    /// the standbys are seen to afterwards.
+    fn is_told_as_primary(&self) -> bool {
+        let mine = self.view().and_then(|view| view.members.get(&self.o.me.name));
+        mine.is_some_and(|record| record.value.role == MemberRole::Primary)
     }
 
     pub fn sync_wait(&self) -> Option<u64> {
         match self.sync_step() {
             Some(Step::Wait { ms }) => Some(ms),
+            None if self.keeps_standbys() && !self.is_told_as_primary() => Some(TELL_MS),
             _ => None,
         }
     }
