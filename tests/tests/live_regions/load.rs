@@ -16,6 +16,16 @@ pub struct Load {
     pub worker: Writer,
 }
 
+/// Citus brings its metadata to a worker that has just changed on its own, and
+/// makes no distributed table before.
+async fn until_synced(f: &Formation, coordinator: &MemberPlan) -> Result<()> {
+    let sql = "SELECT count(*)::text FROM pg_dist_node \
+               WHERE noderole = 'primary' AND hasmetadata AND metadatasynced IS NOT TRUE";
+    let synced = async || sql::text(coordinator, sql).await.is_ok_and(|waiting| waiting == "0");
+    f.field.until("metadata of Citus on every worker", LEASE, synced).await?;
+    Ok(())
+}
+
 impl Load {
     /// `word` makes the tables' names unique.
     pub async fn start(f: &Formation, word: &str) -> Result<Load> {
@@ -26,6 +36,7 @@ impl Load {
         let coordinator = f.leader(&owner, COORDINATOR).await?;
         sql::run(&coordinator, &create(&orders)).await?;
         if !f.field.plan.stand_in {
+            until_synced(f, &coordinator).await?;
             let distribute = format!("SELECT create_distributed_table('{orders}', 'id')");
             let few = format!("SET citus.shard_count = 4; {distribute}");
             sql::run(&coordinator, &few).await?;
