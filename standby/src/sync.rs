@@ -46,6 +46,9 @@ pub struct Replication {
     pub lsn: Lsn,
     /// `synchronous_standby_names` in force.
     pub names: String,
+    /// Every process of the server has read them; else commits may still go by
+    /// what was there before.
+    pub is_acting: bool,
     /// `synchronous_commit` of the server: decides which position counts.
     pub commit: String,
     pub senders: Vec<Sender>,

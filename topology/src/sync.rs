@@ -39,7 +39,8 @@ impl SyncState {
         SyncState {
             leader: Some(field("leader")).filter(|s| !s.is_empty()).map(MemberName::new),
             standbys: names.map(MemberName::new).collect(),
-            quorum: quorum.unwrap_or(0),
+            // More than any group has means the same, and can be added to.
+            quorum: quorum.unwrap_or(0).min(u32::MAX.into()),
         }
     }
 

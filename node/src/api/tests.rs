@@ -92,6 +92,7 @@ pub fn primary() -> Monitor {
         primary_slot_name: None,
         synchronous_standby_names: String::new(),
         synchronous_commit: "on".into(),
+        checkpointer_rests: true,
         pending_restart: Vec::new(),
         recovery_waits: Vec::new(),
     }

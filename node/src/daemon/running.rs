@@ -7,9 +7,9 @@ use crate::ha::observation::{Following, Server, ServerRole};
 use crate::postgres::conninfo;
 use crate::postgres::monitor::{Monitor, Walsender};
 use standby::sync::{Replication, Sender, SyncRank};
-use topology::{Lsn, MemberName, Seen};
+use topology::{Lsn, MemberName, Seen, Timeline};
 
-pub(super) fn seen_server(monitor: &Monitor) -> Server {
+pub(super) fn seen_server(monitor: &Monitor, names_act: bool) -> Server {
     let role = if monitor.in_recovery {
         ServerRole::Standby {
             follows: following(monitor).map(Box::new),
@@ -19,10 +19,7 @@ pub(super) fn seen_server(monitor: &Monitor) -> Server {
         ServerRole::Primary
     };
     let lsn = monitor.position().unwrap_or(Lsn(0));
-    let timeline = match monitor.in_recovery {
-        true => monitor.receiver_timeline.max(monitor.timeline),
-        false => monitor.timeline,
-    };
+    let timeline = timeline_of(monitor);
     // Before PostgreSQL 14 a standby that lacks something ends instead.
     let replay_paused = monitor.replay_paused && monitor.server_version >= 140_000;
     Server {
@@ -31,15 +28,23 @@ pub(super) fn seen_server(monitor: &Monitor) -> Server {
         lsn,
         replay_paused,
         restart_due: None,
-        replication: Some(replication(monitor)),
+        replication: Some(replication(monitor, names_act)),
+    }
+}
+
+pub(super) fn timeline_of(monitor: &Monitor) -> Option<Timeline> {
+    match monitor.in_recovery {
+        true => monitor.receiver_timeline.max(monitor.timeline),
+        false => monitor.timeline,
     }
 }
 
 /// Who streams from it, for a primary's synchronous modes.
-fn replication(monitor: &Monitor) -> Replication {
+fn replication(monitor: &Monitor, is_acting: bool) -> Replication {
     Replication {
         lsn: monitor.position().unwrap_or(Lsn(0)),
         names: monitor.synchronous_standby_names.clone(),
+        is_acting,
         commit: monitor.synchronous_commit.clone(),
         senders: monitor.replication.iter().map(sender).collect(),
     }

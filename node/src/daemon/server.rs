@@ -9,6 +9,7 @@ mod ask;
 mod files;
 mod log;
 mod look;
+mod names;
 
 use super::fresh::FreshMonitor;
 use super::rewind_ability::RewindAbility;
@@ -51,6 +52,7 @@ pub(super) struct Server {
     /// What `patroni.dynamic.json` holds, as far as this process knows.
     saved: Value,
     rewind: RewindAbility,
+    names: names::ActingNames,
     /// A job of ours is running.
     pub is_at_work: bool,
 }
@@ -78,6 +80,7 @@ impl Server {
             reach: watch::Sender::new(target),
             saved: Value::Null,
             rewind: RewindAbility::default(),
+            names: Default::default(),
             is_at_work: false,
         })
     }

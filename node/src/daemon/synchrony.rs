@@ -1,8 +1,8 @@
 //! Synchronous replication: the steps that `decide` asks for.
 //!
-//! Invariant *in force before it counts*: a step is done when the server answers
-//! with the new names, and its walsenders have had time to read them; until then
-//! they may acknowledge commits by the old ones.
+//! Invariant *in force before it counts*: a step is done when the new names act in
+//! every process of the server (`server/names.rs`); until then commits may be
+//! acknowledged by the old ones.
 
 use super::Daemon;
 use crate::act::txn;
@@ -13,10 +13,8 @@ use standby::sync::Names;
 use std::time::Duration;
 use topology::{GroupView, SyncState};
 
-/// How long a reload may take until the server has read its files.
+/// How long a beat waits for it; later ones see when it has come.
 const IN_FORCE: Duration = Duration::from_secs(1);
-/// Walsenders read the files on their own, and nothing tells when they have.
-const WALSENDERS: Duration = Duration::from_millis(100);
 const NAME: &str = "synchronous_standby_names";
 
 impl Daemon {
@@ -39,21 +37,13 @@ impl Daemon {
         if let Err(why) = self.server.rename_sync(&self.dynamic.raw, &overrides).await {
             return Outcome::Failed(why);
         }
-        match tokio::time::timeout(IN_FORCE, self.server.has_in_force(NAME, &text)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => return Outcome::Failed(why),
-            Err(_) => {
-                return Outcome::Failed(format!(
-                    "{NAME} does not become `{text}`: does postgresql.auto.conf or a file that \
-                     postgresql.conf includes set it? Take it out there"
-                ));
+        match self.server.until_names_act(&text, IN_FORCE).await {
+            Ok(()) => {
+                tracing::info!("{NAME} is now `{text}`");
+                Outcome::Done
             }
+            Err(why) => Outcome::Failed(format!("{NAME} `{text}`: {why}")),
         }
-        tracing::info!("{NAME} is now `{text}`");
-        if seen.is_primary() {
-            tokio::time::sleep(WALSENDERS).await;
-        }
-        Outcome::Done
     }
 
     pub(super) async fn write_wal(&self) -> Outcome {

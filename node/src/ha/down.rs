@@ -174,6 +174,14 @@ pub const DOWN: &[Rule] = &[
     )
     .saying(how),
     Rule::new(
+        648,
+        |f| must_rewind(f) && f.is_leader_closed(),
+        |_| soon(200),
+        "this log has left the history of a leader that has not opened: nothing is thrown away \
+         for one that may give up",
+    )
+    .saying(how),
+    Rule::new(
         649,
         |f| must_rewind(f) && can_rewind(f) && f.is_source_unready(),
         |_| soon(200),

@@ -32,6 +32,14 @@ impl Memory {
             // Also when it was not seen to be in force: the files say so, and no
             // chore may take it back behind what is decided on it.
             self.names = Some(names.write());
+            self.names_failed = (*outcome != Outcome::Done).then_some(now);
+        }
+        if let Action::RecordSync(_) = action {
+            self.is_sync_unsure = match outcome {
+                Outcome::Done => false,
+                Outcome::Unknown(_) => true,
+                Outcome::Lost | Outcome::Failed(_) => self.is_sync_unsure,
+            };
         }
         if *outcome != Outcome::Done {
             return;
@@ -102,10 +110,12 @@ impl Memory {
         let is_over = !facts.is_sync_mode_on() && facts.is_sync_record_gone();
         if !leads || is_over {
             (self.names, self.confirmed) = (None, Confirmations::default());
+            (self.names_failed, self.is_sync_unsure) = (None, false);
         }
         let Some(known) = known.filter(|_| leads && !is_over) else { return };
         self.names.get_or_insert_with(|| known.names.clone());
-        if let Some(view) = seen.view().filter(|_| seen.is_primary()) {
+        let acts = known.is_acting && seen.is_primary();
+        if let Some(view) = seen.view().filter(|_| acts) {
             let nothing = SyncState::default();
             let sync = view.sync.as_ref().map_or(&nothing, |sync| &sync.value);
             self.confirmed.look(known, sync, &facts.sync_policy(), seen.now);

@@ -59,7 +59,12 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         410,
-        |f| f.o.is_primary() && f.is_lock_free() && !f.is_other_system(),
+        |f| {
+            f.o.is_primary()
+                && f.is_lock_free()
+                && !f.is_other_system()
+                && !f.may_others_have_led_since()
+        },
         |_| act(Action::AcquireLock),
         "a running primary takes the free lock",
     ),

@@ -48,6 +48,8 @@ SELECT in_recovery,
   current_setting('primary_slot_name', true) AS primary_slot_name,
   current_setting('synchronous_standby_names') AS synchronous_standby_names,
   current_setting('synchronous_commit') AS synchronous_commit,
+  EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'checkpointer'
+    AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')) AS checkpointer_rests,
   (SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM (
     SELECT usename, application_name, client_addr, state, sync_state, sync_priority,
       sent_lsn, write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication) r)::text
@@ -157,6 +159,8 @@ pub struct Monitor {
     pub primary_slot_name: Option<String>,
     pub synchronous_standby_names: String,
     pub synchronous_commit: String,
+    /// The checkpointer waits, with its files read.
+    pub checkpointer_rests: bool,
     pub pending_restart: Vec<Pending>,
     /// Settings of recovery that wait for a restart. Those of a standby are the
     /// daemon's to bring about and no operator's.
@@ -203,6 +207,7 @@ pub async fn read(session: &Session) -> Result<Monitor, Error> {
         primary_slot_name: row.word("primary_slot_name")?,
         synchronous_standby_names: row.get("synchronous_standby_names")?,
         synchronous_commit: row.get("synchronous_commit")?,
+        checkpointer_rests: row.get("checkpointer_rests")?,
         pending_restart,
         recovery_waits: recovery.into_iter().map(|pending| pending.name).collect(),
     })

@@ -17,6 +17,7 @@ pub(super) struct World {
 pub(super) fn world(sync: &str) -> World {
     let policy = Policy { mode: SyncMode::On, strict: false, node_count: 1, maximum_lag: None };
     let seen = Replication {
+        is_acting: true,
         lsn: Lsn(100),
         names: String::new(),
         commit: "on".to_string(),

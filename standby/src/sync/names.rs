@@ -105,7 +105,9 @@ impl Names {
 /// Whether this can be the name of one standby: not of everybody, nor of nobody.
 pub fn can_be_named(name: &MemberName) -> bool {
     let text = name.as_str();
-    !text.is_empty() && text != EVERYBODY && !same(text, PLACEHOLDER)
+    // `/sync` separates names by commas, and blanks around them do not count.
+    let is_recordable = !text.contains(',') && text.trim() == text;
+    !text.is_empty() && text != EVERYBODY && !same(text, PLACEHOLDER) && is_recordable
 }
 
 /// The same without marks: letters, digits, `_` and `$`, and no word of the list's.

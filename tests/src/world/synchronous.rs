@@ -114,6 +114,7 @@ impl World {
             replay: Some(Lsn(sender.flush)),
         };
         Replication {
+            is_acting: true,
             lsn: Lsn(server.log.end()),
             names: server.names.clone(),
             commit: "on".into(),

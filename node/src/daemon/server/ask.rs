@@ -5,15 +5,19 @@
 //! other retry here, the next beat asks again.
 
 use super::Server;
+use crate::clock;
 use crate::postgres::monitor::{self, Monitor};
 use crate::postgres::{Error, Session, slots};
 use standby::slots::SlotStep;
+use std::time::Duration;
 
 /// The application name of the daemon's connection, which the field knows.
 pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
 
 /// How often a setting is asked for that is about to change.
-const SETTING_PACE: std::time::Duration = std::time::Duration::from_millis(10);
+const SETTING_PACE: Duration = Duration::from_millis(10);
+const NOT_TAKEN: &str = "it does not come into force: does postgresql.auto.conf or a file that \
+    postgresql.conf includes set it, or is there a mistake in one of them? Take it out there";
 
 impl Server {
     /// A connection that broke since the last question is no failure yet.
@@ -48,15 +52,26 @@ impl Server {
         done.map_err(|e| e.to_string())
     }
 
-    /// Returns when the setting has this value in the daemon's own session, which
-    /// reads the files when any other does.
-    pub async fn has_in_force(&self, name: &str, value: &str) -> Result<(), String> {
-        const SQL: &str = "SELECT pg_catalog.current_setting($1)";
-        let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
+    /// Returns when the server shows these names of synchronous standbys and they
+    /// act; or, in the end, what is missing.
+    pub async fn until_names_act(&mut self, names: &str, limit: Duration) -> Result<(), String> {
+        const SQL: &str = "SELECT pg_catalog.current_setting('synchronous_standby_names'), \
+            EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer' \
+            AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'))";
+        let end = tokio::time::Instant::now() + limit;
         loop {
-            let row = session.row("setting", SQL, &[&name]).await.map_err(|e| e.to_string())?;
-            if row.try_get::<_, String>(0).is_ok_and(|found| found == value) {
+            let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
+            let row = session.row("names", SQL, &[]).await.map_err(|e| e.to_string())?;
+            let shown: String = row.try_get(0).map_err(|e| e.to_string())?;
+            let rests = row.try_get(1).map_err(|e| e.to_string())?;
+            if self.names.look(&shown, rests, clock::now()) && shown == names {
                 return Ok(());
+            }
+            if tokio::time::Instant::now() >= end {
+                return Err(match shown == names {
+                    true => "the checkpointer has not read it yet: a checkpoint runs".into(),
+                    false => NOT_TAKEN.into(),
+                });
             }
             tokio::time::sleep(SETTING_PACE).await;
         }

@@ -6,7 +6,7 @@
 use super::Server;
 use super::ask::HEARTBEAT;
 use crate::daemon::local_end::{self, NoEnd};
-use crate::daemon::running::seen_server;
+use crate::daemon::running::timeline_of;
 use crate::ha::observation::{Following, Postgres, Process};
 use crate::postgres::history;
 use standby::rewind::LocalEnd;
@@ -45,7 +45,7 @@ impl Server {
     /// The history of the timeline that the running server is on. Its file does
     /// not change.
     pub fn own_history(&mut self) -> Option<History> {
-        let timeline = seen_server(self.monitor.as_ref()?).timeline?;
+        let timeline = timeline_of(self.monitor.as_ref()?)?;
         if self.history.as_ref().is_none_or(|known| known.current != timeline) {
             let data_dir = &self.settings.postgresql.data_dir;
             self.history = local_end::own_history(data_dir, timeline);

@@ -75,6 +75,7 @@ impl Server {
     }
 
     fn forget_process(&mut self) {
+        self.names = Default::default();
         self.session = None;
         self.monitor = None;
         self.postmaster = None;
@@ -110,7 +111,9 @@ impl Server {
         match self.ask().await {
             Ok(monitor) => {
                 self.starting_since = None;
-                let mut server = seen_server(&monitor);
+                let rests = monitor.checkpointer_rests;
+                let acts = self.names.look(&monitor.synchronous_standby_names, rests, now);
+                let mut server = seen_server(&monitor, acts);
                 server.restart_due = self.recovers_otherwise(&monitor);
                 self.monitor = Some(monitor);
                 Process::Running(server)

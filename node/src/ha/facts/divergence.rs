@@ -5,7 +5,7 @@
 
 use super::Facts;
 use crate::ha::observation::{Divergence, Following, Job};
-use topology::GroupView;
+use topology::{GroupView, MemberRole};
 
 /// A standby that does not stream for so long is compared with its leader.
 const QUIET_MS: u64 = 2_000;
@@ -93,5 +93,13 @@ impl<'a> Facts<'a> {
     pub fn is_source_unready(&self) -> bool {
         let leader = self.view().and_then(GroupView::leader_record);
         !self.o.holds_lock() && leader.is_some_and(|r| r.checkpoint_after_promote == Some(false))
+    }
+
+    /// It has the lock and has not opened: it may still give up, and then its
+    /// history is not the group's.
+    pub fn is_leader_closed(&self) -> bool {
+        let leader = self.view().and_then(GroupView::leader_record);
+        let is_closed = leader.is_some_and(|record| record.role != MemberRole::Primary);
+        is_closed && self.may_own() && !self.o.holds_lock()
     }
 }

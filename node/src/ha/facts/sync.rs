@@ -9,6 +9,10 @@ use super::Facts;
 use standby::sync::{self, Names, Policy, Situation, Step};
 use topology::{MemberRole, SyncMode, SyncState};
 
+/// Between two looks at names that do not act yet.
+const ACTS_MS: u64 = 100;
+/// After names did not come into force.
+const NAMES_AGAIN_MS: u64 = 10_000;
 /// A new primary's record is written at the end of the beat.
 const TELL_MS: u64 = 10;
 
@@ -38,18 +42,53 @@ impl<'a> Facts<'a> {
         if !self.keeps_standbys() || !self.is_told_as_primary() {
             return None;
         }
-        sync::next(&Situation {
+        if !seen.is_acting {
+            return Some(Step::Wait { ms: ACTS_MS });
+        }
+        if self.o.memory.is_sync_unsure {
+            return Some(Step::Record(self.as_recorded()));
+        }
+        let step = sync::next(&Situation {
             me: &self.o.me.name,
             now: self.o.now,
             view: self.view()?,
             seen,
             confirmed: &self.o.memory.confirmed,
             policy: &self.sync_policy(),
-        })
+        })?;
+        Some(self.with_names_first(step, &seen.names))
     }
 
+    /// What may lead is decided on the names in force: they have to be those that
+    /// the files keep, or the next rewrite of them would take some back.
+    fn with_names_first(&self, step: Step, in_force: &str) -> Step {
+        let in_force = Names::parse(in_force);
+        let kept = self.o.memory.names.as_deref().map(Names::parse);
+        let adds = matches!(&step, Step::Record(state) if !state.standbys.is_empty());
+        if adds && kept.is_some_and(|kept| kept != in_force) {
+            return Step::Names(in_force);
+        }
+        step
+    }
+
+    /// `/sync` as it was seen, to be written again: what is still on its way to the
+    /// store then meets another version and fails.
+    fn as_recorded(&self) -> SyncState {
+        let alone = || SyncState::alone(self.o.me.name.clone());
+        self.sync_record().cloned().unwrap_or_else(alone)
+    }
+
+    /// Names that did not come into force are tried again in a while: other rules
+    /// have their turn.
     pub fn is_sync_changing(&self) -> bool {
-        matches!(self.sync_step(), Some(Step::Record(_) | Step::Names(_)))
+        match self.sync_step() {
+            Some(Step::Record(_)) => true,
+            Some(Step::Names(_)) => {
+                let failed = self.o.memory.names_failed;
+                failed.is_none_or(|at| self.o.now.since(at) >= NAMES_AGAIN_MS)
+            }
+            _ => false,
+        }
     }
 
     /// The step in words, for whoever reads why.
@@ -102,14 +141,21 @@ impl<'a> Facts<'a> {
         }
         let in_force = &self.o.server()?.replication.as_ref()?.names;
         let sync = self.view()?.sync.as_ref();
+        if self.o.memory.is_sync_unsure && sync.is_some() {
+            return Some(Step::Record(self.as_recorded()));
+        }
         let (me, record) = (&self.o.me.name, sync.map(|sync| &sync.value));
-        sync::before_opening(me, record, &Names::parse(in_force), &self.sync_policy())
+        let step = sync::before_opening(me, record, &Names::parse(in_force), &self.sync_policy())?;
+        // Where nobody has to be waited for, any names lose nothing; they are taken
+        // back once this server is open.
+        (step != Step::Names(Names::none())).then_some(step)
     }
 
     /// A server whose names are not known has to be asked again, and so has the store.
     pub fn is_sync_due_before_opening(&self) -> bool {
         let applies = self.is_sync_mode_on() && self.may_own() && self.o.is_standby();
-        let is_silent = self.o.server().is_none_or(|server| server.replication.is_none());
+        let seen = self.o.server().and_then(|server| server.replication.as_ref());
+        let is_silent = seen.is_none_or(|seen| !seen.is_acting);
         let is_unknown = is_silent || self.view().is_none();
         let is_due = applies && (is_unknown || self.sync_before_opening().is_some());
         is_due && self.open().is_ok()
@@ -125,7 +171,8 @@ impl<'a> Facts<'a> {
     /// standby that nobody has.
     pub fn sync_names(&self, opens: bool) -> Option<String> {
         let kept = self.o.memory.names.clone();
-        if !self.is_sync_mode_on() && (kept.is_none() || self.is_sync_record_gone()) {
+        let is_read = kept.is_none() && !(opens && self.o.dynamic.is_synchronous);
+        if !self.is_sync_mode_on() && (is_read || self.is_sync_record_gone()) {
             return None;
         }
         if !opens {
@@ -134,7 +181,12 @@ impl<'a> Facts<'a> {
         if self.view().is_none() {
             return Some(kept.unwrap_or_else(|| Names::placeholder().write()));
         }
-        let demanded = sync::at_start(&self.o.me.name, self.sync_record(), &self.sync_policy());
+        let mut policy = self.sync_policy();
+        if policy.mode == SyncMode::Off && self.o.dynamic.is_synchronous {
+            // What cannot be read may mean that a mode is on, as in elections.
+            policy.mode = SyncMode::On;
+        }
+        let demanded = sync::at_start(&self.o.me.name, self.sync_record(), &policy);
         Some(demanded.map_or(kept.unwrap_or_default(), |names| names.write()))
     }
 }

@@ -75,6 +75,10 @@ pub struct Memory {
     /// `synchronous_standby_names` of this primary, as this process set or found
     /// it, while a synchronous mode is or was on.
     pub names: Option<String>,
+    /// When names did not come into force, unless others have since.
+    pub names_failed: Option<Millis>,
+    /// A write of `/sync` may still be on its way to the store.
+    pub is_sync_unsure: bool,
     /// Which standbys have what was written since those names hold.
     pub confirmed: Confirmations,
     /// Built anew in pause, and not started yet.

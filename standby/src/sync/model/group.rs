@@ -103,6 +103,7 @@ impl Group {
             senders.push(Sender { name, streaming: true, sync, write, flush, replay });
         }
         Replication {
+            is_acting: true,
             lsn: Lsn(self.log[self.leader].into()),
             names: self.names.write(),
             commit: "on".into(),

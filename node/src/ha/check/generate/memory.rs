@@ -34,6 +34,8 @@ impl Generator {
         Memory {
             names: self.pick(&[None, Some(""), Some("a")]).map(str::to_string),
             confirmed: self.confirmed(),
+            names_failed: self.maybe_past(5),
+            is_sync_unsure: self.percent(5),
             stopping: self.percent(10),
             bootstrap: match unsettled {
                 true => self.pick(&bootstraps),

@@ -107,8 +107,9 @@ impl Generator {
                 Sender { name, streaming: true, sync, write: lsn, flush: lsn, replay: lsn };
             self.percent(70).then_some(sender)
         });
-        let senders = senders.collect();
-        let replication = Replication { lsn: self.lsn(), names, commit: "on".into(), senders };
+        let (senders, is_acting) = (senders.collect(), self.percent(90));
+        let replication =
+            Replication { lsn: self.lsn(), names, is_acting, commit: "on".into(), senders };
         self.percent(90).then_some(replication)
     }
 

@@ -21,6 +21,7 @@ impl Generator {
         let sender =
             Sender { name: "a".into(), streaming: true, sync, write: lsn, flush: lsn, replay: lsn };
         let replication = Replication {
+            is_acting: true,
             lsn: Lsn(1_000),
             names: "a".into(),
             commit: "on".into(),
