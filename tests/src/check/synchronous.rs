@@ -39,11 +39,16 @@ fn recorded(world: &World, client: usize) -> Option<(SyncState, i64)> {
     sync.is_active().then_some((sync, there.mod_revision))
 }
 
+fn led_by(world: &World, client: usize) -> Option<String> {
+    let m = world.members.iter().find(|m| m.place.client == client)?;
+    Some(world.stores.get(m.place.region, &m.keys.leader())?.value.clone())
+}
+
 /// `/sync`, `/config` or `/failover` has changed.
 pub fn stirred(world: &mut World) {
     for client in 0..world.clients.len() {
         let mode = configured(world, client).map_or(SyncMode::Off, |c| c.synchronous_mode);
-        let record = recorded(world, client);
+        let (record, leader) = (recorded(world, client), led_by(world, client));
         let state = &mut world.clients[client];
         if let (SyncMode::Off, Some((_, revision))) = (mode, &record) {
             state.void_revision = *revision;
@@ -54,6 +59,10 @@ pub fn stirred(world: &mut World) {
             // Of several that vote each alone may lack something.
             let inside = |r: &SyncState| r.quorum == 0 && r.is_member(&word.named.as_str().into());
             word.outside |= !record.as_ref().is_some_and(inside);
+        }
+        let leads = |word: &mut Word| leader.as_ref() == Some(&word.named);
+        if let Some(word) = state.word.take_if(leads) {
+            state.obeyed = Some(word);
         }
         if record.is_none() {
             state.kept.clear();
@@ -72,8 +81,8 @@ pub fn opened(world: &mut World, member: usize) {
     let (kept, missing): (Vec<u64>, Vec<u64>) =
         state.kept.iter().partition(|id| m.server.log.contains(**id));
     world.counts.kept += u64::from(!state.kept.is_empty());
-    let word = state.word.as_ref().filter(|word| word.named == name);
-    let excused = word.is_some_and(|word| word.outside);
+    let mut words = state.word.iter().chain(&state.obeyed);
+    let excused = words.any(|word| word.named == name && word.outside);
     if let Some(first) = missing.first().filter(|_| !excused) {
         let what = format!(
             "{name} opens without {} writes that were acknowledged in a synchronous mode, \
@@ -84,7 +93,7 @@ pub fn opened(world: &mut World, member: usize) {
         world.break_with("nothing acknowledged is lost", what);
     }
     let state = &mut world.clients[client];
-    (state.kept, state.word) = (kept, None);
+    (state.kept, state.word, state.obeyed) = (kept, None, None);
     sets_meet(world, client);
 }
 

@@ -22,6 +22,8 @@ pub struct Client {
     /// `/sync` as it was when the mode was last off.
     pub void_revision: i64,
     pub word: Option<Word>,
+    /// The one by which the lock was won, also when another was given since.
+    pub obeyed: Option<Word>,
     /// When the last one was acknowledged.
     pub acknowledged_at: u64,
     pub writes: u64,
