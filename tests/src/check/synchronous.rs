@@ -39,6 +39,11 @@ fn recorded(world: &World, client: usize) -> Option<(SyncState, i64)> {
     sync.is_active().then_some((sync, there.mod_revision))
 }
 
+fn request_of(world: &World, client: usize) -> Option<String> {
+    let m = world.members.iter().find(|m| m.place.client == client)?;
+    Some(world.stores.get(m.place.region, &m.keys.failover())?.value.clone())
+}
+
 fn led_by(world: &World, client: usize) -> Option<String> {
     let m = world.members.iter().find(|m| m.place.client == client)?;
     Some(world.stores.get(m.place.region, &m.keys.leader())?.value.clone())
@@ -92,8 +97,11 @@ pub fn opened(world: &mut World, member: usize) {
         );
         world.break_with("nothing acknowledged is lost", what);
     }
+    let stands = request_of(world, client);
     let state = &mut world.clients[client];
-    (state.kept, state.word, state.obeyed) = (kept, None, None);
+    // An order that nobody has obeyed yet outlives the opening of another member.
+    let word = state.word.take().filter(|word| stands.is_some_and(|r| r.contains(&word.named)));
+    (state.kept, state.word, state.obeyed) = (kept, word, None);
     sets_meet(world, client);
 }
 
