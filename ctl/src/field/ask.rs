@@ -25,6 +25,9 @@ impl Default for Asker {
     }
 }
 
+/// What `/cluster` calls a member that follows.
+const REPLICAS: [&str; 3] = ["replica", "sync_standby", "quorum_standby"];
+
 impl Asker {
     pub fn new() -> Asker {
         // The first one in a process counts; a second is the same one.
@@ -80,7 +83,10 @@ impl Asker {
                 m["role"] == "leader" && m["state"] == "running"
                     || m["role"] == "standby_leader" && m["state"] == "streaming"
             };
-            let streams = |m: &&Value| m["role"] == "replica" && m["state"] == "streaming";
+            let streams = |m: &&Value| {
+                let role = m["role"].as_str().unwrap_or_default();
+                REPLICAS.contains(&role) && m["state"] == "streaming"
+            };
             let leaders = list.iter().filter(leads).count();
             let replicas = list.iter().filter(streams).count();
             // A diverged standby streams for moments, on a line of its own.

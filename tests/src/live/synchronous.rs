@@ -193,6 +193,31 @@ pub async fn strict() {
     stage.end();
 }
 
+/// Who may be synchronous, and who is rather than another.
+async fn by_tags(stage: &mut Stage, leader: &MemberPlan) {
+    let named = plan(stage, &settled(stage, leader, 1).await.standbys[0]);
+    let others = stage.others(leader);
+    let other = others.iter().find(|m| m.name != named.name).expect("three members");
+    tag(stage, &named, json!({"nosync": true})).await;
+    becomes(stage, &other.name).await;
+    tag(stage, &named, json!({"nosync": null, "sync_priority": 2})).await;
+    becomes(stage, &named.name).await;
+}
+
+async fn becomes(stage: &Stage, name: &str) {
+    let only = [MemberName::new(name)];
+    stage
+        .until(&format!("{name} as the synchronous standby"), SHORT, async || {
+            sync_of(stage).await.is_some_and(|sync| sync.standbys == only)
+        })
+        .await;
+}
+
+async fn tag(stage: &mut Stage, member: &MemberPlan, tags: serde_json::Value) {
+    stage.field.reconfigure(member, &json!({"tags": tags})).expect("a file");
+    assert!(stage.send(Method::POST, member, "/reload", json!({})).await.status < 300);
+}
+
 /// A restart and an end that were asked for hold up no commit.
 pub async fn duty() {
     let mut stage = Stage::raise(3).await;
@@ -220,6 +245,8 @@ pub async fn duty() {
     assert!(pause < Duration::from_secs(1), "commits waited for {pause:?}");
     stage.start(&named);
     stage.healthy(LONG).await;
+
+    by_tags(&mut stage, &leader).await;
 
     // By name also to one that is not synchronous; it had everything here.
     let now = settled(&stage, &leader, 1).await;

@@ -125,6 +125,14 @@ fn a_leader_names_a_standby_first_and_records_it_when_it_has_confirmed() {
 }
 
 #[test]
+fn a_quorum_of_two_is_named_with_votes_that_overlap() {
+    let (o, told) = settle(leads(SyncMode::Quorum));
+    assert_eq!(replication(&mut o.clone()).names, "ANY 1 (a,b)", "{told:?}");
+    let last = told.iter().rfind(|step| step.starts_with("/sync")).expect("it was recorded");
+    assert_eq!(last, r#"/sync {"leader":"me","quorum":1,"sync_standby":"a,b"}"#);
+}
+
+#[test]
 fn without_a_mode_nothing_is_touched() {
     let mut o = leads(SyncMode::Off);
     o.dynamic.is_synchronous = false;
