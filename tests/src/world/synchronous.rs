@@ -157,10 +157,20 @@ mod tests {
     use super::super::Shape;
     use super::super::postgres::{Process, Role};
     use super::*;
-    use topology::Group;
+    use topology::{Group, SyncMode};
 
-    /// A group that has come up, from now on without its daemons; its primary.
+    /// A group that has come up, from now on without its daemons; its primary. No
+    /// mode is on: the names are the test's.
     fn group(seed: u64) -> (World, usize, Vec<usize>) {
+        let mut worlds = (0..100).map(|more| some_group(seed + 100 * more));
+        let is_off = |(world, primary, _): &(World, usize, Vec<usize>)| {
+            let mode = world.members[*primary].daemon.dynamic.synchronous_mode;
+            mode == SyncMode::Off && world.clients[0].in_force.is_none()
+        };
+        worlds.find(is_off).expect("some operators want no mode")
+    }
+
+    fn some_group(seed: u64) -> (World, usize, Vec<usize>) {
         let shape = Shape {
             regions: 1,
             groups: vec![Group::PLAIN],
