@@ -5,9 +5,9 @@
 //! the server and the client agree on its type without asking. The one name
 //! that cannot be a parameter (`CREATE DATABASE`) is quoted here.
 //!
-//! Names are not qualified: the extension's are in `pg_catalog`, the stand-in's
-//! come through the database's `search_path`. A connection that runs these must
-//! not set a `search_path` of its own.
+//! Names are not qualified: the extension's are in `pg_catalog`, the stand-in's in
+//! a schema of its own. A connection that runs these sets the `search_path` of
+//! `schemas`, so that it finds no object that another user made in the database.
 //!
 //! Absent on purpose: settings of Citus; they belong into the configuration,
 //! because they must hold before the first connection.
@@ -15,6 +15,11 @@
 use crate::Address;
 use std::borrow::Cow;
 use std::fmt;
+
+/// The `search_path` of a session that runs these statements.
+pub fn schemas(stand_in: bool) -> &'static str {
+    if stand_in { "pg_catalog,citus_stand_in,pg_temp" } else { "pg_catalog,pg_temp" }
+}
 
 /// The authentication part of `pg_dist_authinfo`; prints `***`.
 #[derive(Clone, PartialEq, Eq)]

@@ -44,14 +44,17 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     }
     prepare_dir(&options.dir)?;
     let stand_in = options.stand_in || !has_citus(&pg_bin);
-    let plan = plan(pg_bin, stand_in)?;
+    let plan = plan(pg_bin.clone(), stand_in)?;
     let field = Field::prepare(&options.dir, plan, &daemon)?;
     std::fs::write(options.dir.join(MARK), "made by matriarchctl demo\n")?;
     let mut story = story::Story::new(field, ctl);
-    let told = tokio::select! {
+    let mut told = tokio::select! {
         told = story.tell() => told,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
+    if let Some(change) = extension_change(options.stand_in, stand_in, has_citus(&pg_bin)) {
+        told = told.context(change);
+    }
     if options.keep {
         story.leave_running(&options.dir);
     } else {
@@ -101,12 +104,26 @@ pub fn has_citus(pg_bin: &Path) -> bool {
     places.iter().flatten().any(|p| p.join("extension/citus.control").is_file())
 }
 
+/// The servers were configured for the extension, or for the stand-in, before they
+/// started: an extension that arrived or went since then explains a failure.
+fn extension_change(asked: bool, stand_in: bool, is_there: bool) -> Option<&'static str> {
+    match (stand_in, is_there) {
+        (true, true) if !asked => {
+            Some("the Citus extension was installed while the demo ran; start the demo again")
+        }
+        (false, false) => {
+            Some("the Citus extension was removed while the demo ran; start the demo again")
+        }
+        _ => None,
+    }
+}
+
 /// Small servers: eight of them run on two cores.
 fn plan(pg_bin: PathBuf, stand_in: bool) -> anyhow::Result<Plan> {
     let mut plan = Plan::new(&["north", "south"], &[Some(0), Some(1)], 2, pg_bin)?;
     plan.stand_in = stand_in;
     plan.dcs = serde_json::json!({
-        "ttl": 20, "loop_wait": 5, "retry_timeout": 5, "synchronous_mode": false,
+        "ttl": 20, "loop_wait": 5, "retry_timeout": 5, "synchronous_mode": "quorum",
         "postgresql": {"use_pg_rewind": true, "parameters": {
             "max_connections": 60, "max_worker_processes": 12, "max_wal_senders": 8,
             "max_prepared_transactions": 120, "wal_level": "logical", "wal_keep_size": "64MB",
@@ -118,4 +135,20 @@ fn plan(pg_bin: PathBuf, stand_in: bool) -> anyhow::Result<Plan> {
         plan.parameters["citus.node_connection_timeout"] = "5s".into();
     }
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d1_an_extension_that_arrives_or_goes_is_named() {
+        let arrived = extension_change(false, true, true).unwrap();
+        assert!(arrived.contains("installed while"), "{arrived}");
+        let went = extension_change(false, false, false).unwrap();
+        assert!(went.contains("removed while"), "{went}");
+        assert_eq!(extension_change(true, true, true), None, "the stand-in was asked for");
+        assert_eq!(extension_change(false, false, true), None);
+        assert_eq!(extension_change(false, true, false), None);
+    }
 }

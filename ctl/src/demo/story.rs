@@ -64,6 +64,11 @@ impl Story {
         };
         println!("{citus}");
         println!("PostgreSQL: {}", self.field.plan.pg_bin.display());
+        println!(
+            "synchronous_mode: quorum, the default of a Citus group: a commit is acknowledged when \
+             a standby has it.\nWith `synchronous_mode: false` a killed primary may lose the last \
+             acknowledged commits."
+        );
         println!("directory: {}\n", self.field.dir.display());
     }
 

@@ -59,14 +59,15 @@ pub fn desired(groups: &Groups) -> Desired {
 pub struct CitusSession(Session);
 
 const APPLICATION: &str = "Patroni citus";
-/// Objects are made where clients look for them; a region at rest is read-only.
-const OPTIONS: &str = " -c search_path=public -c idle_in_transaction_session_timeout=0 \
+/// A region at rest is read-only for clients, but not for these sessions.
+const OPTIONS: &str = " -c idle_in_transaction_session_timeout=0 \
                        -c default_transaction_read_only=off";
 
 impl CitusSession {
-    pub async fn open(target: Target) -> Result<CitusSession, String> {
+    pub async fn open(target: Target, own: &Citus) -> Result<CitusSession, String> {
         let statement_limit = Duration::ZERO;
-        let target = Target { statement_limit, options: OPTIONS, ..target };
+        let search_path = citus::statement::schemas(own.stand_in);
+        let target = Target { statement_limit, search_path, options: OPTIONS, ..target };
         let opened = Session::connect(&target).await.map(CitusSession);
         opened.map_err(|error| error.with_causes())
     }
@@ -135,7 +136,7 @@ pub async fn bring_about(
     opening: bool,
 ) -> Result<Round, String> {
     let here = instance.local_target(&citus_settings.database, APPLICATION);
-    let session = CitusSession::open(here).await?;
+    let session = CitusSession::open(here, &citus_settings).await?;
     let desired = desired(&groups);
     let rows = session.rows().await?;
     let plan = citus::diff(&desired, &rows, &Terms::default());
@@ -189,12 +190,12 @@ async fn recover(settings: &Arc<Settings>, own: &Citus, session: &CitusSession, 
     let mut workers = JoinSet::new();
     for (number, group) in groups.iter().filter(|(number, _)| **number != own.group) {
         let Some(leader) = group.leader.clone() else { continue };
-        let (settings, database, number) = (settings.clone(), own.database.clone(), *number);
+        let (settings, own, number) = (settings.clone(), own.clone(), *number);
         workers.spawn(async move {
             let login = &settings.postgresql.superuser;
             let (host, port) = (&leader.host, leader.port);
-            let there = Target::new(host, port, login, &database, APPLICATION);
-            let recovered = match CitusSession::open(there).await {
+            let there = Target::new(host, port, login, &own.database, APPLICATION);
+            let recovered = match CitusSession::open(there, &own).await {
                 Ok(there) => there.run(&Statement::RecoverPrepared).await.map(drop),
                 Err(why) => Err(why),
             };
@@ -217,14 +218,16 @@ pub async fn create_database(
 ) -> Result<(), String> {
     let pg = &settings.postgresql;
     if own.database != pg.database {
-        let session = CitusSession::open(instance.local_target(&pg.database, APPLICATION)).await?;
+        let here = instance.local_target(&pg.database, APPLICATION);
+        let session = CitusSession::open(here, own).await?;
         let name = own.database.clone();
         let there = session.run(&Statement::FindDatabase { name: name.clone() }).await?;
         if there.is_empty() {
             session.run(&Statement::CreateDatabase { name }).await?;
         }
     }
-    let session = CitusSession::open(instance.local_target(&own.database, APPLICATION)).await?;
+    let here = instance.local_target(&own.database, APPLICATION);
+    let session = CitusSession::open(here, own).await?;
     if own.stand_in {
         return session.batch(citus::STAND_IN).await;
     }

@@ -42,6 +42,8 @@ pub struct Target {
     pub statement_limit: Duration,
     /// Keep statements out of pg_stat_statements. Superusers only.
     pub unrecorded: bool,
+    /// The schemas in which the session finds names.
+    pub search_path: &'static str,
     /// More settings of the session, as options of the server's command line.
     pub options: &'static str,
 }
@@ -57,6 +59,7 @@ impl Target {
             connect_limit: CONNECT_LIMIT,
             statement_limit: STATEMENT_LIMIT,
             unrecorded: false,
+            search_path: "pg_catalog,pg_temp",
             options: "",
         }
     }
@@ -67,7 +70,8 @@ impl Target {
 
     fn options(&self) -> String {
         let limit = self.statement_limit.as_millis();
-        let mut options = format!("-c statement_timeout={limit} -c search_path=pg_catalog");
+        let path = self.search_path;
+        let mut options = format!("-c statement_timeout={limit} -c search_path={path}");
         if self.unrecorded {
             options.push_str(" -c pg_stat_statements.track=none");
         }

@@ -9,7 +9,7 @@
 
 use super::sql::{Access, Session};
 use crate::api::client::{ClientError, Peers};
-use crate::config::{Login, Settings};
+use crate::config::{Citus, Login, Settings};
 use citus::handover;
 use citus::node::NodeRow;
 use serde_json::Value;
@@ -91,16 +91,19 @@ impl ServerHands {
     pub fn new(settings: &Settings) -> Result<ServerHands, ClientError> {
         let citus = settings.citus.as_ref();
         let database = citus.map_or(&settings.postgresql.database, |citus| &citus.database);
+        let stand_in = citus.is_some_and(|citus| citus.stand_in);
         Ok(ServerHands {
-            access: Access::new(&settings.postgresql.superuser, database)?,
+            access: Access::new(&settings.postgresql.superuser, database, stand_in)?,
             peers: Some(Peers::new(settings)?),
             with_citus: citus.is_some(),
         })
     }
 
     /// For an operator's questions: it probes and never holds.
-    pub fn for_probes(login: &Login, database: &str) -> Result<ServerHands, ClientError> {
-        Ok(ServerHands { access: Access::new(login, database)?, peers: None, with_citus: false })
+    pub fn for_probes(login: &Login, citus: Option<&Citus>) -> Result<ServerHands, ClientError> {
+        let database = citus.map_or("postgres", |citus| &citus.database);
+        let access = Access::new(login, database, citus.is_some_and(|citus| citus.stand_in))?;
+        Ok(ServerHands { access, peers: None, with_citus: false })
     }
 }
 

@@ -42,13 +42,14 @@ pub struct Access {
 }
 
 impl Access {
-    pub fn new(login: &Login, database: &str) -> Result<Access, ClientError> {
+    pub fn new(login: &Login, database: &str, stand_in: bool) -> Result<Access, ClientError> {
         let mode = login.extra.get("sslmode").map_or("prefer", String::as_str);
         let tls = tls::connector(login, mode)?;
         let mode = security(mode);
         let mut config = Config::new();
         config.user(&login.username).application_name(APPLICATION).ssl_mode(mode);
         config.connect_timeout(TIMEOUT).dbname(database);
+        config.options(format!("-c search_path={}", citus::statement::schemas(stand_in)));
         if let Some(password) = &login.password {
             config.password(&password.0);
         }

@@ -89,9 +89,8 @@ impl Regions {
 
 /// For questions to the servers; `None`: the configuration names no superuser.
 pub fn hands(settings: &CtlSettings) -> Result<Option<Arc<dyn Hands>>> {
-    let database = settings.citus.as_ref().map_or("postgres", |citus| &citus.database);
-    let login = settings.superuser.as_ref();
-    let hands = login.map(|login| ServerHands::for_probes(login, database)).transpose()?;
+    let (login, citus) = (settings.superuser.as_ref(), settings.citus.as_ref());
+    let hands = login.map(|login| ServerHands::for_probes(login, citus)).transpose()?;
     Ok(hands.map(|hands| Arc::new(hands) as Arc<dyn Hands>))
 }
 
