@@ -22,7 +22,7 @@ impl World {
         let done = match action {
             Action::Promote => return self.promote_by(m, seen),
             Action::Follow(to) => {
-                self.lay_names(m, seen, false);
+                self.reload_names(m, seen);
                 let member = &mut self.members[m];
                 member.daemon.memory.forget_comparison();
                 member.server.follows = to.clone();

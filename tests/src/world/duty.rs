@@ -72,6 +72,16 @@ impl World {
         self.members[member].server.names_file = names;
     }
 
+    /// A running server is told to read its files again when it is to follow another.
+    pub fn reload_names(&mut self, member: usize, seen: &Observation) {
+        self.lay_names(member, seen, false);
+        let server = &self.members[member].server;
+        if server.names != server.names_file {
+            let names = server.names_file.clone();
+            self.write_names(member, &names);
+        }
+    }
+
     /// Changed settings, and those of another role, for a server that runs.
     pub fn keep_names(&mut self, member: usize, seen: &Observation) {
         let at_rest = seen.server().is_some() && self.members[member].daemon.job.is_none();
