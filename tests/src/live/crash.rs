@@ -6,6 +6,11 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
+/// What the daemon and a client that connects again may add to PostgreSQL's own
+/// crash recovery.
+const OWN_SHARE: Duration = Duration::from_millis(200);
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// kill -9 of the postmaster: started again in place, or given away at once.
 pub async fn postmaster_killed() {
     let stage = Stage::raise(3).await;
@@ -13,11 +18,15 @@ pub async fn postmaster_killed() {
     let old = stage.leader().await;
 
     let killed = stage.field.postmaster_pid(&old).expect("the leader runs");
+    let mark = stage.mark(&old);
     let since = Instant::now();
     assert!(stage.field.signal_postmaster(&old, Signal::SIGKILL));
     stage.restarted(&old, killed).await;
     let outage = stage.writes_go_on(&writer, since, SHORT).await;
-    println!("  recovery in place: no writes for {outage:.2?}");
+    let recovery = recovery_of(&stage.log_since(&old, mark));
+    println!("  recovery in place: no writes for {outage:.2?}, PostgreSQL took {recovery:.2?}");
+    let own = outage.saturating_sub(recovery);
+    assert!(own < OWN_SHARE, "{own:?} beyond PostgreSQL's own recovery");
     assert_eq!(stage.healthy(LONG).await.name, old.name);
     assert_eq!(timeline_of(&old).await, 1);
     assert!(outage < Duration::from_secs(5), "no writes for {outage:?}");
@@ -37,6 +46,24 @@ pub async fn postmaster_killed() {
     stage.settle_without_loss(writer).await;
     stage.one_writer();
     stage.end();
+}
+
+/// What a server's log says of its own start and crash recovery.
+fn recovery_of(log: &str) -> Duration {
+    let at = |text: &str| {
+        let line = log.lines().rfind(|line| line.contains(text));
+        millisecond_of_day(line.unwrap_or_else(|| panic!("no line `{text}` in {log}")))
+    };
+    let (began, ready) = (at("starting PostgreSQL"), at("is ready to accept connections"));
+    Duration::from_millis((ready + DAY_MS - began) % DAY_MS)
+}
+
+/// Of a line that begins as `log_line_prefix` is by default: `2030-01-31 23:59:59.123 UTC`.
+fn millisecond_of_day(line: &str) -> u64 {
+    let clock = line.split_whitespace().nth(1).expect("a time of day");
+    let parts = clock.split([':', '.']).map(|part| part.parse::<u64>().expect("a number"));
+    let [hour, minute, second, ms] = parts.collect::<Vec<_>>()[..] else { panic!("{clock}") };
+    ((hour * 60 + minute) * 60 + second) * 1_000 + ms
 }
 
 /// A node is gone with rows that nobody else has, and comes back.
