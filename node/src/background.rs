@@ -120,7 +120,8 @@ mod tests {
         assert!(waits.is_err());
     }
 
-    #[tokio::test(flavor = "multi_thread")]
+    /// The first job blocks its thread; the timer needs another one, on one core too.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_job_waits_until_a_cancelled_one_has_let_go() {
         let (begin, begun) = oneshot::channel();
         let (release, released) = std::sync::mpsc::channel();

@@ -133,6 +133,22 @@ fn nothing_is_left_for_later_in_the_code() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// As many threads as the machine has cores is one on some: a test that blocks it
+/// waits for ever.
+#[test]
+fn p10_tests_with_several_threads_say_how_many() {
+    let here = file!().rsplit('/').next().expect("a name");
+    let mut found = Vec::new();
+    for path in all_sources().iter().filter(|path| !path.ends_with(here)) {
+        let text = read(path);
+        let lines = text.lines().filter(|line| line.contains("multi_thread"));
+        let silent =
+            lines.filter(|line| line.contains("flavor") && !line.contains("worker_threads"));
+        found.extend(silent.map(|line| format!("{}: {}", path.display(), line.trim())));
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn one_tls_provider_and_no_foreign_sources() {
     let lock = read(&root().join("Cargo.lock"));

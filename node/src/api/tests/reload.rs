@@ -41,7 +41,7 @@ fn is_refused(address: SocketAddr) -> bool {
     tries.any(|refused| refused)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_moves_to_another_port_and_keeps_connections() {
     let mut member = Member::leader().await;
     let old = member.handle.addresses[0];
@@ -55,7 +55,7 @@ async fn it_moves_to_another_port_and_keeps_connections() {
     assert!(is_refused(old));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_port_moves_between_addresses_that_overlap() {
     let mut member = Member::leader().await;
     let port = free_port();
@@ -66,7 +66,7 @@ async fn the_same_port_moves_between_addresses_that_overlap() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_cannot_be_had_leaves_all_as_it_was() {
     let mut member = Member::leader().await;
     let old = member.handle.addresses[0];
