@@ -15,6 +15,17 @@ const ASKS_MAX: usize = 20;
 #[error("Aborted!")]
 pub struct Aborted;
 
+/// What came back on a question.
+enum Answer {
+    Line(String),
+    /// No text: a terminal that erases bytes leaves half of a letter. Nothing in it
+    /// is guessed at, it is a wrong answer.
+    Garbled,
+}
+
+/// Printed before a question is asked again.
+const INVALID: &str = "Error: invalid input";
+
 pub struct Terminal {
     input: Box<dyn BufRead + Send + Sync>,
     output: Box<dyn Write + Send + Sync>,
@@ -52,11 +63,17 @@ impl Terminal {
         writeln!(self.notes, "{line}").context("cannot write to the error output")
     }
 
-    /// One line of input without its end; `None` at the end of the input.
-    fn answer(&mut self) -> Result<Option<String>> {
-        let mut line = String::new();
-        let read = self.input.read_line(&mut line).context("cannot read the answer")?;
-        Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_string()))
+    /// One line of input without its end; an error at the end of the input.
+    fn answer(&mut self) -> Result<Answer> {
+        let mut line = Vec::new();
+        let read = self.input.read_until(b'\n', &mut line).context("cannot read the answer")?;
+        if read == 0 {
+            return Err(Aborted.into());
+        }
+        let line = String::from_utf8(line).ok();
+        Ok(line.map_or(Answer::Garbled, |line| {
+            Answer::Line(line.trim_end_matches(['\n', '\r']).to_string())
+        }))
     }
 
     /// Everything that is left of the input.
@@ -71,11 +88,11 @@ impl Terminal {
         let hint = default.map_or(String::new(), |d| format!(" [{d}]"));
         for _ in 0..ASKS_MAX {
             self.print(&format!("{question}{hint}: "))?;
-            let answer = self.answer()?.ok_or(Aborted)?;
-            match (answer.is_empty(), default) {
-                (false, _) => return Ok(answer),
-                (true, Some(default)) => return Ok(default.to_string()),
-                (true, None) => {}
+            match (self.answer()?, default) {
+                (Answer::Garbled, _) => self.say(INVALID)?,
+                (Answer::Line(line), _) if !line.is_empty() => return Ok(line),
+                (Answer::Line(_), Some(default)) => return Ok(default.to_string()),
+                (Answer::Line(_), None) => {}
             }
         }
         Err(Aborted.into())
@@ -102,11 +119,14 @@ impl Terminal {
     pub fn is_confirmed(&mut self, question: &str) -> Result<bool> {
         for _ in 0..ASKS_MAX {
             self.print(&format!("{question} [y/N]: "))?;
-            let answer = self.answer()?.ok_or(Aborted)?;
-            match answer.trim().to_ascii_lowercase().as_str() {
+            let word = match self.answer()? {
+                Answer::Line(line) => line.trim().to_ascii_lowercase(),
+                Answer::Garbled => INVALID.to_string(),
+            };
+            match word.as_str() {
                 "y" | "yes" => return Ok(true),
                 "n" | "no" | "" => return Ok(false),
-                _ => self.say("Error: invalid input")?,
+                _ => self.say(INVALID)?,
             }
         }
         Err(Aborted.into())
@@ -140,9 +160,9 @@ pub mod recorded {
         }
     }
 
-    pub fn terminal(answers: &str) -> (Terminal, Screen) {
+    pub fn terminal(answers: impl AsRef<[u8]>) -> (Terminal, Screen) {
         let screen = Screen::default();
-        let input = Cursor::new(answers.as_bytes().to_vec());
+        let input = Cursor::new(answers.as_ref().to_vec());
         (Terminal::new(input, screen.clone(), screen.clone()), screen)
     }
 }
@@ -170,6 +190,17 @@ mod tests {
         let error = terminal.ask("Please confirm the cluster name to remove", None).unwrap_err();
         assert!(error.is::<Aborted>());
         assert!(screen.text().ends_with("to remove: "));
+    }
+
+    /// Erasing takes one byte of a letter that has two.
+    #[test]
+    fn p6_half_a_letter_is_a_wrong_answer_and_asked_again() {
+        let (mut terminal, screen) = terminal(b"\xc3y\ny\n\xc3\nn2\n\xc3\n7\n\xc3\n");
+        assert!(terminal.is_confirmed("Sure?").unwrap());
+        assert_eq!(terminal.ask("Candidate", None).unwrap(), "n2");
+        assert_eq!(terminal.ask_number("Citus group").unwrap(), 7);
+        assert_eq!(screen.text().matches("Error: invalid input\n").count(), 3);
+        assert!(terminal.confirm("Sure?").unwrap_err().is::<Aborted>(), "the input ends");
     }
 
     #[test]

@@ -4,18 +4,26 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-const CHARACTERS_MAX: u64 = 4096;
+const BYTES_MAX: u64 = 4096;
+/// Half of a letter may be left when a terminal erases bytes: asked again.
+const ASKS_MAX: usize = 3;
 
 /// Without a terminal there is nobody to ask: an error.
 pub fn password(user: &str) -> io::Result<String> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
-    write!(terminal, "Password of {user}: ")?;
-    let hidden = Hidden::hide(terminal.try_clone()?)?;
-    let mut line = String::new();
-    BufReader::new(terminal.try_clone()?.take(CHARACTERS_MAX)).read_line(&mut line)?;
-    drop(hidden);
-    writeln!(terminal)?;
-    Ok(line.trim_end_matches(['\n', '\r']).to_string())
+    for _ in 0..ASKS_MAX {
+        write!(terminal, "Password of {user}: ")?;
+        let hidden = Hidden::hide(terminal.try_clone()?)?;
+        let mut line = Vec::new();
+        BufReader::new(terminal.try_clone()?.take(BYTES_MAX)).read_until(b'\n', &mut line)?;
+        drop(hidden);
+        writeln!(terminal)?;
+        if let Ok(line) = String::from_utf8(line) {
+            return Ok(line.trim_end_matches(['\n', '\r']).to_string());
+        }
+        writeln!(terminal, "Error: invalid input")?;
+    }
+    Err(io::Error::other("what was typed is no text"))
 }
 
 /// What is typed is not shown as long as this lives.
