@@ -33,6 +33,29 @@ impl Edits {
     }
 }
 
+/// The keys that differ from `current` in `wanted`, as a change that names them; what
+/// was taken away is null.
+pub fn changed(current: &Value, wanted: &Value) -> Map<String, Value> {
+    let empty = Map::new();
+    let of = |value: &'_ Value| value.as_object().cloned().unwrap_or_else(|| empty.clone());
+    let (current, wanted) = (of(current), of(wanted));
+    let mut changed = Map::new();
+    for (key, value) in &wanted {
+        match current.get(key) {
+            Some(before) if before == value => {}
+            Some(before) if before.is_object() && value.is_object() => {
+                changed.insert(key.clone(), Value::Object(self::changed(before, value)));
+            }
+            _ => {
+                changed.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    let gone = current.keys().filter(|key| !wanted.contains_key(*key));
+    changed.extend(gone.map(|key| (key.clone(), Value::Null)));
+    changed
+}
+
 fn set(config: &mut Value, pair: &str) -> Result<()> {
     let Some((path, text)) = pair.split_once('=') else {
         bail!("Invalid parameter setting {pair}");
@@ -126,6 +149,14 @@ mod tests {
         let gone = after(current.clone(), &["postgresql.parameters.a.b=null", "no.such=null"]);
         assert_eq!(gone, json!({"ttl": 30}));
         assert_eq!(after(current, &["ttl.x=1"])["ttl"], json!({"x": 1}));
+    }
+
+    #[test]
+    fn only_what_differs_is_changed() {
+        let current = json!({"ttl": 30, "a": 1, "postgresql": {"x": 1, "parameters": {"b": 1}}});
+        let wanted = json!({"ttl": 30, "postgresql": {"x": 1, "parameters": {"b": 2}}, "c": {}});
+        let found = Value::Object(changed(&current, &wanted));
+        assert_eq!(found, json!({"postgresql": {"parameters": {"b": 2}}, "c": {}, "a": null}));
     }
 
     #[test]

@@ -2,15 +2,14 @@
 
 use crate::args::Args;
 use anyhow::{Context, Result, bail};
-use node::config::{CtlSettings, load_for_ctl};
-use std::collections::BTreeMap;
+use node::config::{CtlSettings, Environment, load_for_ctl, take_working_directory};
 use std::path::{Path, PathBuf};
 
 const DEFAULT_FILE: &str = ".config/patroni/patronictl.yaml";
 
 /// Settings from file and environment; `--dcs-url` replaces the store.
 pub fn settings(args: &Args) -> Result<CtlSettings> {
-    let mut env: BTreeMap<String, String> = std::env::vars().collect();
+    let mut env = environment();
     let file = config_file(args.config_file.as_deref(), env.get("HOME"))?;
     let url = args.dcs_url.as_deref().map(DcsUrl::parse).transpose()?;
     if let Some(url) = &url {
@@ -23,6 +22,14 @@ pub fn settings(args: &Args) -> Result<CtlSettings> {
         settings.namespace = url.namespace.unwrap_or(settings.namespace);
     }
     Ok(settings)
+}
+
+/// A variable of another program need not be text.
+fn environment() -> Environment {
+    let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
+    let mut env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    take_working_directory(&mut env);
+    env
 }
 
 fn is_store_address(key: &str) -> bool {

@@ -8,6 +8,7 @@ use crate::edit::{self, Edits};
 use crate::world::{One, World};
 use crate::{diff, program, yaml};
 use anyhow::{Context, Result, anyhow, bail};
+use node::api::dynamic::{refuse, remarks};
 use serde_json::Value;
 use topology::{Dynamic, document};
 
@@ -37,7 +38,7 @@ pub async fn edit(world: &mut World, args: &EditConfig) -> Result<()> {
     if &wanted == current {
         return if args.quiet { Ok(()) } else { world.terminal.say("Not changed") };
     }
-    Dynamic::read(&wanted)?;
+    judge(world, current, &wanted)?;
     if !args.quiet {
         show_diff(world, current, &wanted)?;
     }
@@ -48,6 +49,16 @@ pub async fn edit(world: &mut World, args: &EditConfig) -> Result<()> {
         world.terminal.confirm("Apply these changes?")?;
     }
     write(world, &one, config.revision, &wanted).await
+}
+
+/// Refuses what `PATCH /config` would refuse, in its words, and tells what is kept
+/// without an effect.
+fn judge(world: &mut World, current: &Value, wanted: &Value) -> Result<()> {
+    Dynamic::read(wanted)?;
+    let changed = edit::changed(current, wanted);
+    refuse(wanted, &changed).map_err(|why| anyhow!(why))?;
+    let remarks = remarks(wanted, &changed);
+    remarks.iter().try_for_each(|remark| world.terminal.note(&format!("warning: {remark}")))
 }
 
 async fn write(world: &mut World, one: &One<'_>, read_at: i64, wanted: &Value) -> Result<()> {
@@ -164,6 +175,24 @@ mod tests {
         assert!(error.to_string().contains("`ttl`"), "{error}");
         let cluster = world.read("golden", None).await.unwrap();
         assert_eq!(cluster.loop_wait_s(), 2);
+    }
+
+    #[tokio::test]
+    async fn p4_an_edit_is_judged_as_a_patch_is() {
+        let (mut world, screen) = world(MOMENT, "");
+        for (pair, part) in [
+            ("postgresql.pg_hba=local all all trust", "`postgresql.pg_hba`: a text is no list"),
+            ("postgresql.parameters=work_mem = 1MB", "`postgresql.parameters`: a text is no map"),
+            ("postgresql.parameters.work_mem=[1, 2]", "a list is no single value"),
+            ("synchronous_mode=maybe", "`synchronous_mode`"),
+        ] {
+            let error = edit(&mut world, &args(&[pair], &[])).await.unwrap_err().to_string();
+            assert!(error.starts_with("/config: ") && error.contains(part), "{error}");
+        }
+        edit(&mut world, &args(&["pg_hba=[local all all trust]", "ttl=5"], &[])).await.unwrap();
+        let told = "warning: pg_hba has no effect here; write it below postgresql\n";
+        assert!(screen.text().starts_with(told), "{}", screen.text());
+        assert!(screen.text().ends_with("Configuration changed\n"));
     }
 
     #[tokio::test]

@@ -68,9 +68,8 @@ pub async fn replace(api: &Api, document: Map<String, Value>) -> Result<Answer, 
 
 fn judge(document: &Value, touched: &Map<String, Value>) -> Result<(), Answer> {
     dynamic::refuse(document, touched).map_err(|why| Answer::text(StatusCode::BAD_REQUEST, why))?;
-    let unknown = dynamic::unknown_keys(touched);
-    if !unknown.is_empty() {
-        tracing::warn!(keys = ?unknown, "/config: keys that mean nothing were set");
+    for remark in dynamic::remarks(document, touched) {
+        tracing::warn!("/config: {remark}");
     }
     Ok(())
 }

@@ -3,7 +3,12 @@
 //! Only the keys that a request touches are judged: a broken value that stands
 //! there already must not keep an operator from pausing the cluster. Values
 //! that are merely small are adjusted where they are used, never refused.
+//!
+//! `edit-config` asks the same, so it refuses in the same words. What stands below
+//! `postgresql` is judged by `config/of_all_members.rs`, as in a file.
 
+use crate::config::Findings;
+use crate::config::of_all_members::{self, touched_part};
 use serde_json::{Map, Value};
 use topology::Dynamic;
 use topology::number::{Base, counted, whole};
@@ -41,7 +46,7 @@ const KNOWN: [&str; 25] = [
 type Test = fn(&Value) -> bool;
 
 /// What `Dynamic::read` does not judge: key, test, what it must be.
-const BOUNDS: [(&str, Test, &str); 10] = [
+const BOUNDS: [(&str, Test, &str); 9] = [
     ("synchronous_mode", is_sync_mode, "true, false or quorum"),
     ("synchronous_mode_strict", is_flag, "true or false"),
     ("failsafe_mode", is_flag, "true or false"),
@@ -51,7 +56,6 @@ const BOUNDS: [(&str, Test, &str); 10] = [
     ("primary_stop_timeout", |v| seconds(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
     ("master_stop_timeout", |v| seconds(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),
     ("ignore_slots", Value::is_array, "a list"),
-    ("postgresql", Value::is_object, "a map"),
 ];
 
 const SLOT_KEYS: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
@@ -71,39 +75,40 @@ fn seconds(value: &Value) -> Option<i64> {
 
 /// The first thing that is wrong with the touched keys of `document`.
 pub fn refuse(document: &Value, touched: &Map<String, Value>) -> Result<(), String> {
-    let Some(all) = document.as_object() else {
+    if !document.is_object() {
         return Err("/config: the document must be a map".to_string());
-    };
-    let part: Map<String, Value> = all
-        .iter()
-        .filter(|(key, value)| touched.contains_key(*key) && !value.is_null())
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    }
+    let part = touched_part(document, touched);
     for (key, test, wanted) in &BOUNDS {
         if let Some(value) = part.get(*key).filter(|value| !test(value)) {
             return Err(bad(key, value, wanted));
         }
     }
-    refuse_parameters(&part)?;
     refuse_slots(&part)?;
-    let read = Dynamic::read(&Value::Object(part)).map_err(|error| error.to_string())?;
+    let part = Value::Object(part);
+    let mut findings = Findings::default();
+    of_all_members::check(&part, "", &mut findings);
+    if let Some(finding) = findings.iter().next() {
+        let (path, wrong, remedy) = (&finding.path, &finding.wrong, &finding.remedy);
+        return Err(format!("/config: `{path}`: {wrong}; {remedy}"));
+    }
+    let read = Dynamic::read(&part).map_err(|error| error.to_string())?;
     read.ignored.first().map_or(Ok(()), |bad| Err(bad.to_string()))
 }
 
-fn refuse_parameters(part: &Map<String, Value>) -> Result<(), String> {
-    let parameters = part.get("postgresql").and_then(|section| section.get("parameters"));
-    let Some(parameters) = parameters.filter(|value| !value.is_null()) else {
-        return Ok(());
-    };
-    let Some(map) = parameters.as_object() else {
-        return Err(bad("postgresql.parameters", parameters, "a map"));
-    };
-    match map.iter().find(|(_, value)| value.is_object()) {
-        Some((name, value)) => {
-            Err(bad(&format!("postgresql.parameters.{name}"), value, "a plain value"))
+/// What is kept though it has no effect: keys that nobody knows, or that stand in
+/// the wrong place.
+pub fn remarks(document: &Value, touched: &Map<String, Value>) -> Vec<String> {
+    let part = Value::Object(touched_part(document, touched));
+    let mut findings = Findings::default();
+    of_all_members::check(&part, "", &mut findings);
+    let mut remarks = findings.warnings().to_vec();
+    for key in unknown_keys(touched) {
+        if !remarks.iter().any(|told| told.starts_with(&format!("{key} "))) {
+            remarks.push(format!("{key} is not known and has no effect"));
         }
-        None => Ok(()),
     }
+    remarks
 }
 
 fn refuse_slots(part: &Map<String, Value>) -> Result<(), String> {
@@ -142,7 +147,7 @@ fn bad(key: &str, found: &Value, wanted: &str) -> String {
 }
 
 /// Keys of a request that mean nothing; they are kept.
-pub fn unknown_keys(touched: &Map<String, Value>) -> Vec<&str> {
+fn unknown_keys(touched: &Map<String, Value>) -> Vec<&str> {
     touched.keys().map(String::as_str).filter(|key| !KNOWN.contains(key)).collect()
 }
 
@@ -170,6 +175,7 @@ mod tests {
             (json!({"synchronous_node_count": 0}), "`synchronous_node_count`"),
             (json!({"postgresql": []}), "`postgresql`"),
             (json!({"postgresql": {"parameters": 1}}), "`postgresql.parameters`"),
+            (json!({"postgresql": {"pg_hba": "local all all trust"}}), "`postgresql.pg_hba`"),
             (json!({"slots": {"bad-name!": {}}}), "`slots.bad-name!`"),
             (json!({"slots": {"a": {"type": "logical"}}}), "`slots.a`"),
             (json!({"ignore_slots": {}}), "`ignore_slots`"),
@@ -193,6 +199,87 @@ mod tests {
         ] {
             assert_eq!(judge(document), Ok(()));
         }
+    }
+
+    /// What Patroni takes and then drops or writes as nonsense.
+    #[test]
+    fn p4_everything_below_postgresql_has_a_kind() {
+        let of = |section: Value| judge(json!({"postgresql": section})).unwrap_err();
+        let lines = "max_connections = 100\nwork_mem = 4MB\n";
+        assert_eq!(
+            of(json!({"parameters": lines})),
+            "/config: `postgresql.parameters`: a text is no map; write `key: value` lines"
+        );
+        assert_eq!(
+            of(json!({"parameters": {"shared_preload_libraries": ["a", "b"]}})),
+            "/config: `postgresql.parameters.shared_preload_libraries`: a list is no single value; \
+             write one text"
+        );
+        assert_eq!(
+            of(json!({"pg_hba": "local all all trust\nhost all all all md5\n"})),
+            "/config: `postgresql.pg_hba`: a text is no list of texts; write `- item` lines"
+        );
+        assert_eq!(
+            of(json!({"pg_hba": ["local all all trust", {"type": "host"}]})),
+            "/config: `postgresql.pg_hba`: item 2 is a map, not a text; write one text in each item"
+        );
+        for (section, path) in [
+            (json!({"parameters_replica": []}), "parameters_replica"),
+            (json!({"parameters_primary": {"work_mem": {}}}), "parameters_primary.work_mem"),
+            (json!({"pg_ident": {"a": 1}}), "pg_ident"),
+            (json!({"pg_hba_standby_leader": 1}), "pg_hba_standby_leader"),
+            (json!({"recovery_conf": "restore_command = cp"}), "recovery_conf"),
+            (json!({"use_slots": "perhaps"}), "use_slots"),
+            (json!({"use_pg_rewind": "perhaps"}), "use_pg_rewind"),
+            (json!({"pg_ctl_timeout": "soon"}), "pg_ctl_timeout"),
+            (json!({"callbacks": "x"}), "callbacks"),
+            (json!({"callbacks": {"on_start": ["x"]}}), "callbacks.on_start"),
+            (json!({"basebackup": "fast"}), "basebackup"),
+            (json!({"rewind": [{"debug": []}]}), "rewind"),
+            (json!({"create_replica_methods": [{"wal_e": {}}]}), "create_replica_methods"),
+            (json!({"bin_dir": "pg/bin"}), "bin_dir"),
+        ] {
+            let why = of(section);
+            assert!(why.starts_with(&format!("/config: `postgresql.{path}`: ")), "{why}");
+        }
+    }
+
+    #[test]
+    fn p4_what_a_patch_does_not_name_below_postgresql_is_not_judged() {
+        let document = json!({"postgresql": {"pg_hba": "broken", "use_slots": true,
+            "parameters": {"work_mem": [], "max_connections": 100}}});
+        for touched in [
+            json!({"postgresql": {"use_slots": true}}),
+            json!({"postgresql": {"parameters": {"max_connections": 100}}}),
+            json!({"pause": true}),
+        ] {
+            assert_eq!(refuse(&document, touched.as_object().unwrap()), Ok(()), "{touched}");
+        }
+        for touched in [
+            json!({"postgresql": {"parameters": {"work_mem": []}}}),
+            json!({"postgresql": {"pg_hba": "broken"}}),
+        ] {
+            assert!(refuse(&document, touched.as_object().unwrap()).is_err(), "{touched}");
+        }
+    }
+
+    #[test]
+    fn p4_what_stands_in_the_wrong_place_is_told_its_right_one() {
+        let document = json!({"pg_hba": [], "ttl": 30, "x": 1, "restapi": {}, "postgresql":
+            {"listen": "a:1", "ttl": 1, "use_slot": true, "max_connections": 5, "wal_e": {}}});
+        assert_eq!(
+            remarks(&document, document.as_object().unwrap()),
+            [
+                "pg_hba has no effect here; write it below postgresql",
+                "restapi has no effect here; write it into the file of each member",
+                "postgresql.listen has no effect here; write it into the file of each member",
+                "postgresql.ttl has no effect here; write it beside postgresql, one level higher",
+                "postgresql.use_slot is not known; did you mean `use_slots`?",
+                "postgresql.max_connections is not known and has no effect; settings of PostgreSQL \
+                 itself stand below `parameters`",
+                "x is not known and has no effect",
+            ]
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod ciphers;
 pub mod client;
 mod cluster;
 mod configuration;
-mod dynamic;
+pub mod dynamic;
 pub mod failsafe;
 pub mod health;
 pub mod listen;

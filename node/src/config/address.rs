@@ -25,6 +25,14 @@ pub fn parse_address(text: &str, default_port: u16) -> Option<(String, u16)> {
     if hosts.len() == 1 { Some((hosts.remove(0), port)) } else { None }
 }
 
+/// One host to listen on and its port; no host (`:8008`) means all of them, as `*`.
+pub fn parse_bind(text: &str, default_port: u16) -> Option<(String, u16)> {
+    match text.trim().strip_prefix(':').and_then(parse_port) {
+        Some(port) => Some(("*".to_string(), port)),
+        None => parse_address(text, default_port),
+    }
+}
+
 /// `host:port` with the brackets that an IPv6 host needs.
 pub fn join(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -96,6 +104,17 @@ mod tests {
             assert_eq!(listen(text), None, "{text}");
         }
         assert_eq!(parse_address("a,b:1", 1), None);
+    }
+
+    #[test]
+    fn p3_a_port_alone_listens_everywhere() {
+        let all = |port| Some(("*".to_string(), port));
+        assert_eq!((parse_bind(":8008", 1), parse_bind(" *:7 ", 1)), (all(8008), all(7)));
+        assert_eq!(parse_bind("a", 8), Some(("a".to_string(), 8)));
+        assert_eq!(parse_bind("::", 8), Some(("::".to_string(), 8)));
+        for text in [":", ":0", ":x", "8008", ""] {
+            assert_eq!(parse_bind(text, 1), None, "{text}");
+        }
     }
 
     #[test]

@@ -11,20 +11,11 @@
 use super::document::Document;
 use super::env::Environment;
 use super::findings::Findings;
-use super::kind::{scalar, shown};
-use super::{Postgresql, Settings, postgresql, settings};
+use super::kind::scalar;
+use super::of_all_members::OF_ONE_MEMBER;
+use super::{Postgresql, Settings, of_all_members, postgresql};
 use serde_json::{Map, Value};
 
-/// Each member's own: its addresses, places and logins.
-const OF_ONE_MEMBER: [&str; 7] = [
-    "listen",
-    "connect_address",
-    "proxy_address",
-    "data_dir",
-    "config_dir",
-    "pgpass",
-    "authentication",
-];
 /// Has rules of its own, by which both sides are laid together elsewhere.
 const ELSEWHERE: [&str; 4] = ["parameters", "pg_hba", "pg_ident", "recovery_conf"];
 
@@ -100,8 +91,10 @@ fn sockets_of(dynamic: &Value) -> Option<String> {
 
 fn take(own: &mut Map<String, Value>, key: &str, value: &Value, warnings: &mut Vec<String>) {
     let is_elsewhere = |name: &&&str| key == **name || key.starts_with(&format!("{name}_"));
+    let mut found = Findings::default();
     if ELSEWHERE.iter().find(is_elsewhere).is_some() {
-        return;
+        of_all_members::check_key(key, value, &format!("postgresql.{key}"), &mut found);
+        return warnings.extend(found.iter().map(|finding| format!("/config: {finding}")));
     }
     if OF_ONE_MEMBER.contains(&key) {
         let remedy = "write it into the file of each member";
@@ -110,36 +103,11 @@ fn take(own: &mut Map<String, Value>, key: &str, value: &Value, warnings: &mut V
     if own.get(key).is_some_and(|own| !own.is_null()) {
         return;
     }
-    match wrong_with(key, value) {
-        Some(path) => {
-            let what = format!("/config: {path} is {}", shown(value));
-            warnings.push(format!("{what}, which makes no sense: it is ignored"));
-        }
-        None => {
-            own.insert(key.to_string(), value.clone());
-        }
+    of_all_members::check_key(key, value, &format!("postgresql.{key}"), &mut found);
+    if found.is_empty() {
+        own.insert(key.to_string(), value.clone());
     }
-}
-
-/// The path of what the table of settings does not accept.
-fn wrong_with(key: &str, value: &Value) -> Option<String> {
-    let whole = Value::Object(Map::from_iter([(
-        "postgresql".to_string(),
-        Value::Object(Map::from_iter([(key.to_string(), value.clone())])),
-    )]));
-    let document = Document::whole_of(&whole);
-    let prefix = format!("postgresql.{key}");
-    let below = format!("{prefix}.");
-    let mut rows =
-        settings::all_paths().filter(|(path, _)| *path == prefix || path.starts_with(&below));
-    let is_section = settings::all_paths().any(|(path, _)| path.starts_with(&below));
-    if is_section && !value.is_object() {
-        return Some(prefix);
-    }
-    let wrong = |(path, row): &(String, &settings::Setting)| {
-        document.at(path).is_some_and(|value| row.kind.check(value).is_some())
-    };
-    rows.find(wrong).map(|(path, _)| path)
+    warnings.extend(found.iter().map(|finding| format!("/config: ignored: {finding}")));
 }
 
 #[cfg(test)]
@@ -204,7 +172,29 @@ mod tests {
         );
         assert_eq!(laid.pg_ctl_timeout_s, 60);
         assert_eq!(warnings.len(), 5, "{warnings:?}");
-        assert!(warnings[3].contains("postgresql.pg_ctl_timeout is `soon`"), "{warnings:?}");
+        let wanted = "/config: ignored: postgresql.pg_ctl_timeout: `soon` is no whole number";
+        assert!(warnings[3].starts_with(wanted), "{warnings:?}");
+    }
+
+    #[test]
+    fn p4_what_is_laid_together_elsewhere_is_told_when_it_makes_no_sense() {
+        let (_, warnings) = laid(
+            &own(""),
+            json!({"pg_hba": "local all all trust", "parameters": "work_mem = 1MB",
+                "pg_ident_replica": [{"a": "b"}], "recovery_conf": {"restore_command": ["cp"]},
+                "bin_dir": "bin"}),
+        );
+        assert_eq!(
+            warnings,
+            [
+                "/config: postgresql.pg_hba: a text is no list of texts; write `- item` lines",
+                "/config: postgresql.parameters: a text is no map; write `key: value` lines",
+                "/config: postgresql.pg_ident_replica: item 1 is a map, not a text; \
+                 write one text in each item",
+                "/config: postgresql.recovery_conf.restore_command: a list is no single value; \
+                 write one text",
+            ]
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use super::findings::Findings;
 use super::kind::{self, Kind};
+use super::paths::WORKING_DIRECTORY;
 use super::settings;
 use super::validate::nearest;
 use super::yaml;
@@ -31,7 +32,8 @@ const ALIASES: [(&str, &str); 5] = [
 /// Variables with another meaning than one setting.
 const SPECIAL: [&str; 1] = ["PATRONI_CONFIGURATION"];
 
-/// All `PATRONI_*` variables, and the home directory as `HOME`.
+/// All `PATRONI_*` variables, the home directory as `HOME`, and the working
+/// directory as `PWD`.
 pub fn take_environment() -> Environment {
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
@@ -41,7 +43,16 @@ pub fn take_environment() -> Environment {
     if let Some(home) = std::env::home_dir() {
         taken.insert("HOME".into(), home.to_string_lossy().into_owned());
     }
+    take_working_directory(&mut taken);
     taken
+}
+
+/// A shell may have left another one in the environment.
+pub fn take_working_directory(env: &mut Environment) {
+    match std::env::current_dir() {
+        Ok(here) => env.insert(WORKING_DIRECTORY.into(), here.to_string_lossy().into_owned()),
+        Err(_) => env.remove(WORKING_DIRECTORY),
+    };
 }
 
 /// What the variables say, for whoever writes a configuration.

@@ -4,8 +4,10 @@
 //! their names, each laid over the one before; then the environment. Without
 //! a file `PATRONI_CONFIGURATION` is the whole, else the environment alone.
 //!
-//! Invariant: a file that is there but cannot be read is a finding, never
-//! "no file".
+//! Invariant: a file that was named and cannot be read, or is not there, is a
+//! finding, never "no file": a misspelt name would else start a daemon with
+//! half of its settings. Only `PATRONI_CONFIGURATION`, which is a whole
+//! configuration, may stand for a file that is not there.
 
 use super::env::{self, Environment};
 use super::findings::Findings;
@@ -17,13 +19,16 @@ use topology::document::patch;
 
 /// No configuration is longer; something else was named by mistake.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+/// The variable that may hold a whole configuration.
+const WHOLE: &str = "PATRONI_CONFIGURATION";
 
 /// The merged document. Empty when nothing is configured.
 pub fn document(path: Option<&Path>, env: &Environment, findings: &mut Findings) -> Value {
     let mut document = Value::Object(Map::new());
-    let files = path.and_then(|path| existing_files(path, findings));
-    if let (None, Some(text)) = (&files, env::given(env, "PATRONI_CONFIGURATION")) {
-        lay(&mut document, "PATRONI_CONFIGURATION", text, findings);
+    let whole = env::given(env, WHOLE);
+    let files = path.and_then(|path| existing_files(path, whole.is_some(), findings));
+    if let (None, Some(text)) = (&files, whole) {
+        lay(&mut document, WHOLE, text, findings);
         return document;
     }
     for file in files.unwrap_or_default() {
@@ -44,8 +49,13 @@ fn lay(document: &mut Value, place: &str, text: &str, findings: &mut Findings) {
             }
             patch(document, &value);
         }
+        Ok(Parsed { value: Value::Null, .. }) => {
+            findings.add(place, "is empty", "write `scope: NAME` and so on");
+        }
         Ok(_) => findings.add(place, "the top level is no map", "write `scope: NAME` and so on"),
-        Err(error) => findings.add(place, format!("is no YAML: {error}"), "correct the syntax"),
+        Err(error) => {
+            findings.add(place, format!("is no YAML: {}", error.wrong()), error.remedy());
+        }
     }
 }
 
@@ -54,13 +64,19 @@ fn unreadable(path: &Path, error: &io::Error, findings: &mut Findings) {
     findings.add(&path.display().to_string(), format!("cannot be read: {error}"), remedy);
 }
 
-/// `None`: nothing is there, so the environment alone counts.
-fn existing_files(path: &Path, findings: &mut Findings) -> Option<Vec<PathBuf>> {
+/// `None`: nothing can be read, which is a finding or, where the environment holds
+/// the whole, a warning.
+fn existing_files(path: &Path, has_whole: bool, findings: &mut Findings) -> Option<Vec<PathBuf>> {
     match files_of(path) {
-        Ok(files) => Some(files),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let place = path.display();
-            findings.warn(format!("{place} does not exist; only the environment is read"));
+        Ok(files) => {
+            if files.is_empty() {
+                let what = "is a directory without .yml or .yaml files";
+                findings.warn(format!("{} {what}; only the environment is read", path.display()));
+            }
+            Some(files)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound && has_whole => {
+            findings.warn(format!("{} does not exist; {WHOLE} is read instead", path.display()));
             None
         }
         Err(error) => {
@@ -137,10 +153,34 @@ mod tests {
     }
 
     #[test]
+    fn p7_a_named_file_that_cannot_be_read_ends_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("n1.yml");
+        for env in [&[][..], &[("PATRONI_SCOPE", "s"), ("PATRONI_NAME", "n")][..]] {
+            let (_, findings) = read(&missing, env);
+            let text = findings.to_string();
+            assert!(
+                text.starts_with(&format!("{}: cannot be read: ", missing.display())),
+                "{text}"
+            );
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+        let (_, findings) = read(dir.path(), &[("PATRONI_SCOPE", "s")]);
+        assert!(findings.warnings()[0].contains("is a directory without .yml"), "{findings}");
+        std::fs::write(&missing, b"scope: \xff").unwrap();
+        let (_, findings) = read(&missing, &[]);
+        assert!(findings.to_string().contains("n1.yml: cannot be read: "), "{findings}");
+        std::fs::write(&missing, "# nothing\n").unwrap();
+        let (_, findings) = read(&missing, &[("PATRONI_SCOPE", "s")]);
+        assert!(findings.to_string().contains("n1.yml: is empty"), "{findings}");
+    }
+
+    #[test]
     fn patroni_configuration_is_the_whole_when_there_is_no_file() {
         let env = [("PATRONI_CONFIGURATION", "scope: a"), ("PATRONI_NAME", "ignored")];
-        let (value, _) = read(Path::new("/nonexistent/x.yml"), &env);
+        let (value, findings) = read(Path::new("/nonexistent/x.yml"), &env);
         assert_eq!(value, json!({"scope": "a"}));
+        assert!(findings.is_empty() && findings.warnings()[0].contains("/nonexistent/x.yml"));
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.yml");
         std::fs::write(&file, "scope: b").unwrap();

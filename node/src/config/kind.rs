@@ -15,6 +15,8 @@ pub enum Kind {
     Text,
     /// Read like a text, never repeated in a message.
     Secret,
+    /// A file or a directory; relative to the daemon's working directory.
+    Path,
     Switch,
     /// true, false, or one of these words.
     SwitchOr(&'static [&'static str]),
@@ -29,12 +31,16 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// `host:port` of one host.
     Address(u16),
+    /// The same to listen on: without a host it means all addresses.
+    Bind(u16),
     /// `host[,host..]:port`.
     Listen(u16),
     /// A list; its items may hold commas.
     Lines,
     /// A list, or one text with commas.
     Texts,
+    /// The same, or a map whose keys are the names.
+    Names,
     Map,
     /// Long options of a tool: a list or a map.
     Options,
@@ -53,14 +59,33 @@ impl Kind {
         if value.is_null() || value == "" || self.accepts(value) {
             return None;
         }
-        let shown = if self == Kind::Secret { kind_of(value).to_string() } else { shown(value) };
+        if let Some(what) = self.bad_item(value) {
+            return Some(Wrong { what, remedy: "write one text in each item".into() });
+        }
+        let shown = if self.repeats() { shown(value) } else { kind_of(value).to_string() };
         Some(Wrong { what: format!("{shown} is {}", self.refusal()), remedy: self.remedy() })
+    }
+
+    /// What is wrong with one item of a list that should hold texts.
+    fn bad_item(self, value: &Value) -> Option<String> {
+        let items = value.as_array()?;
+        if !matches!(self, Kind::Lines | Kind::Texts | Kind::Names) {
+            return None;
+        }
+        let bad = items.iter().position(|item| !item.is_null() && scalar(item).is_none())?;
+        Some(format!("item {} is {}, not a text", bad + 1, kind_of(&items[bad])))
+    }
+
+    /// May a message repeat the value? Not a secret, nor a text in whose place there
+    /// should be a section: it may hold one.
+    fn repeats(self) -> bool {
+        !matches!(self, Kind::Secret | Kind::Map | Kind::Lines | Kind::Options)
     }
 
     fn accepts(self, value: &Value) -> bool {
         let text = scalar(value);
         match self {
-            Kind::Text | Kind::Secret => text.is_some(),
+            Kind::Text | Kind::Secret | Kind::Path => text.is_some(),
             Kind::Switch => parse_bool(value).is_some(),
             Kind::SwitchOr(words) => parse_bool(value).is_some() || is_word(text, words),
             Kind::Whole { min, max } => {
@@ -70,9 +95,11 @@ impl Kind {
             Kind::Real => text.is_some_and(|t| t.trim().parse::<f64>().is_ok_and(f64::is_finite)),
             Kind::Word(words) => is_word(text, words),
             Kind::Address(port) => text.is_some_and(|t| address::parse_address(&t, port).is_some()),
+            Kind::Bind(port) => text.is_some_and(|t| address::parse_bind(&t, port).is_some()),
             Kind::Listen(port) => text.is_some_and(|t| address::parse_listen(&t, port).is_some()),
             Kind::Lines => is_list_of_scalars(value),
             Kind::Texts => text.is_some() || is_list_of_scalars(value),
+            Kind::Names => text.is_some() || value.is_object() || is_list_of_scalars(value),
             Kind::Map => value.is_object(),
             Kind::Options => value.is_array() || value.is_object(),
             Kind::Any => true,
@@ -81,7 +108,7 @@ impl Kind {
 
     fn refusal(self) -> String {
         match self {
-            Kind::Text | Kind::Secret => "no single value".into(),
+            Kind::Text | Kind::Secret | Kind::Path => "no single value".into(),
             Kind::Switch => "neither true nor false".into(),
             Kind::SwitchOr(words) => format!("neither true nor false nor {}", words.join(", ")),
             Kind::Whole { min, max: i64::MAX } => format!("no whole number from {min}"),
@@ -91,9 +118,9 @@ impl Kind {
             Kind::Counted(Base::Plain) => "no whole number".into(),
             Kind::Real => "no number".into(),
             Kind::Word(_) => "not known".into(),
-            Kind::Address(_) => "no host:port".into(),
-            Kind::Listen(_) => "no host:port".into(),
+            Kind::Address(_) | Kind::Bind(_) | Kind::Listen(_) => "no host:port".into(),
             Kind::Lines | Kind::Texts => "no list of texts".into(),
+            Kind::Names => "no list of names".into(),
             Kind::Map => "no map".into(),
             Kind::Options => "no list of options".into(),
             Kind::Any => "impossible".into(),
@@ -102,7 +129,7 @@ impl Kind {
 
     fn remedy(self) -> String {
         match self {
-            Kind::Text | Kind::Secret => "write one text".into(),
+            Kind::Text | Kind::Secret | Kind::Path => "write one text".into(),
             Kind::Switch => "write true or false".into(),
             Kind::SwitchOr(words) => format!("write true, false or {}", words.join(", ")),
             Kind::Whole { min, .. } => format!("write e.g. {}", min.max(1)),
@@ -110,8 +137,10 @@ impl Kind {
             Kind::Counted(Base::Bytes) => "write e.g. 1048576 or 16MB".into(),
             Kind::Counted(Base::Plain) | Kind::Real => "write e.g. 1".into(),
             Kind::Word(words) => format!("write one of {}", words.join(", ")),
-            Kind::Address(port) | Kind::Listen(port) => format!("write e.g. 127.0.0.1:{port}"),
-            Kind::Lines | Kind::Texts => "write `- item` lines".into(),
+            Kind::Address(port) | Kind::Bind(port) | Kind::Listen(port) => {
+                format!("write e.g. 127.0.0.1:{port}")
+            }
+            Kind::Lines | Kind::Texts | Kind::Names => "write `- item` lines".into(),
             Kind::Map => "write `key: value` lines".into(),
             Kind::Options => "write `- option` or `- option: value` lines".into(),
             Kind::Any => "correct it".into(),
@@ -123,8 +152,16 @@ fn is_word(text: Option<String>, words: &[&str]) -> bool {
     text.is_some_and(|text| words.iter().any(|word| word.eq_ignore_ascii_case(&text)))
 }
 
+/// Empty items (`- # nothing`) are passed over.
 fn is_list_of_scalars(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| items.iter().all(|item| scalar(item).is_some()))
+    let is_good = |item: &Value| item.is_null() || scalar(item).is_some();
+    value.as_array().is_some_and(|items| items.iter().all(is_good))
+}
+
+/// The numbers (from 1) of the items that are empty.
+pub fn empty_items(value: &Value) -> Vec<usize> {
+    let items = value.as_array().into_iter().flatten().enumerate();
+    items.filter(|(_, item)| item.is_null()).map(|(index, _)| index + 1).collect()
 }
 
 /// The text of a string, number or boolean.

@@ -8,7 +8,8 @@ use super::env::Environment;
 use super::findings::Findings;
 use super::machine::Ports;
 use super::{Citus, Ctl, Login, Settings, StoreSettings, TopologySettings};
-use super::{bootstrap, file, formation, machine, postgresql, schema, sections, store, validate};
+use super::{bootstrap, file, formation, machine, of_all_members, paths, postgresql, schema};
+use super::{sections, store, validate};
 use serde_json::{Map, Value};
 use std::path::Path;
 use topology::MemberName;
@@ -45,6 +46,7 @@ pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Findings> 
     validate::check(&raw, |_| true, &mut findings);
     validate::require(&raw, &mut findings);
     validate::warn_of_unknown_keys(&raw, &mut findings);
+    check_dcs(&raw, &mut findings);
     let settings = read_settings(&raw, env, &mut findings);
     let warnings = findings.finish()?;
     Ok(Loaded { settings, warnings })
@@ -65,12 +67,29 @@ pub fn examine(path: Option<&Path>, env: &Environment, ports: Ports) -> Result<C
     validate::check(&document, |_| true, &mut findings);
     validate::require(&document, &mut findings);
     validate::warn_of_unknown_keys(&document, &mut findings);
+    check_dcs(&document, &mut findings);
     let settings = read_settings(&document, env, &mut findings);
     let whole = Document::whole_of(&document);
     schema::check(whole, &mut findings);
     machine::check(whole, &settings.postgresql, &settings.store, ports, &mut findings);
     let warnings = findings.finish()?;
     Ok(Checked { document, warnings })
+}
+
+/// What a new cluster would begin with. A member of one that is there does not need
+/// it, so a start only warns.
+fn check_dcs(raw: &Value, findings: &mut Findings) {
+    const PATH: &str = "bootstrap.dcs";
+    let Some(dcs) = Document::whole_of(raw).at(PATH) else { return };
+    if findings.are_strict() {
+        return of_all_members::check(dcs, PATH, findings);
+    }
+    let mut found = Findings::default();
+    of_all_members::check(dcs, PATH, &mut found);
+    let wrong = found.iter().map(ToString::to_string);
+    for text in wrong.chain(found.warnings().iter().cloned()) {
+        findings.warn(text);
+    }
 }
 
 fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Settings {
@@ -139,12 +158,14 @@ fn read_document(
     let mut raw = file::document(path, env, findings);
     if findings.is_empty() && raw.as_object().is_some_and(Map::is_empty) {
         let remedy = "name a configuration file, or set PATRONI_CONFIGURATION or PATRONI_SCOPE";
-        findings.add("configuration", "is empty", remedy);
+        let place = path.map_or("configuration".into(), |path| path.display().to_string());
+        findings.add(&place, "is empty", remedy);
     }
     if !findings.is_empty() {
         return Err(std::mem::take(findings));
     }
     rewrite_old_forms(&mut raw);
+    paths::make_absolute(&mut raw, env, findings);
     Ok(raw)
 }
 
@@ -340,6 +361,22 @@ mod tests {
         assert!(warnings[0].starts_with("bootstrap.dcs.maximum_lag_on_failover: `much` is no"));
     }
 
+    /// What a start warns of is a finding for whoever asks.
+    #[test]
+    fn p4_the_beginning_of_a_cluster_is_judged_as_a_patch_is() {
+        let dcs = "  dcs:\n    pg_hba: [local all all trust]\n    postgresql: {pg_hba: trust}\n";
+        let text = N1.replace("  dcs:\n", dcs);
+        let Loaded { warnings, .. } = loaded(&text);
+        let wrong =
+            "bootstrap.dcs.postgresql.pg_hba: a text is no list of texts; write `- item` lines";
+        let misplaced =
+            "bootstrap.dcs.pg_hba has no effect here; write it below bootstrap.dcs.postgresql";
+        assert_eq!(warnings, [wrong, misplaced]);
+        let checked = examine(None, &environment(&text), Ports::MayBeInUse);
+        let found = checked.map(|_| ()).unwrap_err().to_string();
+        assert!(found.lines().any(|line| line == wrong), "{found}");
+    }
+
     #[test]
     fn secrets_are_not_printed() {
         let settings =
@@ -366,6 +403,7 @@ mod tests {
     fn the_environment_alone_can_configure_a_daemon() {
         let env = [
             ("HOME", "/home/p"),
+            ("PWD", "/run/here"),
             ("PATRONI_SCOPE", "s"),
             ("PATRONI_NAME", "n"),
             ("PATRONI_ETCD3_HOST", "localhost:2379"),
@@ -386,6 +424,8 @@ mod tests {
         assert_eq!(warnings, [""; 0]);
         assert_eq!(settings.restapi.api_url(), "https://127.0.0.1:8010/patroni");
         assert_eq!(settings.restapi.verify_client, "required");
+        assert_eq!(settings.postgresql.data_dir, Path::new("/run/here/data"));
+        assert_eq!(settings.restapi.certfile.as_deref(), Some(Path::new("/run/here/c.pem")));
         assert!(settings.ctl.insecure && settings.ctl.authentication.is_some());
         assert!(settings.bootstrap.is_none(), "it must not initialise a cluster");
         env.insert("PATRONI_LOG_FILE_NUM".into(), "many".into());

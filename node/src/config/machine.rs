@@ -4,7 +4,7 @@
 //!
 //! Every question has a deadline. Nothing is changed.
 
-use super::address::parse_listen;
+use super::address::{parse_bind, parse_listen};
 use super::document::Document;
 use super::findings::Findings;
 use super::settings::default_port;
@@ -47,7 +47,9 @@ pub fn check(
 
 fn check_ports(document: Document, findings: &mut Findings) {
     for path in ["restapi.listen", "postgresql.listen"] {
-        let listen = document.text(path).and_then(|text| parse_listen(&text, default_port(path)));
+        let Some(text) = document.text(path) else { continue };
+        let bind = parse_bind(&text, default_port(path)).map(|(host, port)| (vec![host], port));
+        let listen = parse_listen(&text, default_port(path)).or(bind);
         let Some((hosts, port)) = listen else { continue };
         for host in hosts {
             let host =

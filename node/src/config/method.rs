@@ -171,6 +171,7 @@ fn listed(value: Option<&Value>) -> Vec<String> {
     let items = match value {
         Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
         Some(Value::String(text)) => text.split(',').collect(),
+        Some(Value::Object(map)) => map.keys().map(String::as_str).collect(),
         _ => Vec::new(),
     };
     let names = items.into_iter().map(|name| name.trim().to_string());
@@ -225,6 +226,16 @@ mod tests {
         assert_eq!(names(&read.without_source()), ["wal_e"]);
         let nothing = ReplicaMethods::read(&json!({}), &json!({"standby_cluster": null}));
         assert_eq!(names(&nothing.methods), ["basebackup"]);
+    }
+
+    #[test]
+    fn p3_a_map_of_methods_is_the_list_of_its_keys() {
+        let local = json!({"postgresql": {"create_replica_methods": {"pgbackrest": {"a": 1},
+            "basebackup": null}, "pgbackrest": {"command": "restore"}}});
+        let read = ReplicaMethods::read(&local, &Value::Null);
+        assert_eq!(names(&read.methods), ["pgbackrest", "basebackup"]);
+        let ReplicaMethod::Custom(method) = &read.methods[0] else { panic!("a command") };
+        assert_eq!((method.command.as_str(), method.parameters.len()), ("restore", 0));
     }
 
     #[test]

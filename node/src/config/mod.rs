@@ -7,9 +7,12 @@
 //! |---|---|
 //! | `load.rs` | the ways in, for daemon and command line |
 //! | `file.rs`, `yaml.rs`, `env.rs` | files and variables become one document |
+//! | `not_yaml.rs`, `left_edge.rs` | why a text is no YAML; what is read though the standard refuses it |
 //! | `emit.rs` | a document as YAML |
 //! | `settings.rs`, `kind.rs` | the table of known settings and their kinds |
 //! | `validate.rs`, `findings.rs` | what the table can check; what was found |
+//! | `misplaced.rs`, `of_all_members.rs` | keys in the wrong place; what `/config` may say |
+//! | `paths.rs` | relative paths become whole ones |
 //! | `schema.rs`, `machine.rs` | what `--validate-config` asks beyond that |
 //! | the others | one reader for each section |
 
@@ -23,10 +26,15 @@ mod file;
 mod findings;
 mod formation;
 mod kind;
+mod left_edge;
 mod load;
 mod machine;
 pub mod method;
+mod misplaced;
+mod not_yaml;
+pub mod of_all_members;
 mod options;
+mod paths;
 mod postgresql;
 mod schema;
 mod sections;
@@ -38,16 +46,18 @@ mod yaml;
 pub use address::{join, parse_address, parse_listen};
 pub use document::Document;
 pub use emit::write as write_yaml;
-pub use env::{Environment, environment_document, hide_from, is_for_the_daemon, take_environment};
+pub use env::{Environment, environment_document, hide_from, is_for_the_daemon};
+pub use env::{take_environment, take_working_directory};
 pub use findings::{Finding, Findings};
 pub use kind::{Kind, parse_whole};
 pub use load::{Checked, CtlSettings, Loaded, examine, load, load_for_ctl};
 pub use machine::{Ports, find_program, version_of};
 pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
+pub use not_yaml::NotYaml;
 pub use options::rewind_options_of;
 pub use schema::MARK;
 pub use store::read_store;
-pub use yaml::{NotYaml, parse as parse_yaml};
+pub use yaml::parse as parse_yaml;
 
 use crate::watchdog::WatchdogSettings;
 use serde_json::{Map, Value};

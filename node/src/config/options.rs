@@ -89,10 +89,16 @@ fn may_be_given_to_basebackup(option: &ToolOption) -> bool {
     !compresses_here && !BASEBACKUP_FORBIDDEN.contains(&option.name.as_str())
 }
 
+/// Finds what is no option, of any program.
+pub fn check(value: &Value, path: &str, findings: &mut Findings) {
+    read(Some(value), path, findings);
+}
+
 fn read(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
     match value {
         Some(Value::Array(items)) => {
-            items.iter().filter_map(|item| read_item(item, path, findings)).collect()
+            let items = items.iter().filter(|item| !item.is_null());
+            items.flat_map(|item| read_item(item, path, findings)).collect()
         }
         Some(Value::Object(map)) => {
             map.iter().filter_map(|(key, value)| pair(key, value, path, findings)).collect()
@@ -101,21 +107,24 @@ fn read(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolO
     }
 }
 
-fn read_item(item: &Value, path: &str, findings: &mut Findings) -> Option<ToolOption> {
+fn read_item(item: &Value, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
     if let Some(text) = scalar(item).filter(|text| !text.trim().is_empty()) {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(unquoted(value))),
             None => (text.as_str(), None),
         };
-        return Some(ToolOption { name: bare(name), value });
+        return vec![ToolOption { name: bare(name), value }];
     }
-    let single = item.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next());
-    let Some((key, value)) = single else {
-        let what = format!("{} is no option", shown(item));
-        findings.add(path, what, "write one `- option` or `- option: value` a line");
-        return None;
+    const REMEDY: &str = "write one `- option` or `- option: value` a line";
+    let Some(map) = item.as_object().filter(|map| !map.is_empty()) else {
+        findings.add(path, format!("{} is no option", shown(item)), REMEDY);
+        return Vec::new();
     };
-    pair(key, value, path, findings)
+    if map.len() > 1 {
+        let names: Vec<&str> = map.keys().map(String::as_str).collect();
+        findings.warn(format!("{path}: {} stand in one item; {REMEDY}", names.join(" and ")));
+    }
+    map.iter().filter_map(|(key, value)| pair(key, value, path, findings)).collect()
 }
 
 fn pair(key: &str, value: &Value, path: &str, findings: &mut Findings) -> Option<ToolOption> {
@@ -200,9 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn an_item_with_two_pairs_is_found() {
+    fn p3_an_item_with_two_pairs_is_two_options_and_an_empty_one_is_none() {
         let mut findings = Findings::default();
-        read_initdb(Some(&json!([{"a": 1, "b": 2}, {"c": []}])), "p", &mut findings);
-        assert_eq!(findings.iter().count(), 2);
+        let value = json!([{"encoding": "UTF8", "locale": "C"}, null, "data-checksums"]);
+        let options = read_initdb(Some(&value), "bootstrap.initdb", &mut findings);
+        assert_eq!(text(&options), ["encoding=UTF8", "locale=C", "data-checksums"]);
+        assert!(findings.is_empty(), "{findings}");
+        assert!(findings.warnings()[0].contains("encoding and locale stand in one item"));
+    }
+
+    #[test]
+    fn what_is_no_option_is_found() {
+        let mut findings = Findings::default();
+        read_initdb(Some(&json!([{"c": []}, {}, [1]])), "p", &mut findings);
+        assert_eq!(findings.iter().count(), 3, "{findings}");
     }
 }

@@ -11,11 +11,12 @@ use super::options::{read_basebackup, read_rewind};
 use super::{Login, Postgresql, RoleSettings, address};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const PORT: u16 = 5432;
 
 pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> Postgresql {
+    warn_of_methods_in_a_map(document, findings);
     read_basebackup(document.at("postgresql.basebackup"), "postgresql.basebackup", findings);
     let listen = document.text("postgresql.listen");
     let (listen_hosts, port) = listen
@@ -30,6 +31,7 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
     };
     let superuser = login("superuser").unwrap_or_else(|| nameless_superuser(document));
     let data_dir = document.path("postgresql.data_dir").unwrap_or_default();
+    let config_dir = document.path("postgresql.config_dir").unwrap_or_else(|| data_dir.clone());
     let flag = |name: &str| document.flag(&format!("postgresql.{name}"));
     Postgresql {
         listen_hosts,
@@ -37,9 +39,9 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         connect_host,
         connect_port,
         proxy_address: document.text("postgresql.proxy_address"),
-        config_dir: document.path("postgresql.config_dir").unwrap_or_else(|| data_dir.clone()),
+        custom_conf: document.text("postgresql.custom_conf").map(|conf| within(&config_dir, conf)),
+        config_dir,
         config_base_name: document.text_or_empty("postgresql.config_base_name"),
-        custom_conf: document.text("postgresql.custom_conf"),
         data_dir,
         bin_dir: document.path("postgresql.bin_dir"),
         bin_name: texts_of(document.section("postgresql.bin_name")),
@@ -70,6 +72,24 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         callbacks: texts_of(document.section("postgresql.callbacks")),
         pre_promote: document.text("postgresql.pre_promote"),
         before_stop: document.text("postgresql.before_stop"),
+    }
+}
+
+/// A file that PostgreSQL includes, as it would find it: beside the one that names it.
+fn within(config_dir: &Path, file: String) -> String {
+    config_dir.join(file).display().to_string()
+}
+
+/// Some write the methods with their settings into the list.
+fn warn_of_methods_in_a_map(document: Document, findings: &mut Findings) {
+    for key in ["create_replica_methods", "create_replica_method"] {
+        let path = format!("postgresql.{key}");
+        let methods = document.section(&path).into_iter().flatten();
+        let with_settings = methods.filter(|(_, value)| value.is_object() || value.is_array());
+        for (name, _) in with_settings {
+            let passed_over = format!("{path}.{name}: these settings are passed over");
+            findings.warn(format!("{passed_over}; write them below postgresql.{name}"));
+        }
     }
 }
 

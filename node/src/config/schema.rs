@@ -143,7 +143,7 @@ fn check_range(
 /// An empty list is a mistake: nothing would be allowed, or nothing listed.
 fn check_lists(document: Document, findings: &mut Findings) {
     for (path, setting) in settings::all_paths() {
-        let is_list = matches!(setting.kind, Kind::Lines | Kind::Texts);
+        let is_list = matches!(setting.kind, Kind::Lines | Kind::Texts | Kind::Names);
         let is_empty = |value: &&Value| value.as_array().is_some_and(Vec::is_empty);
         if is_list && document.at(&path).filter(is_empty).is_some() {
             findings.add(&path, "is an empty list", "write items, or remove it");

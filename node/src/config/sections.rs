@@ -70,7 +70,7 @@ fn log_format(document: Document, json: bool, findings: &mut Findings) -> Value 
 pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
     let listen = document.text("restapi.listen");
     let (listen_host, listen_port) = listen
-        .and_then(|text| address::parse_address(&text, PORT))
+        .and_then(|text| address::parse_bind(&text, PORT))
         .unwrap_or_else(|| (String::new(), PORT));
     let certfile = document.path("restapi.certfile");
     let mut http_extra_headers = headers(document, "restapi.http_extra_headers");

@@ -111,7 +111,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row("log.level", Word(LEVELS), "INFO", "Least severe line that is written.").env(),
     row("log.type", Word(&["plain", "json"]), "plain", "Form of a line.").env(),
-    row("log.dir", Text, "", "Directory of `patroni.log`; else standard error.").env(),
+    row("log.dir", Path, "", "Directory of `patroni.log`; else standard error.").env(),
     row("log.file_size", AT_LEAST_ONE, "25000000", "Bytes of one log file.").env(),
     row("log.file_num", Whole { min: 0, max: 10_000 }, "4", "Rotated files that are kept.").env(),
     row("log.mode", MODE, "", "Permissions of the log file.").env(),
@@ -124,14 +124,14 @@ pub const SETTINGS: &[Setting] = &[
     row("log.max_queue_size", COUNT, "1000", "Lines that may wait to be written.").env(),
     row("log.deduplicate_heartbeat_logs", Switch, "false", "Drop repeated lines.").env(),
 
-    row("restapi.listen", Address(8008), "", "Where the REST API listens.").required().env(),
+    row("restapi.listen", Bind(8008), "", "Where the REST API listens.").required().env(),
     row("restapi.connect_address", Address(8008), "", "Where others reach it.").env(),
     row("restapi.authentication.username", Text, "", "Basic auth of unsafe methods.").env(),
     row("restapi.authentication.password", Secret, "", "Basic auth of unsafe methods.").env(),
-    row("restapi.certfile", Text, "", "Certificate; switches HTTPS on.").env(),
-    row("restapi.keyfile", Text, "", "Its key; default: in the certificate's file.").env(),
+    row("restapi.certfile", Path, "", "Certificate; switches HTTPS on.").env(),
+    row("restapi.keyfile", Path, "", "Its key; default: in the certificate's file.").env(),
     row("restapi.keyfile_password", Secret, "", "Password of the key.").env(),
-    row("restapi.cafile", Text, "", "Authorities that clients are verified with.").env(),
+    row("restapi.cafile", Path, "", "Authorities that clients are verified with.").env(),
     row("restapi.ciphers", Text, "", "Allowed suites of TLS 1.2.").env(),
     row("restapi.verify_client", Word(&["none", "optional", "required"]), "none",
         "Whether clients need a certificate.").env(),
@@ -147,9 +147,9 @@ pub const SETTINGS: &[Setting] = &[
     row("ctl.authentication.username", Text, "", "Default: that of restapi.").env(),
     row("ctl.authentication.password", Secret, "", "Default: that of restapi.").env(),
     row("ctl.insecure", Switch, "false", "Do not verify server certificates.").env(),
-    row("ctl.cacert", Text, "", "Authorities; default: restapi.cafile.").env(),
-    row("ctl.certfile", Text, "", "Client certificate.").env(),
-    row("ctl.keyfile", Text, "", "Its key; default: in the certificate's file.").env(),
+    row("ctl.cacert", Path, "", "Authorities; default: restapi.cafile.").env(),
+    row("ctl.certfile", Path, "", "Client certificate.").env(),
+    row("ctl.keyfile", Path, "", "Its key; default: in the certificate's file.").env(),
     row("ctl.keyfile_password", Secret, "", "Password of the key.").env(),
 
     row("{etcd|etcd3}.host", Text, "", "`host:port` of the store, port 2379.").env(),
@@ -160,9 +160,9 @@ pub const SETTINGS: &[Setting] = &[
     row("{etcd|etcd3}.protocol", Word(&["http", "https"]), "http", "How to talk to it.").env(),
     row("{etcd|etcd3}.username", Text, "", "User of the store.").env(),
     row("{etcd|etcd3}.password", Secret, "", "Password of the store.").env(),
-    row("{etcd|etcd3}.cacert", Text, "", "Authorities the store is verified with.").env(),
-    row("{etcd|etcd3}.cert", Text, "", "Client certificate.").env(),
-    row("{etcd|etcd3}.key", Text, "", "Its key; default: in the certificate's file.").env(),
+    row("{etcd|etcd3}.cacert", Path, "", "Authorities the store is verified with.").env(),
+    row("{etcd|etcd3}.cert", Path, "", "Client certificate.").env(),
+    row("{etcd|etcd3}.key", Path, "", "Its key; default: in the certificate's file.").env(),
     row("{etcd|etcd3}.srv", Text, "", "Domain whose SRV records name the store.").env(),
     row("{etcd|etcd3}.srv_suffix", Text, "", "Comes after the name of each service.").env(),
     row("{etcd|etcd3}.{discovery_srv|srv_domain}", Text, "", "Another name of srv."),
@@ -226,14 +226,14 @@ pub const SETTINGS: &[Setting] = &[
     row("postgresql.listen", Listen(5432), "", "Where PostgreSQL listens.").required().env(),
     row("postgresql.connect_address", Address(5432), "", "Where others reach it.").env(),
     row("postgresql.proxy_address", Address(5432), "", "A proxy before it.").env(),
-    row("postgresql.data_dir", Text, "", "The data directory.").required().env(),
-    row("postgresql.config_dir", Text, "", "Default: the data directory.").env(),
+    row("postgresql.data_dir", Path, "", "The data directory.").required().env(),
+    row("postgresql.config_dir", Path, "", "Default: the data directory.").env(),
     row("postgresql.config_base_name", Text, "postgresql", "Of the files."),
     row("postgresql.database", Text, "postgres", "The daemon connects to it."),
-    row("postgresql.bin_dir", Text, "", "Directory of PostgreSQL's programs.").env(),
+    row("postgresql.bin_dir", Path, "", "Directory of PostgreSQL's programs.").env(),
     row("postgresql.bin_name.{pg_ctl|initdb|pg_controldata|pg_basebackup|postgres|pg_isready\
         |pg_rewind}", Text, "", "Another name of a program.").env(),
-    row("postgresql.pgpass", Text, "", "Password file; default $HOME/pgpass.").env(),
+    row("postgresql.pgpass", Path, "", "Password file; default $HOME/pgpass.").env(),
     row("postgresql.authentication.superuser.username", Text, "",
         "Default: the user that runs the daemon.").env(),
     row("postgresql.authentication.replication.username", Text, "",
@@ -241,9 +241,10 @@ pub const SETTINGS: &[Setting] = &[
     row("postgresql.authentication.rewind.username", Text, "", "Default: the superuser.").env(),
     row("postgresql.authentication.{superuser|replication|rewind}.{password|sslpassword}",
         Secret, "", "Its password.").env(),
-    row("postgresql.authentication.{superuser|replication|rewind}.{sslmode|sslcert|sslkey\
-        |sslrootcert|sslcrl|sslcrldir|gssencmode|channel_binding|sslnegotiation}",
-        Text, "", "A parameter of libpq.").env(),
+    row("postgresql.authentication.{superuser|replication|rewind}.{sslcert|sslkey|sslrootcert\
+        |sslcrl|sslcrldir}", Path, "", "A parameter of libpq.").env(),
+    row("postgresql.authentication.{superuser|replication|rewind}.{sslmode|gssencmode\
+        |channel_binding|sslnegotiation}", Text, "", "A parameter of libpq.").env(),
     row("postgresql.krbsrvname", Text, "", "Kerberos service name."),
     row("postgresql.use_unix_socket", Switch, "false", "The daemon uses the socket."),
     row("postgresql.use_unix_socket_repl", Switch, "false",
@@ -262,7 +263,7 @@ pub const SETTINGS: &[Setting] = &[
     row("postgresql.rewind", Options, "", "Options of pg_rewind."),
     row("postgresql.remove_data_directory_on_{rewind_failure|diverged_timelines}", Switch,
         "", "Allow the removal and a new copy."),
-    row("postgresql.{create_replica_methods|create_replica_method}", Texts, "basebackup",
+    row("postgresql.{create_replica_methods|create_replica_method}", Names, "basebackup",
         "How a replica is made."),
     row("postgresql.basebackup", Options, "", "Options of pg_basebackup."),
     row("postgresql.callbacks.{on_start|on_stop|on_restart|on_reload|on_role_change}", Text, "",
@@ -277,7 +278,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row("watchdog.mode", SwitchOr(WATCHDOG), "automatic",
         "Resets a machine whose daemon hangs: off, automatic (where there is one), required."),
-    row("watchdog.device", Text, "/dev/watchdog", "The device."),
+    row("watchdog.device", Path, "/dev/watchdog", "The device."),
     row("watchdog.driver", Text, "default",
         "default: the kernel's; testing: tells a FIFO what it would do."),
     row("watchdog.safety_margin", Whole { min: -1, max: i64::MAX }, "5",
@@ -324,7 +325,7 @@ pub fn variable_of(path: &str) -> Option<String> {
 /// The port of an address that is written without one.
 pub fn default_port(path: &str) -> u16 {
     match all_paths().find(|(known, _)| known == path).map(|(_, setting)| setting.kind) {
-        Some(Address(port) | Listen(port)) => port,
+        Some(Address(port) | Bind(port) | Listen(port)) => port,
         _ => 5432,
     }
 }

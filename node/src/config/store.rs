@@ -215,7 +215,7 @@ mod tests {
         assert!(!text.contains("hidden"));
         assert!(read(json!({})).1.starts_with("etcd3: names no host"));
         assert!(read(json!({"host": "x:0"})).1.contains("`x:0` is no host:port"));
-        assert!(read(json!("x")).1.starts_with("etcd3: `x` is no map"));
+        assert!(read(json!("x")).1.starts_with("etcd3: a text is no map"));
         assert!(read(json!({"host": "x", "key": "k"})).1.contains("etcd3.key: has no certificate"));
     }
 

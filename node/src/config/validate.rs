@@ -5,11 +5,13 @@
 //! known key: other programs may keep their own keys in the same file.
 //!
 //! Absent on purpose: rules between settings (each section's reader has its
-//! own).
+//! own), and where a key belongs that stands in the wrong section
+//! (`misplaced.rs`).
 
 use super::document::Document;
 use super::findings::Findings;
-use super::kind::{Kind, shown};
+use super::kind::{Kind, empty_items};
+use super::misplaced;
 use super::settings::{self, Effect, Setting};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -34,7 +36,7 @@ pub fn check(raw: &Value, wanted: impl Fn(&str) -> bool, findings: &mut Findings
 /// The same for one section that stands at another place than in the table.
 pub fn check_section(section: &Value, prefix: &str, path: &str, findings: &mut Findings) {
     let Some(map) = section.as_object() else {
-        let what = format!("{} is no map", shown(section));
+        let what = format!("{} is no map", kind_only(section));
         return findings.add(path, what, "write `key: value` lines");
     };
     for (key, value) in map {
@@ -47,6 +49,11 @@ pub fn check_section(section: &Value, prefix: &str, path: &str, findings: &mut F
 }
 
 fn check_value(path: &str, setting: &Setting, value: &Value, findings: &mut Findings) {
+    if matches!(setting.kind, Kind::Lines | Kind::Texts | Kind::Names | Kind::Options) {
+        for number in empty_items(value) {
+            findings.warn(format!("{path}: item {number} is empty and is passed over"));
+        }
+    }
     if let Some(wrong) = setting.kind.check(value) {
         if findings.are_strict() || !is_harmless(path, setting) {
             findings.add(path, wrong.what, wrong.remedy);
@@ -117,7 +124,7 @@ pub fn require(raw: &Value, findings: &mut Findings) {
 fn remedy_of_missing(path: &str, setting: &Setting) -> String {
     let name = settings::variable(path);
     match setting.kind {
-        Kind::Address(port) | Kind::Listen(port) => {
+        Kind::Address(port) | Kind::Bind(port) | Kind::Listen(port) => {
             format!("write e.g. 127.0.0.1:{port} or set {name}")
         }
         _ => format!("write it or set {name}"),
@@ -138,10 +145,10 @@ fn walk(map: &Map<String, Value>, section: &str, findings: &mut Findings) {
         if known.contains(key) {
             let below = value.as_object().filter(|_| !children(&path).is_empty());
             below.into_iter().for_each(|below| walk(below, &path, findings));
-        } else if section.is_empty() && belongs_in_dcs(key) {
-            findings.warn(format!(
-                "{path} has no effect here; write it below bootstrap.dcs, or use edit-config"
-            ));
+        } else if section == "bootstrap.dcs" && misplaced::remedy(section, key).is_some() {
+            // Told where the whole of it is checked (`of_all_members.rs`).
+        } else if let Some(remedy) = misplaced::remedy(section, key) {
+            findings.warn(format!("{path} has no effect here; {remedy}"));
         } else if nearest(key, &known).is_some() || !may_be_invented(section, value) {
             warn_unknown(&path, key, &known, findings);
         }
@@ -149,7 +156,7 @@ fn walk(map: &Map<String, Value>, section: &str, findings: &mut Findings) {
 }
 
 /// The known keys of a section; none when it is no section.
-fn children(section: &str) -> BTreeSet<String> {
+pub fn children(section: &str) -> BTreeSet<String> {
     let mut keys: BTreeSet<String> = settings::all_paths()
         .filter_map(|(path, _)| {
             let rest = if section.is_empty() {
@@ -164,10 +171,6 @@ fn children(section: &str) -> BTreeSet<String> {
         keys.extend(OTHER_STORES.map(str::to_string));
     }
     keys
-}
-
-fn belongs_in_dcs(key: &str) -> bool {
-    children("bootstrap.dcs").contains(key)
 }
 
 fn may_be_invented(section: &str, value: &Value) -> bool {

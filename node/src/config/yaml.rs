@@ -11,34 +11,14 @@
 //! Absent on purpose: numbers to the base of 60 (`1:30`) and dates; both stay
 //! texts.
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use super::left_edge::Mended;
+use super::not_yaml::{DEPTH_MAX, Fault, NotYaml, Place, VALUES_MAX, is_secret};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// No configuration nests deeper.
-const DEPTH_MAX: usize = 64;
-/// Values of one text, aliases unfolded.
-const VALUES_MAX: usize = 100_000;
 const MERGE: &str = "<<";
-
-#[derive(Debug, thiserror::Error)]
-pub enum NotYaml {
-    #[error("{0}")]
-    Syntax(String),
-    #[error("the tag `{0}` is not known")]
-    Tag(String),
-    #[error("a map cannot be the key of a map")]
-    Key,
-    #[error("`<<` wants a map or a list of maps")]
-    Merge,
-    #[error("there is more than one document")]
-    Documents,
-    #[error("an alias names nothing that stands before it")]
-    Alias,
-    #[error("it nests deeper than {DEPTH_MAX} levels, or has more than {VALUES_MAX} values")]
-    TooLarge,
-}
 
 /// What a text says.
 #[derive(Debug)]
@@ -55,8 +35,31 @@ pub fn parse(text: &str) -> Result<Value, NotYaml> {
 
 /// The same, with what deserves a warning.
 pub fn read(text: &str) -> Result<Parsed, NotYaml> {
+    let mut mended = Mended::new(text);
+    loop {
+        let refusal = match read_once(&mended.text) {
+            Ok(parsed) => return Ok(parsed),
+            Err(refusal) => refusal,
+        };
+        let Refusal { fault, index, place } = refusal;
+        let is_mended = matches!(&fault, Fault::Syntax(info)
+            if mended.indent(info, index, place.column - 1));
+        if !is_mended {
+            let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+            return Err(NotYaml {
+                place,
+                fault,
+                is_template: line.contains("{{") || line.contains("{%"),
+            });
+        }
+    }
+}
+
+fn read_once(text: &str) -> Result<Parsed, Refusal> {
     let mut reader = Reader {
         events: Parser::new_from_str(text),
+        at: Marker::new(0, 1, 0),
+        path: Vec::new(),
         anchors: HashMap::new(),
         values: 0,
         repeated: Vec::new(),
@@ -65,7 +68,9 @@ pub fn read(text: &str) -> Result<Parsed, NotYaml> {
     loop {
         match reader.next()? {
             Event::StreamEnd => break,
-            Event::DocumentStart(_) if value.is_some() => return Err(NotYaml::Documents),
+            Event::DocumentStart(_) if value.is_some() => {
+                return Err(reader.refusal(Fault::Documents));
+            }
             Event::DocumentStart(_) => value = Some(reader.value(0)?),
             _ => {}
         }
@@ -73,8 +78,26 @@ pub fn read(text: &str) -> Result<Parsed, NotYaml> {
     Ok(Parsed { value: value.unwrap_or(Value::Null), repeated: reader.repeated })
 }
 
+/// A fault, and the character and the place where it was met.
+struct Refusal {
+    fault: Fault,
+    index: usize,
+    place: Place,
+}
+
+impl Refusal {
+    fn at(marker: &Marker, fault: Fault) -> Refusal {
+        let place = Place { line: marker.line(), column: marker.col() + 1 };
+        Refusal { fault, index: marker.index(), place }
+    }
+}
+
 struct Reader<'a> {
     events: Parser<'a, saphyr_parser::StrInput<'a>>,
+    /// Where the last event began.
+    at: Marker,
+    /// Keys on the way to the value that is read.
+    path: Vec<String>,
     /// What was named, and how many values it holds.
     anchors: HashMap<usize, (Value, usize)>,
     values: usize,
@@ -82,42 +105,54 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn next(&mut self) -> Result<Event<'a>, NotYaml> {
+    fn next(&mut self) -> Result<Event<'a>, Refusal> {
         match self.events.next() {
-            Some(Ok((event, _))) => Ok(event),
+            Some(Ok((event, span))) => {
+                self.at = span.start;
+                Ok(event)
+            }
             Some(Err(error)) => {
-                let (line, column) = (error.marker().line(), error.marker().col() + 1);
-                Err(NotYaml::Syntax(format!("{} in line {line}, column {column}", error.info())))
+                let fault = Fault::Syntax(without_values(error.info()));
+                Err(Refusal::at(error.marker(), fault))
             }
             None => Ok(Event::StreamEnd),
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, NotYaml> {
+    fn refusal(&self, fault: Fault) -> Refusal {
+        Refusal::at(&self.at, fault)
+    }
+
+    fn unknown_tag(&self, tag: &Tag) -> Refusal {
+        let is_secret = self.path.iter().any(|key| is_secret(key));
+        self.refusal(Fault::Tag((!is_secret).then(|| tag.to_string())))
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, Refusal> {
         let event = self.next()?;
         self.value_of(event, depth)
     }
 
-    fn value_of(&mut self, event: Event<'a>, depth: usize) -> Result<Value, NotYaml> {
+    fn value_of(&mut self, event: Event<'a>, depth: usize) -> Result<Value, Refusal> {
         self.count(1)?;
         if depth > DEPTH_MAX {
-            return Err(NotYaml::TooLarge);
+            return Err(self.refusal(Fault::TooLarge));
         }
         let before = self.values;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                (scalar(&text, style, tag.as_deref())?, anchor)
+                (self.scalar(&text, style, tag.as_deref())?, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
-                only_tag(tag.as_deref(), "seq")?;
+                self.only_tag(tag.as_deref(), "seq")?;
                 (self.sequence(depth)?, anchor)
             }
             Event::MappingStart(anchor, tag) => {
-                only_tag(tag.as_deref(), "map")?;
+                self.only_tag(tag.as_deref(), "map")?;
                 (self.mapping(depth)?, anchor)
             }
             Event::Alias(anchor) => return self.alias(anchor),
-            _ => return Err(NotYaml::Syntax("a value is missing".into())),
+            _ => return Err(self.refusal(Fault::Syntax("a value is missing".into()))),
         };
         // Anchors are numbered from 1.
         if anchor > 0 {
@@ -126,19 +161,19 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    fn count(&mut self, values: usize) -> Result<(), NotYaml> {
+    fn count(&mut self, values: usize) -> Result<(), Refusal> {
         self.values += values;
-        if self.values > VALUES_MAX { Err(NotYaml::TooLarge) } else { Ok(()) }
+        if self.values > VALUES_MAX { Err(self.refusal(Fault::TooLarge)) } else { Ok(()) }
     }
 
-    fn alias(&mut self, anchor: usize) -> Result<Value, NotYaml> {
-        let size = self.anchors.get(&anchor).ok_or(NotYaml::Alias)?.1;
+    fn alias(&mut self, anchor: usize) -> Result<Value, Refusal> {
+        let named = self.anchors.get(&anchor).cloned();
+        let (value, size) = named.ok_or_else(|| self.refusal(Fault::Alias))?;
         self.count(size)?;
-        let named = self.anchors.get(&anchor).ok_or(NotYaml::Alias)?;
-        Ok(named.0.clone())
+        Ok(value)
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<Value, NotYaml> {
+    fn sequence(&mut self, depth: usize) -> Result<Value, Refusal> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -149,7 +184,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Own keys win over merged ones, and the first merged map over the next.
-    fn mapping(&mut self, depth: usize) -> Result<Value, NotYaml> {
+    fn mapping(&mut self, depth: usize) -> Result<Value, Refusal> {
         let mut own = Map::new();
         let mut merged = Map::new();
         loop {
@@ -157,10 +192,15 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd => break,
                 event => self.key(event, depth)?,
             };
-            let value = self.value(depth + 1)?;
             match key {
-                Key::Merge => merge_into(&mut merged, value)?,
+                Key::Merge => {
+                    let value = self.value(depth + 1)?;
+                    merge_into(&mut merged, value).map_err(|fault| self.refusal(fault))?;
+                }
                 Key::Text(key) => {
+                    self.path.push(key.clone());
+                    let value = self.value(depth + 1)?;
+                    self.path.pop();
                     if own.insert(key.clone(), value).is_some() {
                         self.repeated.push(key);
                     }
@@ -173,17 +213,50 @@ impl<'a> Reader<'a> {
         Ok(Value::Object(own))
     }
 
-    fn key(&mut self, event: Event<'a>, depth: usize) -> Result<Key, NotYaml> {
+    fn key(&mut self, event: Event<'a>, depth: usize) -> Result<Key, Refusal> {
         if let Event::Scalar(text, ScalarStyle::Plain, _, None) = &event
             && text == MERGE
         {
             return Ok(Key::Merge);
         }
+        let begin = self.at;
         match self.value_of(event, depth + 1)? {
             Value::String(text) => Ok(Key::Text(text)),
-            Value::Array(_) | Value::Object(_) => Err(NotYaml::Key),
+            Value::Array(_) | Value::Object(_) => Err(Refusal::at(&begin, Fault::Key)),
             plain => Ok(Key::Text(plain.to_string())),
         }
+    }
+
+    fn only_tag(&self, tag: Option<&Tag>, wanted: &str) -> Result<(), Refusal> {
+        match tag {
+            Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == wanted) => {
+                Err(self.unknown_tag(tag))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, Refusal> {
+        match tag {
+            Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
+                "str" => Ok(Value::from(text)),
+                "int" | "float" | "bool" | "null" => Ok(plain(text)),
+                _ => Err(self.unknown_tag(tag)),
+            },
+            // A bare `!`: as written.
+            Some(tag) if tag.suffix.is_empty() || tag.suffix == "!" => Ok(Value::from(text)),
+            Some(tag) => Err(self.unknown_tag(tag)),
+            None if style == ScalarStyle::Plain => Ok(plain(text)),
+            None => Ok(Value::from(text)),
+        }
+    }
+}
+
+/// The parser's words, without the one character of the text that they may hold.
+fn without_values(info: &str) -> String {
+    match info.starts_with("unexpected character") {
+        true => "a value begins with a character that needs quotes".to_string(),
+        false => info.to_string(),
     }
 }
 
@@ -192,44 +265,20 @@ enum Key {
     Text(String),
 }
 
-fn merge_into(merged: &mut Map<String, Value>, source: Value) -> Result<(), NotYaml> {
+fn merge_into(merged: &mut Map<String, Value>, source: Value) -> Result<(), Fault> {
     let sources = match source {
         Value::Array(items) => items,
         single => vec![single],
     };
     for source in sources {
         let Value::Object(source) = source else {
-            return Err(NotYaml::Merge);
+            return Err(Fault::Merge);
         };
         for (key, value) in source {
             merged.entry(key).or_insert(value);
         }
     }
     Ok(())
-}
-
-fn only_tag(tag: Option<&Tag>, wanted: &str) -> Result<(), NotYaml> {
-    match tag {
-        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == wanted) => {
-            Err(NotYaml::Tag(tag.to_string()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, NotYaml> {
-    match tag {
-        Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
-            "str" => Ok(Value::from(text)),
-            "int" | "float" | "bool" | "null" => Ok(plain(text)),
-            _ => Err(NotYaml::Tag(tag.to_string())),
-        },
-        // A bare `!`: as written.
-        Some(tag) if tag.suffix.is_empty() || tag.suffix == "!" => Ok(Value::from(text)),
-        Some(tag) => Err(NotYaml::Tag(tag.to_string())),
-        None if style == ScalarStyle::Plain => Ok(plain(text)),
-        None => Ok(Value::from(text)),
-    }
 }
 
 /// What version 1.1 takes an unquoted word for.
@@ -376,9 +425,82 @@ mod tests {
             let many = vec![format!("*{of}"); 10].join(", ");
             text.push_str(&format!("{name}: &{name} [{many}]\n"));
         }
-        assert!(matches!(parse(&text), Err(NotYaml::TooLarge)));
-        assert!(matches!(parse(&"[".repeat(200)), Err(NotYaml::TooLarge | NotYaml::Syntax(_))));
-        assert!(matches!(parse("a: &a [*a]"), Err(NotYaml::Alias)));
+        let fault = |text: &str| parse(text).unwrap_err().fault;
+        assert_eq!(fault(&text), Fault::TooLarge);
+        assert!(matches!(fault(&"[".repeat(200)), Fault::TooLarge | Fault::Syntax(_)));
+        assert_eq!(fault("a: &a [*a]"), Fault::Alias);
+    }
+
+    #[test]
+    fn p5_what_is_wrong_has_a_place_and_a_remedy() {
+        for (text, place, part, remedy) in [
+            ("a: 1\nb: !vault x\n", (2, 4), "the tag `!vault` is not known", "quote it"),
+            ("a: 1\nb: !vault |\n  x\n", (2, 4), "the tag `!vault` is not known", "quote it"),
+            ("a:\n  b: !inc {c: 1}\n", (2, 6), "the tag `!inc` is not known", "quote it"),
+            ("a: 1\nb: {{ c }}\n", (2, 5), "stands where a key belongs", "template"),
+            ("? {a: b}\n: c\n", (1, 3), "stands where a key belongs", "quote"),
+            ("a: 1\n---\nb: 2\n", (2, 1), "a second document begins", "`---`"),
+            ("a: 1\nb: {{ c }}-x\n", (2, 5), "stands where a key belongs", "template"),
+            ("a: 1\nb: *c\n", (2, 4), "", "quote"),
+            ("a: 1\n<<: 5\n", (2, 5), "`<<` wants", "quote"),
+            ("a: 1\nb: @c\n", (2, 4), "needs quotes", "quote"),
+            ("a: b: c\n", (1, 5), "", "quote"),
+        ] {
+            let error = parse(text).unwrap_err();
+            let found = (error.place.line, error.place.column);
+            assert_eq!(found, place, "{text}: {error}");
+            assert!(error.to_string().contains(part), "{text}: {error}");
+            assert!(error.remedy().contains(remedy), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn p5_a_secret_is_never_repeated() {
+        for value in [
+            "!hidden",
+            "!hidden x",
+            "{{ hidden }}",
+            "*hidden",
+            "@hidden",
+            "%hidden",
+            "`hidden`",
+            "[hidden",
+            "{hidden: {a: b}: c}",
+            "'hidden",
+            "a: hidden",
+            "&hidden !hid x",
+            "!<hidden> x",
+            "hidden\nhidden",
+            "!hidden {a: !hidden b}",
+            "|9\nhidden",
+        ] {
+            for text in [
+                format!("password: {value}\n"),
+                format!("a:\n  rewind: {{username: u, password: {value}}}\n"),
+                format!("a:\n- sslpassword: {value}\n"),
+            ] {
+                let Err(error) = parse(&text) else { continue };
+                assert!(!error.to_string().contains("hid"), "{text}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn p3_a_quoted_text_may_go_on_at_the_left_edge() {
+        for (text, wanted) in [
+            ("a:\n  b: \"x\ny\"\n  c: 1\n", json!({"a": {"b": "x y", "c": 1}})),
+            ("a:\n  b: 'x''\n\ny'\n  c: 1\n", json!({"a": {"b": "x'\ny", "c": 1}})),
+            ("a:\n  b: \"x\\\ny\\\"\\\nz\"\n", json!({"a": {"b": "xy\"z"}})),
+            ("a:\n  - \"é\ny\"\n  - 'z\nz'\n", json!({"a": ["é y", "z z"]})),
+            (
+                "a: {b: {c: \"x\ny\"}}\nd: \"x\r\ny\"\n",
+                json!({"a": {"b": {"c": "x y"}}, "d": "x y"}),
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap_or_else(|e| panic!("{text}: {e}")), wanted, "{text}");
+        }
+        let error = parse("a:\n  b: \"x\ny\n").unwrap_err();
+        assert_eq!(error.place.line, 2, "{error}");
     }
 
     proptest! {

@@ -243,7 +243,7 @@ impl Instance {
     async fn launch(&self, written: &Written) -> Result<Postmaster, Error> {
         let data_dir = &self.settings.data_dir;
         let given = written.effective.parameters.get("unix_socket_directories");
-        let sockets = socket::dirs(given.map(String::as_str));
+        let sockets = socket::dirs(given.map(String::as_str), data_dir);
         socket::clear_stale(&sockets, self.settings.port, data_dir)?;
         if let Err(error) = crate::act::timeline::forget_reserved(data_dir) {
             tracing::warn!("reserved timelines in pg_wal: {error}");

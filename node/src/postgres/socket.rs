@@ -7,22 +7,30 @@ use std::path::{Path, PathBuf};
 /// PostgreSQL's own default places of its socket.
 const DEFAULT_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
-/// The directories that a value of unix_socket_directories names; an abstract
-/// socket (`@`) has no file.
-pub fn dirs(given: Option<&str>) -> Vec<PathBuf> {
-    let Some(given) = given else {
-        return DEFAULT_DIRS.iter().map(PathBuf::from).collect();
-    };
-    given.split(',').map(str::trim).filter(|dir| dir.starts_with('/')).map(PathBuf::from).collect()
+/// The directories that a value of unix_socket_directories names. The server works in
+/// its data directory, so a relative one (`..` is common) begins there.
+pub fn dirs(given: Option<&str>, data_dir: &Path) -> Vec<PathBuf> {
+    match given {
+        Some(given) => named(given).map(|dir| data_dir.join(dir)).collect(),
+        None => DEFAULT_DIRS.iter().map(PathBuf::from).collect(),
+    }
 }
 
-/// The one to connect through.
+/// An abstract socket (`@`) has no file.
+fn named(given: &str) -> impl Iterator<Item = &str> {
+    let dirs = given.split(',').map(|dir| dir.trim().trim_matches('"'));
+    dirs.filter(|dir| !dir.is_empty() && !dir.starts_with('@'))
+}
+
+/// The one to connect through. Where only relative ones are given it is none, and
+/// TCP is used: access may have been given to it alone.
 pub fn dir_of(given: Option<&str>, port: u16) -> Option<PathBuf> {
-    let mut dirs = dirs(given).into_iter();
+    let is_used = |dir: &&str| Path::new(dir).join(format!(".s.PGSQL.{port}")).exists();
     match given {
-        Some(_) => dirs.next(),
-        None => dirs.find(|dir| dir.join(format!(".s.PGSQL.{port}")).exists()),
+        Some(given) => named(given).find(|dir| dir.starts_with('/')),
+        None => DEFAULT_DIRS.into_iter().find(is_used),
     }
+    .map(PathBuf::from)
 }
 
 /// Removes lock files of our sockets that name a zombie: PostgreSQL takes a
@@ -58,9 +66,21 @@ mod tests {
 
     #[test]
     fn the_socket_is_where_it_is_configured_or_found() {
+        let data = Path::new("/data/pg");
         assert_eq!(dir_of(Some("@hidden, /a ,/b"), 1), Some(PathBuf::from("/a")));
-        assert_eq!(dirs(Some("/a,/b")), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!(dirs(Some("/a,/b"), data), [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!(dir_of(None, 1), None);
+        assert_eq!(dir_of(Some(""), 1), None);
+    }
+
+    #[test]
+    fn p2_a_relative_socket_directory_begins_at_the_data() {
+        let data = Path::new("/data/pg");
+        assert_eq!(dirs(Some(".."), data), [PathBuf::from("/data/pg/..")]);
+        assert_eq!(dir_of(Some(".."), 1), None);
+        assert_eq!(dir_of(Some("/data/pg/run"), 1), Some(PathBuf::from("/data/pg/run")));
+        assert_eq!(dir_of(Some(".., /run/pg"), 1), Some(PathBuf::from("/run/pg")));
+        assert_eq!(dirs(Some(".,\"/a\""), data), [data.join("."), PathBuf::from("/a")]);
     }
 
     #[test]

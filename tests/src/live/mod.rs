@@ -32,6 +32,7 @@
 //! | other_history | two timelines of one number |
 //! | refusal | data of others, files with mistakes |
 //! | generated | configurations that the daemon writes itself |
+//! | paths | files whose paths are relative, and one that is not there |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
 //! They are functions here and tests in `tests/tests/live_*.rs`.
@@ -52,6 +53,7 @@ pub mod majority;
 pub mod net;
 pub mod other_history;
 pub mod partition;
+pub mod paths;
 pub mod pause;
 pub mod planned;
 pub mod process;

@@ -231,6 +231,23 @@ async fn peers_answer_each_other() {
     assert!(!answers[2].status.as_ref().unwrap().in_recovery);
 }
 
+#[tokio::test]
+async fn p4_a_patch_and_a_put_are_refused_with_their_path() {
+    let member = Member::leader().await;
+    let config = || member.stored(&member.keys.config()).unwrap();
+    member.put(&member.keys.config(), r#"{"ttl":30,"postgresql":{"pg_hba":"broken"}}"#);
+    let before = config();
+    let body = r#"{"postgresql":{"parameters":"max_connections = 100\nwork_mem = 4MB"}}"#;
+    let why = "/config: `postgresql.parameters`: a text is no map; write `key: value` lines";
+    for method in [Method::PATCH, Method::PUT] {
+        let answer = said(member.ask(method, "/config", Some(body)).await).await;
+        assert_eq!(answer, (400, why.to_string()));
+        assert_eq!(config(), before);
+    }
+    assert_eq!(member.patch(json!({"postgresql": {"use_slots": true}})).await.0, 200);
+    assert_eq!(member.patch(json!({"pause": true})).await.0, 200);
+}
+
 /// A store in which somebody else writes `/config` right after it was read.
 struct Contested(MemoryStore);
 
