@@ -405,6 +405,36 @@ mod tests {
         assert_eq!(found.unwrap(), None);
     }
 
+    /// A server began before the clock was set: its file and its process tell other
+    /// moments, and no second server may be started beside it.
+    #[test]
+    fn bug18_a_clock_that_was_set_hides_no_postmaster() {
+        let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let program = place.path().join("postgres");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        // The shell ends, so the server is no child of this process.
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "\"$0\" 60 >/dev/null 2>&1 & echo $!"]).arg(&program);
+        let output = shell.current_dir(dir.path()).output().unwrap();
+        let pid: i32 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+        while !is_postgres_in(pid, dir.path(), &program) {
+            std::thread::yield_now();
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let found: Vec<_> = [0_i64, -7_200, 7_200]
+            .map(|stepped| {
+                let began = now.as_secs() as i64 + stepped;
+                let text = format!("{pid}\n{}\n{began}\n", dir.path().display());
+                std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
+                let found = Postmaster::find(dir.path(), &program);
+                let cleared = Postmaster::clear_stale(dir.path(), &program);
+                (found.unwrap().map(|server| server.pid), cleared.is_err())
+            })
+            .into();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        assert_eq!(found, [(Some(pid), true); 3]);
+    }
+
     #[test]
     fn a_zombie_holds_no_data_directory() {
         let dir = tempfile::tempdir().unwrap();

@@ -251,6 +251,8 @@ async fn logins_are_renewed_and_refusals_named() {
     assert!(matches!(refused, Err(DcsError::Denied(_))), "{refused:?}");
     let watch = known.watch(&prefix, at).await.expect("granted");
     drop(watch);
+    let lease = known.grant(Duration::from_secs(60)).await.expect("granted");
+    assert_eq!(known.renew(lease).await.expect("granted"), Renewal::Alive);
     // Tokens live in the server's memory: after a restart ours is worth nothing.
     server.stop();
     server.start_again();
@@ -261,6 +263,7 @@ async fn logins_are_renewed_and_refusals_named() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     known.watch(&prefix, at).await.expect("granted");
+    assert_eq!(known.renew(lease).await.expect("granted"), Renewal::Alive);
 }
 
 #[tokio::test]

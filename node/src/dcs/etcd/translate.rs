@@ -159,3 +159,30 @@ pub fn is_permission(error: &Error) -> bool {
 fn is_code(error: &Error, code: i32) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.code() as i32 == code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Status;
+
+    /// A member of etcd that is no leader any more says so with no code of its own.
+    /// What counts as unreachable is asked of another endpoint.
+    #[test]
+    fn bug11_a_renewal_that_a_member_of_etcd_cannot_judge_goes_to_another_one() {
+        for status in [
+            Status::unknown("etcdserver: not a primary lessor"),
+            Status::unknown("lease not found by this lessor"),
+            Status::unavailable("etcdserver: no leader"),
+            Status::unavailable("etcdserver: leader changed"),
+            Status::unavailable("etcdserver: request timed out"),
+            Status::deadline_exceeded("context deadline exceeded"),
+            Status::internal("stream closed"),
+        ] {
+            let found = error(Error::GRpcStatus(status.clone()));
+            assert!(matches!(found, DcsError::Unreachable { .. }), "{status}: {found}");
+        }
+        let gone =
+            error(Error::GRpcStatus(Status::not_found("etcdserver: requested lease not found")));
+        assert!(matches!(gone, DcsError::LeaseGone), "{gone}");
+    }
+}
