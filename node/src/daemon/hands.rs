@@ -5,7 +5,7 @@ use super::local_end::NoEnd;
 use crate::act::{timeline, txn};
 use crate::clock;
 use crate::dcs::{DcsError, Renewal, Txn};
-use crate::ha::observation::{DataDir, Divergence, Following, Job, Lock};
+use crate::ha::observation::{DataDir, Divergence, Following, Job, Lock, Rewind};
 use crate::ha::{Action, Observation, Outcome, Publish};
 use crate::region;
 use standby::rewind::{Verdict, judge};
@@ -231,7 +231,8 @@ impl Daemon {
 
     /// Compares the own log with the history of the server to follow.
     async fn check_divergence(&mut self, with: &Following, seen: &Observation) -> Outcome {
-        let history = match self.server.remote_history(with).await {
+        let may_rewind = seen.me.rewind != Rewind::Off;
+        let history = match self.server.remote_history(with, may_rewind).await {
             Ok(history) => history,
             Err(why) => return Outcome::Unknown(why),
         };

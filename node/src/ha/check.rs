@@ -163,7 +163,7 @@ fn data_is_thrown_away_only_with_a_source_and_a_reason() {
             Rebuild::Diverged => {
                 let facts = Facts::of(o);
                 let failed = o.me.may_rebuild_failed && facts.rewind_failed();
-                (facts.is_diverged() || facts.ended(End::Half))
+                (facts.is_diverged() || facts.ended(End::Half) || facts.is_given_up())
                     && (o.me.may_rebuild_diverged || failed)
             }
         };
@@ -227,6 +227,33 @@ fn a_crashed_primary_is_compared_before_it_follows() {
         let follows = matches!(action, Action::Begin(Job::StartStandby { .. }));
         !(crashed && unchecked && elsewhere && follows)
     });
+}
+
+#[test]
+fn w1_a_former_primary_that_is_not_compared_starts_only_after_a_stop_in_order_and_a_long_wait() {
+    always("starts too early", |o, action| {
+        let facts = Facts::of(o);
+        let former = facts.ended(End::Clean) || facts.ended(End::Crashed);
+        let elsewhere = matches!(o.lock, Lock::Other(_)) && !o.dynamic.pause;
+        let starts = matches!(action, Action::Begin(Job::StartStandby { .. }));
+        let waited = facts.is_comparison_overdue() && facts.ended(End::Clean);
+        !(former && elsewhere && starts) || facts.is_compared() || waited
+    });
+}
+
+#[test]
+fn w1_every_former_primary_beside_a_leader_acts_once_its_wait_is_over() {
+    for_each_observation(|o, decision| {
+        let facts = Facts::of(o);
+        let waits = facts.is_comparison_overdue() && facts.is_leader_elsewhere();
+        assert!(!(waits && decision.rule == 661), "waits without an end: {decision:?}\n{o:#?}");
+    });
+    for rule in [654, 656, 658, 659, 662] {
+        let reached = reaches(|o, decision| {
+            decision.rule == rule && matches!(o.lock, Lock::Other(_)) && o.job.is_none()
+        });
+        assert!(reached, "rule {rule} never ends the wait");
+    }
 }
 
 #[test]

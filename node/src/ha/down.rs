@@ -1,7 +1,9 @@
 //! PostgreSQL is not running, and should be.
 //!
 //! Invariant *no regress*: a former primary, stopped or crashed, is started only
-//! under the lock, or as a standby whose log was compared with the leader's.
+//! under the lock, or as a standby whose log was compared with the leader's. One
+//! that cannot be compared in time is started as a standby only after a stop in
+//! order: PostgreSQL itself lets such a log follow no history that it has left.
 //! What a rewind left half way is not started at all.
 
 use super::action::{Action, Publish};
@@ -155,10 +157,11 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         641,
-        awaits_comparison,
+        |f| awaits_comparison(f) && !f.is_comparison_overdue(),
         |_| soon(200),
         "a former primary waits until its log is compared with the owner's",
-    ),
+    )
+    .saying(|f| f.why_uncompared()),
     Rule::new(
         645,
         |f| f.o.holds_lock() && !f.may_own() && must_rewind(f) && is_stuck(f),
@@ -222,6 +225,22 @@ pub const DOWN: &[Rule] = &[
         "this log has left the leader's history: waiting for the leader to rewind against",
     )
     .saying(how),
+    // Nobody can say whether this log fits, and it can be neither recovered nor
+    // started. A rewind changes nothing where it does.
+    Rule::new(
+        654,
+        |f| {
+            f.is_given_up()
+                && can_rewind(f)
+                && !f.is_leader_closed()
+                && !f.is_source_unready()
+                && !f.is_backing_off()
+        },
+        |f| act(Action::Begin(Job::Rewind { from: f.rewind_source().expect("just seen") })),
+        "this log could be neither compared with the leader's nor started: pg_rewind is tried, \
+         which changes nothing if the log fits",
+    )
+    .saying(|f| f.why_uncompared()),
     // Data that was there before the cluster was.
     Rule::new(
         655,
@@ -229,19 +248,74 @@ pub const DOWN: &[Rule] = &[
         |_| act(Action::AdoptSystem),
         "the store does not know this cluster: its system id is entered",
     ),
+    Rule::new(
+        656,
+        |f| f.is_given_up() && is_rewind_hopeless(f) && may_rebuild(f) && !f.is_backing_off(),
+        |f| {
+            act(Action::Begin(Job::Rebuild {
+                from: f.rebuild_source().expect("just seen"),
+                why: Rebuild::Diverged,
+            }))
+        },
+        "this log could be neither compared with the leader's nor started, and the settings permit \
+         to build it anew",
+    )
+    .saying(obstacle),
+    Rule::new(
+        657,
+        |f| f.is_given_up() && f.o.holds_lock() && is_stuck(f),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
+        "this log could be neither compared with the owner's nor started: the lock is released",
+    )
+    .saying(obstacle),
+    Rule::new(
+        658,
+        |f| f.is_given_up() && is_stuck(f),
+        |_| soon(5_000),
+        "this log could be neither compared with the leader's nor started, and is kept as it is: \
+         reinitialize this member, or remove the obstacle",
+    )
+    .saying(obstacle),
+    Rule::new(
+        659,
+        |f| f.is_given_up(),
+        |_| soon(500),
+        "this log could be neither compared with the leader's nor started: waiting for the leader \
+         to rewind against",
+    )
+    .saying(|f| f.why_uncompared()),
     // A follower.
     Rule::new(
         660,
-        |f| f.is_leader_elsewhere() && must_compare(f) && is_unchecked(f) && f.is_comparison_due(),
+        |f| {
+            f.is_leader_elsewhere()
+                && must_compare(f)
+                && !f.is_compared()
+                && f.is_comparison_due()
+        },
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
         "has this log left the leader's history?",
     ),
     Rule::new(
         661,
-        |f| f.is_leader_elsewhere() && was_primary(f) && !is_known(f),
+        |f| f.is_leader_elsewhere() && is_uncompared(f) && !f.is_comparison_overdue(),
         |_| soon(200),
         "a former primary waits until its log is compared with the leader's",
-    ),
+    )
+    .saying(|f| f.why_uncompared()),
+    Rule::new(
+        662,
+        |f| {
+            f.is_leader_elsewhere()
+                && is_uncompared(f)
+                && f.ended(End::Clean)
+                && !f.is_backing_off()
+        },
+        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
+        "this log could not be compared with the leader's: it starts as a standby, and PostgreSQL \
+         refuses to follow a history that it has left",
+    )
+    .saying(|f| f.why_uncompared()),
     Rule::new(
         664,
         |f| crashed_without_leader(f) && !f.is_alone() && f.is_election_young(),
@@ -325,15 +399,11 @@ fn was_primary(f: &Facts) -> bool {
 
 /// Leads a group that another region owns, with a log of its own.
 fn awaits_comparison(f: &Facts) -> bool {
-    f.o.holds_lock() && must_compare(f) && f.remote().is_some() && is_unchecked(f)
+    f.o.holds_lock() && must_compare(f) && f.remote().is_some() && !f.is_compared()
 }
 
-fn is_unchecked(f: &Facts) -> bool {
-    *f.divergence() == Divergence::Unchecked
-}
-
-fn is_known(f: &Facts) -> bool {
-    !is_unchecked(f) && !matches!(f.divergence(), Divergence::Unreadable(_))
+fn is_uncompared(f: &Facts) -> bool {
+    was_primary(f) && !f.is_compared()
 }
 
 fn must_rewind(f: &Facts) -> bool {
@@ -344,8 +414,10 @@ fn must_rewind(f: &Facts) -> bool {
 /// it has to, and an orderly stop leaves an end that is easy to read.
 fn needs_recovery(f: &Facts) -> bool {
     let abrupt = f.remains().is_some_and(|r| r.shut == Shut::Abrupt && r.end != End::Half);
-    let unreadable = !is_unchecked(f) && !is_known(f) && f.ended(End::Crashed);
-    abrupt && (f.is_diverged() && can_rewind(f) || unreadable)
+    let unreadable = matches!(f.divergence(), Divergence::Unreadable(_));
+    let unclear = unreadable || f.is_comparison_overdue() && !f.is_compared();
+    let unclear = unclear && f.ended(End::Crashed) && !f.rewind_failed();
+    abrupt && (f.is_diverged() && can_rewind(f) || unclear)
 }
 
 /// Neither rewound nor built anew: only an operator can go on.
@@ -362,6 +434,7 @@ fn why_hopeless(f: &Facts) -> Option<&'static str> {
         Rewind::Off => Some("use_pg_rewind is off"),
         Rewind::NoProgram => Some("pg_rewind is not in bin_dir"),
         Rewind::NoHints => Some("there are neither data checksums nor wal_log_hints"),
+        Rewind::Possible if f.recovery_failed() => Some("crash recovery failed, see the log"),
         Rewind::Possible if f.rewind_failed() => Some("pg_rewind failed, see the log"),
         Rewind::Possible if matches!(f.divergence(), Divergence::Alien(_)) => {
             Some("pg_rewind cannot tell two timelines of one number apart")
@@ -398,6 +471,7 @@ fn how(f: &Facts) -> Option<String> {
 }
 
 fn obstacle(f: &Facts) -> Option<String> {
-    let (how, why) = (how(f).unwrap_or_default(), why_hopeless(f).unwrap_or_default());
+    let how = how(f).or_else(|| f.why_uncompared()).unwrap_or_default();
+    let why = why_hopeless(f).unwrap_or_default();
     Some(format!("{how}; {why}"))
 }

@@ -16,6 +16,10 @@ impl Memory {
             // Also when there was no answer: it is not asked for without end.
             self.compared_with = Some(with.member.clone());
             self.compared_at = now;
+            self.uncompared_why = match outcome {
+                Outcome::Unknown(why) | Outcome::Failed(why) => Some(why.clone()),
+                Outcome::Done | Outcome::Lost => None,
+            };
         }
         // A claim that is no longer there is as good as given back.
         if *action == Action::GiveUpBootstrap && *outcome == Outcome::Lost {
@@ -76,6 +80,7 @@ impl Memory {
         self.heed_request(seen);
         self.heed_lock(seen);
         self.heed_success(seen);
+        self.heed_comparison(seen);
         let damaged = matches!(seen.postgres.data, DataDir::Damaged(_));
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
         self.heed_duty(seen);
@@ -137,6 +142,20 @@ impl Memory {
         self.request_seen = due.then(|| self.request_seen.unwrap_or((seen.now, here)));
     }
 
+    /// A former primary waits until its log is compared; the wait goes on while a
+    /// server is tried that does not come up.
+    fn heed_comparison(&mut self, seen: &Observation) {
+        let facts = Facts::of(seen);
+        let was_primary = facts.ended(End::Clean) || facts.ended(End::Crashed);
+        let is_known = !self.divergence.is_open();
+        let runs = seen.is_primary() || seen.is_standby();
+        if is_known || runs || facts.is_lock_free() || facts.ended(End::Standby) {
+            (self.uncompared_since, self.uncompared_why) = (None, None);
+        } else if was_primary && (facts.is_leader_elsewhere() || !facts.may_own()) {
+            self.uncompared_since.get_or_insert(seen.now);
+        }
+    }
+
     /// A primary that runs has no failed start behind it any more.
     fn heed_success(&mut self, seen: &Observation) {
         if seen.is_primary() && seen.job.is_none() {
@@ -196,6 +215,8 @@ impl Memory {
             // What a stopped server's control file told may have been less than
             // its log holds: if it does not stream, it is compared as it runs.
             Job::StartStandby { .. } => self.forget_comparison(),
+            // Its end is easier to read now.
+            Job::Recover if self.divergence.is_open() => self.forget_comparison(),
             _ => {}
         }
     }

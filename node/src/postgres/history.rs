@@ -1,7 +1,7 @@
 //! Timeline histories, from our own disk or from a peer.
 //!
-//! A peer is asked in SQL, with the one file function that pg_rewind's user is
-//! granted, so no replication connection is needed.
+//! A peer is asked over the replication protocol (`replication.rs`). Here is the
+//! way in SQL, with the one file function that pg_rewind's user is granted.
 
 use super::error::{Error, read_if_there};
 use super::session::Session;

@@ -68,7 +68,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use topology::{Lsn, MemberName, Timeline};
+use topology::{History, Lsn, MemberName, Timeline};
 
 /// How often a starting server is asked whether it accepts connections: often
 /// at first, then less, for each refusal is a line in its log.
@@ -77,6 +77,8 @@ const READY_PACE_MAX: Duration = Duration::from_millis(500);
 
 /// Name of the short connection that asks for the replayed timeline.
 const REPLAY: &str = "Patroni replay point";
+/// And of the one that asks a peer for its history.
+const HISTORY: &str = "Patroni history";
 
 /// As what to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,6 +312,13 @@ impl Instance {
     /// The timeline that the own server replays, and how far it has come.
     pub async fn replay_point(&self) -> Result<(Timeline, Lsn), Error> {
         replication::identify(&self.local_target(&self.settings.database, REPLAY)).await
+    }
+
+    /// The history of the timeline that a peer is on, asked as a standby would.
+    pub async fn peer_history(&self, host: &str, port: u16) -> Result<History, Error> {
+        let login = &self.settings.replication;
+        let target = Target::new(host, port, login, &self.settings.database, HISTORY);
+        replication::history(&target).await
     }
 
     /// A peer, as `login`.

@@ -1,168 +1,172 @@
-//! One question over the replication protocol: which timeline a standby replays.
+//! Questions over the replication protocol: what a server replays or writes, and
+//! the histories of its timelines.
 //!
-//! No SQL function tells. tokio-postgres has no word for a replication
-//! connection, which differs from others by one more pair in the first message:
-//! that pair is put in on its way out.
+//! The own server is asked what it replays, which no SQL function tells. A peer is
+//! asked as the replication user, who must reach it anyhow: a superuser or the
+//! user of pg_rewind may be refused there.
 //!
-//! Absent on purpose: TLS. Only the own server is asked, and who cannot reach
-//! it without falls back to what the statistics say.
+//! A connection that is tried without TLS after one with TLS was refused, or the
+//! other way round, follows the rules of libpq's `sslmode`.
 
+mod stream;
+
+use super::conninfo;
 use super::error::Error;
 use super::session::Target;
+use super::tls;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use stream::{Introduced, IntroducedTls, Kind};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
-use topology::{Lsn, Timeline};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use topology::{History, Lsn, Timeline};
 
-const WHAT: &str = "IDENTIFY_SYSTEM";
-/// Version 3.0, as the first message has it behind its length.
-const STARTUP: [u8; 4] = [0, 3, 0, 0];
-const PAIR: &[u8] = b"replication\0database\0";
+const SYSTEM: &str = "IDENTIFY_SYSTEM";
+const HISTORY: &str = "TIMELINE_HISTORY";
 
-/// The timeline that is replayed, or written, and how far.
+/// The timeline that the own server replays, or writes, and how far. Without TLS.
 pub async fn identify(target: &Target) -> Result<(Timeline, Lsn), Error> {
+    in_time(target, async {
+        let client = plain(target, &target.host, target.port, Kind::Database).await?;
+        system(&client).await
+    })
+    .await
+}
+
+/// The history of the timeline that a peer writes or replays.
+pub async fn history(target: &Target) -> Result<History, Error> {
+    in_time(target, async {
+        let client = physical(target).await?;
+        let (timeline, _) = system(&client).await?;
+        if timeline.0 <= 1 {
+            return Ok(History { current: timeline, forks: Vec::new() });
+        }
+        let row = only_row(&client, HISTORY, &format!("{HISTORY} {timeline}")).await?;
+        let text = row.try_get("content").ok().flatten();
+        let text = text.ok_or(Error::Answer { what: HISTORY, field: "content" })?;
+        Ok(History::parse(timeline, text)?)
+    })
+    .await
+}
+
+async fn in_time<T>(
+    target: &Target,
+    asked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     let waited = target.connect_limit;
     let silent = |_| Error::Silent { address: target.address(), waited };
-    let asked = async {
-        if target.host.starts_with('/') {
-            let path = format!("{}/.s.PGSQL.{}", target.host, target.port);
-            ask(target, UnixStream::connect(path).await).await
-        } else {
-            ask(target, TcpStream::connect((target.host.as_str(), target.port)).await).await
-        }
-    };
     tokio::time::timeout(waited, asked).await.map_err(silent)?
 }
 
-async fn ask<S>(target: &Target, stream: io::Result<S>) -> Result<(Timeline, Lsn), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let place = std::path::PathBuf::from(target.address());
-    let stream = Introduced::new(stream.map_err(Error::file("connect to", &place))?);
-    let refused = |source| Error::Refused { address: target.address(), source };
-    let config = target.config(SslMode::Disable);
-    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(refused)?;
-    let talk = tokio::spawn(connection);
-    let answer = client.simple_query(WHAT).await.map_err(Error::sql(WHAT));
-    talk.abort();
-    let answer = answer?;
-    let row = answer.iter().find_map(|message| match message {
+async fn system(client: &Client) -> Result<(Timeline, Lsn), Error> {
+    let row = only_row(client, SYSTEM, SYSTEM).await?;
+    Ok((Timeline(read(&row, "timeline")?), read(&row, "xlogpos")?))
+}
+
+async fn only_row(
+    client: &Client,
+    what: &'static str,
+    command: &str,
+) -> Result<SimpleQueryRow, Error> {
+    let answer = client.simple_query(command).await.map_err(Error::sql(what))?;
+    let row = answer.into_iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    let row = row.ok_or(Error::Answer { what: WHAT, field: "row" })?;
-    Ok((Timeline(read(row, "timeline")?), read(row, "xlogpos")?))
+    row.ok_or(Error::Answer { what, field: "row" })
 }
 
 fn read<T: std::str::FromStr>(row: &SimpleQueryRow, field: &'static str) -> Result<T, Error> {
     let text = row.try_get(field).ok().flatten();
-    text.and_then(|text| text.parse().ok()).ok_or(Error::Answer { what: WHAT, field })
+    text.and_then(|text| text.parse().ok()).ok_or(Error::Answer { what: SYSTEM, field })
 }
 
-/// A stream that says in its first message that it is for replication.
-struct Introduced<S> {
-    stream: S,
-    is_first: bool,
-    /// What is left of the changed message, and what its writer calls it.
-    left: Vec<u8>,
-    counts_as: usize,
-}
-
-impl<S> Introduced<S> {
-    fn new(stream: S) -> Introduced<S> {
-        Introduced { stream, is_first: true, left: Vec::new(), counts_as: 0 }
-    }
-}
-
-/// The first message with one more pair; anything else as it is.
-fn introduce(message: &[u8]) -> Vec<u8> {
-    if message.get(4..8) != Some(&STARTUP) || message.last() != Some(&0) {
-        return message.to_vec();
-    }
-    let body = [&message[4..message.len() - 1], PAIR, &[0]].concat();
-    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
-    [&length.to_be_bytes(), body.as_slice()].concat()
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Introduced<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Introduced<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if std::mem::take(&mut this.is_first) {
-            this.left = introduce(bytes);
-            this.counts_as = bytes.len();
-        }
-        while !this.left.is_empty() {
-            let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &this.left))?;
-            this.left.drain(..written);
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-        }
-        match std::mem::take(&mut this.counts_as) {
-            0 => Pin::new(&mut this.stream).poll_write(cx, bytes),
-            all => Poll::Ready(Ok(all)),
+/// The first of the named servers that takes a physical replication connection.
+async fn physical(target: &Target) -> Result<Client, Error> {
+    let mut last = None;
+    for (host, port) in conninfo::servers(&target.host, target.port) {
+        match by_mode(target, &host, port).await {
+            Ok(client) => return Ok(client),
+            Err(error) => last = Some(error),
         }
     }
+    Err(last.expect("a list of hosts has one"))
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+async fn by_mode(target: &Target, host: &str, port: u16) -> Result<Client, Error> {
+    let mode = target.login.extra.get("sslmode").map_or("prefer", String::as_str);
+    let plain = || plain(target, host, port, Kind::Physical);
+    match mode {
+        _ if host.starts_with('/') => plain().await,
+        "disable" => plain().await,
+        "prefer" => match encrypted(target, host, port, mode).await {
+            Err(error) if is_about_tls(&error) => plain().await,
+            answer => answer,
+        },
+        "allow" => match plain().await {
+            Err(error) if is_about_tls(&error) => encrypted(target, host, port, mode).await,
+            answer => answer,
+        },
+        _ => encrypted(target, host, port, mode).await,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    fn startup(pairs: &[u8]) -> Vec<u8> {
-        let length = (pairs.len() + 9) as u32;
-        [&length.to_be_bytes(), STARTUP.as_slice(), pairs, &[0]].concat()
+/// There is no TLS on the other side, or pg_hba.conf has no line for this kind of
+/// connection. A password that was refused is not sent again in another way.
+fn is_about_tls(error: &Error) -> bool {
+    match error {
+        Error::Refused { source, .. } => {
+            source.code().is_none_or(|code| *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+        }
+        Error::Tls { .. } => true,
+        _ => false,
     }
+}
 
-    #[test]
-    fn only_the_first_message_of_a_session_gets_the_pair() {
-        let plain = startup(b"user\0me\0");
-        assert_eq!(introduce(&plain), startup(b"user\0me\0replication\0database\0"));
-        let request = [0, 0, 0, 8, 4, 210, 22, 47];
-        assert_eq!(introduce(&request), request);
+async fn plain(target: &Target, host: &str, port: u16, kind: Kind) -> Result<Client, Error> {
+    let config = target.config(SslMode::Disable);
+    if host.starts_with('/') {
+        let stream = UnixStream::connect(format!("{host}/.s.PGSQL.{port}")).await;
+        let stream = Introduced::new(reached(target, stream)?, kind);
+        let talk = config.connect_raw(stream, NoTls).await.map_err(refused(target))?;
+        return Ok(talking(talk));
     }
+    let stream = Introduced::new(reached(target, TcpStream::connect((host, port)).await)?, kind);
+    let talk = config.connect_raw(stream, NoTls).await.map_err(refused(target))?;
+    Ok(talking(talk))
+}
 
-    #[tokio::test]
-    async fn what_follows_goes_out_as_it_is() {
-        let (near, mut far) = tokio::io::duplex(7);
-        let mut stream = Introduced::new(near);
-        let writer = async {
-            stream.write_all(&startup(b"user\0me\0")).await.unwrap();
-            stream.write_all(b"next").await.unwrap();
-            drop(stream);
-        };
-        let mut sent = Vec::new();
-        let (_, read) = tokio::join!(writer, far.read_to_end(&mut sent));
-        read.unwrap();
-        let wanted = [&startup(b"user\0me\0replication\0database\0"), b"next".as_slice()].concat();
-        assert_eq!(sent, wanted);
-    }
+async fn encrypted(target: &Target, host: &str, port: u16, mode: &str) -> Result<Client, Error> {
+    let broken = |why: String| Error::Tls { address: target.address(), why };
+    let mut connector =
+        tls::connector(&target.login, mode).map_err(|why| broken(why.to_string()))?;
+    let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connector, host);
+    let tls = IntroducedTls::new(tls.map_err(|why| broken(why.to_string()))?, Kind::Physical);
+    let stream = reached(target, TcpStream::connect((host, port)).await)?;
+    let config = target.config(SslMode::Require);
+    let talk = config.connect_raw(stream, tls).await.map_err(refused(target))?;
+    Ok(talking(talk))
+}
+
+fn reached<S>(target: &Target, stream: io::Result<S>) -> Result<S, Error> {
+    let place = std::path::PathBuf::from(target.address());
+    stream.map_err(Error::file("connect to", &place))
+}
+
+fn refused(target: &Target) -> impl FnOnce(tokio_postgres::Error) -> Error {
+    let address = target.address();
+    move |source| Error::Refused { address, source }
+}
+
+/// The connection ends with its client.
+fn talking<S, T>((client, connection): (Client, tokio_postgres::Connection<S, T>)) -> Client
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(connection);
+    client
 }

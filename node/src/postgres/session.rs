@@ -4,8 +4,7 @@
 //! and, because a frozen server keeps no deadline, our own a little later. A
 //! session that let ours pass is not used again.
 //!
-//! Absent on purpose: replication connections. What they would tell is asked in
-//! SQL (`history.rs`, `monitor.rs`), but for one thing (`replication.rs`).
+//! Absent on purpose: replication connections (`replication.rs`).
 
 use super::conninfo;
 use super::error::Error;

@@ -57,28 +57,65 @@ pub async fn before_switch(settings: &Postgresql, place: Place) -> Result<Lsn, E
 }
 
 /// Where the last valid record of the log ends that begins at `place`.
+///
+/// A segment that is not there ends the log as a record does that cannot be
+/// read: PostgreSQL makes a segment for the first record that it writes there.
 pub async fn log_end(settings: &Postgresql, place: Place) -> Result<Lsn, Error> {
     let mut command = waldump(settings, place);
     command.arg("--quiet");
     let unclear = || Error::ToolUnclear { tool: "pg_waldump".into(), missing: "end of log" };
-    match run(command, LIMIT).await {
+    let error = match run(command, LIMIT).await {
         // It always ends with what it could not read any more.
-        Ok(_) => Err(unclear()),
-        Err(Error::ToolFailed { stderr, .. }) if stderr.contains(NOTHING) => Ok(place.lsn),
-        Err(Error::ToolFailed { stderr, .. }) => {
-            let last = last_record(&stderr).ok_or_else(unclear)?;
-            record_end(settings, Place { lsn: last, ..place }).await
-        }
-        Err(error) => Err(error),
+        Ok(_) => return Err(unclear()),
+        Err(error) => error,
+    };
+    let Error::ToolFailed { stderr, .. } = &error else { return Err(error) };
+    if stderr.contains(NOTHING) {
+        return Ok(place.lsn);
     }
+    if let Some(gap) = missing_segment(stderr, place) {
+        return end_before(settings, place, gap).await;
+    }
+    let last = last_record(stderr).ok_or(error)?;
+    record_end(settings, Place { lsn: last, ..place }).await
+}
+
+/// Where the last record ends that lies between `place` and `gap`, where a
+/// segment would begin that is not there. Looked for from behind: all records
+/// of one segment at a time are enough to print.
+async fn end_before(settings: &Postgresql, place: Place, gap: Lsn) -> Result<Lsn, Error> {
+    let mut from = gap.0;
+    while from > place.lsn.0 {
+        from = from.saturating_sub(place.segment_bytes).max(place.lsn.0);
+        let mut command = waldump(settings, Place { lsn: Lsn(from), ..place });
+        command.arg(format!("--end={gap}"));
+        let text = match run(command, LIMIT).await {
+            Err(Error::ToolFailed { stderr, .. }) if stderr.contains(NOTHING) => continue,
+            text => text?,
+        };
+        let last = text.lines().rfind(|line| line.contains(LENGTH));
+        if let Some((last, at)) = last.and_then(|line| Some((line, own_place(line)?))) {
+            return end_in(last, Place { lsn: at, ..place });
+        }
+    }
+    Ok(place.lsn)
 }
 
 /// Where the record ends that begins at `place`.
 async fn record_end(settings: &Postgresql, place: Place) -> Result<Lsn, Error> {
     let mut command = waldump(settings, place);
     command.arg("--limit=1");
+    end_in(&run(command, LIMIT).await?, place)
+}
+
+/// The same, from the line that describes it. A record that closes a segment for
+/// the archive takes all that is left of it.
+fn end_in(text: &str, place: Place) -> Result<Lsn, Error> {
     let unclear = || Error::ToolUnclear { tool: "pg_waldump".into(), missing: "record length" };
-    let length = record_length(&run(command, LIMIT).await?).ok_or_else(unclear)?;
+    let length = record_length(text).ok_or_else(unclear)?;
+    if is_switch(text) && place.segment_bytes > 0 {
+        return Ok(Lsn((place.lsn.0 + 1).next_multiple_of(place.segment_bytes)));
+    }
     Ok(end_of_record(place.lsn, length, place.segment_bytes))
 }
 
@@ -103,6 +140,12 @@ fn previous(text: &str) -> Option<Lsn> {
     rest.split_once(',')?.0.trim().parse().ok()
 }
 
+/// `... lsn: 0/04000028, prev ...`
+fn own_place(text: &str) -> Option<Lsn> {
+    let (_, rest) = text.split_once(", lsn: ")?;
+    rest.split_once(',')?.0.trim().parse().ok()
+}
+
 fn is_switch(text: &str) -> bool {
     text.contains("desc: SWITCH")
 }
@@ -111,6 +154,22 @@ fn is_switch(text: &str) -> bool {
 fn last_record(stderr: &str) -> Option<Lsn> {
     let (_, rest) = stderr.rsplit_once("error in WAL record at ")?;
     rest.split_once(':')?.0.trim().parse().ok()
+}
+
+/// `pg_waldump: error: could not find file "000000010000000000000002": ...`: where
+/// that segment begins, if it lies behind the one of `place`.
+fn missing_segment(stderr: &str, place: Place) -> Option<Lsn> {
+    let (_, rest) = stderr.rsplit_once("could not find file \"")?;
+    let begin = segment_begin(rest.split('"').next()?, place)?;
+    (begin > place.lsn).then_some(begin)
+}
+
+/// Where the segment of that name begins, if it is one of the timeline of `place`.
+fn segment_begin(name: &str, place: Place) -> Option<Lsn> {
+    let part = |range| u64::from_str_radix(name.get(range)?, 16).ok();
+    let (timeline, high, low) = (part(0..8)?, part(8..16)?, part(16..24)?);
+    let is_ours = timeline == u64::from(place.timeline.0) && place.segment_bytes > 0;
+    is_ours.then(|| Lsn((high << 32) + low * place.segment_bytes))
 }
 
 /// A record that crosses into a new page goes on behind that page's header.
@@ -168,5 +227,29 @@ mod tests {
                     at 0/1560DE0: wanted 24, got 0";
         assert_eq!(last_record(text), Some(Lsn(0x1560DA8)));
         assert_eq!(last_record("pg_waldump: error: could not find file"), None);
+    }
+
+    #[test]
+    fn a_segment_that_is_not_there_is_named_by_the_error() {
+        let at = |lsn| Place { timeline: Timeline(1), lsn: Lsn(lsn), segment_bytes: 16 << 20 };
+        let text = |name: &str| {
+            format!("pg_waldump: error: could not find file \"{name}\": No such file or directory")
+        };
+        let next = text("000000010000000A00000002");
+        assert_eq!(missing_segment(&next, at(0xA_0100_0028)), Some(Lsn(0xA_0200_0000)));
+        assert_eq!(missing_segment(&next, at(0xA_0200_0028)), None, "it lacks its beginning");
+        assert_eq!(missing_segment(&text("000000020000000A00000002"), at(0x28)), None);
+        assert_eq!(missing_segment(&text("pg_control"), at(0x28)), None);
+    }
+
+    #[test]
+    fn a_record_that_closes_a_segment_ends_with_it() {
+        let at = |lsn| Place { timeline: Timeline(1), lsn: Lsn(lsn), segment_bytes: 16 << 20 };
+        let text = "rmgr: XLOG  len (rec/tot):  24/ 24, tx: 0, lsn: 0/03000148, \
+                    prev 0/03000110, desc: SWITCH ";
+        assert_eq!(own_place(text), Some(Lsn(0x0300_0148)));
+        assert_eq!(end_in(text, at(0x0300_0148)).unwrap(), Lsn(0x0400_0000));
+        let text = text.replace("SWITCH", "NOOP");
+        assert_eq!(end_in(&text, at(0x0300_0148)).unwrap(), Lsn(0x0300_0160));
     }
 }

@@ -54,14 +54,29 @@ impl Server {
     }
 
     /// The history of the server at that address, which must be a primary or
-    /// stream from one.
-    pub async fn remote_history(&self, from: &Following) -> Result<History, String> {
+    /// stream from one. Asked as a standby would ask; where that is refused and
+    /// pg_rewind is in use, as its user.
+    pub async fn remote_history(
+        &self,
+        from: &Following,
+        may_rewind: bool,
+    ) -> Result<History, String> {
+        let refused = match self.instance.peer_history(&from.host, from.port).await {
+            Ok(history) => return Ok(history),
+            Err(error) => error.with_causes(),
+        };
+        if !may_rewind {
+            return Err(refused);
+        }
         let asked = async {
             let login = self.instance.rewind_login().await?;
             let session = self.instance.peer(&from.host, from.port, login, HEARTBEAT).await?;
             let timeline = history::remote_timeline(&session).await?;
             history::remote(&session, timeline).await
         };
-        asked.await.map_err(|e| e.to_string())
+        let also = |error: crate::postgres::Error| {
+            format!("{refused}; and as the user of pg_rewind: {}", error.with_causes())
+        };
+        asked.await.map_err(also)
     }
 }

@@ -4,13 +4,15 @@
 //! proof, and streaming is no proof that there is none.
 
 use super::Facts;
-use crate::ha::observation::{Divergence, Following, Job};
+use crate::ha::observation::{Divergence, End, Following, Job};
 use topology::{GroupView, MemberRole};
 
 /// A standby that does not stream for so long is compared with its leader.
 const QUIET_MS: u64 = 2_000;
 /// Between two tries to compare the own log.
 const COMPARE_RETRY_MS: u64 = 1_000;
+/// A former primary waits this long to be compared, then it goes on without.
+const COMPARE_MAX_MS: u64 = 60_000;
 /// A silent standby whose log fits is compared again after so long.
 const COMPARE_AGAIN_MS: u64 = 10_000;
 
@@ -37,6 +39,25 @@ impl<'a> Facts<'a> {
             Divergence::Unchecked => !known || age >= COMPARE_RETRY_MS,
             Divergence::Prefix | Divergence::Unreadable(_) => age >= COMPARE_AGAIN_MS,
             Divergence::Diverged(_) | Divergence::Alien(_) => false,
+        }
+    }
+
+    /// Whether the own log has left the history is known.
+    pub fn is_compared(&self) -> bool {
+        !self.divergence().is_open()
+    }
+
+    /// A former primary has waited long enough for a comparison.
+    pub fn is_comparison_overdue(&self) -> bool {
+        let since = self.o.memory.uncompared_since;
+        since.is_some_and(|since| self.o.now.since(since) >= COMPARE_MAX_MS)
+    }
+
+    /// Why a comparison gave no answer yet.
+    pub fn why_uncompared(&self) -> Option<String> {
+        match self.divergence() {
+            Divergence::Unreadable(why) => Some(format!("the end of this log: {why}")),
+            _ => self.o.memory.uncompared_why.clone(),
         }
     }
 
@@ -74,6 +95,26 @@ impl<'a> Facts<'a> {
             Job::Recover => true,
             _ => false,
         }
+    }
+
+    /// Crash recovery failed as often, and with it what comes before a rewind.
+    pub fn recovery_failed(&self) -> bool {
+        self.rewind_failed()
+            && self.o.memory.failed.as_ref().is_some_and(|failed| failed.job == Job::Recover)
+    }
+
+    /// A former primary that could not be compared, nor recovered or started as a
+    /// standby: it is treated as one that has diverged, until it is compared.
+    pub fn is_given_up(&self) -> bool {
+        let Some(failed) = &self.o.memory.failed else { return false };
+        let refused = match failed.job {
+            Job::Recover | Job::StartStandby { .. } => failed.times >= 2,
+            Job::Rewind { .. } | Job::Rebuild { .. } => true,
+            _ => false,
+        };
+        let was_primary = self.ended(End::Clean) || self.ended(End::Crashed);
+        let overdue = self.is_comparison_overdue() && !self.is_compared();
+        refused && was_primary && overdue && !self.is_comparison_due()
     }
 
     /// Whom to rewind against, or to be built anew from. A standby group without

@@ -33,6 +33,10 @@ pub struct Memory {
     /// Whom the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
     pub compared_at: Millis,
+    /// A former primary has been waiting for a comparison since.
+    pub uncompared_since: Option<Millis>,
+    /// Why the last try to compare gave no answer.
+    pub uncompared_why: Option<String>,
     /// The own lease: last renewed, and last tried to.
     pub lease_renewed: Millis,
     pub lease_tried: Millis,
@@ -107,6 +111,13 @@ pub enum Divergence {
     Diverged(String),
     /// Diverged, on a timeline of the leader's number: no rewind helps.
     Alien(String),
+}
+
+impl Divergence {
+    /// Nothing is known of it yet.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Divergence::Unchecked | Divergence::Unreadable(_))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

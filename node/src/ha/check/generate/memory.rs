@@ -53,6 +53,8 @@ impl Generator {
                 .pick(&[None, Some("a"), Some("a"), Some("b"), Some("remote")])
                 .map(MemberName::from),
             compared_at: self.past(),
+            uncompared_since: self.maybe_past(60),
+            uncompared_why: self.percent(30).then(|| "it does not answer".into()),
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
             lease_misses: self.pick(&[0, 0, 1, 2, 20]),
