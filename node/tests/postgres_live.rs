@@ -32,6 +32,54 @@ fn one_instance_through_its_life() {
     runtime.block_on(whole_life());
 }
 
+#[test]
+fn w1_a_log_that_ends_with_its_segment_has_an_end() {
+    if nix::unistd::geteuid().is_root() {
+        return run_again_as_postgres("w1_a_log_that_ends_with_its_segment_has_an_end");
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(ends_with_a_segment());
+}
+
+/// First by a switch, then within a record that goes on in a segment that is gone.
+async fn ends_with_a_segment() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    certificate(root.path());
+    let (a, dynamic) = (node(root.path(), "a"), json!({}));
+    let (server, session) = birth(&a, &dynamic).await;
+    session.execute("a switch", "CHECKPOINT; SELECT pg_switch_wal()").await.expect("a switch");
+    let (end, first) = crashed_before_a_missing_segment(&a, &server).await;
+    assert_eq!(end, first, "a switch takes what is left of its segment");
+
+    let (server, session) = start(&a, &StartAs::Primary, &dynamic).await;
+    let record = "CHECKPOINT; SELECT pg_logical_emit_message(false, 'x', repeat('x', 300000)) \
+                  FROM generate_series(1, 60)";
+    session.execute("records", record).await.expect("records");
+    let (end, gap) = crashed_before_a_missing_segment(&a, &server).await;
+    let last = Lsn(gap.0 - 300_000 * 2);
+    assert!(end < gap && end > last, "{end} is where the record began that {gap} cuts off");
+}
+
+/// Kills the server and takes away all segments but the one of its last checkpoint.
+/// Gives where its log ends, and where the first missing segment would begin.
+async fn crashed_before_a_missing_segment(a: &Node, server: &Postmaster) -> (Lsn, Lsn) {
+    server.kill_all().expect("a kill");
+    tokio::time::timeout(LIMIT, server.wait_exit()).await.expect("an end");
+    let control = a.0.control().await.expect("control data");
+    let segment_bytes = control.wal_segment_bytes;
+    let gap = Lsn((control.redo.0 / segment_bytes + 1) * segment_bytes);
+    let kept = node::postgres::archive::segment_name(control.timeline, control.redo, segment_bytes);
+    let wal = a.0.settings.data_dir.join("pg_wal");
+    for entry in std::fs::read_dir(&wal).expect("a directory") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        if is_segment(&name) && name > kept {
+            std::fs::remove_file(wal.join(name)).expect("a segment");
+        }
+    }
+    let place = Place { timeline: control.timeline, lsn: control.redo, segment_bytes };
+    (wal::log_end(&a.0.settings, place).await.expect("an end"), gap)
+}
+
 /// A world-readable copy, because a home directory may be closed to others.
 fn run_again_as_postgres(test: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -304,6 +352,8 @@ async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postm
     let peer = over_tls(a, port).await;
     let timeline = history::remote_timeline(&peer).await.expect("a timeline");
     let remote = history::remote(&peer, timeline).await.expect("a history");
+    let asked = a.0.peer_history("127.0.0.1", port).await.expect("over the replication protocol");
+    assert_eq!(asked, remote, "two ways to one history");
     assert!(!remote.contains(control.timeline, control.checkpoint), "A has diverged");
     let gone = history::remote(&peer, Timeline(9)).await;
     assert!(matches!(gone, Err(Error::NoHistory(Timeline(9)))));

@@ -6,7 +6,8 @@
 //! writes them anew.
 
 use node::config::{Environment, Loaded, load};
-use node::ha::{TABLES, table::Rule};
+use node::ha::TABLES;
+use node::ha::table::{Rests, Rule, Wait};
 use standby::switch::table::SWITCH;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -112,10 +113,11 @@ fn rules() -> String {
     let mut text = String::new();
     for ((name, table), (named, when)) in TABLES.iter().zip(WHEN) {
         assert_eq!(*name, named, "the tables are described in their order");
-        write_table(&mut text, name, when, table.iter().map(|Rule { id, why, .. }| (*id, *why)));
+        let rows = table.iter().map(|Rule { id, why, rests, .. }| (*id, *why, wait_of(*rests)));
+        write_table(&mut text, name, when, rows);
     }
     assert_eq!(TABLES.len(), WHEN.len());
-    let rows = SWITCH.iter().map(|row| (row.id, row.why));
+    let rows = SWITCH.iter().map(|row| (row.id, row.why, String::new()));
     write_table(&mut text, "move", "A planned move of the formation; asked by an agent.", rows);
     text
 }
@@ -124,11 +126,29 @@ fn write_table(
     text: &mut String,
     name: &str,
     when: &str,
-    rows: impl Iterator<Item = (u16, &'static str)>,
+    rows: impl Iterator<Item = (u16, &'static str, String)>,
 ) {
-    writeln!(text, "\n## {name}\n\n{when}\n\n| id | sentence |\n|---|---|").expect("a string");
-    for (id, why) in rows {
-        writeln!(text, "| {id} | {} |", why.replace('|', "\\|")).expect("a string");
+    let rows: Vec<_> = rows.collect();
+    let waits = rows.iter().any(|(.., wait)| !wait.is_empty());
+    let (head, line) = match waits {
+        true => ("| id | sentence | waits for; otherwise |", "|---|---|---|"),
+        false => ("| id | sentence |", "|---|---|"),
+    };
+    writeln!(text, "\n## {name}\n\n{when}\n\n{head}\n{line}").expect("a string");
+    for (id, why, wait) in rows {
+        let wait = if waits { format!(" {wait} |") } else { String::new() };
+        writeln!(text, "| {id} | {} |{wait}", why.replace('|', "\\|")).expect("a string");
+    }
+}
+
+/// What a row waits for, and what happens if that does not come.
+fn wait_of(rests: Rests) -> String {
+    match rests {
+        Rests::Until(Wait { ends_with, otherwise }) => {
+            format!("{ends_with}; otherwise: {otherwise}")
+        }
+        Rests::InOrder => "nothing is awaited".into(),
+        Rests::Never => String::new(),
     }
 }
 

@@ -1,12 +1,23 @@
 //! pg_rewind and what surrounds it, on real PostgreSQL and etcd. The scenarios
-//! are in `tests/src/live/rewind.rs`; they share one group.
+//! are in `tests/src/live/rewind.rs`; they share one group. What comes back without
+//! it is in `tests/src/live/compare.rs`.
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::{Duration, Instant};
-use tests::live::{rewind, run};
+use tests::live::{compare, rewind, run};
 
 const LIMIT: Duration = Duration::from_secs(240);
+
+#[test]
+fn w1_a_log_that_ends_with_its_segment_is_compared_and_follows() {
+    run("log ends with a segment", LIMIT, compare::log_ends_with_a_segment());
+}
+
+#[test]
+fn n8_a_former_primary_is_compared_as_the_replication_user() {
+    run("superuser is refused", LIMIT, compare::superuser_is_refused());
+}
 
 #[test]
 fn diverged_members_come_back_or_are_kept() {

@@ -58,6 +58,10 @@ pub const BIRTH: &[Rule] = &[
         |_| soon(ENTRY_AGAIN_MS),
         "the store did not take the new cluster: somebody else has claimed `/initialize`, or the \
          keys have just changed; it is tried again",
+    )
+    .until(
+        "a read of the store shows whose cluster it is, or the next try succeeds",
+        "it is tried again each time; another leader's cluster ends it (505)",
     ),
     Rule::new(
         510,
@@ -114,6 +118,10 @@ pub const BIRTH: &[Rule] = &[
         |_| soon(1_000),
         "a new cluster waits until it is certain which region owns the formation",
     )
+    .until(
+        "the agent of the region confirms who owns the formation",
+        "nothing is made here meanwhile; `matriarchctl region` shows what is missing",
+    )
     .saying(|f| f.doubt()),
     Rule::new(
         555,
@@ -121,26 +129,46 @@ pub const BIRTH: &[Rule] = &[
         |_| soon(1_000),
         "the store has forgotten a cluster that this daemon knew: members with data enter it \
          again; for a new cluster start this daemon anew",
+    )
+    .until(
+        "a member with data enters the cluster again, or the daemon is started anew",
+        "no new cluster is made here, so that no data is forgotten",
     ),
     Rule::new(
         556,
         |f| f.is_initialize_absent() && f.is_lock_free() && f.has_data_elsewhere(),
         |_| soon(1_000),
         "nobody has initialised the cluster and other members have data: waiting for them",
+    )
+    .until(
+        "a member with data enters the cluster, or the records of all of them are gone",
+        "when nobody has data any more this member may claim the new cluster (540)",
     ),
     Rule::new(
         557,
         |f| f.is_initialize_absent() && f.is_lock_free() && f.is_made_elsewhere(),
         |_| soon(500),
         "nobody has initialised the cluster and another member was about to: waiting for it",
+    )
+    .until(
+        "the claim becomes a cluster, or its holder is gone for a ttl",
+        "this member claims the new cluster itself (540)",
     ),
     Rule::new(
         560,
         |f| !f.o.me.may_initialise && f.is_initialize_absent(),
         |_| rest(),
         "there is no `bootstrap` section here: waiting for somebody else to initialise",
+    )
+    .until(
+        "another member initialises the cluster",
+        "this member has no `bootstrap` section: an operator adds one, or starts a member that has it",
     ),
-    Rule::new(599, |_| true, |_| soon(1_000), "waiting for leader to bootstrap"),
+    Rule::new(599, |_| true, |_| soon(1_000), "waiting for leader to bootstrap")
+    .until(
+        "a leader runs that can be copied (530), or a backup can be restored (531)",
+        "the directory stays empty and the member shows that it waits",
+    ),
 ];
 
 /// An operator who asks again does not wait for the next try.

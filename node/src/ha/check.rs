@@ -16,13 +16,13 @@ use super::facts::Facts;
 use super::observation::{
     DataDir, Divergence, End, Guarding, Job, Lock, Observation, Rebuild, Rewind, Shut, StopHow,
 };
-use super::table::Rule;
+use super::table::{Rests, Rule};
 use super::{TABLES, decide};
 use crate::ha::Decision;
 use crate::ha::observation::Asked;
 use generate::Generator;
 use standby::switch::ownership::Ownership;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Enough for nearly every row to fire many times.
@@ -97,6 +97,36 @@ fn the_tables_read_as_reviewed() {
         }
     }
     insta::assert_snapshot!("tables", text);
+}
+
+/// A row that rests says why it may: nothing is left to do, or it waits for
+/// something, and what happens if that does not come.
+#[test]
+fn no_row_waits_without_an_end() {
+    let of: BTreeMap<u16, Rests> = rules().map(|rule| (rule.id, rule.rests)).collect();
+    let mut silent = BTreeSet::new();
+    let mut unseen: BTreeSet<u16> =
+        rules().filter(|rule| rule.rests != Rests::Never).map(|rule| rule.id).collect();
+    unseen.remove(&super::gate::PASS);
+    let mut looked = 0;
+    let all = reaches(|_, decision| {
+        looked += 1;
+        if matches!(decision.step, Step::Rest { .. }) {
+            unseen.remove(&decision.rule);
+            if of[&decision.rule] == Rests::Never {
+                silent.insert(decision.rule);
+            }
+        }
+        unseen.is_empty() && looked >= OBSERVATIONS
+    });
+    assert!(silent.is_empty(), "rows that wait, without `until` or `at_rest`: {silent:?}");
+    assert!(all, "rows that never wait, and say for what: {unseen:?}");
+    for rule in rules() {
+        if let Rests::Until(wait) = rule.rests {
+            let said = !wait.ends_with.is_empty() && !wait.otherwise.is_empty();
+            assert!(said, "{}: both are said", rule.id);
+        }
+    }
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub const DOWN: &[Rule] = &[
         |f| f.stop_order().is_some() && (f.o.holds_lock() || f.ended(End::Clean)),
         |_| rest(),
         "a region move: stopped until it is decided",
+    )
+    .until(
+        "the move is decided or given up: the agent that drives it has a deadline for each step",
+        "the order is withdrawn with the journal, and the group starts again where it was",
     ),
     Rule::new(
         605,
@@ -65,6 +69,10 @@ pub const DOWN: &[Rule] = &[
         |f| is_handing_over(f) && f.handover_age() < RECEIPT_MS,
         |_| soon(20),
         "waiting until the successor has the shutdown checkpoint",
+    )
+    .until(
+        "the candidate reports the shutdown checkpoint (611)",
+        "after ten seconds the request is cleared and this member leads again (613)",
     )
     .saying(missing),
     Rule::new(
@@ -101,6 +109,10 @@ pub const DOWN: &[Rule] = &[
         |f| leads(f) && f.disk_failed().is_some() && f.awaits_receipt(),
         |_| soon(50),
         "the disk takes no files any more: waiting until a replica has the end of the log",
+    )
+    .until(
+        "a replica has the end of the log",
+        "after a bounded time the lock goes to the best of those who answer (619)",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
@@ -161,6 +173,10 @@ pub const DOWN: &[Rule] = &[
         |_| soon(200),
         "a former primary waits until its log is compared with the owner's",
     )
+    .until(
+        "the owner's leader answers and the end of this log can be read (640)",
+        "after a minute a crashed log is recovered (647) and the server starts as a standby (680)",
+    )
     .saying(|f| f.why_uncompared()),
     Rule::new(
         645,
@@ -183,12 +199,20 @@ pub const DOWN: &[Rule] = &[
         "this log has left the history of a leader that has not opened: nothing is thrown away \
          for one that may give up",
     )
+    .until(
+        "the leader opens, or gives its lock back",
+        "the next leader is compared with; a leader that does not open is bounded by `primary_start_timeout`",
+    )
     .saying(how),
     Rule::new(
         649,
         |f| must_rewind(f) && can_rewind(f) && f.is_source_unready(),
         |_| soon(200),
         "waiting for the leader's checkpoint after its promotion, to rewind against it",
+    )
+    .until(
+        "the leader's record says that its checkpoint is written",
+        "the leader's record ends with its lease, and the next leader is compared with",
     )
     .saying(how),
     Rule::new(
@@ -217,12 +241,20 @@ pub const DOWN: &[Rule] = &[
         "this log has left the leader's history and is kept as it is: reinitialize this member, \
          or remove the obstacle",
     )
+    .until(
+        "`matriarchctl reinit`, a setting that permits a copy, or another leader",
+        "the data stay as they are, and the member says what is in the way",
+    )
     .saying(obstacle),
     Rule::new(
         653,
         must_rewind,
         |_| soon(500),
         "this log has left the leader's history: waiting for the leader to rewind against",
+    )
+    .until(
+        "the leader answers as a running primary (650)",
+        "its lock ends with its lease, and the next leader is compared with",
     )
     .saying(how),
     // Nobody can say whether this log fits, and it can be neither recovered nor
@@ -275,6 +307,10 @@ pub const DOWN: &[Rule] = &[
         "this log could be neither compared with the leader's nor started, and is kept as it is: \
          reinitialize this member, or remove the obstacle",
     )
+    .until(
+        "a comparison succeeds (660), `matriarchctl reinit`, or a setting that permits a copy",
+        "the data stay as they are, and the member says what is in the way",
+    )
     .saying(obstacle),
     Rule::new(
         659,
@@ -282,6 +318,10 @@ pub const DOWN: &[Rule] = &[
         |_| soon(500),
         "this log could be neither compared with the leader's nor started: waiting for the leader \
          to rewind against",
+    )
+    .until(
+        "the leader answers as a running primary (654), or a comparison succeeds (660)",
+        "its lock ends with its lease, and the next leader is asked",
     )
     .saying(|f| f.why_uncompared()),
     // A follower.
@@ -302,6 +342,10 @@ pub const DOWN: &[Rule] = &[
         |_| soon(200),
         "a former primary waits until its log is compared with the leader's",
     )
+    .until(
+        "the leader answers and the end of this log can be read (660)",
+        "after a minute a crashed log is recovered (647) and the server starts as a standby (662)",
+    )
     .saying(|f| f.why_uncompared()),
     Rule::new(
         662,
@@ -321,6 +365,10 @@ pub const DOWN: &[Rule] = &[
         |f| crashed_without_leader(f) && !f.is_alone() && f.is_election_young(),
         |_| soon(200),
         "nobody leads yet: a crashed primary waits for who takes over, to be compared",
+    )
+    .until(
+        "another member takes the lock (660)",
+        "after three seconds crash recovery is done without waiting (665)",
     ),
     Rule::new(
         665,
@@ -333,6 +381,10 @@ pub const DOWN: &[Rule] = &[
         |f| f.is_control_unknown() || f.is_backing_off(),
         |_| soon(500),
         "PostgreSQL is down; it is tried again in a moment",
+    )
+    .until(
+        "the time until the next try, which doubles up to half a minute",
+        "it is tried again for ever; the member shows why the last try failed",
     )
     .saying(|f| f.why_failed()),
     Rule::new(

@@ -25,18 +25,30 @@ pub const FOLLOW: &[Rule] = &[
         |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
-    Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting"),
+    Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting")
+    .until(
+        "PostgreSQL accepts connections, or ends",
+        "recovery goes on for as long as it reads log; its own log tells how far it is",
+    ),
     Rule::new(
         911,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
         |_| soon(500),
         "PostgreSQL runs but did not answer; its role is not known",
+    )
+    .until(
+        "PostgreSQL answers, or its process ends",
+        "it serves as a standby as long as it lives; `matriarchctl restart` ends it",
     ),
     Rule::new(
         920,
         |f| f.o.memory.asked == Some(Asked::Restart) && f.is_awaited_by_commits(),
         |_| soon(200),
         "a restart was asked for: waiting until the leader counts on another standby",
+    )
+    .until(
+        "the leader names another standby in `/sync`",
+        "after two `loop_wait` the restart is done all the same (921)",
     ),
     Rule::new(
         921,
@@ -69,6 +81,10 @@ pub const FOLLOW: &[Rule] = &[
         |_| soon(200),
         "a restart is due: waiting until the leader counts on another standby",
     )
+    .until(
+        "the leader names another standby in `/sync`",
+        "after two `loop_wait` the restart is done all the same (942)",
+    )
     .saying(recovers_otherwise),
     Rule::new(
         942,
@@ -94,8 +110,13 @@ pub const FOLLOW: &[Rule] = &[
         |f| f.o.is_streaming(),
         |_| rest(),
         "no action. I am a secondary, and following a leader",
+    )
+    .at_rest(),
+    Rule::new(999, |_| true, |_| soon(1_000), "a secondary, not streaming from the leader yet")
+    .until(
+        "the standby streams (998), or a comparison says that it cannot (950)",
+        "it is compared again every ten seconds, and rewound or built anew when it has diverged",
     ),
-    Rule::new(999, |_| true, |_| soon(1_000), "a secondary, not streaming from the leader yet"),
 ];
 
 /// What of a standby's recovery only a restart puts right.

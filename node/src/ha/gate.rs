@@ -51,6 +51,10 @@ pub const GATE: &[Rule] = &[
         |f| soon(DAMAGED_MS.saturating_sub(damaged_ms(f))),
         "the data directory of a running server cannot be read: a second look decides",
     )
+    .until(
+        "the next look reads the directory again, within a second",
+        "it is damaged: the server is stopped (22), or the member waits for an operator (31)",
+    )
     .saying(refusal),
     Rule::new(
         25,
@@ -70,6 +74,10 @@ pub const GATE: &[Rule] = &[
         |f| f.is_data_unusable() && !f.o.memory.stopping,
         |_| rest(),
         "the data directory cannot be used and is not touched",
+    )
+    .until(
+        "an operator puts the directory right, or asks for `matriarchctl reinit` beside a leader",
+        "the member stays as it is and shows why; nothing is touched",
     )
     .saying(refusal),
     Rule::new(
@@ -91,7 +99,7 @@ pub const GATE: &[Rule] = &[
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "this member promised that another one leads on: the lock is given back",
     ),
-    Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way"),
+    Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way").at_rest(),
 ];
 
 /// Programs of another version in `bin_dir` are no reason to stop a server that

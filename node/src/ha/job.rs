@@ -84,8 +84,16 @@ pub const JOB: &[Rule] = &[
         |_| soon(100),
         "PostgreSQL has closed and still archives: no replica has the shutdown checkpoint yet",
     )
+    .until(
+        "a replica reports the shutdown checkpoint (151), or the postmaster ends",
+        "the stop goes on without its receivers; then the rows of a stopped primary decide (230, 612)",
+    )
     .saying(|f| f.successor(f.closed().map(|c| c.lsn)).err().map(|why| why.to_string())),
-    Rule::new(199, |_| true, until_too_long, "an action is running").saying(what),
+    Rule::new(199, |_| true, until_too_long, "an action is running")
+    .until(
+        "the end of the action; each has a limit of its own",
+        "the rows above cancel one whose purpose is gone; `primary_start_timeout` bounds the start of a primary",
+    ).saying(what),
 ];
 
 fn is_stop(f: &Facts) -> bool {

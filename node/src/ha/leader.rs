@@ -92,12 +92,20 @@ pub const LEADER: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Overdue })),
         "PostgreSQL takes longer than primary_start_timeout and somebody can take over",
     ),
-    Rule::new(712, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting"),
+    Rule::new(712, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting")
+    .until(
+        "PostgreSQL accepts connections",
+        "`primary_start_timeout`: another member takes over if one can (711)",
+    ),
     Rule::new(
         715,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
         |_| soon(200),
         "PostgreSQL runs but did not answer; its role is not known",
+    )
+    .until(
+        "PostgreSQL answers, or its process ends",
+        "the lock is kept only as long as it is renewed; a server without an answer is fenced with it (20)",
     ),
     Rule::new(
         716,
@@ -182,6 +190,7 @@ pub const LEADER: &[Rule] = &[
         |_| rest(),
         "no action. I am the standby leader with the lock",
     )
+    .at_rest()
     .saying(|f| f.doubt()),
     // A standby with the lock in the region that owns: open.
     Rule::new(
@@ -189,6 +198,10 @@ pub const LEADER: &[Rule] = &[
         |f| f.o.is_standby() && f.o.memory.promoting.is_some(),
         |_| soon(10),
         "leaving recovery",
+    )
+    .until(
+        "PostgreSQL has left recovery",
+        "the lock's end stops a promotion that hangs (20)",
     ),
     Rule::new(
         731,
@@ -202,12 +215,20 @@ pub const LEADER: &[Rule] = &[
         |_| soon(10),
         "holds the lock and may not open yet",
     )
+    .until(
+        "what the sentence names no longer stands in the way",
+        "the lock's end, or an operator's request, gives the lock to another member",
+    )
     .saying(|f| f.open().err().map(|why| why.to_string())),
     Rule::new(
         733,
         |f| f.o.is_standby(),
         |_| soon(100),
         "the lock is about to end: it is renewed before anything opens",
+    )
+    .until(
+        "the renewal of the lock (10)",
+        "the lock ends and another member may lead",
     ),
     // The primary: who has what it acknowledges.
     Rule::new(
@@ -255,18 +276,30 @@ pub const LEADER: &[Rule] = &[
         |_| soon(50),
         "handing over: waiting for a successor that has what this leader has",
     )
+    .until(
+        "a successor has received what this leader had (742)",
+        "the request is cleared after a bounded time (743) and this leader leads on",
+    )
     .saying(|f| f.ready_successor().err().map(|why| why.to_string())),
     Rule::new(
         790,
         |f| f.sync_wait().is_some(),
         |f| soon(f.sync_wait().expect("just seen")),
         "no action. I am the leader with the lock; standbys have yet to confirm",
+    )
+    .until(
+        "the standbys confirm what was written since",
+        "each step is tried again (734, 735); commits wait as the mode demands",
     ),
     Rule::new(
         791,
         |f| f.is_waited_for(),
         |_| soon(1_000),
         "no action. I am the leader with the lock; commits wait for standbys",
+    )
+    .until(
+        "a standby confirms, or others are named (734)",
+        "commits wait as the mode demands; the member shows it",
     ),
     Rule::new(
         798,
@@ -274,8 +307,13 @@ pub const LEADER: &[Rule] = &[
         |_| rest(),
         "continue to run as a leader because failsafe mode is enabled and all members are \
          accessible",
+    )
+    .until(
+        "the store answers, or the proof runs out",
+        "every member is asked again; without their agreement this primary stops (20)",
     ),
-    Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock"),
+    Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock")
+    .at_rest(),
 ];
 
 /// A failover to a named member. A switchover waits for a leader that is well:

@@ -27,8 +27,16 @@ pub const LOST: &[Rule] = &[
         |_| soon(1_000),
         "continue to run as a leader because failsafe mode is enabled and all members are \
          accessible",
+    )
+    .until(
+        "the store answers, or the proof runs out",
+        "every member is asked again; without their agreement this primary stops (20)",
     ),
-    Rule::new(399, |_| true, |_| soon(1_000), "the store does not answer; nothing can be decided"),
+    Rule::new(399, |_| true, |_| soon(1_000), "the store does not answer; nothing can be decided")
+        .until(
+            "the store answers",
+            "the member stays as it is; a primary was stopped before its lock ended (20)",
+        ),
 ];
 
 /// Stopped by us when the lock ran out, so that reads may come back.

@@ -26,6 +26,10 @@ pub const PAUSE: &[Rule] = &[
         },
         |_| soon(200),
         "a restart was asked for: waiting until the leader counts on another standby",
+    )
+    .until(
+        "the leader names another standby in `/sync`",
+        "after two `loop_wait` the restart is done all the same",
     ),
     Rule::new(
         405,
@@ -154,6 +158,10 @@ pub const PAUSE: &[Rule] = &[
         |_| soon(50),
         "handing over: waiting for a successor that has what this leader has",
     )
+    .until(
+        "the candidate has received what this leader had",
+        "the request is cleared after a bounded time (442) and this leader leads on",
+    )
     .saying(why_no_successor),
     Rule::new(
         460,
@@ -188,8 +196,12 @@ pub const PAUSE: &[Rule] = &[
         |f| f.sync_wait().is_some() || f.is_waited_for(),
         |f| soon(f.sync_wait().unwrap_or(1_000)),
         "paused: commits wait for standbys",
+    )
+    .until(
+        "the standbys confirm, or others are named (434)",
+        "commits wait as the operator's mode demands; the member shows it",
     ),
-    Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge"),
+    Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge").at_rest(),
 ];
 
 fn is_start_asked(f: &Facts) -> bool {

@@ -51,12 +51,19 @@ pub const RACE: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "nobody holds the lock: a server that starts as a primary must not open",
     ),
-    Rule::new(820, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting"),
+    Rule::new(820, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting").until(
+        "PostgreSQL accepts connections, or ends",
+        "another member may take the free lock meanwhile",
+    ),
     Rule::new(
         821,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
         |_| soon(200),
         "PostgreSQL runs but did not answer; its role is not known",
+    )
+    .until(
+        "PostgreSQL answers, or its process ends",
+        "another member may take the free lock meanwhile",
     ),
     Rule::new(
         UNKNOWN_STORE,
@@ -70,6 +77,10 @@ pub const RACE: &[Rule] = &[
         |f| f.is_forgotten() && f.may_forgotten_lock_hold(),
         |_| soon(1_000),
         "the store has forgotten this cluster: whoever led may do so until its lock is over",
+    )
+    .until(
+        "the last leader enters the cluster again, or its lock is over",
+        "the system id is entered by this member (833)",
     ),
     Rule::new(
         833,
@@ -82,12 +93,17 @@ pub const RACE: &[Rule] = &[
         |f| f.o.me.tags.nofailover(),
         |_| rest(),
         "the tag nofailover keeps this member from leading",
-    ),
+    )
+    .at_rest(),
     Rule::new(
         841,
         |f| f.stop_order().is_some(),
         |_| soon(500),
         "a region move runs: nobody takes this lock until it is decided",
+    )
+    .until(
+        "the move is decided or given up: the agent that drives it has a deadline for each step",
+        "the order is withdrawn with the journal, and the race begins",
     ),
     Rule::new(
         842,
@@ -95,6 +111,7 @@ pub const RACE: &[Rule] = &[
         |_| soon(1_000),
         "the watchdog is required and cannot be used: this member does not lead",
     )
+    .until("the watchdog can be armed", "other members may lead; the member shows what is broken")
     .saying(|f| f.watchdog_broken()),
     Rule::new(
         843,
@@ -102,24 +119,34 @@ pub const RACE: &[Rule] = &[
         |_| soon(1_000),
         "the disk takes no files: this member does not lead",
     )
+    .until("the disk takes files again", "other members may lead; the member shows what is broken")
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
         844,
         |f| f.may_somebody_have_more(),
         |_| soon(300),
         "all begin anew: whoever led may have more, and is still starting",
+    )
+    .until(
+        "the members that are still starting run",
+        "a ttl after the start of this daemon the race begins without them",
     ),
     Rule::new(
         845,
         |f| f.is_gate_shut(),
         |_| soon(1_000),
         "pre_promote failed a moment ago: this member does not race for a ttl",
-    ),
+    )
+    .until("a ttl since pre_promote failed", "then this member races again"),
     Rule::new(
         847,
         |f| f.must_back_off(),
         |_| soon(300),
         "primary_race_backoff: waiting for what is still received",
+    )
+    .until(
+        "no more of the old leader's log arrives",
+        "the race begins when `primary_race_backoff` is over",
     ),
     Rule::new(
         850,
@@ -138,6 +165,10 @@ pub const RACE: &[Rule] = &[
         |_| true,
         |_| soon(300),
         "following a different leader because i am not the healthiest node",
+    )
+    .until(
+        "a healthier member takes the lock, or this one becomes the healthiest (851)",
+        "it is asked again in every beat; members that left the store count for a ttl only",
     )
     .saying(|f| f.race().err().map(|why| why.to_string())),
 ];

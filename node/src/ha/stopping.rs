@@ -25,6 +25,10 @@ pub const STOPPING: &[Rule] = &[
         |f| f.o.is_standby() && f.is_awaited_by_commits(),
         |_| soon(200),
         "the daemon ends: waiting until the leader counts on another standby",
+    )
+    .until(
+        "the leader names another standby in `/sync`",
+        "after two `loop_wait` the member stops all the same, and commits wait for the leader's next choice",
     ),
     Rule::new(
         210,
@@ -43,6 +47,10 @@ pub const STOPPING: &[Rule] = &[
         |f| f.o.holds_lock() && f.ended(End::Clean) && f.awaits_receipt(),
         |_| soon(50),
         "waiting until a replica has the shutdown checkpoint",
+    )
+    .until(
+        "a replica reports the shutdown checkpoint",
+        "after a bounded time the lock is released with the end of the log (240)",
     ),
     Rule::new(
         240,

@@ -2,6 +2,9 @@
 //!
 //! Tests of every table: ids rise, the last row always matches, and over all
 //! generated observations every row fires (`ha/check.rs`).
+//!
+//! Invariant *no wait without an end*: a row that does nothing says what ends its
+//! wait and what happens if that does not come, or that nothing is left to do.
 
 use super::action::{Action, Decision, Step};
 use super::facts::Facts;
@@ -15,6 +18,25 @@ pub struct Rule {
     pub why: &'static str,
     /// What makes the sentence particular, such as the named refusal.
     pub detail: fn(&Facts) -> Option<String>,
+    pub rests: Rests,
+}
+
+/// Why a row may do nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rests {
+    /// It always acts.
+    Never,
+    /// All is as it should be: nothing is awaited.
+    InOrder,
+    Until(Wait),
+}
+
+/// A wait, in words for an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    pub ends_with: &'static str,
+    /// What happens if that does not come.
+    pub otherwise: &'static str,
 }
 
 impl Rule {
@@ -24,7 +46,19 @@ impl Rule {
         then: fn(&Facts) -> Step,
         why: &'static str,
     ) -> Rule {
-        Rule { id, when, then, why, detail: |_| None }
+        Rule { id, when, then, why, detail: |_| None, rests: Rests::Never }
+    }
+
+    /// This row waits: what ends it, and what happens if that does not come.
+    pub const fn until(mut self, ends_with: &'static str, otherwise: &'static str) -> Rule {
+        self.rests = Rests::Until(Wait { ends_with, otherwise });
+        self
+    }
+
+    /// This row does nothing and waits for nothing.
+    pub const fn at_rest(mut self) -> Rule {
+        self.rests = Rests::InOrder;
+        self
     }
 
     pub const fn saying(mut self, detail: fn(&Facts) -> Option<String>) -> Rule {

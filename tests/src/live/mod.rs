@@ -7,6 +7,7 @@
 //! | birth | a new group, its keys and its REST API |
 //! | planned | switchovers, the end of a daemon |
 //! | crash | PostgreSQL or a whole node dies |
+//! | compare | former primaries whose log fits |
 //! | rewind | logs that have left the group's history |
 //! | silence | the store or a daemon freezes |
 //! | etcd, majority | a store of three members, and its majority lost |
@@ -40,6 +41,7 @@
 pub mod attach;
 pub mod birth;
 pub mod checkpoint;
+pub mod compare;
 pub mod container;
 pub mod copies;
 pub mod crash;

@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn only_the_first_message_of_a_session_gets_the_pair() {
         let plain = startup(b"user\0me\0");
-        assert_eq!(introduce(&plain, Kind::Database), startup(b"user\0me\0replication\0database\0"));
+        assert_eq!(
+            introduce(&plain, Kind::Database),
+            startup(b"user\0me\0replication\0database\0")
+        );
         let physical = introduce(&plain, Kind::Physical);
         assert_eq!(physical, startup(b"user\0me\0replication\0true\0"));
         let request = [0, 0, 0, 8, 4, 210, 22, 47];
