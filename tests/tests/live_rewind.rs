@@ -5,7 +5,7 @@
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::{Duration, Instant};
-use tests::live::{compare, rewind, run};
+use tests::live::{compare, rewind, run, silent_source};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -17,6 +17,11 @@ fn w1_a_log_that_ends_with_its_segment_is_compared_and_follows() {
 #[test]
 fn n8_a_former_primary_is_compared_as_the_replication_user() {
     run("superuser is refused", LIMIT, compare::superuser_is_refused());
+}
+
+#[test]
+fn h1_a_copy_of_a_silent_source_begins_anew_from_the_next_leader() {
+    run("a source goes silent", LIMIT, silent_source::copied_from());
 }
 
 #[test]

@@ -150,13 +150,13 @@ impl Hands {
         loop {
             self.instance.remove_data().map_err(text)?;
             let made = Made::by(&self.instance, Else::Empty);
-            let copied = self.instance.basebackup(&from.host, from.port, &read.basebackup).await;
-            let why = match copied {
+            let tool = self.instance.basebackup(&from.host, from.port, &read.basebackup);
+            let why = match self.reading_from(from, tool).await {
                 Ok(()) => {
                     made.keep();
                     return Ok(());
                 }
-                Err(error) => text(error),
+                Err(why) => why,
             };
             if tries >= TRIES {
                 return Err(why);

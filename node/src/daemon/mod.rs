@@ -28,6 +28,7 @@ mod schedule;
 mod script;
 mod server;
 mod signals;
+mod silent_source;
 mod start;
 mod state;
 mod synchrony;
@@ -114,12 +115,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Sends a transaction and folds a success into the local copy at once.
+    /// Sends a transaction and folds its answer into the local copy at once.
     async fn write(&self, txn: Txn) -> Result<TxnResult, DcsError> {
         let result = self.store.txn(txn.clone()).await?;
-        if result.succeeded {
-            self.mirror.apply(&txn, result);
-        }
+        self.mirror.settle(&txn, result).await;
         Ok(result)
     }
 

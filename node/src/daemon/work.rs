@@ -265,7 +265,8 @@ impl Hands {
             tracing::error!("{warning}");
         }
         let source = tools::Source { host: &from.host, port: from.port };
-        self.instance.rewind(source, &options, from_primary).await.map_err(text)
+        let tool = self.instance.rewind(source, &options, from_primary);
+        self.reading_from(from, tool).await
     }
 
     /// One that has not written a checkpoint since it was promoted shows the

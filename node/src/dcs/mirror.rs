@@ -15,7 +15,7 @@ use super::{DcsError, Snapshot, Store, Txn, TxnResult, WatchItem};
 use fold::Fold;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 /// Pauses between attempts while the store fails.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -56,6 +56,14 @@ struct Shared {
     state: Mutex<State>,
     changes: broadcast::Sender<Change>,
     ready: watch::Sender<bool>,
+    /// The watch is begun anew: it has told less than the store knows.
+    anew: Notify,
+}
+
+/// Why the copy no longer follows a watch.
+enum Over {
+    Lost,
+    Anew,
 }
 
 struct State {
@@ -74,6 +82,7 @@ impl Mirror {
             state: Mutex::new(state),
             changes: broadcast::Sender::new(CHANGES_MAX),
             ready: watch::Sender::new(false),
+            anew: Notify::new(),
         });
         let task = tokio::spawn(keep_up(shared.clone()));
         Mirror { shared, task }
@@ -101,6 +110,20 @@ impl Mirror {
     /// Reads everything anew, linearizably, and folds it in.
     pub async fn refresh(&self) -> Result<Snapshot, DcsError> {
         self.shared.read().await
+    }
+
+    /// Folds the answer to an own write in. One that lost shows how far the store
+    /// is: a copy that is behind is read anew, and so is the watch that should have
+    /// told.
+    pub async fn settle(&self, txn: &Txn, result: TxnResult) {
+        self.apply(txn, result);
+        if result.succeeded || self.shared.lock().fold.revision() >= result.revision {
+            return;
+        }
+        if let Err(error) = self.shared.read().await {
+            tracing::debug!("the store's copy is behind and cannot be read anew: {error}");
+        }
+        self.shared.anew.notify_one();
     }
 
     /// Folds an own write in without waiting for the watch to bring it.
@@ -174,17 +197,21 @@ impl Shared {
     }
 
     /// Reads, watches, and returns when the watch is over.
-    async fn follow(&self) -> Result<(), DcsError> {
+    async fn follow(&self) -> Result<Over, DcsError> {
         let read = self.read().await?;
         let mut watch = self.store.watch(&self.prefixes, read.revision).await?;
         self.lock().lost = false;
-        while let Some(WatchItem::Events(events)) = watch.recv().await {
+        loop {
+            let item = tokio::select! {
+                item = watch.recv() => item,
+                () = self.anew.notified() => return Ok(Over::Anew),
+            };
+            let Some(WatchItem::Events(events)) = item else { return Ok(Over::Lost) };
             let mut state = self.lock();
             state.heard(Instant::now());
             let keys = state.fold.events(events);
             self.tell(keys, false);
         }
-        Ok(())
     }
 }
 
@@ -194,7 +221,12 @@ async fn keep_up(shared: Arc<Shared>) {
     let mut pause = PAUSE_MIN;
     loop {
         let began = Instant::now();
-        let failed = shared.follow().await.is_err();
+        let ended = shared.follow().await;
+        if matches!(ended, Ok(Over::Anew)) {
+            // What was read for it counts until the next watch stands.
+            continue;
+        }
+        let failed = ended.is_err();
         shared.lock().lost = true;
         if !failed && began.elapsed() > PAUSE_MAX {
             pause = PAUSE_MIN;

@@ -223,12 +223,46 @@ fn a_leader_keeps_its_data_and_nobody_copies_without_a_leader() {
 }
 
 #[test]
-fn a_rewind_is_never_cancelled() {
+fn h1_a_rewind_is_cancelled_only_for_the_end_of_the_daemon() {
     always("half a rewind looks whole", |o, action| {
         let rewinds = matches!(o.job.as_ref().map(|j| &j.job), Some(Job::Rewind { .. }));
         let at_rest = o.is_stopped() && o.memory.promoting.is_none();
-        !(rewinds && at_rest && *action == Action::CancelJob)
+        let ends = o.memory.stopping && Facts::of(o).stopping_ms() >= 5_000;
+        !(rewinds && at_rest && *action == Action::CancelJob) || ends
     });
+    let ended = reaches(|o, decision| {
+        let rewinds = matches!(o.job.as_ref().map(|j| &j.job), Some(Job::Rewind { .. }));
+        rewinds && decision.rule == 103
+    });
+    assert!(ended, "the daemon would not end");
+}
+
+#[test]
+fn h1_a_copy_ends_when_its_source_leads_no_more_and_another_member_does() {
+    for_each_observation(|o, decision| {
+        let copies = match o.job.as_ref().map(|running| &running.job) {
+            Some(Job::Clone { from } | Job::Rebuild { from, .. }) => Some(from),
+            _ => None,
+        };
+        let Some(from) = copies.filter(|_| !o.memory.stopping) else { return };
+        let facts = Facts::of(o);
+        let goes_on = facts.view().is_some_and(|v| v.leader_name() == Some(&from.member));
+        assert!(!(goes_on && decision.rule == 140), "a good source is given up\n{o:#?}");
+    });
+    assert!(reaches(|_, decision| decision.rule == 140), "no copy is ever given up");
+}
+
+#[test]
+fn n11_a_standby_that_starts_follows_the_leader_of_now() {
+    for_each_observation(|o, decision| {
+        let facts = Facts::of(o);
+        if decision.rule == 910 && facts.upstream().is_some() && !facts.is_opening() {
+            assert_eq!(o.memory.pointed_to, facts.upstream(), "{o:#?}");
+        }
+    });
+    for rule in [141, 909] {
+        assert!(reaches(|_, decision| decision.rule == rule), "rule {rule} points nobody");
+    }
 }
 
 #[test]

@@ -25,6 +25,12 @@ pub const FOLLOW: &[Rule] = &[
         |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
+    Rule::new(
+        909,
+        |f| f.is_start_misdirected(),
+        |f| act(Action::Follow(f.upstream())),
+        "a standby that starts is pointed to the leader of now",
+    ),
     Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting")
     .until(
         "PostgreSQL accepts connections, or ends",

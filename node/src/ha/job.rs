@@ -1,12 +1,17 @@
 //! While a long action runs: let it, unless what it was begun for is gone.
 //!
-//! Invariant: a rewind is never cancelled. Half of one leaves a data directory
-//! that looks whole and is not.
+//! Invariant: a rewind is cancelled only for the end of the daemon, after a moment in
+//! which most come to their end. Half of one leaves a data directory that looks whole
+//! and is not; its mark says so to the next daemon (`postgres/rewind_mark.rs`).
 
 use super::action::{Action, Publish, Step};
 use super::facts::Facts;
 use super::observation::{End, Job, Lock, StopHow};
 use super::table::{Rule, act, rest, soon};
+use topology::MemberRole;
+
+/// What a rewind has to come to its end once the daemon was told to end.
+const REWIND_MS: u64 = 5_000;
 
 pub const JOB: &[Rule] = &[
     Rule::new(
@@ -14,6 +19,22 @@ pub const JOB: &[Rule] = &[
         |f| f.o.memory.stopping && !is_stop(f) && !is_rewind(f),
         |_| act(Action::CancelJob),
         "the daemon ends: the running action is cancelled",
+    ),
+    Rule::new(
+        102,
+        |f| f.o.memory.stopping && is_rewind(f) && f.stopping_ms() < REWIND_MS,
+        |_| soon(100),
+        "the daemon ends: pg_rewind has five seconds to come to its end",
+    )
+    .until(
+        "the end of pg_rewind",
+        "it is ended (103); the next daemon finds its mark and rewinds once more",
+    ),
+    Rule::new(
+        103,
+        |f| f.o.memory.stopping && is_rewind(f),
+        |_| act(Action::CancelJob),
+        "the daemon ends: pg_rewind is ended half way, and is repeated by the next daemon",
     ),
     Rule::new(
         110,
@@ -61,6 +82,20 @@ pub const JOB: &[Rule] = &[
         |_| act(Action::AskPeers),
         "recovery in place took longer than primary_start_timeout: can somebody take over?",
     ),
+    Rule::new(
+        140,
+        is_source_gone,
+        |_| act(Action::CancelJob),
+        "the member that is copied leads no more, or has left the store, and another one leads: \
+         the copy begins anew",
+    )
+    .saying(|f| Some(f.view()?.leader_name()?.to_string())),
+    Rule::new(
+        141,
+        |f| matches!(f.job(), Some(Job::StartStandby { .. })) && f.is_start_misdirected(),
+        |f| act(Action::Follow(f.upstream())),
+        "the leader changed while a standby starts: it is pointed there",
+    ),
     // A planned stop whose postmaster lives on, for its archiver: nothing can be
     // written here any more.
     Rule::new(
@@ -102,6 +137,17 @@ fn is_stop(f: &Facts) -> bool {
 
 fn is_rewind(f: &Facts) -> bool {
     matches!(f.job(), Some(Job::Rewind { .. }))
+}
+
+/// A copy of a member that led and leads no more, or that is gone. What comes from it
+/// may have left the group's history. A replica that serves copies is well as long as
+/// it is in the store.
+fn is_source_gone(f: &Facts) -> bool {
+    let Some(Job::Clone { from } | Job::Rebuild { from, .. }) = f.job() else { return false };
+    let (Some(view), Some(leader)) = (f.view(), f.leader_source()) else { return false };
+    let afar = f.remote().is_some_and(|remote| remote.member == from.member);
+    let gone = view.member(&from.member).is_none_or(|m| m.role == MemberRole::Primary);
+    f.is_leader_elsewhere() && leader.member != from.member && !afar && gone
 }
 
 /// Stopped to give the lock away: by an operator's request, by the end of the

@@ -183,6 +183,10 @@ pub const LEADER: &[Rule] = &[
         |f| stands_before_gate(f) && f.is_lock_young_enough() && f.is_sync_due_before_opening(),
         |f| sync_action(f.sync_before_opening()),
         "holds the lock: who must have its commits is settled before it opens",
+    )
+    .until(
+        "the standbys that must have its commits confirm",
+        "each step is tried again; the lock's end, or an operator's request, gives the lock to another member",
     ),
     Rule::new(
         729,

@@ -63,6 +63,7 @@ impl Memory {
                 self.asked = self.asked.filter(|asked| *asked == Asked::Restart);
                 self.gate = Gate::Untried;
             }
+            Action::Follow(to) => self.pointed_to = to.clone(),
             Action::Sign { id, .. } => self.signed = Some(id.clone()),
             Action::WriteWal => self.confirmed.nudged(),
             _ => {}
@@ -85,6 +86,7 @@ impl Memory {
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
         self.heed_duty(seen);
         self.heed_sync(seen);
+        self.stopping_since = self.stopping.then(|| self.stopping_since.unwrap_or(seen.now));
         let down = seen.is_stopped();
         self.stopped_since = down.then(|| self.stopped_since.unwrap_or(seen.now));
         if let Some(server) = seen.server().filter(|s| s.lsn > self.grown_to) {
@@ -173,6 +175,10 @@ impl Memory {
                 self.handover = None;
                 self.rebuilt_in_pause = false;
                 self.start_limit_ms = None;
+                self.pointed_to = match job {
+                    Job::StartStandby { follow } => follow.clone(),
+                    _ => None,
+                };
             }
             Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
             Job::Clone { .. } | Job::Restore => {

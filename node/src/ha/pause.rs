@@ -89,6 +89,10 @@ pub const PAUSE: &[Rule] = &[
         |f| opens_on_request(f) && f.is_lock_young_enough() && f.is_sync_due_before_opening(),
         |f| sync_action(f.sync_before_opening()),
         "an operator named this member: who must have its commits is settled before it opens",
+    )
+    .until(
+        "the standbys that must have its commits confirm",
+        "each step is tried again; the lock's end, or another request, gives the lock to another member",
     ),
     Rule::new(
         419,

@@ -11,6 +11,11 @@ use std::path::Path;
 const SSL_KEYS: [&str; 6] =
     ["sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir"];
 
+/// A peer that has gone without a word is noticed after a minute; the kernel would
+/// wait for a quarter of an hour, or for ever where nothing is to be sent.
+const NOTICES_SILENCE: &str =
+    " keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=60000";
+
 /// One server to connect to, and as whom.
 #[derive(Clone, Debug)]
 pub struct Conninfo<'a> {
@@ -31,6 +36,12 @@ impl Conninfo<'_> {
         let words: Vec<String> =
             pairs.iter().map(|(key, value)| format!("{key}={}", quote(value))).collect();
         words.join(" ")
+    }
+
+    /// For a program that has no timeout of its own, as a standby has with
+    /// `wal_receiver_timeout`.
+    pub fn render_for_program(&self) -> String {
+        self.render() + NOTICES_SILENCE
     }
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
@@ -166,6 +177,17 @@ mod tests {
             "dbname=postgres user=replicator passfile=/golden/pgpass2 host=127.0.0.1 port=5361 \
              sslmode=prefer application_name=n2 gssencmode=prefer channel_binding=prefer"
         );
+    }
+
+    #[test]
+    fn h1_a_program_notices_a_peer_that_is_gone() {
+        let login = login();
+        let text = upstream(&login).render_for_program();
+        let pairs = parse(&text).expect("well formed");
+        for key in ["keepalives_idle", "keepalives_count", "tcp_user_timeout"] {
+            assert!(pairs.iter().any(|(k, v)| k == key && v.parse::<u32>().is_ok()), "{text}");
+        }
+        assert!(text.starts_with(&upstream(&login).render()), "the rest is as for a standby");
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Error {
         }
     }
 
+    /// No connection came to be: nothing listens there, or there is no way to it.
+    pub fn is_of_the_way(&self) -> bool {
+        matches!(self, Error::File { what: "connect to", .. })
+    }
+
     /// A connection that was lost may have been lost long ago. A server that took
     /// too long would take as long once more, and one that refuses says it again.
     pub fn is_worth_another_try(&self) -> bool {

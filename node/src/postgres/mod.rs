@@ -321,6 +321,22 @@ impl Instance {
         replication::history(&target).await
     }
 
+    /// Does a peer answer a question at all? A refusal is an answer.
+    pub async fn peer_answers(&self, host: &str, port: u16) -> Result<(), Error> {
+        match self.peer_history(host, port).await {
+            Err(error) if error.is_no_answer() || error.is_of_the_way() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the programs that fill or rewind this data directory have read and
+    /// written so far; `None`: not known.
+    pub fn bytes_of_tools(&self) -> Option<u64> {
+        let of = |variable| procfs::with_variable(variable, &self.settings.data_dir);
+        let tools = of(tools::FILLS).into_iter().chain(of(rewind::REWINDS));
+        tools.map(procfs::bytes_moved).sum()
+    }
+
     /// A peer, as `login`.
     pub async fn peer(
         &self,

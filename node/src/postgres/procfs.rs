@@ -143,6 +143,14 @@ pub fn orphans_in(data_dir: &Path, postgres: &Path) -> Vec<i32> {
     ours.filter(|pid| is_titled(*pid) && is_adopted(*pid)).collect()
 }
 
+/// What a process has read from files and written to them.
+pub fn bytes_moved(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let count =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    Some(count("rchar:").unwrap_or(0u64) + count("wchar:").unwrap_or(0u64))
+}
+
 /// Processes with this in their environment.
 pub fn with_variable(name: &str, value: &Path) -> Vec<i32> {
     let mut wanted = format!("{name}=").into_bytes();

@@ -134,7 +134,7 @@ impl Rewinding<'_> {
             target_session_attrs: self.from_primary.then_some("read-write"),
             major: self.major,
         };
-        conninfo.render()
+        conninfo.render_for_program()
     }
 }
 

@@ -132,7 +132,7 @@ pub(super) fn dsn(login: &Login, source: Source<'_>, database: Option<&str>, maj
         target_session_attrs: None,
         major,
     };
-    conninfo.render()
+    conninfo.render_for_program()
 }
 
 pub(super) fn secret(

@@ -169,9 +169,7 @@ impl Candidate {
     async fn write(&self, txn: crate::dcs::Txn) -> bool {
         match self.context.store.txn(txn.clone()).await {
             Ok(result) => {
-                if result.succeeded {
-                    self.mirror.apply(&txn, result);
-                }
+                self.mirror.settle(&txn, result).await;
                 result.succeeded
             }
             Err(error) => {

@@ -138,9 +138,7 @@ impl Outpost {
     /// not hold, look again.
     pub async fn write(&self, txn: Txn) -> Result<bool, DcsError> {
         let result = self.store.txn(txn.clone()).await?;
-        if result.succeeded {
-            self.mirror.apply(&txn, result);
-        }
+        self.mirror.settle(&txn, result).await;
         Ok(result.succeeded)
     }
 }

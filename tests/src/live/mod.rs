@@ -9,6 +9,7 @@
 //! | crash | PostgreSQL or a whole node dies |
 //! | compare | former primaries whose log fits |
 //! | rewind | logs that have left the group's history |
+//! | silent_source | a member that is copied freezes |
 //! | silence | the store or a daemon freezes |
 //! | etcd, majority | a store of three members, and its majority lost |
 //! | disk | a leader whose disk is full or read-only |
@@ -66,6 +67,7 @@ pub mod rewind;
 pub mod scripts;
 pub mod settings;
 pub mod silence;
+pub mod silent_source;
 pub mod source;
 pub mod stage;
 pub mod standby_cluster;

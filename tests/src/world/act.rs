@@ -307,6 +307,7 @@ impl World {
 
     fn written(&mut self, member: usize, action: &Action, result: bool) -> Outcome {
         if !result {
+            self.read_store_anew(member);
             return Outcome::Lost;
         }
         self.fold_own_write(member);

@@ -111,6 +111,69 @@ async fn own_writes_show_at_once_and_are_told_once() {
     assert_eq!(changes.next().await, keys(&["/s/b"], false));
 }
 
+/// A store whose first watch tells nothing, as a connection that is half open.
+struct Deaf {
+    store: MemoryStore,
+    watches: std::sync::atomic::AtomicUsize,
+    silent: Mutex<Vec<tokio::sync::mpsc::Sender<WatchItem>>>,
+}
+
+impl Store for Deaf {
+    fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
+        self.store.read(prefixes)
+    }
+
+    fn watch<'a>(
+        &'a self,
+        prefixes: &'a [String],
+        after: i64,
+    ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>> {
+        if self.watches.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+            return self.store.watch(prefixes, after);
+        }
+        let (keep, silent) = tokio::sync::mpsc::channel(1);
+        self.silent.lock().expect("no panic").push(keep);
+        Box::pin(async move { Ok(silent) })
+    }
+
+    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
+        self.store.txn(txn)
+    }
+
+    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+        self.store.grant(ttl)
+    }
+
+    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
+        self.store.renew(lease)
+    }
+
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
+        self.store.revoke(lease)
+    }
+}
+
+#[tokio::test]
+async fn n17_a_compare_that_fails_reads_the_copy_anew_and_begins_another_watch() {
+    let store = MemoryStore::new();
+    let deaf = Deaf { store: store.clone(), watches: 0.into(), silent: Mutex::default() };
+    let mirror = Mirror::spawn(Arc::new(deaf), vec!["/s/".to_string()]);
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    store.txn_now(&put("/s/leader", "other")).expect("reachable");
+    assert_eq!(value(&mirror, "/s/leader"), None, "the watch is deaf");
+    let mut mine = put("/s/leader", "me");
+    mine.when.push(Compare::Absent("/s/leader".to_string()));
+    let lost = store.txn_now(&mine).expect("reachable");
+    assert!(!lost.succeeded);
+    mirror.settle(&mine, lost).await;
+    assert_eq!(value(&mirror, "/s/leader").as_deref(), Some("other"));
+    until("watching again", || {
+        store.txn_now(&put("/s/beat", "1")).expect("reachable");
+        value(&mirror, "/s/beat").is_some()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_refresh_is_fresh_and_folded() {
     let store = MemoryStore::new();

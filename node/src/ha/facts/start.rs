@@ -7,9 +7,6 @@ use crate::ha::observation::{Job, Process};
 
 /// Between two tries of a job that failed; doubled each time up to 32 times.
 const JOB_RETRY_MS: u64 = 1_000;
-/// A starting server that holds a lock may take `primary_start_timeout`; one
-/// that does not may take this long before it is stopped and tried again.
-const STANDBY_START_MS: u64 = 3_600_000;
 
 impl Facts<'_> {
     /// A job of this kind failed a moment ago: wait before the next try.
@@ -25,15 +22,29 @@ impl Facts<'_> {
         self.o.memory.failed.as_ref().map(|f| f.why.clone())
     }
 
+    /// Asked of a lock holder. What starts without the lock replays for as long as
+    /// it has something to replay, and keeps nobody from leading.
     pub fn start_took_too_long(&self) -> bool {
         let Process::Starting { since, .. } = self.o.postgres.process else {
             return false;
         };
-        let limit =
-            if self.o.holds_lock() { self.primary_start_limit_ms() } else { STANDBY_START_MS };
         // A start that was given up is on its way down.
-        let given_up = self.o.holds_lock() && self.has_start_failed();
-        given_up || self.o.now.since(since) > limit.max(1)
+        let limit = self.primary_start_limit_ms();
+        self.has_start_failed() || self.o.now.since(since) > limit.max(1)
+    }
+
+    /// A standby that starts was pointed to another member than the one to follow
+    /// now; or it is not known where it was pointed to.
+    pub fn is_start_misdirected(&self) -> bool {
+        let starts = matches!(self.o.postgres.process, Process::Starting { as_primary: false, .. });
+        let wanted = self.upstream();
+        let pointed = self.o.memory.pointed_to.as_ref();
+        starts && wanted.is_some() && pointed != wanted.as_ref()
+    }
+
+    /// How long ago the daemon was told to end.
+    pub fn stopping_ms(&self) -> u64 {
+        self.o.memory.stopping_since.map_or(0, |since| self.o.now.since(since))
     }
 
     /// The last start as a primary failed, or was given up.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: all of it may be lost with the process, and nothing becomes unsafe.
 
-use super::Job;
+use super::{Following, Job};
 use standby::sync::Confirmations;
 use topology::{Lsn, MemberName, Millis};
 
@@ -12,6 +12,8 @@ use topology::{Lsn, MemberName, Millis};
 pub struct Memory {
     /// The daemon was told to end.
     pub stopping: bool,
+    /// Since when that is known.
+    pub stopping_since: Option<Millis>,
     /// This member won `/initialize` and its bootstrap is under way.
     pub bootstrap: Bootstrapping,
     /// At which revision of the store that was: claims of two members look alike.
@@ -73,6 +75,8 @@ pub struct Memory {
     pub knew_system: bool,
     /// A job was begun: the server is no longer as this process found it.
     pub has_begun: bool,
+    /// Whom the standby was told to follow last, while it starts.
+    pub pointed_to: Option<Following>,
     /// Where the server's log ended, and when it was last seen to grow.
     pub grown_to: Lsn,
     pub grew_at: Millis,

@@ -37,6 +37,8 @@ impl Generator {
             names_failed: self.maybe_past(5),
             is_sync_unsure: self.percent(5),
             stopping: self.percent(10),
+            stopping_since: self.maybe_past(50),
+            pointed_to: self.pick(&[None, Some("a"), Some("b")]).map(super::following),
             bootstrap: match unsettled {
                 true => self.pick(&bootstraps),
                 false => Bootstrapping::No,
