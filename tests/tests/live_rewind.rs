@@ -5,7 +5,7 @@
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::{Duration, Instant};
-use tests::live::{compare, rewind, run, silent_source};
+use tests::live::{compare, histories, rewind, run, silent_source};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -22,6 +22,11 @@ fn n8_a_former_primary_is_compared_as_the_replication_user() {
 #[test]
 fn h1_a_copy_of_a_silent_source_begins_anew_from_the_next_leader() {
     run("a source goes silent", LIMIT, silent_source::copied_from());
+}
+
+#[test]
+fn h5_timelines_that_were_never_begun_stop_no_member_and_no_recovery() {
+    run("a gap in timelines", LIMIT, histories::with_a_gap());
 }
 
 #[test]

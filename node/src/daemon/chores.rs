@@ -41,6 +41,7 @@ pub(super) struct Chores {
     pub retention: Retention,
     /// The checkpoint after the promotion.
     pub checkpoint: AfterPromotion,
+    pub histories: super::histories::Histories,
     /// The members' addresses when somebody last led.
     pub seen_urls: BTreeMap<topology::MemberName, String>,
     /// `/history` as it was last read with a line.
@@ -92,6 +93,7 @@ impl Daemon {
         self.keep_watchdog(seen);
         self.settle_desk(seen);
         self.keep_checkpoint(seen);
+        self.keep_histories(seen).await;
         // While nobody leads the group, any member may speak for the region:
         // a formation's first certificate comes before its first leader.
         let speaks = seen.holds_lock() || seen.lock == Lock::Free;
@@ -329,6 +331,14 @@ impl Daemon {
         let Some(topology) = &self.settings.topology else { return Vec::new() };
         let names = topology.policy.regions.iter().map(|region| &region.name);
         names.filter(|name| **name != topology.region).cloned().collect()
+    }
+
+    /// Members and the archive are asked for every number below the own timeline.
+    async fn keep_histories(&mut self, seen: &Observation) {
+        let timeline = seen.server().and_then(|server| server.timeline);
+        if let Some(timeline) = timeline.filter(|_| seen.is_primary() && seen.holds_lock()) {
+            self.chores.histories.keep(&self.server.instance(), timeline, seen.now).await;
+        }
     }
 
     /// After a promotion: a checkpoint, so that others may rewind against us.

@@ -14,6 +14,7 @@ pub mod failsafe;
 mod fresh;
 mod hands;
 mod heartbeat;
+mod histories;
 mod jobs;
 mod local_end;
 mod look;

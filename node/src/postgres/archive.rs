@@ -11,7 +11,7 @@ use super::error::Error;
 use super::files::Places;
 use super::run::run;
 use crate::config::Postgresql;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 use topology::{Lsn, Timeline};
@@ -64,6 +64,55 @@ pub async fn archive_segment(settings: &Postgresql, name: &str) -> Result<(), Er
     if command.is_empty() { Ok(()) } else { run_for(settings, &command, name).await }
 }
 
+/// Brings history files into the archive that it does not have. One that is there is
+/// not replaced: it may be the history of a timeline that was abandoned.
+pub async fn archive_histories(
+    settings: &Postgresql,
+    names: impl Iterator<Item = String>,
+) -> Result<(), Error> {
+    let missing: Vec<String> = names.filter(|name| !is_settled(settings, name)).collect();
+    if missing.is_empty() || !["on", "always"].contains(&&*setting(settings, "archive_mode").await?)
+    {
+        return Ok(());
+    }
+    let command = setting(settings, "archive_command").await?;
+    let restore = setting(settings, "restore_command").await.unwrap_or_default();
+    for name in missing {
+        let is_there = !restore.is_empty() && is_archived(settings, &restore, &name).await;
+        if !is_there && !command.is_empty() {
+            run_for(settings, &command, &name).await?;
+            tracing::info!("archived {name}: a recovery to the latest timeline looks for it");
+        }
+        // Without a command a module of the server archives what is ready.
+        let ending = if is_there || !command.is_empty() { "done" } else { "ready" };
+        let path = status_of(settings, &name, ending);
+        std::fs::write(&path, "").map_err(Error::file("create", &path))?;
+    }
+    Ok(())
+}
+
+fn status_of(settings: &Postgresql, name: &str, ending: &str) -> PathBuf {
+    settings.data_dir.join("pg_wal/archive_status").join(format!("{name}.{ending}"))
+}
+
+/// It was archived, or waits for the server's archiver.
+fn is_settled(settings: &Postgresql, name: &str) -> bool {
+    ["done", "ready"].iter().any(|ending| status_of(settings, name, ending).exists())
+}
+
+/// Asked with the restore_command, into a file of our own.
+async fn is_archived(settings: &Postgresql, restore: &str, name: &str) -> bool {
+    let place = format!("pg_wal/{name}.{}", std::process::id());
+    let path = settings.data_dir.join(&place);
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(fill_to(restore, name, &place)).current_dir(&settings.data_dir);
+    let came = run(shell, COMMAND_LIMIT).await.is_ok() && path.is_file();
+    if let Err(error) = super::error::remove_if_there(&path) {
+        tracing::warn!("{error}");
+    }
+    came
+}
+
 /// The file that holds a place of the log.
 pub fn segment_name(timeline: Timeline, lsn: Lsn, segment_bytes: u64) -> String {
     let number = lsn.0 / segment_bytes.max(1);
@@ -107,8 +156,12 @@ pub fn is_segment(name: &str) -> bool {
     name.len() == 24 && name.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
 }
 
-/// Replaces %p, %f, %r and %%; any other sign stays as it is.
 fn fill(command: &str, name: &str) -> String {
+    fill_to(command, name, &format!("pg_wal/{name}"))
+}
+
+/// Replaces %p, %f, %r and %%; any other sign stays as it is.
+fn fill_to(command: &str, name: &str, place: &str) -> String {
     let mut text = String::with_capacity(command.len() + name.len());
     let mut chars = command.chars();
     while let Some(c) = chars.next() {
@@ -117,7 +170,7 @@ fn fill(command: &str, name: &str) -> String {
             continue;
         }
         match chars.next() {
-            Some('p') => text.push_str(&format!("pg_wal/{name}")),
+            Some('p') => text.push_str(place),
             Some('f') => text.push_str(name),
             Some('r') => text.push_str(OLDEST),
             Some('%') => text.push('%'),
@@ -148,7 +201,8 @@ mod tests {
         fs::create_dir(dir.join("archive")).unwrap();
         let archive = dir.join("archive");
         let script = format!(
-            "#!/bin/sh\ncase $4 in archive_mode) echo on;; *) echo 'cp %p {0}/%f';; esac\n",
+            "#!/bin/sh\ncase $4 in archive_mode) echo on;; \
+             restore_command) echo 'cp {0}/%f %p';; *) echo 'cp %p {0}/%f';; esac\n",
             archive.display()
         );
         fs::write(dir.join("postgres"), script).unwrap();
@@ -172,6 +226,29 @@ mod tests {
         assert!(status.join(format!("{NAME}.done")).exists());
         assert!(status.join("00000002.history.ready").exists());
         assert_eq!(archive_ready(&settings).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn h5_histories_that_the_archive_lacks_reach_it_and_none_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = prepared(dir.path());
+        let (wal, archive) = (settings.data_dir.join("pg_wal"), dir.path().join("archive"));
+        let names = ["00000002.history", "00000003.history"].map(str::to_string);
+        for name in &names {
+            fs::write(wal.join(name), "# a placeholder\n").unwrap();
+        }
+        fs::write(archive.join(&names[0]), "1\t0/3000000\tabandoned\n").unwrap();
+        archive_histories(&settings, names.clone().into_iter()).await.unwrap();
+        let archived = |name: &String| fs::read_to_string(archive.join(name)).unwrap();
+        assert_eq!(archived(&names[0]), "1\t0/3000000\tabandoned\n");
+        assert_eq!(archived(&names[1]), "# a placeholder\n");
+        for name in &names {
+            assert!(is_settled(&settings, name));
+        }
+        assert_eq!(fs::read_dir(&wal).unwrap().count(), 3, "nothing else is left");
+        fs::remove_file(archive.join(&names[1])).unwrap();
+        archive_histories(&settings, names.clone().into_iter()).await.unwrap();
+        assert!(!archive.join(&names[1]).exists(), "it is archived once");
     }
 
     #[tokio::test]

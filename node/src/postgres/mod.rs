@@ -59,6 +59,7 @@ pub use process::{Postmaster, StopMode};
 pub use recovery::Upstream;
 pub use session::{Session, Target};
 
+use crate::act::timeline;
 use crate::config::{
     Bootstrap, BootstrapMethod, Citus, CustomMethod, Login, Postgresql, ToolOption,
 };
@@ -247,9 +248,7 @@ impl Instance {
         let given = written.effective.parameters.get("unix_socket_directories");
         let sockets = socket::dirs(given.map(String::as_str), data_dir);
         socket::clear_stale(&sockets, self.settings.port, data_dir)?;
-        if let Err(error) = crate::act::timeline::forget_reserved(data_dir) {
-            tracing::warn!("reserved timelines in pg_wal: {error}");
-        }
+        self.put_histories_right().await;
         Postmaster::start(&process::Launch {
             postgres: &self.settings.tool("postgres"),
             data_dir,
@@ -258,6 +257,20 @@ impl Instance {
             log: None,
         })
         .await
+    }
+
+    /// Before a start: placeholders of timelines that were never begun go, and every
+    /// number below the own timeline has a file, for members that will ask.
+    async fn put_histories_right(&self) {
+        let data_dir = &self.settings.data_dir;
+        let mut done = timeline::forget_reserved(data_dir);
+        if let (true, Ok(control)) = (done.is_ok(), self.control().await) {
+            done =
+                timeline::complete(data_dir, control.timeline.max(control.min_recovery_timeline));
+        }
+        if let Err(error) = done {
+            tracing::warn!("history files in pg_wal: {error}");
+        }
     }
 
     /// Waits until the server takes connections, at most `limit`.
@@ -452,6 +465,16 @@ impl Instance {
         }
         rewind_mark::settle(&self.settings)?;
         Ok(false)
+    }
+
+    /// Of a primary on `current`: gives every number below it a file, here and in the
+    /// archive, where a recovery to the latest timeline looks for each of them.
+    pub async fn complete_histories(&self, current: Timeline) -> Result<(), Error> {
+        let data_dir = &self.settings.data_dir;
+        let done = timeline::complete(data_dir, current);
+        done.map_err(Error::file("complete the histories in", data_dir))?;
+        let below = (2..current.0).map(|number| timeline::file_name(Timeline(number)));
+        archive::archive_histories(&self.settings, below).await
     }
 
     /// Brings the segment with the shutdown checkpoint into the archive: who

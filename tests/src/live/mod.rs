@@ -9,6 +9,7 @@
 //! | crash | PostgreSQL or a whole node dies |
 //! | compare | former primaries whose log fits |
 //! | rewind | logs that have left the group's history |
+//! | histories | gaps in the numbers of timelines, and a recovery from the archive |
 //! | silent_source | a member that is copied freezes |
 //! | silence | the store or a daemon freezes |
 //! | etcd, majority | a store of three members, and its majority lost |
@@ -51,6 +52,7 @@ pub mod disk;
 pub mod etcd;
 pub mod failsafe;
 pub mod generated;
+pub mod histories;
 pub mod maintenance;
 pub mod majority;
 pub mod net;
