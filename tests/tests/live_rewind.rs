@@ -30,6 +30,11 @@ fn h5_timelines_that_were_never_begun_stop_no_member_and_no_recovery() {
 }
 
 #[test]
+fn h5_a_timeline_in_the_archive_that_nobody_leads_stops_no_standby() {
+    run("a timeline of nobody", LIMIT, histories::of_nobody());
+}
+
+#[test]
 fn diverged_members_come_back_or_are_kept() {
     run("diverged members", LIMIT, all());
 }

@@ -7,6 +7,7 @@ use crate::background::JobResult;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Asked, Job, Rebuild};
+use crate::postgres::recovery::TARGET;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,7 +17,12 @@ type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 impl Daemon {
     pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
         let opens = matches!(job, Job::StartPrimary | Job::Restart { as_primary: true });
-        let hands = self.server.hands(self.dynamic.raw.clone(), self.overrides(seen, opens));
+        let mut laid = self.overrides(seen, opens);
+        if let Job::StartStandby { target, .. } = job {
+            laid.retain(|(name, _)| name != TARGET);
+            laid.extend(target.map(|timeline| (TARGET.to_string(), timeline.to_string())));
+        }
+        let hands = self.server.hands(self.dynamic.raw.clone(), laid);
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
             Job::Clone { from } => {
@@ -29,7 +35,7 @@ impl Daemon {
                 Box::pin(async move { hands.copy(&copy).await })
             }
             Job::StartPrimary => Box::pin(async move { hands.start_primary().await }),
-            Job::StartStandby { follow } => {
+            Job::StartStandby { follow, .. } => {
                 Box::pin(async move { hands.start_standby(follow.as_ref()).await })
             }
             Job::Stop { how } => {

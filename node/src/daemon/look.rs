@@ -155,11 +155,6 @@ impl Daemon {
     }
 
     fn forget_what_is_over(&mut self, seen: &Observation) {
-        let leader = seen.view().and_then(|v| v.leader_name().cloned());
-        if seen.view().is_some() && leader != self.last_leader {
-            self.memory.forget_comparison();
-            self.last_leader = leader;
-        }
         let upstream_streams = seen.is_streaming() || !seen.is_standby();
         match (upstream_streams, self.memory.quiet_since) {
             (true, _) => self.memory.quiet_since = None,

@@ -89,8 +89,6 @@ pub struct Daemon {
     failsafe: failsafe::Keeper,
     callbacks: callback::Callbacks,
     metadata: metadata::Metadata,
-    /// The leader of the last beat, to notice a change.
-    last_leader: Option<topology::MemberName>,
     /// The highest epoch this process has seen verified.
     epoch: Option<u64>,
     decisions: Decisions,

@@ -8,6 +8,7 @@ use super::Daemon;
 use crate::act::txn;
 use crate::ha::facts::Facts;
 use crate::ha::{Observation, Outcome};
+use crate::postgres::recovery::TARGET;
 use standby::switch::ownership::Ownership;
 use standby::sync::Names;
 use std::time::Duration;
@@ -56,7 +57,10 @@ impl Daemon {
     /// Settings that the server has beside the configured ones, now or, with
     /// `opens`, when it is started as a primary.
     pub(super) fn overrides(&self, seen: &Observation, opens: bool) -> Vec<(String, String)> {
-        self.with_names(&seen.ownership, Facts::of(seen).sync_names(opens))
+        let mut laid = self.with_names(&seen.ownership, Facts::of(seen).sync_names(opens));
+        let pinned = seen.memory.pinned.filter(|_| !opens);
+        laid.extend(pinned.map(|timeline| (TARGET.to_string(), timeline.to_string())));
+        laid
     }
 
     fn with_names(&self, owner: &Ownership, names: Option<String>) -> Vec<(String, String)> {

@@ -6,7 +6,7 @@
 //! order: PostgreSQL itself lets such a log follow no history that it has left.
 //! What a rewind left half way is not started at all.
 
-use super::action::{Action, Publish};
+use super::action::{Action, Publish, Step};
 use super::facts::Facts;
 use super::observation::{Divergence, End, Job, Rebuild, Rewind, Shut};
 use super::table::{Rule, act, rest, soon};
@@ -151,7 +151,7 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         630,
         |f| leads(f) && !f.is_backing_off() && f.ended(End::Standby),
-        |_| act(Action::Begin(Job::StartStandby { follow: None })),
+        |_| act(Action::Begin(Job::StartStandby { follow: None, target: None })),
         "a standby that won the lock starts, to be promoted",
     ),
     Rule::new(
@@ -355,7 +355,7 @@ pub const DOWN: &[Rule] = &[
                 && f.ended(End::Clean)
                 && !f.is_backing_off()
         },
-        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
+        start_as_standby,
         "this log could not be compared with the leader's: it starts as a standby, and PostgreSQL \
          refuses to follow a history that it has left",
     )
@@ -390,9 +390,10 @@ pub const DOWN: &[Rule] = &[
     Rule::new(
         680,
         |_| true,
-        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
+        start_as_standby,
         "PostgreSQL is down: it starts as a standby",
-    ),
+    )
+    .saying(target),
 ];
 
 /// A former primary, or a backup that was put here. The data of a standby may
@@ -438,6 +439,21 @@ fn must_compare(f: &Facts) -> bool {
     let failed = f.o.memory.failed.as_ref();
     let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
     was_primary(f) || refused && f.is_backing_off() && f.remains().is_some() && !f.ended(End::Half)
+}
+
+fn start_as_standby(f: &Facts) -> Step {
+    act(Action::Begin(Job::StartStandby { follow: f.upstream(), target: f.start_target() }))
+}
+
+/// Why it does not recover to the latest timeline.
+fn target(f: &Facts) -> Option<String> {
+    let timeline = f.start_target()?;
+    Some(format!(
+        "to timeline {timeline}, the leader's, for it did not start towards the latest one: a \
+         history file above {:08X}.history in the archive is of a timeline that nobody leads; \
+         move it out of the archive",
+        timeline.0
+    ))
 }
 
 /// Somebody else may have gone on, or may do so while this server starts.

@@ -18,7 +18,7 @@ pub const LOST: &[Rule] = &[
                 && !f.is_backing_off()
                 && !f.is_paused()
         },
-        |_| act(Action::Begin(Job::StartStandby { follow: None })),
+        |_| act(Action::Begin(Job::StartStandby { follow: None, target: None })),
         "the store is silent: serving reads only, until it answers",
     ),
     Rule::new(

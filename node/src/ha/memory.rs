@@ -78,6 +78,7 @@ impl Memory {
 
     /// What the group is like, and was before, is what some rules go by.
     pub fn heed_group(&mut self, seen: &Observation) {
+        self.heed_leader(seen);
         self.heed_request(seen);
         self.heed_lock(seen);
         self.heed_success(seen);
@@ -129,6 +130,19 @@ impl Memory {
         }
     }
 
+    /// Another leader, or the same one on another timeline: what was found about the
+    /// own log holds no longer.
+    fn heed_leader(&mut self, seen: &Observation) {
+        let Some(view) = seen.view() else { return };
+        let leads = view.leader_record().and_then(|record| record.timeline);
+        self.pinned = self.pinned.filter(|pinned| leads.is_none_or(|leads| leads == *pinned));
+        let line = (view.leader_name().cloned(), view.timeline());
+        if self.line.as_ref() != Some(&line) {
+            self.forget_comparison();
+            self.line = Some(line);
+        }
+    }
+
     /// The lock is free, or is not: since when.
     fn heed_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
@@ -175,9 +189,9 @@ impl Memory {
                 self.handover = None;
                 self.rebuilt_in_pause = false;
                 self.start_limit_ms = None;
-                self.pointed_to = match job {
-                    Job::StartStandby { follow } => follow.clone(),
-                    _ => None,
+                (self.pointed_to, self.pinned) = match job {
+                    Job::StartStandby { follow, target } => (follow.clone(), *target),
+                    _ => (None, None),
                 };
             }
             Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,

@@ -181,7 +181,7 @@ pub const PAUSE: &[Rule] = &[
                 && f.is_handing_over()
                 && !f.is_backing_off()
         },
-        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
+        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream(), target: None })),
         "the handover is done: following the new leader",
     ),
     Rule::new(
@@ -192,7 +192,7 @@ pub const PAUSE: &[Rule] = &[
                 && f.is_leader_elsewhere()
                 && !f.is_backing_off()
         },
-        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream() })),
+        |f| act(Action::Begin(Job::StartStandby { follow: f.upstream(), target: None })),
         "the copy that was asked for starts",
     ),
     Rule::new(

@@ -95,9 +95,15 @@ impl Instance {
             Role::Primary => None,
             Role::Replica | Role::StandbyLeader => Some(self.control().await?),
         };
-        let effective = self.effective(role, dynamic, overrides, control.as_ref(), &catalogue);
+        let target = overrides.iter().find(|(name, _)| name == recovery::TARGET);
+        let others = overrides.iter().filter(|(name, _)| name != recovery::TARGET);
+        let overrides: Vec<(String, String)> = others.cloned().collect();
+        let effective = self.effective(role, dynamic, &overrides, control.as_ref(), &catalogue);
         let mut effective = effective.await;
-        let block = self.recovery_block(start_as, &mut effective, dynamic, &catalogue).await;
+        let mut block = self.recovery_block(start_as, &mut effective, dynamic, &catalogue).await;
+        if let (Some(block), Some((name, to))) = (&mut block, target) {
+            block.insert(name.clone(), to.clone());
+        }
         if let StartAs::Standby { upstream: Some(upstream) } = start_as {
             self.keep_pgpass(upstream)?;
         }
@@ -338,5 +344,31 @@ mod tests {
         std::fs::remove_file(&settings.pgpass).unwrap();
         keep(&settings);
         assert!(settings.pgpass.exists());
+    }
+
+    /// The connection string names the file, and not what is in it.
+    #[test]
+    fn known_bug_07_a_new_password_reaches_the_passfile_though_conninfo_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let pgpass = dir.path().join("pgpass");
+        let mut settings = crate::config::Postgresql { pgpass, ..Default::default() };
+        settings.replication.username = "rep".into();
+        let upstream =
+            Upstream { host: "h".into(), port: 7, slot: None, database: None, remote: false };
+        let mut seen = Vec::new();
+        for word in ["before", "after"] {
+            settings.replication.password = Some(crate::config::Secret(word.into()));
+            let none = Value::Null;
+            let upstream = Some(&upstream);
+            let block =
+                recovery::settings(&Effective::default(), &settings, "n1", upstream, &none, 15);
+            let own = Arc::new(settings.clone());
+            let instance = Instance::new(own, "demo", &"n1".into(), None);
+            instance.keep_pgpass(upstream.unwrap()).unwrap();
+            let file = std::fs::read_to_string(&settings.pgpass).unwrap();
+            seen.push((block["primary_conninfo"].clone(), file));
+        }
+        assert_eq!(seen[0].0, seen[1].0);
+        assert!(seen[0].1.contains("before") && seen[1].1.contains(":rep:after"), "{seen:?}");
     }
 }

@@ -21,6 +21,9 @@ pub struct Upstream {
     pub remote: bool,
 }
 
+/// The latest timeline, unless a rule names another one.
+pub const TARGET: &str = "recovery_target_timeline";
+
 const EMPTY_TARGETS: [&str; 5] = [
     "recovery_target",
     "recovery_target_lsn",
@@ -46,7 +49,7 @@ pub fn settings(
     for name in EMPTY_TARGETS {
         block.insert(name.into(), String::new());
     }
-    block.insert("recovery_target_timeline".into(), "latest".into());
+    block.insert(TARGET.into(), "latest".into());
     from_standby_cluster(dynamic, upstream.is_some_and(|up| up.remote), &mut block);
     if let Some(upstream) = upstream {
         let conninfo = primary_conninfo(settings, member, upstream, major);

@@ -113,3 +113,31 @@ async fn restored(stage: &Stage, dir: &Path, like: &MemberPlan) -> String {
     run(command);
     rows.expect("the restored server answers")
 }
+
+/// The archive has the history of a timeline that nobody leads and that left this one
+/// long ago: a standby that is started follows its leader all the same.
+pub async fn of_nobody() {
+    let mut stage = Stage::prepare_with(2, |plan, dir| {
+        let archive = dir.join("archive").display().to_string();
+        let change = json!({"postgresql": {
+            "recovery_conf": {"restore_command": format!("cp {archive}/%f %p")},
+        }});
+        topology::document::patch(&mut plan.dcs, &change);
+    });
+    let archive = stage.field.dir.join("archive");
+    fs::create_dir(&archive).expect("a directory");
+    stage.stand_up().await;
+    let leader = stage.leader().await;
+    let standby = stage.others(&leader).pop().expect("two members");
+    let text = "1\t0/1000000\tno recovery target specified\n";
+    fs::write(archive.join("00000002.history"), text).expect("a history");
+    stage.field.kill_node(&standby);
+    let mark = stage.mark(&standby);
+    stage.start(&standby);
+    assert_eq!(stage.healthy(LONG).await.name, leader.name);
+    let log = stage.log_since(&standby, mark);
+    assert!(log.contains("above 00000001.history in the archive"), "no remedy is named: {log}");
+    let target = ask_sql(&standby, "SHOW recovery_target_timeline").await;
+    assert_eq!(target.ok().as_deref(), Some("1"));
+    stage.end();
+}

@@ -43,7 +43,7 @@ impl World {
             Job::Restart { .. } => self.stop_fast(member),
             Job::PrePromote => self.work_for(member, 20, 6_000),
             Job::StartPrimary => self.start(member, Role::Primary),
-            Job::StartStandby { follow } => {
+            Job::StartStandby { follow, .. } => {
                 self.members[member].server.follows = follow;
                 self.start(member, Role::Standby);
             }

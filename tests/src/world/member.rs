@@ -61,7 +61,6 @@ pub struct Daemon {
     pub armed: Option<Millis>,
     pub status_due: bool,
     pub recorded_at: Millis,
-    pub last_leader: Option<MemberName>,
     /// The lock was ours when this process last knew.
     pub held: bool,
     pub dynamic: Dynamic,

@@ -9,7 +9,7 @@ use node::ha::observation::{DataDir, Job, Me, Postgres, Process, Running, Server
 use node::ha::{Action, Observation, Outcome};
 use node::observe::lock;
 use standby::switch::ownership::Ownership;
-use topology::{GroupView, Lsn, Seen, Timeline};
+use topology::{Lsn, Seen, Timeline};
 
 /// What an action that took longer saw of the server is old.
 const STALE_MS: u64 = 200;
@@ -122,11 +122,6 @@ impl World {
 
     fn forget_what_is_over(&mut self, member: usize, seen: &Observation) {
         let daemon = &mut self.members[member].daemon;
-        let leader = seen.view().and_then(GroupView::leader_name).cloned();
-        if seen.view().is_some() && leader != daemon.last_leader {
-            daemon.memory.forget_comparison();
-            daemon.last_leader = leader;
-        }
         let memory = &mut daemon.memory;
         memory.quiet_since = match seen.is_streaming() || !seen.is_standby() {
             true => None,

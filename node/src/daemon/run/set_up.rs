@@ -128,7 +128,6 @@ impl Daemon {
             failsafe,
             callbacks: crate::daemon::callback::Callbacks::new(),
             metadata: Default::default(),
-            last_leader: None,
             epoch: None,
             decisions,
             published,

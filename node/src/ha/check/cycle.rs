@@ -5,10 +5,10 @@
 //! every step shows that its rule goes before everything below it.
 
 use crate::ha::action::{Action, Step};
-use crate::ha::facts::RETRY_MAX_MS;
+use crate::ha::facts::{Facts, RETRY_MAX_MS};
 use crate::ha::observation::{
-    Asked, DataDir, Disk, End, Gate, Guarding, Job, Lock, Observation, Process, Remains, Running,
-    Server, Shut, StopHow,
+    Asked, DataDir, Disk, Divergence, End, Gate, Guarding, Job, Lock, Observation, Process,
+    Remains, Running, Server, Shut, StopHow,
 };
 use crate::ha::sample::{self, NOW, follower, following, leader, standby_of};
 use crate::ha::{Outcome, decide};
@@ -112,7 +112,9 @@ fn a_follower_s_cycle_goes_from_the_most_urgent_to_rest() {
             ("it starts", 910, |o| {
                 o.postgres.process =
                     Process::Starting { since: Millis(NOW - 100), as_primary: false };
+                o.memory.pointed_to = Facts::of(o).upstream();
             }),
+            ("it was pointed to another member", 909, |o| o.memory.pointed_to = None),
             ("reinitialize was asked for", 907, |o| o.memory.asked = Some(Asked::Reinitialize)),
             ("it starts as a primary", 905, starting),
             ("it is a primary", 900, |o| o.postgres.process = sample::primary()),
@@ -296,7 +298,7 @@ fn without_a_leader_a_standby_cluster_starts_on_the_remote_side() {
         o.me.tags = tags(json!({"nostream": nostream}));
         o.postgres.process = stopped(End::Standby);
         match decide(&o).step {
-            Step::Do(Action::Begin(Job::StartStandby { follow })) => follow.map(|f| f.host),
+            Step::Do(Action::Begin(Job::StartStandby { follow, .. })) => follow.map(|f| f.host),
             other => panic!("{other:?}"),
         }
     };
@@ -360,4 +362,66 @@ fn a_server_whose_directory_cannot_be_read_is_stopped_at_the_second_look() {
     // No grace for a primary beside another leader.
     o.lock = Lock::Other("a".into());
     assert_eq!(look(&mut o, 1_300), (22, stop));
+}
+
+/// One comparison for each timeline that the leader comes to, whatever its name.
+fn is_compared_on_each_timeline(mut o: Observation) {
+    o.memory.heed_group(&o.clone());
+    let histories = [
+        r#"[[1,100,"x"],[2,200,"x"]]"#,
+        r#"[[1,100,"x"],[2,200,"x"],[3,300,"x"]]"#,
+        r#"[[1,100,"x"],[2,200,"x"],[3,300,"x"],[4,400,"x"]]"#,
+    ];
+    for history in histories {
+        (o.memory.divergence, o.memory.compared_with) = (Divergence::Prefix, Some("a".into()));
+        assert_ne!(decide(&o).rule, 945, "it was compared");
+        take(&mut o, "history", history);
+        o.memory.heed_group(&o.clone());
+        assert_eq!(decide(&o).rule, 945, "{history}");
+    }
+}
+
+#[test]
+fn known_bug_04_history_is_asked_for_when_the_same_leader_comes_to_another_timeline() {
+    is_compared_on_each_timeline(follower());
+}
+
+#[test]
+fn known_bug_23_histories_that_arrive_count_while_the_own_timeline_is_not_known() {
+    let mut o = follower();
+    let Process::Running(server) = &mut o.postgres.process else { panic!("a follower runs") };
+    server.timeline = None;
+    is_compared_on_each_timeline(o);
+}
+
+#[test]
+fn h5_a_standby_that_does_not_start_towards_the_latest_timeline_starts_towards_the_leaders() {
+    let mut o = follower();
+    let remains = Remains {
+        end: End::Standby,
+        timeline: Timeline(1),
+        lsn: Lsn(500),
+        copied: false,
+        shut: Shut::Orderly,
+    };
+    o.postgres.process = Process::Stopped(Seen::Known(remains));
+    let record = r#"{"conn_url":"postgres://host-a:5432/postgres","role":"primary",
+        "state":"running","timeline":5}"#;
+    take(&mut o, "members/a", record);
+    let target = |o: &Observation| match decide(o).step {
+        Step::Do(Action::Begin(Job::StartStandby { target, .. })) => target,
+        other => panic!("it starts: {other:?}"),
+    };
+    assert_eq!(target(&o), None);
+    let start = Job::StartStandby { follow: None, target: None };
+    o.memory.finish(&start, &Err("not a child of this server's history".into()), Millis(1));
+    o.memory.divergence = Divergence::Prefix;
+    assert_eq!(target(&o), Some(Timeline(5)));
+    assert!(decide(&o).why.contains("00000005.history"), "{}", decide(&o).why);
+    let begun = Action::Begin(Job::StartStandby { follow: None, target: Some(Timeline(5)) });
+    o.memory.fold(&begun, &Outcome::Done, o.now);
+    assert_eq!(o.memory.pinned, Some(Timeline(5)));
+    take(&mut o, "members/a", &record.replace("5}", "6}"));
+    o.memory.heed_group(&o.clone());
+    assert_eq!(o.memory.pinned, None, "the leader is on another timeline");
 }

@@ -4,6 +4,7 @@
 
 use super::Facts;
 use crate::ha::observation::{Job, Process};
+use topology::Timeline;
 
 /// Between two tries of a job that failed; doubled each time up to 32 times.
 const JOB_RETRY_MS: u64 = 1_000;
@@ -31,6 +32,17 @@ impl Facts<'_> {
         // A start that was given up is on its way down.
         let limit = self.primary_start_limit_ms();
         self.has_start_failed() || self.o.now.since(since) > limit.max(1)
+    }
+
+    /// The leader's timeline, where a standby did not start towards the latest one: the
+    /// archive may know timelines that nobody leads. Every second try is towards the
+    /// latest again.
+    pub fn start_target(&self) -> Option<Timeline> {
+        let failed = self.o.memory.failed.as_ref().filter(|failed| failed.times % 2 == 1)?;
+        let as_standby =
+            matches!(failed.job, Job::StartStandby { .. } | Job::Restart { as_primary: false });
+        let leads = self.view()?.leader_record()?.timeline;
+        leads.filter(|_| as_standby && self.is_leader_elsewhere())
     }
 
     /// A standby that starts was pointed to another member than the one to follow

@@ -3,7 +3,7 @@
 //! Invariant: one at a time; whom it works against is part of a job.
 
 use super::{Following, Remains};
-use topology::Millis;
+use topology::{Millis, Timeline};
 
 /// What the slot is doing.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub enum Job {
     StartPrimary,
     StartStandby {
         follow: Option<Following>,
+        /// The timeline to recover to; `None`: the latest there is.
+        target: Option<Timeline>,
     },
     /// `checkpoint`: flush first, while clients still write.
     Stop {

@@ -4,7 +4,7 @@
 
 use super::{Following, Job};
 use standby::sync::Confirmations;
-use topology::{Lsn, MemberName, Millis};
+use topology::{Lsn, MemberName, Millis, Timeline};
 
 /// What a daemon remembers from beat to beat. Lost when it restarts; nothing
 /// here may be needed for safety.
@@ -35,6 +35,11 @@ pub struct Memory {
     /// Whom the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
     pub compared_at: Millis,
+    /// The standby recovers to this timeline, for the latest one was refused, until
+    /// its leader is on another.
+    pub pinned: Option<Timeline>,
+    /// Who led when it was last looked, and the timeline of the group then.
+    pub line: Option<(Option<MemberName>, Timeline)>,
     /// A former primary has been waiting for a comparison since.
     pub uncompared_since: Option<Millis>,
     /// Why the last try to compare gave no answer.

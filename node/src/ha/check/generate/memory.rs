@@ -55,6 +55,8 @@ impl Generator {
                 .pick(&[None, Some("a"), Some("a"), Some("b"), Some("remote")])
                 .map(MemberName::from),
             compared_at: self.past(),
+            line: None,
+            pinned: None,
             uncompared_since: self.maybe_past(60),
             uncompared_why: self.percent(30).then(|| "it does not answer".into()),
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
