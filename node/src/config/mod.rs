@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `load.rs` | the ways in, for daemon and command line |
 //! | `file.rs`, `yaml.rs`, `env.rs` | files and variables become one document |
-//! | `not_yaml.rs`, `left_edge.rs` | why a text is no YAML; what is read though the standard refuses it |
+//! | `not_yaml.rs`, `lenient.rs` | why a text is no YAML; what is read though the standard refuses it |
 //! | `emit.rs` | a document as YAML |
 //! | `settings.rs`, `kind.rs` | the table of known settings and their kinds |
 //! | `validate.rs`, `findings.rs` | what the table can check; what was found |
@@ -26,7 +26,7 @@ mod file;
 mod findings;
 mod formation;
 mod kind;
-mod left_edge;
+mod lenient;
 mod load;
 mod machine;
 pub mod method;

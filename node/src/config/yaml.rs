@@ -11,7 +11,7 @@
 //! Absent on purpose: numbers to the base of 60 (`1:30`) and dates; both stay
 //! texts.
 
-use super::left_edge::Mended;
+use super::lenient::Lenient;
 use super::not_yaml::{DEPTH_MAX, Fault, NotYaml, Place, VALUES_MAX, is_secret};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Number, Value};
@@ -35,24 +35,24 @@ pub fn parse(text: &str) -> Result<Value, NotYaml> {
 
 /// The same, with what deserves a warning.
 pub fn read(text: &str) -> Result<Parsed, NotYaml> {
-    let mut mended = Mended::new(text);
+    let mut lenient = Lenient::new(text);
     loop {
-        let refusal = match read_once(&mended.text) {
+        let Refusal { fault, index, place } = match read_once(&lenient.text) {
             Ok(parsed) => return Ok(parsed),
             Err(refusal) => refusal,
         };
-        let Refusal { fault, index, place } = refusal;
-        let is_mended = matches!(&fault, Fault::Syntax(info)
-            if mended.indent(info, index, place.column - 1));
-        if !is_mended {
-            let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
-            return Err(NotYaml {
-                place,
-                fault,
-                is_template: line.contains("{{") || line.contains("{%"),
-            });
+        let Fault::Syntax(info) = &fault else {
+            return Err(not_yaml(text, fault, lenient.as_written(place)));
+        };
+        if !lenient.mend(info, index, place) {
+            return Err(not_yaml(text, fault, lenient.as_written(place)));
         }
     }
+}
+
+fn not_yaml(text: &str, fault: Fault, place: Place) -> NotYaml {
+    let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+    NotYaml { place, fault, is_template: line.contains("{{") || line.contains("{%") }
 }
 
 fn read_once(text: &str) -> Result<Parsed, Refusal> {
@@ -501,6 +501,27 @@ mod tests {
         }
         let error = parse("a:\n  b: \"x\ny\n").unwrap_err();
         assert_eq!(error.place.line, 2, "{error}");
+    }
+
+    #[test]
+    fn p3_brackets_may_close_at_the_left_edge() {
+        for (text, wanted) in [
+            ("a:\n  b: [\n    x\n]\n  c: 1\n", json!({"a": {"b": ["x"], "c": 1}})),
+            ("a:\n  b: [x,\ny]\n", json!({"a": {"b": ["x", "y"]}})),
+            ("a: [b,\nc]\nd: {e: 1,\nf: 2\n}\n", json!({"a": ["b", "c"], "d": {"e": 1, "f": 2}})),
+            ("a:\n  b: [ # c\n  x, # d\n  y\n  ]\n", json!({"a": {"b": ["x", "y"]}})),
+            (
+                "a:\n  b: {\n  c: \"x\n y\",\n d: [\n1\n]\n}\n",
+                json!({"a": {"b": {"c": "x y", "d": [1]}}}),
+            ),
+            ("a:\n  b: \"x\n\ty\"\n", json!({"a": {"b": "x y"}})),
+            ("a: 'x'#c\nb: 1\n", json!({"a": "x", "b": 1})),
+        ] {
+            assert_eq!(parse(text).unwrap_or_else(|e| panic!("{text}: {e}")), wanted, "{text}");
+        }
+        // A place counts as it was written, behind what was mended too.
+        let error = parse("a:\n  b: [\nx, y: !z 1]\n").unwrap_err();
+        assert_eq!((error.place.line, error.place.column), (3, 7), "{error}");
     }
 
     proptest! {
