@@ -233,10 +233,16 @@ async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
     users::ensure_all(&session, &a.0.settings).await.expect("users");
     users::ensure_all(&session, &a.0.settings).await.expect("users, again");
     let seen = monitor::read(&session).await.expect("the monitoring query");
-    assert!(!seen.in_recovery && seen.timeline == Some(Timeline(1)));
-    assert!(seen.position().is_some() && seen.replication.is_empty());
-    assert!(seen.postmaster_start_time.ends_with("+00:00"), "{}", seen.postmaster_start_time);
-    assert!(seen.server_version >= 130000);
+    assert!(!seen.status.in_recovery && seen.status.timeline == Some(Timeline(1)));
+    assert!(seen.status.position().is_some() && seen.status.replication.is_empty());
+    assert!(
+        seen.status.postmaster_start_time.ends_with("+00:00"),
+        "{}",
+        seen.status.postmaster_start_time
+    );
+    assert!(seen.status.server_version >= 130000);
+    let told = monitor::read_status(&session).await.expect("the status");
+    assert_eq!(told, seen.status, "both questions have the same answer");
     assert_eq!(a.0.control().await.expect("control data").system_id, seen.system_id);
     assert!(matches!(a.0.data_state().await, DataDirState::Valid { system, .. }
         if system == seen.system_id));
@@ -302,12 +308,12 @@ async fn clone(a: &Node, b: &Node, session: &Session) -> (Postmaster, Session) {
     assert_eq!(raised, ["max_connections"], "a standby has what it needs");
     assert_eq!(b.0.raised()["max_connections"].configured, "30");
     assert_eq!(written.effective.parameters["max_connections"], "90");
-    let seen = until(&on_b, "streaming", Monitor::is_streaming).await;
-    assert!(seen.in_recovery && seen.timeline == Some(Timeline(1)));
+    let seen = until(&on_b, "streaming", |m| m.status.is_streaming()).await;
+    assert!(seen.status.in_recovery && seen.status.timeline == Some(Timeline(1)));
     assert_eq!(seen.sender_port, Some(a.0.settings.port));
     assert_eq!(seen.primary_slot_name.as_deref(), Some("b"));
     let seen = monitor::read(session).await.expect("the monitoring query");
-    assert_eq!(seen.replication[0].application_name, "b");
+    assert_eq!(seen.status.replication[0].application_name, "b");
     assert!(seen.slots.iter().any(|slot| slot.name == "b" && slot.active));
     (standby, on_b)
 }
@@ -321,7 +327,8 @@ async fn follow_without_restart(
 ) {
     let target = follow(a, None);
     b.0.reload(standby, &target, dynamic, &[]).await.expect("a reload");
-    let seen = until(on_b, "without slot", |m| m.is_streaming() && m.primary_slot_name.is_none());
+    let seen =
+        until(on_b, "without slot", |m| m.status.is_streaming() && m.primary_slot_name.is_none());
     assert!(seen.await.primary_conninfo.is_some_and(|info| !info.contains("word")));
     assert!(standby.is_alive().expect("/proc"));
 }
@@ -329,11 +336,11 @@ async fn follow_without_restart(
 /// B is promoted while A still writes, then A dies: A has diverged.
 async fn split(leader: &Postmaster, session: &Session, standby: &Postmaster, on_b: &Session) {
     session.execute("a table", "CREATE TABLE public.t AS SELECT 1 AS i").await.expect("a table");
-    let end = monitor::read(session).await.expect("a position").position();
-    until(on_b, "caught up", |seen| seen.replay >= end).await;
+    let end = monitor::read(session).await.expect("a position").status.position();
+    until(on_b, "caught up", |seen| seen.status.replay >= end).await;
     standby.promote().expect("a promotion");
-    let seen = until(on_b, "primary", |seen| !seen.in_recovery).await;
-    assert_eq!(seen.timeline, Some(Timeline(2)));
+    let seen = until(on_b, "primary", |seen| !seen.status.in_recovery).await;
+    assert_eq!(seen.status.timeline, Some(Timeline(2)));
     session.execute("a stray row", "INSERT INTO public.t VALUES (2)").await.expect("a row");
     on_b.execute("a row", "INSERT INTO public.t VALUES (3)").await.expect("a row");
     on_b.execute_long("checkpoint", "CHECKPOINT", LIMIT).await.expect("a checkpoint");
@@ -363,9 +370,9 @@ async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postm
     rewind_with_a_fetched_segment(a, port).await;
     slots::create_physical(on_b, "a").await.expect("a slot");
     let (postmaster, on_a) = start(a, &follow(b, Some("a")), dynamic).await;
-    let end = monitor::read(on_b).await.expect("a position").position();
-    let there = |m: &Monitor| m.is_streaming() && m.replay >= end;
-    assert_eq!(until(&on_a, "streaming", there).await.timeline, Some(Timeline(2)));
+    let end = monitor::read(on_b).await.expect("a position").status.position();
+    let there = |m: &Monitor| m.status.is_streaming() && m.status.replay >= end;
+    assert_eq!(until(&on_a, "streaming", there).await.status.timeline, Some(Timeline(2)));
     let rows = on_a.rows("rows", "SELECT i FROM public.t ORDER BY 1", &[]).await.expect("rows");
     let rows: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(rows, [1, 3], "the stray row is gone");

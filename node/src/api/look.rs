@@ -1,14 +1,15 @@
 //! What one request looks at: the last beat, the server, the store.
 //!
 //! Health checks come by the thousand: they use what a beat or another check
-//! saw within the last second, and ask PostgreSQL one at a time. Elections
-//! compare positions, so `/patroni` always asks anew.
+//! saw within the last second. Elections compare positions, so `/patroni` always
+//! asks anew (`rounds.rs`).
 
 use super::answer::Answer;
 use super::auth::Gate;
 use super::client::Peers;
 use super::health;
-use super::published::{ApiContext, Command, Monitor, Published};
+use super::published::{ApiContext, Command, Published, ServerStatus};
+use super::rounds::Rounds;
 use super::said::Said;
 use super::status::may_query;
 use crate::dcs::keys::split_groups;
@@ -21,8 +22,6 @@ use topology::{GroupView, Millis};
 
 /// How old an answer of the monitoring query a health check may use.
 const ANSWER_AGE_MS_MAX: u64 = 1_000;
-/// How long the monitoring query may take.
-const QUERY_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long the daemon's queue of commands may be full.
 const COMMAND_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -30,8 +29,11 @@ const COMMAND_WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct Api {
     pub context: ApiContext,
     pub rules: RwLock<Arc<Rules>>,
+    pub rounds: Rounds,
     pub last_answer: Mutex<Option<LastAnswer>>,
-    pub said: Said,
+    /// The last body of a health check, and of `/patroni`.
+    pub said_health: Said,
+    pub said_status: Said,
 }
 
 /// What the settings say about callers, and what a reload changes as a whole.
@@ -47,7 +49,7 @@ pub struct LastAnswer {
     asked: Millis,
     /// Counted from here, whoever waits behind a slow query shares its answer.
     answered: Millis,
-    monitor: Option<Arc<Monitor>>,
+    monitor: Option<Arc<ServerStatus>>,
 }
 
 impl Api {
@@ -65,7 +67,7 @@ impl Api {
     }
 
     /// Good enough for a health check.
-    pub async fn recent_monitor(&self, published: &Published) -> Option<Arc<Monitor>> {
+    pub async fn recent_monitor(&self, published: &Published) -> Option<Arc<ServerStatus>> {
         if !may_query(published.state) {
             return None;
         }
@@ -81,25 +83,15 @@ impl Api {
             return answer.monitor.clone();
         }
         let asked = self.now();
-        let monitor = self.query().await.map(Arc::new);
+        let monitor = self.rounds.ask().await;
         let answered = self.now();
         *last = Some(LastAnswer { asked, answered, monitor: monitor.clone() });
         monitor
     }
 
-    /// The server's answer of this moment; a failed query is tried once more.
-    pub async fn fresh_monitor(&self, published: &Published) -> Option<Monitor> {
-        if !may_query(published.state) {
-            return None;
-        }
-        match self.query().await {
-            Some(monitor) => Some(monitor),
-            None => self.query().await,
-        }
-    }
-
-    async fn query(&self) -> Option<Monitor> {
-        tokio::time::timeout(QUERY_WAIT_MAX, self.context.fresh.monitor()).await.ok().flatten()
+    /// The answer of a query that is sent after this call.
+    pub async fn fresh_monitor(&self, published: &Published) -> Option<Arc<ServerStatus>> {
+        if may_query(published.state) { self.rounds.ask().await } else { None }
     }
 
     /// The own group, from the store, now.

@@ -165,7 +165,7 @@ fn escape(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn standby<'a>(facts: &'a Facts) -> Option<&'a super::published::Monitor> {
+fn standby<'a>(facts: &'a Facts) -> Option<&'a super::published::ServerStatus> {
     facts.monitor.filter(|m| m.in_recovery)
 }
 

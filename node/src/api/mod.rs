@@ -22,6 +22,7 @@ mod look;
 pub mod metrics;
 pub mod published;
 pub mod restart;
+mod rounds;
 mod router;
 mod said;
 mod schedule;
@@ -77,7 +78,14 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let ports = Ports::open(&settings.restapi).await?;
     let doors = ports.doors();
     let last_answer = Mutex::new(None);
-    let api = Arc::new(Api { context, rules, last_answer, said: Default::default() });
+    let api = Arc::new(Api {
+        rounds: rounds::Rounds::spawn(context.fresh.clone()),
+        context,
+        rules,
+        last_answer,
+        said_health: Default::default(),
+        said_status: Default::default(),
+    });
     let service = router::router(api.clone()).into_make_service_with_connect_info::<Caller>();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {

@@ -9,7 +9,7 @@ use super::restart::Request;
 use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::keys::Keys;
-pub use crate::postgres::monitor::Monitor;
+pub use crate::postgres::ServerStatus;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ pub struct Published {
     /// The own lock is believed valid until then, on the machine's steady clock.
     pub lock_until: Option<Millis>,
     /// The last answer of the monitoring query.
-    pub monitor: Option<Arc<Monitor>>,
+    pub monitor: Option<Arc<ServerStatus>>,
     /// The own group as last read.
     pub view: Option<Arc<GroupView>>,
     /// All groups; only a Citus coordinator has them.
@@ -97,9 +97,9 @@ pub enum Command {
     CitusEvent(serde_json::Value),
 }
 
-/// The monitoring query, now, on the API's own connection.
+/// What the server says of itself, now, on the API's own connection.
 pub trait Fresh: Send + Sync {
-    fn monitor(&self) -> Pin<Box<dyn Future<Output = Option<Monitor>> + Send + '_>>;
+    fn status(&self) -> Pin<Box<dyn Future<Output = Option<ServerStatus>> + Send + '_>>;
 }
 
 /// Everything the API works with.

@@ -142,7 +142,7 @@ pub async fn post(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer>
         return schedule(api, request).await;
     }
     let monitor = api.fresh_monitor(&published).await;
-    if !request.conditions.hold(&facts(&published, monitor.as_ref(), api.now())) {
+    if !request.conditions.hold(&facts(&published, monitor.as_deref(), api.now())) {
         return Err(unavailable("restart conditions are not satisfied"));
     }
     let (reply, answer) = oneshot::channel();

@@ -5,7 +5,7 @@ use super::health::{self, Options, normal_path};
 use super::listen::Caller;
 use super::look::Api;
 use super::published::Command;
-use super::status::{body, facts};
+use super::status::facts;
 use super::switchover::{self, Kind};
 use super::{cluster, configuration, metrics, restart};
 use axum::Router;
@@ -134,7 +134,7 @@ async fn check_health(api: &Api, check: &health::Check, method: &Method, uri: &U
     let facts = facts(&published, monitor.as_deref(), api.now());
     let status = code(check.is_passed(&facts, &options(uri)));
     if *method == Method::GET {
-        Answer::said(status, api.said.body(&facts, &published, monitor.as_ref()))
+        Answer::said(status, api.said_health.body(&facts, &published, monitor.as_ref()))
     } else {
         Answer::status(status)
     }
@@ -163,8 +163,9 @@ async fn inform(api: &Api, endpoint: Endpoint, options: &Options) -> Result<Answ
     }
     if endpoint == Endpoint::Status {
         let monitor = api.fresh_monitor(&published).await;
-        let facts = facts(&published, monitor.as_ref(), api.now());
-        return Ok(Answer::json(StatusCode::OK, &body(&facts)));
+        let facts = facts(&published, monitor.as_deref(), api.now());
+        let text = api.said_status.body(&facts, &published, monitor.as_ref());
+        return Ok(Answer::said(StatusCode::OK, text));
     }
     let monitor = api.recent_monitor(&published).await;
     let facts = facts(&published, monitor.as_deref(), api.now());

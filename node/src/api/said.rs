@@ -1,11 +1,12 @@
-//! The last body of a health check, to be sent again while nothing has changed.
+//! The last body of an answer about this member, to be sent again while nothing
+//! has changed.
 //!
 //! Load balancers ask by the thousand between two beats, and most of the work
 //! of an answer is its text. It is made from what was published, what the
 //! server said, and of the clock no more than the two questions below; it is
 //! the same text as long as these are the same.
 
-use super::published::{Monitor, Published};
+use super::published::{Published, ServerStatus};
 use super::status::{Facts, body};
 use axum::body::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ pub struct Said(Mutex<Option<Text>>);
 /// It keeps what it was made from: no other value can take its place in memory.
 struct Text {
     published: Arc<Published>,
-    monitor: Option<Arc<Monitor>>,
+    monitor: Option<Arc<ServerStatus>>,
     by_the_clock: (bool, bool),
     text: Bytes,
 }
@@ -28,7 +29,7 @@ impl Said {
         &self,
         facts: &Facts,
         published: &Arc<Published>,
-        monitor: Option<&Arc<Monitor>>,
+        monitor: Option<&Arc<ServerStatus>>,
     ) -> Bytes {
         let by_the_clock = (facts.is_leader, facts.is_failsafe_active());
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +47,7 @@ impl Said {
 }
 
 impl Text {
-    fn is_about(&self, published: &Arc<Published>, monitor: Option<&Arc<Monitor>>) -> bool {
+    fn is_about(&self, published: &Arc<Published>, monitor: Option<&Arc<ServerStatus>>) -> bool {
         let same = match (&self.monitor, monitor) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (None, None) => true,
@@ -63,7 +64,12 @@ mod tests {
     use crate::api::tests::{primary, published};
     use topology::Millis;
 
-    fn say(said: &Said, published: &Arc<Published>, monitor: &Arc<Monitor>, now: u64) -> Bytes {
+    fn say(
+        said: &Said,
+        published: &Arc<Published>,
+        monitor: &Arc<ServerStatus>,
+        now: u64,
+    ) -> Bytes {
         let facts = facts(published, Some(monitor), Millis(now));
         let text = said.body(&facts, published, Some(monitor));
         assert_eq!(text, spaced(&body(&facts)), "at {now}");

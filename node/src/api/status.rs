@@ -6,7 +6,7 @@
 //!
 //! The body's key order is that of the golden dumps; other programs compare.
 
-use super::published::{Monitor, Published};
+use super::published::{Published, ServerStatus};
 use serde_json::{Map, Value, json};
 use topology::{Lsn, MemberRole, MemberState, Millis};
 
@@ -37,7 +37,7 @@ impl Duty {
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     pub published: &'a Published,
-    pub monitor: Option<&'a Monitor>,
+    pub monitor: Option<&'a ServerStatus>,
     pub now: Millis,
     pub role: MemberRole,
     /// The own lock is believed valid.
@@ -55,7 +55,11 @@ pub fn may_query(state: MemberState) -> bool {
     matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
 }
 
-pub fn facts<'a>(published: &'a Published, monitor: Option<&'a Monitor>, now: Millis) -> Facts<'a> {
+pub fn facts<'a>(
+    published: &'a Published,
+    monitor: Option<&'a ServerStatus>,
+    now: Millis,
+) -> Facts<'a> {
     let monitor = monitor.filter(|_| may_query(published.state));
     let is_leader = published.lock_until.is_some_and(|until| now < until);
     let role = match monitor {
@@ -127,7 +131,7 @@ const RESTORE_COMMANDS: [&str; 3] = [
 ///
 /// A server without a stream replays from the archive if it has one; `config`
 /// is the document in the store, where the archive is named.
-pub fn replication_state(monitor: &Monitor, config: Option<&Value>) -> Option<&'static str> {
+pub fn replication_state(monitor: &ServerStatus, config: Option<&Value>) -> Option<&'static str> {
     let is_command = |value: &Value| value.as_str().is_some_and(|command| !command.is_empty());
     let has_archive = config.is_some_and(|config| {
         let mut named = RESTORE_COMMANDS.iter().filter_map(|path| config.pointer(path));
@@ -141,7 +145,7 @@ pub fn replication_state(monitor: &Monitor, config: Option<&Value>) -> Option<&'
 }
 
 /// The body of `GET /patroni` and of every health check.
-pub fn status_json(published: &Published, monitor: Option<&Monitor>, now: Millis) -> Value {
+pub fn status_json(published: &Published, monitor: Option<&ServerStatus>, now: Millis) -> Value {
     body(&facts(published, monitor, now))
 }
 
@@ -159,7 +163,7 @@ pub fn body(facts: &Facts) -> Value {
     Value::Object(out)
 }
 
-fn add_query(facts: &Facts, monitor: &Monitor, out: &mut Map<String, Value>) {
+fn add_query(facts: &Facts, monitor: &ServerStatus, out: &mut Map<String, Value>) {
     out.insert("postmaster_start_time".into(), monitor.postmaster_start_time.clone().into());
     out.insert("role".into(), facts.role.text().into());
     out.insert("server_version".into(), monitor.server_version.into());
@@ -176,7 +180,7 @@ fn add_query(facts: &Facts, monitor: &Monitor, out: &mut Map<String, Value>) {
     }
 }
 
-fn positions(monitor: &Monitor) -> Value {
+fn positions(monitor: &ServerStatus) -> Value {
     if !monitor.in_recovery {
         return json!({ "location": monitor.flushed });
     }

@@ -10,7 +10,7 @@ mod moves_in_sync;
 mod reload;
 mod tls;
 
-use super::published::{Monitor, Published};
+use super::published::{Published, ServerStatus};
 use crate::config::{RestApi, Secret, Settings};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -68,41 +68,27 @@ pub fn tags(value: Value) -> Tags {
     Tags(value.as_object().cloned().unwrap_or_default())
 }
 
-pub fn primary() -> Monitor {
-    Monitor {
+pub fn primary() -> ServerStatus {
+    ServerStatus {
         in_recovery: false,
         timeline: Some(Timeline(1)),
-        written: Some(Lsn(67108960)),
         flushed: Some(Lsn(67108960)),
         receive: None,
         replay: None,
         replay_paused: false,
         replayed_at: None,
         receiver_state: None,
-        receiver_timeline: None,
-        sender_host: None,
-        sender_port: None,
         latest_end: None,
         postmaster_start_time: "2026-11-20 21:56:45.432680+00:00".to_string(),
         server_version: 150018,
-        system_id: SystemId("7710375988543033523".to_string()),
         replication: Vec::new(),
-        slots: Vec::new(),
-        primary_conninfo: None,
-        primary_slot_name: None,
-        synchronous_standby_names: String::new(),
-        synchronous_commit: "on".into(),
-        checkpointer_rests: true,
-        pending_restart: Vec::new(),
-        recovery_waits: Vec::new(),
     }
 }
 
-pub fn standby() -> Monitor {
-    Monitor {
+pub fn standby() -> ServerStatus {
+    ServerStatus {
         in_recovery: true,
         postmaster_start_time: "2026-11-20 21:56:50.690293+00:00".to_string(),
-        written: None,
         flushed: None,
         receive: Some(Lsn(67108960)),
         replay: Some(Lsn(67108960)),

@@ -147,7 +147,7 @@ impl Daemon {
             .iter()
             .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?.0.into())))
             .collect();
-        if let Some(lsn) = self.server.monitor().and_then(|m| m.position()) {
+        if let Some(lsn) = self.server.status().and_then(|s| s.position()) {
             slots.insert(slot_name(settings.name.as_str()), lsn.0.into());
         }
         json!({

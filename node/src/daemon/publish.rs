@@ -8,7 +8,7 @@ use crate::clock;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{DataDir, Guarding, Job, ServerRole};
-use crate::postgres::Monitor;
+use crate::postgres::ServerStatus;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
 use topology::{Lsn, MemberRecord, MemberRole, MemberState, Millis};
@@ -40,7 +40,7 @@ impl Daemon {
             record.pending_restart = true;
             record.pending_restart_reason = Some(reasons);
         }
-        add_positions(seen, self.server.monitor().as_ref(), &mut record);
+        add_positions(seen, self.server.status(), &mut record);
         record
     }
 
@@ -95,7 +95,7 @@ impl Daemon {
             role: self.role(seen),
             running: seen.server().is_some(),
             lock_until,
-            monitor: self.server.monitor().map(Arc::new),
+            monitor: self.server.status().cloned().map(Arc::new),
             config: view
                 .as_ref()
                 .and_then(|v| v.config.as_ref())
@@ -148,16 +148,16 @@ impl Daemon {
 /// How far the log goes. While an action runs nobody knows what comes of the
 /// server, and its position is left out; but others race by what they know of a
 /// member that is about to open.
-fn add_positions(seen: &Observation, monitor: Option<&Monitor>, record: &mut MemberRecord) {
+fn add_positions(seen: &Observation, status: Option<&ServerStatus>, record: &mut MemberRecord) {
     let told = seen.job.as_ref().is_none_or(|running| running.job == Job::PrePromote);
     let Some(server) = seen.server().filter(|s| told && s.lsn.0 > 0) else { return };
     record.xlog_location = Some(server.lsn);
     record.timeline = server.timeline;
-    if let (Some(ServerRole::Standby { .. }), Some(monitor)) = (look::role_of(seen), monitor) {
+    if let (Some(ServerRole::Standby { .. }), Some(status)) = (look::role_of(seen), status) {
         let known = |lsn: Option<Lsn>| lsn.filter(|lsn| lsn.0 > 0);
-        record.replay_lsn = known(monitor.replay);
-        record.receive_lsn = known(monitor.receive);
-        let state = replication_state(monitor, Some(&seen.dynamic.raw));
+        record.replay_lsn = known(status.replay);
+        record.receive_lsn = known(status.receive);
+        let state = replication_state(status, Some(&seen.dynamic.raw));
         record.replication_state = state.map(str::to_string);
     }
 }
@@ -181,9 +181,9 @@ mod tests {
     use crate::ha::observation::Running;
     use crate::ha::sample;
 
-    fn told(seen: &Observation, monitor: &Monitor) -> MemberRecord {
+    fn told(seen: &Observation, status: &ServerStatus) -> MemberRecord {
         let mut record = MemberRecord::default();
-        add_positions(seen, Some(monitor), &mut record);
+        add_positions(seen, Some(status), &mut record);
         record
     }
 
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let silent = Monitor { receiver_state: None, receive: Some(Lsn(0)), ..standby() };
+        let silent = ServerStatus { receiver_state: None, receive: Some(Lsn(0)), ..standby() };
         let mut seen = sample::follower();
         let record = told(&seen, &silent);
         assert_eq!((record.receive_lsn, record.replication_state), (None, None));

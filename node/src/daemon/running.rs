@@ -10,18 +10,18 @@ use standby::sync::{Replication, Sender, SyncRank};
 use topology::{Lsn, MemberName, Seen, Timeline};
 
 pub(super) fn seen_server(monitor: &Monitor, names_act: bool) -> Server {
-    let role = if monitor.in_recovery {
+    let role = if monitor.status.in_recovery {
         ServerRole::Standby {
             follows: following(monitor).map(Box::new),
-            streaming: monitor.is_streaming(),
+            streaming: monitor.status.is_streaming(),
         }
     } else {
         ServerRole::Primary
     };
-    let lsn = monitor.position().unwrap_or(Lsn(0));
+    let lsn = monitor.status.position().unwrap_or(Lsn(0));
     let timeline = timeline_of(monitor);
     // Before PostgreSQL 14 a standby that lacks something ends instead.
-    let replay_paused = monitor.replay_paused && monitor.server_version >= 140_000;
+    let replay_paused = monitor.status.replay_paused && monitor.status.server_version >= 140_000;
     Server {
         role: Seen::Known(role),
         timeline,
@@ -33,20 +33,20 @@ pub(super) fn seen_server(monitor: &Monitor, names_act: bool) -> Server {
 }
 
 pub(super) fn timeline_of(monitor: &Monitor) -> Option<Timeline> {
-    match monitor.in_recovery {
-        true => monitor.receiver_timeline.max(monitor.timeline),
-        false => monitor.timeline,
+    match monitor.status.in_recovery {
+        true => monitor.receiver_timeline.max(monitor.status.timeline),
+        false => monitor.status.timeline,
     }
 }
 
 /// Who streams from it, for a primary's synchronous modes.
 fn replication(monitor: &Monitor, is_acting: bool) -> Replication {
     Replication {
-        lsn: monitor.position().unwrap_or(Lsn(0)),
+        lsn: monitor.status.position().unwrap_or(Lsn(0)),
         names: monitor.synchronous_standby_names.clone(),
         is_acting,
         commit: monitor.synchronous_commit.clone(),
-        senders: monitor.replication.iter().map(sender).collect(),
+        senders: monitor.status.replication.iter().map(sender).collect(),
     }
 }
 

@@ -59,7 +59,7 @@ impl Daemon {
         if self.restart_plan.is_some() {
             return Err("Another restart is already scheduled".into());
         }
-        let started = self.server.monitor().map(|m| m.postmaster_start_time);
+        let started = self.server.status().map(|s| s.postmaster_start_time.clone());
         let postmaster_start_time = started.unwrap_or_default();
         self.restart_plan = Some(RestartPlan { request, postmaster_start_time });
         Ok("Restart scheduled".into())
@@ -76,8 +76,7 @@ impl Daemon {
     pub(super) fn heed_restart_plan(&mut self, seen: &Observation) {
         self.restart_in = None;
         let Some(plan) = &self.restart_plan else { return };
-        let monitor = self.server.monitor();
-        let started = monitor.as_ref().map(|m| &m.postmaster_start_time);
+        let started = self.server.status().map(|s| &s.postmaster_start_time);
         if started.is_some_and(|started| *started != plan.postmaster_start_time) {
             tracing::info!("PostgreSQL was restarted meanwhile: the scheduled restart is dropped");
             self.restart_plan = None;
@@ -101,7 +100,7 @@ impl Daemon {
 
     fn take_up_restart(&mut self, seen: &Observation) {
         let Some(plan) = self.restart_plan.take() else { return };
-        let version = self.server.monitor().map(|m| m.server_version);
+        let version = self.server.status().map(|s| s.server_version);
         let pending = self.server.pending_restart().is_some();
         if !plan.request.conditions.hold_for(self.role(seen), version, pending) {
             tracing::info!("the conditions of the scheduled restart are not satisfied");

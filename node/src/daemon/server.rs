@@ -11,13 +11,13 @@ mod log;
 mod look;
 mod names;
 
-use super::fresh::FreshMonitor;
+use super::fresh::FreshStatus;
 use super::rewind_ability::RewindAbility;
 use super::work::Hands;
 use crate::config::Settings;
 use crate::ha::observation::{Remains, Rewind};
 use crate::postgres::monitor::Monitor;
-use crate::postgres::{Instance, Postmaster, Session, StopMode, Target};
+use crate::postgres::{Instance, Postmaster, ServerStatus, Session, StopMode, Target};
 use serde_json::Value;
 use standby::slots::Slot;
 use std::sync::Arc;
@@ -116,8 +116,9 @@ impl Server {
         }
     }
 
-    pub fn monitor(&self) -> Option<Monitor> {
-        self.monitor.clone()
+    /// As of the last beat.
+    pub fn status(&self) -> Option<&ServerStatus> {
+        Some(&self.monitor.as_ref()?.status)
     }
 
     pub fn postmaster_pid(&self) -> Option<i32> {
@@ -144,7 +145,7 @@ impl Server {
     pub fn pending_restart(&self) -> Option<Value> {
         let monitor = self.monitor.as_ref()?;
         let reason = |old: &str, new: &str| serde_json::json!({"old_value": old, "new_value": new});
-        let raised = self.instance.raised().into_iter().filter(|_| monitor.in_recovery);
+        let raised = self.instance.raised().into_iter().filter(|_| monitor.status.in_recovery);
         let mut reasons: serde_json::Map<String, Value> =
             raised.map(|(name, to)| (name, reason(&to.demanded, &to.configured))).collect();
         for pending in &monitor.pending_restart {
@@ -248,7 +249,7 @@ impl Server {
         }
     }
 
-    pub fn fresh(&self) -> FreshMonitor {
-        FreshMonitor::new(self.reach.subscribe())
+    pub fn fresh(&self) -> FreshStatus {
+        FreshStatus::new(self.reach.subscribe())
     }
 }

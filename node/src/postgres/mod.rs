@@ -54,7 +54,7 @@ pub use configure::Written;
 pub use controldata::{ControlData, ControlState};
 pub use data_dir::DataDirState;
 pub use error::Error;
-pub use monitor::Monitor;
+pub use monitor::{Monitor, ServerStatus};
 pub use process::{Postmaster, StopMode};
 pub use recovery::Upstream;
 pub use session::{Session, Target};

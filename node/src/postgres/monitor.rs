@@ -20,52 +20,75 @@ use topology::{Lsn, SystemId, Timeline};
 
 const WHAT: &str = "monitoring query";
 
-const SQL: &str = "\
+/// What `ServerStatus` is read from.
+macro_rules! status_columns {
+    () => {
+        "\
 SELECT in_recovery,
   CASE WHEN in_recovery THEN GREATEST(
-      (SELECT timeline_id FROM pg_control_checkpoint()),
-      (SELECT min_recovery_end_timeline FROM pg_control_recovery()), w.received_tli,
+      (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()),
+      (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()), w.received_tli,
       CASE WHEN w.received_tli IS NULL THEN
-        (SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_dir('pg_wal') name
-         WHERE name ~ '^[0-9A-F]{24}$') END)
-    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END::bigint
-    AS timeline,
-  CASE WHEN in_recovery THEN NULL ELSE pg_current_wal_lsn() END::text AS written,
-  CASE WHEN in_recovery THEN NULL ELSE pg_current_wal_flush_lsn() END::text AS flushed,
-  CASE WHEN in_recovery THEN GREATEST(pg_last_wal_receive_lsn(), w.written_lsn) END::text
-    AS received,
-  CASE WHEN in_recovery THEN pg_last_wal_replay_lsn() END::text AS replayed,
-  CASE WHEN in_recovery THEN pg_is_wal_replay_paused() ELSE false END AS replay_paused,
-  to_char(CASE WHEN in_recovery THEN pg_last_xact_replay_timestamp() END AT TIME ZONE 'UTC',
-    'YYYY-MM-DD HH24:MI:SS.US') || '+00:00' AS replayed_at,
-  w.status AS receiver_state, w.received_tli::bigint AS receiver_timeline,
-  w.sender_host, w.sender_port, w.latest_end_lsn::text AS latest_end,
-  to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00:00'
-    AS started_at,
-  current_setting('server_version_num')::int AS server_version,
-  (SELECT system_identifier::text FROM pg_control_system()) AS system_id,
-  current_setting('primary_conninfo', true) AS primary_conninfo,
-  current_setting('primary_slot_name', true) AS primary_slot_name,
-  current_setting('synchronous_standby_names') AS synchronous_standby_names,
-  current_setting('synchronous_commit') AS synchronous_commit,
-  EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'checkpointer'
-    AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')) AS checkpointer_rests,
-  (SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM (
+        (SELECT pg_catalog.max(('x' || pg_catalog.left(name, 8))::bit(32)::int)
+         FROM pg_catalog.pg_ls_dir('pg_wal') name WHERE name ~ '^[0-9A-F]{24}$') END)
+    ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(
+      pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END::bigint AS timeline,
+  CASE WHEN in_recovery THEN NULL ELSE pg_catalog.pg_current_wal_flush_lsn() END::text
+    AS flushed,
+  CASE WHEN in_recovery THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), w.written_lsn)
+    END::text AS received,
+  CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() END::text AS replayed,
+  CASE WHEN in_recovery THEN pg_catalog.pg_is_wal_replay_paused() ELSE false END
+    AS replay_paused,
+  pg_catalog.to_char(CASE WHEN in_recovery THEN pg_catalog.pg_last_xact_replay_timestamp() END
+    AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00:00' AS replayed_at,
+  w.status AS receiver_state, w.latest_end_lsn::text AS latest_end,
+  pg_catalog.to_char(pg_catalog.pg_postmaster_start_time() AT TIME ZONE 'UTC',
+    'YYYY-MM-DD HH24:MI:SS.US') || '+00:00' AS started_at,
+  pg_catalog.current_setting('server_version_num')::int AS server_version,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(r)), '[]') FROM (
     SELECT usename, application_name, client_addr, state, sync_state, sync_priority,
-      sent_lsn, write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication) r)::text
-    AS replication,
-  (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
+      sent_lsn, write_lsn, flush_lsn, replay_lsn FROM pg_catalog.pg_stat_replication) r)::text
+    AS replication"
+    };
+}
+
+macro_rules! status_tables {
+    () => {
+        "
+FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) me
+LEFT JOIN pg_catalog.pg_stat_wal_receiver w ON true"
+    };
+}
+
+/// A tenth of the work of the whole question, for callers that come by the thousand.
+const STATUS_SQL: &str = concat!(status_columns!(), status_tables!());
+
+const SQL: &str = concat!(
+    status_columns!(),
+    ",
+  CASE WHEN in_recovery THEN NULL ELSE pg_catalog.pg_current_wal_lsn() END::text AS written,
+  w.received_tli::bigint AS receiver_timeline, w.sender_host, w.sender_port,
+  (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_id,
+  pg_catalog.current_setting('primary_conninfo', true) AS primary_conninfo,
+  pg_catalog.current_setting('primary_slot_name', true) AS primary_slot_name,
+  pg_catalog.current_setting('synchronous_standby_names') AS synchronous_standby_names,
+  pg_catalog.current_setting('synchronous_commit') AS synchronous_commit,
+  EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer'
+    AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')) AS checkpointer_rests,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(s)), '[]') FROM (
     SELECT slot_name AS name, slot_type, active, temporary, restart_lsn,
       confirmed_flush_lsn AS confirmed_flush, catalog_xmin::text, database, plugin, wal_status
-    FROM pg_replication_slots) s)::text AS slots,
-  (SELECT coalesce(json_agg(row_to_json(p)), '[]') FROM (
-    SELECT name, vartype AS kind, unit, current_setting(name) AS old_value,
-      coalesce((SELECT f.setting FROM pg_file_settings f WHERE lower(f.name) = lower(s.name)
+    FROM pg_catalog.pg_replication_slots) s)::text AS slots,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(p)), '[]') FROM (
+    SELECT name, vartype AS kind, unit, pg_catalog.current_setting(name) AS old_value,
+      coalesce((SELECT f.setting FROM pg_catalog.pg_file_settings f
+        WHERE pg_catalog.lower(f.name) = pg_catalog.lower(s.name)
         ORDER BY f.seqno DESC LIMIT 1), boot_val) AS new_value
-      FROM pg_settings s WHERE pending_restart AND name <> 'hot_standby') p)::text
-    AS pending_restart
-FROM (SELECT pg_is_in_recovery() AS in_recovery) me
-LEFT JOIN pg_stat_wal_receiver w ON true";
+      FROM pg_catalog.pg_settings s WHERE pending_restart AND name <> 'hot_standby') p)::text
+    AS pending_restart",
+    status_tables!()
+);
 
 /// One walsender, as the REST API prints it; the positions stay with us.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,12 +155,12 @@ impl From<Waiting> for Pending {
     }
 }
 
+/// What the REST API tells of a server.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Monitor {
+pub struct ServerStatus {
     pub in_recovery: bool,
     pub timeline: Option<Timeline>,
-    /// A primary's end of WAL: handed to the system, and safe on disk.
-    pub written: Option<Lsn>,
+    /// A primary's end of WAL, safe on disk.
     pub flushed: Option<Lsn>,
     pub receive: Option<Lsn>,
     pub replay: Option<Lsn>,
@@ -145,15 +168,23 @@ pub struct Monitor {
     pub replayed_at: Option<String>,
     /// `streaming`, when it is.
     pub receiver_state: Option<String>,
-    pub receiver_timeline: Option<Timeline>,
-    pub sender_host: Option<String>,
-    pub sender_port: Option<u16>,
     /// The upstream's end of WAL, as it last told.
     pub latest_end: Option<Lsn>,
     pub postmaster_start_time: String,
     pub server_version: i32,
-    pub system_id: SystemId,
     pub replication: Vec<Walsender>,
+}
+
+/// What a beat looks at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Monitor {
+    pub status: ServerStatus,
+    /// A primary's end of WAL, handed to the system.
+    pub written: Option<Lsn>,
+    pub receiver_timeline: Option<Timeline>,
+    pub sender_host: Option<String>,
+    pub sender_port: Option<u16>,
+    pub system_id: SystemId,
     pub slots: Vec<Slot>,
     pub primary_conninfo: Option<String>,
     pub primary_slot_name: Option<String>,
@@ -167,7 +198,7 @@ pub struct Monitor {
     pub recovery_waits: Vec<String>,
 }
 
-impl Monitor {
+impl ServerStatus {
     /// How far this server's log goes: a primary's flushed end, a standby's
     /// received or replayed one, whichever is larger.
     pub fn position(&self) -> Option<Lsn> {
@@ -185,23 +216,12 @@ pub async fn read(session: &Session) -> Result<Monitor, Error> {
     let row = Answer(&row);
     let (recovery, pending_restart) = apart(row.json("pending_restart")?);
     Ok(Monitor {
-        in_recovery: row.get("in_recovery")?,
-        timeline: row.timeline("timeline")?,
+        status: row.status()?,
         written: row.lsn("written")?,
-        flushed: row.lsn("flushed")?,
-        receive: row.lsn("received")?,
-        replay: row.lsn("replayed")?,
-        replay_paused: row.get("replay_paused")?,
-        replayed_at: row.get("replayed_at")?,
-        receiver_state: row.get("receiver_state")?,
         receiver_timeline: row.timeline("receiver_timeline")?,
         sender_host: row.get("sender_host")?,
         sender_port: row.get::<Option<i32>>("sender_port")?.and_then(|p| p.try_into().ok()),
-        latest_end: row.lsn("latest_end")?,
-        postmaster_start_time: row.get("started_at")?,
-        server_version: row.get("server_version")?,
         system_id: SystemId(row.get("system_id")?),
-        replication: row.json("replication")?,
         slots: row.json("slots")?,
         primary_conninfo: row.word("primary_conninfo")?,
         primary_slot_name: row.word("primary_slot_name")?,
@@ -213,6 +233,11 @@ pub async fn read(session: &Session) -> Result<Monitor, Error> {
     })
 }
 
+/// Asks the server of `session` only for what the REST API tells.
+pub async fn read_status(session: &Session) -> Result<ServerStatus, Error> {
+    Answer(&session.row(WHAT, STATUS_SQL, &[]).await?).status()
+}
+
 /// Settings of recovery, and all others.
 fn apart(pending: Vec<Pending>) -> (Vec<Pending>, Vec<Pending>) {
     pending.into_iter().partition(|pending| RECOVERY.contains(&pending.name.as_str()))
@@ -221,6 +246,23 @@ fn apart(pending: Vec<Pending>) -> (Vec<Pending>, Vec<Pending>) {
 struct Answer<'a>(&'a Row);
 
 impl<'a> Answer<'a> {
+    fn status(&self) -> Result<ServerStatus, Error> {
+        Ok(ServerStatus {
+            in_recovery: self.get("in_recovery")?,
+            timeline: self.timeline("timeline")?,
+            flushed: self.lsn("flushed")?,
+            receive: self.lsn("received")?,
+            replay: self.lsn("replayed")?,
+            replay_paused: self.get("replay_paused")?,
+            replayed_at: self.get("replayed_at")?,
+            receiver_state: self.get("receiver_state")?,
+            latest_end: self.lsn("latest_end")?,
+            postmaster_start_time: self.get("started_at")?,
+            server_version: self.get("server_version")?,
+            replication: self.json("replication")?,
+        })
+    }
+
     fn get<T: tokio_postgres::types::FromSql<'a>>(&self, field: &'static str) -> Result<T, Error> {
         self.0.try_get(field).map_err(|_| Error::Answer { what: WHAT, field })
     }

@@ -16,7 +16,7 @@ const STOPPED: &str = r#"{"state": "stopped", "role": "replica", "pause": true, 
 
 const STANDBY_LEADER: &str = r#"{"state": "running", "postmaster_start_time": "2026-11-20 21:56:50.690293+00:00", "role": "standby_leader", "server_version": 150018, "xlog": {"received_location": 67108960, "replayed_location": 67108960, "replayed_timestamp": null, "paused": false}, "timeline": 1, "replication_state": "streaming", "dcs_last_seen": 1795208971, "database_system_identifier": "7710375988543033523", "patroni": {"version": "4.1.5", "scope": "golden", "name": "n1"}}"#;
 
-fn said(published: &Published, monitor: Option<&Monitor>) -> String {
+fn said(published: &Published, monitor: Option<&ServerStatus>) -> String {
     spaced(&status_json(published, monitor, NOW))
 }
 

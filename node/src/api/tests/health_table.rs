@@ -4,14 +4,19 @@ use super::*;
 use crate::api::health::{self, CHECKS, parse_bytes};
 use crate::api::status::facts;
 
-fn passes(path: &str, me: &Published, monitor: Option<&Monitor>, query: &[(&str, &str)]) -> bool {
+fn passes(
+    path: &str,
+    me: &Published,
+    monitor: Option<&ServerStatus>,
+    query: &[(&str, &str)],
+) -> bool {
     let options: Vec<(String, String)> =
         query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     health::find(path).unwrap().is_passed(&facts(me, monitor, NOW), &options)
 }
 
 /// The paths that answer 200, in the order of the table.
-fn green(me: &Published, monitor: Option<&Monitor>) -> Vec<&'static str> {
+fn green(me: &Published, monitor: Option<&ServerStatus>) -> Vec<&'static str> {
     CHECKS.iter().map(|c| c.path).filter(|path| passes(path, me, monitor, &[])).collect()
 }
 
@@ -71,7 +76,7 @@ fn the_families_of_duty_answer_as_a_real_group_did() {
     );
     let paths = ["/sync", "/synchronous", "/quorum", "/async", "/asynchronous"];
     let readers = ["/read-only-quorum", "/read-only-sync", "/read-only-synchronous"];
-    let answers = |me: &Published, monitor: &Monitor| -> String {
+    let answers = |me: &Published, monitor: &ServerStatus| -> String {
         let all = paths.iter().chain(&readers);
         all.map(|path| if passes(path, me, Some(monitor), &[]) { '1' } else { '-' }).collect()
     };
@@ -187,7 +192,7 @@ fn a_daemon_that_beats_is_alive() {
 
 #[test]
 fn readiness_needs_the_lock_or_a_close_stream() {
-    let ready = |me: &Published, monitor: &Monitor, query: &[(&str, &str)]| {
+    let ready = |me: &Published, monitor: &ServerStatus, query: &[(&str, &str)]| {
         let options: Vec<(String, String)> =
             query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         health::is_ready(&facts(me, Some(monitor), NOW), &options)

@@ -20,12 +20,12 @@ pub const WAIT_MAX: Duration = Duration::from_secs(20);
 /// A server that always answers the same, and counts.
 #[derive(Default)]
 pub struct Server {
-    answer: Mutex<Option<Monitor>>,
+    answer: Mutex<Option<ServerStatus>>,
     pub asked: AtomicUsize,
 }
 
 impl Fresh for Server {
-    fn monitor(&self) -> Pin<Box<dyn Future<Output = Option<Monitor>> + Send + '_>> {
+    fn status(&self) -> Pin<Box<dyn Future<Output = Option<ServerStatus>> + Send + '_>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let answer = self.answer.lock().unwrap().clone();
         Box::pin(async move {
@@ -70,11 +70,11 @@ pub fn context(
 }
 
 impl Member {
-    pub async fn start(me: Published, monitor: Monitor, restapi: RestApi) -> Member {
+    pub async fn start(me: Published, monitor: ServerStatus, restapi: RestApi) -> Member {
         Member::start_with(settings(restapi), me, monitor).await
     }
 
-    pub async fn start_with(settings: Settings, me: Published, monitor: Monitor) -> Member {
+    pub async fn start_with(settings: Settings, me: Published, monitor: ServerStatus) -> Member {
         Member::start_on(MemoryStore::new(), settings, me, monitor).await
     }
 
@@ -82,7 +82,7 @@ impl Member {
         store: MemoryStore,
         settings: Settings,
         me: Published,
-        monitor: Monitor,
+        monitor: ServerStatus,
     ) -> Member {
         let server = Arc::new(Server::default());
         *server.answer.lock().unwrap() = Some(monitor);

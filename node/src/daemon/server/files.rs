@@ -45,7 +45,7 @@ impl Server {
     /// As what it runs, for settings that depend on it.
     pub fn role(&self, dynamic: &Value) -> Option<Role> {
         let monitor = self.monitor.as_ref()?;
-        if !monitor.in_recovery {
+        if !monitor.status.in_recovery {
             return Some(Role::Primary);
         }
         let remote = following(monitor).is_some_and(|from| upstream(&from, dynamic).remote);
@@ -62,7 +62,7 @@ impl Server {
     ) -> Result<bool, String> {
         let Some(monitor) = &self.monitor else { return Ok(false) };
         let hands = self.hands(dynamic.clone(), overrides.to_vec());
-        let written = if monitor.in_recovery {
+        let written = if monitor.status.in_recovery {
             let follows = following(monitor);
             hands.rewrite(follows.as_ref()).await?
         } else {
@@ -91,7 +91,7 @@ impl Server {
 
     /// Somebody may have removed the password file of a standby.
     pub fn keep_pgpass(&self, dynamic: &Value) {
-        let follows = self.monitor.as_ref().filter(|monitor| monitor.in_recovery);
+        let follows = self.monitor.as_ref().filter(|monitor| monitor.status.in_recovery);
         let Some(from) = follows.and_then(following) else { return };
         if let Err(error) = self.instance.keep_pgpass(&upstream(&from, dynamic)) {
             tracing::warn!("{error}");

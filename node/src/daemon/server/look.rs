@@ -138,7 +138,7 @@ impl Server {
     fn recovers_otherwise(&self, monitor: &Monitor) -> Option<String> {
         let signal = self.settings.postgresql.data_dir.join(STANDBY_SIGNAL);
         match signal.try_exists() {
-            _ if !monitor.in_recovery => None,
+            _ if !monitor.status.in_recovery => None,
             Ok(false) => Some(format!("there is no {STANDBY_SIGNAL}")),
             // A file that cannot be looked at is not known to be gone.
             _ => monitor.recovery_waits.first().map(|name| format!("{name} is another")),

@@ -1,0 +1,136 @@
+//! Many callers, few queries.
+//!
+//! Elections compare positions, so an answer must not be older than its question.
+//! The callers that came before a query was sent share its answer, and those that
+//! come while it runs share the next one: a caller waits for two queries at most,
+//! however many others there are. A member that races for the lock therefore does
+//! not wait behind load balancers and monitoring tools.
+//!
+//! Invariant *no older than the question*: a query takes its callers right before
+//! it is sent, and none later.
+
+use super::published::{Fresh, ServerStatus};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a query may take, with its second try.
+const QUERY_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Callers that wait for the next query; one more waits for its place among them.
+const CALLERS_MAX: usize = 2_048;
+
+type Answer = Option<Arc<ServerStatus>>;
+
+pub struct Rounds(mpsc::Sender<oneshot::Sender<Answer>>);
+
+impl Rounds {
+    /// Asks `server` for as long as this value lives.
+    pub fn spawn(server: Arc<dyn Fresh>) -> Rounds {
+        let (sender, callers) = mpsc::channel(CALLERS_MAX);
+        tokio::spawn(ask_in_rounds(server, callers));
+        Rounds(sender)
+    }
+
+    /// What a query says that is sent after this call.
+    pub async fn ask(&self) -> Answer {
+        let (tell, told) = oneshot::channel();
+        self.0.send(tell).await.ok()?;
+        told.await.ok().flatten()
+    }
+}
+
+async fn ask_in_rounds(
+    server: Arc<dyn Fresh>,
+    mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>,
+) {
+    let mut callers = Vec::new();
+    while waiting.recv_many(&mut callers, CALLERS_MAX).await > 0 {
+        let answer = tokio::time::timeout(QUERY_WAIT_MAX, ask(&*server)).await.ok().flatten();
+        for caller in callers.drain(..) {
+            // It may have gone.
+            let _ = caller.send(answer.clone());
+        }
+    }
+}
+
+/// A failed query is tried once more: a server that was restarted has closed the
+/// connection.
+async fn ask(server: &dyn Fresh) -> Answer {
+    match server.status().await {
+        Some(status) => Some(Arc::new(status)),
+        None => server.status().await.map(Arc::new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::primary;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use topology::Lsn;
+
+    /// Its position is the number of the query, as of its beginning.
+    #[derive(Default)]
+    struct Counting {
+        sent: AtomicU64,
+        fails: AtomicBool,
+    }
+
+    impl Fresh for Counting {
+        fn status(&self) -> Pin<Box<dyn Future<Output = Option<ServerStatus>> + Send + '_>> {
+            Box::pin(async move {
+                let number = self.sent.fetch_add(1, Ordering::SeqCst) + 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let fails = self.fails.swap(false, Ordering::SeqCst);
+                let flushed = Some(Lsn(number));
+                (!fails).then(|| ServerStatus { flushed, ..primary() })
+            })
+        }
+    }
+
+    fn position(answer: Answer) -> u64 {
+        answer.and_then(|status| status.flushed).map_or(0, |lsn| lsn.0)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn b4_callers_share_queries_that_were_sent_after_they_came() {
+        let server = Arc::new(Counting::default());
+        let rounds = Arc::new(Rounds::spawn(server.clone()));
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let (server, rounds) = (server.clone(), rounds.clone());
+            callers.spawn(async move {
+                for _ in 0..20 {
+                    let before = server.sent.load(Ordering::SeqCst);
+                    let answer = position(rounds.ask().await);
+                    let after = server.sent.load(Ordering::SeqCst);
+                    assert!(answer > before, "query {answer} was sent before the call");
+                    assert!(answer <= after);
+                }
+            });
+        }
+        callers.join_all().await;
+        let sent = server.sent.load(Ordering::SeqCst);
+        assert!(sent < 600, "{sent} queries for 6,000 calls");
+    }
+
+    #[tokio::test]
+    async fn b4_a_failed_query_is_tried_once_more_and_a_server_that_hangs_is_left() {
+        let server = Arc::new(Counting::default());
+        server.fails.store(true, Ordering::SeqCst);
+        let rounds = Rounds::spawn(server.clone());
+        assert_eq!(position(rounds.ask().await), 2);
+
+        struct Silent;
+        impl Fresh for Silent {
+            fn status(&self) -> Pin<Box<dyn Future<Output = Option<ServerStatus>> + Send + '_>> {
+                Box::pin(std::future::pending())
+            }
+        }
+        let rounds = Rounds::spawn(Arc::new(Silent));
+        let answer = tokio::time::timeout(3 * QUERY_WAIT_MAX, rounds.ask()).await;
+        assert_eq!(answer.expect("an end of the wait"), None);
+    }
+}
