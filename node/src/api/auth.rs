@@ -45,6 +45,10 @@ impl Network {
         (bits <= width).then_some(Network { address, bits })
     }
 
+    pub fn address(&self) -> IpAddr {
+        self.address.to_canonical()
+    }
+
     pub fn contains(&self, other: IpAddr) -> bool {
         let keep = |n: u128, width: u32| n >> width.saturating_sub(self.bits.into()).min(127);
         match (self.address, other.to_canonical()) {
@@ -135,7 +139,7 @@ impl Gate {
     }
 }
 
-fn member_hosts(published: &Published) -> Vec<String> {
+pub(super) fn member_hosts(published: &Published) -> Vec<String> {
     let own = published.view.as_deref().into_iter();
     let all = published.groups.as_deref().into_iter().flat_map(|groups| groups.values());
     let records = own.chain(all).flat_map(|view| view.members.values());
@@ -147,7 +151,7 @@ fn member_hosts(published: &Published) -> Vec<String> {
     hosts
 }
 
-async fn resolve(host: &str) -> Result<Vec<Network>, String> {
+pub(super) async fn resolve(host: &str) -> Result<Vec<Network>, String> {
     let looked_up = tokio::time::timeout(RESOLVE_WAIT_MAX, tokio::net::lookup_host((host, 0)));
     match looked_up.await {
         Err(_) => Err("no answer in time".to_string()),

@@ -25,6 +25,9 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 const ANSWER_SHOWN_MAX: usize = 200;
 /// Connections kept to each member.
 const IDLE_PER_HOST_MAX: usize = 2;
+/// For how long: less than members keep a silent connection open.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+const _: () = assert!(IDLE_MAX.as_secs() < super::connection::HEAD_WAIT_MAX.as_secs());
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -56,6 +59,7 @@ impl Peers {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .pool_idle_timeout(IDLE_MAX)
             .connect_timeout(PEER_WAIT_MAX)
             .tcp_nodelay(true)
             .build()

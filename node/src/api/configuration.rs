@@ -15,10 +15,9 @@ use topology::document::{compact, patch};
 const PUT_TRIES_MAX: usize = 5;
 
 pub async fn get(api: &Api) -> Result<Answer, Answer> {
-    let entry = api.read_key(&api.context.keys.config()).await?;
-    let value = entry.and_then(|e| serde_json::from_str::<Value>(&e.value).ok());
-    match value.filter(Value::is_object) {
-        Some(value) => Ok(Answer::json(StatusCode::OK, &value)),
+    let copy = api.store_copy().await?;
+    match copy.value(&api.context.keys.config()).filter(Value::is_object) {
+        Some(value) => Ok(copy.answer(&value)),
         None => Err(Answer::page(StatusCode::BAD_GATEWAY)),
     }
 }

@@ -1,41 +1,29 @@
-//! Ports, connections and handshakes.
+//! Ports: who listens where, and what becomes of a connection that comes in.
 //!
-//! All addresses of `restapi.listen` feed one bounded queue of connections
-//! that are ready to be served; a TLS handshake runs beside the others and
-//! never holds up the next caller. A connection has a place (there are only so
-//! many) and an idle limit, so that silent callers cannot fill the room.
+//! All addresses of `restapi.listen` accept at once; each connection gets a place
+//! (`places.rs`) and a task of its own (`connection.rs`), so that no caller holds
+//! up the next one.
 
+use super::connection::Accepted;
+use super::look::Api;
+use super::places::{Place, Places};
 use super::tls::{self, ClientProof};
 use crate::config::RestApi;
 use crate::tls::{Own, TlsError};
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
-use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use std::future::Future;
+use rustix::io::Errno;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Sleep};
 
-/// Connections at the same time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1_000;
 /// Connections that the kernel keeps for us until they are accepted, unless
 /// `restapi.request_queue_size` asks for more: whoever waits does not harm.
 const WAITING_MIN: u32 = 1_024;
-/// Connections that are ready and not yet served.
-const READY_MAX: usize = 64;
-/// A connection that has been silent for so long is closed. Longer than any
-/// request may take.
-const IDLE_MAX: Duration = Duration::from_secs(1_200);
-/// A failing `accept` (too many open files) is tried again after this.
+/// An `accept` that fails for want of memory or descriptors is tried again after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
@@ -61,21 +49,17 @@ impl ListenError {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller {
     pub address: SocketAddr,
     /// It showed a certificate that was verified in the handshake.
     pub has_certificate: bool,
-}
-
-/// Connections that came in, for the server. The doors close with it.
-pub struct Ports {
-    ready: mpsc::Receiver<(Connection, Caller)>,
-    doors: Arc<Doors>,
+    pub place: Arc<Place>,
 }
 
 /// The open ports. They can move to other addresses, and show another
-/// certificate, while connections that stand go on undisturbed.
+/// certificate, while connections that stand go on undisturbed. They close when
+/// this is dropped.
 pub struct Doors {
     door: Door,
     open: Mutex<Open>,
@@ -95,25 +79,25 @@ pub fn client_proof(settings: &RestApi) -> Result<ClientProof, ListenError> {
         .ok_or_else(|| ListenError::VerifyClient(settings.verify_client.clone()))
 }
 
-impl Ports {
-    pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
-        let acceptor = Arc::new(RwLock::new(acceptor(settings)?));
-        let listeners = bind(settings).await?;
-        let (sender, ready) = mpsc::channel(READY_MAX);
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let door = Door { acceptor, places, ready: sender };
-        let open = Mutex::new(door.open(settings, listeners));
-        Ok(Ports { ready, doors: Arc::new(Doors { door, open }) })
-    }
-
-    pub fn doors(&self) -> Arc<Doors> {
-        self.doors.clone()
-    }
+/// Addresses that can be had and certificates that can be read, before anything
+/// is served.
+pub struct Ports {
+    acceptor: Option<RustlsAcceptor>,
+    listeners: Vec<TcpListener>,
 }
 
-impl Drop for Ports {
-    fn drop(&mut self) {
-        self.doors.lock().accepting.abort_all();
+impl Ports {
+    pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
+        Ok(Ports { acceptor: acceptor(settings)?, listeners: bind(settings).await? })
+    }
+
+    /// Serves what comes in. Connections end when `stop` says so.
+    pub fn serve(self, api: Arc<Api>, places: Arc<Places>, stop: watch::Sender<bool>) -> Doors {
+        let acceptor = Arc::new(RwLock::new(self.acceptor));
+        let settings = api.context.settings.clone();
+        let door = Door { acceptor, places, api, stop };
+        let open = Mutex::new(door.open(&settings.restapi, self.listeners));
+        Doors { door, open }
     }
 }
 
@@ -145,6 +129,12 @@ impl Doors {
         }
         *self.door.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
         Ok(())
+    }
+
+    /// Nobody is let in any more.
+    pub async fn close(&self) {
+        let mut accepting = std::mem::take(&mut self.lock().accepting);
+        accepting.shutdown().await;
     }
 
     fn listen(&self, settings: &RestApi, listeners: Vec<TcpListener>) {
@@ -250,8 +240,9 @@ fn refused(address: String, reason: io::Error) -> ListenError {
 struct Door {
     /// What the next handshake uses; none without TLS.
     acceptor: Arc<RwLock<Option<RustlsAcceptor>>>,
-    places: Arc<Semaphore>,
-    ready: mpsc::Sender<(Connection, Caller)>,
+    places: Arc<Places>,
+    api: Arc<Api>,
+    stop: watch::Sender<bool>,
 }
 
 impl Door {
@@ -266,148 +257,38 @@ impl Door {
     }
 
     async fn keep_accepting(self, listener: TcpListener) {
+        let mut is_told = false;
         loop {
-            let Ok(place) = self.places.clone().acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
-                Ok((stream, address)) => self.welcome(stream, address, place).await,
+                Ok((stream, address)) => {
+                    is_told = false;
+                    self.welcome(stream, address);
+                }
+                Err(error) if is_the_callers(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "restapi: a connection could not be accepted");
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "restapi: connections cannot be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 
-    async fn welcome(&self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
-        // Without it answers would wait for the caller's acknowledgement.
-        let _ = stream.set_nodelay(true);
+    /// A connection for which there is no place is closed: its caller learns at
+    /// once that it has to come again.
+    fn welcome(&self, stream: TcpStream, address: SocketAddr) {
+        let Some(place) = self.places.take(address.ip()) else { return };
         let acceptor = self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(acceptor) = acceptor else {
-            let caller = Caller { address, has_certificate: false };
-            let _ = self.ready.send((Connection::new(stream, place), caller)).await;
-            return;
-        };
-        let ready = self.ready.clone();
-        // The acceptor ends a handshake that takes longer than ten seconds.
-        tokio::spawn(async move {
-            if let Ok((stream, ())) = acceptor.accept(stream, ()).await {
-                let certificates = stream.get_ref().1.peer_certificates();
-                let has_certificate = certificates.is_some_and(|c| !c.is_empty());
-                let caller = Caller { address, has_certificate };
-                let _ = ready.send((Connection::new(stream, place), caller)).await;
-            }
-        });
+        let (api, stopping) = (self.api.clone(), self.stop.subscribe());
+        tokio::spawn(Accepted { stream, address, place, acceptor, api, stopping }.serve());
     }
 }
 
-impl Listener for Ports {
-    type Io = Connection;
-    type Addr = Caller;
-
-    async fn accept(&mut self) -> (Connection, Caller) {
-        match self.ready.recv().await {
-            Some(next) => next,
-            // Nobody accepts any more; the server is about to be dropped.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Caller> {
-        let address = self.doors.addresses().first().copied();
-        let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
-        Ok(Caller { address, has_certificate: false })
-    }
-}
-
-impl Connected<IncomingStream<'_, Ports>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, Ports>) -> Caller {
-        stream.remote_addr().clone()
-    }
-}
-
-trait Duplex: AsyncRead + AsyncWrite + Send {}
-impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
-
-/// One caller's connection, plain or encrypted.
-pub struct Connection {
-    wire: Pin<Box<dyn Duplex>>,
-    heard: Instant,
-    alarm: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    fn new(
-        wire: impl AsyncRead + AsyncWrite + Send + 'static,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        let heard = Instant::now();
-        let alarm = Box::pin(tokio::time::sleep_until(heard + IDLE_MAX));
-        Connection { wire: Box::pin(wire), heard, alarm, _place: place }
-    }
-
-    /// The alarm is only moved when it rings, not with every byte.
-    fn is_idle(&mut self, context: &mut Context<'_>) -> bool {
-        while self.alarm.as_mut().poll(context).is_ready() {
-            let until = self.heard + IDLE_MAX;
-            if until <= Instant::now() {
-                return true;
-            }
-            self.alarm.as_mut().reset(until);
-        }
-        false
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.wire.as_mut().poll_read(context, buffer) {
-            Poll::Pending if self.is_idle(context) => {
-                Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
-            }
-            Poll::Pending => Poll::Pending,
-            ready => {
-                self.heard = Instant::now();
-                ready
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.wire.as_mut().poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.wire.as_mut().poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.as_mut().poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.as_mut().poll_shutdown(context)
-    }
+/// What went wrong on a connection before it was accepted, as Linux tells it.
+fn is_the_callers(error: &io::Error) -> bool {
+    let of_this_machine = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| !of_this_machine.contains(&errno))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::status::may_query;
 use crate::dcs::keys::split_groups;
 use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -34,6 +35,9 @@ pub struct Api {
     /// The last body of a health check, and of `/patroni`.
     pub said_health: Said,
     pub said_status: Said,
+    /// The newest version that a request was told of: the next caller is shown none
+    /// that is older.
+    pub told: AtomicI64,
 }
 
 /// What the settings say about callers, and what a reload changes as a whole.
@@ -98,6 +102,7 @@ impl Api {
     pub async fn read_group(&self) -> Result<GroupView, Answer> {
         let keys = &self.context.keys;
         let read = self.context.store.read(&[keys.group_prefix()]).await.map_err(away)?;
+        self.note(&read.entries);
         let mut groups = split_groups(&keys.scope_prefix(), &read.entries);
         Ok(groups.remove(&keys.group).unwrap_or_default())
     }
@@ -105,6 +110,7 @@ impl Api {
     /// One key, from the store, now.
     pub async fn read_key(&self, key: &str) -> Result<Option<KeyValue>, Answer> {
         let read = self.context.store.read(&[key.to_string()]).await.map_err(away)?;
+        self.note(&read.entries);
         Ok(read.entries.into_iter().find(|entry| entry.key == key))
     }
 
@@ -124,8 +130,16 @@ impl Api {
         let mut when = vec![version];
         when.extend(also);
         let then = vec![Op::Put { key: key.to_string(), value, lease: None }];
-        let written = self.context.store.txn(Txn { when, then }).await.map_err(away)?;
-        Ok(written.succeeded)
+        let txn = Txn { when, then };
+        let written = self.context.store.txn(txn.clone()).await.map_err(away)?;
+        let succeeded = written.succeeded;
+        self.context.mirror.apply(&txn, written);
+        Ok(succeeded)
+    }
+
+    fn note(&self, read: &[KeyValue]) {
+        let newest = read.iter().map(|entry| entry.mod_revision).max();
+        self.told.fetch_max(newest.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The daemon shall look at the world now. A full queue will wake it too.

@@ -14,12 +14,16 @@ mod ciphers;
 pub mod client;
 mod cluster;
 mod configuration;
+mod connection;
+mod decisions;
 pub mod dynamic;
 pub mod failsafe;
 pub mod health;
 pub mod listen;
 mod look;
+mod member_addresses;
 pub mod metrics;
+mod places;
 pub mod published;
 pub mod restart;
 mod rounds;
@@ -27,6 +31,7 @@ mod router;
 mod said;
 mod schedule;
 pub mod status;
+mod store_copy;
 mod switchover;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -39,12 +44,12 @@ use crate::config::Settings;
 use auth::{BadAllowlist, Gate};
 use axum::http::{HeaderName, HeaderValue, header};
 use client::{ClientError, Peers};
-use listen::{Caller, Doors, ListenError, Ports, client_proof};
+use listen::{Doors, ListenError, Ports, client_proof};
 use look::{Api, Rules};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 /// How long requests that run may take to end when the server stops.
@@ -66,9 +71,10 @@ pub enum ApiError {
 pub struct ServerHandle {
     pub addresses: Vec<SocketAddr>,
     api: Arc<Api>,
-    doors: Arc<Doors>,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    doors: Doors,
+    /// Every connection has a receiver.
+    stop: watch::Sender<bool>,
+    members: JoinHandle<()>,
 }
 
 /// Opens the ports of `restapi.listen` and answers until it is stopped.
@@ -76,7 +82,6 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let settings = context.settings.clone();
     let rules = std::sync::RwLock::new(Arc::new(rules(&settings).await?));
     let ports = Ports::open(&settings.restapi).await?;
-    let doors = ports.doors();
     let last_answer = Mutex::new(None);
     let api = Arc::new(Api {
         rounds: rounds::Rounds::spawn(context.fresh.clone()),
@@ -85,17 +90,14 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
         last_answer,
         said_health: Default::default(),
         said_status: Default::default(),
+        told: Default::default(),
     });
-    let service = router::router(api.clone()).into_make_service_with_connect_info::<Caller>();
-    let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(async move {
-        let until = async move {
-            let _ = stopped.await;
-        };
-        // The listener never fails: it waits out what goes wrong.
-        let _ = axum::serve(ports, service).with_graceful_shutdown(until).await;
-    });
-    Ok(ServerHandle { addresses: doors.addresses(), api, doors, stop: Some(stop), task })
+    let places = places::Places::new();
+    let published = api.context.published.clone();
+    let members = tokio::spawn(member_addresses::keep_known(places.clone(), published));
+    let stop = watch::Sender::new(false);
+    let doors = ports.serve(api.clone(), places, stop.clone());
+    Ok(ServerHandle { addresses: doors.addresses(), api, doors, stop, members })
 }
 
 async fn rules(settings: &Settings) -> Result<Rules, ApiError> {
@@ -119,15 +121,16 @@ impl ServerHandle {
     }
 
     /// Closes the ports, then gives running requests a moment to end.
-    pub async fn stop(mut self) {
-        drop(self.stop.take());
-        let _ = tokio::time::timeout(STOP_WAIT_MAX, &mut self.task).await;
+    pub async fn stop(self) {
+        self.doors.close().await;
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout(STOP_WAIT_MAX, self.stop.closed()).await;
     }
 }
 
 impl Drop for ServerHandle {
     fn drop(&mut self) {
-        self.task.abort();
+        self.members.abort();
     }
 }
 

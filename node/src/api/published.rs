@@ -9,6 +9,7 @@ use super::restart::Request;
 use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::keys::Keys;
+use crate::dcs::mirror::Mirror;
 pub use crate::postgres::ServerStatus;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -106,6 +107,8 @@ pub trait Fresh: Send + Sync {
 pub struct ApiContext {
     pub settings: Arc<Settings>,
     pub store: Arc<dyn Store>,
+    /// The copy that answers questions which change nothing.
+    pub mirror: Arc<Mirror>,
     pub keys: Keys,
     pub published: watch::Receiver<Arc<Published>>,
     pub commands: mpsc::Sender<Command>,

@@ -7,17 +7,19 @@ use super::look::Api;
 use super::published::Command;
 use super::status::facts;
 use super::switchover::{self, Kind};
-use super::{cluster, configuration, metrics, restart};
-use axum::Router;
+use super::{cluster, configuration, decisions, metrics, restart};
 use axum::body::{Body, to_bytes};
-use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::extract::{Query, Request};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest body of a request.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// How long a body may take to come in.
+const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -70,15 +72,9 @@ pub const ENDPOINTS: &[(Method, &str, Endpoint)] = &[
     (Method::POST, "/sigterm", Endpoint::Sigterm),
 ];
 
-pub fn router(api: Arc<Api>) -> Router {
-    Router::new().fallback(enter).with_state(api)
-}
-
-async fn enter(
-    State(api): State<Arc<Api>>,
-    ConnectInfo(caller): ConnectInfo<Caller>,
-    request: Request,
-) -> Response {
+/// Every request comes in here.
+pub async fn enter(api: Arc<Api>, caller: Caller, request: Request) -> Response {
+    let _busy = caller.place.begin();
     let answer = answer(&api, &caller, request).await.unwrap_or_else(|refusal| refusal);
     answer.into_response(&api.rules().headers)
 }
@@ -95,6 +91,11 @@ async fn answer(api: &Api, caller: &Caller, request: Request) -> Result<Answer, 
     let Some(endpoint) = find(method, path) else {
         return Err(nothing_there(method, path));
     };
+    if endpoint == Endpoint::Decisions {
+        let may = api.rules().gate.admit(caller, &parts.headers, &api.published()).await.is_ok();
+        let shown = decisions::shown((api.context.decisions)(), may);
+        return Ok(Answer::json(StatusCode::OK, &shown));
+    }
     if *method == Method::GET {
         return inform(api, endpoint, &options(&parts.uri)).await;
     }
@@ -143,15 +144,12 @@ async fn check_health(api: &Api, check: &health::Check, method: &Method, uri: &U
 async fn inform(api: &Api, endpoint: Endpoint, options: &Options) -> Result<Answer, Answer> {
     match endpoint {
         Endpoint::Cluster => {
-            let view = api.read_group().await?;
+            let copy = api.store_copy().await?;
             let scope = &api.context.settings.scope;
-            return Ok(Answer::json(StatusCode::OK, &cluster::cluster_json(&view, scope)));
+            return Ok(copy.answer(&cluster::cluster_json(&copy.group(api), scope)));
         }
         Endpoint::History => return history(api).await,
         Endpoint::Config => return configuration::get(api).await,
-        Endpoint::Decisions => {
-            return Ok(Answer::json(StatusCode::OK, &(api.context.decisions)()));
-        }
         Endpoint::Failsafe => return failsafe(api),
         _ => {}
     }
@@ -176,10 +174,10 @@ async fn inform(api: &Api, endpoint: Endpoint, options: &Options) -> Result<Answ
 }
 
 async fn history(api: &Api) -> Result<Answer, Answer> {
-    let entry = api.read_key(&api.context.keys.history()).await?;
-    let value = entry.and_then(|e| serde_json::from_str::<Value>(&e.value).ok());
+    let copy = api.store_copy().await?;
+    let value = copy.value(&api.context.keys.history());
     let value = value.filter(Value::is_array).unwrap_or_else(|| Value::Array(Vec::new()));
-    Ok(Answer::json(StatusCode::OK, &value))
+    Ok(copy.answer(&value))
 }
 
 fn failsafe(api: &Api) -> Result<Answer, Answer> {
@@ -247,7 +245,8 @@ async fn required(headers: &HeaderMap, sent: Body) -> Result<Map<String, Value>,
 }
 
 async fn optional(sent: Body) -> Result<Map<String, Value>, Answer> {
-    let bytes = to_bytes(sent, BODY_BYTES_MAX).await;
+    let bytes = tokio::time::timeout(BODY_WAIT_MAX, to_bytes(sent, BODY_BYTES_MAX)).await;
+    let bytes = bytes.map_err(|_| Answer::page(StatusCode::REQUEST_TIMEOUT))?;
     let bytes = bytes.map_err(|_| Answer::page(StatusCode::PAYLOAD_TOO_LARGE))?;
     if bytes.is_empty() {
         return Ok(Map::new());

@@ -8,6 +8,9 @@ mod member;
 mod moves;
 mod moves_in_sync;
 mod reload;
+mod resets;
+mod slow_callers;
+mod store_copy;
 mod tls;
 
 use super::published::{Published, ServerStatus};

@@ -72,7 +72,7 @@ pub struct Daemon {
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
     keys: Keys,
-    mirror: Mirror,
+    mirror: Arc<Mirror>,
     changes: Changes,
     server: Server,
     peers: Peers,

@@ -5,6 +5,7 @@ use super::*;
 use crate::api::{ApiContext, Command, Fresh, ServerHandle, serve};
 use crate::dcs::keys::Keys;
 use crate::dcs::memory::MemoryStore;
+use crate::dcs::mirror::Mirror;
 use crate::dcs::{Op, Txn};
 use crate::tls::{Believed, Trust};
 use reqwest::{Method, Response};
@@ -44,6 +45,7 @@ pub struct Member {
     pub handle: ServerHandle,
     pub client: reqwest::Client,
     pub failsafe: crate::daemon::failsafe::SharedDesk,
+    mirror: Arc<Mirror>,
 }
 
 pub fn context(
@@ -58,6 +60,7 @@ pub fn context(
     let context = ApiContext {
         settings: Arc::new(settings),
         store: Arc::new(store.clone()),
+        mirror: Arc::new(Mirror::spawn(Arc::new(store.clone()), vec![keys.scope_prefix()])),
         keys,
         published,
         commands: sender,
@@ -88,7 +91,7 @@ impl Member {
         *server.answer.lock().unwrap() = Some(monitor);
         let keys = Keys::of(&settings);
         let (context, publish, commands) = context(settings, me, &store, &server);
-        let failsafe = context.failsafe.clone();
+        let (failsafe, mirror) = (context.failsafe.clone(), context.mirror.clone());
         let handle = serve(context).await.unwrap();
         let config = crate::tls::client_config(Believed::new(Trust::Anyone, None), None);
         let client = reqwest::Client::builder()
@@ -97,7 +100,7 @@ impl Member {
             .timeout(WAIT_MAX)
             .build()
             .unwrap();
-        Member { store, keys, publish, commands, server, handle, client, failsafe }
+        Member { store, keys, publish, commands, server, handle, client, failsafe, mirror }
     }
 
     pub async fn leader() -> Member {
@@ -116,7 +119,18 @@ impl Member {
         request.send().await.unwrap()
     }
 
+    /// Waits until the member's copy has what the test wrote into the store.
+    async fn catch_up(&self) {
+        let Ok(read) = self.store.read_now(&["/".to_string()]) else { return };
+        self.mirror.ready(WAIT_MAX).await.expect("a copy of the store");
+        let mut changes = self.mirror.subscribe();
+        let behind = || self.mirror.snapshot().is_none_or(|v| v.snapshot.revision < read.revision);
+        let caught_up = async { while behind() && changes.next().await.is_some() {} };
+        tokio::time::timeout(WAIT_MAX, caught_up).await.expect("a copy of the store in time");
+    }
+
     pub async fn get(&self, path: &str) -> (u16, String) {
+        self.catch_up().await;
         said(self.ask(Method::GET, path, None).await).await
     }
 

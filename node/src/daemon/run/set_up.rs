@@ -69,7 +69,7 @@ impl Daemon {
         keys: Keys,
         mut server: Server,
     ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
-        let mirror = Mirror::spawn(store.clone(), prefixes(&keys));
+        let mirror = Arc::new(Mirror::spawn(store.clone(), prefixes(&keys)));
         let changes = mirror.subscribe();
         server.end_leftovers().await;
         let dynamic = server.first_dynamic();
@@ -87,6 +87,7 @@ impl Daemon {
         let context = ApiContext {
             settings: settings.clone(),
             store: store.clone(),
+            mirror: mirror.clone(),
             keys: keys.clone(),
             published: published_in,
             commands: commands_out,
