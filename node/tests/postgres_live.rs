@@ -5,12 +5,16 @@
 //! PostgreSQL refuses to run as root. As root this test runs a copy of itself
 //! as the user `postgres` and passes if that passes.
 
+#[path = "postgres_live/attack.rs"]
+mod attack;
+
 use node::config::{Bootstrap, Login, Postgresql, Secret, ToolOption};
 use node::postgres::archive::is_segment;
 use node::postgres::wal::Place;
 use node::postgres::{
-    ControlData, ControlState, DataDirState, Error, Instance, Monitor, Postmaster, Ready, Session,
-    StartAs, StopMode, Upstream, history, monitor, rewind, rewind_mark, slots, tools, users, wal,
+    ControlData, ControlState, DataDirState, Error, Instance, Monitor, Postmaster, Ready,
+    ServerStatus, Session, StartAs, StopMode, Upstream, history, monitor, rewind, rewind_mark,
+    slots, tools, users, wal,
 };
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -241,16 +245,27 @@ async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
         seen.status.postmaster_start_time
     );
     assert!(seen.status.server_version >= 130000);
-    let told = monitor::read_status(&session).await.expect("the status");
-    assert_eq!(told, seen.status, "both questions have the same answer");
+    both_questions_have_the_same_answer(&session).await;
     assert_eq!(a.0.control().await.expect("control data").system_id, seen.system_id);
     assert!(matches!(a.0.data_state().await, DataDirState::Valid { system, .. }
         if system == seen.system_id));
     let again = a.0.start(&StartAs::Primary, dynamic, &[]).await;
     assert!(matches!(again, Err(Error::AlreadyRuns(_))));
     assert!(matches!(a.0.remove_data(), Err(Error::AlreadyRuns(_))));
+    attack::s9_the_owner_of_the_database_stays_what_it_is(a, &session).await;
     passwords_are_not_in_the_log(a);
+    // This test itself tells the server a password.
+    attack::s8_verifiers_are_the_servers_own(&session).await;
+    assert!(!is_encrypted(&session).await);
     (postmaster, session)
+}
+
+/// But for the position, which the server itself moves on.
+async fn both_questions_have_the_same_answer(session: &Session) {
+    let seen = monitor::read(session).await.expect("the monitoring query").status;
+    let told = monitor::read_status(session).await.expect("the status");
+    assert!(told.flushed >= seen.flushed);
+    assert_eq!(ServerStatus { flushed: seen.flushed, ..told }, seen);
 }
 
 fn log_text(node: &Node) -> String {
@@ -429,9 +444,16 @@ async fn over_tls(a: &Node, port: u16) -> Session {
     assert!(wrong.is_err(), "the certificate is for another name");
     login.extra.insert("sslmode".into(), "verify-ca".into());
     let peer = a.0.peer("127.0.0.1", port, &login, "test").await.expect("a peer");
-    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    assert!(peer.row("tls", sql, &[]).await.expect("a row").get::<_, bool>(0));
+    assert!(is_encrypted(&peer).await);
+    // What is not set is `prefer`: with TLS to a peer, without to the own server.
+    let usual = a.0.peer("127.0.0.1", port, &a.0.settings.rewind, "test").await.expect("a peer");
+    assert!(is_encrypted(&usual).await);
     peer
+}
+
+async fn is_encrypted(session: &Session) -> bool {
+    const SQL: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    session.row("tls", SQL, &[]).await.expect("a row").get(0)
 }
 
 /// One self-signed certificate for everything, as many sites have.

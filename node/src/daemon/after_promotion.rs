@@ -76,7 +76,7 @@ impl AfterPromotion {
 async fn checkpoint(instance: &Instance, timeline: Timeline) -> Result<(), Error> {
     const WHAT: &str = "checkpoint";
     let session = instance.session(HEARTBEAT).await?;
-    let sql = "SELECT timeline_id::bigint FROM pg_control_checkpoint()";
+    let sql = "SELECT timeline_id::bigint FROM pg_catalog.pg_control_checkpoint()";
     let shown: Option<i64> = session.row(WHAT, sql, &[]).await?.try_get(0).ok();
     if shown == Some(i64::from(timeline.0)) {
         return Ok(());

@@ -206,7 +206,7 @@ impl Hands {
     /// The group's own id counts, for the data here may be damaged.
     async fn same_system(&self, from: &Following, group: Option<SystemId>) -> JobResult {
         let source = self.source(from).await?;
-        let sql = "SELECT system_identifier::text FROM pg_control_system()";
+        let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
         let row = source.row("system id", sql, &[]).await.map_err(text)?;
         let theirs: String = row.try_get(0).map_err(|e| e.to_string())?;
         let ours = match group {

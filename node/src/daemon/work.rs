@@ -273,7 +273,10 @@ impl Hands {
     /// timeline before. A superuser can have it written.
     async fn prepare_source(&self, from: &Following, from_primary: bool) -> JobResult {
         let source = self.source(from).await?;
-        let row = source.row("recovery", "SELECT pg_is_in_recovery()", &[]).await.map_err(text)?;
+        let row = source
+            .row("recovery", "SELECT pg_catalog.pg_is_in_recovery()", &[])
+            .await
+            .map_err(text)?;
         if from_primary && row.try_get::<_, bool>(0).unwrap_or(true) {
             return Err(format!("{}:{} is no primary", from.host, from.port));
         }
@@ -290,7 +293,7 @@ impl Hands {
     }
 
     async fn has_checkpointed(&self, source: &Session) -> Result<bool, String> {
-        let sql = "SELECT timeline_id::bigint FROM pg_control_checkpoint()";
+        let sql = "SELECT timeline_id::bigint FROM pg_catalog.pg_control_checkpoint()";
         let row = source.row("checkpoint", sql, &[]).await.map_err(text)?;
         let shown: i64 = row.try_get(0).map_err(|e| e.to_string())?;
         let now = history::remote_timeline(source).await.map_err(text)?;

@@ -28,15 +28,16 @@ pub struct Answers {
 }
 
 /// Where a setting comes from that says nothing about the server's own files.
-const SETTINGS: &str = "SELECT name, current_setting(name, true), \
+const SETTINGS: &str = "SELECT name, pg_catalog.current_setting(name, true), \
     setting IS DISTINCT FROM boot_val AND source NOT IN ('default', 'override', 'client', \
     'session', 'interactive', 'test', 'database', 'user', 'database user') \
-    FROM pg_settings WHERE context <> 'internal' OR name = 'data_checksums'";
-/// Two settings that our own session has changed for itself.
-const IN_FILES: &str = "SELECT name, setting FROM pg_file_settings \
-    WHERE name IN ('statement_timeout', 'search_path') AND applied ORDER BY seqno";
-const WHO: &str = "SELECT current_setting('server_version_num')::int, current_user::text, \
-    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+    FROM pg_catalog.pg_settings WHERE context <> 'internal' OR name = 'data_checksums'";
+/// Settings that our own session has changed for itself.
+const IN_FILES: &str = "SELECT name, setting FROM pg_catalog.pg_file_settings \
+    WHERE name IN ('statement_timeout', 'search_path', 'default_transaction_read_only') \
+    AND applied ORDER BY seqno";
+const WHO: &str = "SELECT pg_catalog.current_setting('server_version_num')::int, \
+    current_user::text, (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)";
 
 pub async fn ask(target: Target) -> Result<Answers, Error> {
     let (session, target) = connect(target).await?;

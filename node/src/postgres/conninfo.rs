@@ -4,6 +4,7 @@
 //! a pgpass file, so they stand neither in postgresql.conf nor in a process
 //! list.
 
+use super::secrets::SERVICE;
 use crate::config::Login;
 use std::path::Path;
 
@@ -32,16 +33,20 @@ pub struct Conninfo<'a> {
 
 impl Conninfo<'_> {
     pub fn render(&self) -> String {
-        let pairs = self.pairs();
-        let words: Vec<String> =
-            pairs.iter().map(|(key, value)| format!("{key}={}", quote(value))).collect();
-        words.join(" ")
+        words(&self.pairs())
     }
 
     /// For a program that has no timeout of its own, as a standby has with
-    /// `wal_receiver_timeout`.
+    /// `wal_receiver_timeout`. Its arguments can be read by everybody on the machine:
+    /// the password of the client's key comes through a service file.
     pub fn render_for_program(&self) -> String {
-        self.render() + NOTICES_SILENCE
+        let mut pairs = self.pairs();
+        let all = pairs.len();
+        pairs.retain(|(key, _)| *key != "sslpassword");
+        if pairs.len() < all {
+            pairs.push(("service", SERVICE.to_string()));
+        }
+        words(&pairs) + NOTICES_SILENCE
     }
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
@@ -69,6 +74,11 @@ impl Conninfo<'_> {
         ]);
         pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
+}
+
+fn words(pairs: &[(&'static str, String)]) -> String {
+    let words = pairs.iter().map(|(key, value)| format!("{key}={}", quote(value)));
+    words.collect::<Vec<String>>().join(" ")
 }
 
 /// The servers that a list of hosts names. One may bring its own port (`a:1`,
@@ -207,6 +217,10 @@ mod tests {
             application_name='node 1\\'s' krbsrvname=my-krbsrvname gssencmode=disable \
             channel_binding=prefer target_session_attrs=read-write sslnegotiation=postgres";
         assert!(text.ends_with(wanted), "{text}");
+        let for_tool = upstream(&login).render_for_program();
+        assert!(!for_tool.contains("my-sslpassword"), "{for_tool}");
+        assert!(for_tool.contains("sslkey=my-sslkey sslrootcert=my-sslrootcert"), "{for_tool}");
+        assert!(for_tool.contains(" service=matriarch"), "{for_tool}");
         let open = Login { password: None, ..login };
         assert!(!upstream(&open).render().contains("passfile"), "nothing would be in it");
     }

@@ -12,8 +12,9 @@ use super::session::Session;
 use super::units::Nature;
 use std::collections::BTreeMap;
 
-const SQL: &str = "SELECT name, setting, current_setting(name, true), unit, vartype, \
-    context = 'postmaster' FROM pg_settings WHERE lower(name) = ANY ($1::text[])";
+const SQL: &str = "SELECT name, setting, pg_catalog.current_setting(name, true), unit, vartype, \
+    context = 'postmaster' FROM pg_catalog.pg_settings \
+    WHERE pg_catalog.lower(name) = ANY ($1::text[])";
 
 /// One setting whose value will be another.
 #[derive(Clone, Debug, PartialEq, Eq)]

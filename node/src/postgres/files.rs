@@ -312,28 +312,6 @@ pub fn write_pgpass(path: &Path, text: &str) -> Result<bool, Error> {
     Ok(changed)
 }
 
-/// A file with a password that is removed when it goes out of scope.
-#[derive(Debug)]
-pub struct SecretFile(PathBuf);
-
-impl SecretFile {
-    pub fn create(path: PathBuf, text: &str) -> Result<SecretFile, Error> {
-        write_pgpass(&path, text)?;
-        Ok(SecretFile(path))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for SecretFile {
-    fn drop(&mut self) {
-        // It may be gone; what matters is that it does not stay.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// True: the file is not what it was. Without a mode the umask decides.
 fn write(path: &Path, text: &[u8], mode: Option<u32>) -> Result<bool, Error> {
     if bytes_if_there(path)?.as_deref() == Some(text) {

@@ -9,14 +9,17 @@ use std::path::Path;
 use std::time::SystemTime;
 use topology::{History, Timeline};
 
-const READ: &str = "SELECT convert_from(pg_read_binary_file($1::text, 0, 1048576, true), 'UTF8')";
+const READ: &str = "SELECT pg_catalog.convert_from(\
+    pg_catalog.pg_read_binary_file($1::text, 0, 1048576, true), 'UTF8')";
 const TIMELINE: &str = "\
-    SELECT CASE WHEN pg_is_in_recovery() THEN greatest(\
-    (SELECT timeline_id FROM pg_control_checkpoint()), \
-    (SELECT received_tli FROM pg_stat_wal_receiver), \
-    (SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_dir('pg_wal', true, false) name \
+    SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN greatest(\
+    (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), \
+    (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver), \
+    (SELECT pg_catalog.max(('x' || pg_catalog.left(name, 8))::bit(32)::int) \
+    FROM pg_catalog.pg_ls_dir('pg_wal', true, false) name \
     WHERE name ~ '^[0-9A-F]{8}\\.history$'))::bigint \
-    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::bigint END";
+    ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(\
+    pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int::bigint END";
 
 fn file_name(timeline: Timeline) -> String {
     format!("{:08X}.history", timeline.0)

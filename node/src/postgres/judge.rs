@@ -27,6 +27,16 @@ const ROUNDS: usize = 2;
 
 /// They say where files are, which is judged when the server starts.
 const PLACES: [&str; 4] = ["data_directory", "hba_file", "ident_file", "external_pid_file"];
+/// They may hold passwords, which must not stand in a process list, and PostgreSQL
+/// takes any text for them.
+const SECRETIVE: [&str; 6] = [
+    "archive_cleanup_command",
+    "archive_command",
+    "primary_conninfo",
+    "recovery_end_command",
+    "restore_command",
+    "ssl_passphrase_command",
+];
 /// They change how a complaint reads: each is judged alone.
 const LOUD: [&str; 5] = [
     "lc_messages",
@@ -102,8 +112,9 @@ impl Judge {
         if !is_name(&pair.0) || pair.1.contains('\0') {
             return Some(Verdict::Refused("cannot be written in postgresql.conf".into()));
         }
-        let extension = pair.0.contains('.').then_some(Verdict::Taken);
-        extension.or_else(|| self.lock().get(pair).cloned())
+        let is_secret = SECRETIVE.contains(&pair.0.to_lowercase().as_str());
+        let unasked = (is_secret || pair.0.contains('.')).then_some(Verdict::Taken);
+        unasked.or_else(|| self.lock().get(pair).cloned())
     }
 
     /// Asks for what is not known yet.
@@ -270,6 +281,16 @@ mod tests {
     fn a_complaint_that_is_not_understood_is_none() {
         assert_eq!(complaint("FATAL:  SSL is not supported by this build"), None);
         assert_eq!(complaint("Segmentation fault"), None);
+    }
+
+    #[tokio::test]
+    async fn s4_what_may_hold_a_password_is_not_judged() {
+        let secret = ("restore_command".to_string(), "fetch --password=word %f".to_string());
+        let mut wished = BTreeMap::from([secret.clone()]);
+        // It is not even asked: there is no such program.
+        let said = Judge::default().sift(Path::new("/nowhere"), &mut wished, |_| false).await;
+        assert_eq!((said, wished), (Vec::new(), BTreeMap::from([secret.clone()])));
+        assert_eq!(Judge::default().verdict(&secret), Some(Verdict::Taken));
     }
 
     #[test]

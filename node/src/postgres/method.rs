@@ -13,7 +13,8 @@
 use super::error::Error;
 use super::process::clean_environment;
 use super::run::run_shown;
-use super::tools::{COPY_LIMIT, FILLS, Source, dsn, secret, set_service_name};
+use super::secrets::Secrets;
+use super::tools::{COPY_LIMIT, FILLS, Source, dsn, set_service_name};
 use crate::config::{BootstrapMethod, CustomMethod, Postgresql};
 use crate::words;
 use tokio::process::Command;
@@ -52,12 +53,12 @@ pub async fn replica(
         command.arg(format!("--datadir={}", settings.data_dir.display()));
         command.arg(format!("--connstring={}", connstring.unwrap_or_default()));
     }
-    let secret = match source {
-        Some(source) => Some(secret(settings, login, source, "replica")?),
+    let secrets = match source {
+        Some(source) => Some(Secrets::create(settings, login, source, "replica")?),
         None => None,
     };
-    if let Some(file) = &secret {
-        command.env("PGPASSFILE", file.path());
+    if let Some(secrets) = &secrets {
+        secrets.give_to(&mut command);
     }
     set_service_name(&mut command, login);
     command.env(FILLS, &settings.data_dir);
@@ -74,8 +75,8 @@ pub async fn post_bootstrap(
 ) -> Result<(), Error> {
     let mut command = words_of(command)?;
     command.arg(connstring);
-    let secret = secret(settings, &settings.superuser, target, "bootstrap")?;
-    command.env("PGPASSFILE", secret.path());
+    let secrets = Secrets::create(settings, &settings.superuser, target, "bootstrap")?;
+    secrets.give_to(&mut command);
     command.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
     set_service_name(&mut command, &settings.superuser);
     run_shown(command, COPY_LIMIT).await

@@ -40,6 +40,7 @@ pub mod restored;
 pub mod rewind;
 pub mod rewind_mark;
 pub(crate) mod run;
+mod secrets;
 pub mod session;
 pub mod single_user;
 pub mod slots;
@@ -319,6 +320,7 @@ impl Instance {
         let host = self.socket_dir(port).unwrap_or(host);
         let mut target = Target::new(&host, port, &settings.superuser, database, name);
         target.unrecorded = true;
+        target.is_own = true;
         target
     }
 

@@ -12,9 +12,9 @@ use super::error::Error;
 use super::files::Places;
 use super::rewind_mark as mark;
 use super::run::run;
-use super::tools::{COPY_LIMIT, Source, option, secret};
+use super::secrets::Secrets;
+use super::tools::{COPY_LIMIT, Source, option};
 use crate::config::{Login, Postgresql, ToolOption};
-use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
 
@@ -62,20 +62,20 @@ impl Rewinding<'_> {
     /// `by_tool`: pg_rewind itself calls the restore_command.
     pub async fn run_with(&self, restore: &str, by_tool: bool) -> Result<(), Error> {
         let login = login(self.settings, self.major);
-        let secret = secret(self.settings, login, self.source, "rewind")?;
+        let secrets = Secrets::create(self.settings, login, self.source, "rewind")?;
         let by_tool = by_tool && !restore.is_empty();
-        self.trial(secret.path(), restore, by_tool).await?;
+        self.trial(&secrets, restore, by_tool).await?;
         let Source { host, port } = self.source;
         mark::set(self.settings, &format!("pg_rewind from {host}:{port} has begun"))?;
-        run(self.command(secret.path(), by_tool), COPY_LIMIT).await?;
+        run(self.command(&secrets, by_tool), COPY_LIMIT).await?;
         mark::clear(self.settings)
     }
 
     /// Fetches what is missing here until a run would succeed.
-    async fn trial(&self, passwords: &Path, restore: &str, by_tool: bool) -> Result<(), Error> {
+    async fn trial(&self, secrets: &Secrets, restore: &str, by_tool: bool) -> Result<(), Error> {
         let mut last = String::new();
         for _ in 0..FETCHES_MAX {
-            let mut command = self.command(passwords, by_tool);
+            let mut command = self.command(secrets, by_tool);
             command.arg("--dry-run");
             let error = match run(command, COPY_LIMIT).await {
                 Ok(_) => return Ok(()),
@@ -102,7 +102,7 @@ impl Rewinding<'_> {
         places.config_dir != places.data_dir
     }
 
-    fn command(&self, passwords: &Path, by_tool: bool) -> Command {
+    fn command(&self, secrets: &Secrets, by_tool: bool) -> Command {
         let mut command = Command::new(self.settings.tool("pg_rewind"));
         command.arg("-D").arg(&self.settings.data_dir).arg("--source-server").arg(self.dsn());
         if by_tool {
@@ -118,7 +118,7 @@ impl Rewinding<'_> {
         }
         command.args(self.options.iter().map(option));
         command.envs([("LANG", "C"), ("LC_ALL", "C"), ("PGOPTIONS", "-c statement_timeout=0")]);
-        command.env("PGPASSFILE", passwords);
+        secrets.give_to(&mut command);
         command.env(REWINDS, &self.settings.data_dir);
         command
     }
@@ -164,13 +164,17 @@ mod tests {
 
     #[test]
     fn options_follow_version_and_place() {
-        let mut settings = Postgresql { data_dir: "/d".into(), ..Postgresql::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let pgpass = directory.path().join("pgpass");
+        let mut settings = Postgresql { data_dir: "/d".into(), pgpass, ..Postgresql::default() };
         let options = [ToolOption { name: "debug".into(), value: None }];
         let words = |settings: &Postgresql, major: u32| {
             let source = Source { host: "a,b", port: 5432 };
             let of = Rewinding { settings, source, options: &options, from_primary: true, major };
             let by_tool = of.tool_restores();
-            let command = of.command(Path::new("/p"), by_tool);
+            let login = login(settings, major);
+            let secrets = Secrets::create(settings, login, source, "rewind").unwrap();
+            let command = of.command(&secrets, by_tool);
             let args = command.as_std().get_args().map(|arg| arg.to_string_lossy().into_owned());
             args.collect::<Vec<_>>().join(" ")
         };

@@ -27,6 +27,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A dead peer is noticed by the kernel after this long.
 const TCP_LIMIT: Duration = Duration::from_secs(10);
 
+/// What the owner of a database may set for it (`ALTER DATABASE`) must not decide what
+/// becomes of our statements: the role is the one that logged in, and it may write.
+const TRUSTED: &str = " -c role=none -c default_transaction_read_only=off";
+
 /// Whom to connect to, and as whom.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -45,6 +49,8 @@ pub struct Target {
     pub search_path: &'static str,
     /// More settings of the session, as options of the server's command line.
     pub options: &'static str,
+    /// The server beside this daemon: what is sent to it does not leave the machine.
+    pub is_own: bool,
 }
 
 impl Target {
@@ -60,6 +66,7 @@ impl Target {
             unrecorded: false,
             search_path: "pg_catalog,pg_temp",
             options: "",
+            is_own: false,
         }
     }
 
@@ -70,7 +77,7 @@ impl Target {
     fn options(&self) -> String {
         let limit = self.statement_limit.as_millis();
         let path = self.search_path;
-        let mut options = format!("-c statement_timeout={limit} -c search_path={path}");
+        let mut options = format!("-c statement_timeout={limit} -c search_path={path}{TRUSTED}");
         if self.unrecorded {
             options.push_str(" -c pg_stat_statements.track=none");
         }
@@ -218,17 +225,42 @@ async fn connect(target: &Target) -> Result<Session, Error> {
     if target.host.starts_with('/') || mode == "disable" {
         return plain(target).await;
     }
-    if mode != "prefer" && mode != "allow" {
-        return encrypted(target, mode).await;
+    match mode {
+        "prefer" if target.is_own => plain_first(target, mode).await,
+        "allow" => plain_first(target, mode).await,
+        "prefer" => encrypted_first(target, mode).await,
+        _ => encrypted(target, mode, SslMode::Require).await,
     }
+}
+
+/// Where `pg_hba.conf` has no line for a connection without TLS, one with it is made.
+async fn plain_first(target: &Target, mode: &str) -> Result<Session, Error> {
     match plain(target).await {
-        // pg_hba.conf has no line for a connection without TLS: try with.
-        Err(Error::Refused { source, .. })
-            if source.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) =>
-        {
-            encrypted(target, mode).await
+        Err(error) if is_for_the_other_kind(&error) => {
+            encrypted(target, mode, SslMode::Require).await
         }
         answer => answer,
+    }
+}
+
+/// As libpq: a server that has no TLS is told everything without it. No password was
+/// sent over the connection that is given up here.
+async fn encrypted_first(target: &Target, mode: &str) -> Result<Session, Error> {
+    match encrypted(target, mode, SslMode::Prefer).await {
+        Err(error) if is_for_the_other_kind(&error) => plain(target).await,
+        answer => answer,
+    }
+}
+
+/// `pg_hba.conf` refuses this kind of connection, or there is no handshake.
+fn is_for_the_other_kind(error: &Error) -> bool {
+    match error {
+        Error::Tls { .. } => true,
+        Error::Refused { source, .. } => match source.code() {
+            Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            None => source.to_string().starts_with("error performing TLS handshake"),
+        },
+        _ => false,
     }
 }
 
@@ -238,10 +270,10 @@ async fn plain(target: &Target) -> Result<Session, Error> {
     Ok(session(target, client, connection))
 }
 
-async fn encrypted(target: &Target, mode: &str) -> Result<Session, Error> {
+async fn encrypted(target: &Target, mode: &str, ssl: SslMode) -> Result<Session, Error> {
     let connector = tls::connector(&target.login, mode)
         .map_err(|why| Error::Tls { address: target.address(), why: why.to_string() })?;
-    let config = target.config(SslMode::Require);
+    let config = target.config(ssl);
     let (client, connection) = config.connect(connector).await.map_err(refused(target))?;
     Ok(session(target, client, connection))
 }
@@ -293,6 +325,36 @@ mod tests {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
         assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
+    }
+
+    /// The first message that a server gets, when it says that it has no TLS.
+    async fn first_message(mode: &str, is_own: bool) -> Vec<u8> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let password = Some(crate::config::Secret("secret".into()));
+        let mut login = Login { username: "u".into(), password, ..Login::default() };
+        login.extra.insert("sslmode".into(), mode.into());
+        let target =
+            Target { is_own, ..Target::new("127.0.0.1", port, &login, "postgres", "test") };
+        let connecting = tokio::spawn(async move { Session::connect(&target).await.is_ok() });
+        let (mut wire, _) = listener.accept().await.unwrap();
+        let mut start = vec![0; 8];
+        tokio::io::AsyncReadExt::read_exact(&mut wire, &mut start).await.unwrap();
+        connecting.abort();
+        start
+    }
+
+    #[tokio::test]
+    async fn s3_tls_comes_first_but_to_the_own_server() {
+        const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+        for mode in ["prefer", "require"] {
+            assert_eq!(first_message(mode, false).await, TLS_REQUEST, "{mode}");
+        }
+        for (mode, is_own) in [("prefer", true), ("allow", false), ("disable", false)] {
+            let start = first_message(mode, is_own).await;
+            assert_eq!(start[4..], [0, 3, 0, 0], "{mode}: the session begins");
+        }
+        assert_eq!(first_message("require", true).await, TLS_REQUEST);
     }
 
     #[tokio::test]

@@ -10,30 +10,31 @@ use topology::Lsn;
 
 /// A physical slot that keeps WAL from this moment on.
 pub async fn create_physical(session: &Session, name: &str) -> Result<(), Error> {
-    const SQL: &str = "SELECT slot_name FROM pg_create_physical_replication_slot($1::text, true)";
+    const SQL: &str = "SELECT slot_name \
+        FROM pg_catalog.pg_create_physical_replication_slot($1::text, true)";
     let done = session.rows("create physical slot", SQL, &[&name]).await;
     unless(done, &SqlState::DUPLICATE_OBJECT)
 }
 
 /// A logical slot in the session's own database.
 pub async fn create_logical(session: &Session, name: &str, plugin: &str) -> Result<(), Error> {
-    const SQL: &str =
-        "SELECT slot_name FROM pg_create_logical_replication_slot($1::text, $2::text)";
+    const SQL: &str = "SELECT slot_name \
+        FROM pg_catalog.pg_create_logical_replication_slot($1::text, $2::text)";
     let done = session.rows("create logical slot", SQL, &[&name, &plugin]).await;
     unless(done, &SqlState::DUPLICATE_OBJECT)
 }
 
 /// Fails while somebody streams from it.
 pub async fn drop(session: &Session, name: &str) -> Result<(), Error> {
-    const SQL: &str = "SELECT pg_drop_replication_slot($1::text)";
+    const SQL: &str = "SELECT pg_catalog.pg_drop_replication_slot($1::text)";
     let done = session.rows("drop slot", SQL, &[&name]).await;
     unless(done, &SqlState::UNDEFINED_OBJECT)
 }
 
 /// Moves a slot forward; one that is further already stays where it is.
 pub async fn advance(session: &Session, name: &str, to: Lsn) -> Result<(), Error> {
-    const SQL: &str = "SELECT pg_replication_slot_advance($1::text, $2::text::pg_lsn) \
-         FROM pg_replication_slots WHERE slot_name = $1::text \
+    const SQL: &str = "SELECT pg_catalog.pg_replication_slot_advance($1::text, $2::text::pg_lsn) \
+         FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text \
          AND coalesce(confirmed_flush_lsn, restart_lsn, '0/0') < $2::text::pg_lsn";
     let to = to.to_string();
     session.rows("advance slot", SQL, &[&name, &to]).await.map(std::mem::drop)

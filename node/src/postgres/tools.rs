@@ -8,10 +8,10 @@
 
 use super::conninfo::Conninfo;
 use super::error::Error;
-use super::files::{Places, SecretFile, append_hba, pgpass_lines};
+use super::files::{Places, append_hba};
 use super::run::run;
+use super::secrets::{SecretFile, Secrets};
 use crate::config::{Bootstrap, Login, Postgresql, ToolOption};
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::process::Command;
 
@@ -55,7 +55,7 @@ pub async fn initdb(settings: &Postgresql, bootstrap: &Bootstrap) -> Result<(), 
         command.arg(format!("--username={}", superuser.username));
     }
     let secret = match &superuser.password {
-        Some(word) => Some(SecretFile::create(beside_pgpass(settings, "initdb"), &word.0)?),
+        Some(word) => Some(SecretFile::create(settings, "initdb", &word.0)?),
         None => None,
     };
     if let Some(file) = &secret {
@@ -81,12 +81,13 @@ pub async fn basebackup(
     refuse("postgresql.basebackup", options, &BASEBACKUP_FORBIDDEN)?;
     refuse_compression(options, major)?;
     let login = &settings.replication;
-    let secret = secret(settings, login, source, "basebackup")?;
+    let secrets = Secrets::create(settings, login, source, "basebackup")?;
     let mut command = Command::new(settings.tool("pg_basebackup"));
     command.arg(format!("--pgdata={}", settings.data_dir.display())).args(["-X", "stream"]);
     command.arg(format!("--dbname={}", dsn(login, source, None, major)));
     command.args(options.iter().map(option));
-    command.env("PGPASSFILE", secret.path()).env(FILLS, &settings.data_dir);
+    secrets.give_to(&mut command);
+    command.env(FILLS, &settings.data_dir);
     set_service_name(&mut command, login);
     run(command, COPY_LIMIT).await.map(drop)
 }
@@ -133,24 +134,6 @@ pub(super) fn dsn(login: &Login, source: Source<'_>, database: Option<&str>, maj
         major,
     };
     conninfo.render_for_program()
-}
-
-pub(super) fn secret(
-    settings: &Postgresql,
-    login: &Login,
-    source: Source<'_>,
-    what: &str,
-) -> Result<SecretFile, Error> {
-    let password = login.password.as_ref().map_or("", |password| &password.0);
-    let text = pgpass_lines(source.host, source.port, &login.username, password);
-    SecretFile::create(beside_pgpass(settings, what), &text)
-}
-
-/// A file of its own for each tool: the server keeps using the other one.
-fn beside_pgpass(settings: &Postgresql, what: &str) -> PathBuf {
-    let mut path = settings.pgpass.clone().into_os_string();
-    path.push(format!(".{what}"));
-    path.into()
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The users that a group needs: superuser, replication, rewind.
 //!
-//! Invariant *no password in a log*: statement logging is off, in the same
-//! transaction, before a password is sent.
+//! Invariant *no password on the way*: what is sent and stored is a verifier, from
+//! which the password cannot be read. Even that is in no log: statement logging is
+//! off, in the same transaction, before it is sent.
 
 use super::error::Error;
 use super::session::{Session, identifier, literal};
 use crate::config::{Login, Postgresql};
+use postgres_protocol::password::{md5, scram_sha_256};
 
 /// What pg_rewind calls on its source.
 const REWIND_FUNCTIONS: [&str; 4] = [
@@ -61,7 +63,39 @@ pub async fn ensure(session: &Session, login: &Login, options: &str) -> Result<(
     if login.username.is_empty() {
         return Ok(());
     }
-    in_silence(session, "set up a user", &statement(login, options)).await
+    let kind = encryption(session).await?;
+    in_silence(session, "set up a user", &statement(login, options, kind)).await
+}
+
+/// How the server wants passwords to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encryption {
+    Scram,
+    Md5,
+}
+
+async fn encryption(session: &Session) -> Result<Encryption, Error> {
+    const WHAT: &str = "password_encryption";
+    const SQL: &str = "SELECT pg_catalog.current_setting('password_encryption')";
+    let row = session.row(WHAT, SQL, &[]).await?;
+    let wanted: String = row.try_get(0).map_err(|_| Error::Answer { what: WHAT, field: WHAT })?;
+    // Before 14 `on` was another word for md5.
+    let is_scram = wanted.eq_ignore_ascii_case("scram-sha-256");
+    Ok(if is_scram { Encryption::Scram } else { Encryption::Md5 })
+}
+
+/// What the server stores for the password. One that is a verifier already is stored
+/// as it is, as the server itself would do.
+fn verifier(login: &Login, kind: Encryption) -> Option<String> {
+    let word = &login.password.as_ref()?.0;
+    let is_md5 = word.strip_prefix("md5").is_some_and(|hash| {
+        hash.len() == 32 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    Some(match kind {
+        _ if is_md5 || word.starts_with("SCRAM-SHA-256$") => word.clone(),
+        Encryption::Scram => scram_sha_256(word.as_bytes()),
+        Encryption::Md5 => md5(word.as_bytes(), &login.username),
+    })
 }
 
 /// One message silences the log, the next one may hold a password: a message
@@ -74,10 +108,10 @@ async fn in_silence(session: &Session, what: &'static str, sql: &str) -> Result<
     done.and(ended)
 }
 
-fn statement(login: &Login, options: &str) -> String {
+fn statement(login: &Login, options: &str, kind: Encryption) -> String {
     let name = identifier(&login.username);
-    let password = login.password.as_ref();
-    let password = password.map(|p| format!(" PASSWORD {}", literal(&p.0))).unwrap_or_default();
+    let password = verifier(login, kind);
+    let password = password.map(|p| format!(" PASSWORD {}", literal(&p))).unwrap_or_default();
     let may_login = if options.contains("NOLOGIN") { "" } else { " LOGIN" };
     let rest = format!("{name} WITH{may_login} {options}{password}");
     let exists =
@@ -105,10 +139,29 @@ mod tests {
 
     #[test]
     fn names_and_passwords_cannot_leave_their_quotes() {
-        let password = Some(Secret("p'; DROP".into()));
+        let password = Some(Secret("SCRAM-SHA-256$p'; DROP".into()));
         let login = Login { username: "a\"b'c".into(), password, ..Login::default() };
-        let text = statement(&login, "REPLICATION");
+        let text = statement(&login, "REPLICATION", Encryption::Scram);
         assert!(text.contains("CREATE ROLE \"a\"\"b''c\" WITH LOGIN REPLICATION"), "{text}");
-        assert!(text.contains("PASSWORD ''p''''; DROP''"), "{text}");
+        assert!(text.contains("PASSWORD ''SCRAM-SHA-256$p''''; DROP''"), "{text}");
+    }
+
+    #[test]
+    fn s8_a_password_never_leaves_in_clear() {
+        let login = |word: &str| Login {
+            username: "rep".into(),
+            password: Some(Secret(word.into())),
+            ..Login::default()
+        };
+        let scram = statement(&login("my-word"), "REPLICATION", Encryption::Scram);
+        assert!(scram.contains("PASSWORD ''SCRAM-SHA-256$4096:"), "{scram}");
+        let md5 = statement(&login("my-word"), "REPLICATION", Encryption::Md5);
+        // SELECT 'md5' || md5('my-word' || 'rep')
+        assert!(md5.contains("PASSWORD ''md5"), "{md5}");
+        assert!(!scram.contains("my-word") && !md5.contains("my-word"));
+        for known in ["md50123456789abcdef0123456789abcdef", "SCRAM-SHA-256$4096:a$b:c"] {
+            assert_eq!(verifier(&login(known), Encryption::Md5).as_deref(), Some(known));
+        }
+        assert_eq!(verifier(&Login::default(), Encryption::Scram), None);
     }
 }

@@ -156,7 +156,7 @@ impl Hands for ServerHands {
     fn wake_replay(&self, target: Target) -> Done<'_, ()> {
         Box::pin(async move {
             let session = self.access.connect(&target.host, target.port).await?;
-            session.execute("SELECT pg_reload_conf()").await
+            session.execute("SELECT pg_catalog.pg_reload_conf()").await
         })
     }
 }

@@ -48,7 +48,8 @@ impl Server {
 
     pub async fn resume_replay(&self) -> Result<(), String> {
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
-        let done = session.execute("resume replay", "SELECT pg_wal_replay_resume()").await;
+        let done =
+            session.execute("resume replay", "SELECT pg_catalog.pg_wal_replay_resume()").await;
         done.map_err(|e| e.to_string())
     }
 
