@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn wrong_answers_do_not_loop_for_ever() {
-        let (mut terminal, screen) = terminal(&"x\n".repeat(1000));
+        let (mut terminal, screen) = terminal("x\n".repeat(1000));
         assert!(terminal.ask_number("Citus group").unwrap_err().is::<Aborted>());
         assert_eq!(screen.text().matches("not a valid integer").count(), ASKS_MAX);
     }
