@@ -58,6 +58,8 @@ const BOUNDS: [(&str, Test, &str); 9] = [
     ("ignore_slots", Value::is_array, "a list"),
 ];
 
+/// PostgreSQL knows less than 400 settings; the rest is for extensions.
+const PARAMETERS_MAX: usize = 1_000;
 const SLOT_KEYS: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
 const SLOT_NAME_CHARS_MAX: usize = 63;
 
@@ -84,6 +86,7 @@ pub fn refuse(document: &Value, touched: &Map<String, Value>) -> Result<(), Stri
             return Err(bad(key, value, wanted));
         }
     }
+    refuse_many(&part)?;
     refuse_slots(&part)?;
     let part = Value::Object(part);
     let mut findings = Findings::default();
@@ -109,6 +112,16 @@ pub fn remarks(document: &Value, touched: &Map<String, Value>) -> Vec<String> {
         }
     }
     remarks
+}
+
+fn refuse_many(part: &Map<String, Value>) -> Result<(), String> {
+    let parameters = part.get("postgresql").and_then(|section| section.get("parameters"));
+    match parameters.and_then(Value::as_object).map_or(0, Map::len) {
+        0..=PARAMETERS_MAX => Ok(()),
+        count => Err(format!(
+            "/config: postgresql.parameters has {count} settings, more than {PARAMETERS_MAX}"
+        )),
+    }
 }
 
 fn refuse_slots(part: &Map<String, Value>) -> Result<(), String> {
@@ -280,6 +293,18 @@ mod tests {
                 "x is not known and has no effect",
             ]
         );
+    }
+
+    #[test]
+    fn n14_more_settings_than_any_server_knows_are_refused() {
+        let settings = |count: usize| {
+            let all = (0..count).map(|n| (format!("x{n}"), Value::from(1)));
+            let all: Map<String, Value> = all.collect();
+            judge(serde_json::json!({"postgresql": {"parameters": all}}))
+        };
+        assert_eq!(settings(PARAMETERS_MAX), Ok(()));
+        let why = settings(PARAMETERS_MAX + 1).unwrap_err();
+        assert!(why.contains("1001 settings, more than 1000"), "{why}");
     }
 
     #[test]

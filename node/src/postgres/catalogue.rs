@@ -107,14 +107,19 @@ mod tests {
 case "$1" in
   --version) echo "postgres (PostgreSQL) 15.4 (Vendor 3.1)" ;;
   --describe-config) printf 'Vendor_Cache\tuser\nwork_mem\tuser\n' ;;
-  *) for word in "$@"; do
-       case "$word" in
-         Vendor_Cache=100|work_mem=*) ;;
-         Vendor_Cache=*) echo 'FATAL:  9999 is outside the valid range for parameter' \
-             '"Vendor_Cache" (1 .. 100)' >&2; exit 1 ;;
-         work_men=*) echo 'FATAL:  unrecognized configuration parameter "work_men"' >&2; exit 1 ;;
+  *) bad=0
+     while read -r name is value; do
+       case "$name=$value" in
+         work_men=*) bad=1
+           echo 'LOG:  unrecognized configuration parameter "work_men" in file "x" line 1' >&2 ;;
+         "Vendor_Cache='100'"|work_mem=*) ;;
+         Vendor_Cache=*) bad=1
+           echo 'LOG:  9999 is outside the valid range for parameter' \
+             '"Vendor_Cache" (1 .. 100)' >&2 ;;
        esac
-     done; echo 100 ;;
+     done < /dev/stdin
+     [ $bad = 0 ] || { echo 'FATAL:  configuration file "x" contains errors' >&2; exit 1; }
+     echo 100 ;;
 esac
 "#;
 

@@ -134,7 +134,7 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name} = '{}'", quoted(value));
 }
 
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n")
 }
 

@@ -1,29 +1,40 @@
 //! Which values PostgreSQL takes: the installed server is asked itself.
 //!
-//! `postgres -C NAME -c NAME=VALUE ...` reads the values like a server does and
-//! ends with the first complaint, without a data directory. So every name,
-//! type, unit, range and word of every version is known without a table of
-//! ours, and a value that would keep the server from starting never gets into
+//! `postgres -C NAME -c config_file=FILE` reads a file like a server that starts,
+//! without a data directory, and complains about all of it at once: first about
+//! every name that it does not know, and, when there is none, about every value. So
+//! every name, type, unit, range and word of every version is known without a table
+//! of ours, and a value that would keep the server from starting never gets into
 //! its files.
 //!
 //! Invariant *no guess*: a complaint that is not understood changes nothing.
+//!
+//! Invariant *few questions*: their number does not grow with that of the settings.
+//! The file lies in memory only: values may be secrets, and a list of processes
+//! shows arguments.
 //!
 //! Absent on purpose: settings of extensions (names with a dot), which only a
 //! server with the library could judge, and catalogue files of vendors: their
 //! server knows its settings too.
 
 use super::error::Error;
-use super::run::run;
+use super::files::quoted;
+use super::run::complaints;
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::process::Command;
 
-const LIMIT: Duration = Duration::from_secs(10);
+/// Of a complaint that is not understood, in the error.
+const STDERR_CHARS_MAX: usize = 2_000;
+const LIMIT: Duration = Duration::from_secs(5);
 /// Verdicts that are remembered; then all are asked for anew.
-const VERDICTS_MAX: usize = 1_000;
+const VERDICTS_MAX: usize = 20_000;
 const ROUNDS: usize = 2;
+/// Questions about one file: names, values, and what an answer had no room for.
+const QUESTIONS_MAX: usize = 8;
 
 /// They say where files are, which is judged when the server starts.
 const PLACES: [&str; 4] = ["data_directory", "hba_file", "ident_file", "external_pid_file"];
@@ -132,26 +143,26 @@ impl Judge {
 
     /// Every complaint settles one pair; when none comes, all the rest is good.
     async fn ask(&self, postgres: &Path, mut open: Vec<(String, String)>) -> Result<(), Error> {
-        while !open.is_empty() {
-            let stderr = match run(question(postgres, &open), LIMIT).await {
-                Ok(_) => {
-                    open.drain(..).for_each(|pair| self.remember(pair, Verdict::Taken));
-                    return Ok(());
-                }
-                Err(Error::ToolFailed { ref stderr, .. }) => stderr.clone(),
-                Err(error) => return Err(error),
+        for _ in 0..QUESTIONS_MAX {
+            let file = file_of(&open)
+                .map_err(|source| Error::NoTool { tool: postgres.to_path_buf(), source })?;
+            let Some(stderr) = complaints(question(postgres), file, LIMIT).await? else {
+                open.drain(..).for_each(|pair| self.remember(pair, Verdict::Taken));
+                return Ok(());
             };
-            let complaint = complaint(&stderr);
-            let about = complaint.as_ref().and_then(|(name, _)| {
-                open.iter().position(|(asked, _)| asked.eq_ignore_ascii_case(name))
-            });
-            let (Some((_, verdict)), Some(at)) = (complaint, about) else {
-                let tool = "postgres -C".to_string();
-                return Err(Error::ToolFailed { tool, status: "a complaint".into(), stderr });
-            };
-            self.remember(open.remove(at), verdict);
+            let before = open.len();
+            for (name, verdict) in verdicts(&stderr) {
+                let about = open.iter().position(|(asked, _)| asked.eq_ignore_ascii_case(&name));
+                about.into_iter().for_each(|at| self.remember(open.remove(at), verdict.clone()));
+            }
+            if open.is_empty() {
+                return Ok(());
+            }
+            if open.len() == before {
+                return Err(unclear(&stderr));
+            }
         }
-        Ok(())
+        Err(unclear("there were complaints without end"))
     }
 
     fn remember(&self, pair: (String, String), verdict: Verdict) {
@@ -169,28 +180,50 @@ impl Judge {
 
 /// `-C` comes first: only then root may ask. The root directory stands for a
 /// data directory: it is there, and nobody else can put settings into it.
-fn question(postgres: &Path, pairs: &[(String, String)]) -> Command {
+fn question(postgres: &Path) -> Command {
     let mut command = Command::new(postgres);
-    command.args(["-C", "max_connections", "-D", "/", "-c", "config_file=/dev/null"]);
-    command.args(pairs.iter().flat_map(|(name, value)| ["-c".into(), format!("{name}={value}")]));
+    command.args(["-C", "max_connections", "-D", "/", "-c", "config_file=/dev/stdin"]);
     command.env("LC_ALL", "C").env("LANG", "C");
     command
 }
 
-/// On the command line `-` would be read as `_`, in a file it is not.
+/// A file without a name. PostgreSQL opens it anew for each of its two readings.
+fn file_of(pairs: &[(String, String)]) -> std::io::Result<std::fs::File> {
+    let fd = rustix::fs::memfd_create("settings", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    let lines = pairs.iter().map(|(name, value)| format!("{name} = '{}'\n", quoted(value)));
+    file.write_all(lines.collect::<String>().as_bytes())?;
+    Ok(file)
+}
+
+fn unclear(stderr: &str) -> Error {
+    let end = stderr.chars().count().saturating_sub(STDERR_CHARS_MAX);
+    let stderr = stderr.chars().skip(end).collect();
+    Error::ToolFailed { tool: "postgres -C".into(), status: "a complaint".into(), stderr }
+}
+
+/// What a file takes for the name of a setting.
 fn is_name(name: &str) -> bool {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
     let rest = |c: char| first(c) || c.is_ascii_digit() || c == '$';
     name.split('.').all(|word| word.starts_with(first) && word.chars().all(rest))
 }
 
+/// One verdict for each complaint that is understood.
+fn verdicts(stderr: &str) -> Vec<(String, Verdict)> {
+    let lines: Vec<&str> = stderr.lines().collect();
+    let begins = |line: &&str| ["LOG:  ", "FATAL:  "].iter().any(|mark| line.contains(mark));
+    let complaints = lines.chunk_by(|_, next| !begins(next));
+    complaints.filter_map(|lines| complaint(&lines.join("\n"))).collect()
+}
+
 /// The name that PostgreSQL complains about, and what follows from it.
-fn complaint(stderr: &str) -> Option<(String, Verdict)> {
+fn complaint(told: &str) -> Option<(String, Verdict)> {
     let after = |mark: &str| {
-        let line = stderr.lines().find_map(|line| line.split_once(mark));
+        let line = told.lines().find_map(|line| line.split_once(mark));
         line.map(|(_, text)| text.trim())
     };
-    let text = after("FATAL:  ")?;
+    let text = after("LOG:  ").or_else(|| after("FATAL:  "))?;
     let (before, rest) = text.split_once("parameter \"")?;
     let (name, rest) = rest.split_once('"')?;
     let refused = |why: &str| Some((name.to_string(), Verdict::Refused(why.into())));
@@ -275,6 +308,46 @@ mod tests {
             assert_eq!(about, name);
             assert!(told.contains(why), "{told}");
         }
+    }
+
+    #[test]
+    fn every_complaint_of_an_answer_is_heard() {
+        let stderr = "2026 [1] LOG:  skipping missing configuration file \"/x.auto.conf\"\n\
+            2026 [1] LOG:  1 kB is outside the valid range for parameter \"work_mem\" \
+            (64 .. 2147483647)\n\
+            2026 [1] LOG:  invalid value for parameter \"wal_level\": \"foo\"\n\
+            2026 [1] HINT:  Available values: minimal, replica, logical.\n\
+            2026 [1] LOG:  parameter \"block_size\" cannot be changed\n\
+            2026 [1] FATAL:  configuration file \"/dev/stdin\" contains errors\n";
+        let told = verdicts(stderr);
+        let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["work_mem", "wal_level", "block_size"]);
+        let Verdict::Refused(why) = &told[1].1 else { panic!("{told:?}") };
+        assert!(why.contains("minimal, replica, logical"), "{why}");
+    }
+
+    /// The installed server is asked, however many settings there are.
+    #[tokio::test]
+    async fn n14_thousands_of_unknown_settings_are_judged_in_a_few_questions() {
+        let versions = (13..=18).rev().map(|v| format!("/usr/lib/postgresql/{v}/bin/postgres"));
+        let mut installed = versions.map(std::path::PathBuf::from).filter(|path| path.exists());
+        let postgres = installed.next().expect("PostgreSQL is installed");
+        let mut wished: BTreeMap<String, String> =
+            (0..5_000).map(|n| (format!("no_such_setting_{n:04}"), "x".into())).collect();
+        for (name, value) in [("work_mem", "1kB"), ("wal_level", "foo"), ("port", "5433")] {
+            wished.insert(name.into(), value.into());
+        }
+        let judge = Judge::default();
+        let begin = std::time::Instant::now();
+        let told = judge.sift(&postgres, &mut wished, |_| false).await;
+        assert_eq!(told.len(), 5_002);
+        let left: Vec<_> = wished.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(left, [("port", "5433"), ("work_mem", "64")]);
+        // One process for each took half a minute.
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        let again = std::time::Instant::now();
+        judge.sift(&postgres, &mut wished, |_| false).await;
+        assert!(again.elapsed() < Duration::from_secs(1), "{:?}", again.elapsed());
     }
 
     #[test]

@@ -40,6 +40,29 @@ pub async fn run(command: Command, limit: Duration) -> Result<String, Error> {
     }
 }
 
+/// Runs `command` on `input` and returns what it printed as errors: the whole of it,
+/// as far as that is kept. `None`: it was content.
+pub async fn complaints(
+    mut command: Command,
+    input: std::fs::File,
+    limit: Duration,
+) -> Result<Option<String>, Error> {
+    let tool = name_of(&command);
+    command.stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::piped());
+    let told = async {
+        let (mut child, mut group) = spawn(command)?;
+        let (_, stderr, status) = collect(&mut child).await;
+        let no_tool = |source| Error::NoTool { tool: tool.clone().into(), source };
+        let status = status.map_err(no_tool)?;
+        group.0 = None;
+        Ok((!status.success()).then_some(stderr))
+    };
+    match tokio::time::timeout(limit, told).await {
+        Ok(told) => told,
+        Err(_) => Err(Error::ToolTooSlow { tool, limit }),
+    }
+}
+
 /// The same for a command whose output a person is to read: it goes where ours
 /// goes.
 pub async fn run_shown(mut command: Command, limit: Duration) -> Result<(), Error> {
