@@ -6,14 +6,20 @@
 //! nothing but a timer, two numbers and `kill`. The timer counts while the
 //! machine is suspended, as the deadline does. A server that is only about to
 //! start is looked for when the time has come.
+//!
+//! Invariant *the right process*: a signal goes to a process that began when the one
+//! that was seen began: through a descriptor that no later process of the same
+//! number can take over, or, where the kernel has none, after its start was compared
+//! once more.
 
 use crate::clock;
+use crate::postgres::Stat;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::Pid;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use topology::Millis;
 
@@ -27,12 +33,18 @@ const MARGIN_MS: u64 = 1_000;
 /// After it: a server that was just being started is met as well.
 const LINGER_MS: u64 = 2_000;
 
+/// A process by its number and the moment it began, in ticks since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    pub pid: i32,
+    pub started: u64,
+}
+
 struct Shared {
     timer: TimerFd,
     /// 0: not armed.
     deadline: AtomicU64,
-    /// 0: nothing to stop.
-    postmaster: AtomicI32,
+    postmaster: Mutex<Option<Guarded>>,
 }
 
 #[derive(Clone)]
@@ -40,9 +52,9 @@ pub struct Deadman(Arc<Shared>);
 
 impl Deadman {
     /// `find` tells the postmaster that runs now.
-    pub fn spawn(find: impl Fn() -> Option<i32> + Send + 'static) -> std::io::Result<Deadman> {
+    pub fn spawn(find: impl Fn() -> Option<Guarded> + Send + 'static) -> std::io::Result<Deadman> {
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
-        let (deadline, postmaster) = (AtomicU64::new(0), AtomicI32::new(0));
+        let (deadline, postmaster) = (AtomicU64::new(0), Mutex::new(None));
         let shared = Arc::new(Shared { timer, deadline, postmaster });
         let seen = shared.clone();
         std::thread::Builder::new()
@@ -53,8 +65,8 @@ impl Deadman {
     }
 
     /// This server may accept writes until the deadline.
-    pub fn arm(&self, postmaster: Option<i32>, deadline: Millis) {
-        self.0.postmaster.store(postmaster.unwrap_or(0), Ordering::SeqCst);
+    pub fn arm(&self, postmaster: Option<Guarded>, deadline: Millis) {
+        *self.0.postmaster.lock().unwrap_or_else(PoisonError::into_inner) = postmaster;
         if self.0.deadline.swap(deadline.0, Ordering::SeqCst) != deadline.0 {
             self.wake_at(deadline.0.saturating_sub(MARGIN_MS));
         }
@@ -71,7 +83,7 @@ impl Deadman {
     }
 }
 
-fn watch(shared: &Shared, find: impl Fn() -> Option<i32>) {
+fn watch(shared: &Shared, find: impl Fn() -> Option<Guarded>) {
     loop {
         match shared.timer.wait() {
             Ok(()) => guard(shared, &find),
@@ -86,7 +98,7 @@ fn watch(shared: &Shared, find: impl Fn() -> Option<i32>) {
 }
 
 /// Stops what runs until the deadline is moved on or long over.
-fn guard(shared: &Shared, find: &impl Fn() -> Option<i32>) {
+fn guard(shared: &Shared, find: &impl Fn() -> Option<Guarded>) {
     loop {
         let deadline = shared.deadline.load(Ordering::SeqCst);
         let now = clock::now().0;
@@ -94,8 +106,10 @@ fn guard(shared: &Shared, find: &impl Fn() -> Option<i32>) {
             return;
         }
         // The one that is known, should its data directory be out of reach.
-        let known = shared.postmaster.swap(0, Ordering::SeqCst);
-        stop(find().unwrap_or(known));
+        let known = shared.postmaster.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(postmaster) = find().or(known) {
+            stop(postmaster);
+        }
         if now >= deadline + LINGER_MS {
             let over = (Ordering::SeqCst, Ordering::SeqCst);
             let _ = shared.deadline.compare_exchange(deadline, 0, over.0, over.1);
@@ -104,24 +118,60 @@ fn guard(shared: &Shared, find: &impl Fn() -> Option<i32>) {
     }
 }
 
-fn stop(postmaster: i32) {
-    if postmaster <= 1 {
-        return;
-    }
+fn stop(postmaster: Guarded) {
+    // It has ended, and its number may be another process's.
+    let Some(process) = Held::of(postmaster) else { return };
     tracing::error!("the lock's deadline has come without a renewal: PostgreSQL is stopped");
-    let children = children_of(postmaster);
-    let _ = kill(Pid::from_raw(postmaster), Signal::SIGQUIT);
+    let children = children_of(postmaster.pid);
+    process.signal(Signal::QUIT);
     std::thread::sleep(PATIENCE);
-    if std::path::Path::new(&format!("/proc/{postmaster}")).exists() {
-        for pid in std::iter::once(postmaster).chain(children) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    // Held since before the wait: a process that has ended takes no signal.
+    if process.signal(Signal::KILL) {
+        for child in children {
+            child.signal(Signal::KILL);
         }
     }
 }
 
-fn children_of(pid: i32) -> Vec<i32> {
+/// That very process, whatever becomes of its number.
+struct Held {
+    seen: Guarded,
+    /// `None`: this kernel has no such descriptors.
+    descriptor: Option<OwnedFd>,
+}
+
+impl Held {
+    /// The descriptor is opened before the start is compared.
+    fn of(seen: Guarded) -> Option<Held> {
+        let descriptor = pidfd_open(Pid::from_raw(seen.pid)?, PidfdFlags::empty()).ok();
+        let held = Held { seen, descriptor };
+        (seen.pid > 1 && held.lives()).then_some(held)
+    }
+
+    fn lives(&self) -> bool {
+        let stat = Stat::of(self.seen.pid).ok().flatten();
+        stat.is_some_and(|stat| stat.lives && stat.started == self.seen.started)
+    }
+
+    /// False: it has ended.
+    fn signal(&self, signal: Signal) -> bool {
+        match (&self.descriptor, Pid::from_raw(self.seen.pid)) {
+            (Some(descriptor), _) => pidfd_send_signal(descriptor, signal).is_ok(),
+            (None, Some(pid)) => self.lives() && kill_process(pid, signal).is_ok(),
+            (None, None) => false,
+        }
+    }
+}
+
+fn children_of(pid: i32) -> Vec<Held> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    text.unwrap_or_default().split_whitespace().filter_map(|p| p.parse().ok()).collect()
+    let text = text.unwrap_or_default();
+    let pids = text.split_whitespace().filter_map(|child| child.parse::<i32>().ok());
+    let child = |child: i32| {
+        let stat = Stat::of(child).ok().flatten().filter(|stat| stat.parent == pid)?;
+        Held::of(Guarded { pid: child, started: stat.started })
+    };
+    pids.filter_map(child).collect()
 }
 
 #[cfg(test)]
@@ -130,11 +180,33 @@ mod tests {
     use std::process::Command;
     use std::time::Instant;
 
+    fn guarded(process: &std::process::Child) -> Guarded {
+        let pid = process.id() as i32;
+        let started = Stat::of(pid).unwrap().expect("it runs").started;
+        Guarded { pid, started }
+    }
+
+    /// The number of a postmaster that has ended may be given to another process.
+    #[test]
+    fn n23_a_process_that_began_at_another_moment_is_left_alone() {
+        let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+        let seen = Guarded { started: guarded(&other).started - 1, ..guarded(&other) };
+        let deadman = Deadman::spawn(|| None).unwrap();
+        deadman.arm(Some(seen), clock::now() + MARGIN_MS + 50);
+        std::thread::sleep(PATIENCE + Duration::from_millis(500));
+        assert!(other.try_wait().unwrap().is_none(), "another process was ended");
+        let by_number = Held { seen, descriptor: None };
+        assert!(!by_number.signal(Signal::KILL), "a number alone is no proof");
+        // The same process, as it is, is stopped.
+        deadman.arm(Some(guarded(&other)), clock::now() + MARGIN_MS + 51);
+        assert!(!other.wait().unwrap().success());
+    }
+
     #[test]
     fn a_deadline_that_is_not_moved_ends_the_process() {
         let deadman = Deadman::spawn(|| None).unwrap();
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
-        deadman.arm(Some(victim.id() as i32), clock::now() + MARGIN_MS + 300);
+        deadman.arm(Some(guarded(&victim)), clock::now() + MARGIN_MS + 300);
         let begin = Instant::now();
         let status = victim.wait().unwrap();
         assert!(!status.success());
@@ -145,8 +217,8 @@ mod tests {
     #[test]
     fn a_server_that_nobody_knew_of_is_found() {
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = victim.id() as i32;
-        let deadman = Deadman::spawn(move || Some(pid)).unwrap();
+        let seen = guarded(&victim);
+        let deadman = Deadman::spawn(move || Some(seen)).unwrap();
         deadman.arm(None, clock::now() + MARGIN_MS + 300);
         let begin = Instant::now();
         assert!(!victim.wait().unwrap().success());
@@ -158,7 +230,7 @@ mod tests {
     fn a_deadline_that_is_moved_on_in_time_ends_nothing() {
         let deadman = Deadman::spawn(|| None).unwrap();
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = Some(victim.id() as i32);
+        let pid = Some(guarded(&victim));
         for _ in 0..10 {
             deadman.arm(pid, clock::now() + MARGIN_MS + 300);
             std::thread::sleep(Duration::from_millis(100));
@@ -171,7 +243,7 @@ mod tests {
     fn a_disarmed_guard_does_nothing() {
         let deadman = Deadman::spawn(|| None).unwrap();
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
-        deadman.arm(Some(victim.id() as i32), clock::now() + MARGIN_MS + 300);
+        deadman.arm(Some(guarded(&victim)), clock::now() + MARGIN_MS + 300);
         deadman.disarm();
         std::thread::sleep(Duration::from_millis(700));
         assert!(victim.try_wait().unwrap().is_none());

@@ -97,12 +97,15 @@ pub fn attached(world: &mut World, standby: usize, upstream: usize) {
     world.break_with("no regress", what);
 }
 
-/// A server opens again in place: it must have everything there is.
+/// A server opens again in place: it must have everything there is, unless its daemon
+/// is not there to stop it.
 pub fn restarted(world: &mut World, member: usize) {
     world.counts.restarts += 1;
     let client = world.members[member].place.client;
     let missing = missing(world, member);
-    if let Some(id) = missing.first() {
+    // Its daemon was frozen or killed while it recovered: see *one writer*.
+    let is_guarded = !world.members[member].is_unguarded(world.now);
+    if let Some(id) = missing.first().filter(|_| is_guarded) {
         let what = format!(
             "{} starts as a primary without {} acknowledged records, the first is {id}",
             world.members[member].name,

@@ -12,8 +12,14 @@ use standby::switch::table::SWITCH;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-const EXAMPLES: [&str; 5] =
-    ["group.yml", "citus-coordinator.yml", "citus-worker.yml", "regions-a.yml", "regions-b.yml"];
+const EXAMPLES: [&str; 6] = [
+    "group.yml",
+    "fast.yml",
+    "citus-coordinator.yml",
+    "citus-worker.yml",
+    "regions-a.yml",
+    "regions-b.yml",
+];
 
 /// When each table of rules is asked; the order is that of `node::ha::decide`.
 const WHEN: [(&str, &str); 10] = [

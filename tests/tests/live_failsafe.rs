@@ -13,3 +13,13 @@ const LIMIT: Duration = Duration::from_secs(180);
 fn t01_a_leader_leads_on_without_a_store_while_all_agree() {
     run("failsafe", LIMIT, failsafe::store_frozen());
 }
+
+#[test]
+fn b7_a_switchover_after_failsafe_mode_takes_as_long_as_any() {
+    run("switchover after failsafe", LIMIT, failsafe::switchover_after());
+}
+
+#[test]
+fn n10_a_hiccup_in_failsafe_mode_does_not_end_it() {
+    run("hiccups in failsafe mode", LIMIT, failsafe::hiccups());
+}

@@ -32,12 +32,24 @@ fn one_group(seed: u64) -> Shape {
         failsafe: false,
         synchronous: false,
         disks: false,
+        times: false,
+        fast: false,
     }
 }
 
 /// One group in failsafe mode, with a store that is away more often.
 fn failsafe_group(seed: u64) -> Shape {
     Shape { failsafe: true, ..one_group(seed) }
+}
+
+/// One group whose operator changes `ttl`, with and without failsafe mode.
+fn changing_times(seed: u64) -> Shape {
+    Shape { times: true, failsafe: seed.is_multiple_of(3), ..one_group(seed) }
+}
+
+/// One group with a `ttl` of 5 seconds, and a failsafe mode now and then.
+fn fast_group(seed: u64) -> Shape {
+    Shape { fast: true, failsafe: seed.is_multiple_of(4), ..one_group(seed) }
 }
 
 /// One group whose disks fail, too.
@@ -54,7 +66,7 @@ fn synchronous_group(seed: u64) -> Shape {
 /// Two regions, each with a coordinator and a worker group of two members.
 fn two_regions(_: u64) -> Shape {
     let groups = vec![Group(Some(0)), Group(Some(1))];
-    Shape { regions: 2, groups, members: 2, failsafe: false, synchronous: false, disks: false }
+    Shape { regions: 2, groups, members: 2, times: false, ..one_group(0) }
 }
 
 fn run(world: &mut World) -> Result<(), Broken> {
@@ -95,6 +107,8 @@ fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
     }
     let kind = match world.plan.failsafe {
         _ if world.plan.synchronous => "synchronous_groups",
+        _ if world.plan.times => "changing_times",
+        _ if world.plan.minimum_ttl < 20 => "fast_groups",
         true => "failsafe_groups",
         false if world.plan.disks => "failing_disks",
         false if world.has_regions() => "two_regions",
@@ -146,7 +160,7 @@ fn known(kind: &str, shape: fn(u64) -> Shape) {
 fn the_worlds_are_eventful() {
     let mut ends = Vec::new();
     let mut all = Counts::default();
-    for (shape, seeds) in [(one_group as fn(u64) -> Shape, 1..=32), (two_regions, 1..=6)] {
+    for (shape, seeds) in [(one_group as fn(u64) -> Shape, 1..=48), (two_regions, 1..=6)] {
         for seed in seeds {
             let mut world = World::new(seed, &shape(seed));
             run(&mut world).expect("a fixed seed");
@@ -234,6 +248,77 @@ fn synchronous_groups_survive_fresh_seeds() {
 }
 
 #[test]
+fn changing_times_survive_the_fixed_seeds() {
+    fixed(changing_times, 80);
+}
+
+#[test]
+fn changing_times_survive_fresh_seeds() {
+    fresh(changing_times, 20);
+}
+
+#[test]
+fn fast_groups_survive_the_fixed_seeds() {
+    fixed(fast_group, 80);
+}
+
+#[test]
+fn fast_groups_survive_fresh_seeds() {
+    fresh(fast_group, 20);
+}
+
+/// Ten minutes on a store that answers each call within `delay_ms`: how often did a
+/// leader stop that nobody had to replace?
+fn needless_failovers(delay_ms: u64, seeds: u64) -> u64 {
+    let mut stopped = 0;
+    for seed in 1..=seeds {
+        let mut world = World::new(seed, &fast_group(4 * seed + 1));
+        settle(&mut world, BIRTH_MS).expect("nothing is wrong");
+        let leads = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
+        // Each way takes up to half of it, and 8 ms in any world.
+        world.links.slow[0] = delay_ms / 2 - 8;
+        let mut leader = leads(&world);
+        for _ in 0..6_000 {
+            world.run_until(world.now + 100).expect("nothing is wrong but the store's delay");
+            let now = leads(&world);
+            stopped += u64::from(leader.is_some() && now != leader);
+            leader = now;
+        }
+    }
+    stopped
+}
+
+#[test]
+fn a_fast_group_stands_a_busy_store() {
+    let (quarter, more) = (needless_failovers(1_200, 12), needless_failovers(4_000, 4));
+    println!("ttl 5: needless failovers: {quarter} under a quarter of ttl, {more} at up to 4 s");
+    assert_eq!(quarter, 0);
+    assert!(more > 0, "delays as long as the lease were not noticed");
+}
+
+/// The lease is replaced together with the leader key: no server stops.
+#[test]
+fn n4_a_change_of_ttl_leaves_the_primary_alone() {
+    for seed in 1..=40 {
+        let mut world = World::new(seed, &one_group(seed));
+        settle(&mut world, BIRTH_MS).expect("nothing is wrong");
+        let leads = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
+        let leader = leads(&world).expect("it has come up");
+        let before = (world.counts.promotions, world.counts.restarts);
+        for seconds in [30, 20, 40, 20, 60] {
+            world.set_ttl(leader, seconds);
+            for _ in 0..200 {
+                world.run_until(world.now + 100).expect("nothing is wrong");
+                assert_eq!(leads(&world), Some(leader), "seed {seed}: ttl {seconds}");
+            }
+            let lease = world.members[leader].daemon.lease;
+            assert_eq!((lease.ttl_ms, lease.next), (seconds * 1_000, None), "seed {seed}");
+        }
+        assert_eq!((world.counts.promotions, world.counts.restarts), before, "seed {seed}");
+    }
+}
+
+#[test]
 fn failing_disks_survive_the_fixed_seeds() {
     fixed(failing_disks, 80);
 }
@@ -297,6 +382,8 @@ fn seeds_that_found_bugs_stay_found() {
     known("group ", one_group);
     known("failsafe ", failsafe_group);
     known("disks ", failing_disks);
+    known("times ", changing_times);
+    known("fast ", fast_group);
     known("synchronous ", synchronous_group);
     known("regions ", two_regions);
 }

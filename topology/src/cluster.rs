@@ -195,6 +195,15 @@ impl GroupView {
             && both.is_some_and(|(status, failover)| status.revision == failover.revision)
     }
 
+    /// The last leader gave its lock away in order, and no member has taken it since:
+    /// the request that was written with the release is rewritten by the one that
+    /// takes the lock.
+    pub fn is_given_up(&self) -> bool {
+        let both = self.status.as_ref().zip(self.failover.as_ref());
+        let at_once = both.is_some_and(|(status, failover)| status.revision == failover.revision);
+        self.leader.is_none() && self.request().is_some() && at_once
+    }
+
     pub fn is_paused(&self) -> bool {
         self.config.as_ref().is_some_and(|c| c.value.pause)
     }

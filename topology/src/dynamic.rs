@@ -100,11 +100,7 @@ impl Default for Dynamic {
 
 impl Dynamic {
     pub fn read(raw: &Value) -> Result<Dynamic, BadDynamic> {
-        let (loop_wait, retry_timeout, ttl) = timing(
-            time(raw, "loop_wait", 10)?,
-            time(raw, "retry_timeout", 10)?,
-            time(raw, "ttl", 30)?,
-        );
+        let (loop_wait, retry_timeout, ttl) = times(raw, MINIMUM_TTL_S)?;
         let mut read = Reading { raw, ignored: Vec::new() };
         let start_timeout = ["primary_start_timeout", "master_start_timeout"];
         let stop_timeout = ["primary_stop_timeout", "master_stop_timeout"];
@@ -138,15 +134,45 @@ impl Dynamic {
         })
     }
 
-    /// How long before the lock's deadline a silent leader begins to stop.
-    pub fn fence_budget_ms(&self) -> u64 {
-        (self.ttl_ms / 6).clamp(2_000, 5_000)
+    /// The same where a shorter `ttl` is allowed than in general.
+    pub fn with_minimum_ttl(&self, seconds: u64) -> Dynamic {
+        let (loop_wait, retry_timeout, ttl) =
+            times(&self.raw, seconds.clamp(SHORTEST_TTL_S, MINIMUM_TTL_S))
+                .expect("the document was read before");
+        Dynamic {
+            ttl_ms: ttl * 1000,
+            loop_wait_ms: loop_wait * 1000,
+            retry_timeout_ms: retry_timeout * 1000,
+            ..self.clone()
+        }
     }
+
+    /// How long before the lock's deadline a silent leader begins to stop. With a
+    /// short `ttl` a quarter of it.
+    pub fn fence_budget_ms(&self) -> u64 {
+        (self.ttl_ms / 6).clamp((self.ttl_ms / 4).min(2_000), 5_000)
+    }
+
+    /// What is left of the time until then belongs to the next renewal: nothing else
+    /// that a leader asks of its store may last into it.
+    pub fn renewal_reserve_ms(&self) -> u64 {
+        self.ttl_ms * 2 / 5
+    }
+}
+
+/// Seconds; no `ttl` in force is shorter, unless a member's file allows it.
+pub const MINIMUM_TTL_S: u64 = 20;
+/// The shortest that a file may allow.
+pub const SHORTEST_TTL_S: u64 = 5;
+
+fn times(raw: &Value, minimum_ttl: u64) -> Result<(u64, u64, u64), BadDynamic> {
+    let (loop_wait, retry_timeout) = (time(raw, "loop_wait", 10)?, time(raw, "retry_timeout", 10)?);
+    Ok(timing(loop_wait, retry_timeout, time(raw, "ttl", 30)?.max(minimum_ttl)))
 }
 
 /// The rule `loop_wait + 2 * retry_timeout <= ttl` and the minimums.
 fn timing(loop_wait: u64, retry_timeout: u64, ttl: u64) -> (u64, u64, u64) {
-    let (loop_wait, retry_timeout, ttl) = (loop_wait.max(1), retry_timeout.max(3), ttl.max(20));
+    let (loop_wait, retry_timeout) = (loop_wait.max(1), retry_timeout.max(3));
     if 1 + 2 * retry_timeout > ttl {
         return (1, (ttl - 1) / 2, ttl);
     }
@@ -359,6 +385,21 @@ mod tests {
             let on = json!({"synchronous_mode": on});
             assert!(Dynamic::read(&on).unwrap().is_synchronous, "{on}");
         }
+    }
+
+    #[test]
+    fn a_shorter_ttl_counts_only_where_it_is_allowed() {
+        let read = Dynamic::read(&json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 3})).unwrap();
+        assert_eq!((read.ttl_ms, read.fence_budget_ms()), (20_000, 3_333));
+        let fast = read.with_minimum_ttl(5);
+        let times = (fast.loop_wait_ms, fast.retry_timeout_ms, fast.ttl_ms);
+        assert_eq!((times, fast.fence_budget_ms()), ((1_000, 2_000, 5_000), 1_250));
+        assert_eq!(fast.raw, read.raw);
+        assert_eq!(read.with_minimum_ttl(10).ttl_ms, 10_000);
+        assert_eq!(read.with_minimum_ttl(1).ttl_ms, 5_000);
+        assert_eq!(read.with_minimum_ttl(99), read);
+        let usual = Dynamic::default();
+        assert_eq!((usual.with_minimum_ttl(5), usual.fence_budget_ms()), (usual.clone(), 5_000));
     }
 
     #[test]

@@ -103,6 +103,11 @@ impl Gate {
         if self.has_allowlist && !self.is_listed(caller.address.ip(), published).await {
             return Err(Answer::text(StatusCode::FORBIDDEN, "Access is denied"));
         }
+        self.admit_unlisted(caller, headers)
+    }
+
+    /// The same wherever the caller's address is.
+    pub fn admit_unlisted(&self, caller: &Caller, headers: &HeaderMap) -> Result<(), Answer> {
         if self.needs_certificate && !caller.has_certificate {
             return Err(Answer::text(StatusCode::FORBIDDEN, "client certificate required"));
         }

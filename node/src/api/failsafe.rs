@@ -15,8 +15,9 @@ use topology::MemberName;
 /// For how long the asking leader will rely on the promise, in milliseconds.
 /// Leaders that do not say so rely on it for the ttl that both know.
 pub const TTL_HEADER: &str = "matriarch-ttl";
-/// No ttl is longer than this for a stranger's sake.
-const TTL_MS_MAX: u64 = 3_600_000;
+/// A leader may know of a longer ttl than this member, but not of any: one that
+/// relies on more times the known ttl than this is refused, not promised less.
+const TTL_FACTOR_MAX: u64 = 2;
 /// How long an answer waits for the position of the own server.
 const POSITION: Duration = Duration::from_millis(500);
 
@@ -33,7 +34,8 @@ pub async fn post(
 ) -> Result<Answer, Answer> {
     let published = api.published();
     let me = &api.context.settings.name;
-    let asked = read(headers, &Value::Object(body), published.ttl_ms, api.now())
+    let ttl_ms = relied_ttl_ms(headers, published.ttl_ms)?;
+    let asked = read(&Value::Object(body), api.now() + ttl_ms)
         .ok_or_else(|| Answer::page(StatusCode::BAD_REQUEST))?;
     if asked.to == *me {
         return Err(Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "this is my own name"));
@@ -57,16 +59,30 @@ pub async fn post(
     Ok(answer)
 }
 
-fn read(headers: &HeaderMap, body: &Value, ttl_ms: u64, now: topology::Millis) -> Option<Promise> {
-    let word = |key: &str| body.get(key).and_then(Value::as_str).filter(|w| !w.is_empty());
+/// For how long the caller will rely on a promise.
+fn relied_ttl_ms(headers: &HeaderMap, known_ms: u64) -> Result<u64, Answer> {
     let wanted = headers.get(TTL_HEADER).and_then(|h| h.to_str().ok()?.parse::<u64>().ok());
-    let ttl_ms = ttl_ms.max(wanted.unwrap_or(0).min(TTL_MS_MAX));
+    let ttl_ms = known_ms.max(wanted.unwrap_or(0));
+    let longest = known_ms.saturating_mul(TTL_FACTOR_MAX);
+    if ttl_ms > longest {
+        let why = format!(
+            "a promise for {ttl_ms} ms was asked for; with a ttl of {known_ms} ms this member \
+             promises {longest} ms at most"
+        );
+        tracing::warn!("POST /failsafe is refused: {why}");
+        return Err(Answer::text(StatusCode::INTERNAL_SERVER_ERROR, why));
+    }
+    Ok(ttl_ms)
+}
+
+fn read(body: &Value, until: topology::Millis) -> Option<Promise> {
+    let word = |key: &str| body.get(key).and_then(Value::as_str).filter(|w| !w.is_empty());
     Some(Promise {
         to: MemberName::new(word("name")?),
         conn_url: word("conn_url")?.to_string(),
         api_url: word("api_url")?.to_string(),
         slots: slots_of(body),
-        until: now + ttl_ms,
+        until,
     })
 }
 

@@ -64,6 +64,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use topology::dynamic::{MINIMUM_TTL_S, SHORTEST_TTL_S};
+use topology::number::{Base, counted};
 use topology::region::Policy;
 use topology::{Group, MemberName, RegionName, Tags};
 
@@ -359,7 +361,18 @@ impl fmt::Debug for Login {
 }
 
 impl Settings {
+    /// Seconds: no `ttl` in force is shorter.
+    pub fn minimum_ttl(&self) -> u64 {
+        minimum_ttl(&self.raw)
+    }
+
     pub fn group(&self) -> Group {
         Group(self.citus.as_ref().map(|c| c.group))
     }
+}
+
+fn minimum_ttl(raw: &Value) -> u64 {
+    let given = raw.get("minimum_ttl").and_then(|value| counted(value, Base::Seconds));
+    let seconds = given.and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.unwrap_or(MINIMUM_TTL_S).clamp(SHORTEST_TTL_S, MINIMUM_TTL_S)
 }

@@ -13,6 +13,7 @@ use super::kind::{Kind, parse_whole, shown};
 use super::settings;
 use super::settings::default_port;
 use serde_json::Value;
+use topology::dynamic::{MINIMUM_TTL_S, SHORTEST_TTL_S};
 use topology::number::{Base, counted};
 
 /// Stands in generated files where a person must write something.
@@ -37,6 +38,7 @@ const FOR_OTHERS: [&str; 4] = [
 
 /// Ranges of the cluster-wide configuration.
 const DYNAMIC: [(&str, Base, i64, i64); 12] = [
+    // Or what `minimum_ttl` says.
     ("ttl", Base::Seconds, 20, i64::MAX),
     ("loop_wait", Base::Seconds, 1, i64::MAX),
     ("retry_timeout", Base::Seconds, 3, i64::MAX),
@@ -62,6 +64,8 @@ const PARAMETERS: [(&str, i64, i64); 6] = [
 ];
 
 pub fn check(document: Document, findings: &mut Findings) {
+    let shortest = (SHORTEST_TTL_S.cast_signed(), MINIMUM_TTL_S.cast_signed());
+    check_range(document, "minimum_ttl", Base::Seconds, shortest, findings);
     require(document, findings);
     check_addresses(document, findings);
     check_dynamic(document, findings);
@@ -101,7 +105,9 @@ fn check_addresses(document: Document, findings: &mut Findings) {
 }
 
 fn check_dynamic(document: Document, findings: &mut Findings) {
+    let minimum_ttl = super::minimum_ttl(document.value).cast_signed();
     for (key, base, min, max) in DYNAMIC {
+        let min = if key == "ttl" { minimum_ttl } else { min };
         check_range(document, &format!("bootstrap.dcs.{key}"), base, (min, max), findings);
     }
     for (key, min, max) in PARAMETERS {

@@ -107,6 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     row("scope", Text, "", "Name of the cluster in the store.").required().env(),
     row("name", Text, "", "Name of this member, unique in its group.").required().env(),
     row("namespace", Text, "/service", "Prefix of all keys in the store.").env(),
+    row("minimum_ttl", SECONDS, "20", "Of this product: 5 to 20; a shorter ttl is raised to it."),
     row("thread_{pool|stack}_size", Any, "", "Not needed: there is no such pool.").idle().env(),
 
     row("log.level", Word(LEVELS), "INFO", "Least severe line that is written.").env(),

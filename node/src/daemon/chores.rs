@@ -107,7 +107,7 @@ impl Daemon {
             // First: clients wait for the end of its round, which runs beside us.
             self.keep_citus(seen);
         }
-        let limit = self.until_fence(seen);
+        let limit = self.report_limit(seen);
         if tokio::time::timeout(limit, self.keep_documents(seen)).await.is_err() {
             tracing::warn!("the store did not take this member's reports within {limit:?}");
         }
@@ -197,10 +197,15 @@ impl Daemon {
         if positions_only && young {
             return;
         }
-        let Ok(lease) = self.ensure_lease().await else { return };
-        let revision = there.map(|m| m.revision);
-        let txn = txn::member(&self.keys, &self.settings.name, lease, record.write(), revision);
-        match self.write(txn).await {
+        let (keys, me) = (self.keys.clone(), self.settings.name.clone());
+        let (text, revision) = (record.write(), there.map(|m| m.revision));
+        let tell = |lease| txn::member(&keys, &me, lease, text.clone(), revision);
+        let written = match (self.held, self.lease.id) {
+            // A leader's lease is replaced together with its key, by a renewal.
+            (true, Some(lease)) => self.write(tell(lease)).await,
+            _ => self.write_on_lease(tell).await,
+        };
+        match written {
             Ok(_) => self.chores.recorded_at = seen.now,
             Err(error) => tracing::warn!("the member record could not be written: {error}"),
         }
@@ -290,7 +295,13 @@ impl Daemon {
             return;
         }
         let reload = if self.chores.in_force { Reload::IfChanged } else { Reload::Always };
-        let applied = self.server.apply_settings(&wanted.dynamic, &wanted.overrides, reload).await;
+        // Judging and comparing settings must not hold up the next renewal.
+        let limit = self.report_limit(seen);
+        let applied = self.server.apply_settings(&wanted.dynamic, &wanted.overrides, reload);
+        let applied = match tokio::time::timeout(limit, applied).await {
+            Ok(applied) => applied,
+            Err(_) => Err(format!("not over within {limit:?}; the next beat goes on")),
+        };
         self.chores.in_force = applied.is_ok();
         match applied {
             Ok(told) => {

@@ -1,30 +1,31 @@
 //! Failsafe mode, both sides: asking everybody, and keeping a promise.
 //!
-//! The rules of who may promise what are in `ha/failsafe.rs`. A promise also
-//! lies in the data directory: a daemon that is started again must not race
-//! against the leader that it agreed to. It ends with the clock of the machine;
-//! after a reboot it is kept for one more `ttl`.
+//! The rules of who may promise what are in `ha/failsafe.rs`. What was promised, and
+//! what was agreed to, also lies on disk (`kept`).
 //!
 //! Absent on purpose: agreement of a majority. Whoever was not asked could lead.
+
+mod kept;
+
+pub use kept::write_promise;
 
 use super::Daemon;
 use crate::act::txn;
 use crate::clock;
-use crate::ha::failsafe::{self, Desk, Failsafe, Map, Promise};
+use crate::ha::failsafe::{self, Desk, Failsafe, Map};
 use crate::ha::observation::{Job, Lock, Process};
-use crate::ha::{Observation, Outcome};
+use crate::ha::{Action, Observation, Outcome};
+use kept::Proof;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use topology::id::slot_name;
-use topology::{GroupView, Lsn, Millis};
+use topology::{GroupView, Lsn, Millis, Seen};
 
 /// One member may take this long to answer, tried twice.
 const ANSWER: Duration = Duration::from_secs(2);
-const FILE: &str = "matriarch.promise.json";
 
 /// Shared with the API, which gives the promises.
 pub type SharedDesk = Arc<Mutex<Desk>>;
@@ -47,8 +48,15 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub fn new(data_dir: &Path, me: &topology::MemberName, ttl_ms: u64) -> Keeper {
-        let promise = read_promise(data_dir, me, ttl_ms);
-        Keeper { desk: Arc::new(Mutex::new(Desk::with_promise(promise))), ..Keeper::default() }
+        let promise = kept::read_promise(data_dir, me, ttl_ms);
+        let desk = Arc::new(Mutex::new(Desk::with_promise(promise)));
+        match kept::read_proof(data_dir, me) {
+            Some(Proof { until, known, unsure }) => {
+                let audience = failsafe::Audience::kept(known, unsure);
+                Keeper { desk, audience, proof: Some(until), ..Keeper::default() }
+            }
+            None => Keeper { desk, ..Keeper::default() },
+        }
     }
 }
 
@@ -63,36 +71,47 @@ impl Daemon {
         let promise = {
             let mut desk = lock(&self.failsafe.desk);
             desk.is_on = self.dynamic.failsafe_mode;
+            seen.view().inspect(|view| desk.learn(view));
             desk.promise(seen.now).cloned()
         };
-        seen.failsafe = Failsafe {
+        let asks = Failsafe {
             proof: self.failsafe.proof,
             asked: self.failsafe.asked,
             is_ready: self.failsafe.audience.names(me),
-            promise,
+            ..Failsafe::default()
         };
-        if let (topology::Seen::Known(view), Some(promise)) =
-            (&mut seen.store, &seen.failsafe.promise)
-        {
-            failsafe::inject(view, promise);
-        }
+        let view = match &mut seen.store {
+            Seen::Known(view) => Some(view),
+            Seen::Unknown => None,
+        };
+        seen.failsafe = failsafe::promised(asks, promise, view);
     }
 
-    /// A proof is over when the lock is there again, or nothing writes here.
     pub(super) fn settle_proof(&mut self, seen: &mut Observation) {
-        let covered = matches!(
-            (&seen.lock, self.failsafe.proof),
-            (Lock::Mine { deadline, .. }, Some(proof)) if *deadline >= proof
-        );
-        if covered || !seen.is_primary() || matches!(seen.lock, Lock::Other(_)) {
+        if self.failsafe.proof.is_some_and(|proof| failsafe::is_proof_over(seen, proof)) {
             self.failsafe.proof = None;
+            kept::remove_proof(&self.settings.postgresql.data_dir);
         }
         seen.failsafe.proof = self.failsafe.proof;
     }
 
-    /// Sets out to lead; not against a promise.
-    pub(super) fn set_out(&self) -> bool {
-        lock(&self.failsafe.desk).claim(clock::now())
+    /// Sets out to lead; not against a promise. One that a release has ended binds
+    /// no longer: then the store decides whether that release is the last one.
+    pub(super) fn set_out(&self, action: &Action, seen: &Observation) -> bool {
+        let mut desk = lock(&self.failsafe.desk);
+        if *action == Action::AcquireLock && seen.failsafe.is_released {
+            desk.claim_released();
+            return true;
+        }
+        desk.claim(clock::now())
+    }
+
+    /// The lock was taken. A promise that still stands was made to the leader that
+    /// released it.
+    pub(super) fn end_promise(&self) {
+        if lock(&self.failsafe.desk).end_promise() {
+            kept::remove_promise(&self.settings.postgresql.data_dir);
+        }
     }
 
     /// At the end of a beat: does this member lead, or may its server open?
@@ -129,9 +148,20 @@ impl Daemon {
         }
         let proof = sent + self.dynamic.ttl_ms;
         self.failsafe.proof = self.failsafe.proof.max(Some(proof));
+        self.keep_proof(proof);
         self.arm(proof);
         self.watchdog.feed(&self.dynamic);
         Outcome::Done
+    }
+
+    /// A daemon that is started anew while its store is away goes on asking.
+    fn keep_proof(&self, until: Millis) {
+        let known = self.failsafe.audience.known().unwrap_or_default();
+        let kept = Proof { until, known, unsure: self.failsafe.audience.unsure().clone() };
+        let (data_dir, me) = (&self.settings.postgresql.data_dir, &self.settings.name);
+        if let Err(error) = kept::write_proof(data_dir, me, &kept) {
+            tracing::warn!("a daemon started anew could not lead on without the store: {error}");
+        }
     }
 
     /// Until when the mode is active, on either side.
@@ -195,100 +225,8 @@ fn occupied(seen: &Observation, promoting: bool) -> bool {
     seen.holds_lock() || seen.is_primary() || promoting || opens || opening
 }
 
-fn path_of(data_dir: &Path) -> PathBuf {
-    data_dir.join(FILE)
-}
-
-fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map(|id| id.trim().to_string()).unwrap_or_default()
-}
-
-/// Keeps a promise beyond the end of this process. Without a data directory
-/// there is nothing here that could lead.
-pub fn write_promise(
-    data_dir: &Path,
-    me: &topology::MemberName,
-    promise: &Promise,
-) -> std::io::Result<()> {
-    if !data_dir.join("PG_VERSION").is_file() {
-        return Ok(());
-    }
-    let slots: BTreeMap<&str, u64> = promise.slots.iter().map(|(k, v)| (k.as_str(), v.0)).collect();
-    let text = json!({
-        "by": me.as_str(), "to": promise.to.as_str(), "conn_url": promise.conn_url,
-        "api_url": promise.api_url, "slots": slots, "until": promise.until.0, "boot": boot_id(),
-    });
-    let (path, fresh) = (path_of(data_dir), data_dir.join(format!("{FILE}.tmp")));
-    let mut file = std::fs::File::create(&fresh)?;
-    file.write_all(text.to_string().as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
-    std::fs::File::open(data_dir)?.sync_all()
-}
-
-/// The promise of an earlier process, if it is this member's and still holds.
-fn read_promise(data_dir: &Path, me: &topology::MemberName, ttl_ms: u64) -> Option<Promise> {
-    let text = std::fs::read_to_string(path_of(data_dir)).ok()?;
-    let value: Value = serde_json::from_str(&text).ok()?;
-    let word = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_string);
-    if word("by")? != me.as_str() {
-        return None;
-    }
-    let same_boot = word("boot")? == boot_id();
-    let until = match same_boot {
-        true => Millis(value.get("until")?.as_u64()?),
-        false => clock::now() + ttl_ms,
-    };
-    // A file of an earlier boot has done its duty with this start.
-    let _ = (!same_boot).then(|| std::fs::remove_file(path_of(data_dir)));
-    Some(Promise {
-        to: word("to")?.as_str().into(),
-        conn_url: word("conn_url")?,
-        api_url: word("api_url")?,
-        slots: slots_of(&value),
-        until,
-    })
-}
-
 /// `slots` of a question or of a kept promise.
 pub fn slots_of(value: &Value) -> BTreeMap<String, Lsn> {
     let slots = value.get("slots").and_then(Value::as_object).into_iter().flatten();
     slots.filter_map(|(name, lsn)| Some((name.clone(), Lsn(lsn.as_u64()?)))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_promise_outlives_the_process_and_is_not_another_members() {
-        let dir = tempfile::tempdir().unwrap();
-        let me = topology::MemberName::new("me");
-        let promise = Promise {
-            to: "a".into(),
-            conn_url: "postgres://h:1/postgres".into(),
-            api_url: "http://h:2/patroni".into(),
-            slots: BTreeMap::from([("b".to_string(), Lsn(7))]),
-            until: clock::now() + 10_000,
-        };
-        // An empty directory can lead nobody, and must stay empty.
-        write_promise(dir.path(), &me, &promise).unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        std::fs::write(dir.path().join("PG_VERSION"), "15").unwrap();
-        write_promise(dir.path(), &me, &promise).unwrap();
-        assert_eq!(read_promise(dir.path(), &me, 30_000), Some(promise));
-        assert_eq!(read_promise(dir.path(), &"a".into(), 30_000), None);
-    }
-
-    #[test]
-    fn after_a_reboot_a_promise_is_kept_for_one_ttl_and_not_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        let text = r#"{"by":"me","to":"a","conn_url":"c","api_url":"u","until":1,"boot":"old"}"#;
-        std::fs::write(path_of(dir.path()), text).unwrap();
-        let before = clock::now();
-        let kept = read_promise(dir.path(), &"me".into(), 30_000).unwrap();
-        assert!(kept.until >= before + 30_000);
-        assert_eq!(read_promise(dir.path(), &"me".into(), 30_000), None);
-    }
 }

@@ -4,9 +4,10 @@ use super::Daemon;
 use super::local_end::NoEnd;
 use crate::act::{timeline, txn};
 use crate::clock;
-use crate::dcs::{DcsError, Renewal, Txn};
+use crate::dcs::{DcsError, Txn};
 use crate::ha::observation::{DataDir, Divergence, Following, Job, Lock, Rewind};
 use crate::ha::{Action, Observation, Outcome, Publish};
+use crate::observe::lock::OwnLease;
 use crate::region;
 use standby::rewind::{Verdict, judge};
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ const STORE_WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(500
 
 impl Daemon {
     pub(super) async fn carry_out(&mut self, action: &Action, seen: &Observation) -> Outcome {
-        if leads_on(action) && !self.set_out() {
+        if leads_on(action) && !self.set_out(action, seen) {
             tracing::warn!("{action:?}: not against the promise that another member leads on");
             return Outcome::Lost;
         }
@@ -69,17 +70,16 @@ impl Daemon {
         outcome_of(self.write(txn).await.map(|r| r.succeeded))
     }
 
-    /// Keeps the lease alive; a leader key on an older lease is moved onto it.
     async fn renew(&mut self, seen: &Observation) -> Outcome {
         let sent = clock::now();
         let limit = self.until_fence(seen);
         let result = tokio::time::timeout(limit, self.renew_lease(sent, seen)).await;
-        // Counted from the end: a silent store must leave time for other rules.
-        self.memory.lease_tried = clock::now();
         let outcome = match result {
             Ok(result) => outcome_of(result),
             Err(_) => Outcome::Unknown(format!("the store did not answer within {limit:?}")),
         };
+        // Counted from the end: a silent store must leave time for other rules.
+        self.memory.lease_tried = clock::now();
         if let Outcome::Unknown(why) = &outcome {
             tracing::warn!("the lease could not be renewed: {why}");
         }
@@ -106,57 +106,28 @@ impl Daemon {
         }
     }
 
-    async fn renew_lease(
-        &mut self,
-        sent: topology::Millis,
-        seen: &Observation,
-    ) -> Result<bool, DcsError> {
-        let had = self.lease.id;
-        let id = self.ensure_lease().await?;
-        if had == Some(id) && self.store.renew(id).await? == Renewal::Gone {
-            // Our keys are gone with it; what holds now, the store says.
-            self.lease.id = None;
-            self.held = false;
-            self.ensure_lease().await?;
-            return Ok(true);
-        }
-        let me = &self.settings.name;
-        let proof = match seen.lock {
-            Lock::Mine { deadline, .. } if deadline.0 == 0 => txn::readopt(&self.keys, me, id),
-            Lock::Mine { .. } if had != Some(id) => txn::readopt(&self.keys, me, id),
-            Lock::Mine { .. } if self.is_store_lost() => txn::prove(&self.keys, me, id),
-            _ => {
-                self.proven(sent, seen);
-                return Ok(true);
+    /// How long what is told beside the decisions may hold up the next beat: a leader's
+    /// next renewal must fit in before it would have to stop.
+    pub(super) fn report_limit(&self, seen: &Observation) -> std::time::Duration {
+        let limit = self.until_fence(seen);
+        match seen.relied_until() {
+            Some(until) if self.may_open(seen) => {
+                let kept = self.dynamic.fence_budget_ms() + self.dynamic.renewal_reserve_ms();
+                limit.min(std::time::Duration::from_millis((until - kept).since(clock::now())))
             }
-        };
-        let proven = self.write(proof).await?.succeeded;
-        if proven {
-            self.proven(sent, seen);
-        } else {
-            self.held = false;
+            _ => limit,
         }
-        Ok(proven)
-    }
-
-    fn proven(&mut self, sent: topology::Millis, seen: &Observation) {
-        if seen.holds_lock() {
-            self.watchdog.feed(&self.dynamic);
-        }
-        self.lease.renewed = sent;
-        self.memory.lease_renewed = sent;
-        self.chores.status_due = true;
     }
 
     async fn acquire(&mut self, seen: &Observation, view: &GroupView) -> Outcome {
-        let lease = match self.ensure_lease().await {
-            Ok(lease) => lease,
-            Err(error) => return Outcome::Unknown(error.to_string()),
-        };
         let mine = seen.server().and_then(|s| s.timeline).filter(|_| seen.is_standby());
-        let txn = txn::acquire(&self.keys, &self.settings.name, lease, view, mine);
-        let outcome = self.try_write(txn).await;
+        let (keys, me) = (self.keys.clone(), self.settings.name.clone());
+        let take = |lease| txn::acquire(&keys, &me, lease, view, mine);
+        let outcome = outcome_of(self.write_on_lease(take).await.map(|r| r.succeeded));
         self.held |= outcome == Outcome::Done;
+        if outcome == Outcome::Done {
+            self.end_promise();
+        }
         if outcome == Outcome::Done && !seen.may_own() {
             tracing::info!("promoted self to a standby leader by acquiring session lock");
         }
@@ -183,7 +154,7 @@ impl Daemon {
         if let Outcome::Unknown(_) = outcome {
             // It may have happened, or happen yet. Only a key moved onto a new
             // lease, which the release on its way no longer meets, is ours.
-            self.lease.id = None;
+            self.lease = OwnLease::default();
         }
         self.held &= matches!(outcome, Outcome::Failed(_));
         outcome
@@ -213,15 +184,11 @@ impl Daemon {
         let DataDir::Valid { system } = &seen.postgres.data else {
             return Outcome::Failed("the new data directory cannot be read yet".into());
         };
-        let lease = match self.ensure_lease().await {
-            Ok(lease) => lease,
-            Err(error) => return Outcome::Unknown(error.to_string()),
-        };
         let config = topology::document::compact(&self.dynamic.raw);
-        let (me, claim) = (&self.settings.name, self.memory.claim);
-        let new = txn::NewCluster { me, system, config: &config, claim };
-        let txn = txn::finish_bootstrap(&self.keys, lease, &new, view);
-        let outcome = self.try_write(txn).await;
+        let (keys, me) = (self.keys.clone(), self.settings.name.clone());
+        let new = txn::NewCluster { me: &me, system, config: &config, claim: self.memory.claim };
+        let enter = |lease| txn::finish_bootstrap(&keys, lease, &new, view);
+        let outcome = outcome_of(self.write_on_lease(enter).await.map(|r| r.succeeded));
         if outcome == Outcome::Done {
             tracing::info!("initialized a new cluster");
             self.held = true;
@@ -373,7 +340,7 @@ impl Daemon {
 
     pub(super) fn arm(&self, deadline: topology::Millis) {
         if !self.dynamic.pause {
-            self.deadman.arm(self.server.postmaster_pid(), deadline);
+            self.deadman.arm(self.server.guarded(), deadline);
         }
     }
 }
@@ -401,5 +368,47 @@ fn outcome_of(result: Result<bool, DcsError>) -> Outcome {
         Ok(true) => Outcome::Done,
         Ok(false) => Outcome::Lost,
         Err(error) => Outcome::Unknown(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ha::{Step, decide, sample};
+    use std::time::Duration;
+    use topology::Seen;
+
+    /// "No leader", timeouts, refused connections, a store without space, a login that
+    /// is refused: with the watch still alive, or not.
+    #[test]
+    fn known_bug_12_every_error_of_the_store_leads_to_the_question_to_all() {
+        let why = || "why".to_string();
+        let errors = [
+            DcsError::Unreachable { waited: Duration::ZERO, reason: why() },
+            DcsError::Denied(why()),
+            DcsError::LeaseGone,
+            DcsError::Compacted,
+            DcsError::Settings(why()),
+            DcsError::Refused(why()),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            let outcome = outcome_of(Err(error));
+            assert_eq!(outcome, Outcome::Unknown(text.clone()));
+            for silent in [false, true] {
+                let mut seen = sample::leader();
+                let (renewed, deadline) = (seen.now - 11_000, seen.now + 19_000);
+                seen.lock = Lock::Mine { renewed, deadline };
+                seen.dynamic.failsafe_mode = true;
+                seen.failsafe.is_ready = true;
+                seen.memory.lease_renewed = renewed;
+                seen.memory.lease_tried = seen.now;
+                seen.memory.fold(&Action::Renew, &outcome, seen.now);
+                if silent {
+                    seen.store = Seen::Unknown;
+                }
+                assert_eq!(decide(&seen).step, Step::Do(Action::AskAll), "{text}");
+            }
+        }
     }
 }

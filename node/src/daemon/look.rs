@@ -132,11 +132,12 @@ impl Daemon {
         }
         self.chores.broken_config = broken;
         let Some(config) = &view.config else { return };
-        if self.dynamic != config.value {
+        let wanted = config.value.with_minimum_ttl(self.settings.minimum_ttl());
+        if self.dynamic != wanted {
             for bad in &config.value.ignored {
                 tracing::warn!("{bad}; its default is used");
             }
-            self.dynamic = config.value.clone();
+            self.dynamic = wanted;
             let settings = Arc::new(self.with_cluster_wide(&self.settings));
             if settings.postgresql != self.settings.postgresql {
                 self.settings = settings.clone();

@@ -16,6 +16,7 @@ mod hands;
 mod heartbeat;
 mod histories;
 mod jobs;
+mod lease;
 mod local_end;
 mod look;
 mod metadata;
@@ -51,7 +52,6 @@ use server::Server;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::sync::watch;
 use topology::Dynamic;
 
@@ -119,22 +119,6 @@ impl Daemon {
         let result = self.store.txn(txn.clone()).await?;
         self.mirror.settle(&txn, result).await;
         Ok(result)
-    }
-
-    /// The lease that own keys hang on; asks the store for one if need be.
-    async fn ensure_lease(&mut self) -> Result<LeaseId, DcsError> {
-        if let Some(id) = self.lease.id
-            && self.lease.ttl_ms == self.dynamic.ttl_ms
-        {
-            return Ok(id);
-        }
-        let sent = crate::clock::now();
-        let ttl_ms = self.dynamic.ttl_ms;
-        let id = self.store.grant(Duration::from_millis(ttl_ms)).await?;
-        self.lease = OwnLease { id: Some(id), renewed: sent, ttl_ms };
-        self.memory.lease_renewed = sent;
-        self.lease_out.send_replace(Some(id));
-        Ok(id)
     }
 
     fn is_store_lost(&self) -> bool {

@@ -15,6 +15,7 @@ use super::fresh::FreshStatus;
 use super::rewind_ability::RewindAbility;
 use super::work::Hands;
 use crate::config::Settings;
+use crate::deadman::Guarded;
 use crate::ha::observation::{Remains, Rewind};
 use crate::postgres::monitor::Monitor;
 use crate::postgres::{Instance, Postmaster, ServerStatus, Session, StopMode, Target};
@@ -121,8 +122,9 @@ impl Server {
         Some(&self.monitor.as_ref()?.status)
     }
 
-    pub fn postmaster_pid(&self) -> Option<i32> {
-        self.postmaster.as_ref().map(|p| p.pid)
+    /// What the guard thread stops.
+    pub fn guarded(&self) -> Option<Guarded> {
+        self.postmaster.as_ref().map(guarded)
     }
 
     pub fn slots(&self) -> Vec<Slot> {
@@ -175,9 +177,9 @@ impl Server {
     }
 
     /// Finds the postmaster anew, for those who do not wait for a beat.
-    pub fn finder(&self) -> impl Fn() -> Option<i32> + Send + 'static {
+    pub fn finder(&self) -> impl Fn() -> Option<Guarded> + Send + 'static {
         let instance = self.instance.clone();
-        move || instance.postmaster().ok().flatten().map(|p| p.pid)
+        move || instance.postmaster().ok().flatten().as_ref().map(guarded)
     }
 
     /// An immediate stop without waiting: the next look sees what came of it.
@@ -252,4 +254,8 @@ impl Server {
     pub fn fresh(&self) -> FreshStatus {
         FreshStatus::new(self.reach.subscribe())
     }
+}
+
+fn guarded(postmaster: &Postmaster) -> Guarded {
+    Guarded { pid: postmaster.pid, started: postmaster.started() }
 }

@@ -11,7 +11,14 @@
 //!
 //! Invariant *whoever may lead is asked*: the question goes to everybody in the
 //! map that the store is known to hold and in every map that it may hold.
+//!
+//! A promise binds against other members' leading, and against this member's, for as
+//! long as the leader it was made to may rely on it. That leader relies on it no
+//! longer once it has released its lock in order: then the member that takes the
+//! lock compares the request which that release wrote, so that the lock cannot have
+//! been taken, and given to the same leader again, in between.
 
+use super::observation::{Lock, Observation};
 use std::collections::BTreeMap;
 use topology::{GroupView, Lsn, MemberName, MemberRecord, MemberRole, Millis, Versioned};
 
@@ -29,6 +36,8 @@ pub struct Failsafe {
     pub is_ready: bool,
     /// This member agreed to somebody else's leading.
     pub promise: Option<Promise>,
+    /// It did, and that leader has given its lock away in order since.
+    pub is_released: bool,
 }
 
 /// What a leader without a store says of itself, and until when it is heeded.
@@ -62,12 +71,22 @@ pub struct Desk {
     /// Who holds the lock, when the store tells.
     leader: Option<MemberName>,
     promise: Option<Promise>,
+    /// Addresses of members, from the records that the store showed last.
+    addresses: BTreeMap<MemberName, Addresses>,
+}
+
+/// What a record says of where a member answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Addresses {
+    conn_url: String,
+    api_url: String,
 }
 
 impl Default for Desk {
     /// Closed until a first look tells what runs here.
     fn default() -> Desk {
-        Desk { is_on: false, occupied: true, leader: None, promise: None }
+        let addresses = BTreeMap::new();
+        Desk { is_on: false, occupied: true, leader: None, promise: None, addresses }
     }
 }
 
@@ -76,7 +95,19 @@ impl Desk {
         Desk { promise, ..Desk::default() }
     }
 
-    /// A leader asks. A promise is not shortened by a later one.
+    /// What the store shows of where members answer; those that it has forgotten
+    /// are kept.
+    pub fn learn(&mut self, view: &GroupView) {
+        for (name, member) in &view.members {
+            let text = |url: &Option<String>| url.clone().unwrap_or_default();
+            let (conn_url, api_url) = (text(&member.value.conn_url), text(&member.value.api_url));
+            self.addresses.insert(name.clone(), Addresses { conn_url, api_url });
+        }
+    }
+
+    /// A leader asks. A promise is not shortened by a later one. Where the leader
+    /// answers is taken from its record, not from the question, which is not proven
+    /// to come from it.
     pub fn accept(&mut self, mut asked: Promise, now: Millis) -> Result<(), Refusal> {
         if !self.is_on {
             return Err(Refusal::Off);
@@ -93,6 +124,8 @@ impl Desk {
             }
             asked.until = asked.until.max(other.until);
         }
+        let known = self.addresses.get(&asked.to).cloned().unwrap_or_default();
+        (asked.conn_url, asked.api_url) = (known.conn_url, known.api_url);
         self.promise = Some(asked);
         Ok(())
     }
@@ -102,6 +135,17 @@ impl Desk {
         let free = self.promise(now).is_none();
         self.occupied |= free;
         free
+    }
+
+    /// Sets out to take the lock that was released by the leader of the promise. The
+    /// promise stays until the store has confirmed that.
+    pub fn claim_released(&mut self) {
+        self.occupied = true;
+    }
+
+    /// The released lock was taken: the promise is over. False if there was none.
+    pub fn end_promise(&mut self) -> bool {
+        self.promise.take().is_some()
     }
 
     /// What a beat has seen: does this member lead, and who does else?
@@ -124,6 +168,15 @@ pub struct Audience {
 }
 
 impl Audience {
+    /// What an earlier process knew while it led on without a store.
+    pub fn kept(known: Map, unsure: Map) -> Audience {
+        Audience { known: Some(known), unsure }
+    }
+
+    pub fn unsure(&self) -> &Map {
+        &self.unsure
+    }
+
     /// What the store tells.
     pub fn read(&mut self, view: &GroupView) {
         self.known = view.failsafe.as_ref().map(|map| map.value.clone());
@@ -160,6 +213,33 @@ impl Audience {
     }
 }
 
+/// What a beat goes by: the promise that binds this member, and the group with the
+/// leader that it was made to. One that a release has ended binds no longer.
+pub fn promised(
+    mut seen: Failsafe,
+    promise: Option<Promise>,
+    view: Option<&mut GroupView>,
+) -> Failsafe {
+    let Some(promise) = promise else { return seen };
+    if view.as_ref().is_some_and(|view| view.is_given_up()) {
+        seen.is_released = true;
+        return seen;
+    }
+    if let Some(view) = view {
+        inject(view, &promise);
+    }
+    seen.promise = Some(promise);
+    seen
+}
+
+/// The proof that everybody agreed is over when the lock covers it, when another
+/// member leads, or when no server here could write by it any more: not when that
+/// server does not answer for a moment, or recovers after a backend crashed.
+pub fn is_proof_over(seen: &Observation, proof: Millis) -> bool {
+    let covered = matches!(&seen.lock, Lock::Mine { deadline, .. } if *deadline >= proof);
+    covered || matches!(seen.lock, Lock::Other(_)) || !seen.may_write()
+}
+
 /// `/failsafe` as a leader writes it: everybody with an API, and itself.
 pub fn map_of(me: &MemberName, my_url: &str, view: &GroupView) -> Map {
     let urls = view.members.iter();
@@ -175,11 +255,12 @@ pub fn inject(view: &mut GroupView, promise: &Promise) {
         return;
     }
     let unversioned = |value| Versioned { value, revision: 0, lease: 0 };
+    let known = |url: &String| Some(url.clone()).filter(|url| !url.is_empty());
     view.leader = Some(unversioned(promise.to.clone()));
     view.members.entry(promise.to.clone()).or_insert_with(|| Versioned {
         value: MemberRecord {
-            conn_url: Some(promise.conn_url.clone()),
-            api_url: Some(promise.api_url.clone()),
+            conn_url: known(&promise.conn_url),
+            api_url: known(&promise.api_url),
             state: "running".into(),
             role: MemberRole::Primary,
             ..MemberRecord::default()
@@ -195,6 +276,7 @@ pub fn inject(view: &mut GroupView, promise: &Promise) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use topology::Seen;
 
     fn asked(by: &str, until: u64) -> Promise {
         Promise { to: by.into(), until: Millis(until), ..Promise::default() }
@@ -224,6 +306,105 @@ mod tests {
         let mut leads = open();
         assert!(leads.claim(Millis(1)));
         assert_eq!(leads.accept(asked("a", 100), Millis(2)), Err(Refusal::Leads));
+    }
+
+    /// A group in which `by` has just released its lock for a request.
+    fn given_up(by: &str) -> GroupView {
+        let mut view = GroupView::default();
+        view.take("status", "100", 5, 0);
+        view.take("failover", &format!(r#"{{"leader":"{by}","member":"me"}}"#), 5, 0);
+        view
+    }
+
+    #[test]
+    fn b7_an_orderly_release_ends_the_promise_to_the_leader_that_released() {
+        let promise = || Some(asked("a", 100));
+        let mut view = given_up("a");
+        let seen = promised(Failsafe::default(), promise(), Some(&mut view));
+        assert!(seen.is_released && seen.promise.is_none());
+        assert_eq!(view.leader, None, "the lock is free");
+        // A lock that ended, a request that was answered, a store that is silent.
+        let mut expired = given_up("a");
+        expired.take("status", "100", 4, 0);
+        let mut answered = given_up("a");
+        answered.take("failover", "{}", 5, 0);
+        for mut view in [expired, answered] {
+            let seen = promised(Failsafe::default(), promise(), Some(&mut view));
+            assert_eq!((seen.is_released, &seen.promise), (false, &promise()));
+            assert_eq!(view.leader_name(), Some(&"a".into()));
+        }
+        assert_eq!(promised(Failsafe::default(), promise(), None).promise, promise());
+    }
+
+    #[test]
+    fn b7_the_promise_stays_until_the_released_lock_was_taken() {
+        let mut desk = open();
+        desk.accept(asked("a", 100), Millis(1)).unwrap();
+        desk.claim_released();
+        assert_eq!(desk.accept(asked("a", 100), Millis(2)), Err(Refusal::Leads));
+        desk.settle(false, None);
+        assert!(!desk.claim(Millis(3)), "the store did not take it");
+        desk.claim_released();
+        assert!(desk.end_promise() && desk.claim(Millis(3)));
+    }
+
+    #[test]
+    fn s5_a_question_does_not_say_where_the_leader_answers() {
+        let forged = || Promise {
+            conn_url: "postgres://evil:5432/postgres".into(),
+            api_url: "http://evil:8008/patroni".into(),
+            ..asked("a", 100)
+        };
+        let mut desk = open();
+        desk.accept(forged(), Millis(1)).unwrap();
+        let mut view = GroupView::default();
+        inject(&mut view, desk.promise(Millis(2)).unwrap());
+        assert_eq!(view.leader_record().unwrap().address(), None, "no record is known");
+        let mut told = GroupView::default();
+        let record = r#"{"conn_url":"postgres://h:1/x","api_url":"http://h:2/patroni"}"#;
+        told.take("members/a", record, 1, 7);
+        desk.learn(&told);
+        desk.learn(&GroupView::default());
+        desk.accept(forged(), Millis(3)).unwrap();
+        inject(&mut view, desk.promise(Millis(4)).unwrap());
+        let mut view = GroupView::default();
+        inject(&mut view, desk.promise(Millis(4)).unwrap());
+        assert_eq!(view.leader_record().unwrap().address(), Some(("h".into(), 1)));
+    }
+
+    #[test]
+    fn n10_a_proof_ends_with_ownership_or_time_not_with_a_hiccup_of_sql() {
+        use crate::ha::observation::Process;
+        use crate::ha::sample;
+        let silent = || {
+            let mut seen = sample::leader();
+            (seen.store, seen.lock) = (Seen::Unknown, Lock::Unknown);
+            seen
+        };
+        let (proof, mut seen) = (Millis(sample::NOW + 20_000), silent());
+        assert!(!is_proof_over(&seen, proof));
+        // A backend crashed: the postmaster recovers in place.
+        seen.postgres.process = Process::Starting { since: seen.now, as_primary: true };
+        assert!(!is_proof_over(&seen, proof));
+        seen.postgres.process = sample::primary();
+        let Process::Running(server) = &mut seen.postgres.process else { panic!("it runs") };
+        server.role = Seen::Unknown;
+        assert!(!is_proof_over(&seen, proof), "it did not answer for a moment");
+        // And it is asked for again, as the end of the last one comes near.
+        seen.dynamic.failsafe_mode = true;
+        seen.failsafe =
+            Failsafe { proof: Some(seen.now + 15_000), is_ready: true, ..Failsafe::default() };
+        seen.memory.lease_tried = seen.now;
+        assert_eq!(crate::ha::decide(&seen).step, crate::ha::Step::Do(crate::ha::Action::AskAll));
+        seen.failsafe.asked = seen.now;
+        assert_eq!(crate::ha::decide(&seen).rule, 310);
+        seen.lock = Lock::Other("b".into());
+        assert!(is_proof_over(&seen, proof));
+        seen.lock = Lock::Unknown;
+        seen.postgres.process = Process::Starting { since: seen.now, as_primary: false };
+        assert!(is_proof_over(&seen, proof));
+        seen.postgres.process = Process::Stopped(Seen::Unknown);
+        assert!(is_proof_over(&seen, proof));
     }
 
     #[test]

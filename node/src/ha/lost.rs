@@ -1,7 +1,8 @@
 //! The store is silent and no lock of ours is known to hold.
 //!
-//! Nothing here adds write ability; one that everybody agreed to stays (310). A former primary comes back as a read-only
-//! standby of nobody; whom to follow is known when the store answers.
+//! Nothing here adds write ability; one that everybody agreed to stays (310), also
+//! while that server recovers or does not answer. A former primary comes back as a
+//! read-only standby of nobody; whom to follow is known when the store answers.
 
 use super::action::Action;
 use super::facts::Facts;
@@ -23,7 +24,7 @@ pub const LOST: &[Rule] = &[
     ),
     Rule::new(
         310,
-        |f| f.o.is_primary() && f.is_proven(),
+        |f| f.o.may_write() && f.is_proven(),
         |_| soon(1_000),
         "continue to run as a leader because failsafe mode is enabled and all members are \
          accessible",

@@ -136,6 +136,18 @@ impl Observation {
         }
     }
 
+    /// A server runs that is not known to be read-only: a primary, one that opens or
+    /// recovers after a backend crashed, or one that does not answer.
+    pub fn may_write(&self) -> bool {
+        match &self.postgres.process {
+            Process::Running(server) => {
+                !matches!(server.role, Seen::Known(ServerRole::Standby { .. }))
+            }
+            Process::Starting { as_primary, .. } => *as_primary,
+            Process::Stopped(_) => false,
+        }
+    }
+
     /// A server that will accept writes without being asked again.
     pub fn is_opening(&self) -> bool {
         matches!(self.postgres.process, Process::Starting { as_primary: true, .. })

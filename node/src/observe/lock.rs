@@ -2,6 +2,10 @@
 //!
 //! Invariant: the deadline counts from before the last renewal was *sent*, so
 //! it lies before the store lets the key go, whatever the reply took.
+//!
+//! A lease is replaced when `ttl` has changed, or when it is gone. The leader key
+//! is put on the new lease by one write; until its outcome is known, the key may
+//! hang on either, and the earlier deadline of the two counts.
 
 use crate::dcs::LeaseId;
 use crate::ha::observation::Lock;
@@ -14,9 +18,34 @@ pub struct OwnLease {
     /// Before the last successful renewal (or the grant) was sent.
     pub renewed: Millis,
     pub ttl_ms: u64,
+    /// The lease that replaces this one; the leader key may hang on it already.
+    pub next: Option<NextLease>,
+}
+
+/// A lease that was granted to replace the one in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextLease {
+    pub id: LeaseId,
+    /// Before it was asked for, or last renewed.
+    pub renewed: Millis,
+    pub ttl_ms: u64,
 }
 
 impl OwnLease {
+    /// When the leader key may end, on whichever of the two leases it hangs.
+    pub fn deadline(&self) -> Millis {
+        let own = self.renewed + self.ttl_ms;
+        self.next.map_or(own, |next| own.min(next.deadline()))
+    }
+
+    /// The replacement is complete: nothing of the leader's hangs on the old one.
+    pub fn replaced_by(next: NextLease) -> OwnLease {
+        let NextLease { id, renewed, ttl_ms } = next;
+        OwnLease { id: Some(id), renewed, ttl_ms, next: None }
+    }
+}
+
+impl NextLease {
     pub fn deadline(&self) -> Millis {
         self.renewed + self.ttl_ms
     }
@@ -38,6 +67,11 @@ pub fn read(
             None => Lock::Free,
             Some(leader) if &leader.value != me => Lock::Other(leader.value.clone()),
             Some(leader) if Some(leader.lease) == lease.id => mine,
+            // Only this process moves its key, and it is never moved back.
+            Some(leader) if lease.next.is_some_and(|next| next.id == leader.lease) => {
+                let next = lease.next.expect("just compared");
+                Lock::Mine { renewed: next.renewed, deadline: next.deadline() }
+            }
             // The name is ours, the lease is of a process before this one.
             Some(_) => Lock::Mine { renewed: Millis(0), deadline: Millis(0) },
         },
@@ -61,7 +95,36 @@ mod tests {
         Seen::Known(view)
     }
 
-    const LEASE: OwnLease = OwnLease { id: Some(7), renewed: Millis(1_000), ttl_ms: 30_000 };
+    const LEASE: OwnLease =
+        OwnLease { id: Some(7), renewed: Millis(1_000), ttl_ms: 30_000, next: None };
+
+    /// The write that moves the key may have happened or not.
+    #[test]
+    fn n4_while_a_lease_is_replaced_the_key_is_ours_on_either_and_the_earlier_deadline_counts() {
+        let me = MemberName::new("me");
+        let next = NextLease { id: 8, renewed: Millis(5_000), ttl_ms: 20_000 };
+        let lease = OwnLease { next: Some(next), ..LEASE };
+        let deadline = |store: &Seen<GroupView>, lease: &OwnLease| match read(
+            &me,
+            store,
+            lease,
+            true,
+            Millis(6_000),
+        ) {
+            Lock::Mine { deadline, .. } => deadline,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(deadline(&view("me", 7), &lease), Millis(25_000), "a shorter ttl");
+        assert_eq!(deadline(&view("me", 8), &lease), Millis(25_000));
+        assert_eq!(deadline(&Seen::Unknown, &lease), Millis(25_000));
+        assert_eq!(deadline(&view("me", 3), &lease), Millis(0), "of an earlier process");
+        let longer = OwnLease { next: Some(NextLease { ttl_ms: 40_000, ..next }), ..LEASE };
+        assert_eq!(deadline(&view("me", 7), &longer), Millis(31_000), "a longer ttl");
+        assert_eq!(deadline(&Seen::Unknown, &longer), Millis(31_000));
+        assert_eq!(deadline(&view("me", 8), &longer), Millis(45_000), "it was moved");
+        let replaced = OwnLease::replaced_by(next);
+        assert_eq!((replaced.id, replaced.deadline()), (Some(8), Millis(25_000)));
+    }
 
     #[test]
     fn a_silent_store_leaves_the_lock_until_its_deadline_only() {

@@ -57,6 +57,7 @@ pub use data_dir::DataDirState;
 pub use error::Error;
 pub use monitor::{Monitor, ServerStatus};
 pub use process::{Postmaster, StopMode};
+pub use procfs::Stat;
 pub use recovery::Upstream;
 pub use session::{Session, Target};
 

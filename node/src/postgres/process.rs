@@ -74,6 +74,11 @@ pub struct Launch<'a> {
 }
 
 impl Postmaster {
+    /// When it began, in ticks since boot.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
     /// The postmaster of `data_dir`, if one runs.
     pub fn find(data_dir: &Path, postgres: &Path) -> Result<Option<Postmaster>, Error> {
         let Some(text) = read_if_there(&data_dir.join("postmaster.pid"))? else {

@@ -1,7 +1,7 @@
 //! Failsafe mode: the store is away and the leader leads on, as long as all agree.
 
 use super::birth::entries;
-use super::stage::{LONG, REGION, SHORT, Stage, TTL, timeline_of};
+use super::stage::{LONG, REGION, SHORT, Stage, TTL, connect, timeline_of};
 use ctl::field::MemberPlan;
 use nix::sys::signal::Signal;
 use reqwest::Method;
@@ -14,7 +14,15 @@ const PAST: Duration = Duration::from_secs(TTL.as_secs() + 4);
 const HICCUP: Duration = Duration::from_secs(2);
 
 pub async fn store_frozen() {
-    let mut stage = Stage::raise(3).await;
+    // Only members may change anything, by records that end with the store.
+    let mut stage = Stage::prepare_in(3, |plan| {
+        let names: Vec<String> = plan.members().map(|m| m.name.clone()).collect();
+        for name in names {
+            let listed = json!({"restapi": {"allowlist_include_members": true}});
+            plan.overlays.insert(name, listed);
+        }
+    });
+    stage.stand_up().await;
     let leader = turn_on(&stage).await;
     let writer = stage.writer("failsafe").await;
     let (timeline, postmaster) = (timeline_of(&leader).await, stage.field.postmaster_pid(&leader));
@@ -88,4 +96,73 @@ async fn one_is_missing(stage: &mut Stage, leader: &MemberPlan) {
     println!("  one member does not answer: writes end after {:.2?}", since.elapsed());
     assert!(stage.field.signal_daemon(&missing.name, Signal::SIGCONT));
     assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+}
+
+/// Right after an outage of the store a switchover takes as long as any: the lock
+/// that the leader releases is free for the member that had promised not to lead.
+pub async fn switchover_after() {
+    let stage = Stage::raise(3).await;
+    let leader = turn_on(&stage).await;
+    let writer = stage.writer("after").await;
+    let candidate = stage.others(&leader)[0].clone();
+    let mut stage = stage;
+    led_on_until_the_store_is_back(&mut stage, &leader).await;
+
+    let since = Instant::now();
+    let body = json!({"leader": leader.name, "candidate": candidate.name});
+    let reply = stage.send(Method::POST, &leader, "/switchover", body).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let outage = stage.writes_go_on(&writer, since, SHORT).await;
+    println!("  switchover after failsafe mode: no row for {outage:.2?}");
+    assert!(outage < SWITCHOVER_MAX, "{outage:?}");
+    assert_eq!(stage.healthy(LONG).await.name, candidate.name);
+    stage.settle_without_loss(writer).await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// A debug build on two busy cores.
+const SWITCHOVER_MAX: Duration = Duration::from_secs(4);
+
+/// All have agreed, and their promises last for a while.
+async fn led_on_until_the_store_is_back(stage: &mut Stage, leader: &MemberPlan) {
+    assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
+    stage.until("failsafe mode", SHORT, async || is_active(stage, leader).await).await;
+    assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+    stage.until("the store", SHORT, async || !is_active(stage, leader).await).await;
+}
+
+/// In failsafe mode a backend crashes, and the leader's daemon is killed and started
+/// anew: the leader leads on past the end of every lease.
+pub async fn hiccups() {
+    let mut stage = Stage::raise(3).await;
+    let leader = turn_on(&stage).await;
+    let writer = stage.writer("hiccups").await;
+    let (timeline, postmaster) = (timeline_of(&leader).await, stage.field.postmaster_pid(&leader));
+    let since = Instant::now();
+    assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
+    stage.until("failsafe mode", SHORT, async || is_active(&stage, &leader).await).await;
+    crash_a_backend(&leader).await;
+    let recovery = stage.writes_go_on(&writer, since, SHORT).await;
+    println!("  a backend crashed without a store: no row for {recovery:.2?}");
+    stage.field.kill_daemon(&leader.name);
+    stage.start(&leader);
+    tokio::time::sleep(PAST.saturating_sub(since.elapsed())).await;
+    assert!(writer.wrote_since(Instant::now() - HICCUP), "writes ended with the lease");
+    assert!(is_active(&stage, &leader).await, "the daemon that was started anew does not ask");
+    assert_eq!(stage.field.postmaster_pid(&leader), postmaster, "the primary was stopped");
+    assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+    assert_eq!(stage.healthy(LONG).await.name, leader.name);
+    assert_eq!(timeline_of(&leader).await, timeline, "somebody promoted");
+    stage.settle_without_loss(writer).await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// The postmaster ends all others with it and recovers in place.
+async fn crash_a_backend(leader: &MemberPlan) {
+    let client = connect(leader).await.expect("the leader answers");
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid");
+    let pid = nix::unistd::Pid::from_raw(row.get(0));
+    nix::sys::signal::kill(pid, Signal::SIGKILL).expect("a backend of ours");
 }

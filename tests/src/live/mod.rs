@@ -22,6 +22,7 @@
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | scripts | commands of an operator, restarts for later, long stops and starts |
 //! | settings | changes of the configuration |
+//! | times | other times of the lock, and short ones |
 //! | source | a server that no daemon knows, with a backup and an archive |
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
 //! | standby_cluster | a cluster that follows another one |
@@ -75,6 +76,7 @@ pub mod stage;
 pub mod standby_cluster;
 pub mod synchronous;
 pub mod takeover;
+pub mod times;
 pub mod versions;
 pub mod watch;
 pub mod watchdog;

@@ -7,16 +7,16 @@ use super::call::{Acquire, AcquireAs, Answer, CALL_MS, Call, Renew};
 use node::act::txn;
 use node::ha::observation::{Divergence, End, Job, Lock};
 use node::ha::{Action, Observation, Outcome};
-use node::observe::lock::OwnLease;
+use node::observe::lock::{NextLease, OwnLease};
 use node::region::ownership::{read, sign};
 use standby::rewind::{LocalEnd, Tail, Verdict, judge};
 use topology::region::Token;
-use topology::{Failover, History, Lsn, SystemId, Timeline};
+use topology::{Failover, History, Lsn, Millis, SystemId, Timeline};
 
 impl World {
     /// Does it, or sends it. `None`: the answer is on its way.
     pub fn perform(&mut self, m: usize, seen: &Observation, action: &Action) -> Option<Outcome> {
-        if !self.set_out(m, action) {
+        if !self.set_out(m, seen, action) {
             return Some(Outcome::Lost);
         }
         let done = match action {
@@ -135,31 +135,72 @@ impl World {
         })
     }
 
-    /// The lease in use, if it was made for the ttl in force.
-    fn usable_lease(&self, member: usize) -> Option<i64> {
-        let daemon = &self.members[member].daemon;
-        daemon.lease.id.filter(|_| daemon.lease.ttl_ms == daemon.dynamic.ttl_ms)
-    }
-
     fn acquire(&self, member: usize, write: AcquireAs) -> Call {
-        Call::Acquire(Acquire {
-            lease: self.usable_lease(member),
-            ttl_ms: self.members[member].daemon.dynamic.ttl_ms,
-            write,
-        })
+        let daemon = &self.members[member].daemon;
+        let lease = daemon.lease.id.or(daemon.lease.next.map(|next| next.id));
+        Call::Acquire(Acquire { lease, ttl_ms: daemon.dynamic.ttl_ms, write })
     }
 
     fn renewal(&mut self, member: usize, seen: &Observation) -> Call {
-        let lease = self.usable_lease(member);
+        self.adopt_moved(member, seen);
         let daemon = &self.members[member].daemon;
-        let unproven = matches!(seen.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
+        let (lease, ttl_ms) = (daemon.lease, daemon.dynamic.ttl_ms);
         Call::Renew(Renew {
-            lease,
-            ttl_ms: daemon.dynamic.ttl_ms,
-            stale: unproven || lease.is_none(),
+            lease: lease.id,
+            next: lease.next.filter(|next| next.ttl_ms == ttl_ms).map(|next| next.id),
+            ttl_ms,
+            replaces: lease.ttl_ms != ttl_ms || lease.next.is_some(),
+            stale: matches!(seen.lock, Lock::Mine { deadline, .. } if deadline.0 == 0),
             leads: seen.holds_lock(),
             lost: daemon.mirror.lost,
         })
+    }
+
+    /// The store shows the leader key on the lease that it was moved to.
+    fn adopt_moved(&mut self, member: usize, seen: &Observation) {
+        let leader = seen.view().and_then(|view| view.leader.as_ref());
+        let shown = leader.map(|leader| leader.lease);
+        let next = self.members[member].daemon.lease.next;
+        if let Some(next) = next.filter(|next| Some(next.id) == shown) {
+            self.adopt_lease(member, next);
+        }
+    }
+
+    fn adopt_lease(&mut self, member: usize, next: NextLease) {
+        let daemon = &mut self.members[member].daemon;
+        daemon.lease = OwnLease::replaced_by(next);
+        daemon.memory.lease_renewed = next.renewed;
+    }
+
+    /// An action of two calls: a leader's key is put on the lease that was granted
+    /// to replace the one in use.
+    pub fn second_call(
+        &mut self,
+        member: usize,
+        seen: &Observation,
+        action: &Action,
+        sent: u64,
+        answer: &Answer,
+    ) -> Option<Call> {
+        let (Action::Renew, Answer::Renewed { gone, next: Some(id), proven }) = (action, answer)
+        else {
+            return None;
+        };
+        let renewed = self.members[member].clock.read(sent);
+        let ttl_ms = self.members[member].daemon.dynamic.ttl_ms;
+        let next = NextLease { id: *id, renewed, ttl_ms };
+        if !seen.holds_lock() {
+            self.adopt_lease(member, next);
+            return None;
+        }
+        if *gone {
+            self.members[member].daemon.lease.id = None;
+        } else if *proven == Some(true) {
+            self.proven(member, renewed);
+        }
+        let m = &mut self.members[member];
+        m.daemon.lease.next = Some(next);
+        Some(Call::Txn(txn::readopt(&m.keys, &m.name, next.id)))
     }
 
     fn guard_job(&mut self, member: usize, seen: &Observation, job: &Job) {
@@ -220,20 +261,21 @@ impl World {
                 if matches!(action, Action::ReleaseLock { .. }) {
                     let daemon = &mut self.members[member].daemon;
                     daemon.held = false;
-                    daemon.lease.id = None;
+                    daemon.lease = OwnLease::default();
                 }
                 if matches!(action, Action::RecordSync(_)) {
                     self.read_store_anew(member);
                 }
                 Outcome::Unknown("no answer".into())
             }
-            Answer::Renewed { lease, gone, proven } => {
-                self.renewed(member, seen, sent, lease, gone, proven)
-            }
+            Answer::Renewed { proven, .. } => self.renewed(member, seen, sent, proven),
+            Answer::Done(moved) if *action == Action::Renew => self.moved(member, moved),
             Answer::Written { lease, result } => {
                 self.keep_lease(member, sent, lease);
-                let held = &mut self.members[member].daemon.held;
-                *held |= result;
+                self.members[member].daemon.held |= result;
+                if result && *action == Action::AcquireLock {
+                    self.members[member].desk.end_promise();
+                }
                 self.written(member, action, result)
             }
             Answer::Done(true) if *action == Action::Promote => {
@@ -263,12 +305,11 @@ impl World {
 
     /// A lease that was just granted counts from before it was asked for.
     fn keep_lease(&mut self, member: usize, sent: u64, lease: i64) {
-        let at = self.members[member].clock.read(sent);
-        let daemon = &mut self.members[member].daemon;
+        let renewed = self.members[member].clock.read(sent);
+        let daemon = &self.members[member].daemon;
         if daemon.lease.id != Some(lease) {
             let ttl_ms = daemon.dynamic.ttl_ms;
-            daemon.lease = OwnLease { id: Some(lease), renewed: at, ttl_ms };
-            daemon.memory.lease_renewed = at;
+            self.adopt_lease(member, NextLease { id: lease, renewed, ttl_ms });
         }
     }
 
@@ -277,32 +318,47 @@ impl World {
         member: usize,
         seen: &Observation,
         sent: u64,
-        lease: i64,
-        gone: bool,
         proven: Option<bool>,
     ) -> Outcome {
-        self.keep_lease(member, sent, lease);
         let at = self.members[member].clock.read(sent);
-        let daemon = &mut self.members[member].daemon;
-        if gone {
-            daemon.held = false;
-            return Outcome::Done;
-        }
         match proven {
             Some(true) => {
-                daemon.lease.renewed = at;
-                daemon.memory.lease_renewed = at;
-                daemon.status_due = true;
-                daemon.held |= seen.holds_lock();
+                self.proven(member, at);
+                self.members[member].daemon.held |= seen.holds_lock();
                 self.fold_own_write(member);
                 Outcome::Done
             }
+            // Without a lock the new lease is all there is to prove.
+            None if !seen.holds_lock() => Outcome::Done,
             Some(false) => {
-                daemon.held = false;
+                self.members[member].daemon.held = false;
                 Outcome::Lost
             }
             None => Outcome::Unknown("no answer".into()),
         }
+    }
+
+    fn proven(&mut self, member: usize, at: Millis) {
+        let daemon = &mut self.members[member].daemon;
+        daemon.lease.renewed = at;
+        daemon.memory.lease_renewed = at;
+        daemon.status_due = true;
+    }
+
+    /// The leader key was put on the new lease, or is not ours any more.
+    fn moved(&mut self, member: usize, moved: bool) -> Outcome {
+        if let Some(next) = self.members[member].daemon.lease.next {
+            self.adopt_lease(member, next);
+        }
+        if !moved {
+            self.members[member].daemon.held = false;
+            self.read_store_anew(member);
+            return Outcome::Lost;
+        }
+        self.members[member].daemon.status_due = true;
+        self.members[member].daemon.held = true;
+        self.fold_own_write(member);
+        Outcome::Done
     }
 
     fn written(&mut self, member: usize, action: &Action, result: bool) -> Outcome {

@@ -71,6 +71,12 @@ impl World {
                 self.sleep(member, at_most_ms);
             }
             Waits::Action(action) => {
+                if let Some(call) = self.second_call(member, &seen, &action, sent, &answer) {
+                    let patience = self.until_fence(member, &seen);
+                    let (rounds, waits) = (beat.rounds, Waits::Action(action));
+                    self.members[member].daemon.beat = Some(Beat { seen, rounds, waits });
+                    return self.send(member, call, patience);
+                }
                 let outcome = self.fold_answer(member, &mut seen, &action, sent, answer);
                 self.over(member, &mut seen, &action, &outcome);
                 self.go_on(member, seen, beat.rounds);
@@ -132,7 +138,7 @@ impl World {
         if txns.is_empty() {
             return self.sleep(member, at_most_ms);
         }
-        let patience = self.until_fence(member, &seen);
+        let patience = self.report_limit(member, &seen);
         self.members[member].daemon.beat =
             Some(Beat { seen, rounds: ROUNDS_MAX, waits: Waits::Chores { at_most_ms } });
         self.send(member, Call::Chores(txns), patience);
@@ -194,6 +200,19 @@ impl World {
         match self.may_open(member, seen) {
             true => fence.since(m.clock.read(self.now)).clamp(CALL_MIN_MS, CALL_MS),
             false => CALL_MS,
+        }
+    }
+
+    /// A leader's next renewal must fit in before it would have to stop.
+    fn report_limit(&self, member: usize, seen: &Observation) -> u64 {
+        let (limit, m) = (self.until_fence(member, seen), &self.members[member]);
+        let dynamic = &m.daemon.dynamic;
+        match seen.relied_until() {
+            Some(until) if self.may_open(member, seen) => {
+                let kept = dynamic.fence_budget_ms() + dynamic.renewal_reserve_ms();
+                limit.min((until - kept).since(m.clock.read(self.now)))
+            }
+            _ => limit,
         }
     }
 

@@ -42,8 +42,12 @@ pub enum Call {
 #[derive(Clone, Debug)]
 pub struct Renew {
     pub lease: Option<LeaseId>,
+    /// A lease that was granted to replace it.
+    pub next: Option<LeaseId>,
     pub ttl_ms: u64,
-    /// The own key hangs on an older lease, or may.
+    /// The lease was granted for another `ttl`, or a replacement was begun.
+    pub replaces: bool,
+    /// The own key hangs on a lease of an earlier process.
     pub stale: bool,
     pub leads: bool,
     pub lost: bool,
@@ -66,10 +70,10 @@ pub enum AcquireAs {
 
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// `gone`: the lease we had has ended; this is a new one.
+    /// `gone`: the lease we had has ended. `next`: the one that replaces it.
     Renewed {
-        lease: LeaseId,
         gone: bool,
+        next: Option<LeaseId>,
         proven: Option<bool>,
     },
     Written {
@@ -211,24 +215,43 @@ impl World {
     fn serve_renewal(&mut self, member: usize, renew: &Renew) -> Answer {
         let store = &self.stores.regions[self.members[member].place.region];
         let renewal = renew.lease.map(|id| store.renew_now(id).expect("no faults"));
-        if renewal == Some(Renewal::Gone) {
-            let lease = self.grant(member, renew.ttl_ms);
-            return Answer::Renewed { lease, gone: true, proven: None };
-        }
         self.after(renew.ttl_ms, Event::Sweep);
-        let lease = renew.lease.unwrap_or_else(|| self.grant(member, renew.ttl_ms));
-        let m = &self.members[member];
-        let proof = match renew.leads {
-            true if renew.stale => txn::readopt(&m.keys, &m.name, lease),
-            true if renew.lost => txn::prove(&m.keys, &m.name, lease),
-            _ => return Answer::Renewed { lease, gone: false, proven: Some(true) },
+        let (Some(lease), Some(Renewal::Alive)) = (renew.lease, renewal) else {
+            let next = Some(self.next_lease(member, renew));
+            return Answer::Renewed { gone: true, next, proven: None };
         };
-        let proven = self.write(member, &proof).ok();
-        Answer::Renewed { lease, gone: false, proven }
+        let m = &self.members[member];
+        let unsure = renew.next.is_some() && renew.lost;
+        let proof = match renew.leads && !unsure {
+            true if renew.stale => Some(txn::readopt(&m.keys, &m.name, lease)),
+            true if renew.lost => Some(txn::prove(&m.keys, &m.name, lease)),
+            _ => None,
+        };
+        let proven = match proof {
+            Some(proof) => self.write(member, &proof).ok(),
+            None => (!unsure).then_some(true),
+        };
+        let next =
+            (renew.replaces && proven != Some(false)).then(|| self.next_lease(member, renew));
+        Answer::Renewed { gone: false, next, proven }
+    }
+
+    /// The lease of a replacement that was begun, if it still lives.
+    fn next_lease(&mut self, member: usize, renew: &Renew) -> LeaseId {
+        let store = &self.stores.regions[self.members[member].place.region];
+        let lives = |id: &LeaseId| store.renew_now(*id).expect("no faults") == Renewal::Alive;
+        match renew.next.filter(lives) {
+            Some(next) => next,
+            None => self.grant(member, renew.ttl_ms),
+        }
     }
 
     fn serve_acquire(&mut self, member: usize, acquire: &Acquire) -> Answer {
-        let lease = acquire.lease.unwrap_or_else(|| self.grant(member, acquire.ttl_ms));
+        let store = &self.stores.regions[self.members[member].place.region];
+        // One that is gone is replaced, once.
+        let lives = |id: &LeaseId| store.renew_now(*id).expect("no faults") == Renewal::Alive;
+        let known = acquire.lease.filter(lives);
+        let lease = known.unwrap_or_else(|| self.grant(member, acquire.ttl_ms));
         let m = &self.members[member];
         let txn = match &acquire.write {
             AcquireAs::Lock(view, mine) => txn::acquire(&m.keys, &m.name, lease, view, *mine),

@@ -9,7 +9,7 @@ use super::call::{Answer, Call};
 use super::links::Wire;
 use node::act::txn;
 use node::dcs::Txn;
-use node::ha::failsafe::{Failsafe, Promise, inject, map_of};
+use node::ha::failsafe::{Failsafe, Promise, is_proof_over, map_of, promised};
 use node::ha::observation::{Job, Lock, Process};
 use node::ha::{Action, Observation, Outcome};
 use topology::{MemberName, Millis, Seen};
@@ -21,31 +21,29 @@ impl World {
             m.daemon.audience.read(view);
         }
         m.desk.is_on = m.daemon.dynamic.failsafe_mode;
-        seen.failsafe = Failsafe {
+        seen.view().inspect(|view| m.desk.learn(view));
+        let asks = Failsafe {
             proof: m.daemon.proof,
             asked: m.daemon.asked_all,
             is_ready: m.daemon.audience.names(&m.name),
-            promise: m.desk.promise(seen.now).cloned(),
+            ..Failsafe::default()
         };
-        if let (Seen::Known(view), Some(promise)) = (&mut seen.store, &seen.failsafe.promise) {
-            inject(view, promise);
-        }
+        let promise = m.desk.promise(seen.now).cloned();
+        let view = match &mut seen.store {
+            Seen::Known(view) => Some(view),
+            Seen::Unknown => None,
+        };
+        seen.failsafe = promised(asks, promise, view);
     }
 
     pub fn settle_proof(&mut self, member: usize, seen: &mut Observation) {
         let m = &mut self.members[member];
-        let covered = matches!(
-            (&seen.lock, m.daemon.proof),
-            (Lock::Mine { deadline, .. }, Some(proof)) if *deadline >= proof
-        );
-        if covered || !seen.is_primary() || matches!(seen.lock, Lock::Other(_)) {
-            m.daemon.proof = None;
-        }
+        m.daemon.proof = m.daemon.proof.filter(|proof| !is_proof_over(seen, *proof));
         seen.failsafe.proof = m.daemon.proof;
     }
 
     /// Sets out to lead; not against a promise.
-    pub fn set_out(&mut self, member: usize, action: &Action) -> bool {
+    pub fn set_out(&mut self, member: usize, seen: &Observation, action: &Action) -> bool {
         let leads_on = matches!(
             action,
             Action::AcquireLock
@@ -56,6 +54,10 @@ impl World {
         );
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
+        if *action == Action::AcquireLock && seen.failsafe.is_released {
+            m.desk.claim_released();
+            return true;
+        }
         !leads_on || m.desk.claim(now)
     }
 

@@ -34,12 +34,16 @@ pub struct Plan {
     pub failsafe: bool,
     pub synchronous: bool,
     pub disks: bool,
+    pub times: bool,
+    /// Seconds; what every member's file allows.
+    pub minimum_ttl: u64,
 }
 
 impl Plan {
     pub fn new(rng: &mut Rng, shape: &Shape) -> Plan {
         let failsafe = shape.failsafe;
-        let (ttl, loop_wait, retry) = rng.pick(&[(30, 10, 10), (20, 5, 5), (20, 2, 4)]);
+        let usual = rng.pick(&[(30, 10, 10), (20, 5, 5), (20, 2, 4)]);
+        let (ttl, loop_wait, retry) = if shape.fast { (5, 1, 3) } else { usual };
         let start = rng.pick(&[300, 300, 10, 0]);
         let timeline = rng.percent(30);
         let lag = rng.pick(&[1 << 20, 1 << 20, 20_000]);
@@ -62,6 +66,8 @@ impl Plan {
             failsafe,
             synchronous: shape.synchronous,
             disks: shape.disks,
+            times: shape.times,
+            minimum_ttl: if shape.fast { 5 } else { 20 },
             gap_max: rng.pick(&[1_000, 5_000, 12_000]),
             recovery_max: rng.pick(&[300, 3_000, 15_000]),
             clone_max: rng.pick(&[2_000, 10_000]),
@@ -112,6 +118,8 @@ pub enum Fault {
     /// The operator changes the synchronous mode.
     Mode(usize),
     Disk(usize, Health),
+    /// The operator changes `ttl`: seconds.
+    Ttl(usize, u64),
 }
 
 impl World {
@@ -188,6 +196,7 @@ impl World {
             Fault::Move => self.ask_for_move(),
             Fault::Mode(m) => self.change_mode(m),
             Fault::Disk(m, health) => self.set_disk(m, health),
+            Fault::Ttl(m, seconds) => self.set_ttl(m, seconds),
             Fault::Ask(m, what) => {
                 self.members[m].daemon.memory.asked = Some(what);
                 self.wake_now(m);
@@ -214,6 +223,10 @@ impl World {
             let health = self.rng.pick(&[Health::Full, Health::Broken]);
             self.fault_later(0, Fault::Disk(m, health));
             return self.fault_later(last, Fault::Disk(m, Health::Well));
+        }
+        if self.plan.times && self.rng.percent(25) {
+            let seconds = self.rng.pick(&[20, 25, 30, 40, 60]);
+            return self.fault_later(0, Fault::Ttl(m, seconds));
         }
         if self.plan.synchronous && self.rng.percent(30) {
             return self.choose_synchronous_fault(m, last);
@@ -414,6 +427,12 @@ impl World {
             let config = self.config();
             self.stores.put(region, key, config);
         }
+    }
+
+    pub fn set_ttl(&mut self, member: usize, seconds: u64) {
+        self.plan.document.insert("ttl".into(), seconds.into());
+        self.plan.ttl_ms = seconds * 1_000;
+        self.write_config(member);
     }
 
     fn set_pause(&mut self, member: usize, on: bool) {

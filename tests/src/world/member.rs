@@ -169,8 +169,15 @@ impl Member {
     /// Begins a new life of the daemon; everything it knew is gone.
     pub fn start_at(&mut self, now: u64) {
         let life = self.daemon.life + 1;
-        self.daemon = Daemon { alive: true, life, is_new: true, ..Daemon::default() };
         let local = self.clock.read(now);
+        let kept = self.daemon.proof.filter(|proof| local < *proof);
+        let old = std::mem::take(&mut self.daemon);
+        self.daemon = Daemon { alive: true, life, is_new: true, ..Daemon::default() };
+        // What all agreed to lies on disk, as does the configuration.
+        if kept.is_some() {
+            (self.daemon.proof, self.daemon.audience) = (kept, old.audience);
+            self.daemon.dynamic = old.dynamic;
+        }
         self.daemon.memory.started = local;
         self.desk = Desk::with_promise(self.desk.promise(local).cloned());
     }

@@ -203,6 +203,10 @@ pub struct Shape {
     pub synchronous: bool,
     /// Disks fail, too.
     pub disks: bool,
+    /// The operator changes `ttl`, too.
+    pub times: bool,
+    /// The shortest times that a member's file may allow.
+    pub fast: bool,
 }
 
 impl World {

@@ -89,10 +89,11 @@ impl World {
     /// What follows from the rest, and what is remembered of it.
     fn settle(&mut self, member: usize, seen: &mut Observation) {
         seen.job = self.running(member);
+        let minimum_ttl = self.plan.minimum_ttl;
         let m = &mut self.members[member];
         seen.now = m.clock.read(self.now);
         if let Some(config) = seen.view().and_then(|v| v.config.as_ref()) {
-            m.daemon.dynamic = config.value.clone();
+            m.daemon.dynamic = config.value.with_minimum_ttl(minimum_ttl);
         }
         if m.daemon.dynamic.pause {
             m.daemon.last_paused = Some(seen.now);

@@ -178,6 +178,8 @@ mod tests {
             failsafe: false,
             synchronous: true,
             disks: false,
+            times: false,
+            fast: false,
         };
         let mut world = World::new(seed, &shape);
         world.run_until(40_000).expect("no fault yet");

@@ -176,6 +176,42 @@ async fn a_connection_that_nobody_serves_is_noticed_within_the_ttl() {
     until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
 }
 
+/// A member of etcd that was cut off comes back: nothing that it is asked tells of the
+/// leader of before, neither a read nor the copy that a watch at it feeds.
+#[tokio::test]
+async fn known_bug_14_a_stale_member_shows_no_older_leader() {
+    let cluster = Cluster::start(false);
+    let leads = cluster.leader().await;
+    let (stale, well) = ((leads + 1) % 3, (leads + 2) % 3);
+    let at = |member: usize| StoreSettings { use_proxies: true, ..cluster.settings_of(member) };
+    let (behind, ahead) = (store(&at(stale)), store(&at(well)));
+    answers(&behind).await;
+    answers(&ahead).await;
+    ahead.txn(put("/app/leader", "a")).await.expect("a write");
+    let mirror = Mirror::spawn(behind.clone(), all().to_vec());
+    let shown = || {
+        let entries = mirror.snapshot()?.snapshot;
+        entries.entries.iter().find(|entry| entry.key == "/app/leader").map(|e| e.value.clone())
+    };
+    until("the first leader", async || shown().as_deref() == Some("a")).await;
+
+    cluster.freeze(stale);
+    until("another leader", async || ahead.txn(put("/app/leader", "b")).await.is_ok()).await;
+    cluster.thaw(stale);
+    let read = loop {
+        if let Ok(read) = behind.read(&all()).await {
+            break read;
+        }
+    };
+    let leader = read.entries.iter().find(|entry| entry.key == "/app/leader").expect("a leader");
+    assert_eq!(leader.value, "b", "the member that was cut off told of the leader of before");
+    until("the second leader", async || shown().as_deref() == Some("b")).await;
+    for _ in 0..20 {
+        assert_eq!(shown().as_deref(), Some("b"), "the copy went back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn with_certificates_and_users_all_is_the_same() {
     let mut cluster = Cluster::start(true);

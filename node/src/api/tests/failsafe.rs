@@ -75,3 +75,40 @@ async fn whoever_asks_hears_every_single_answer() {
     let promise = lock(&one.failsafe).promise(NOW).cloned().unwrap();
     assert_eq!(promise.until, NOW + 2 * TTL_MS);
 }
+
+#[tokio::test]
+async fn s5_a_promise_is_given_for_twice_the_known_ttl_at_most() {
+    let member = replica().await;
+    let peers = crate::api::client::Peers::new(&settings(RestApi::default())).unwrap();
+    let members = [("n2".into(), member.url("/patroni"))];
+    let answers = peers.agree(&members, &question(), 2 * TTL_MS + 1, WAIT).await;
+    let why = answers[0].clone().unwrap_err();
+    assert!(why.starts_with("500 a promise for"), "{why}");
+    assert!(lock(&member.failsafe).promise(NOW).is_none(), "it was promised nevertheless");
+    let answers = peers.agree(&members, &question(), 2 * TTL_MS, WAIT).await;
+    assert_eq!(answers[0], Ok(Some(Lsn(67108960))));
+    let promise = lock(&member.failsafe).promise(NOW).cloned().unwrap();
+    assert_eq!(promise.until, NOW + 2 * TTL_MS);
+    assert_eq!(promise.conn_url, "", "no record was seen");
+}
+
+/// The records that `allowlist_include_members` goes by end with the store.
+#[tokio::test]
+async fn n9_the_allowlist_does_not_keep_a_leader_from_asking() {
+    for restapi in [
+        RestApi { allowlist_include_members: true, ..RestApi::default() },
+        RestApi { allowlist: vec!["192.0.2.1".into()], ..RestApi::default() },
+    ] {
+        let settings = Settings { name: "n2".into(), ..settings(restapi) };
+        let mut me = published("n2");
+        (me.role, me.view) = (MemberRole::Replica, None);
+        let member = Member::start_with(settings, me, standby()).await;
+        let mut desk = lock(&member.failsafe);
+        desk.is_on = true;
+        desk.settle(false, None);
+        drop(desk);
+        let denied = refused(403, "Access is denied");
+        assert_eq!(member.post("/restart", json!({})).await, denied);
+        assert_eq!(member.post("/failsafe", question()).await, (200, "Accepted".to_string()));
+    }
+}

@@ -22,7 +22,9 @@ impl Server {
         let first = self.settings.bootstrap.as_ref().map(|b| b.dcs.clone());
         for (place, raw) in [(cache::NAME, cache::read(data_dir)), ("bootstrap.dcs", first)] {
             match raw.map(|raw| Dynamic::read(&raw)) {
-                Some(Ok(dynamic)) => return dynamic,
+                Some(Ok(dynamic)) => {
+                    return dynamic.with_minimum_ttl(self.settings.minimum_ttl());
+                }
                 Some(Err(why)) => tracing::error!("{place} is not used: {why}"),
                 None => {}
             }

@@ -266,6 +266,88 @@ async fn logins_are_renewed_and_refusals_named() {
     assert_eq!(known.renew(lease).await.expect("granted"), Renewal::Alive);
 }
 
+/// etcd's simple tokens live in the server's memory and end with it.
+#[tokio::test]
+async fn known_bug_10_renewals_and_the_list_of_members_get_a_new_token() {
+    let mut server = Server::start();
+    answered(&store(&server.settings(), TIMEOUT)).await;
+    turn_login_on(&server).await;
+    let login = |name: &str| StoreSettings {
+        username: Some(name.to_string()),
+        password: Some(Secret("secret".to_string())),
+        ..server.settings()
+    };
+    let (known, root) = (store(&login("app"), TIMEOUT), store(&login("root"), TIMEOUT));
+    let lease = known.grant(Duration::from_secs(60)).await.expect("granted");
+    for round in 0..2 {
+        answered(&root).await;
+        assert_eq!(known.renew(lease).await.expect("a token"), Renewal::Alive, "{round}");
+        let mut client = root.connections.get().await.expect("a connection").client;
+        let told = client.member_list().await.expect("a token");
+        assert_eq!(told.members().len(), 1, "{round}");
+        server.stop();
+        server.start_again();
+    }
+}
+
+#[tokio::test]
+async fn known_bug_11_a_renewal_that_fails_oddly_is_tried_elsewhere() {
+    let server = Server::start();
+    let hosts = vec![server.address(), format!("localhost:{}", server.port())];
+    let store = store(&StoreSettings { hosts, use_proxies: true, ..server.settings() }, TIMEOUT);
+    answered(&store).await;
+    let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
+    let before = store.connections.get().await.expect("a connection").name().to_string();
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let renew = |client: Client| {
+        let first = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                let status = tonic::Status::unknown("etcdserver: not a primary lessor");
+                return Err(etcd_client::Error::GRpcStatus(status));
+            }
+            client.lease_client().keep_alive(lease).await
+        }
+    };
+    store.call(super::Repeat::Harmless, renew).await.expect("the other endpoint renews");
+    assert_eq!(asked.into_inner(), 2);
+    let after = store.connections.get().await.expect("a connection").name().to_string();
+    assert_ne!(before, after, "the same endpoint was asked again");
+}
+
+/// The history that a watch would begin with is gone: the store cancels it, and the
+/// connection lives on.
+#[tokio::test]
+async fn known_bug_13_a_watch_that_is_cancelled_on_a_living_connection_is_read_again() {
+    let server = Server::start();
+    let store = Arc::new(store(&server.settings(), TIMEOUT));
+    let old = answered(&store).await.revision;
+    for key in ["/m/a", "/m/b", "/m/c"] {
+        assert!(store.txn(put(key)).await.expect("a write").succeeded);
+    }
+    let before = store.connections.get().await.expect("a connection");
+    let now = store.read(&all()).await.expect("a read").revision;
+    before.client.kv_client().compact(now, None).await.expect("compacted");
+    // It says so when the watch is asked for, or right after it.
+    match store.watch(&all(), old).await {
+        Err(DcsError::Compacted) => {}
+        Ok(mut watch) => {
+            let why = lost(&mut watch).await;
+            assert!(why.contains("compacted"), "{why}");
+        }
+        Err(error) => panic!("{error}"),
+    }
+    // The same connection serves the read that follows, and the watch from there on.
+    let read = store.read(&all()).await.expect("the connection lives");
+    assert_eq!(read.entries.len(), 3);
+    let after = store.connections.get().await.expect("a connection");
+    assert_eq!(before.name(), after.name());
+    let mut watch = store.watch(&all(), read.revision).await.expect("a watch");
+    assert!(store.txn(put("/m/d")).await.expect("a write").succeeded);
+    let told = tokio::time::timeout(Duration::from_secs(5), watch.recv()).await;
+    assert!(matches!(told, Ok(Some(WatchItem::Events(_)))), "{told:?}");
+}
+
 #[tokio::test]
 async fn another_login_is_taken_while_it_runs() {
     let server = Server::start();

@@ -81,14 +81,21 @@ impl Facts<'_> {
             && failsafe.is_ready
             && !self.is_paused()
             && !self.is_leader_elsewhere();
-        let Some(until) = o.relied_until().filter(|until| asks && o.now < *until) else {
-            return false;
-        };
-        let proven = until - o.dynamic.ttl_ms;
-        o.is_primary()
+        let relied = o.relied_until().is_some_and(|until| o.now < until);
+        asks && relied
+            && o.may_write()
             && !o.memory.stopping
-            && o.now.since(proven) >= o.dynamic.loop_wait_ms
+            && o.now.since(self.proven_at()) >= o.dynamic.loop_wait_ms
             && o.now.since(failsafe.asked) >= ASK_RETRY_MS
+    }
+
+    /// When the lock was last renewed, or everybody last agreed.
+    fn proven_at(&self) -> Millis {
+        let agreed = self.o.failsafe.proof.map_or(Millis(0), |proof| proof - self.o.dynamic.ttl_ms);
+        match self.o.lock {
+            Lock::Mine { renewed, deadline } if deadline.0 > 0 => agreed.max(renewed),
+            _ => agreed,
+        }
     }
 
     /// This member promised to somebody else not to lead.

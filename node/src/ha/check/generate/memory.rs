@@ -18,6 +18,7 @@ impl Generator {
             asked: self.past(),
             is_ready: self.percent(70),
             promise: self.percent(3).then(|| Promise { to: "a".into(), ..Promise::default() }),
+            is_released: false,
         }
     }
 
