@@ -287,7 +287,9 @@ pub fn write_history(entries: &[HistoryEntry]) -> String {
     let lines = entries.iter().map(|e| {
         let mut line: Vec<Value> =
             vec![e.timeline.0.into(), e.switch.0.into(), e.reason.clone().into()];
-        line.extend(e.at.clone().map(Value::from));
+        // A name alone keeps its place.
+        let at = e.at.clone().map(Value::from);
+        line.extend(at.or_else(|| e.new_leader.as_ref().map(|_| Value::Null)));
         line.extend(e.new_leader.clone().map(Value::from));
         Value::Array(line)
     });

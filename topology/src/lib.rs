@@ -31,6 +31,9 @@ pub mod tags;
 pub mod time;
 pub mod timeline;
 
+#[cfg(test)]
+mod read_back_tests;
+
 pub use cluster::{Failover, GroupView, HistoryEntry, Status, SyncState, Versioned};
 pub use dynamic::{Dynamic, SyncMode};
 pub use id::{Group, MemberName, RegionName, SystemId};

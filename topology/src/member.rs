@@ -2,6 +2,9 @@
 //!
 //! Reading is lenient (other programs and older versions write here), writing
 //! is exact: key order and presence are those that other tools expect.
+//!
+//! Invariant: a record reads back as it was written, every field and tag of it.
+//! Whether to write it again is decided by comparing the two.
 
 use crate::{Lsn, Tags, Timeline};
 use serde_json::{Map, Value};
@@ -118,6 +121,7 @@ pub struct MemberRecord {
     pub role: MemberRole,
     pub version: String,
     pub proxy_url: Option<String>,
+    /// As they are shown (`Tags::shown`): all of them are written.
     pub tags: Tags,
     pub checkpoint_after_promote: Option<bool>,
     pub pending_restart: bool,
@@ -183,8 +187,8 @@ impl MemberRecord {
         put("role", Some(self.role.text().into()));
         put("version", Some(self.version.clone().into()));
         put("proxy_url", self.proxy_url.clone().map(Value::from));
-        let tags = self.tags.published();
-        put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
+        let tags = &self.tags.0;
+        put("tags", (!tags.is_empty()).then(|| Value::Object(tags.clone())));
         put("checkpoint_after_promote", self.checkpoint_after_promote.map(Value::from));
         put("pending_restart", self.pending_restart.then_some(true.into()));
         put("pending_restart_reason", self.pending_restart_reason.clone());

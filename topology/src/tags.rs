@@ -22,12 +22,12 @@ impl Tags {
 
     /// 0 when the member may not lead; ties of equal LSN go to the higher one.
     pub fn failover_priority(&self) -> i64 {
-        if self.nofailover() { 0 } else { self.number("failover_priority").unwrap_or(1) }
+        self.priority(self.nofailover(), "failover_priority")
     }
 
-    /// 0 and less: never synchronous; the higher one is taken first.
+    /// 0: never synchronous; the higher one is taken first.
     pub fn sync_priority(&self) -> i64 {
-        if self.nosync() { 0 } else { self.number("sync_priority").unwrap_or(1) }
+        self.priority(self.nosync(), "sync_priority")
     }
 
     pub fn clonefrom(&self) -> bool {
@@ -46,6 +46,11 @@ impl Tags {
         self.0.get("replicatefrom").and_then(Value::as_str).filter(|name| !name.is_empty())
     }
 
+    /// The tags of a member record: what is left out is not known to its readers.
+    pub fn shown(&self) -> Tags {
+        Tags(self.published())
+    }
+
     /// What the member key and the REST API show: false defaults are left out.
     pub fn published(&self) -> Map<String, Value> {
         self.0.iter().filter(|(key, value)| self.is_shown(key, value)).map(clone_pair).collect()
@@ -62,6 +67,13 @@ impl Tags {
             Some(value) => parse_bool(value) == Some(true),
             None => self.number(priority).is_some_and(|n| n <= 0),
         }
+    }
+
+    /// The flag counts more than the number: `false` beside a priority of 0 leaves
+    /// the priority that every member has.
+    fn priority(&self, is_excluded: bool, key: &str) -> i64 {
+        let given = self.number(key).filter(|priority| *priority > 0);
+        if is_excluded { 0 } else { given.unwrap_or(1) }
     }
 
     fn flag(&self, key: &str) -> bool {
@@ -118,6 +130,26 @@ mod tests {
         assert_eq!(tags(json!({"sync_priority": "2"})).sync_priority(), 2);
         assert_eq!(tags(json!({"sync_priority": 2, "nosync": true})).sync_priority(), 0);
         assert_eq!(Tags::default().sync_priority(), 1);
+    }
+
+    #[test]
+    fn b1_the_flag_counts_more_than_a_priority_of_zero() {
+        for (flag, priority) in [("nosync", "sync_priority"), ("nofailover", "failover_priority")] {
+            let of = |text: Value| {
+                let tags = tags(text);
+                match flag {
+                    "nosync" => (tags.nosync(), tags.sync_priority()),
+                    _ => (tags.nofailover(), tags.failover_priority()),
+                }
+            };
+            assert_eq!(of(json!({flag: false, priority: 0})), (false, 1));
+            assert_eq!(of(json!({flag: false, priority: -2})), (false, 1));
+            assert_eq!(of(json!({flag: "false", priority: "0"})), (false, 1));
+            assert_eq!(of(json!({flag: false, priority: 2})), (false, 2));
+            assert_eq!(of(json!({flag: true, priority: 2})), (true, 0));
+            assert_eq!(of(json!({priority: 0})), (true, 0));
+            assert_eq!(of(json!({priority: -1})), (true, 0));
+        }
     }
 
     #[test]

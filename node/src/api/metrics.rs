@@ -1,8 +1,7 @@
 //! `GET /metrics`: numbers for Prometheus under the names dashboards know.
 //!
 //! Metrics are rows: name, type, help, value. A row without a value is left
-//! out. Absent on purpose: the failsafe rows read as off, there is no such
-//! mode here.
+//! out.
 
 use super::status::{Duty, Facts};
 use chrono::DateTime;
@@ -158,7 +157,21 @@ pub fn render(facts: &Facts) -> String {
             "# HELP {name} {help}\n{note}# TYPE {name} {kind}\n{name}{labels} {value}\n"
         );
     }
+    write_counts(facts, &mut out);
     out
+}
+
+/// Ours alone: what this daemon writes to the store, for each document.
+fn write_counts(facts: &Facts, out: &mut String) {
+    const NAME: &str = "matriarch_store_writes_total";
+    let (scope, name) = (&facts.published.scope, facts.published.name.as_str());
+    let labels = format!("scope=\"{}\",name=\"{}\"", escape(scope), escape(name));
+    let help = "Writes of this daemon that the store has taken, by document.";
+    // Writing to a string cannot fail.
+    let _ = write!(out, "# HELP {NAME} {help}\n# TYPE {NAME} counter\n");
+    for (document, count) in facts.published.writes.rows() {
+        let _ = writeln!(out, "{NAME}{{{labels},document=\"{document}\"}} {count}");
+    }
 }
 
 fn escape(label: &str) -> String {

@@ -8,6 +8,7 @@
 use super::restart::Request;
 use crate::config::Settings;
 use crate::dcs::Store;
+use crate::dcs::counted::Writes;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 pub use crate::postgres::ServerStatus;
@@ -63,6 +64,8 @@ pub struct Published {
     pub maximum_lag_on_failover: u64,
     /// How the daemon's own log keeps up.
     pub log: crate::log::Counters,
+    /// Writes to the store since the daemon began.
+    pub writes: Arc<Writes>,
 }
 
 /// What to answer, and whether it was done.

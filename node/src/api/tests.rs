@@ -50,6 +50,7 @@ pub fn published(name: &str) -> Published {
         config: Some(Arc::new(json!({"ttl": 30}))),
         dcs_last_seen: 1795208971,
         watchdog_failed: false,
+        writes: Default::default(),
         disk_failed: false,
         system_id: SystemId::parse("7710375988543033523"),
         tags: Tags::default(),

@@ -2,10 +2,12 @@
 //! documents, slots, settings.
 //!
 //! Nothing here changes who leads. Every write is conditional; one that fails
-//! is tried again in a later beat, because the difference is still there.
+//! is tried again in a later beat, because the difference is still there. What the
+//! store holds already is not written again (`upkeep.rs`).
 
 use super::after_promotion::AfterPromotion;
 use super::server::Reload;
+use super::upkeep::Kept;
 use super::{Daemon, look};
 use crate::act::txn;
 use crate::beat::Report;
@@ -200,14 +202,20 @@ impl Daemon {
         let (keys, me) = (self.keys.clone(), self.settings.name.clone());
         let (text, revision) = (record.write(), there.map(|m| m.revision));
         let tell = |lease| txn::member(&keys, &me, lease, text.clone(), revision);
+        if self.lease.id.is_some_and(|lease| self.mirror.news(tell(lease)).is_none()) {
+            return;
+        }
         let written = match (self.held, self.lease.id) {
             // A leader's lease is replaced together with its key, by a renewal.
             (true, Some(lease)) => self.write(tell(lease)).await,
             _ => self.write_on_lease(tell).await,
         };
         match written {
-            Ok(_) => self.chores.recorded_at = seen.now,
-            Err(error) => tracing::warn!("the member record could not be written: {error}"),
+            Ok(result) if result.succeeded => self.chores.recorded_at = seen.now,
+            Ok(_) => {}
+            Err(error) => {
+                crate::log::warn(&format!("the member record could not be written: {error}"));
+            }
         }
     }
 
@@ -234,9 +242,7 @@ impl Daemon {
         let Some(lease) = self.lease.id else { return };
         let text = topology::document::compact(&self.dynamic.raw);
         let txn = txn::give_config(&self.keys, lease, text, empty_at);
-        if let Err(error) = self.write(txn).await {
-            tracing::warn!("/config could not be written: {error}");
-        }
+        self.keep("/config", txn).await;
     }
 
     async fn keep_status(&mut self, seen: &Observation, view: &GroupView) {
@@ -250,9 +256,7 @@ impl Daemon {
         };
         let status = leader.status(view, &mut self.chores.retention, seen.now);
         let Some(txn) = txn::status(&self.keys, lease, &status, view) else { return };
-        if let Err(error) = self.write(txn).await {
-            tracing::warn!("/status could not be written: {error}");
-        }
+        self.keep("/status", txn).await;
     }
 
     /// What a synchronous mode left behind would keep others from leading: when it
@@ -263,24 +267,9 @@ impl Daemon {
         let follows = seen.is_standby() && !seen.may_own() && !is_doubtful;
         let left = view.sync.as_ref().filter(|_| is_off || follows);
         let (Some(left), Some(lease)) = (left, self.lease.id) else { return };
-        match self.write(txn::end_sync(&self.keys, lease, left.revision)).await {
-            Ok(result) if result.succeeded => {
-                tracing::info!("no synchronous mode is in force here: /sync is deleted");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!("/sync could not be deleted: {error}"),
-        }
-    }
-
-    pub(super) async fn write_as_leader(&mut self, key: String, value: String) -> bool {
-        let Some(lease) = self.lease.id else { return false };
-        let written = self.write(txn::as_leader(&self.keys, lease, key.clone(), value)).await;
-        match written {
-            Ok(result) => result.succeeded,
-            Err(error) => {
-                tracing::warn!("{key} could not be written: {error}");
-                false
-            }
+        let txn = txn::end_sync(&self.keys, lease, left.revision);
+        if self.keep("the end of /sync", txn).await == Kept::Written {
+            tracing::info!("no synchronous mode is in force here: /sync is deleted");
         }
     }
 

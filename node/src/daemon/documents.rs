@@ -30,13 +30,7 @@ impl Daemon {
         let revision = view.initialize.as_ref().map(|i| i.revision);
         let (key, id) = (self.keys.initialize(), system.0.clone());
         let txn = txn::as_leader_on(&self.keys, lease, key, id, revision);
-        self.write_or_warn(txn, "/initialize").await;
-    }
-
-    async fn write_or_warn(&self, txn: crate::dcs::Txn, what: &str) {
-        if let Err(error) = self.write(txn).await {
-            tracing::warn!("{what} could not be written: {error}");
-        }
+        self.keep("/initialize", txn).await;
     }
 
     /// `/history` tells the group's timeline to those who may lead next.
@@ -53,7 +47,9 @@ impl Daemon {
         let me = self.settings.name.as_str();
         let max = self.dynamic.max_timelines_history;
         let entries = merged(&history, &self.chores.history, me, began, max);
-        self.write_as_leader(self.keys.history(), write_history(&entries)).await;
+        let Some(lease) = self.lease.id else { return };
+        let (key, text) = (self.keys.history(), write_history(&entries));
+        self.keep("/history", txn::as_leader(&self.keys, lease, key, text)).await;
     }
 
     /// The times and names of older timelines are nowhere else, and neither are

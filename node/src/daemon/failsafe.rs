@@ -10,6 +10,7 @@ mod kept;
 pub use kept::write_promise;
 
 use super::Daemon;
+use super::upkeep::Kept;
 use crate::act::txn;
 use crate::clock;
 use crate::ha::failsafe::{self, Desk, Failsafe, Map};
@@ -201,13 +202,10 @@ impl Daemon {
         }
         let Some(lease) = self.lease.id else { return };
         let (key, text) = (self.keys.failsafe(), text_of(&map));
-        match self.write(txn::as_leader(&self.keys, lease, key, text)).await {
-            Ok(result) if result.succeeded => self.failsafe.audience.written(map),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!("/failsafe could not be written: {error}");
-                self.failsafe.audience.unanswered(map);
-            }
+        match self.keep("/failsafe", txn::as_leader(&self.keys, lease, key, text)).await {
+            Kept::Written => self.failsafe.audience.written(map),
+            Kept::Known | Kept::Lost => {}
+            Kept::Unanswered => self.failsafe.audience.unanswered(map),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! at a time, beside the beat; its end wakes the beat.
 
 use super::Daemon;
+use super::upkeep::Kept;
 use crate::act::citus::{self, Round};
 use crate::dcs::{Compare, Op, Txn};
 use crate::ha::Observation;
@@ -141,13 +142,9 @@ impl Daemon {
             when: vec![Compare::LeaseIs(self.keys.leader(), lease)],
             then: vec![Op::Put { key, value, lease: None }],
         };
-        match self.write(txn).await {
-            Ok(result) if result.succeeded => {
-                self.chores.rewired = Some(id);
-                tracing::info!("the formation is rewired to this region; the quarantine ends");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!("the end of the rewiring could not be told: {error}"),
+        if matches!(self.keep("the end of the rewiring", txn).await, Kept::Written | Kept::Known) {
+            self.chores.rewired = Some(id);
+            tracing::info!("the formation is rewired to this region; the quarantine ends");
         }
     }
 }

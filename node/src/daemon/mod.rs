@@ -34,12 +34,14 @@ mod silent_source;
 mod start;
 mod state;
 mod synchrony;
+mod upkeep;
 mod work;
 
 use crate::api::client::Peers;
 use crate::api::published::Published;
 use crate::background::Background;
 use crate::config::{Environment, Settings};
+use crate::dcs::counted::Writes;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
 use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
@@ -93,6 +95,7 @@ pub struct Daemon {
     epoch: Option<u64>,
     decisions: Decisions,
     published: watch::Sender<Arc<Published>>,
+    writes: Arc<Writes>,
     lease_out: watch::Sender<Option<LeaseId>>,
     holds_lock_out: watch::Sender<bool>,
     /// Who waits for the end of a job.
@@ -116,9 +119,7 @@ pub struct Daemon {
 impl Daemon {
     /// Sends a transaction and folds its answer into the local copy at once.
     async fn write(&self, txn: Txn) -> Result<TxnResult, DcsError> {
-        let result = self.store.txn(txn.clone()).await?;
-        self.mirror.settle(&txn, result).await;
-        Ok(result)
+        self.mirror.write(txn).await
     }
 
     fn is_store_lost(&self) -> bool {

@@ -28,7 +28,7 @@ impl Daemon {
                 .proxy_address
                 .as_ref()
                 .map(|a| format!("postgres://{a}/postgres")),
-            tags: self.memory.effective_tags(&settings.tags),
+            tags: self.memory.effective_tags(&settings.tags).shown(),
             pause: self.dynamic.pause,
             ..MemberRecord::default()
         };
@@ -122,6 +122,7 @@ impl Daemon {
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
             disk_failed: Facts::of(seen).disk_failed().is_some(),
             log: crate::log::counters(),
+            writes: self.writes.clone(),
         };
         self.published.send_replace(Arc::new(published));
     }

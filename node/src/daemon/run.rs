@@ -16,6 +16,7 @@ use crate::api::published::Command;
 use crate::beat::{Report, World, beat};
 use crate::config::Settings;
 use crate::dcs::Store;
+use crate::dcs::counted::CountedStore;
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::ha::observation::Job;
@@ -37,8 +38,10 @@ pub(super) use crate::api::published::Reply;
 pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<i32> {
     let settings = Arc::new(settings);
     let mut signals = Signals::catch()?;
-    let store: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings.store, STORE_CALL)?);
     let keys = Keys::of(&settings);
+    let store = CountedStore::new(EtcdStore::new(&settings.store, STORE_CALL)?, &keys);
+    let writes = store.writes();
+    let store: Arc<dyn Store> = Arc::new(store);
     let server = Server::new(settings.clone())?;
     let group = tokio::select! {
         group = start::await_store(&*store, &keys, start::STORE_AGAIN, || server.may_run()) => group?,
@@ -48,7 +51,8 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<i32> {
         let told = start::refuse_namesake(&settings, &Peers::new(&settings)?, group).await;
         told.map_err(anyhow::Error::msg)?;
     }
-    let (mut daemon, mut commands) = Daemon::set_up(settings, store, keys, server).await?;
+    let (mut daemon, mut commands) =
+        Daemon::set_up(settings, (store, writes), keys, server).await?;
     daemon.name_proven = group.is_some();
     notify::ready();
     let code = daemon.live(&mut signals, &mut commands, &origin).await;

@@ -136,10 +136,8 @@ impl Daemon {
         let is_old = matches!(self.scheduled(seen), Some(Due::TooOld | Due::Unreadable));
         let Some(view) = seen.view().filter(|_| is_old && !self.dynamic.pause) else { return };
         tracing::warn!("the scheduled switchover is out of date and is taken back");
-        if let Some(txn) = txn::clear_request(&self.keys, view)
-            && let Err(error) = self.write(txn).await
-        {
-            tracing::warn!("/failover could not be written: {error}");
+        if let Some(txn) = txn::clear_request(&self.keys, view) {
+            self.keep("/failover", txn).await;
         }
     }
 }

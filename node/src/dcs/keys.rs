@@ -16,6 +16,23 @@ use topology::{Group, GroupView, MemberName};
 const GROUP_KEYS: [&str; 8] =
     ["initialize", "config", "leader", "status", "failover", "sync", "history", "failsafe"];
 
+/// What `Keys::document` calls them, in the order of `/metrics`.
+pub const DOCUMENTS: [&str; 13] = [
+    "leader",
+    "members",
+    "status",
+    "config",
+    "failover",
+    "sync",
+    "history",
+    "initialize",
+    "failsafe",
+    "optime",
+    "claim",
+    "topology",
+    "other",
+];
+
 const MEMBERS: &str = "members/";
 const TOPOLOGY: &str = "topology/";
 /// Below `topology/`, so that other programs pass over it.
@@ -70,6 +87,20 @@ impl Keys {
     /// One of our own keys: `topology("register")`.
     pub fn topology(&self, key: &str) -> String {
         self.topology_prefix() + key
+    }
+
+    /// The document that a key belongs to: one of `DOCUMENTS`.
+    pub fn document(&self, key: &str) -> &'static str {
+        let prefix = self.scope_prefix();
+        let Some(relative) = key.strip_prefix(&prefix) else { return "other" };
+        let name = match split_key(relative) {
+            _ if claim_of(relative).is_some() => "claim",
+            None => "topology",
+            Some((_, key)) if key.starts_with(MEMBERS) => "members",
+            Some((_, LEGACY_OPTIME)) => "optime",
+            Some((_, key)) => key,
+        };
+        DOCUMENTS.into_iter().find(|document| *document == name).unwrap_or("other")
     }
 
     /// The timeline that the group's next primary has claimed.
@@ -212,6 +243,30 @@ mod tests {
         assert_eq!(keys.member(&MemberName::new("w1")), "/service/demo/12/members/w1");
         assert_eq!(keys.scope_prefix(), "/service/demo/");
         assert_eq!(keys.topology("register"), "/service/demo/topology/register");
+    }
+
+    #[test]
+    fn every_key_is_of_a_document() {
+        for group in [Group::PLAIN, numbered(3)] {
+            let keys = Keys::new("/service/", "demo", group);
+            for (key, document) in [
+                (keys.leader(), "leader"),
+                (keys.member(&"a".into()), "members"),
+                (keys.status(), "status"),
+                (keys.config(), "config"),
+                (keys.failover(), "failover"),
+                (keys.sync(), "sync"),
+                (keys.history(), "history"),
+                (keys.initialize(), "initialize"),
+                (keys.failsafe(), "failsafe"),
+                (keys.legacy_optime(), "optime"),
+                (keys.claim(), "claim"),
+                (keys.topology("peers/b"), "topology"),
+                ("/elsewhere".to_string(), "other"),
+            ] {
+                assert_eq!(keys.document(&key), document, "{key}");
+            }
+        }
     }
 
     #[test]

@@ -8,11 +8,16 @@
 //! Invariant *never backwards*: in the copy no key goes from a newer version to
 //! an older one, whichever of a read, an event or an own write arrives last.
 //! Only a store that itself went back in time (restored, replaced) starts anew.
+//!
+//! Invariant *own is own*: what this process writes through the mirror is told as
+//! its own, whether the watch or the answer brings it first.
 
 mod fold;
+mod sent;
 
-use super::{DcsError, Snapshot, Store, Txn, TxnResult, WatchItem};
+use super::{DcsError, Op, Snapshot, Store, Txn, TxnResult, WatchItem};
 use fold::Fold;
+use sent::{InFlight, SentOps};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, broadcast, watch};
@@ -68,6 +73,7 @@ enum Over {
 
 struct State {
     fold: Fold,
+    sent: SentOps,
     /// `None` until the first read.
     confirmed: Option<Instant>,
     lost: bool,
@@ -75,7 +81,8 @@ struct State {
 
 impl Mirror {
     pub fn spawn(store: Arc<dyn Store>, prefixes: Vec<String>) -> Mirror {
-        let state = State { fold: Fold::default(), confirmed: None, lost: true };
+        let state =
+            State { fold: Fold::default(), sent: SentOps::default(), confirmed: None, lost: true };
         let shared = Arc::new(Shared {
             store,
             prefixes,
@@ -126,6 +133,23 @@ impl Mirror {
         self.shared.anew.notify_one();
     }
 
+    /// Sends a transaction and folds its answer in at once.
+    pub async fn write(&self, txn: Txn) -> Result<TxnResult, DcsError> {
+        let _in_flight = InFlight::begin(&self.shared, &txn);
+        let result = self.shared.store.txn(txn.clone()).await?;
+        self.settle(&txn, result).await;
+        Ok(result)
+    }
+
+    /// The transaction without the operations whose outcome the copy already
+    /// shows; `None` when nothing is left of it.
+    pub fn news(&self, txn: Txn) -> Option<Txn> {
+        let state = self.shared.lock();
+        let is_old = |op: &Op| state.confirmed.is_some() && state.fold.holds(op);
+        let then: Vec<Op> = txn.then.into_iter().filter(|op| !is_old(op)).collect();
+        (!then.is_empty()).then_some(Txn { when: txn.when, then })
+    }
+
     /// Folds an own write in without waiting for the watch to bring it.
     pub fn apply(&self, txn: &Txn, result: TxnResult) {
         let mut state = self.shared.lock();
@@ -133,7 +157,7 @@ impl Mirror {
         if result.succeeded {
             let below = |key: &str| self.shared.prefixes.iter().any(|p| key.starts_with(p));
             let keys = state.fold.own(&txn.then, result.revision, below);
-            self.shared.tell(keys, true);
+            self.shared.tell_as(keys, true);
         }
     }
 }
@@ -167,8 +191,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a watch or a read brought: own writes may be among it.
+    fn tell(&self, state: &State, keys: Vec<String>) {
+        let is_own = |key: &String| state.sent.explains(key, |op| state.fold.holds(op));
+        let (own, others) = keys.into_iter().partition(is_own);
+        self.tell_as(own, true);
+        self.tell_as(others, false);
+    }
+
     /// Told under the lock, so that changes are told in the order of the folds.
-    fn tell(&self, keys: Vec<String>, own: bool) {
+    fn tell_as(&self, keys: Vec<String>, own: bool) {
         if !keys.is_empty() {
             // Nobody may be listening.
             let _ = self.changes.send(Change::Keys { keys: keys.into(), own });
@@ -191,7 +223,7 @@ impl Shared {
         } else {
             state.fold.whole(&read)
         };
-        self.tell(keys, false);
+        self.tell(&state, keys);
         self.ready.send_replace(true);
         Ok(read)
     }
@@ -210,7 +242,7 @@ impl Shared {
             let mut state = self.lock();
             state.heard(Instant::now());
             let keys = state.fold.events(events);
-            self.tell(keys, false);
+            self.tell(&state, keys);
         }
     }
 }

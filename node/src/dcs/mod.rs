@@ -8,6 +8,7 @@
 //! (`conform`). `mirror` keeps a local copy that a watch feeds.
 
 pub mod conform;
+pub mod counted;
 pub mod etcd;
 pub mod keys;
 pub mod memory;

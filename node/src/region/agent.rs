@@ -167,11 +167,8 @@ impl Candidate {
     }
 
     async fn write(&self, txn: crate::dcs::Txn) -> bool {
-        match self.context.store.txn(txn.clone()).await {
-            Ok(result) => {
-                self.mirror.settle(&txn, result).await;
-                result.succeeded
-            }
+        match self.mirror.write(txn).await {
+            Ok(result) => result.succeeded,
             Err(error) => {
                 tracing::warn!("the agent's key could not be written: {error}");
                 false

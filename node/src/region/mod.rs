@@ -137,9 +137,7 @@ impl Outpost {
     /// Writes, and shows the write in the copy at once. False: a condition did
     /// not hold, look again.
     pub async fn write(&self, txn: Txn) -> Result<bool, DcsError> {
-        let result = self.store.txn(txn.clone()).await?;
-        self.mirror.settle(&txn, result).await;
-        Ok(result.succeeded)
+        Ok(self.mirror.write(txn).await?.succeeded)
     }
 }
 

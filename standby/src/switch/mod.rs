@@ -15,4 +15,7 @@ pub mod preflight;
 pub mod register;
 pub mod table;
 
+#[cfg(test)]
+mod read_back_tests;
+
 pub use local::LocalTopology;

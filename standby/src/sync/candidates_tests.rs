@@ -73,9 +73,24 @@ fn nosync_and_a_priority_below_one_exclude() {
         world.member(&format!("n{index}"), tags);
         world.sender(&format!("n{index}"), Async, 90);
     }
+    assert!(order(&world).is_empty());
+    // Said twice, the flag counts.
     world.member("both", json!({"nosync": false, "sync_priority": 0}));
     world.sender("both", Async, 90);
-    assert!(order(&world).is_empty());
+    assert_eq!(order(&world), ["both"]);
+}
+
+/// It streams from the primary while its own upstream is away, or until it is told.
+#[test]
+fn known_bug_17_a_cascading_replica_that_visits_the_primary_is_not_counted() {
+    let mut world = world("");
+    world.standby("a", Quorum, 80);
+    world.member("visitor", json!({"replicatefrom": "a"}));
+    for rank in [Async, Potential, Quorum, Sync] {
+        world.sender("visitor", rank, 100);
+        assert_eq!(order(&world), ["a"], "{rank:?}");
+        world.seen.senders.pop();
+    }
 }
 
 #[test]

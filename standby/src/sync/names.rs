@@ -8,7 +8,7 @@
 //! promised anything by them.
 
 use super::set::NameSet;
-use topology::MemberName;
+use topology::{MemberName, SyncMode};
 
 /// A name that no member may have: with it in force no commit is acknowledged.
 pub const PLACEHOLDER: &str = "__patroni_strict_sync_replica_placeholder__";
@@ -41,9 +41,12 @@ impl Names {
         Names::default()
     }
 
-    /// Everybody waits and nobody comes: strict, without a standby.
-    pub fn placeholder() -> Names {
-        Names { method: Method::Priority, count: 1, names: Vec::new() }
+    /// Everybody waits and nobody comes: strict, without a standby. Each mode has
+    /// it in its own form, as every other value of it.
+    pub fn placeholder(mode: SyncMode) -> Names {
+        let is_quorum = mode == SyncMode::Quorum;
+        let method = if is_quorum { Method::Quorum } else { Method::Priority };
+        Names { method, count: 1, names: Vec::new() }
     }
 
     /// Every one of them, or nobody; `least` of them even where there are none.
@@ -59,7 +62,7 @@ impl Names {
     fn of(method: Method, count: u64, names: &NameSet) -> Names {
         match (count, names.is_empty()) {
             (0, _) => Names::none(),
-            (_, true) => Names::placeholder(),
+            (_, true) => Names { method, count: 1, names: Vec::new() },
             _ => Names { method, count, names: names.sorted() },
         }
     }
@@ -75,10 +78,8 @@ impl Names {
         match (self.method, list.as_slice()) {
             (Method::Off, _) => String::new(),
             (_, []) if self.count == 0 => String::new(),
-            (_, []) => PLACEHOLDER.to_string(),
-            (Method::Priority, [one]) if self.count == 1 => one.clone(),
-            (Method::Priority, _) => format!("{} ({})", self.count, list.join(",")),
-            (Method::Quorum, _) => format!("ANY {} ({})", self.count, list.join(",")),
+            (method, []) => written(method, self.count, &[PLACEHOLDER.to_string()]),
+            (method, list) => written(method, self.count, list),
         }
     }
 
@@ -99,6 +100,14 @@ impl Names {
     /// The same for PostgreSQL, however it is spelled.
     pub fn is_same(&self, other: &Names) -> bool {
         (self.method, self.count) == (other.method, other.count) && self.set() == other.set()
+    }
+}
+
+fn written(method: Method, count: u64, list: &[String]) -> String {
+    match (method, list) {
+        (Method::Priority, [one]) if count == 1 => one.clone(),
+        (Method::Quorum, _) => format!("ANY {count} ({})", list.join(",")),
+        _ => format!("{count} ({})", list.join(",")),
     }
 }
 

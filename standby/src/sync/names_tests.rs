@@ -68,9 +68,10 @@ fn what_postgresql_refuses_names_nobody() {
 
 #[test]
 fn names_are_written_sorted_and_quoted_where_they_must_be() {
+    let waits_for_any = format!("ANY 1 ({PLACEHOLDER})");
     let cases = [
         (Names::none(), ""),
-        (Names::placeholder(), PLACEHOLDER),
+        (Names::placeholder(SyncMode::On), PLACEHOLDER),
         (Names::all(&set(&["n2"]), 0), "n2"),
         (Names::all(&set(&["n3", "n2"]), 0), "2 (n2,n3)"),
         (Names::all(&set(&[]), 0), ""),
@@ -78,7 +79,8 @@ fn names_are_written_sorted_and_quoted_where_they_must_be() {
         (Names::any(1, &set(&["n2", "node-1"])), "ANY 1 (\"node-1\",n2)"),
         (Names::any(1, &set(&["b", "a", "A"])), "ANY 1 (a,b)"),
         (Names::any(1, &set(&["a"])), "ANY 1 (a)"),
-        (Names::any(1, &set(&[])), PLACEHOLDER),
+        (Names::any(1, &set(&[])), &waits_for_any),
+        (Names::placeholder(SyncMode::Quorum), &waits_for_any),
         (Names::any(0, &set(&["a"])), ""),
         (Names::all(&set(&["First"]), 0), "\"First\""),
         (Names::all(&set(&["1a"]), 0), "\"1a\""),
@@ -93,11 +95,23 @@ fn names_are_written_sorted_and_quoted_where_they_must_be() {
 
 #[test]
 fn the_placeholder_is_nobody_with_a_count() {
-    assert_eq!(Names::parse(PLACEHOLDER), Names::placeholder());
-    assert_eq!(Names::parse("*"), Names::placeholder());
+    let placeholder = Names::placeholder(SyncMode::On);
+    assert_eq!(Names::parse(PLACEHOLDER), placeholder);
+    assert_eq!(Names::parse("*"), placeholder);
     let beside = Names::parse(&format!("ANY 1 (a,{PLACEHOLDER})"));
     assert_eq!(beside.set(), set(&["a"]));
-    assert_eq!((Names::placeholder().promised(), Names::placeholder().required().len()), (0, 0));
+    assert_eq!((placeholder.promised(), placeholder.required().len()), (0, 0));
+}
+
+#[test]
+fn b3_quorum_mode_writes_the_placeholder_in_its_own_form() {
+    let nobody = Names::placeholder(SyncMode::Quorum);
+    assert_eq!(nobody.write(), format!("ANY 1 ({PLACEHOLDER})"));
+    assert_eq!(Names::parse(&nobody.write()), nobody);
+    assert!(!nobody.is_same(&Names::placeholder(SyncMode::On)), "it is written again");
+    assert_eq!((nobody.promised(), nobody.required().len()), (0, 0));
+    // What another program wrote keeps its count.
+    assert_eq!(Names::parse("2 (*)").write(), format!("2 ({PLACEHOLDER})"));
 }
 
 #[test]

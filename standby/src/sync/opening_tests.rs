@@ -59,7 +59,7 @@ fn a_quorum_is_named_before_the_new_leader_is_recorded() {
     assert_eq!(opens(old, "", &relaxed), ["names ANY 2 (a,b,old)", new]);
     assert_eq!(opens("", "a", &relaxed), ["names ", ALONE]);
     let strict = policy(SyncMode::Quorum, true);
-    let placeholder = format!("names {}", crate::sync::PLACEHOLDER);
+    let placeholder = format!("names ANY 1 ({})", crate::sync::PLACEHOLDER);
     assert_eq!(opens("", "", &strict), [placeholder.as_str(), ALONE]);
 }
 
@@ -86,5 +86,6 @@ fn a_primary_starts_with_the_names_that_the_record_relies_on() {
     let quorum = r#"{"leader":"me","quorum":1,"sync_standby":"a,b,c"}"#;
     assert_eq!(start(quorum, SyncMode::Quorum, false), "ANY 2 (a,b,c)");
     assert_eq!(start(ALONE, SyncMode::Quorum, false), "");
-    assert_eq!(start(ALONE, SyncMode::Quorum, true), crate::sync::PLACEHOLDER);
+    let waits_for_any = format!("ANY 1 ({})", crate::sync::PLACEHOLDER);
+    assert_eq!(start(ALONE, SyncMode::Quorum, true), waits_for_any);
 }

@@ -81,7 +81,7 @@ fn a_strict_group_keeps_its_voters_while_they_are_away() {
     assert_eq!(text(world.step()), "names ANY 1 (a,b)");
     let mut world = quorum(&record("", 0), "", 1);
     world.policy.strict = true;
-    assert_eq!(text(world.step()), format!("names {}", crate::sync::PLACEHOLDER));
+    assert_eq!(text(world.step()), format!("names ANY 1 ({})", crate::sync::PLACEHOLDER));
     assert_eq!(text(world.step()), "rest");
     world.policy.strict = false;
     assert_eq!(text(world.step()), "names ");

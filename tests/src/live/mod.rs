@@ -27,6 +27,7 @@
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
 //! | standby_cluster | a cluster that follows another one |
 //! | attach | data that was there before |
+//! | upkeep | what a group writes while nothing happens |
 //! | versions | a group's life on each version of PostgreSQL |
 //! | recovery | other settings of recovery for a running standby |
 //! | takeover | a running cluster of Patroni, taken over member by member, and back
@@ -77,6 +78,7 @@ pub mod standby_cluster;
 pub mod synchronous;
 pub mod takeover;
 pub mod times;
+pub mod upkeep;
 pub mod versions;
 pub mod watch;
 pub mod watchdog;

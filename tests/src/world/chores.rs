@@ -113,7 +113,7 @@ fn record_of(m: &super::member::Member, seen: &Observation) -> MemberRecord {
         api_url: Some(format!("http://{}:8008/patroni", m.host())),
         state: state_of(m, seen).into(),
         role: role_of(m, seen),
-        tags: m.daemon.memory.effective_tags(&m.tags),
+        tags: m.daemon.memory.effective_tags(&m.tags).shown(),
         xlog_location: server.map(|s| Lsn(s.lsn.0)),
         timeline: server.and_then(|s| s.timeline),
         replication_state: seen.is_streaming().then(|| "streaming".to_string()),

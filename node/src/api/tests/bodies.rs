@@ -147,6 +147,8 @@ fn metrics_of_a_primary_carry_the_known_names_and_values() {
         "# HELP patroni_version Patroni semver without periods.\n# TYPE patroni_version gauge\n"
     ));
     assert!(text.contains("Numeric representation of Postgres state.\n# Values: 0=initdb, 1="));
+    let count = "matriarch_store_writes_total{scope=\"golden\",name=\"n1\",document=\"members\"} 0";
+    assert!(text.lines().any(|line| line == count), "{text}");
 }
 
 #[test]

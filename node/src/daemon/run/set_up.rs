@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::daemon::Daemon;
 use crate::daemon::server::Server;
 use crate::dcs::Store;
+use crate::dcs::counted::Writes;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 use crate::deadman::Deadman;
@@ -31,7 +32,7 @@ fn prefixes(keys: &Keys) -> Vec<String> {
     }
 }
 
-fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
+fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Published {
     Published {
         name: settings.name.clone(),
         scope: settings.scope.clone(),
@@ -59,13 +60,14 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         watchdog_failed: false,
         disk_failed: false,
         log: Default::default(),
+        writes: writes.clone(),
     }
 }
 
 impl Daemon {
     pub(super) async fn set_up(
         settings: Arc<Settings>,
-        store: Arc<dyn Store>,
+        (store, writes): (Arc<dyn Store>, Arc<Writes>),
         keys: Keys,
         mut server: Server,
     ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
@@ -75,7 +77,8 @@ impl Daemon {
         let dynamic = server.first_dynamic();
         let settings = Arc::new(settings.with_cluster_wide_at_start(&dynamic.raw).0);
         server.take_settings(settings.clone());
-        let (published, published_in) = watch::channel(Arc::new(unborn(&settings, &dynamic)));
+        let (published, published_in) =
+            watch::channel(Arc::new(unborn(&settings, &dynamic, &writes)));
         let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);
         let lease_out = watch::Sender::new(None);
         let holds_lock_out = watch::Sender::new(false);
@@ -132,6 +135,7 @@ impl Daemon {
             epoch: None,
             decisions,
             published,
+            writes,
             lease_out,
             holds_lock_out,
             replies: Vec::new(),

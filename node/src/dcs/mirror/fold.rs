@@ -37,6 +37,20 @@ impl Fold {
         self.revision
     }
 
+    /// Does the copy show what this operation would leave behind?
+    pub fn holds(&self, op: &Op) -> bool {
+        match op {
+            Op::Put { key, value, lease } => self.entries.get(key).is_some_and(|entry| {
+                entry.value == *value && entry.lease == lease.unwrap_or_default()
+            }),
+            Op::Delete { key } => !self.entries.contains_key(key),
+            Op::DeletePrefix { prefix } => {
+                let first = self.entries.range(prefix.clone()..).next();
+                first.is_none_or(|(key, _)| !key.starts_with(prefix))
+            }
+        }
+    }
+
     /// Forgets everything for a read of another history; returns all keys of
     /// both.
     pub fn anew(&mut self, read: &Snapshot) -> Vec<String> {

@@ -174,6 +174,85 @@ async fn n17_a_compare_that_fails_reads_the_copy_anew_and_begins_another_watch()
     .await;
 }
 
+/// A store whose answers come long after what they are about.
+struct Late(MemoryStore);
+
+impl Store for Late {
+    fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
+        self.0.read(prefixes)
+    }
+    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
+        Box::pin(async move {
+            let result = self.0.txn_now(&txn)?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(result)
+        })
+    }
+    fn watch<'a>(
+        &'a self,
+        prefixes: &'a [String],
+        revision: i64,
+    ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>> {
+        self.0.watch(prefixes, revision)
+    }
+    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+        self.0.grant(ttl)
+    }
+    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
+        self.0.renew(lease)
+    }
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
+        self.0.revoke(lease)
+    }
+}
+
+#[tokio::test]
+async fn b6_an_own_write_is_told_as_own_also_when_the_watch_is_faster_than_the_answer() {
+    let store = MemoryStore::new();
+    let mirror = Mirror::spawn(Arc::new(Late(store.client())), vec!["/s/".to_string()]);
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    let mut changes = mirror.subscribe();
+    assert!(mirror.write(put("/s/a", "1")).await.expect("reachable").succeeded);
+    assert_eq!(changes.next().await, keys(&["/s/a"], true));
+    let gone = Op::Delete { key: "/s/a".to_string() };
+    let delete = Txn { when: Vec::new(), then: vec![gone] };
+    assert!(mirror.write(delete).await.expect("reachable").succeeded);
+    assert_eq!(changes.next().await, keys(&["/s/a"], true));
+    // The same key by another program, while an own write is on its way.
+    let (mine, other) =
+        tokio::join!(mirror.write(put("/s/a", "2")), async { store.txn_now(&put("/s/a", "3")) });
+    assert!(mine.expect("reachable").succeeded && other.expect("reachable").succeeded);
+    assert_eq!(changes.next().await, keys(&["/s/a"], true));
+    assert_eq!(changes.next().await, keys(&["/s/a"], false));
+    // What is no longer on its way explains nothing.
+    store.txn_now(&put("/s/a", "1")).expect("reachable");
+    assert_eq!(changes.next().await, keys(&["/s/a"], false));
+}
+
+#[tokio::test]
+async fn b6_what_the_copy_shows_already_is_no_news() {
+    let store = MemoryStore::new();
+    let mirror = mirror(&store);
+    let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
+    let on = |lease, value: &str| {
+        let op = Op::Put { key: "/s/a".to_string(), value: value.to_string(), lease };
+        Txn { when: vec![Compare::Absent("/s/x".to_string())], then: vec![op] }
+    };
+    assert_eq!(mirror.news(on(None, "1")), Some(on(None, "1")), "nothing was read yet");
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    mirror.write(on(Some(lease), "1")).await.expect("reachable");
+    assert_eq!(mirror.news(on(Some(lease), "1")), None);
+    for news in [on(Some(lease), "2"), on(None, "1")] {
+        assert_eq!(mirror.news(news.clone()), Some(news));
+    }
+    let mut both = on(Some(lease), "1");
+    both.then.extend(put("/s/b", "1").then);
+    assert_eq!(mirror.news(both).map(|txn| txn.then), Some(put("/s/b", "1").then));
+    let delete = |key: &str| Txn { when: vec![], then: vec![Op::Delete { key: key.to_string() }] };
+    assert_eq!(mirror.news(delete("/s/absent")), None);
+    assert_eq!(mirror.news(delete("/s/a")), Some(delete("/s/a")));
+}
+
 #[tokio::test]
 async fn a_refresh_is_fresh_and_folded() {
     let store = MemoryStore::new();

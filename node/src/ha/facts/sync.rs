@@ -179,7 +179,8 @@ impl<'a> Facts<'a> {
             return Some(kept.unwrap_or_default());
         }
         if self.view().is_none() {
-            return Some(kept.unwrap_or_else(|| Names::placeholder().write()));
+            let nobody = || Names::placeholder(self.o.dynamic.synchronous_mode).write();
+            return Some(kept.unwrap_or_else(nobody));
         }
         let mut policy = self.sync_policy();
         if policy.mode == SyncMode::Off && self.o.dynamic.is_synchronous {

@@ -1,0 +1,37 @@
+//! Writing what a member keeps up in the store: its record, a leader's documents.
+//!
+//! Invariants: what the store is known to hold is not sent again, however a chore
+//! came to ask for it; and an upkeep write does not wake the daemon that made it
+//! (`dcs/mirror/sent.rs`). So a chore that misjudges what is there costs nothing.
+
+use super::Daemon;
+use crate::dcs::Txn;
+
+/// What became of an upkeep write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    Written,
+    /// The store holds it already: nothing was sent.
+    Known,
+    /// Another program was faster; a later beat looks again.
+    Lost,
+    /// The store did not answer, and may have taken it.
+    Unanswered,
+}
+
+impl Daemon {
+    pub(super) async fn keep(&self, what: &str, txn: Txn) -> Kept {
+        let Some(txn) = self.mirror.news(txn) else {
+            tracing::debug!("{what} is not written again: the store holds it");
+            return Kept::Known;
+        };
+        match self.write(txn).await {
+            Ok(result) if result.succeeded => Kept::Written,
+            Ok(_) => Kept::Lost,
+            Err(error) => {
+                tracing::warn!("{what} could not be written: {error}");
+                Kept::Unanswered
+            }
+        }
+    }
+}
