@@ -43,6 +43,8 @@ pub fn acquire(
     // Who is not in the map that stands there was not asked by a leader that
     // leads on without a store.
     when.push(unchanged(keys.failsafe(), view.failsafe.as_ref().map(|map| map.revision)));
+    // By `/sync` it was judged whether this member may lead: it still holds now.
+    when.push(unchanged(keys.sync(), view.sync.as_ref().map(|sync| sync.revision)));
     if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
         when.push(Compare::RevisionIs(keys.failover(), failover.revision));
         then.push(put(keys.failover(), left_of(&failover.value, me, view).write()));
@@ -312,6 +314,27 @@ mod tests {
         let on = r#"{"pause":true,"synchronous_mode":true}"#;
         assert_eq!(left(on, sync), Failover::default());
         assert_eq!(left(on, "{}"), waits, "no mode is in force");
+    }
+
+    /// The copy that a candidate judges by may be old: the store compares.
+    #[test]
+    fn known_bug_21_a_lock_is_not_taken_on_an_old_sync_state() {
+        let (store, keys) = store();
+        let gone = Txn { when: vec![], then: vec![Op::Delete { key: keys.leader() }] };
+        assert!(sent(&store, gone));
+        let record = |names: &str| {
+            let text = format!(r#"{{"leader":"n1","sync_standby":"{names}","quorum":0}}"#);
+            assert!(sent(&store, Txn { when: vec![], then: vec![put(keys.sync(), text)] }));
+        };
+        let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
+        let take = |view: &GroupView| sent(&store, acquire(&keys, &"n2".into(), lease, view, None));
+        let unrecorded = view(&store, &keys);
+        record("n2");
+        assert!(!take(&unrecorded), "a mode came into force since");
+        let old = view(&store, &keys);
+        record("n3");
+        assert!(!take(&old), "another one is the standby now");
+        assert!(take(&view(&store, &keys)));
     }
 
     #[test]

@@ -55,6 +55,19 @@ fn what_the_leader_of_sync_has_beyond_the_others_does_not_count() {
 }
 
 #[test]
+fn known_bug_06_failover_priority_counts_among_several_synchronous_standbys() {
+    let view = in_sync(r#"{"leader":"old","sync_standby":"a,b,me","quorum":0}"#);
+    let of = |priority: i64, lsn: u64| {
+        let mut b = answer("b", lsn);
+        b.status.as_mut().unwrap().failover_priority = priority;
+        race_in(On, 1000, &[answer("a", 1000), b], &view)
+    };
+    assert_eq!(of(1, 1000), Ok(()));
+    assert_eq!(of(2, 1000), Err(NotYet::PeerPreferred("b".into())));
+    assert_eq!(of(2, 900), Ok(()), "only among those that have the same");
+}
+
+#[test]
 fn in_quorum_mode_votes_decide_and_a_member_outside_needs_one_more() {
     let view = in_sync(r#"{"leader":"old","sync_standby":"a,b,me","quorum":1}"#);
     let short = |votes, needed| Err(NotYet::TooFewVotes { votes, needed });

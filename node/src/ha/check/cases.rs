@@ -8,6 +8,7 @@ use crate::ha::observation::{
     Bootstrapping, DataDir, End, Job, Lock, Observation, Process, Remains, ServerRole, Shut,
     StopHow,
 };
+use crate::ha::sample::follower;
 use crate::ha::{Outcome, decide};
 use standby::promotion::NotYet;
 use topology::{GroupView, Lsn, Millis, Seen, SystemId, Timeline};
@@ -45,6 +46,25 @@ fn stop(o: &mut Observation, end: End) {
 
 fn rule(o: &Observation) -> u16 {
     decide(o).rule
+}
+
+/// It shows no settings and no position yet.
+#[test]
+fn known_bug_08_a_member_that_starts_does_not_race_and_is_not_restarted() {
+    for pause in [false, true] {
+        let mut o = follower();
+        o.dynamic.pause = pause;
+        o.postgres.process = Process::Starting { since: o.now, as_primary: false };
+        o.lock = Lock::Free;
+        o.peers = Some(Vec::new());
+        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+        view.leader = None;
+        let step = decide(&o).step;
+        assert!(
+            !matches!(step, Step::Do(Action::AcquireLock | Action::Promote | Action::Begin(_))),
+            "{step:?}"
+        );
+    }
 }
 
 #[test]

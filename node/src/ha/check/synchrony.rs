@@ -237,6 +237,34 @@ fn a_server_whose_names_are_not_known_does_not_open() {
     assert_eq!(decide(&o).step, Step::Do(Action::Promote));
 }
 
+/// In pause the daemon came back under another name, beside the same server.
+#[test]
+fn known_bug_05_a_leader_with_a_new_name_is_recorded_in_pause() {
+    for mode in [SyncMode::On, SyncMode::Quorum] {
+        let mut o = leads(mode);
+        o.dynamic.pause = true;
+        record(&mut o, r#"{"leader":"old_name","quorum":0,"sync_standby":"a"}"#);
+        o.memory.heed_group(&o.clone());
+        let step = decide(&o).step;
+        let Step::Do(Action::RecordSync(state)) = step else { panic!("{mode:?}: {step:?}") };
+        assert_eq!(state.leader, Some("me".into()), "{mode:?}");
+    }
+}
+
+/// A mode that cannot be read may be one: nobody is taken for synchronous, and
+/// whoever is recorded is waited for.
+#[test]
+fn known_bug_20_a_mode_that_is_not_known_does_not_read_as_no_names() {
+    let mut o = leads(SyncMode::Off);
+    let unknown = serde_json::json!({"synchronous_mode": "perhaps"});
+    o.dynamic = topology::Dynamic::read(&unknown).expect("a document");
+    record(&mut o, r#"{"leader":"b","quorum":0,"sync_standby":"a,me"}"#);
+    assert_eq!(Facts::of(&o).sync_names(true).as_deref(), Some("2 (a,b)"));
+    o.store = Seen::Unknown;
+    let names = Facts::of(&o).sync_names(true).expect("a mode may be on");
+    assert!(!names.is_empty(), "it would wait for nobody");
+}
+
 #[test]
 fn a_restart_of_the_leader_forgets_the_names_it_had_set() {
     let (mut o, _) = settle(leads(SyncMode::On));
