@@ -84,6 +84,17 @@ async fn crashed_before_a_missing_segment(a: &Node, server: &Postmaster) -> (Lsn
     (wal::log_end(&a.0.settings, place).await.expect("an end"), gap)
 }
 
+#[test]
+fn n20_a_start_that_takes_long_is_asked_seldom_and_noticed_at_once() {
+    if nix::unistd::geteuid().is_root() {
+        return run_again_as_postgres(
+            "n20_a_start_that_takes_long_is_asked_seldom_and_noticed_at_once",
+        );
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(slow_start());
+}
+
 /// A world-readable copy, because a home directory may be closed to others.
 fn run_again_as_postgres(test: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -213,6 +224,31 @@ async fn until(session: &Session, what: &str, done: impl Fn(&Monitor) -> bool) -
             _ => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+/// Every question to a server that recovers is a FATAL line in its log.
+async fn slow_start() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    certificate(root.path());
+    let a = node(root.path(), "a");
+    let (leader, session) = birth(&a, &json!({})).await;
+    drop(session);
+    stop(&leader, StopMode::Fast).await;
+    let fatal = |text: String| text.matches("FATAL:  the database system is").count();
+    let before = fatal(log_text(&a));
+    let slow = json!({"postgresql": {"recovery_conf": {"restore_command": "sleep 1 && false"}}});
+    let begun = Instant::now();
+    let (standby, session) = start(&a, &StartAs::Standby { upstream: None }, &slow).await;
+    let (took, log) = (begun.elapsed(), log_text(&a));
+    let ready = a.0.settings.data_dir.join("postmaster.pid").metadata().expect("it runs");
+    let late = ready.modified().expect("a time").elapsed().unwrap_or_default();
+    let asked = fatal(log.clone()) - before;
+    println!("  {asked} refusals in {took:.1?}, noticed {late:.1?} after it was ready");
+    assert!(took > Duration::from_millis(1_500), "the start was not slow: {took:?}");
+    assert!(asked as u64 <= took.as_secs() + 1, "{asked} in {took:?}: {log}");
+    assert!(late < Duration::from_secs(1), "noticed after {late:?}");
+    drop(session);
+    stop(&standby, StopMode::Fast).await;
 }
 
 async fn whole_life() {

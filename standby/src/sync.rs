@@ -33,7 +33,7 @@ mod fixture;
 mod model;
 
 pub use confirm::Confirmations;
-pub use names::{Method, Names, PLACEHOLDER};
+pub use names::{Method, Names, PLACEHOLDER, never_synchronous};
 pub use opening::{at_start, before_opening};
 pub use situation::Situation;
 

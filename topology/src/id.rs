@@ -125,6 +125,9 @@ impl fmt::Display for SystemId {
     }
 }
 
+/// PostgreSQL cuts every name off after so many bytes.
+pub const NAME_BYTES_MAX: usize = 63;
+
 /// The name of the replication slot that belongs to a member.
 ///
 /// Lower case; `-` and `.` become `_`; anything else outside `[a-z0-9_]`
@@ -138,7 +141,7 @@ pub fn slot_name(member: &str) -> String {
             other => slot.push_str(&format!("u{:04}", u32::from(other))),
         }
     }
-    slot.chars().take(63).collect()
+    slot.chars().take(NAME_BYTES_MAX).collect()
 }
 
 #[cfg(test)]

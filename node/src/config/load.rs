@@ -8,8 +8,8 @@ use super::env::Environment;
 use super::findings::Findings;
 use super::machine::Ports;
 use super::{Citus, Ctl, Login, Settings, StoreSettings, TopologySettings};
-use super::{bootstrap, file, formation, machine, of_all_members, paths, postgresql, schema};
-use super::{sections, store, validate};
+use super::{bootstrap, file, formation, machine, names, of_all_members, paths, postgresql};
+use super::{schema, sections, store, validate};
 use serde_json::{Map, Value};
 use std::path::Path;
 use topology::MemberName;
@@ -96,6 +96,7 @@ fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Set
     let document = Document::whole_of(raw);
     let store = store::own_store(document, findings);
     let citus = sections::read_citus(document, findings);
+    names::check(document, findings);
     Settings {
         scope: document.text_or_empty("scope"),
         namespace: namespace(&document.text_or_empty("namespace")),

@@ -31,6 +31,7 @@ mod load;
 mod machine;
 pub mod method;
 mod misplaced;
+mod names;
 mod not_yaml;
 pub mod of_all_members;
 mod options;
@@ -307,8 +308,12 @@ impl Postgresql {
     }
 
     pub fn conn_url(&self) -> String {
-        let address = address::join(&self.connect_host, self.connect_port);
-        format!("postgres://{address}/{}", self.database)
+        self.conn_url_at(&self.connect_host, self.connect_port)
+    }
+
+    /// The same of a server that is reached elsewhere.
+    pub fn conn_url_at(&self, host: &str, port: u16) -> String {
+        format!("postgres://{}/{}", address::join(host, port), self.database)
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Chores {
     pub ownership: Option<Ownership>,
     /// Why `/config` cannot be read, as it was told last.
     pub broken_config: Option<String>,
+    /// Members that were told to be never synchronous, because of their names.
+    pub never_synchronous: BTreeSet<topology::MemberName>,
 }
 
 /// What decides about the files of a running server.
@@ -111,7 +113,8 @@ impl Daemon {
         }
         let limit = self.report_limit(seen);
         if tokio::time::timeout(limit, self.keep_documents(seen)).await.is_err() {
-            tracing::warn!("the store did not take this member's reports within {limit:?}");
+            let limit = crate::words::span(limit);
+            crate::log::warn(&format!("the store did not take this member's reports in {limit}"));
         }
         if at_rest {
             self.keep_settings(seen).await;
@@ -228,6 +231,7 @@ impl Daemon {
             self.keep_status(seen, view).await;
         }
         self.keep_sync(seen, view).await;
+        self.tell_never_synchronous(view);
         self.keep_history(seen, view).await;
         self.forget_old_request(seen).await;
     }
@@ -257,6 +261,20 @@ impl Daemon {
         let status = leader.status(view, &mut self.chores.retention, seen.now);
         let Some(txn) = txn::status(&self.keys, lease, &status, view) else { return };
         self.keep("/status", txn).await;
+    }
+
+    /// Members that no setting makes synchronous, each once.
+    fn tell_never_synchronous(&mut self, view: &GroupView) {
+        if !self.dynamic.is_synchronous {
+            return self.chores.never_synchronous.clear();
+        }
+        for name in view.members.keys() {
+            if let Some(why) = standby::sync::never_synchronous(name)
+                && self.chores.never_synchronous.insert(name.clone())
+            {
+                tracing::warn!("{name} never becomes a synchronous standby: {why}");
+            }
+        }
     }
 
     /// What a synchronous mode left behind would keep others from leading: when it
@@ -299,7 +317,9 @@ impl Daemon {
                     self.expect_reload_callback();
                 }
             }
-            Err(why) => tracing::error!("the changed settings could not be applied: {why}"),
+            Err(why) => {
+                crate::log::error(&format!("the changed settings could not be applied: {why}"));
+            }
         }
     }
 
@@ -318,7 +338,7 @@ impl Daemon {
         let steps = slots::diff(&wanted, &there, &self.chores.slots_ours, leads, paused);
         for step in steps {
             if let Err(why) = self.server.change_slot(&step).await {
-                tracing::warn!("{step:?}: {why}");
+                crate::log::warn(&format!("{step:?}: {why}"));
                 break;
             }
             if let SlotStep::Drop(name) = &step {

@@ -134,12 +134,12 @@ impl Daemon {
         let answers = tokio::time::timeout(limit, asked).await;
         self.failsafe.asked = clock::now();
         let Ok(answers) = answers else {
-            tracing::warn!("failsafe: not everybody answered within {limit:?}");
+            crate::log::warn("failsafe: not every member answered in time");
             return Outcome::Lost;
         };
         let silent = others.iter().zip(&answers).find(|(_, answer)| answer.is_err());
         if let Some(((name, _), Err(why))) = silent {
-            tracing::warn!("failsafe: {name} does not agree: {why}");
+            crate::log::warn(&format!("failsafe: {name} does not agree: {why}"));
             return Outcome::Lost;
         }
         for ((name, _), answer) in others.into_iter().zip(answers) {
@@ -183,7 +183,7 @@ impl Daemon {
         }
         json!({
             "name": settings.name.as_str(),
-            "conn_url": settings.postgresql.conn_url(),
+            "conn_url": self.server.served_url(),
             "api_url": settings.restapi.api_url(),
             "slots": slots,
         })

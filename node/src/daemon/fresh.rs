@@ -1,23 +1,28 @@
 //! What the REST API asks PostgreSQL itself, on a connection of its own.
 //!
-//! A health check must not wait for a beat, and a beat not for a health check.
+//! A health check must not wait for a beat, and a beat not for a health check. Where
+//! the server is, and whether it is asked at all, is judged for each connection.
 
 use crate::api::published::{Fresh, ServerStatus};
-use crate::postgres::{Session, Target, monitor};
+use crate::postgres::{Instance, Session, monitor};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::sync::watch;
+
+/// The application name of the API's connection, which the field knows.
+const RESTAPI: &str = "Patroni restapi";
 
 /// The API's own connection.
 pub(super) struct FreshStatus {
-    target: watch::Receiver<Target>,
+    instance: watch::Receiver<Arc<Instance>>,
     session: tokio::sync::Mutex<Option<Session>>,
 }
 
 impl FreshStatus {
-    /// `target`: how to connect, as it changes with the settings.
-    pub fn new(target: watch::Receiver<Target>) -> FreshStatus {
-        FreshStatus { target, session: tokio::sync::Mutex::new(None) }
+    /// `instance`: with its settings as they change.
+    pub fn new(instance: watch::Receiver<Arc<Instance>>) -> FreshStatus {
+        FreshStatus { instance, session: tokio::sync::Mutex::new(None) }
     }
 }
 
@@ -26,8 +31,8 @@ impl Fresh for FreshStatus {
         Box::pin(async move {
             let mut slot = self.session.lock().await;
             if !slot.as_ref().is_some_and(Session::is_usable) {
-                let target = self.target.borrow().clone();
-                *slot = Some(Session::connect(&target).await.ok()?);
+                let instance = self.instance.borrow().clone();
+                *slot = Some(instance.session(RESTAPI).await.ok()?);
             }
             let answer = monitor::read_status(slot.as_ref().expect("just made")).await;
             match answer {

@@ -22,7 +22,9 @@ const STORE_WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(500
 impl Daemon {
     pub(super) async fn carry_out(&mut self, action: &Action, seen: &Observation) -> Outcome {
         if leads_on(action) && !self.set_out(action, seen) {
-            tracing::warn!("{action:?}: not against the promise that another member leads on");
+            crate::log::warn(&format!(
+                "{action:?}: not against the promise that another member leads on"
+            ));
             return Outcome::Lost;
         }
         let empty = GroupView::default();
@@ -76,12 +78,15 @@ impl Daemon {
         let result = tokio::time::timeout(limit, self.renew_lease(sent, seen)).await;
         let outcome = match result {
             Ok(result) => outcome_of(result),
-            Err(_) => Outcome::Unknown(format!("the store did not answer within {limit:?}")),
+            Err(_) => {
+                let limit = crate::words::span(limit);
+                Outcome::Unknown(format!("the store did not answer within {limit}"))
+            }
         };
         // Counted from the end: a silent store must leave time for other rules.
         self.memory.lease_tried = clock::now();
         if let Outcome::Unknown(why) = &outcome {
-            tracing::warn!("the lease could not be renewed: {why}");
+            crate::log::warn(&format!("the lease could not be renewed: {why}"));
         }
         outcome
     }
@@ -207,7 +212,7 @@ impl Daemon {
             Ok(local) => local,
             Err(NoEnd::NotNow(why)) => return Outcome::Unknown(why),
             Err(NoEnd::Unreadable(why)) => {
-                tracing::warn!("the end of this log cannot be read: {why}");
+                crate::log::warn(&format!("the end of this log cannot be read: {why}"));
                 self.memory.divergence = Divergence::Unreadable(why);
                 return Outcome::Done;
             }
@@ -218,7 +223,7 @@ impl Daemon {
             Verdict::Alien(how) => Divergence::Alien(how),
         };
         if let Divergence::Diverged(how) | Divergence::Alien(how) = &self.memory.divergence {
-            tracing::warn!("this log has left the history of {}: {how}", with.member);
+            crate::log::warn(&format!("this log has left the history of {}: {how}", with.member));
         }
         Outcome::Done
     }

@@ -2,14 +2,14 @@
 //! `no action. I am (n1), the leader with the lock`.
 //!
 //! A beat follows every event; the line comes once per `loop_wait`, and at once
-//! when it says something new. The line before it, who holds the lock, only
+//! when it says something new: not when two states take turns. The line before it, who holds the lock, only
 //! comes with an unusual one, or at level DEBUG.
 
 use super::{Daemon, look};
 use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
-use crate::ha::observation::{Job, Lock, ServerRole, StopHow};
+use crate::ha::observation::{Job, Lock, Process, ServerRole, StopHow};
 use topology::{MemberName, MemberRole, Millis};
 
 /// What was written last, and when.
@@ -21,8 +21,9 @@ pub(super) struct Heartbeat {
 
 impl Daemon {
     pub(super) fn log_heartbeat(&mut self, report: &Report) {
+        crate::log::situation(situation(report));
         let line = sentence(report, &self.settings.name);
-        let is_new = line != self.heartbeat.line;
+        let is_new = line != self.heartbeat.line && crate::log::is_news(&line);
         let is_due =
             clock::now().since(self.heartbeat.at) + DUE_EARLY_MS >= self.dynamic.loop_wait_ms;
         if !is_new && !is_due {
@@ -39,6 +40,21 @@ impl Daemon {
         }
         self.heartbeat = Heartbeat { line, at: clock::now() };
     }
+}
+
+/// What is the same while a state lasts: who leads, what the server does, what runs.
+fn situation(report: &Report) -> String {
+    let seen = &report.seen;
+    let leader = seen.view().and_then(|view| view.leader_name());
+    let job = seen.job.as_ref().map(|running| running.job.title());
+    let process = match &seen.postgres.process {
+        Process::Running(_) => "running",
+        Process::Starting { .. } => "starting",
+        Process::Stopped(_) => "stopped",
+    };
+    let (known, paused) = (seen.view().is_some(), seen.dynamic.pause);
+    let role = look::role_of(seen).map(std::mem::discriminant);
+    format!("{leader:?} {job:?} {process} {role:?} {known} {paused} {}", seen.holds_lock())
 }
 
 /// A beat that comes a little early stands for the one that is due.
@@ -114,7 +130,7 @@ fn at_rest(seen: &Observation, view: &topology::GroupView, me: &MemberName) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ha::observation::{Process, Running};
+    use crate::ha::observation::Running;
     use crate::ha::{Step, decide, sample};
     use topology::Seen;
 

@@ -46,7 +46,9 @@ async fn end_of_clean(instance: &Instance, place: Place) -> Option<Lsn> {
     match wal::checkpoint_end(&instance.settings, place).await {
         Ok(end) => Some(end),
         Err(error) => {
-            tracing::warn!("the end of the shutdown checkpoint cannot be read: {error}");
+            crate::log::warn(&format!(
+                "the end of the shutdown checkpoint cannot be read: {error}"
+            ));
             None
         }
     }

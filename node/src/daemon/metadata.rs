@@ -79,8 +79,8 @@ impl Daemon {
     /// record may still tell of the standby that this member was a moment ago.
     fn groups_led_here(&self, own: u32) -> Groups {
         let mut groups = citus::groups_now(&self.chores.groups);
-        let pg = &self.settings.postgresql;
-        let here = Address::new(&pg.connect_host, pg.connect_port);
+        let (host, port) = self.server.served_at();
+        let here = Address::new(&host, port);
         groups.entry(own).or_default().leader = Some(here);
         groups
     }
@@ -120,7 +120,7 @@ impl Daemon {
                 }
             }
             Err(why) => {
-                tracing::warn!("pg_dist_node could not be brought up to date: {why}");
+                crate::log::warn(&format!("pg_dist_node could not be brought up to date: {why}"));
                 self.metadata.failed_at = Some(crate::clock::now());
             }
         }

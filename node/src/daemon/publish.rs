@@ -18,7 +18,7 @@ impl Daemon {
     pub(super) fn record(&self, seen: &Observation) -> MemberRecord {
         let settings = &self.settings;
         let mut record = MemberRecord {
-            conn_url: Some(settings.postgresql.conn_url()),
+            conn_url: Some(self.server.served_url()),
             api_url: Some(settings.restapi.api_url()),
             state: self.state(seen).text().to_string(),
             role: self.role(seen),

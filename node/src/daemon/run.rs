@@ -21,7 +21,7 @@ use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::ha::observation::Job;
 use crate::ha::{Action, Decision, Observation, Outcome};
-use crate::{clock, notify};
+use crate::{clock, log, notify};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -149,6 +149,14 @@ impl Daemon {
     }
 }
 
+/// What is decided again and again in a state that lasts is said once a minute.
+fn say(line: &str) {
+    match log::is_news(line) {
+        true => tracing::info!("{line}"),
+        false => tracing::debug!("{line}"),
+    }
+}
+
 impl World for Daemon {
     async fn observe(&mut self) -> Observation {
         self.look().await
@@ -169,20 +177,17 @@ impl World for Daemon {
 
     fn note(&mut self, decision: &Decision, outcome: Option<&Outcome>) {
         let changed = std::mem::replace(&mut self.last_rule, decision.rule) != decision.rule;
+        let line = format!("rule {}: {}", decision.rule, decision.why);
         match outcome {
-            Some(Outcome::Failed(why)) => tracing::error!("{}: {why}", decision.why),
+            Some(Outcome::Failed(why)) => log::error(&format!("{}: {why}", decision.why)),
             Some(_) if decision.rule == crate::ha::gate::RENEW => {
-                tracing::debug!("rule {}: {}", decision.rule, decision.why);
+                tracing::debug!("{line}");
                 return;
             }
-            Some(outcome) => {
-                tracing::info!("rule {}: {} -> {outcome:?}", decision.rule, decision.why);
-            }
+            Some(outcome) => say(&format!("{line} -> {outcome:?}")),
             // The heartbeat's line says the same.
-            None if changed && decision.why.starts_with("no action") => {
-                tracing::debug!("rule {}: {}", decision.rule, decision.why);
-            }
-            None if changed => tracing::info!("rule {}: {}", decision.rule, decision.why),
+            None if changed && decision.why.starts_with("no action") => tracing::debug!("{line}"),
+            None if changed => say(&line),
             None => return,
         }
         self.remember(serde_json::json!({

@@ -18,15 +18,12 @@ use crate::config::Settings;
 use crate::deadman::Guarded;
 use crate::ha::observation::{Remains, Rewind};
 use crate::postgres::monitor::Monitor;
-use crate::postgres::{Instance, Postmaster, ServerStatus, Session, StopMode, Target};
+use crate::postgres::{Instance, Postmaster, ServerStatus, Session, StopMode};
 use serde_json::Value;
 use standby::slots::Slot;
 use std::sync::Arc;
 use tokio::sync::watch;
 use topology::{History, Millis, SystemId};
-
-/// The application name of the API's connection, which the field knows.
-const RESTAPI: &str = "Patroni restapi";
 
 /// When a running server reads its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +45,8 @@ pub(super) struct Server {
     system: Option<SystemId>,
     /// The history of the own timeline, once its file was read.
     history: Option<History>,
-    /// How the API's own connection is made.
-    reach: watch::Sender<Target>,
+    /// For the API's own connection.
+    reach: watch::Sender<Arc<Instance>>,
     /// What `patroni.dynamic.json` holds, as far as this process knows.
     saved: Value,
     rewind: RewindAbility,
@@ -66,9 +63,9 @@ impl Server {
             &settings.name,
             settings.citus.clone(),
         ));
-        let target = instance.local_target(&settings.postgresql.database, RESTAPI);
         Ok(Server {
             settings,
+            reach: watch::Sender::new(instance.clone()),
             instance,
             session: None,
             monitor: None,
@@ -78,7 +75,6 @@ impl Server {
             quiet: watch::Sender::new(false),
             system: None,
             history: None,
-            reach: watch::Sender::new(target),
             saved: Value::Null,
             rewind: RewindAbility::default(),
             names: Default::default(),
@@ -95,7 +91,7 @@ impl Server {
         }
         self.settings = settings;
         self.rewind.forget();
-        self.reach.send_replace(self.api_target());
+        self.reach.send_replace(self.instance.clone());
     }
 
     /// A server runs on the data directory, as far as can be told.
@@ -103,8 +99,13 @@ impl Server {
         !matches!(self.instance.postmaster(), Ok(None))
     }
 
-    fn api_target(&self) -> Target {
-        self.instance.local_target(&self.settings.postgresql.database, RESTAPI)
+    /// Where others reach the running server (`postgres/served.rs`).
+    pub fn served_at(&self) -> (String, u16) {
+        self.instance.served_at(self.postmaster_pid())
+    }
+
+    pub fn served_url(&self) -> String {
+        self.instance.served_url(self.postmaster_pid())
     }
 
     /// Before anything is decided: nobody of an earlier daemon fills the data

@@ -29,7 +29,7 @@ impl Daemon {
             Ok(result) if result.succeeded => Kept::Written,
             Ok(_) => Kept::Lost,
             Err(error) => {
-                tracing::warn!("{what} could not be written: {error}");
+                crate::log::warn(&format!("{what} could not be written: {error}"));
                 Kept::Unanswered
             }
         }

@@ -102,7 +102,7 @@ pub enum Renewal {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DcsError {
-    #[error("the store did not answer within {waited:?}: {reason}")]
+    #[error("{}", unreached(*waited, reason))]
     Unreachable { waited: Duration, reason: String },
     #[error("the store refused our credentials; check etcd3.username and the role's grants: {0}")]
     Denied(String),
@@ -117,6 +117,20 @@ pub enum DcsError {
     #[error("the store refused the request: {0}")]
     Refused(String),
 }
+
+/// What happened: nothing listens there, an answer that says no, or none in time.
+fn unreached(waited: Duration, reason: &str) -> String {
+    if reason.contains("onnection refused") {
+        return format!("the store is not reached, the connection is refused: {reason}");
+    }
+    if waited < SILENCE {
+        return format!("the store is not reached: {reason}");
+    }
+    format!("the store did not answer within {}: {reason}", crate::words::span(waited))
+}
+
+/// A failure that comes sooner is an answer, if not of the store.
+const SILENCE: Duration = Duration::from_millis(500);
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DcsError>> + Send + 'a>>;
 
@@ -165,6 +179,28 @@ fn covering(prefixes: &[String]) -> Result<Vec<String>, DcsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn p9_what_happened_is_said_and_times_are_such_that_people_read() {
+        let told = |waited, reason: &str| {
+            DcsError::Unreachable { waited, reason: reason.to_string() }.to_string()
+        };
+        let refused = "127.0.0.1:2379: tcp connect error: Connection refused (os error 111)";
+        assert_eq!(
+            told(Duration::from_nanos(670_434), refused),
+            format!("the store is not reached, the connection is refused: {refused}")
+        );
+        assert_eq!(
+            told(Duration::from_millis(3_000), "127.0.0.1:2379 kept silent"),
+            "the store did not answer within 3 s: 127.0.0.1:2379 kept silent"
+        );
+        assert_eq!(
+            told(Duration::from_micros(8_123), "etcdserver: no leader"),
+            "the store is not reached: etcdserver: no leader"
+        );
+        let span = |ms| crate::words::span(Duration::from_millis(ms));
+        assert_eq!([span(1), span(1_234), span(59_400)], ["less than 0.1 s", "1.2 s", "59 s"]);
+    }
 
     #[test]
     fn overlapping_prefixes_are_taken_once() {

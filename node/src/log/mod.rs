@@ -7,6 +7,7 @@
 //! | `form.rs` | one record as a plain line or as JSON |
 //! | `queue.rs` | a bounded queue and the thread that empties it |
 //! | `file.rs` | `patroni.log` and its rotation |
+//! | `seldom.rs` | what has not changed is not said again |
 //! | `panics.rs` | panics as lines, with their stack |
 //!
 //! A line is made where it is logged and written by another thread: a full
@@ -24,10 +25,12 @@ mod format;
 mod levels;
 mod panics;
 mod queue;
+mod seldom;
 
 pub use form::json_fields;
 pub use format::{Format, is_field};
 pub use queue::Counters;
+pub use seldom::{error, is_news, situation, warn};
 
 use crate::config::Log;
 use form::{Form, Record};

@@ -12,7 +12,9 @@ use super::error::Error;
 use super::files::{self, Places};
 use super::parameters::{self, Effective, Raised, Role, Sources};
 use super::process::Postmaster;
+use super::readiness::Pacer;
 use super::recovery::{self, Upstream};
+use super::served::Served;
 use super::{Instance, StartAs};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ pub struct Written {
 pub(super) struct Notes {
     catalogue: tokio::sync::Mutex<Option<Arc<Catalogue>>>,
     told: Mutex<Told>,
+    pacer: Mutex<Pacer>,
+    served: Mutex<Option<Served>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +62,14 @@ impl Told {
 }
 
 impl Notes {
+    pub fn pacer(&self) -> MutexGuard<'_, Pacer> {
+        self.pacer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn served(&self) -> MutexGuard<'_, Option<Served>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -29,6 +29,9 @@ pub enum Error {
     Silent { address: String, waited: Duration },
     #[error("{address} refused the connection")]
     Refused { address: String, source: tokio_postgres::Error },
+    /// An attempt that is not made, since one was refused a moment ago.
+    #[error("PostgreSQL is not asked again yet: {said}")]
+    NotAsked { said: String, not_yet: bool, is_final: bool },
     #[error("TLS to {address} cannot be set up: {why}; check postgresql.authentication")]
     Tls { address: String, why: String },
     #[error("the server did not answer `{what}` within {waited:?}")]
@@ -92,6 +95,9 @@ impl Error {
 
     /// Asking again does not help: the server is up and says no.
     pub fn is_final(&self) -> bool {
+        if let Error::NotAsked { is_final, .. } = self {
+            return *is_final;
+        }
         let Error::Refused { source, .. } = self else { return false };
         let refusals = [
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -103,7 +109,19 @@ impl Error {
 
     /// The server is up and takes no connections yet, or no more.
     pub fn says_not_yet(&self) -> bool {
-        self.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+        match self {
+            Error::NotAsked { not_yet, .. } => *not_yet,
+            _ => self.code() == Some(&SqlState::CANNOT_CONNECT_NOW),
+        }
+    }
+
+    /// The server is there and took no connection: a FATAL line in its log.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::Refused { source, .. } => source.code().is_some(),
+            Error::NotAsked { .. } => true,
+            _ => false,
+        }
     }
 
     /// Nobody said anything: nothing listens, or it does not speak.

@@ -9,7 +9,8 @@
 //! | controldata, data_dir | what a data directory says about itself |
 //! | catalogue, judge, units | which settings there are, and their values |
 //! | parameters, controlled, recovery, conninfo, files, configure | its configuration |
-//! | process, procfs, socket | the postmaster |
+//! | process, procfs, socket, readiness | the postmaster |
+//! | served | where it is reached |
 //! | session, tls, monitor, history, slots, users | SQL |
 //! | replication | what SQL does not tell |
 //! | run, tools, method | PostgreSQL's programs, and an operator's |
@@ -34,6 +35,7 @@ pub mod monitor;
 pub mod parameters;
 pub mod process;
 mod procfs;
+mod readiness;
 pub mod recovery;
 mod replication;
 pub mod restored;
@@ -41,6 +43,7 @@ pub mod rewind;
 pub mod rewind_mark;
 pub(crate) mod run;
 mod secrets;
+mod served;
 pub mod session;
 pub mod single_user;
 pub mod slots;
@@ -70,13 +73,12 @@ use parameters::Role;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use topology::{History, Lsn, MemberName, Timeline};
 
-/// How often a starting server is asked whether it accepts connections: often
-/// at first, then less, for each refusal is a line in its log.
+/// How often it is looked whether a starting server accepts connections; how often
+/// it is asked is another matter (`readiness.rs`).
 const READY_PACE: Duration = Duration::from_millis(20);
-const READY_PACE_MAX: Duration = Duration::from_millis(500);
 
 /// Name of the short connection that asks for the replayed timeline.
 const REPLAY: &str = "Patroni replay point";
@@ -283,7 +285,6 @@ impl Instance {
         limit: Duration,
     ) -> Result<Ready, Error> {
         let until = tokio::time::Instant::now() + limit;
-        let mut pace = READY_PACE;
         loop {
             let error = match self.session(application_name).await {
                 Ok(session) => {
@@ -298,8 +299,7 @@ impl Instance {
             if tokio::time::Instant::now() >= until {
                 return Ok(Ready::Starting(error));
             }
-            tokio::time::sleep(pace).await;
-            pace = (pace * 3 / 2).min(READY_PACE_MAX);
+            tokio::time::sleep(READY_PACE).await;
         }
     }
 
@@ -310,8 +310,15 @@ impl Instance {
         self.session_in(&self.settings.database, application_name).await
     }
 
+    /// One that was refused a moment ago is refused here (`readiness.rs`).
     pub async fn session_in(&self, database: &str, name: &str) -> Result<Session, Error> {
-        Session::connect(&self.local_target(database, name)).await
+        let target = self.local_target(database, name);
+        let who = (target.login.username.as_str(), database);
+        let sign = readiness::Sign::of(&self.settings.data_dir);
+        self.notes.pacer().check(who, &sign, Instant::now())?;
+        let answer = Session::connect(&target).await;
+        self.notes.pacer().note(who, sign, Instant::now(), &answer);
+        answer
     }
 
     /// How the daemon reaches its own server.
@@ -362,27 +369,6 @@ impl Instance {
         name: &str,
     ) -> Result<Session, Error> {
         Session::connect(&Target::new(host, port, login, &self.settings.database, name)).await
-    }
-
-    /// Where the server listens: another `listen` counts from its restart on.
-    fn local_address(&self) -> (String, u16) {
-        let settings = &self.settings;
-        let wanted = settings.local_host().to_string();
-        match process::listening(&settings.data_dir) {
-            Some((host, port)) if port != settings.port => {
-                (if is_elsewhere(&host, &[]) { host } else { "localhost".to_string() }, port)
-            }
-            Some((host, port)) if is_elsewhere(&host, &settings.listen_hosts) => (host, port),
-            _ => (wanted, settings.port),
-        }
-    }
-
-    fn socket_dir(&self, port: u16) -> Option<String> {
-        if !self.settings.use_unix_socket {
-            return None;
-        }
-        let given = self.settings.socket_directories.as_deref();
-        socket::dir_of(given, port).map(|dir| dir.display().to_string())
     }
 
     // PostgreSQL's programs.
@@ -507,10 +493,4 @@ impl Instance {
         self.refuse_running()?;
         single_user::recover(&self.settings).await
     }
-}
-
-/// A server that listens on one address which the settings no longer name.
-fn is_elsewhere(host: &str, wanted: &[String]) -> bool {
-    let everywhere = ["", "*", "0.0.0.0", "::"].contains(&host);
-    !everywhere && !wanted.iter().any(|name| name == host)
 }

@@ -332,13 +332,28 @@ pub(super) fn clean_environment(
     }
 }
 
-/// First address and port of the server that runs on `data_dir`, or ran last.
-pub fn listening(data_dir: &Path) -> Option<(String, u16)> {
+/// Where a server is reached, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    pub pid: i32,
+    /// Its first address; empty: it listens on sockets only.
+    pub host: String,
+    pub port: u16,
+    /// Its first socket directory.
+    pub socket_dir: Option<PathBuf>,
+}
+
+/// Of the server that runs on `data_dir`, or ran last.
+pub fn listening(data_dir: &Path) -> Option<Listening> {
     let text = read_if_there(&data_dir.join("postmaster.pid")).ok()??;
-    let mut lines = text.lines().skip(3);
-    let port = lines.next()?.trim().parse().ok()?;
-    let host = lines.nth(1)?.trim().to_string();
-    Some((host, port))
+    let (pid, _) = parse_pid_file(&text)?;
+    let mut lines = text.lines().skip(3).map(str::trim);
+    let port = lines.next()?.parse().ok()?;
+    // An abstract socket has no directory; another one may be named from `data_dir`.
+    let socket_dir = lines.next().filter(|dir| !dir.is_empty() && !dir.starts_with('@'));
+    let socket_dir = socket_dir.map(|dir| data_dir.join(dir));
+    let host = lines.next()?.to_string();
+    Some(Listening { pid, host, port, socket_dir })
 }
 
 /// Pid and start (seconds since 1970) of a postmaster.pid; none in a file of a
@@ -364,7 +379,9 @@ mod tests {
         assert_eq!(listening(dir.path()), None);
         let text = "42\n/data\n1795208971\n5433\n/tmp\n10.0.0.5\n  123  4\nready   \n";
         std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
-        assert_eq!(listening(dir.path()), Some(("10.0.0.5".into(), 5433)));
+        let (host, socket_dir) = ("10.0.0.5".to_string(), Some(PathBuf::from("/tmp")));
+        let there = Listening { pid: 42, host, port: 5433, socket_dir };
+        assert_eq!(listening(dir.path()), Some(there));
     }
 
     #[tokio::test]

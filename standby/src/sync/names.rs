@@ -8,6 +8,7 @@
 //! promised anything by them.
 
 use super::set::NameSet;
+use topology::id::NAME_BYTES_MAX;
 use topology::{MemberName, SyncMode};
 
 /// A name that no member may have: with it in force no commit is acknowledged.
@@ -113,10 +114,27 @@ fn written(method: Method, count: u64, list: &[String]) -> String {
 
 /// Whether this can be the name of one standby: not of everybody, nor of nobody.
 pub fn can_be_named(name: &MemberName) -> bool {
+    never_synchronous(name).is_none()
+}
+
+/// Why a member with this name cannot be a synchronous standby, however it is set.
+pub fn never_synchronous(name: &MemberName) -> Option<&'static str> {
     let text = name.as_str();
-    // `/sync` separates names by commas, and blanks around them do not count.
-    let is_recordable = !text.contains(',') && text.trim() == text;
-    !text.is_empty() && text != EVERYBODY && !same(text, PLACEHOLDER) && is_recordable
+    let is_printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    Some(match text {
+        "" => "a name is needed to wait for it",
+        EVERYBODY => "`*` means every standby",
+        _ if same(text, PLACEHOLDER) => "its name is a reserved word",
+        _ if text.contains(',') => "`/sync` separates names by commas",
+        _ if text.trim() != text => "blanks around a name do not count in `/sync`",
+        _ if text.len() > NAME_BYTES_MAX => {
+            "its name is longer than 63 bytes, and PostgreSQL cuts off what a standby says of itself"
+        }
+        _ if !text.bytes().all(is_printable) => {
+            "its name has letters beyond ASCII, which PostgreSQL replaces in what a standby says of itself"
+        }
+        _ => return None,
+    })
 }
 
 /// The same without marks: letters, digits, `_` and `$`, and no word of the list's.

@@ -115,6 +115,15 @@ fn b3_quorum_mode_writes_the_placeholder_in_its_own_form() {
 }
 
 #[test]
+fn p8_a_name_that_a_standby_cannot_say_of_itself_is_never_waited_for() {
+    let can = |text: &str| can_be_named(&MemberName::from(text));
+    assert!(can("n1") && can("node 1") && can("a\"b") && can(&"n".repeat(63)));
+    for text in ["", "*", PLACEHOLDER, "a,b", " a", "a ", "n\u{e9}", "a\tb", &"n".repeat(64)] {
+        assert!(!can(text), "{text}");
+    }
+}
+
+#[test]
 fn only_who_must_have_all_is_required() {
     assert_eq!(Names::parse("2 (a,b)").required(), set(&["a", "b"]));
     assert!(Names::parse("a,b").required().is_empty());

@@ -22,6 +22,7 @@
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | scripts | commands of an operator, restarts for later, long stops and starts |
 //! | settings | changes of the configuration |
+//! | served | where a server is reached while its settings change |
 //! | times | other times of the lock, and short ones |
 //! | source | a server that no daemon knows, with a backup and an archive |
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
@@ -69,6 +70,7 @@ pub mod refusal;
 pub mod requests;
 pub mod rewind;
 pub mod scripts;
+pub mod served;
 pub mod settings;
 pub mod silence;
 pub mod silent_source;

@@ -96,7 +96,7 @@ impl Server {
         let follows = self.monitor.as_ref().filter(|monitor| monitor.status.in_recovery);
         let Some(from) = follows.and_then(following) else { return };
         if let Err(error) = self.instance.keep_pgpass(&upstream(&from, dynamic)) {
-            tracing::warn!("{error}");
+            crate::log::warn(&error.with_causes());
         }
     }
 
@@ -124,7 +124,9 @@ impl Server {
         }
         match cache::write(&self.settings.postgresql.data_dir, dynamic) {
             Ok(()) => self.saved = dynamic.clone(),
-            Err(error) => tracing::warn!("{} cannot be written: {error}", cache::NAME),
+            Err(error) => {
+                crate::log::warn(&format!("{} cannot be written: {error}", cache::NAME));
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ impl Server {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not known within {END_MAX:?}"),
         };
-        tracing::warn!("the record before the shutdown checkpoint: {why}");
+        crate::log::warn(&format!("the record before the shutdown checkpoint: {why}"));
         checkpoint
     }
 

@@ -52,7 +52,7 @@ impl Server {
                 Postgres { data, process: Process::Stopped(self.look_at_remains().await) }
             }
             Err(error) => {
-                tracing::error!("{error}");
+                crate::log::error(&error.to_string());
                 self.forget_process();
                 Postgres { data, process: Process::Stopped(Seen::Unknown) }
             }
@@ -125,7 +125,7 @@ impl Server {
                 Process::Starting { since, as_primary }
             }
             Err(error) => {
-                tracing::warn!("PostgreSQL did not answer: {error}");
+                crate::log::warn(&format!("PostgreSQL did not answer: {}", error.with_causes()));
                 self.session = None;
                 self.monitor = None;
                 Process::Running(self.look_at_silent().await)
@@ -191,7 +191,7 @@ impl Server {
             }
             Err(Error::StillRewinding(_)) if self.is_at_work => Seen::Unknown,
             Err(error) => {
-                tracing::warn!("{error}");
+                crate::log::warn(&error.with_causes());
                 Seen::Unknown
             }
         }
