@@ -52,6 +52,7 @@ pub fn published(name: &str) -> Published {
         watchdog_failed: false,
         writes: Default::default(),
         disk_failed: false,
+        reason: None,
         system_id: SystemId::parse("7710375988543033523"),
         tags: Tags::default(),
         pending_restart: None,

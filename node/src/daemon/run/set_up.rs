@@ -59,6 +59,7 @@ fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Publi
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         watchdog_failed: false,
         disk_failed: false,
+        reason: None,
         log: Default::default(),
         writes: writes.clone(),
     }
