@@ -9,6 +9,7 @@ mod cases;
 mod cycle;
 mod elections;
 mod generate;
+mod orders;
 mod synchrony;
 
 use super::action::{Action, Step};
