@@ -38,7 +38,7 @@ impl Background {
         assert!(self.slot.is_none(), "one job at a time: `decide` looks at the slot first");
         let (tell, answer) = oneshot::channel();
         let task = tokio::spawn(alone(self.hands.clone(), work, tell));
-        let running = Running { job, since: now, closed: None };
+        let running = Running { job, since: now, closed: None, ending: Default::default() };
         self.slot = Some(Slot { running, task: task.abort_handle(), answer, result: None });
     }
 

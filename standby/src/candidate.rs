@@ -92,6 +92,29 @@ pub fn best(
     Ok(name.clone())
 }
 
+/// Members that could take over if they had the end of the log: those that lack it,
+/// with what they have, and those that did not say, with nothing.
+pub fn awaited<'a>(
+    me: &MemberName,
+    peers: &'a [PeerAnswer],
+    view: &GroupView,
+    wanted: &Wanted,
+) -> Vec<(&'a MemberName, Option<Lsn>)> {
+    let electorate = Electorate::of(view, wanted.mode);
+    let counts = |peer: &&PeerAnswer| {
+        &peer.name != me
+            && view.members.contains_key(&peer.name)
+            && wanted.candidate.is_none_or(|c| *c == peer.name)
+            && electorate.is_none_or(|e| e.is_standby(&peer.name))
+    };
+    let lacks = |peer: &'a PeerAnswer| match judge(peer, view, wanted) {
+        Err(NoCandidate::NotThere { has, .. }) => Some((&peer.name, Some(has))),
+        Err(NoCandidate::Silent(_)) => Some((&peer.name, None)),
+        _ => None,
+    };
+    peers.iter().filter(counts).filter_map(lacks).collect()
+}
+
 fn judge(peer: &PeerAnswer, view: &GroupView, wanted: &Wanted) -> Result<(Lsn, i64), NoCandidate> {
     let name = || peer.name.clone();
     let status = peer.status.as_ref().ok_or_else(|| NoCandidate::Silent(name()))?;
@@ -164,6 +187,24 @@ mod tests {
         assert!(matches!(refused, Err(NoCandidate::NotThere { .. })));
         let there = best(&"me".into(), &[peer("a", 1001, false)], &view(), &past);
         assert_eq!(there, Ok("a".into()));
+    }
+
+    #[test]
+    fn whoever_could_take_over_with_the_end_of_the_log_is_awaited() {
+        let past = Wanted { past: Some(Lsn(1000)), ..wanted() };
+        let (me, silent) = (MemberName::new("me"), PeerAnswer { name: "b".into(), status: None });
+        let peers = [peer("a", 900, false), silent];
+        let named = |peers, wanted: &Wanted| -> Vec<(String, Option<Lsn>)> {
+            let awaited = awaited(&me, peers, &view(), wanted);
+            awaited.into_iter().map(|(name, lsn)| (name.to_string(), lsn)).collect()
+        };
+        assert_eq!(named(&peers, &past), [("a".into(), Some(Lsn(900))), ("b".into(), None)]);
+        let b = MemberName::new("b");
+        let only = Wanted { candidate: Some(&b), ..past.clone() };
+        assert_eq!(named(&peers, &only), [("b".into(), None)]);
+        // One that has all, one that may not lead, and one that is no member.
+        let peers = [peer("a", 1001, false), peer("b", 900, true), peer("x", 900, false)];
+        assert_eq!(named(&peers, &past), []);
     }
 
     #[test]

@@ -77,6 +77,11 @@ pub enum NotYet {
     Tagged,
     #[error("{bytes} bytes behind the last known position, {allowed} allowed")]
     Behind { bytes: u64, allowed: u64 },
+    #[error(
+        "{leader} ended in order and its log goes up to {end}, here up to {mine}: start {leader} \
+         again, or ask for a failover to this member, which loses what is missing"
+    )]
+    LacksTheEnd { leader: MemberName, end: Lsn, mine: Lsn },
     #[error("timeline {mine} is behind the group's timeline {group}")]
     OldTimeline { mine: Timeline, group: Timeline },
     #[error(

@@ -4,7 +4,7 @@
 //! anew is carried over from the value before. Old releases read the position
 //! alone from `optime/leader`; it is written for them while one of them lives.
 
-use crate::{Lsn, MemberRecord};
+use crate::{Lsn, MemberName, MemberRecord};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
@@ -19,6 +19,9 @@ pub struct Status {
     pub slots: IndexMap<String, Lsn>,
     /// Slots of members that are kept for a while, also when the member is gone.
     pub retain_slots: Vec<String>,
+    /// The leader that ended in order at `optime` while no other member was known to
+    /// have everything up to there. Gone with the next leader's report.
+    pub ended: Option<MemberName>,
 }
 
 impl Status {
@@ -42,6 +45,7 @@ impl Status {
             optime: Lsn(map.get("optime").and_then(number).unwrap_or(0)),
             slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(number(v)?)))).collect(),
             retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
+            ended: map.get("ended").and_then(Value::as_str).map(MemberName::new),
         }
     }
 
@@ -55,12 +59,20 @@ impl Status {
         if !self.retain_slots.is_empty() {
             out.insert("retain_slots".into(), self.retain_slots.clone().into());
         }
+        if let Some(ended) = &self.ended {
+            out.insert("ended".into(), ended.as_str().into());
+        }
         Value::Object(out).to_string()
     }
 
     /// Another position by somebody who does not know the slots now.
     pub fn moved_to(&self, optime: Lsn) -> Status {
-        Status { optime, ..self.clone() }
+        Status { optime, ended: None, ..self.clone() }
+    }
+
+    /// The same as the end of the log of `leader`, which no other member has.
+    pub fn ended_by(&self, leader: &MemberName, at: Lsn) -> Status {
+        Status { ended: Some(leader.clone()), ..self.moved_to(at) }
     }
 }
 
@@ -118,6 +130,15 @@ mod tests {
     fn a_position_alone_carries_the_slots_over() {
         let moved = Status::read(REAL).moved_to(Lsn(9));
         assert_eq!(moved.write(), REAL.replace("\"optime\":24399872", "\"optime\":9"));
+    }
+
+    #[test]
+    fn an_end_in_order_is_told_until_the_next_position() {
+        let ended = Status::read(REAL).ended_by(&"n1".into(), Lsn(9));
+        let text = ended.write();
+        assert!(text.ends_with(r#","ended":"n1"}"#), "{text}");
+        assert_eq!(Status::read(&text), ended);
+        assert_eq!(ended.moved_to(Lsn(10)).ended, None);
     }
 
     #[test]

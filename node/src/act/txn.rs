@@ -118,7 +118,11 @@ pub fn release(keys: &Keys, me: &MemberName, publish: Publish, view: &GroupView)
     let mut then = Vec::new();
     if let Publish::Handover(lsn) | Publish::End(lsn) = publish {
         let known = view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
-        then.push(put(keys.status(), known.moved_to(lsn).write()));
+        let status = match publish {
+            Publish::End(_) => known.ended_by(me, lsn),
+            Publish::Handover(_) | Publish::Nothing => known.moved_to(lsn),
+        };
+        then.push(put(keys.status(), status.write()));
         then.extend(legacy_optime(keys, lsn, view));
     }
     let mut when = vec![Compare::ValueIs(keys.leader(), me.0.clone())];

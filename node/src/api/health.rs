@@ -8,7 +8,7 @@
 
 use super::status::{Duty, Facts};
 use serde_json::Value;
-use topology::{Lsn, MemberRole, Millis};
+use topology::{Lsn, MemberRole, MemberState, Millis};
 
 /// The options behind `?`, in order.
 pub type Options = [(String, String)];
@@ -69,7 +69,15 @@ impl Check {
 }
 
 fn primary(facts: &Facts) -> bool {
-    !facts.published.standby_group && holds(facts, &[MemberRole::Primary])
+    let leads = holds(facts, &[MemberRole::Primary]) && accepts_writes(facts);
+    leads && !facts.published.standby_group
+}
+
+/// As far as is known: a server that does not answer just now keeps its clients, one
+/// that starts, leaves recovery or is down gets none.
+fn accepts_writes(facts: &Facts) -> bool {
+    let may_answer = facts.monitor.is_some() || facts.published.state == MemberState::Running;
+    facts.role == MemberRole::Primary && may_answer
 }
 
 fn standby_leader(facts: &Facts) -> bool {

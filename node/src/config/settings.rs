@@ -203,7 +203,7 @@ pub const SETTINGS: &[Setting] = &[
     row("bootstrap.dcs.maximum_lag_on_failover", BYTES, "1048576", "Bytes a candidate may lack."),
     row("bootstrap.dcs.maximum_lag_on_syncnode", BYTES, "-1", "Bytes; 0 or less: off."),
     row("bootstrap.dcs.max_timelines_history", COUNT, "0", "Kept lines of history; 0: all."),
-    row("bootstrap.dcs.{primary|master}_start_timeout", SECONDS, "300", "Seconds of crash recovery."),
+    row("bootstrap.dcs.{primary|master}_start_timeout", SECONDS, "300", "Seconds that crash recovery or a promotion may take."),
     row("bootstrap.dcs.{primary|master}_stop_timeout", SECONDS, "0", "Seconds a stop may take."),
     row("bootstrap.dcs.synchronous_mode", SwitchOr(&["quorum"]), "off", "Synchronous mode."),
     row("bootstrap.dcs.synchronous_mode_strict", Switch, "false", "Never without a standby."),

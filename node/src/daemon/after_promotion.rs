@@ -91,6 +91,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn known_bug_15_a_second_promotion_has_a_checkpoint_of_its_own() {
+        let mut first = AfterPromotion::default();
+        assert!(first.is_due());
+        let (tell, told) = oneshot::channel();
+        first.running = Some(told);
+        // Demoted while it runs, and promoted again.
+        let mut second = AfterPromotion::default();
+        drop(first);
+        assert!(tell.send(()).is_err(), "the end of the first is nobody's");
+        assert!(second.is_due() && !second.is_done());
+    }
+
+    #[test]
     fn it_is_due_until_it_is_done_and_again_when_it_failed() {
         let mut state = AfterPromotion::default();
         assert!(state.is_due() && !state.is_done());

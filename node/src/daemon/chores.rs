@@ -12,7 +12,8 @@ use super::{Daemon, look};
 use crate::act::txn;
 use crate::beat::Report;
 use crate::ha::Observation;
-use crate::ha::observation::{Job, Lock, Process, ServerRole};
+use crate::ha::guarding;
+use crate::ha::observation::{Job, Lock, ServerRole};
 use crate::postgres::parameters::Role;
 use standby::report::{Leader, Retention};
 use standby::slots::{self, SlotStep};
@@ -156,15 +157,8 @@ impl Daemon {
     /// The watchdog rests only while this member certainly does not write, and
     /// is not about to. A server that does not stop leaves it armed.
     fn keep_watchdog(&mut self, seen: &Observation) {
-        let job = seen.job.as_ref().map(|running| &running.job);
-        let ends = matches!(job, Some(Job::Stop { .. } | Job::Bootstrap));
-        let leads = seen.holds_lock() && seen.may_own() && !seen.is_stopped();
-        let opens = matches!(seen.postgres.process, Process::Starting { as_primary: true, .. });
-        // A stop has ended every client, or has written its last checkpoint.
-        let stops = matches!(job, Some(Job::Stop { .. })) && self.server.is_quiet();
-        let closed = stops || seen.job.as_ref().is_some_and(|running| running.closed.is_some());
-        let needed = !closed && (self.may_open(seen) || opens || ends || leads);
-        if self.dynamic.pause || !needed {
+        let (may_open, is_quiet) = (self.may_open(seen), self.server.is_quiet());
+        if self.dynamic.pause || !guarding::is_watchdog_needed(seen, may_open, is_quiet) {
             self.watchdog.rest();
         }
     }

@@ -12,7 +12,7 @@ use crate::region;
 use standby::rewind::{Verdict, judge};
 use std::collections::BTreeMap;
 use topology::region::Token;
-use topology::{GroupView, Lsn};
+use topology::{GroupView, Lsn, MemberName};
 
 /// The store's own deadline of a call is not longer.
 const STORE_WAIT_MAX: std::time::Duration = super::run::STORE_CALL;
@@ -64,6 +64,14 @@ impl Daemon {
             Action::Sign { id, lsn } => self.sign(id, *lsn, seen).await,
             Action::Begin(job) => self.begin(job, seen),
             Action::CancelJob => self.cancel().await,
+            Action::EndReceivers(which) => {
+                self.server.end_receivers(*which);
+                Outcome::Done
+            }
+            Action::CutStop => {
+                self.server.cut_stop();
+                Outcome::Done
+            }
             Action::Exit(_) => Outcome::Done,
         }
     }
@@ -304,7 +312,7 @@ impl Daemon {
                 Lock::Mine { deadline, .. },
             ) if deadline.0 > 0 => self.arm(*deadline),
             (Job::StartStandby { .. }, _) => self.deadman.disarm(),
-            (Job::Stop { .. }, _) => self.server.begin_stop(),
+            (Job::Stop { .. } | Job::Restart { .. }, _) => self.server.begin_stop(),
             (Job::Clone { from }, _) => tracing::info!("{}", copying(from, seen)),
             _ => {}
         }
@@ -329,7 +337,12 @@ impl Daemon {
         Outcome::Done
     }
 
-    pub(super) async fn ask_peers(&self, view: &GroupView) -> Vec<standby::promotion::PeerAnswer> {
+    /// `only`: this member, if the answers of others do not count.
+    pub(super) async fn ask_peers(
+        &self,
+        view: &GroupView,
+        only: Option<&MemberName>,
+    ) -> Vec<standby::promotion::PeerAnswer> {
         let urls = view.members.iter();
         let mut all: BTreeMap<_, _> =
             urls.filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?))).collect();
@@ -342,6 +355,7 @@ impl Daemon {
             }
         }
         all.remove(&self.settings.name);
+        all.retain(|name, _| only.is_none_or(|only| only == name));
         let addresses: Vec<_> = all.into_iter().collect();
         self.peers.statuses(&addresses).await
     }

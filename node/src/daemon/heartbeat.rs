@@ -148,7 +148,14 @@ mod tests {
     }
 
     fn busy(job: Job) -> impl Fn(&mut Observation) {
-        move |o| o.job = Some(Running { job: job.clone(), since: o.now, closed: None })
+        move |o| {
+            o.job = Some(Running {
+                job: job.clone(),
+                since: o.now,
+                closed: None,
+                ending: Default::default(),
+            })
+        }
     }
 
     #[test]

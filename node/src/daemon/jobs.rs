@@ -12,6 +12,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+/// For `pre_promote` where `primary_start_timeout` is 0, which is meant for crashes.
+const GATE: Duration = Duration::from_secs(300);
+
 type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 impl Daemon {
@@ -49,9 +52,10 @@ impl Daemon {
             }
             Job::PrePromote => {
                 let command = self.settings.postgresql.pre_promote.clone();
+                let limit = self.gate_limit();
                 Box::pin(async move {
                     match command {
-                        Some(command) => script::run(&command, &[]).await,
+                        Some(command) => script::run_within(&command, limit).await,
                         None => Ok(()),
                     }
                 })
@@ -67,6 +71,14 @@ impl Daemon {
                 let system = seen.view().and_then(|v| v.initialize.as_ref()?.value.clone());
                 Box::pin(async move { hands.rebuild(&copy, why, system).await })
             }
+        }
+    }
+
+    /// The lock is held meanwhile, and another member might open sooner.
+    fn gate_limit(&self) -> Duration {
+        match self.dynamic.primary_start_timeout_ms {
+            0 => GATE,
+            limit => Duration::from_millis(limit),
         }
     }
 

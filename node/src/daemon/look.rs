@@ -4,6 +4,7 @@ use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
+use crate::ha::facts::Facts;
 use crate::ha::observation::{
     DataDir, Disk, Guarding, Job, Lock, Me, Postgres, Process, Rewind, Running, ServerRole,
 };
@@ -16,6 +17,8 @@ use topology::{Group, GroupView, MemberRole, Seen};
 
 /// What an action that took longer saw of the server is old.
 const STALE_MS: u64 = 200;
+/// From here on it is looked at who holds up a stop; most are over before.
+const STOPS_LONG_MS: u64 = 500;
 
 /// What the local copy of the store says, split by its readers.
 pub(super) struct StoreView {
@@ -86,7 +89,8 @@ impl Daemon {
         self.memory.fold(action, outcome, clock::now());
         if *action == Action::AskPeers {
             let empty = GroupView::default();
-            seen.peers = Some(self.ask_peers(seen.view().unwrap_or(&empty)).await);
+            let only = Facts::of(&seen).only_answer_that_counts();
+            seen.peers = Some(self.ask_peers(seen.view().unwrap_or(&empty), only).await);
         } else {
             let store = self.look_at_store();
             seen.store = store.group;
@@ -163,6 +167,7 @@ impl Daemon {
             (false, Some(_)) => {}
         }
         self.memory.heed_group(seen);
+        self.answer_what_was_dropped();
         self.heed_end_of_pause();
         if seen.is_primary() {
             self.memory.promoting = None;
@@ -193,6 +198,10 @@ impl Daemon {
         let mut running = self.background.running().cloned()?;
         if matches!(running.job, Job::Stop { .. }) {
             running.closed = self.server.closed();
+        }
+        let ends = matches!(running.job, Job::Stop { .. } | Job::Restart { .. });
+        if ends && clock::now().since(running.since) >= STOPS_LONG_MS {
+            running.ending = self.server.ending();
         }
         Some(running)
     }

@@ -228,7 +228,8 @@ mod tests {
     fn no_position_is_told_while_an_action_runs_but_before_a_promotion() {
         let during = |job: Job| {
             let mut seen = sample::follower();
-            seen.job = Some(Running { job, since: seen.now, closed: None });
+            seen.job =
+                Some(Running { job, since: seen.now, closed: None, ending: Default::default() });
             told(&seen, &standby()).xlog_location
         };
         assert_eq!(during(Job::Restart { as_primary: false }), None);

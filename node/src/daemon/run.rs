@@ -97,7 +97,7 @@ impl Daemon {
                 () = self.server.ended() => {}
                 () = self.chores.checkpoint.over() => {}
                 _ = closing.wait_for(Option::is_some), if stops => {}
-                _ = quiet.wait_for(|quiet| *quiet), if is_loud => {}
+                _ = quiet.wait_for(Option::is_some), if is_loud => {}
                 command = commands.recv() => self.take(command, origin).await,
                 wish = signals.next() => match wish {
                     Wish::End => self.begin_to_end(),

@@ -107,7 +107,11 @@ impl Daemon {
             return;
         }
         tracing::info!("the scheduled restart is due");
-        self.memory.asked = self.memory.asked.or(Some(Asked::Restart));
+        if let Some(asked) = self.memory.asked {
+            tracing::warn!("the scheduled restart is dropped: {} is under way", asked.title());
+            return;
+        }
+        self.memory.asked = Some(Asked::Restart);
         self.memory.start_limit_ms = plan.request.limit.map(|limit| limit.as_millis() as u64);
     }
 

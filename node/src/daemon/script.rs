@@ -90,6 +90,11 @@ pub(super) async fn run(command: &str, more: &[String]) -> Result<(), String> {
     Script::start(command, more)?.finish(LIMIT).await
 }
 
+/// The same for one that a lock waits for: it has less time.
+pub(super) async fn run_within(command: &str, limit: Duration) -> Result<(), String> {
+    Script::start(command, &[])?.finish(limit).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +104,12 @@ mod tests {
         assert!(run("true", &[]).await.is_ok());
         assert!(run("false", &[]).await.unwrap_err().contains("exit status"));
         assert!(run("no-such-program-here", &[]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn h3_a_pre_promote_that_hangs_fails_in_time() {
+        let why = run_within("sleep 60", Duration::from_millis(50)).await.unwrap_err();
+        assert!(why.contains("was not done in 50ms"), "{why}");
     }
 
     /// A command whose child would leave `mark` behind after half a second.

@@ -14,12 +14,13 @@ mod writer;
 
 use super::fresh::FreshStatus;
 use super::rewind_ability::RewindAbility;
-use super::work::Hands;
+use super::work::{Closed, Hands};
 use crate::config::Settings;
 use crate::deadman::Guarded;
-use crate::ha::observation::{Remains, Rewind};
+use crate::ha::Receivers;
+use crate::ha::observation::{Ending, Remains, Rewind};
 use crate::postgres::monitor::Monitor;
-use crate::postgres::{Instance, Permission, Postmaster, ServerStatus, Session, StopMode, Target};
+use crate::postgres::{Instance, Permission, Postmaster, ServerStatus, Session, StopMode};
 use serde_json::Value;
 use standby::slots::Slot;
 use std::sync::Arc;
@@ -41,8 +42,9 @@ pub(super) struct Server {
     monitor: Option<Monitor>,
     postmaster: Option<Postmaster>,
     starting_since: Option<Millis>,
-    closing: watch::Sender<Option<Remains>>,
-    quiet: watch::Sender<bool>,
+    closing: watch::Sender<Option<Closed>>,
+    quiet: watch::Sender<Option<Millis>>,
+    cut: watch::Sender<bool>,
     system: Option<SystemId>,
     /// The history of the own timeline, once its file was read.
     history: Option<History>,
@@ -74,7 +76,8 @@ impl Server {
             postmaster: None,
             starting_since: None,
             closing: watch::Sender::new(None),
-            quiet: watch::Sender::new(false),
+            quiet: watch::Sender::new(None),
+            cut: watch::Sender::new(false),
             system: None,
             history: None,
             saved: Value::Null,
@@ -104,11 +107,11 @@ impl Server {
 
     /// Where others reach the running server (`postgres/served.rs`).
     pub fn served_at(&self) -> (String, u16) {
-        self.instance.served_at(self.postmaster_pid())
+        self.instance.served_at(self.postmaster.as_ref().map(|postmaster| postmaster.pid))
     }
 
     pub fn served_url(&self) -> String {
-        self.instance.served_url(self.postmaster_pid())
+        self.instance.served_url(self.postmaster.as_ref().map(|postmaster| postmaster.pid))
     }
 
     /// Before anything is decided: nobody of an earlier daemon fills the data
@@ -198,24 +201,47 @@ impl Server {
     /// A stop begins: nothing is closed yet.
     pub fn begin_stop(&self) {
         self.closing.send_replace(None);
-        self.quiet.send_replace(false);
+        self.quiet.send_replace(None);
+        self.cut.send_replace(false);
     }
 
     /// The running stop has ended every client.
     pub fn is_quiet(&self) -> bool {
-        *self.quiet.borrow()
+        self.quiet.borrow().is_some()
     }
 
-    pub fn watch_quiet(&self) -> watch::Receiver<bool> {
+    pub fn watch_quiet(&self) -> watch::Receiver<Option<Millis>> {
         self.quiet.subscribe()
     }
 
     /// What the running stop has closed with.
     pub fn closed(&self) -> Option<Remains> {
-        self.closing.borrow().clone()
+        self.closing.borrow().as_ref().map(|closed| closed.remains.clone())
     }
 
-    pub fn watch_closing(&self) -> watch::Receiver<Option<Remains>> {
+    /// How far the running stop has come.
+    pub fn ending(&self) -> Ending {
+        let receivers = self.postmaster.as_ref().map(Postmaster::receivers).unwrap_or_default();
+        Ending {
+            quiet_since: *self.quiet.borrow(),
+            closed_since: self.closing.borrow().as_ref().map(|closed| closed.since),
+            physical: receivers.physical.len(),
+            logical: receivers.logical.len(),
+        }
+    }
+
+    pub fn end_receivers(&self, which: Receivers) {
+        if let Some(postmaster) = &self.postmaster {
+            postmaster.end_receivers(which == Receivers::All);
+        }
+    }
+
+    /// The running stop waits for nothing any more.
+    pub fn cut_stop(&self) {
+        self.cut.send_replace(true);
+    }
+
+    pub fn watch_closing(&self) -> watch::Receiver<Option<Closed>> {
         self.closing.subscribe()
     }
 
@@ -254,6 +280,7 @@ impl Server {
             overrides,
             closing: self.closing.clone(),
             quiet: self.quiet.clone(),
+            cut: self.cut.subscribe(),
         }
     }
 

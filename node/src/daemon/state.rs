@@ -73,7 +73,12 @@ mod tests {
     const AT_REST: Process = Process::Stopped(Seen::Unknown);
 
     fn seen(job: Option<Job>, process: Process) -> Observation {
-        let job = job.map(|job| Running { job, since: Millis(sample::NOW), closed: None });
+        let job = job.map(|job| Running {
+            job,
+            since: Millis(sample::NOW),
+            closed: None,
+            ending: Default::default(),
+        });
         let mut seen = sample::leader();
         (seen.job, seen.postgres.process) = (job, process);
         seen

@@ -6,6 +6,7 @@
 use super::remains::remains_of;
 use super::script;
 use crate::background::JobResult;
+use crate::clock;
 use crate::config::Settings;
 use crate::ha::observation::{Following, Remains, StopHow};
 use crate::postgres::conninfo::servers;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use topology::{Dynamic, SyncMode};
+use topology::{Dynamic, Millis, SyncMode};
 
 /// What a restart comes to when it was not said how long it may take.
 pub(super) const STILL_STARTING: &str = "postgres is still starting";
@@ -29,8 +30,8 @@ const START: Duration = Duration::from_secs(24 * 3600);
 const QUIT: Duration = Duration::from_secs(5);
 /// A fast stop is looked at again this often.
 const GLANCE: Duration = Duration::from_millis(500);
-/// After its last checkpoint a server waits for standbys to receive it, a dead
-/// one for wal_sender_timeout. Who is well needs milliseconds.
+/// After its last checkpoint a server waits for standbys to receive it, a dead one for
+/// wal_sender_timeout. A stop that gives no lock away waits so long for them.
 const RECEIVERS: Duration = Duration::from_secs(3);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
@@ -41,9 +42,18 @@ pub(super) struct Hands {
     pub dynamic: Value,
     pub overrides: Vec<(String, String)>,
     /// Told when a stop has written its last checkpoint.
-    pub closing: watch::Sender<Option<Remains>>,
+    pub closing: watch::Sender<Option<Closed>>,
     /// Told when a stop has ended the last client: nothing is committed any more.
-    pub quiet: watch::Sender<bool>,
+    pub quiet: watch::Sender<Option<Millis>>,
+    /// Says that the running stop waits for nothing any more.
+    pub cut: watch::Receiver<bool>,
+}
+
+/// What a stop has closed with, and since when.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub remains: Remains,
+    pub since: Millis,
 }
 
 /// How long the start of a restarted server may take.
@@ -57,6 +67,8 @@ pub(super) enum RestartLimit {
 /// Who may delay a stop that has written its last checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
+    /// Everybody, until a rule says otherwise: the lock goes to another member.
+    Ordered,
     /// The archiver as well: the data goes to somebody else.
     Archiver,
     Receivers,
@@ -92,6 +104,8 @@ impl Hands {
     ) -> JobResult {
         let how = if as_primary { StopHow::Planned } else { StopHow::Fast };
         self.stop_with(how, Patience::Receivers).await?;
+        // What is said of the stop holds for the server of before.
+        (_, _) = (self.quiet.send_replace(None), self.closing.send_replace(None));
         let role = match as_primary {
             true => StartAs::Primary,
             false => self.as_standby(follow),
@@ -141,7 +155,8 @@ impl Hands {
 
     pub async fn stop(&self, how: StopHow) -> JobResult {
         let patience = match how {
-            StopHow::Planned | StopHow::Demoted => Patience::Archiver,
+            StopHow::Planned => Patience::Ordered,
+            StopHow::Demoted => Patience::Archiver,
             StopHow::Fast | StopHow::Immediate | StopHow::Overdue => Patience::Receivers,
         };
         self.stop_with(how, patience).await?;
@@ -192,14 +207,19 @@ impl Hands {
         limit: Option<Duration>,
     ) -> JobResult {
         let begun = Instant::now();
+        let mut cut = self.cut.clone();
         postmaster.stop(StopMode::Fast).map_err(text)?;
         let mut closed = None;
-        while tokio::time::timeout(GLANCE, postmaster.wait_exit()).await.is_err() {
+        while !has_exited(postmaster, &mut cut).await {
             if closed.is_none() && self.is_closed().await {
                 closed = Some(Instant::now());
             }
             if !postmaster.has_clients() {
-                self.quiet.send_replace(true);
+                self.quiet.send_if_modified(|quiet| {
+                    let is_news = quiet.is_none();
+                    quiet.get_or_insert_with(clock::now);
+                    is_news
+                });
             }
             let overdue = limit.is_some_and(|limit| begun.elapsed() >= limit);
             if overdue {
@@ -207,15 +227,9 @@ impl Hands {
                 return self.stop_hard(postmaster).await;
             }
             let age = closed.map_or(Duration::ZERO, |since| since.elapsed());
-            if age >= RECEIVERS && patience == Patience::Receivers || age >= RECEIVERS * 2 {
-                let held = patience == Patience::Archiver && !postmaster.has_walsenders();
-                if !held {
-                    tracing::warn!("the stop goes on without those who still receive the log");
-                    return self.stop_hard(postmaster).await;
-                }
-            } else if age >= RECEIVERS {
-                // Only they: the archiver has its time.
-                postmaster.end_walsenders();
+            if *cut.borrow_and_update() || !patience.lasts(age, postmaster) {
+                tracing::warn!("the stop goes on without those who still receive the log");
+                return self.stop_hard(postmaster).await;
             }
         }
         Ok(())
@@ -237,7 +251,8 @@ impl Hands {
         if !closed.contains(&control.state) {
             return false;
         }
-        self.closing.send_replace(Some(remains_of(&control, &self.settings.postgresql.data_dir)));
+        let remains = remains_of(&control, &self.settings.postgresql.data_dir);
+        self.closing.send_replace(Some(Closed { remains, since: clock::now() }));
         true
     }
 
@@ -336,6 +351,32 @@ impl Hands {
         let role = StartAs::Primary;
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
         written.map_err(text)
+    }
+}
+
+impl Patience {
+    /// `age`: since the last checkpoint.
+    fn lasts(self, age: Duration, postmaster: &Postmaster) -> bool {
+        match self {
+            Patience::Ordered => true,
+            Patience::Receivers => age < RECEIVERS,
+            Patience::Archiver => {
+                if age >= RECEIVERS {
+                    // Only they: the archiver has its time.
+                    postmaster.end_receivers(true);
+                }
+                age < RECEIVERS * 2 || !postmaster.has_receivers()
+            }
+        }
+    }
+}
+
+/// Within a moment, or before it is told to wait no longer.
+async fn has_exited(postmaster: &Postmaster, cut: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = postmaster.wait_exit() => true,
+        _ = cut.wait_for(|cut| *cut) => false,
+        () = tokio::time::sleep(GLANCE) => false,
     }
 }
 

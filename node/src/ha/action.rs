@@ -54,8 +54,20 @@ pub enum Action {
     },
     Begin(Job),
     CancelJob,
+    /// End the connections over which others receive the log of a server that stops.
+    EndReceivers(Receivers),
+    /// A stop that has written its shutdown checkpoint waits for nothing any more.
+    CutStop,
     /// End the daemon with this exit code; PostgreSQL is left as it is.
     Exit(i32),
+}
+
+/// Which receivers of a server that stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receivers {
+    All,
+    /// Consumers of logical replication: before the shutdown checkpoint.
+    Logical,
 }
 
 /// What a leader that gives its lock away says of its log.
@@ -65,8 +77,9 @@ pub enum Publish {
     /// Somebody has everything up to this shutdown checkpoint: whoever has not
     /// may not lead.
     Handover(Lsn),
-    /// It ended in order with this shutdown checkpoint, which nobody is known to
-    /// have: how far others are behind is counted from here.
+    /// It ended in order with this shutdown checkpoint, which no other member is known
+    /// to have: only members lead that have everything before it, until this one is
+    /// back or an operator names another one.
     End(Lsn),
 }
 

@@ -9,6 +9,7 @@ mod cases;
 mod cycle;
 mod elections;
 mod generate;
+mod orders;
 mod synchrony;
 
 use super::action::{Action, Step};
@@ -402,7 +403,7 @@ fn n16_nothing_opens_on_a_lock_that_this_process_has_not_renewed() {
         !(opens && by_name_only && !o.dynamic.pause)
     });
     let waits = reaches(|o, decision| {
-        decision.rule == 614 && matches!(o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0)
+        decision.rule == 606 && matches!(o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0)
     });
     assert!(waits, "the generator makes none");
 }

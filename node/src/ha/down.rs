@@ -39,17 +39,59 @@ pub const DOWN: &[Rule] = &[
         "the move is decided or given up: the agent that drives it has a deadline for each step",
         "the order is withdrawn with the journal, and the group starts again where it was",
     ),
+    // A primary that stopped in order for want of a watchdog.
+    Rule::new(
+        602,
+        |f| is_unguarded(f) && f.ended(End::Clean) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "the watchdog is required and cannot be used: has a replica the end of the log?",
+    ),
+    Rule::new(
+        603,
+        |f| is_unguarded(f) && f.ended(End::Clean) && f.awaits_receipt(),
+        |_| soon(50),
+        "the watchdog is required and cannot be used: waiting until a replica has the end of the \
+         log",
+    )
+    .until("a replica tells that it has the end", "after two seconds the lock is released (616)"),
     Rule::new(
         605,
         |f| f.is_leader_elsewhere() && f.reinitialization().is_some(),
         |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
+    // Before all that may open a server: the guard thread goes by the deadline.
+    Rule::new(
+        606,
+        |f| leads(f) && !f.is_lock_renewed(),
+        |_| soon(100),
+        "the leader key is of an earlier process of this member: nothing opens before this \
+         process has renewed it",
+    )
+    .until(
+        "the renewal succeeds, or the store says that the key is gone",
+        "after `retry_timeout` the server starts as a standby (680)",
+    ),
     Rule::new(
         607,
         |f| f.o.holds_lock() && f.may_own() && f.ended(End::Half),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "a rewind of this data did not come to its end: the lock is released",
+    ),
+    // An operator's order is heard here too, and a handover whose stop left no
+    // shutdown checkpoint is not tried again and again.
+    Rule::new(
+        608,
+        |f| leaves_without_end(f) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "PostgreSQL is down without a shutdown checkpoint and a new leader was asked for: is it \
+         able?",
+    ),
+    Rule::new(
+        609,
+        |f| leaves_without_end(f) && may_lack_the_end(f) && f.successor(None).is_ok(),
+        |f| act(Action::ReleaseLock { publish: f.told() }),
+        "a new leader was asked for and needs no shutdown checkpoint: the lock is released",
     ),
     // A switchover: the lock goes when the successor has everything.
     Rule::new(
@@ -82,18 +124,13 @@ pub const DOWN: &[Rule] = &[
         "the successor did not receive the shutdown checkpoint: this member leads again",
     )
     .saying(missing),
-    // Before all that may open a server: the guard thread goes by the deadline.
     Rule::new(
         614,
-        |f| leads(f) && !f.is_lock_renewed(),
-        |_| soon(100),
-        "the leader key is of an earlier process of this member: nothing opens before this \
-         process has renewed it",
+        leaves_without_end,
+        |_| act(Action::ClearRequest),
+        "the handover is given up: this member leads again",
     )
-    .until(
-        "the renewal succeeds, or the store says that the key is gone",
-        "after `retry_timeout` the server starts as a standby (680)",
-    ),
+    .saying(|f| Some(why_given_up(f))),
     // Nothing starts as a primary on a machine that would not be reset.
     Rule::new(
         615,
@@ -103,8 +140,8 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         616,
-        |f| leads(f) && f.watchdog_broken().is_some(),
-        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
+        is_unguarded,
+        |f| act(Action::ReleaseLock { publish: f.told() }),
         "the watchdog is required and cannot be used: the lock goes to somebody whose can",
     )
     .saying(|f| f.watchdog_broken()),
@@ -129,7 +166,7 @@ pub const DOWN: &[Rule] = &[
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
         619,
-        |f| leads(f) && f.disk_failed().is_some() && f.successor(f.received()).is_ok(),
+        |f| leads(f) && f.disk_failed().is_some() && f.heir().is_ok(),
         |f| act(Action::ReleaseLock { publish: f.told() }),
         "the disk takes no files any more and somebody can take over: the lock is released",
     )
@@ -155,8 +192,8 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         623,
-        |f| leads(f) && is_start_hopeless(f) && f.successor(None).is_ok(),
-        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
+        |f| leads(f) && is_start_hopeless(f) && f.heir().is_ok(),
+        |f| act(Action::ReleaseLock { publish: f.told() }),
         "PostgreSQL does not start and somebody can take over: the lock is released",
     )
     .saying(|f| f.why_failed()),
@@ -430,8 +467,33 @@ fn is_handing_over(f: &Facts) -> bool {
     f.is_handing_over() && f.o.holds_lock() && f.ended(End::Clean) && f.request().is_some()
 }
 
+/// Asked to give the lock away, and stopped in another way than in order; or asked by
+/// name while it is down.
+fn leaves_without_end(f: &Facts) -> bool {
+    let ended = f.is_handing_over() && f.ended(End::Clean);
+    let asked = f.is_handing_over() && f.is_request_for_me() || f.is_ordered_away();
+    leads(f) && asked && !ended && f.remains().is_some()
+}
+
+/// An operator takes a loss upon himself, and in a synchronous mode those that may
+/// lead have all that was acknowledged.
+fn may_lack_the_end(f: &Facts) -> bool {
+    f.is_ordered_away() || f.is_sync_mode_in_force()
+}
+
+fn why_given_up(f: &Facts) -> String {
+    match f.successor(None) {
+        Err(why) => why.to_string(),
+        Ok(name) => format!("{name} may lack the end of the log, for the stop left no checkpoint"),
+    }
+}
+
 fn missing(f: &Facts) -> Option<String> {
     f.successor(f.remains().map(|r| r.lsn)).err().map(|why| why.to_string())
+}
+
+fn is_unguarded(f: &Facts) -> bool {
+    leads(f) && f.watchdog_broken().is_some()
 }
 
 /// Holds the lock, long enough to come, in a region that may be open.

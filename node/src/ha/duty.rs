@@ -122,7 +122,7 @@ mod tests {
         // While it runs others keep their hands off.
         o.memory.asked = None;
         let job = Job::Restart { as_primary: false };
-        o.job = Some(Running { job, since: o.now, closed: None });
+        o.job = Some(Running { job, since: o.now, closed: None, ending: Default::default() });
         look(&mut o);
         assert!(published(&o).contains("nosync"));
         o.job = None;

@@ -14,6 +14,12 @@ pub const FOLLOW: &[Rule] = &[
         "another member holds the lock: this primary stops at once",
     ),
     Rule::new(
+        902,
+        |f| f.is_promoting(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "another member holds the lock: a promotion that runs is stopped with its server",
+    ),
+    Rule::new(
         905,
         |f| f.is_opening(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),

@@ -4,7 +4,7 @@
 //! which most come to their end. Half of one leaves a data directory that looks whole
 //! and is not; its mark says so to the next daemon (`postgres/rewind_mark.rs`).
 
-use super::action::{Action, Publish, Step};
+use super::action::{Action, Publish, Receivers, Step};
 use super::facts::Facts;
 use super::observation::{End, Job, Lock, StopHow};
 use super::table::{Rule, act, rest, soon};
@@ -62,26 +62,36 @@ pub const JOB: &[Rule] = &[
     ),
     Rule::new(
         130,
-        |f| {
-            f.job() == Some(&Job::StartPrimary)
-                && took_too_long(f)
-                && f.has_asked()
-                && f.successor(None).is_ok()
-        },
+        |f| f.starts_to_lead() && took_too_long(f) && f.has_asked() && f.successor(None).is_ok(),
         |_| act(Action::CancelJob),
         "recovery in place took longer than primary_start_timeout and somebody can take over",
     ),
     Rule::new(
         131,
-        |f| {
-            f.job() == Some(&Job::StartPrimary)
-                && took_too_long(f)
-                && !f.has_asked()
-                && !f.is_paused()
-        },
+        |f| f.starts_to_lead() && took_too_long(f) && !f.has_asked() && !f.is_paused(),
         |_| act(Action::AskPeers),
         "recovery in place took longer than primary_start_timeout: can somebody take over?",
     ),
+    // An operator's order is heard while a recovery runs.
+    Rule::new(
+        132,
+        |f| is_ordered_away_from_start(f) && !f.has_asked(),
+        |_| act(Action::AskPeers),
+        "a new leader was asked for while PostgreSQL recovers in place: is it able?",
+    ),
+    Rule::new(
+        133,
+        |f| is_ordered_away_from_start(f) && f.successor(None).is_ok(),
+        |_| act(Action::CancelJob),
+        "a new leader was asked for while PostgreSQL recovers in place: it stops",
+    ),
+    Rule::new(
+        134,
+        is_ordered_away_from_start,
+        |_| act(Action::ClearRequest),
+        "nobody can take over as asked",
+    )
+    .saying(|f| f.successor(None).err().map(|why| why.to_string())),
     Rule::new(
         140,
         is_source_gone,
@@ -115,13 +125,45 @@ pub const JOB: &[Rule] = &[
     ),
     Rule::new(
         152,
-        is_closed_for_another,
+        |f| is_closed_for_another(f) && f.is_receipt_coming(),
         |_| soon(100),
         "PostgreSQL has closed and still archives: no replica has the shutdown checkpoint yet",
     )
     .until(
         "a replica reports the shutdown checkpoint (151), or the postmaster ends",
         "the stop goes on without its receivers; then the rows of a stopped primary decide (230, 612)",
+    )
+    .saying(|f| f.successor(f.closed().map(|c| c.lsn)).err().map(|why| why.to_string())),
+    Rule::new(
+        153,
+        |f| f.are_receivers_dispensable(),
+        |_| act(Action::EndReceivers(Receivers::All)),
+        "PostgreSQL has closed: the stop does not wait for the receivers that are left",
+    )
+    .saying(|f| f.who_stands_still()),
+    Rule::new(
+        154,
+        |f| f.is_checkpoint_held_up(),
+        |_| act(Action::EndReceivers(Receivers::Logical)),
+        "the last client is gone and consumers of logical replication hold up the shutdown \
+         checkpoint: their connections are ended",
+    ),
+    Rule::new(
+        155,
+        |f| f.is_stop_overdue(),
+        |_| act(Action::CutStop),
+        "PostgreSQL has closed and does not end: the stop waits no longer",
+    )
+    .saying(|f| f.who_stands_still()),
+    Rule::new(
+        158,
+        is_closed_for_another,
+        |_| soon(100),
+        "PostgreSQL has closed, and no replica gets the shutdown checkpoint any more",
+    )
+    .until(
+        "the end of the postmaster",
+        "a stop that takes too long is cut off (155)",
     )
     .saying(|f| f.successor(f.closed().map(|c| c.lsn)).err().map(|why| why.to_string())),
     Rule::new(199, |_| true, until_too_long, "an action is running")
@@ -133,6 +175,11 @@ pub const JOB: &[Rule] = &[
 
 fn is_stop(f: &Facts) -> bool {
     matches!(f.job(), Some(Job::Stop { .. }))
+}
+
+fn is_ordered_away_from_start(f: &Facts) -> bool {
+    let starts = f.starts_to_lead() && f.o.holds_lock() && !f.is_paused();
+    starts && f.is_ordered_away()
 }
 
 fn is_rewind(f: &Facts) -> bool {
@@ -151,10 +198,11 @@ fn is_source_gone(f: &Facts) -> bool {
 }
 
 /// Stopped to give the lock away: by an operator's request, by the end of the
-/// daemon, or because the disk fails.
+/// daemon, or because the disk or the watchdog that is required fails.
 fn is_closed_for_another(f: &Facts) -> bool {
     let planned = f.job() == Some(&Job::Stop { how: StopHow::Planned });
-    let asked = f.request().is_some() || f.disk_failed().is_some();
+    let unable = f.disk_failed().is_some() || f.watchdog_broken().is_some();
+    let asked = f.request().is_some() || unable;
     let wanted = f.o.memory.stopping || f.is_handing_over() && asked;
     planned && wanted && f.o.holds_lock() && f.closed().is_some_and(|c| c.end == End::Clean)
 }
@@ -177,10 +225,10 @@ fn took_too_long(f: &Facts) -> bool {
 fn until_too_long(f: &Facts) -> Step {
     let limit = f.o.dynamic.primary_start_timeout_ms;
     match &f.o.job {
-        Some(running) if running.job == Job::StartPrimary && limit > 0 => {
+        Some(running) if f.starts_to_lead() && limit > 0 => {
             soon((running.since + limit).since(f.o.now).max(100))
         }
-        _ => rest(),
+        _ => f.stop_again_ms().map_or_else(rest, soon),
     }
 }
 

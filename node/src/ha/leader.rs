@@ -25,9 +25,10 @@ pub const LEADER: &[Rule] = &[
     .saying(|f| f.doubt()),
     Rule::new(
         701,
-        |f| f.is_opening() && !f.may_own(),
+        |f| (f.is_opening() || f.is_promoting()) && !f.may_own(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
-        "a server that starts as a primary must not open in a region that does not own",
+        "a server that starts as a primary or leaves recovery must not open in a region that does \
+         not own",
     ),
     // Whoever can still write takes over; if nobody can, this one goes on.
     Rule::new(
@@ -60,35 +61,42 @@ pub const LEADER: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
         "a region move: this group stops",
     ),
-    // What an operator asks for by name does not wait for a long recovery.
+    // What an operator asks for by name does not wait for a long recovery. A switchover
+    // waits for a leader that is well: it promises to lose nothing.
     Rule::new(
         706,
-        |f| f.is_starting() && f.may_own() && names_another(f) && !f.has_asked(),
+        |f| f.is_on_its_way() && f.may_own() && f.is_ordered_away() && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "a new leader was asked for while PostgreSQL starts: is it able?",
+        "a new leader was asked for while PostgreSQL starts or leaves recovery: is it able?",
     ),
     Rule::new(
         707,
-        |f| f.is_starting() && f.may_own() && names_another(f) && f.successor(None).is_ok(),
+        |f| {
+            let able = f.successor(None).is_ok();
+            f.is_on_its_way() && f.may_own() && f.is_ordered_away() && able
+        },
         |_| act(Action::Begin(Job::Stop { how: StopHow::Overdue })),
-        "a new leader was asked for while PostgreSQL starts: it stops",
+        "a new leader was asked for while PostgreSQL starts or leaves recovery: it stops",
     ),
     Rule::new(
         708,
-        |f| f.is_starting() && f.may_own() && names_another(f),
+        |f| f.is_on_its_way() && f.may_own() && f.is_ordered_away(),
         |_| act(Action::ClearRequest),
         "nobody can take over as asked",
     )
     .saying(|f| f.successor(None).err().map(|why| why.to_string())),
     Rule::new(
         710,
-        |f| f.is_starting() && f.start_took_too_long() && !f.has_asked() && f.may_own(),
+        |f| f.is_on_its_way() && f.start_took_too_long() && !f.has_asked() && f.may_own(),
         |_| act(Action::AskPeers),
         "PostgreSQL takes longer than primary_start_timeout: can somebody take over?",
     ),
     Rule::new(
         711,
-        |f| f.is_starting() && f.start_took_too_long() && f.may_own() && f.successor(None).is_ok(),
+        |f| {
+            let able = f.successor(None).is_ok();
+            f.is_on_its_way() && f.start_took_too_long() && f.may_own() && able
+        },
         |_| act(Action::Begin(Job::Stop { how: StopHow::Overdue })),
         "PostgreSQL takes longer than primary_start_timeout and somebody can take over",
     ),
@@ -122,7 +130,7 @@ pub const LEADER: &[Rule] = &[
     Rule::new(
         718,
         |f| f.o.is_primary() && f.may_own() && f.watchdog_broken().is_some(),
-        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "the watchdog is required and cannot be used: this primary stops",
     )
     .saying(|f| f.watchdog_broken()),
@@ -188,6 +196,14 @@ pub const LEADER: &[Rule] = &[
         "the standbys that must have its commits confirm",
         "each step is tried again; the lock's end, or an operator's request, gives the lock to another member",
     ),
+    // PostgreSQL does not leave recovery while replay stands still for want of a
+    // setting; resumed, it ends and starts again with what its log demands.
+    Rule::new(
+        728,
+        |f| stands_before_gate(f) && f.is_replay_paused(),
+        |_| act(Action::ResumeReplay),
+        "replay is paused: it is resumed before anything opens",
+    ),
     Rule::new(
         729,
         |f| f.o.is_standby() && !f.may_own(),
@@ -197,16 +213,12 @@ pub const LEADER: &[Rule] = &[
     .at_rest()
     .saying(|f| f.doubt()),
     // A standby with the lock in the region that owns: open.
-    Rule::new(
-        730,
-        |f| f.o.is_standby() && f.o.memory.promoting.is_some(),
-        |_| soon(10),
-        "leaving recovery",
-    )
-    .until(
-        "PostgreSQL has left recovery",
-        "the lock's end stops a promotion that hangs (20)",
-    ),
+    Rule::new(730, |f| f.is_promoting(), |f| soon(f.promotion_pace_ms()), "leaving recovery")
+        .until(
+            "PostgreSQL has left recovery",
+            "after primary_start_timeout its server is stopped for another member (710, 711)",
+        )
+        .saying(|f| f.what_holds_the_promotion()),
     Rule::new(
         731,
         |f| f.o.is_standby() && f.is_lock_young_enough() && f.open().is_ok(),
@@ -251,7 +263,7 @@ pub const LEADER: &[Rule] = &[
     // An operator's request.
     Rule::new(
         740,
-        |f| f.request().is_some() && !is_for_me(f),
+        |f| f.request().is_some() && !f.is_request_for_me(),
         |_| act(Action::ClearRequest),
         "the request is not for this leader, or asks for what is so already",
     ),
@@ -320,19 +332,6 @@ pub const LEADER: &[Rule] = &[
     .at_rest(),
 ];
 
-/// A failover to a named member. A switchover waits for a leader that is well:
-/// it promises to lose nothing.
-fn names_another(f: &Facts) -> bool {
-    f.request().is_some_and(|r| r.leader.is_none() && r.candidate.is_some()) && is_for_me(f)
-}
-
 fn stands_before_gate(f: &Facts) -> bool {
     f.o.is_standby() && f.may_own() && f.o.memory.promoting.is_none()
-}
-
-fn is_for_me(f: &Facts) -> bool {
-    let me = &f.o.me.name;
-    f.request().is_some_and(|r| {
-        r.leader.as_ref().is_none_or(|l| l == me) && r.candidate.as_ref() != Some(me)
-    })
 }

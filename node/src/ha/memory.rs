@@ -3,7 +3,10 @@
 use super::facts::Facts;
 use super::observation::*;
 use standby::sync::Confirmations;
-use topology::{GroupView, Lsn, Millis, SyncState};
+use topology::{GroupView, Lsn, Millis, Seen, SyncState};
+
+/// A restart that was asked for begins within this, or within three loops.
+const BEGIN_MS: u64 = 30_000;
 
 impl Memory {
     /// What is remembered once `action` had this outcome.
@@ -57,6 +60,7 @@ impl Memory {
                 self.won_in_pause = false;
             }
             Action::CancelJob => self.handover = None,
+            Action::EndReceivers(which) => self.receivers_told_to_end(*which, now),
             Action::AcquireLock => {
                 self.won_in_pause = true;
                 // A leader is the last one to throw its data away.
@@ -86,6 +90,8 @@ impl Memory {
         let damaged = matches!(seen.postgres.data, DataDir::Damaged(_));
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
         self.heed_duty(seen);
+        self.heed_receivers(seen);
+        self.heed_asked(seen);
         self.heed_sync(seen);
         self.stopping_since = self.stopping.then(|| self.stopping_since.unwrap_or(seen.now));
         let down = seen.is_stopped();
@@ -143,6 +149,27 @@ impl Memory {
         }
     }
 
+    /// A restart begins soon, or is dropped: hours later it would surprise everybody.
+    /// While another action runs it waits for that.
+    fn heed_asked(&mut self, seen: &Observation) {
+        let waits = self.asked == Some(Asked::Restart) && seen.job.is_none();
+        self.asked_since = waits.then(|| self.asked_since.unwrap_or(seen.now));
+        let Some(since) = self.asked_since else { return };
+        if seen.now.since(since) < BEGIN_MS.max(3 * seen.dynamic.loop_wait_ms) {
+            return;
+        }
+        let state = match &seen.postgres.process {
+            Process::Starting { .. } => "PostgreSQL is still starting",
+            Process::Running(server) if server.role == Seen::Unknown => {
+                "PostgreSQL does not answer"
+            }
+            Process::Running(_) => "the leader still counts on this standby",
+            Process::Stopped(_) => "PostgreSQL is down",
+        };
+        self.dropped = Some(format!("the restart could not begin in time and is dropped: {state}"));
+        (self.asked, self.asked_since, self.start_limit_ms) = (None, None, None);
+    }
+
     /// The lock is free, or is not: since when.
     fn heed_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
@@ -176,13 +203,19 @@ impl Memory {
     fn heed_success(&mut self, seen: &Observation) {
         if seen.is_primary() && seen.job.is_none() {
             self.failed = None;
-            self.start_limit_ms = None;
+            if self.asked != Some(Asked::Restart) {
+                self.start_limit_ms = None;
+            }
         }
     }
 
     fn begin(&mut self, job: &Job, now: Millis) {
-        self.promoting = None;
+        let promoted = self.promoting.take().is_some();
+        if promoted && *job == (Job::Stop { how: StopHow::Overdue }) {
+            self.promotion_failed = Some(now);
+        }
         self.has_begun = true;
+        (self.receivers_ended, self.logical_ended) = (None, None);
         match job {
             Job::Stop { how: StopHow::Planned } => self.handover = Some(now),
             Job::StartPrimary | Job::StartStandby { .. } => {

@@ -19,7 +19,7 @@ pub mod failsafe;
 pub mod follow;
 mod forgotten;
 pub mod gate;
-mod guarding;
+pub mod guarding;
 pub mod job;
 pub mod leader;
 pub mod lost;
@@ -29,6 +29,7 @@ mod patience;
 pub mod pause;
 pub mod race;
 mod receipt;
+mod receivers;
 #[cfg(test)]
 pub mod sample;
 mod sources;
@@ -36,7 +37,7 @@ pub mod stopping;
 mod synchrony;
 pub mod table;
 
-pub use action::{Action, Decision, Outcome, Publish, Step};
+pub use action::{Action, Decision, Outcome, Publish, Receivers, Step};
 use facts::Facts;
 pub use observation::Observation;
 use table::{Rule, first_match};

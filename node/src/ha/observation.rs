@@ -7,7 +7,7 @@ mod job;
 mod memory;
 mod postgres;
 
-pub use job::{Job, Rebuild, Running, StopHow};
+pub use job::{Ending, Job, Rebuild, Running, StopHow};
 pub use memory::{Asked, Bootstrapping, Divergence, Failed, Gate, Memory};
 pub use postgres::{DataDir, End, Following, Postgres, Process, Remains, Server, ServerRole, Shut};
 

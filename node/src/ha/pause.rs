@@ -116,6 +116,12 @@ pub const PAUSE: &[Rule] = &[
         "an operator named this member as the new leader",
     ),
     Rule::new(
+        422,
+        |f| f.is_promoting() && f.is_leader_elsewhere(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "another member holds the lock: a promotion that was asked for is stopped with its server",
+    ),
+    Rule::new(
         430,
         |f| f.o.holds_lock() && f.o.is_standby() && f.may_own() && f.o.memory.promoting.is_none(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
@@ -124,7 +130,7 @@ pub const PAUSE: &[Rule] = &[
     Rule::new(
         431,
         |f| f.o.holds_lock() && f.o.is_stopped(),
-        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
+        |f| act(Action::ReleaseLock { publish: f.told() }),
         "PostgreSQL is down and is not started in pause: the lock is released",
     ),
     Rule::new(

@@ -51,6 +51,12 @@ pub const RACE: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "nobody holds the lock: a server that starts as a primary must not open",
     ),
+    Rule::new(
+        816,
+        |f| f.is_promoting(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "the lock is gone: a promotion that runs is stopped with its server",
+    ),
     Rule::new(820, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting").until(
         "PostgreSQL accepts connections, or ends",
         "another member may take the free lock meanwhile",
@@ -139,6 +145,13 @@ pub const RACE: &[Rule] = &[
     )
     .until("a ttl since pre_promote failed", "then this member races again"),
     Rule::new(
+        846,
+        |f| f.has_promotion_failed(),
+        |_| soon(1_000),
+        "a promotion here was given up a moment ago: this member does not race for a ttl",
+    )
+    .until("a ttl", "it races again; an operator may name it before"),
+    Rule::new(
         847,
         |f| f.must_back_off(),
         |_| soon(300),
@@ -147,6 +160,12 @@ pub const RACE: &[Rule] = &[
     .until(
         "no more of the old leader's log arrives",
         "the race begins when `primary_race_backoff` is over",
+    ),
+    Rule::new(
+        848,
+        |f| f.is_heir_by_name(),
+        |_| act(Action::AcquireLock),
+        "the lock is free and an operator named this member",
     ),
     Rule::new(
         850,

@@ -7,8 +7,8 @@
 use super::action::Publish;
 use super::facts::Facts;
 use super::observation::End;
-use standby::candidate::NoCandidate::NotThere;
-use topology::Lsn;
+use standby::candidate::NoCandidate::{self, NotThere};
+use topology::{Lsn, MemberName};
 
 /// How long the own successor may take to report the shutdown checkpoint. It
 /// has it already in nearly all cases: the walsender waits for it.
@@ -33,6 +33,12 @@ impl Facts<'_> {
     /// The shutdown checkpoint of an orderly stop.
     fn end_in_order(&self) -> Option<Lsn> {
         self.remains().filter(|r| r.end == End::Clean).map(|r| r.lsn)
+    }
+
+    /// The member that this stopped server may hand its lock to: after an orderly end
+    /// only one that has all of it.
+    pub fn heir(&self) -> Result<MemberName, NoCandidate> {
+        self.successor(self.end_in_order())
     }
 
     /// Nobody has it yet, and somebody may have it in a moment.

@@ -13,8 +13,8 @@
 
 use super::error::{Error, read_if_there, remove_if_there};
 use super::procfs::{
-    Stat, began_at, children_of, has_clients, is_anybody_in, is_postgres_in, orphans_in,
-    walsenders_of,
+    Stat, Walsenders, began_at, children_of, has_clients, is_anybody_in, is_postgres_in,
+    orphans_in, walsenders_of,
 };
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -206,13 +206,21 @@ impl Postmaster {
         has_clients(self.pid)
     }
 
-    pub fn has_walsenders(&self) -> bool {
-        !walsenders_of(self.pid).is_empty()
+    pub fn receivers(&self) -> Walsenders {
+        walsenders_of(self.pid)
     }
 
-    /// Ends the receivers' side of a stop that waits for them.
-    pub fn end_walsenders(&self) {
-        for walsender in walsenders_of(self.pid) {
+    pub fn has_receivers(&self) -> bool {
+        let found = self.receivers();
+        !(found.physical.is_empty() && found.logical.is_empty())
+    }
+
+    /// Ends the connections over which others receive the log; those of physical
+    /// replication too, or those of logical replication only.
+    pub fn end_receivers(&self, physical_too: bool) {
+        let found = self.receivers();
+        let physical = found.physical.into_iter().filter(|_| physical_too);
+        for walsender in found.logical.into_iter().chain(physical) {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(walsender), Signal::SIGTERM);
         }

@@ -68,14 +68,31 @@ pub fn children_of(parent: i32) -> Vec<i32> {
     pids().filter(is_child).collect()
 }
 
-/// The processes of a postmaster that send its log to somebody, by their titles.
-pub fn walsenders_of(postmaster: i32) -> Vec<i32> {
-    let sends = |pid: &i32| {
+/// The processes of a postmaster that send its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walsenders {
+    pub physical: Vec<i32>,
+    pub logical: Vec<i32>,
+}
+
+/// By their titles: one that sends the log as it is shows how far.
+pub fn walsenders_of(postmaster: i32) -> Walsenders {
+    let mut found = Walsenders::default();
+    for pid in children_of(postmaster) {
         let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let title = String::from_utf8_lossy(&title);
-        title.starts_with("postgres: ") && title.contains("walsender ")
-    };
-    children_of(postmaster).into_iter().filter(sends).collect()
+        match sends_physically(&String::from_utf8_lossy(&title)) {
+            Some(true) => found.physical.push(pid),
+            Some(false) => found.logical.push(pid),
+            None => {}
+        }
+    }
+    found
+}
+
+/// `None`: no walsender.
+fn sends_physically(title: &str) -> Option<bool> {
+    let (_, rest) = title.strip_prefix("postgres: ")?.split_once("walsender ")?;
+    Some(rest.contains(" streaming "))
 }
 
 /// Has a postmaster children other than those that keep the server itself going?
@@ -246,6 +263,21 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(seen);
+    }
+
+    #[test]
+    fn consumers_of_logical_replication_are_told_from_replicas() {
+        let physical = "postgres: shop: walsender replicator 127.0.0.1(4711) streaming 0/3000148";
+        assert_eq!(sends_physically(physical), Some(true));
+        for logical in [
+            "postgres: shop: walsender app 127.0.0.1(4711) START_REPLICATION",
+            "postgres: walsender app [local] idle",
+        ] {
+            assert_eq!(sends_physically(logical), Some(false), "{logical}");
+        }
+        for other in ["postgres: shop: checkpointer ", "sh -c walsender ", ""] {
+            assert_eq!(sends_physically(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -77,6 +77,11 @@ pub(super) fn not_behind(
     limits: RaceLimits,
 ) -> Result<(), NotYet> {
     let bytes = lsn.behind(view.optime());
+    // A leader that ended in order loses nothing: then no lag is small enough.
+    let ended = view.status.as_ref().and_then(|status| status.value.ended.clone());
+    if let Some(leader) = ended.filter(|_| bytes > 0) {
+        return Err(NotYet::LacksTheEnd { leader, end: view.optime(), mine: lsn });
+    }
     if bytes > limits.maximum_lag {
         return Err(NotYet::Behind { bytes, allowed: limits.maximum_lag });
     }
@@ -150,6 +155,26 @@ mod tests {
         assert!(matches!(race(940, &peers, &view(1000, "{}")), Err(NotYet::PeerAhead { .. })));
         let too_far = race(899, &[], &view(1000, "{}"));
         assert_eq!(too_far, Err(NotYet::Behind { bytes: 101, allowed: 100 }));
+    }
+
+    #[test]
+    fn n1_what_a_leader_wrote_that_ended_in_order_is_not_given_up() {
+        let mut ended = view(1000, "{}");
+        ended.take("status", r#"{"optime":1000,"ended":"old"}"#, 2, 0);
+        let (leader, end) = (MemberName::new("old"), Lsn(1000));
+        let lacks = |mine| Err(NotYet::LacksTheEnd { leader: leader.clone(), end, mine });
+        assert_eq!(race(999, &[], &ended), lacks(Lsn(999)));
+        assert_eq!(race(1000, &[], &ended), Ok(()));
+        // A switchover that was asked for before does not change that, an operator's
+        // failover to a named member does.
+        ended.take("failover", r#"{"leader":"old","member":"me"}"#, 3, 0);
+        assert_eq!(race(999, &[], &ended), lacks(Lsn(999)));
+        ended.take("failover", r#"{"member":"me"}"#, 4, 0);
+        assert_eq!(race(999, &[], &ended), Ok(()));
+        // The next leader's report ends it.
+        ended.take("failover", "{}", 5, 0);
+        ended.take("status", r#"{"optime":1000}"#, 6, 0);
+        assert_eq!(race(999, &[], &ended), Ok(()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const SLOW: Duration = Duration::from_secs(TTL.as_secs() + 5);
 
-fn file(stage: &Stage, member: &MemberPlan, end: &str) -> PathBuf {
+pub fn file(stage: &Stage, member: &MemberPlan, end: &str) -> PathBuf {
     stage.field.dir.join(format!("{}.{end}", member.name))
 }
 

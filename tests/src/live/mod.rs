@@ -15,6 +15,8 @@
 //! | etcd, majority | a store of three members, and its majority lost |
 //! | disk | a leader whose disk is full or read-only |
 //! | checkpoint | stops that take longer than the lock's lease |
+//! | stops | for whom an orderly stop waits |
+//! | promotions | promotions that do not come to their end |
 //! | failsafe | the store is away, and the leader leads on |
 //! | pause, maintenance | an operator is in charge |
 //! | requests | what stands in `/failover`, and a lock that is gone |
@@ -68,6 +70,7 @@ pub mod paths;
 pub mod pause;
 pub mod planned;
 pub mod process;
+pub mod promotions;
 pub mod recovery;
 pub mod refusal;
 pub mod requests;
@@ -80,6 +83,7 @@ pub mod silent_source;
 pub mod source;
 pub mod stage;
 pub mod standby_cluster;
+pub mod stops;
 pub mod synchronous;
 pub mod takeover;
 pub mod times;

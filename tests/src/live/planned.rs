@@ -107,7 +107,7 @@ async fn past_a_hanging_member(stage: &Stage, writer: &Writer, leader: &MemberPl
     assert_eq!(stage.healthy(LONG).await.name, candidate.name);
 }
 
-fn freeze(stage: &Stage, member: &MemberPlan, whole: bool, signal: Signal) {
+pub fn freeze(stage: &Stage, member: &MemberPlan, whole: bool, signal: Signal) {
     let hit = stage.field.signal_backends(member, "walreceiver", signal);
     assert_eq!(hit, 1, "{} has one walreceiver", member.name);
     if whole {

@@ -43,6 +43,8 @@ impl World {
                 self.cancel_job(m);
                 Outcome::Done
             }
+            // A receiver of this world takes what it can, and is held by nobody.
+            Action::EndReceivers(_) | Action::CutStop => Outcome::Done,
             Action::Exit(_) => Outcome::Done,
             // No machine of this world has one: it is never `Ready`.
             Action::ArmWatchdog => Outcome::Failed("there is no watchdog".into()),

@@ -166,7 +166,9 @@ impl World {
     fn serve_watching_release(&mut self, member: usize, call: &Call, txn: &Txn) -> Answer {
         let m = &self.members[member];
         let (failover, leader) = (m.keys.failover(), m.keys.leader());
+        let status = m.keys.status();
         let publishes = |op: &Op| match op {
+            Op::Put { key, value, .. } if *key == status => value.contains("ended"),
             Op::Put { key, value, .. } => *key == failover && value.contains("leader"),
             _ => false,
         };
@@ -263,7 +265,7 @@ impl World {
         };
         match self.write(member, &txn) {
             Ok(result) => {
-                self.end_promises(acquire);
+                self.end_promises(member, acquire);
                 if result && self.members[member].server.accepts_commits() {
                     check::took_lock(self, member);
                 }
@@ -273,9 +275,13 @@ impl World {
         }
     }
 
-    /// A handover binds as long as there is a record of whoever handed over.
-    fn end_promises(&mut self, acquire: &Acquire) {
+    /// A handover binds as long as there is a record of whoever handed over, and no
+    /// longer than until an operator names a member that may lose something.
+    fn end_promises(&mut self, member: usize, acquire: &Acquire) {
         let AcquireAs::Lock(view, _) = &acquire.write else { return };
+        if view.request().is_some_and(|r| r.leader.is_none()) {
+            return check::forget_release(self, self.members[member].place.client);
+        }
         let handed = view.request().and_then(|r| r.leader.clone());
         let handed = handed.filter(|name| !view.members.contains_key(name));
         for member in self.members.iter_mut().filter(|m| Some(&m.name) == handed.as_ref()) {

@@ -118,6 +118,7 @@ impl World {
             job: work.job.clone(),
             since: work.since,
             closed: m.server.closed().filter(|_| matches!(work.job, Job::Stop { .. })),
+            ending: Default::default(),
         })
     }
 

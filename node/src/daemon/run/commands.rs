@@ -13,8 +13,9 @@ impl Daemon {
             Some(Command::Wake) | None => {}
             Some(Command::Reload) => self.reload(origin).await,
             Some(Command::Restart { limit, reply }) => {
-                self.ask(Asked::Restart, reply);
-                self.memory.start_limit_ms = limit.map(|limit| limit.as_millis() as u64);
+                if self.ask(Asked::Restart, reply) {
+                    self.memory.start_limit_ms = limit.map(|limit| limit.as_millis() as u64);
+                }
             }
             Some(Command::ScheduleRestart { request, reply }) => {
                 let _ = reply.send(self.schedule_restart(*request));
@@ -31,18 +32,26 @@ impl Daemon {
         }
     }
 
-    fn ask(&mut self, what: Asked, reply: Reply) {
-        if let Some(running) = self.background.running() {
-            let text = format!("{} already in progress", running.job.title());
-            let _ = reply.send(Err(text));
-            return;
-        }
-        if let Some(asked) = self.memory.asked {
-            let _ = reply.send(Err(format!("{} already in progress", asked.title())));
-            return;
+    /// Whether it was accepted. A request that is refused changes nothing.
+    fn ask(&mut self, what: Asked, reply: Reply) -> bool {
+        let job = self.background.running().map(|running| running.job.title());
+        if let Some(title) = job.or(self.memory.asked.map(Asked::title)) {
+            let _ = reply.send(Err(format!("{title} already in progress")));
+            return false;
         }
         self.memory.asked = Some(what);
         self.replies.push((what, reply));
+        true
+    }
+
+    /// A restart that could not begin in time is no longer wanted: whoever asked is
+    /// told, and it does not come hours later.
+    pub(in crate::daemon) fn answer_what_was_dropped(&mut self) {
+        let Some(why) = self.memory.dropped.take() else { return };
+        tracing::warn!("{why}");
+        for (_, reply) in self.replies.extract_if(.., |(what, _)| *what == Asked::Restart) {
+            let _ = reply.send(Err(why.clone()));
+        }
     }
 
     /// Answers when it is sure to begin; how it goes on is the member's state.

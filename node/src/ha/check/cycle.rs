@@ -38,7 +38,8 @@ fn starting(o: &mut Observation) {
 }
 
 fn run(o: &mut Observation, job: Job) {
-    o.job = Some(Running { job, since: Millis(NOW - 100), closed: None });
+    o.job =
+        Some(Running { job, since: Millis(NOW - 100), closed: None, ending: Default::default() });
 }
 
 #[test]

@@ -5,9 +5,9 @@
 //! race.
 
 use super::Facts;
-use crate::ha::observation::Gate;
+use crate::ha::observation::{End, Gate};
 use standby::candidate::{self, NoCandidate, Wanted};
-use standby::promotion::{self, Electorate, NotYet, RaceLimits, Racer};
+use standby::promotion::{self, Electorate, NotYet, PeerAnswer, RaceLimits, Racer};
 use standby::switch::ownership::Ownership;
 use topology::{Failover, GroupView, Lsn, MemberName, SyncMode, Timeline};
 
@@ -34,6 +34,20 @@ impl<'a> Facts<'a> {
     /// The request that concerns this leader and is due.
     pub fn request(&self) -> Option<&'a Failover> {
         self.view()?.request().filter(|r| r.scheduled_at.is_none())
+    }
+
+    /// The request is for this leader, and names another member if it names one.
+    pub fn is_request_for_me(&self) -> bool {
+        let me = &self.o.me.name;
+        self.request().is_some_and(|r| {
+            r.leader.as_ref().is_none_or(|l| l == me) && r.candidate.as_ref() != Some(me)
+        })
+    }
+
+    /// A failover to another member by name: it may lose writes, and waits for nothing.
+    pub fn is_ordered_away(&self) -> bool {
+        let named = self.request().is_some_and(|r| r.leader.is_none() && r.candidate.is_some());
+        named && self.is_request_for_me()
     }
 
     /// A successor that has received what this leader had when it was asked to
@@ -75,14 +89,25 @@ impl<'a> Facts<'a> {
         let (Some(view), Some(peers)) = (self.view(), self.o.peers.as_deref()) else {
             return Err(NoCandidate::Alone);
         };
-        let wanted = Wanted {
+        candidate::best(&self.o.me.name, peers, view, &self.wanted(past))
+    }
+
+    /// Members that could take over once they are past `past`, and what they have.
+    pub fn awaited(&self, past: Option<Lsn>) -> Vec<(&'a MemberName, Option<Lsn>)> {
+        let (Some(view), Some(peers)) = (self.view(), self.o.peers.as_deref()) else {
+            return Vec::new();
+        };
+        candidate::awaited(&self.o.me.name, peers, view, &self.wanted(past))
+    }
+
+    fn wanted(&self, past: Option<Lsn>) -> Wanted<'a> {
+        Wanted {
             candidate: self.request().and_then(|r| r.candidate.as_ref()),
             past,
             timeline: self.own_timeline(),
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
             mode: if self.is_forced() { SyncMode::Off } else { self.synchronous_mode() },
-        };
-        candidate::best(&self.o.me.name, peers, view, &wanted)
+        }
     }
 
     /// A failover that an operator asked for by name: it may lose writes.
@@ -104,6 +129,12 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Only members lead that have what was acknowledged.
+    pub fn is_sync_mode_in_force(&self) -> bool {
+        let mode = self.synchronous_mode();
+        self.view().is_some_and(|view| Electorate::of(view, mode).is_some())
+    }
+
     /// A synchronous mode is in force, and a primary without a lock may lack what
     /// somebody acknowledged who has led since.
     pub fn may_others_have_led_since(&self) -> bool {
@@ -113,16 +144,29 @@ impl<'a> Facts<'a> {
     }
 
     fn own_timeline(&self) -> Option<Timeline> {
-        let stopped = self.remains().or(self.closed()).map(|r| r.timeline);
-        stopped.or_else(|| self.o.server().and_then(|s| s.timeline))
+        let stopped = self.remains().or(self.closed());
+        // What a standby's control file shows may be several timelines behind its log.
+        if stopped.is_some_and(|r| r.end == End::Standby) {
+            return None;
+        }
+        stopped.map(|r| r.timeline).or_else(|| self.o.server().and_then(|s| s.timeline))
     }
 
     /// May this member take the free lock? Only meaningful once peers answered.
     pub fn race(&self) -> Result<(), NotYet> {
-        let (Some(view), Some(peers)) = (self.view(), self.o.peers.as_deref()) else {
-            return Err(NotYet::TimelineUnknown);
-        };
-        let Some(server) = self.o.server() else {
+        self.race_among(self.o.peers.as_deref().ok_or(NotYet::TimelineUnknown)?)
+    }
+
+    /// An operator named this member, and it may take the free lock whatever the others
+    /// would say: one of them that does not answer is not waited for.
+    pub fn is_heir_by_name(&self) -> bool {
+        let me = Some(&self.o.me.name);
+        let named = self.request().is_some_and(|request| request.candidate.as_ref() == me);
+        named && self.race_among(&[]).is_ok()
+    }
+
+    fn race_among(&self, peers: &[PeerAnswer]) -> Result<(), NotYet> {
+        let (Some(view), Some(server)) = (self.view(), self.o.server()) else {
             return Err(NotYet::TimelineUnknown);
         };
         let racer = Racer {
@@ -142,6 +186,12 @@ impl<'a> Facts<'a> {
             mode: self.synchronous_mode(),
         };
         promotion::may_race(&racer, &self.racing(view, peers), view, limits)
+    }
+
+    /// The only member whose answer counts: the one that a leader was asked to hand over
+    /// to.
+    pub fn only_answer_that_counts(&self) -> Option<&'a MemberName> {
+        self.request()?.candidate.as_ref().filter(|_| self.o.holds_lock())
     }
 
     /// May the lock holder leave recovery?

@@ -13,6 +13,24 @@ pub struct Running {
     /// A stop has written its shutdown checkpoint; the postmaster still lives,
     /// for its archiver or its receivers.
     pub closed: Option<Remains>,
+    pub ending: Ending,
+}
+
+/// How far a stop has come, and who still receives its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// No client is left.
+    pub quiet_since: Option<Millis>,
+    /// The shutdown checkpoint is written.
+    pub closed_since: Option<Millis>,
+    pub physical: usize,
+    pub logical: usize,
+}
+
+impl Ending {
+    pub fn receivers(&self) -> usize {
+        self.physical + self.logical
+    }
 }
 
 /// A long action. One at a time; `decide` may cancel it.

@@ -4,6 +4,7 @@
 
 use super::{Following, Job};
 use standby::sync::Confirmations;
+use std::collections::BTreeMap;
 use topology::{Lsn, MemberName, Millis, Timeline};
 
 /// What a daemon remembers from beat to beat. Lost when it restarts; nothing
@@ -24,6 +25,13 @@ pub struct Memory {
     pub entry_refused: Option<Millis>,
     /// Stopped on purpose to hand the lock over, since when.
     pub handover: Option<Millis>,
+    /// Members that the running stop waits for: how far each was seen to be, and since
+    /// when.
+    pub received: BTreeMap<MemberName, (Lsn, Millis)>,
+    /// When the receivers of the running stop were told to end, and before that those
+    /// of logical replication.
+    pub receivers_ended: Option<Millis>,
+    pub logical_ended: Option<Millis>,
     /// An operator's request that this leader has seen: since when, and what it
     /// had flushed then.
     pub request_seen: Option<(Millis, Lsn)>,
@@ -31,6 +39,8 @@ pub struct Memory {
     pub won_in_pause: bool,
     /// Promotion was signalled, since when.
     pub promoting: Option<Millis>,
+    /// A promotion that did not come to its end was given up, at.
+    pub promotion_failed: Option<Millis>,
     pub divergence: Divergence,
     /// Whom the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
@@ -51,6 +61,10 @@ pub struct Memory {
     pub lease_misses: u32,
     /// A restart or a reinitialize that an operator asked for.
     pub asked: Option<Asked>,
+    /// A restart that was asked for waits to begin, since when.
+    pub asked_since: Option<Millis>,
+    /// Why the last restart that was asked for was dropped, until that was answered.
+    pub dropped: Option<String>,
     /// A synchronous standby that is about to stop wants to be none, since when.
     pub leaving_duty: Option<Millis>,
     /// How long the start of an asked restart may take, if that was said.

@@ -48,9 +48,13 @@ impl Generator {
             claimed_elsewhere: self.maybe_past(20),
             entry_refused: self.maybe_past(30),
             handover: self.maybe_past(25),
+            received: Default::default(),
+            receivers_ended: self.maybe_past(30),
+            logical_ended: self.maybe_past(30),
             request_seen: self.maybe_past(90).map(|since| (since, self.lsn())),
             won_in_pause: self.percent(30),
             promoting: self.maybe_past(15),
+            promotion_failed: self.maybe_past(10),
             divergence: self.divergence(),
             compared_with: self
                 .pick(&[None, Some("a"), Some("a"), Some("b"), Some("remote")])
@@ -74,6 +78,8 @@ impl Generator {
                 Some(Asked::Reinitialize),
                 Some(Asked::ReinitializeFromLeader),
             ]),
+            asked_since: None,
+            dropped: None,
             leaving_duty: self.maybe_past(30),
             start_limit_ms: self.pick(&[None, None, Some(5_000)]),
             gate: self.gate(),

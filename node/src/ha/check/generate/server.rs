@@ -5,8 +5,8 @@
 
 use super::{Generator, NAMES, following, system};
 use crate::ha::observation::{
-    DataDir, End, Job, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole, Shut,
-    StopHow,
+    DataDir, End, Ending, Job, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole,
+    Shut, StopHow,
 };
 use standby::sync::{Confirmations, Policy, Replication, Sender, SyncRank};
 use topology::timeline::Fork;
@@ -158,7 +158,17 @@ impl Generator {
             job: self.a_job(),
             since: self.past(),
             closed: self.percent(30).then(|| self.remains()),
+            ending: self.ending(),
         })
+    }
+
+    pub(super) fn ending(&mut self) -> Ending {
+        Ending {
+            quiet_since: self.maybe_past(50),
+            closed_since: self.maybe_past(50),
+            physical: self.pick(&[0, 0, 1]),
+            logical: self.pick(&[0, 0, 2]),
+        }
     }
 
     pub(super) fn own_history(&mut self) -> Option<History> {

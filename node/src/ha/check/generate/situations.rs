@@ -181,7 +181,8 @@ impl Generator {
             return;
         }
         let job = Job::Stop { how: StopHow::Planned };
-        o.job = Some(Running { job, since: self.past(), closed: Some(closed) });
+        o.job =
+            Some(Running { job, since: self.past(), closed: Some(closed), ending: self.ending() });
         let (role, timeline) = (Seen::Unknown, None);
         let lsn = Lsn(0);
         o.postgres.process = Process::Running(Server {

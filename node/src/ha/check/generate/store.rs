@@ -63,6 +63,7 @@ impl Generator {
         if self.percent(85) {
             view.status = versioned(Status {
                 optime: Lsn(self.pick(&[1_000, 1_000, 4_000_000])),
+                ended: self.percent(5).then(|| "a".into()),
                 ..Status::default()
             });
         }
