@@ -19,6 +19,9 @@ const QUERY_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Callers that wait for the next query; one more waits for its place among them.
 const CALLERS_MAX: usize = 2_048;
 
+/// How often other tasks go first while callers are gathered, some microseconds each.
+const YIELDS_MAX: usize = 32;
+
 type Answer = Option<Arc<ServerStatus>>;
 
 pub struct Rounds(mpsc::Sender<oneshot::Sender<Answer>>);
@@ -43,12 +46,30 @@ async fn ask_in_rounds(
     server: Arc<dyn Fresh>,
     mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>,
 ) {
-    let mut callers = Vec::new();
+    let (mut callers, mut crowd) = (Vec::new(), 0);
     while waiting.recv_many(&mut callers, CALLERS_MAX).await > 0 {
+        gather(&mut waiting, &mut callers, crowd).await;
         let answer = tokio::time::timeout(QUERY_WAIT_MAX, ask(&*server)).await.ok().flatten();
+        // Those that came meanwhile, and those that may ask again.
+        crowd = waiting.len() + callers.len();
         for caller in callers.drain(..) {
             // It may have gone.
             let _ = caller.send(answer.clone());
+        }
+    }
+}
+
+/// Callers that ask again and again come back a moment after their answer: the query
+/// is better sent for all of them than for half of them at a time. One that is alone
+/// is not kept waiting.
+async fn gather<T>(waiting: &mut mpsc::Receiver<T>, callers: &mut Vec<T>, crowd: usize) {
+    for _ in 0..YIELDS_MAX {
+        if callers.len() >= crowd {
+            return;
+        }
+        tokio::task::yield_now().await;
+        while let Ok(caller) = waiting.try_recv() {
+            callers.push(caller);
         }
     }
 }
