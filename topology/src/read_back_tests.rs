@@ -91,6 +91,7 @@ prop_compose! {
         values in prop::array::uniform2(prop::option::of(json())),
         lsns in prop::array::uniform3(lsn()),
         timeline in any::<Option<u32>>(),
+        reason in prop::option::of(text()),
     ) -> MemberRecord {
         let [conn_url, api_url, proxy_url, replication_state] = urls;
         let [state, version] = texts;
@@ -106,6 +107,7 @@ prop_compose! {
             replay_lsn: lsns[1],
             receive_lsn: lsns[2],
             timeline: timeline.map(Timeline),
+            reason,
         }
     }
 }
@@ -152,9 +154,10 @@ proptest! {
         optime in any::<u64>(),
         slots in prop::collection::vec((text(), any::<u64>().prop_map(Lsn)), 0..5),
         retain_slots in prop::collection::vec(text(), 0..4),
+        ended in prop::option::of(name()),
     ) {
         let slots = slots.into_iter().collect();
-        let status = Status { optime: Lsn(optime), slots, retain_slots };
+        let status = Status { optime: Lsn(optime), slots, retain_slots, ended };
         let known = view("status", &status.write());
         prop_assert_eq!(known.status.unwrap().value, status);
     }
