@@ -3,6 +3,8 @@
 use clap::Parser;
 use node::command_line::Args;
 use node::config::Environment;
+use node::daemon::Origin;
+use node::daemon::unwatched::{self, Attempts, Charge};
 use std::process::ExitCode;
 
 /// Lines of the log are lost that waited to be written.
@@ -30,29 +32,53 @@ fn main() -> ExitCode {
     if node::log::flush() { code } else { ExitCode::from(LOG_LOST) }
 }
 
+/// A start that fails beside a running primary is tried again for a while; in the
+/// end that primary does not run on without a daemon.
 fn start(args: Args, env: Environment) -> ExitCode {
-    let loaded = match node::config::load(args.config.as_deref(), &env) {
+    let origin = Origin { path: args.config, env };
+    let mut attempts = Attempts::default();
+    loop {
+        let charge = match attempt(&origin) {
+            Ok(code) => return code,
+            Err(charge) => charge,
+        };
+        if !attempts.failed(charge.as_ref()) {
+            return ExitCode::FAILURE;
+        }
+    }
+}
+
+/// One attempt to begin and to live to the end. On an error, which was told, whom
+/// this daemon was to watch.
+fn attempt(origin: &Origin) -> Result<ExitCode, Option<Charge>> {
+    let loaded = match node::config::load(origin.path.as_deref(), &origin.env) {
         Ok(loaded) => loaded,
         Err(findings) => {
             eprintln!("{findings}");
-            return ExitCode::FAILURE;
+            return Err(charge_of_broken(origin));
         }
     };
+    let charge = Charge::of(&loaded.settings);
     if let Err(error) = node::log::apply(&loaded.settings.log) {
         eprintln!("{error}");
-        return ExitCode::FAILURE;
+        return Err(Some(charge));
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let origin = node::daemon::Origin { path: args.config, env };
-    match run(loaded.settings, origin) {
-        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+    match run(loaded.settings, origin.clone()) {
+        Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            Err(Some(charge))
         }
     }
+}
+
+fn charge_of_broken(origin: &Origin) -> Option<Charge> {
+    let env = origin.env.get("PATRONI_POSTGRESQL_DATA_DIR").map(String::as_str);
+    let text = origin.path.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
+    unwatched::data_dir_of(&text.unwrap_or_default(), env).map(Charge::in_directory)
 }
 
 fn run(settings: node::config::Settings, origin: node::daemon::Origin) -> anyhow::Result<i32> {

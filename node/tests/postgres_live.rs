@@ -12,9 +12,9 @@ use node::config::{Bootstrap, Login, Postgresql, Secret, ToolOption};
 use node::postgres::archive::is_segment;
 use node::postgres::wal::Place;
 use node::postgres::{
-    ControlData, ControlState, DataDirState, Error, Instance, Monitor, Postmaster, Ready,
-    ServerStatus, Session, StartAs, StopMode, Upstream, history, monitor, rewind, rewind_mark,
-    slots, tools, users, wal,
+    ControlData, ControlState, DataDirState, Error, Instance, Monitor, Permission, Postmaster,
+    Ready, ServerStatus, Session, StartAs, StopMode, Upstream, history, monitor, rewind,
+    rewind_mark, slots, tools, users, wal,
 };
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -251,7 +251,7 @@ async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
         if system == seen.system_id));
     let again = a.0.start(&StartAs::Primary, dynamic, &[]).await;
     assert!(matches!(again, Err(Error::AlreadyRuns(_))));
-    assert!(matches!(a.0.remove_data(), Err(Error::AlreadyRuns(_))));
+    assert!(matches!(a.0.remove_data(&Permission::given_up()), Err(Error::AlreadyRuns(_))));
     attack::s9_the_owner_of_the_database_stays_what_it_is(a, &session).await;
     passwords_are_not_in_the_log(a);
     // This test itself tells the server a password.
@@ -477,8 +477,8 @@ async fn end(a: &Node, b: &Node, on_a: Postmaster, on_b: Postmaster) {
     assert_eq!(a_end.state, ControlState::ShutDownInRecovery);
     assert!(a_end.min_recovery >= b_end.checkpoint, "the standby has the shutdown checkpoint");
     assert_eq!(a.0.postmaster().expect("/proc"), None);
-    let failed = b.0.move_data_aside().expect("a rename");
+    let failed = b.0.move_data_aside(&Permission::given_up()).expect("a rename");
     assert!(failed.join("PG_VERSION").exists());
-    a.0.remove_data().expect("a removal");
+    a.0.remove_data(&Permission::given_up()).expect("a removal");
     assert_eq!(a.0.data_state().await, DataDirState::Empty);
 }

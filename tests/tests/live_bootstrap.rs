@@ -45,3 +45,8 @@ fn t06_data_that_was_there_before_is_taken_over_or_refused() {
 fn t07_what_a_tool_wrote_about_recovery_counts_once() {
     run("kept recovery", LIMIT, custom::kept());
 }
+
+#[test]
+fn b2_a_standby_that_was_brought_along_leads_a_standby_cluster_at_once() {
+    run("brought along", LIMIT, standby_cluster::brought_along());
+}

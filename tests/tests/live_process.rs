@@ -5,7 +5,7 @@
 //! first.
 
 use std::time::Duration;
-use tests::live::{container, process, run};
+use tests::live::{container, process, run, unwatched};
 
 /// No scenario needs a third of this.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -23,4 +23,9 @@ fn p02_as_process_one_it_passes_signals_on_and_reaps() {
 #[test]
 fn p03_a_store_that_comes_late_is_waited_for() {
     run("store comes late", LIMIT, container::store_comes_late());
+}
+
+#[test]
+fn n15_a_daemon_that_cannot_begin_leaves_no_primary_unwatched() {
+    run("unwatched primary", LIMIT, unwatched::beside_a_primary());
 }

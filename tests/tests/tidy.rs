@@ -119,6 +119,55 @@ fn no_room_grows_without_end() {
     assert!(large.is_empty(), "rooms that hold two jobs: {large:#?}");
 }
 
+/// Who removes or renames files, and which: everything below a data directory that
+/// is data goes through `data_dir.rs`, whose functions demand a `Permission`.
+const REMOVERS: [(&str, &str); 15] = [
+    ("node/src/postgres/data_dir.rs", "the data directory, with a permission"),
+    ("node/src/postgres/error.rs", "one file that may be absent, for the rooms below"),
+    ("node/src/postgres/mark.rs", "our own marks, outside the data directory"),
+    ("node/src/postgres/files.rs", "configuration and signal files, password files"),
+    ("node/src/postgres/process.rs", "postmaster.pid of a dead server"),
+    ("node/src/postgres/socket.rs", "lock files of sockets of a dead server"),
+    ("node/src/postgres/restored.rs", "our own hba file, the trigger of a promotion"),
+    ("node/src/postgres/single_user.rs", "archive status, written again afterwards"),
+    ("node/src/postgres/instance_data.rs", "the trigger of a promotion"),
+    ("node/src/postgres/archive.rs", "segments that a command has half fetched"),
+    ("node/src/act/timeline.rs", "empty history files of our own"),
+    ("node/src/daemon/cache.rs", "our own copy of the configuration"),
+    ("node/src/daemon/disk.rs", "our own file that probes the disk"),
+    ("node/src/daemon/failsafe.rs", "our own promise"),
+    ("node/src/log/file.rs", "our own log"),
+];
+
+#[test]
+fn only_named_rooms_remove_or_rename_files() {
+    let words = ["remove_dir", "remove_file", "fs::rename", "remove_if_there"];
+    let mut found = Vec::new();
+    for path in all_sources() {
+        let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+        let is_named = REMOVERS.iter().any(|(room, _)| *room == name);
+        let daemon = name.starts_with("node/src") && !is_test(&path);
+        let code = code(&read(&path));
+        let word = words.iter().find(|word| code.contains(**word));
+        if let Some(word) = word.filter(|_| daemon && !is_named) {
+            found.push(format!("{name} uses `{word}`"));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn what_removes_or_renames_data_demands_a_permission() {
+    let text = read(&root().join("node/src/postgres/data_dir.rs"));
+    for name in ["remove", "empty", "disarm", "move_aside", "move_made_aside"] {
+        let wanted = format!("pub fn {name}(dir: &Path, permission: &Permission)");
+        assert!(text.contains(&wanted), "`{wanted}` is not in data_dir.rs");
+    }
+    let rewind = read(&root().join("node/src/postgres/mod.rs"));
+    let rewind = rewind.split("pub async fn rewind(").nth(1).expect("it rewinds");
+    assert!(rewind.split(')').next().is_some_and(|words| words.contains("&Permission")));
+}
+
 #[test]
 fn nothing_is_left_for_later_in_the_code() {
     let words = ["todo!(", "unimplemented!(", "FIXME", "#[ignore"];

@@ -129,6 +129,8 @@ pub struct MemberRecord {
     pub timeline: Option<Timeline>,
     pub scheduled_restart: Option<Value>,
     pub pause: bool,
+    /// Why PostgreSQL does not run here, where a person must do something.
+    pub reason: Option<String>,
 }
 
 impl MemberRecord {
@@ -166,6 +168,7 @@ impl MemberRecord {
             timeline: timeline.and_then(|t| u32::try_from(t).ok()).map(Timeline),
             scheduled_restart: map.get("scheduled_restart").cloned(),
             pause: flag("pause") == Some(true),
+            reason: text("reason"),
         }
     }
 
@@ -195,6 +198,7 @@ impl MemberRecord {
         put("timeline", self.timeline.map(|t| t.0.into()));
         put("scheduled_restart", self.scheduled_restart.clone());
         put("pause", self.pause.then_some(true.into()));
+        put("reason", self.reason.clone().map(Value::from));
         Value::Object(out).to_string()
     }
 
@@ -262,6 +266,13 @@ mod tests {
     #[test]
     fn a_real_record_is_written_as_it_was_read() {
         assert_eq!(MemberRecord::read(REPLICA).write(), REPLICA);
+    }
+
+    #[test]
+    fn a_reason_is_read_as_it_was_written() {
+        let reason = Some("there is no global/pg_control".to_string());
+        let record = MemberRecord { reason, state: "stopped".into(), ..MemberRecord::default() };
+        assert_eq!(MemberRecord::read(&record.write()), record);
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn member(view: &GroupView, name: &MemberName, record: &MemberRecord) -> Value {
     put("pending_restart", record.pending_restart.then_some(true.into()));
     put("pending_restart_reason", record.pending_restart_reason.clone());
     put("scheduled_restart", record.scheduled_restart.clone());
+    put("reason", record.reason.clone().map(Value::from));
     let tags = record.tags.published();
     put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
     if !matches!(role, "leader" | "standby_leader") {

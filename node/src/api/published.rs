@@ -42,6 +42,8 @@ pub struct Published {
     pub dcs_last_seen: u64,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
+    /// Why PostgreSQL does not run, where a person must do something.
+    pub reason: Option<String>,
     /// The data directory takes no new files.
     pub disk_failed: bool,
     pub system_id: Option<SystemId>,

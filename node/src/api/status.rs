@@ -219,6 +219,7 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     put("pending_restart_reason", published.pending_restart.clone());
     put("watchdog_failed", published.watchdog_failed.then_some(true.into()));
     put("disk_failed", published.disk_failed.then_some(true.into()));
+    put("reason", published.reason.clone().map(Value::from));
     let version = crate::PATRONI_VERSION;
     let about = json!({"version": version, "scope": published.scope, "name": published.name});
     put("patroni", Some(about));

@@ -51,6 +51,7 @@ pub fn published(name: &str) -> Published {
         dcs_last_seen: 1795208971,
         watchdog_failed: false,
         disk_failed: false,
+        reason: None,
         system_id: SystemId::parse("7710375988543033523"),
         tags: Tags::default(),
         pending_restart: None,

@@ -1,19 +1,17 @@
 //! Making a data directory: a new cluster's, or a replica's.
 //!
-//! Invariant *half is not whole*: what is given up in the middle, for whatever
-//! reason, is emptied or made unstartable before anybody looks at it.
-//!
-//! Invariant *no destruction*: nothing is removed before the source was asked
-//! once more and belongs to this group's system.
+//! Invariant *no destruction*: only a directory without files is filled, or the half
+//! that this daemon has left under its mark. Anything else takes a permission, which
+//! is given after the source was asked once more and belongs to this group's system.
 
+use super::filling::{Else, Filling};
 use super::work::{HEARTBEAT, Hands, Unready, text};
 use crate::act::citus;
 use crate::background::JobResult;
 use crate::config::{BootstrapMethod, ReplicaMethod, ReplicaMethods};
-use crate::ha::observation::{Following, StopHow};
+use crate::ha::observation::{Following, Rebuild, StopHow};
 use crate::postgres::restored::Recovery;
-use crate::postgres::{DataDirState, Error, Instance, Postmaster, Session, users};
-use std::sync::Arc;
+use crate::postgres::{DataDirState, Permission, Postmaster, ProvenSource, Session, users};
 use std::time::Duration;
 use topology::SystemId;
 
@@ -36,13 +34,12 @@ impl Hands {
         let Some(bootstrap) = &self.settings.bootstrap else {
             return Err("there is no `bootstrap` section".into());
         };
-        // Somebody's data without a control file: whatever it was, it is kept.
-        if self.instance.data_state().await == DataDirState::Incomplete {
-            self.instance.move_data_aside().map_err(text)?;
-        }
         match &bootstrap.method {
             None => {
-                self.instance.initdb(bootstrap).await.map_err(text)?;
+                let filling = self.fill("initdb", None, Else::MoveAside)?;
+                self.clear(None)?;
+                filling.run(self.instance.initdb(bootstrap)).await.map_err(text)?;
+                filling.finish()?;
                 self.start_new().await?;
                 let session = self.instance.session(HEARTBEAT).await.map_err(text)?;
                 self.settle(&session).await?;
@@ -55,11 +52,12 @@ impl Hands {
     /// An operator's command makes the data; it is opened to nobody but us until
     /// all passwords are those of the configuration.
     async fn bootstrap_by(&self, method: &BootstrapMethod, hba: &[String]) -> JobResult {
-        let made = Made::by(&self.instance, Else::MoveAside);
+        let filling = self.fill(&method.name, None, Else::MoveAside)?;
+        self.clear(None)?;
         tracing::info!("running bootstrap.{}.command", method.name);
-        self.instance.bootstrap_by(method).await.map_err(text)?;
+        filling.run(self.instance.bootstrap_by(method)).await.map_err(text)?;
         self.must_be_there(&method.name).await?;
-        made.keep();
+        filling.finish()?;
         let recovery = Recovery::of(method);
         let started =
             self.instance.start_restored(recovery, hba, &self.dynamic, &self.overrides).await;
@@ -121,8 +119,9 @@ impl Hands {
         }
     }
 
-    /// Fills the data directory by the first method that succeeds.
-    pub async fn copy(&self, copy: &Copy) -> JobResult {
+    /// Fills the data directory by the first method that succeeds. `over`: what is
+    /// in it may be replaced.
+    pub async fn copy(&self, copy: &Copy, over: Option<&Permission>) -> JobResult {
         let read = ReplicaMethods::read(&self.settings.raw, &self.dynamic);
         read.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let methods = match (&copy.from, copy.plain) {
@@ -133,9 +132,11 @@ impl Hands {
         let mut failed = Err("no method makes a replica without a member to copy".to_string());
         for method in &methods {
             failed = match (method, &copy.from) {
-                (ReplicaMethod::Basebackup, Some(from)) => self.base_backup(from, &read).await,
+                (ReplicaMethod::Basebackup, Some(from)) => {
+                    self.base_backup(from, &read, over).await
+                }
                 (ReplicaMethod::Basebackup, None) => continue,
-                (ReplicaMethod::Custom(_), from) => self.copy_by(method, from.as_ref()).await,
+                (ReplicaMethod::Custom(_), from) => self.copy_by(method, from.as_ref(), over).await,
             };
             match &failed {
                 Ok(()) => return self.instance.forget_trigger().map_err(text),
@@ -145,19 +146,23 @@ impl Hands {
         failed
     }
 
-    async fn base_backup(&self, from: &Following, read: &ReplicaMethods) -> JobResult {
+    async fn base_backup(
+        &self,
+        from: &Following,
+        read: &ReplicaMethods,
+        over: Option<&Permission>,
+    ) -> JobResult {
         let mut tries = 1;
         loop {
-            self.instance.remove_data().map_err(text)?;
-            let made = Made::by(&self.instance, Else::Empty);
+            let what = format!("a base backup of {}:{}", from.host, from.port);
+            let filling = self.fill(&what, over, Else::Empty)?;
+            self.clear(over)?;
             let tool = self.instance.basebackup(&from.host, from.port, &read.basebackup);
-            let why = match self.reading_from(from, tool).await {
-                Ok(()) => {
-                    made.keep();
-                    return Ok(());
-                }
+            let why = match filling.run(self.reading_from(from, tool)).await {
+                Ok(()) => return filling.finish(),
                 Err(why) => why,
             };
+            drop(filling);
             if tries >= TRIES {
                 return Err(why);
             }
@@ -167,22 +172,55 @@ impl Hands {
         }
     }
 
-    async fn copy_by(&self, method: &ReplicaMethod, from: Option<&Following>) -> JobResult {
+    async fn copy_by(
+        &self,
+        method: &ReplicaMethod,
+        from: Option<&Following>,
+        over: Option<&Permission>,
+    ) -> JobResult {
         let ReplicaMethod::Custom(custom) = method else { return Ok(()) };
+        let otherwise = if custom.keep_data { Else::Keep } else { Else::Empty };
+        let filling = self.fill(method.name(), over, otherwise)?;
         if !custom.keep_data {
-            self.instance.remove_data().map_err(text)?;
+            self.clear(over)?;
         }
-        let otherwise = if custom.keep_data { Else::Disarm } else { Else::Empty };
-        let made = Made::by(&self.instance, otherwise);
         let source = from.map(|from| (from.host.as_str(), from.port));
-        self.instance.copy_by(custom, source).await.map_err(text)?;
+        filling.run(self.instance.copy_by(custom, source)).await.map_err(text)?;
         self.must_be_there(method.name()).await?;
-        made.keep();
-        Ok(())
+        filling.finish()
+    }
+
+    /// Marks the data directory as half made. It is empty, or holds what `over`
+    /// or an own mark permits to replace.
+    fn fill(
+        &self,
+        what: &str,
+        over: Option<&Permission>,
+        otherwise: Else,
+    ) -> Result<Filling, String> {
+        let own = self.own_half()?;
+        Filling::begin(&self.instance, what, over.or(own.as_ref()), otherwise)
+    }
+
+    /// Empties the directory that was just marked.
+    fn clear(&self, over: Option<&Permission>) -> JobResult {
+        let own = self.own_half()?;
+        match over.or(own.as_ref()) {
+            Some(permission) => self.instance.remove_data(permission).map_err(text),
+            None => Ok(()),
+        }
+    }
+
+    /// Of what this daemon has left in the directory under its mark.
+    fn own_half(&self) -> Result<Option<Permission>, String> {
+        let data_dir = &self.settings.postgresql.data_dir;
+        let Some(mark) = self.instance.fill_mark().map_err(text)? else { return Ok(None) };
+        let is_ours = mark.is_of(data_dir).map_err(text)?;
+        Ok(is_ours.then(|| Permission::own_half(&mark)))
     }
 
     async fn must_be_there(&self, method: &str) -> JobResult {
-        match self.instance.data_state().await {
+        match self.instance.content_state().await {
             DataDirState::Valid { .. } => Ok(()),
             other => Err(format!(
                 "{method} ended without an error, but {} is no data directory: {other:?}",
@@ -193,75 +231,33 @@ impl Hands {
 
     /// Only decided with a good source at hand; it is asked once more before
     /// anything is removed.
-    pub async fn rebuild(&self, copy: &Copy, system: Option<SystemId>) -> JobResult {
-        if let Some(from) = &copy.from {
-            self.same_system(from, system).await?;
-        }
+    pub async fn rebuild(&self, copy: &Copy, why: Rebuild, system: Option<SystemId>) -> JobResult {
+        let from = copy.from.as_ref().ok_or("there is no member to copy")?;
+        let session = self.source(from).await?;
+        let source = self.proven(&session, from, system).await?;
+        let permission = match why {
+            Rebuild::Asked | Rebuild::AskedFromLeader => Permission::asked(source),
+            Rebuild::Diverged => Permission::by_setting(source),
+        };
+        drop(session);
         // With programs that do not run there would be no copy either.
         self.instance.catalogue().await.map_err(text)?;
         self.stop(StopHow::Immediate).await?;
-        self.copy(copy).await
+        self.copy(copy, Some(&permission)).await
     }
 
     /// The group's own id counts, for the data here may be damaged.
-    async fn same_system(&self, from: &Following, group: Option<SystemId>) -> JobResult {
-        let source = self.source(from).await?;
-        let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
-        let row = source.row("system id", sql, &[]).await.map_err(text)?;
-        let theirs: String = row.try_get(0).map_err(|e| e.to_string())?;
+    pub(super) async fn proven(
+        &self,
+        session: &Session,
+        from: &Following,
+        group: Option<SystemId>,
+    ) -> Result<ProvenSource, String> {
         let ours = match group {
             Some(system) => system,
             None => self.instance.control().await.map_err(text)?.system_id,
         };
-        if ours.0 == theirs {
-            return Ok(());
-        }
-        Err(format!(
-            "{}:{} is of system {theirs}, the data here of {ours}: it is not removed",
-            from.host, from.port
-        ))
-    }
-}
-
-/// What becomes of a data directory whose making is given up.
-#[derive(Clone, Copy)]
-enum Else {
-    Empty,
-    /// Kept for the next try of the same command, but not startable.
-    Disarm,
-    /// Kept for whoever wants to know why.
-    MoveAside,
-}
-
-/// A data directory in the making, by this job alone.
-struct Made(Option<(Arc<Instance>, Else)>);
-
-impl Made {
-    fn by(instance: &Arc<Instance>, otherwise: Else) -> Made {
-        Made(Some((instance.clone(), otherwise)))
-    }
-
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        let Some((instance, otherwise)) = self.0.take() else { return };
-        let done: Result<(), Error> = match otherwise {
-            Else::Empty => instance.empty_data(),
-            Else::Disarm => instance.disarm_data(),
-            Else::MoveAside => {
-                let moved = instance.move_made_data_aside();
-                moved.map(drop).or_else(|error| {
-                    tracing::warn!("{error}");
-                    instance.empty_data()
-                })
-            }
-        };
-        if let Err(error) = done {
-            tracing::error!("what is left of an unfinished data directory: {error}");
-        }
+        let address = format!("{}:{}", from.host, from.port);
+        ProvenSource::ask(session, address, &ours).await.map_err(text)
     }
 }

@@ -161,7 +161,10 @@ impl Daemon {
     }
 
     async fn give_up_bootstrap(&mut self) -> Outcome {
-        if let Err(why) = self.server.move_aside().await {
+        // Before anything was begun here, what is there is another program's.
+        if self.memory.has_begun
+            && let Err(why) = self.server.move_aside().await
+        {
             return Outcome::Failed(why);
         }
         match self.memory.claim {

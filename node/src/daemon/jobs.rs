@@ -28,11 +28,11 @@ impl Daemon {
             Job::Clone { from } => {
                 let plain = seen.memory.asked == Some(Asked::ReinitializeFromLeader);
                 let copy = Copy { from: Some(from), plain };
-                Box::pin(async move { hands.copy(&copy).await })
+                Box::pin(async move { hands.copy(&copy, None).await })
             }
             Job::Restore => {
                 let copy = Copy { from: None, plain: false };
-                Box::pin(async move { hands.copy(&copy).await })
+                Box::pin(async move { hands.copy(&copy, None).await })
             }
             Job::StartPrimary => Box::pin(async move { hands.start_primary().await }),
             Job::StartStandby { follow, .. } => {
@@ -65,7 +65,7 @@ impl Daemon {
             Job::Rebuild { from, why } => {
                 let copy = Copy { from: Some(from), plain: why == Rebuild::AskedFromLeader };
                 let system = seen.view().and_then(|v| v.initialize.as_ref()?.value.clone());
-                Box::pin(async move { hands.rebuild(&copy, system).await })
+                Box::pin(async move { hands.rebuild(&copy, why, system).await })
             }
         }
     }

@@ -4,6 +4,7 @@
 //! over the replication protocol, the only way to learn which timeline it
 //! replays: a log that has left the history hears of newer ones all the time.
 
+use super::remains::remains_of;
 use crate::ha::observation::{End, Remains, Server};
 use crate::postgres::wal::{self, Place};
 use crate::postgres::{Error, Instance, history};
@@ -40,6 +41,19 @@ pub(super) async fn at_rest(instance: &Instance, remains: &Remains) -> Result<Lo
         }
     };
     Ok(found(instance, remains.timeline, lsn, tail))
+}
+
+/// Of a standby that takes no connections yet: it must replay at least as far as its
+/// control file says.
+pub(super) async fn starting(instance: &Instance) -> Result<LocalEnd, NoEnd> {
+    let control = instance.control().await.map_err(|e| NoEnd::NotNow(e.to_string()))?;
+    let remains = remains_of(&control, &instance.settings.data_dir);
+    match remains.end {
+        End::Standby => Ok(found(instance, remains.timeline, remains.lsn, Tail::Open)),
+        End::Clean | End::Crashed | End::Half => {
+            Err(NoEnd::NotNow("the end of a log in recovery is not known".into()))
+        }
+    }
 }
 
 async fn end_of_clean(instance: &Instance, place: Place) -> Option<Lsn> {

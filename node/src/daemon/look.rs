@@ -205,6 +205,9 @@ impl Daemon {
         }
         self.memory.finish(&job, &result, clock::now());
         self.chores.job_ended(&job);
+        if job.writes_the_data() {
+            self.server.own_work_ended();
+        }
         if result.is_ok() {
             self.expect_callback(&job);
         }

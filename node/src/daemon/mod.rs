@@ -11,6 +11,7 @@ mod chores;
 mod disk;
 mod documents;
 pub mod failsafe;
+mod filling;
 mod fresh;
 mod hands;
 mod heartbeat;
@@ -34,6 +35,7 @@ mod silent_source;
 mod start;
 mod state;
 mod synchrony;
+pub mod unwatched;
 mod work;
 
 use crate::api::client::Peers;
@@ -59,6 +61,7 @@ use topology::Dynamic;
 const DECISIONS_MAX: usize = 1_000;
 
 /// Where the configuration came from: what a reload reads again.
+#[derive(Clone)]
 pub struct Origin {
     pub path: Option<PathBuf>,
     /// The `PATRONI_*` variables as they were at the start.

@@ -5,9 +5,9 @@ use crate::api::published::Published;
 use crate::api::status::replication_state;
 use crate::beat::Report;
 use crate::clock;
-use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{DataDir, Guarding, Job, ServerRole};
+use crate::ha::{Observation, gate};
 use crate::postgres::ServerStatus;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ impl Daemon {
             record.pending_restart = true;
             record.pending_restart_reason = Some(reasons);
         }
+        record.reason = gate::refusal(&Facts::of(seen));
         add_positions(seen, self.server.status(), &mut record);
         record
     }
@@ -120,6 +121,7 @@ impl Daemon {
             standby_group: standby_region || self.dynamic.standby_cluster.is_some(),
             maximum_lag_on_failover: self.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
+            reason: gate::refusal(&Facts::of(seen)),
             disk_failed: Facts::of(seen).disk_failed().is_some(),
             log: crate::log::counters(),
         };

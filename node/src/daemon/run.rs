@@ -54,7 +54,7 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<i32> {
     let code = daemon.live(&mut signals, &mut commands, &origin).await;
     notify::stopping();
     daemon.farewell().await;
-    Ok(code)
+    code.map_err(anyhow::Error::msg)
 }
 
 impl Daemon {
@@ -63,11 +63,9 @@ impl Daemon {
         signals: &mut Signals,
         commands: &mut mpsc::Receiver<Command>,
         origin: &Origin,
-    ) -> i32 {
+    ) -> Result<i32, String> {
         loop {
-            if let Some(code) = self.prove_name().await {
-                return code;
-            }
+            self.prove_name().await?;
             let report = beat(self).await;
             // What was seen is told first, for the chores may take long, and what
             // they have learned behind them.
@@ -77,7 +75,7 @@ impl Daemon {
             self.log_heartbeat(&report);
             if let Some(code) = report.exit {
                 tracing::info!("{}", report.why);
-                return code;
+                return Ok(code);
             }
             let sleep = self.longest_sleep(&report);
             let mut closing = self.server.watch_closing();

@@ -10,6 +10,7 @@ mod files;
 mod log;
 mod look;
 mod names;
+mod writer;
 
 use super::fresh::FreshStatus;
 use super::rewind_ability::RewindAbility;
@@ -18,7 +19,7 @@ use crate::config::Settings;
 use crate::deadman::Guarded;
 use crate::ha::observation::{Remains, Rewind};
 use crate::postgres::monitor::Monitor;
-use crate::postgres::{Instance, Postmaster, ServerStatus, Session, StopMode, Target};
+use crate::postgres::{Instance, Permission, Postmaster, ServerStatus, Session, StopMode, Target};
 use serde_json::Value;
 use standby::slots::Slot;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub(super) struct Server {
     saved: Value,
     rewind: RewindAbility,
     names: names::ActingNames,
+    settling: writer::Settling,
     /// A job of ours is running.
     pub is_at_work: bool,
 }
@@ -82,6 +84,7 @@ impl Server {
             saved: Value::Null,
             rewind: RewindAbility::default(),
             names: Default::default(),
+            settling: Default::default(),
             is_at_work: false,
         })
     }
@@ -235,7 +238,9 @@ impl Server {
             postmaster.wait_exit().await;
         }
         self.system = None;
-        let to = self.instance.move_data_aside().map_err(|e| e.to_string())?;
+        let to =
+            self.instance.move_data_aside(&Permission::given_up()).map_err(|e| e.to_string())?;
+        self.instance.end_fill().map_err(|e| e.to_string())?;
         tracing::error!("the data of the failed bootstrap is kept in {}", to.display());
         Ok(())
     }

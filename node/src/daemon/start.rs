@@ -67,24 +67,25 @@ pub(super) async fn refuse_namesake(
 }
 
 impl Daemon {
-    /// Proves the name of a daemon that began without its store. The exit code
-    /// of one that has a namesake.
-    pub(super) async fn prove_name(&mut self) -> Option<i32> {
+    /// Proves the name of a daemon that began without its store. An error: it has
+    /// a namesake.
+    pub(super) async fn prove_name(&mut self) -> Result<(), String> {
         if self.name_proven {
-            return None;
+            return Ok(());
         }
-        let local = self.mirror.snapshot().filter(|view| !view.lost)?;
+        let Some(local) = self.mirror.snapshot().filter(|view| !view.lost) else {
+            return Ok(());
+        };
         let group = group(&self.keys, &local.snapshot.entries);
         let record = group.members.get(&self.settings.name);
         // This daemon answers at its own address by now.
         let own = Some(self.settings.restapi.api_url());
         let elsewhere = record.is_some_and(|record| record.value.api_url != own);
-        if elsewhere && let Err(why) = refuse_namesake(&self.settings, &self.peers, &group).await {
-            tracing::error!("{why}");
-            return Some(1);
+        if elsewhere {
+            refuse_namesake(&self.settings, &self.peers, &group).await?;
         }
         self.name_proven = true;
-        None
+        Ok(())
     }
 }
 

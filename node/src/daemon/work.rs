@@ -9,9 +9,10 @@ use crate::background::JobResult;
 use crate::config::Settings;
 use crate::ha::observation::{Following, Remains, StopHow};
 use crate::postgres::conninfo::servers;
+use crate::postgres::log_tail::LogTail;
 use crate::postgres::{
-    ControlState, Error, Instance, Postmaster, Ready, Session, StartAs, StopMode, Upstream,
-    Written, history, tools,
+    ControlState, Error, Instance, Permission, Postmaster, ProvenSource, Ready, Session, StartAs,
+    StopMode, Upstream, Written, history, rewind, tools,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -110,6 +111,7 @@ impl Hands {
     /// Starts and waits until connections are accepted, or `limit` is over: a
     /// long recovery is watched by the beat, in which others may take over.
     async fn start(&self, role: StartAs, limit: Duration) -> Result<bool, String> {
+        let log = LogTail::before_start(&self.settings.postgresql.data_dir);
         let started = self.instance.start(&role, &self.dynamic, &self.overrides).await;
         let (postmaster, _) = started.map_err(text)?;
         let unready = Unready::of(&postmaster);
@@ -121,9 +123,10 @@ impl Hands {
                 tracing::warn!("PostgreSQL still starts after {limit:?}: {}", text(error));
                 Ok(false)
             }
-            Ready::Ended => {
-                Err("PostgreSQL ended while it was starting; its log says why".to_string())
-            }
+            Ready::Ended => Err(match log.last_fatal() {
+                Some(words) => format!("PostgreSQL ended while it was starting: {words}"),
+                None => "PostgreSQL ended while it was starting; its log says why".to_string(),
+            }),
         }
     }
 
@@ -254,7 +257,8 @@ impl Hands {
 
     /// Rewinds against a source whose control file knows its timeline.
     pub async fn rewind(&self, from: &Following, from_primary: bool) -> JobResult {
-        self.prepare_source(from, from_primary).await?;
+        let source = self.prepare_source(from, from_primary).await?;
+        let permission = Permission::to_rewind(source);
         // From here on the files name the archive, which may have what is missing.
         self.rewrite(Some(from)).await?;
         let (options, findings) = match &self.settings.postgresql.rewind_options {
@@ -265,14 +269,27 @@ impl Hands {
             tracing::error!("{warning}");
         }
         let source = tools::Source { host: &from.host, port: from.port };
-        let tool = self.instance.rewind(source, &options, from_primary);
+        let tool = self.instance.rewind(source, &options, from_primary, &permission);
         self.reading_from(from, tool).await
     }
 
     /// One that has not written a checkpoint since it was promoted shows the
     /// timeline before. A superuser can have it written.
-    async fn prepare_source(&self, from: &Following, from_primary: bool) -> JobResult {
+    async fn prepare_source(
+        &self,
+        from: &Following,
+        from_primary: bool,
+    ) -> Result<ProvenSource, String> {
         let source = self.source(from).await?;
+        let proven = self.proven(&source, from, None).await?;
+        if let Some(socket) = rewind::socket_in_data(&source).await.map_err(text)? {
+            return Err(format!(
+                "{}:{} has its socket {socket} in its data directory, and pg_rewind cannot copy \
+                 that: have unix_socket_directories name a directory outside of it and restart \
+                 that server, or build this member anew with `matriarchctl reinit`",
+                from.host, from.port
+            ));
+        }
         let row = source
             .row("recovery", "SELECT pg_catalog.pg_is_in_recovery()", &[])
             .await
@@ -281,12 +298,12 @@ impl Hands {
             return Err(format!("{}:{} is no primary", from.host, from.port));
         }
         if self.has_checkpointed(&source).await? {
-            return Ok(());
+            return Ok(proven);
         }
         let login = self.instance.rewind_login().await.map_err(text)?;
         if login.username == self.settings.postgresql.superuser.username {
             let done = source.execute_long("checkpoint", "CHECKPOINT", CHECKPOINT).await;
-            return done.map_err(text);
+            return done.map(|()| proven).map_err(text);
         }
         let Following { host, port, .. } = from;
         Err(format!("{host}:{port} has not written a checkpoint on its timeline yet"))

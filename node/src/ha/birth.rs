@@ -1,11 +1,12 @@
 //! The data directory is empty, or this member's new cluster is half made.
 //!
 //! Invariant *no destruction*: nothing here removes data; a failed bootstrap
-//! is moved aside, and a clone only fills an empty directory.
+//! is moved aside, and a clone only fills a directory that is empty or that this
+//! daemon has begun to fill.
 
 use super::action::{Action, Publish};
 use super::facts::{ENTRY_AGAIN_MS, Facts};
-use super::observation::{Bootstrapping, Job};
+use super::observation::{Bootstrapping, DataDir, Job};
 use super::table::{Rule, act, rest, soon};
 
 pub const BIRTH: &[Rule] = &[
@@ -54,7 +55,7 @@ pub const BIRTH: &[Rule] = &[
     ),
     Rule::new(
         509,
-        |f| f.is_half_made() && !f.is_data_empty() && f.is_entry_refused(),
+        |f| f.is_half_made() && !f.has_no_data() && f.is_entry_refused(),
         |_| soon(ENTRY_AGAIN_MS),
         "the store did not take the new cluster: somebody else has claimed `/initialize`, or the \
          keys have just changed; it is tried again",
@@ -65,7 +66,7 @@ pub const BIRTH: &[Rule] = &[
     ),
     Rule::new(
         510,
-        |f| f.bootstrap() == Bootstrapping::Claimed && !f.is_data_empty(),
+        |f| f.bootstrap() == Bootstrapping::Claimed && !f.has_no_data(),
         |_| act(Action::FinishBootstrap),
         "the new cluster is entered into the store",
     ),
@@ -99,7 +100,7 @@ pub const BIRTH: &[Rule] = &[
         |f| act(Action::Begin(Job::Clone { from: source(f).expect("just seen") })),
         "trying to bootstrap from leader",
     )
-    .saying(|f| Some(source(f)?.member.to_string())),
+    .saying(from_whom),
     Rule::new(
         531,
         |f| may_restore(f) && !f.is_backing_off(),
@@ -170,6 +171,15 @@ pub const BIRTH: &[Rule] = &[
         "the directory stays empty and the member shows that it waits",
     ),
 ];
+
+/// The member to copy, and what is replaced by that.
+fn from_whom(f: &Facts) -> Option<String> {
+    let member = source(f)?.member;
+    Some(match &f.o.postgres.data {
+        DataDir::Half(what) => format!("{member}, over what this daemon has begun ({what})"),
+        _ => member.to_string(),
+    })
+}
 
 /// An operator who asks again does not wait for the next try.
 fn must_wait(f: &Facts) -> bool {

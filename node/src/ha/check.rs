@@ -207,7 +207,7 @@ fn data_is_thrown_away_only_with_a_source_and_a_reason() {
     });
     always("clones into a directory that is not empty", |o, action| {
         !matches!(action, Action::Begin(Job::Clone { .. } | Job::Restore | Job::Bootstrap))
-            || o.postgres.data == DataDir::Empty
+            || matches!(o.postgres.data, DataDir::Empty | DataDir::Half(_))
     });
 }
 
@@ -380,6 +380,31 @@ fn nothing_opens_without_a_watchdog_that_is_wanted() {
         let races = *action == Action::AcquireLock && o.is_standby() && !o.dynamic.pause;
         !(broken && races)
     });
+}
+
+/// Crash recovery over a backup_label ends in a damaged cluster.
+#[test]
+fn known_bug_09_data_with_a_backup_label_are_not_recovered_as_after_a_crash() {
+    always("recovers an unfinished backup", |o, action| {
+        let unfinished = o.remains().is_some_and(|r| r.shut == Shut::InBackup);
+        !(unfinished && *action == Action::Begin(Job::Recover))
+    });
+}
+
+#[test]
+fn n16_nothing_opens_on_a_lock_that_this_process_has_not_renewed() {
+    always("opens a server without the guard thread", |o, action| {
+        let opens = matches!(
+            action,
+            Action::Promote | Action::Begin(Job::StartPrimary | Job::Restart { as_primary: true })
+        );
+        let by_name_only = matches!(o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
+        !(opens && by_name_only && !o.dynamic.pause)
+    });
+    let waits = reaches(|o, decision| {
+        decision.rule == 614 && matches!(o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0)
+    });
+    assert!(waits, "the generator makes none");
 }
 
 #[test]

@@ -82,6 +82,18 @@ pub const DOWN: &[Rule] = &[
         "the successor did not receive the shutdown checkpoint: this member leads again",
     )
     .saying(missing),
+    // Before all that may open a server: the guard thread goes by the deadline.
+    Rule::new(
+        614,
+        |f| leads(f) && !f.is_lock_renewed(),
+        |_| soon(100),
+        "the leader key is of an earlier process of this member: nothing opens before this \
+         process has renewed it",
+    )
+    .until(
+        "the renewal succeeds, or the store says that the key is gone",
+        "after `retry_timeout` the server starts as a standby (680)",
+    ),
     // Nothing starts as a primary on a machine that would not be reset.
     Rule::new(
         615,
@@ -376,6 +388,14 @@ pub const DOWN: &[Rule] = &[
         |_| act(Action::Begin(Job::Recover)),
         "nobody leads: crash recovery is done before anything of others is read",
     ),
+    // Before the start as a standby, which PostgreSQL refuses on such a log.
+    Rule::new(
+        667,
+        opens_in_place,
+        |_| act(Action::AcquireLock),
+        "this member is alone and no standby replays its log (pg_resetwal, or wal_level minimal): \
+         it takes the free lock, to start as a primary",
+    ),
     Rule::new(
         670,
         |f| f.is_control_unknown() || f.is_backing_off(),
@@ -461,6 +481,20 @@ fn crashed_without_leader(f: &Facts) -> bool {
     f.is_lock_free() && f.ended(End::Crashed) && (!f.is_alone() || f.is_group_ahead())
 }
 
+/// A primary that stopped in order, on the newest timeline, and cannot become a
+/// standby first. Nobody else could lead, and nobody could have led since.
+fn opens_in_place(f: &Facts) -> bool {
+    let minimal = f.remains().is_some_and(|r| r.shut == Shut::Minimal && r.end == End::Clean);
+    let newest = !f.is_group_ahead() && !f.may_others_have_led_since();
+    let free = f.is_lock_free() && f.is_alone() && f.is_initialised();
+    let forgotten = f.is_forgotten() && f.may_forgotten_lock_hold();
+    let able = !f.o.me.tags.nofailover()
+        && f.watchdog_broken().is_none()
+        && f.disk_failed().is_none()
+        && f.stop_order().is_none();
+    minimal && newest && free && !forgotten && able && f.may_own() && !f.is_backing_off()
+}
+
 fn was_primary(f: &Facts) -> bool {
     f.ended(End::Clean) || f.ended(End::Crashed)
 }
@@ -507,6 +541,9 @@ fn why_hopeless(f: &Facts) -> Option<&'static str> {
         Rewind::Possible if matches!(f.divergence(), Divergence::Alien(_)) => {
             Some("pg_rewind cannot tell two timelines of one number apart")
         }
+        Rewind::Possible if f.remains().is_some_and(|r| r.shut == Shut::Minimal) => {
+            Some("its log was reset or is minimal: there is nothing to rewind by")
+        }
         Rewind::Possible if f.remains().is_some_and(|r| r.shut == Shut::InBackup) => {
             Some("a copy that was never finished cannot be rewound")
         }
@@ -541,5 +578,8 @@ fn how(f: &Facts) -> Option<String> {
 fn obstacle(f: &Facts) -> Option<String> {
     let how = how(f).or_else(|| f.why_uncompared()).unwrap_or_default();
     let why = why_hopeless(f).unwrap_or_default();
-    Some(format!("{how}; {why}"))
+    let failed =
+        f.o.memory.failed.as_ref().filter(|failed| matches!(failed.job, Job::Rewind { .. }));
+    let said = failed.map(|failed| format!(": {}", failed.why)).unwrap_or_default();
+    Some(format!("{how}; {why}{said}"))
 }

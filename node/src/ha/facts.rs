@@ -47,8 +47,9 @@ impl<'a> Facts<'a> {
         self.o.may_own()
     }
 
-    pub fn is_data_empty(&self) -> bool {
-        self.o.postgres.data == DataDir::Empty
+    /// Empty, or half filled by this daemon: to be filled, as far as that is due.
+    pub fn has_no_data(&self) -> bool {
+        matches!(self.o.postgres.data, DataDir::Empty | DataDir::Half(_))
     }
 
     pub fn is_data_unusable(&self) -> bool {

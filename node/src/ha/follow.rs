@@ -19,12 +19,27 @@ pub const FOLLOW: &[Rule] = &[
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "another member holds the lock: a server that starts as a primary must not open",
     ),
+    // A standby that has diverged may never accept a connection: it waits for log of
+    // a history that it has left.
+    Rule::new(
+        906,
+        |f| f.is_start_slow() && f.is_comparison_due(),
+        |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
+        "a standby that has been starting for a while: has its log left the leader's history?",
+    ),
     Rule::new(
         907,
         |f| f.reinitialization().is_some(),
         |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
+    Rule::new(
+        908,
+        |f| f.is_starting() && f.is_diverged(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
+        "this log has left the leader's history and never gets open: it stops to be rewound",
+    )
+    .saying(|f| f.diverged_how()),
     Rule::new(
         909,
         |f| f.is_start_misdirected(),

@@ -6,6 +6,7 @@
 //! Whoever did not leaves everything as it is.
 
 use super::facts::Facts;
+use standby::switch::ownership::Ownership;
 use topology::MemberRole;
 
 impl Facts<'_> {
@@ -18,6 +19,13 @@ impl Facts<'_> {
     pub fn may_forgotten_lock_hold(&self) -> bool {
         let since = self.o.memory.forgotten_at;
         since.is_some_and(|since| self.o.now.since(since) < self.o.dynamic.ttl_ms)
+    }
+
+    /// The first member of a standby cluster: none of its members has ever written,
+    /// so there is no writer whose lock could have been deleted.
+    pub fn enters_as_standby_cluster(&self) -> bool {
+        let plain = self.o.ownership == Ownership::NoRegions;
+        plain && self.o.dynamic.standby_cluster.is_some() && self.is_alone()
     }
 
     /// A server that runs as this process found it, in a store that does not

@@ -72,7 +72,8 @@ pub const GATE: &[Rule] = &[
     Rule::new(
         31,
         |f| f.is_data_unusable() && !f.o.memory.stopping,
-        |_| rest(),
+        // A restore by another program may come to its end.
+        |_| soon(2_000),
         "the data directory cannot be used and is not touched",
     )
     .until(
@@ -105,8 +106,8 @@ pub const GATE: &[Rule] = &[
 /// Programs of another version in `bin_dir` are no reason to stop a server that
 /// runs: it goes on for as long as its lock does.
 ///
-/// Empty is certain: the directory, or its control file, was asked for and is
-/// not there. What cannot be read may be so for a moment.
+/// Empty is certain: the directory was looked into and holds no file. What cannot
+/// be read, or lacks its control file, may be so for a moment.
 fn is_data_gone(f: &Facts) -> bool {
     match f.o.postgres.data {
         DataDir::Empty => true,
@@ -126,10 +127,14 @@ fn damaged_ms(f: &Facts) -> u64 {
     f.o.memory.damaged_since.map_or(0, |since| f.o.now.since(since))
 }
 
-fn refusal(f: &Facts) -> Option<String> {
+/// What is wrong with the data directory, and what a person can do.
+pub fn refusal(f: &Facts) -> Option<String> {
     match &f.o.postgres.data {
         DataDir::Refused(why) => Some(why.clone()),
-        DataDir::Damaged(why) => Some(format!("{why}; reinitialize this member")),
+        DataDir::Damaged(why) => Some(format!(
+            "{why}; nothing here is removed. `matriarchctl reinit` builds this member anew from \
+             the leader"
+        )),
         _ => None,
     }
 }

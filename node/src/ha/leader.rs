@@ -109,7 +109,7 @@ pub const LEADER: &[Rule] = &[
     ),
     Rule::new(
         716,
-        |f| f.o.memory.asked == Some(Asked::Restart),
+        |f| f.o.memory.asked == Some(Asked::Restart) && (f.is_lock_renewed() || !f.o.is_primary()),
         |f| act(Action::Begin(Job::Restart { as_primary: f.o.is_primary() })),
         "a restart was asked for",
     ),

@@ -14,7 +14,7 @@ pub const LOST: &[Rule] = &[
         300,
         |f| {
             f.o.is_stopped()
-                && !f.is_data_empty()
+                && !f.has_no_data()
                 && was_fenced(f)
                 && !f.is_backing_off()
                 && !f.is_paused()

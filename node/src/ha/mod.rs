@@ -79,7 +79,7 @@ fn situation(f: &Facts) -> &'static [Rule] {
     if f.is_paused() && !f.is_giving_lock_away() {
         return pause::PAUSE;
     }
-    if f.is_data_empty() || f.bootstrap() != observation::Bootstrapping::No {
+    if f.has_no_data() || f.bootstrap() != observation::Bootstrapping::No {
         return birth::BIRTH;
     }
     if f.o.is_stopped() {

@@ -5,7 +5,7 @@
 
 use super::action::{Action, Publish};
 use super::facts::Facts;
-use super::observation::{Asked, End, Job, StopHow};
+use super::observation::{Asked, DataDir, End, Job, StopHow};
 use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
 use topology::GroupView;
@@ -39,7 +39,7 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         406,
-        |f| f.is_leader_elsewhere() && !f.is_data_empty() && f.reinitialization().is_some(),
+        |f| f.is_leader_elsewhere() && !is_empty(f) && f.reinitialization().is_some(),
         |f| act(Action::Begin(f.reinitialization().expect("just seen"))),
         "reinitialize was asked for and there is a member to copy",
     ),
@@ -57,7 +57,10 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         409,
-        |f| is_start_asked(f) && was_primary(f) && f.o.holds_lock() && !f.is_fence_due(),
+        |f| {
+            let may_open = f.is_lock_renewed() && !f.is_fence_due();
+            is_start_asked(f) && was_primary(f) && may_open
+        },
         |_| act(Action::Begin(Job::Restart { as_primary: true })),
         "a restart of a stopped primary was asked for",
     ),
@@ -207,6 +210,11 @@ pub const PAUSE: &[Rule] = &[
     ),
     Rule::new(499, |_| true, |_| rest(), "paused: an operator is in charge").at_rest(),
 ];
+
+/// There is nothing to replace. A copy that was begun may be asked for again.
+fn is_empty(f: &Facts) -> bool {
+    f.o.postgres.data == DataDir::Empty
+}
 
 fn is_start_asked(f: &Facts) -> bool {
     f.o.memory.asked == Some(Asked::Restart) && f.o.is_stopped() && !f.is_backing_off()

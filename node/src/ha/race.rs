@@ -74,7 +74,7 @@ pub const RACE: &[Rule] = &[
     ),
     Rule::new(
         832,
-        |f| f.is_forgotten() && f.may_forgotten_lock_hold(),
+        |f| f.is_forgotten() && !f.enters_as_standby_cluster() && f.may_forgotten_lock_hold(),
         |_| soon(1_000),
         "the store has forgotten this cluster: whoever led may do so until its lock is over",
     )

@@ -32,7 +32,7 @@ pub const STOPPING: &[Rule] = &[
     ),
     Rule::new(
         210,
-        |f| !f.o.is_stopped() && !f.is_data_empty(),
+        |f| !f.o.is_stopped() && !f.has_no_data(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "the daemon ends: PostgreSQL stops first",
     ),

@@ -22,6 +22,8 @@ pub struct Catalogue {
     /// Lower-case name to the spelling of PostgreSQL.
     names: HashMap<String, String>,
     judge: Judge,
+    /// Where this program has its sockets unless a setting says otherwise.
+    pub socket_directories: Option<String>,
 }
 
 impl Catalogue {
@@ -46,7 +48,11 @@ impl Catalogue {
         let first = described.lines().filter_map(|line| line.split('\t').next());
         let all = first.map(str::trim).filter(|name| !name.is_empty());
         let names = all.map(|name| (name.to_lowercase(), name.to_string())).collect();
-        Catalogue { major, names, ..Catalogue::default() }
+        let rows = described.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        let sockets = rows.into_iter().find(|row| row[0] == "unix_socket_directories");
+        let built_in = sockets.and_then(|row| row.get(4).map(|value| value.to_string()));
+        let socket_directories = built_in.filter(|value| !value.is_empty());
+        Catalogue { major, names, socket_directories, ..Catalogue::default() }
     }
 
     /// Was it made of the program that is there now?
@@ -98,6 +104,11 @@ mod tests {
     fn names_are_spelled_as_postgres_does() {
         let catalogue = Catalogue::new(15, "TimeZone\tuser\nwork_mem\tuser\n");
         assert_eq!(catalogue.spell("timezone"), "TimeZone");
+        let line =
+            "unix_socket_directories\tpostmaster\tgroup\tSTRING\t/var/run/postgresql\t\t\t\n";
+        let found = Catalogue::new(15, line).socket_directories;
+        assert_eq!(found.as_deref(), Some("/var/run/postgresql"));
+        assert_eq!(catalogue.socket_directories, None);
         assert_eq!(catalogue.spell("my.thing"), "my.thing");
         assert_eq!(catalogue.spell("zero_damaged_pages"), "zero_damaged_pages");
     }

@@ -38,6 +38,8 @@ pub struct ControlData {
     /// A standby must replay up to here to be consistent; 0/0 on a primary.
     pub min_recovery: Lsn,
     pub min_recovery_timeline: Timeline,
+    /// No standby replays what was written with `wal_level = minimal`.
+    pub minimal_log: bool,
     pub wal_log_hints: bool,
     pub checksums: bool,
     pub max_connections: u64,
@@ -66,6 +68,7 @@ pub fn parse(text: &str) -> Result<ControlData, Error> {
         timeline: Timeline(fields.read("Latest checkpoint's TimeLineID")?),
         min_recovery: fields.read("Minimum recovery ending location")?,
         min_recovery_timeline: Timeline(fields.read("Min recovery ending loc's timeline")?),
+        minimal_log: fields.text("wal_level setting")? == "minimal",
         wal_log_hints: fields.text("wal_log_hints setting")? == "on",
         checksums: fields.read::<u64>("Data page checksum version")? > 0,
         max_connections: fields.read("max_connections setting")?,
@@ -121,6 +124,7 @@ Latest checkpoint's REDO WAL file:    000000010000000000000001
 Latest checkpoint's TimeLineID:       3
 Minimum recovery ending location:     0/1600000
 Min recovery ending loc's timeline:   3
+wal_level setting:                    replica
 wal_log_hints setting:                on
 max_connections setting:              100
 max_worker_processes setting:         8

@@ -1,16 +1,17 @@
 //! The data directory as a whole: what it is, removing it, moving it aside.
 //!
-//! Invariant *no destruction*: only a directory that PostgreSQL made, or that
-//! this daemon began to fill when it was empty, is ever emptied.
+//! Invariant *no destruction*: only a directory without files is empty, and
+//! whatever removes or renames something demands a `Permission`.
 //!
 //! Invariant *half is not whole*: the control file goes first and `PG_VERSION`
-//! last, so an interrupted removal is not taken for a data directory and can be
-//! taken up again.
+//! last, so an interrupted removal is not taken for a data directory. Whether it
+//! may be taken up again is told by the mark beside it (`fill_mark.rs`).
 //!
 //! Absent on purpose: whether it may be removed; that is a rule of `ha/`.
 
 use super::controldata;
 use super::error::{Error, read_if_there, remove_if_there};
+use super::permission::Permission;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -31,8 +32,12 @@ pub enum DataDirState {
         system: SystemId,
         major: u32,
     },
-    /// PostgreSQL's, but a clone or initdb did not finish: no control file.
+    /// PostgreSQL's, without a control file: half of a copy or of a restore, or
+    /// one whose control file was lost.
     Incomplete,
+    /// Marked: this member's daemon has begun to fill it (`Instance` looks for
+    /// the mark, not this file).
+    Half(String),
     /// Files of somebody else.
     Foreign(String),
     /// A server's of another major version than the programs here.
@@ -107,13 +112,19 @@ fn cause(error: &Error) -> String {
 
 /// Empties `dir` and what its links point to. The directory itself stays: it
 /// may be a mount point, or its parent may not be ours.
-pub fn remove(dir: &Path) -> Result<(), Error> {
-    if is_nothing(dir)? { close(dir) } else { empty(dir) }
+pub fn remove(dir: &Path, permission: &Permission) -> Result<(), Error> {
+    refuse_foreign(dir)?;
+    empty(dir, permission)
+}
+
+/// Is there no file in it? A directory that is not there holds none.
+pub fn is_nothing(dir: &Path) -> Result<bool, Error> {
+    Ok(matches!(shape(dir)?, Shape::Absent | Shape::Empty))
 }
 
 /// An empty directory that somebody made for everyone to read: PostgreSQL would
 /// not start on what is copied into it.
-fn close(dir: &Path) -> Result<(), Error> {
+pub fn close(dir: &Path) -> Result<(), Error> {
     const OPEN: u32 = 0o027;
     let Ok(found) = std::fs::metadata(dir) else { return Ok(()) };
     if found.permissions().mode() & OPEN == 0 {
@@ -125,10 +136,11 @@ fn close(dir: &Path) -> Result<(), Error> {
 
 /// Empties a directory whatever is in it. Only for one that was empty when this
 /// daemon began to fill it, or that `remove` would empty.
-pub fn empty(dir: &Path) -> Result<(), Error> {
-    if !dir.exists() {
-        return Ok(());
+pub fn empty(dir: &Path, permission: &Permission) -> Result<(), Error> {
+    if is_nothing(dir)? {
+        return close(dir);
     }
+    tracing::warn!("{} is emptied: {permission}", dir.display());
     remove_if_there(&dir.join(CONTROL))?;
     for place in tablespaces(dir)? {
         remove_tablespace(&place)?;
@@ -142,8 +154,9 @@ pub fn empty(dir: &Path) -> Result<(), Error> {
 }
 
 /// Takes the control file away: what is left is no data directory that could
-/// be started, and the next copy may use what is in it.
-pub fn disarm(dir: &Path) -> Result<(), Error> {
+/// be started.
+pub fn disarm(dir: &Path, permission: &Permission) -> Result<(), Error> {
+    tracing::warn!("the control file of {} is renamed: {permission}", dir.display());
     let (control, kept) = (dir.join(CONTROL), dir.join("global/pg_control.failed"));
     match std::fs::rename(&control, &kept) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -154,34 +167,40 @@ pub fn disarm(dir: &Path) -> Result<(), Error> {
 /// Renames `dir` and its linked WAL to `<dir>.failed`, replacing an older one.
 /// Tablespaces stay where they are, with their links in the renamed directory.
 /// What cannot be renamed, such as a mount point, is disarmed.
-pub fn move_aside(dir: &Path) -> Result<PathBuf, Error> {
-    if is_nothing(dir)? {
-        return Ok(with_ending(dir));
-    }
-    match move_made_aside(dir) {
+pub fn move_aside(dir: &Path, permission: &Permission) -> Result<PathBuf, Error> {
+    refuse_foreign(dir)?;
+    match move_made_aside(dir, permission) {
         Err(error @ Error::File { what: "move aside", .. }) => {
             tracing::warn!("{error}: {}; it stays where it is", cause(&error));
-            disarm(dir).map(|()| dir.to_path_buf())
+            disarm(dir, permission).map(|()| dir.to_path_buf())
         }
         other => other,
     }
 }
 
 /// The same for whatever this daemon has filled an empty directory with.
-pub fn move_made_aside(dir: &Path) -> Result<PathBuf, Error> {
-    if matches!(shape(dir)?, Shape::Absent | Shape::Empty) {
+pub fn move_made_aside(dir: &Path, permission: &Permission) -> Result<PathBuf, Error> {
+    if is_nothing(dir)? {
         return Ok(with_ending(dir));
     }
+    tracing::warn!("{} is moved aside: {permission}", dir.display());
     let failed = place_aside(dir)?;
-    remove(&failed)?;
-    // Only an empty directory or none at all is left in the way.
-    let _ = std::fs::remove_dir(&failed);
+    discard(&failed)?;
     let wal = linked_wal(dir)?;
     std::fs::rename(dir, &failed).map_err(Error::file("move aside", dir))?;
     if let Some(wal) = wal {
         move_wal_aside(&wal, &failed)?;
     }
     Ok(failed)
+}
+
+/// An older failed one makes room. Its tablespaces may be in use again: links are
+/// removed, what they point to stays.
+fn discard(failed: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(failed) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::file("remove", failed)),
+    }
 }
 
 /// `<dir>.failed`, or another name where that holds files of somebody else.
@@ -214,11 +233,10 @@ fn with_ending(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// True: absent or empty. An error: it is not ours to touch.
-fn is_nothing(dir: &Path) -> Result<bool, Error> {
+/// Files of another program are nobody's to touch.
+fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     match shape(dir)? {
-        Shape::Absent | Shape::Empty => Ok(true),
-        Shape::Cluster(_) | Shape::Incomplete => Ok(false),
+        Shape::Absent | Shape::Empty | Shape::Cluster(_) | Shape::Incomplete => Ok(()),
         Shape::Foreign(why) => Err(Error::NotOurs { path: dir.to_path_buf(), why }),
     }
 }
@@ -273,6 +291,11 @@ fn clear(dir: &Path, keep: Option<&str>) -> Result<(), Error> {
     Ok(())
 }
 
+/// What stands at the top of `dir`; nothing when it is not there.
+pub fn list_if_there(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    if dir.exists() { list(dir) } else { Ok(Vec::new()) }
+}
+
 fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = std::fs::read_dir(dir).map_err(Error::file("list", dir))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
@@ -291,7 +314,12 @@ fn remove_entry(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::permission::ProvenSource;
     use std::fs;
+
+    fn asked() -> Permission {
+        Permission::asked(ProvenSource::of_test())
+    }
 
     /// A data directory whose WAL and one tablespace are elsewhere.
     fn cluster(root: &Path) -> PathBuf {
@@ -312,12 +340,12 @@ mod tests {
     fn removal_takes_the_linked_parts_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         let data = cluster(root.path());
-        remove(&data).unwrap();
+        remove(&data, &asked()).unwrap();
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
         assert_eq!(fs::read_dir(root.path().join("wal")).unwrap().count(), 0);
         assert!(!root.path().join("space/PG_15_1").exists());
         assert!(root.path().join("space/notes.txt").exists(), "somebody else's file");
-        remove(&data).unwrap();
+        remove(&data, &asked()).unwrap();
     }
 
     #[test]
@@ -327,7 +355,7 @@ mod tests {
         let data = cluster(root.path());
         for (before, after) in [(0o755, 0o700), (0o750, 0o750), (0o777, 0o700)] {
             fs::set_permissions(&data, fs::Permissions::from_mode(before)).unwrap();
-            remove(&data).unwrap();
+            remove(&data, &asked()).unwrap();
             assert_eq!(mode(&data), after);
         }
     }
@@ -336,8 +364,8 @@ mod tests {
     fn foreign_files_are_never_touched() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("thesis.txt"), "x").unwrap();
-        assert!(matches!(remove(root.path()), Err(Error::NotOurs { .. })));
-        assert!(matches!(move_aside(root.path()), Err(Error::NotOurs { .. })));
+        assert!(matches!(remove(root.path(), &asked()), Err(Error::NotOurs { .. })));
+        assert!(matches!(move_aside(root.path(), &asked()), Err(Error::NotOurs { .. })));
         assert!(root.path().join("thesis.txt").exists());
     }
 
@@ -345,11 +373,11 @@ mod tests {
     fn what_is_disarmed_is_no_data_directory_and_loses_nothing() {
         let root = tempfile::tempdir().unwrap();
         let data = cluster(root.path());
-        disarm(&data).unwrap();
+        disarm(&data, &asked()).unwrap();
         assert!(matches!(shape(&data), Ok(Shape::Incomplete)));
         assert_eq!(fs::read(data.join("global/pg_control.failed")).unwrap(), b"x");
-        disarm(&data).unwrap();
-        disarm(&root.path().join("none")).unwrap();
+        disarm(&data, &asked()).unwrap();
+        disarm(&root.path().join("none"), &asked()).unwrap();
     }
 
     #[test]
@@ -358,24 +386,26 @@ mod tests {
         let data = root.path().join("data");
         fs::create_dir_all(data.join("half")).unwrap();
         fs::write(data.join("half/unpacked"), "x").unwrap();
-        let failed = move_made_aside(&data).unwrap();
+        let failed = move_made_aside(&data, &asked()).unwrap();
         assert!(failed.join("half/unpacked").exists() && !data.exists());
-        let next = move_aside(&cluster(root.path())).unwrap();
+        let next = move_aside(&cluster(root.path()), &asked()).unwrap();
         assert_eq!(next, root.path().join("data.failed.2"));
         assert!(failed.join("half/unpacked").exists(), "it is kept");
-        empty(&failed).unwrap();
+        empty(&failed, &asked()).unwrap();
         assert_eq!(fs::read_dir(&failed).unwrap().count(), 0);
-        empty(&data).unwrap();
+        empty(&data, &asked()).unwrap();
     }
 
     #[test]
     fn a_failed_directory_keeps_its_wal_and_replaces_an_older_one() {
         let root = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            let failed = move_aside(&cluster(root.path())).unwrap();
+            let failed = move_aside(&cluster(root.path()), &asked()).unwrap();
             assert!(failed.join("pg_wal/000000010000000000000001").exists());
             assert!(!root.path().join("data").exists());
         }
+        // The tablespace of the first is the second's as well.
+        assert!(root.path().join("space/PG_15_1/5").exists());
     }
 
     #[tokio::test]

@@ -45,6 +45,19 @@ pub enum Error {
     BadHistory(#[from] topology::timeline::BadHistory),
     #[error("{} is not a data directory of PostgreSQL: {why}; it is left as it is", path.display())]
     NotOurs { path: PathBuf, why: String },
+    #[error(
+        "{} is not empty: nothing is put into it, and nothing is removed from it",
+        .0.display()
+    )]
+    NotEmpty(PathBuf),
+    #[error(
+        "{setting} names {}, which is not there and cannot be made; as root: `{command}`, and for \
+         a directory that a reboot takes away a line in /etc/tmpfiles.d",
+        dir.display()
+    )]
+    NoDirectory { setting: &'static str, dir: PathBuf, command: String, source: io::Error },
+    #[error("{address} is of system {theirs}, the data here of {ours}: it is not touched")]
+    OtherSystem { address: String, theirs: String, ours: String },
     #[error("the postmaster {pid} cannot be signalled; does it run as another user?")]
     Signal { pid: i32, source: nix::Error },
     #[error(

@@ -10,6 +10,7 @@
 
 use super::error::{Error, bytes_if_there, read_if_there, remove_if_there};
 use super::parameters::{Effective, RECOVERY};
+use super::places::make_for_passwords;
 use crate::config::Postgresql;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -307,6 +308,7 @@ pub fn pgpass_lines(hosts: &str, port: u16, user: &str, password: &str) -> Strin
 
 /// Writes a pgpass file: libpq ignores it unless only its owner can read it.
 pub fn write_pgpass(path: &Path, text: &str) -> Result<bool, Error> {
+    make_for_passwords(path)?;
     let changed = write(path, text.as_bytes(), Some(0o600))?;
     protect(path, 0o600)?;
     Ok(changed)

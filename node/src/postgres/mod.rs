@@ -6,16 +6,19 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | controldata, data_dir | what a data directory says about itself |
+//! | controldata, data_dir, instance_data | what a data directory says about itself |
+//! | mark, fill_mark, rewind_mark | what is under way in it |
+//! | permission | why something in it may be removed, renamed or rewound |
 //! | catalogue, judge, units | which settings there are, and their values |
 //! | parameters, controlled, recovery, conninfo, files, configure | its configuration |
-//! | process, procfs, socket | the postmaster |
+//! | process, procfs, socket, places | the postmaster, and what it needs around it |
 //! | session, tls, monitor, history, slots, users | SQL |
 //! | replication | what SQL does not tell |
 //! | run, tools, method | PostgreSQL's programs, and an operator's |
-//! | rewind, rewind_mark, single_user, wal | what comes before and with a rewind |
+//! | rewind, single_user, wal | what comes before and with a rewind |
 //! | restored | the first start of what such a command made |
 //! | archive | the operator's commands of the archive |
+//! | log_tail | why a server ended, in its own words |
 
 pub mod archive;
 pub mod catalogue;
@@ -27,11 +30,19 @@ pub mod data_dir;
 pub mod difference;
 pub mod error;
 pub mod files;
+pub mod fill_mark;
 pub mod history;
+mod instance_data;
 mod judge;
+pub mod log_tail;
+mod mark;
+#[cfg(test)]
+mod marks_test;
 pub mod method;
 pub mod monitor;
 pub mod parameters;
+pub mod permission;
+mod places;
 pub mod process;
 mod procfs;
 pub mod recovery;
@@ -56,6 +67,7 @@ pub use controldata::{ControlData, ControlState};
 pub use data_dir::DataDirState;
 pub use error::Error;
 pub use monitor::{Monitor, ServerStatus};
+pub use permission::{Permission, ProvenSource};
 pub use process::{Postmaster, StopMode};
 pub use procfs::Stat;
 pub use recovery::Upstream;
@@ -67,6 +79,7 @@ use crate::config::{
 };
 use files::Places;
 use parameters::Role;
+use rewind_mark::Named;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -137,74 +150,6 @@ impl Instance {
         Instance { settings, ..self.clone() }
     }
 
-    // The data directory.
-
-    pub async fn control(&self) -> Result<ControlData, Error> {
-        controldata::read(&self.settings.tool("pg_controldata"), &self.settings.data_dir).await
-    }
-
-    pub async fn data_state(&self) -> DataDirState {
-        if let Some(theirs) = data_dir::major_of(&self.settings.data_dir)
-            && let Ok(ours) = self.catalogue().await.map(|catalogue| catalogue.major)
-            && theirs != ours
-        {
-            return DataDirState::OtherVersion { theirs, ours };
-        }
-        data_dir::state(&self.settings.tool("pg_controldata"), &self.settings.data_dir).await
-    }
-
-    /// Refused while a server runs on it or when it is not PostgreSQL's.
-    pub fn remove_data(&self) -> Result<(), Error> {
-        self.refuse_running()?;
-        data_dir::remove(&self.settings.data_dir)?;
-        rewind_mark::clear(&self.settings)
-    }
-
-    pub fn move_data_aside(&self) -> Result<PathBuf, Error> {
-        self.refuse_running()?;
-        data_dir::move_aside(&self.settings.data_dir)
-    }
-
-    /// Ends what a killed daemon left filling this data directory. What it has
-    /// filled so far is half of something and must not be started.
-    pub async fn end_leftover_fillers(&self) -> Result<bool, Error> {
-        let data_dir = &self.settings.data_dir;
-        let fillers = || procfs::with_variable(tools::FILLS, data_dir);
-        if fillers().is_empty() || self.postmaster()?.is_some() {
-            return Ok(false);
-        }
-        process::kill_until_gone(fillers).await;
-        data_dir::disarm(data_dir)?;
-        Ok(true)
-    }
-
-    /// Empties the data directory, in which this daemon has been at work.
-    pub fn empty_data(&self) -> Result<(), Error> {
-        self.refuse_running()?;
-        data_dir::empty(&self.settings.data_dir)
-    }
-
-    pub fn disarm_data(&self) -> Result<(), Error> {
-        self.refuse_running()?;
-        data_dir::disarm(&self.settings.data_dir)
-    }
-
-    /// A request to leave recovery that came with a copy is not ours.
-    pub fn forget_trigger(&self) -> Result<(), Error> {
-        error::remove_if_there(&self.settings.data_dir.join("promote"))
-    }
-
-    /// Of what an operator's command left in an empty data directory.
-    pub fn move_made_data_aside(&self) -> Result<PathBuf, Error> {
-        self.refuse_running()?;
-        data_dir::move_made_aside(&self.settings.data_dir)
-    }
-
-    /// The data directory is ours alone: no server runs on it.
-    fn refuse_running(&self) -> Result<(), Error> {
-        Postmaster::clear_stale(&self.settings.data_dir, &self.settings.tool("postgres"))
-    }
-
     // The process.
 
     pub fn postmaster(&self) -> Result<Option<Postmaster>, Error> {
@@ -244,11 +189,28 @@ impl Instance {
         self.refuse_running()
     }
 
+    /// The directories of the sockets, made where they are missing. The program's own
+    /// default may not be what counts: some file below ours may name another.
+    async fn make_socket_dirs(&self, given: Option<&str>) -> Result<Vec<PathBuf>, Error> {
+        if let Some(given) = given {
+            let dirs = socket::dirs(Some(given), &self.settings.data_dir);
+            places::make_for_sockets(&dirs)?;
+            return Ok(dirs);
+        }
+        let catalogue = self.catalogue().await?;
+        let built_in = catalogue.socket_directories.as_deref();
+        let built_in = socket::dirs(built_in, &self.settings.data_dir);
+        if let Err(error) = places::make_for_sockets(&built_in) {
+            tracing::warn!("{}", error.with_causes());
+        }
+        Ok(built_in)
+    }
+
     /// Starts the server with the configuration that was written.
     async fn launch(&self, written: &Written) -> Result<Postmaster, Error> {
         let data_dir = &self.settings.data_dir;
         let given = written.effective.parameters.get("unix_socket_directories");
-        let sockets = socket::dirs(given.map(String::as_str), data_dir);
+        let sockets = self.make_socket_dirs(given.map(String::as_str)).await?;
         socket::clear_stale(&sockets, self.settings.port, data_dir)?;
         self.put_histories_right().await;
         Postmaster::start(&process::Launch {
@@ -438,8 +400,10 @@ impl Instance {
         source: tools::Source<'_>,
         options: &[ToolOption],
         from_primary: bool,
+        permission: &Permission,
     ) -> Result<(), Error> {
         self.refuse_running()?;
+        tracing::info!("{} is rewound: {permission}", self.settings.data_dir.display());
         if let Some(pid) = self.rewinder()? {
             return Err(Error::StillRewinding(pid));
         }
@@ -449,12 +413,18 @@ impl Instance {
     }
 
     /// A pg_rewind that outlived its daemon goes on alone. Before the mark is
-    /// made it only reads.
+    /// made it only reads. The mark names its process; a helper that a
+    /// restore_command has left has the variable too, and rewinds nothing.
     pub fn rewinder(&self) -> Result<Option<i32>, Error> {
-        if rewind_mark::find(&self.settings)?.is_none() {
-            return Ok(None);
+        let Some(mark) = rewind_mark::find(&self.settings)? else { return Ok(None) };
+        match rewind_mark::process_of(&mark)? {
+            Named::AtWork(pid) => return Ok(Some(pid)),
+            Named::Ended => return Ok(None),
+            Named::Nobody => {}
         }
-        Ok(procfs::with_variable(rewind::REWINDS, &self.settings.data_dir).pop())
+        let tool = self.settings.tool("pg_rewind");
+        let found = procfs::with_variable(rewind::REWINDS, &self.settings.data_dir);
+        Ok(found.into_iter().find(|pid| procfs::runs_program(*pid, &tool)))
     }
 
     /// Did a rewind of this data directory not come to its end? One that was

@@ -103,19 +103,23 @@ impl Postmaster {
     }
 
     /// Removes a postmaster.pid that PostgreSQL would take for a sign of life:
-    /// its pid is a zombie that nobody has reaped yet, or somebody else's now.
-    /// Only when no process at all works in the data directory, for an orphaned
-    /// backend of a killed postmaster does.
+    /// its pid is a zombie that nobody has reaped yet, or another program's now, or
+    /// a loss of power has left it without any. Only when no process at all works in
+    /// the data directory, for an orphaned backend of a killed postmaster does.
     pub fn clear_stale(data_dir: &Path, postgres: &Path) -> Result<(), Error> {
         if let Some(running) = Postmaster::find(data_dir, postgres)? {
             return Err(Error::AlreadyRuns(running.pid));
         }
         let path = data_dir.join("postmaster.pid");
-        let pid = read_if_there(&path)?.as_deref().and_then(parse_pid_file);
-        let Some((pid, _)) = pid else { return Ok(()) };
-        if Stat::of(pid)?.is_none() || is_anybody_in(data_dir) {
+        let Some(text) = read_if_there(&path)? else { return Ok(()) };
+        let stands_in_the_way = match owner_of(&text) {
+            Some(pid) => Stat::of(pid.abs())?.is_some(),
+            None => true,
+        };
+        if !stands_in_the_way || is_anybody_in(data_dir) {
             return Ok(());
         }
+        tracing::warn!("{} is removed: no process works in its directory", path.display());
         remove_if_there(&path)
     }
 
@@ -341,6 +345,12 @@ pub fn listening(data_dir: &Path) -> Option<(String, u16)> {
     Some((host, port))
 }
 
+/// The pid that a lock file names; of a single-user server negative. `None`: the file
+/// is empty or holds something else, and PostgreSQL refuses to judge it.
+pub(super) fn owner_of(text: &str) -> Option<i32> {
+    text.lines().next()?.trim().parse().ok().filter(|pid| *pid != 0)
+}
+
 /// Pid and start (seconds since 1970) of a postmaster.pid; none in a file of a
 /// single-user server (negative) or in one that was cut off.
 fn parse_pid_file(text: &str) -> Option<(i32, Option<u64>)> {
@@ -449,6 +459,28 @@ mod tests {
         Postmaster::clear_stale(dir.path(), Path::new("postgres")).unwrap();
         other.wait().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn h6_a_pid_file_without_a_pid_holds_no_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("postmaster.pid");
+        let clear = || Postmaster::clear_stale(dir.path(), Path::new("postgres")).unwrap();
+        for text in ["", "\0\0\0\0", "0\n/data\n", "rubbish\n"] {
+            std::fs::write(&path, text).unwrap();
+            let mut owner = std::process::Command::new("sleep");
+            let mut owner = owner.arg("30").current_dir(dir.path()).spawn().unwrap();
+            clear();
+            assert!(path.exists(), "a process works in the directory");
+            owner.kill().unwrap();
+            owner.wait().unwrap();
+            clear();
+            assert!(!path.exists(), "{text:?} keeps the server down");
+        }
+        // What names a dead process is PostgreSQL's own to judge.
+        std::fs::write(&path, "-999999999\n/data\n1\n").unwrap();
+        clear();
+        assert!(path.exists());
     }
 
     #[test]

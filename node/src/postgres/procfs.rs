@@ -3,6 +3,7 @@
 //! A process that has ended but was not reaped (a zombie) counts as dead.
 
 use super::error::{Error, read_if_there};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Ticks of a second in /proc: a constant of Linux's interface.
@@ -161,6 +162,61 @@ pub fn with_variable(name: &str, value: &Path) -> Vec<i32> {
     };
     let me = i32::try_from(std::process::id()).unwrap_or_default();
     pids().filter(|pid| *pid != me).filter(has).collect()
+}
+
+/// The name of a program that has a file below one of these open for writing.
+pub fn writer_below(places: &[PathBuf]) -> Option<String> {
+    let places: Vec<PathBuf> =
+        places.iter().filter_map(|place| std::fs::canonicalize(place).ok()).collect();
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let writer = pids().filter(|pid| *pid != me).find(|pid| writes_below(*pid, &places))?;
+    std::fs::read_to_string(format!("/proc/{writer}/comm")).ok().map(|name| name.trim().into())
+}
+
+fn writes_below(pid: i32, places: &[PathBuf]) -> bool {
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    if exe.file_name().is_some_and(|name| name == "postgres" || name == "postmaster") {
+        return false;
+    }
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.into_iter().any(|file| {
+        let target = std::fs::read_link(file.path()).unwrap_or_default();
+        let below = places.iter().any(|place| target.starts_with(place));
+        below && is_open_for_writing(pid, &file.file_name().to_string_lossy())
+    })
+}
+
+/// The access mode is the last octal digit of the flags: 1 or 2 writes.
+fn is_open_for_writing(pid: i32, file: &str) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{file}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & 0o3 != 0)
+}
+
+/// Certainly not in `dir`: it can be seen where it is.
+pub fn works_elsewhere(pid: i32, dir: &Path) -> bool {
+    let Ok(place) = std::fs::read_link(format!("/proc/{pid}/cwd")) else { return false };
+    std::fs::canonicalize(dir).is_ok_and(|dir| dir != place)
+}
+
+/// By the name that every user may read.
+pub fn is_named_postgres(pid: i32) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.starts_with("postgres") || name.starts_with("postmaster")
+}
+
+/// Is it this program? Also one that an interpreter runs, a wrapper in `bin_name`.
+pub fn runs_program(pid: i32, program: &Path) -> bool {
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let name = program.file_name();
+    let mut words = line.split(|byte| *byte == 0).take(2);
+    let is_named = |word: &[u8]| {
+        let word = Path::new(std::ffi::OsStr::from_bytes(word));
+        word.file_name() == name && name.is_some()
+    };
+    exe.file_name() == name && name.is_some() || words.any(is_named)
 }
 
 fn pids() -> impl Iterator<Item = i32> {

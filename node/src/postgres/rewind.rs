@@ -11,8 +11,9 @@ use super::conninfo::Conninfo;
 use super::error::Error;
 use super::files::Places;
 use super::rewind_mark as mark;
-use super::run::run;
+use super::run::{run, run_named};
 use super::secrets::Secrets;
+use super::session::Session;
 use super::tools::{COPY_LIMIT, Source, option};
 use crate::config::{Login, Postgresql, ToolOption};
 use std::time::Duration;
@@ -46,6 +47,16 @@ pub async fn is_there(settings: &Postgresql) -> bool {
     !matches!(answer, Err(Error::NoTool { .. } | Error::ToolFailed { .. }))
 }
 
+/// A socket of the source in its data directory. pg_rewind takes it for a file that
+/// it has to read, and fails half way.
+pub async fn socket_in_data(source: &Session) -> Result<Option<String>, Error> {
+    const SQL: &str = "SELECT name FROM pg_catalog.pg_ls_dir('.', true, false) AS name \
+                       WHERE name LIKE '.s.PGSQL.%' AND name NOT LIKE '%.lock' LIMIT 1";
+    let found = source.rows("sockets", SQL, &[]).await?;
+    let name = found.first().map(|row| row.try_get(0)).transpose();
+    name.map_err(|_| Error::Answer { what: "sockets", field: "name" })
+}
+
 /// As whom to ask the source: before 11 only a superuser may read its files.
 pub fn login(settings: &Postgresql, major: u32) -> &Login {
     if major >= 11 { &settings.rewind } else { &settings.superuser }
@@ -67,7 +78,8 @@ impl Rewinding<'_> {
         self.trial(&secrets, restore, by_tool).await?;
         let Source { host, port } = self.source;
         mark::set(self.settings, &format!("pg_rewind from {host}:{port} has begun"))?;
-        run(self.command(&secrets, by_tool), COPY_LIMIT).await?;
+        let command = self.command(&secrets, by_tool);
+        run_named(command, COPY_LIMIT, |pid| mark::name_process(self.settings, pid)).await?;
         mark::clear(self.settings)
     }
 

@@ -12,48 +12,66 @@
 //! It cannot stand in the data directory, from which pg_rewind removes what its
 //! source does not have: it stands beside it, or beside the password file.
 
-use super::error::{Error, read_if_there, remove_if_there};
+use super::error::{Error, read_if_there};
+use super::mark;
+use super::procfs::Stat;
 use crate::config::Postgresql;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 const ENDING: &str = "rewinding";
-
-/// Where the mark may be; the first that can be written is used.
-fn places(settings: &Postgresql) -> [PathBuf; 2] {
-    let data_dir = settings.data_dir.as_os_str().to_string_lossy();
-    let data_dir = data_dir.trim_end_matches('/');
-    let beside = PathBuf::from(format!("{data_dir}.{ENDING}"));
-    let mut far = settings.pgpass.clone().into_os_string();
-    far.push(format!("{}.{ENDING}", data_dir.replace('/', "_")));
-    [beside, far.into()]
-}
+/// The line that names pg_rewind's process.
+const PROCESS: &str = "process ";
 
 /// The mark of this data directory. An error: it is not known.
 pub fn find(settings: &Postgresql) -> Result<Option<PathBuf>, Error> {
-    for path in places(settings) {
-        if path.try_exists().map_err(Error::file("look for", &path))? {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
+    mark::find(settings, ENDING)
 }
 
-/// Makes the mark, safe on disk. `what`: for whoever finds it.
+/// Makes the mark, safe on disk. `what`: for whoever finds it. One that is there
+/// stays: what the first rewind wrote counts from its boot.
 pub fn set(settings: &Postgresql, what: &str) -> Result<(), Error> {
-    if find(settings)?.is_some() {
-        return Ok(());
-    }
-    let [beside, far] = places(settings);
-    let text = format!("{what}\n{}\n", boot_id().unwrap_or_default());
-    write(&beside, &text).or_else(|_| write(&far, &text)).map_err(Error::file("create", &far))
+    let Some(path) = find(settings)? else {
+        let text = format!("{what}\n{}\n", mark::boot_id().unwrap_or_default());
+        return mark::make(settings, ENDING, &text);
+    };
+    mark::replace(&path, &without_process(&read_if_there(&path)?.unwrap_or_default()))
+}
+
+fn without_process(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with(PROCESS));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Adds the process that rewinds: a helper that it leaves behind is another one.
+pub fn name_process(settings: &Postgresql, pid: i32) -> Result<(), Error> {
+    let Some(path) = find(settings)? else { return Ok(()) };
+    let Some(stat) = Stat::of(pid)? else { return Ok(()) };
+    let text = without_process(&read_if_there(&path)?.unwrap_or_default());
+    mark::replace(&path, &format!("{text}{PROCESS}{pid} {}\n", stat.started))
+}
+
+/// The process that a mark names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Its daemon died before it could write it down.
+    Nobody,
+    Ended,
+    AtWork(i32),
+}
+
+pub fn process_of(mark: &Path) -> Result<Named, Error> {
+    let text = read_if_there(mark)?.unwrap_or_default();
+    let named = text.lines().find_map(|line| line.strip_prefix(PROCESS)?.split_once(' '));
+    let parsed = named.and_then(|(pid, began)| Some((pid.parse().ok()?, began.parse().ok()?)));
+    let Some((pid, began)): Option<(i32, u64)> = parsed else { return Ok(Named::Nobody) };
+    let lives = Stat::of(pid)?.is_some_and(|stat| stat.lives && stat.started == began);
+    Ok(if lives && is_of_this_boot(mark)? { Named::AtWork(pid) } else { Named::Ended })
 }
 
 /// Was the mark made since the machine came up?
 pub fn is_of_this_boot(mark: &Path) -> Result<bool, Error> {
     let text = read_if_there(mark)?.unwrap_or_default();
-    Ok(boot_id().is_some_and(|boot| text.lines().any(|line| line == boot)))
+    Ok(mark::boot_id().is_some_and(|boot| text.lines().any(|line| line == boot)))
 }
 
 /// Makes what was written safe on disk, then takes the mark away.
@@ -62,23 +80,8 @@ pub fn settle(settings: &Postgresql) -> Result<(), Error> {
     clear(settings)
 }
 
-fn boot_id() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("boot {}", text.trim()))
-}
-
 pub fn clear(settings: &Postgresql) -> Result<(), Error> {
-    for path in places(settings) {
-        remove_if_there(&path)?;
-    }
-    Ok(())
-}
-
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    mark::clear(settings, ENDING)
 }
 
 #[cfg(test)]
@@ -100,6 +103,7 @@ mod tests {
         assert!(is_of_this_boot(&mark).unwrap());
         std::fs::write(&mark, "x\nboot another\n").unwrap();
         assert!(!is_of_this_boot(&mark).unwrap());
+        assert_eq!(process_of(&mark).unwrap(), Named::Nobody);
         clear(&settings).unwrap();
         assert_eq!(find(&settings).unwrap(), None);
     }
@@ -118,5 +122,22 @@ mod tests {
         assert!(
             find(&Postgresql { data_dir: dir.path().join("other"), ..settings }).unwrap().is_none()
         );
+    }
+
+    #[test]
+    fn only_the_process_that_the_mark_names_is_at_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Postgresql { data_dir: dir.path().join("data"), ..Postgresql::default() };
+        set(&settings, "x").unwrap();
+        let mark = find(&settings).unwrap().expect("a mark");
+        let mut other = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+        name_process(&settings, other.id().cast_signed()).unwrap();
+        assert_eq!(process_of(&mark).unwrap(), Named::AtWork(other.id().cast_signed()));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(process_of(&mark).unwrap(), Named::Ended);
+        // The next one begins without a name.
+        set(&settings, "y").unwrap();
+        assert_eq!(process_of(&mark).unwrap(), Named::Nobody);
     }
 }

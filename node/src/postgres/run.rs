@@ -33,8 +33,17 @@ impl Drop for ToolGroup {
 
 /// Runs `command`, demands exit status 0 within `limit`, returns what it printed.
 pub async fn run(command: Command, limit: Duration) -> Result<String, Error> {
+    run_named(command, limit, |_| Ok(())).await
+}
+
+/// The same; `named` hears the pid as soon as it runs, and ends it by failing.
+pub async fn run_named(
+    command: Command,
+    limit: Duration,
+    named: impl FnOnce(i32) -> Result<(), Error>,
+) -> Result<String, Error> {
     let tool = name_of(&command);
-    match tokio::time::timeout(limit, run_to_end(command)).await {
+    match tokio::time::timeout(limit, run_to_end(command, named)).await {
         Ok(output) => output,
         Err(_) => Err(Error::ToolTooSlow { tool, limit }),
     }
@@ -95,10 +104,16 @@ fn spawn(mut command: Command) -> Result<(Child, ToolGroup), Error> {
     Ok((child, group))
 }
 
-async fn run_to_end(mut command: Command) -> Result<String, Error> {
+async fn run_to_end(
+    mut command: Command,
+    named: impl FnOnce(i32) -> Result<(), Error>,
+) -> Result<String, Error> {
     let tool = name_of(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (mut child, mut group) = spawn(command)?;
+    if let Some(pid) = group.0 {
+        named(pid.as_raw())?;
+    }
     let (stdout, stderr, status) = collect(&mut child).await;
     let status = status.map_err(|source| Error::NoTool { tool: tool.clone().into(), source })?;
     group.0 = None;

@@ -1,7 +1,8 @@
 //! The Unix socket: where it is, and the lock file that a dead server left.
 
 use super::error::{Error, read_if_there, remove_if_there};
-use super::procfs::Stat;
+use super::process::owner_of;
+use super::procfs::{Stat, is_named_postgres, works_elsewhere};
 use std::path::{Path, PathBuf};
 
 /// PostgreSQL's own default places of its socket.
@@ -33,19 +34,37 @@ pub fn dir_of(given: Option<&str>, port: u16) -> Option<PathBuf> {
     .map(PathBuf::from)
 }
 
-/// Removes lock files of our sockets that name a zombie: PostgreSQL takes a
-/// process that ended but was not reaped for one that lives. Only meant for when
-/// nobody works in `data_dir`.
+/// Removes lock files of our sockets that PostgreSQL would take for a sign of life:
+/// of a zombie of `data_dir`, which ended but was not reaped, and files without a
+/// pid, or with that of another program, behind whose socket nobody listens. Only
+/// meant for when nobody works in `data_dir`.
 pub fn clear_stale(dirs: &[PathBuf], port: u16, data_dir: &Path) -> Result<(), Error> {
     for dir in dirs {
+        let socket = dir.join(format!(".s.PGSQL.{port}"));
         let path = dir.join(format!(".s.PGSQL.{port}.lock"));
-        if let Some(text) = read_if_there(&path)?
-            && is_of_a_zombie_in(&text, data_dir)?
-        {
+        let Some(text) = read_if_there(&path)? else { continue };
+        if is_of_a_zombie_in(&text, data_dir)? || is_nobody_s(&text)? && is_silent(&socket) {
+            tracing::warn!("{} is removed: no server owns it", path.display());
             remove_if_there(&path)?;
         }
     }
     Ok(())
+}
+
+/// What PostgreSQL cannot judge, or takes for a server that runs and is none.
+fn is_nobody_s(text: &str) -> Result<bool, Error> {
+    let Some(pid) = owner_of(text).map(i32::abs) else { return Ok(true) };
+    let lives = Stat::of(pid)?.is_some_and(|stat| stat.lives);
+    let data_dir = text.lines().nth(1).map(Path::new);
+    let is_elsewhere = data_dir.is_some_and(|data_dir| works_elsewhere(pid, data_dir));
+    Ok(lives && (!is_named_postgres(pid) || is_elsewhere))
+}
+
+/// Certain only when a connection is refused, or there is no socket at all.
+fn is_silent(socket: &Path) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let answer = std::os::unix::net::UnixStream::connect(socket);
+    answer.is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound))
 }
 
 fn is_of_a_zombie_in(text: &str, data_dir: &Path) -> Result<bool, Error> {
@@ -84,6 +103,28 @@ mod tests {
     }
 
     #[test]
+    fn h6_a_lock_file_that_no_server_owns_keeps_no_server_down() {
+        let data = tempfile::tempdir().unwrap();
+        let dirs = [data.path().to_path_buf()];
+        let (socket, path) = (data.path().join(".s.PGSQL.7"), data.path().join(".s.PGSQL.7.lock"));
+        let stays = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            clear_stale(&dirs, 7, data.path()).unwrap();
+            path.exists()
+        };
+        let ours = format!("{}\n/elsewhere\n1\n7\n", std::process::id());
+        for text in ["", "\0\0", &ours] {
+            assert!(!stays(text), "{text:?} without a socket");
+            let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            assert!(stays(text), "{text:?} of a server that listens");
+            drop(listener);
+            assert!(!stays(text), "{text:?} with a socket that nobody serves");
+            std::fs::remove_file(&socket).unwrap();
+        }
+        assert!(stays("999999999\n/elsewhere\n"), "PostgreSQL removes what names a dead process");
+    }
+
+    #[test]
     fn only_a_zombie_of_this_data_directory_loses_its_lock_file() {
         let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let dirs = [data.path().to_path_buf()];
@@ -98,7 +139,6 @@ mod tests {
             clear_stale(&dirs, 7, data.path()).unwrap();
             path.exists()
         };
-        assert!(look(std::process::id(), data.path()), "somebody lives");
         assert!(look(zombie.id(), other.path()), "not ours");
         assert!(!look(zombie.id(), data.path()));
         zombie.wait().unwrap();

@@ -27,10 +27,12 @@
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
 //! | standby_cluster | a cluster that follows another one |
 //! | attach | data that was there before |
+//! | data_directories | half of a copy or of a restore, and who may remove it |
 //! | versions | a group's life on each version of PostgreSQL |
 //! | recovery | other settings of recovery for a running standby |
 //! | takeover | a running cluster of Patroni, taken over member by member, and back
 //! | process | signals, reload, log, service manager, namesakes |
+//! | unwatched | a daemon that cannot begin beside a primary |
 //! | container | process 1, a store that comes late |
 //! | wiped | the store has forgotten everything |
 //! | other_history | two timelines of one number |
@@ -49,6 +51,7 @@ pub mod container;
 pub mod copies;
 pub mod crash;
 pub mod custom;
+pub mod data_directories;
 pub mod disk;
 pub mod etcd;
 pub mod failsafe;
@@ -77,6 +80,7 @@ pub mod standby_cluster;
 pub mod synchronous;
 pub mod takeover;
 pub mod times;
+pub mod unwatched;
 pub mod versions;
 pub mod watch;
 pub mod watchdog;

@@ -49,6 +49,36 @@ pub async fn life() {
     main.end();
 }
 
+/// A base backup that an operator has made, in a store that knows nothing: it leads
+/// as soon as it runs, for there is no writer to wait for.
+pub async fn brought_along() {
+    let main = Stage::raise(1).await;
+    let remote = main.leader().await;
+    let client = connect(&remote).await.expect("it answers");
+    client.batch_execute("CREATE TABLE kept (id int)").await.expect("a table");
+
+    let mut stage = Stage::prepare(1);
+    let member = stage.members()[0].clone();
+    let dcs = json!({"standby_cluster": {"host": "127.0.0.1", "port": remote.pg_port}});
+    let overlay = json!({"scope": "copy", "bootstrap": {"dcs": dcs}});
+    stage.field.reconfigure(&member, &overlay).expect("a file");
+    let mut backup = stage.field.command(&stage.field.plan.pg_bin.join("pg_basebackup"));
+    backup.args(["-h", "127.0.0.1", "-U", "replicator", "-c", "fast", "-R", "-p"]);
+    backup.arg(remote.pg_port.to_string()).arg("-D").arg(stage.field.data_dir(&member));
+    backup.env("PGPASSWORD", "copy-secret");
+    let output = backup.output().expect("pg_basebackup runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    stage.start_store();
+    let begin = std::time::Instant::now();
+    stage.start(&member);
+    assert_eq!(standby_leader(&stage).await.name, member.name);
+    println!("  a standby leader after {:.2?}", begin.elapsed());
+    assert!(begin.elapsed() < super::stage::TTL / 2, "it waited: {:?}", begin.elapsed());
+    arrives(&stage, &client, 1).await;
+    stage.end();
+    main.end();
+}
+
 /// Two clusters change places: the one that led is demoted in order, the other
 /// promoted; and one that went on by itself is rewound against the other.
 pub async fn change_places() {

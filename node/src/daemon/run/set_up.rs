@@ -58,6 +58,7 @@ fn unborn(settings: &Settings, dynamic: &Dynamic) -> Published {
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         watchdog_failed: false,
         disk_failed: false,
+        reason: None,
         log: Default::default(),
     }
 }

@@ -25,6 +25,9 @@ impl Server {
                 local_end::at_rest(&self.instance, remains).await
             }
             Process::Running(server) => local_end::running(&self.instance, server).await,
+            Process::Starting { as_primary: false, .. } => {
+                local_end::starting(&self.instance).await
+            }
             _ => Err(NoEnd::NotNow("the end of the own log is not known".into())),
         }
     }

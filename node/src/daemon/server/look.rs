@@ -12,12 +12,12 @@ use crate::ha::observation::{
 };
 use crate::postgres::files::STANDBY_SIGNAL;
 use crate::postgres::monitor::Monitor;
-use crate::postgres::{ControlState, DataDirState, Error, Postmaster};
+use crate::postgres::{ControlState, Error, Postmaster};
 use topology::{Lsn, Millis, Seen};
 
 impl Server {
     pub async fn look(&mut self, now: Millis) -> Postgres {
-        let data = self.look_at_data().await;
+        let data = self.look_at_data(now).await;
         if matches!(data, DataDir::Valid { .. }) {
             self.rewind.look(&self.instance, now).await;
         }
@@ -84,27 +84,24 @@ impl Server {
     }
 
     /// The control file is read once for a data directory that stays.
-    async fn look_at_data(&mut self) -> DataDir {
+    async fn look_at_data(&mut self, now: Millis) -> DataDir {
         let there = self.settings.postgresql.data_dir.join("global/pg_control").is_file();
-        if let Some(system) = self.system.as_ref().filter(|_| there) {
+        let is_marked = self.instance.fill_mark().map_or(true, |mark| mark.is_some());
+        if let Some(system) = self.system.as_ref().filter(|_| there && !is_marked) {
             return DataDir::Valid { system: system.clone() };
         }
         self.system = None;
-        match self.instance.data_state().await {
-            // A base backup writes the control file last: without it there is
-            // nothing yet that could be lost.
-            DataDirState::Absent | DataDirState::Empty | DataDirState::Incomplete => DataDir::Empty,
-            DataDirState::Valid { system, .. } => {
-                self.system = Some(system.clone());
-                DataDir::Valid { system }
-            }
-            DataDirState::OtherVersion { theirs, ours } => DataDir::Refused(format!(
-                "it is of PostgreSQL {theirs}, the programs in postgresql.bin_dir are of {ours}: \
-                 set bin_dir to those of {theirs}, or run pg_upgrade"
-            )),
-            DataDirState::Foreign(why) => DataDir::Refused(why),
-            DataDirState::Unreadable(why) => DataDir::Damaged(why),
+        if !self.is_at_work
+            && let Err(error) = self.instance.forget_fill_of_running()
+        {
+            tracing::error!("{}", error.with_causes());
         }
+        let state = self.instance.data_state().await;
+        let data = self.judge_data(self.data_of(state), now);
+        if let DataDir::Valid { system } = &data {
+            self.system = Some(system.clone());
+        }
+        data
     }
 
     async fn look_at_running(&mut self, now: Millis) -> Process {

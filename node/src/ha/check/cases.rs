@@ -92,6 +92,102 @@ fn a_store_that_does_not_know_the_cluster() {
 }
 
 #[test]
+fn b2_the_first_member_of_a_standby_cluster_waits_for_no_writer() {
+    let mut o = quiet();
+    forget(&mut o);
+    o.memory.forgotten_at = Some(o.now);
+    o.memory.has_begun = true;
+    o.memory.knew_system = true;
+    o.peers = Some(Vec::new());
+    assert_eq!(rule(&o), 832);
+    o.dynamic.standby_cluster = Some(topology::dynamic::StandbyCluster {
+        host: Some("far".into()),
+        port: 5432,
+        primary_slot_name: None,
+    });
+    assert_eq!(rule(&o), 833, "its system id is entered");
+    let system = o.system().expect("it has data").0.clone();
+    see(&mut o, "initialize", &system);
+    assert_eq!(decide(&o).step, Step::Do(Action::AcquireLock));
+    // Another member may have led it as a primary since.
+    see(&mut o, "members/a", "{}");
+    assert_eq!(rule(&o), 832);
+}
+
+/// It waits for log of a history that it has left, and accepts no connection.
+#[test]
+fn known_bug_03_a_standby_that_never_gets_open_is_compared_and_rewound() {
+    let mut o = quiet();
+    see(&mut o, "leader", "a");
+    let record = r#"{"state":"running","role":"primary","conn_url":"postgres://a:1/x"}"#;
+    see(&mut o, "members/a", record);
+    o.lock = Lock::Other("a".into());
+    o.memory.pointed_to = Facts::of(&o).upstream();
+    let starting = |ms: u64| Process::Starting { since: Millis(o.now.0 - ms), as_primary: false };
+    let (young, old) = (starting(1_000), starting(6_000));
+    o.postgres.process = young;
+    assert_eq!(rule(&o), 910);
+    o.postgres.process = old;
+    assert_eq!(rule(&o), 906);
+    o.memory.compared_with = Some("a".into());
+    o.memory.compared_at = o.now;
+    assert_eq!(rule(&o), 910, "its log fits, or nobody can say");
+    o.memory.divergence = crate::ha::observation::Divergence::Diverged("it has".into());
+    let stop_it = Action::Begin(Job::Stop { how: StopHow::Fast });
+    assert_eq!((rule(&o), decide(&o).step), (908, Step::Do(stop_it)));
+    stop(&mut o, End::Standby);
+    assert_eq!(rule(&o), 650, "what was found holds until it is rewound");
+}
+
+#[test]
+fn h7_a_lone_member_whose_log_no_standby_replays_starts_as_a_primary() {
+    let minimal = |o: &mut Observation, end: End| {
+        stop(o, end);
+        let Process::Stopped(Seen::Known(remains)) = &mut o.postgres.process else { return };
+        remains.shut = Shut::Minimal;
+    };
+    let mut o = quiet();
+    stop(&mut o, End::Clean);
+    assert_eq!(rule(&o), 680);
+    minimal(&mut o, End::Clean);
+    assert_eq!((rule(&o), decide(&o).step), (667, Step::Do(Action::AcquireLock)));
+    hold_lock(&mut o);
+    assert_eq!(decide(&o).step, Step::Do(Action::Begin(Job::StartPrimary)));
+    // Not where it might open what others have left, or where that is not wanted.
+    let not = |change: &dyn Fn(&mut Observation)| {
+        let mut o = o.clone();
+        (o.store, o.lock) = (quiet().store, Lock::Free);
+        change(&mut o);
+        assert_eq!(rule(&o), 680);
+    };
+    not(&|o| see(o, "members/a", "{}"));
+    not(&|o| see(o, "history", r#"[[1,500,"x"]]"#));
+    not(&|o| minimal(o, End::Standby));
+    not(&|o| {
+        o.me.tags = topology::Tags(serde_json::from_str(r#"{"nofailover":true}"#).expect("a map"));
+    });
+}
+
+/// A restarted daemon holds the key by name: its server is down, the store silent
+/// for the renewal.
+#[test]
+fn n16_a_key_of_an_earlier_process_opens_nothing() {
+    let mut o = quiet();
+    see(&mut o, "leader", "me");
+    o.lock = Lock::Mine { renewed: Millis(0), deadline: Millis(0) };
+    o.memory.started = o.now;
+    stop(&mut o, End::Clean);
+    assert_eq!(decide(&o).step, Step::Do(Action::Renew));
+    o.memory.lease_tried = o.now;
+    o.memory.lease_misses = 1;
+    assert_eq!((rule(&o), decide(&o).step), (614, Step::Rest { at_most_ms: Some(100) }));
+    // The wait ends with the time that the store has to answer.
+    o.memory.started = Millis(o.now.0 - o.dynamic.retry_timeout_ms);
+    let standby = |job: &Job| matches!(job, Job::StartStandby { follow: None, .. });
+    assert!(matches!(decide(&o).step, Step::Do(Action::Begin(job)) if standby(&job)));
+}
+
+#[test]
 fn data_that_is_gone_stops_the_server_before_the_lock_goes() {
     for gone in [DataDir::Empty, DataDir::Damaged("i/o error".into())] {
         let mut o = quiet();

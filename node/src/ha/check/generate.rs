@@ -161,7 +161,7 @@ impl Generator {
         } else if self.percent(1) {
             self.begin_from_an_archive(&mut o);
         }
-        if o.postgres.data == DataDir::Empty && self.percent(60) {
+        if matches!(o.postgres.data, DataDir::Empty | DataDir::Half(_)) && self.percent(60) {
             nobody_has_data(&mut o);
         }
         if self.percent(5) {
@@ -169,6 +169,9 @@ impl Generator {
         }
         if self.percent(1) {
             self.name_a_standby_in_pause(&mut o);
+        }
+        if self.percent(1) {
+            self.reset_the_log_of_a_lone_member(&mut o);
         }
         if self.percent(1) {
             self.name_a_standby(&mut o);

@@ -62,7 +62,7 @@ impl Facts<'_> {
         let plain = self.o.ownership == Ownership::NoRegions;
         match self.bootstrap() {
             Bootstrapping::Failed => true,
-            Bootstrapping::Claimed => plain && failed && self.is_data_empty(),
+            Bootstrapping::Claimed => plain && failed && self.has_no_data(),
             _ => false,
         }
     }

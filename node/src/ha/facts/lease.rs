@@ -68,6 +68,12 @@ impl Facts<'_> {
         }
     }
 
+    /// This process has renewed the lease that the leader key hangs on: a key of an
+    /// earlier process is this member's by name only.
+    pub fn is_lock_renewed(&self) -> bool {
+        matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 > 0)
+    }
+
     /// Everybody agreed that this member leads on, for long enough to come.
     pub fn is_proven(&self) -> bool {
         let budget = self.o.dynamic.fence_budget_ms();

@@ -8,6 +8,8 @@ use topology::Timeline;
 
 /// Between two tries of a job that failed; doubled each time up to 32 times.
 const JOB_RETRY_MS: u64 = 1_000;
+/// A standby that starts for so long is compared with its leader.
+const SLOW_START_MS: u64 = 5_000;
 
 impl Facts<'_> {
     /// A job of this kind failed a moment ago: wait before the next try.
@@ -57,6 +59,14 @@ impl Facts<'_> {
     /// How long ago the daemon was told to end.
     pub fn stopping_ms(&self) -> u64 {
         self.o.memory.stopping_since.map_or(0, |since| self.o.now.since(since))
+    }
+
+    /// A standby that does not accept connections yet, though it has had time to.
+    pub fn is_start_slow(&self) -> bool {
+        let Process::Starting { since, as_primary } = self.o.postgres.process else {
+            return false;
+        };
+        !as_primary && self.o.now.since(since) >= SLOW_START_MS
     }
 
     /// The last start as a primary failed, or was given up.

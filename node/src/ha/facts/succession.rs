@@ -107,9 +107,9 @@ impl<'a> Facts<'a> {
     /// A synchronous mode is in force, and a primary without a lock may lack what
     /// somebody acknowledged who has led since.
     pub fn may_others_have_led_since(&self) -> bool {
-        let (Some(view), Some(server)) = (self.view(), self.o.server()) else { return false };
+        let Some(view) = self.view() else { return false };
         let electorate = Electorate::of(view, self.synchronous_mode());
-        electorate.is_some_and(|e| !e.keeps(&self.o.me.name, server.timeline, view))
+        electorate.is_some_and(|e| !e.keeps(&self.o.me.name, self.own_timeline(), view))
     }
 
     fn own_timeline(&self) -> Option<Timeline> {

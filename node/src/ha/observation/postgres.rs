@@ -13,11 +13,15 @@ pub struct Postgres {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataDir {
+    /// No file is in it, or it is not there.
     Empty,
-    /// There, but not to be touched: foreign files.
+    /// This member's daemon has begun to fill it, when it was empty or when that
+    /// was permitted, and did not come to the end: what, and by which permission.
+    Half(String),
+    /// There, but not to be touched: foreign files, or another program fills it.
     Refused(String),
-    /// PostgreSQL's, but it cannot be read: only an operator may have it made
-    /// anew.
+    /// PostgreSQL's, but something is missing or cannot be read: only an operator
+    /// may have it made anew.
     Damaged(String),
     Valid {
         system: SystemId,
@@ -93,6 +97,9 @@ pub struct Remains {
 pub enum Shut {
     /// Stopped in order.
     Orderly,
+    /// The same, with a log that no standby replays: pg_resetwal made it, or a server
+    /// with `wal_level = minimal`.
+    Minimal,
     /// Crash recovery is left to do.
     Abrupt,
     /// There is a backup_label: crash recovery would damage it.

@@ -18,7 +18,8 @@ const ENDS: [End; 6] = [End::Clean, End::Clean, End::Clean, End::Standby, End::C
 impl Generator {
     pub(super) fn postgres(&mut self) -> Postgres {
         let data = match self.next() % 40 {
-            0..=4 => DataDir::Empty,
+            0..=3 => DataDir::Empty,
+            4 => DataDir::Half("a base backup of a".into()),
             5 => DataDir::Refused("foreign files".into()),
             6 => DataDir::Damaged("its control file is damaged".into()),
             7 => DataDir::Valid { system: system(2) },
@@ -35,7 +36,7 @@ impl Generator {
                 restart_due: None,
                 replication: None,
             }),
-            DataDir::Empty | DataDir::Refused(_) | DataDir::Damaged(_) => {
+            DataDir::Empty | DataDir::Half(_) | DataDir::Refused(_) | DataDir::Damaged(_) => {
                 Process::Stopped(Seen::Unknown)
             }
         };

@@ -54,6 +54,22 @@ impl Generator {
         view.failover = None;
     }
 
+    /// Alone with a log that PostgreSQL does not replay as a standby's.
+    pub(super) fn reset_the_log_of_a_lone_member(&mut self, o: &mut Observation) {
+        let Seen::Known(view) = &mut o.store else { return };
+        view.members.retain(|name, _| name.as_str() == "me");
+        (view.leader, view.sync, view.failover) = (None, None, None);
+        view.initialize = versioned(Some(system(1)));
+        (o.lock, o.job, o.order) = (Lock::Free, None, None);
+        o.ownership = Ownership::NoRegions;
+        o.dynamic.standby_cluster = None;
+        o.postgres.data = DataDir::Valid { system: system(1) };
+        let (end, timeline, lsn) = (End::Clean, Timeline(9), Lsn(900));
+        let shut = self.pick(&[Shut::Orderly, Shut::Minimal, Shut::Minimal]);
+        let remains = Remains { end, timeline, lsn, copied: false, shut };
+        o.postgres.process = Process::Stopped(Seen::Known(remains));
+    }
+
     /// A new standby cluster that has an archive and nobody to stream from.
     pub(super) fn begin_from_an_archive(&mut self, o: &mut Observation) {
         o.ownership = Ownership::NoRegions;
