@@ -52,7 +52,8 @@ pub async fn with_a_gap() {
     assert_eq!(reply.status, 200, "{}", reply.body);
     stage.start(&old);
     assert_eq!(stage.healthy(LONG).await.name, new.name);
-    run_sql(&new, "INSERT INTO kept VALUES (51); SELECT pg_switch_wal()").await;
+    run_sql(&new, "INSERT INTO kept VALUES (51)").await;
+    run_sql(&new, "SELECT pg_switch_wal()").await;
     let archived = "SELECT (last_archived_wal > '000000030000')::text FROM pg_stat_archiver";
     stage
         .until("an archive that has all", SHORT, async || {
