@@ -351,7 +351,8 @@ impl Daemon {
     async fn keep_histories(&mut self, seen: &Observation) {
         let timeline = seen.server().and_then(|server| server.timeline);
         if let Some(timeline) = timeline.filter(|_| seen.is_primary() && seen.holds_lock()) {
-            self.chores.histories.keep(&self.server.instance(), timeline, seen.now).await;
+            let (instance, dynamic) = (self.server.instance(), &self.dynamic.raw);
+            self.chores.histories.keep(&instance, dynamic, timeline, seen.now).await;
         }
     }
 

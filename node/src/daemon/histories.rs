@@ -4,6 +4,7 @@
 //! before the first segment of the new timeline is full. What fails is tried again.
 
 use crate::postgres::Instance;
+use serde_json::Value;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 use topology::{Millis, Timeline};
@@ -20,7 +21,13 @@ pub(super) struct Histories {
 
 impl Histories {
     /// Asked in every beat of a primary.
-    pub async fn keep(&mut self, instance: &Arc<Instance>, timeline: Timeline, now: Millis) {
+    pub async fn keep(
+        &mut self,
+        instance: &Arc<Instance>,
+        dynamic: &Value,
+        timeline: Timeline,
+        now: Millis,
+    ) {
         if let Some(running) = self.running.take_if(|running| running.is_finished())
             && !running.await.unwrap_or(false)
         {
@@ -32,9 +39,9 @@ impl Histories {
             return;
         }
         (self.of, self.begun) = (Some(timeline), now);
-        let instance = instance.clone();
+        let (instance, dynamic) = (instance.clone(), dynamic.clone());
         self.running = Some(tokio::spawn(async move {
-            let done = instance.complete_histories(timeline).await;
+            let done = instance.complete_histories(timeline, &dynamic).await;
             if let Err(error) = &done {
                 tracing::warn!(
                     "a history file below timeline {timeline} is not in the archive, where a \

@@ -65,9 +65,11 @@ pub async fn archive_segment(settings: &Postgresql, name: &str) -> Result<(), Er
 }
 
 /// Brings history files into the archive that it does not have. One that is there is
-/// not replaced: it may be the history of a timeline that was abandoned.
+/// not replaced: it may be the history of a timeline that was abandoned. `restore`: the
+/// restore_command of a standby here, for a primary's files do not name it.
 pub async fn archive_histories(
     settings: &Postgresql,
+    restore: Option<&str>,
     names: impl Iterator<Item = String>,
 ) -> Result<(), Error> {
     let missing: Vec<String> = names.filter(|name| !is_settled(settings, name)).collect();
@@ -76,9 +78,11 @@ pub async fn archive_histories(
         return Ok(());
     }
     let command = setting(settings, "archive_command").await?;
-    let restore = setting(settings, "restore_command").await.unwrap_or_default();
     for name in missing {
-        let is_there = !restore.is_empty() && is_archived(settings, &restore, &name).await;
+        let is_there = match restore {
+            Some(restore) => is_archived(settings, restore, &name).await,
+            None => false,
+        };
         if !is_there && !command.is_empty() {
             run_for(settings, &command, &name).await?;
             tracing::info!("archived {name}: a recovery to the latest timeline looks for it");
@@ -201,8 +205,7 @@ mod tests {
         fs::create_dir(dir.join("archive")).unwrap();
         let archive = dir.join("archive");
         let script = format!(
-            "#!/bin/sh\ncase $4 in archive_mode) echo on;; \
-             restore_command) echo 'cp {0}/%f %p';; *) echo 'cp %p {0}/%f';; esac\n",
+            "#!/bin/sh\ncase $4 in archive_mode) echo on;; *) echo 'cp %p {0}/%f';; esac\n",
             archive.display()
         );
         fs::write(dir.join("postgres"), script).unwrap();
@@ -238,7 +241,9 @@ mod tests {
             fs::write(wal.join(name), "# a placeholder\n").unwrap();
         }
         fs::write(archive.join(&names[0]), "1\t0/3000000\tabandoned\n").unwrap();
-        archive_histories(&settings, names.clone().into_iter()).await.unwrap();
+        let restore = format!("cp {}/%f %p", archive.display());
+        let restore = Some(restore.as_str());
+        archive_histories(&settings, restore, names.clone().into_iter()).await.unwrap();
         let archived = |name: &String| fs::read_to_string(archive.join(name)).unwrap();
         assert_eq!(archived(&names[0]), "1\t0/3000000\tabandoned\n");
         assert_eq!(archived(&names[1]), "# a placeholder\n");
@@ -247,7 +252,7 @@ mod tests {
         }
         assert_eq!(fs::read_dir(&wal).unwrap().count(), 3, "nothing else is left");
         fs::remove_file(archive.join(&names[1])).unwrap();
-        archive_histories(&settings, names.clone().into_iter()).await.unwrap();
+        archive_histories(&settings, restore, names.clone().into_iter()).await.unwrap();
         assert!(!archive.join(&names[1]).exists(), "it is archived once");
     }
 

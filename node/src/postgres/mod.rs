@@ -428,12 +428,17 @@ impl Instance {
 
     /// Of a primary on `current`: gives every number below it a file, here and in the
     /// archive, where a recovery to the latest timeline looks for each of them.
-    pub async fn complete_histories(&self, current: Timeline) -> Result<(), Error> {
+    pub async fn complete_histories(
+        &self,
+        current: Timeline,
+        dynamic: &Value,
+    ) -> Result<(), Error> {
         let data_dir = &self.settings.data_dir;
         let done = timeline::complete(data_dir, current);
         done.map_err(Error::file("complete the histories in", data_dir))?;
         let below = (2..current.0).map(|number| timeline::file_name(Timeline(number)));
-        archive::archive_histories(&self.settings, below).await
+        let restore = recovery::restore_command(&self.settings, dynamic);
+        archive::archive_histories(&self.settings, restore.as_deref(), below).await
     }
 
     /// Brings the segment with the shutdown checkpoint into the archive: who

@@ -94,6 +94,13 @@ fn given(
     wished
 }
 
+/// What a standby here would ask the archive with.
+pub fn restore_command(settings: &Postgresql, dynamic: &Value) -> Option<String> {
+    let mut block = given(&Effective::default(), settings, dynamic, 0);
+    from_standby_cluster(dynamic, false, &mut block);
+    block.remove("restore_command").filter(|command| !command.is_empty())
+}
+
 fn from_standby_cluster(dynamic: &Value, leads: bool, block: &mut BTreeMap<String, String>) {
     let Some(section) = dynamic.get("standby_cluster").and_then(Value::as_object) else {
         return;
@@ -182,6 +189,17 @@ mod tests {
         assert_eq!(block["primary_slot_name"], "s");
         assert_eq!(block["restore_command"], "x");
         assert!(!block.contains_key("junk"));
+    }
+
+    #[test]
+    fn a_primary_knows_how_its_standby_would_ask_the_archive() {
+        let stored = json!({"postgresql": {"recovery_conf": {"restore_command": "stored"}}});
+        let own = json!({"restore_command": "own"}).as_object().cloned();
+        let own = Postgresql { recovery_conf: own, ..Postgresql::default() };
+        let none = Postgresql::default();
+        assert_eq!(restore_command(&none, &stored).as_deref(), Some("stored"));
+        assert_eq!(restore_command(&own, &stored).as_deref(), Some("own"));
+        assert_eq!(restore_command(&none, &json!({})), None);
     }
 
     #[test]

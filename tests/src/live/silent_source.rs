@@ -23,14 +23,17 @@ pub async fn copied_from() {
     stage.until("a leader", LONG, async || stage.primary().await.is_some()).await;
     let old = stage.leader().await;
     let client = connect(&old).await.expect("the leader takes connections");
-    let two = "SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming'";
-    stage
-        .until("a replica", LONG, async || ask_sql(&old, two).await.is_ok_and(|count| count == "1"))
-        .await;
     let table = "CREATE TABLE filler AS SELECT repeat(md5(g::text), 30) AS t \
                  FROM generate_series(1, 60000) g; CHECKPOINT";
     client.batch_execute(table).await.expect("a table of some size");
     drop(client);
+    let caught_up = "SELECT count(*)::text FROM pg_stat_replication WHERE application_name ~ '^n' \
+                     AND replay_lsn >= pg_current_wal_flush_lsn()";
+    stage
+        .until("a replica that has all of it", LONG, async || {
+            ask_sql(&old, caught_up).await.is_ok_and(|count| count == "1")
+        })
+        .await;
     let third = &members[2];
     stage.start(third);
     stage

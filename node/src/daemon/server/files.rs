@@ -20,7 +20,11 @@ impl Server {
     pub fn first_dynamic(&self) -> Dynamic {
         let data_dir = &self.settings.postgresql.data_dir;
         let first = self.settings.bootstrap.as_ref().map(|b| b.dcs.clone());
-        for (place, raw) in [(cache::NAME, cache::read(data_dir)), ("bootstrap.dcs", first)] {
+        // A backup that was never started has its copy from the cluster that it is of.
+        let follows = first.as_ref().is_some_and(|dcs| !dcs["standby_cluster"].is_null());
+        let is_brought_along = follows && data_dir.join("backup_label").is_file();
+        let kept = if is_brought_along { None } else { cache::read(data_dir) };
+        for (place, raw) in [(cache::NAME, kept), ("bootstrap.dcs", first)] {
             match raw.map(|raw| Dynamic::read(&raw)) {
                 Some(Ok(dynamic)) => {
                     return dynamic.with_minimum_ttl(self.settings.minimum_ttl());
