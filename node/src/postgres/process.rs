@@ -374,12 +374,6 @@ pub(super) fn owner_of(text: &str) -> Option<i32> {
     text.lines().next()?.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
-/// The pid that a lock file names; of a single-user server negative. `None`: the file
-/// is empty or holds something else, and PostgreSQL refuses to judge it.
-pub(super) fn owner_of(text: &str) -> Option<i32> {
-    text.lines().next()?.trim().parse().ok().filter(|pid| *pid != 0)
-}
-
 /// Pid and start (seconds since 1970) of a postmaster.pid; none in a file of a
 /// single-user server (negative) or in one that was cut off.
 fn parse_pid_file(text: &str) -> Option<(i32, Option<u64>)> {
