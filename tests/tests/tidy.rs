@@ -121,7 +121,7 @@ fn no_room_grows_without_end() {
 
 /// Who removes or renames files, and which: everything below a data directory that
 /// is data goes through `data_dir.rs`, whose functions demand a `Permission`.
-const REMOVERS: [(&str, &str); 15] = [
+const REMOVERS: [(&str, &str); 17] = [
     ("node/src/postgres/data_dir.rs", "the data directory, with a permission"),
     ("node/src/postgres/error.rs", "one file that may be absent, for the rooms below"),
     ("node/src/postgres/mark.rs", "our own marks, outside the data directory"),
@@ -135,7 +135,9 @@ const REMOVERS: [(&str, &str); 15] = [
     ("node/src/act/timeline.rs", "empty history files of our own"),
     ("node/src/daemon/cache.rs", "our own copy of the configuration"),
     ("node/src/daemon/disk.rs", "our own file that probes the disk"),
-    ("node/src/daemon/failsafe.rs", "our own promise"),
+    ("node/src/daemon/failsafe/kept.rs", "our own promise"),
+    ("node/src/postgres/secrets.rs", "our own files with passwords, beside the password file"),
+    ("node/src/dcs/etcd/server.rs", "the directory of an etcd that a test has started"),
     ("node/src/log/file.rs", "our own log"),
 ];
 
