@@ -55,12 +55,12 @@ pub async fn beat<W: World + Send>(world: &mut W) -> Report {
         let action = match &decision.step {
             Step::Rest { at_most_ms } => {
                 world.note(&decision, None);
-                let (rule, why, at_most_ms) = (decision.rule, decision.why, *at_most_ms);
+                let (rule, why, at_most_ms) = (decision.rule, decision.line(), *at_most_ms);
                 return Report { seen, rule, why, rests: true, at_most_ms, exit: None };
             }
             Step::Do(Action::Exit(code)) => {
                 world.note(&decision, None);
-                let (rule, why, exit) = (decision.rule, decision.why, Some(*code));
+                let (rule, why, exit) = (decision.rule, decision.line(), Some(*code));
                 return Report { seen, rule, why, rests: true, at_most_ms: None, exit };
             }
             Step::Do(action) => action.clone(),
@@ -71,7 +71,7 @@ pub async fn beat<W: World + Send>(world: &mut W) -> Report {
         // What could not be done now is decided again in the next beat. Only the
         // renewal goes on: whether to fence must be asked in this one.
         if matches!(outcome, Outcome::Unknown(_) | Outcome::Failed(_)) && action != Action::Renew {
-            let (rule, why) = (decision.rule, decision.why);
+            let (rule, why) = (decision.rule, decision.line());
             return Report {
                 seen,
                 rule,
@@ -84,6 +84,6 @@ pub async fn beat<W: World + Send>(world: &mut W) -> Report {
         last = Some(decision);
     }
     let decision = last.expect("a beat has rounds");
-    let (rule, why) = (decision.rule, decision.why);
+    let (rule, why) = (decision.rule, decision.line());
     Report { seen, rule, why, rests: false, at_most_ms: Some(UNFINISHED_MS), exit: None }
 }

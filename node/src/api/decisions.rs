@@ -1,44 +1,76 @@
 //! `GET /decisions`, for operators and for everybody else. Pure.
 //!
-//! What a program of PostgreSQL said when it failed may name paths, hosts and users:
-//! callers that may not change anything learn when which rule decided, what in
-//! general, and how it ended in one word.
+//! What a program of PostgreSQL said when it failed may name paths, hosts and users.
+//! Callers that may not change anything get the time, the rule with its sentence, and
+//! the outcome in one word; detail and step are left out.
 
+use crate::ha::{Decision, Outcome};
 use serde_json::{Value, json};
+
+/// A decision as the daemon keeps it.
+pub fn entry(at_ms: u64, decision: &Decision, outcome: Option<&Outcome>) -> Value {
+    json!({
+        "at": at_ms,
+        "rule": decision.rule,
+        "why": decision.why,
+        "detail": decision.detail,
+        "step": format!("{:?}", decision.step),
+        "outcome": outcome.map(|outcome| format!("{outcome:?}")),
+    })
+}
 
 /// `all`: as the daemon keeps them.
 pub fn shown(all: Value, may_change_something: bool) -> Value {
     match all {
-        Value::Array(entries) if !may_change_something => entries.iter().map(in_general).collect(),
+        Value::Array(entries) if !may_change_something => {
+            entries.iter().map(without_detail).collect()
+        }
         all => all,
     }
 }
 
-fn in_general(entry: &Value) -> Value {
-    let text = |key: &str| entry.get(key).and_then(Value::as_str);
+fn without_detail(entry: &Value) -> Value {
+    let outcome = entry.get("outcome").and_then(Value::as_str);
     json!({
         "at": entry.get("at"),
         "rule": entry.get("rule"),
-        "why": text("why").map(|why| before(why, ": ")),
-        "outcome": text("outcome").map(|outcome| before(outcome, "(")),
+        "why": entry.get("why"),
+        "outcome": outcome.map(|outcome| outcome.split('(').next()),
     })
-}
-
-fn before<'a>(text: &'a str, mark: &str) -> &'a str {
-    text.split_once(mark).map_or(text, |(start, _)| start)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ha::{Step, TABLES};
 
     #[test]
     fn s7_what_tools_said_is_for_operators() {
-        let all = json!([{"at": 7, "rule": 660, "why": "the data is damaged: pg_controldata: x",
-            "step": "Do(Copy { from: \"10.0.0.1\" })", "outcome": "Failed(\"FATAL: user boss\")"}]);
+        let decision = Decision {
+            rule: 660,
+            step: Step::Rest { at_most_ms: None },
+            why: "the data are damaged: nothing is touched",
+            detail: Some("pg_controldata: x".into()),
+        };
+        let outcome = Outcome::Failed("FATAL: user boss".into());
+        let all = json!([entry(7, &decision, Some(&outcome))]);
+        assert_eq!(all[0]["detail"], "pg_controldata: x");
+        assert_eq!(all[0]["outcome"], "Failed(\"FATAL: user boss\")");
         assert_eq!(shown(all.clone(), true), all);
-        let general = json!([{"at": 7, "rule": 660, "why": "the data is damaged",
-            "outcome": "Failed"}]);
+        let general = json!([{"at": 7, "rule": 660,
+            "why": "the data are damaged: nothing is touched", "outcome": "Failed"}]);
         assert_eq!(shown(all, false), general);
+    }
+
+    #[test]
+    fn s7_the_sentence_of_every_rule_is_shown_whole() {
+        for rule in TABLES.iter().flat_map(|(_, table)| table.iter()) {
+            let step = Step::Rest { at_most_ms: None };
+            let detail = Some("FATAL: user boss".to_string());
+            let decision = Decision { rule: rule.id, step, why: rule.why, detail };
+            let shown = shown(json!([entry(7, &decision, None)]), false);
+            let general = json!([{"at": 7, "rule": rule.id, "why": rule.why, "outcome": null}]);
+            assert_eq!(shown, general);
+        }
     }
 }

@@ -15,7 +15,7 @@ pub mod client;
 mod cluster;
 mod configuration;
 mod connection;
-mod decisions;
+pub mod decisions;
 pub mod dynamic;
 pub mod failsafe;
 pub mod health;

@@ -138,7 +138,7 @@ mod tests {
     fn line(seen: Observation) -> String {
         let decision = decide(&seen);
         let rests = matches!(decision.step, Step::Rest { .. });
-        let (rule, why) = (decision.rule, decision.why);
+        let (rule, why) = (decision.rule, decision.line());
         sentence(&Report { seen, rule, why, rests, at_most_ms: None, exit: None }, &"me".into())
     }
 

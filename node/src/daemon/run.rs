@@ -12,6 +12,7 @@ use super::server::Server;
 use super::signals::{Signals, Wish};
 use super::{Daemon, Origin, start};
 use crate::api::client::Peers;
+use crate::api::decisions;
 use crate::api::published::Command;
 use crate::beat::{Report, World, beat};
 use crate::config::Settings;
@@ -175,9 +176,9 @@ impl World for Daemon {
 
     fn note(&mut self, decision: &Decision, outcome: Option<&Outcome>) {
         let changed = std::mem::replace(&mut self.last_rule, decision.rule) != decision.rule;
-        let line = format!("rule {}: {}", decision.rule, decision.why);
+        let line = format!("rule {}: {}", decision.rule, decision.line());
         match outcome {
-            Some(Outcome::Failed(why)) => log::error(&format!("{}: {why}", decision.why)),
+            Some(Outcome::Failed(why)) => log::error(&format!("{}: {why}", decision.line())),
             Some(_) if decision.rule == crate::ha::gate::RENEW => {
                 tracing::debug!("{line}");
                 return;
@@ -188,12 +189,6 @@ impl World for Daemon {
             None if changed => say(&line),
             None => return,
         }
-        self.remember(serde_json::json!({
-            "at": clock::unix_ms(),
-            "rule": decision.rule,
-            "why": decision.why,
-            "step": format!("{:?}", decision.step),
-            "outcome": outcome.map(|o| format!("{o:?}")),
-        }));
+        self.remember(decisions::entry(clock::unix_ms(), decision, outcome));
     }
 }

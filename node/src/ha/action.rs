@@ -100,8 +100,20 @@ pub struct Decision {
     /// Number of the rule that fired.
     pub rule: u16,
     pub step: Step,
-    /// The sentence an operator reads.
-    pub why: String,
+    /// The sentence of the rule.
+    pub why: &'static str,
+    /// What makes it particular here. It may repeat what a tool or a server said.
+    pub detail: Option<String>,
+}
+
+impl Decision {
+    /// The whole line that an operator reads.
+    pub fn line(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.why),
+            None => self.why.to_string(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -71,11 +71,8 @@ impl Rule {
 pub fn first_match(table: &[Rule], facts: &Facts) -> Decision {
     let rule = table.iter().find(|rule| (rule.when)(facts));
     let rule = rule.expect("the last row of every table always matches");
-    let why = match (rule.detail)(facts) {
-        Some(detail) => format!("{}: {detail}", rule.why),
-        None => rule.why.to_string(),
-    };
-    Decision { rule: rule.id, step: (rule.then)(facts), why }
+    let (step, detail) = ((rule.then)(facts), (rule.detail)(facts));
+    Decision { rule: rule.id, step, why: rule.why, detail }
 }
 
 pub fn act(action: Action) -> Step {

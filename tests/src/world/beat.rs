@@ -221,6 +221,6 @@ impl World {
             Step::Do(action) => format!("{action:?}"),
             Step::Rest { at_most_ms } => format!("rest {at_most_ms:?}"),
         };
-        self.note_of(member, &format!("rule {} {what}: {}", decision.rule, decision.why));
+        self.note_of(member, &format!("rule {} {what}: {}", decision.rule, decision.line()));
     }
 }

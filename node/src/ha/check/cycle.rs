@@ -418,7 +418,7 @@ fn h5_a_standby_that_does_not_start_towards_the_latest_timeline_starts_towards_t
     o.memory.finish(&start, &Err("not a child of this server's history".into()), Millis(1));
     o.memory.divergence = Divergence::Prefix;
     assert_eq!(target(&o), Some(Timeline(5)));
-    assert!(decide(&o).why.contains("00000005.history"), "{}", decide(&o).why);
+    assert!(decide(&o).line().contains("00000005.history"), "{}", decide(&o).line());
     let begun = Action::Begin(Job::StartStandby { follow: None, target: Some(Timeline(5)) });
     o.memory.fold(&begun, &Outcome::Done, o.now);
     assert_eq!(o.memory.pinned, Some(Timeline(5)));

@@ -114,7 +114,7 @@ fn a_leader_names_a_standby_first_and_records_it_when_it_has_confirmed() {
             r#"/sync {"leader":"me","quorum":0,"sync_standby":"a"}"#,
         ]
     );
-    assert_eq!(decide(&o).rule, 791, "{}", decide(&o).why);
+    assert_eq!(decide(&o).rule, 791, "{}", decide(&o).line());
     // It is gone: it leaves /sync before commits stop waiting for it.
     let mut o = o;
     replication(&mut o).senders.retain(|sender| sender.name.as_str() != "a");
@@ -210,7 +210,7 @@ fn a_new_leader_takes_the_record_over_before_it_opens() {
     let alone = SyncState::alone("me".into());
     assert_eq!(decide(&o).step, Step::Do(Action::RecordSync(alone.clone())));
     record(&mut o, &alone.write());
-    assert_eq!(decide(&o).step, Step::Do(Action::Promote), "{}", decide(&o).why);
+    assert_eq!(decide(&o).step, Step::Do(Action::Promote), "{}", decide(&o).line());
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_new_leader_of_a_quorum_waits_for_so_many_that_the_votes_still_overlap() {
     let Step::Do(Action::RecordSync(state)) = decide(&o).step else { panic!("{:?}", decide(&o)) };
     assert_eq!(state.write(), r#"{"leader":"me","quorum":1,"sync_standby":"a,b"}"#);
     record(&mut o, &state.write());
-    assert_eq!(decide(&o).step, Step::Do(Action::Promote), "{}", decide(&o).why);
+    assert_eq!(decide(&o).step, Step::Do(Action::Promote), "{}", decide(&o).line());
 }
 
 #[test]
