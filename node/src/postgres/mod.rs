@@ -59,6 +59,7 @@ pub mod session;
 pub mod single_user;
 pub mod slots;
 mod socket;
+mod sslmode;
 pub mod tls;
 pub mod tools;
 pub mod units;

@@ -5,21 +5,19 @@
 //! asked as the replication user, who must reach it anyhow: a superuser or the
 //! user of pg_rewind may be refused there.
 //!
-//! A connection that is tried without TLS after one with TLS was refused, or the
-//! other way round, follows the rules of libpq's `sslmode`.
+//! With TLS or without: `sslmode.rs`.
 
 mod stream;
 
-use super::conninfo;
 use super::error::Error;
 use super::session::Target;
+use super::sslmode::{self, Wire};
 use super::tls;
 use std::io;
 use stream::{Introduced, IntroducedTls, Kind};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use topology::{History, Lsn, Timeline};
@@ -84,45 +82,15 @@ fn read<T: std::str::FromStr>(row: &SimpleQueryRow, field: &'static str) -> Resu
     text.and_then(|text| text.parse().ok()).ok_or(Error::Answer { what: SYSTEM, field })
 }
 
-/// The first of the named servers that takes a physical replication connection.
+/// A connection that pg_hba.conf judges as that of a standby.
 async fn physical(target: &Target) -> Result<Client, Error> {
-    let mut last = None;
-    for (host, port) in conninfo::servers(&target.host, target.port) {
-        match by_mode(target, &host, port).await {
-            Ok(client) => return Ok(client),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.expect("a list of hosts has one"))
+    sslmode::connect(target, |host, port, wire| one(target, host, port, wire)).await
 }
 
-async fn by_mode(target: &Target, host: &str, port: u16) -> Result<Client, Error> {
-    let mode = target.login.extra.get("sslmode").map_or("prefer", String::as_str);
-    let plain = || plain(target, host, port, Kind::Physical);
-    match mode {
-        _ if host.starts_with('/') => plain().await,
-        "disable" => plain().await,
-        "prefer" => match encrypted(target, host, port, mode).await {
-            Err(error) if is_about_tls(&error) => plain().await,
-            answer => answer,
-        },
-        "allow" => match plain().await {
-            Err(error) if is_about_tls(&error) => encrypted(target, host, port, mode).await,
-            answer => answer,
-        },
-        _ => encrypted(target, host, port, mode).await,
-    }
-}
-
-/// There is no TLS on the other side, or pg_hba.conf has no line for this kind of
-/// connection. A password that was refused is not sent again in another way.
-fn is_about_tls(error: &Error) -> bool {
-    match error {
-        Error::Refused { source, .. } => {
-            source.code().is_none_or(|code| *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
-        }
-        Error::Tls { .. } => true,
-        _ => false,
+async fn one(target: &Target, host: String, port: u16, wire: Wire) -> Result<Client, Error> {
+    match wire {
+        Wire::Plain => plain(target, &host, port, Kind::Physical).await,
+        Wire::Encrypted => encrypted(target, &host, port).await,
     }
 }
 
@@ -139,10 +107,10 @@ async fn plain(target: &Target, host: &str, port: u16, kind: Kind) -> Result<Cli
     Ok(talking(talk))
 }
 
-async fn encrypted(target: &Target, host: &str, port: u16, mode: &str) -> Result<Client, Error> {
+async fn encrypted(target: &Target, host: &str, port: u16) -> Result<Client, Error> {
     let broken = |why: String| Error::Tls { address: target.address(), why };
-    let mut connector =
-        tls::connector(&target.login, mode).map_err(|why| broken(why.to_string()))?;
+    let mut connector = tls::connector(&target.login, sslmode::mode(target))
+        .map_err(|why| broken(why.to_string()))?;
     let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connector, host);
     let tls = IntroducedTls::new(tls.map_err(|why| broken(why.to_string()))?, Kind::Physical);
     let stream = reached(target, TcpStream::connect((host, port)).await)?;

@@ -6,8 +6,8 @@
 //!
 //! Absent on purpose: replication connections (`replication.rs`).
 
-use super::conninfo;
 use super::error::Error;
+use super::sslmode::{self, Wire};
 use super::tls;
 use crate::config::Login;
 use std::collections::HashMap;
@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::config::{Config, SslMode};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, Statement};
 
@@ -85,11 +84,9 @@ impl Target {
         options
     }
 
+    /// How to log in, to whatever host.
     pub(super) fn config(&self, ssl: SslMode) -> Config {
         let mut config = Config::new();
-        for (host, port) in conninfo::servers(&self.host, self.port) {
-            config.host(host).port(port);
-        }
         config.user(&self.login.username).dbname(&self.database).ssl_mode(ssl);
         if let Some(password) = &self.login.password {
             config.password(&password.0);
@@ -221,59 +218,28 @@ impl Session {
 }
 
 async fn connect(target: &Target) -> Result<Session, Error> {
-    let mode = target.login.extra.get("sslmode").map_or("prefer", String::as_str);
-    if target.host.starts_with('/') || mode == "disable" {
-        return plain(target).await;
-    }
-    match mode {
-        "prefer" if target.is_own => plain_first(target, mode).await,
-        "allow" => plain_first(target, mode).await,
-        "prefer" => encrypted_first(target, mode).await,
-        _ => encrypted(target, mode, SslMode::Require).await,
+    sslmode::connect(target, |host, port, wire| one(target, host, port, wire)).await
+}
+
+async fn one(target: &Target, host: String, port: u16, wire: Wire) -> Result<Session, Error> {
+    match wire {
+        Wire::Plain => plain(target, &host, port).await,
+        Wire::Encrypted => encrypted(target, &host, port).await,
     }
 }
 
-/// Where `pg_hba.conf` has no line for a connection without TLS, one with it is made.
-async fn plain_first(target: &Target, mode: &str) -> Result<Session, Error> {
-    match plain(target).await {
-        Err(error) if is_for_the_other_kind(&error) => {
-            encrypted(target, mode, SslMode::Require).await
-        }
-        answer => answer,
-    }
-}
-
-/// As libpq: a server that has no TLS is told everything without it. No password was
-/// sent over the connection that is given up here.
-async fn encrypted_first(target: &Target, mode: &str) -> Result<Session, Error> {
-    match encrypted(target, mode, SslMode::Prefer).await {
-        Err(error) if is_for_the_other_kind(&error) => plain(target).await,
-        answer => answer,
-    }
-}
-
-/// `pg_hba.conf` refuses this kind of connection, or there is no handshake.
-fn is_for_the_other_kind(error: &Error) -> bool {
-    match error {
-        Error::Tls { .. } => true,
-        Error::Refused { source, .. } => match source.code() {
-            Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            None => source.to_string().starts_with("error performing TLS handshake"),
-        },
-        _ => false,
-    }
-}
-
-async fn plain(target: &Target) -> Result<Session, Error> {
-    let (client, connection) =
-        target.config(SslMode::Disable).connect(NoTls).await.map_err(refused(target))?;
+async fn plain(target: &Target, host: &str, port: u16) -> Result<Session, Error> {
+    let mut config = target.config(SslMode::Disable);
+    config.host(host).port(port);
+    let (client, connection) = config.connect(NoTls).await.map_err(refused(target))?;
     Ok(session(target, client, connection))
 }
 
-async fn encrypted(target: &Target, mode: &str, ssl: SslMode) -> Result<Session, Error> {
-    let connector = tls::connector(&target.login, mode)
+async fn encrypted(target: &Target, host: &str, port: u16) -> Result<Session, Error> {
+    let connector = tls::connector(&target.login, sslmode::mode(target))
         .map_err(|why| Error::Tls { address: target.address(), why: why.to_string() })?;
-    let config = target.config(ssl);
+    let mut config = target.config(SslMode::Require);
+    config.host(host).port(port);
     let (client, connection) = config.connect(connector).await.map_err(refused(target))?;
     Ok(session(target, client, connection))
 }
@@ -325,36 +291,6 @@ mod tests {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
         assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
-    }
-
-    /// The first message that a server gets, when it says that it has no TLS.
-    async fn first_message(mode: &str, is_own: bool) -> Vec<u8> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let password = Some(crate::config::Secret("secret".into()));
-        let mut login = Login { username: "u".into(), password, ..Login::default() };
-        login.extra.insert("sslmode".into(), mode.into());
-        let target =
-            Target { is_own, ..Target::new("127.0.0.1", port, &login, "postgres", "test") };
-        let connecting = tokio::spawn(async move { Session::connect(&target).await.is_ok() });
-        let (mut wire, _) = listener.accept().await.unwrap();
-        let mut start = vec![0; 8];
-        tokio::io::AsyncReadExt::read_exact(&mut wire, &mut start).await.unwrap();
-        connecting.abort();
-        start
-    }
-
-    #[tokio::test]
-    async fn s3_tls_comes_first_but_to_the_own_server() {
-        const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-        for mode in ["prefer", "require"] {
-            assert_eq!(first_message(mode, false).await, TLS_REQUEST, "{mode}");
-        }
-        for (mode, is_own) in [("prefer", true), ("allow", false), ("disable", false)] {
-            let start = first_message(mode, is_own).await;
-            assert_eq!(start[4..], [0, 3, 0, 0], "{mode}: the session begins");
-        }
-        assert_eq!(first_message("require", true).await, TLS_REQUEST);
     }
 
     #[tokio::test]
