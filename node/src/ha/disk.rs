@@ -1,8 +1,9 @@
 //! What a disk that takes no files means to the rules.
 //!
 //! A full or read-only disk ends PostgreSQL sooner or later, and until then no
-//! client can write. A leader says so itself: the lock goes to somebody whose
-//! disk is well, at once. If there is nobody, it leads on as well as it can.
+//! client can write. A leader says so itself: it asks the other members, and
+//! releases the lock for one that can take over and whose disk takes files. If there
+//! is none, it leads on as well as it can.
 //!
 //! Invariant: nothing is decided on one failed look, for a query may fill a disk
 //! for a moment.

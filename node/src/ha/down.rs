@@ -142,7 +142,7 @@ pub const DOWN: &[Rule] = &[
         616,
         is_unguarded,
         |f| act(Action::ReleaseLock { publish: f.told() }),
-        "the watchdog is required and cannot be used: the lock goes to somebody whose can",
+        "watchdog required but unusable: releasing the lock so that another member can lead",
     )
     .saying(|f| f.watchdog_broken()),
     // A disk that takes no files lets no server start.
@@ -150,7 +150,7 @@ pub const DOWN: &[Rule] = &[
         617,
         |f| leads(f) && f.disk_failed().is_some() && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "the disk takes no files any more: can somebody take over?",
+        "the disk takes no files any more: asking whether another member can take over",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
@@ -168,7 +168,7 @@ pub const DOWN: &[Rule] = &[
         619,
         |f| leads(f) && f.disk_failed().is_some() && f.heir().is_ok(),
         |f| act(Action::ReleaseLock { publish: f.told() }),
-        "the disk takes no files any more and somebody can take over: the lock is released",
+        "the disk takes no files any more and another member can take over: the lock is released",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     // The leader's server died.
@@ -176,25 +176,25 @@ pub const DOWN: &[Rule] = &[
         620,
         |f| leads(f) && fails_over_at_once(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "primary_start_timeout is 0: can somebody take over?",
+        "primary_start_timeout is 0: asking whether another member can take over",
     ),
     Rule::new(
         621,
         |f| leads(f) && fails_over_at_once(f) && f.successor(None).is_ok(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
-        "PostgreSQL died and somebody can take over: the lock is released",
+        "PostgreSQL died and another member can take over: the lock is released",
     ),
     Rule::new(
         622,
         |f| leads(f) && is_start_hopeless(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "PostgreSQL does not start: can somebody take over?",
+        "PostgreSQL does not start: asking whether another member can take over",
     ),
     Rule::new(
         623,
         |f| leads(f) && is_start_hopeless(f) && f.heir().is_ok(),
         |f| act(Action::ReleaseLock { publish: f.told() }),
-        "PostgreSQL does not start and somebody can take over: the lock is released",
+        "PostgreSQL does not start and another member can take over: the lock is released",
     )
     .saying(|f| f.why_failed()),
     Rule::new(
@@ -318,8 +318,8 @@ pub const DOWN: &[Rule] = &[
                 && !f.is_backing_off()
         },
         |f| act(Action::Begin(Job::Rewind { from: f.rewind_source().expect("just seen") })),
-        "this log could be neither compared with the leader's nor started: pg_rewind is tried, \
-         which changes nothing if the log fits",
+        "this log could not be compared with the leader's, and the server did not start: \
+         trying pg_rewind, which changes nothing if the log fits",
     )
     .saying(|f| f.why_uncompared()),
     // Data that was there before the cluster was.
@@ -338,23 +338,24 @@ pub const DOWN: &[Rule] = &[
                 why: Rebuild::Diverged,
             }))
         },
-        "this log could be neither compared with the leader's nor started, and the settings permit \
-         to build it anew",
+        "this log could not be compared with the leader's, and the server did not start: \
+         building it anew, as the settings permit",
     )
     .saying(obstacle),
     Rule::new(
         657,
         |f| f.is_given_up() && f.o.holds_lock() && is_stuck(f),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
-        "this log could be neither compared with the owner's nor started: the lock is released",
+        "this log could not be compared with the owner's, and the server did not start: the lock is \
+         released",
     )
     .saying(obstacle),
     Rule::new(
         658,
         |f| f.is_given_up() && is_stuck(f),
         |_| soon(5_000),
-        "this log could be neither compared with the leader's nor started, and is kept as it is: \
-         reinitialize this member, or remove the obstacle",
+        "this log could not be compared with the leader's, and the server did not start: \
+         keeping the data; run matriarchctl reinit or remove the obstacle",
     )
     .until(
         "a comparison succeeds (660), `matriarchctl reinit`, or a setting that permits a copy",
@@ -365,8 +366,8 @@ pub const DOWN: &[Rule] = &[
         659,
         |f| f.is_given_up(),
         |_| soon(500),
-        "this log could be neither compared with the leader's nor started: waiting for the leader \
-         to rewind against",
+        "this log could not be compared with the leader's, and the server did not start: \
+         waiting for a leader to rewind against",
     )
     .until(
         "the leader answers as a running primary (654), or a comparison succeeds (660)",

@@ -66,7 +66,7 @@ pub const GATE: &[Rule] = &[
         30,
         |f| f.is_data_unusable() && f.o.holds_lock() && f.o.is_stopped(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
-        "the data directory cannot be used: the lock goes to somebody who can",
+        "the data directory cannot be used: releasing the lock so that another member can lead",
     )
     .saying(refusal),
     Rule::new(

@@ -64,13 +64,14 @@ pub const JOB: &[Rule] = &[
         130,
         |f| f.starts_to_lead() && took_too_long(f) && f.has_asked() && f.successor(None).is_ok(),
         |_| act(Action::CancelJob),
-        "recovery in place took longer than primary_start_timeout and somebody can take over",
+        "recovery in place took longer than primary_start_timeout and another member can take over",
     ),
     Rule::new(
         131,
         |f| f.starts_to_lead() && took_too_long(f) && !f.has_asked() && !f.is_paused(),
         |_| act(Action::AskPeers),
-        "recovery in place took longer than primary_start_timeout: can somebody take over?",
+        "recovery in place took longer than primary_start_timeout: asking whether another member \
+         can take over",
     ),
     // An operator's order is heard while a recovery runs.
     Rule::new(

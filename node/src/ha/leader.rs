@@ -35,7 +35,7 @@ pub const LEADER: &[Rule] = &[
         702,
         |f| (f.leads_on_failed_disk() || f.waits_on_failed_disk()) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "the disk takes no files any more: can somebody take over?",
+        "the disk takes no files any more: asking whether another member can take over",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
@@ -45,14 +45,14 @@ pub const LEADER: &[Rule] = &[
             let how = if f.is_starting() { StopHow::Overdue } else { StopHow::Planned };
             act(Action::Begin(Job::Stop { how }))
         },
-        "the disk takes no files any more and somebody can take over: PostgreSQL stops",
+        "the disk takes no files any more and another member can take over: PostgreSQL stops",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
         704,
         |f| f.waits_on_failed_disk() && f.successor(None).is_ok(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
-        "the disk takes no files any more: the lock goes to somebody whose does",
+        "the disk takes no files: releasing the lock so that another member can lead",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
@@ -89,7 +89,8 @@ pub const LEADER: &[Rule] = &[
         710,
         |f| f.is_on_its_way() && f.start_took_too_long() && !f.has_asked() && f.may_own(),
         |_| act(Action::AskPeers),
-        "PostgreSQL takes longer than primary_start_timeout: can somebody take over?",
+        "PostgreSQL takes longer than primary_start_timeout: asking whether another member can take \
+         over",
     ),
     Rule::new(
         711,
@@ -98,7 +99,7 @@ pub const LEADER: &[Rule] = &[
             f.is_on_its_way() && f.start_took_too_long() && f.may_own() && able
         },
         |_| act(Action::Begin(Job::Stop { how: StopHow::Overdue })),
-        "PostgreSQL takes longer than primary_start_timeout and somebody can take over",
+        "PostgreSQL takes longer than primary_start_timeout and another member can take over",
     ),
     Rule::new(712, |f| f.is_starting(), |_| soon(50), "PostgreSQL is starting")
     .until(
@@ -138,7 +139,7 @@ pub const LEADER: &[Rule] = &[
         719,
         |f| f.may_own() && f.watchdog_broken().is_some(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
-        "the watchdog is required and cannot be used: the lock goes to somebody whose can",
+        "watchdog required but unusable: releasing the lock so that another member can lead",
     )
     .saying(|f| f.watchdog_broken()),
     // A standby with the lock: the leader of a standby group.
@@ -271,7 +272,7 @@ pub const LEADER: &[Rule] = &[
         741,
         |f| f.request().is_some() && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "a new leader was asked for: is somebody able?",
+        "a new leader was asked for: asking whether another member can take over",
     ),
     Rule::new(
         742,
