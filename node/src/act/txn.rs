@@ -45,8 +45,9 @@ pub fn acquire(
     when.push(unchanged(keys.failsafe(), view.failsafe.as_ref().map(|map| map.revision)));
     // By `/sync` it was judged whether this member may lead: it still holds now.
     when.push(unchanged(keys.sync(), view.sync.as_ref().map(|sync| sync.revision)));
+    // Nor did an operator, or a leader that released the lock, ask for another since.
+    when.push(unchanged(keys.failover(), view.failover.as_ref().map(|f| f.revision)));
     if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
-        when.push(Compare::RevisionIs(keys.failover(), failover.revision));
         then.push(put(keys.failover(), left_of(&failover.value, me, view).write()));
     }
     if let Some(mine) = mine {

@@ -4,7 +4,7 @@ use super::Daemon;
 use super::local_end::NoEnd;
 use crate::act::{timeline, txn};
 use crate::clock;
-use crate::dcs::{DcsError, Txn};
+use crate::dcs::{DcsError, KeyValue, Txn};
 use crate::ha::observation::{DataDir, Divergence, Following, Job, Lock, Rewind};
 use crate::ha::{Action, Observation, Outcome, Publish};
 use crate::observe::lock::OwnLease;
@@ -146,7 +146,12 @@ impl Daemon {
         }
         if let Outcome::Unknown(_) = outcome {
             // A reply that was lost: the store is read before anything else.
-            let _ = self.mirror.refresh().await;
+            let read = self.mirror.refresh().await;
+            let (key, me) = (self.keys.leader(), self.settings.name.as_str());
+            let is_mine = |entry: &KeyValue| entry.key == key && entry.value == me;
+            if read.is_ok_and(|read| read.entries.iter().any(is_mine)) {
+                self.end_promise();
+            }
         }
         outcome
     }

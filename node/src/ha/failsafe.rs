@@ -398,6 +398,18 @@ mod tests {
         assert_eq!(crate::ha::decide(&seen).step, crate::ha::Step::Do(crate::ha::Action::AskAll));
         seen.failsafe.asked = seen.now;
         assert_eq!(crate::ha::decide(&seen).rule, 310);
+        seen.failsafe.asked = Millis(0);
+        let running = std::mem::replace(
+            &mut seen.postgres.process,
+            Process::Starting { since: seen.now, as_primary: true },
+        );
+        let asks = |seen: &Observation| crate::ha::facts::Facts::of(seen).must_ask_all();
+        assert!(asks(&seen), "crash recovery goes on in its time");
+        seen.now = seen.now + seen.dynamic.primary_start_timeout_ms + 1;
+        seen.failsafe.proof = Some(seen.now + 15_000);
+        assert!(!asks(&seen), "it had its time");
+        seen.postgres.process = running;
+        assert!(asks(&seen));
         seen.lock = Lock::Other("b".into());
         assert!(is_proof_over(&seen, proof));
         seen.lock = Lock::Unknown;

@@ -87,17 +87,25 @@ pub fn read_promise(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> Option<Pro
         true => Millis(number("until")?),
         false => clock::now() + number("ms").unwrap_or(0).max(ttl_ms),
     };
-    // A file of an earlier boot has done its duty with this start.
-    if !same_boot {
-        remove_promise(data_dir);
-    }
-    Some(Promise {
+    let promise = Promise {
         to: text("to")?.as_str().into(),
         conn_url: text("conn_url")?,
         api_url: text("api_url")?,
         slots: slots_of(&value),
         until,
-    })
+    };
+    if !same_boot {
+        keep_for_this_boot(data_dir, me, &promise);
+    }
+    Some(promise)
+}
+
+/// The daemon may be started again before the promise is over: the next process must
+/// find it, and find that its time runs already.
+fn keep_for_this_boot(data_dir: &Path, me: &MemberName, promise: &Promise) {
+    if let Err(error) = write_promise(data_dir, me, promise) {
+        tracing::warn!("the promise to {} was not written again: {error}", promise.to);
+    }
 }
 
 pub fn remove_promise(data_dir: &Path) {
@@ -165,6 +173,7 @@ mod tests {
     #[test]
     fn after_a_reboot_a_promise_is_kept_for_as_long_as_it_was_given_and_not_twice() {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("PG_VERSION"), "15").unwrap();
         let text = |ms: &str| {
             format!(
                 r#"{{"by":"me","to":"a","conn_url":"c","api_url":"u","until":1,{ms}"boot":"old"}}"#
@@ -175,7 +184,8 @@ mod tests {
             let before = clock::now();
             let kept = read_promise(dir.path(), &"me".into(), 30_000).unwrap();
             assert!(kept.until >= before + long);
-            assert_eq!(read_promise(dir.path(), &"me".into(), 30_000), None);
+            // The next process of this boot goes on from there, and waits no longer.
+            assert_eq!(read_promise(dir.path(), &"me".into(), 30_000), Some(kept));
         }
     }
 

@@ -88,8 +88,11 @@ impl Facts<'_> {
             && !self.is_paused()
             && !self.is_leader_elsewhere();
         let relied = o.relied_until().is_some_and(|until| o.now < until);
+        // A server that does not get open in its time is of no use to clients: the
+        // promises end, and a member that sees the store may lead.
         asks && relied
             && o.may_write()
+            && !self.start_took_too_long()
             && !o.memory.stopping
             && o.now.since(self.proven_at()) >= o.dynamic.loop_wait_ms
             && o.now.since(failsafe.asked) >= ASK_RETRY_MS
