@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// How soon a tool's first files are written down in the mark, and how often later.
 const NOTE_PACE: Duration = Duration::from_millis(50);
-const NOTE_PACE_MAX: Duration = Duration::from_secs(30);
+const NOTE_PACE_MAX: Duration = Duration::from_secs(2);
 
 /// What becomes of a data directory whose making is given up.
 #[derive(Clone, Copy)]

@@ -57,6 +57,8 @@ pub(super) struct Server {
     settling: writer::Settling,
     /// A job of ours is running.
     pub is_at_work: bool,
+    /// Tells other processes that a daemon watches this data directory.
+    watched: Option<std::fs::File>,
 }
 
 impl Server {
@@ -85,6 +87,7 @@ impl Server {
             names: Default::default(),
             settling: Default::default(),
             is_at_work: false,
+            watched: None,
         })
     }
 

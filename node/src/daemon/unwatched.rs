@@ -7,8 +7,10 @@
 //! (`retry_timeout`); then the primary is stopped.
 //!
 //! A server that never was in a group's care is left alone: only one with the copy of
-//! a cluster's configuration (`patroni.dynamic.json`) was. So is a standby, and a
-//! server in pause.
+//! a cluster's configuration (`patroni.dynamic.json`) was. So is a standby, a server
+//! in pause, and one that another living daemon watches: this process may have been
+//! started by mistake. A daemon that watches holds a lock on the data directory, which
+//! ends with its process.
 //!
 //! Absent on purpose: rules. Without settings and store there is nothing to decide
 //! on; the one decision is that of rule 20.
@@ -19,6 +21,7 @@ use crate::config::Settings;
 use crate::postgres::files::STANDBY_SIGNAL;
 use crate::postgres::{Postmaster, StopMode};
 use crate::watchdog::{Watchdog, WatchdogSettings};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use topology::{Dynamic, Millis};
@@ -27,6 +30,24 @@ use topology::{Dynamic, Millis};
 const AGAIN: Duration = Duration::from_secs(1);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_secs(5);
+
+/// The lock of the daemon that watches this directory; it lasts as long as the value.
+/// `None`: another daemon has it, or the file system has no locks.
+pub fn watch(data_dir: &Path) -> Option<File> {
+    let directory = File::open(data_dir).ok()?;
+    match directory.try_lock() {
+        Ok(()) => Some(directory),
+        Err(error) => {
+            tracing::warn!("{}: no lock on the data directory: {error}", data_dir.display());
+            None
+        }
+    }
+}
+
+fn is_watched(data_dir: &Path) -> bool {
+    let tried = File::open(data_dir).map(|directory| directory.try_lock_shared());
+    matches!(tried, Ok(Err(TryLockError::WouldBlock)))
+}
 
 /// The data directory that a daemon was to watch, as far as it is known.
 #[derive(Clone, Debug)]
@@ -55,7 +76,8 @@ impl Charge {
         let dynamic = Dynamic::read(&cache::read(&self.data_dir)?).unwrap_or_default();
         let runs = Postmaster::find(&self.data_dir, &self.postgres).ok()??;
         let is_standby = self.data_dir.join(STANDBY_SIGNAL).is_file();
-        (!is_standby && !dynamic.pause).then_some((runs, dynamic))
+        let is_ours = !is_standby && !dynamic.pause && !is_watched(&self.data_dir);
+        is_ours.then_some((runs, dynamic))
     }
 }
 
@@ -178,6 +200,17 @@ mod tests {
         assert_eq!(of("data_dir: relative\n"), None);
         assert_eq!(of("ttl: 30\n"), None);
         assert_eq!(data_dir_of("data_dir: /a\n", Some("/b")), Some("/b".into()));
+    }
+
+    #[test]
+    fn n15_a_directory_is_watched_as_long_as_its_daemon_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_watched(dir.path()));
+        let lock = watch(dir.path()).expect("a file system with locks");
+        assert!(is_watched(dir.path()));
+        assert!(watch(dir.path()).is_none(), "another daemon watches already");
+        drop(lock);
+        assert!(!is_watched(dir.path()));
     }
 
     #[test]

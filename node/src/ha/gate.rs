@@ -71,7 +71,7 @@ pub const GATE: &[Rule] = &[
     .saying(refusal),
     Rule::new(
         31,
-        |f| f.is_data_unusable() && !f.o.memory.stopping,
+        |f| f.is_data_unusable() && !f.o.memory.stopping && f.o.job.is_none(),
         // A restore by another program may come to its end.
         |_| soon(2_000),
         "the data directory cannot be used and is not touched",

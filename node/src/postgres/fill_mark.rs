@@ -17,6 +17,8 @@ use std::time::UNIX_EPOCH;
 const ENDING: &str = "filling";
 /// A line of the mark that describes one file.
 const ENTRY: &str = "entry ";
+/// The last file of a copy or of a restore.
+const CONTROL_FILE: &str = "global/pg_control";
 /// For people who find the mark.
 const HELP: &str = "While this file is here, the data directory counts as half made and is filled \
                     anew. If its data is good, remove this file.";
@@ -58,10 +60,13 @@ pub fn clear(settings: &Postgresql) -> Result<(), Error> {
 }
 
 impl FillMark {
-    /// Does `dir` hold anything of what the mark lists?
+    /// Does `dir` hold anything of what the mark lists, and no control file of another
+    /// program? A restore by hand may go into the directories that were listed.
     pub fn is_of(&self, dir: &Path) -> Result<bool, Error> {
         let now = entries_of(dir)?;
-        Ok(now.iter().any(|entry| self.entries.contains(entry)))
+        let listed = |entry: &String| self.entries.contains(entry);
+        let control = now.iter().find(|entry| entry.ends_with(CONTROL_FILE));
+        Ok(now.iter().any(listed) && control.is_none_or(listed))
     }
 }
 
@@ -75,15 +80,16 @@ fn text(what: &str, entries: &[String]) -> String {
 /// a file system that does not tell it leaves nothing to be recognised by.
 fn entries_of(dir: &Path) -> Result<Vec<String>, Error> {
     let mut entries: Vec<String> =
-        data_dir::list_if_there(dir)?.iter().filter_map(|path| entry_of(path)).collect();
+        data_dir::list_if_there(dir)?.iter().filter_map(|path| entry_of(dir, path)).collect();
+    entries.extend(entry_of(dir, &dir.join(CONTROL_FILE)));
     entries.sort();
     Ok(entries)
 }
 
-fn entry_of(path: &Path) -> Option<String> {
+fn entry_of(dir: &Path, path: &Path) -> Option<String> {
     let meta = std::fs::symlink_metadata(path).ok()?;
     let born = meta.created().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
-    let name = path.file_name()?.to_string_lossy().replace('\n', " ");
+    let name = path.strip_prefix(dir).ok()?.to_string_lossy().replace('\n', " ");
     Some(format!("{ENTRY}{} {born} {name}", meta.ino()))
 }
 
@@ -120,6 +126,22 @@ mod tests {
         assert!(!find(&settings).unwrap().unwrap().is_of(data).unwrap());
         clear(&settings).unwrap();
         assert_eq!(find(&settings).unwrap(), None);
+    }
+
+    #[test]
+    fn n2_a_restore_into_the_directories_of_a_killed_copy_is_not_ours() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = settings(root.path());
+        let data = &settings.data_dir;
+        set(&settings, "a base backup of a").unwrap();
+        fs::create_dir(data.join("global")).unwrap();
+        note(&settings).unwrap();
+        let mark = find(&settings).unwrap().unwrap();
+        assert!(mark.is_of(data).unwrap());
+        fs::write(data.join(CONTROL_FILE), "restored by hand").unwrap();
+        assert!(!mark.is_of(data).unwrap());
+        note(&settings).unwrap();
+        assert!(find(&settings).unwrap().unwrap().is_of(data).unwrap(), "our own copy ended");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use super::Server;
 use crate::daemon::remains::{is_copy, is_standby_data, remains_of};
 use crate::daemon::running::seen_server;
+use crate::daemon::unwatched;
 use crate::ha::observation::{
     DataDir, End, Postgres, Process, Remains, Server as ServerSeen, ServerRole,
 };
@@ -86,7 +87,10 @@ impl Server {
     /// The control file is read once for a data directory that stays.
     async fn look_at_data(&mut self, now: Millis) -> DataDir {
         let there = self.settings.postgresql.data_dir.join("global/pg_control").is_file();
-        let is_marked = self.instance.fill_mark().map_or(true, |mark| mark.is_some());
+        let mark = self.instance.fill_mark();
+        // A server that was seen and lives says more than a place that cannot be read.
+        let is_unknown = mark.is_err() && self.left_running().is_some();
+        let is_marked = !is_unknown && mark.map_or(true, |mark| mark.is_some());
         if let Some(system) = self.system.as_ref().filter(|_| there && !is_marked) {
             return DataDir::Valid { system: system.clone() };
         }
@@ -96,10 +100,15 @@ impl Server {
         {
             tracing::error!("{}", error.with_causes());
         }
-        let state = self.instance.data_state().await;
+        let state = match is_unknown {
+            true => self.instance.content_state().await,
+            false => self.instance.data_state().await,
+        };
         let data = self.judge_data(self.data_of(state), now);
         if let DataDir::Valid { system } = &data {
             self.system = Some(system.clone());
+            self.watched = None;
+            self.watched = unwatched::watch(&self.settings.postgresql.data_dir);
         }
         data
     }

@@ -62,7 +62,10 @@ impl Server {
 
     /// Only of a directory on which no server runs, and nothing of ours works.
     pub(super) fn judge_data(&mut self, data: DataDir, now: Millis) -> DataDir {
-        if self.is_at_work || data == DataDir::Empty || self.may_run() {
+        if self.may_run() {
+            return data;
+        }
+        if self.is_at_work || data == DataDir::Empty {
             return self.settling.judge(data, None, now);
         }
         let writer = self.instance.other_writer();
