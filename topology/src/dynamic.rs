@@ -549,8 +549,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_sum_rule_always_holds(l in 0u64..500, r in 0u64..500, t in 0u64..500) {
-            let (l, r, t) = timing(l, r, t);
-            prop_assert!(l + 2 * r <= t && l >= 1 && r >= 3 && t >= 20);
+            for (minimum, least_retry) in [(20, 3), (SHORTEST_TTL_S, 2)] {
+                let (l, r, t) = timing(l, r, t.max(minimum));
+                prop_assert!(l + 2 * r <= t && l >= 1 && r >= least_retry && t >= minimum);
+            }
         }
     }
 }

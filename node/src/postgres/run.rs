@@ -16,6 +16,9 @@ use tokio::process::{Child, Command};
 
 /// Kept of each output stream; the rest is read and dropped.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// Of one line its beginning is kept: pg_waldump prints the content of a record
+/// behind what describes it.
+const LINE_BYTES_MAX: usize = 16 * 1024;
 /// The last words of a failed tool that go into the error.
 const STDERR_CHARS_MAX: usize = 2000;
 
@@ -134,9 +137,16 @@ async fn drain(stream: Option<impl AsyncRead + Unpin>) -> String {
     let Some(mut stream) = stream else {
         return String::new();
     };
-    let mut chunk = [0u8; 8192];
+    let (mut chunk, mut column) = ([0u8; 8192], 0);
     while let Ok(count @ 1..) = stream.read(&mut chunk).await {
-        kept.extend_from_slice(&chunk[..count]);
+        for part in chunk[..count].split_inclusive(|byte| *byte == b'\n') {
+            let is_end = part.ends_with(b"\n");
+            let text = &part[..part.len() - usize::from(is_end)];
+            let room = LINE_BYTES_MAX.saturating_sub(column).min(text.len());
+            kept.extend_from_slice(&text[..room]);
+            kept.extend(is_end.then_some(b'\n'));
+            column = if is_end { 0 } else { column + text.len() };
+        }
         if kept.len() > OUTPUT_BYTES_MAX {
             kept.drain(..kept.len() - OUTPUT_BYTES_MAX);
         }
@@ -163,6 +173,17 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         command
+    }
+
+    #[tokio::test]
+    async fn long_lines_keep_their_beginnings() {
+        let script = "for n in 1 2; do echo; printf 'line %d ' $n; head -c 400000 /dev/zero | \
+                      tr '\\0' x; done; echo; echo end";
+        let text = run(shell(script), Duration::from_secs(5)).await.unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].starts_with("line 1 xx") && lines[1].starts_with("line 2 xx"));
+        assert_eq!((lines[1].len(), lines[2]), (LINE_BYTES_MAX, "end"));
     }
 
     #[tokio::test]

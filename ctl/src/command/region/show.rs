@@ -198,7 +198,7 @@ mod tests {
         formation.b.set_unreachable(true);
         let text = pretty(&list(&formation.regions, &formation.regions.read().await));
         assert!(text.contains("| b      | unknown |"), "{text}");
-        assert!(text.contains("Region b: the store did not answer"), "{text}");
+        assert!(text.contains("Region b: the store is not reached"), "{text}");
     }
 
     #[tokio::test]
