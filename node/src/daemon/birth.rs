@@ -240,10 +240,19 @@ impl Hands {
             Rebuild::Diverged => Permission::by_setting(source),
         };
         drop(session);
+        self.can_stream_from(from).await?;
         // With programs that do not run there would be no copy either.
         self.instance.catalogue().await.map_err(text)?;
         self.stop(StopHow::Immediate).await?;
         self.copy(copy, Some(&permission)).await
+    }
+
+    /// A copy that could not follow its source is worse than the data that are here.
+    async fn can_stream_from(&self, from: &Following) -> JobResult {
+        let asked = self.instance.peer_history(&from.host, from.port).await;
+        asked.map(drop).map_err(|error| {
+            format!("nothing is removed, for the copy could not stream: {}", text(error))
+        })
     }
 
     /// The group's own id counts, for the data here may be damaged.

@@ -18,8 +18,9 @@ const STILL: Duration = Duration::from_secs(10);
 const ASKED_AGAIN: Duration = Duration::from_secs(3);
 /// So many questions in a row without an answer end the tool.
 const UNANSWERED_MAX: u32 = 4;
-/// Longer than any checkpoint: the connection is dead, whatever the source says.
-const STALLED_MAX: Duration = Duration::from_secs(3600);
+/// The connection is dead, whatever the source says. Before a base backup it writes a
+/// checkpoint, which may be spread over `checkpoint_timeout`: a day at most.
+const STALLED_MAX: Duration = Duration::from_secs(25 * 3600);
 
 impl Hands {
     /// Runs a tool that reads from `from`; dropping `tool` ends its program.

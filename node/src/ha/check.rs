@@ -194,8 +194,11 @@ fn data_is_thrown_away_only_with_a_source_and_a_reason() {
             Rebuild::Diverged => {
                 let facts = Facts::of(o);
                 let failed = o.me.may_rebuild_failed && facts.rewind_failed();
-                (facts.is_diverged() || facts.ended(End::Half) || facts.is_given_up())
-                    && (o.me.may_rebuild_diverged || failed)
+                let known = facts.is_diverged() || facts.ended(End::Half);
+                let job = o.memory.failed.as_ref().map(|failed| &failed.job);
+                // What is not known to have diverged is kept unless a rewind failed.
+                let rewound = failed && matches!(job, Some(Job::Rewind { .. }));
+                known && (o.me.may_rebuild_diverged || failed) || facts.is_given_up() && rewound
             }
         };
         let facts = Facts::of(o);

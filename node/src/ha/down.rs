@@ -331,7 +331,13 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         656,
-        |f| f.is_given_up() && is_rewind_hopeless(f) && may_rebuild(f) && !f.is_backing_off(),
+        |f| {
+            f.is_given_up()
+                && may_rebuild_uncompared(f)
+                && f.rewind_source().is_some()
+                && !f.is_leader_closed()
+                && !f.is_backing_off()
+        },
         |f| {
             act(Action::Begin(Job::Rebuild {
                 from: f.rebuild_source().expect("just seen"),
@@ -339,12 +345,12 @@ pub const DOWN: &[Rule] = &[
             }))
         },
         "this log could not be compared with the leader's, and the server did not start: \
-         building it anew, as the settings permit",
+         pg_rewind failed too, building it anew as the settings permit",
     )
     .saying(obstacle),
     Rule::new(
         657,
-        |f| f.is_given_up() && f.o.holds_lock() && is_stuck(f),
+        |f| f.o.holds_lock() && is_uncompared_for_good(f),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "this log could not be compared with the owner's, and the server did not start: the lock is \
          released",
@@ -352,7 +358,7 @@ pub const DOWN: &[Rule] = &[
     .saying(obstacle),
     Rule::new(
         658,
-        |f| f.is_given_up() && is_stuck(f),
+        is_uncompared_for_good,
         |_| soon(5_000),
         "this log could not be compared with the leader's, and the server did not start: \
          keeping the data; run matriarchctl reinit or remove the obstacle",
@@ -532,9 +538,8 @@ fn start_as_standby(f: &Facts) -> Step {
 fn target(f: &Facts) -> Option<String> {
     let timeline = f.start_target()?;
     Some(format!(
-        "to timeline {timeline}, the leader's, for it did not start towards the latest one: a \
-         history file above {:08X}.history in the archive is of a timeline that nobody leads; \
-         move it out of the archive",
+        "to timeline {timeline}, the leader's: PostgreSQL found a history file above {:08X}.history, \
+         in the archive or in pg_wal, that is not a child of this server's history",
         timeline.0
     ))
 }
@@ -631,6 +636,18 @@ fn is_rebuild_permitted(f: &Facts) -> bool {
         true => me.may_rebuild_failed || me.may_rebuild_diverged,
         false => me.may_rebuild_diverged && !afar,
     }
+}
+
+/// Nobody knows whether a log has diverged that could not be compared. Only a rewind
+/// that was made and failed permits to throw it away, and the setting for just that.
+fn may_rebuild_uncompared(f: &Facts) -> bool {
+    let failed = f.o.memory.failed.as_ref();
+    let rewound = failed.is_some_and(|failed| matches!(failed.job, Job::Rewind { .. }));
+    rewound && f.rewind_failed() && f.o.me.may_rebuild_failed
+}
+
+fn is_uncompared_for_good(f: &Facts) -> bool {
+    f.is_given_up() && is_rewind_hopeless(f) && !may_rebuild_uncompared(f)
 }
 
 fn how(f: &Facts) -> Option<String> {

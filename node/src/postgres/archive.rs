@@ -66,10 +66,12 @@ pub async fn archive_segment(settings: &Postgresql, name: &str) -> Result<(), Er
 
 /// Brings history files into the archive that it does not have. One that is there is
 /// not replaced: it may be the history of a timeline that was abandoned. `restore`: the
-/// restore_command of a standby here, for a primary's files do not name it.
+/// restore_command of a standby here, for a primary's files do not name it. `own`: a
+/// history that the server's own archiver brings there.
 pub async fn archive_histories(
     settings: &Postgresql,
     restore: Option<&str>,
+    own: &str,
     names: impl Iterator<Item = String>,
 ) -> Result<(), Error> {
     let missing: Vec<String> = names.filter(|name| !is_settled(settings, name)).collect();
@@ -78,11 +80,14 @@ pub async fn archive_histories(
         return Ok(());
     }
     let command = setting(settings, "archive_command").await?;
+    // Only a command that has just brought what is certainly there can say of another
+    // file that it is not.
+    let Some(restore) = restore else { return Err(Error::ArchiveUnknown(missing.join(", "))) };
+    if !is_archived(settings, restore, own).await {
+        return Err(Error::ArchiveSilent { own: own.to_string(), missing: missing.join(", ") });
+    }
     for name in missing {
-        let is_there = match restore {
-            Some(restore) => is_archived(settings, restore, &name).await,
-            None => false,
-        };
+        let is_there = is_archived(settings, restore, &name).await;
         if !is_there && !command.is_empty() {
             run_for(settings, &command, &name).await?;
             tracing::info!("archived {name}: a recovery to the latest timeline looks for it");
@@ -242,8 +247,15 @@ mod tests {
         }
         fs::write(archive.join(&names[0]), "1\t0/3000000\tabandoned\n").unwrap();
         let restore = format!("cp {}/%f %p", archive.display());
-        let restore = Some(restore.as_str());
-        archive_histories(&settings, restore, names.clone().into_iter()).await.unwrap();
+        let (restore, own) = (Some(restore.as_str()), "00000004.history");
+        let archive_them =
+            |restore| archive_histories(&settings, restore, own, names.clone().into_iter());
+        assert!(matches!(archive_them(None).await, Err(Error::ArchiveUnknown(_))));
+        let silent = archive_them(restore).await;
+        assert!(matches!(silent, Err(Error::ArchiveSilent { .. })), "{silent:?}");
+        assert!(!archive.join(&names[1]).exists(), "nothing is known of the archive");
+        fs::write(archive.join(own), "2\t0/4000000\town\n").unwrap();
+        archive_them(restore).await.unwrap();
         let archived = |name: &String| fs::read_to_string(archive.join(name)).unwrap();
         assert_eq!(archived(&names[0]), "1\t0/3000000\tabandoned\n");
         assert_eq!(archived(&names[1]), "# a placeholder\n");
@@ -252,7 +264,7 @@ mod tests {
         }
         assert_eq!(fs::read_dir(&wal).unwrap().count(), 3, "nothing else is left");
         fs::remove_file(archive.join(&names[1])).unwrap();
-        archive_histories(&settings, restore, names.clone().into_iter()).await.unwrap();
+        archive_them(restore).await.unwrap();
         assert!(!archive.join(&names[1]).exists(), "it is archived once");
     }
 

@@ -44,6 +44,17 @@ pub enum Error {
         "the history of timeline {0} is not there; it may have been removed or not arrived yet"
     )]
     NoHistory(Timeline),
+    #[error(
+        "without a restore_command it is not known whether the archive has {0}: nothing is put \
+         there, and a recovery to the latest timeline may stop at what is missing; name \
+         postgresql.recovery_conf.restore_command"
+    )]
+    ArchiveUnknown(String),
+    #[error(
+        "restore_command does not bring {own}, which is archived at every promotion: whether the \
+         archive has {missing} is not known, and nothing is put there"
+    )]
+    ArchiveSilent { own: String, missing: String },
     #[error("the history of a timeline is damaged")]
     BadHistory(#[from] topology::timeline::BadHistory),
     #[error("{} is not a data directory of PostgreSQL: {why}; it is left as it is", path.display())]

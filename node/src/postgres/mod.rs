@@ -439,7 +439,8 @@ impl Instance {
         done.map_err(Error::file("complete the histories in", data_dir))?;
         let below = (2..current.0).map(|number| timeline::file_name(Timeline(number)));
         let restore = recovery::restore_command(&self.settings, dynamic);
-        archive::archive_histories(&self.settings, restore.as_deref(), below).await
+        let own = timeline::file_name(current);
+        archive::archive_histories(&self.settings, restore.as_deref(), &own, below).await
     }
 
     /// Brings the segment with the shutdown checkpoint into the archive: who

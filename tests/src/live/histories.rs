@@ -137,9 +137,9 @@ pub async fn of_nobody() {
     stage.field.kill_node(&standby);
     let mark = stage.mark(&standby);
     stage.start(&standby);
-    let remedy = "above 00000001.history in the archive";
+    let remedy = "above 00000001.history, in the archive";
     stage
-        .until("the remedy in its log", SHORT, async || {
+        .until("the reason in its log", SHORT, async || {
             stage.log_since(&standby, mark).contains(remedy)
         })
         .await;

@@ -415,7 +415,12 @@ fn h5_a_standby_that_does_not_start_towards_the_latest_timeline_starts_towards_t
     };
     assert_eq!(target(&o), None);
     let start = Job::StartStandby { follow: None, target: None };
-    o.memory.finish(&start, &Err("not a child of this server's history".into()), Millis(1));
+    o.memory.finish(&start, &Err("the disk is full".into()), Millis(1));
+    o.memory.divergence = Divergence::Prefix;
+    assert_eq!(target(&o), None, "another reason says nothing of timelines");
+    o.memory.failed = None;
+    let why = "FATAL: requested timeline 9 is not a child of this server's history";
+    o.memory.finish(&start, &Err(why.into()), Millis(1));
     o.memory.divergence = Divergence::Prefix;
     assert_eq!(target(&o), Some(Timeline(5)));
     assert!(decide(&o).line().contains("00000005.history"), "{}", decide(&o).line());

@@ -176,6 +176,9 @@ impl Generator {
         if self.percent(1) {
             self.name_a_standby(&mut o);
         }
+        if self.percent(1) {
+            self.give_a_log_up(&mut o);
+        }
         o
     }
 

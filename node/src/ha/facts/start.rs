@@ -17,6 +17,9 @@ const PACE_PARTS: u64 = 20;
 const PACE_MIN_MS: u64 = 10;
 const PACE_MAX_MS: u64 = 1_000;
 
+/// What PostgreSQL says of a timeline that this log does not lead to.
+const OTHER_HISTORY: &str = "is not a child of this server's history";
+
 impl Facts<'_> {
     /// A job of this kind failed a moment ago: wait before the next try.
     pub fn is_backing_off(&self) -> bool {
@@ -94,15 +97,16 @@ impl Facts<'_> {
         self.has_start_failed() || self.o.now.since(since) > limit.max(1)
     }
 
-    /// The leader's timeline, where a standby did not start towards the latest one: the
-    /// archive may know timelines that nobody leads. Every second try is towards the
-    /// latest again.
+    /// The leader's timeline, where PostgreSQL did not start towards the latest one since
+    /// it is none of this log: the archive may know timelines that nobody leads. Every
+    /// second try is towards the latest again.
     pub fn start_target(&self) -> Option<Timeline> {
         let failed = self.o.memory.failed.as_ref().filter(|failed| failed.times % 2 == 1)?;
         let as_standby =
             matches!(failed.job, Job::StartStandby { .. } | Job::Restart { as_primary: false });
         let leads = self.view()?.leader_record()?.timeline;
-        leads.filter(|_| as_standby && self.is_leader_elsewhere())
+        let other = as_standby && failed.why.contains(OTHER_HISTORY);
+        leads.filter(|_| other && self.is_leader_elsewhere())
     }
 
     /// A standby that starts was pointed to another member than the one to follow

@@ -1,11 +1,11 @@
 //! Situations that need so much at once that they would hardly ever come about by
 //! themselves: they are laid over an observation.
 
-use super::{Generator, NOW, system, versioned};
+use super::{Generator, NOW, following, system, versioned};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{
-    Bootstrapping, DataDir, Disk, End, Job, Lock, Observation, Postgres, Process, Remains, Running,
-    Server, ServerRole, Shut, StopHow,
+    Bootstrapping, DataDir, Disk, Divergence, End, Failed, Job, Lock, Observation, Postgres,
+    Process, Remains, Running, Server, ServerRole, Shut, StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
@@ -52,6 +52,31 @@ impl Generator {
         view.leader = versioned("me".into());
         view.sync = versioned(alone);
         view.failover = None;
+    }
+
+    /// A former primary beside a leader that it could not be compared with in time, and
+    /// that pg_rewind failed against.
+    pub(super) fn give_a_log_up(&mut self, o: &mut Observation) {
+        const LEADER: &str = r#"{"conn_url":"postgres://a:5432/postgres","role":"primary",
+            "state":"running"}"#;
+        let Seen::Known(view) = &mut o.store else { return };
+        view.leader = versioned("a".into());
+        view.take("members/a", LEADER, 1, 7);
+        view.initialize = versioned(Some(system(1)));
+        (o.lock, o.job, o.order) = (Lock::Other("a".into()), None, None);
+        o.ownership = Ownership::NoRegions;
+        o.dynamic.standby_cluster = None;
+        o.postgres.data = DataDir::Valid { system: system(1) };
+        let (end, timeline, lsn) = (End::Clean, Timeline(1), Lsn(900));
+        let remains = Remains { end, timeline, lsn, copied: false, shut: Shut::Orderly };
+        o.postgres.process = Process::Stopped(Seen::Known(remains));
+        let (why, at) = ("it ended with 1".to_string(), Millis(NOW - 40_000));
+        let from = following("a");
+        o.memory.failed = Some(Failed { job: Job::Rewind { from }, at, times: 2, why });
+        o.memory.divergence = Divergence::Unchecked;
+        o.memory.compared_with = Some("a".into());
+        o.memory.compared_at = Millis(NOW - 10);
+        o.memory.uncompared_since = Some(Millis(NOW - 4_000_000));
     }
 
     /// Alone with a log that PostgreSQL does not replay as a standby's.
