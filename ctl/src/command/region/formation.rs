@@ -214,7 +214,10 @@ shop: owner a
         formation.b.set_unreachable(true);
         let (tree, notes) = seen(&formation.regions).await;
         assert!(tree.contains("  region b: ?, epoch ?, not seen\n"), "{tree}");
-        assert!(notes[0].starts_with("region b cannot be read: the store is not reached"), "{notes:?}");
+        assert!(
+            notes[0].starts_with("region b cannot be read: the store is not reached"),
+            "{notes:?}"
+        );
         formation.b.set_unreachable(false);
         formation.remember_b();
         formation.b.set_unreachable(true);
