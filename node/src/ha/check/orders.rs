@@ -61,7 +61,7 @@ fn h3_a_promotion_that_hangs_gives_the_lock_to_a_member_that_can_lead() {
     o.peers = Some(vec![]);
     let alone = decide(&o);
     assert_eq!((alone.rule, &alone.step), (730, &Step::Rest { at_most_ms: Some(1_000) }));
-    assert!(alone.why.contains("longer than primary_start_timeout"), "{}", alone.why);
+    assert!(alone.line().contains("longer than primary_start_timeout"), "{}", alone.line());
     // A time of 0 is for a crash.
     let mut zero = promoting(9_999);
     zero.dynamic.primary_start_timeout_ms = 0;
