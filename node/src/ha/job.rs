@@ -6,7 +6,7 @@
 
 use super::action::{Action, Publish, Receivers, Step};
 use super::facts::Facts;
-use super::observation::{End, Job, Lock, StopHow};
+use super::observation::{Job, Lock};
 use super::table::{Rule, act, rest, soon};
 use topology::MemberRole;
 
@@ -111,13 +111,13 @@ pub const JOB: &[Rule] = &[
     // written here any more.
     Rule::new(
         150,
-        |f| is_closed_for_another(f) && !f.has_asked(),
+        |f| f.is_closed_for_another() && !f.has_asked(),
         |_| act(Action::AskPeers),
         "PostgreSQL has closed and still archives: has a replica the shutdown checkpoint?",
     ),
     Rule::new(
         151,
-        |f| is_closed_for_another(f) && f.successor(f.closed().map(|c| c.lsn)).is_ok(),
+        |f| f.is_closed_for_another() && f.successor(f.closed().map(|c| c.lsn)).is_ok(),
         |f| {
             let lsn = f.closed().expect("just seen").lsn;
             act(Action::ReleaseLock { publish: Publish::Handover(lsn) })
@@ -126,7 +126,7 @@ pub const JOB: &[Rule] = &[
     ),
     Rule::new(
         152,
-        |f| is_closed_for_another(f) && f.is_receipt_coming(),
+        |f| f.awaits_receivers(),
         |_| soon(100),
         "PostgreSQL has closed and still archives: no replica has the shutdown checkpoint yet",
     )
@@ -134,7 +134,7 @@ pub const JOB: &[Rule] = &[
         "a replica reports the shutdown checkpoint (151), or the postmaster ends",
         "the stop goes on without its receivers; then the rows of a stopped primary decide (230, 612)",
     )
-    .saying(|f| f.successor(f.closed().map(|c| c.lsn)).err().map(|why| why.to_string())),
+    .saying(|f| f.what_replicas_lack()),
     Rule::new(
         153,
         |f| f.are_receivers_dispensable(),
@@ -158,7 +158,7 @@ pub const JOB: &[Rule] = &[
     .saying(|f| f.who_stands_still()),
     Rule::new(
         158,
-        is_closed_for_another,
+        |f| f.is_closed_for_another(),
         |_| soon(100),
         "PostgreSQL has closed, and no replica gets the shutdown checkpoint any more",
     )
@@ -166,7 +166,7 @@ pub const JOB: &[Rule] = &[
         "the end of the postmaster",
         "a stop that takes too long is cut off (155)",
     )
-    .saying(|f| f.successor(f.closed().map(|c| c.lsn)).err().map(|why| why.to_string())),
+    .saying(|f| f.what_replicas_lack()),
     Rule::new(199, |_| true, until_too_long, "an action is running")
     .until(
         "the end of the action; each has a limit of its own",
@@ -196,16 +196,6 @@ fn is_source_gone(f: &Facts) -> bool {
     let afar = f.remote().is_some_and(|remote| remote.member == from.member);
     let gone = view.member(&from.member).is_none_or(|m| m.role == MemberRole::Primary);
     f.is_leader_elsewhere() && leader.member != from.member && !afar && gone
-}
-
-/// Stopped to give the lock away: by an operator's request, by the end of the
-/// daemon, or because the disk or the watchdog that is required fails.
-fn is_closed_for_another(f: &Facts) -> bool {
-    let planned = f.job() == Some(&Job::Stop { how: StopHow::Planned });
-    let unable = f.disk_failed().is_some() || f.watchdog_broken().is_some();
-    let asked = f.request().is_some() || unable;
-    let wanted = f.o.memory.stopping || f.is_handing_over() && asked;
-    planned && wanted && f.o.holds_lock() && f.closed().is_some_and(|c| c.end == End::Clean)
 }
 
 /// In pause an operator may restart a primary that has no lock.

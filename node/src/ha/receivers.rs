@@ -11,14 +11,18 @@
 //! - Consumers of logical replication hold up the shutdown checkpoint itself while
 //!   they do not read. They have `HELD_MS` after the last client, and are told to end
 //!   again and again.
-//! - The archiver has `ARCHIVER_MS`: its files stay marked for the next start.
+//! - The archiver has `ARCHIVER_MS`: its files stay marked for the next start. It has
+//!   `STILL_MS` where an operator's candidate gets no further: this member has to lead
+//!   again soon.
+//! - While the store is silent it is not known who could take over, or whether the lock
+//!   is with another member: receivers have `STILL_MS`.
 //!
 //! Invariant: nothing here gives the lock away. Who has the shutdown checkpoint is
 //! asked in `receipt.rs`, and a member without it is never handed the lock.
 
 use super::action::Receivers;
 use super::facts::Facts;
-use super::observation::{End, Ending, Job, Memory, Observation, StopHow};
+use super::observation::{End, Ending, Job, Lock, Memory, Observation, StopHow};
 use topology::{Lsn, MemberName, Millis};
 
 /// A member that receives nothing for so long stands still. Shorter than the time
@@ -48,6 +52,34 @@ impl Facts<'_> {
         Some(self.o.now.since(since))
     }
 
+    /// Stopped to give the lock away: by an operator's request, by the end of the
+    /// daemon, or because the disk or the watchdog that is required fails.
+    pub fn is_closed_for_another(&self) -> bool {
+        let unable = self.disk_failed().is_some() || self.watchdog_broken().is_some();
+        let asked = self.request().is_some() || unable;
+        let wanted = self.o.memory.stopping || self.is_handing_over() && asked;
+        self.is_closed_in_order() && wanted && self.o.holds_lock()
+    }
+
+    fn is_closed_in_order(&self) -> bool {
+        self.is_planned_stop() && self.closed().is_some_and(|closed| closed.end == End::Clean)
+    }
+
+    /// A closed server whose receivers are waited for. Without the store the own lock
+    /// may have ended, and nobody was handed it: what they receive may still count.
+    pub fn awaits_receivers(&self) -> bool {
+        let is_unknown = self.view().is_none() && self.is_closed_in_order();
+        (is_unknown || self.is_closed_for_another()) && self.is_receipt_coming()
+    }
+
+    /// What the replicas lack, as far as it is known.
+    pub fn what_replicas_lack(&self) -> Option<String> {
+        if self.view().is_none() {
+            return Some("the store does not answer: who could take over is not known".into());
+        }
+        self.successor(self.closed().map(|c| c.lsn)).err().map(|why| why.to_string())
+    }
+
     /// A member that could take over still receives.
     pub fn is_receipt_coming(&self) -> bool {
         let past = self.closed().map(|closed| closed.lsn);
@@ -66,7 +98,9 @@ impl Facts<'_> {
     /// The receivers that are left are not waited for.
     pub fn are_receivers_dispensable(&self) -> bool {
         let Some(age) = self.closed_age() else { return false };
-        let is_given = self.closed().is_some_and(|c| c.end == End::Clean) && !self.o.holds_lock();
+        // A lock that is not known was given to nobody.
+        let is_elsewhere = matches!(self.o.lock, Lock::Free | Lock::Other(_));
+        let is_given = self.is_closed_in_order() && self.view().is_some() && is_elsewhere;
         let is_left = self.ending().is_some_and(|ending| ending.receivers() > 0);
         is_left && self.o.memory.receivers_ended.is_none() && (is_given || age >= OTHERS_MS)
     }
@@ -77,7 +111,13 @@ impl Facts<'_> {
         let ended = self.o.memory.receivers_ended;
         let unheard = ended.is_some_and(|at| self.o.now.since(at) >= UNHEARD_MS);
         let left = self.ending().map_or(0, Ending::receivers);
-        if left > 0 { unheard } else { age >= ARCHIVER_MS }
+        if left > 0 { unheard } else { age >= self.archiver_ms() }
+    }
+
+    /// A daemon that ends leaves nothing to lead here: its archiver has the whole time.
+    fn archiver_ms(&self) -> u64 {
+        let leads_again = self.is_closed_for_another() && !self.o.memory.stopping;
+        if leads_again && !self.is_receipt_coming() { STILL_MS } else { ARCHIVER_MS }
     }
 
     /// No client is left, and consumers of logical replication keep the shutdown
@@ -107,6 +147,7 @@ impl Facts<'_> {
         let ended = self.o.memory.receivers_ended.filter(|_| closed.is_some());
         let due = [
             closed.map(|at| at + OTHERS_MS),
+            closed.map(|at| at + STILL_MS),
             closed.map(|at| at + ARCHIVER_MS),
             quiet.map(|at| at + HELD_MS),
             quiet.and(self.o.memory.logical_ended).map(|at| at + HELD_MS),
@@ -161,7 +202,7 @@ mod tests {
     use super::*;
     use crate::ha::action::{Action, Publish, Step};
     use crate::ha::decide;
-    use crate::ha::observation::{Remains, Running, Shut};
+    use crate::ha::observation::{Process, Remains, Running, Shut};
     use crate::ha::sample::{NOW, leader};
     use standby::promotion::{PeerAnswer, PeerStatus};
     use topology::{Seen, Timeline};
@@ -201,7 +242,7 @@ mod tests {
         o.now = Millis(NOW + ms);
         o.memory.lease_renewed = o.now;
         o.lock = match &o.lock {
-            crate::ha::observation::Lock::Mine { .. } => leader_lock(o.now),
+            Lock::Mine { .. } => leader_lock(o.now),
             other => other.clone(),
         };
         o.peers = Some(peers.to_vec());
@@ -215,8 +256,8 @@ mod tests {
         (decision.rule, decision.step)
     }
 
-    fn leader_lock(now: Millis) -> crate::ha::observation::Lock {
-        crate::ha::observation::Lock::Mine { renewed: now, deadline: now + 30_000 }
+    fn leader_lock(now: Millis) -> Lock {
+        Lock::Mine { renewed: now, deadline: now + 30_000 }
     }
 
     const END_ALL: Step = Step::Do(Action::EndReceivers(Receivers::All));
@@ -252,9 +293,43 @@ mod tests {
         assert_eq!(at(&mut o, 0, &peers), (151, Step::Do(release)));
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
         view.leader = None;
-        o.lock = crate::ha::observation::Lock::Free;
+        o.lock = Lock::Free;
         assert_eq!(at(&mut o, 10, &peers).1, END_ALL);
         assert_eq!(at(&mut o, 20, &peers).0, 199);
+    }
+
+    #[test]
+    fn a_silent_store_gives_the_lock_to_nobody() {
+        let mut o = closed(1, 0);
+        let peers = [answer("a", 1_000)];
+        (o.store, o.lock) = (Seen::Unknown, Lock::Unknown);
+        let Process::Running(server) = &mut o.postgres.process else { panic!("it runs here") };
+        server.role = Seen::Unknown;
+        for ms in [0, OTHERS_MS, STILL_MS - 1] {
+            let step = Step::Rest { at_most_ms: Some(100) };
+            assert_eq!(at(&mut o, ms, &peers), (152, step), "after {ms} ms");
+        }
+        assert_eq!(at(&mut o, STILL_MS, &peers).1, END_ALL);
+        let cut = at(&mut o, STILL_MS + UNHEARD_MS, &peers).1;
+        assert_eq!(cut, Step::Do(Action::CutStop));
+
+        let mut led_by_a = closed(1, 0);
+        led_by_a.lock = Lock::Other("a".into());
+        assert_eq!(at(&mut led_by_a, 0, &peers).1, END_ALL, "another member has the lock");
+    }
+
+    #[test]
+    fn a_candidate_that_dies_and_an_archiver_that_hangs_keep_no_leader_from_leading_again() {
+        let mut o = closed(0, 0);
+        o.memory.stopping = false;
+        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+        view.take("failover", r#"{"leader":"me","member":"a"}"#, 2, 0);
+        let silent = [PeerAnswer { name: "a".into(), status: None }];
+        assert_eq!(at(&mut o, STILL_MS - 1, &silent).0, 152);
+        let mut stopping = o.clone();
+        assert_eq!(at(&mut o, STILL_MS, &silent), (155, Step::Do(Action::CutStop)));
+        stopping.memory.stopping = true;
+        assert_eq!(at(&mut stopping, STILL_MS, &silent).0, 158, "the daemon ends");
     }
 
     #[test]
@@ -297,7 +372,7 @@ mod tests {
         assert_eq!(at(&mut o, 0, &peers), (151, Step::Do(release)));
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
         view.leader = None;
-        o.lock = crate::ha::observation::Lock::Free;
+        o.lock = Lock::Free;
         assert_eq!(at(&mut o, ARCHIVER_MS - 1, &peers).0, 199);
         assert_eq!(at(&mut o, ARCHIVER_MS, &peers).1, Step::Do(Action::CutStop));
     }

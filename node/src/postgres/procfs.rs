@@ -89,10 +89,14 @@ pub fn walsenders_of(postmaster: i32) -> Walsenders {
     found
 }
 
-/// `None`: no walsender.
+/// `None`: no walsender. One that is not certainly of logical replication is taken for
+/// a physical one, which is waited for: with `update_process_title = off` a title ends
+/// with the address, for both kinds.
 fn sends_physically(title: &str) -> Option<bool> {
     let (_, rest) = title.strip_prefix("postgres: ")?.split_once("walsender ")?;
-    Some(rest.contains(" streaming "))
+    let rest = rest.trim_end_matches(['\0', ' ']);
+    let is_told = !rest.ends_with(')') && !rest.ends_with("[local]");
+    Some(rest.contains(" streaming ") || !is_told)
 }
 
 /// Has a postmaster children other than those that keep the server itself going?
@@ -274,6 +278,13 @@ mod tests {
             "postgres: walsender app [local] idle",
         ] {
             assert_eq!(sends_physically(logical), Some(false), "{logical}");
+        }
+        // With `update_process_title = off`.
+        for untold in [
+            "postgres: shop: walsender replicator 127.0.0.1(4711) ",
+            "postgres: walsender replicator [local]\0\0",
+        ] {
+            assert_eq!(sends_physically(untold), Some(true), "{untold}");
         }
         for other in ["postgres: shop: checkpointer ", "sh -c walsender ", ""] {
             assert_eq!(sends_physically(other), None, "{other}");
