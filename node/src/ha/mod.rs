@@ -30,6 +30,7 @@ pub mod pause;
 pub mod race;
 mod receipt;
 mod receivers;
+mod rewinding;
 #[cfg(test)]
 pub mod sample;
 mod sources;
