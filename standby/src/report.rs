@@ -58,7 +58,13 @@ impl Leader<'_> {
         let before = view.status.as_ref().map_or(&[][..], |status| &status.value.retain_slots);
         let ttl_ms = self.dynamic.member_slots_ttl_ms;
         let retain_slots = retention.look(self.slots_of_members(view), before, now, ttl_ms);
-        Status { optime: self.optime, slots: self.positions(), retain_slots, ended: None }
+        Status {
+            optime: self.optime,
+            slots: self.positions(),
+            retain_slots,
+            ended: None,
+            ended_timeline: None,
+        }
     }
 
     /// Without a time to keep slots of members, only permanent ones matter.

@@ -154,10 +154,12 @@ proptest! {
         optime in any::<u64>(),
         slots in prop::collection::vec((text(), any::<u64>().prop_map(Lsn)), 0..5),
         retain_slots in prop::collection::vec(text(), 0..4),
-        ended in prop::option::of(name()),
+        ended in prop::option::of((name(), prop::option::of(any::<u32>().prop_map(Timeline)))),
     ) {
         let slots = slots.into_iter().collect();
-        let status = Status { optime: Lsn(optime), slots, retain_slots, ended };
+        let (ended, ended_timeline) = ended.map_or((None, None), |(name, on)| (Some(name), on));
+        let optime = Lsn(optime);
+        let status = Status { optime, slots, retain_slots, ended, ended_timeline };
         let known = view("status", &status.write());
         prop_assert_eq!(known.status.unwrap().value, status);
     }

@@ -4,7 +4,7 @@
 //! anew is carried over from the value before. Old releases read the position
 //! alone from `optime/leader`; it is written for them while one of them lives.
 
-use crate::{Lsn, MemberName, MemberRecord};
+use crate::{Lsn, MemberName, MemberRecord, Timeline};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
@@ -22,6 +22,8 @@ pub struct Status {
     /// The leader that ended in order at `optime` while no other member was known to
     /// have everything up to there. Gone with the next leader's report.
     pub ended: Option<MemberName>,
+    /// The timeline of that leader: a position on another one is none of its log.
+    pub ended_timeline: Option<Timeline>,
 }
 
 impl Status {
@@ -46,6 +48,7 @@ impl Status {
             slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(number(v)?)))).collect(),
             retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
             ended: map.get("ended").and_then(Value::as_str).map(MemberName::new),
+            ended_timeline: map.get("ended_timeline").and_then(timeline),
         }
     }
 
@@ -61,19 +64,24 @@ impl Status {
         }
         if let Some(ended) = &self.ended {
             out.insert("ended".into(), ended.as_str().into());
+            out.extend(self.ended_timeline.map(|t| ("ended_timeline".to_string(), t.0.into())));
         }
         Value::Object(out).to_string()
     }
 
     /// Another position by somebody who does not know the slots now.
     pub fn moved_to(&self, optime: Lsn) -> Status {
-        Status { optime, ended: None, ..self.clone() }
+        Status { optime, ended: None, ended_timeline: None, ..self.clone() }
     }
 
     /// The same as the end of the log of `leader`, which no other member has.
-    pub fn ended_by(&self, leader: &MemberName, at: Lsn) -> Status {
-        Status { ended: Some(leader.clone()), ..self.moved_to(at) }
+    pub fn ended_by(&self, leader: &MemberName, on: Option<Timeline>, at: Lsn) -> Status {
+        Status { ended: Some(leader.clone()), ended_timeline: on, ..self.moved_to(at) }
     }
+}
+
+fn timeline(value: &Value) -> Option<Timeline> {
+    number(value).and_then(|number| u32::try_from(number).ok()).map(Timeline)
 }
 
 fn number(value: &Value) -> Option<u64> {
@@ -134,9 +142,9 @@ mod tests {
 
     #[test]
     fn an_end_in_order_is_told_until_the_next_position() {
-        let ended = Status::read(REAL).ended_by(&"n1".into(), Lsn(9));
+        let ended = Status::read(REAL).ended_by(&"n1".into(), Some(Timeline(3)), Lsn(9));
         let text = ended.write();
-        assert!(text.ends_with(r#","ended":"n1"}"#), "{text}");
+        assert!(text.ends_with(r#","ended":"n1","ended_timeline":3}"#), "{text}");
         assert_eq!(Status::read(&text), ended);
         assert_eq!(ended.moved_to(Lsn(10)).ended, None);
     }

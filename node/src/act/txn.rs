@@ -117,10 +117,10 @@ pub fn prove(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
 /// ends without having been asked says that it made room.
 pub fn release(keys: &Keys, me: &MemberName, publish: Publish, view: &GroupView) -> Txn {
     let mut then = Vec::new();
-    if let Publish::Handover(lsn) | Publish::End(lsn) = publish {
+    if let Publish::Handover(lsn) | Publish::End(lsn, _) = publish {
         let known = view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
         let status = match publish {
-            Publish::End(_) => known.ended_by(me, lsn),
+            Publish::End(_, timeline) => known.ended_by(me, timeline, lsn),
             Publish::Handover(_) | Publish::Nothing => known.moved_to(lsn),
         };
         then.push(put(keys.status(), status.write()));

@@ -158,7 +158,9 @@ impl Daemon {
 
     async fn release(&mut self, publish: Publish, view: &GroupView) -> Outcome {
         let publish = match publish {
-            Publish::End(lsn) => Publish::End(self.server.end_without_checkpoint(lsn).await),
+            Publish::End(lsn, timeline) => {
+                Publish::End(self.server.end_without_checkpoint(lsn).await, timeline)
+            }
             other => other,
         };
         let txn = txn::release(&self.keys, &self.settings.name, publish, view);

@@ -2,7 +2,7 @@
 
 use super::observation::{Following, Job};
 use standby::sync::Names;
-use topology::{Lsn, SyncState};
+use topology::{Lsn, SyncState, Timeline};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -80,7 +80,7 @@ pub enum Publish {
     /// It ended in order with this shutdown checkpoint, which no other member is known
     /// to have: only members lead that have everything before it, until this one is
     /// back or an operator names another one.
-    End(Lsn),
+    End(Lsn, Option<Timeline>),
 }
 
 /// What came of an action.

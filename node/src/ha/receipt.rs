@@ -25,7 +25,7 @@ impl Facts<'_> {
     pub fn told(&self) -> Publish {
         match (self.received(), self.end_in_order()) {
             (Some(past), _) => Publish::Handover(past),
-            (None, Some(past)) => Publish::End(past),
+            (None, Some(past)) => Publish::End(past, self.own_timeline()),
             (None, None) => Publish::Nothing,
         }
     }

@@ -78,9 +78,13 @@ pub(super) fn not_behind(
 ) -> Result<(), NotYet> {
     let bytes = lsn.behind(view.optime());
     // A leader that ended in order loses nothing: then no lag is small enough.
-    let ended = view.status.as_ref().and_then(|status| status.value.ended.clone());
-    if let Some(leader) = ended.filter(|_| bytes > 0) {
-        return Err(NotYet::LacksTheEnd { leader, end: view.optime(), mine: lsn });
+    let ended = view.status.as_ref().map(|status| &status.value);
+    if let Some(leader) = ended.and_then(|status| status.ended.clone()) {
+        let group = ended.and_then(|status| status.ended_timeline).unwrap_or_default();
+        not_on_older(timeline, group)?;
+        if bytes > 0 {
+            return Err(NotYet::LacksTheEnd { leader, end: view.optime(), mine: lsn });
+        }
     }
     if bytes > limits.maximum_lag {
         return Err(NotYet::Behind { bytes, allowed: limits.maximum_lag });
@@ -92,7 +96,10 @@ pub(super) fn not_behind(
 }
 
 pub(super) fn current(timeline: Option<Timeline>, view: &GroupView) -> Result<(), NotYet> {
-    let group = view.timeline();
+    not_on_older(timeline, view.timeline())
+}
+
+fn not_on_older(timeline: Option<Timeline>, group: Timeline) -> Result<(), NotYet> {
     match timeline {
         None => Err(NotYet::TimelineUnknown),
         Some(mine) if mine < group => Err(NotYet::OldTimeline { mine, group }),
@@ -164,6 +171,11 @@ mod tests {
         let (leader, end) = (MemberName::new("old"), Lsn(1000));
         let lacks = |mine| Err(NotYet::LacksTheEnd { leader: leader.clone(), end, mine });
         assert_eq!(race(999, &[], &ended), lacks(Lsn(999)));
+        assert_eq!(race(1000, &[], &ended), Ok(()));
+        ended.take("status", r#"{"optime":1000,"ended":"old","ended_timeline":2}"#, 2, 0);
+        let older = NotYet::OldTimeline { mine: Timeline(1), group: Timeline(2) };
+        assert_eq!(race(1001, &[], &ended), Err(older), "another log than that leader's");
+        ended.take("status", r#"{"optime":1000,"ended":"old","ended_timeline":1}"#, 2, 0);
         assert_eq!(race(1000, &[], &ended), Ok(()));
         // A switchover that was asked for before does not change that, an operator's
         // failover to a named member does.

@@ -258,7 +258,8 @@ fn n1_a_primary_that_was_stopped_by_hand_in_pause_leaves_the_end_of_its_log() {
     let mut o = leader();
     o.dynamic.pause = true;
     ended(&mut o, End::Clean);
-    let end = Step::Do(Action::ReleaseLock { publish: Publish::End(Lsn(2_000)) });
+    let on = o.remains().map(|remains| remains.timeline);
+    let end = Step::Do(Action::ReleaseLock { publish: Publish::End(Lsn(2_000), on) });
     assert_eq!(decide(&o).step, end);
     ended(&mut o, End::Crashed);
     let nothing = Step::Do(Action::ReleaseLock { publish: Publish::Nothing });

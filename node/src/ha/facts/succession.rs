@@ -143,7 +143,7 @@ impl<'a> Facts<'a> {
         electorate.is_some_and(|e| !e.keeps(&self.o.me.name, self.own_timeline(), view))
     }
 
-    fn own_timeline(&self) -> Option<Timeline> {
+    pub(in crate::ha) fn own_timeline(&self) -> Option<Timeline> {
         let stopped = self.remains().or(self.closed());
         // What a standby's control file shows may be several timelines behind its log.
         if stopped.is_some_and(|r| r.end == End::Standby) {
