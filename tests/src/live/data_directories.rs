@@ -11,9 +11,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Looks at all of it, several times.
 const A_WHILE: Duration = Duration::from_secs(5);
@@ -191,7 +192,14 @@ async fn half_a_copy_is_begun_anew(stage: &mut Stage, member: &MemberPlan) {
     stage.until("half of a copy", SHORT, async || half.exists()).await;
     let data = stage.field.data_dir(member);
     let mark = data.with_extension("filling");
-    let noted = async || fs::read_to_string(&mark).is_ok_and(|text| text.contains("PG_VERSION"));
+    // The mark begins with the files that are replaced; these are others.
+    let noted = async || {
+        let Ok(control) = fs::metadata(data.join("global/pg_control")) else { return false };
+        let born = control.created().expect("a file system that tells it");
+        let born = born.duration_since(UNIX_EPOCH).expect("since then").as_nanos();
+        let entry = format!("entry {} {born} global/pg_control", control.ino());
+        fs::read_to_string(&mark).is_ok_and(|text| text.contains(&entry))
+    };
     stage.until("the files of the copy in its mark", SHORT, noted).await;
     let command = pids(stage, "half")[0];
     stage.field.kill_daemon(&member.name);
