@@ -371,12 +371,11 @@ mod tests {
         for word in ["before", "after"] {
             settings.replication.password = Some(crate::config::Secret(word.into()));
             let none = Value::Null;
-            let upstream = Some(&upstream);
-            let block =
-                recovery::settings(&Effective::default(), &settings, "n1", upstream, &none, 15);
+            let effective = Effective::default();
+            let block = recovery::settings(&effective, &settings, "n1", Some(&upstream), &none, 15);
             let own = Arc::new(settings.clone());
             let instance = Instance::new(own, "demo", &"n1".into(), None);
-            instance.keep_pgpass(upstream.unwrap()).unwrap();
+            instance.keep_pgpass(&upstream).unwrap();
             let file = std::fs::read_to_string(&settings.pgpass).unwrap();
             seen.push((block["primary_conninfo"].clone(), file));
         }

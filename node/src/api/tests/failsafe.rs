@@ -103,10 +103,11 @@ async fn n9_the_allowlist_does_not_keep_a_leader_from_asking() {
         let mut me = published("n2");
         (me.role, me.view) = (MemberRole::Replica, None);
         let member = Member::start_with(settings, me, standby()).await;
-        let mut desk = lock(&member.failsafe);
-        desk.is_on = true;
-        desk.settle(false, None);
-        drop(desk);
+        {
+            let mut desk = lock(&member.failsafe);
+            desk.is_on = true;
+            desk.settle(false, None);
+        }
         let denied = refused(403, "Access is denied");
         assert_eq!(member.post("/restart", json!({})).await, denied);
         assert_eq!(member.post("/failsafe", question()).await, (200, "Accepted".to_string()));

@@ -100,7 +100,8 @@ fn h3_an_operator_s_failover_is_heard_whatever_the_leader_s_server_does() {
     let job = Job::StartPrimary;
     let running =
         Running { job, since: Millis(NOW - 100), closed: None, ending: Default::default() };
-    let states: [(&str, fn(&mut Observation), Step); 4] = [
+    type Case = (&'static str, fn(&mut Observation), Step);
+    let states: [Case; 4] = [
         ("it starts", |_| {}, OVERDUE),
         ("it leaves recovery", |_| {}, OVERDUE),
         ("it recovers in place", |_| {}, Step::Do(Action::CancelJob)),

@@ -80,7 +80,7 @@ impl Facts<'_> {
         let failed = self.o.memory.promotion_failed;
         let lately = failed.is_some_and(|at| self.o.now.since(at) < self.o.dynamic.ttl_ms);
         let me = Some(&self.o.me.name);
-        lately && !self.request().is_some_and(|request| request.candidate.as_ref() == me)
+        lately && self.request().is_none_or(|request| request.candidate.as_ref() != me)
     }
 
     /// Asked of a lock holder. What starts without the lock replays for as long as
