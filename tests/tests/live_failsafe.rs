@@ -5,7 +5,7 @@
 //! first.
 
 use std::time::Duration;
-use tests::live::{failsafe, run};
+use tests::live::{failsafe, run, run_alone};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -16,7 +16,7 @@ fn t01_a_leader_leads_on_without_a_store_while_all_agree() {
 
 #[test]
 fn b7_a_switchover_after_failsafe_mode_takes_as_long_as_any() {
-    run("switchover after failsafe", LIMIT, failsafe::switchover_after());
+    run_alone("switchover after failsafe", LIMIT, failsafe::switchover_after());
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //! to one. The scenarios are in `tests/src/live/`.
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins`
-//! first. Each scenario has its own store, directory and ports; run them one at
-//! a time (`--test-threads 1`) when their measured times matter.
+//! first. Each scenario has its own store, directory and ports. Those with narrow
+//! bounds on outages run alone.
 
 use std::time::Duration;
-use tests::live::{birth, crash, pause, planned, refusal, run, settings, silence};
+use tests::live::{birth, crash, pause, planned, refusal, run, run_alone, settings, silence};
 
 /// No scenario needs a third of this.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -18,12 +18,12 @@ fn t01_three_members_race_for_a_new_group() {
 
 #[test]
 fn t02_a_switchover_loses_nothing_and_needs_no_rewind() {
-    run("switchover", LIMIT, planned::switchover());
+    run_alone("switchover", LIMIT, planned::switchover());
 }
 
 #[test]
 fn t03_a_killed_postmaster_recovers_in_place_or_is_followed_at_once() {
-    run("postmaster killed", LIMIT, crash::postmaster_killed());
+    run_alone("postmaster killed", LIMIT, crash::postmaster_killed());
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn t05_a_frozen_store_ends_writes_before_the_lock_does() {
 
 #[test]
 fn t06_a_daemon_that_ends_hands_over_and_one_that_is_killed_is_not_missed() {
-    run("daemon ends", LIMIT, planned::daemon_ends());
+    run_alone("daemon ends", LIMIT, planned::daemon_ends());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::Duration;
-use tests::live::{promotions, run, stops};
+use tests::live::{promotions, run, run_alone, stops};
 
 /// No scenario needs half of this.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -21,7 +21,7 @@ fn n1_a_replica_that_stands_still_is_not_handed_the_lock() {
 
 #[test]
 fn h2_a_switchover_does_not_wait_for_others_than_the_candidate() {
-    run("others hang", LIMIT, stops::does_not_wait_for_others());
+    run_alone("others hang", LIMIT, stops::does_not_wait_for_others());
 }
 
 #[test]

@@ -4,18 +4,18 @@
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::Duration;
-use tests::live::{run, times};
+use tests::live::{run_alone, times};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
 #[test]
 fn n4_a_change_of_ttl_is_not_noticed_by_the_primary() {
-    run("ttl changed", LIMIT, times::ttl_changed());
+    run_alone("ttl changed", LIMIT, times::ttl_changed());
 }
 
 #[test]
 fn n22_a_lease_that_is_gone_is_replaced_once() {
-    run("lease gone", LIMIT, times::lease_gone());
+    run_alone("lease gone", LIMIT, times::lease_gone());
 }
 
 /// `MATRIARCH_KILLS=20` for the figure in docs/performance.md.
@@ -24,5 +24,5 @@ fn a_lost_node_of_a_fast_group_is_replaced_within_six_seconds() {
     let kills = std::env::var("MATRIARCH_KILLS").ok().and_then(|text| text.parse().ok());
     let kills = kills.unwrap_or(2);
     let limit = Duration::from_secs(120 + 60 * u64::from(kills));
-    run("nodes of a fast group lost", limit, times::fast_nodes_lost(kills));
+    run_alone("nodes of a fast group lost", limit, times::fast_nodes_lost(kills));
 }

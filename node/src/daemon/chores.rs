@@ -221,7 +221,7 @@ impl Daemon {
         self.keep_initialize(seen, view).await;
         self.keep_config(view).await;
         if std::mem::take(&mut self.chores.status_due) || view.status.is_none() {
-            self.keep_failsafe(view).await;
+            self.keep_failsafe(seen, view).await;
             self.keep_status(seen, view).await;
         }
         self.keep_sync(seen, view).await;

@@ -191,12 +191,12 @@ impl Daemon {
 
     /// `/failsafe` names everybody who may take the lock. Once it is there it is
     /// kept true, also when the mode is off: members judge by it.
-    pub(super) async fn keep_failsafe(&mut self, view: &GroupView) {
+    pub(super) async fn keep_failsafe(&mut self, seen: &Observation, view: &GroupView) {
         if !self.dynamic.failsafe_mode && view.failsafe.is_none() {
             return;
         }
         let me = &self.settings.name;
-        let map = failsafe::map_of(me, &self.settings.restapi.api_url(), view);
+        let map = failsafe::map_of(me, &self.settings.restapi.api_url(), seen, view);
         if view.failsafe.as_ref().is_some_and(|known| known.value == map) {
             return;
         }

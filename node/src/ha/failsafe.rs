@@ -240,11 +240,18 @@ pub fn is_proof_over(seen: &Observation, proof: Millis) -> bool {
     covered || matches!(seen.lock, Lock::Other(_)) || !seen.may_write()
 }
 
-/// `/failsafe` as a leader writes it: everybody with an API, and itself.
-pub fn map_of(me: &MemberName, my_url: &str, view: &GroupView) -> Map {
-    let urls = view.members.iter();
-    let mut map: Map =
-        urls.filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?))).collect();
+/// `/failsafe` as a leader writes it: every member with an API, and itself. While
+/// records may be missing because the store was away, it also keeps the members that
+/// it names already: without them the others could not take the lock of a leader that
+/// dies now, and would not be asked in the next outage.
+pub fn map_of(me: &MemberName, my_url: &str, seen: &Observation, view: &GroupView) -> Map {
+    let url = |(name, m): (&MemberName, &Versioned<MemberRecord>)| {
+        Some((name.clone(), m.value.api_url.clone()?))
+    };
+    let named = view.failsafe.as_ref().map(|map| map.value.clone());
+    let returning = seen.memory.may_records_return(seen.now, seen.dynamic.ttl_ms);
+    let mut map = named.filter(|_| returning).unwrap_or_default();
+    map.extend(view.members.iter().filter_map(url));
     map.insert(me.clone(), my_url.to_string());
     map
 }
@@ -276,6 +283,7 @@ pub fn inject(view: &mut GroupView, promise: &Promise) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ha::observation::Memory;
     use topology::Seen;
 
     fn asked(by: &str, until: u64) -> Promise {
@@ -417,6 +425,28 @@ mod tests {
         assert!(is_proof_over(&seen, proof));
         seen.postgres.process = Process::Stopped(Seen::Unknown);
         assert!(is_proof_over(&seen, proof));
+    }
+
+    #[test]
+    fn t01_an_outage_of_the_store_takes_no_member_out_of_failsafe() {
+        use crate::ha::{Action, Outcome, sample};
+        let mut seen = sample::leader();
+        let me = seen.me.name.clone();
+        seen.memory.fold(&Action::Renew, &Outcome::Unknown("silent".into()), seen.now);
+        seen.memory.fold(&Action::Renew, &Outcome::Done, seen.now);
+        let mut view = GroupView::default();
+        view.take("failsafe", r#"{"a":"http://a","b":"http://b","me":"http://me"}"#, 7, 0);
+        view.take("members/b", r#"{"api_url":"http://moved"}"#, 8, 7);
+        let map = |seen: &Observation| map_of(&me, "http://me", seen, &view);
+        let kept = map(&seen);
+        assert_eq!(kept.get(&"a".into()).map(String::as_str), Some("http://a"));
+        assert_eq!(kept.get(&"b".into()).map(String::as_str), Some("http://moved"));
+        // A member that has not come back within a ttl is gone.
+        seen.now = seen.now + seen.dynamic.ttl_ms;
+        assert_eq!(map(&seen).len(), 2);
+        // A process that has just begun does not know how long records have been gone.
+        seen.memory = Memory { started: seen.now, ..Memory::default() };
+        assert_eq!(map(&seen).len(), 3);
     }
 
     #[test]

@@ -96,19 +96,32 @@ pub mod wiped;
 
 pub use stage::Stage;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
-/// One scenario at a time: they measure outages, and share few cores.
-static TURN: Mutex<()> = Mutex::new(());
+/// Scenarios of one test binary that run at the same time: most of them wait for
+/// leases to end, and leave the cores to others meanwhile.
+const SCENARIOS_MAX: u32 = 2;
+static TURNS: Semaphore = Semaphore::const_new(SCENARIOS_MAX as usize);
 
-/// Runs a scenario as a test of its own, and fails if it is not over in time.
+/// Runs a scenario as a test of its own, and fails if it is not over in time. Another
+/// one may run beside it.
 pub fn run(title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run_with(1, title, limit, scenario);
+}
+
+/// The same, with no other scenario beside it: its bounds are narrow.
+pub fn run_alone(title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
+    run_with(SCENARIOS_MAX, title, limit, scenario);
+}
+
+fn run_with(turns: u32, title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let turn = runtime.block_on(TURNS.acquire_many(turns)).expect("it is never closed");
     let begin = Instant::now();
     println!("{title}");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let ended = runtime.block_on(async { tokio::time::timeout(limit, scenario).await });
+    drop(turn);
     assert!(ended.is_ok(), "{title}: not over within {limit:?}");
-    println!("  {:.1} s in all", begin.elapsed().as_secs_f64());
+    println!("  {title}: {:.1} s in all", begin.elapsed().as_secs_f64());
 }

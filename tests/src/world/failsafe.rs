@@ -140,7 +140,7 @@ impl World {
             return None;
         }
         let url = format!("http://{}:8008/patroni", m.host());
-        let map = map_of(&m.name, &url, view);
+        let map = map_of(&m.name, &url, seen, view);
         if view.failsafe.as_ref().is_some_and(|known| known.value == map) {
             return None;
         }
@@ -154,7 +154,7 @@ impl World {
         let m = &mut self.members[member];
         let Some(view) = seen.view() else { return };
         let url = format!("http://{}:8008/patroni", m.host());
-        m.daemon.audience.unanswered(map_of(&m.name, &url, view));
+        m.daemon.audience.unanswered(map_of(&m.name, &url, seen, view));
     }
 
     /// Until when this member may write, for the checker.

@@ -35,6 +35,14 @@ impl Memory {
         let spread = (self.lease_tried.0.wrapping_mul(name | 1) / 7) % (RETRY_SPREAD_PERCENT + 1);
         self.lease_tried + pause + pause * spread / 100
     }
+
+    /// The leases of other members may have ended while the store was away. Those that
+    /// run write their records again within a `ttl`. A process that has just begun
+    /// does not know whether there was an outage.
+    pub fn may_records_return(&self, now: Millis, ttl_ms: u64) -> bool {
+        let uncertain_since = self.lease_missed_at.max(Some(self.started));
+        uncertain_since.is_some_and(|since| now.since(since) < ttl_ms)
+    }
 }
 
 impl Facts<'_> {
