@@ -1,16 +1,17 @@
 //! Many callers, few queries.
 //!
 //! Elections compare positions, so an answer must not be older than its question.
-//! The callers that came before a query was sent share its answer, and those that
-//! come while it runs share the next one: a caller waits for two queries at most,
-//! however many others there are. A member that races for the lock therefore does
-//! not wait behind load balancers and monitoring tools.
+//! The callers that came before a query was sent share its answer. While it runs, one
+//! more is sent for those that have come since, so that server and callers do not
+//! wait for each other in turn; those that come later share the next one. A caller
+//! waits for three queries at most, however many others there are. A member that races
+//! for the lock therefore does not wait behind load balancers and monitoring tools.
 //!
 //! Invariant *no older than the question*: a query takes its callers right before
 //! it is sent, and none later.
 
 use super::published::{Fresh, ServerStatus};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,15 +23,23 @@ const CALLERS_MAX: usize = 2_048;
 /// How often other tasks go first while callers are gathered, some microseconds each.
 const YIELDS_MAX: usize = 32;
 
-type Answer = Option<Arc<ServerStatus>>;
+/// Queries that run at the same time.
+const QUERIES_MAX: usize = 2;
 
-pub struct Rounds(mpsc::Sender<oneshot::Sender<Answer>>);
+type Answer = Option<Arc<ServerStatus>>;
+type Caller = oneshot::Sender<Answer>;
+
+pub struct Rounds(mpsc::Sender<Caller>);
 
 impl Rounds {
     /// Asks `server` for as long as this value lives.
     pub fn spawn(server: Arc<dyn Fresh>) -> Rounds {
         let (sender, callers) = mpsc::channel(CALLERS_MAX);
-        tokio::spawn(ask_in_rounds(server, callers));
+        let queue =
+            Arc::new(Queue { callers: tokio::sync::Mutex::new(callers), last: Mutex::default() });
+        for _ in 0..QUERIES_MAX {
+            tokio::spawn(ask_in_rounds(server.clone(), queue.clone()));
+        }
         Rounds(sender)
     }
 
@@ -42,20 +51,49 @@ impl Rounds {
     }
 }
 
-async fn ask_in_rounds(
-    server: Arc<dyn Fresh>,
-    mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>,
-) {
-    let (mut callers, mut crowd) = (Vec::new(), 0);
-    while waiting.recv_many(&mut callers, CALLERS_MAX).await > 0 {
-        gather(&mut waiting, &mut callers, crowd).await;
+/// What the queries share that run at the same time.
+struct Queue {
+    callers: tokio::sync::Mutex<mpsc::Receiver<Caller>>,
+    last: Mutex<Answer>,
+}
+
+async fn ask_in_rounds(server: Arc<dyn Fresh>, queue: Arc<Queue>) {
+    let mut crowd = 0;
+    loop {
+        let callers = queue.next(crowd).await;
+        if callers.is_empty() {
+            return;
+        }
         let answer = tokio::time::timeout(QUERY_WAIT_MAX, ask(&*server)).await.ok().flatten();
-        // Those that came meanwhile, and those that may ask again.
-        crowd = waiting.len() + callers.len();
-        for caller in callers.drain(..) {
+        let answer = queue.shared(answer);
+        // Those that may ask again.
+        crowd = callers.len();
+        for caller in callers {
             // It may have gone.
             let _ = caller.send(answer.clone());
         }
+    }
+}
+
+impl Queue {
+    /// Those that the next query is sent for; none once nobody can call any more.
+    async fn next(&self, crowd: usize) -> Vec<Caller> {
+        let mut waiting = self.callers.lock().await;
+        let mut callers = Vec::new();
+        if waiting.recv_many(&mut callers, CALLERS_MAX).await > 0 {
+            gather(&mut waiting, &mut callers, crowd).await;
+        }
+        callers
+    }
+
+    /// One value for answers that say the same: what is made from it need not be made
+    /// anew.
+    fn shared(&self, answer: Option<ServerStatus>) -> Answer {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() != answer.as_ref() {
+            *last = answer.map(Arc::new);
+        }
+        last.clone()
     }
 }
 
@@ -76,10 +114,10 @@ async fn gather<T>(waiting: &mut mpsc::Receiver<T>, callers: &mut Vec<T>, crowd:
 
 /// A failed query is tried once more: a server that was restarted has closed the
 /// connection.
-async fn ask(server: &dyn Fresh) -> Answer {
+async fn ask(server: &dyn Fresh) -> Option<ServerStatus> {
     match server.status().await {
-        Some(status) => Some(Arc::new(status)),
-        None => server.status().await.map(Arc::new),
+        Some(status) => Some(status),
+        None => server.status().await,
     }
 }
 
