@@ -281,7 +281,7 @@ async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
         seen.status.postmaster_start_time
     );
     assert!(seen.status.server_version >= 130000);
-    both_questions_have_the_same_answer(&session).await;
+    all_questions_have_the_same_answer(&session).await;
     assert_eq!(a.0.control().await.expect("control data").system_id, seen.system_id);
     assert!(matches!(a.0.data_state().await, DataDirState::Valid { system, .. }
         if system == seen.system_id));
@@ -297,11 +297,23 @@ async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
 }
 
 /// But for the position, which the server itself moves on.
-async fn both_questions_have_the_same_answer(session: &Session) {
+async fn all_questions_have_the_same_answer(session: &Session) {
     let seen = monitor::read(session).await.expect("the monitoring query").status;
     let told = monitor::read_status(session).await.expect("the status");
     assert!(told.flushed >= seen.flushed);
-    assert_eq!(ServerStatus { flushed: seen.flushed, ..told }, seen);
+    let again = monitor::read_primary(session, &told).await.expect("its position");
+    let again = again.expect("it is a primary");
+    assert!(again.flushed >= told.flushed);
+    for answer in [told, again] {
+        assert_eq!(ServerStatus { flushed: seen.flushed, ..answer }, seen);
+    }
+}
+
+/// A server that was a primary when it was last asked, and is none now.
+async fn a_standby_is_not_taken_for_a_primary(session: &Session) {
+    let before = monitor::read_status(session).await.expect("the status");
+    let answer = monitor::read_primary(session, &before).await.expect("an answer");
+    assert_eq!(answer, None);
 }
 
 fn log_text(node: &Node) -> String {
@@ -366,6 +378,7 @@ async fn clone(a: &Node, b: &Node, session: &Session) -> (Postmaster, Session) {
     let seen = monitor::read(session).await.expect("the monitoring query");
     assert_eq!(seen.status.replication[0].application_name, "b");
     assert!(seen.slots.iter().any(|slot| slot.name == "b" && slot.active));
+    a_standby_is_not_taken_for_a_primary(&on_b).await;
     (standby, on_b)
 }
 

@@ -176,6 +176,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn answers_that_say_the_same_are_one_value() {
+        struct Same;
+        impl Fresh for Same {
+            fn status(&self) -> Pin<Box<dyn Future<Output = Option<ServerStatus>> + Send + '_>> {
+                Box::pin(async { Some(primary()) })
+            }
+        }
+        let rounds = Rounds::spawn(Arc::new(Same));
+        let (one, two) = (rounds.ask().await, rounds.ask().await);
+        assert!(Arc::ptr_eq(&one.expect("an answer"), &two.expect("an answer")));
+        let rounds = Rounds::spawn(Arc::new(Counting::default()));
+        assert_eq!([position(rounds.ask().await), position(rounds.ask().await)], [1, 2]);
+    }
+
+    #[tokio::test]
     async fn b4_a_failed_query_is_tried_once_more_and_a_server_that_hangs_is_left() {
         let server = Arc::new(Counting::default());
         server.fails.store(true, Ordering::SeqCst);

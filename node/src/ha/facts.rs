@@ -12,7 +12,7 @@ mod sync;
 
 pub use birth::ENTRY_AGAIN_MS;
 #[cfg(test)]
-pub use lease::RETRY_MAX_MS;
+pub use lease::{ANSWERED_MS, RETRY_MAX_MS};
 
 use super::observation::{DataDir, End, Job, Lock, Observation, Process, Remains};
 use standby::switch::ownership::{Order, Ownership};

@@ -31,6 +31,7 @@ impl Memory {
         if *action == Action::Renew {
             let missed = matches!(outcome, Outcome::Unknown(_));
             self.lease_misses = if missed { self.lease_misses.saturating_add(1) } else { 0 };
+            self.lease_refused = matches!(outcome, Outcome::Lost | Outcome::Failed(_));
             self.lease_missed_at = if missed { Some(now) } else { self.lease_missed_at };
         }
         if *action == Action::FinishBootstrap {

@@ -99,6 +99,10 @@ impl World {
         let life = self.members[member].daemon.life;
         let to = self.latency(member, &call);
         let call = Box::new(call);
+        if to > patience {
+            // The caller gives up while the call is still on its way.
+            self.at(until, Event::Reply { member, life, sent, answer: Box::new(Answer::Silent) });
+        }
         self.after(to, Event::Arrive { member, life, call, sent, until });
     }
 
@@ -130,6 +134,9 @@ impl World {
         let store = !matches!(call, Call::AskPeers | Call::AskAll { .. } | Call::History { .. });
         let late = self.now + back > until;
         let silent = matches!(answer, Answer::Silent) || late || store && self.rng.percent(lost);
+        if self.now > until {
+            return;
+        }
         let (moment, answer) = match silent {
             true => (self.silence_until(until), Answer::Silent),
             false => (self.now + back, answer),
@@ -140,7 +147,7 @@ impl World {
 
     /// A refused connection is known at once, a lost packet at the deadline.
     fn silence_until(&mut self, deadline: u64) -> u64 {
-        if self.rng.percent(40) { self.now + 5 } else { deadline }
+        if self.rng.percent(40) { deadline.min(self.now + 5) } else { deadline }
     }
 
     fn serve(&mut self, member: usize, call: &Call) -> Answer {

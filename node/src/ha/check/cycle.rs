@@ -5,7 +5,7 @@
 //! every step shows that its rule goes before everything below it.
 
 use crate::ha::action::{Action, Step};
-use crate::ha::facts::{Facts, RETRY_MAX_MS};
+use crate::ha::facts::{ANSWERED_MS, Facts, RETRY_MAX_MS};
 use crate::ha::observation::{
     Asked, DataDir, Disk, Divergence, End, Gate, Guarding, Job, Lock, Observation, Process,
     Remains, Running, Server, Shut, StopHow,
@@ -277,8 +277,10 @@ fn a_renewal_is_tried_again_until_the_lock_must_be_feared_for() {
     let late = &gaps[4..];
     assert!(late.iter().all(|gap| (1_000..=1_850).contains(gap)), "{gaps:?}");
     assert!(late.iter().any(|gap| *gap != late[0]), "not in step: {gaps:?}");
-    // An answer ends the hurry.
+    // After an answer the next one is due by its time, after a refusal not at once.
     o.memory.fold(&Action::Renew, &Outcome::Done, o.now);
+    assert_eq!(o.memory.renewal_again(&o.me.name), o.memory.lease_tried + ANSWERED_MS);
+    o.memory.fold(&Action::Renew, &Outcome::Lost, o.now);
     assert_eq!(o.memory.renewal_again(&o.me.name), o.memory.lease_tried + RETRY_MAX_MS);
 }
 

@@ -11,11 +11,15 @@ use topology::{MemberName, Millis};
 /// after twice as long, and so on.
 const RETRY_FIRST_MS: u64 = 100;
 /// But not after more than this, and a part of it, so that not all members of
-/// all groups ask at once.
+/// all groups ask at once. One that refused a renewal is asked again after this.
 pub const RETRY_MAX_MS: u64 = 1_000;
+/// After a renewal that was answered. A store that takes longer than `loop_wait` for
+/// each answer is asked at this distance: more would cost a short lease its renewal.
+pub const ANSWERED_MS: u64 = 200;
 const RETRY_SPREAD_PERCENT: u64 = 80;
 /// A beat that comes so little before the renewal is due does it: a follower
-/// beats when its leader has reported, which is not always to the millisecond.
+/// beats when its leader has reported, which is not always to the millisecond. Of a
+/// short `loop_wait` it is a quarter.
 const RENEW_EARLY_MS: u64 = 500;
 /// Between two questions to everybody, when the last one was not agreed to.
 const ASK_RETRY_MS: u64 = 1_000;
@@ -23,11 +27,12 @@ const ASK_RETRY_MS: u64 = 1_000;
 const ELECTION_MS: u64 = 3_000;
 
 impl Memory {
-    /// When a renewal may be tried again. `misses` in a row were not answered; one
-    /// that was leaves nothing to hurry for.
+    /// When a renewal may be tried again: soon after one that was answered, and later
+    /// with each in a row that was not.
     pub fn renewal_again(&self, me: &MemberName) -> Millis {
         if self.lease_misses == 0 {
-            return self.lease_tried + RETRY_MAX_MS;
+            let pause = if self.lease_refused { RETRY_MAX_MS } else { ANSWERED_MS };
+            return self.lease_tried + pause;
         }
         let doubled = RETRY_FIRST_MS << (self.lease_misses - 1).min(8);
         let pause = doubled.min(RETRY_MAX_MS);
@@ -50,8 +55,9 @@ impl Facts<'_> {
     pub fn is_renewal_due(&self) -> bool {
         let memory = &self.o.memory;
         let stale_key = matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 == 0);
-        let age = self.o.now.since(memory.lease_renewed) + RENEW_EARLY_MS;
-        let old = age >= self.o.dynamic.loop_wait_ms;
+        let loop_wait = self.o.dynamic.loop_wait_ms;
+        let early = RENEW_EARLY_MS.min(loop_wait / 4);
+        let old = self.o.now.since(memory.lease_renewed) + early >= loop_wait;
         let tried = self.o.now < memory.renewal_again(&self.o.me.name);
         (old || stale_key) && !(tried && memory.lease_tried.0 > 0)
     }

@@ -59,6 +59,8 @@ pub struct Memory {
     pub lease_tried: Millis,
     /// How many tries in a row the store has not answered.
     pub lease_misses: u32,
+    /// The store refused the last renewal.
+    pub lease_refused: bool,
     /// When the store last left a renewal without an answer.
     pub lease_missed_at: Option<Millis>,
     /// A restart or a reinitialize that an operator asked for.
