@@ -114,7 +114,7 @@ pub async fn s9_the_owner_of_the_database_stays_what_it_is(a: &Node, session: &S
 }
 
 async fn everything_that_is_asked(a: &Node, session: &Session) {
-    super::both_questions_have_the_same_answer(session).await;
+    super::all_questions_have_the_same_answer(session).await;
     slots::create_physical(session, "s9").await.expect("a slot");
     slots::advance(session, "s9", Lsn(1)).await.expect("no step back");
     slots::drop(session, "s9").await.expect("no slot");
