@@ -18,7 +18,7 @@ use topology::RegionName;
 /// One group of one region, as its store shows it now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupNow {
-    /// The running leader; none when nobody knows, which is not "no leader".
+    /// The running leader; `None` when it is not known, which is not "no leader".
     pub leader: Option<Address>,
     /// Running members that may serve reads (no `noloadbalance`), sans leader.
     pub secondaries: Vec<Address>,
@@ -43,7 +43,7 @@ pub struct Wish {
 pub struct DesiredGroup {
     pub primary: Address,
     /// Clusters whose secondaries are ours to arrange: exactly these addresses.
-    /// A cluster that is not a key belongs to somebody else and stays.
+    /// A cluster that is not a key is not ours and stays as it is.
     pub secondaries: BTreeMap<String, BTreeSet<Address>>,
 }
 
@@ -95,7 +95,7 @@ pub fn desired(own: &Groups, others: &BTreeMap<RegionName, Groups>, wish: &Wish)
     answer
 }
 
-/// Groups with a leader that is known and nobody else's.
+/// Groups with a known leader whose address no other group claims.
 fn primaries(own: &Groups) -> Desired {
     let mut claims: BTreeMap<&Address, BTreeSet<u32>> = BTreeMap::new();
     for (number, group) in own {

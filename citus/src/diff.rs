@@ -102,7 +102,7 @@ struct Add {
 struct Draft<'a> {
     desired: &'a Desired,
     rows: &'a [NodeRow],
-    /// Addresses that are somebody's goal: nobody else's.
+    /// Addresses that are the goal of one row: no other row may go there.
     claimed: BTreeSet<Address>,
     /// Where rows go, by nodeid.
     goals: BTreeMap<i32, Address>,

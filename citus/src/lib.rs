@@ -9,7 +9,7 @@
 //! | cluster | the column `nodecluster`: `default`, or the name of a standby region |
 //! | desired | the rows as the stores' view of the groups wants them |
 //! | plan | the statements that turn actual rows into desired rows |
-//! | placeholder | an address nobody listens on, `<name>-demoted`: it frees the real one |
+//! | placeholder | an address no server listens on, `<name>-demoted`: it frees the real one |
 //! | pause | an open transaction whose shard locks hold writers during a switchover |
 //! | hold | a lock that lets no distributed transaction be decided |
 //! | synced | every worker's copy equals the coordinator's table |

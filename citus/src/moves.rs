@@ -46,8 +46,9 @@ pub(crate) fn in_order(rows: &[NodeRow], goals: &BTreeMap<i32, Address>) -> Vec<
     steps
 }
 
-/// Everybody waits for somebody, so all stand in circles: one row leaves its
-/// place, and its circle resolves. Goals differ, so one row per circle is enough.
+/// Every waiting row needs the address of another one, so all are in circles: one
+/// row leaves its address, and its circle resolves. Goals differ, so one row per
+/// circle is enough.
 fn step_aside(
     waiting: &[&NodeRow],
     places: &BTreeMap<Address, i32>,
@@ -60,7 +61,7 @@ fn step_aside(
     Some((row.nodeid, aside(&row.address(), row.nodeid, taken)))
 }
 
-/// A placeholder nobody has: the plain one, or one with a number in it.
+/// A placeholder that is not taken: the plain one, or one with a number in it.
 pub(crate) fn aside(from: &Address, nodeid: i32, taken: impl Fn(&Address) -> bool) -> Address {
     let plain = from.placeholder();
     if !taken(&plain) {

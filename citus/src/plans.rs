@@ -269,7 +269,7 @@ fn a_large_formation_moves_in_a_blink() {
     let groups: Vec<(u32, String)> = (0..500).map(|g| (g, format!("a{g}"))).collect();
     let rows: Vec<NodeRow> =
         groups.iter().map(|(g, host)| row(i32::try_from(*g).unwrap() + 1, *g, host)).collect();
-    // Everybody moves one seat: one circle through all rows.
+    // Each row moves to the address of the next one: one circle through all rows.
     let leaders: Vec<(u32, &str)> =
         (0..500usize).map(|g| (g as u32, groups[(g + 1) % 500].1.as_str())).collect();
     let plan = diff(&led(&leaders), &rows, &Terms::default());

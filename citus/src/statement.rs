@@ -92,7 +92,7 @@ pub enum Statement {
         address: Address,
         cluster: String,
     },
-    /// Ends whoever still holds a shard's lock after the cooldown.
+    /// Ends the sessions that still hold a shard's lock after the cooldown.
     UpdateNode {
         nodeid: i32,
         address: Address,

@@ -1,7 +1,7 @@
 //! From what the store says to the rows of `list` and `topology`.
 //!
 //! The roles, states and lags are those of `GET /cluster`; here they become
-//! cells. Unknown stays visible: a position nobody published is `unknown`,
+//! cells. Unknown stays visible: a position that was not published is `unknown`,
 //! a lag that cannot be computed is an empty cell, never 0.
 //!
 //! Absent on purpose: reading the store (`world.rs`) and borders (`table.rs`).

@@ -13,7 +13,7 @@ const WITH_ZONE: [&str; 4] = [
 const WITHOUT_ZONE: [&str; 4] =
     ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
 
-/// When something shall happen: `None` is now.
+/// When something is to happen: `None` is now.
 pub fn parse_schedule(text: &str) -> Result<Option<String>> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("now") {

@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use std::io::{BufRead, Write};
 
-/// Nobody answers wrongly this often; a broken pipe of answers might.
+/// No operator answers wrongly this often; a broken pipe of answers might.
 const ASKS_MAX: usize = 20;
 
 /// The operator (or the end of the input) said no.

@@ -19,7 +19,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub struct Rest {
     client: Client,
     login: Option<Credentials>,
-    /// Certificates shall be verified, and there is nothing to do it with.
+    /// Certificates must be verified, and there is no authority to verify them with.
     lacks_authority: bool,
 }
 
@@ -47,7 +47,7 @@ impl Rest {
         let insecure = insecure || ctl.insecure;
         let trust = if insecure { Trust::Anyone } else { Trust::ChainAndName };
         let tls = tls::client_config(Believed::new(trust, ctl.cacert.as_deref()), ctl.own());
-        // A system without authorities matters only to whoever calls by https.
+        // A system without authorities matters only for calls by https.
         let lacks_authority = matches!(tls, Err(TlsError::NoSystemAuthorities));
         let tls = match tls {
             Err(TlsError::NoSystemAuthorities) => {

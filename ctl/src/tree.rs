@@ -1,6 +1,6 @@
-//! The order of members: by name, or as a tree of who streams from whom.
+//! The order of members: by name, or as a tree with each member below its upstream.
 //!
-//! Invariant *everybody once*: circles of `replicatefrom` and parents that do
+//! Invariant *every member once*: circles of `replicatefrom` and parents that do
 //! not exist neither lose a member nor show one twice.
 
 use std::collections::BTreeSet;

@@ -111,7 +111,7 @@ impl World {
         self.terminal.print(&render(&cluster.table(false), format))
     }
 
-    /// Writes one key if it is as it was read. False: somebody changed it.
+    /// Writes one key if it is as it was read. False: it was changed meanwhile.
     pub async fn replace(&self, key: String, read_at: Option<i64>, value: String) -> Result<bool> {
         let when = match read_at {
             Some(revision) => Compare::RevisionIs(key.clone(), revision),

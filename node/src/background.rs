@@ -88,7 +88,7 @@ async fn alone(
     let mine = hands.lock_owned().await;
     let result = work.await;
     drop(mine);
-    // Nobody listens only when the job was cancelled.
+    // The receiver is gone only when the job was cancelled.
     let _ = tell.send(result);
 }
 

@@ -1,8 +1,8 @@
 //! One heartbeat: look, then decide and do one thing at a time.
 //!
 //! Looking, deciding and doing meet here and nowhere else. `decide` is asked
-//! again after every action because the world has answered: a lock we asked
-//! for may be ours now, or somebody else's.
+//! again after every action, because the world has answered: the lock that was
+//! asked for may be this member's now, or another member's.
 
 use crate::ha::{Action, Decision, Observation, Outcome, Step, decide};
 use std::future::Future;
@@ -42,7 +42,7 @@ pub struct Report {
     pub why: String,
     /// Nothing was left to do.
     pub rests: bool,
-    /// Beat again after so long at the latest.
+    /// The next beat begins at most this much later.
     pub at_most_ms: Option<u64>,
     pub exit: Option<i32>,
 }

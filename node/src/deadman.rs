@@ -1,5 +1,5 @@
 //! The last guard of *one writer*: a thread that stops PostgreSQL when the
-//! lock's deadline comes and nobody has moved it on.
+//! lock's deadline comes and the daemon has not extended it.
 //!
 //! The beat fences earlier (rule 20). This thread is for a beat that hangs, a
 //! runtime that is stuck, a process that was frozen and wakes up late: it needs

@@ -1,9 +1,9 @@
 //! The first process of a container.
 //!
-//! Whoever has pid 1 inherits every orphan (the postmaster is one: it survives
-//! its daemon) and gets no default treatment of signals. So pid 1 is not the
-//! daemon but this: it runs the same program once more as a child, passes
-//! signals on, reaps whatever ends, and ends as the child did.
+//! The process with pid 1 inherits every orphan (the postmaster is one: it
+//! survives its daemon) and gets no default treatment of signals. So pid 1 is not
+//! the daemon but this code: it runs the same program once more as a child,
+//! passes signals on, reaps every child that ends, and ends as its own child did.
 //!
 //! Invariant: it starts before anything else in the process (threads, the
 //! async runtime), so that every signal is blocked everywhere and none is lost.
@@ -25,7 +25,7 @@ const FORWARDED: [Signal; 7] = [
     Signal::SIGTERM,
 ];
 
-/// Nobody else looks after this process's children.
+/// This process has pid 1: no other process looks after its children.
 pub fn is_needed() -> bool {
     std::process::id() == 1
 }

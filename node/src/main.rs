@@ -48,8 +48,8 @@ fn start(args: Args, env: Environment) -> ExitCode {
     }
 }
 
-/// One attempt to begin and to live to the end. On an error, which was told, whom
-/// this daemon was to watch.
+/// Starts the daemon and runs it to its end. On an error, which was reported: the
+/// server that this daemon was to watch.
 fn attempt(origin: &Origin) -> Result<ExitCode, Option<Charge>> {
     let loaded = match node::config::load(origin.path.as_deref(), &origin.env) {
         Ok(loaded) => loaded,

@@ -1,4 +1,4 @@
-//! Certificates as a client: what it shows, whom it believes.
+//! Certificates as a client: which one it presents, which ones it trusts.
 //!
 //! One set of rules for every client of this program: the REST APIs of other
 //! members, etcd, and PostgreSQL.

@@ -3,10 +3,11 @@
 //! A leader asks this before it gives the lock away: for a switchover, and
 //! when its PostgreSQL died and may not be restarted in place.
 //!
-//! While a synchronous mode is in force only standbys of `/sync` count, and in quorum
-//! mode so many of them that one wins its votes. Stricter than what users of Patroni
-//! know: a leader that hands over in order asks for the end of its log, not for a lag
-//! that is small enough, so that a planned move loses nothing in any mode.
+//! While a synchronous mode is in force, only standbys of `/sync` count. In quorum mode,
+//! if no candidate is named, at least `quorum + 1` of them must be able to take over, so
+//! that one of them wins its votes. This is stricter than Patroni: a leader that hands
+//! over in order asks for the end of its log, not for a lag that is small enough, so
+//! that a planned move loses nothing in any mode.
 
 use crate::promotion::{Electorate, PeerAnswer};
 use topology::{GroupView, Lsn, MemberName, SyncMode, Timeline};

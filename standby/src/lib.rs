@@ -1,5 +1,6 @@
-//! The rules about standbys: who may promote, whom to follow, when a log has
-//! diverged, which slots are wanted, how a formation moves between regions.
+//! The rules about standbys: which member may promote, which server a standby
+//! follows, when a log has diverged, which slots are wanted, how a formation
+//! moves between regions.
 //!
 //! Invariant *pure*: no clock, no files, no network. A rule stands here once;
 //! logs, REST and ctl print the reason it gave.

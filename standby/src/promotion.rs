@@ -1,8 +1,8 @@
 //! When may a standby take the lock, and when may it open for writes?
 //!
 //! Two questions on purpose. `may_race` picks the healthiest member of a group
-//! while nobody leads; `may_open` guards the step from which writes are
-//! possible and holds also for a member that has the lock already.
+//! without a leader; `may_open` guards the step from which writes are possible,
+//! also for a member that holds the lock already.
 
 mod electorate;
 mod open;

@@ -26,9 +26,9 @@ impl Retention {
         self.seen = None;
     }
 
-    /// Notes which of `slots` are seen now, and gives all that are still kept,
-    /// sorted. `before` is the list of the leader before: whoever takes the lock
-    /// gives each of them its full time again.
+    /// Notes which of `slots` are seen now, and returns all that are still kept,
+    /// sorted. `before` is the list of the previous leader: a member that takes the
+    /// lock keeps each slot of that list for the full time again.
     fn look(
         &mut self,
         slots: BTreeSet<String>,

@@ -172,7 +172,7 @@ mod tests {
         assert!(!steps(&view, true).contains(&SlotStep::Drop("gone".into())));
         let own = desired(&"n3".into(), &view, &[]);
         assert!(!own.contains_key("n3") && own.contains_key("n2"));
-        // One that never leads keeps slots for nobody who is not there.
+        // A member that never leads keeps no slots for absent members.
         let mut aside = view.clone();
         aside.take("members/n3", r#"{"tags":{"nofailover":true}}"#, 2, 1);
         assert!(!desired(&"n3".into(), &aside, &[]).contains_key("gone"));

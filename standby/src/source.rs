@@ -1,4 +1,4 @@
-//! Whom to follow.
+//! Which server a standby follows.
 //!
 //! A replica follows its `replicatefrom` member if that one exists, else the
 //! leader. The leader of a standby group follows the remote side; that answer
@@ -11,7 +11,7 @@
 
 use topology::{GroupView, MemberName, Tags};
 
-/// The member this one should stream from; `None` when nobody is known.
+/// The member this one should stream from; `None` if none is known, or with `nostream`.
 pub fn upstream<'a>(me: &MemberName, tags: &Tags, view: &'a GroupView) -> Option<&'a MemberName> {
     if tags.nostream() {
         return None;
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_circle_is_not_followed() {
         assert_eq!(upstream(&"a".into(), &tags("b"), &view()), Some(&"l".into()));
-        // Somebody else's circle is no way to the leader either.
+        // A circle of other members does not reach the leader either.
         assert_eq!(upstream(&"me".into(), &tags("a"), &view()), Some(&"l".into()));
     }
 }

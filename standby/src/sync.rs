@@ -1,20 +1,22 @@
-//! Synchronous replication: who must have a commit before it is acknowledged,
-//! and who may lead because of it.
+//! Synchronous replication: which standbys must have a commit before it is
+//! acknowledged, and which members may lead because of it.
 //!
-//! Two places say it: `synchronous_standby_names` of the primary (who confirms)
-//! and `/sync` in the store (who may be elected). Only one of them changes at a
-//! time, and somebody may die between any two changes.
+//! Two places say it: `synchronous_standby_names` of the primary (which standbys
+//! confirm) and `/sync` in the store (which members may be elected). Only one of
+//! them changes at a time, and a member may die between any two changes.
 //!
-//! Invariant *nothing acknowledged is lost*: whoever `/sync` allows to lead has
-//! every commit that was acknowledged. A name is first waited for, then proves
-//! that it has what was acknowledged before, and only then comes into `/sync`;
-//! it leaves `/sync` first and is waited for no longer afterwards. `gate.rs`
-//! says when a single change keeps that; no step leaves here that it refuses.
+//! Invariant *nothing acknowledged is lost*: every member that `/sync` allows to
+//! lead has every acknowledged commit. A standby is first waited for, then proves
+//! that it has what was acknowledged before, and only then enters `/sync`; it
+//! leaves `/sync` first, and only afterwards commits stop waiting for it.
+//! `gate.rs` says when a single change keeps that; no step that it refuses is
+//! returned.
 //!
-//! One step at a time: the caller does it, looks at the world again, and asks
-//! again. All is computed from what is seen, so it does not matter who began.
+//! One step at a time: the caller takes it, reads the state again, and asks
+//! again. All is computed from what is seen, so it does not matter which daemon
+//! began.
 //!
-//! Absent on purpose: doing it (`node`), and the election itself
+//! Absent on purpose: taking the steps (`node`), and the election itself
 //! (`promotion`).
 
 mod candidates;
@@ -99,7 +101,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// So many standbys must be waited for, even where there are none.
+    /// The minimum number of standbys that a commit waits for, even if there are none.
     pub fn least(&self) -> u64 {
         u64::from(self.strict)
     }

@@ -5,12 +5,12 @@
 //!
 //! - *one writer*: never two servers of a group that accept commits. A server
 //!   whose daemon is dead, frozen or in pause, past its lock's deadline, is not
-//!   counted: without a watchdog nobody can stop it (`Member::is_unguarded`).
+//!   counted: without a watchdog nothing can stop it (`Member::is_unguarded`).
 //! - *nothing acknowledged is lost* by a planned move; a failover loses at most
 //!   what the new primary had not received, within `maximum_lag_on_failover`.
 //! - in a synchronous mode nothing acknowledged is lost at all
 //!   (`check/synchronous.rs`).
-//! - *no regress*: nobody streams into a history that its log is no part of.
+//! - *no regress*: no server streams into a history that its log is no part of.
 //! - *no destruction*: data is thrown away only with a living source.
 //! - *forgets nothing*: a daemon takes away only its own lock, a claim that it
 //!   gives back, and what a move or a mode leaves behind; what must go with its
@@ -178,7 +178,7 @@ fn missing(world: &World, member: usize) -> Vec<u64> {
     acknowledged.filter(|id| !log.contains(*id)).collect()
 }
 
-/// Data is about to be thrown away: somebody else must have a living copy.
+/// Data is about to be thrown away: another member must have a living copy.
 pub fn destroyed(world: &mut World, member: usize) {
     world.counts.rebuilds += 1;
     let client = world.members[member].place.client;

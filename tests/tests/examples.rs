@@ -1,7 +1,7 @@
 //! Examples and pages that are made from the code stay true.
 //!
 //! An example that warns, a table of settings that lacks a row or a page that
-//! names a test nobody wrote would mislead whoever relies on it. Pages made from
+//! names a test that does not exist would mislead its readers. Pages made from
 //! code are compared with it; `UPDATE_PAGES=1 cargo test -p tests --test examples`
 //! writes them anew.
 
@@ -212,7 +212,7 @@ fn is_there(test: &str) -> bool {
     page(file).contains(&format!("fn {name}("))
 }
 
-/// A row without a test is one that nobody has finished; what a row names exists.
+/// A row without a test is unfinished; what a row names exists.
 #[test]
 fn every_test_that_the_page_on_reliability_names_is_there() {
     let text = page("docs/reliability.md");

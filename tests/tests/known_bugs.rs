@@ -19,7 +19,7 @@ fn one_group(members: usize) -> Shape {
 }
 
 /// A blocked catalogue, or a slow view of statistics: the server lives and commits, its
-/// lock is renewed, and nobody learns more of it for two minutes.
+/// lock is renewed, and no daemon learns more of it for two minutes.
 #[test]
 fn known_bug_2_a_query_that_hangs_demotes_no_leader() {
     for seed in 1..=20 {

@@ -78,7 +78,7 @@ fn run(world: &mut World) -> Result<(), Broken> {
     settle(world, SETTLE_MS)
 }
 
-/// Runs until all is well, and stays so; at most so long.
+/// Runs until all is well and stays so, at most `limit_ms`.
 fn settle(world: &mut World, limit_ms: u64) -> Result<(), Broken> {
     let end = world.now + limit_ms;
     loop {
@@ -228,7 +228,7 @@ fn synchronous_groups_survive_the_fixed_seeds() {
     fixed(synchronous_group, 80);
 }
 
-/// There is something to lose, and somebody else takes over with it.
+/// There is something to lose, and another member takes over with it.
 #[test]
 fn synchronous_groups_wait_and_fail_over() {
     let mut all = Counts::default();
@@ -268,7 +268,7 @@ fn fast_groups_survive_fresh_seeds() {
 }
 
 /// Ten minutes on a store that answers each call within `delay_ms`: how often did a
-/// leader stop that nobody had to replace?
+/// leader stop that no member had to replace?
 fn needless_failovers(delay_ms: u64, seeds: u64) -> u64 {
     let mut stopped = 0;
     for seed in 1..=seeds {
@@ -328,7 +328,7 @@ fn failing_disks_survive_fresh_seeds() {
     fresh(failing_disks, 20);
 }
 
-/// Nothing else is wrong: whoever can write leads soon, and only then.
+/// Nothing else is wrong: another member leads soon if one is able to, and only then.
 #[test]
 fn the_lock_leaves_a_failing_disk_for_somebody_who_is_able() {
     let mut moved = 0;
@@ -360,7 +360,7 @@ fn two_regions_survive_fresh_seeds() {
     fresh(two_regions, 10);
 }
 
-/// Whoever makes a cluster enters it, whatever became of its claim meanwhile.
+/// The member that makes a cluster enters it, whatever became of its claim meanwhile.
 #[test]
 fn a_store_that_is_wiped_while_a_cluster_is_made_gets_it_nevertheless() {
     let mut hit = 0;

@@ -72,8 +72,8 @@ pub struct GroupView {
 }
 
 impl GroupView {
-    /// Takes one key, named relative to the group's base. Unknown keys are
-    /// somebody else's and are passed over.
+    /// Takes one key, named relative to the group's base. Unknown keys belong to
+    /// other programs and are ignored.
     pub fn take(&mut self, key: &str, value: &str, revision: i64, lease: i64) {
         if let Some(name) = key.strip_prefix("members/") {
             if !name.is_empty() && !name.contains('/') {
@@ -257,7 +257,7 @@ impl Claim {
     }
 }
 
-/// What is no map names nobody; its revision still counts.
+/// A text that is no map names no member; its revision still counts.
 fn read_failsafe(text: &str) -> BTreeMap<MemberName, String> {
     let map: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
     map.into_iter().map(|(name, url)| (MemberName(name), url)).collect()

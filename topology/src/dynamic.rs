@@ -57,7 +57,7 @@ pub enum SyncMode {
     Off,
     /// Named standbys.
     On,
-    /// Any so many of the named ones.
+    /// Any `n` of the named standbys.
     Quorum,
 }
 

@@ -125,7 +125,7 @@ impl fmt::Display for SystemId {
     }
 }
 
-/// PostgreSQL cuts every name off after so many bytes.
+/// PostgreSQL truncates every name to this number of bytes.
 pub const NAME_BYTES_MAX: usize = 63;
 
 /// The name of the replication slot that belongs to a member.

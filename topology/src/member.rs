@@ -138,7 +138,7 @@ pub struct MemberRecord {
 }
 
 impl MemberRecord {
-    /// Reads what somebody wrote; anything unreadable is an empty record.
+    /// Reads a record that any program may have written; an unreadable one is empty.
     pub fn read(text: &str) -> MemberRecord {
         if text.starts_with("postgres") {
             return legacy(text);

@@ -4,7 +4,7 @@
 //! Numbers may be texts: other programs write `'30'`, people write `30min`.
 //! Units are case-sensitive, as in PostgreSQL.
 //!
-//! Absent on purpose: which range is sensible (whoever asks knows).
+//! Absent on purpose: which range is sensible (the caller knows).
 
 use serde_json::Value;
 

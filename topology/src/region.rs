@@ -56,7 +56,7 @@ impl Policy {
         self.regions.iter().find(|r| &r.name == name)
     }
 
-    /// The region that owns a formation nobody has owned yet.
+    /// The first owner of a formation that no region has owned yet.
     pub fn first_owner(&self) -> Option<&RegionName> {
         let best = self.regions.iter().max_by_key(|r| (r.priority, std::cmp::Reverse(&r.name)))?;
         Some(&best.name)
@@ -117,7 +117,7 @@ pub struct Register {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Asked for by an operator; nobody has begun.
+    /// Asked for by an operator; no agent has begun.
     Requested,
     Preflight,
     Warm,

@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen<T> {
     Known(T),
-    /// Somebody was asked and gave no answer. Never read this as "absent".
+    /// The source was asked and gave no answer. Never read this as "absent".
     Unknown,
 }
 

@@ -69,7 +69,7 @@ impl Status {
         Value::Object(out).to_string()
     }
 
-    /// Another position by somebody who does not know the slots now.
+    /// Another position; the slots stay, because the writer does not know them now.
     pub fn moved_to(&self, optime: Lsn) -> Status {
         Status { optime, ended: None, ended_timeline: None, ..self.clone() }
     }

@@ -1,11 +1,11 @@
-//! `/sync`: who has what the leader acknowledged, in synchronous modes.
+//! `/sync`: which members have what the leader acknowledged, in synchronous modes.
 //!
-//! The key outlives its leader: whoever races reads from it who may lead without
-//! losing anything. Without a leader in it no synchronous mode is in force.
-//! Names are compared without regard to case, as PostgreSQL compares the names
-//! of standbys.
+//! The key outlives its leader: a member that races reads from it which members may
+//! lead without losing anything. Without a leader in it no synchronous mode is in
+//! force. Names are compared without regard to case, as PostgreSQL compares the
+//! names of standbys.
 //!
-//! Absent on purpose: how the names come there (the modes themselves).
+//! Absent on purpose: how the names get there (the modes themselves).
 
 use crate::MemberName;
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ pub struct SyncState {
     pub leader: Option<MemberName>,
     /// Sorted. In quorum mode these vote; each alone may lack something.
     pub standbys: Vec<MemberName>,
-    /// Of so many others a candidate must not be behind; 0 in priority mode.
+    /// How many others a candidate must not be behind; 0 in priority mode.
     pub quorum: u64,
 }
 
@@ -44,7 +44,7 @@ impl SyncState {
         }
     }
 
-    /// All three fields are always there; nobody is `null`.
+    /// All three fields are always there; a missing leader or no standbys are `null`.
     pub fn write(&self) -> String {
         let mut standbys: Vec<&str> = self.standbys.iter().map(MemberName::as_str).collect();
         standbys.sort_unstable();

@@ -42,7 +42,7 @@ pub struct List {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct Check {
-    /// The region that shall own the formation
+    /// The region that is to own the formation
     #[arg(long, value_name = "REGION")]
     pub to: Option<String>,
     /// Output format
@@ -52,7 +52,7 @@ pub struct Check {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct Switch {
-    /// The region that shall own the formation
+    /// The region that is to own the formation
     #[arg(long, value_name = "REGION")]
     pub to: String,
     /// Print the plan and change nothing

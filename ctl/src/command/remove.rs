@@ -1,12 +1,12 @@
-//! `remove`: a cluster is forgotten by the store. Its data stays where it is.
+//! `remove`: deletes a cluster from the store. Its data stays where it is.
 //!
-//! All that lies in the cluster's place goes, whoever wrote it, and so does the
+//! All keys of the cluster are deleted, whichever program wrote them, and so is the
 //! timeline that its members have claimed: a cluster that is made in its place
 //! begins with nothing.
 //!
-//! Invariant *votes stay*: what else a region keeps below `topology/` is its
-//! vote on who owns the formation. It is not a cluster's to throw away, so the
-//! keys are deleted one by one and never the whole scope.
+//! Invariant *votes stay*: what else a region keeps below `topology/` is its vote
+//! on which region owns the formation. That vote does not belong to a cluster, so
+//! the keys are deleted one by one and never the whole scope.
 
 use crate::args::Remove;
 use crate::world::{One, World};

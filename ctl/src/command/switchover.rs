@@ -1,4 +1,4 @@
-//! `switchover` and `failover`: another member shall lead.
+//! `switchover` and `failover`: make another member the leader.
 //!
 //! The request goes to the leader's API, which checks and answers. Only when
 //! no API answers it is written to the store, where the members find it.

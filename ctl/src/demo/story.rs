@@ -13,7 +13,7 @@ const START: Duration = Duration::from_secs(90);
 const FAILOVER: Duration = Duration::from_secs(60);
 const REJOIN: Duration = Duration::from_secs(60);
 const MOVE: Duration = Duration::from_secs(90);
-/// Clients write for so long before and after an event.
+/// How long clients write before and after an event.
 const CALM: Duration = Duration::from_secs(3);
 
 pub struct Story {

@@ -24,9 +24,9 @@ use std::net::TcpListener;
 /// is down for a moment would else find its own port taken by a client.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// Ports that nobody listens on now. All are held until all are found, so no
-/// two are alike; where the search begins is left to chance, so that two fields
-/// at once do not meet.
+/// Ports that no program listens on now. All are held until all are found, so no
+/// two are alike; the search begins at a random port, so that two fields at once
+/// do not collide.
 pub fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
     let chance = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let chance = chance.map_or(0, |d| d.subsec_nanos()) as usize + std::process::id() as usize;

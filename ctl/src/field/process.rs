@@ -295,8 +295,8 @@ fn end_all(pids: &[i32], signal: Signal, limit: Duration) {
     }
 }
 
-/// A pid that was noted may be somebody else's by now: its command line or
-/// working directory must speak of the field.
+/// A pid that was noted may belong to another process by now: its command line or
+/// working directory must name the directory of the field.
 fn is_ours(pid: i32, dir: &Path) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).into_owned();

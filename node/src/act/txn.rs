@@ -28,7 +28,7 @@ pub fn unchanged(key: String, revision: Option<i64>) -> Compare {
     }
 }
 
-/// Take the lock if nobody has it. A request that named this member (or any
+/// Take the lock if no member has it. A request that named this member (or any
 /// other) is answered by that, so it is cleared in the same transaction. A
 /// standby, now on `mine`, claims the timeline that it will begin.
 pub fn acquire(
@@ -62,7 +62,7 @@ pub fn acquire(
 /// members are promoted: one that was not reached is still wanted.
 ///
 /// Not in a synchronous mode: without its leader a planned switchover, which loses
-/// nothing, would become a manual failover, which may go to whoever is named.
+/// nothing, would become a manual failover, which may go to any member that it names.
 fn left_of(request: &Failover, me: &MemberName, view: &GroupView) -> Failover {
     let wanted = request.candidate.as_ref().filter(|candidate| *candidate != me);
     let mode = view.config.as_ref().map(|config| config.value.synchronous_mode);
@@ -225,7 +225,7 @@ pub fn sync(keys: &Keys, lease: LeaseId, state: &SyncState, revision: Option<i64
     txn
 }
 
-/// No synchronous mode is in force any more: everybody may race again.
+/// No synchronous mode is in force any more: all members may race again.
 pub fn end_sync(keys: &Keys, lease: LeaseId, revision: i64) -> Txn {
     let when =
         vec![Compare::LeaseIs(keys.leader(), lease), Compare::RevisionIs(keys.sync(), revision)];
@@ -418,7 +418,7 @@ mod tests {
         forget_everything(&store, &keys);
         let seen = view(&store, &keys);
         assert!(enter(Some(claim)), "the store has forgotten the claim");
-        // What was seen before somebody else claimed it is no ground to write on.
+        // A view from before another member claimed the key does not permit a write.
         forget_everything(&store, &keys);
         let other = claimed(&store, &keys);
         let new = NewCluster { me: &me, system: &system, config: "{}", claim: Some(claim) };

@@ -1,7 +1,7 @@
 //! `GET`, `PATCH` and `PUT /config`.
 //!
-//! Both writes are made on the version that was read; a change that somebody
-//! else made in between is never overwritten by a `PATCH`. A `PUT` replaces
+//! Both writes are made on the version that was read; a change that another
+//! client made in between is never overwritten by a `PATCH`. A `PUT` replaces
 //! whatever is there, so it reads and tries again a few times.
 
 use super::answer::Answer;
@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value};
 use topology::document::{compact, patch};
 
-/// How often a `PUT` reads again after somebody else was first.
+/// How often a `PUT` reads again after another writer was first.
 const PUT_TRIES_MAX: usize = 5;
 
 pub async fn get(api: &Api) -> Result<Answer, Answer> {

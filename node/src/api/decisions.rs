@@ -1,4 +1,4 @@
-//! `GET /decisions`, for operators and for everybody else. Pure.
+//! `GET /decisions`, for operators and for all other callers. Pure.
 //!
 //! What a program of PostgreSQL said when it failed may name paths, hosts and users.
 //! Callers that may not change anything get the time, the rule with its sentence, and

@@ -99,8 +99,8 @@ pub fn refuse(document: &Value, touched: &Map<String, Value>) -> Result<(), Stri
     read.ignored.first().map_or(Ok(()), |bad| Err(bad.to_string()))
 }
 
-/// What is kept though it has no effect: keys that nobody knows, or that stand in
-/// the wrong place.
+/// What is kept though it has no effect: unknown keys, and keys that stand in the
+/// wrong place.
 pub fn remarks(document: &Value, touched: &Map<String, Value>) -> Vec<String> {
     let part = Value::Object(touched_part(document, touched));
     let mut findings = Findings::default();

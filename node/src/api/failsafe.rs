@@ -21,7 +21,7 @@ const TTL_FACTOR_MAX: u64 = 2;
 /// How long an answer waits for the position of the own server.
 const POSITION: Duration = Duration::from_millis(500);
 
-/// Whoever asks must not count on a member whose mode is off.
+/// A leader that asks must not count on a member whose mode is off.
 pub fn is_on(api: &Api) -> Result<(), Answer> {
     let is_on = lock(&api.context.failsafe).is_on;
     is_on.then_some(()).ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))

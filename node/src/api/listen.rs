@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Connections that the kernel keeps for us until they are accepted, unless
-/// `restapi.request_queue_size` asks for more: whoever waits does not harm.
+/// `restapi.request_queue_size` asks for more: a waiting connection does no harm.
 const WAITING_MIN: u32 = 1_024;
 /// An `accept` that fails for want of memory or descriptors is tried again after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -131,7 +131,7 @@ impl Doors {
         Ok(())
     }
 
-    /// Nobody is let in any more.
+    /// No connection is accepted any more.
     pub async fn close(&self) {
         let mut accepting = std::mem::take(&mut self.lock().accepting);
         accepting.shutdown().await;
@@ -299,7 +299,7 @@ mod tests {
         RestApi { listen_host: "127.0.0.1".into(), request_queue_size, ..RestApi::default() }
     }
 
-    /// How many of `callers` the kernel lets in: connections that nobody accepts
+    /// How many of `callers` the kernel lets in: connections that no task accepts
     /// are established as long as its queue has room.
     async fn let_in(at: &TcpListener, callers: usize, patience: Duration) -> usize {
         let address = at.local_addr().unwrap();

@@ -51,7 +51,7 @@ pub struct Rules {
 #[derive(Clone)]
 pub struct LastAnswer {
     asked: Millis,
-    /// Counted from here, whoever waits behind a slow query shares its answer.
+    /// The answer's age counts from here, so callers that wait behind a slow query share it.
     answered: Millis,
     monitor: Option<Arc<ServerStatus>>,
 }
@@ -115,7 +115,7 @@ impl Api {
     }
 
     /// Writes a key if it still stands at the version that was read. `false`:
-    /// somebody else was first.
+    /// another writer was first.
     pub async fn write_key(
         &self,
         key: &str,
@@ -142,7 +142,7 @@ impl Api {
         self.told.fetch_max(newest.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// The daemon shall look at the world now. A full queue will wake it too.
+    /// Makes the daemon run a beat now. A full queue will wake it too.
     pub fn wake(&self) {
         let _ = self.context.commands.try_send(Command::Wake);
     }

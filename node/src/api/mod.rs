@@ -1,7 +1,7 @@
 //! The REST API of one member.
 //!
-//! Endpoints are rows; a request goes through one door: find the row, let the
-//! gate judge whoever wants to change something, answer. HTTP/1.1 with exact
+//! Endpoints are rows; all requests take one path: find the row, let the gate
+//! check a caller that wants to change something, answer. HTTP/1.1 with exact
 //! paths. Reading never needs a password.
 //!
 //! Invariant *no write here*: this directory writes to the store only what an

@@ -1,8 +1,8 @@
-//! How many connections there may be, from whom, and which one is closed when
-//! there is no room.
+//! How many connections there may be, from which callers, and which one is closed
+//! when there is no room.
 //!
 //! Slow or silent callers must not keep a load balancer's check or a member's
-//! question out. Each address has a bounded number of places, some are kept for
+//! request out. Each address has a bounded number of places, some are kept for
 //! members, and where one is missing, the connection that has waited longest
 //! without a complete request is closed for the new one. A connection whose
 //! request is being answered is never closed.

@@ -3,7 +3,7 @@
 //! The conditions of a restart are judged here, the work is the daemon's: it
 //! takes the command into its one background slot and answers when it is done.
 //! A scheduled one is kept by the daemon, which judges its conditions when it
-//! is due; nobody remembers it past the life of that daemon.
+//! is due; it is lost when that daemon ends.
 
 use super::answer::Answer;
 use super::look::{Api, unavailable};

@@ -76,7 +76,7 @@ async fn ask_in_rounds(server: Arc<dyn Fresh>, queue: Arc<Queue>) {
 }
 
 impl Queue {
-    /// Those that the next query is sent for; none once nobody can call any more.
+    /// The callers that the next query is sent for; none once no further caller can arrive.
     async fn next(&self, crowd: usize) -> Vec<Caller> {
         let mut waiting = self.callers.lock().await;
         let mut callers = Vec::new();

@@ -1,4 +1,4 @@
-//! What this member is, for whoever asks: one set of facts, one document.
+//! What this member is, for all callers: one set of facts, one document.
 //!
 //! Pure: `facts` joins what the daemon published with an answer of the
 //! monitoring query; health checks, metrics and the status body are read off
@@ -47,7 +47,7 @@ pub struct Facts<'a> {
     pub duty: Option<Duty>,
 }
 
-/// So many lines wait for the thread that writes them when all is well.
+/// How many lines wait for the thread that writes them when all is well.
 const LOG_WAITING_USUAL: usize = 2;
 
 /// Is there a server that could answer the monitoring query?

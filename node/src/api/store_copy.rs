@@ -25,7 +25,7 @@ const CATCH_UP_MAX: Duration = Duration::from_millis(500);
 
 pub struct StoreCopy {
     snapshot: Arc<Snapshot>,
-    /// The store has said nothing for so long.
+    /// Time since the last answer of the store.
     age: Duration,
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use topology::{Failover, GroupView, MemberName, SyncMode};
 
-/// How often the request is written again after somebody else was first.
+/// How often the request is written again after another writer was first.
 const WRITE_TRIES_MAX: usize = 3;
 /// The answer comes after twice this, or twice `loop_wait` if that is longer.
 const WAIT_MIN: Duration = Duration::from_secs(10);
@@ -205,7 +205,7 @@ async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<i64, Ans
         candidate: wanted.candidate.clone(),
         scheduled_at: wanted.scheduled_at.clone(),
     };
-    // A request to leave somebody makes sense only while that member leads.
+    // A request that names the old leader makes sense only while that member leads.
     let leads = |name: &MemberName| Compare::ValueIs(keys.leader(), name.to_string());
     for _ in 0..WRITE_TRIES_MAX {
         let seen = view.failover.as_ref().map(|f| f.revision);
@@ -239,7 +239,7 @@ pub enum Standing {
 pub fn standing(view: &GroupView, old: Option<&MemberName>, since: i64) -> Standing {
     match view.leader_name() {
         Some(leader) if Some(leader) != old => Standing::Moved(leader.clone()),
-        // Between two leaders: whoever cleared the request is about to lead.
+        // Between two leaders: the member that cleared the request is about to lead.
         None => Standing::Pending,
         Some(_) => {
             let failover = view.failover.as_ref().filter(|f| f.revision >= since);

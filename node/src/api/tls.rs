@@ -1,4 +1,4 @@
-//! Certificates of the REST API: what it shows, whom it lets in.
+//! Certificates of the REST API: which one it presents, which clients it accepts.
 //!
 //! An authority's certificate that comes as a client's is accepted where it is,
 //! byte for byte, one of the configured anchors; its key must still prove
@@ -39,7 +39,7 @@ impl ClientProof {
     }
 }
 
-/// What the server shows and whom it lets in.
+/// Which certificate the server presents and which clients it accepts.
 pub fn server_config(
     own: Own,
     cafile: Option<&Path>,

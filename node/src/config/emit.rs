@@ -63,8 +63,8 @@ fn word(value: &Value) -> String {
     }
 }
 
-/// Plain where nobody can mistake it, else in single quotes; what has line ends
-/// or invisible characters in double quotes, escaped as in JSON.
+/// Plain where only one reading is possible, else in single quotes; a text with line
+/// ends or invisible characters in double quotes, escaped as in JSON.
 fn text(string: &str) -> String {
     if is_plain(string) {
         return string.to_string();

@@ -55,7 +55,7 @@ pub fn take_working_directory(env: &mut Environment) {
     };
 }
 
-/// What the variables say, for whoever writes a configuration.
+/// The settings of the variables as a document, for a configuration that is generated.
 pub fn environment_document(env: &Environment) -> Value {
     overlay(env, &mut Findings::default())
 }

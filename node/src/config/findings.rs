@@ -65,7 +65,7 @@ impl Findings {
         }
     }
 
-    /// For a check that somebody asked for: what a start would pass over with a
+    /// For a check that the operator asked for: what a start would accept with a
     /// warning is a finding too.
     pub fn strict() -> Findings {
         Findings { strict: true, ..Findings::default() }

@@ -362,7 +362,7 @@ mod tests {
         assert!(warnings[0].starts_with("bootstrap.dcs.maximum_lag_on_failover: `much` is no"));
     }
 
-    /// What a start warns of is a finding for whoever asks.
+    /// What is a warning at a start is a finding in a check that the operator asks for.
     #[test]
     fn p4_the_beginning_of_a_cluster_is_judged_as_a_patch_is() {
         let dcs = "  dcs:\n    pg_hba: [local all all trust]\n    postgresql: {pg_hba: trust}\n";

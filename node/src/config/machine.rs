@@ -185,7 +185,7 @@ pub fn version_of(postgres: &Path) -> Option<u32> {
     let end = Instant::now() + VERSION;
     while child.try_wait().ok()?.is_none() {
         if Instant::now() > end {
-            // Somebody else's program: it is ended, and nothing is known.
+            // Taken for another program: it is killed, and its version is not known.
             let _ = child.kill().and_then(|()| child.wait());
             return None;
         }
@@ -267,7 +267,7 @@ mod tests {
         assert!(text.contains("postgresql.config_dir: ") && text.contains("is no directory"));
     }
 
-    /// Root may write everywhere: it looks with the eyes of somebody else.
+    /// Root may write everywhere, so root runs this test again as another user.
     #[test]
     fn a_directory_that_may_not_be_written_is_found() {
         const ME: &str = "config::machine::tests::a_directory_that_may_not_be_written_is_found";
@@ -280,7 +280,7 @@ mod tests {
         assert!(findings.to_string().contains("/ may not be written by this user"), "{findings}");
     }
 
-    /// Runs one test of this program again, where and as somebody who owns nothing.
+    /// Runs one test of this program again, in `/` and as a user who owns nothing.
     fn passes_for_nobody(test: &str) {
         const NOBODY: u32 = 65_534;
         let dir = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ use topology::tags::parse_bool;
 /// The built-in way to make a replica.
 const STANDARD: &str = "basebackup";
 
-/// How a new cluster is made by somebody else's command.
+/// How an operator's command makes a new cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BootstrapMethod {
     pub name: String,
@@ -115,7 +115,7 @@ impl ReplicaMethods {
         ReplicaMethods { methods, basebackup, warnings }
     }
 
-    /// Those that need nobody to copy from.
+    /// The methods that need no member to copy from.
     pub fn without_source(&self) -> Vec<ReplicaMethod> {
         let alone =
             |method: &&ReplicaMethod| matches!(method, ReplicaMethod::Custom(c) if c.no_leader);

@@ -270,7 +270,7 @@ pub struct Postgresql {
     /// Options of pg_rewind; `None` leaves them to the cluster's settings.
     pub rewind_options: Option<Vec<ToolOption>>,
     pub use_unix_socket: bool,
-    /// `unix_socket_directories`, where somebody sets it.
+    /// `unix_socket_directories`, where the configuration sets it.
     pub socket_directories: Option<String>,
     pub pg_ctl_timeout_s: u64,
     /// Shell-like commands by event: `on_start`, `on_stop`, ...

@@ -22,7 +22,7 @@ pub struct Place {
 pub struct NotYaml {
     pub place: Place,
     pub(super) fault: Fault,
-    /// Its line looks like a template that nobody filled in.
+    /// Its line looks like a template that was not filled in.
     pub(super) is_template: bool,
 }
 
@@ -91,7 +91,7 @@ impl NotYaml {
     }
 }
 
-/// Says whether a key holds what nobody may read in a log.
+/// Says whether a key holds what must not appear in a log.
 pub fn is_secret(key: &str) -> bool {
     const PARTS: [&str; 5] = ["password", "passwd", "secret", "token", "pwd"];
     let key = key.to_lowercase();

@@ -2,7 +2,7 @@
 //! settings, ranges, addresses that others can use.
 //!
 //! A daemon starts with a file that breaks these rules, for it may have run with
-//! it for years; somebody who asks wants to know.
+//! it for years; an operator who asks for the check gets them as findings.
 //!
 //! Absent on purpose: what only the machine can tell (`machine.rs`).
 
@@ -19,7 +19,7 @@ use topology::number::{Base, counted};
 /// Stands in generated files where a person must write something.
 pub const MARK: &str = "#FIXME";
 
-/// Needed by whoever runs a cluster, not by a daemon to start.
+/// An operator needs these to run a cluster; a daemon starts without them.
 const REQUIRED: [&str; 3] = [
     "restapi.connect_address",
     "postgresql.connect_address",
@@ -174,7 +174,7 @@ fn check_tags(document: Document, findings: &mut Findings) {
     }
 }
 
-/// A generated file that nobody has finished.
+/// Finds what was left unfinished in a generated file.
 fn find_unfinished(value: &Value, path: &str, findings: &mut Findings) {
     let below = |key: &str| if path.is_empty() { key.into() } else { format!("{path}.{key}") };
     match value {

@@ -1,5 +1,5 @@
 //! Checks that the table of settings can make by itself: kinds, what is
-//! required, and keys nobody knows.
+//! required, and unknown keys.
 //!
 //! Impossible values are findings. Unknown keys only warn, with the nearest
 //! known key: other programs may keep their own keys in the same file.

@@ -1,8 +1,8 @@
 //! The checkpoint after a promotion.
 //!
 //! Until it is done the control file shows the timeline before, and pg_rewind
-//! against this server finds nothing to do. The member record says so; whoever
-//! has to rewind waits for it.
+//! against this server finds nothing to do. The member record says so; a member
+//! that has to rewind waits for the checkpoint.
 
 use crate::postgres::{Error, Instance};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) struct AfterPromotion {
 }
 
 impl AfterPromotion {
-    /// Not done, and nobody works on it.
+    /// The checkpoint is not done, and no task works on it.
     pub fn is_due(&mut self) -> bool {
         match self.running.as_mut().map(oneshot::Receiver::try_recv) {
             Some(Ok(())) => self.done = true,
@@ -53,7 +53,7 @@ impl AfterPromotion {
         let over = self.over.clone();
         tokio::spawn(async move {
             match checkpoint(&instance, timeline).await {
-                // Nobody listens any more when it has stopped to lead.
+                // The receiver is gone once this member no longer leads.
                 Ok(()) => drop(tell.send(())),
                 Err(error) => {
                     tracing::warn!("the checkpoint after the promotion: {error}");

@@ -21,7 +21,7 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(5);
 /// How often a server that recovers is asked whether it has ended.
 const RECOVERY_PACE: Duration = Duration::from_millis(500);
 
-/// Whom to copy, and how.
+/// Which server to copy, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Copy {
     pub from: Option<Following>,
@@ -49,8 +49,8 @@ impl Hands {
         }
     }
 
-    /// An operator's command makes the data; it is opened to nobody but us until
-    /// all passwords are those of the configuration.
+    /// An operator's command makes the data; only the daemon's own users, on this machine,
+    /// may connect until all passwords are those of the configuration.
     async fn bootstrap_by(&self, method: &BootstrapMethod, hba: &[String]) -> JobResult {
         let filling = self.fill(&method.name, None, Else::MoveAside)?;
         self.clear(None)?;
@@ -66,8 +66,8 @@ impl Hands {
         let session = self.until_open(&postmaster).await?;
         self.settle(&session).await?;
         drop(session);
-        // Nobody else could connect so far: what holds from now on is read at
-        // the start.
+        // No other client could connect so far: the settings that hold from now
+        // on are read at the start.
         self.stop_fast(&postmaster).await?;
         unready.keep();
         self.instance.end_trust().map_err(text)?;

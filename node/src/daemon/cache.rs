@@ -27,7 +27,7 @@ pub(super) fn read(data_dir: &Path) -> Option<Value> {
     serde_json::from_str(&text).map_err(|error| told(error.to_string())).ok()
 }
 
-/// The whole of it or nothing; readable for whom the data directory is.
+/// Writes all of it or nothing; readable for the group where the data directory is.
 pub(super) fn write(data_dir: &Path, dynamic: &Value) -> io::Result<()> {
     let fresh = data_dir.join(FRESH);
     let is_shared = fs::metadata(data_dir)?.permissions().mode() & 0o040 != 0;

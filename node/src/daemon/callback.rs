@@ -1,11 +1,11 @@
-//! Callbacks: commands that are told what became of PostgreSQL.
+//! Callbacks: the operator's commands for events of PostgreSQL.
 //!
-//! They are called with `<action> <role> <scope>` behind their own words and
-//! nobody waits for them. Never two at once: a newer event ends the command of
-//! an older one; `on_reload` has a line of its own.
+//! They are called with `<action> <role> <scope>` after their own arguments, and the
+//! daemon does not wait for them. Never two at once: a newer event ends the command
+//! of an older one; `on_reload` has a `Line` of its own.
 //!
-//! What is told is what was seen: the role of a server that runs at rest, not
-//! the role somebody meant it to have. A change of the role replaces the event
+//! What is reported is what was seen: the role of a server that runs at rest, not
+//! the role that it was intended to have. A change of the role replaces the event
 //! that came with it.
 
 mod line;

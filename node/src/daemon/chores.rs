@@ -45,7 +45,7 @@ pub(super) struct Chores {
     /// The checkpoint after the promotion.
     pub checkpoint: AfterPromotion,
     pub histories: super::histories::Histories,
-    /// The members' addresses when somebody last led.
+    /// The members' addresses when the group last had a leader.
     pub seen_urls: BTreeMap<topology::MemberName, String>,
     /// `/history` as it was last read with a line.
     pub history: Vec<HistoryEntry>,
@@ -99,7 +99,7 @@ impl Daemon {
         self.settle_desk(seen);
         self.keep_checkpoint(seen);
         self.keep_histories(seen).await;
-        // While nobody leads the group, any member may speak for the region:
+        // While no member leads the group, any member may speak for the region:
         // a formation's first certificate comes before its first leader.
         let speaks = seen.holds_lock() || seen.lock == Lock::Free;
         self.holds_lock_out.send_if_modified(|held| std::mem::replace(held, speaks) != speaks);
@@ -322,8 +322,8 @@ impl Daemon {
         if look::role_of(seen).is_none() || view.leader.is_none() {
             return;
         }
-        // Only the owner is streamed from; elsewhere such a slot would keep WAL
-        // for nobody.
+        // Other regions stream from the owner only; elsewhere such a slot would
+        // keep WAL that no server reads.
         let regions = if seen.may_own() { self.other_regions() } else { Vec::new() };
         let wanted = slots::desired(&self.settings.name, view, &regions);
         self.chores.slots_ours.extend(wanted.keys().cloned());

@@ -110,7 +110,7 @@ fn probe_place(place: &Path, size: u64) -> Result<(), String> {
         Err(error) if is_of_the_disk(&error) => {
             Err(format!("the disk of {} takes no files: {error}", place.display()))
         }
-        // Whatever else: not there yet, or of somebody else. Others say so.
+        // Any other error: the directory is missing, or another user's. Other checks report it.
         _ => Ok(()),
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// What is written goes to `/dev/full`, as long as nobody has removed the way.
+    /// The probe's file is a link to `/dev/full` until the first failing probe removes it.
     #[tokio::test]
     async fn a_disk_is_asked_at_its_pace_and_sooner_once_it_fails() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! Failsafe mode, both sides: asking everybody, and keeping a promise.
+//! Failsafe mode, both sides: asking all members, and keeping a promise.
 //!
 //! The rules of who may promise what are in `ha/failsafe.rs`. What was promised, and
 //! what was agreed to, also lies on disk (`kept`).
 //!
-//! Absent on purpose: agreement of a majority. Whoever was not asked could lead.
+//! Absent on purpose: agreement of a majority. A member that was not asked could lead.
 
 mod kept;
 
@@ -62,8 +62,8 @@ impl Keeper {
 }
 
 impl Daemon {
-    /// What this beat sees of failsafe mode; a group that nobody leads by the
-    /// store is led by whom this member was promised to.
+    /// What this beat sees of failsafe mode. Where the store shows no leader, the member
+    /// that this member's promise was made to counts as the leader.
     pub(super) fn settle_failsafe(&mut self, seen: &mut Observation) {
         let me = &self.settings.name;
         if let Some(view) = seen.view() {
@@ -124,7 +124,7 @@ impl Daemon {
         lock(&self.failsafe.desk).settle(occupied(seen, self.memory.promoting.is_some()), leader);
     }
 
-    /// Asks everybody at once. All of them must agree.
+    /// Asks all other members at once. All of them must agree.
     pub(super) async fn ask_all(&mut self, seen: &Observation) -> Outcome {
         let sent = clock::now();
         let others = self.failsafe.audience.others(&self.settings.name);
@@ -189,8 +189,8 @@ impl Daemon {
         })
     }
 
-    /// `/failsafe` names everybody who may take the lock. Once it is there it is
-    /// kept true, also when the mode is off: members judge by it.
+    /// `/failsafe` names all members that may take the lock. Once it exists, the leader
+    /// keeps it up to date, also when the mode is off: members judge by it.
     pub(super) async fn keep_failsafe(&mut self, seen: &Observation, view: &GroupView) {
         if !self.dynamic.failsafe_mode && view.failsafe.is_none() {
             return;

@@ -21,7 +21,7 @@ pub(super) enum Else {
     Empty,
     /// Kept for the next try of the same command, under its mark.
     Keep,
-    /// Kept for whoever wants to know why.
+    /// Kept so that the operator can find the cause.
     MoveAside,
 }
 

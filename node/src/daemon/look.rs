@@ -264,7 +264,7 @@ impl Daemon {
         groups.entry(group).or_default();
         let (ownership, order) = self.look_at_topology(entries);
         let closed_workers = closed(&groups, &ownership);
-        // A name that somebody else may have must not be used.
+        // A member name that another daemon may use must not be used.
         let known = self.name_proven && local.as_ref().is_some_and(|view| !view.lost);
         StoreView {
             group: if known { Seen::Known(own) } else { Seen::Unknown },

@@ -69,7 +69,7 @@ impl Daemon {
         let settings = self.settings.clone();
         let work = citus::bring_about(settings, instance, own, groups.clone(), opening);
         tokio::spawn(async move {
-            // Nobody listens any more only when the daemon ends.
+            // The receiver is gone only when the daemon ends.
             let _ = tell.send(work.await);
         });
         self.metadata.running = Some((groups, answer));

@@ -110,7 +110,7 @@ pub struct Daemon {
     scheduled_in: Option<u64>,
     /// The line of the last heartbeat.
     heartbeat: heartbeat::Heartbeat,
-    /// Nobody else lives under this member's name.
+    /// It is proven that no other daemon uses this member's name.
     name_proven: bool,
     /// A restart that waits for its time, and how long still.
     restart_plan: Option<schedule::RestartPlan>,

@@ -148,9 +148,9 @@ impl Daemon {
     }
 }
 
-/// How far the log goes. While an action runs nobody knows what comes of the
-/// server, and its position is left out; but others race by what they know of a
-/// member that is about to open.
+/// Where the log ends. While an action runs, its effect on the server is not known, and
+/// the position is left out; except for `PrePromote`: in the leader race, other members
+/// go by what they know of a member that is about to open.
 fn add_positions(seen: &Observation, status: Option<&ServerStatus>, record: &mut MemberRecord) {
     let told = seen.job.as_ref().is_none_or(|running| running.job == Job::PrePromote);
     let Some(server) = seen.server().filter(|s| told && s.lsn.0 > 0) else { return };

@@ -12,7 +12,7 @@ use crate::notify;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The beat waits so long for the REST API to take over its settings; names
+/// The beat waits at most this long for the REST API to take over its settings; names
 /// in its allowlist may resolve slowly.
 const API_WAIT_MAX: Duration = Duration::from_secs(2);
 

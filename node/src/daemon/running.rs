@@ -66,7 +66,7 @@ fn sender(seen: &Walsender) -> Sender {
     }
 }
 
-/// Whom the settings of a standby name.
+/// The upstream server that the settings of a standby name.
 pub(super) fn following(monitor: &Monitor) -> Option<Following> {
     let words = conninfo::parse(monitor.primary_conninfo.as_deref()?)?;
     let word = |key: &str| words.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());

@@ -18,7 +18,7 @@ use topology::Seen;
 /// What the time says of a scheduled request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// In so many milliseconds.
+    /// In this many milliseconds.
     In(u64),
     Now,
     TooOld,

@@ -24,7 +24,7 @@ pub(super) struct Script {
     shown: String,
     child: Child,
     group: Option<Pid>,
-    /// Whoever drops this ends the command.
+    /// Dropping this `Script` ends the command.
     bound: bool,
 }
 
@@ -61,7 +61,7 @@ impl Script {
     /// Ends it and its children.
     pub async fn end(mut self) {
         let Some(group) = self.group else { return };
-        // Each may have ended by itself; then there is nobody to signal.
+        // Each may have ended by itself; then there is no process to signal.
         let _ = killpg(group, Signal::SIGTERM);
         let _ = tokio::time::timeout(GRACE, self.child.wait()).await;
         let _ = killpg(group, Signal::SIGKILL);

@@ -117,8 +117,8 @@ impl Server {
         self.instance.served_url(self.postmaster.as_ref().map(|postmaster| postmaster.pid))
     }
 
-    /// Before anything is decided: nobody of an earlier daemon fills the data
-    /// directory any more.
+    /// Before anything is decided: ends the tools of an earlier daemon that still
+    /// fill the data directory.
     pub async fn end_leftovers(&self) {
         match self.instance.end_leftover_fillers().await {
             Ok(true) => tracing::warn!("a copy that an earlier daemon left at work was ended"),
@@ -139,7 +139,7 @@ impl Server {
 
     pub fn slots(&self) -> Vec<Slot> {
         let slots = self.monitor.iter().flat_map(|m| &m.slots);
-        // A temporary one goes with its session and is nobody's business.
+        // A temporary slot ends with its session; the daemon leaves it alone.
         slots
             .filter(|s| !s.temporary)
             .map(|s| Slot {
@@ -261,7 +261,7 @@ impl Server {
         (self.system, self.history, self.session) = (None, None, None);
     }
 
-    /// A failed bootstrap is kept for whoever wants to know why.
+    /// Keeps the data of a failed bootstrap so that the operator can find the cause.
     pub async fn move_aside(&mut self) -> Result<(), String> {
         self.stop_now();
         if let Ok(Some(postmaster)) = self.instance.postmaster() {

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked whether bytes move.
 const PACE: Duration = Duration::from_secs(1);
-/// Nothing has moved for so long: is the source well?
+/// After this long without new bytes, the source is asked whether it answers.
 const STILL: Duration = Duration::from_secs(10);
 /// Between two questions to a source from which nothing comes.
 const ASKED_AGAIN: Duration = Duration::from_secs(3);
-/// So many questions in a row without an answer end the tool.
+/// This many questions in a row without an answer end the tool.
 const UNANSWERED_MAX: u32 = 4;
 /// The connection is dead, whatever the source says. Before a base backup it writes a
 /// checkpoint, which may be spread over `checkpoint_timeout`: a day at most.

@@ -1,5 +1,5 @@
-//! Before the first beat: the store must answer, and nobody else may live
-//! under this member's name.
+//! Before the first beat: the store must answer, and no other daemon may use
+//! this member's name.
 //!
 //! A daemon waits for its store, unless PostgreSQL runs here: a server that
 //! accepts writes has to be watched from now on, with or without a store. Then

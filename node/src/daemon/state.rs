@@ -1,8 +1,8 @@
 //! The word for a member's state, in its record, in status bodies and metrics.
 //!
-//! What runs comes first, then what failed last. A stop that failed leaves a
-//! server that runs: it is told for one `loop_wait`, for by then the stop was
-//! tried again or nobody wants it any more. Pure.
+//! The running action comes first, then the last failure. A stop that failed leaves
+//! a server that runs: the failure is reported for one `loop_wait`, for by then the
+//! stop was tried again or is no longer wanted. Pure.
 
 use crate::ha::observation::{End, Failed, Job, Memory, Observation, Process};
 use topology::MemberState;

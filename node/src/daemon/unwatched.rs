@@ -1,6 +1,6 @@
 //! A daemon that cannot begin, beside a primary that runs.
 //!
-//! Nobody watches that primary: its lock, if it holds one, passes to another member
+//! No daemon watches that primary: its lock, if it holds one, passes to another member
 //! when the lease ends, and it would write on. What keeps the daemon from beginning
 //! (a file with a mistake, a refused password, a port in use) may be over in a
 //! moment, so it is tried again for as long as a store may take to answer

@@ -30,8 +30,8 @@ const START: Duration = Duration::from_secs(24 * 3600);
 const QUIT: Duration = Duration::from_secs(5);
 /// A fast stop is looked at again this often.
 const GLANCE: Duration = Duration::from_millis(500);
-/// After its last checkpoint a server waits for standbys to receive it, a dead one for
-/// wal_sender_timeout. A stop that gives no lock away waits so long for them.
+/// After its last checkpoint a server waits until its standbys have received it, for
+/// wal_sender_timeout if one is dead. A stop that hands over no lock waits this long.
 const RECEIVERS: Duration = Duration::from_secs(3);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
@@ -67,9 +67,10 @@ pub(super) enum RestartLimit {
 /// Who may delay a stop that has written its last checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
-    /// Everybody, until a rule says otherwise: the lock goes to another member.
+    /// The archiver and all receivers, until a rule ends the wait: another member takes
+    /// the lock.
     Ordered,
-    /// The archiver as well: the data goes to somebody else.
+    /// The archiver as well, beyond `RECEIVERS`: another cluster needs the end of the log.
     Archiver,
     Receivers,
 }

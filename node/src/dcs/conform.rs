@@ -1,8 +1,8 @@
 //! What every store must do, as checks that run against any of them.
 //!
 //! The daemons and the proofs rest on these properties; a store that fails one
-//! of them must not carry a cluster. Nobody else may write to the store below
-//! the prefix while the checks run.
+//! of them must not be used for a cluster. No other client may write to the
+//! store below the prefix while the checks run.
 
 use super::{
     Compare, DcsError, Event, KeyValue, LeaseId, Op, Renewal, Snapshot, Store, Txn, TxnResult,

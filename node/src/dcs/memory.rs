@@ -70,7 +70,7 @@ impl MemoryStore {
         self.expire();
     }
 
-    /// Ends the leases whose time is over, after somebody else moved the clock.
+    /// Ends the leases whose time is over, after another holder of the clock moved it.
     pub fn expire(&self) {
         drop(self.lock());
     }

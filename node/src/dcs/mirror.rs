@@ -2,15 +2,15 @@
 //!
 //! A beat must not wait for the network to know what changed, and a change must
 //! wake it. The copy is read whole, then follows the watch; a lost watch means
-//! reading again. What the copy says may be old: whoever writes on its grounds
-//! compares versions in the transaction, or reads first (`refresh`).
+//! reading again. The copy may be old: a caller that writes because of what it
+//! shows compares versions in the transaction, or reads first (`refresh`).
 //!
 //! Invariant *never backwards*: in the copy no key goes from a newer version to
 //! an older one, whichever of a read, an event or an own write arrives last.
 //! Only a store that itself went back in time (restored, replaced) starts anew.
 //!
-//! Invariant *own is own*: what this process writes through the mirror is told as
-//! its own, whether the watch or the answer brings it first.
+//! Invariant *own is own*: what this process writes through the mirror is reported
+//! as its own, whether the watch or the answer brings it first.
 
 mod fold;
 mod sent;
@@ -202,7 +202,7 @@ impl Shared {
     /// Told under the lock, so that changes are told in the order of the folds.
     fn tell_as(&self, keys: Vec<String>, own: bool) {
         if !keys.is_empty() {
-            // Nobody may be listening.
+            // There may be no subscriber.
             let _ = self.changes.send(Change::Keys { keys: keys.into(), own });
         }
     }

@@ -18,7 +18,7 @@ impl Outlet {
         (Outlet(sender), receiver)
     }
 
-    /// False: nobody reads any more, or too slowly; close the outlet.
+    /// False: the reader is gone or too slow; close the outlet.
     pub fn offer(&self, events: Vec<Event>) -> bool {
         self.0.capacity() > 1 && self.0.try_send(WatchItem::Events(events)).is_ok()
     }

@@ -1,7 +1,7 @@
 //! The configuration for a server that runs already. Pure: from its answers.
 //!
 //! Commands and places of files are this machine's own and stay in the local
-//! part; every other setting that somebody changed is the cluster's.
+//! part; every other setting that was changed is the cluster's.
 
 use super::sample;
 use super::server::Answers;

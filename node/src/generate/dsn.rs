@@ -118,7 +118,7 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What may be shown of a string that nobody could read.
+/// What may be shown of a string that could not be parsed.
 fn without_password(dsn: &str) -> String {
     if dsn.contains("password") || dsn.contains('@') {
         return "it is not shown, for it may hold a password".to_string();

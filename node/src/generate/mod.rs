@@ -1,8 +1,8 @@
 //! Configurations to start from: a sample, and one for a server that runs.
 //!
-//! What nobody can know is written as `#FIXME`; a check finds what is left of
-//! them. Variables of the environment are laid over the sample as they are laid
-//! over a file.
+//! What the program cannot know is written as `#FIXME`; a check finds what is
+//! left of them. Variables of the environment are laid over the sample as they
+//! are laid over a file.
 //!
 //! | file | job |
 //! |---|---|

@@ -101,8 +101,8 @@ pub fn logins(major: Option<u32>) -> Value {
     all
 }
 
-/// A store is needed; somebody must say which, unless the environment did. Its
-/// section stands before `bootstrap`, where people look for it.
+/// A store is needed; the user must name it, unless the environment did. Its
+/// section stands before `bootstrap`, where users look for it.
 pub fn settle_store(document: &mut Value) {
     let Some(all) = document.as_object_mut() else { return };
     let mut sorted = Map::new();

@@ -17,7 +17,7 @@ pub struct Answers {
     pub password: Option<Secret>,
     /// Every setting, as people write it.
     pub all: BTreeMap<String, String>,
-    /// Names of those that somebody set to something else than the default.
+    /// Names of those that were set to something else than the default.
     pub changed: Vec<String>,
     pub checksums: bool,
     /// Of the running program.

@@ -27,7 +27,7 @@ pub enum Action {
     AdoptSystem,
     /// Ask all other members for their positions.
     AskPeers,
-    /// Ask everybody who could lead to let this member lead on without a store.
+    /// Ask every member that could lead to let this member lead on without a store.
     AskAll,
     /// Read the leader's timeline history and compare.
     CheckDivergence {
@@ -37,7 +37,7 @@ pub enum Action {
     ArmWatchdog,
     /// Tell the server to leave recovery.
     Promote,
-    /// Stream from somebody else: rewrite the settings and reload.
+    /// Stream from another server: rewrite the settings and reload.
     Follow(Option<Following>),
     /// Let a standby replay on.
     ResumeReplay,
@@ -74,8 +74,8 @@ pub enum Receivers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
     Nothing,
-    /// Somebody has everything up to this shutdown checkpoint: whoever has not
-    /// may not lead.
+    /// Another member has everything up to this shutdown checkpoint: a member that
+    /// has not may not lead.
     Handover(Lsn),
     /// It ended in order with this shutdown checkpoint, which no other member is known
     /// to have: only members lead that have everything before it, until this one is
@@ -87,7 +87,7 @@ pub enum Publish {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Done,
-    /// Somebody else was first; the store says what holds now.
+    /// Another writer was first; the store shows what holds now.
     Lost,
     /// It is not known whether it happened.
     Unknown(String),

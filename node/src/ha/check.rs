@@ -28,7 +28,7 @@ use std::fmt::Write;
 
 /// Enough for nearly every row to fire many times.
 const OBSERVATIONS: usize = 60_000;
-/// Where a row is not seen in so many, it cannot be reached.
+/// A row that does not fire in this many observations counts as unreachable.
 const SEARCHED_MAX: usize = 2_000_000;
 
 fn for_each_observation(mut check: impl FnMut(&Observation, Decision)) {

@@ -11,7 +11,7 @@
 use super::facts::Facts;
 use super::observation::Disk;
 
-/// A disk that fails for so long is not just full for a moment.
+/// A disk that fails for this long is not just full for a moment.
 pub const FAILS_MS: u64 = 800;
 
 impl Facts<'_> {

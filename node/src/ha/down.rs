@@ -213,7 +213,7 @@ pub const DOWN: &[Rule] = &[
         |_| act(Action::Begin(Job::StartPrimary)),
         "PostgreSQL is down and this member holds the lock: it starts in place",
     ),
-    // The leader of a standby group, or of a group nobody may open.
+    // The leader of a standby group, or of a group that no member may open.
     Rule::new(
         640,
         |f| awaits_comparison(f) && f.is_comparison_due(),
@@ -310,8 +310,8 @@ pub const DOWN: &[Rule] = &[
         "its lock ends with its lease, and the next leader is compared with",
     )
     .saying(how),
-    // Nobody can say whether this log fits, and it can be neither recovered nor
-    // started. A rewind changes nothing where it does.
+    // It is not known whether this log fits, and the server can be neither recovered
+    // nor started. A rewind changes nothing if the log fits.
     Rule::new(
         654,
         |f| {
@@ -516,7 +516,7 @@ fn fails_over_at_once(f: &Facts) -> bool {
     f.o.dynamic.primary_start_timeout_ms == 0 && f.ended(End::Crashed)
 }
 
-/// One start as a primary that failed is enough where somebody else can lead.
+/// One failed start as a primary is enough where another member can lead.
 fn is_start_hopeless(f: &Facts) -> bool {
     let again = f.o.memory.failed.as_ref().is_some_and(|failed| failed.times >= 3);
     f.has_start_failed() || again
@@ -548,13 +548,13 @@ fn target(f: &Facts) -> Option<String> {
     ))
 }
 
-/// Somebody else may have gone on, or may do so while this server starts.
+/// Another member may have taken over, or may do so while this server starts.
 fn crashed_without_leader(f: &Facts) -> bool {
     f.is_lock_free() && f.ended(End::Crashed) && (!f.is_alone() || f.is_group_ahead())
 }
 
 /// A primary that stopped in order, on the newest timeline, and cannot become a
-/// standby first. Nobody else could lead, and nobody could have led since.
+/// standby first. No other member could lead, and none could have led since.
 fn opens_in_place(f: &Facts) -> bool {
     let minimal = f.remains().is_some_and(|r| r.shut == Shut::Minimal && r.end == End::Clean);
     let newest = !f.is_group_ahead() && !f.may_others_have_led_since();

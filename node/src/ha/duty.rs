@@ -1,12 +1,12 @@
 //! A synchronous standby leaves its duty before it stops for a while.
 //!
-//! Commits wait for whom `/sync` names. One that restarts, or ends, without a word
-//! would hold them up until the leader misses it. So it says that it does not want
-//! to be synchronous any more (`nosync` in its record), and waits until the leader
-//! has let it go.
+//! Commits wait for the standbys that `/sync` names. One that restarts, or ends,
+//! without notice would block them until the leader detects its absence. So it first
+//! reports that it does not want to be synchronous any more (`nosync` in its record),
+//! and waits until the leader has removed it from `/sync`.
 //!
 //! Invariant: the wait ends by itself. It is over after two loops, when the store is
-//! silent, and when nobody leads who could let go.
+//! silent, and when there is no leader that could remove it.
 
 use super::facts::Facts;
 use super::follow::recovers_otherwise;
@@ -138,7 +138,7 @@ mod tests {
         };
         server.restart_due = Some("restore_command".into());
         assert_eq!(look(&mut recovers).0, 941);
-        // In pause, and while nobody leads, nothing is restarted for that.
+        // In pause, and without a leader, nothing is restarted for that.
         for change in [(|o| o.dynamic.pause = true) as fn(&mut Observation), nobody_leads] {
             let mut stays = recovers.clone();
             stays.memory.leaving_duty = None;

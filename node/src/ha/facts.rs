@@ -117,7 +117,7 @@ impl<'a> Facts<'a> {
     }
 
     /// A server that will open by itself, started by an earlier process or by
-    /// somebody else.
+    /// another program.
     pub fn is_opening(&self) -> bool {
         self.o.is_opening()
     }

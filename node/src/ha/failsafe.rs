@@ -1,19 +1,19 @@
-//! Failsafe mode: a leader whose store is away leads on while everybody agrees.
+//! Failsafe mode: a leader that has lost its store leads on while all members agree.
 //!
-//! The leader asks all members that `/failsafe` names. Whoever agrees promises
-//! not to lead for one `ttl`; only members that `/failsafe` names may take the
-//! lock. So from the moment the question was sent, and for one `ttl`, nobody
-//! can lead who has not promised.
+//! The leader asks all members that `/failsafe` names. A member that agrees promises
+//! not to lead for one `ttl`; only members that `/failsafe` names may take the lock.
+//! So once all have agreed, and for one `ttl` from the moment the question was sent,
+//! every other member that could take the lock has promised not to.
 //!
-//! Invariant *promise before proof*: a promise is given or refused under the
-//! same lock under which this member sets out to lead (`Desk`), so that no
-//! member promises and leads at once, whichever comes first.
+//! Invariant *promise before proof*: a promise is given or refused under the same
+//! mutex (of `Desk`) under which this member claims leadership, so that no member
+//! has promised and leads at the same time, whichever comes first.
 //!
-//! Invariant *whoever may lead is asked*: the question goes to everybody in the
+//! Invariant *every possible leader is asked*: the question goes to all members in the
 //! map that the store is known to hold and in every map that it may hold.
 //!
-//! A promise binds against other members' leading, and against this member's, for as
-//! long as the leader it was made to may rely on it. That leader relies on it no
+//! A promise keeps this member from leading, and from promising to another leader, for
+//! as long as the leader it was made to may rely on it. That leader relies on it no
 //! longer once it has released its lock in order: then the member that takes the
 //! lock compares the request which that release wrote, so that the lock cannot have
 //! been taken, and given to the same leader again, in between.
@@ -28,13 +28,13 @@ pub type Map = BTreeMap<MemberName, String>;
 /// What one beat sees of failsafe mode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Failsafe {
-    /// Everybody agreed: this member may lead until then.
+    /// All members agreed: this member may lead until then.
     pub proof: Option<Millis>,
-    /// When everybody was last asked, with or without success.
+    /// When all members were last asked, with or without success.
     pub asked: Millis,
     /// `/failsafe` was seen and names this member.
     pub is_ready: bool,
-    /// This member agreed to somebody else's leading.
+    /// This member agreed that another member leads on.
     pub promise: Option<Promise>,
     /// It did, and that leader has given its lock away in order since.
     pub is_released: bool,
@@ -61,7 +61,7 @@ pub enum Refusal {
     OtherLeader(MemberName),
 }
 
-/// Where promises are given, and where whoever sets out to lead shows up first.
+/// Where promises are given, and where this member claims leadership before it leads.
 #[derive(Clone, Debug)]
 pub struct Desk {
     /// `failsafe_mode`, as last read.
@@ -130,7 +130,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Sets out to lead, unless somebody else was promised that it does.
+    /// Claims leadership, unless this member promised another member not to lead.
     pub fn claim(&mut self, now: Millis) -> bool {
         let free = self.promise(now).is_none();
         self.occupied |= free;
@@ -202,7 +202,7 @@ impl Audience {
         self.known.as_ref().is_some_and(|map| map.contains_key(me))
     }
 
-    /// Everybody who has to agree. One name may have two addresses: both count.
+    /// Every member that has to agree. One name may have two addresses: both count.
     pub fn others(&self, me: &MemberName) -> Vec<(MemberName, String)> {
         let all = self.known.iter().flatten().chain(&self.unsure);
         let mut others: Vec<_> =
@@ -232,7 +232,7 @@ pub fn promised(
     seen
 }
 
-/// The proof that everybody agreed is over when the lock covers it, when another
+/// The proof that all members agreed is over when the lock covers it, when another
 /// member leads, or when no server here could write by it any more: not when that
 /// server does not answer for a moment, or recovers after a backend crashed.
 pub fn is_proof_over(seen: &Observation, proof: Millis) -> bool {
@@ -256,7 +256,7 @@ pub fn map_of(me: &MemberName, my_url: &str, seen: &Observation, view: &GroupVie
     map
 }
 
-/// A free lock is not free for who has promised: whoever was promised leads.
+/// To a member that has promised, a free lock counts as held by the promise's leader.
 pub fn inject(view: &mut GroupView, promise: &Promise) {
     if view.leader.is_some() {
         return;

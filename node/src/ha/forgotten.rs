@@ -1,21 +1,21 @@
 //! A store that does not know the cluster whose data is here.
 //!
-//! An operator's `del --prefix`, a new disk, or the wrong address: what was in
-//! the store cannot be told from what never was. Whoever knew the cluster enters
-//! it again, once nobody can rely on a lock any more that was deleted with it.
-//! Whoever did not leaves everything as it is.
+//! An operator's `del --prefix`, a new disk, or the wrong address: a deleted entry
+//! cannot be distinguished from one that never existed. A member that knew the cluster
+//! enters it again, once no member can still rely on a lock that was deleted with it.
+//! A member that did not know it leaves everything as it is.
 
 use super::facts::Facts;
 use standby::switch::ownership::Ownership;
 use topology::MemberRole;
 
 impl Facts<'_> {
-    /// Nobody leads and `/initialize` names no system, though there is data.
+    /// No member leads and `/initialize` names no system, though there is data.
     pub fn is_forgotten(&self) -> bool {
         self.o.memory.forgotten_at.is_some() && self.is_lock_free()
     }
 
-    /// Whoever led when the store forgot it may still rely on its lock.
+    /// The member that led when the store forgot the cluster may still rely on its lock.
     pub fn may_forgotten_lock_hold(&self) -> bool {
         let since = self.o.memory.forgotten_at;
         since.is_some_and(|since| self.o.now.since(since) < self.o.dynamic.ttl_ms)

@@ -14,7 +14,7 @@ pub const RENEW: u16 = 10;
 /// The row that lets the other tables decide.
 pub const PASS: u16 = 99;
 
-/// A directory that cannot be read for so long is damaged.
+/// A directory that cannot be read for this long is damaged.
 const DAMAGED_MS: u64 = 1_000;
 
 pub const GATE: &[Rule] = &[
@@ -151,8 +151,8 @@ fn must_fence(f: &Facts) -> bool {
     fences && !is_stopping_hard(f) && !is_in_the_making(f)
 }
 
-/// Nobody knows a cluster that is not entered yet: `/initialize` keeps others
-/// from making one, and hours of recovery are not lost to a silent store.
+/// No other member knows a cluster that is not in the store yet: `/initialize` keeps others
+/// from making one, and hours of recovery must not be lost because the store is silent.
 fn is_in_the_making(f: &Facts) -> bool {
     matches!(f.job(), Some(Job::Bootstrap)) && !f.o.holds_lock()
 }

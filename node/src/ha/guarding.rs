@@ -52,7 +52,7 @@ mod tests {
         o.lock = crate::ha::observation::Lock::Free;
         assert!(is_watchdog_needed(&o, true, false));
         assert!(is_watchdog_needed(&o, false, false));
-        // Without a client there is nobody who could commit.
+        // Without a client no session can commit.
         assert!(!is_watchdog_needed(&o, true, true));
     }
 }

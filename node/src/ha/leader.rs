@@ -30,7 +30,7 @@ pub const LEADER: &[Rule] = &[
         "a server that starts as a primary or leaves recovery must not open in a region that does \
          not own",
     ),
-    // Whoever can still write takes over; if nobody can, this one goes on.
+    // A member that can still write takes over; if no member can, this one leads on.
     Rule::new(
         702,
         |f| (f.leads_on_failed_disk() || f.waits_on_failed_disk()) && !f.has_asked(),

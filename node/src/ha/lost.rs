@@ -1,8 +1,9 @@
 //! The store is silent and no lock of ours is known to hold.
 //!
-//! Nothing here adds write ability; one that everybody agreed to stays (310), also
-//! while that server recovers or does not answer. A former primary comes back as a
-//! read-only standby of nobody; whom to follow is known when the store answers.
+//! Nothing here grants the right to write; the right that all members agreed to stays
+//! (310), also while that server recovers or does not answer. A former primary comes
+//! back as a read-only standby that follows no server; which one to follow is known
+//! when the store answers.
 
 use super::action::Action;
 use super::facts::Facts;

@@ -151,7 +151,7 @@ impl Memory {
         }
     }
 
-    /// A restart begins soon, or is dropped: hours later it would surprise everybody.
+    /// A restart begins soon, or is dropped: hours later it would surprise the operator.
     /// While another action runs it waits for that.
     fn heed_asked(&mut self, seen: &Observation) {
         let waits = self.asked == Some(Asked::Restart) && seen.job.is_none();

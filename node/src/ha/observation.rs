@@ -181,7 +181,7 @@ impl Observation {
         self.store.known()
     }
 
-    /// Until when this member may write: by its lock, or because everybody
+    /// Until when this member may write: by its lock, or because all members
     /// agreed that it leads on.
     pub fn relied_until(&self) -> Option<Millis> {
         let lock = match self.lock {

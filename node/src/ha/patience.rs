@@ -1,7 +1,7 @@
-//! Whom a race waits for, and for how long.
+//! Which members a race waits for, and for how long.
 //!
-//! Every wait here ends by the clock: one for somebody who does not come would
-//! leave the group without a leader.
+//! Every wait here has a time limit: waiting for a member that does not come back
+//! would leave the group without a leader.
 
 use super::facts::Facts;
 use standby::promotion::PeerAnswer;
@@ -24,7 +24,7 @@ impl Facts<'_> {
         !asked_for && left > 0 && (arrives || left + o.dynamic.loop_wait_ms > backoff)
     }
 
-    /// All daemons begin anew: whoever led may have more and still be starting.
+    /// All daemons begin anew: the last leader may have more and still be starting.
     pub fn may_somebody_have_more(&self) -> bool {
         let (o, memory) = (self.o, &self.o.memory);
         let Some(view) = self.view().filter(|view| view.request().is_none()) else {

@@ -1,4 +1,4 @@
-//! Nobody holds the lock and PostgreSQL runs here.
+//! No member holds the lock and PostgreSQL runs here.
 //!
 //! Choosing the healthiest is an algorithm (`standby/src/promotion.rs`), not a
 //! row; this table says when it is asked.

@@ -1,8 +1,8 @@
-//! Has somebody the end of the log of a leader that has stopped?
+//! Does another member have the end of the log of a leader that has stopped?
 //!
 //! Asked wherever a stopped leader gives its lock away: if a replica has received
-//! it to the end, nobody who lacks it may lead. A replica says a moment later
-//! what it has, so it is waited for, but not for ever.
+//! it to the end, no member that lacks it may lead. A replica reports a moment later
+//! what it has, so the leader waits for it, but not for ever.
 
 use super::action::Publish;
 use super::facts::Facts;
@@ -15,7 +15,7 @@ use topology::{Lsn, MemberName};
 const RECEIPT_MS: u64 = 2_000;
 
 impl Facts<'_> {
-    /// The end of the log, if somebody has all of it.
+    /// The end of the log, if another member has all of it.
     pub fn received(&self) -> Option<Lsn> {
         let past = self.end_in_order()?;
         self.successor(Some(past)).ok().map(|_| past)
@@ -41,7 +41,7 @@ impl Facts<'_> {
         self.successor(self.end_in_order())
     }
 
-    /// Nobody has it yet, and somebody may have it in a moment.
+    /// No member has it yet, and one may have it in a moment.
     pub fn awaits_receipt(&self) -> bool {
         let lacks = matches!(self.successor(self.end_in_order()), Err(NotThere { .. }));
         lacks && self.handover_age() < RECEIPT_MS

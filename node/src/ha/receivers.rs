@@ -1,12 +1,12 @@
-//! For whom an orderly stop waits, and how long.
+//! Which receivers an orderly stop waits for, and how long.
 //!
-//! PostgreSQL ends only when all who receive its log have confirmed it, or when
+//! PostgreSQL ends only when all receivers of its log have confirmed it, or when
 //! `wal_sender_timeout` says that they are gone. That is too long for some and too
 //! short for others:
 //!
 //! - The candidate is waited for, and without one every member that could take over,
 //!   as long as its position moves. One that stands still for `STILL_MS` is not.
-//! - Everybody else is not waited for once a member has the shutdown checkpoint, and
+//! - Other receivers are not waited for once a member has the shutdown checkpoint, and
 //!   for `OTHERS_MS` otherwise.
 //! - Consumers of logical replication hold up the shutdown checkpoint itself while
 //!   they do not read. They have `HELD_MS` after the last client, and are told to end
@@ -17,15 +17,15 @@
 //! - While the store is silent it is not known who could take over, or whether the lock
 //!   is with another member: receivers have `STILL_MS`.
 //!
-//! Invariant: nothing here gives the lock away. Who has the shutdown checkpoint is
-//! asked in `receipt.rs`, and a member without it is never handed the lock.
+//! Invariant: nothing here gives the lock away. Which member has the shutdown checkpoint
+//! is asked in `receipt.rs`, and a member without it is never handed the lock.
 
 use super::action::Receivers;
 use super::facts::Facts;
 use super::observation::{End, Ending, Job, Lock, Memory, Observation, StopHow};
 use topology::{Lsn, MemberName, Millis};
 
-/// A member that receives nothing for so long stands still. Shorter than the time
+/// A member that receives nothing for this long stands still. Shorter than the time
 /// that service managers give a daemon to end.
 const STILL_MS: u64 = 10_000;
 /// For receivers that are no candidates, while no candidate has everything.
@@ -46,7 +46,7 @@ impl Facts<'_> {
         self.job() == Some(&Job::Stop { how: StopHow::Planned })
     }
 
-    /// The shutdown checkpoint of a planned stop is written: for so long.
+    /// Milliseconds since the shutdown checkpoint of a planned stop was written.
     fn closed_age(&self) -> Option<u64> {
         let since = self.ending().filter(|_| self.is_planned_stop())?.closed_since?;
         Some(self.o.now.since(since))
@@ -66,7 +66,7 @@ impl Facts<'_> {
     }
 
     /// A closed server whose receivers are waited for. Without the store the own lock
-    /// may have ended, and nobody was handed it: what they receive may still count.
+    /// may have ended without being handed over: what they receive may still count.
     pub fn awaits_receivers(&self) -> bool {
         let is_unknown = self.view().is_none() && self.is_closed_in_order();
         (is_unknown || self.is_closed_for_another()) && self.is_receipt_coming()
@@ -98,7 +98,7 @@ impl Facts<'_> {
     /// The receivers that are left are not waited for.
     pub fn are_receivers_dispensable(&self) -> bool {
         let Some(age) = self.closed_age() else { return false };
-        // A lock that is not known was given to nobody.
+        // A lock whose state is not known does not count as given away.
         let is_elsewhere = matches!(self.o.lock, Lock::Free | Lock::Other(_));
         let is_given = self.is_closed_in_order() && self.view().is_some() && is_elsewhere;
         let is_left = self.ending().is_some_and(|ending| ending.receivers() > 0);

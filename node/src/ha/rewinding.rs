@@ -13,7 +13,7 @@ pub fn must_rewind(f: &Facts) -> bool {
     f.is_diverged() && f.remains().is_some() || f.ended(End::Half)
 }
 
-/// The log has to be rewound and its server crashed; or nobody can say whether
+/// The log has to be rewound and its server crashed; or it is not known whether
 /// it has to, and an orderly stop leaves an end that is easy to read.
 pub fn needs_recovery(f: &Facts) -> bool {
     let abrupt = f.remains().is_some_and(|r| r.shut == Shut::Abrupt && r.end != End::Half);
@@ -71,8 +71,8 @@ fn is_rebuild_permitted(f: &Facts) -> bool {
     }
 }
 
-/// Nobody knows whether a log has diverged that could not be compared. Only a rewind
-/// that was made and failed permits to throw it away, and the setting for just that.
+/// It is not known whether a log that could not be compared has diverged. It may be
+/// discarded only after a rewind was tried and failed, and with the setting for that.
 pub fn may_rebuild_uncompared(f: &Facts) -> bool {
     let failed = f.o.memory.failed.as_ref();
     let rewound = failed.is_some_and(|failed| matches!(failed.job, Job::Rewind { .. }));

@@ -1,7 +1,7 @@
-//! Whom this member streams from, copies, or is compared with.
+//! Which server this member streams from, copies, or is compared with.
 //!
-//! Invariant: nobody is copied or compared with while no leader runs: who knows
-//! what it has.
+//! Invariant: no member is copied or compared with while no leader runs: it is not
+//! known what that member has.
 
 use super::facts::Facts;
 use super::observation::Following;
@@ -71,8 +71,8 @@ impl Facts<'_> {
         if leads { self.following(view, view.leader_name()?) } else { None }
     }
 
-    /// Whom to make a copy of: a member that serves for it, else the leader. No
-    /// member is copied while no leader runs: who knows what it has.
+    /// The server to copy: a member that serves clones, else the leader. No member is
+    /// copied while no leader runs: it is not known what that member has.
     pub fn clone_source(&self) -> Option<Following> {
         let leader = self.leader_source()?;
         if self.o.holds_lock() {
@@ -84,13 +84,13 @@ impl Facts<'_> {
         helper.and_then(|name| self.following(view, name)).or(Some(leader))
     }
 
-    /// There is nobody to stream from, and that is certain: by the tag `nostream`,
+    /// There is no server to stream from, and that is certain: by the tag `nostream`,
     /// or as the leader of a standby cluster that has nothing but an archive.
     fn lives_on_archive(&self) -> bool {
         if self.o.holds_lock() { self.has_only_archive() } else { self.o.me.tags.nostream() }
     }
 
-    /// Streams from somebody else than it should (or from nobody). Whom to follow
+    /// Streams from another server than it should (or from none). The server to follow
     /// may be unknown for a while: that ends no stream.
     pub fn must_follow_another(&self) -> bool {
         let Some(wanted) = self.upstream() else {

@@ -1,7 +1,7 @@
 //! A bounded queue of lines and the thread that writes them.
 //!
-//! Invariants: whoever logs never waits for a disk or a terminal; a line that
-//! does not fit or cannot be written is counted.
+//! Invariants: a thread that logs never waits for a disk or a terminal; a line
+//! that does not fit or cannot be written is counted.
 
 use super::LogError;
 use super::file::LogFile;
@@ -79,7 +79,7 @@ impl Queue {
     pub fn turn(&self, sink: Sink, lines_max: usize) {
         let mut state = self.lock();
         if let Some(Item::Turn(_)) = state.items.back() {
-            // No line is meant for the place that nobody has turned to yet.
+            // No line follows the last `Turn`: the new one replaces it.
             state.items.pop_back();
         }
         state.items.push_back(Item::Turn(sink));
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// A pipe that nobody reads stands for a disk that hangs.
+    /// A pipe that no program reads stands for a disk that hangs.
     #[test]
     fn a_full_queue_drops_counts_and_never_waits() {
         let dir = tempfile::tempdir().unwrap();

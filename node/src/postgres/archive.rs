@@ -1,8 +1,8 @@
 //! The archive's commands, run for a server that is down.
 //!
-//! A log that is about to be rewound holds segments that nobody has archived
-//! yet; and one that was cleaned up early may lack segments that the archive
-//! has. Both go through the operator's own commands.
+//! A log that is about to be rewound holds segments that are not archived yet;
+//! and one that was cleaned up early may lack segments that the archive has.
+//! Both go through the operator's own commands.
 //!
 //! Absent on purpose: archive modules (`archive_library`): only a running
 //! server can load one.

@@ -17,7 +17,7 @@ const SSL_KEYS: [&str; 6] =
 const NOTICES_SILENCE: &str =
     " keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=60000";
 
-/// One server to connect to, and as whom.
+/// One server to connect to, and the login to use.
 #[derive(Clone, Debug)]
 pub struct Conninfo<'a> {
     pub login: &'a Login,
@@ -37,8 +37,8 @@ impl Conninfo<'_> {
     }
 
     /// For a program that has no timeout of its own, as a standby has with
-    /// `wal_receiver_timeout`. Its arguments can be read by everybody on the machine:
-    /// the password of the client's key comes through a service file.
+    /// `wal_receiver_timeout`. Every user of the machine can read its arguments: the
+    /// password of the client's key comes through a service file.
     pub fn render_for_program(&self) -> String {
         let mut pairs = self.pairs();
         let all = pairs.len();

@@ -37,7 +37,7 @@ const CONTROLLED: [(&str, &str, Check); 11] = [
     (WAL_KEEP_SIZE, "128MB", Check::Segments),
 ];
 
-/// Set from `listen` and `scope`, by nobody else.
+/// Set from `listen` and `scope` alone.
 const NEVER_SET: [&str; 3] = ["listen_addresses", "port", "cluster_name"];
 /// Goes to the file only.
 const WAL_KEEP_SIZE: &str = "wal_keep_size";
@@ -116,7 +116,7 @@ fn megabytes(text: &str) -> Option<u64> {
     size.filter(|size| i32::try_from(*size).is_ok())
 }
 
-/// Of so many segments of 16 MB.
+/// The size of this many segments of 16 MB.
 fn size_of(segments: &str) -> Option<String> {
     let count: u64 = segments.trim().parse().ok().filter(|count| *count >= 1)?;
     let size = format!("{}MB", count.checked_mul(SEGMENT_MB)?);

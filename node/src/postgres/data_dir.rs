@@ -38,7 +38,7 @@ pub enum DataDirState {
     /// Marked: this member's daemon has begun to fill it (`Instance` looks for
     /// the mark, not this file).
     Half(String),
-    /// Files of somebody else.
+    /// Files of another program.
     Foreign(String),
     /// A server's of another major version than the programs here.
     OtherVersion {
@@ -49,7 +49,7 @@ pub enum DataDirState {
     Unreadable(String),
 }
 
-/// The major version of whoever made `dir`, if it is PostgreSQL's.
+/// The major version of the PostgreSQL that made `dir`, if one did.
 pub fn major_of(dir: &Path) -> Option<u32> {
     read_if_there(&dir.join("PG_VERSION")).ok()??.trim().parse().ok()
 }
@@ -122,7 +122,7 @@ pub fn is_nothing(dir: &Path) -> Result<bool, Error> {
     Ok(matches!(shape(dir)?, Shape::Absent | Shape::Empty))
 }
 
-/// An empty directory that somebody made for everyone to read: PostgreSQL would
+/// Closes an empty directory that was made readable for everyone: PostgreSQL would
 /// not start on what is copied into it.
 pub fn close(dir: &Path) -> Result<(), Error> {
     const OPEN: u32 = 0o027;
@@ -203,7 +203,7 @@ fn discard(failed: &Path) -> Result<(), Error> {
     }
 }
 
-/// `<dir>.failed`, or another name where that holds files of somebody else.
+/// `<dir>.failed`, or another name where that holds files of another program.
 fn place_aside(dir: &Path) -> Result<PathBuf, Error> {
     let first = with_ending(dir);
     let more = (2..=PLACES_ASIDE).map(|number| first.with_added_extension(number.to_string()));
@@ -233,7 +233,7 @@ fn with_ending(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Files of another program are nobody's to touch.
+/// Files of another program must not be touched.
 fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     match shape(dir)? {
         Shape::Absent | Shape::Empty | Shape::Cluster(_) | Shape::Incomplete => Ok(()),

@@ -148,7 +148,7 @@ impl Error {
         }
     }
 
-    /// Nobody said anything: nothing listens, or it does not speak.
+    /// No server answered: nothing listens, or what listens sends no answer.
     pub fn is_no_answer(&self) -> bool {
         match self {
             Error::Refused { source, .. } => source.code().is_none(),

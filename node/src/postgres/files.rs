@@ -257,7 +257,7 @@ pub fn save_backups(places: &Places) -> Result<(), Error> {
 }
 
 /// Puts back what is missing after a clone, or after an initdb whose files are
-/// not where ours shall be.
+/// not where ours must be.
 pub fn restore_backups(places: &Places) -> Result<(), Error> {
     for name in places.kept() {
         let path = places.config_dir.join(&name);

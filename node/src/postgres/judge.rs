@@ -179,7 +179,7 @@ impl Judge {
 }
 
 /// `-C` comes first: only then root may ask. The root directory stands for a
-/// data directory: it is there, and nobody else can put settings into it.
+/// data directory: it is there, and no other user can put settings into it.
 fn question(postgres: &Path) -> Command {
     let mut command = Command::new(postgres);
     command.args(["-C", "max_connections", "-D", "/", "-c", "config_file=/dev/stdin"]);

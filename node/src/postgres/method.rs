@@ -2,7 +2,7 @@
 //!
 //! A command gets its words, what its section holds and what this daemon knows
 //! as `--key=value`; its output goes where the daemon's own goes; exit status 0
-//! is success. It leads a process group: whoever drops the future ends it with
+//! is success. It leads a process group: dropping the future ends it with
 //! everything it has started.
 //!
 //! Invariant *no password in a process list*: the replication user's comes in

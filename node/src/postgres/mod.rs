@@ -1,8 +1,8 @@
 //! Everything that touches one PostgreSQL instance.
 //!
 //! `Instance` puts the files beside it together: settings in, a running server
-//! out. It decides nothing: who is primary, whom to follow, what may be removed
-//! and when are rules of `ha/` and `standby/`.
+//! out. It decides nothing: which member is primary, which server a standby
+//! follows, what may be removed and when are rules of `ha/` and `standby/`.
 //!
 //! | file | what |
 //! |---|---|
@@ -183,7 +183,7 @@ impl Instance {
         Ok((postmaster, written))
     }
 
-    /// Before a start: nobody works in the data directory.
+    /// Before a start: makes sure that no process works in the data directory.
     async fn make_room(&self) -> Result<(), Error> {
         let (data_dir, postgres) = (&self.settings.data_dir, self.settings.tool("postgres"));
         if Postmaster::find(data_dir, &postgres)?.is_none() {

@@ -7,7 +7,7 @@
 //! A bad value never stops a server: it is replaced by the default or left out,
 //! and a warning names it.
 //!
-//! Absent on purpose: whom to stream from (`recovery.rs`), files (`files.rs`).
+//! Absent on purpose: the server to stream from (`recovery.rs`), files (`files.rs`).
 
 use super::catalogue::Catalogue;
 use super::controldata::ControlData;
@@ -160,7 +160,7 @@ fn set(sources: &Sources, name: &str, value: &Value, all: &mut Effective) {
     }
 }
 
-/// Not for everyone to set: from `/config` alone, or from nobody.
+/// Not free to set: the value comes from `/config` alone, or from `listen` and `scope`.
 pub fn is_controlled(name: &str) -> bool {
     controlled::is_one(&name.to_lowercase())
 }
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(all.parameters["my.thing"], "on");
         assert_eq!(all.recovery["restore_command"], "cp %f %p");
         assert_eq!(all.parameters["hba_file"], "/golden/n2/my_hba.conf");
-        // The mode is not acted on: whoever sets the names has what they give.
+        // The mode is not acted on here: names that the operator sets stay as they are.
         assert_eq!(all.parameters["synchronous_standby_names"], "x");
         assert!(!all.parameters.contains_key("config_file"));
     }

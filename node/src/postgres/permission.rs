@@ -37,7 +37,7 @@ enum GrantedBy {
 #[derive(Clone, Debug)]
 enum GoodSource {
     Proven(ProvenSource),
-    /// Nobody but this daemon has put anything there.
+    /// Only this daemon has put anything there.
     OwnWork,
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Clients of any user go through it to the socket.
 const FOR_SOCKETS: u32 = 0o755;
-/// Passwords are nobody else's.
+/// Only the owner may get at the passwords.
 const FOR_PASSWORDS: u32 = 0o700;
 
 /// Makes the directories of the sockets that are missing.

@@ -103,7 +103,7 @@ impl Postmaster {
     }
 
     /// Removes a postmaster.pid that PostgreSQL would take for a sign of life:
-    /// its pid is a zombie that nobody has reaped yet, or another program's now, or
+    /// its pid is a zombie that was not reaped yet, or another program's now, or
     /// a loss of power has left it without any. Only when no process at all works in
     /// the data directory, for an orphaned backend of a killed postmaster does.
     pub fn clear_stale(data_dir: &Path, postgres: &Path) -> Result<(), Error> {
@@ -298,8 +298,8 @@ fn kill_orphans(data_dir: &Path, postgres: &Path) -> bool {
     !orphans.is_empty()
 }
 
-/// The pid of the new process, which may end at any time. Nothing is awaited
-/// after the word to go: whoever drops this knows the pid, or nothing runs.
+/// The pid of the new process, which may end at any time. Nothing is awaited after
+/// `go` is written: the caller gets the pid, or it drops the future and nothing runs.
 async fn spawn(launch: &Launch<'_>) -> Result<i32, Error> {
     let mut command = Command::new("setsid");
     command.args(["--fork", "sh", "-c", LAUNCH, "sh"]).arg(launch.postgres);
@@ -424,7 +424,7 @@ mod tests {
     #[test]
     fn a_stranger_with_the_pid_is_no_postmaster() {
         let dir = tempfile::tempdir().unwrap();
-        // The first process of this machine is nobody's server, and older.
+        // Process 1 is no PostgreSQL server, and began at another time than the file tells.
         let text = format!("1\n{}\n1000\n", dir.path().display());
         std::fs::write(dir.path().join("postmaster.pid"), text).unwrap();
         let found = Postmaster::find(dir.path(), Path::new("postgres"));

@@ -100,7 +100,7 @@ fn sends_physically(title: &str) -> Option<bool> {
 }
 
 /// Has a postmaster children other than those that keep the server itself going?
-/// What cannot be read may be somebody's; only a process that is gone is nobody's.
+/// A child whose title cannot be read counts as a client, unless the child is gone.
 pub fn has_clients(postmaster: i32) -> bool {
     let is_client = |pid: i32| match std::fs::read(format!("/proc/{pid}/cmdline")) {
         Ok(title) => !title.is_empty() && !is_auxiliary(&String::from_utf8_lossy(&title)),

@@ -168,7 +168,7 @@ mod tests {
         Err(Error::NotAsked { said, not_yet: true, is_final: false })
     }
 
-    /// Attempts of somebody who looks every 20 ms, from `begin` on.
+    /// Attempts of a caller that looks every 20 ms, from `begin` on.
     fn attempts(pacer: &mut Pacer, begin: Instant, ms: u64, sign: impl Fn(u64) -> Sign) -> usize {
         let mut count = 0;
         for at in (0..ms).step_by(20) {

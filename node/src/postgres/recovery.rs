@@ -1,4 +1,4 @@
-//! The recovery settings of a standby: whom it streams from, and how.
+//! The recovery settings of a standby: which server it streams from, and how.
 //!
 //! Absent on purpose: choosing the upstream; that is a rule (`standby/`).
 

@@ -5,7 +5,7 @@
 //! in a file of their own: the caller ends this server when its work is done,
 //! and no later start reads that file.
 //!
-//! Invariant *nobody else gets in* before the passwords are set anew.
+//! Invariant *no other client gets in* before the passwords are set anew.
 //!
 //! Absent on purpose: waiting for the end of recovery, and what is done then.
 
@@ -47,7 +47,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Reading while it recovers demands as many connections and locks as the
-    /// old primary had. Where it opens by itself nobody needs to read before.
+    /// old primary had. Where it opens by itself, no client needs to read before.
     fn opens_by_itself(self) -> bool {
         match self {
             Recovery::None => false,
@@ -198,7 +198,7 @@ fn set_signals(recovery: Recovery<'_>, places: &Places) -> Result<(), Error> {
     }
 }
 
-/// What a tool wrote shall count, and no server from 12 on reads it.
+/// What a tool wrote must take effect, but no server from 12 on reads this file.
 fn refuse_old_form(places: &Places) -> Result<(), Error> {
     let path = files::old_recovery_conf(places);
     if path.exists() { Err(Error::OldRecoveryConf(path)) } else { Ok(()) }

@@ -57,7 +57,7 @@ pub async fn socket_in_data(source: &Session) -> Result<Option<String>, Error> {
     name.map_err(|_| Error::Answer { what: "sockets", field: "name" })
 }
 
-/// As whom to ask the source: before 11 only a superuser may read its files.
+/// The login to ask the source with: before 11 only a superuser may read its files.
 pub fn login(settings: &Postgresql, major: u32) -> &Login {
     if major >= 11 { &settings.rewind } else { &settings.superuser }
 }

@@ -27,8 +27,8 @@ pub fn find(settings: &Postgresql) -> Result<Option<PathBuf>, Error> {
     mark::find(settings, ENDING)
 }
 
-/// Makes the mark, safe on disk. `what`: for whoever finds it. One that is there
-/// stays: what the first rewind wrote counts from its boot.
+/// Makes the mark, safe on disk. `what`: for an operator who finds it. One that is
+/// there stays: what the first rewind wrote counts from its boot.
 pub fn set(settings: &Postgresql, what: &str) -> Result<(), Error> {
     let Some(path) = find(settings)? else {
         let text = format!("{what}\n{}\n", mark::boot_id().unwrap_or_default());

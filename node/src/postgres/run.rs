@@ -28,7 +28,7 @@ struct ToolGroup(Option<Pid>);
 impl Drop for ToolGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It may have ended this moment; then there is nobody to kill.
+            // It may have ended this moment; then there is no process to kill.
             let _ = killpg(group, Signal::SIGKILL);
         }
     }

@@ -4,9 +4,9 @@
 //! the password of a client's key through a service file, which only the owner can
 //! read and which are gone when the program has ended.
 //!
-//! Invariant *nobody else's file*: a file has a name that nobody can know before and
-//! is opened exclusively, so whoever may write in its directory cannot put another
-//! one, or a link, in its place.
+//! Invariant *no other user's file*: a file has a name that no user can know before
+//! and is opened exclusively, so a user who may write in its directory cannot put
+//! another one, or a link, in its place.
 
 use super::error::Error;
 use super::files::pgpass_lines;

@@ -30,7 +30,7 @@ const TCP_LIMIT: Duration = Duration::from_secs(10);
 /// becomes of our statements: the role is the one that logged in, and it may write.
 const TRUSTED: &str = " -c role=none -c default_transaction_read_only=off";
 
-/// Whom to connect to, and as whom.
+/// The server to connect to, and the login to use.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// A name, an address, a directory of a socket, or several with commas.
@@ -256,7 +256,7 @@ fn session(
 ) -> Session {
     let (alive, ended) = watch::channel(());
     tokio::spawn(async move {
-        // Whoever waits for an answer is told; nobody else needs the reason.
+        // A caller that waits for an answer gets the error; no other code needs the reason.
         let _ = connection.await;
         drop(alive);
     });

@@ -24,7 +24,7 @@ pub async fn create_logical(session: &Session, name: &str, plugin: &str) -> Resu
     unless(done, &SqlState::DUPLICATE_OBJECT)
 }
 
-/// Fails while somebody streams from it.
+/// Fails while a client streams from it.
 pub async fn drop(session: &Session, name: &str) -> Result<(), Error> {
     const SQL: &str = "SELECT pg_catalog.pg_drop_replication_slot($1::text)";
     let done = session.rows("drop slot", SQL, &[&name]).await;

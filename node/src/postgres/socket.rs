@@ -36,8 +36,8 @@ pub fn dir_of(given: Option<&str>, port: u16) -> Option<PathBuf> {
 
 /// Removes lock files of our sockets that PostgreSQL would take for a sign of life:
 /// of a zombie of `data_dir`, which ended but was not reaped, and files without a
-/// pid, or with that of another program, behind whose socket nobody listens. Only
-/// meant for when nobody works in `data_dir`.
+/// pid, or with that of another program, behind whose socket no process listens.
+/// Only meant for when no process works in `data_dir`.
 pub fn clear_stale(dirs: &[PathBuf], port: u16, data_dir: &Path) -> Result<(), Error> {
     for dir in dirs {
         let socket = dir.join(format!(".s.PGSQL.{port}"));

@@ -1,6 +1,6 @@
-//! The agent's life: election, votes and certificates, pictures of the others.
+//! The agent's life: election, votes and certificates, reports on other regions.
 //!
-//! Every daemon of a region runs this task. Whoever leads a group tries to
+//! Every daemon of a region runs this task. The leader of a group tries to
 //! become the agent; the coordinator's (or the plain group's) leader first, as
 //! it is the one whose loss the others notice anyway.
 //!
@@ -35,7 +35,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use topology::region::{Certificate, Policy};
 use topology::{Millis, RegionName, Seen};
 
-/// Leaders of other groups leave the post to the preferred one for so long.
+/// Leaders of other groups wait this long for the preferred one to become the agent.
 const YIELD: Duration = Duration::from_secs(2);
 /// While the copies of the stores are being made.
 const SOON: Duration = Duration::from_millis(20);
@@ -44,8 +44,8 @@ const YOUNG_MS: u64 = 1_000;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Steps in a row before others get their turn.
 const ROUNDS_MAX: usize = 8;
-/// A mark is believed to be alive for so long after it was seen: the least ttl
-/// that a lease may have.
+/// A mark counts as alive for this long after it was seen: the least ttl that a
+/// lease may have.
 const MARK_TTL_MS: u64 = 20_000;
 
 /// The longest sleeps of an agent and its driver: only clocks are noticed so.
@@ -124,7 +124,7 @@ struct Candidate {
     /// Only `topology/`: most daemons never become the agent.
     mirror: Mirror,
     marks: MarkMemory,
-    /// Since when nobody has the post.
+    /// Since when the region has no agent.
     vacant: Option<Millis>,
 }
 
@@ -156,7 +156,7 @@ impl Candidate {
         elected.then_some(post)
     }
 
-    /// Nobody has the post, and who should have it first had the time.
+    /// There is no agent, and this leader is the preferred one or has waited for it.
     fn is_vacant(&mut self, absent: bool, now: Millis) -> bool {
         if !absent {
             self.vacant = None;

@@ -34,8 +34,8 @@ const RECEIPTS: Duration = Duration::from_millis(10);
 const ASKED_BEFORE_WAKING: u32 = 5;
 /// The longest sleep while none runs.
 const IDLE: Duration = Duration::from_secs(10);
-/// Before the certificate the new owner's store is read this often, unless it
-/// tells something by itself; it is silent when it kept still for so long.
+/// Before the certificate the new owner's store is read this often, unless it was
+/// heard from since; after `SILENCE` without hearing from it, it counts as silent.
 const LISTEN: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(2);
 /// After a write that failed.
@@ -275,7 +275,7 @@ impl Driver {
             }
             return Ok(Duration::ZERO);
         }
-        // Somebody else wrote: what that was comes with the next look.
+        // Another client wrote first: this read brings what it wrote to the next look.
         lead.outpost.read().await.map(|_| Duration::ZERO)
     }
 
@@ -468,7 +468,7 @@ fn leaders(site: &Site) -> impl Iterator<Item = Target> {
     site.groups.iter().filter_map(|(group, view)| Target::leader_of(*group, view))
 }
 
-/// Asks until the group's leader, whoever it is now, has replayed the token.
+/// Asks until the group's current leader has replayed the token.
 ///
 /// A standby that notices the end of its upstream before it has seen the last
 /// record sleeps over it for up to `wal_retrieve_retry_interval` (5 s): every

@@ -19,7 +19,7 @@ use topology::Lsn;
 
 /// Deadline of a connection and of a statement.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Marks our sessions: whoever ends clients leaves them alone.
+/// Marks our sessions: the statement that ends clients leaves them alone.
 const APPLICATION: &str = "matriarch region";
 
 const PROBE: &str = "\

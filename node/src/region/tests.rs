@@ -245,7 +245,7 @@ impl World {
         self
     }
 
-    /// Agents and drivers that go on only when somebody tells them something.
+    /// Agents and drivers that go on only when a change reaches them.
     fn without_clocks() -> World {
         let never = Duration::from_secs(3_600);
         let mut world = World::new(20);

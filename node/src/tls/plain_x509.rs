@@ -31,7 +31,7 @@ pub fn is_plain(cert: &CertificateDer<'_>) -> bool {
     parse(cert).is_ok_and(|cert| cert.tbs_certificate.version == Version::V1)
 }
 
-/// Does Web PKI refuse it at the end of a chain, whoever has signed it?
+/// Does Web PKI refuse it at the end of a chain, whichever authority signed it?
 pub fn is_odd(cert: &CertificateDer<'_>) -> bool {
     let is_authority = |cert: Certificate| {
         let constraints = cert.tbs_certificate.get::<BasicConstraints>();

@@ -1,7 +1,7 @@
 //! A driver for tests: tells a FIFO what it would do to a device.
 //!
-//! `Ctimeout=15\n` when the timeout is set, `1` for each meal, `V` before a
-//! clean close. A FIFO that nobody reads is a device that is not there.
+//! `Ctimeout=15\n` when the timeout is set, `1` each time it is fed, `V` before a
+//! clean close. A FIFO that no program reads counts as a missing device.
 
 use super::Device;
 use std::fs::{File, OpenOptions};

@@ -1,4 +1,4 @@
-//! The watchdog: what resets the machine when nobody else can stop a primary.
+//! The watchdog: it resets the machine when nothing else can stop a primary.
 //!
 //! The guard thread (`deadman`) dies with the daemon; a watchdog does not. It
 //! is armed before this member may write, fed only when the lock was proven in
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use timing::Timing;
 use topology::{Dynamic, Millis};
 
-/// After a failure to arm the device is left alone for so long.
+/// After a failure to arm it, the device is left alone for this long.
 const RETRY_MS: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Mode {
     /// Used where it can be.
     #[default]
     Automatic,
-    /// Nobody leads without it.
+    /// A member does not lead without it.
     Required,
 }
 

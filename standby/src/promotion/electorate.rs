@@ -1,10 +1,10 @@
-//! Whom `/sync` lets lead, while a synchronous mode is in force.
+//! Which members `/sync` allows to lead, while a synchronous mode is in force.
 //!
-//! Invariant: whoever is let lead has everything that was acknowledged. In priority
-//! mode each member of `/sync` has it. In quorum mode one alone may lack something:
-//! it has everything if so many others as `/sync` says have no more than it has.
+//! Invariant: a member that is allowed to lead has everything that was acknowledged.
+//! In priority mode each member of `/sync` has it. In quorum mode a single one may
+//! lack something: it has everything if at least `quorum` others have no more than it.
 //!
-//! The number in `/sync` counts in both modes: a leader that has not yet rewritten
+//! The quorum in `/sync` counts in both modes: a leader that has not yet rewritten
 //! it after a change of the mode may have acknowledged by the old one.
 //!
 //! Absent on purpose: how `/sync` is written.
@@ -62,12 +62,12 @@ impl<'a> Electorate<'a> {
         self.sync.is_standby(name)
     }
 
-    /// It wrote `/sync` last. What it has beyond the others nobody was promised.
+    /// It wrote `/sync` last. What it has beyond the others was acknowledged to no client.
     pub fn led(&self, name: &MemberName) -> bool {
         self.sync.is_leader(name) && !self.sync.is_standby(name)
     }
 
-    /// Beside one who leads so many others of `/sync` must be as far.
+    /// How many members of `/sync`, beside the one that leads, must be as far.
     pub fn quorum(&self) -> u64 {
         self.sync.quorum
     }
@@ -88,21 +88,21 @@ impl<'a> Electorate<'a> {
         if votes < needed { Err(Lacking { votes, needed }) } else { Ok(()) }
     }
 
-    /// The last leader has everything it acknowledged, also when nobody answers,
-    /// unless somebody may have led since.
+    /// The last leader has everything it acknowledged, also when no peer answers,
+    /// unless another member may have led since.
     pub(super) fn led_last(&self, me: &Racer, view: &GroupView) -> bool {
         self.led(me.name) && !may_be_outdated(me.name, me.timeline, view)
     }
 
     /// May a running primary without a lock go on where it stands? It has what it
-    /// acknowledged itself, but in priority mode `/sync` is written before anybody
-    /// opens: whoever is not named there has been followed by somebody else.
+    /// acknowledged itself, but in priority mode a new leader writes `/sync` before
+    /// it opens: a primary that is not named there has had a successor.
     pub fn keeps(&self, me: &MemberName, mine: Option<Timeline>, view: &GroupView) -> bool {
         self.admits(me) && !may_be_outdated(me, mine, view)
     }
 }
 
-/// Somebody else may have led on a newer timeline. In quorum mode a new leader
+/// Another member may have led on a newer timeline. In quorum mode a new leader
 /// writes `/sync` only after it has opened; but it claims its timeline before.
 fn may_be_outdated(me: &MemberName, mine: Option<Timeline>, view: &GroupView) -> bool {
     let Some(mine) = mine else { return true };

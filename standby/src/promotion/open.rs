@@ -1,6 +1,6 @@
 //! May a lock holder open for writes in a region that has just become owner?
 //!
-//! Invariant *fence before open*: without everything up to the token, nobody opens.
+//! Invariant *fence before open*: no member opens without everything up to the token.
 //! Absent here: whether the region is the owner, which the caller has read.
 
 use super::NotYet;

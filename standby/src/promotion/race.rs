@@ -1,9 +1,9 @@
 //! May this standby take the free lock?
 //!
-//! Invariants: nobody who may not lead is waited for, and nobody who is silent;
-//! positions compare only within one history. While a synchronous mode is in force
-//! whoever races has everything that was acknowledged: the lag limit alone lets
-//! nobody lead then.
+//! Invariants: a candidate waits for no member that may not lead, and for none that
+//! is silent; positions compare only within one history. While a synchronous mode is
+//! in force, a member that races has everything that was acknowledged: the lag limit
+//! alone then lets no member lead.
 
 use super::electorate::{Electorate, Lacking, Stand, stand};
 use super::request::may_race_on_request;
@@ -40,8 +40,8 @@ pub fn may_race(
     elected(me, peers, view, electorate)
 }
 
-/// Enough of those who vote have no more. Whoever counts is asked, also a member
-/// that may not lead itself by the map of failsafe mode.
+/// Enough voters have no more than this member. Every voter counts, also one that
+/// may not lead itself by the map of failsafe mode.
 pub(super) fn elected(
     me: &Racer,
     peers: &[PeerAnswer],
@@ -54,14 +54,14 @@ pub(super) fn elected(
     elected.map_err(|Lacking { votes, needed }| NotYet::TooFewVotes { votes, needed })
 }
 
-/// A leader whose store is away asks only those whom `/failsafe` names. The map
-/// counts also when the mode is off: that leader may not have heard of it.
+/// A leader whose store is away asks only the members that `/failsafe` names. The
+/// map counts also when the mode is off: that leader may not know of it yet.
 pub(super) fn is_asked(name: &MemberName, view: &GroupView) -> bool {
     let map = view.failsafe.as_ref().map(|map| &map.value);
     map.is_none_or(|map| map.is_empty() || map.contains_key(name))
 }
 
-/// Whoever may not lead is not waited for either: it would be for ever.
+/// The peers to wait for. Standbys that may not lead are left out: the wait would never end.
 pub(super) fn asked<'a>(peers: &'a [PeerAnswer], view: &GroupView) -> Vec<&'a PeerAnswer> {
     peers.iter().filter(|peer| is_asked(&peer.name, view) || runs_as_primary(peer)).collect()
 }
@@ -107,8 +107,8 @@ fn not_on_older(timeline: Option<Timeline>, group: Timeline) -> Result<(), NotYe
     }
 }
 
-/// While a synchronous mode is in force only those are waited for whom `/sync`
-/// names, and what its leader has beyond the others was not acknowledged.
+/// While a synchronous mode is in force, only members that `/sync` names are waited
+/// for, and what its leader has beyond the others was not acknowledged.
 pub(super) fn not_overtaken<'a>(
     me: &Racer,
     peers: impl Iterator<Item = &'a PeerAnswer>,
@@ -220,7 +220,7 @@ mod tests {
         let me = Racer { name: &name, tags: &tags, lsn, timeline, former_leader };
         let view = view(1000, "{}");
         assert_eq!(may_race(&me, std::slice::from_ref(&old), &view, LIMITS), Ok(()));
-        // More than we have is more, whoever has it.
+        // A peer that has more is ahead, also the former leader.
         old.status.as_mut().unwrap().lsn = Lsn(1001);
         assert!(matches!(may_race(&me, &[old], &view, LIMITS), Err(NotYet::PeerAhead { .. })));
     }

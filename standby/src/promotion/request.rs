@@ -1,34 +1,34 @@
 //! The race for a free lock when an operator asked for a new leader.
 //!
-//! Invariant: after a handover only those race who have everything the old leader
-//! wrote, as long as its record is there.
+//! Invariant: after a handover only members that have everything the old leader
+//! wrote race, as long as the old leader's record is there.
 //!
-//! In three places this is stricter than what users of Patroni know, because what
-//! they know may lose writes. A candidate of a switchover whose leader died is judged
-//! as in a failover: the name alone does not make up for what it lacks, and in quorum
-//! mode it needs its votes. Nobody is free of `maximum_lag_on_failover` but a
-//! candidate of a failover that an operator asked for by name. And whoever lacks the
-//! end of a log that was handed over does not race.
+//! In three places this is stricter than Patroni, whose behaviour there may lose
+//! writes. A candidate of a switchover whose leader died is judged as in a failover:
+//! being named does not make up for what it lacks, and in quorum mode it needs its
+//! votes. No member is exempt from `maximum_lag_on_failover` but the candidate that
+//! an operator named for a failover. And a member that lacks the end of a log that
+//! was handed over does not race.
 
 use super::electorate::{Electorate, Stand, stand};
 use super::race::{asked, current, elected, is_asked, not_behind, not_overtaken};
 use super::{NotYet, PeerAnswer, RaceLimits, Racer};
 use topology::{Failover, GroupView, Lsn, MemberName, Timeline};
 
-/// How far somebody is who may lead.
+/// How far a member is that may lead.
 #[derive(Clone, Copy, PartialEq)]
 enum Fit {
-    /// It has everything that the old leader wrote: nobody has more.
+    /// It has everything that the old leader wrote: no member has more.
     Whole,
     /// Within the limits of a failover.
     Near,
 }
 
-/// Somebody asked for a new leader, and the lock is free.
+/// An operator asked for a new leader, and the lock is free.
 ///
 /// A leader that handed the lock over published the end of its log: then only
-/// those who have all of it may race. One that was asked and died did not, and
-/// the race is a failover in which the named candidate goes first.
+/// members that have all of it may race. A leader that was asked and died did not,
+/// and the race is a failover in which the named candidate goes first.
 pub(super) fn may_race_on_request(
     me: &Racer,
     peers: &[PeerAnswer],
@@ -87,8 +87,8 @@ impl Case<'_> {
         self.electorate.is_none_or(|e| if switchover { e.is_member(name) } else { e.admits(name) })
     }
 
-    /// The member that this one waits for. The old leader comes last: anybody able
-    /// goes before it. Whoever may not lead is not waited for: it would be for ever.
+    /// The member that this one waits for. The old leader comes last: any able member
+    /// goes before it. Members that may not lead are left out: the wait would never end.
     fn goes_first<'p>(&self, me: &Racer, peers: &'p [PeerAnswer]) -> Option<&'p MemberName> {
         let anybody = self.request.leader.as_ref() == Some(me.name);
         let others = peers.iter().filter(|peer| &peer.name != me.name);
@@ -171,7 +171,7 @@ mod tests {
         let named = view(1000, r#"{"leader":"old","member":"a"}"#);
         let refused = race(2000, &[answer("a", 900)], &named);
         assert_eq!(refused, Err(NotYet::OtherCandidate("a".into())));
-        // One that may not lead itself keeps nobody else from it.
+        // A candidate that may not lead itself keeps no other member from it.
         assert_eq!(race(2000, &[answer("a", 100)], &named), Ok(()));
         let mine = view(1000, r#"{"leader":"old","member":"me"}"#);
         assert_eq!(race(900, &[answer("a", 1000)], &mine), Ok(()));
@@ -255,7 +255,7 @@ mod tests {
         assert!(matches!(race_in(Quorum, 1000, &[], &whole), Err(NotYet::Behind { .. })));
     }
 
-    /// 3.4 of the rules: who was to be left leads again if nobody else can.
+    /// 3.4 of the rules: the leader that was to be left leads again if no other member can.
     #[test]
     fn the_old_leader_comes_last() {
         let old = with_sync(

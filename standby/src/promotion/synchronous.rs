@@ -1,5 +1,5 @@
-//! The race while a synchronous mode is in force: who is let lead, and that it has
-//! everything that was acknowledged, whoever is silent.
+//! The race while a synchronous mode is in force: which members may lead, and that
+//! each has everything that was acknowledged, whichever peers are silent.
 
 use super::sample::{answer, race, race_in, view};
 use super::*;
@@ -19,7 +19,7 @@ fn in_priority_mode_members_of_sync_race_against_each_other() {
     let without_me = in_sync(r#"{"leader":"old","sync_standby":"a","quorum":0}"#);
     assert_eq!(race_in(On, 1000, &[], &with_me), Ok(()));
     assert_eq!(race_in(On, 1000, &[], &without_me), Err(NotYet::NotSynchronous));
-    // Whoever has nothing that was acknowledged before all members is not waited for.
+    // What a member outside `/sync` has beyond the others was not acknowledged: no wait for it.
     assert_eq!(race_in(On, 1000, &[answer("z", 1001)], &with_me), Ok(()));
     let refused = race_in(On, 1000, &[answer("a", 1001)], &with_me);
     assert!(matches!(refused, Err(NotYet::PeerAhead { .. })), "{refused:?}");
@@ -113,9 +113,9 @@ fn the_last_leader_needs_no_votes_unless_somebody_may_have_led_since() {
 /// A leader, its voters, and one member outside.
 const NAMES: [&str; 6] = ["l", "v1", "v2", "v3", "v4", "z"];
 
-/// So many voters, how many of them each commit waited for, where the last
-/// acknowledged commit ends, and for everybody: its log and whether it answers; last, from which voter on
-/// they were waited for.
+/// The number of voters, how many of them each commit waited for, where the last
+/// acknowledged commit ends, for each member its log and whether it answers, and last
+/// the first of the voters that commits waited for.
 fn worlds() -> impl Strategy<Value = (usize, usize, u64, Vec<(u64, bool)>, usize)> {
     (1usize..5).prop_flat_map(|voters| {
         let members = proptest::collection::vec((1u64..40, any::<bool>()), NAMES.len());

@@ -1,11 +1,11 @@
 //! May this region's groups be open? Read from the local store only.
 //!
 //! Every daemon asks this in every beat, so it needs nothing but the keys of
-//! its own region's store: no other region is on the way of a local failover.
+//! its own region's store: a local failover depends on no other region.
 //!
-//! Invariant *no doubtful opening*: whatever is missing, unreadable or
-//! contradicts itself takes the ability to write away. Following somebody else
-//! takes nothing, so a standby region needs no proof to stay one.
+//! Invariant *no doubtful opening*: a key that is missing, unreadable or
+//! contradicts another one takes the ability to write away. A region that
+//! follows another one cannot write, so it needs no proof to stay a standby.
 //!
 //! Absent on purpose: the group's lock (see `promotion`), the region's lease
 //! (manual mode has none), and a copy of the highest epoch on local disk: a
@@ -42,7 +42,7 @@ pub enum Ownership {
         epoch: u64,
         upstream: Option<Upstream>,
     },
-    /// Nobody may open, for this reason.
+    /// No member may open, for this reason.
     Doubtful(String),
 }
 
@@ -53,10 +53,10 @@ pub enum Order {
     StopAndSign { id: String },
 }
 
-/// May this region's group be open, and whom does it follow if not?
+/// May this region's group be open, and which server does it follow if not?
 ///
 /// `remembered` is the highest epoch that this process has seen verified: it
-/// keeps a region open while the mark moves from one agent to the next.
+/// keeps a region open while `topology/verified` passes from one agent to the next.
 pub fn ownership(
     local: &LocalTopology,
     me: &RegionName,

@@ -113,7 +113,7 @@ pub fn accept(register: Option<&Register>, certificate: &Certificate) -> Option<
     })
 }
 
-/// The certificate of a formation that nobody has owned yet.
+/// The certificate of a formation that no region has owned yet.
 pub fn first(policy: &Policy, owner: &RegionName, at: &str) -> Certificate {
     Certificate {
         epoch: 1,

@@ -1,7 +1,7 @@
 //! Which standbys can be waited for, best first.
 //!
-//! A standby counts when it is a running member that nobody excluded, streams
-//! from this primary and will go on doing so.
+//! A standby counts if it is a running member that its tags do not exclude,
+//! streams from this primary and will go on doing so.
 //!
 //! Invariant: a name stands for one member. Where two members have the same name
 //! but for upper and lower case, neither is taken: PostgreSQL cannot tell them
@@ -74,7 +74,7 @@ fn cascades(s: &Situation, start: &MemberName) -> bool {
             None => return at != start && streams(s, at),
         }
     }
-    // A circle: nobody knows where it ends.
+    // A circle of `replicatefrom`: the chain has no end.
     false
 }
 

@@ -1,20 +1,21 @@
-//! Who has proved to have what was acknowledged before it was waited for.
+//! Which standbys have proved that they have what was acknowledged before they
+//! were waited for.
 //!
 //! When the names change, everything acknowledged so far lies before the *change
 //! point*, the end of the WAL then. A standby that confirms a position past it
-//! has all of that; it is *ready*. What is acknowledged from then on, the names
-//! themselves promise.
+//! has all of that; it is *ready*. Commits acknowledged from then on are covered
+//! by the names themselves.
 //!
-//! Invariant: whoever is ready has every commit up to the last change of the
-//! names that promises more than the ones before did, and all later commits are
-//! on so many of the names. So a change that promises more makes everybody
-//! prove it again, but for those without whom nothing was acknowledged anyway.
+//! Invariant: a ready standby has every commit up to the last change of the names
+//! that promised more than the names before, and each later commit is on at least
+//! `promised()` of the names. So after a change that promises more, every standby
+//! must prove it again, except those without which nothing was acknowledged anyway.
 //! (The contract keeps marks until a name leaves. With `ANY 1 (a,b)` becoming
-//! `ANY 2 (a,b)` it would let the one lead that lacks what only the other had.)
+//! `ANY 2 (a,b)`, a standby could lead that lacks what only the other one had.)
 //!
 //! A daemon that starts anew remembers nothing and takes the present as the
-//! change point; only what its own `/sync` lists in priority mode it believes,
-//! if nothing is acknowledged without it.
+//! change point. It trusts only the standbys that its own `/sync` lists in
+//! priority mode, if nothing is acknowledged without them.
 //!
 //! Absent on purpose: making the WAL record that standbys confirm.
 
@@ -28,7 +29,7 @@ pub struct Confirmations {
     /// What was last seen in force; `None` at the beginning.
     last: Option<Seen>,
     ready: NameSet,
-    /// Listed in a `/sync` of priority mode, and by whom.
+    /// Standbys listed in a `/sync` of priority mode, and the leader that wrote it.
     listed: NameSet,
     listed_by: Option<MemberName>,
     is_record_wanted: bool,
@@ -120,7 +121,7 @@ fn is_waited_for(rank: SyncRank, policy: &Policy) -> bool {
     rank == if policy.mode == SyncMode::Quorum { SyncRank::Quorum } else { SyncRank::Sync }
 }
 
-/// What went by the old names is on so many of the new ones as these demand.
+/// Every commit acknowledged under `old` is on at least `new.promised()` of the new names.
 fn promises_no_more(new: &Names, old: &Names) -> bool {
     let gone = old.set().minus(&new.set()).len() as u64;
     old.promised().saturating_sub(gone) >= new.promised()

@@ -13,7 +13,7 @@ pub(super) struct World {
     pub now: Millis,
 }
 
-/// Priority mode, one standby wanted, nobody there yet.
+/// Priority mode, one standby wanted, none there yet.
 pub(super) fn world(sync: &str) -> World {
     let policy = Policy { mode: SyncMode::On, strict: false, node_count: 1, maximum_lag: None };
     let seen = Replication {

@@ -1,10 +1,11 @@
 //! Does this one change keep what was acknowledged?
 //!
 //! Commits are of two kinds. Old ones were acknowledged before the names in
-//! force were; every *ready* name has them all. New ones are on so many of the
-//! names in force. The leader has them all. An election under `/sync` is won by
-//! a member of it with so many votes of others that are not ahead: if any such
-//! set of voters holds somebody with every commit, nothing is lost.
+//! force were set; every *ready* standby has them all. Each new one is on at least
+//! `promised()` of the names in force. The leader has all of both kinds. A member
+//! of `/sync` wins an election with the votes of `quorum` others that are not
+//! ahead of it: if every such set, the winner included, holds a member with every
+//! commit, nothing is lost.
 //!
 //! Invariant *quorum*: the standbys of `/sync` that may lack a commit are never
 //! more than its quorum. Priority mode is the case of quorum 0: none may.
@@ -34,7 +35,7 @@ impl Record {
         Record { standbys, quorum: 0 }
     }
 
-    /// Whoever wins an election under this has also won one under the other.
+    /// A member that wins an election under this one also wins one under `other`.
     fn asks_for_more_than(&self, other: &Record) -> bool {
         let added = self.standbys.minus(&other.standbys).len() as u64;
         self.quorum >= other.quorum + added
@@ -62,8 +63,8 @@ impl Facts<'_> {
             || (record.finds_old(&self.ready) && record.finds(&self.names))
     }
 
-    /// May commits be acknowledged by these from now on? As long as `/sync` is
-    /// of another leader it does not say whom I may leave out.
+    /// May commits be acknowledged by these names from now on? While `/sync` is
+    /// that of another leader, it does not say which standbys may be left out.
     pub fn may_name(&self, names: &Names) -> bool {
         self.is_mine && self.record.finds(names)
     }

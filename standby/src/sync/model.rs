@@ -2,15 +2,15 @@
 //!
 //! Members stream, fall behind, leave and come back; commits are acknowledged as
 //! soon as the names in force allow it; the daemon forgets what it remembered;
-//! the leader dies between any two steps and anybody whom `/sync` allows takes
-//! over, or dies on the way. In every state whoever may lead has everything
-//! that was acknowledged; from every state the steps end, and where everybody
-//! goes on streaming they end in what is wanted.
+//! the leader dies between any two steps and any member that `/sync` allows takes
+//! over, or dies on the way. In every state each member that may lead has
+//! everything that was acknowledged; from every state the steps end, and where all
+//! streaming standbys go on streaming they end in what is wanted.
 //!
-//! The model is worse than the world: a commit is acknowledged at once, any set
+//! The model is harsher than reality: a commit is acknowledged at once, any set
 //! of voters may be the ones that are reached, and the leader of `/sync` may
-//! always lead. It is kinder in one thing: a log that has parted is cut to the
-//! new leader's when that one opens.
+//! always lead. It is milder in one thing: a diverged log is cut to the new
+//! leader's when that leader opens.
 
 mod check;
 mod group;

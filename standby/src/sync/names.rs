@@ -1,11 +1,11 @@
-//! `synchronous_standby_names`: what PostgreSQL is told, read and written.
+//! `synchronous_standby_names`: the setting of PostgreSQL, read and written.
 //!
 //! Invariant: what is written is read back as the same, and no text makes the
-//! reader fail; what PostgreSQL would refuse is read as "nobody".
+//! reader fail; what PostgreSQL would refuse is read as "no standby".
 //!
-//! Two values name nobody and yet let every commit wait: the placeholder of the
-//! strict mode and `*`. Both are no names with a count: nobody of `/sync` is
-//! promised anything by them.
+//! Two values name no standby and yet let every commit wait: the placeholder of
+//! strict mode and `*`. Both are a count without names: they guarantee no commit
+//! to any member of `/sync`.
 
 use super::set::NameSet;
 use topology::id::NAME_BYTES_MAX;
@@ -20,9 +20,9 @@ const EVERYBODY: &str = "*";
 pub enum Method {
     #[default]
     Off,
-    /// The first so many of those that stream.
+    /// The first `count` of the names that stream.
     Priority,
-    /// Any so many.
+    /// Any `count` of the names.
     Quorum,
 }
 
@@ -30,32 +30,32 @@ pub enum Method {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Names {
     pub method: Method,
-    /// So many of the names.
+    /// How many of the names must have a commit.
     pub count: u64,
     /// Sorted, each once without regard to case.
     pub names: Vec<MemberName>,
 }
 
 impl Names {
-    /// Nobody is waited for.
+    /// Commits wait for no standby.
     pub fn none() -> Names {
         Names::default()
     }
 
-    /// Everybody waits and nobody comes: strict, without a standby. Each mode has
-    /// it in its own form, as every other value of it.
+    /// Strict mode without a standby: every commit waits, and none is acknowledged.
+    /// Each mode writes this in its own form, as it does every other value.
     pub fn placeholder(mode: SyncMode) -> Names {
         let is_quorum = mode == SyncMode::Quorum;
         let method = if is_quorum { Method::Quorum } else { Method::Priority };
         Names { method, count: 1, names: Vec::new() }
     }
 
-    /// Every one of them, or nobody; `least` of them even where there are none.
+    /// All of `names`, or no standby; the count is at least `least`, even without names.
     pub fn all(names: &NameSet, least: u64) -> Names {
         Names::of(Method::Priority, (names.len() as u64).max(least), names)
     }
 
-    /// Any so many of them.
+    /// Any `count` of `names`.
     pub fn any(count: u64, names: &NameSet) -> Names {
         Names::of(Method::Quorum, count, names)
     }
@@ -68,7 +68,7 @@ impl Names {
         }
     }
 
-    /// What is no such list means that nobody is waited for.
+    /// A text that is no such list means that commits wait for no standby.
     pub fn parse(text: &str) -> Names {
         tokens(text).and_then(|tokens| read(&tokens)).unwrap_or_default()
     }
@@ -88,12 +88,12 @@ impl Names {
         self.names.iter().cloned().collect()
     }
 
-    /// Those without whom nothing is acknowledged.
+    /// The standbys without which nothing is acknowledged.
     pub fn required(&self) -> NameSet {
         if self.count >= self.names.len() as u64 { self.set() } else { NameSet::default() }
     }
 
-    /// So many of the names at least have what is acknowledged.
+    /// Each acknowledged commit is on at least this number of the names.
     pub fn promised(&self) -> u64 {
         self.count.min(self.names.len() as u64)
     }
@@ -112,7 +112,7 @@ fn written(method: Method, count: u64, list: &[String]) -> String {
     }
 }
 
-/// Whether this can be the name of one standby: not of everybody, nor of nobody.
+/// Whether this can be the name of one standby: not of all standbys, nor of none.
 pub fn can_be_named(name: &MemberName) -> bool {
     never_synchronous(name).is_none()
 }
@@ -236,7 +236,7 @@ fn members(method: Method, count: u64, list: &[Token]) -> Option<Names> {
     for item in list.split(|token| *token == Token::Mark(',')) {
         match item {
             [Token::Everybody] => is_everybody = true,
-            // In quotes it is everybody as well.
+            // In quotes, `*` means every standby as well.
             [Token::Name(name, true)] if name == EVERYBODY => is_everybody = true,
             // Only in quotes are these words names.
             [Token::Name(name, false)] if ["any", "first"].iter().any(|w| same(w, name)) => {

@@ -66,7 +66,7 @@ fn is_written(sync: &SyncState, me: &MemberName, wanted: &Record) -> bool {
     sync.leader.as_ref().is_some_and(is_leader) && Record::read(sync, me) == *wanted
 }
 
-/// So many of them that every election finds one with what they confirm.
+/// The wanted standbys, with a count that lets every election find what they confirm.
 fn at_start_with(
     me: &MemberName,
     sync: Option<&SyncState>,

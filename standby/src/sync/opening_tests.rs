@@ -42,7 +42,7 @@ fn a_strict_one_waits_for_all_that_had_everything() {
     assert_eq!(opens(OLD, "", &policy), [both, "names 2 (b,old)"]);
     let placeholder = format!("names {}", crate::sync::PLACEHOLDER);
     assert_eq!(opens("", "", &policy), [ALONE.to_string(), placeholder.clone()]);
-    // Of a quorum nobody is known to have everything.
+    // Of a quorum no single standby is known to have everything.
     let quorum = r#"{"leader":"old","quorum":1,"sync_standby":"b,me"}"#;
     assert_eq!(opens(quorum, "", &policy), [ALONE.to_string(), placeholder]);
 }

@@ -1,9 +1,9 @@
-//! Quorum mode: any so many of the names confirm a commit, and whoever wants to
-//! lead needs the votes of so many that one of them has it.
+//! Quorum mode: any `count` of the names confirm a commit, and a candidate needs
+//! the votes of enough members that at least one of them has it.
 //!
-//! The list of all moves to what is wanted is computed each time from what is
-//! seen (`resolve.rs`), and the first that is left is done. Moves that would
-//! rely on confirmations that are not there yet wait for them, or are done with
+//! All moves to the wanted state are computed each time from what is seen
+//! (`resolve.rs`), and the first that changes anything is made. Moves that would
+//! rely on confirmations that are not there yet wait for them, or are made with
 //! a higher quorum: `gate.rs` decides.
 //!
 //! Invariant: after every single step, each set of voters that can elect meets
@@ -17,7 +17,7 @@ use super::situation::Facts;
 use super::{CONFIRM_MS, Names, Step};
 use resolve::{Move, State};
 
-/// Between two looks while nobody has confirmed yet.
+/// Between two looks while no standby has confirmed yet.
 const LOOK_AGAIN_MS: u64 = 1_000;
 
 pub(super) fn next(f: &Facts) -> Option<Step> {
@@ -53,9 +53,9 @@ pub(super) fn next(f: &Facts) -> Option<Step> {
     first(f, &state.moves()).unwrap_or_else(rest)
 }
 
-/// `/sync` of an earlier leader: it votes like its standbys from now on, if the
-/// names in force are such that it may. Else nobody but me is known to have what
-/// I have acknowledged since I opened.
+/// `/sync` of an earlier leader: that leader votes like its standbys from now on,
+/// if the names in force allow it. Else only this member is known to have what it
+/// has acknowledged since it opened.
 fn take_over(f: &Facts) -> Step {
     let state = state(f, NameSet::default());
     let is_named = !f.names.names.is_empty() && state.is_sound();
@@ -69,7 +69,7 @@ fn is_nobody_back(f: &Facts, active: &NameSet) -> bool {
     !f.record.standbys.is_empty() && !names.is_empty() && names.common(active).is_empty()
 }
 
-/// Whom to wait for: all; those that may not lead only if there are too few.
+/// The standbys to wait for: all; those that may not lead only if there are too few.
 fn active(f: &Facts) -> NameSet {
     let wanted = usize::try_from(wanted(f)).unwrap_or(usize::MAX);
     let taken = f.candidates.iter().enumerate().filter(|(at, c)| !c.nofailover || *at < wanted);

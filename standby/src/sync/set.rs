@@ -59,12 +59,12 @@ impl NameSet {
         self.iter().all(|name| other.contains(name))
     }
 
-    /// The first so many.
+    /// The first `count` names.
     pub fn first(&self, count: i64) -> NameSet {
         self.iter().take(usize::try_from(count).unwrap_or(0)).cloned().collect()
     }
 
-    /// The last so many.
+    /// The last `count` names.
     pub fn last(&self, count: i64) -> NameSet {
         self.iter().rev().take(usize::try_from(count).unwrap_or(0)).cloned().collect()
     }

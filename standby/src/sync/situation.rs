@@ -58,7 +58,7 @@ impl Situation<'_> {
 }
 
 impl Facts<'_> {
-    /// `/sync` of a leader that has everything, and nobody else.
+    /// `/sync` that names only this leader, which has everything.
     pub fn alone(&self) -> Step {
         Step::Record(SyncState::alone(self.me.clone()))
     }

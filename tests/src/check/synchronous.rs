@@ -1,9 +1,9 @@
 //! What must hold while a synchronous mode is in force.
 //!
 //! In force: `/config` asks for one and `/sync` names a leader, written since the
-//! mode was last switched on. From then on every acknowledged write is kept: nobody
-//! opens without it, but the member that an operator's manual failover names
-//! although it is not in `/sync`, or only one of those who vote.
+//! mode was last switched on. From then on every acknowledged write is kept: no server
+//! opens without it, except the member that an operator's manual failover names
+//! although it is not in `/sync`, or is only one of several voters.
 //!
 //! Stronger, and so earlier to show a fault: every set of servers that is enough
 //! to acknowledge meets every set that is enough to elect (ha.md 16.1).
@@ -17,7 +17,7 @@ use topology::{Dynamic, SyncMode, SyncState};
 /// A client that can write does so at least this often.
 const FLOWS_MS: u64 = 2_000;
 
-/// An operator's manual failover that nobody has obeyed yet.
+/// An operator's manual failover that no member has carried out yet.
 #[derive(Clone, Debug)]
 pub struct Word {
     pub named: String,
@@ -99,7 +99,7 @@ pub fn opened(world: &mut World, member: usize) {
     }
     let stands = request_of(world, client);
     let state = &mut world.clients[client];
-    // An order that nobody has obeyed yet outlives the opening of another member.
+    // A failover that was not carried out yet outlives the opening of another member.
     let word = state.word.take().filter(|word| stands.is_some_and(|r| r.contains(&word.named)));
     (state.kept, state.word, state.obeyed) = (kept, word, None);
     sets_meet(world, client);
@@ -137,7 +137,7 @@ fn meet(
     all.extend(record.leader.as_ref().map(|n| n.as_str()));
     all.extend(&names);
     all.insert(me);
-    // Of nobody in this world: nothing is acknowledged.
+    // With fewer known members than `count`, nothing is acknowledged.
     if count > names.len() || all.len() as u64 <= record.quorum + count as u64 + 1 {
         return Ok(());
     }

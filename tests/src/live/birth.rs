@@ -1,4 +1,4 @@
-//! A new group: one member wins, the others copy it, and everybody says so.
+//! A new group: one member wins, the others copy it, and all members report it.
 
 use super::stage::{SHORT, Stage, ask_sql};
 use ctl::field::MemberPlan;

@@ -92,7 +92,7 @@ async fn keeps_the_lock(stage: &Stage, old: &MemberPlan, device: &mut Device, wr
     assert_eq!(frozen, 1, "one checkpointer");
     std::fs::write(file(stage, old, "go"), "").expect("a mark");
     let since = Instant::now();
-    // No client is left: from here on nothing is written that somebody waits for.
+    // No client is left: from here on nothing is written that a client waits for.
     stage
         .until("a watchdog at rest", SHORT, async || {
             device.look();

@@ -52,8 +52,8 @@ fn forget_later_segments(stage: &Stage, member: &MemberPlan, closed: &str) {
     }
 }
 
-/// The leader lets the superuser in by its socket only, and nobody may rewind: a
-/// former primary that fits is compared as the replication user.
+/// The leader lets the superuser in by its socket only, and no member may rewind: a
+/// former primary whose log fits is compared as the replication user.
 pub async fn superuser_is_refused() {
     let mut stage = Stage::prepare_with(2, |plan, dir| {
         let psql = plan.pg_bin.join("psql");

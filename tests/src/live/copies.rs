@@ -89,7 +89,7 @@ pub async fn by_commands() {
     from_a_backup(&mut stage, [n1, n2, n3]).await;
 }
 
-/// Nobody leads and nobody has data, but for a backup.
+/// No running member leads or has data: there is only a backup.
 async fn from_a_backup(stage: &mut Stage, [n1, n2, n3]: [MemberPlan; 3]) {
     let backup = stage.field.dir.join("backup");
     for member in [&n3, &n2, &n1] {

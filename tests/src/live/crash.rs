@@ -66,7 +66,7 @@ fn millisecond_of_day(line: &str) -> u64 {
     ((hour * 60 + minute) * 60 + second) * 1_000 + ms
 }
 
-/// A node is gone with rows that nobody else has, and comes back.
+/// A node is gone with rows that no other node has, and comes back.
 pub async fn node_lost() {
     let mut stage = Stage::raise(3).await;
     let writer = stage.writer("before").await;

@@ -127,7 +127,7 @@ pub async fn fails() {
     stage.end();
 }
 
-/// Nobody waits for the lease, and the log says why.
+/// Another member leads before the lease would end, and the old leader's log says why.
 async fn taken_over(stage: &Stage, old: &MemberPlan, since: Instant, what: &str, mark: usize) {
     let new = stage.new_leader(old, TTL).await;
     let led = since.elapsed();

@@ -27,7 +27,7 @@ struct Member {
 }
 
 impl Cluster {
-    /// With TLS one self-signed certificate is everybody's, and clients need it.
+    /// With TLS all members share one self-signed certificate, and clients need it.
     pub fn start(tls: bool) -> Cluster {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::Builder::new().prefix("matriarch-etcd-").tempdir();

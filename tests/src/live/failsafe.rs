@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Past the end of every lease.
 const PAST: Duration = Duration::from_secs(TTL.as_secs() + 4);
-/// Nobody notices.
+/// A pause of writes that no client notices.
 const HICCUP: Duration = Duration::from_secs(2);
 
 pub async fn store_frozen() {
@@ -58,7 +58,7 @@ pub async fn store_frozen() {
     stage.end();
 }
 
-/// `/failsafe` names everybody.
+/// Turns the mode on and waits until `/failsafe` names all members.
 pub(super) async fn turn_on(stage: &Stage) -> MemberPlan {
     stage.patch(json!({"failsafe_mode": true})).await;
     let leader = stage.leader().await;

@@ -193,7 +193,7 @@ fn judge(stage: &Stage, member: &MemberPlan, written: &str) {
     }
 }
 
-/// Whoever is no superuser, and a server that is not there.
+/// A user that is no superuser, and a server that is not there.
 fn refusals(stage: &Stage, member: &MemberPlan) {
     let told = |dsn: &str| {
         let output = daemon(stage, &["--generate-config", "--dsn", dsn], &[]);

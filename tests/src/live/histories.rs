@@ -117,8 +117,8 @@ async fn restored(stage: &Stage, dir: &Path, like: &MemberPlan) -> String {
     rows.expect("the restored server answers")
 }
 
-/// The archive has the history of a timeline that nobody leads and that left this one
-/// long ago: a standby that is started follows its leader all the same.
+/// The archive has the history of a timeline on which no member leads and that left this
+/// one long ago: a standby that is started follows its leader all the same.
 pub async fn of_nobody() {
     let mut stage = Stage::prepare_with(2, |plan, dir| {
         let archive = dir.join("archive").display().to_string();

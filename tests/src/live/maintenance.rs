@@ -49,7 +49,7 @@ async fn leads(stage: &Stage, leader: &MemberPlan) {
         .await;
 }
 
-/// A lock that is lost demotes nobody; a standby does not keep one.
+/// A lock that is lost demotes no primary; a standby does not keep one.
 async fn the_lock_follows_the_primary(stage: &Stage, leader: &MemberPlan, replica: &MemberPlan) {
     meddle(stage, "leader", None).await;
     leads(stage, leader).await;
@@ -67,7 +67,7 @@ async fn a_silent_store_is_no_reason(stage: &mut Stage, leader: &MemberPlan) {
     leads(stage, leader).await;
 }
 
-/// No schedules, no choice of a leader, no request that names nobody.
+/// No schedules, no choice of a leader, no request without an existing candidate.
 async fn nothing_for_later(stage: &Stage, leader: &MemberPlan, replica: &MemberPlan) {
     let at = super::scripts::in_seconds(60);
     for (path, body, status) in [

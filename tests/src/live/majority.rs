@@ -1,8 +1,8 @@
 //! A group on a store of three members that loses its majority and gets it back.
 //!
-//! Without a majority no lease of etcd ends and none is renewed: nobody can take
-//! over, and the leader cannot know that. It closes before its lease would be
-//! over, or leads on when everybody agrees (failsafe mode).
+//! Without a majority no lease of etcd ends and none is renewed: no member can take
+//! over, and the leader cannot know that. It stops accepting writes before its lease
+//! would be over, or leads on when all members agree (failsafe mode).
 
 use super::etcd::Cluster;
 use super::stage::{LONG, SHORT, Stage, TTL, timeline_of};
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 const PAST: Duration = Duration::from_secs(TTL.as_secs() + 2);
-/// Nobody notices.
+/// A pause of writes that no client notices.
 const HICCUP: Duration = Duration::from_secs(2);
 
 async fn raise(cluster: &Cluster) -> Stage {

@@ -15,7 +15,7 @@
 //! | etcd, majority | a store of three members, and its majority lost |
 //! | disk | a leader whose disk is full or read-only |
 //! | checkpoint | stops that take longer than the lock's lease |
-//! | stops | for whom an orderly stop waits |
+//! | stops | which receivers an orderly stop waits for |
 //! | promotions | promotions that do not come to their end |
 //! | failsafe | the store is away, and the leader leads on |
 //! | pause, maintenance | an operator is in charge |

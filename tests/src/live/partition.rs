@@ -38,8 +38,8 @@ impl Split {
         drop(self.net);
     }
 
-    /// The leader must be gone and another one there, before and after which
-    /// nobody else was writable.
+    /// The old leader must stop accepting writes and another member must lead; no third
+    /// member is writable before or after that.
     async fn replaced(&self, old: &MemberPlan, what: &str) -> MemberPlan {
         let since = Instant::now();
         let closed = self
@@ -64,7 +64,7 @@ impl Split {
 }
 
 /// What the leader sends does not reach the store; what the store sends does
-/// reach the leader. Then it is cut off from everybody.
+/// reach the leader. Then it is cut off from the store and all members.
 pub async fn leader_cut_off() {
     let split = Split::raise().await;
     let writer = split.stage.writer("cut").await;
@@ -92,7 +92,7 @@ pub async fn replicas_cut_off() {
     for other in split.stage.others(&leader) {
         split.net.cut_both(&leader.name, &other.name);
     }
-    // Longer than any lease: nobody may have taken over.
+    // Longer than any lease: no member may have taken over.
     tokio::time::sleep(TTL + Duration::from_secs(3)).await;
     assert_eq!(split.stage.leader().await.name, leader.name);
     let pause = split.stage.writes_go_on(&writer, since, SHORT).await;

@@ -91,7 +91,7 @@ pub async fn refused_switchover() {
     stage.end();
 }
 
-/// A dead receiver of somebody else delays the stop, but only for seconds.
+/// A hanging receiver of a third member delays the stop, but only for seconds.
 async fn past_a_hanging_member(stage: &Stage, writer: &Writer, leader: &MemberPlan) {
     let others = stage.others(leader);
     let (candidate, hanging) = (&others[0], &others[1]);

@@ -1,5 +1,5 @@
-//! What stands in `/failover`, written by whomever, and when it is due; and a lock
-//! that is gone while a primary starts.
+//! What stands in `/failover`, whichever program wrote it, and when it is due; and a
+//! lock that is gone while a primary starts.
 
 use super::birth::{entries, meddle};
 use super::scripts::{freeze_startup, in_seconds};
@@ -54,7 +54,8 @@ async fn cleared(stage: &Stage, what: &str) {
         .await;
 }
 
-/// An old one is forgotten only when somebody could have been surprised by it.
+/// A paused group keeps an old request. It is cleared only when the group would carry
+/// it out, which could surprise the operator.
 async fn kept_in_pause(stage: &Stage, leader: &MemberPlan, replica: &MemberPlan) {
     super::pause::pause(stage).await;
     let old = json!({"leader": leader.name, "member": replica.name,
@@ -84,7 +85,7 @@ async fn on_time(stage: &Stage, old: &MemberPlan, candidate: &MemberPlan) {
     stage.settle_without_loss(writer).await;
 }
 
-/// Somebody takes the lock while a primary starts in place: it must not open.
+/// Another member takes the lock while a primary starts in place: the latter must not open.
 pub async fn lock_lost_while_starting() {
     let stage = Stage::raise(2).await;
     stage.rows_on_a_replica().await;

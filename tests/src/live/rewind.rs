@@ -106,7 +106,7 @@ impl Ground {
         self.stage.patch(json!({"postgresql": change})).await;
     }
 
-    /// The primary writes rows that nobody else gets, then dies.
+    /// The primary writes rows that no other member gets, then dies.
     async fn diverge(&self, rows: &str) -> (MemberPlan, usize) {
         let old = self.stage.healthy(LONG).await;
         let client = connect(&old).await.expect("the primary takes connections");

@@ -246,7 +246,7 @@ pub async fn archive_backlog() {
 
 /// In synchronous mode a stop ends after `primary_stop_timeout`.
 async fn stop_timeout(stage: &mut Stage, leader: &MemberPlan, replica: &MemberPlan) {
-    // Nobody can take over: only the timeout ends this stop.
+    // No member can take over: only the timeout ends this stop.
     assert!(stage.field.signal_daemon(&replica.name, Signal::SIGTERM));
     stage.field.wait_exit(&replica.name, SHORT).expect("it ends");
     stage
@@ -273,8 +273,8 @@ async fn stop_timeout(stage: &mut Stage, leader: &MemberPlan, replica: &MemberPl
     stage.healthy(LONG).await;
 }
 
-/// Nobody has its end: others are counted as behind from the record that closed
-/// the segment, for the checkpoint lies at the begin of the next one.
+/// No other member has the end of its log: others count as behind from the record that
+/// closed the segment, because the checkpoint lies at the beginning of the next one.
 async fn ends_before_its_switch(stage: &Stage, member: &MemberPlan) {
     let entries = super::birth::entries(stage).await;
     assert!(!entries.contains_key("leader"), "the lock was kept");

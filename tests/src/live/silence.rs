@@ -5,7 +5,7 @@ use ctl::field::Writer;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
-/// etcd frozen: the leader stops before its lock could be somebody else's.
+/// etcd frozen: the leader stops before another member could hold its lock.
 pub async fn store_frozen() {
     let mut stage = Stage::raise(3).await;
     let writer = stage.writer("frozen").await;
@@ -32,7 +32,7 @@ pub async fn store_frozen() {
             true
         })
         .await;
-    // Past the end of every lease, and still nobody may write.
+    // Past the end of every lease, and still no member may write.
     let rest = (TTL + Duration::from_secs(2)).saturating_sub(since.elapsed());
     tokio::time::sleep(rest).await;
     assert!(!writer.wrote_since(last), "a row was acknowledged without a store");
@@ -96,7 +96,7 @@ pub async fn daemon_frozen() {
     assert_eq!(stage.healthy(LONG).await.name, new.name);
     assert_eq!(keys_of_the_leader(&stage).await, before, "it wrote what is a leader's to write");
     stage.settle_without_loss(writer).await;
-    // Without a watchdog nobody stops a primary whose daemon is frozen.
+    // Without a watchdog nothing stops a primary whose daemon is frozen.
     stage.one_writer_since(thawed + Duration::from_secs(1));
     stage.end();
 }

@@ -1,4 +1,4 @@
-//! Orderly stops: for whom they wait, what they never lose, and how they end.
+//! Orderly stops: which receivers they wait for, what they never lose, and how they end.
 //!
 //! A receiver is frozen with SIGSTOP: the kernel still answers for it, so its server
 //! cannot tell it from one that is slow.

@@ -17,7 +17,7 @@ async fn sync_of(stage: &Stage) -> Option<SyncState> {
     all.get("sync").map(|entry| SyncState::read(&entry.value))
 }
 
-/// `/sync` names so many standbys of this leader, and the server waits for them.
+/// Waits until `/sync` names `names` standbys of this leader; the server waits for them.
 async fn settled(stage: &Stage, leader: &MemberPlan, names: usize) -> SyncState {
     let mut found = None;
     stage
@@ -147,7 +147,7 @@ async fn quorum(
     writer
 }
 
-/// Nobody has what is written: it is not acknowledged, also after a crash.
+/// No standby has what is written: it is not acknowledged, also after a crash.
 pub async fn strict() {
     let mut stage = Stage::raise(2).await;
     let leader = stage.leader().await;

@@ -7,7 +7,7 @@ use node::dcs::Store;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Nobody notices.
+/// A pause of writes that no client notices.
 const HICCUP: Duration = Duration::from_secs(2);
 /// A renewal, which replaces the lease, comes once in a loop.
 const REPLACED: Duration = Duration::from_secs(15);
@@ -106,7 +106,7 @@ const BACK: Duration = Duration::from_secs(4);
 /// its node is lost.
 const FAST_OUTAGE_MAX: Duration = Duration::from_secs(6);
 
-/// A node is lost so many times, each time the leader's.
+/// The leader's node is lost, `kills` times.
 pub async fn fast_nodes_lost(kills: u32) {
     let mut stage = Stage::prepare_in(3, fast);
     stage.stand_up().await;

@@ -1,8 +1,8 @@
-//! A watchdog that is required: fed by the beat, and nobody leads without it.
+//! A watchdog that is required: the beat feeds it, and no member leads without it.
 //!
 //! The device is a FIFO (`driver: testing`). This test is the hardware behind
-//! it: when the meals stop for longer than the timeout that was set, the whole
-//! node is killed, as a reset would.
+//! it: when the keep-alives stop for longer than the timeout that was set, the
+//! whole node is killed, as a reset would.
 
 use super::stage::{LONG, SHORT, Stage, TTL};
 use ctl::field::MemberPlan;
@@ -105,7 +105,7 @@ pub async fn required() {
     println!("  daemon frozen: its machine was reset after {:.1?}", frozen.elapsed());
     writer.stop();
 
-    // Past the end of the lease, nobody may lead.
+    // Past the end of the lease, no member may lead.
     let free = TTL + Duration::from_secs(4);
     tokio::time::sleep(free.saturating_sub(frozen.elapsed())).await;
     assert!(stage.watch.writable().is_empty(), "somebody leads without a watchdog");

@@ -1,5 +1,5 @@
-//! Somebody deletes everything a group has in its store: while it runs, while no
-//! daemon runs, and while nothing runs.
+//! Another program deletes everything a group has in its store: while the group runs,
+//! while no daemon runs, and while nothing runs.
 
 use super::birth::{entries, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, timeline_of};
@@ -54,8 +54,8 @@ pub async fn under_a_group() {
     stage.end();
 }
 
-/// The directory is moved away under the leader's server, which would write on:
-/// it is stopped, and somebody else leads before the lease would end.
+/// The directory is moved away under the leader's server, which would write on: the
+/// server is stopped, and another member leads before the lease would end.
 async fn data_gone(stage: &mut Stage) {
     let leader = stage.leader().await;
     let postmaster = stage.field.postmaster_pid(&leader).expect("it runs");

@@ -43,7 +43,7 @@ impl World {
                 self.cancel_job(m);
                 Outcome::Done
             }
-            // A receiver of this world takes what it can, and is held by nobody.
+            // A receiver of this world takes what it can, and nothing holds it up.
             Action::EndReceivers(_) | Action::CutStop => Outcome::Done,
             Action::Exit(_) => Outcome::Done,
             // No machine of this world has one: it is never `Ready`.

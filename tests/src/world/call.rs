@@ -168,8 +168,8 @@ impl World {
         }
     }
 
-    /// For the checker: what was acknowledged when the lock was handed over, as
-    /// somebody had asked for, must be in what opens next.
+    /// For the checker: what was acknowledged when the lock was handed over on
+    /// request must be in the server that opens next.
     fn serve_watching_release(&mut self, member: usize, call: &Call, txn: &Txn) -> Answer {
         let m = &self.members[member];
         let (failover, leader) = (m.keys.failover(), m.keys.leader());
@@ -282,8 +282,8 @@ impl World {
         }
     }
 
-    /// A handover binds as long as there is a record of whoever handed over, and no
-    /// longer than until an operator names a member that may lose something.
+    /// A handover binds as long as there is a record of the leader that handed over,
+    /// and only until an operator names a member that may lose something.
     fn end_promises(&mut self, member: usize, acquire: &Acquire) {
         let AcquireAs::Lock(view, _) = &acquire.write else { return };
         if view.request().is_some_and(|r| r.leader.is_none()) {

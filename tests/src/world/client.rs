@@ -1,21 +1,22 @@
-//! Clients: they write to whoever accepts, and remember what was acknowledged.
+//! Clients: they write to any server that accepts commits, and remember what was
+//! acknowledged.
 //!
-//! A commit is acknowledged when as many standbys have it as the server is told
-//! to wait for (`synchronous.rs`): at once, later, or never.
+//! A commit is acknowledged when as many standbys have it as the server is set to
+//! wait for (`synchronous.rs`): at once, later, or never.
 
 use super::postgres::{Kind, Waiting};
 use super::{Event, World};
 use crate::check::synchronous::Word;
 use topology::SyncState;
 
-/// Sessions of one client; when all of them wait, nobody writes.
+/// Sessions of one client; when all of them wait, the client writes nothing.
 const WAITING_MAX: usize = 40;
 
 #[derive(Clone, Debug, Default)]
 pub struct Client {
     /// Records whose commit was acknowledged and may not be lost by the rules.
     pub acknowledged: Vec<u64>,
-    /// Those of a synchronous mode that is still in force: nobody opens without.
+    /// Those of a synchronous mode that is still in force: no server opens without them.
     pub kept: Vec<u64>,
     /// `/sync`, while such a mode is in force.
     pub in_force: Option<SyncState>,

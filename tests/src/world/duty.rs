@@ -13,7 +13,7 @@ use node::ha::facts::Facts;
 use node::ha::observation::Job;
 use node::ha::{Action, Observation, Outcome};
 
-/// The daemon gives walsenders so long to read their settings.
+/// How long the daemon gives walsenders to read their settings.
 const WALSENDERS_MS: u64 = 100;
 /// Between two questions whether a setting is in force.
 const ASK_MS: u64 = 10;

@@ -1,4 +1,4 @@
-//! Failsafe mode: the question to everybody, and what each member promised.
+//! Failsafe mode: the question to all members, and what each of them promised.
 //!
 //! The rules are the daemon's own (`node::ha::failsafe`). A promise is given at
 //! the moment the question arrives, whatever the daemon's beat is doing; it
@@ -82,7 +82,7 @@ impl World {
         Call::AskAll { others, ttl_ms: m.daemon.dynamic.ttl_ms }
     }
 
-    /// Everybody answers when the question arrives, or not at all.
+    /// Each member answers when the question arrives, or not at all.
     pub fn agree(&mut self, member: usize, others: &[MemberName], ttl_ms: u64) -> Answer {
         let mut agreed = true;
         for name in others {

@@ -100,7 +100,7 @@ pub enum Fault {
     Lag(usize, u64),
     StoreDown(usize),
     StoreUp(usize),
-    /// Somebody deletes the keys of the group.
+    /// Another program deletes the keys of the group.
     Wipe(usize),
     Lossy(usize, u64),
     Slow(usize, u64),
@@ -373,7 +373,7 @@ impl World {
         daemon.life += 1;
         daemon.beat = None;
         daemon.deferred.clear();
-        // Somebody starts it again, unless a fault has its own plan.
+        // The service manager starts it again, unless a fault has its own plan.
         let again = self.rng.range(500, 6_000);
         self.after(again, Event::Fault(Fault::StartDaemon(member)));
     }

@@ -1,4 +1,4 @@
-//! Who can talk to whom.
+//! Which members and stores can reach each other.
 //!
 //! Faults overlap, so a link is cut as long as one fault cuts it: every cut is
 //! counted, and healing takes one count away.
@@ -15,7 +15,7 @@ pub struct Links {
     store: Vec<Vec<u32>>,
     rest: Vec<Vec<u32>>,
     replication: Vec<Vec<u32>>,
-    /// Stores that answer nobody.
+    /// Stores that answer no member.
     down: Vec<u32>,
     /// Percent of replies that get lost, by store.
     pub lossy: Vec<u64>,

@@ -70,14 +70,14 @@ pub struct Daemon {
     pub job: Option<Work>,
     /// What reached the daemon while it was frozen.
     pub deferred: Vec<Event>,
-    /// Leads its group, or nobody does.
+    /// Leads its group, or no member does.
     pub speaks: bool,
     /// The highest epoch this process has seen verified.
     pub epoch: Option<u64>,
     pub last_paused: Option<Millis>,
     pub agent: Agent,
     pub audience: Audience,
-    /// Everybody agreed that this member leads on until then.
+    /// All members agreed that this member leads on until then.
     pub proof: Option<Millis>,
     pub asked_all: Millis,
     /// The store has not told this process yet whose lock it is.
@@ -187,7 +187,7 @@ impl Member {
     }
 
     /// In pause a primary keeps running without a lock; when the pause ends it
-    /// asks for one, and may write until it is told that somebody else has it.
+    /// asks for one, and may write until it learns that another member has it.
     pub fn was_just_paused(&self, local: Millis) -> bool {
         let ago = self.daemon.last_paused.map(|at| local.since(at));
         self.daemon.dynamic.pause || ago.is_some_and(|ago| ago < 2 * CALL_MS + 500)

@@ -1,4 +1,4 @@
-//! The simulated world: a virtual clock, a queue of events, and everybody in it.
+//! The simulated world: a virtual clock, a queue of events, members, stores and clients.
 //!
 //! One event happens at a time, in order of its moment; after each one the
 //! invariants are checked (`check.rs`). All randomness comes from one seed, so
@@ -60,7 +60,7 @@ pub enum Event {
         life: u64,
         timer: Option<u64>,
     },
-    /// A daemon's call reaches whom it is for.
+    /// A daemon's call reaches its receiver.
     Arrive {
         member: usize,
         life: u64,
@@ -179,7 +179,7 @@ pub struct Counts {
     pub rewinds: u64,
     pub rebuilds: u64,
     pub signatures: u64,
-    /// Everybody agreed that a leader leads on; and did so past its lease.
+    /// How often all members agreed that a leader leads on, and how often past its lease.
     pub agreed: u64,
     pub led_on: u64,
     /// Acknowledged records that a failover lost, as it may.

@@ -146,7 +146,7 @@ pub struct Postgres {
     pub mute: bool,
     /// `synchronous_standby_names` as its files say; a copy takes them along.
     pub names_file: String,
-    /// The same as it is in force for whoever asks.
+    /// The same as it is in force for a session that asks.
     pub names: String,
     /// And for those who acknowledge: each of them reads its settings by itself.
     pub acting: String,
@@ -216,7 +216,7 @@ impl Postgres {
             self.streams_from = None;
         }
         if process != Process::Up(Role::Primary) {
-            // Whoever waits learns nothing any more.
+            // Clients that wait get no answer any more.
             self.waiting.clear();
             self.senders.clear();
         }

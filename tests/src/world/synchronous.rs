@@ -11,7 +11,7 @@ use crate::check;
 use standby::sync::{Replication, Sender as Told, SyncRank};
 use topology::Lsn;
 
-/// `wal_sender_timeout`: a standby that is not heard of for so long is gone.
+/// `wal_sender_timeout`: a standby that is silent for this long is gone.
 const SENDER_TIMEOUT_MS: u64 = 10_000;
 /// A server reads its settings again within this.
 const RELOAD_MAX_MS: u64 = 60;

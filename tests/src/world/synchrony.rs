@@ -1,9 +1,9 @@
-//! Whom a server waits for: `synchronous_standby_names` as PostgreSQL reads it.
+//! Which standbys a server waits for: `synchronous_standby_names` as PostgreSQL reads it.
 //!
-//! The dumb twin of the daemon's own code: written from PostgreSQL's manual and
-//! sharing nothing with it, so that what is misread there shows here.
+//! A second, simple implementation: written from PostgreSQL's manual and sharing
+//! nothing with the daemon's own code, so that what is misread there shows here.
 
-/// `None`: nobody is waited for.
+/// `None`: commits wait for no standby.
 pub type Wanted = Option<Names>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,8 +156,8 @@ impl Names {
     }
 }
 
-/// `sync_state` of each: by the setting of whoever asks, of those who have their
-/// place by the setting that acts.
+/// `sync_state` of each sender: by the setting of the session that asks, among the
+/// senders that the setting in action lists.
 pub fn ranks(asked: &Wanted, acting: &Wanted, senders: &[Sender]) -> Vec<Rank> {
     let (Some(names), Some(acting)) = (asked, acting) else {
         return vec![Rank::Async; senders.len()];

@@ -1,5 +1,5 @@
-//! A relay that can swallow everything: connections stay open and nobody
-//! answers, as behind a firewall that has forgotten them.
+//! A relay that can swallow everything: connections stay open and no answer
+//! comes, as behind a firewall that has forgotten them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

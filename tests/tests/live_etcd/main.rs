@@ -1,6 +1,6 @@
 //! The store's client on a real etcd cluster of three members, under what
 //! happens to such a cluster: a majority lost, its leader frozen, members
-//! replaced, connections that nobody cuts and nobody serves, TLS and users.
+//! replaced, connections that stay open without an answer, TLS and users.
 //!
 //! No daemon and no PostgreSQL takes part: what a daemon sees of its store is
 //! the trait `Store` and the mirror. Each test has its own cluster, directory

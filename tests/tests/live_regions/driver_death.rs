@@ -113,7 +113,7 @@ async fn a_worker_dies_before_it_signs(f: &mut Formation) -> Result<()> {
     again.settle(f, "d, after the worker").await
 }
 
-/// Clients go on, both stores agree, and nobody else is open.
+/// Clients go on, both stores agree, and no member of the other region is open.
 async fn serves_only_in(f: &Formation, load: &Load, region: &str) -> Result<()> {
     load.goes_on(f, Instant::now()).await?;
     ensure!(owner(f).await? == region, "{region} does not own the formation");

@@ -35,7 +35,7 @@ pub struct Formation {
     pub dir: PathBuf,
     stores: BTreeMap<String, EtcdStore>,
     ctl: PathBuf,
-    /// Where each member's log was when somebody asked last.
+    /// Where each member's log ended when a test last marked it.
     marks: BTreeMap<String, usize>,
 }
 

@@ -47,7 +47,7 @@ async fn frozen_before_the_move(f: &Formation, load: &Load) -> Result<()> {
         let (done, said) = f.ctl(NORTH, command).await?;
         ensure!(!done && said.contains(SOUTH), "{command:?} was not refused: {said}");
     }
-    // Whoever asks past the command line meets the agent's own preflight.
+    // A request that bypasses the command line meets the agent's own preflight.
     let id = moves::ask(f, NORTH, SOUTH).await?;
     let journal = moves::end(f, NORTH, &id).await?;
     moves::must_be(&journal, Phase::Aborted)?;

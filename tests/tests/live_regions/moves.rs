@@ -72,7 +72,7 @@ pub fn timetable(journal: &Journal) -> String {
     spans.collect::<Vec<_>>().join(", ")
 }
 
-/// Gives every step of the moves to come so long, in both regions.
+/// Gives every step of later moves this many seconds, in both regions.
 pub async fn set_step_seconds(f: &Formation, seconds: u64) -> Result<()> {
     for region in [super::formation::NORTH, super::formation::SOUTH] {
         let site = f.site(region).await?;

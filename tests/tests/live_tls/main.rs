@@ -3,7 +3,7 @@
 //!
 //! The REST API, its logins and all certificates of etcd come from the
 //! environment, as other tools set up such groups; PostgreSQL takes TCP only
-//! from whoever shows a certificate and knows a password. Two members, their
+//! from clients that show a certificate and know a password. Two members, their
 //! own etcd, `matriarchctl` without a configuration file.
 
 mod group;

@@ -1,9 +1,9 @@
 //! From a scene to a graph.
 //!
-//! Who streams from whom is what members are told, not what they report: a
-//! replica its `replicatefrom` member or its leader, a standby leader the
-//! leader of the same group in the region above it. Circles are kept as they
-//! were written, so that the check can name them.
+//! The upstream of a member is what it is configured to follow, not what it
+//! reports: for a replica its `replicatefrom` member or its leader, for a standby
+//! leader the leader of the same group in the region above it. Circles are kept
+//! as they were written, so that the check can name them.
 //!
 //! Invariant *no invented edge*: where the owner, the region above or a leader
 //! is unknown there is no edge, and the pictures show `?`.

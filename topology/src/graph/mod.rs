@@ -1,8 +1,8 @@
 //! The graph of members, groups, regions and stores, rebuilt from what was seen.
 //!
-//! Everything that reasons across groups asks this graph: whom a standby leader
-//! follows, the order of a switch, drift, the pictures. It is made anew from a
-//! `Scene` each time and never changed afterwards, so it cannot disagree with
+//! Everything that reasons across groups asks this graph: which server a standby
+//! leader follows, the order of a switch, drift, the pictures. It is made anew from
+//! a `Scene` each time and never changed afterwards, so it cannot disagree with
 //! what it was made from.
 //!
 //! | node | edges that leave it |
@@ -12,8 +12,8 @@
 //! | region | none |
 //! | store | BelongsTo its region (a witness has none), VotesFor a region |
 //!
-//! Invariant *unknown is not absent*: a region nobody has read has a node and
-//! no groups, and no finding says that its groups are missing.
+//! Invariant *unknown is not absent*: a region whose store was not read has a node
+//! and no groups, and no finding says that its groups are missing.
 //!
 //! Absent on purpose: reading stores (the caller makes the scene), and what to
 //! do about a finding (`standby` and `citus` hold those rules).
@@ -77,7 +77,7 @@ pub struct RegionNode {
     pub role: Seen<RegionRole>,
     /// Epoch of the certificate it holds; `Known(None)`: it holds none.
     pub epoch: Seen<Option<u64>>,
-    /// False: the policy lists it and nobody has read its store.
+    /// False: the policy lists it and its store was not read.
     pub is_seen: bool,
     /// What is known of it is from an earlier look.
     pub is_stale: bool,
@@ -141,7 +141,7 @@ pub enum Edge {
 #[derive(Clone, Debug)]
 pub struct Graph {
     pub formation: String,
-    /// The region that surely owns the formation; `None` when nobody can tell.
+    /// The region that certainly owns the formation; `None` when that is not known.
     pub owner: Option<RegionName>,
     pub net: DiGraph<Node, Edge>,
     regions: BTreeMap<RegionName, NodeIndex>,
@@ -190,7 +190,7 @@ impl Graph {
         self.members_by(member, Edge::StreamsFrom)
     }
 
-    /// Whom this member streams from.
+    /// The member that this one streams from.
     pub fn upstream(&self, member: NodeIndex) -> Option<(NodeIndex, &MemberNode)> {
         let mut edges = self.net.edges_directed(member, Outgoing);
         let at = edges.find(|edge| *edge.weight() == Edge::StreamsFrom)?.target();

@@ -25,8 +25,8 @@ impl Graph {
     pub fn open_order(&self) -> Result<Vec<Vec<Group>>, Circle> {
         let groups = self.group_numbers();
         let mut routes = self.routed_groups();
-        // Rows nobody could read are unknown, not absent: a coordinator is
-        // taken to route to every worker there is.
+        // Rows that could not be read are unknown, not absent: a coordinator is
+        // assumed to route to every worker there is.
         if groups.contains(&Group::COORDINATOR) {
             let workers = groups.iter().filter(|group| **group != Group::COORDINATOR);
             routes.extend(workers.map(|worker| (Group::COORDINATOR, *worker)));

@@ -1,4 +1,4 @@
-//! The tree of regions: who follows whom when a region owns the formation.
+//! The tree of regions: which region each one follows when one owns the formation.
 //!
 //! Each region follows its neighbour on the cheapest path to the root; of equal
 //! paths the one with fewer hops, then the neighbour whose name comes first.

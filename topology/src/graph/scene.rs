@@ -54,7 +54,7 @@ pub struct Scene {
     /// `None`: a scope without regions; the caller then names one region itself.
     pub policy: Option<Policy>,
     pub regions: Vec<RegionScene>,
-    /// `Unknown`: nobody could read them; a scope without Citus has known none.
+    /// `Unknown`: they could not be read. Without Citus there are none: `Known`, empty.
     pub routes: Seen<Vec<Route>>,
     /// `None`: every region reaches every other at cost 1.
     pub links: Option<Vec<Link>>,

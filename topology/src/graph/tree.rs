@@ -39,8 +39,8 @@ impl Graph {
         plain(&format!("{}: owner {owner}", self.formation))
     }
 
-    /// Depth first from the leader, then from members that follow nobody here,
-    /// then whoever is left: those go round in circles.
+    /// Depth first from the leader, then from members that follow no member of this
+    /// group, then from the members that are left: those follow each other in circles.
     fn member_lines(&self, group: NodeIndex, region: &RegionNode, lines: &mut Vec<String>) {
         let members = self.members(group);
         let inside: HashSet<NodeIndex> = members.iter().map(|(at, _)| *at).collect();

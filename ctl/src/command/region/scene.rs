@@ -2,7 +2,7 @@
 //!
 //! Invariant *pure*: nothing is asked here. Invariant *unknown is not absent*:
 //! a region whose store gave no answer is shown as an agent remembers it, stale;
-//! one that nobody remembers is left out, and the policy names it.
+//! one that no agent remembers is left out, and the policy names it.
 //!
 //! Absent on purpose: the rows of `pg_dist_node` (see `formation`).
 

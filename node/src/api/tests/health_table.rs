@@ -87,7 +87,7 @@ fn the_families_of_duty_answer_as_a_real_group_did() {
         ("n1", json!("quorum"), quorum, primary(), "-----111"),
         ("n3", json!("quorum"), quorum, standby(), "--1--1--"),
         ("N3", json!("quorum"), quorum, standby(), "--1--1--"),
-        // Without a leader in `/sync` nobody is on duty.
+        // Without a leader in `/sync` no standby is synchronous.
         ("n3", json!(true), r#"{"leader":null,"sync_standby":"n3"}"#, standby(), "---11---"),
     ] {
         assert_eq!(answers(&sync_of(name, mode.clone(), sync), &monitor), wanted, "{name} {mode}");
@@ -101,7 +101,7 @@ fn the_families_of_duty_answer_as_a_real_group_did() {
     assert!(!passes("/sync", &on_duty, Some(&behind), &[("lag", "1kB")]));
     assert!(passes("/read-only-sync", &on_duty, Some(&behind), &[("lag", "2kB")]));
     assert!(!passes("/sync", &on_duty, Some(&standby()), &[("tag_zone", "a")]));
-    // A standby on duty whose server says nothing serves nobody.
+    // A synchronous standby whose server does not answer serves no client.
     assert!(!passes("/sync", &on_duty, None, &[]));
 }
 

@@ -247,7 +247,7 @@ async fn p4_a_patch_and_a_put_are_refused_with_their_path() {
     assert_eq!(member.patch(json!({"pause": true})).await.0, 200);
 }
 
-/// A store in which somebody else writes `/config` right after it was read.
+/// A store in which another client writes `/config` right after it was read.
 struct Contested(MemoryStore);
 
 impl Store for Contested {

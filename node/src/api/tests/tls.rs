@@ -96,8 +96,8 @@ async fn members_ask_each_other_with_their_certificate() {
     assert_eq!(with_it.status(&api_url).await.unwrap().lsn, Lsn(67108960));
 }
 
-/// A daemon without a certificate believes everybody; one that has one asks for
-/// a chain, and never for the host's name.
+/// A daemon without a certificate trusts every server; one that has a certificate
+/// verifies the server's chain, and never its host name.
 #[tokio::test]
 async fn whom_a_daemon_believes_depends_on_its_own_certificate() {
     let directory = tempfile::tempdir().unwrap();

@@ -20,7 +20,7 @@ use topology::{MemberName, Millis};
 const PROMISE: &str = "matriarch.promise.json";
 const PROOF: &str = "matriarch.proof.json";
 
-/// Everybody in these maps agreed that this member leads on until then.
+/// All members in these maps agreed that this member stays the leader until `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     pub until: Millis,
@@ -159,7 +159,7 @@ mod tests {
             slots: BTreeMap::from([("b".to_string(), Lsn(7))]),
             until: clock::now() + 10_000,
         };
-        // An empty directory can lead nobody, and must stay empty.
+        // A member with an empty directory cannot lead; the directory must stay empty.
         write_promise(dir.path(), &me, &promise).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         std::fs::write(dir.path().join("PG_VERSION"), "15").unwrap();

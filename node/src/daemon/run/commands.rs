@@ -1,7 +1,7 @@
 //! Requests of the API: taken, remembered for the next beats, answered.
 //!
 //! Invariant: a restart or a reinitialize is remembered, one at a time, and the
-//! tables decide what comes of it; whoever else asked is told so.
+//! tables decide what comes of it; any other caller gets "already in progress".
 
 use crate::api::published::{Command, Reply};
 use crate::daemon::{Daemon, Origin};
@@ -44,8 +44,8 @@ impl Daemon {
         true
     }
 
-    /// A restart that could not begin in time is no longer wanted: whoever asked is
-    /// told, and it does not come hours later.
+    /// A restart that could not begin in time is no longer wanted: the caller gets the
+    /// reason, and the restart does not come hours later.
     pub(in crate::daemon) fn answer_what_was_dropped(&mut self) {
         let Some(why) = self.memory.dropped.take() else { return };
         tracing::warn!("{why}");
@@ -77,7 +77,7 @@ impl Daemon {
         Ok("reinitialize started".into())
     }
 
-    /// Whoever asked for the job that has just ended gets the answer.
+    /// Answers the callers that asked for the restart that has just ended.
     pub(in crate::daemon) fn answer_restart(&mut self, job: &Job, result: &Result<(), String>) {
         let Job::Restart { .. } = job else { return };
         let ended = Asked::Restart;

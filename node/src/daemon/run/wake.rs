@@ -15,7 +15,7 @@ pub(super) fn yielded_ms(lock: &Lock) -> u64 {
     if matches!(lock, Lock::Other(_)) { FOLLOWER_YIELDS_MS } else { 0 }
 }
 
-/// Waits for a change that somebody else made and that matters here.
+/// Waits for a change that another process made and that matters here.
 pub(super) async fn changed(changes: &mut Changes, leads: bool) {
     loop {
         match changes.next().await {
@@ -27,8 +27,8 @@ pub(super) async fn changed(changes: &mut Changes, leads: bool) {
     }
 }
 
-/// A leader's report wakes its followers, whose slots go by it. Whoever leads
-/// has nothing to learn from one.
+/// A leader's report wakes its followers, whose slots depend on it. A leader
+/// learns nothing from such a report.
 fn wakes(change: &Change, leads: bool) -> bool {
     let is_report = |key: &String| key.ends_with("/status") || key.ends_with("/optime/leader");
     match change {
@@ -73,8 +73,8 @@ mod tests {
         assert_eq!(yielded_ms(&Lock::Other("n2".into())), FOLLOWER_YIELDS_MS);
     }
 
-    /// The watch of the copy is what wakes: from a write by somebody else to the
-    /// end of the sleep there is no poll.
+    /// The watch of the local copy is what wakes: from a write by another client to
+    /// the end of the sleep there is no poll.
     #[tokio::test]
     async fn a_leader_that_goes_wakes_a_follower_at_once() {
         use crate::dcs::memory::MemoryStore;

@@ -78,7 +78,7 @@ impl Server {
         }
     }
 
-    /// A transaction that changes nothing and waits for nobody.
+    /// A transaction that changes nothing and waits for no standby.
     pub async fn write_wal(&self) -> Result<(), String> {
         const SQL: &str = "BEGIN; SET LOCAL synchronous_commit TO off; \
             SELECT pg_catalog.txid_current(); COMMIT";

@@ -1,8 +1,8 @@
 //! The files of a running server: settings, upstream, passwords, the copy of the
 //! dynamic configuration.
 //!
-//! Invariant: PostgreSQL is told to read its files only when something in them is
-//! another value than it has in force, or when somebody asked for it.
+//! Invariant: PostgreSQL reloads its files only when a value in them differs from the
+//! one in force, or when the caller asks for a reload.
 
 use super::{Reload, Server};
 use crate::daemon::cache;
@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Somebody may have removed the password file of a standby.
+    /// Writes the password file of a standby again, in case it was removed.
     pub fn keep_pgpass(&self, dynamic: &Value) {
         let follows = self.monitor.as_ref().filter(|monitor| monitor.status.in_recovery);
         let Some(from) = follows.and_then(following) else { return };

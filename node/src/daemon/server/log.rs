@@ -32,8 +32,8 @@ impl Server {
         }
     }
 
-    /// What a log of which nobody has the end is said to end with. The lock is
-    /// released behind it: a disk that hangs must not keep it.
+    /// The end that is published for a log whose end no standby has received. The lock is
+    /// released after this call: a disk that hangs must not delay the release.
     pub async fn end_without_checkpoint(&self, checkpoint: Lsn) -> Lsn {
         let asked = self.instance.end_without_checkpoint(checkpoint);
         let why = match tokio::time::timeout(END_MAX, asked).await {

@@ -23,7 +23,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// The head start of an endpoint before the next one.
 const STAGGER: Duration = Duration::from_millis(250);
 const CONNECT_MIN: Duration = Duration::from_secs(1);
-/// Of the question for the members; nobody waits for its answer.
+/// Deadline of the request for the list of members; no caller waits for its answer.
 const MEMBERS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Largest answer that is accepted.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -76,7 +76,7 @@ struct Race {
     failures: Vec<(String, DcsError)>,
     /// The first endpoint of another cluster than before.
     foreign: Option<(Endpoint, Client, u64)>,
-    /// Somebody may still be there, and of the cluster that was ours.
+    /// An endpoint may still belong to the cluster that was in use before.
     maybe_there: bool,
 }
 
@@ -158,7 +158,7 @@ impl Connections {
         Ok(connection)
     }
 
-    /// Leaves a connection that failed, unless somebody replaced it already.
+    /// Leaves a connection that failed, unless another caller replaced it already.
     pub fn leave(&self, failed: &Connection) {
         let mut slot = self.slot();
         if slot.current.as_ref().is_some_and(|current| current.serial == failed.serial) {

@@ -134,13 +134,13 @@ impl Endpoints {
         }
     }
 
-    /// Nobody answered: look the names up again next time.
+    /// No endpoint answered: look the names up again next time.
     pub fn distrust(&self) {
         self.learned().resolved_at = None;
     }
 
-    /// Shall the list of members be read? Who is told so must do it: nobody
-    /// else will be told before the next time.
+    /// Is the list of members due to be read? A caller that gets `true` must read
+    /// it: no other caller gets `true` before the list is due again.
     pub fn take_turn(&self) -> bool {
         if self.settings.use_proxies {
             return false;
@@ -173,7 +173,7 @@ impl Endpoints {
         };
         let found = urls.filter_map(|url| Endpoint::parse(&url, false)).filter(usable);
         let members: Vec<Endpoint> = found.take(ENDPOINTS_MAX).collect();
-        // An empty list helps nobody; the last one may.
+        // An empty list is of no use; the last one may be.
         if !members.is_empty() {
             learned.members = members;
         }

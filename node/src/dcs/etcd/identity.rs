@@ -1,7 +1,7 @@
 //! Which etcd cluster this is.
 //!
 //! Every answer names the cluster that gave it. Two clusters behind one list of
-//! endpoints (an old machine that was given to somebody else, a typing error)
+//! endpoints (an old machine that now serves another cluster, a typing error)
 //! would else be read as one whose keys come and go.
 //!
 //! Invariant *one history*: an answer of another cluster than before counts as

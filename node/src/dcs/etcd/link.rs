@@ -5,8 +5,9 @@
 //! authority has to be believed (see `crate::tls`). The certificates' files are
 //! read when a link is made: a renewed one counts from the next link on.
 //!
-//! Invariant *silence ends*: the kernel gives up bytes that nobody acknowledges
-//! and HTTP/2 pings tell of a peer that is gone, both within the shortest ttl.
+//! Invariant *silence ends*: the kernel gives up on bytes that the peer does not
+//! acknowledge, and HTTP/2 pings detect a peer that is gone, both within the
+//! shortest ttl.
 
 use super::connection::Timing;
 use super::endpoints::Endpoint;
@@ -81,7 +82,7 @@ fn tls(
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
-/// What the store's client shows and whom it believes.
+/// The certificate that the store's client presents, and the ones it trusts.
 pub fn client_config(settings: &StoreSettings) -> Result<ClientConfig, DcsError> {
     let believed = Believed::new(Trust::ChainAndName, settings.cacert.as_deref());
     let key = settings.key.as_deref();

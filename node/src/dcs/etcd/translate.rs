@@ -128,7 +128,7 @@ pub fn error(error: Error) -> DcsError {
     }
 }
 
-/// The error and its causes: "transport error" alone helps nobody.
+/// The error and its causes: "transport error" alone explains nothing.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -142,7 +142,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Nobody listens there: whoever was there is gone.
+/// No process listens there: the server that was there is gone.
 pub fn is_refused_connection(error: &DcsError) -> bool {
     matches!(error, DcsError::Unreachable { reason, .. } if reason.contains("onnection refused"))
 }

@@ -95,7 +95,7 @@ fn a_store_that_does_not_know_the_cluster() {
     // As it was found, it may be the wrong store.
     assert_eq!(decide(&o).step, Step::Do(Action::Exit(1)));
     assert_eq!(rule(&o), crate::ha::race::UNKNOWN_STORE);
-    // Whoever knew it waits for the end of a lock that was deleted with it.
+    // A member that knew the cluster waits for the end of a lock deleted with it.
     o.memory.knew_system = true;
     assert_eq!(rule(&o), 832);
     o.memory.forgotten_at = Some(Millis(o.now.0 - o.dynamic.ttl_ms));
@@ -104,7 +104,7 @@ fn a_store_that_does_not_know_the_cluster() {
     assert_eq!(rule(&o), 810);
     stop(&mut o, End::Clean);
     assert_eq!(rule(&o), 655);
-    // In pause nobody ends, and nobody enters anything.
+    // In pause the daemon does not exit, and does not enter the cluster.
     let mut o = quiet();
     forget(&mut o);
     o.dynamic.pause = true;
@@ -349,7 +349,7 @@ fn a_new_cluster_that_the_store_does_not_take_is_entered_again_in_a_while() {
     assert_eq!(decide(&o).step, Step::Rest { at_most_ms: Some(1_000) });
     o.now = o.now + 1_000;
     assert_eq!(rule(&o), 501);
-    // Somebody else was faster: nothing here is touched.
+    // Another member was faster: nothing here is touched.
     see(&mut o, "initialize", "1111111111111111111");
     assert_eq!((rule(&o), decide(&o).step), (508, Step::Do(Action::Exit(1))));
 }

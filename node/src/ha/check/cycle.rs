@@ -182,7 +182,7 @@ fn standby_cluster(host: Option<&str>) -> Option<StandbyCluster> {
     Some(StandbyCluster { host, port: 5432, primary_slot_name: None })
 }
 
-/// Row by row of the target's table: what changes, and whom to follow then.
+/// Row by row of the target's table: what changes, and which server to follow then.
 #[test]
 fn whom_to_follow_and_when_to_change_it() {
     let follow = |change: Change| {
@@ -205,7 +205,7 @@ fn whom_to_follow_and_when_to_change_it() {
         o.postgres.process = standby_of(None);
     };
     assert_eq!(follow(silent), None);
-    // Another address, another slot, nobody so far.
+    // Another address and database; a standby that follows no server so far.
     let moved = r#"{"conn_url":"postgres://other:5433/theirs","state":"running","role":"primary"}"#;
     let mut there = following("a");
     (there.host, there.port) = ("other".into(), 5433);
@@ -221,8 +221,8 @@ fn whom_to_follow_and_when_to_change_it() {
         o.postgres.process = standby_of(Some("b"));
     };
     assert_eq!(follow(in_pause), to("a"));
-    // The new leader of a standby cluster that has only an archive leaves whom it
-    // streamed from; one whose remote side is not known yet waits for it.
+    // The new leader of a standby cluster that has only an archive stops following the
+    // server it streamed from; one whose remote side is not known yet waits for it.
     assert_eq!(follow(fed_by_an_archive), Some(None));
     let at_rest = |o: &mut Observation| {
         fed_by_an_archive(o);
@@ -289,8 +289,8 @@ fn stopped(end: End) -> Process {
     Process::Stopped(Seen::Known(Remains { end, timeline, copied: false, lsn, shut }))
 }
 
-/// A standby cluster without a leader: its members start on the remote side,
-/// those that must not stream on nobody.
+/// A standby cluster without a leader: its members start as standbys of the remote
+/// side, those with the tag `nostream` as standbys that follow no server.
 #[test]
 fn without_a_leader_a_standby_cluster_starts_on_the_remote_side() {
     let start = |nostream: bool| {
@@ -309,7 +309,7 @@ fn without_a_leader_a_standby_cluster_starts_on_the_remote_side() {
     assert_eq!(start(true), None);
 }
 
-/// A lock on a disk that fails is given away only to somebody who can take it.
+/// A member whose disk fails gives its lock away only if another member can take it.
 #[test]
 fn a_standby_with_the_lock_and_a_bad_disk_asks_before_it_lets_go() {
     let mut o = leader();

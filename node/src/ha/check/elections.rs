@@ -1,5 +1,5 @@
-//! Who may take a free lock, condition by condition, and to whom a leader gives it
-//! away, also while a synchronous mode is in force.
+//! Which member may take a free lock, condition by condition, and which one a leader
+//! hands it to, also while a synchronous mode is in force.
 
 use super::generate::quiet;
 use super::{action, always, for_each_observation, opens};
@@ -35,7 +35,7 @@ fn peer(name: &str, lsn: u64) -> PeerAnswer {
     PeerAnswer { name: name.into(), status: Some(status) }
 }
 
-/// A standby that has asked the others, in a group that nobody leads.
+/// A standby that has asked the others, in a group without a leader.
 fn racing(mode: SyncMode, sync: &str) -> Observation {
     let mut o = quiet();
     o.dynamic.synchronous_mode = mode;

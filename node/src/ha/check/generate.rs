@@ -47,7 +47,7 @@ fn versioned<T>(value: T) -> Option<Versioned<T>> {
     Some(Versioned { value, revision: 1, lease: 0 })
 }
 
-/// A standby that is well, in a group that nobody leads.
+/// A standby that is well, in a group without a leader.
 pub fn quiet() -> Observation {
     let mut view = GroupView::default();
     view.take("initialize", &system(1).0, 1, 0);

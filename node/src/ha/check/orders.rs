@@ -33,7 +33,7 @@ fn answer(name: &str, lsn: u64) -> PeerAnswer {
     PeerAnswer { name: name.into(), status: Some(status) }
 }
 
-/// A standby with the lock that was told to leave recovery so long ago.
+/// A standby with the lock that was told to leave recovery `ms` milliseconds ago.
 fn promoting(ms: u64) -> Observation {
     let mut o = leader();
     o.postgres.process = standby_of(None);
@@ -57,7 +57,7 @@ fn h3_a_promotion_that_hangs_gives_the_lock_to_a_member_that_can_lead() {
     assert_eq!(decide(&o).step, Step::Do(Action::AskPeers));
     o.peers = Some(vec![answer("a", 1_000)]);
     assert_eq!(decide(&o).step, OVERDUE);
-    // Nobody else can: it goes on, and the reason is told.
+    // No other member can lead: it goes on, and the decision names the reason.
     o.peers = Some(vec![]);
     let alone = decide(&o);
     assert_eq!((alone.rule, &alone.step), (730, &Step::Rest { at_most_ms: Some(1_000) }));

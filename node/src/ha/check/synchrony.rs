@@ -158,7 +158,7 @@ fn a_primary_is_started_with_what_the_record_demands() {
     let mut o = leads(SyncMode::On);
     record(&mut o, r#"{"leader":"me","quorum":0,"sync_standby":"a"}"#);
     assert_eq!(Facts::of(&o).sync_names(true).as_deref(), Some("a"));
-    // Whoever led before may have been waited for as well.
+    // The leader in the record votes like its standbys: commits wait for it as well.
     record(&mut o, r#"{"leader":"b","quorum":0,"sync_standby":"me"}"#);
     assert_eq!(Facts::of(&o).sync_names(true).as_deref(), Some("b"));
 }
@@ -178,7 +178,7 @@ fn a_primary_that_starts_without_the_store_waits_as_before() {
     assert!(!names.is_empty(), "it would wait for nobody");
 }
 
-/// What was set for the opening stays, whoever set it and whatever came of it.
+/// Names set for the opening stay, whichever process set them and whatever the outcome.
 #[test]
 fn names_of_a_standby_that_is_about_to_open_are_kept() {
     let mut o = won(SyncMode::On);
@@ -251,8 +251,8 @@ fn known_bug_05_a_leader_with_a_new_name_is_recorded_in_pause() {
     }
 }
 
-/// A mode that cannot be read may be one: nobody is taken for synchronous, and
-/// whoever is recorded is waited for.
+/// A mode that cannot be read may be a synchronous one: no member is taken for
+/// synchronous, and commits wait for every other member in the record.
 #[test]
 fn known_bug_20_a_mode_that_is_not_known_does_not_read_as_no_names() {
     let mut o = leads(SyncMode::Off);

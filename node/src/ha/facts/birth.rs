@@ -43,7 +43,7 @@ impl Facts<'_> {
         }
     }
 
-    /// Whom to copy for it. Without a leader that runs nobody is good enough.
+    /// The server to copy for it. Without a running leader no member is good enough.
     pub fn reinitialize_from(&self) -> Option<Following> {
         match self.reinitialize()? {
             Rebuild::AskedFromLeader => self.leader_source(),

@@ -1,4 +1,4 @@
-//! Does the own log fit the leader's, and from whom may it be put right?
+//! Does the own log fit the leader's, and which server may it be repaired from?
 //!
 //! Invariant: only a comparison finds a divergence. Silence is its occasion and no
 //! proof, and streaming is no proof that there is none.
@@ -7,13 +7,13 @@ use super::Facts;
 use crate::ha::observation::{Divergence, End, Following, Job};
 use topology::{GroupView, MemberRole};
 
-/// A standby that does not stream for so long is compared with its leader.
+/// A standby that does not stream for this long is compared with its leader.
 const QUIET_MS: u64 = 2_000;
 /// Between two tries to compare the own log.
 const COMPARE_RETRY_MS: u64 = 1_000;
 /// A former primary waits this long to be compared, then it goes on without.
 const COMPARE_MAX_MS: u64 = 60_000;
-/// A silent standby whose log fits is compared again after so long.
+/// A standby whose log fits but that does not stream is compared again after this.
 const COMPARE_AGAIN_MS: u64 = 10_000;
 
 impl<'a> Facts<'a> {
@@ -26,10 +26,11 @@ impl<'a> Facts<'a> {
         &self.o.memory.divergence
     }
 
-    /// Is it time to compare the own log with whom this member follows?
+    /// Is it time to compare the own log with the leader's, or, as a standby leader, with
+    /// the remote side's?
     ///
-    /// What was found holds for the history that the other one had then. A
-    /// standby that is still silent asks again: its leader may have been rewound.
+    /// A result holds for the history that the other server had then. A standby that
+    /// still does not stream compares again: its leader may have been rewound.
     pub fn is_comparison_due(&self) -> bool {
         let memory = &self.o.memory;
         let Some(with) = self.leader_source() else { return false };
@@ -117,14 +118,14 @@ impl<'a> Facts<'a> {
         refused && was_primary && overdue && !self.is_comparison_due()
     }
 
-    /// Whom to rewind against, or to be built anew from. A standby group without
-    /// a leader has the remote side.
+    /// The server to rewind against, or to rebuild from. A standby group without a
+    /// leader uses the remote side.
     pub fn rewind_source(&self) -> Option<Following> {
         let remote = || self.remote().filter(|_| self.is_lock_free() && !self.may_own());
         self.leader_source().or_else(remote)
     }
 
-    /// Whom to copy when the own data are given up.
+    /// The server to copy when the own data are given up.
     pub fn rebuild_source(&self) -> Option<Following> {
         self.clone_source().or_else(|| self.rewind_source())
     }

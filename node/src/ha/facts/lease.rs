@@ -1,14 +1,14 @@
 //! The lock in time: when to renew it, and when to stop writing because of it.
 //!
 //! Invariant: a lock that cannot be proven is given up `fence_budget_ms` before its
-//! deadline, unless everybody agreed that this member leads on.
+//! deadline, unless all members agreed that this member leads on.
 
 use super::Facts;
 use crate::ha::observation::{Lock, Memory};
 use topology::{MemberName, Millis};
 
-/// A store that does not answer for the lease is asked again after so long, then
-/// after twice as long, and so on.
+/// A store that does not answer for the lease is asked again after this, then after
+/// twice as long, and so on.
 const RETRY_FIRST_MS: u64 = 100;
 /// But not after more than this, and a part of it, so that not all members of
 /// all groups ask at once. One that refused a renewal is asked again after this.
@@ -21,7 +21,7 @@ const RETRY_SPREAD_PERCENT: u64 = 80;
 /// beats when its leader has reported, which is not always to the millisecond. Of a
 /// short `loop_wait` it is a quarter.
 const RENEW_EARLY_MS: u64 = 500;
-/// Between two questions to everybody, when the last one was not agreed to.
+/// Between two questions to all members, when they did not all agree to the last one.
 const ASK_RETRY_MS: u64 = 1_000;
 /// Others find a free lock and take it within this, if they are able.
 const ELECTION_MS: u64 = 3_000;
@@ -88,13 +88,13 @@ impl Facts<'_> {
         matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 > 0)
     }
 
-    /// Everybody agreed that this member leads on, for long enough to come.
+    /// All members agreed that this member leads on, for longer than the fence budget.
     pub fn is_proven(&self) -> bool {
         let budget = self.o.dynamic.fence_budget_ms();
         self.o.failsafe.proof.is_some_and(|proof| self.o.now + budget < proof)
     }
 
-    /// The lock could not be proven for a whole loop, and everybody can be asked.
+    /// The lock could not be proven for a whole loop, and all members can be asked.
     pub fn must_ask_all(&self) -> bool {
         let (o, failsafe) = (self.o, &self.o.failsafe);
         let asks = o.dynamic.failsafe_mode
@@ -112,7 +112,7 @@ impl Facts<'_> {
             && o.now.since(failsafe.asked) >= ASK_RETRY_MS
     }
 
-    /// When the lock was last renewed, or everybody last agreed.
+    /// When the lock was last renewed, or all members last agreed.
     fn proven_at(&self) -> Millis {
         let agreed = self.o.failsafe.proof.map_or(Millis(0), |proof| proof - self.o.dynamic.ttl_ms);
         match self.o.lock {
@@ -121,7 +121,7 @@ impl Facts<'_> {
         }
     }
 
-    /// This member promised to somebody else not to lead.
+    /// This member promised another member not to lead.
     pub fn has_promised(&self) -> bool {
         self.o.failsafe.promise.is_some()
     }
@@ -132,7 +132,7 @@ impl Facts<'_> {
         matches!(self.o.lock, Lock::Mine { deadline, .. } if self.o.now + budget < deadline)
     }
 
-    /// Somebody else may take the free lock any moment.
+    /// Another member may take the free lock at any moment.
     pub fn is_election_young(&self) -> bool {
         let since = self.o.memory.leaderless_since;
         since.is_none_or(|since| self.o.now.since(since) < ELECTION_MS)

@@ -8,9 +8,9 @@ use topology::Timeline;
 
 /// Between two tries of a job that failed; doubled each time up to 32 times.
 const JOB_RETRY_MS: u64 = 1_000;
-/// A standby that starts for so long is compared with its leader.
+/// A standby that has been starting for this long is compared with its leader.
 const SLOW_START_MS: u64 = 5_000;
-/// A promotion may take `primary_start_timeout`, and so long where that is 0.
+/// A promotion may take `primary_start_timeout`, or this long where that is 0.
 const PROMOTION_MIN_MS: u64 = 10_000;
 /// Between two looks at a promotion: a part of its age, within these limits.
 const PACE_PARTS: u64 = 20;
@@ -75,7 +75,7 @@ impl Facts<'_> {
     }
 
     /// A promotion of this member was given up less than a ttl ago: another member
-    /// shall try, unless an operator names this one.
+    /// should try, unless an operator names this one.
     pub fn has_promotion_failed(&self) -> bool {
         let failed = self.o.memory.promotion_failed;
         let lately = failed.is_some_and(|at| self.o.now.since(at) < self.o.dynamic.ttl_ms);
@@ -83,8 +83,8 @@ impl Facts<'_> {
         lately && self.request().is_none_or(|request| request.candidate.as_ref() != me)
     }
 
-    /// Asked of a lock holder. What starts without the lock replays for as long as
-    /// it has something to replay, and keeps nobody from leading.
+    /// Asked of a lock holder. A server that starts without the lock replays for as long
+    /// as it has something to replay, and keeps no member from leading.
     pub fn start_took_too_long(&self) -> bool {
         if self.promotion_took_too_long() {
             return true;
@@ -97,9 +97,9 @@ impl Facts<'_> {
         self.has_start_failed() || self.o.now.since(since) > limit.max(1)
     }
 
-    /// The leader's timeline, where PostgreSQL did not start towards the latest one since
-    /// it is none of this log: the archive may know timelines that nobody leads. Every
-    /// second try is towards the latest again.
+    /// The leader's timeline, where PostgreSQL refused to recover to the latest one because
+    /// that is not a child of this log's history: the archive may hold timelines that no
+    /// member leads. Every second try is towards the latest again.
     pub fn start_target(&self) -> Option<Timeline> {
         let failed = self.o.memory.failed.as_ref().filter(|failed| failed.times % 2 == 1)?;
         let as_standby =
@@ -152,7 +152,7 @@ impl Facts<'_> {
         self.job().is_some_and(starts)
     }
 
-    /// How long a primary may take to start before somebody else leads.
+    /// How long a primary may take to start before another member leads.
     pub fn primary_start_limit_ms(&self) -> u64 {
         let asked = self.o.memory.start_limit_ms;
         asked.unwrap_or(self.o.dynamic.primary_start_timeout_ms)

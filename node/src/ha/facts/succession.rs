@@ -25,7 +25,7 @@ impl<'a> Facts<'a> {
         matches!(self.o.memory.gate, Gate::Failed(_))
     }
 
-    /// The gate said no less than a ttl ago: somebody else shall try.
+    /// The `pre_promote` command failed less than a ttl ago: another member should try.
     pub fn is_gate_shut(&self) -> bool {
         let Gate::Failed(at) = self.o.memory.gate else { return false };
         self.o.now.since(at) < self.o.dynamic.ttl_ms
@@ -57,7 +57,7 @@ impl<'a> Facts<'a> {
         self.successor(seen.map(|(_, lsn)| Lsn(lsn.0.saturating_sub(1))))
     }
 
-    /// Nobody can take over as asked, or nobody was ready in time.
+    /// No member can take over as asked, or none was ready in time.
     pub fn is_request_hopeless(&self) -> bool {
         let since = self.o.memory.request_seen.map(|(since, _)| since);
         let waited = since.map_or(0, |since| self.o.now.since(since));
@@ -135,8 +135,8 @@ impl<'a> Facts<'a> {
         self.view().is_some_and(|view| Electorate::of(view, mode).is_some())
     }
 
-    /// A synchronous mode is in force, and a primary without a lock may lack what
-    /// somebody acknowledged who has led since.
+    /// A synchronous mode is in force, and another member may have led since: a primary
+    /// without a lock may lack what that member acknowledged.
     pub fn may_others_have_led_since(&self) -> bool {
         let Some(view) = self.view() else { return false };
         let electorate = Electorate::of(view, self.synchronous_mode());

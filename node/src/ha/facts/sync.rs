@@ -3,7 +3,7 @@
 //!
 //! The steps themselves are `standby::sync`; here is only when they are asked for.
 //! Invariant: while a mode is on, no server of ours opens without the names that
-//! `/sync` demands, and nobody but a step changes them.
+//! `/sync` demands, and only a step changes them.
 
 use super::Facts;
 use standby::sync::{self, Names, Policy, Situation, Step};
@@ -91,7 +91,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The step in words, for whoever reads why.
+    /// The step in words, for a reader of the decision.
     pub fn sync_step_told(&self) -> Option<String> {
         match self.sync_step()? {
             Step::Record(state) => Some(format!("/sync becomes {}", state.write())),
@@ -146,8 +146,8 @@ impl<'a> Facts<'a> {
         }
         let (me, record) = (&self.o.me.name, sync.map(|sync| &sync.value));
         let step = sync::before_opening(me, record, &Names::parse(in_force), &self.sync_policy())?;
-        // Where nobody has to be waited for, any names lose nothing; they are taken
-        // back once this server is open.
+        // Where commits need not wait for a standby, any names lose nothing; they are
+        // removed once this server is open.
         (step != Step::Names(Names::none())).then_some(step)
     }
 
@@ -167,8 +167,8 @@ impl<'a> Facts<'a> {
 
     /// `synchronous_standby_names` for the server's files; `None`: the user's own.
     /// `opens`: the server is about to be started as a primary. While the store is
-    /// silent it begins with the names it had; if they are not known it waits for a
-    /// standby that nobody has.
+    /// silent it starts with the names it had; if they are not known its commits wait
+    /// for a placeholder name that no standby has.
     pub fn sync_names(&self, opens: bool) -> Option<String> {
         let kept = self.o.memory.names.clone();
         let is_read = kept.is_none() && !(opens && self.o.dynamic.is_synchronous);

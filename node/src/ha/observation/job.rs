@@ -1,6 +1,6 @@
 //! The one background slot: what may run there, and what it is called.
 //!
-//! Invariant: one at a time; whom it works against is part of a job.
+//! Invariant: one at a time; the server that a job works against is part of the job.
 
 use super::{Following, Remains};
 use topology::{Millis, Timeline};
@@ -82,7 +82,7 @@ pub enum StopHow {
     /// get the end of this log, by the archive if by nothing else.
     Demoted,
     /// Immediate, of a server that takes too long to start and whose lock goes
-    /// to somebody else.
+    /// to another member.
     Overdue,
 }
 
@@ -111,7 +111,7 @@ impl Job {
         }
     }
 
-    /// It makes or replaces the data directory: nobody else writes there.
+    /// It makes or replaces the data directory: nothing else writes there.
     pub fn writes_the_data(&self) -> bool {
         use Job::{Bootstrap, Clone, Rebuild, Restore, Rewind};
         matches!(self, Bootstrap | Clone { .. } | Rebuild { .. } | Restore | Rewind { .. })

@@ -42,7 +42,7 @@ pub struct Memory {
     /// A promotion that did not come to its end was given up, at.
     pub promotion_failed: Option<Millis>,
     pub divergence: Divergence,
-    /// Whom the last divergence check was made (or tried) against, and when.
+    /// The member that the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
     pub compared_at: Millis,
     /// The standby recovers to this timeline, for the latest one was refused, until
@@ -87,18 +87,18 @@ pub struct Memory {
     pub stopped_since: Option<Millis>,
     /// The data directory could not be read since.
     pub damaged_since: Option<Millis>,
-    /// Nobody has held the lock since.
+    /// No member has held the lock since.
     pub leaderless_since: Option<Millis>,
     /// Who led last, as far as this process has seen.
     pub former_leader: Option<MemberName>,
-    /// With data here and nobody leading, `/initialize` was seen to name no
-    /// system; until somebody leads again.
+    /// With data here and no leader, `/initialize` was seen to name no system;
+    /// until a member leads again.
     pub forgotten_at: Option<Millis>,
     /// `/initialize` named a system once in this process's life.
     pub knew_system: bool,
     /// A job was begun: the server is no longer as this process found it.
     pub has_begun: bool,
-    /// Whom the standby was told to follow last, while it starts.
+    /// The server that the standby was last set to follow, while it starts.
     pub pointed_to: Option<Following>,
     /// Where the server's log ended, and when it was last seen to grow.
     pub grown_to: Lsn,

@@ -55,7 +55,7 @@ pub struct Server {
     /// What of a standby's recovery is not as it is set up, and comes by a
     /// restart only.
     pub restart_due: Option<String>,
-    /// Who streams from here and for whom its commits wait. `None`: not known.
+    /// Which servers stream from here, and which its commits wait for. `None`: not known.
     pub replication: Option<Replication>,
 }
 
@@ -84,7 +84,7 @@ pub struct Following {
 pub struct Remains {
     pub end: End,
     pub timeline: Timeline,
-    /// A backup that somebody put here and that was never started.
+    /// A backup that an operator or a tool put here and that was never started.
     pub copied: bool,
     /// A clean stop of a primary: where the shutdown checkpoint begins.
     /// A standby: up to where it must replay to be consistent.

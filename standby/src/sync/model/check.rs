@@ -8,7 +8,7 @@ use topology::{MemberName, SyncMode};
 /// More steps than any way to rest has.
 const STEPS_MAX: usize = 16;
 
-/// Follows a group through all it can come to, at most so many states.
+/// Follows a group through all states that it can reach, at most `states_max`.
 pub(super) fn explore(members: usize, policies: &[Policy], states_max: usize) -> usize {
     let (start, setting) = (Group::new(members), &Setting::new(members, policies));
     let mut from: HashMap<Group, Option<Group>> = HashMap::from([(start.clone(), None)]);

@@ -208,7 +208,7 @@ impl Group {
         self.acknowledged = self.acknowledged.max(reached);
     }
 
-    /// Whom `/sync` allows to lead, by the votes that it asks for.
+    /// Whether `/sync` allows this member to lead, by the votes that it asks for.
     pub fn may_lead(&self, at: usize, setting: &Setting) -> bool {
         let Some(record) = self.record else { return false };
         let voters = record.standbys | 1 << record.leader;

@@ -22,7 +22,7 @@ pub(super) enum Move {
     Quorum { quorum: i64, voters: NameSet },
     /// Set the names.
     Sync { count: i64, names: NameSet },
-    /// Nobody has confirmed yet: look again.
+    /// No standby has confirmed yet: look again.
     Restart,
 }
 
@@ -32,11 +32,11 @@ pub(super) struct State {
     pub voters: NameSet,
     pub count: i64,
     pub names: NameSet,
-    /// So many of the active names have what was acknowledged before.
+    /// How many of the active names have what was acknowledged before.
     pub confirmed: i64,
     /// Who streams and is wanted.
     pub active: NameSet,
-    /// So many are to confirm each commit.
+    /// How many standbys are to confirm each commit.
     pub wanted: i64,
 }
 

@@ -7,7 +7,7 @@ fn set(names: &str) -> NameSet {
     names.split_whitespace().map(MemberName::from).collect()
 }
 
-/// `quorum voters | count names | active confirmed`, so many wanted.
+/// `quorum voters | count names | confirmed active`; `wanted` are to confirm each commit.
 fn state(text: &str, wanted: i64) -> State {
     let parts: Vec<Vec<&str>> = text.split('|').map(|p| p.split_whitespace().collect()).collect();
     let number = |part: usize| parts[part][0].parse::<i64>().expect("a number");

@@ -173,7 +173,7 @@ fn closed(groups: &BTreeMap<Group, GroupView>, ownership: &Ownership) -> Vec<Gro
     workers.filter(|(_, view)| !is_open(view)).map(|(g, _)| *g).collect()
 }
 
-/// Leads its group, or nobody does: it may speak for the region.
+/// The member leads its group, or no member does: it may speak for the region.
 pub fn speaks(m: &Member) -> bool {
     m.daemon.speaks
 }

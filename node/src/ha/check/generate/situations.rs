@@ -95,7 +95,7 @@ impl Generator {
         o.postgres.process = Process::Stopped(Seen::Known(remains));
     }
 
-    /// A new standby cluster that has an archive and nobody to stream from.
+    /// A new standby cluster that has an archive and no server to stream from.
     pub(super) fn begin_from_an_archive(&mut self, o: &mut Observation) {
         o.ownership = Ownership::NoRegions;
         o.dynamic.standby_cluster =
