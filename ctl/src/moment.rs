@@ -1,17 +1,9 @@
 //! Times as operators write them and as the store keeps them.
 
 use anyhow::{Result, anyhow};
-use chrono::{DateTime, FixedOffset, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
-
-/// A time without a zone is the local one.
-const WITH_ZONE: [&str; 4] = [
-    "%Y-%m-%dT%H:%M:%S%.f%#z",
-    "%Y-%m-%d %H:%M:%S%.f%#z",
-    "%Y-%m-%dT%H:%M%#z",
-    "%Y-%m-%d %H:%M%#z",
-];
-const WITHOUT_ZONE: [&str; 4] =
-    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, ZonedDateTime};
 
 /// When something is to happen: `None` is now.
 pub fn parse_schedule(text: &str) -> Result<Option<String>> {
@@ -27,45 +19,39 @@ pub fn parse_schedule(text: &str) -> Result<Option<String>> {
     })
 }
 
-pub fn parse(text: &str) -> Option<DateTime<FixedOffset>> {
-    let zoned = text.replace('Z', "+00:00");
-    let with_zone = WITH_ZONE.iter().find_map(|f| DateTime::parse_from_str(&zoned, f).ok());
-    with_zone.or_else(|| {
-        let naive = WITHOUT_ZONE.iter().find_map(|f| NaiveDateTime::parse_from_str(text, f).ok());
-        let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
-        let local = Local.from_local_datetime(&naive.or_else(day)?).earliest()?;
-        Some(local.fixed_offset())
-    })
+/// A time without a zone is the local one.
+pub fn parse(text: &str) -> Option<ZonedDateTime> {
+    let pieces = Pieces::parse(text).ok()?;
+    let zone = pieces.to_numeric_offset().map_or_else(TimeZone::system, TimeZone::fixed);
+    pieces.date().to_datetime(pieces.time().unwrap_or_default()).to_zoned_datetime(zone).ok()
 }
 
 /// ISO 8601 with zone; a fraction only when there is one.
-fn iso(at: &DateTime<FixedOffset>) -> String {
-    if at.timestamp_subsec_micros() == 0 {
-        at.format("%Y-%m-%dT%H:%M:%S%:z").to_string()
-    } else {
-        at.format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()
-    }
+fn iso(at: &ZonedDateTime) -> String {
+    let whole = at.subsec_nanosecond() < 1_000;
+    let form = if whole { "%Y-%m-%dT%H:%M:%S%:z" } else { "%Y-%m-%dT%H:%M:%S%.6f%:z" };
+    at.strftime(form).to_string()
 }
 
 /// To the second, as `list -t` and progress lines show it.
-pub fn to_the_second(at: &DateTime<Local>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S").to_string()
+pub fn to_the_second(at: &ZonedDateTime) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// With five digits of the second's fraction, as answers are stamped.
-pub fn stamp(at: &DateTime<Local>) -> String {
-    let fraction = (at.timestamp_subsec_micros() % 1_000_000) / 10;
-    format!("{}.{fraction:05}", to_the_second(at))
+pub fn stamp(at: &ZonedDateTime) -> String {
+    format!("{}.{:05}", to_the_second(at), at.subsec_nanosecond() / 10_000)
 }
 
 /// An hour from now, as an example in a question.
-pub fn example(now: &DateTime<Local>) -> String {
-    (*now + TimeDelta::hours(1)).format("%Y-%m-%dT%H:%M").to_string()
+pub fn example(now: &ZonedDateTime) -> String {
+    (now + SignedDuration::from_hours(1)).strftime("%Y-%m-%dT%H:%M").to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
 
     #[test]
     fn zones_are_kept_and_blanks_understood() {
@@ -80,13 +66,13 @@ mod tests {
     #[test]
     fn without_a_zone_it_is_local_and_nonsense_is_named() {
         let local = parse("2035-06-01T12:30").unwrap();
-        assert_eq!(local.naive_local().to_string(), "2035-06-01 12:30:00");
+        assert_eq!(local.datetime().to_string(), "2035-06-01T12:30:00");
         assert!(parse_schedule("tomorrow").unwrap_err().to_string().contains("(tomorrow)"));
     }
 
     #[test]
     fn stamps_have_five_digits() {
-        let at = Local.timestamp_opt(1_795_000_000, 4_560_000).unwrap();
+        let at = Timestamp::new(1_795_000_000, 4_560_000).unwrap().to_zoned_datetime(TimeZone::UTC);
         assert!(stamp(&at).ends_with(".00456"), "{}", stamp(&at));
     }
 }

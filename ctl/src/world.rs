@@ -11,7 +11,7 @@ use crate::prompt::Terminal;
 use crate::rest::Rest;
 use crate::{place, table};
 use anyhow::{Context, Result, anyhow, bail};
-use chrono::{DateTime, Local};
+use jiff::ZonedDateTime;
 use node::config::CtlSettings;
 use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::{Keys, split_groups};
@@ -67,8 +67,8 @@ impl World {
         Ok(World { settings, store: Box::new(store), rest, terminal })
     }
 
-    pub fn now(&self) -> DateTime<Local> {
-        Local::now()
+    pub fn now(&self) -> ZonedDateTime {
+        ZonedDateTime::now()
     }
 
     /// The cluster that was named, else the configured one.

@@ -121,10 +121,12 @@ fn bin_dir() -> PathBuf {
 }
 
 /// Below the ports that the kernel gives to outgoing connections, or a server
-/// that restarts may find its own taken.
+/// that restarts may find its own taken. Processes that run at the same time have
+/// process ids close to each other, and search in different thousands.
 fn free_port() -> u16 {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let first = 12_000 + u16::try_from(std::process::id() % 19_000).expect("below 19000");
+    let thousand = u16::try_from(std::process::id() % 19).expect("below 19");
+    let first = 12_000 + 1_000 * thousand;
     loop {
         let port = first + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 1_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

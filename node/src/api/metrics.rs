@@ -4,7 +4,7 @@
 //! out.
 
 use super::status::{Duty, Facts};
-use chrono::DateTime;
+use jiff::Timestamp;
 use std::fmt::Write;
 use topology::MemberRole;
 
@@ -202,8 +202,8 @@ fn version() -> String {
 
 /// A time as PostgreSQL prints it, in seconds since 1970; 0 when unknown.
 fn seconds(text: Option<&str>) -> String {
-    let read = text.and_then(|t| DateTime::parse_from_str(t, "%Y-%m-%d %H:%M:%S%.f%:z").ok());
-    match read.map(|t| t.timestamp_micros()) {
+    let read = text.and_then(|t| t.parse::<Timestamp>().ok());
+    match read.map(|t| t.as_microsecond()) {
         None => "0".to_string(),
         Some(micros) => (micros as f64 / 1e6).to_string(),
     }

@@ -11,7 +11,7 @@ use super::published::Command;
 use super::schedule::{BadMoment, future_moment, positive_seconds};
 use super::status::{Facts, facts};
 use axum::http::StatusCode;
-use chrono::Utc;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -82,7 +82,7 @@ fn timeout(value: &Value) -> Result<Duration, Answer> {
 fn moment(value: &Value) -> Result<String, Answer> {
     let text = value.as_str().unwrap_or_default();
     let late = |text: &str| Answer::text(StatusCode::UNPROCESSABLE_ENTITY, text);
-    future_moment(text, Utc::now()).map_err(|error| match error {
+    future_moment(text, Timestamp::now()).map_err(|error| match error {
         BadMoment::NoZone => bad("Timezone information is mandatory for the scheduled restart"),
         BadMoment::Past => late("Cannot schedule restart in the past"),
         BadMoment::Unreadable => late(

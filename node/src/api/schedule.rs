@@ -2,7 +2,9 @@
 //!
 //! A moment needs its zone; without one two machines would disagree.
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime, SubsecRound, Utc};
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadMoment {
@@ -11,33 +13,19 @@ pub enum BadMoment {
     Past,
 }
 
-const ZONED: [&str; 6] = [
-    "%Y-%m-%d %H:%M:%S%.f%:z",
-    "%Y-%m-%d %H:%M:%S%.f%z",
-    "%Y-%m-%d %H:%M:%S%.f%#z",
-    "%Y-%m-%d %H:%M%:z",
-    "%Y-%m-%d %H:%M%z",
-    "%Y-%m-%d %H:%M%#z",
-];
-const BARE: [&str; 3] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d"];
-
 /// Reads a moment that must not have passed and says it as it is stored.
-pub fn future_moment(text: &str, now: DateTime<Utc>) -> Result<String, BadMoment> {
+pub fn future_moment(text: &str, now: Timestamp) -> Result<String, BadMoment> {
     let moment = read(text)?;
-    if moment <= now { Err(BadMoment::Past) } else { Ok(iso(moment)) }
+    if moment.timestamp() <= now { Err(BadMoment::Past) } else { Ok(iso(&moment)) }
 }
 
-fn read(text: &str) -> Result<DateTime<FixedOffset>, BadMoment> {
+fn read(text: &str) -> Result<ZonedDateTime, BadMoment> {
     let text = plain(text);
-    let zoned = ZONED.iter().find_map(|form| DateTime::parse_from_str(&text, form).ok());
-    if let Some(moment) = zoned {
-        return Ok(moment);
-    }
-    let is_bare = BARE.iter().any(|form| {
-        NaiveDateTime::parse_from_str(&text, form).is_ok()
-            || chrono::NaiveDate::parse_from_str(&text, form).is_ok()
-    });
-    Err(if is_bare { BadMoment::NoZone } else { BadMoment::Unreadable })
+    let pieces = Pieces::parse(&text).map_err(|_| BadMoment::Unreadable)?;
+    let offset = pieces.to_numeric_offset().ok_or(BadMoment::NoZone)?;
+    let time = pieces.time().ok_or(BadMoment::Unreadable)?;
+    let moment = pieces.date().to_datetime(time).to_zoned_datetime(TimeZone::fixed(offset));
+    moment.map_err(|_| BadMoment::Unreadable)
 }
 
 /// `2030-01-01T10:00Z` as `2030-01-01 10:00+00:00`.
@@ -52,10 +40,10 @@ fn plain(text: &str) -> String {
     format!("{day} {}", time.replace(' ', "")).trim_end().to_string()
 }
 
-fn iso(moment: DateTime<FixedOffset>) -> String {
-    let whole = moment.trunc_subsecs(0) == moment;
+fn iso(moment: &ZonedDateTime) -> String {
+    let whole = moment.subsec_nanosecond() == 0;
     let form = if whole { "%Y-%m-%dT%H:%M:%S%:z" } else { "%Y-%m-%dT%H:%M:%S%.6f%:z" };
-    moment.format(form).to_string()
+    moment.strftime(form).to_string()
 }
 
 /// Seconds as `30`, `"30"`, `"2min"`; `None` unless it is a positive span.
@@ -81,7 +69,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn now() -> DateTime<Utc> {
+    fn now() -> Timestamp {
         "2026-11-20T12:00:00Z".parse().unwrap()
     }
 

@@ -11,7 +11,7 @@ use super::published::Published;
 use super::schedule::{BadMoment, future_moment};
 use crate::dcs::Compare;
 use axum::http::StatusCode;
-use chrono::Utc;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub fn read_move(kind: Kind, body: &Map<String, Value>, paused: bool) -> Result<
 
 fn moment(value: &Value) -> Result<String, Answer> {
     let text = value.as_str().unwrap_or_default();
-    future_moment(text, Utc::now()).map_err(|error| match error {
+    future_moment(text, Timestamp::now()).map_err(|error| match error {
         BadMoment::NoZone => bad("Timezone information is mandatory for the scheduled switchover"),
         BadMoment::Past => {
             Answer::text(StatusCode::UNPROCESSABLE_ENTITY, "Cannot schedule switchover in the past")

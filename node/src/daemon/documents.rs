@@ -10,6 +10,8 @@
 use super::Daemon;
 use crate::act::txn;
 use crate::ha::Observation;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::time::SystemTime;
 use topology::cluster::write_history;
 use topology::timeline::Fork;
@@ -98,8 +100,11 @@ fn merged(
         }
         let newest = index == last;
         // To the microsecond: readers in Python take no more digits.
-        let at = chrono::DateTime::<chrono::Local>::from(began.unwrap_or_else(SystemTime::now));
-        let at = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
+        let at = Timestamp::try_from(began.unwrap_or_else(SystemTime::now)).unwrap_or_default();
+        let at = at
+            .to_zoned_datetime(TimeZone::system())
+            .strftime("%Y-%m-%dT%H:%M:%S%.6f%:z")
+            .to_string();
         HistoryEntry {
             timeline: fork.parent,
             switch: fork.switch,
@@ -138,8 +143,8 @@ mod tests {
         let entries = merged(&history(), &[old()], "me", Some(began), 0);
         assert_eq!(entries[0], old());
         assert_eq!(entries[1].new_leader.as_deref(), Some("me"));
-        let at = chrono::DateTime::parse_from_rfc3339(entries[1].at.as_ref().unwrap()).unwrap();
-        assert_eq!(at.timestamp(), 1_000_000_000);
+        let at: Timestamp = entries[1].at.as_ref().unwrap().parse().unwrap();
+        assert_eq!(at.as_second(), 1_000_000_000);
         // A line of the same timeline with another end was of another history.
         let other = HistoryEntry { switch: Lsn(0x2000), ..old() };
         assert_eq!(merged(&history(), &[other], "me", None, 0)[0].new_leader, None);

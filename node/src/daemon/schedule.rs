@@ -11,7 +11,7 @@ use crate::api::restart::Request;
 use crate::clock;
 use crate::ha::Observation;
 use crate::ha::observation::Asked;
-use chrono::DateTime;
+use jiff::Timestamp;
 use serde_json::Value;
 use topology::Seen;
 
@@ -27,9 +27,8 @@ pub(super) enum Due {
 }
 
 fn due(at: &str, now_ms: u64, loop_wait_ms: u64) -> Due {
-    let at = at.replacen(' ', "T", 1);
-    let Ok(at) = DateTime::parse_from_rfc3339(&at) else { return Due::Unreadable };
-    let at = u64::try_from(at.timestamp_millis()).unwrap_or(0);
+    let Ok(at) = at.parse::<Timestamp>() else { return Due::Unreadable };
+    let at = u64::try_from(at.as_millisecond()).unwrap_or(0);
     match now_ms.checked_sub(at) {
         None => Due::In(at - now_ms),
         // In whole seconds, as tools reckon.
@@ -153,7 +152,7 @@ mod tests {
     #[test]
     fn a_request_is_due_for_one_and_a_half_loops() {
         let at = "2026-11-21T10:00:00+00:00";
-        let base = DateTime::parse_from_rfc3339(at).unwrap().timestamp_millis() as u64;
+        let base = at.parse::<Timestamp>().unwrap().as_millisecond() as u64;
         assert_eq!(due(at, base - 1_500, 10_000), Due::In(1_500));
         assert_eq!(due(at, base + 15_000, 10_000), Due::Now);
         assert_eq!(due(at, base + 15_001, 10_000), Due::TooOld);

@@ -3,9 +3,9 @@
 use super::format::{Format, Value};
 use super::level_name;
 use crate::config::Log;
-use chrono::{DateTime, Local};
+use jiff::ZonedDateTime;
+use jiff::fmt::strtime;
 use serde_json::{Map, Value as Json};
-use std::fmt::Write;
 use std::sync::LazyLock;
 use std::time::Instant;
 use tracing::Level;
@@ -14,7 +14,7 @@ static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// What is known of one event.
 pub(super) struct Record<'a> {
-    pub now: DateTime<Local>,
+    pub now: ZonedDateTime,
     pub level: Level,
     pub target: &'a str,
     pub file: &'a str,
@@ -26,7 +26,7 @@ impl Record<'_> {
     /// An attribute by its name in Python; `None`: there is no such one.
     pub fn field(&self, name: &str, asctime: &str) -> Option<Value> {
         let text = |text: &str| Some(Value::Text(text.to_string()));
-        let millis = self.now.timestamp_subsec_millis();
+        let millis = self.now.millisecond();
         let file = self.file.rsplit('/').next().unwrap_or_default();
         let thread = std::thread::current();
         match name {
@@ -43,7 +43,9 @@ impl Record<'_> {
             "processName" => text("MainProcess"),
             "thread" => Some(Value::Whole(nix::unistd::gettid().as_raw().into())),
             "threadName" => text(thread.name().unwrap_or("Thread")),
-            "created" => Some(Value::Number(self.now.timestamp_millis() as f64 / 1_000.0)),
+            "created" => {
+                Some(Value::Number(self.now.timestamp().as_millisecond() as f64 / 1_000.0))
+            }
             "msecs" => Some(Value::Number(millis.into())),
             "relativeCreated" => Some(Value::Number(STARTED.elapsed().as_millis() as f64)),
             "exc_info" | "stack_info" | "taskName" => text("None"),
@@ -89,7 +91,7 @@ impl Form {
 
     /// With its line end.
     pub fn line(&self, record: &Record) -> String {
-        let asctime = asctime(record.now, self.dateformat.as_deref());
+        let asctime = asctime(&record.now, self.dateformat.as_deref());
         let mut line = match &self.shape {
             Shape::Plain(format) => format.render(record, &asctime),
             Shape::Json { fields, constants } => {
@@ -136,27 +138,23 @@ pub fn json_fields(format: &Json) -> Vec<(String, String)> {
 }
 
 /// `2026-11-20 20:53:25,627`, or in the words of `log.dateformat`.
-fn asctime(now: DateTime<Local>, dateformat: Option<&str>) -> String {
-    let mut text = String::new();
-    // A pattern that chrono does not know is no reason to lose the line.
-    if let Some(pattern) = dateformat
-        && write!(text, "{}", now.format(pattern)).is_ok()
-    {
-        return text;
-    }
-    now.format("%Y-%m-%d %H:%M:%S,%3f").to_string()
+fn asctime(now: &ZonedDateTime, dateformat: Option<&str>) -> String {
+    // A pattern that jiff does not know is no reason to lose the line.
+    let text = dateformat.and_then(|pattern| strtime::format(pattern, now).ok());
+    text.unwrap_or_else(|| now.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeZone;
+    use jiff::civil::date;
+    use jiff::tz::TimeZone;
     use serde_json::json;
 
     fn line(log: &Log) -> String {
-        let now = Local.with_ymd_and_hms(2026, 11, 20, 20, 53, 25).unwrap();
+        let now = date(2026, 11, 20).at(20, 53, 25, 627_000_000);
         let record = Record {
-            now: now + chrono::Duration::milliseconds(627),
+            now: now.to_zoned_datetime(TimeZone::UTC).unwrap(),
             level: Level::INFO,
             target: "node::daemon",
             file: "node/src/daemon/run.rs",
@@ -179,7 +177,7 @@ mod tests {
             ..Log::default()
         };
         assert_eq!(line(&log), "INFO|20/11/26|text \"quoted\"\n");
-        log.dateformat = Some("%Q".into());
+        log.dateformat = Some("%!".into());
         assert_eq!(line(&log), "INFO|2026-11-20 20:53:25,627|text \"quoted\"\n");
     }
 

@@ -180,13 +180,15 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeZone;
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
     use proptest::prelude::*;
     use tracing::Level;
 
     fn render(format: &str) -> String {
+        let moment = Timestamp::from_millisecond(1_795_208_005_007).unwrap();
         let record = Record {
-            now: chrono::Local.timestamp_millis_opt(1_795_208_005_007).unwrap(),
+            now: moment.to_zoned_datetime(TimeZone::UTC),
             level: Level::WARN,
             target: "node::dcs::etcd",
             file: "node/src/dcs/etcd.rs",

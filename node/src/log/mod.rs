@@ -120,7 +120,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut text);
         let metadata = event.metadata();
         let record = Record {
-            now: chrono::Local::now(),
+            now: jiff::ZonedDateTime::now(),
             level: *metadata.level(),
             target: metadata.target(),
             file: metadata.file().unwrap_or_default(),

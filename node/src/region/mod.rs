@@ -192,5 +192,5 @@ async fn all_of<F: Future>(mut waits: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
 
 /// The date as it stands in certificates; for people, never compared.
 fn date() -> String {
-    chrono::Local::now().to_rfc3339()
+    jiff::ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()
 }

@@ -4,6 +4,7 @@
 use super::stage::{LONG, SHORT, Stage, ask_sql};
 use ctl::field::MemberPlan;
 use ctl::field::process::is_alive;
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -123,7 +124,7 @@ async fn gate_refuses(stage: &Stage, old: &MemberPlan, candidate: &MemberPlan) {
 
 /// A moment as an operator writes it.
 pub(super) fn in_seconds(seconds: i64) -> String {
-    (chrono::Utc::now() + chrono::Duration::seconds(seconds)).to_rfc3339()
+    (Timestamp::now() + SignedDuration::from_secs(seconds)).to_string()
 }
 
 async fn started(member: &MemberPlan) -> String {

@@ -3,8 +3,10 @@
 //! Invariant *pure*: nothing is asked here. What is not known says so.
 
 use super::sites::{Regions, Sites};
+use crate::moment::to_the_second;
 use crate::table::{Align, Column, Table};
-use chrono::{DateTime, Local};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use node::region::ownership::Site;
 use serde_json::{Value, json};
 use standby::switch::local::PastMove;
@@ -170,8 +172,9 @@ fn past_row(past: &PastMove) -> Vec<Value> {
         None => phase_name(past.phase),
         Some(why) => format!("{}: {why}", phase_name(past.phase)),
     };
-    let began = i64::try_from(past.began_ms).ok().and_then(DateTime::from_timestamp_millis);
-    let began = began.map(|at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string());
+    let began =
+        i64::try_from(past.began_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let began = began.map(|at| to_the_second(&at.to_zoned_datetime(TimeZone::system())));
     let seconds = format!("{:.1}", past.took_ms as f64 / 1_000.0);
     vec![
         json!(epoch),
