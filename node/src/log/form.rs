@@ -4,7 +4,7 @@ use super::format::{Format, Value};
 use super::level_name;
 use crate::config::Log;
 use jiff::ZonedDateTime;
-use jiff::fmt::strtime;
+use jiff::fmt::strtime::{self, BrokenDownTime, PosixCustom};
 use serde_json::{Map, Value as Json};
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -140,8 +140,14 @@ pub fn json_fields(format: &Json) -> Vec<(String, String)> {
 /// `2026-11-20 20:53:25,627`, or in the words of `log.dateformat`.
 fn asctime(now: &ZonedDateTime, dateformat: Option<&str>) -> String {
     // A pattern that jiff does not know is no reason to lose the line.
-    let text = dateformat.and_then(|pattern| strtime::format(pattern, now).ok());
+    let text = dateformat.and_then(|pattern| dated(now, pattern).ok());
     text.unwrap_or_else(|| now.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string())
+}
+
+/// Names of days and months as Python writes them without a locale.
+fn dated(now: &ZonedDateTime, pattern: &str) -> Result<String, jiff::Error> {
+    let config = strtime::Config::new().custom(PosixCustom::default());
+    BrokenDownTime::from(now).to_string_with_config(&config, pattern)
 }
 
 #[cfg(test)]
@@ -179,6 +185,16 @@ mod tests {
         assert_eq!(line(&log), "INFO|20/11/26|text \"quoted\"\n");
         log.dateformat = Some("%!".into());
         assert_eq!(line(&log), "INFO|2026-11-20 20:53:25,627|text \"quoted\"\n");
+    }
+
+    #[test]
+    fn every_directive_of_pythons_dates_is_known() {
+        let now = date(2026, 11, 20).at(20, 53, 25, 0).to_zoned_datetime(TimeZone::UTC).unwrap();
+        for directive in "aAbBcdHIjmMpSUwWxXyYzZ%".chars() {
+            let text = dated(&now, &format!("%{directive}"));
+            assert!(text.is_ok_and(|text| !text.is_empty()), "%{directive}");
+        }
+        assert_eq!(dated(&now, "%c").unwrap(), "Fri Nov 20 20:53:25 2026");
     }
 
     #[test]
