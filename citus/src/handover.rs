@@ -23,7 +23,9 @@ use crate::{NodeRow, Statement};
 /// Why a group cannot be paused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoPause {
-    #[error("group {0} has no primary in pg_dist_node: nobody writes to it, switch without pause")]
+    #[error(
+        "group {0} has no primary in pg_dist_node: no client can write to it, switch without pause"
+    )]
     NotRegistered(u32),
 }
 

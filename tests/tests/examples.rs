@@ -31,7 +31,7 @@ const WHEN: [(&str, &str); 10] = [
     ("birth", "The data directory is empty, or a new cluster is being made."),
     ("down", "PostgreSQL is not running."),
     ("leader", "This member holds the lock and PostgreSQL runs."),
-    ("race", "Nobody holds the lock and PostgreSQL runs."),
+    ("race", "No member holds the lock and PostgreSQL runs."),
     ("follow", "Another member holds the lock and PostgreSQL runs."),
 ];
 

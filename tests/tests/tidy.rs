@@ -170,6 +170,26 @@ fn what_removes_or_renames_data_demands_a_permission() {
     assert!(rewind.split(')').next().is_some_and(|words| words.contains("&Permission")));
 }
 
+/// Words in place of an actor or of a number: see the glossary of `topology`.
+const VAGUE: [&str; 8] =
+    ["whoever", "whomever", "whom", "somebody", "nobody", "everybody", "so many", "shall"];
+
+#[test]
+fn comments_name_the_actor() {
+    let own = Path::new(file!()).file_name();
+    let mut found = Vec::new();
+    for path in all_sources().iter().filter(|path| path.file_name() != own) {
+        for (at, line) in read(path).lines().enumerate() {
+            let comment = line.trim_start().strip_prefix("//").unwrap_or_default().to_lowercase();
+            let words: Vec<&str> = comment.split(|c: char| !c.is_alphanumeric()).collect();
+            let comment = format!(" {} ", words.join(" "));
+            let vague = VAGUE.iter().filter(|word| comment.contains(&format!(" {word} ")));
+            found.extend(vague.map(|word| format!("{}:{}: {word}", path.display(), at + 1)));
+        }
+    }
+    assert!(found.is_empty(), "say which member, program or person:\n{}", found.join("\n"));
+}
+
 #[test]
 fn nothing_is_left_for_later_in_the_code() {
     let words = ["todo!(", "unimplemented!(", "FIXME", "#[ignore"];

@@ -64,7 +64,7 @@ fn judge(world: &mut World, current: &Value, wanted: &Value) -> Result<()> {
 async fn write(world: &mut World, one: &One<'_>, read_at: i64, wanted: &Value) -> Result<()> {
     let value = document::compact(wanted);
     if !world.replace(one.keys.config(), Some(read_at), value).await? {
-        bail!("Config modification aborted: somebody else changed it meanwhile; edit again");
+        bail!("Config modification aborted: it was changed meanwhile; edit again");
     }
     world.terminal.say("Configuration changed")
 }
@@ -214,6 +214,6 @@ mod tests {
         let cluster = world.read("golden", None).await.unwrap();
         let one = cluster.one().unwrap();
         let error = write(&mut world, &one, 1, &serde_json::json!({"ttl": 40})).await;
-        assert!(error.unwrap_err().to_string().contains("somebody else"));
+        assert!(error.unwrap_err().to_string().contains("changed meanwhile"));
     }
 }

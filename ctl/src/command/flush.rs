@@ -60,7 +60,7 @@ async fn switchover(world: &mut World, args: &Flush) -> Result<()> {
     }
     let read_at = one.view.failover.as_ref().map(|f| f.revision);
     if !world.replace(one.keys.failover(), read_at, "{}".to_string()).await? {
-        bail!("the scheduled switchover was changed by somebody else; look again");
+        bail!("the scheduled switchover was changed meanwhile; look again");
     }
     world.terminal.say("Success: scheduled switchover deleted")
 }

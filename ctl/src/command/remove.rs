@@ -69,7 +69,7 @@ async fn delete(world: &mut World, one: &One<'_>) -> Result<()> {
         match (done.succeeded, step) {
             (true, _) => {}
             (false, 0) => bail!("the leader changed meanwhile; nothing was removed"),
-            (false, _) => bail!("somebody leads again and a part was removed: remove it once more"),
+            (false, _) => bail!("a member leads again and a part was removed: remove it once more"),
         }
         when = Compare::Absent(keys.leader());
     }

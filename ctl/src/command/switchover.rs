@@ -282,7 +282,7 @@ async fn write_directly(
     world.terminal.note(&format!("{silence}; writing the request to the store"))?;
     let read_at = one.view.failover.as_ref().map(|f| f.revision);
     if !world.replace(one.keys.failover(), read_at, wish.write()).await? {
-        bail!("{} was changed by somebody else; look again", one.keys.failover());
+        bail!("{} was changed meanwhile; look again", one.keys.failover());
     }
     let cluster = world.read(&cluster.scope, cluster.group).await?;
     world.show(&cluster)

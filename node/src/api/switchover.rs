@@ -299,7 +299,7 @@ pub async fn delete(api: &Api) -> Result<Answer, Answer> {
     if !api.write_key(&key, Some(seen), "{}".to_string(), Vec::new()).await? {
         return Err(Answer::text(
             StatusCode::CONFLICT,
-            "failed to delete the scheduled switchover: it was changed by somebody else",
+            "failed to delete the scheduled switchover: it was changed meanwhile",
         ));
     }
     api.wake();

@@ -55,7 +55,7 @@ fn check_ports(document: Document, findings: &mut Findings) {
             let host =
                 if ["*", "0.0.0.0", "::"].contains(&host.as_str()) { "localhost" } else { &host };
             if reach(host, port).is_ok() {
-                let what = format!("somebody listens on port {port} of {host} already");
+                let what = format!("another program listens on port {port} of {host} already");
                 findings.add(path, what, "stop it, write another port, or check with -i");
             }
         }
@@ -301,7 +301,7 @@ mod tests {
         let raw = json!({"restapi": {"listen": held.local_addr().unwrap().to_string()}});
         let mut findings = Findings::strict();
         check_ports(Document::whole_of(&raw), &mut findings);
-        assert!(findings.to_string().contains("restapi.listen: somebody listens on port"));
+        assert!(findings.to_string().contains("restapi.listen: another program listens on port"));
         drop(held);
         let mut findings = Findings::strict();
         check_ports(Document::whole_of(&raw), &mut findings);

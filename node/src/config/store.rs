@@ -30,7 +30,7 @@ pub fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
     if name == "etcd" {
         findings.warn(
             "etcd is read as etcd3: rename the section to `etcd3`; keys that were written through \
-             the old interface (v2) are not seen, so stop whoever still uses it",
+             the old interface (v2) are not seen, so stop the programs that still use it",
         );
     } else if given("etcd") {
         findings.warn("etcd is ignored beside etcd3; remove it");

@@ -112,7 +112,9 @@ impl Attempts {
             self.disarm();
             return true;
         }
-        tracing::error!("the primary in {data_dir} (process {pid}) is stopped: nobody watches it");
+        tracing::error!(
+            "the primary in {data_dir} (process {pid}) is stopped: no daemon watches it"
+        );
         self.stop(&primary);
         false
     }

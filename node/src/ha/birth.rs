@@ -57,7 +57,7 @@ pub const BIRTH: &[Rule] = &[
         509,
         |f| f.is_half_made() && !f.has_no_data() && f.is_entry_refused(),
         |_| soon(ENTRY_AGAIN_MS),
-        "the store did not take the new cluster: somebody else has claimed `/initialize`, or the \
+        "the store did not take the new cluster: another member has claimed `/initialize`, or the \
          keys have just changed; it is tried again",
     )
     .until(
@@ -105,13 +105,13 @@ pub const BIRTH: &[Rule] = &[
         531,
         |f| may_restore(f) && !f.is_backing_off(),
         |_| act(Action::Begin(Job::Restore)),
-        "nobody leads: trying to bootstrap from a backup",
+        "no member leads: trying to bootstrap from a backup",
     ),
     Rule::new(
         540,
         |f| may_claim(f) && (f.may_own() || f.remote().is_some() || is_from_archive(f)),
         |_| act(Action::ClaimInitialize),
-        "nobody has initialised the cluster yet",
+        "no member has initialised the cluster yet",
     ),
     Rule::new(
         550,
@@ -139,17 +139,17 @@ pub const BIRTH: &[Rule] = &[
         556,
         |f| f.is_initialize_absent() && f.is_lock_free() && f.has_data_elsewhere(),
         |_| soon(1_000),
-        "nobody has initialised the cluster and other members have data: waiting for them",
+        "no member has initialised the cluster and other members have data: waiting for them",
     )
     .until(
         "a member with data enters the cluster, or the records of all of them are gone",
-        "when nobody has data any more this member may claim the new cluster (540)",
+        "when no member has data any more this member may claim the new cluster (540)",
     ),
     Rule::new(
         557,
         |f| f.is_initialize_absent() && f.is_lock_free() && f.is_made_elsewhere(),
         |_| soon(500),
-        "nobody has initialised the cluster and another member was about to: waiting for it",
+        "no member has initialised the cluster and another member was about to: waiting for it",
     )
     .until(
         "the claim becomes a cluster, or its holder is gone for a ttl",
@@ -159,7 +159,7 @@ pub const BIRTH: &[Rule] = &[
         560,
         |f| !f.o.me.may_initialise && f.is_initialize_absent(),
         |_| rest(),
-        "there is no `bootstrap` section here: waiting for somebody else to initialise",
+        "there is no `bootstrap` section here: waiting for another member to initialise",
     )
     .until(
         "another member initialises the cluster",

@@ -424,7 +424,7 @@ pub const DOWN: &[Rule] = &[
         664,
         |f| crashed_without_leader(f) && !f.is_alone() && f.is_election_young(),
         |_| soon(200),
-        "nobody leads yet: a crashed primary waits for who takes over, to be compared",
+        "no member leads yet: a crashed primary waits to be compared with the next leader",
     )
     .until(
         "another member takes the lock (660)",
@@ -434,7 +434,7 @@ pub const DOWN: &[Rule] = &[
         665,
         |f| crashed_without_leader(f) && !f.is_backing_off() && !f.rewind_failed(),
         |_| act(Action::Begin(Job::Recover)),
-        "nobody leads: crash recovery is done before anything of others is read",
+        "no member leads: crash recovery is done before the data of another member is read",
     ),
     // Before the start as a standby, which PostgreSQL refuses on such a log.
     Rule::new(

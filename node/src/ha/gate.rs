@@ -28,7 +28,7 @@ pub const GATE: &[Rule] = &[
         12,
         |f| f.must_ask_all() && !f.is_fence_due(),
         |_| act(Action::AskAll),
-        "the store is away: does everybody agree that this member leads on?",
+        "the store is away: do all members agree that this member leads on?",
     ),
     Rule::new(
         20,

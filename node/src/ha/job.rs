@@ -90,7 +90,7 @@ pub const JOB: &[Rule] = &[
         134,
         is_ordered_away_from_start,
         |_| act(Action::ClearRequest),
-        "nobody can take over as asked",
+        "no member can take over as asked",
     )
     .saying(|f| f.successor(None).err().map(|why| why.to_string())),
     Rule::new(

@@ -82,7 +82,7 @@ pub const LEADER: &[Rule] = &[
         708,
         |f| f.is_on_its_way() && f.may_own() && f.is_ordered_away(),
         |_| act(Action::ClearRequest),
-        "nobody can take over as asked",
+        "no member can take over as asked",
     )
     .saying(|f| f.successor(None).err().map(|why| why.to_string())),
     Rule::new(
@@ -284,7 +284,7 @@ pub const LEADER: &[Rule] = &[
         743,
         |f| f.request().is_some() && f.is_request_hopeless(),
         |_| act(Action::ClearRequest),
-        "nobody can take over as asked",
+        "no member can take over as asked",
     )
     .saying(|f| f.ready_successor().err().map(|why| why.to_string())),
     Rule::new(

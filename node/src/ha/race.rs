@@ -49,7 +49,7 @@ pub const RACE: &[Rule] = &[
         815,
         |f| f.is_opening() && !f.is_initialize_absent(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
-        "nobody holds the lock: a server that starts as a primary must not open",
+        "no member holds the lock: a server that starts as a primary must not open",
     ),
     Rule::new(
         816,
@@ -82,7 +82,7 @@ pub const RACE: &[Rule] = &[
         832,
         |f| f.is_forgotten() && !f.enters_as_standby_cluster() && f.may_forgotten_lock_hold(),
         |_| soon(1_000),
-        "the store has forgotten this cluster: whoever led may do so until its lock is over",
+        "the store has forgotten this cluster: a former leader may lead until its lock ends",
     )
     .until(
         "the last leader enters the cluster again, or its lock is over",
@@ -105,7 +105,7 @@ pub const RACE: &[Rule] = &[
         841,
         |f| f.stop_order().is_some(),
         |_| soon(500),
-        "a region move runs: nobody takes this lock until it is decided",
+        "a region move runs: no member takes this lock until it is decided",
     )
     .until(
         "the move is decided or given up: the agent that drives it has a deadline for each step",
@@ -131,7 +131,7 @@ pub const RACE: &[Rule] = &[
         844,
         |f| f.may_somebody_have_more(),
         |_| soon(300),
-        "all begin anew: whoever led may have more, and is still starting",
+        "all members start anew: the former leader may have more, and is still starting",
     )
     .until(
         "the members that are still starting run",
@@ -192,7 +192,7 @@ pub const RACE: &[Rule] = &[
     .saying(|f| f.race().err().map(|why| why.to_string())),
 ];
 
-const SINCE: &str = "somebody may have led since, and have acknowledged what is not here";
+const SINCE: &str = "another member may have led since, and have acknowledged what is not here";
 
 fn is_current(f: &Facts) -> bool {
     f.is_timeline_current() && !f.may_others_have_led_since()

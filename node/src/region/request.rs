@@ -20,7 +20,7 @@ pub enum RequestError {
     AlreadyOwner(RegionName, u64),
     #[error("this store is not the owner's: region {0} owns the formation; ask its store")]
     NotOwner(RegionName),
-    #[error("nobody owns the formation yet: `topology/{0}` is absent or cannot be read")]
+    #[error("no region owns the formation yet: `topology/{0}` is absent or cannot be read")]
     NoOwner(&'static str),
     #[error("a move from {from} to {to} is running, in phase {phase:?}; wait for its end")]
     Running { from: RegionName, to: RegionName, phase: Phase },
@@ -30,7 +30,7 @@ pub enum RequestError {
     NoAgent(RegionName),
     #[error("region {0} has no groups in its store")]
     NoGroups(RegionName),
-    #[error("the journal was changed by somebody else; look at the regions and ask again")]
+    #[error("the journal was changed meanwhile; look at the regions and ask again")]
     Conflict,
 }
 

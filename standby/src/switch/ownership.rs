@@ -123,7 +123,7 @@ fn consistent(local: &LocalTopology, remembered: Option<u64>) -> Result<&Certifi
         }
     }
     let certificate = local.certificate().ok_or(
-        "`topology/certificate` is absent: nobody owns the formation yet; the first owner's \
+        "`topology/certificate` is absent: no region owns the formation yet; the first owner's \
          agent writes it as soon as it can read the stores of all regions (see its log)",
     )?;
     match local.accepted() {

@@ -299,7 +299,7 @@ fn configuration(old: &Probe, new: &Probe, object: String, found: &mut Vec<Findi
 fn clients(old: &Probe, object: String, found: &mut Vec<Finding>) {
     if old.prepared > 0 {
         let message = format!("{} prepared transactions", old.prepared);
-        let remedy = "they survive the move; end those that nobody will end";
+        let remedy = "they survive the move; end those that no client will end";
         found.push(Finding::warning(&object, message, remedy));
     }
     if old.oldest_transaction_s >= 60 {

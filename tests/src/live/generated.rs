@@ -86,7 +86,9 @@ pub async fn sample() {
 
     let used = daemon(&stage, &["--validate-config", &file], &[]);
     assert_eq!(used.status.code(), Some(1));
-    for path in ["restapi.listen: somebody listens", "postgresql.listen: somebody listens"] {
+    for path in
+        ["restapi.listen: another program listens", "postgresql.listen: another program listens"]
+    {
         assert!(text(&used).contains(path), "{}", text(&used));
     }
     check(&stage, &file, &["--validate-config", "-i"], "").await;

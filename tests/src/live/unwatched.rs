@@ -58,7 +58,7 @@ async fn a_broken_file(stage: &mut Stage, leader: &MemberPlan) {
     let log = stage.log_since(leader, mark);
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("is no YAML"), "{log}");
-    assert!(log.contains("is stopped: nobody watches it"), "{log}");
+    assert!(log.contains("is stopped: no daemon watches it"), "{log}");
     assert!(!is_alive(postmaster), "the primary runs on without a daemon");
     // The store's `retry_timeout` in these tests, and the stop.
     assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());

@@ -129,13 +129,13 @@ impl Graph {
     fn drift(&self) -> Vec<Finding> {
         let is_citus = self.group_numbers().iter().any(|group| group.0.is_some());
         let rows = match &self.routes {
-            Seen::Unknown if is_citus => return vec![unchecked("nobody could read them")],
+            Seen::Unknown if is_citus => return vec![unchecked("they could not be read")],
             Seen::Known(rows) if is_citus || !rows.is_empty() => rows,
             _ => return Vec::new(),
         };
         let owner = self.owner.as_ref().and_then(|name| self.region(name));
         match owner {
-            None => vec![unchecked("nobody can tell which region owns the formation")],
+            None => vec![unchecked("it is not known which region owns the formation")],
             Some((_, region)) if region.is_stale => {
                 vec![unchecked("what is known of the owner is stale")]
             }

@@ -23,7 +23,7 @@ impl Level {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
-    #[error("nobody can tell which region owns the formation")]
+    #[error("it is not known which region owns the formation")]
     OwnerUnknown,
     #[error("more than one region claims to own the formation: {}", list(regions))]
     OwnersSeveral { regions: Vec<RegionName> },

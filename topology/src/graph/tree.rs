@@ -143,7 +143,7 @@ fn group_line(group: &GroupNode, region: &RegionNode) -> String {
 fn vote(store: &StoreNode) -> String {
     let vote = match &store.vote {
         Seen::Known(Some(owner)) => owner.as_str(),
-        Seen::Known(None) => "nobody",
+        Seen::Known(None) => "no region",
         Seen::Unknown => UNKNOWN,
     };
     let witness = if store.is_witness { " (witness)" } else { "" };

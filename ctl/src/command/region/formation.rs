@@ -108,7 +108,7 @@ fn coordinator(scene: &Scene) -> Result<Option<Target>, String> {
     if groups.iter().all(|group| *group == Group::PLAIN) {
         return Ok(None);
     }
-    let owner = graph.owner.ok_or("nobody can tell which region owns the formation")?;
+    let owner = graph.owner.ok_or("it is not known which region owns the formation")?;
     let region = scene.regions.iter().find(|region| region.name == owner && !region.is_stale);
     let region = region.ok_or("the owner's store does not answer")?;
     let view = region.groups.get(&Group::COORDINATOR).ok_or("the owner has no group 0")?;

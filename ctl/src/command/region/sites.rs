@@ -126,7 +126,7 @@ impl Sites {
     /// From the owner to the region asked for, or to the only other one.
     pub fn plan(&self, to: Option<&str>, regions: &Regions) -> Result<Plan> {
         let newest = self.newest().ok_or_else(|| {
-            anyhow!("nobody owns formation {} yet: see the agents' logs", regions.formation)
+            anyhow!("no region owns formation {} yet: see the agents' logs", regions.formation)
         })?;
         let from = newest.owner.clone();
         let others: Vec<_> = self.0.keys().filter(|name| **name != from).collect();

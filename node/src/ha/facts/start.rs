@@ -70,7 +70,8 @@ impl Facts<'_> {
             true => "replay is paused, perhaps for want of a setting that the log demands",
             false => "PostgreSQL's log says what it waits for, such as a restore_command",
         };
-        let nobody = self.successor(None).err().map(|why| format!("; nobody can take over: {why}"));
+        let nobody =
+            self.successor(None).err().map(|why| format!("; no member can take over: {why}"));
         Some(format!("longer than primary_start_timeout: {why}{}", nobody.unwrap_or_default()))
     }
 

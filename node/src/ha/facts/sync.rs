@@ -95,7 +95,9 @@ impl<'a> Facts<'a> {
     pub fn sync_step_told(&self) -> Option<String> {
         match self.sync_step()? {
             Step::Record(state) => Some(format!("/sync becomes {}", state.write())),
-            Step::Names(names) if names == Names::none() => Some("commits wait for nobody".into()),
+            Step::Names(names) if names == Names::none() => {
+                Some("commits wait for no standby".into())
+            }
             Step::Names(names) => Some(format!("commits wait for {}", names.write())),
             Step::Wait { .. } => None,
         }
