@@ -1,7 +1,7 @@
 //! `POST /failsafe`: a leader without a store asks whether it may lead on.
 //!
 //! Agreeing is a promise not to lead for one `ttl`. It is given under the lock
-//! of the `Desk`, and lies on disk before it is told.
+//! of the `PromiseStore`, and lies on disk before it is told.
 
 use super::answer::Answer;
 use super::look::{Api, unavailable};
@@ -41,9 +41,9 @@ pub async fn post(
         return Err(Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "this is my own name"));
     }
     let accepted = {
-        let mut desk = lock(&api.context.failsafe);
-        desk.accept(asked.clone(), api.now()).map_err(refused)?;
-        desk.promise(api.now()).cloned().unwrap_or(asked)
+        let mut promises = lock(&api.context.failsafe);
+        promises.accept(asked.clone(), api.now()).map_err(refused)?;
+        promises.promise(api.now()).cloned().unwrap_or(asked)
     };
     let (data_dir, name) = (api.context.settings.postgresql.data_dir.clone(), me.clone());
     let written = tokio::task::spawn_blocking(move || write_promise(&data_dir, &name, &accepted));

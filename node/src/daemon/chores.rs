@@ -96,7 +96,7 @@ impl Daemon {
         let seen = &report.seen;
         self.guard(seen);
         self.keep_watchdog(seen);
-        self.settle_desk(seen);
+        self.update_promises(seen);
         self.keep_checkpoint(seen);
         self.keep_histories(seen).await;
         // While no member leads the group, any member may speak for the region:

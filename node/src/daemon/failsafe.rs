@@ -13,7 +13,7 @@ use super::Daemon;
 use super::upkeep::Kept;
 use crate::act::txn;
 use crate::clock;
-use crate::ha::failsafe::{self, Desk, Failsafe, Map};
+use crate::ha::failsafe::{self, Failsafe, Map, PromiseStore};
 use crate::ha::observation::{Job, Lock, Process};
 use crate::ha::{Action, Observation, Outcome};
 use kept::Proof;
@@ -29,34 +29,34 @@ use topology::{GroupView, Lsn, Millis, Seen};
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Shared with the API, which gives the promises.
-pub type SharedDesk = Arc<Mutex<Desk>>;
+pub type SharedPromises = Arc<Mutex<PromiseStore>>;
 
-pub fn lock(desk: &SharedDesk) -> MutexGuard<'_, Desk> {
+pub fn lock(promises: &SharedPromises) -> MutexGuard<'_, PromiseStore> {
     // Every change leaves it whole.
-    desk.lock().unwrap_or_else(PoisonError::into_inner)
+    promises.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a daemon keeps for failsafe mode.
 #[derive(Default)]
-pub(super) struct Keeper {
-    pub desk: SharedDesk,
-    pub audience: failsafe::Audience,
+pub(super) struct FailsafeState {
+    pub promises: SharedPromises,
+    pub peer_set: failsafe::PeerSet,
     pub proof: Option<Millis>,
     pub asked: Millis,
     /// What standbys said to have, for those who stream from them.
     pub positions: BTreeMap<topology::MemberName, Lsn>,
 }
 
-impl Keeper {
-    pub fn new(data_dir: &Path, me: &topology::MemberName, ttl_ms: u64) -> Keeper {
+impl FailsafeState {
+    pub fn new(data_dir: &Path, me: &topology::MemberName, ttl_ms: u64) -> FailsafeState {
         let promise = kept::read_promise(data_dir, me, ttl_ms);
-        let desk = Arc::new(Mutex::new(Desk::with_promise(promise)));
+        let promises = Arc::new(Mutex::new(PromiseStore::with_promise(promise)));
         match kept::read_proof(data_dir, me) {
             Some(Proof { until, known, unsure }) => {
-                let audience = failsafe::Audience::kept(known, unsure);
-                Keeper { desk, audience, proof: Some(until), ..Keeper::default() }
+                let peer_set = failsafe::PeerSet::kept(known, unsure);
+                FailsafeState { promises, peer_set, proof: Some(until), ..FailsafeState::default() }
             }
-            None => Keeper { desk, ..Keeper::default() },
+            None => FailsafeState { promises, ..FailsafeState::default() },
         }
     }
 }
@@ -64,21 +64,21 @@ impl Keeper {
 impl Daemon {
     /// What this beat sees of failsafe mode. Where the store shows no leader, the member
     /// that this member's promise was made to counts as the leader.
-    pub(super) fn settle_failsafe(&mut self, seen: &mut Observation) {
+    pub(super) fn apply_failsafe(&mut self, seen: &mut Observation) {
         let me = &self.settings.name;
         if let Some(view) = seen.view() {
-            self.failsafe.audience.read(view);
+            self.failsafe.peer_set.read(view);
         }
         let promise = {
-            let mut desk = lock(&self.failsafe.desk);
-            desk.is_on = self.dynamic.failsafe_mode;
-            seen.view().inspect(|view| desk.learn(view));
-            desk.promise(seen.now).cloned()
+            let mut promises = lock(&self.failsafe.promises);
+            promises.is_on = self.dynamic.failsafe_mode;
+            seen.view().inspect(|view| promises.learn(view));
+            promises.promise(seen.now).cloned()
         };
         let asks = Failsafe {
             proof: self.failsafe.proof,
             asked: self.failsafe.asked,
-            is_ready: self.failsafe.audience.names(me),
+            is_ready: self.failsafe.peer_set.names(me),
             ..Failsafe::default()
         };
         let view = match &mut seen.store {
@@ -88,7 +88,7 @@ impl Daemon {
         seen.failsafe = failsafe::promised(asks, promise, view);
     }
 
-    pub(super) fn settle_proof(&mut self, seen: &mut Observation) {
+    pub(super) fn update_proof(&mut self, seen: &mut Observation) {
         if self.failsafe.proof.is_some_and(|proof| failsafe::is_proof_over(seen, proof)) {
             self.failsafe.proof = None;
             kept::remove_proof(&self.settings.postgresql.data_dir);
@@ -99,35 +99,36 @@ impl Daemon {
     /// Sets out to lead; not against a promise. One that a release has ended binds
     /// no longer: then the store decides whether that release is the last one.
     pub(super) fn set_out(&self, action: &Action, seen: &Observation) -> bool {
-        let mut desk = lock(&self.failsafe.desk);
+        let mut promises = lock(&self.failsafe.promises);
         if *action == Action::AcquireLock && seen.failsafe.is_released {
-            desk.claim_released();
+            promises.claim_released();
             return true;
         }
-        desk.claim(clock::now())
+        promises.claim(clock::now())
     }
 
     /// The lock was taken. A promise that still stands was made to the leader that
     /// released it.
     pub(super) fn end_promise(&self) {
-        if lock(&self.failsafe.desk).end_promise() {
+        if lock(&self.failsafe.promises).end_promise() {
             kept::remove_promise(&self.settings.postgresql.data_dir);
         }
     }
 
     /// At the end of a beat: does this member lead, or may its server open?
-    pub(super) fn settle_desk(&self, seen: &Observation) {
+    pub(super) fn update_promises(&self, seen: &Observation) {
         let leader = match &seen.lock {
             Lock::Other(name) if seen.failsafe.promise.is_none() => Some(name.clone()),
             _ => None,
         };
-        lock(&self.failsafe.desk).settle(occupied(seen, self.memory.promoting.is_some()), leader);
+        lock(&self.failsafe.promises)
+            .update(occupied(seen, self.memory.promoting.is_some()), leader);
     }
 
     /// Asks all other members at once. All of them must agree.
     pub(super) async fn ask_all(&mut self, seen: &Observation) -> Outcome {
         let sent = clock::now();
-        let others = self.failsafe.audience.others(&self.settings.name);
+        let others = self.failsafe.peer_set.others(&self.settings.name);
         let limit = self.until_fence(seen);
         let body = self.question();
         let asked = self.peers.agree(&others, &body, self.dynamic.ttl_ms, ANSWER);
@@ -157,8 +158,8 @@ impl Daemon {
 
     /// A daemon that is started anew while its store is away goes on asking.
     fn keep_proof(&self, until: Millis) {
-        let known = self.failsafe.audience.known().unwrap_or_default();
-        let kept = Proof { until, known, unsure: self.failsafe.audience.unsure().clone() };
+        let known = self.failsafe.peer_set.known().unwrap_or_default();
+        let kept = Proof { until, known, unsure: self.failsafe.peer_set.unsure().clone() };
         let (data_dir, me) = (&self.settings.postgresql.data_dir, &self.settings.name);
         if let Err(error) = kept::write_proof(data_dir, me, &kept) {
             tracing::warn!("a daemon started anew could not lead on without the store: {error}");
@@ -203,9 +204,9 @@ impl Daemon {
         let Some(lease) = self.lease.id else { return };
         let (key, text) = (self.keys.failsafe(), text_of(&map));
         match self.keep("/failsafe", txn::as_leader(&self.keys, lease, key, text)).await {
-            Kept::Written => self.failsafe.audience.written(map),
+            Kept::Written => self.failsafe.peer_set.written(map),
             Kept::Known | Kept::Lost => {}
-            Kept::Unanswered => self.failsafe.audience.unanswered(map),
+            Kept::Unanswered => self.failsafe.peer_set.unanswered(map),
         }
     }
 }

@@ -301,10 +301,10 @@ impl Daemon {
     }
 
     async fn sign(&mut self, id: &str, lsn: Lsn, seen: &Observation) -> Outcome {
-        let (Some(system), Some(remains)) = (seen.system(), seen.remains()) else {
+        let (Some(system), Some(shutdown_state)) = (seen.system(), seen.shutdown_state()) else {
             return Outcome::Failed("the control file is not known".into());
         };
-        let token = Token { system_id: system.clone(), timeline: remains.timeline, lsn };
+        let token = Token { system_id: system.clone(), timeline: shutdown_state.timeline, lsn };
         let local = &self.chores.local_topology;
         match region::ownership::sign(&self.keys, local, &self.settings.name, id, &token) {
             Some(txn) => self.try_write(txn).await,

@@ -4,8 +4,8 @@
 //! over the replication protocol, the only way to learn which timeline it
 //! replays: a log that has left the history hears of newer ones all the time.
 
-use super::remains::remains_of;
-use crate::ha::observation::{End, Remains, Server};
+use super::shutdown_state::shutdown_state_of;
+use crate::ha::observation::{End, Server, ShutdownState};
 use crate::postgres::wal::{self, Place};
 use crate::postgres::{Error, Instance, history};
 use standby::rewind::{LocalEnd, Tail};
@@ -20,16 +20,21 @@ pub(super) enum NoEnd {
     Unreadable(String),
 }
 
-pub(super) async fn at_rest(instance: &Instance, remains: &Remains) -> Result<LocalEnd, NoEnd> {
+pub(super) async fn at_rest(
+    instance: &Instance,
+    shutdown_state: &ShutdownState,
+) -> Result<LocalEnd, NoEnd> {
     let control = instance.control().await.map_err(|e| NoEnd::NotNow(e.to_string()))?;
     let place = Place {
-        timeline: remains.timeline,
-        lsn: remains.lsn,
+        timeline: shutdown_state.timeline,
+        lsn: shutdown_state.lsn,
         segment_bytes: control.wal_segment_bytes,
     };
-    let (lsn, tail) = match remains.end {
-        End::Clean => (remains.lsn, Tail::Closed { end: end_of_clean(instance, place).await }),
-        End::Standby | End::Half => (remains.lsn, Tail::Open),
+    let (lsn, tail) = match shutdown_state.end {
+        End::Clean => {
+            (shutdown_state.lsn, Tail::Closed { end: end_of_clean(instance, place).await })
+        }
+        End::Standby | End::Half => (shutdown_state.lsn, Tail::Open),
         // From the last checkpoint's begin, or from where a promotion left the
         // log, whose new timeline has no earlier segments.
         End::Crashed => {
@@ -40,16 +45,18 @@ pub(super) async fn at_rest(instance: &Instance, remains: &Remains) -> Result<Lo
             (end.map_err(|e| NoEnd::Unreadable(e.to_string()))?, Tail::Open)
         }
     };
-    Ok(found(instance, remains.timeline, lsn, tail))
+    Ok(found(instance, shutdown_state.timeline, lsn, tail))
 }
 
 /// Of a standby that takes no connections yet: it must replay at least as far as its
 /// control file says.
 pub(super) async fn starting(instance: &Instance) -> Result<LocalEnd, NoEnd> {
     let control = instance.control().await.map_err(|e| NoEnd::NotNow(e.to_string()))?;
-    let remains = remains_of(&control, &instance.settings.data_dir);
-    match remains.end {
-        End::Standby => Ok(found(instance, remains.timeline, remains.lsn, Tail::Open)),
+    let shutdown_state = shutdown_state_of(&control, &instance.settings.data_dir);
+    match shutdown_state.end {
+        End::Standby => {
+            Ok(found(instance, shutdown_state.timeline, shutdown_state.lsn, Tail::Open))
+        }
         End::Clean | End::Crashed | End::Half => {
             Err(NoEnd::NotNow("the end of a log in recovery is not known".into()))
         }

@@ -114,14 +114,14 @@ impl Daemon {
         self.take_dynamic(seen.view());
         seen.dynamic = self.dynamic.clone();
         self.make_due(seen);
-        self.settle_failsafe(seen);
+        self.apply_failsafe(seen);
         self.chores.ownership = Some(seen.ownership.clone());
         seen.lock = lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = lock::is_relied_on(&seen.lock);
         seen.watchdog = self.watchdog.state(&self.dynamic, seen.now);
-        self.settle_proof(seen);
+        self.update_proof(seen);
         self.forget_what_is_over(seen);
-        self.heed_restart_plan(seen);
+        self.apply_restart_plan(seen);
         seen.memory = self.memory.clone();
     }
 
@@ -166,9 +166,9 @@ impl Daemon {
             (false, None) => self.memory.quiet_since = Some(seen.now),
             (false, Some(_)) => {}
         }
-        self.memory.heed_group(seen);
+        self.memory.update_from(seen);
         self.answer_what_was_dropped();
-        self.heed_end_of_pause();
+        self.apply_end_of_pause();
         if seen.is_primary() {
             self.memory.promoting = None;
             self.memory.forget_comparison();
@@ -183,7 +183,7 @@ impl Daemon {
     }
 
     /// By hand anything may have been changed.
-    fn heed_end_of_pause(&mut self) {
+    fn apply_end_of_pause(&mut self) {
         let ends = self.was_paused && !self.dynamic.pause;
         self.was_paused = self.dynamic.pause;
         if ends {

@@ -23,13 +23,13 @@ mod look;
 mod metadata;
 mod publish;
 mod reload;
-mod remains;
 mod rewind_ability;
 pub mod run;
 mod running;
 mod schedule;
 mod script;
 mod server;
+mod shutdown_state;
 mod signals;
 mod silent_source;
 mod start;
@@ -91,7 +91,7 @@ pub struct Daemon {
     held: bool,
     dynamic: Dynamic,
     chores: Chores,
-    failsafe: failsafe::Keeper,
+    failsafe: failsafe::FailsafeState,
     callbacks: callback::Callbacks,
     metadata: metadata::Metadata,
     /// The highest epoch this process has seen verified.

@@ -74,7 +74,7 @@ impl Daemon {
         if let Some(was) = self.chores.ran_as.filter(|_| self.memory.stopping) {
             return was;
         }
-        let clean = seen.remains().is_some_and(|r| r.end == End::Clean);
+        let clean = seen.shutdown_state().is_some_and(|r| r.end == End::Clean);
         match (seen.holds_lock(), clean) {
             (true, _) if seen.may_own() => MemberRole::Primary,
             (_, true) => MemberRole::Demoted,
@@ -117,7 +117,7 @@ impl Daemon {
             ttl_ms: self.dynamic.ttl_ms,
             last_beat: clock::now(),
             failsafe_until: self.failsafe_until(seen),
-            failsafe: self.failsafe.audience.known().map(Arc::new),
+            failsafe: self.failsafe.peer_set.known().map(Arc::new),
             standby_group: standby_region || self.dynamic.standby_cluster.is_some(),
             maximum_lag_on_failover: self.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),

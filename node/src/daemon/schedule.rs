@@ -72,7 +72,7 @@ impl Daemon {
     }
 
     /// A scheduled restart is forgotten, or asked for, or waits.
-    pub(super) fn heed_restart_plan(&mut self, seen: &Observation) {
+    pub(super) fn apply_restart_plan(&mut self, seen: &Observation) {
         self.restart_in = None;
         let Some(plan) = &self.restart_plan else { return };
         let started = self.server.status().map(|s| &s.postmaster_start_time);

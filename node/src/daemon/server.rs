@@ -18,7 +18,7 @@ use super::work::{Closed, Hands};
 use crate::config::Settings;
 use crate::deadman::Guarded;
 use crate::ha::Receivers;
-use crate::ha::observation::{Ending, Remains, Rewind};
+use crate::ha::observation::{Ending, Rewind, ShutdownState};
 use crate::postgres::monitor::Monitor;
 use crate::postgres::{Instance, Permission, Postmaster, ServerStatus, Session, StopMode};
 use serde_json::Value;
@@ -218,8 +218,8 @@ impl Server {
     }
 
     /// What the running stop has closed with.
-    pub fn closed(&self) -> Option<Remains> {
-        self.closing.borrow().as_ref().map(|closed| closed.remains.clone())
+    pub fn closed(&self) -> Option<ShutdownState> {
+        self.closing.borrow().as_ref().map(|closed| closed.shutdown_state.clone())
     }
 
     /// How far the running stop has come.

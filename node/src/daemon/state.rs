@@ -58,13 +58,13 @@ fn just_failed_to_stop(failed: &Failed, seen: &Observation) -> bool {
 }
 
 fn was_crash(seen: &Observation) -> bool {
-    seen.remains().is_some_and(|remains| remains.end == End::Crashed)
+    seen.shutdown_state().is_some_and(|shutdown_state| shutdown_state.end == End::Crashed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ha::observation::{Remains, Running, Shut, StopHow};
+    use crate::ha::observation::{Running, Shut, ShutdownState, StopHow};
     use crate::ha::sample;
     use topology::{Lsn, Millis, Seen, Timeline};
 
@@ -128,14 +128,14 @@ mod tests {
 
     #[test]
     fn a_crash_is_no_stop_unless_the_daemon_ends() {
-        let remains = Remains {
+        let shutdown_state = ShutdownState {
             end: End::Crashed,
             timeline: Timeline(2),
             copied: false,
             lsn: Lsn(1_000),
             shut: Shut::Abrupt,
         };
-        let seen = seen(None, Process::Stopped(Seen::Known(remains)));
+        let seen = seen(None, Process::Stopped(Seen::Known(shutdown_state)));
         assert_eq!(of(&seen, &Memory::default(), false), MemberState::Crashed);
         let ending = Memory { stopping: true, ..Memory::default() };
         assert_eq!(of(&seen, &ending, false), MemberState::Stopped);

@@ -3,12 +3,12 @@
 //! Everything here may take long and may be dropped at any await: programs die
 //! with the future, and the next beat sees what is there.
 
-use super::remains::remains_of;
 use super::script;
+use super::shutdown_state::shutdown_state_of;
 use crate::background::JobResult;
 use crate::clock;
 use crate::config::Settings;
-use crate::ha::observation::{Following, Remains, StopHow};
+use crate::ha::observation::{Following, ShutdownState, StopHow};
 use crate::postgres::conninfo::servers;
 use crate::postgres::log_tail::LogTail;
 use crate::postgres::{
@@ -52,7 +52,7 @@ pub(super) struct Hands {
 /// What a stop has closed with, and since when.
 #[derive(Clone, Debug)]
 pub(super) struct Closed {
-    pub remains: Remains,
+    pub shutdown_state: ShutdownState,
     pub since: Millis,
 }
 
@@ -252,8 +252,8 @@ impl Hands {
         if !closed.contains(&control.state) {
             return false;
         }
-        let remains = remains_of(&control, &self.settings.postgresql.data_dir);
-        self.closing.send_replace(Some(Closed { remains, since: clock::now() }));
+        let shutdown_state = shutdown_state_of(&control, &self.settings.postgresql.data_dir);
+        self.closing.send_replace(Some(Closed { shutdown_state, since: clock::now() }));
         true
     }
 

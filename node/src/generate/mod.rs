@@ -47,7 +47,7 @@ pub enum Error {
 pub fn sample(env: &Environment) -> String {
     let mut document = sample::document(&host::look(env));
     topology::document::patch(&mut document, &environment_document(env));
-    sample::settle_store(&mut document);
+    sample::fill_in_store(&mut document);
     write_yaml(&document)
 }
 
@@ -58,7 +58,7 @@ pub fn from_server(dsn: Option<&str>, env: &Environment) -> Result<String, Error
     let answers = runtime.map_err(Error::Runtime)?.block_on(server::ask(target))?;
     let mut document = sample::document(&host::look(env));
     topology::document::patch(&mut document, &environment_document(env));
-    sample::settle_store(&mut document);
+    sample::fill_in_store(&mut document);
     adopt::lay_over(&mut document, &answers);
     Ok(write_yaml(&document))
 }

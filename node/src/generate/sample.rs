@@ -103,7 +103,7 @@ pub fn logins(major: Option<u32>) -> Value {
 
 /// A store is needed; the user must name it, unless the environment did. Its
 /// section stands before `bootstrap`, where users look for it.
-pub fn settle_store(document: &mut Value) {
+pub fn fill_in_store(document: &mut Value) {
     let Some(all) = document.as_object_mut() else { return };
     let mut sorted = Map::new();
     let mut stores = Map::new();
@@ -164,11 +164,11 @@ mod tests {
     #[test]
     fn a_store_of_the_environment_is_the_store() {
         let mut sample = document(&host(15));
-        settle_store(&mut sample);
+        fill_in_store(&mut sample);
         assert_eq!(sample["etcd3"]["host"], "#FIXME:2379");
         let mut sample = document(&host(15));
         sample["etcd"] = json!({"host": "e:1"});
-        settle_store(&mut sample);
+        fill_in_store(&mut sample);
         let keys: Vec<&String> = sample.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["scope", "name", "restapi", "etcd", "bootstrap", "postgresql", "tags"]);
     }

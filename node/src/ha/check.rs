@@ -272,7 +272,7 @@ fn n11_a_standby_that_starts_follows_the_leader_of_now() {
 #[test]
 fn what_a_rewind_left_half_way_is_never_started() {
     always("starts what is not whole", |o, action| {
-        let half = o.remains().is_some_and(|r| r.end == End::Half);
+        let half = o.shutdown_state().is_some_and(|r| r.end == End::Half);
         let starts = matches!(
             action,
             Action::Begin(Job::StartPrimary | Job::StartStandby { .. } | Job::Recover)
@@ -280,7 +280,7 @@ fn what_a_rewind_left_half_way_is_never_started() {
         !(half && starts)
     });
     let again = reaches(|o, decision| {
-        let half = o.remains().is_some_and(|r| r.end == End::Half);
+        let half = o.shutdown_state().is_some_and(|r| r.end == End::Half);
         half && decision.rule == 650
     });
     assert!(again, "it is never repeated");
@@ -289,7 +289,7 @@ fn what_a_rewind_left_half_way_is_never_started() {
 #[test]
 fn a_crashed_primary_is_compared_before_it_follows() {
     always("follows without being compared", |o, action| {
-        let crashed = o.remains().is_some_and(|r| r.end == End::Crashed);
+        let crashed = o.shutdown_state().is_some_and(|r| r.end == End::Crashed);
         let unchecked = o.memory.divergence == Divergence::Unchecked;
         let elsewhere = matches!(o.lock, Lock::Other(_)) && !o.dynamic.pause;
         let follows = matches!(action, Action::Begin(Job::StartStandby { .. }));
@@ -329,7 +329,7 @@ fn a_rewind_waits_for_an_orderly_stop_and_a_ready_source() {
     always("rewinds too early", |o, action| {
         let Action::Begin(Job::Rewind { .. }) = action else { return true };
         let facts = Facts::of(o);
-        let orderly = o.remains().is_some_and(|r| r.shut == Shut::Orderly);
+        let orderly = o.shutdown_state().is_some_and(|r| r.shut == Shut::Orderly);
         (orderly || facts.ended(End::Half))
             && !facts.is_source_unready()
             && o.me.rewind == Rewind::Possible
@@ -348,7 +348,7 @@ fn a_standby_that_does_not_start_is_compared_before_the_next_try() {
         let source = facts.is_leader_elsewhere() && facts.leader_source().is_some();
         let unchecked = o.memory.divergence == Divergence::Unchecked;
         if decision.rule == 670 && source {
-            let due = facts.is_comparison_due() && facts.remains().is_some();
+            let due = facts.is_comparison_due() && facts.shutdown_state().is_some();
             assert!(!(refused(o) && unchecked && due), "{o:#?}");
         }
     });
@@ -390,7 +390,7 @@ fn nothing_opens_without_a_watchdog_that_is_wanted() {
 #[test]
 fn known_bug_09_data_with_a_backup_label_are_not_recovered_as_after_a_crash() {
     always("recovers an unfinished backup", |o, action| {
-        let unfinished = o.remains().is_some_and(|r| r.shut == Shut::InBackup);
+        let unfinished = o.shutdown_state().is_some_and(|r| r.shut == Shut::InBackup);
         !(unfinished && *action == Action::Begin(Job::Recover))
     });
 }

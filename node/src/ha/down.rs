@@ -28,7 +28,7 @@ pub const DOWN: &[Rule] = &[
         |f| {
             act(Action::Sign {
                 id: f.stop_order().expect("just seen").to_string(),
-                lsn: f.remains().expect("just seen").lsn,
+                lsn: f.shutdown_state().expect("just seen").lsn,
             })
         },
         "a region move: the end of this group's history is written down",
@@ -106,7 +106,7 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         611,
-        |f| is_handing_over(f) && f.successor(f.remains().map(|r| r.lsn)).is_ok(),
+        |f| is_handing_over(f) && f.successor(f.shutdown_state().map(|r| r.lsn)).is_ok(),
         |f| act(Action::ReleaseLock { publish: f.told() }),
         "the successor has everything: the lock is released",
     ),
@@ -209,7 +209,7 @@ pub const DOWN: &[Rule] = &[
     ),
     Rule::new(
         631,
-        |f| leads(f) && !f.is_backing_off() && f.remains().is_some(),
+        |f| leads(f) && !f.is_backing_off() && f.shutdown_state().is_some(),
         |_| act(Action::Begin(Job::StartPrimary)),
         "PostgreSQL is down and this member holds the lock: it starts in place",
     ),
@@ -469,8 +469,8 @@ pub const DOWN: &[Rule] = &[
 /// all data is of that kind.
 fn may_enter(f: &Facts) -> bool {
     let plain = f.o.ownership == Ownership::NoRegions;
-    let led = f.remains().is_some_and(|r| r.end != End::Standby || r.copied);
-    let copies = f.o.dynamic.standby_cluster.is_some() && f.remains().is_some();
+    let led = f.shutdown_state().is_some_and(|r| r.end != End::Standby || r.copied);
+    let copies = f.o.dynamic.standby_cluster.is_some() && f.shutdown_state().is_some();
     plain && f.o.system().is_some() && (led || copies)
 }
 
@@ -483,7 +483,7 @@ fn is_handing_over(f: &Facts) -> bool {
 fn leaves_without_end(f: &Facts) -> bool {
     let ended = f.is_handing_over() && f.ended(End::Clean);
     let asked = f.is_handing_over() && f.is_request_for_me() || f.is_ordered_away();
-    leads(f) && asked && !ended && f.remains().is_some()
+    leads(f) && asked && !ended && f.shutdown_state().is_some()
 }
 
 /// An operator takes a loss upon himself, and in a synchronous mode those that may
@@ -500,7 +500,7 @@ fn why_given_up(f: &Facts) -> String {
 }
 
 fn missing(f: &Facts) -> Option<String> {
-    f.successor(f.remains().map(|r| r.lsn)).err().map(|why| why.to_string())
+    f.successor(f.shutdown_state().map(|r| r.lsn)).err().map(|why| why.to_string())
 }
 
 fn is_unguarded(f: &Facts) -> bool {
@@ -531,7 +531,8 @@ fn is_start_hopeless(f: &Facts) -> bool {
 fn must_compare(f: &Facts) -> bool {
     let failed = f.o.memory.failed.as_ref();
     let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
-    was_primary(f) || refused && f.is_backing_off() && f.remains().is_some() && !f.ended(End::Half)
+    was_primary(f)
+        || refused && f.is_backing_off() && f.shutdown_state().is_some() && !f.ended(End::Half)
 }
 
 fn start_as_standby(f: &Facts) -> Step {
@@ -556,7 +557,8 @@ fn crashed_without_leader(f: &Facts) -> bool {
 /// A primary that stopped in order, on the newest timeline, and cannot become a
 /// standby first. No other member could lead, and none could have led since.
 fn opens_in_place(f: &Facts) -> bool {
-    let minimal = f.remains().is_some_and(|r| r.shut == Shut::Minimal && r.end == End::Clean);
+    let minimal =
+        f.shutdown_state().is_some_and(|r| r.shut == Shut::Minimal && r.end == End::Clean);
     let newest = !f.is_group_ahead() && !f.may_others_have_led_since();
     let free = f.is_lock_free() && f.is_alone() && f.is_initialised();
     let forgotten = f.is_forgotten() && f.may_forgotten_lock_hold();

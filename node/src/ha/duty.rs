@@ -29,7 +29,7 @@ impl Facts<'_> {
 impl Memory {
     /// Whether this standby is to leave its duty: from when that is known to the end
     /// of what it was for. Without a leader nothing is restarted.
-    pub fn heed_duty(&mut self, seen: &Observation) {
+    pub fn update_duty(&mut self, seen: &Observation) {
         let paused = seen.dynamic.pause;
         let restart_due = !paused && recovers_otherwise(&Facts::of(seen)).is_some();
         let restarts = self.asked == Some(Asked::Restart) || restart_due;
@@ -86,7 +86,7 @@ mod tests {
 
     fn look(o: &mut Observation) -> (u16, Step) {
         let mut memory = o.memory.clone();
-        memory.heed_duty(o);
+        memory.update_duty(o);
         o.memory = memory;
         let decision = decide(o);
         (decision.rule, decision.step)

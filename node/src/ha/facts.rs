@@ -14,7 +14,7 @@ pub use birth::ENTRY_AGAIN_MS;
 #[cfg(test)]
 pub use lease::{ANSWERED_MS, RETRY_MAX_MS};
 
-use super::observation::{DataDir, End, Job, Lock, Observation, Process, Remains};
+use super::observation::{DataDir, End, Job, Lock, Observation, Process, ShutdownState};
 use standby::switch::ownership::{Order, Ownership};
 use topology::{GroupView, Seen};
 
@@ -76,7 +76,7 @@ impl<'a> Facts<'a> {
     /// The store knows a newer timeline of the group than the own one.
     pub fn is_group_ahead(&self) -> bool {
         let group = self.view().map(GroupView::timeline);
-        matches!((self.remains(), group), (Some(r), Some(group)) if r.timeline < group)
+        matches!((self.shutdown_state(), group), (Some(r), Some(group)) if r.timeline < group)
     }
 
     /// An action runs from whose end on the server may accept writes.
@@ -84,17 +84,17 @@ impl<'a> Facts<'a> {
         matches!(self.job(), Some(Job::StartPrimary | Job::Restart { as_primary: true }))
     }
 
-    pub fn remains(&self) -> Option<&'a Remains> {
-        self.o.remains()
+    pub fn shutdown_state(&self) -> Option<&'a ShutdownState> {
+        self.o.shutdown_state()
     }
 
     /// What a running stop has closed with.
-    pub fn closed(&self) -> Option<&'a Remains> {
+    pub fn closed(&self) -> Option<&'a ShutdownState> {
         self.o.job.as_ref()?.closed.as_ref()
     }
 
     pub fn ended(&self, end: End) -> bool {
-        self.remains().is_some_and(|r| r.end == end)
+        self.shutdown_state().is_some_and(|r| r.end == end)
     }
 
     /// An order of a region move that this group must obey.

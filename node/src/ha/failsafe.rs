@@ -6,7 +6,7 @@
 //! every other member that could take the lock has promised not to.
 //!
 //! Invariant *promise before proof*: a promise is given or refused under the same
-//! mutex (of `Desk`) under which this member claims leadership, so that no member
+//! mutex (of `PromiseStore`) under which this member claims leadership, so that no member
 //! has promised and leads at the same time, whichever comes first.
 //!
 //! Invariant *every possible leader is asked*: the question goes to all members in the
@@ -40,7 +40,7 @@ pub struct Failsafe {
     pub is_released: bool,
 }
 
-/// What a leader without a store says of itself, and until when it is heeded.
+/// What a leader without a store says of itself, and until when the promise binds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Promise {
     pub to: MemberName,
@@ -63,7 +63,7 @@ pub enum Refusal {
 
 /// Where promises are given, and where this member claims leadership before it leads.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct PromiseStore {
     /// `failsafe_mode`, as last read.
     pub is_on: bool,
     /// This member leads, or has set out to.
@@ -82,17 +82,17 @@ struct Addresses {
     api_url: String,
 }
 
-impl Default for Desk {
+impl Default for PromiseStore {
     /// Closed until a first look tells what runs here.
-    fn default() -> Desk {
+    fn default() -> PromiseStore {
         let addresses = BTreeMap::new();
-        Desk { is_on: false, occupied: true, leader: None, promise: None, addresses }
+        PromiseStore { is_on: false, occupied: true, leader: None, promise: None, addresses }
     }
 }
 
-impl Desk {
-    pub fn with_promise(promise: Option<Promise>) -> Desk {
-        Desk { promise, ..Desk::default() }
+impl PromiseStore {
+    pub fn with_promise(promise: Option<Promise>) -> PromiseStore {
+        PromiseStore { promise, ..PromiseStore::default() }
     }
 
     /// What the store shows of where members answer; those that it has forgotten
@@ -149,7 +149,7 @@ impl Desk {
     }
 
     /// What a beat has seen: does this member lead, and who does else?
-    pub fn settle(&mut self, occupied: bool, leader: Option<MemberName>) {
+    pub fn update(&mut self, occupied: bool, leader: Option<MemberName>) {
         self.occupied = occupied;
         self.leader = leader;
     }
@@ -161,16 +161,16 @@ impl Desk {
 
 /// The maps that the store holds or may hold.
 #[derive(Clone, Debug, Default)]
-pub struct Audience {
+pub struct PeerSet {
     known: Option<Map>,
     /// Sent to the store without an answer.
     unsure: Map,
 }
 
-impl Audience {
+impl PeerSet {
     /// What an earlier process knew while it led on without a store.
-    pub fn kept(known: Map, unsure: Map) -> Audience {
-        Audience { known: Some(known), unsure }
+    pub fn kept(known: Map, unsure: Map) -> PeerSet {
+        PeerSet { known: Some(known), unsure }
     }
 
     pub fn unsure(&self) -> &Map {
@@ -290,19 +290,19 @@ mod tests {
         Promise { to: by.into(), until: Millis(until), ..Promise::default() }
     }
 
-    fn open() -> Desk {
-        let mut desk = Desk { is_on: true, ..Desk::default() };
-        desk.settle(false, None);
-        desk
+    fn open() -> PromiseStore {
+        let mut promises = PromiseStore { is_on: true, ..PromiseStore::default() };
+        promises.update(false, None);
+        promises
     }
 
     #[test]
     fn nobody_promises_before_the_first_look_or_without_the_mode() {
-        let mut desk = Desk::default();
-        assert_eq!(desk.accept(asked("a", 9), Millis(1)), Err(Refusal::Off));
-        desk.is_on = true;
-        assert_eq!(desk.accept(asked("a", 9), Millis(1)), Err(Refusal::Leads));
-        assert!(desk.promise(Millis(1)).is_none());
+        let mut promises = PromiseStore::default();
+        assert_eq!(promises.accept(asked("a", 9), Millis(1)), Err(Refusal::Off));
+        promises.is_on = true;
+        assert_eq!(promises.accept(asked("a", 9), Millis(1)), Err(Refusal::Leads));
+        assert!(promises.promise(Millis(1)).is_none());
     }
 
     #[test]
@@ -346,14 +346,14 @@ mod tests {
 
     #[test]
     fn b7_the_promise_stays_until_the_released_lock_was_taken() {
-        let mut desk = open();
-        desk.accept(asked("a", 100), Millis(1)).unwrap();
-        desk.claim_released();
-        assert_eq!(desk.accept(asked("a", 100), Millis(2)), Err(Refusal::Leads));
-        desk.settle(false, None);
-        assert!(!desk.claim(Millis(3)), "the store did not take it");
-        desk.claim_released();
-        assert!(desk.end_promise() && desk.claim(Millis(3)));
+        let mut promises = open();
+        promises.accept(asked("a", 100), Millis(1)).unwrap();
+        promises.claim_released();
+        assert_eq!(promises.accept(asked("a", 100), Millis(2)), Err(Refusal::Leads));
+        promises.update(false, None);
+        assert!(!promises.claim(Millis(3)), "the store did not take it");
+        promises.claim_released();
+        assert!(promises.end_promise() && promises.claim(Millis(3)));
     }
 
     #[test]
@@ -363,20 +363,20 @@ mod tests {
             api_url: "http://evil:8008/patroni".into(),
             ..asked("a", 100)
         };
-        let mut desk = open();
-        desk.accept(forged(), Millis(1)).unwrap();
+        let mut promises = open();
+        promises.accept(forged(), Millis(1)).unwrap();
         let mut view = GroupView::default();
-        inject(&mut view, desk.promise(Millis(2)).unwrap());
+        inject(&mut view, promises.promise(Millis(2)).unwrap());
         assert_eq!(view.leader_record().unwrap().address(), None, "no record is known");
         let mut told = GroupView::default();
         let record = r#"{"conn_url":"postgres://h:1/x","api_url":"http://h:2/patroni"}"#;
         told.take("members/a", record, 1, 7);
-        desk.learn(&told);
-        desk.learn(&GroupView::default());
-        desk.accept(forged(), Millis(3)).unwrap();
-        inject(&mut view, desk.promise(Millis(4)).unwrap());
+        promises.learn(&told);
+        promises.learn(&GroupView::default());
+        promises.accept(forged(), Millis(3)).unwrap();
+        inject(&mut view, promises.promise(Millis(4)).unwrap());
         let mut view = GroupView::default();
-        inject(&mut view, desk.promise(Millis(4)).unwrap());
+        inject(&mut view, promises.promise(Millis(4)).unwrap());
         assert_eq!(view.leader_record().unwrap().address(), Some(("h".into(), 1)));
     }
 
@@ -451,34 +451,34 @@ mod tests {
 
     #[test]
     fn two_leaders_are_not_promised_the_same() {
-        let mut desk = open();
-        desk.accept(asked("a", 100), Millis(1)).unwrap();
+        let mut promises = open();
+        promises.accept(asked("a", 100), Millis(1)).unwrap();
         let other = Err(Refusal::OtherLeader("a".into()));
-        assert_eq!(desk.accept(asked("b", 200), Millis(2)), other);
-        desk.accept(asked("a", 50), Millis(3)).unwrap();
-        assert!(desk.promise(Millis(99)).is_some(), "a promise was shortened");
-        desk.settle(false, Some("b".into()));
+        assert_eq!(promises.accept(asked("b", 200), Millis(2)), other);
+        promises.accept(asked("a", 50), Millis(3)).unwrap();
+        assert!(promises.promise(Millis(99)).is_some(), "a promise was shortened");
+        promises.update(false, Some("b".into()));
         let other = Err(Refusal::OtherLeader("b".into()));
-        assert_eq!(desk.accept(asked("a", 300), Millis(4)), other);
+        assert_eq!(promises.accept(asked("a", 300), Millis(4)), other);
     }
 
     #[test]
     fn everybody_who_may_lead_is_asked() {
-        let (mut audience, me) = (Audience::default(), MemberName::new("me"));
+        let (mut peer_set, me) = (PeerSet::default(), MemberName::new("me"));
         let map = |names: &[&str]| -> Map {
             names.iter().map(|n| (MemberName::new(*n), format!("http://{n}"))).collect()
         };
-        assert!(!audience.names(&me));
-        audience.written(map(&["me", "a"]));
-        audience.unanswered(map(&["me", "b"]));
-        assert!(audience.names(&me));
-        let names: Vec<_> = audience.others(&me).into_iter().map(|(n, _)| n.0).collect();
+        assert!(!peer_set.names(&me));
+        peer_set.written(map(&["me", "a"]));
+        peer_set.unanswered(map(&["me", "b"]));
+        assert!(peer_set.names(&me));
+        let names: Vec<_> = peer_set.others(&me).into_iter().map(|(n, _)| n.0).collect();
         assert_eq!(names, ["a", "b"]);
         // The store tells what came of it.
         let mut view = GroupView::default();
         view.take("failsafe", r#"{"b":"http://b","me":"http://me"}"#, 7, 0);
-        audience.read(&view);
-        assert_eq!(audience.others(&me).len(), 1);
+        peer_set.read(&view);
+        assert_eq!(peer_set.others(&me).len(), 1);
     }
 
     #[test]

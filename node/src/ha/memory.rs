@@ -83,18 +83,18 @@ impl Memory {
     }
 
     /// What the group is like, and was before, is what some rules go by.
-    pub fn heed_group(&mut self, seen: &Observation) {
-        self.heed_leader(seen);
-        self.heed_request(seen);
-        self.heed_lock(seen);
-        self.heed_success(seen);
-        self.heed_comparison(seen);
+    pub fn update_from(&mut self, seen: &Observation) {
+        self.update_leader(seen);
+        self.update_request(seen);
+        self.update_lock(seen);
+        self.update_success(seen);
+        self.update_comparison(seen);
         let damaged = matches!(seen.postgres.data, DataDir::Damaged(_));
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
-        self.heed_duty(seen);
-        self.heed_receivers(seen);
-        self.heed_asked(seen);
-        self.heed_sync(seen);
+        self.update_duty(seen);
+        self.update_receivers(seen);
+        self.update_asked(seen);
+        self.update_sync(seen);
         self.stopping_since = self.stopping.then(|| self.stopping_since.unwrap_or(seen.now));
         let down = seen.is_stopped();
         self.stopped_since = down.then(|| self.stopped_since.unwrap_or(seen.now));
@@ -119,7 +119,7 @@ impl Memory {
     /// A leader's names are kept as they were found until a step changes them, also
     /// those of a standby that is about to open;
     /// without a mode, and with nothing left of one, they are the user's.
-    fn heed_sync(&mut self, seen: &Observation) {
+    fn update_sync(&mut self, seen: &Observation) {
         let facts = Facts::of(seen);
         let known = seen.server().and_then(|server| server.replication.as_ref());
         let leads = seen.is_primary() || seen.holds_lock();
@@ -140,7 +140,7 @@ impl Memory {
 
     /// Another leader, or the same one on another timeline: what was found about the
     /// own log holds no longer.
-    fn heed_leader(&mut self, seen: &Observation) {
+    fn update_leader(&mut self, seen: &Observation) {
         let Some(view) = seen.view() else { return };
         let leads = view.leader_record().and_then(|record| record.timeline);
         self.pinned = self.pinned.filter(|pinned| leads.is_none_or(|leads| leads == *pinned));
@@ -153,7 +153,7 @@ impl Memory {
 
     /// A restart begins soon, or is dropped: hours later it would surprise the operator.
     /// While another action runs it waits for that.
-    fn heed_asked(&mut self, seen: &Observation) {
+    fn update_asked(&mut self, seen: &Observation) {
         let waits = self.asked == Some(Asked::Restart) && seen.job.is_none();
         self.asked_since = waits.then(|| self.asked_since.unwrap_or(seen.now));
         let Some(since) = self.asked_since else { return };
@@ -173,13 +173,13 @@ impl Memory {
     }
 
     /// The lock is free, or is not: since when.
-    fn heed_lock(&mut self, seen: &Observation) {
+    fn update_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
         self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));
     }
 
     /// A request of an operator is new, still stands, or is over.
-    fn heed_request(&mut self, seen: &Observation) {
+    fn update_request(&mut self, seen: &Observation) {
         let stands = seen.is_primary() && seen.holds_lock();
         let request = seen.view().and_then(GroupView::request);
         let due = stands && request.is_some_and(|r| r.scheduled_at.is_none());
@@ -189,7 +189,7 @@ impl Memory {
 
     /// A former primary waits until its log is compared; the wait goes on while a
     /// server is tried that does not come up.
-    fn heed_comparison(&mut self, seen: &Observation) {
+    fn update_comparison(&mut self, seen: &Observation) {
         let facts = Facts::of(seen);
         let was_primary = facts.ended(End::Clean) || facts.ended(End::Crashed);
         let is_known = !self.divergence.is_open();
@@ -202,7 +202,7 @@ impl Memory {
     }
 
     /// A primary that runs has no failed start behind it any more.
-    fn heed_success(&mut self, seen: &Observation) {
+    fn update_success(&mut self, seen: &Observation) {
         if seen.is_primary() && seen.job.is_none() {
             self.failed = None;
             if self.asked != Some(Asked::Restart) {

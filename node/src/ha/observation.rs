@@ -9,7 +9,9 @@ mod postgres;
 
 pub use job::{Ending, Job, Rebuild, Running, StopHow};
 pub use memory::{Asked, Bootstrapping, Divergence, Failed, Gate, Memory};
-pub use postgres::{DataDir, End, Following, Postgres, Process, Remains, Server, ServerRole, Shut};
+pub use postgres::{
+    DataDir, End, Following, Postgres, Process, Server, ServerRole, Shut, ShutdownState,
+};
 
 use super::failsafe::Failsafe;
 use standby::promotion::PeerAnswer;
@@ -129,9 +131,9 @@ impl Observation {
         }
     }
 
-    pub fn remains(&self) -> Option<&Remains> {
+    pub fn shutdown_state(&self) -> Option<&ShutdownState> {
         match &self.postgres.process {
-            Process::Stopped(Seen::Known(remains)) => Some(remains),
+            Process::Stopped(Seen::Known(shutdown_state)) => Some(shutdown_state),
             _ => None,
         }
     }

@@ -229,7 +229,7 @@ fn is_start_asked(f: &Facts) -> bool {
 /// A primary of the newest timeline, in a region that may open.
 fn was_primary(f: &Facts) -> bool {
     let newest = f.view().map(GroupView::timeline);
-    let left = f.remains().filter(|r| r.end != End::Standby).map(|r| r.timeline);
+    let left = f.shutdown_state().filter(|r| r.end != End::Standby).map(|r| r.timeline);
     f.may_own() && matches!((left, newest), (Some(left), Some(newest)) if left >= newest)
 }
 

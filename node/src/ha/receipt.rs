@@ -32,7 +32,7 @@ impl Facts<'_> {
 
     /// The shutdown checkpoint of an orderly stop.
     fn end_in_order(&self) -> Option<Lsn> {
-        self.remains().filter(|r| r.end == End::Clean).map(|r| r.lsn)
+        self.shutdown_state().filter(|r| r.end == End::Clean).map(|r| r.lsn)
     }
 
     /// The member that this stopped server may hand its lock to: after an orderly end

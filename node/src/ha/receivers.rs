@@ -177,7 +177,7 @@ impl Facts<'_> {
 
 impl Memory {
     /// How far members have come that a stop waits for, and since when.
-    pub fn heed_receivers(&mut self, seen: &Observation) {
+    pub fn update_receivers(&mut self, seen: &Observation) {
         let facts = Facts::of(seen);
         let Some(closed) = facts.closed() else { return self.received.clear() };
         for (name, has) in facts.awaited(Some(closed.lsn)) {
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::ha::action::{Action, Publish, Step};
     use crate::ha::decide;
-    use crate::ha::observation::{Process, Remains, Running, Shut};
+    use crate::ha::observation::{Process, Running, Shut, ShutdownState};
     use crate::ha::sample::{NOW, leader};
     use standby::promotion::{PeerAnswer, PeerStatus};
     use topology::{Seen, Timeline};
@@ -229,11 +229,12 @@ mod tests {
         o.memory.handover = Some(Millis(NOW));
         let (end, timeline) = (End::Clean, Timeline(2));
         let shut = Shut::Orderly;
-        let remains = Remains { end, timeline, lsn: CHECKPOINT, copied: false, shut };
+        let shutdown_state = ShutdownState { end, timeline, lsn: CHECKPOINT, copied: false, shut };
         let closed_since = Some(Millis(NOW));
         let ending = Ending { quiet_since: closed_since, closed_since, physical, logical };
         let job = Job::Stop { how: StopHow::Planned };
-        o.job = Some(Running { job, since: Millis(NOW - 600), closed: Some(remains), ending });
+        o.job =
+            Some(Running { job, since: Millis(NOW - 600), closed: Some(shutdown_state), ending });
         o
     }
 
@@ -247,7 +248,7 @@ mod tests {
         };
         o.peers = Some(peers.to_vec());
         let mut memory = o.memory.clone();
-        memory.heed_receivers(o);
+        memory.update_receivers(o);
         o.memory = memory;
         let decision = decide(o);
         if let Step::Do(Action::EndReceivers(which)) = decision.step {

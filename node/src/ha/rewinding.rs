@@ -10,13 +10,13 @@ use super::observation::{Divergence, End, Job, Rewind, Shut};
 use standby::switch::ownership::Ownership;
 
 pub fn must_rewind(f: &Facts) -> bool {
-    f.is_diverged() && f.remains().is_some() || f.ended(End::Half)
+    f.is_diverged() && f.shutdown_state().is_some() || f.ended(End::Half)
 }
 
 /// The log has to be rewound and its server crashed; or it is not known whether
 /// it has to, and an orderly stop leaves an end that is easy to read.
 pub fn needs_recovery(f: &Facts) -> bool {
-    let abrupt = f.remains().is_some_and(|r| r.shut == Shut::Abrupt && r.end != End::Half);
+    let abrupt = f.shutdown_state().is_some_and(|r| r.shut == Shut::Abrupt && r.end != End::Half);
     let unreadable = matches!(f.divergence(), Divergence::Unreadable(_));
     let unclear = unreadable || f.is_comparison_overdue() && !f.is_compared();
     let unclear = unclear && f.ended(End::Crashed) && !f.rewind_failed();
@@ -42,10 +42,10 @@ fn why_hopeless(f: &Facts) -> Option<&'static str> {
         Rewind::Possible if matches!(f.divergence(), Divergence::Alien(_)) => {
             Some("pg_rewind cannot tell two timelines of one number apart")
         }
-        Rewind::Possible if f.remains().is_some_and(|r| r.shut == Shut::Minimal) => {
+        Rewind::Possible if f.shutdown_state().is_some_and(|r| r.shut == Shut::Minimal) => {
             Some("its log was reset or is minimal: there is nothing to rewind by")
         }
-        Rewind::Possible if f.remains().is_some_and(|r| r.shut == Shut::InBackup) => {
+        Rewind::Possible if f.shutdown_state().is_some_and(|r| r.shut == Shut::InBackup) => {
             Some("a copy that was never finished cannot be rewound")
         }
         Rewind::Possible => None,

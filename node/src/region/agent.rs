@@ -17,7 +17,7 @@ use super::driver::{self, DriverContext};
 use super::hands::Hands;
 use super::ownership::Site;
 use super::peers::{Publisher, picture};
-use super::txn::{self, Post};
+use super::txn::{self, AgentKey};
 use super::{Changed, Outpost, REMOTE_CALL, all_of, date};
 use crate::clock;
 use crate::dcs::keys::Keys;
@@ -40,7 +40,7 @@ const YIELD: Duration = Duration::from_secs(2);
 /// While the copies of the stores are being made.
 const SOON: Duration = Duration::from_millis(20);
 const YOUNG_MS: u64 = 1_000;
-/// Between two reads of the other stores, and between two gifts.
+/// Between two reads of the other stores, and between two forwarded certificates.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Steps in a row before others get their turn.
 const ROUNDS_MAX: usize = 8;
@@ -86,25 +86,25 @@ pub async fn run(context: AgentContext) {
     let mirror = Mirror::spawn(context.store.clone(), prefix);
     let mut changes = mirror.subscribe();
     let mut candidate = Candidate { context, mirror, marks: MarkMemory::default(), vacant: None };
-    let mut office: Option<Office> = None;
+    let mut session: Option<AgentSession> = None;
     loop {
         let now = clock::now();
-        match candidate.stand(now).await {
-            None => office = None,
-            Some(post) if office.as_ref().is_some_and(|o| o.post == post) => {}
-            Some(post) => office = Some(Office::open(&candidate.context, post)),
+        match candidate.campaign(now).await {
+            None => session = None,
+            Some(agent_key) if session.as_ref().is_some_and(|open| open.agent_key == agent_key) => {}
+            Some(agent_key) => session = Some(AgentSession::open(&candidate.context, agent_key)),
         }
-        if let Some(office) = &mut office {
-            office.work(candidate.marks.alive(now, MARK_TTL_MS)).await;
+        if let Some(session) = &mut session {
+            session.work(candidate.marks.alive(now, MARK_TTL_MS)).await;
         }
-        let is_waiting = match &office {
-            Some(office) => office.is_young(now),
+        let is_waiting = match &session {
+            Some(session) => session.is_young(now),
             None => candidate.mirror.snapshot().is_none_or(|view| view.lost),
         };
         let pause = if is_waiting { SOON } else { candidate.context.pace.agent };
         let seen = async {
-            match &mut office {
-                Some(office) => office.changes.next().await,
+            match &mut session {
+                Some(session) => session.changes.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -129,8 +129,8 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The own post, if this daemon is the agent now.
-    async fn stand(&mut self, now: Millis) -> Option<Post> {
+    /// The own agent key, if this daemon is the agent now.
+    async fn campaign(&mut self, now: Millis) -> Option<AgentKey> {
         let view = self.mirror.snapshot().filter(|view| !view.lost)?;
         let local = super::ownership::read(&self.context.keys, &view.snapshot.entries);
         self.marks.look(&local, view.snapshot.revision, now, MARK_TTL_MS);
@@ -140,20 +140,20 @@ impl Candidate {
         let is_mine = agent.is_some_and(|agent| agent.value == name);
         let Some(lease) = lease.filter(|_| leads) else {
             if let Some(agent) = agent.filter(|_| is_mine) {
-                let post = Post { name, lease: agent.lease };
-                self.write(txn::resign(&self.context.keys, &post)).await;
+                let agent_key = AgentKey { name, lease: agent.lease };
+                self.write(txn::resign(&self.context.keys, &agent_key)).await;
             }
             return None;
         };
-        let post = Post { name, lease };
+        let agent_key = AgentKey { name, lease };
         if is_mine && agent.is_some_and(|agent| agent.lease == lease) {
-            return Some(post);
+            return Some(agent_key);
         }
         if !is_mine && !self.is_vacant(agent.is_none(), now) {
             return None;
         }
-        let elected = self.write(txn::elect(&self.context.keys, &local, &post)).await;
-        elected.then_some(post)
+        let elected = self.write(txn::elect(&self.context.keys, &local, &agent_key)).await;
+        elected.then_some(agent_key)
     }
 
     /// There is no agent, and this leader is the preferred one or has waited for it.
@@ -178,34 +178,34 @@ impl Candidate {
 }
 
 /// What an agent has at hand while it is one; dropping it ends its work.
-struct Office {
+struct AgentSession {
     region: RegionName,
     settings: Policy,
-    post: Post,
+    agent_key: AgentKey,
     keys: Keys,
     own: Arc<Outpost>,
     others: Arc<BTreeMap<RegionName, Arc<Outpost>>>,
     changes: Changed,
     driver: JoinHandle<()>,
     publisher: Publisher,
-    /// When reading the other stores did not help, and when gifts were made last.
+    /// When reading the other stores did not help, and when certificates were forwarded last.
     asked: Option<Millis>,
     given: Option<Millis>,
-    gifts: JoinSet<()>,
+    forwards: JoinSet<()>,
     opened: Millis,
     said: Option<String>,
 }
 
-impl Drop for Office {
+impl Drop for AgentSession {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
-impl Office {
+impl AgentSession {
     /// The copies begin with a read that comes after the election.
-    fn open(context: &AgentContext, post: Post) -> Office {
-        tracing::info!("{} is the agent of region {}", post.name, context.region);
+    fn open(context: &AgentContext, agent_key: AgentKey) -> AgentSession {
+        tracing::info!("{} is the agent of region {}", agent_key.name, context.region);
         let open = |store: &Arc<dyn Store>| Arc::new(Outpost::open(store.clone(), &context.keys));
         let own = open(&context.store);
         let others: BTreeMap<_, _> =
@@ -213,17 +213,17 @@ impl Office {
         let others = Arc::new(others);
         let driver = tokio::spawn(driver::run(DriverContext {
             me: context.region.clone(),
-            name: post.name.clone(),
+            name: agent_key.name.clone(),
             keys: context.keys.clone(),
             own: own.clone(),
             others: others.clone(),
             hands: context.hands.clone(),
             tick: context.pace.driver,
         }));
-        Office {
+        AgentSession {
             region: context.region.clone(),
             settings: context.policy.clone(),
-            post,
+            agent_key,
             keys: context.keys.clone(),
             changes: Changed::of(std::iter::once(&own).chain(others.values())),
             own,
@@ -232,7 +232,7 @@ impl Office {
             publisher: Publisher::default(),
             asked: None,
             given: None,
-            gifts: JoinSet::new(),
+            forwards: JoinSet::new(),
             opened: clock::now(),
             said: None,
         }
@@ -270,7 +270,7 @@ impl Office {
                 others: &others,
                 asked: asked.as_ref(),
                 mark,
-                lease: self.post.lease,
+                lease: self.agent_key.lease,
                 at: &at,
             });
             match step {
@@ -300,7 +300,7 @@ impl Office {
             AgentStep::SharePolicy(region) => return self.share_policy(region, local).await,
             AgentStep::CreateFirst(first) => txn::create_first(keys, local, first),
             AgentStep::Adopt(certificate) => self.adoption(local, certificate),
-            AgentStep::Verify(epoch) => Some(txn::verify(keys, local, *epoch, &self.post)),
+            AgentStep::Verify(epoch) => Some(txn::verify(keys, local, *epoch, &self.agent_key)),
             AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => None,
         };
         if let Some(txn) = txn
@@ -382,7 +382,8 @@ impl Office {
             if !self.publisher.is_due(&peer, own.topology.peers.get(name), now) {
                 continue;
             }
-            match self.own.write(txn::publish_peer(&self.keys, name, &peer, &self.post)).await {
+            match self.own.write(txn::publish_peer(&self.keys, name, &peer, &self.agent_key)).await
+            {
                 Ok(_) => self.publisher.wrote(name, now),
                 Err(error) => tracing::warn!("region {name} could not be published: {error}"),
             }
@@ -391,7 +392,7 @@ impl Office {
 
     /// Passes the certificate on to stores that are seen to lack it.
     async fn give(&mut self) {
-        while self.gifts.try_join_next().is_some() {}
+        while self.forwards.try_join_next().is_some() {}
         let now = clock::now();
         let recent = self.given.is_some_and(|at| now.since(at) < AGAIN.as_millis() as u64);
         let Some(own) = self.own.live_site() else {
@@ -408,7 +409,7 @@ impl Office {
             others: &others,
             asked: None,
             mark: None,
-            lease: self.post.lease,
+            lease: self.agent_key.lease,
             at: "",
         };
         for name in behind(&facts) {
@@ -418,15 +419,15 @@ impl Office {
             };
             let (keys, certificate) = (self.keys.clone(), certificate.clone());
             let journal = own.topology.journal().cloned();
-            self.gifts.spawn(async move {
+            self.forwards.spawn(async move {
                 let Some(site) = outpost.live_site() else {
                     return;
                 };
                 let journal =
                     journal.filter(|j| j.phase.is_decided() && j.epoch + 1 == certificate.epoch);
-                let gift = txn::adopt(&keys, &site.topology, &certificate, journal.as_ref());
-                if let Some(gift) = gift
-                    && let Err(error) = outpost.write(gift).await
+                let forwarded = txn::adopt(&keys, &site.topology, &certificate, journal.as_ref());
+                if let Some(forwarded) = forwarded
+                    && let Err(error) = outpost.write(forwarded).await
                 {
                     tracing::debug!("a certificate could not be passed on: {error}");
                 }

@@ -19,7 +19,7 @@ use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy};
 
 /// Who an agent is, as its key says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Post {
+pub struct AgentKey {
     /// `region/member`.
     pub name: String,
     pub lease: LeaseId,
@@ -39,24 +39,29 @@ pub fn unchanged(keys: &Keys, local: &LocalTopology, key: &str) -> Compare {
 }
 
 /// Become the region's agent, or move the own key onto the present lease.
-pub fn elect(keys: &Keys, local: &LocalTopology, post: &Post) -> Txn {
+pub fn elect(keys: &Keys, local: &LocalTopology, agent_key: &AgentKey) -> Txn {
     let key = keys.topology("agent");
     let when = match &local.agent {
-        Some(agent) if agent.value == post.name => Compare::ValueIs(key.clone(), post.name.clone()),
+        Some(agent) if agent.value == agent_key.name => {
+            Compare::ValueIs(key.clone(), agent_key.name.clone())
+        }
         _ => Compare::Absent(key.clone()),
     };
-    let then = Op::Put { key, value: post.name.clone(), lease: Some(post.lease) };
+    let then = Op::Put { key, value: agent_key.name.clone(), lease: Some(agent_key.lease) };
     Txn { when: vec![when], then: vec![then] }
 }
 
-/// Give the post up.
-pub fn resign(keys: &Keys, post: &Post) -> Txn {
-    Txn { when: vec![still(keys, post)], then: vec![Op::Delete { key: keys.topology("agent") }] }
+/// Gives up being the agent.
+pub fn resign(keys: &Keys, agent_key: &AgentKey) -> Txn {
+    Txn {
+        when: vec![still(keys, agent_key)],
+        then: vec![Op::Delete { key: keys.topology("agent") }],
+    }
 }
 
 /// The sender is the agent still.
-fn still(keys: &Keys, post: &Post) -> Compare {
-    Compare::ValueIs(keys.topology("agent"), post.name.clone())
+fn still(keys: &Keys, agent_key: &AgentKey) -> Compare {
+    Compare::ValueIs(keys.topology("agent"), agent_key.name.clone())
 }
 
 /// The policy, where there is none.
@@ -100,23 +105,28 @@ pub fn create_first(keys: &Keys, local: &LocalTopology, certificate: &Certificat
 }
 
 /// The mark that this epoch was confirmed, gone with the agent's lease.
-pub fn verify(keys: &Keys, local: &LocalTopology, epoch: u64, post: &Post) -> Txn {
+pub fn verify(keys: &Keys, local: &LocalTopology, epoch: u64, agent_key: &AgentKey) -> Txn {
     let value = serde_json::to_string(&Verified { epoch }).expect("a number serialises");
     let key = keys.topology("verified");
     Txn {
         when: vec![
-            still(keys, post),
+            still(keys, agent_key),
             unchanged(keys, local, "certificate"),
             unchanged(keys, local, "register"),
         ],
-        then: vec![Op::Put { key, value, lease: Some(post.lease) }],
+        then: vec![Op::Put { key, value, lease: Some(agent_key.lease) }],
     }
 }
 
 /// What was seen of another region.
-pub fn publish_peer(keys: &Keys, name: &RegionName, peer: &PeerRegion, post: &Post) -> Txn {
+pub fn publish_peer(
+    keys: &Keys,
+    name: &RegionName,
+    peer: &PeerRegion,
+    agent_key: &AgentKey,
+) -> Txn {
     let key = keys.topology(&format!("peers/{name}"));
-    Txn { when: vec![still(keys, post)], then: vec![put(key, peer)] }
+    Txn { when: vec![still(keys, agent_key)], then: vec![put(key, peer)] }
 }
 
 /// The next journal; a move that is over also becomes a line of the history.
@@ -289,18 +299,18 @@ mod tests {
         let register = topology::region::Register { promised: 1, accepted: Some(old.clone()) };
         let next = successor(&register, &old, &"b".into(), &Default::default(), "now");
         let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
-        let post = Post { name: "b/n1".into(), lease };
-        assert!(send(&store, &elect(&keys(), &look(&store), &post)));
+        let agent_key = AgentKey { name: "b/n1".into(), lease };
+        assert!(send(&store, &elect(&keys(), &look(&store), &agent_key)));
         let open = journal(Phase::Open);
         let marks = |local: &LocalTopology| {
             let txn = deliver(&keys(), local, &next, &open).expect("new to it");
             txn.then.iter().any(|op| matches!(op, Op::Put { lease: Some(_), .. }))
         };
         assert!(!marks(&look(&store)), "nobody confirmed the epoch before");
-        assert!(send(&store, &verify(&keys(), &look(&store), 1, &post)));
+        assert!(send(&store, &verify(&keys(), &look(&store), 1, &agent_key)));
         let seen = look(&store);
         assert!(marks(&seen));
-        assert!(send(&store, &resign(&keys(), &post)));
+        assert!(send(&store, &resign(&keys(), &agent_key)));
         let late = deliver(&keys(), &seen, &next, &open).expect("new to it");
         assert!(!send(&store, &late), "the agent is gone");
         assert_eq!(look(&store).accepted_epoch(), 1);
@@ -326,12 +336,12 @@ mod tests {
     fn only_one_daemon_is_the_agent() {
         let store = MemoryStore::new();
         let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
-        let post = |name: &str| Post { name: name.into(), lease };
+        let agent_key = |name: &str| AgentKey { name: name.into(), lease };
         let empty = look(&store);
-        assert!(send(&store, &elect(&keys(), &empty, &post("a/n1"))));
-        assert!(!send(&store, &elect(&keys(), &empty, &post("a/n2"))));
-        assert!(send(&store, &elect(&keys(), &look(&store), &post("a/n1"))), "a new lease");
-        assert!(!send(&store, &resign(&keys(), &post("a/n2"))));
-        assert!(send(&store, &resign(&keys(), &post("a/n1"))));
+        assert!(send(&store, &elect(&keys(), &empty, &agent_key("a/n1"))));
+        assert!(!send(&store, &elect(&keys(), &empty, &agent_key("a/n2"))));
+        assert!(send(&store, &elect(&keys(), &look(&store), &agent_key("a/n1"))), "a new lease");
+        assert!(!send(&store, &resign(&keys(), &agent_key("a/n2"))));
+        assert!(send(&store, &resign(&keys(), &agent_key("a/n1"))));
     }
 }

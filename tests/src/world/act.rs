@@ -120,7 +120,7 @@ impl World {
             }
             Action::Sign { id, lsn } => {
                 let system = seen.system().ok_or_else(unknown)?.clone();
-                let timeline = seen.remains().ok_or_else(unknown)?.timeline;
+                let timeline = seen.shutdown_state().ok_or_else(unknown)?.timeline;
                 let token = Token { system_id: system, timeline, lsn: *lsn };
                 let local = read(keys, &m.daemon.mirror.snapshot.entries);
                 Call::Txn(sign(keys, &local, &m.name, id, &token).ok_or(Outcome::Lost)?)
@@ -276,7 +276,7 @@ impl World {
                 self.keep_lease(member, sent, lease);
                 self.members[member].daemon.held |= result;
                 if result && *action == Action::AcquireLock {
-                    self.members[member].desk.end_promise();
+                    self.members[member].promises.end_promise();
                 }
                 self.written(member, action, result)
             }
@@ -402,12 +402,17 @@ impl World {
     fn local_end(&self, member: usize, seen: &Observation) -> Option<LocalEnd> {
         let log = &self.members[member].server.log;
         let history = Some(log.history());
-        if let Some(remains) = seen.remains() {
-            let tail = match remains.end {
+        if let Some(shutdown_state) = seen.shutdown_state() {
+            let tail = match shutdown_state.end {
                 End::Clean => Tail::Closed { end: Some(Lsn(log.end())) },
                 End::Standby | End::Crashed | End::Half => Tail::Open,
             };
-            return Some(LocalEnd { timeline: remains.timeline, lsn: remains.lsn, tail, history });
+            return Some(LocalEnd {
+                timeline: shutdown_state.timeline,
+                lsn: shutdown_state.lsn,
+                tail,
+                history,
+            });
         }
         let server = seen.server()?;
         Some(LocalEnd { timeline: server.timeline?, lsn: server.lsn, tail: Tail::Open, history })

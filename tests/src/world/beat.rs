@@ -97,7 +97,7 @@ impl World {
             if let Action::Exit(code) = action {
                 self.note_of(member, &format!("daemon ends with {code}"));
                 self.end_daemon(member);
-                return self.heed_refusal(member, decision.rule);
+                return self.apply_refusal(member, decision.rule);
             }
             match self.perform(member, &seen, &action) {
                 Some(outcome) => self.over(member, &mut seen, &action, &outcome),
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// It is the right store: the operator does what the message says.
-    fn heed_refusal(&mut self, member: usize, rule: u16) {
+    fn apply_refusal(&mut self, member: usize, rule: u16) {
         if rule == node::ha::race::UNKNOWN_STORE {
             self.crash_server(member);
         }
@@ -132,7 +132,7 @@ impl World {
         }
         self.members[member].daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
         self.guard(member, &seen);
-        self.settle_desk(member, &seen);
+        self.update_promises(member, &seen);
         self.keep_names(member, &seen);
         let txns = self.chores(member, &seen);
         if txns.is_empty() {

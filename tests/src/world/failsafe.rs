@@ -15,20 +15,20 @@ use node::ha::{Action, Observation, Outcome};
 use topology::{MemberName, Millis, Seen};
 
 impl World {
-    pub fn settle_failsafe(&mut self, member: usize, seen: &mut Observation) {
+    pub fn apply_failsafe(&mut self, member: usize, seen: &mut Observation) {
         let m = &mut self.members[member];
         if let Some(view) = seen.view() {
-            m.daemon.audience.read(view);
+            m.daemon.peer_set.read(view);
         }
-        m.desk.is_on = m.daemon.dynamic.failsafe_mode;
-        seen.view().inspect(|view| m.desk.learn(view));
+        m.promises.is_on = m.daemon.dynamic.failsafe_mode;
+        seen.view().inspect(|view| m.promises.learn(view));
         let asks = Failsafe {
             proof: m.daemon.proof,
             asked: m.daemon.asked_all,
-            is_ready: m.daemon.audience.names(&m.name),
+            is_ready: m.daemon.peer_set.names(&m.name),
             ..Failsafe::default()
         };
-        let promise = m.desk.promise(seen.now).cloned();
+        let promise = m.promises.promise(seen.now).cloned();
         let view = match &mut seen.store {
             Seen::Known(view) => Some(view),
             Seen::Unknown => None,
@@ -36,7 +36,7 @@ impl World {
         seen.failsafe = promised(asks, promise, view);
     }
 
-    pub fn settle_proof(&mut self, member: usize, seen: &mut Observation) {
+    pub fn update_proof(&mut self, member: usize, seen: &mut Observation) {
         let m = &mut self.members[member];
         m.daemon.proof = m.daemon.proof.filter(|proof| !is_proof_over(seen, *proof));
         seen.failsafe.proof = m.daemon.proof;
@@ -55,13 +55,13 @@ impl World {
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
         if *action == Action::AcquireLock && seen.failsafe.is_released {
-            m.desk.claim_released();
+            m.promises.claim_released();
             return true;
         }
-        !leads_on || m.desk.claim(now)
+        !leads_on || m.promises.claim(now)
     }
 
-    pub fn settle_desk(&mut self, member: usize, seen: &Observation) {
+    pub fn update_promises(&mut self, member: usize, seen: &Observation) {
         let job = seen.job.as_ref().map(|running| &running.job);
         let opens = matches!(job, Some(Job::StartPrimary | Job::Bootstrap));
         let opening = matches!(seen.postgres.process, Process::Starting { as_primary: true, .. });
@@ -72,12 +72,12 @@ impl World {
             _ => None,
         };
         let occupied = seen.holds_lock() || seen.is_primary() || promoting || opens || opening;
-        m.desk.settle(occupied, leader);
+        m.promises.update(occupied, leader);
     }
 
     pub fn question(&self, member: usize) -> Call {
         let m = &self.members[member];
-        let others = m.daemon.audience.others(&m.name);
+        let others = m.daemon.peer_set.others(&m.name);
         let others = others.into_iter().map(|(name, _)| name).collect();
         Call::AskAll { others, ttl_ms: m.daemon.dynamic.ttl_ms }
     }
@@ -109,7 +109,7 @@ impl World {
             slots: Default::default(),
             until: now + ttl_ms,
         };
-        let answer = m.desk.accept(asked, now);
+        let answer = m.promises.accept(asked, now);
         if let Err(why) = &answer {
             let line = format!("does not agree that {} leads on: {why}", self.members[member].name);
             self.note_of(other, &line);
@@ -154,7 +154,7 @@ impl World {
         let m = &mut self.members[member];
         let Some(view) = seen.view() else { return };
         let url = format!("http://{}:8008/patroni", m.host());
-        m.daemon.audience.unanswered(map_of(&m.name, &url, seen, view));
+        m.daemon.peer_set.unanswered(map_of(&m.name, &url, seen, view));
     }
 
     /// Until when this member may write, for the checker.

@@ -211,7 +211,7 @@ impl World {
         if server.process != Process::Down {
             return Err("the server runs".into());
         }
-        if server.remains().shut != Shut::Orderly {
+        if server.shutdown_state().shut != Shut::Orderly {
             return Err("the target was not shut down in order".into());
         }
         if source.checkpoint_at > self.now {

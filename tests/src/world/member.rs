@@ -10,7 +10,7 @@ use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
 use node::dcs::keys::Keys;
-use node::ha::failsafe::{Audience, Desk};
+use node::ha::failsafe::{PeerSet, PromiseStore};
 use node::ha::observation::{Memory, Rewind};
 use node::observe::lock::OwnLease;
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
@@ -76,7 +76,7 @@ pub struct Daemon {
     pub epoch: Option<u64>,
     pub last_paused: Option<Millis>,
     pub agent: Agent,
-    pub audience: Audience,
+    pub peer_set: PeerSet,
     /// All members agreed that this member leads on until then.
     pub proof: Option<Millis>,
     pub asked_all: Millis,
@@ -104,7 +104,7 @@ pub struct Member {
     pub server: Postgres,
     pub daemon: Daemon,
     /// Promises of failsafe mode; what was promised lies on disk.
-    pub desk: Desk,
+    pub promises: PromiseStore,
     /// Until when the lock last held by this member lasts, on its own clock.
     /// Kept apart from the daemon, which forgets it when it dies.
     pub deadline: Millis,
@@ -143,7 +143,7 @@ impl Member {
             may_rebuild_failed: rng.percent(50),
             server: Postgres::empty(),
             daemon: Daemon::default(),
-            desk: Desk::default(),
+            promises: PromiseStore::default(),
             deadline: Millis(0),
             slow_stop: 0,
             lag: 0,
@@ -175,11 +175,11 @@ impl Member {
         self.daemon = Daemon { alive: true, life, is_new: true, ..Daemon::default() };
         // What all agreed to lies on disk, as does the configuration.
         if kept.is_some() {
-            (self.daemon.proof, self.daemon.audience) = (kept, old.audience);
+            (self.daemon.proof, self.daemon.peer_set) = (kept, old.peer_set);
             self.daemon.dynamic = old.dynamic;
         }
         self.daemon.memory.started = local;
-        self.desk = Desk::with_promise(self.desk.promise(local).cloned());
+        self.promises = PromiseStore::with_promise(self.promises.promise(local).cloned());
     }
 
     pub fn is_running(&self) -> bool {

@@ -99,14 +99,14 @@ impl World {
             m.daemon.last_paused = Some(seen.now);
         }
         seen.dynamic = m.daemon.dynamic.clone();
-        self.settle_failsafe(member, seen);
+        self.apply_failsafe(member, seen);
         let m = &mut self.members[member];
         seen.lock = lock::read(&m.name, &seen.store, &m.daemon.lease, m.daemon.held, seen.now);
         m.daemon.held = lock::is_relied_on(&seen.lock);
         if let node::ha::observation::Lock::Mine { deadline, .. } = seen.lock {
             m.deadline = if deadline.0 > 0 { deadline } else { m.deadline };
         }
-        self.settle_proof(member, seen);
+        self.update_proof(member, seen);
         self.keep_deadline(member);
         self.forget_what_is_over(member, seen);
         seen.memory = self.members[member].daemon.memory.clone();
@@ -129,7 +129,7 @@ impl World {
             true => None,
             false => memory.quiet_since.or(Some(seen.now)),
         };
-        memory.heed_group(seen);
+        memory.update_from(seen);
         if seen.is_primary() {
             memory.promoting = None;
             memory.forget_comparison();
@@ -150,7 +150,7 @@ impl World {
         };
         let mute = m.server.mute;
         let process = match m.server.process {
-            Reality::Down => Process::Stopped(Seen::Known(m.server.remains())),
+            Reality::Down => Process::Stopped(Seen::Known(m.server.shutdown_state())),
             Reality::Starting(role) => Process::Starting {
                 since: m.clock.read(m.server.since),
                 as_primary: role == Role::Primary,

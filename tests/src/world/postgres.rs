@@ -5,7 +5,7 @@
 //! logs truly agree where their timelines and positions only say so.
 
 use super::synchrony::Sender;
-use node::ha::observation::{End, Following, Remains, Shut};
+use node::ha::observation::{End, Following, Shut, ShutdownState};
 use topology::timeline::Fork;
 use topology::{History, Lsn, SystemId, Timeline};
 
@@ -246,11 +246,11 @@ impl Postgres {
     }
 
     /// What a primary that stops has closed with.
-    pub fn closed(&self) -> Option<Remains> {
+    pub fn closed(&self) -> Option<ShutdownState> {
         let stops = Process::Stopping { role: Role::Primary, hard: false };
         let last = self.log.records.last().filter(|_| self.process == stops && self.is_closed())?;
         let timeline = Timeline(self.log.timeline());
-        Some(Remains {
+        Some(ShutdownState {
             end: End::Clean,
             timeline,
             lsn: Lsn(last.start),
@@ -259,7 +259,7 @@ impl Postgres {
         })
     }
 
-    pub fn remains(&self) -> Remains {
+    pub fn shutdown_state(&self) -> ShutdownState {
         let last = self.log.records.last();
         let lsn = match (self.end, last) {
             (End::Clean, Some(last)) if last.kind == Kind::Shutdown => last.start,
@@ -271,7 +271,7 @@ impl Postgres {
             End::Clean | End::Standby | End::Half => Shut::Orderly,
         };
         let (end, timeline) = (if self.half { End::Half } else { self.end }, self.log.timeline());
-        Remains { end, timeline: Timeline(timeline), lsn: Lsn(lsn), copied: false, shut }
+        ShutdownState { end, timeline: Timeline(timeline), lsn: Lsn(lsn), copied: false, shut }
     }
 
     /// Replaces everything by a copy of another server, as a base backup does.

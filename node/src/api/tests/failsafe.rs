@@ -19,10 +19,10 @@ async fn replica() -> Member {
     let mut me = published("n2");
     me.role = MemberRole::Replica;
     let member = Member::start_with(settings, me, standby()).await;
-    let mut desk = lock(&member.failsafe);
-    desk.is_on = true;
-    desk.settle(false, None);
-    drop(desk);
+    let mut promises = lock(&member.failsafe);
+    promises.is_on = true;
+    promises.update(false, None);
+    drop(promises);
     member
 }
 
@@ -32,8 +32,8 @@ async fn a_replica_agrees_and_keeps_it_for_one_ttl() {
     let answer = member.ask(Method::POST, "/failsafe", Some(&question().to_string())).await;
     assert_eq!(answer.headers()["lsn"], "67108960");
     assert_eq!(said(answer).await, (200, "Accepted".to_string()));
-    let desk = lock(&member.failsafe).clone();
-    let promise = desk.promise(NOW).unwrap();
+    let promises = lock(&member.failsafe).clone();
+    let promise = promises.promise(NOW).unwrap();
     assert_eq!((promise.to.as_str(), promise.until), ("n1", NOW + TTL_MS));
     assert_eq!(promise.slots["n2"], Lsn(67108000));
     assert!(!lock(&member.failsafe).claim(NOW + (TTL_MS - 1)));
@@ -104,9 +104,9 @@ async fn n9_the_allowlist_does_not_keep_a_leader_from_asking() {
         (me.role, me.view) = (MemberRole::Replica, None);
         let member = Member::start_with(settings, me, standby()).await;
         {
-            let mut desk = lock(&member.failsafe);
-            desk.is_on = true;
-            desk.settle(false, None);
+            let mut promises = lock(&member.failsafe);
+            promises.is_on = true;
+            promises.update(false, None);
         }
         let denied = refused(403, "Access is denied");
         assert_eq!(member.post("/restart", json!({})).await, denied);

@@ -85,7 +85,7 @@ impl Daemon {
         let holds_lock_out = watch::Sender::new(false);
         let data_dir = &settings.postgresql.data_dir;
         let failsafe =
-            crate::daemon::failsafe::Keeper::new(data_dir, &settings.name, dynamic.ttl_ms);
+            crate::daemon::failsafe::FailsafeState::new(data_dir, &settings.name, dynamic.ttl_ms);
         let decisions: crate::daemon::Decisions = Arc::new(Mutex::new(Default::default()));
         let shown = decisions.clone();
         let context = ApiContext {
@@ -96,7 +96,7 @@ impl Daemon {
             published: published_in,
             commands: commands_out,
             fresh: Arc::new(server.fresh()),
-            failsafe: failsafe.desk.clone(),
+            failsafe: failsafe.promises.clone(),
             decisions: Arc::new(move || {
                 let kept = shown.lock().unwrap_or_else(|e| e.into_inner());
                 serde_json::Value::Array(kept.iter().cloned().collect())

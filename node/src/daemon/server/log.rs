@@ -21,8 +21,8 @@ impl Server {
     /// cannot be read, and asking again gives the same.
     pub async fn local_end(&self, seen: &Postgres) -> Result<LocalEnd, NoEnd> {
         match &seen.process {
-            Process::Stopped(Seen::Known(remains)) => {
-                local_end::at_rest(&self.instance, remains).await
+            Process::Stopped(Seen::Known(shutdown_state)) => {
+                local_end::at_rest(&self.instance, shutdown_state).await
             }
             Process::Running(server) => local_end::running(&self.instance, server).await,
             Process::Starting { as_primary: false, .. } => {

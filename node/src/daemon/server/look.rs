@@ -5,11 +5,11 @@
 //! runs on, whatever became of its directory.
 
 use super::Server;
-use crate::daemon::remains::{is_copy, is_standby_data, remains_of};
 use crate::daemon::running::seen_server;
+use crate::daemon::shutdown_state::{is_copy, is_standby_data, shutdown_state_of};
 use crate::daemon::unwatched;
 use crate::ha::observation::{
-    DataDir, End, Postgres, Process, Remains, Server as ServerSeen, ServerRole,
+    DataDir, End, Postgres, Process, Server as ServerSeen, ServerRole, ShutdownState,
 };
 use crate::postgres::files::STANDBY_SIGNAL;
 use crate::postgres::monitor::Monitor;
@@ -50,7 +50,7 @@ impl Server {
             Ok(false) => {
                 self.forget_process();
                 self.instance.end_orphans().await;
-                Postgres { data, process: Process::Stopped(self.look_at_remains().await) }
+                Postgres { data, process: Process::Stopped(self.look_at_shutdown_state().await) }
             }
             Err(error) => {
                 crate::log::error(&error.to_string());
@@ -174,7 +174,7 @@ impl Server {
         }
     }
 
-    async fn look_at_remains(&mut self) -> Seen<Remains> {
+    async fn look_at_shutdown_state(&mut self) -> Seen<ShutdownState> {
         let looked = async {
             // Asked before the control file is read: what has ended then is in it.
             let alive = self.instance.rewinder()?;
@@ -187,13 +187,13 @@ impl Server {
         match looked.await {
             Ok((half, control)) => {
                 let data_dir = &self.settings.postgresql.data_dir;
-                let mut remains = remains_of(&control, data_dir);
-                remains.copied = is_copy(data_dir);
+                let mut shutdown_state = shutdown_state_of(&control, data_dir);
+                shutdown_state.copied = is_copy(data_dir);
                 if half {
-                    remains.end = End::Half;
+                    shutdown_state.end = End::Half;
                 }
                 self.rewind.take(&control);
-                Seen::Known(remains)
+                Seen::Known(shutdown_state)
             }
             Err(Error::StillRewinding(_)) if self.is_at_work => Seen::Unknown,
             Err(error) => {

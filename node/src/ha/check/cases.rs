@@ -5,7 +5,7 @@ use super::generate::quiet;
 use crate::ha::action::{Action, Step};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{
-    Bootstrapping, DataDir, End, Job, Lock, Observation, Process, Remains, ServerRole, Shut,
+    Bootstrapping, DataDir, End, Job, Lock, Observation, Process, ServerRole, Shut, ShutdownState,
     StopHow,
 };
 use crate::ha::sample::follower;
@@ -40,8 +40,8 @@ fn hold_lock(o: &mut Observation) {
 
 fn stop(o: &mut Observation, end: End) {
     let (timeline, lsn, shut) = (Timeline(1), Lsn(900), Shut::Orderly);
-    let remains = Remains { end, timeline, copied: false, lsn, shut };
-    o.postgres.process = Process::Stopped(Seen::Known(remains));
+    let shutdown_state = ShutdownState { end, timeline, copied: false, lsn, shut };
+    o.postgres.process = Process::Stopped(Seen::Known(shutdown_state));
 }
 
 fn rule(o: &Observation) -> u16 {
@@ -163,8 +163,8 @@ fn known_bug_03_a_standby_that_never_gets_open_is_compared_and_rewound() {
 fn h7_a_lone_member_whose_log_no_standby_replays_starts_as_a_primary() {
     let minimal = |o: &mut Observation, end: End| {
         stop(o, end);
-        let Process::Stopped(Seen::Known(remains)) = &mut o.postgres.process else { return };
-        remains.shut = Shut::Minimal;
+        let Process::Stopped(Seen::Known(shutdown_state)) = &mut o.postgres.process else { return };
+        shutdown_state.shut = Shut::Minimal;
     };
     let mut o = quiet();
     stop(&mut o, End::Clean);

@@ -8,7 +8,7 @@ use crate::ha::action::{Action, Step};
 use crate::ha::facts::{ANSWERED_MS, Facts, RETRY_MAX_MS};
 use crate::ha::observation::{
     Asked, DataDir, Disk, Divergence, End, Gate, Guarding, Job, Lock, Observation, Process,
-    Remains, Running, Server, Shut, StopHow,
+    Running, Server, Shut, ShutdownState, StopHow,
 };
 use crate::ha::sample::{self, NOW, follower, following, leader, standby_of};
 use crate::ha::{Outcome, decide};
@@ -286,7 +286,7 @@ fn a_renewal_is_tried_again_until_the_lock_must_be_feared_for() {
 
 fn stopped(end: End) -> Process {
     let (timeline, lsn, shut) = (Timeline(2), Lsn(1_000), Shut::Orderly);
-    Process::Stopped(Seen::Known(Remains { end, timeline, copied: false, lsn, shut }))
+    Process::Stopped(Seen::Known(ShutdownState { end, timeline, copied: false, lsn, shut }))
 }
 
 /// A standby cluster without a leader: its members start as standbys of the remote
@@ -351,7 +351,7 @@ fn a_server_whose_directory_cannot_be_read_is_stopped_at_the_second_look() {
     let look = |o: &mut Observation, at: u64| {
         o.now = Millis(NOW + at);
         let seen = o.clone();
-        o.memory.heed_group(&seen);
+        o.memory.update_from(&seen);
         (decide(o).rule, decide(o).step)
     };
     assert_eq!(look(&mut o, 0), (23, Step::Rest { at_most_ms: Some(1_000) }));
@@ -369,7 +369,7 @@ fn a_server_whose_directory_cannot_be_read_is_stopped_at_the_second_look() {
 
 /// One comparison for each timeline that the leader comes to, whatever its name.
 fn is_compared_on_each_timeline(mut o: Observation) {
-    o.memory.heed_group(&o.clone());
+    o.memory.update_from(&o.clone());
     let histories = [
         r#"[[1,100,"x"],[2,200,"x"]]"#,
         r#"[[1,100,"x"],[2,200,"x"],[3,300,"x"]]"#,
@@ -379,7 +379,7 @@ fn is_compared_on_each_timeline(mut o: Observation) {
         (o.memory.divergence, o.memory.compared_with) = (Divergence::Prefix, Some("a".into()));
         assert_ne!(decide(&o).rule, 945, "it was compared");
         take(&mut o, "history", history);
-        o.memory.heed_group(&o.clone());
+        o.memory.update_from(&o.clone());
         assert_eq!(decide(&o).rule, 945, "{history}");
     }
 }
@@ -400,14 +400,14 @@ fn known_bug_23_histories_that_arrive_count_while_the_own_timeline_is_not_known(
 #[test]
 fn h5_a_standby_that_does_not_start_towards_the_latest_timeline_starts_towards_the_leaders() {
     let mut o = follower();
-    let remains = Remains {
+    let shutdown_state = ShutdownState {
         end: End::Standby,
         timeline: Timeline(1),
         lsn: Lsn(500),
         copied: false,
         shut: Shut::Orderly,
     };
-    o.postgres.process = Process::Stopped(Seen::Known(remains));
+    o.postgres.process = Process::Stopped(Seen::Known(shutdown_state));
     let record = r#"{"conn_url":"postgres://host-a:5432/postgres","role":"primary",
         "state":"running","timeline":5}"#;
     take(&mut o, "members/a", record);
@@ -430,6 +430,6 @@ fn h5_a_standby_that_does_not_start_towards_the_latest_timeline_starts_towards_t
     o.memory.fold(&begun, &Outcome::Done, o.now);
     assert_eq!(o.memory.pinned, Some(Timeline(5)));
     take(&mut o, "members/a", &record.replace("5}", "6}"));
-    o.memory.heed_group(&o.clone());
+    o.memory.update_from(&o.clone());
     assert_eq!(o.memory.pinned, None, "the leader is on another timeline");
 }

@@ -5,8 +5,8 @@ use super::generate::quiet;
 use crate::ha::action::{Action, Publish, Step};
 use crate::ha::decide;
 use crate::ha::observation::{
-    Asked, DataDir, End, Failed, Job, Lock, Memory, Observation, Process, Remains, Running, Shut,
-    StopHow,
+    Asked, DataDir, End, Failed, Job, Lock, Memory, Observation, Process, Running, Shut,
+    ShutdownState, StopHow,
 };
 use crate::ha::sample::{NOW, leader, primary, standby_of};
 use standby::promotion::{PeerAnswer, PeerStatus};
@@ -43,8 +43,8 @@ fn promoting(ms: u64) -> Observation {
 
 fn ended(o: &mut Observation, end: End) {
     let (timeline, lsn, shut) = (Timeline(2), Lsn(2_000), Shut::Orderly);
-    let remains = Remains { end, timeline, copied: false, lsn, shut };
-    o.postgres.process = Process::Stopped(Seen::Known(remains));
+    let shutdown_state = ShutdownState { end, timeline, copied: false, lsn, shut };
+    o.postgres.process = Process::Stopped(Seen::Known(shutdown_state));
 }
 
 #[test]
@@ -137,9 +137,11 @@ fn h3_an_operator_s_failover_is_heard_whatever_the_leader_s_server_does() {
 fn h3_a_winner_that_is_started_again_has_no_more_time_than_the_first_time() {
     let mut o = leader();
     ended(&mut o, End::Standby);
-    let Process::Stopped(Seen::Known(remains)) = &mut o.postgres.process else { panic!("down") };
+    let Process::Stopped(Seen::Known(shutdown_state)) = &mut o.postgres.process else {
+        panic!("down")
+    };
     // Its control file shows the timeline of its last restartpoint.
-    remains.timeline = Timeline(1);
+    shutdown_state.timeline = Timeline(1);
     assert_eq!(decide(&o).rule, 630);
     let job = Job::StartStandby { follow: None, target: None };
     let since = Millis(NOW - 300_000);
@@ -211,17 +213,17 @@ fn n19_a_restart_that_cannot_begin_in_time_is_dropped() {
     }
     let mut memory = Memory { asked: Some(Asked::Restart), ..o.memory.clone() };
     memory.start_limit_ms = Some(5_000);
-    memory.heed_group(&o);
+    memory.update_from(&o);
     assert_eq!((memory.asked, memory.start_limit_ms), (Some(Asked::Restart), Some(5_000)));
     o.now = Millis(NOW + 29_999);
-    memory.heed_group(&o);
+    memory.update_from(&o);
     assert_eq!(memory.asked, Some(Asked::Restart));
     o.now = Millis(NOW + 30_000);
-    memory.heed_group(&o);
+    memory.update_from(&o);
     assert_eq!((memory.asked, memory.start_limit_ms), (None, None));
     let why = memory.dropped.take().expect("it is told");
     assert!(why.ends_with("PostgreSQL does not answer"), "{why}");
-    memory.heed_group(&o);
+    memory.update_from(&o);
     assert_eq!(memory.dropped, None, "once");
 }
 
@@ -231,7 +233,7 @@ fn n19_the_limit_of_a_restart_is_kept_until_it_begins() {
     o.postgres.process = primary();
     let mut memory = Memory { asked: Some(Asked::Restart), ..o.memory.clone() };
     memory.start_limit_ms = Some(5_000);
-    memory.heed_group(&o);
+    memory.update_from(&o);
     assert_eq!(memory.start_limit_ms, Some(5_000));
 }
 
@@ -259,7 +261,7 @@ fn n1_a_primary_that_was_stopped_by_hand_in_pause_leaves_the_end_of_its_log() {
     let mut o = leader();
     o.dynamic.pause = true;
     ended(&mut o, End::Clean);
-    let on = o.remains().map(|remains| remains.timeline);
+    let on = o.shutdown_state().map(|shutdown_state| shutdown_state.timeline);
     let end = Step::Do(Action::ReleaseLock { publish: Publish::End(Lsn(2_000), on) });
     assert_eq!(decide(&o).step, end);
     ended(&mut o, End::Crashed);

@@ -62,7 +62,7 @@ fn leads(mode: SyncMode) -> Observation {
 fn settle(mut o: Observation) -> (Observation, Vec<String>) {
     let mut told = Vec::new();
     for round in 0..20 {
-        o.memory.heed_group(&o.clone());
+        o.memory.update_from(&o.clone());
         let decision = decide(&o);
         let Some(done) = action(&decision) else {
             // Nothing is left but to wait for confirmations, which then come.
@@ -145,11 +145,11 @@ fn without_a_mode_nothing_is_touched() {
 fn a_mode_that_ends_keeps_the_names_until_the_record_is_gone() {
     let (mut o, _) = settle(leads(SyncMode::On));
     o.dynamic.synchronous_mode = SyncMode::Off;
-    o.memory.heed_group(&o.clone());
+    o.memory.update_from(&o.clone());
     assert_eq!(Facts::of(&o).sync_names(false).as_deref(), Some("a"));
     let Seen::Known(view) = &mut o.store else { panic!("the store answers") };
     view.sync = None;
-    o.memory.heed_group(&o.clone());
+    o.memory.update_from(&o.clone());
     assert_eq!(Facts::of(&o).sync_names(false), None);
 }
 
@@ -183,11 +183,11 @@ fn a_primary_that_starts_without_the_store_waits_as_before() {
 fn names_of_a_standby_that_is_about_to_open_are_kept() {
     let mut o = won(SyncMode::On);
     replication(&mut o).names = "a".into();
-    o.memory.heed_group(&o.clone());
+    o.memory.update_from(&o.clone());
     assert_eq!(Facts::of(&o).sync_names(false).as_deref(), Some("a"));
     let names = Action::NameSync(Names::parse("2 (a,b)"));
     o.memory.fold(&names, &Outcome::Failed("not in force".into()), Millis(NOW));
-    o.memory.heed_group(&o.clone());
+    o.memory.update_from(&o.clone());
     assert_eq!(Facts::of(&o).sync_names(false).as_deref(), Some("2 (a,b)"));
 }
 
@@ -244,7 +244,7 @@ fn known_bug_05_a_leader_with_a_new_name_is_recorded_in_pause() {
         let mut o = leads(mode);
         o.dynamic.pause = true;
         record(&mut o, r#"{"leader":"old_name","quorum":0,"sync_standby":"a"}"#);
-        o.memory.heed_group(&o.clone());
+        o.memory.update_from(&o.clone());
         let step = decide(&o).step;
         let Step::Do(Action::RecordSync(state)) = step else { panic!("{mode:?}: {step:?}") };
         assert_eq!(state.leader, Some("me".into()), "{mode:?}");

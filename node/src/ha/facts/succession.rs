@@ -144,7 +144,7 @@ impl<'a> Facts<'a> {
     }
 
     pub(in crate::ha) fn own_timeline(&self) -> Option<Timeline> {
-        let stopped = self.remains().or(self.closed());
+        let stopped = self.shutdown_state().or(self.closed());
         // What a standby's control file shows may be several timelines behind its log.
         if stopped.is_some_and(|r| r.end == End::Standby) {
             return None;

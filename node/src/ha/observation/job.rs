@@ -2,7 +2,7 @@
 //!
 //! Invariant: one at a time; the server that a job works against is part of the job.
 
-use super::{Following, Remains};
+use super::{Following, ShutdownState};
 use topology::{Millis, Timeline};
 
 /// What the slot is doing.
@@ -12,7 +12,7 @@ pub struct Running {
     pub since: Millis,
     /// A stop has written its shutdown checkpoint; the postmaster still lives,
     /// for its archiver or its receivers.
-    pub closed: Option<Remains>,
+    pub closed: Option<ShutdownState>,
     pub ending: Ending,
 }
 

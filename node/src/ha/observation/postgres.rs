@@ -38,7 +38,7 @@ pub enum Process {
     },
     Running(Server),
     /// No postmaster. `Unknown`: the control file could not be read.
-    Stopped(Seen<Remains>),
+    Stopped(Seen<ShutdownState>),
 }
 
 /// A server that answers.
@@ -81,7 +81,7 @@ pub struct Following {
 
 /// What a stopped server left behind, from its control file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Remains {
+pub struct ShutdownState {
     pub end: End,
     pub timeline: Timeline,
     /// A backup that an operator or a tool put here and that was never started.

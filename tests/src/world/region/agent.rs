@@ -5,7 +5,7 @@ use crate::world::{Event, World};
 use node::dcs::Txn;
 use node::region::ownership::{Site, read};
 use node::region::peers::picture;
-use node::region::txn::{self, Post};
+use node::region::txn::{self, AgentKey};
 use standby::switch::LocalTopology;
 use standby::switch::register::{AgentFacts, AgentStep, agent_step, behind};
 use std::collections::BTreeMap;
@@ -26,26 +26,26 @@ impl World {
         if !self.members[member].is_running() {
             return;
         }
-        let post = self.stand(member);
+        let agent_key = self.campaign(member);
         let agent = &mut self.members[member].daemon.agent;
-        if agent.post != post {
+        if agent.agent_key != agent_key {
             // The copies begin with a read that comes after the election.
             agent.copies.clear();
             agent.asked = None;
             agent.drive = Default::default();
-            agent.post = post;
+            agent.agent_key = agent_key;
         }
-        if self.members[member].daemon.agent.post.is_some() {
+        if self.members[member].daemon.agent.agent_key.is_some() {
             self.look_around(member);
-            self.settle_votes(member);
+            self.update_votes(member);
             self.publish_peers(member);
             self.give(member);
             self.drive(member);
         }
     }
 
-    /// The own post, if this daemon is the agent now; else it tries to become it.
-    fn stand(&mut self, member: usize) -> Option<Post> {
+    /// The own agent key, if this daemon is the agent now; else it tries to become it.
+    fn campaign(&mut self, member: usize) -> Option<AgentKey> {
         let now = self.members[member].clock.read(self.now);
         let m = &mut self.members[member];
         if m.daemon.mirror.lost {
@@ -60,16 +60,16 @@ impl World {
         let mine = agent.filter(|agent| agent.value == name);
         let Some(lease) = m.daemon.lease.id.filter(|_| super::speaks(m)) else {
             if let Some(mine) = mine {
-                let post = Post { name, lease: mine.lease };
-                let txn = txn::resign(&m.keys, &post);
+                let agent_key = AgentKey { name, lease: mine.lease };
+                let txn = txn::resign(&m.keys, &agent_key);
                 let region = m.place.region;
                 self.agent_writes(member, region, txn);
             }
             return None;
         };
-        let post = Post { name, lease };
+        let agent_key = AgentKey { name, lease };
         if mine.is_some_and(|agent| agent.lease == lease) {
-            return Some(post);
+            return Some(agent_key);
         }
         let preferred = m.place.group.is_coordinator() || m.place.group.0.is_none();
         if mine.is_none() && agent.is_some() {
@@ -80,7 +80,7 @@ impl World {
         if mine.is_none() && !preferred && now.since(since) < YIELD_MS {
             return None;
         }
-        let (txn, region) = (txn::elect(&m.keys, local, &post), m.place.region);
+        let (txn, region) = (txn::elect(&m.keys, local, &agent_key), m.place.region);
         self.agent_writes(member, region, txn);
         None
     }
@@ -151,14 +151,14 @@ impl World {
     }
 
     /// Votes and certificates: one step in every look.
-    fn settle_votes(&mut self, member: usize) {
+    fn update_votes(&mut self, member: usize) {
         let own_region = self.members[member].place.region;
         let Some(own) = self.copy_of(member, own_region, true) else { return };
         let others = self.watched(member);
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
         let asked = m.daemon.agent.asked.take();
-        let post = m.daemon.agent.post.clone().expect("only an agent settles");
+        let agent_key = m.daemon.agent.agent_key.clone().expect("only an agent settles");
         let me = region_name(own_region);
         let step = agent_step(&AgentFacts {
             me: &me,
@@ -167,7 +167,7 @@ impl World {
             others: &others,
             asked: asked.as_ref(),
             mark: m.daemon.agent.marks.alive(now, MARK_TTL_MS),
-            lease: post.lease,
+            lease: agent_key.lease,
             at: "then",
         });
         let (keys, local) = (m.keys.clone(), &own.topology);
@@ -183,7 +183,7 @@ impl World {
             }
             AgentStep::CreateFirst(first) => txn::create_first(&keys, local, &first),
             AgentStep::Adopt(certificate) => self.adoption(member, local, &certificate),
-            AgentStep::Verify(epoch) => Some(txn::verify(&keys, local, epoch, &post)),
+            AgentStep::Verify(epoch) => Some(txn::verify(&keys, local, epoch, &agent_key)),
             AgentStep::AskOthers => {
                 self.ask_others(member);
                 None
@@ -249,8 +249,8 @@ impl World {
             if !agent.publisher.is_due(&peer, stored, now) {
                 continue;
             }
-            let post = agent.post.as_ref().expect("only an agent publishes");
-            let txn = txn::publish_peer(&m.keys, &name, &peer, post);
+            let agent_key = agent.agent_key.as_ref().expect("only an agent publishes");
+            let txn = txn::publish_peer(&m.keys, &name, &peer, agent_key);
             agent.publisher.wrote(&name, now);
             self.agent_writes(member, own_region, txn);
         }
@@ -264,7 +264,7 @@ impl World {
         let agent = &self.members[member].daemon.agent;
         let recent = agent.given.is_some_and(|at| now.since(at) < AGAIN_MS);
         let (Some(certificate), false) = (own.topology.accepted(), recent) else { return };
-        let lease = agent.post.as_ref().map_or(0, |post| post.lease);
+        let lease = agent.agent_key.as_ref().map_or(0, |agent_key| agent_key.lease);
         let others = self.watched(member);
         let me = region_name(own_region);
         let facts = AgentFacts {

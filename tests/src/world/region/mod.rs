@@ -18,7 +18,7 @@ use node::region::facts::Progress;
 use node::region::ownership::{Site, read};
 use node::region::peers::Publisher;
 use node::region::request::requested;
-use node::region::txn::Post;
+use node::region::txn::AgentKey;
 use standby::switch::LocalTopology;
 use standby::switch::local::Rewired;
 use standby::switch::ownership::{Ownership, order, ownership};
@@ -34,7 +34,7 @@ use topology::{Group, GroupView, MemberRole, Millis, RegionName, Seen};
 pub struct Agent {
     pub marks: MarkMemory,
     pub vacant: Option<Millis>,
-    pub post: Option<Post>,
+    pub agent_key: Option<AgentKey>,
     pub copies: BTreeMap<usize, Copy>,
     pub asked: Option<BTreeMap<RegionName, Seen<LocalTopology>>>,
     pub asked_at: Option<Millis>,

@@ -5,8 +5,8 @@
 
 use super::{Generator, NAMES, following, system};
 use crate::ha::observation::{
-    DataDir, End, Ending, Job, Postgres, Process, Rebuild, Remains, Running, Server, ServerRole,
-    Shut, StopHow,
+    DataDir, End, Ending, Job, Postgres, Process, Rebuild, Running, Server, ServerRole, Shut,
+    ShutdownState, StopHow,
 };
 use standby::sync::{Confirmations, Policy, Replication, Sender, SyncRank};
 use topology::timeline::Fork;
@@ -63,11 +63,11 @@ impl Generator {
                 })
             }
             7 if self.percent(30) => Process::Stopped(Seen::Unknown),
-            _ => Process::Stopped(Seen::Known(self.remains())),
+            _ => Process::Stopped(Seen::Known(self.shutdown_state())),
         }
     }
 
-    fn remains(&mut self) -> Remains {
+    fn shutdown_state(&mut self) -> ShutdownState {
         let end = self.pick(&ENDS);
         let shuts = match end {
             End::Clean => [Shut::Orderly; 3],
@@ -76,7 +76,7 @@ impl Generator {
         };
         let shut = self.pick(&shuts);
         let timeline = Timeline(self.pick(&[1, 1, 1, 2]));
-        Remains { end, timeline, copied: self.percent(10), lsn: self.lsn(), shut }
+        ShutdownState { end, timeline, copied: self.percent(10), lsn: self.lsn(), shut }
     }
 
     pub(super) fn lsn(&mut self) -> Lsn {
@@ -157,7 +157,7 @@ impl Generator {
         self.percent(15).then(|| Running {
             job: self.a_job(),
             since: self.past(),
-            closed: self.percent(30).then(|| self.remains()),
+            closed: self.percent(30).then(|| self.shutdown_state()),
             ending: self.ending(),
         })
     }

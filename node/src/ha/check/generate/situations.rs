@@ -5,7 +5,7 @@ use super::{Generator, NOW, following, system, versioned};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{
     Bootstrapping, DataDir, Disk, Divergence, End, Failed, Job, Lock, Observation, Postgres,
-    Process, Remains, Running, Server, ServerRole, Shut, StopHow,
+    Process, Running, Server, ServerRole, Shut, ShutdownState, StopHow,
 };
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
@@ -68,8 +68,9 @@ impl Generator {
         o.dynamic.standby_cluster = None;
         o.postgres.data = DataDir::Valid { system: system(1) };
         let (end, timeline, lsn) = (End::Clean, Timeline(1), Lsn(900));
-        let remains = Remains { end, timeline, lsn, copied: false, shut: Shut::Orderly };
-        o.postgres.process = Process::Stopped(Seen::Known(remains));
+        let shutdown_state =
+            ShutdownState { end, timeline, lsn, copied: false, shut: Shut::Orderly };
+        o.postgres.process = Process::Stopped(Seen::Known(shutdown_state));
         let (why, at) = ("it ended with 1".to_string(), Millis(NOW - 40_000));
         let from = following("a");
         o.memory.failed = Some(Failed { job: Job::Rewind { from }, at, times: 2, why });
@@ -91,8 +92,8 @@ impl Generator {
         o.postgres.data = DataDir::Valid { system: system(1) };
         let (end, timeline, lsn) = (End::Clean, Timeline(9), Lsn(900));
         let shut = self.pick(&[Shut::Orderly, Shut::Minimal, Shut::Minimal]);
-        let remains = Remains { end, timeline, lsn, copied: false, shut };
-        o.postgres.process = Process::Stopped(Seen::Known(remains));
+        let shutdown_state = ShutdownState { end, timeline, lsn, copied: false, shut };
+        o.postgres.process = Process::Stopped(Seen::Known(shutdown_state));
     }
 
     /// A new standby cluster that has an archive and no server to stream from.
@@ -140,7 +141,7 @@ impl Generator {
             // It stopped for it.
             o.memory.handover = Some(Millis(NOW - 1_000));
             let (end, timeline) = (End::Clean, Timeline(1));
-            o.postgres.process = Process::Stopped(Seen::Known(Remains {
+            o.postgres.process = Process::Stopped(Seen::Known(ShutdownState {
                 end,
                 timeline,
                 lsn,
@@ -181,7 +182,8 @@ impl Generator {
         o.memory.handover = Some(self.past());
         o.memory.stopping = self.percent(40);
         let (end, timeline) = (End::Clean, Timeline(1));
-        let closed = Remains { end, timeline, lsn: Lsn(900), copied: false, shut: Shut::Orderly };
+        let closed =
+            ShutdownState { end, timeline, lsn: Lsn(900), copied: false, shut: Shut::Orderly };
         if self.percent(50) {
             o.postgres.process = Process::Stopped(Seen::Known(closed));
             if self.percent(30) {

@@ -1,11 +1,11 @@
 //! What a stopped server left behind, from its control file and the files that
 //! say what it was.
 
-use crate::ha::observation::{End, Remains, Shut};
+use crate::ha::observation::{End, Shut, ShutdownState};
 use crate::postgres::{ControlData, ControlState};
 use std::path::Path;
 
-pub(super) fn remains_of(control: &ControlData, data_dir: &Path) -> Remains {
+pub(super) fn shutdown_state_of(control: &ControlData, data_dir: &Path) -> ShutdownState {
     let standby = is_standby_data(data_dir);
     let (end, timeline, lsn) = match control.state {
         ControlState::ShutDown => (End::Clean, control.timeline, control.checkpoint),
@@ -25,7 +25,7 @@ pub(super) fn remains_of(control: &ControlData, data_dir: &Path) -> Remains {
         _ if data_dir.join("backup_label").is_file() => Shut::InBackup,
         _ => Shut::Abrupt,
     };
-    Remains { end, timeline, lsn, copied: false, shut }
+    ShutdownState { end, timeline, lsn, copied: false, shut }
 }
 
 /// A backup that was put here and never started.
@@ -50,8 +50,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sample = controldata::parse(controldata::SAMPLE).unwrap();
         let control = ControlData { state: ControlState::ShutDown, minimal_log: true, ..sample };
-        let remains = remains_of(&control, dir.path());
-        assert_eq!((remains.end, remains.shut), (End::Clean, Shut::Minimal));
+        let shutdown_state = shutdown_state_of(&control, dir.path());
+        assert_eq!((shutdown_state.end, shutdown_state.shut), (End::Clean, Shut::Minimal));
     }
 
     /// pg_basebackup takes the control file of a primary that runs.
@@ -65,15 +65,15 @@ mod tests {
             checkpoint: Lsn(1_000),
             ..controldata::parse(controldata::SAMPLE).unwrap()
         };
-        let remains = || remains_of(&control, dir.path());
-        assert_eq!((remains().end, remains().shut), (End::Crashed, Shut::Abrupt));
+        let shutdown_state = || shutdown_state_of(&control, dir.path());
+        assert_eq!((shutdown_state().end, shutdown_state().shut), (End::Crashed, Shut::Abrupt));
         std::fs::write(dir.path().join("standby.signal"), "").unwrap();
-        assert_eq!((remains().end, remains().shut), (End::Standby, Shut::Abrupt));
+        assert_eq!((shutdown_state().end, shutdown_state().shut), (End::Standby, Shut::Abrupt));
         std::fs::write(dir.path().join("backup_label"), "").unwrap();
-        assert_eq!((remains().end, remains().shut), (End::Standby, Shut::InBackup));
+        assert_eq!((shutdown_state().end, shutdown_state().shut), (End::Standby, Shut::InBackup));
         assert!(!is_copy(dir.path()), "it was made by this daemon, or is a standby's");
         std::fs::remove_file(dir.path().join("standby.signal")).unwrap();
-        assert_eq!((remains().end, remains().shut), (End::Standby, Shut::InBackup));
+        assert_eq!((shutdown_state().end, shutdown_state().shut), (End::Standby, Shut::InBackup));
         assert!(is_copy(dir.path()));
     }
 }
