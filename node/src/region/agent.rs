@@ -91,7 +91,7 @@ pub async fn run(context: AgentContext) {
         let now = clock::now();
         match candidate.campaign(now).await {
             None => session = None,
-            Some(agent_key) if session.as_ref().is_some_and(|open| open.agent_key == agent_key) => {}
+            Some(key) if session.as_ref().is_some_and(|open| open.agent_key == key) => {}
             Some(agent_key) => session = Some(AgentSession::open(&candidate.context, agent_key)),
         }
         if let Some(session) = &mut session {

@@ -46,10 +46,10 @@ async fn refusals_have_the_texts_that_leaders_know() {
         let answer = member.ask(Method::POST, "/failsafe", Some(broken)).await;
         assert_eq!(answer.status(), 400, "{broken}");
     }
-    lock(&member.failsafe).settle(true, None);
+    lock(&member.failsafe).update(true, None);
     let running = refused(500, "Running as a leader");
     assert_eq!(member.post("/failsafe", question()).await, running);
-    lock(&member.failsafe).settle(false, Some("n3".into()));
+    lock(&member.failsafe).update(false, Some("n3".into()));
     let other = refused(500, "n3 holds the lock");
     assert_eq!(member.post("/failsafe", question()).await, other);
     lock(&member.failsafe).is_on = false;
@@ -60,7 +60,7 @@ async fn refusals_have_the_texts_that_leaders_know() {
 #[tokio::test]
 async fn whoever_asks_hears_every_single_answer() {
     let (one, two) = (replica().await, replica().await);
-    lock(&two.failsafe).settle(true, None);
+    lock(&two.failsafe).update(true, None);
     let peers = crate::api::client::Peers::new(&settings(RestApi::default())).unwrap();
     let members = [
         ("n2".into(), one.url("/patroni")),

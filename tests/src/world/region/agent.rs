@@ -28,14 +28,14 @@ impl World {
         }
         let agent_key = self.campaign(member);
         let agent = &mut self.members[member].daemon.agent;
-        if agent.agent_key != agent_key {
+        if agent.key != agent_key {
             // The copies begin with a read that comes after the election.
             agent.copies.clear();
             agent.asked = None;
             agent.drive = Default::default();
-            agent.agent_key = agent_key;
+            agent.key = agent_key;
         }
-        if self.members[member].daemon.agent.agent_key.is_some() {
+        if self.members[member].daemon.agent.key.is_some() {
             self.look_around(member);
             self.update_votes(member);
             self.publish_peers(member);
@@ -158,7 +158,7 @@ impl World {
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
         let asked = m.daemon.agent.asked.take();
-        let agent_key = m.daemon.agent.agent_key.clone().expect("only an agent settles");
+        let agent_key = m.daemon.agent.key.clone().expect("only an agent settles");
         let me = region_name(own_region);
         let step = agent_step(&AgentFacts {
             me: &me,
@@ -249,7 +249,7 @@ impl World {
             if !agent.publisher.is_due(&peer, stored, now) {
                 continue;
             }
-            let agent_key = agent.agent_key.as_ref().expect("only an agent publishes");
+            let agent_key = agent.key.as_ref().expect("only an agent publishes");
             let txn = txn::publish_peer(&m.keys, &name, &peer, agent_key);
             agent.publisher.wrote(&name, now);
             self.agent_writes(member, own_region, txn);
@@ -264,7 +264,7 @@ impl World {
         let agent = &self.members[member].daemon.agent;
         let recent = agent.given.is_some_and(|at| now.since(at) < AGAIN_MS);
         let (Some(certificate), false) = (own.topology.accepted(), recent) else { return };
-        let lease = agent.agent_key.as_ref().map_or(0, |agent_key| agent_key.lease);
+        let lease = agent.key.as_ref().map_or(0, |agent_key| agent_key.lease);
         let others = self.watched(member);
         let me = region_name(own_region);
         let facts = AgentFacts {

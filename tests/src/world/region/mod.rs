@@ -34,7 +34,7 @@ use topology::{Group, GroupView, MemberRole, Millis, RegionName, Seen};
 pub struct Agent {
     pub marks: MarkMemory,
     pub vacant: Option<Millis>,
-    pub agent_key: Option<AgentKey>,
+    pub key: Option<AgentKey>,
     pub copies: BTreeMap<usize, Copy>,
     pub asked: Option<BTreeMap<RegionName, Seen<LocalTopology>>>,
     pub asked_at: Option<Millis>,
