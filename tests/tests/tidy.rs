@@ -102,6 +102,38 @@ fn dependencies_point_one_way() {
     }
 }
 
+/// The library's name in code, where it is not that of the package.
+const RENAMED: [(&str, &str); 1] = [("md-5", "md5")];
+
+fn dependencies(manifest: &str) -> Vec<String> {
+    let sections = manifest.split("\n[").filter(|part| part.contains("dependencies]"));
+    let lines = sections.flat_map(|part| part.lines().skip(1));
+    let keys = lines.filter_map(|line| line.split(['.', ' ', '=']).next());
+    keys.filter(|key| !key.is_empty()).map(str::to_string).collect()
+}
+
+#[test]
+fn every_line_of_a_manifest_is_used() {
+    let mut unused = Vec::new();
+    let mut wanted = dependencies(&read(&root().join("Cargo.toml")));
+    for name in CRATES {
+        let mut files = Vec::new();
+        sources(&root().join(name), &mut files);
+        let text: String = files.iter().map(|path| read(path)).collect();
+        for package in dependencies(&read(&root().join(name).join("Cargo.toml"))) {
+            wanted.retain(|line| *line != package);
+            let renamed = RENAMED.iter().find(|(from, _)| *from == package);
+            let library = renamed.map_or(package.replace('-', "_"), |(_, to)| to.to_string());
+            let ways = [format!("{library}::"), format!("use {library}")];
+            if !ways.iter().any(|way| text.contains(way.as_str())) {
+                unused.push(format!("{name}: {package}"));
+            }
+        }
+    }
+    unused.extend(wanted.iter().map(|package| format!("the workspace: {package}")));
+    assert!(unused.is_empty(), "not used: {unused:?}");
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     let silent: Vec<_> =

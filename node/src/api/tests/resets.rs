@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 10_000;
 const WARM_UP: usize = 2_000;
+const ROUNDS_MAX: usize = 3;
 const THREADS: usize = 8;
 /// What the allocator may keep: far less than a few hundred bytes a client.
 const GROWTH_KB_MAX: u64 = 4_096;
@@ -49,12 +50,18 @@ async fn thousands_reset() {
     let (plain, tls) = (plain.handle.addresses[0], tls.handle.addresses[0]);
 
     come_and_reset(plain, tls, WARM_UP).await;
-    let (descriptors, memory) = (settled(None).await, memory_kb());
-    come_and_reset(plain, tls, CLIENTS).await;
-    let after = settled(Some(descriptors)).await;
-    assert!(after <= descriptors, "{descriptors} descriptors before, {after} after");
-    let grown = memory_kb().saturating_sub(memory);
-    assert!(grown < GROWTH_KB_MAX, "{grown} kB more than before");
+    let descriptors = settled(None).await;
+    // What clients leave behind grows with every round; what the allocator keeps of
+    // its busiest moment does not.
+    let mut grown = Vec::new();
+    while grown.iter().all(|kb| *kb >= GROWTH_KB_MAX) {
+        assert!(grown.len() < ROUNDS_MAX, "{grown:?} kB more after each round");
+        let memory = memory_kb();
+        come_and_reset(plain, tls, CLIENTS).await;
+        let after = settled(Some(descriptors)).await;
+        assert!(after <= descriptors, "{descriptors} descriptors before, {after} after");
+        grown.push(memory_kb().saturating_sub(memory));
+    }
     assert_eq!(log.metadata().unwrap().len(), 0, "the log has lines about it");
 }
 
