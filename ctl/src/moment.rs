@@ -21,7 +21,10 @@ pub fn parse_schedule(text: &str) -> Result<Option<String>> {
 
 /// A time without a zone is the local one.
 pub fn parse(text: &str) -> Option<ZonedDateTime> {
-    let pieces = Pieces::parse(text).ok()?;
+    // `date` prints a blank before the offset.
+    let text = text.replace(" +", "+").replace(" -", "-");
+    // The offset counts: a zone by name beside it might say something else.
+    let pieces = Pieces::parse(&text).ok().filter(|p| p.time_zone_annotation().is_none())?;
     let zone = pieces.to_numeric_offset().map_or_else(TimeZone::system, TimeZone::fixed);
     pieces.date().to_datetime(pieces.time().unwrap_or_default()).to_zoned_datetime(zone).ok()
 }
@@ -60,6 +63,8 @@ mod tests {
         let blank = "2026-11-20 21:09:11.688230+02:00";
         assert_eq!(parse_schedule(blank).unwrap().unwrap(), "2026-11-20T21:09:11.688230+02:00");
         assert_eq!(parse_schedule("2035-06-01T12:30Z").unwrap().as_deref(), Some(text));
+        let printed = "2035-06-01 12:30:00 +0000";
+        assert_eq!(parse_schedule(printed).unwrap().as_deref(), Some(text));
         assert_eq!(parse_schedule(" NOW ").unwrap(), None);
     }
 
@@ -67,6 +72,7 @@ mod tests {
     fn without_a_zone_it_is_local_and_nonsense_is_named() {
         let local = parse("2035-06-01T12:30").unwrap();
         assert_eq!(local.datetime().to_string(), "2035-06-01T12:30:00");
+        assert!(parse("2035-06-01T12:30[America/New_York]").is_none());
         assert!(parse_schedule("tomorrow").unwrap_err().to_string().contains("(tomorrow)"));
     }
 

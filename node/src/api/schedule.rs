@@ -23,6 +23,10 @@ fn read(text: &str) -> Result<ZonedDateTime, BadMoment> {
     let text = plain(text);
     let pieces = Pieces::parse(&text).map_err(|_| BadMoment::Unreadable)?;
     let offset = pieces.to_numeric_offset().ok_or(BadMoment::NoZone)?;
+    // Python, which may read it from the store, knows no larger offset and no name.
+    if offset.seconds().abs() >= 86_400 || pieces.time_zone_annotation().is_some() {
+        return Err(BadMoment::Unreadable);
+    }
     let time = pieces.time().ok_or(BadMoment::Unreadable)?;
     let moment = pieces.date().to_datetime(time).to_zoned_datetime(TimeZone::fixed(offset));
     moment.map_err(|_| BadMoment::Unreadable)
@@ -94,6 +98,8 @@ mod tests {
         let refused = |text| future_moment(text, now()).unwrap_err();
         assert_eq!(refused("yesterday-ish"), BadMoment::Unreadable);
         assert_eq!(refused(""), BadMoment::Unreadable);
+        assert_eq!(refused("2035-06-01T12:30:00+25:00"), BadMoment::Unreadable);
+        assert_eq!(refused("2035-06-01T12:30:00+02:00[Europe/Berlin]"), BadMoment::Unreadable);
         assert_eq!(refused("2020-01-01T10:00:00"), BadMoment::NoZone);
         assert_eq!(refused("2035-01-01"), BadMoment::NoZone);
         assert_eq!(refused("2020-01-01T10:00:00+00:00"), BadMoment::Past);

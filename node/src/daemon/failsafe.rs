@@ -196,17 +196,20 @@ impl Daemon {
         if !self.dynamic.failsafe_mode && view.failsafe.is_none() {
             return;
         }
-        let me = &self.settings.name;
-        let map = failsafe::map_of(me, &self.settings.restapi.api_url(), seen, view);
+        let Some(lease) = self.lease.id else { return };
+        let (me, url) = (&self.settings.name, self.settings.restapi.api_url());
+        let ttl_ms = self.dynamic.ttl_ms;
+        let map = self.failsafe.peer_set.next(me, &url, view, seen.now, ttl_ms);
         if view.failsafe.as_ref().is_some_and(|known| known.value == map) {
             return;
         }
-        let Some(lease) = self.lease.id else { return };
+        // Before it is sent: this beat's limit may cut the call off.
+        let before = self.failsafe.peer_set.sending(&map);
         let (key, text) = (self.keys.failsafe(), text_of(&map));
         match self.keep("/failsafe", txn::as_leader(&self.keys, lease, key, text)).await {
             Kept::Written => self.failsafe.peer_set.written(map),
-            Kept::Known | Kept::Lost => {}
-            Kept::Unanswered => self.failsafe.peer_set.unanswered(map),
+            Kept::Known | Kept::Lost => self.failsafe.peer_set.not_taken(before),
+            Kept::Unanswered => {}
         }
     }
 }

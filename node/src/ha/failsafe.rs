@@ -165,12 +165,14 @@ pub struct PeerSet {
     known: Option<Map>,
     /// Sent to the store without an answer.
     unsure: Map,
+    /// Members that `/failsafe` names and whose records are gone, since when.
+    missing: BTreeMap<MemberName, Millis>,
 }
 
 impl PeerSet {
     /// What an earlier process knew while it led on without a store.
     pub fn kept(known: Map, unsure: Map) -> PeerSet {
-        PeerSet { known: Some(known), unsure }
+        PeerSet { known: Some(known), unsure, ..PeerSet::default() }
     }
 
     pub fn unsure(&self) -> &Map {
@@ -185,13 +187,47 @@ impl PeerSet {
         }
     }
 
+    /// `/failsafe` as a leader writes it: every member with an API, and itself. A member
+    /// whose record is gone stays in it for one `ttl`: after an outage of the store, or
+    /// after all daemons were frozen, the records come back one by one. A map without
+    /// those members would keep them from taking the lock of a leader that dies now, and
+    /// would not ask them in the next outage.
+    pub fn next(
+        &mut self,
+        me: &MemberName,
+        my_url: &str,
+        view: &GroupView,
+        now: Millis,
+        ttl_ms: u64,
+    ) -> Map {
+        let url = |(name, m): (&MemberName, &Versioned<MemberRecord>)| {
+            Some((name.clone(), m.value.api_url.clone()?))
+        };
+        let shown: Map = view.members.iter().filter_map(url).collect();
+        let named = view.failsafe.iter().flat_map(|map| map.value.clone());
+        let mut map: Map = named.filter(|(name, _)| !shown.contains_key(name)).collect();
+        self.missing.retain(|name, _| map.contains_key(name));
+        map.retain(|name, _| now.since(*self.missing.entry(name.clone()).or_insert(now)) < ttl_ms);
+        map.extend(shown);
+        map.insert(me.clone(), my_url.to_string());
+        map
+    }
+
+    /// A map is about to be sent. It may be cut off on its way, or its answer may be.
+    pub fn sending(&mut self, map: &Map) -> Map {
+        let before = self.unsure.clone();
+        self.unsure.extend(map.clone());
+        before
+    }
+
+    /// It did not reach the store: `before` is what `sending` gave.
+    pub fn not_taken(&mut self, before: Map) {
+        self.unsure = before;
+    }
+
     pub fn written(&mut self, map: Map) {
         self.known = Some(map);
         self.unsure.clear();
-    }
-
-    pub fn unanswered(&mut self, map: Map) {
-        self.unsure.extend(map);
     }
 
     pub fn known(&self) -> Option<Map> {
@@ -240,22 +276,6 @@ pub fn is_proof_over(seen: &Observation, proof: Millis) -> bool {
     covered || matches!(seen.lock, Lock::Other(_)) || !seen.may_write()
 }
 
-/// `/failsafe` as a leader writes it: every member with an API, and itself. While
-/// records may be missing because the store was away, it also keeps the members that
-/// it names already: without them the others could not take the lock of a leader that
-/// dies now, and would not be asked in the next outage.
-pub fn map_of(me: &MemberName, my_url: &str, seen: &Observation, view: &GroupView) -> Map {
-    let url = |(name, m): (&MemberName, &Versioned<MemberRecord>)| {
-        Some((name.clone(), m.value.api_url.clone()?))
-    };
-    let named = view.failsafe.as_ref().map(|map| map.value.clone());
-    let returning = seen.memory.may_records_return(seen.now, seen.dynamic.ttl_ms);
-    let mut map = named.filter(|_| returning).unwrap_or_default();
-    map.extend(view.members.iter().filter_map(url));
-    map.insert(me.clone(), my_url.to_string());
-    map
-}
-
 /// To a member that has promised, a free lock counts as held by the promise's leader.
 pub fn inject(view: &mut GroupView, promise: &Promise) {
     if view.leader.is_some() {
@@ -283,7 +303,6 @@ pub fn inject(view: &mut GroupView, promise: &Promise) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ha::observation::Memory;
     use topology::Seen;
 
     fn asked(by: &str, until: u64) -> Promise {
@@ -429,24 +448,49 @@ mod tests {
 
     #[test]
     fn t01_an_outage_of_the_store_takes_no_member_out_of_failsafe() {
-        use crate::ha::{Action, Outcome, sample};
-        let mut seen = sample::leader();
-        let me = seen.me.name.clone();
-        seen.memory.fold(&Action::Renew, &Outcome::Unknown("silent".into()), seen.now);
-        seen.memory.fold(&Action::Renew, &Outcome::Done, seen.now);
+        let (mut peers, me) = (PeerSet::default(), MemberName::new("me"));
         let mut view = GroupView::default();
         view.take("failsafe", r#"{"a":"http://a","b":"http://b","me":"http://me"}"#, 7, 0);
         view.take("members/b", r#"{"api_url":"http://moved"}"#, 8, 7);
-        let map = |seen: &Observation| map_of(&me, "http://me", seen, &view);
-        let kept = map(&seen);
+        let mut next = |view: &GroupView, now| peers.next(&me, "http://me", view, Millis(now), 30);
+        let kept = next(&view, 100);
         assert_eq!(kept.get(&"a".into()).map(String::as_str), Some("http://a"));
         assert_eq!(kept.get(&"b".into()).map(String::as_str), Some("http://moved"));
-        // A member that has not come back within a ttl is gone.
-        seen.now = seen.now + seen.dynamic.ttl_ms;
-        assert_eq!(map(&seen).len(), 2);
-        // A process that has just begun does not know how long records have been gone.
-        seen.memory = Memory { started: seen.now, ..Memory::default() };
-        assert_eq!(map(&seen).len(), 3);
+        // It comes back and goes again: its time begins anew.
+        let mut back = view.clone();
+        back.take("members/a", r#"{"api_url":"http://a"}"#, 9, 7);
+        assert_eq!(
+            (next(&back, 120).len(), next(&view, 129).len(), next(&view, 158).len()),
+            (3, 3, 3)
+        );
+        assert_eq!(next(&view, 159).len(), 2, "a member that does not come back is gone");
+    }
+
+    #[test]
+    fn a_map_that_is_cut_off_on_its_way_counts_as_one_that_the_store_may_hold() {
+        let (mut peers, me) = (PeerSet::default(), MemberName::new("me"));
+        let map = |names: &[&str]| -> Map {
+            names.iter().map(|n| (MemberName::new(*n), format!("http://{n}"))).collect()
+        };
+        peers.written(map(&["me", "a"]));
+        let before = peers.sending(&map(&["me", "a", "c"]));
+        assert_eq!(peers.others(&me).len(), 2, "c may take the lock, so it is asked");
+        peers.not_taken(before);
+        assert_eq!(peers.others(&me).len(), 1);
+    }
+
+    /// One that asked then would wait for a member that is down until it has to stop.
+    #[test]
+    fn a_leader_whose_store_is_slow_and_answers_asks_no_member() {
+        use crate::ha::facts::Facts;
+        use crate::ha::sample;
+        let mut seen = sample::leader();
+        seen.dynamic.failsafe_mode = true;
+        seen.failsafe.is_ready = true;
+        seen.now = seen.now + seen.dynamic.loop_wait_ms;
+        assert!(!Facts::of(&seen).must_ask_all());
+        seen.memory.lease_misses = 1;
+        assert!(Facts::of(&seen).must_ask_all());
     }
 
     #[test]
@@ -470,7 +514,7 @@ mod tests {
         };
         assert!(!peer_set.names(&me));
         peer_set.written(map(&["me", "a"]));
-        peer_set.unanswered(map(&["me", "b"]));
+        peer_set.sending(&map(&["me", "b"]));
         assert!(peer_set.names(&me));
         let names: Vec<_> = peer_set.others(&me).into_iter().map(|(n, _)| n.0).collect();
         assert_eq!(names, ["a", "b"]);

@@ -32,7 +32,6 @@ impl Memory {
             let missed = matches!(outcome, Outcome::Unknown(_));
             self.lease_misses = if missed { self.lease_misses.saturating_add(1) } else { 0 };
             self.lease_refused = matches!(outcome, Outcome::Lost | Outcome::Failed(_));
-            self.lease_missed_at = if missed { Some(now) } else { self.lease_missed_at };
         }
         if *action == Action::FinishBootstrap {
             self.entry_refused = (*outcome == Outcome::Lost).then_some(now);

@@ -18,10 +18,7 @@ impl World {
         }
         let mut txns: Vec<Txn> = self.record_due(member, seen).into_iter().collect();
         if seen.holds_lock() {
-            if let Some(txn) = self.failsafe_due(member, seen) {
-                self.failsafe_sent(member, seen);
-                txns.push(txn);
-            }
+            txns.extend(self.failsafe_due(member, seen));
             txns.extend(self.status_due(member, seen));
             txns.extend(self.forgotten_due(member, seen));
             txns.extend(self.history_due(member, seen));

@@ -9,7 +9,7 @@ use super::call::{Answer, Call};
 use super::links::Wire;
 use node::act::txn;
 use node::dcs::Txn;
-use node::ha::failsafe::{Failsafe, Promise, is_proof_over, map_of, promised};
+use node::ha::failsafe::{Failsafe, Promise, is_proof_over, promised};
 use node::ha::observation::{Job, Lock, Process};
 use node::ha::{Action, Observation, Outcome};
 use topology::{MemberName, Millis, Seen};
@@ -132,29 +132,23 @@ impl World {
         Outcome::Done
     }
 
-    /// `/failsafe` as the leader writes it.
-    pub fn failsafe_due(&self, member: usize, seen: &Observation) -> Option<Txn> {
-        let m = &self.members[member];
+    /// `/failsafe` as the leader writes it. Its answer may get lost.
+    pub fn failsafe_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {
+        let m = &mut self.members[member];
         let (lease, view) = (m.daemon.lease.id?, seen.view()?);
         if !m.daemon.dynamic.failsafe_mode && view.failsafe.is_none() {
             return None;
         }
         let url = format!("http://{}:8008/patroni", m.host());
-        let map = map_of(&m.name, &url, seen, view);
+        let ttl_ms = m.daemon.dynamic.ttl_ms;
+        let map = m.daemon.peer_set.next(&m.name, &url, view, seen.now, ttl_ms);
         if view.failsafe.as_ref().is_some_and(|known| known.value == map) {
             return None;
         }
+        m.daemon.peer_set.sending(&map);
         let urls = map.into_iter().map(|(name, url)| (name.0, url.into()));
         let text = serde_json::Value::Object(urls.collect()).to_string();
         Some(txn::as_leader(&m.keys, lease, m.keys.failsafe(), text))
-    }
-
-    /// A write of `/failsafe` is on its way: its answer may get lost.
-    pub fn failsafe_sent(&mut self, member: usize, seen: &Observation) {
-        let m = &mut self.members[member];
-        let Some(view) = seen.view() else { return };
-        let url = format!("http://{}:8008/patroni", m.host());
-        m.daemon.peer_set.unanswered(map_of(&m.name, &url, seen, view));
     }
 
     /// Until when this member may write, for the checker.

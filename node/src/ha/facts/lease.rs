@@ -40,14 +40,6 @@ impl Memory {
         let spread = (self.lease_tried.0.wrapping_mul(name | 1) / 7) % (RETRY_SPREAD_PERCENT + 1);
         self.lease_tried + pause + pause * spread / 100
     }
-
-    /// The leases of other members may have ended while the store was away. Those that
-    /// run write their records again within a `ttl`. A process that has just begun
-    /// does not know whether there was an outage.
-    pub fn may_records_return(&self, now: Millis, ttl_ms: u64) -> bool {
-        let uncertain_since = self.lease_missed_at.max(Some(self.started));
-        uncertain_since.is_some_and(|since| now.since(since) < ttl_ms)
-    }
 }
 
 impl Facts<'_> {
@@ -108,8 +100,15 @@ impl Facts<'_> {
             && o.may_write()
             && !self.start_took_too_long()
             && !o.memory.stopping
+            && self.is_store_silent()
             && o.now.since(self.proven_at()) >= o.dynamic.loop_wait_ms
             && o.now.since(failsafe.asked) >= ASK_RETRY_MS
+    }
+
+    /// A slow answer to the last renewal is an answer.
+    fn is_store_silent(&self) -> bool {
+        let memory = &self.o.memory;
+        memory.lease_misses > 0 || memory.lease_refused || self.view().is_none()
     }
 
     /// When the lock was last renewed, or all members last agreed.

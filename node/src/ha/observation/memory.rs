@@ -61,8 +61,6 @@ pub struct Memory {
     pub lease_misses: u32,
     /// The store refused the last renewal.
     pub lease_refused: bool,
-    /// When the store last left a renewal without an answer.
-    pub lease_missed_at: Option<Millis>,
     /// A restart or a reinitialize that an operator asked for.
     pub asked: Option<Asked>,
     /// A restart that was asked for waits to begin, since when.

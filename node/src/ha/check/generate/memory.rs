@@ -68,7 +68,6 @@ impl Generator {
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
             lease_misses: self.pick(&[0, 0, 1, 2, 20]),
             lease_refused: self.percent(5),
-            lease_missed_at: self.maybe_past(30),
             asked: self.pick(&[
                 None,
                 None,

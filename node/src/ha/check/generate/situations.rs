@@ -54,8 +54,8 @@ impl Generator {
         view.failover = None;
     }
 
-    /// A former primary beside a leader that it could not be compared with in time, and
-    /// that pg_rewind failed against.
+    /// A former primary beside a leader that it could not be compared with in time. The
+    /// last try to make it fit failed: pg_rewind, or a start as a standby before it.
     pub(super) fn give_a_log_up(&mut self, o: &mut Observation) {
         const LEADER: &str = r#"{"conn_url":"postgres://a:5432/postgres","role":"primary",
             "state":"running"}"#;
@@ -73,7 +73,9 @@ impl Generator {
         o.postgres.process = Process::Stopped(Seen::Known(shutdown_state));
         let (why, at) = ("it ended with 1".to_string(), Millis(NOW - 40_000));
         let from = following("a");
-        o.memory.failed = Some(Failed { job: Job::Rewind { from }, at, times: 2, why });
+        let start = Job::StartStandby { follow: Some(from.clone()), target: None };
+        let job = self.pick(&[Job::Rewind { from }, start]);
+        o.memory.failed = Some(Failed { job, at, times: 2, why });
         o.memory.divergence = Divergence::Unchecked;
         o.memory.compared_with = Some("a".into());
         o.memory.compared_at = Millis(NOW - 10);
