@@ -26,7 +26,12 @@ fn h1_a_copy_of_a_silent_source_begins_anew_from_the_next_leader() {
 
 #[test]
 fn h5_timelines_that_were_never_begun_stop_no_member_and_no_recovery() {
-    run("a gap in timelines", LIMIT, histories::with_a_gap());
+    run("a gap in timelines", LIMIT, histories::with_a_gap(true));
+}
+
+#[test]
+fn h5_without_restore_command_an_archive_that_keeps_its_files_has_no_gap() {
+    run("a gap without restore_command", LIMIT, histories::with_a_gap(false));
 }
 
 #[test]

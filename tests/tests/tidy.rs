@@ -153,7 +153,7 @@ fn no_room_grows_without_end() {
 
 /// Who removes or renames files, and which: everything below a data directory that
 /// is data goes through `data_dir.rs`, whose functions demand a `Permission`.
-const REMOVERS: [(&str, &str); 17] = [
+const REMOVERS: [(&str, &str); 18] = [
     ("node/src/postgres/data_dir.rs", "the data directory, with a permission"),
     ("node/src/postgres/error.rs", "one file that may be absent, for the rooms below"),
     ("node/src/postgres/mark.rs", "our own marks, outside the data directory"),
@@ -164,6 +164,7 @@ const REMOVERS: [(&str, &str); 17] = [
     ("node/src/postgres/single_user.rs", "archive status, written again afterwards"),
     ("node/src/postgres/instance_data.rs", "the trigger of a promotion"),
     ("node/src/postgres/archive.rs", "segments that a command has half fetched"),
+    ("node/src/postgres/archive_histories.rs", "our own copies of history files"),
     ("node/src/act/timeline.rs", "empty history files of our own"),
     ("node/src/daemon/cache.rs", "our own copy of the configuration"),
     ("node/src/daemon/disk.rs", "our own file that probes the disk"),

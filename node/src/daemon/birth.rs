@@ -5,6 +5,7 @@
 //! is given after the source was asked once more and belongs to this group's system.
 
 use super::filling::{Else, Filling};
+use super::silent_source::ReadError;
 use super::work::{HEARTBEAT, Hands, Unready, text};
 use crate::act::citus;
 use crate::background::JobResult;
@@ -160,7 +161,8 @@ impl Hands {
             let tool = self.instance.basebackup(&from.host, from.port, &read.basebackup);
             let why = match filling.run(self.reading_from(from, tool)).await {
                 Ok(()) => return filling.finish(),
-                Err(why) => why,
+                Err(ReadError::Silent(why)) => return Err(why),
+                Err(ReadError::Tool(why)) => why,
             };
             drop(filling);
             if tries >= TRIES {

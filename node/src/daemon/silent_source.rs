@@ -22,16 +22,33 @@ const UNANSWERED_MAX: u32 = 4;
 /// checkpoint, which may be spread over `checkpoint_timeout`: a day at most.
 const STALLED_MAX: Duration = Duration::from_secs(25 * 3600);
 
+/// Why nothing was read from a source.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// The tool failed; the source may answer the next one.
+    Tool(String),
+    /// The source was given up. Which one is read from next is decided anew.
+    Silent(String),
+}
+
+impl ReadError {
+    pub fn into_text(self) -> String {
+        match self {
+            ReadError::Tool(why) | ReadError::Silent(why) => why,
+        }
+    }
+}
+
 impl Hands {
     /// Runs a tool that reads from `from`; dropping `tool` ends its program.
     pub(super) async fn reading_from<T>(
         &self,
         from: &Following,
         tool: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, String> {
+    ) -> Result<T, ReadError> {
         tokio::select! {
-            done = tool => done.map_err(text),
-            why = until_silent(&self.instance, from) => Err(why),
+            done = tool => done.map_err(|error| ReadError::Tool(text(error))),
+            why = until_silent(&self.instance, from) => Err(ReadError::Silent(why)),
         }
     }
 }
@@ -68,5 +85,74 @@ async fn until_silent(instance: &Instance, from: &Following) -> String {
             }
         }
         tokio::time::sleep(ASKED_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::birth::Copy;
+    use super::super::server::Server;
+    use super::*;
+    use serde_json::json;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use topology::MemberName;
+
+    /// Programs of PostgreSQL; `pg_basebackup` writes that it runs, then does `body`.
+    fn programs(dir: &Path, body: &str) {
+        let copy = format!("echo run >> {}/runs\n{body}", dir.display());
+        for (name, script) in [("postgres", "echo postgres 15.1"), ("pg_basebackup", &copy)] {
+            let path = dir.join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    /// Copies from a port on which no server listens: the error, and how often the
+    /// program was run.
+    async fn copy_with(body: &str) -> (String, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        programs(dir.path(), body);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let document = json!({"scope": "demo", "name": "a",
+            "etcd3": {"hosts": "127.0.0.1:1"},
+            "restapi": {"listen": "127.0.0.1:1", "connect_address": "127.0.0.1:1"},
+            "postgresql": {"data_dir": dir.path().join("data"), "bin_dir": dir.path(),
+                "pgpass": dir.path().join("pgpass"),
+                "listen": "127.0.0.1:1", "connect_address": "127.0.0.1:1",
+                "authentication": {"replication": {"username": "r"},
+                    "superuser": {"username": "s"}}}});
+        let settings = settings_of(&dir.path().join("a.yml"), &document);
+        let hands = Server::new(settings.into()).unwrap().hands(json!({}), Vec::new());
+        let from = Following {
+            host: "127.0.0.1".into(),
+            port,
+            slot: None,
+            database: None,
+            member: MemberName("b".into()),
+        };
+        let done = hands.copy(&Copy { from: Some(from), plain: false }, None).await;
+        let runs = fs::read_to_string(dir.path().join("runs")).unwrap().lines().count();
+        (done.expect_err("no server is there"), runs)
+    }
+
+    fn settings_of(path: &Path, document: &serde_json::Value) -> crate::config::Settings {
+        fs::write(path, document.to_string()).unwrap();
+        crate::config::load(Some(path), &Default::default()).expect("a valid file").settings
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn h1_a_silent_source_is_not_read_again() {
+        let (why, runs) = copy_with("exec sleep 600").await;
+        assert!(why.contains("is silent"), "{why}");
+        assert_eq!(runs, 1, "the next source is decided anew");
+    }
+
+    #[tokio::test]
+    async fn a_base_backup_that_fails_is_tried_once_more() {
+        let (why, runs) = copy_with("echo no such host >&2; exit 1").await;
+        assert!(why.contains("no such host"), "{why}");
+        assert_eq!(runs, 2);
     }
 }

@@ -55,6 +55,18 @@ pub enum Error {
          archive has {missing} is not known, and nothing is put there"
     )]
     ArchiveSilent { own: String, missing: String },
+    #[error(
+        "{own}, which PostgreSQL's archiver brings to the archive, is not there yet; {missing} \
+         follow when it is"
+    )]
+    ArchiveLate { own: String, missing: String },
+    #[error(
+        "archive_command replaces files that the archive has, and without a restore_command it is \
+         not known whether the archive has {0}: nothing is put there, and a recovery to the \
+         latest timeline may stop at what is missing; name \
+         postgresql.recovery_conf.restore_command"
+    )]
+    ArchiveReplaces(String),
     #[error("the history of a timeline is damaged")]
     BadHistory(#[from] topology::timeline::BadHistory),
     #[error("{} is not a data directory of PostgreSQL: {why}; it is left as it is", path.display())]

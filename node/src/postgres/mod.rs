@@ -19,9 +19,11 @@
 //! | rewind, single_user, wal | what comes before and with a rewind |
 //! | restored | the first start of what such a command made |
 //! | archive | the operator's commands of the archive |
+//! | archive_histories | histories of older timelines, brought into the archive |
 //! | log_tail | why a server ended, in its own words |
 
 pub mod archive;
+mod archive_histories;
 pub mod catalogue;
 mod configure;
 pub mod conninfo;
@@ -440,7 +442,7 @@ impl Instance {
         let below = (2..current.0).map(|number| timeline::file_name(Timeline(number)));
         let restore = recovery::restore_command(&self.settings, dynamic);
         let own = timeline::file_name(current);
-        archive::archive_histories(&self.settings, restore.as_deref(), &own, below).await
+        archive_histories::archive_histories(&self.settings, restore.as_deref(), &own, below).await
     }
 
     /// Brings the segment with the shutdown checkpoint into the archive: who

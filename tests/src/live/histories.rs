@@ -12,17 +12,19 @@ use std::process::{Command, Stdio};
 
 /// The first winner's pre_promote refuses, the next one begins the number after. A
 /// member of the first timeline comes back only then, and a base backup of the first
-/// timeline is recovered from the archive to the latest one.
-pub async fn with_a_gap() {
+/// timeline is recovered from the archive to the latest one. `restore`: the group has a
+/// restore_command; without one its archive_command shows that it replaces nothing.
+pub async fn with_a_gap(restore: bool) {
     let mut stage = Stage::prepare_with(3, |plan, dir| {
         let at = |name: &str| dir.join(name).display().to_string();
+        let command = format!("cp {}/%f %p", at("archive"));
         let change = json!({"postgresql": {
             "pre_promote": at("gate"),
             "parameters": {
                 "archive_mode": "on",
                 "archive_command": format!("test ! -f {0}/%f && cp %p {0}/%f", at("archive")),
             },
-            "recovery_conf": {"restore_command": format!("cp {}/%f %p", at("archive"))},
+            "recovery_conf": restore.then(|| json!({"restore_command": command})),
         }});
         topology::document::patch(&mut plan.dcs, &change);
     });
