@@ -6,7 +6,6 @@
 pub mod act;
 pub mod api;
 pub mod background;
-pub mod beat;
 pub mod clock;
 pub mod command_line;
 pub mod config;
@@ -17,6 +16,7 @@ pub mod generate;
 pub mod ha;
 pub mod init;
 pub mod log;
+pub mod member;
 pub mod notify;
 pub mod observe;
 pub mod postgres;

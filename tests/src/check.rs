@@ -236,8 +236,10 @@ pub fn starting(world: &mut World, member: usize) {
 /// Diverged, and the settings permit neither to rewind nor to rebuild it.
 fn is_kept_diverged(m: &crate::world::member::Member) -> bool {
     use node::ha::observation::{Divergence, Rewind};
-    let diverged =
-        matches!(m.daemon.memory.divergence, Divergence::Diverged(_) | Divergence::Alien(_));
+    let diverged = matches!(
+        m.daemon.machine.memory.divergence,
+        Divergence::Diverged(_) | Divergence::Alien(_)
+    );
     (diverged || m.server.half)
         && !m.may_rebuild_diverged
         && (m.rewind != Rewind::Possible || m.server.process == Process::Down)

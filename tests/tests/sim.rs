@@ -311,7 +311,7 @@ fn n4_a_change_of_ttl_leaves_the_primary_alone() {
                 world.run_until(world.now + 100).expect("nothing is wrong");
                 assert_eq!(leads(&world), Some(leader), "seed {seed}: ttl {seconds}");
             }
-            let lease = world.members[leader].daemon.lease;
+            let lease = world.members[leader].daemon.machine.lease;
             assert_eq!((lease.ttl_ms, lease.next), (seconds * 1_000, None), "seed {seed}");
         }
         assert_eq!((world.counts.promotions, world.counts.restarts), before, "seed {seed}");
@@ -367,7 +367,7 @@ fn a_store_that_is_wiped_while_a_cluster_is_made_gets_it_nevertheless() {
     for seed in 1..=60 {
         let mut world = World::new(seed, &one_group(seed));
         world.run_until(100 + seed * 40).expect("nothing is wrong yet");
-        let made = world.members.iter().any(|m| m.daemon.memory.claim.is_some());
+        let made = world.members.iter().any(|m| m.daemon.machine.memory.claim.is_some());
         hit += u32::from(made && world.stores.get(0, "/service/shop/leader").is_none());
         world.stores.wipe(0);
         let settled = settle(&mut world, SETTLE_MS);

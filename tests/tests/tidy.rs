@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without clock, files, network and waiting.
-const PURE: [&str; 4] = ["topology/src", "standby/src", "citus/src", "node/src/ha"];
+const PURE: [&str; 5] =
+    ["topology/src", "standby/src", "citus/src", "node/src/ha", "node/src/member"];
 /// What would make them impure.
 const IMPURE: [&str; 8] = [
     "async ",

@@ -159,8 +159,8 @@ impl Daemon {
 
     /// The server runs and nothing is being done to it.
     pub(super) fn call_back(&mut self, seen: &Observation) {
-        let unborn = self.memory.bootstrap != Bootstrapping::No;
-        if unborn || self.memory.promoting.is_some() || look::role_of(seen).is_none() {
+        let unborn = self.member.memory.bootstrap != Bootstrapping::No;
+        if unborn || self.member.memory.promoting.is_some() || look::role_of(seen).is_none() {
             return;
         }
         let role = self.role(seen);

@@ -10,25 +10,25 @@ use super::server::Reload;
 use super::upkeep::Kept;
 use super::{Daemon, look};
 use crate::act::txn;
-use crate::beat::Report;
+use crate::clock;
 use crate::ha::Observation;
 use crate::ha::guarding;
 use crate::ha::observation::{Job, Lock, ServerRole};
+use crate::member::Report;
 use crate::postgres::parameters::Role;
 use standby::report::{Leader, Retention};
 use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
-use topology::{Group, GroupView, HistoryEntry, MemberRole, Millis, RegionName, Seen};
+use std::time::Duration;
+use topology::{Group, GroupView, HistoryEntry, MemberRole, Millis, RegionName};
 
 /// What the chores remember between beats.
 #[derive(Default)]
 pub(super) struct Chores {
     pub groups: BTreeMap<Group, GroupView>,
     pub local_topology: LocalTopology,
-    /// The lease was renewed: the leader's position is due.
-    pub status_due: bool,
     /// When the member record was last written for its positions' sake.
     pub recorded_at: Millis,
     /// The role in which the server last ran.
@@ -45,15 +45,11 @@ pub(super) struct Chores {
     /// The checkpoint after the promotion.
     pub checkpoint: AfterPromotion,
     pub histories: super::histories::Histories,
-    /// The members' addresses when the group last had a leader.
-    pub seen_urls: BTreeMap<topology::MemberName, String>,
     /// `/history` as it was last read with a line.
     pub history: Vec<HistoryEntry>,
     /// The move whose rewiring this coordinator has done.
     pub rewired: Option<String>,
     pub ownership: Option<Ownership>,
-    /// Why `/config` cannot be read, as it was told last.
-    pub broken_config: Option<String>,
     /// Members that were told to be never synchronous, because of their names.
     pub never_synchronous: BTreeSet<topology::MemberName>,
 }
@@ -69,7 +65,6 @@ pub(super) struct Applied {
 impl Chores {
     pub fn promoted(&mut self) {
         self.checkpoint = AfterPromotion::default();
-        self.status_due = true;
     }
 
     pub fn job_ended(&mut self, job: &Job) {
@@ -94,9 +89,7 @@ impl Chores {
 impl Daemon {
     pub(super) async fn keep_up(&mut self, report: &Report) {
         let seen = &report.seen;
-        self.guard(seen);
         self.keep_watchdog(seen);
-        self.update_promises(seen);
         self.keep_checkpoint(seen);
         self.keep_histories(seen).await;
         // While no member leads the group, any member may speak for the region:
@@ -112,7 +105,7 @@ impl Daemon {
             // First: clients wait for the end of its round, which runs beside us.
             self.keep_citus(seen);
         }
-        let limit = self.report_limit(seen);
+        let limit = Duration::from_millis(self.member.report_limit_ms(seen, clock::now()));
         if tokio::time::timeout(limit, self.keep_documents(seen)).await.is_err() {
             let limit = crate::words::span(limit);
             crate::log::warn(&format!("the store did not take this member's reports in {limit}"));
@@ -129,7 +122,7 @@ impl Daemon {
         let known = seen.view().and_then(|view| view.initialize.as_ref()?.value.as_ref());
         let is_ours = known.is_some() && seen.system() == known;
         if is_ours && self.background.running().is_none() {
-            self.server.save_dynamic(&self.dynamic.raw);
+            self.server.save_dynamic(&self.member.dynamic.raw);
         }
     }
 
@@ -145,37 +138,13 @@ impl Daemon {
         }
     }
 
-    /// Arms the last guard while this member may write.
-    fn guard(&self, seen: &Observation) {
-        match seen.relied_until() {
-            _ if self.dynamic.pause || !self.may_open(seen) => self.deadman.disarm(),
-            Some(until) => self.arm(until),
-            None => {}
-        }
-    }
-
     /// The watchdog rests only while this member certainly does not write, and
     /// is not about to. A server that does not stop leaves it armed.
     fn keep_watchdog(&mut self, seen: &Observation) {
-        let (may_open, is_quiet) = (self.may_open(seen), self.server.is_quiet());
-        if self.dynamic.pause || !guarding::is_watchdog_needed(seen, may_open, is_quiet) {
+        let (may_open, is_quiet) = (self.member.may_open(seen), self.server.is_quiet());
+        if self.member.dynamic.pause || !guarding::is_watchdog_needed(seen, may_open, is_quiet) {
             self.watchdog.rest();
         }
-    }
-
-    /// A server that accepts writes, or will without being asked again. One
-    /// that does not answer may be such a server.
-    pub(super) fn may_open(&self, seen: &Observation) -> bool {
-        let starts = matches!(
-            seen.job.as_ref().map(|running| &running.job),
-            Some(Job::StartPrimary | Job::Restart { as_primary: true })
-        );
-        let silent = seen.server().is_some_and(|server| server.role == Seen::Unknown);
-        seen.is_primary()
-            || seen.is_opening()
-            || starts
-            || silent
-            || self.memory.promoting.is_some()
     }
 
     async fn keep_record(&mut self, seen: &Observation) {
@@ -185,24 +154,24 @@ impl Daemon {
         }
         let record = self.record(seen);
         let there = view.members.get(&self.settings.name);
-        let own_lease = self.lease.id;
+        let own_lease = self.member.lease.id;
         let on_lease = there.is_some_and(|m| Some(m.lease) == own_lease);
         if on_lease && there.is_some_and(|m| m.value == record) {
             return;
         }
         let positions_only = on_lease
             && there.is_some_and(|m| without_positions(&m.value) == without_positions(&record));
-        let young = seen.now.since(self.chores.recorded_at) < self.dynamic.loop_wait_ms;
+        let young = seen.now.since(self.chores.recorded_at) < self.member.dynamic.loop_wait_ms;
         if positions_only && young {
             return;
         }
-        let (keys, me) = (self.keys.clone(), self.settings.name.clone());
+        let (keys, me) = (self.member.keys.clone(), self.settings.name.clone());
         let (text, revision) = (record.write(), there.map(|m| m.revision));
         let tell = |lease| txn::member(&keys, &me, lease, text.clone(), revision);
-        if self.lease.id.is_some_and(|lease| self.mirror.news(tell(lease)).is_none()) {
+        if self.member.lease.id.is_some_and(|lease| self.mirror.news(tell(lease)).is_none()) {
             return;
         }
-        let written = match (self.held, self.lease.id) {
+        let written = match (self.member.held, self.member.lease.id) {
             // A leader's lease is replaced together with its key, by a renewal.
             (true, Some(lease)) => self.write(tell(lease)).await,
             _ => self.write_on_lease(tell).await,
@@ -220,7 +189,7 @@ impl Daemon {
         let Some(view) = seen.view() else { return };
         self.keep_initialize(seen, view).await;
         self.keep_config(view).await;
-        if std::mem::take(&mut self.chores.status_due) || view.status.is_none() {
+        if std::mem::take(&mut self.member.status_due) || view.status.is_none() {
             self.keep_failsafe(seen, view).await;
             self.keep_status(seen, view).await;
         }
@@ -234,32 +203,32 @@ impl Daemon {
     /// nonsense keeps it: an operator wrote it, and must correct it.
     async fn keep_config(&mut self, view: &GroupView) {
         let Some(empty_at) = view.missing_config() else { return };
-        if self.dynamic.raw.as_object().is_none_or(|map| map.is_empty()) {
+        if self.member.dynamic.raw.as_object().is_none_or(|map| map.is_empty()) {
             return;
         }
-        let Some(lease) = self.lease.id else { return };
-        let text = topology::document::compact(&self.dynamic.raw);
-        let txn = txn::give_config(&self.keys, lease, text, empty_at);
+        let Some(lease) = self.member.lease.id else { return };
+        let text = topology::document::compact(&self.member.dynamic.raw);
+        let txn = txn::give_config(&self.member.keys, lease, text, empty_at);
         self.keep("/config", txn).await;
     }
 
     async fn keep_status(&mut self, seen: &Observation, view: &GroupView) {
         let Some(server) = seen.server().filter(|s| s.lsn.0 > 0) else { return };
-        let Some(lease) = self.lease.id else { return };
+        let Some(lease) = self.member.lease.id else { return };
         let leader = Leader {
             name: &self.settings.name,
             optime: server.lsn,
             slots: &self.server.slots(),
-            dynamic: &self.dynamic,
+            dynamic: &self.member.dynamic,
         };
         let status = leader.status(view, &mut self.chores.retention, seen.now);
-        let Some(txn) = txn::status(&self.keys, lease, &status, view) else { return };
+        let Some(txn) = txn::status(&self.member.keys, lease, &status, view) else { return };
         self.keep("/status", txn).await;
     }
 
     /// Members that no setting makes synchronous, each once.
     fn tell_never_synchronous(&mut self, view: &GroupView) {
-        if !self.dynamic.is_synchronous {
+        if !self.member.dynamic.is_synchronous {
             return self.chores.never_synchronous.clear();
         }
         for name in view.members.keys() {
@@ -274,12 +243,12 @@ impl Daemon {
     /// What a synchronous mode left behind would keep others from leading: when it
     /// is off, and where this group follows another one.
     async fn keep_sync(&mut self, seen: &Observation, view: &GroupView) {
-        let is_off = !self.dynamic.is_synchronous && seen.is_primary();
+        let is_off = !self.member.dynamic.is_synchronous && seen.is_primary();
         let is_doubtful = matches!(seen.ownership, Ownership::Doubtful(_));
         let follows = seen.is_standby() && !seen.may_own() && !is_doubtful;
         let left = view.sync.as_ref().filter(|_| is_off || follows);
-        let (Some(left), Some(lease)) = (left, self.lease.id) else { return };
-        let txn = txn::end_sync(&self.keys, lease, left.revision);
+        let (Some(left), Some(lease)) = (left, self.member.lease.id) else { return };
+        let txn = txn::end_sync(&self.member.keys, lease, left.revision);
         if self.keep("the end of /sync", txn).await == Kept::Written {
             tracing::info!("no synchronous mode is in force here: /sync is deleted");
         }
@@ -288,7 +257,7 @@ impl Daemon {
     /// Applies changed settings, and those of another role, to the running
     /// server.
     async fn keep_settings(&mut self, seen: &Observation) {
-        let dynamic = self.dynamic.raw.clone();
+        let dynamic = self.member.dynamic.raw.clone();
         let role = self.server.role(&dynamic);
         self.server.keep_pgpass(&dynamic);
         let wanted = Applied { dynamic, overrides: self.overrides(seen, false), role };
@@ -297,7 +266,7 @@ impl Daemon {
         }
         let reload = if self.chores.in_force { Reload::IfChanged } else { Reload::Always };
         // Judging and comparing settings must not hold up the next renewal.
-        let limit = self.report_limit(seen);
+        let limit = Duration::from_millis(self.member.report_limit_ms(seen, clock::now()));
         let applied = self.server.apply_settings(&wanted.dynamic, &wanted.overrides, reload);
         let applied = match tokio::time::timeout(limit, applied).await {
             Ok(applied) => applied,
@@ -328,7 +297,7 @@ impl Daemon {
         let wanted = slots::desired(&self.settings.name, view, &regions);
         self.chores.slots_ours.extend(wanted.keys().cloned());
         let leads = matches!(look::role_of(seen), Some(ServerRole::Primary));
-        let (there, paused) = (self.server.slots(), self.dynamic.pause);
+        let (there, paused) = (self.server.slots(), self.member.dynamic.pause);
         let steps = slots::diff(&wanted, &there, &self.chores.slots_ours, leads, paused);
         for step in steps {
             if let Err(why) = self.server.change_slot(&step).await {
@@ -351,7 +320,7 @@ impl Daemon {
     async fn keep_histories(&mut self, seen: &Observation) {
         let timeline = seen.server().and_then(|server| server.timeline);
         if let Some(timeline) = timeline.filter(|_| seen.is_primary() && seen.holds_lock()) {
-            let (instance, dynamic) = (self.server.instance(), &self.dynamic.raw);
+            let (instance, dynamic) = (self.server.instance(), &self.member.dynamic.raw);
             self.chores.histories.keep(&instance, dynamic, timeline, seen.now).await;
         }
     }

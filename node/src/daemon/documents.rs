@@ -26,12 +26,13 @@ impl Daemon {
     /// `/initialize` names this system, whatever became of it.
     pub(super) async fn keep_initialize(&mut self, seen: &Observation, view: &GroupView) {
         let named = view.initialize.as_ref().is_some_and(|i| i.value.is_some());
-        let (Some(system), Some(lease), false) = (seen.system(), self.lease.id, named) else {
+        let (Some(system), Some(lease), false) = (seen.system(), self.member.lease.id, named)
+        else {
             return;
         };
         let revision = view.initialize.as_ref().map(|i| i.revision);
-        let (key, id) = (self.keys.initialize(), system.0.clone());
-        let txn = txn::as_leader_on(&self.keys, lease, key, id, revision);
+        let (key, id) = (self.member.keys.initialize(), system.0.clone());
+        let txn = txn::as_leader_on(&self.member.keys, lease, key, id, revision);
         self.keep("/initialize", txn).await;
     }
 
@@ -47,11 +48,11 @@ impl Daemon {
         let data_dir = self.settings.postgresql.data_dir.clone();
         let began = crate::postgres::history::local_time(&data_dir, timeline).ok();
         let me = self.settings.name.as_str();
-        let max = self.dynamic.max_timelines_history;
+        let max = self.member.dynamic.max_timelines_history;
         let entries = merged(&history, &self.chores.history, me, began, max);
-        let Some(lease) = self.lease.id else { return };
-        let (key, text) = (self.keys.history(), write_history(&entries));
-        self.keep("/history", txn::as_leader(&self.keys, lease, key, text)).await;
+        let Some(lease) = self.member.lease.id else { return };
+        let (key, text) = (self.member.keys.history(), write_history(&entries));
+        self.keep("/history", txn::as_leader(&self.member.keys, lease, key, text)).await;
     }
 
     /// The times and names of older timelines are nowhere else, and neither are
@@ -60,7 +61,7 @@ impl Daemon {
         if view.leader.is_some() {
             let urls = view.members.iter();
             let urls = urls.filter_map(|(n, m)| Some((n.clone(), m.value.api_url.clone()?)));
-            self.chores.seen_urls = urls.collect();
+            self.member.seen_urls = urls.collect();
         }
         if let Some(history) = view.history.as_ref().filter(|h| !h.value.is_empty())
             && self.chores.history != history.value

@@ -6,10 +6,10 @@
 //! comes with an unusual one, or at level DEBUG.
 
 use super::{Daemon, look};
-use crate::beat::Report;
 use crate::clock;
 use crate::ha::Observation;
 use crate::ha::observation::{Job, Lock, Process, ServerRole, StopHow};
+use crate::member::Report;
 use topology::{MemberName, MemberRole, Millis};
 
 /// What was written last, and when.
@@ -24,8 +24,8 @@ impl Daemon {
         crate::log::situation(situation(report));
         let line = sentence(report, &self.settings.name);
         let is_new = line != self.heartbeat.line && crate::log::is_news(&line);
-        let is_due =
-            clock::now().since(self.heartbeat.at) + DUE_EARLY_MS >= self.dynamic.loop_wait_ms;
+        let is_due = clock::now().since(self.heartbeat.at) + DUE_EARLY_MS
+            >= self.member.dynamic.loop_wait_ms;
         if !is_new && !is_due {
             return;
         }

@@ -25,7 +25,7 @@ impl Daemon {
             laid.retain(|(name, _)| name != TARGET);
             laid.extend(target.map(|timeline| (TARGET.to_string(), timeline.to_string())));
         }
-        let hands = self.server.hands(self.dynamic.raw.clone(), laid);
+        let hands = self.server.hands(self.member.dynamic.raw.clone(), laid);
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
             Job::Clone { from } => {
@@ -76,7 +76,7 @@ impl Daemon {
 
     /// The lock is held meanwhile, and another member might open sooner.
     fn gate_limit(&self) -> Duration {
-        match self.dynamic.primary_start_timeout_ms {
+        match self.member.dynamic.primary_start_timeout_ms {
             0 => GATE,
             limit => Duration::from_millis(limit),
         }
@@ -84,8 +84,8 @@ impl Daemon {
 
     /// What was asked for, else the limit of any start.
     fn restart_limit(&self) -> RestartLimit {
-        let configured = self.dynamic.primary_start_timeout_ms;
-        match self.memory.start_limit_ms {
+        let configured = self.member.dynamic.primary_start_timeout_ms;
+        match self.member.memory.start_limit_ms {
             Some(ms) => RestartLimit::Asked(Duration::from_millis(ms)),
             None if configured > 0 => RestartLimit::General(Duration::from_millis(configured)),
             None => {

@@ -6,19 +6,12 @@
 
 use super::shutdown_state::shutdown_state_of;
 use crate::ha::observation::{End, Server, ShutdownState};
+use crate::member::NoEnd;
 use crate::postgres::wal::{self, Place};
 use crate::postgres::{Error, Instance, history};
 use standby::rewind::{LocalEnd, Tail};
 use std::path::Path;
 use topology::{History, Lsn, Timeline};
-
-#[derive(Debug)]
-pub(super) enum NoEnd {
-    /// Ask again.
-    NotNow(String),
-    /// The log cannot be read.
-    Unreadable(String),
-}
 
 pub(super) async fn at_rest(
     instance: &Instance,

@@ -1,197 +1,87 @@
-//! Putting one observation together.
+//! Looking at the world for the machine.
 
 use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
-use crate::ha::facts::Facts;
-use crate::ha::observation::{
-    DataDir, Disk, Guarding, Job, Lock, Me, Postgres, Process, Rewind, Running, ServerRole,
-};
-use crate::ha::{Action, Observation, Outcome};
-use crate::observe::lock;
+use crate::ha::Observation;
+use crate::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running, ServerRole};
+use crate::member::{DiskProbe, Look, Sight, StoreSight, stops_long};
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use topology::{Group, GroupView, MemberRole, Seen};
 
-/// What an action that took longer saw of the server is old.
-const STALE_MS: u64 = 200;
-/// From here on it is looked at who holds up a stop; most are over before.
-const STOPS_LONG_MS: u64 = 500;
-
-/// What the local copy of the store says, split by its readers.
-pub(super) struct StoreView {
-    pub group: Seen<GroupView>,
-    pub groups: BTreeMap<Group, GroupView>,
-    pub ownership: Ownership,
-    pub order: Option<Order>,
-    pub closed_workers: Vec<Group>,
-}
-
 impl Daemon {
-    pub(super) async fn look(&mut self) -> Observation {
-        self.reap();
+    /// Looks at the world; what it means is decided in the machine.
+    pub(super) async fn look(&mut self, look: Look) -> Sight {
+        let ended = self.reap();
         self.server.is_at_work = self.background.running().is_some();
-        let postgres = self.server.look(clock::now()).await;
-        let disk = self.look_at_disk(&postgres).await;
-        let store = self.look_at_store();
-        let mut seen = Observation {
-            now: clock::now(),
-            me: self.me(),
-            lock: Lock::Unknown,
-            store: store.group,
-            postgres,
-            job: self.running(),
-            peers: None,
-            ownership: store.ownership,
-            watchdog: Guarding::Unwanted,
-            disk,
-            order: store.order,
-            closed_workers: store.closed_workers,
-            dynamic: self.dynamic.clone(),
-            failsafe: Default::default(),
-            history: self.server.own_history(),
-            memory: self.memory.clone(),
+        let (store, server) = match look {
+            Look::All => (true, true),
+            Look::Again { store, server } => (store, server),
         };
-        self.chores.groups = store.groups;
-        self.settle(&mut seen);
-        seen
+        let postgres = if server { Some(self.server.look(clock::now()).await) } else { None };
+        let disk = match &postgres {
+            Some(postgres) if look == Look::All => Some(self.look_at_disk(postgres).await),
+            _ => None,
+        };
+        let store = store.then(|| self.look_at_store());
+        if let Some(view) = store.as_ref().and_then(|store| store.group.known()) {
+            self.member.update_dynamic(view);
+            self.carry_out_local();
+        }
+        if let Some(postgres) = &postgres {
+            self.apply_restart_plan(postgres);
+        }
+        Sight {
+            unix_ms: clock::unix_ms(),
+            me: self.me(),
+            store,
+            postgres,
+            disk,
+            job: self.running(),
+            ended,
+            watchdog: self.watchdog.state(&self.member.dynamic, clock::now()),
+            history: self.server.own_history(),
+        }
     }
 
-    /// While an action of ours fills or empties the directory it may be full.
     async fn look_at_disk(&mut self, postgres: &Postgres) -> Disk {
-        let at_rest = !matches!(postgres.process, Process::Running(_));
-        let data_dir = &self.settings.postgresql.data_dir;
-        if !matches!(postgres.data, DataDir::Valid { .. }) {
-            self.disk = Default::default();
-            return Disk::Well;
-        }
-        if self.background.running().is_some_and(|running| running.job.writes_the_data()) {
-            return self.disk.known();
-        }
-        let failed = self.disk.again_ms() != u64::MAX;
-        let disk = self.disk.look(data_dir, at_rest, clock::now()).await;
-        if failed && disk == Disk::Well {
-            // What failed for want of room need not wait for its next turn.
-            self.memory.failed = None;
-        }
-        disk
-    }
-
-    /// After an action only what it may have changed is looked at.
-    pub(super) async fn look_after(
-        &mut self,
-        mut seen: Observation,
-        action: &Action,
-        outcome: &Outcome,
-    ) -> Observation {
-        self.memory.fold(action, outcome, clock::now());
-        if *action == Action::AskPeers {
-            let empty = GroupView::default();
-            let only = Facts::of(&seen).only_answer_that_counts();
-            seen.peers = Some(self.ask_peers(seen.view().unwrap_or(&empty), only).await);
-        } else {
-            let store = self.look_at_store();
-            seen.store = store.group;
-            seen.ownership = store.ownership;
-            seen.order = store.order;
-            seen.closed_workers = store.closed_workers;
-        }
-        let slow = clock::now().since(seen.now) > STALE_MS;
-        if slow || changes_server(action) {
-            seen.postgres = self.server.look(clock::now()).await;
-        }
-        self.reap();
-        seen.now = clock::now();
-        seen.job = self.running();
-        self.settle(&mut seen);
-        seen
-    }
-
-    /// What follows from the rest, and what is remembered of it.
-    fn settle(&mut self, seen: &mut Observation) {
-        self.take_dynamic(seen.view());
-        seen.dynamic = self.dynamic.clone();
-        self.make_due(seen);
-        self.apply_failsafe(seen);
-        self.chores.ownership = Some(seen.ownership.clone());
-        seen.lock = lock::read(&self.settings.name, &seen.store, &self.lease, self.held, seen.now);
-        self.held = lock::is_relied_on(&seen.lock);
-        seen.watchdog = self.watchdog.state(&self.dynamic, seen.now);
-        self.update_proof(seen);
-        self.forget_what_is_over(seen);
-        self.apply_restart_plan(seen);
-        seen.memory = self.memory.clone();
-    }
-
-    /// The cluster-wide configuration, if it can be read; else the one before
-    /// stays. What is wrong with it is told once.
-    fn take_dynamic(&mut self, view: Option<&GroupView>) {
-        let Some(view) = view else { return };
-        let broken = view.unreadable.iter().find(|(key, _)| key == "config");
-        let broken = broken.map(|(_, why)| why.clone());
-        if let Some(why) = broken.as_ref().filter(|_| self.chores.broken_config != broken) {
-            tracing::error!("the configuration is kept as it was: {why}");
-        }
-        self.chores.broken_config = broken;
-        let Some(config) = &view.config else { return };
-        let wanted = config.value.with_minimum_ttl(self.settings.minimum_ttl());
-        if self.dynamic != wanted {
-            for bad in &config.value.ignored {
-                tracing::warn!("{bad}; its default is used");
+        let running = self.background.running().map(|running| &running.job);
+        match DiskProbe::of(postgres, running) {
+            DiskProbe::Forget => {
+                self.disk = Default::default();
+                Disk::Well
             }
-            self.dynamic = wanted;
-            let settings = Arc::new(self.with_cluster_wide(&self.settings));
-            if settings.postgresql != self.settings.postgresql {
-                self.settings = settings.clone();
-                self.server.take_settings(settings);
+            DiskProbe::KeepKnown => self.disk.known(),
+            DiskProbe::Now => {
+                let at_rest = !matches!(postgres.process, Process::Running(_));
+                let data_dir = &self.settings.postgresql.data_dir;
+                self.disk.look(data_dir, at_rest, clock::now()).await
             }
+        }
+    }
+
+    /// The configuration of the cluster has changed.
+    pub(super) fn config_changed(&mut self, ignored: &[String]) {
+        for bad in ignored {
+            tracing::warn!("{bad}; its default is used");
+        }
+        let settings = Arc::new(self.with_cluster_wide(&self.settings));
+        if settings.postgresql != self.settings.postgresql {
+            self.settings = settings.clone();
+            self.server.take_settings(settings);
         }
     }
 
     /// The member's own settings, completed by what `/config` says.
     pub(super) fn with_cluster_wide(&self, own: &Settings) -> Settings {
-        let (settings, warnings) = own.with_cluster_wide(&self.dynamic.raw);
+        let (settings, warnings) = own.with_cluster_wide(&self.member.dynamic.raw);
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         settings
-    }
-
-    fn forget_what_is_over(&mut self, seen: &Observation) {
-        let upstream_streams = seen.is_streaming() || !seen.is_standby();
-        match (upstream_streams, self.memory.quiet_since) {
-            (true, _) => self.memory.quiet_since = None,
-            (false, None) => self.memory.quiet_since = Some(seen.now),
-            (false, Some(_)) => {}
-        }
-        self.memory.update_from(seen);
-        self.answer_what_was_dropped();
-        self.apply_end_of_pause();
-        if seen.is_primary() {
-            self.memory.promoting = None;
-            self.memory.forget_comparison();
-            self.memory.signed = None;
-        }
-        if seen.is_stopped() {
-            self.memory.promoting = None;
-        }
-        if !seen.holds_lock() {
-            self.memory.won_in_pause = false;
-        }
-    }
-
-    /// By hand anything may have been changed.
-    fn apply_end_of_pause(&mut self) {
-        let ends = self.was_paused && !self.dynamic.pause;
-        self.was_paused = self.dynamic.pause;
-        if ends {
-            tracing::info!("the pause is over: everything is looked at anew");
-            self.server.look_anew();
-            self.chores.applied = None;
-            self.memory.forget_comparison();
-        }
     }
 
     fn running(&self) -> Option<Running> {
@@ -199,20 +89,18 @@ impl Daemon {
         if matches!(running.job, Job::Stop { .. }) {
             running.closed = self.server.closed();
         }
-        let ends = matches!(running.job, Job::Stop { .. } | Job::Restart { .. });
-        if ends && clock::now().since(running.since) >= STOPS_LONG_MS {
+        if stops_long(&running, clock::now()) {
             running.ending = self.server.ending();
         }
         Some(running)
     }
 
-    fn reap(&mut self) {
-        let Some((job, result)) = self.background.reap() else { return };
+    fn reap(&mut self) -> Option<(Job, Result<(), String>)> {
+        let (job, result) = self.background.reap()?;
         match &result {
             Ok(()) => tracing::info!("done: {}", job.title()),
             Err(why) => tracing::error!("failed: {}: {why}", job.title()),
         }
-        self.memory.finish(&job, &result, clock::now());
         self.chores.job_ended(&job);
         if job.writes_the_data() {
             self.server.own_work_ended();
@@ -221,12 +109,13 @@ impl Daemon {
             self.expect_callback(&job);
         }
         self.answer_restart(&job, &result);
+        Some((job, result))
     }
 
     fn me(&self) -> Me {
         let pg = &self.settings.postgresql;
         let dynamic_flag = |key: &str| {
-            let value = self.dynamic.raw.get("postgresql").and_then(|p| p.get(key));
+            let value = self.member.dynamic.raw.get("postgresql").and_then(|p| p.get(key));
             value.and_then(topology::tags::parse_bool)
         };
         let either =
@@ -236,7 +125,7 @@ impl Daemon {
             group: self.settings.group(),
             tags: self.settings.tags.clone(),
             may_initialise: self.settings.bootstrap.is_some(),
-            may_restore: !ReplicaMethods::read(&self.settings.raw, &self.dynamic.raw)
+            may_restore: !ReplicaMethods::read(&self.settings.raw, &self.member.dynamic.raw)
                 .without_source()
                 .is_empty(),
             has_gate: pg.pre_promote.is_some(),
@@ -255,28 +144,30 @@ impl Daemon {
         }
     }
 
-    pub(super) fn look_at_store(&mut self) -> StoreView {
+    fn look_at_store(&mut self) -> StoreSight {
         let local = self.mirror.snapshot();
         let entries = local.as_ref().map_or(&[][..], |view| &view.snapshot.entries);
-        let mut groups = split_groups(&self.keys.scope_prefix(), entries);
+        let mut groups = split_groups(&self.member.keys.scope_prefix(), entries);
         let group = self.settings.group();
         let own = groups.get(&group).cloned().unwrap_or_default();
         groups.entry(group).or_default();
         let (ownership, order) = self.look_at_topology(entries);
         let closed_workers = closed(&groups, &ownership);
         // A member name that another daemon may use must not be used.
-        let known = self.name_proven && local.as_ref().is_some_and(|view| !view.lost);
-        StoreView {
-            group: if known { Seen::Known(own) } else { Seen::Unknown },
-            groups,
+        let is_lost = local.as_ref().is_none_or(|view| view.lost);
+        self.chores.groups = groups;
+        self.chores.ownership = Some(ownership.clone());
+        StoreSight {
+            group: if self.name_proven && !is_lost { Seen::Known(own) } else { Seen::Unknown },
             ownership,
             order,
             closed_workers,
+            is_lost,
         }
     }
 
     fn look_at_topology(&mut self, entries: &[crate::dcs::KeyValue]) -> (Ownership, Option<Order>) {
-        let local = crate::region::ownership::read(&self.keys, entries);
+        let local = crate::region::ownership::read(&self.member.keys, entries);
         let Some(topology) = &self.settings.topology else {
             return (without_region(&local), None);
         };
@@ -289,17 +180,6 @@ impl Daemon {
         self.chores.local_topology = local;
         (owner, order)
     }
-}
-
-fn changes_server(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Promote
-            | Action::Follow(_)
-            | Action::ResumeReplay
-            | Action::NameSync(_)
-            | Action::WriteWal
-    )
 }
 
 /// Worker groups whose leader is not open for writes yet.

@@ -102,7 +102,7 @@ impl Daemon {
         if metadata.failed_at.is_some_and(|at| now.since(at) < RETRY_MS) {
             return false;
         }
-        let old = now.since(metadata.looked_at) >= self.dynamic.loop_wait_ms;
+        let old = now.since(metadata.looked_at) >= self.member.dynamic.loop_wait_ms;
         metadata.done.as_ref() != Some(groups) || opening || old
     }
 
@@ -136,10 +136,10 @@ impl Daemon {
         }
         let id = journal.id.clone();
         let value = serde_json::to_string(&Rewired { id: id.clone() }).expect("plain values");
-        let key = self.keys.topology("switch/rewired");
-        let Some(lease) = self.lease.id else { return };
+        let key = self.member.keys.topology("switch/rewired");
+        let Some(lease) = self.member.lease.id else { return };
         let txn = Txn {
-            when: vec![Compare::LeaseIs(self.keys.leader(), lease)],
+            when: vec![Compare::LeaseIs(self.member.keys.leader(), lease)],
             then: vec![Op::Put { key, value, lease: None }],
         };
         if matches!(self.keep("the end of the rewiring", txn).await, Kept::Written | Kept::Known) {

@@ -13,7 +13,6 @@ mod documents;
 pub mod failsafe;
 mod filling;
 mod fresh;
-mod hands;
 mod heartbeat;
 mod histories;
 mod jobs;
@@ -21,6 +20,7 @@ mod lease;
 mod local_end;
 mod look;
 mod metadata;
+mod perform;
 mod publish;
 mod reload;
 mod rewind_ability;
@@ -44,12 +44,10 @@ use crate::api::published::Published;
 use crate::background::Background;
 use crate::config::{Environment, Settings};
 use crate::dcs::counted::Writes;
-use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
 use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
 use crate::deadman::Deadman;
-use crate::ha::observation::Memory;
-use crate::observe::lock::OwnLease;
+use crate::member::Member;
 use crate::watchdog::Watchdog;
 use chores::Chores;
 use server::Server;
@@ -57,7 +55,6 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
-use topology::Dynamic;
 
 /// Kept for `GET /decisions` and post-mortems.
 const DECISIONS_MAX: usize = 1_000;
@@ -76,7 +73,8 @@ pub type Decisions = Arc<Mutex<VecDeque<serde_json::Value>>>;
 pub struct Daemon {
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
-    keys: Keys,
+    /// Decides; the rest of this struct is what its effects are performed with.
+    member: Member,
     mirror: Arc<Mirror>,
     changes: Changes,
     server: Server,
@@ -85,11 +83,6 @@ pub struct Daemon {
     disk: disk::Probe,
     deadman: Deadman,
     watchdog: Watchdog,
-    memory: Memory,
-    lease: OwnLease,
-    /// This process held the lock when it last knew.
-    held: bool,
-    dynamic: Dynamic,
     chores: Chores,
     failsafe: failsafe::FailsafeState,
     callbacks: callback::Callbacks,
@@ -104,10 +97,6 @@ pub struct Daemon {
     /// Who waits for the end of a job.
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
     last_rule: u16,
-    /// The last beat was in pause.
-    was_paused: bool,
-    /// Milliseconds until a scheduled request is due.
-    scheduled_in: Option<u64>,
     /// The line of the last heartbeat.
     heartbeat: heartbeat::Heartbeat,
     /// It is proven that no other daemon uses this member's name.
@@ -123,10 +112,6 @@ impl Daemon {
     /// Sends a transaction and folds its answer into the local copy at once.
     async fn write(&self, txn: Txn) -> Result<TxnResult, DcsError> {
         self.mirror.write(txn).await
-    }
-
-    fn is_store_lost(&self) -> bool {
-        self.mirror.snapshot().is_none_or(|view| view.lost)
     }
 
     fn remember(&self, decision: serde_json::Value) {

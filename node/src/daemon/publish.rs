@@ -3,11 +3,11 @@
 use super::{Daemon, look, state};
 use crate::api::published::Published;
 use crate::api::status::replication_state;
-use crate::beat::Report;
 use crate::clock;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{DataDir, Guarding, Job, ServerRole};
 use crate::ha::{Observation, gate};
+use crate::member::Report;
 use crate::postgres::ServerStatus;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ impl Daemon {
                 .proxy_address
                 .as_ref()
                 .map(|a| format!("postgres://{a}/postgres")),
-            tags: self.memory.effective_tags(&settings.tags).shown(),
-            pause: self.dynamic.pause,
+            tags: self.member.memory.effective_tags(&settings.tags).shown(),
+            pause: self.member.dynamic.pause,
             ..MemberRecord::default()
         };
         if seen.holds_lock() && seen.may_own() && !self.chores.checkpoint.is_done() {
@@ -47,13 +47,13 @@ impl Daemon {
 
     fn state(&self, seen: &Observation) -> MemberState {
         let custom = self.settings.bootstrap.as_ref().is_some_and(|b| b.method.is_some());
-        state::of(seen, &self.memory, custom)
+        state::of(seen, &self.member.memory, custom)
     }
 
     pub(super) fn role(&self, seen: &Observation) -> MemberRole {
         match look::role_of(seen) {
             Some(ServerRole::Primary) => MemberRole::Primary,
-            Some(ServerRole::Standby { .. }) if self.memory.promoting.is_some() => {
+            Some(ServerRole::Standby { .. }) if self.member.memory.promoting.is_some() => {
                 MemberRole::Promoted
             }
             Some(ServerRole::Standby { .. }) if seen.holds_lock() && !seen.may_own() => {
@@ -71,7 +71,7 @@ impl Daemon {
     /// because the daemon ends stays what it was.
     fn role_at_rest(&self, seen: &Observation) -> MemberRole {
         use crate::ha::observation::End;
-        if let Some(was) = self.chores.ran_as.filter(|_| self.memory.stopping) {
+        if let Some(was) = self.chores.ran_as.filter(|_| self.member.memory.stopping) {
             return was;
         }
         let clean = seen.shutdown_state().is_some_and(|r| r.end == End::Clean);
@@ -109,17 +109,17 @@ impl Daemon {
                 .then(|| Arc::new(self.chores.groups.clone())),
             dcs_last_seen: self.store_seen(previous.dcs_last_seen),
             system_id: seen.system().cloned(),
-            tags: self.memory.effective_tags(&self.settings.tags),
+            tags: self.member.memory.effective_tags(&self.settings.tags),
             pending_restart: self.server.pending_restart(),
             scheduled_restart: self.restart_plan.as_ref().map(|plan| plan.shown()),
-            paused: self.dynamic.pause,
-            loop_wait_ms: self.dynamic.loop_wait_ms,
-            ttl_ms: self.dynamic.ttl_ms,
+            paused: self.member.dynamic.pause,
+            loop_wait_ms: self.member.dynamic.loop_wait_ms,
+            ttl_ms: self.member.dynamic.ttl_ms,
             last_beat: clock::now(),
             failsafe_until: self.failsafe_until(seen),
-            failsafe: self.failsafe.peer_set.known().map(Arc::new),
-            standby_group: standby_region || self.dynamic.standby_cluster.is_some(),
-            maximum_lag_on_failover: self.dynamic.maximum_lag_on_failover,
+            failsafe: self.member.peer_set.known().map(Arc::new),
+            standby_group: standby_region || self.member.dynamic.standby_cluster.is_some(),
+            maximum_lag_on_failover: self.member.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
             reason: gate::refusal(&Facts::of(seen)),
             disk_failed: Facts::of(seen).disk_failed().is_some(),
@@ -137,14 +137,14 @@ impl Daemon {
             let age = view.confirmed.elapsed().as_millis() as u64;
             Millis(now.0.saturating_sub(age))
         });
-        let proof = heard.max(self.lease.id.map(|_| self.lease.renewed));
+        let proof = heard.max(self.member.lease.id.map(|_| self.member.lease.renewed));
         proof.map_or(before, |proof| last_seen(before, proof, now, unix_ms))
     }
 
     /// The last view of the store is valid for one ttl.
     fn is_store_forgotten(&self) -> bool {
         let last = self.published.borrow().dcs_last_seen;
-        is_outdated(last, clock::unix_ms(), self.dynamic.ttl_ms)
+        is_outdated(last, clock::unix_ms(), self.member.dynamic.ttl_ms)
     }
 }
 

@@ -35,7 +35,7 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         let old = self.settings.clone();
-        let (mut new, _) = loaded.settings.with_cluster_wide_at_start(&self.dynamic.raw);
+        let (mut new, _) = loaded.settings.with_cluster_wide_at_start(&self.member.dynamic.raw);
         for path in keep_fixed(&old, &mut new) {
             tracing::warn!("{path} has changed; it counts from the next start of the daemon on");
         }
@@ -55,6 +55,7 @@ impl Daemon {
         }
         let changed = new.raw != old.raw;
         self.settings = Arc::new(self.with_cluster_wide(&new));
+        self.member.minimum_ttl = self.settings.minimum_ttl();
         self.store.set_login(&self.settings.store);
         self.watchdog.take_settings(self.settings.watchdog.clone());
         self.server.take_settings(self.settings.clone());

@@ -14,19 +14,19 @@ use super::{Daemon, Origin, start};
 use crate::api::client::Peers;
 use crate::api::decisions;
 use crate::api::published::Command;
-use crate::beat::{Report, World, beat};
 use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::counted::CountedStore;
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::ha::observation::Job;
-use crate::ha::{Action, Decision, Observation, Outcome};
+use crate::ha::{Decision, Outcome};
+use crate::member::Report;
 use crate::{clock, log, notify};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wake::{changed, yielded_ms};
+use wake::changed;
 
 /// One call to the store may take this long: well below the lock's ttl, so
 /// that a frozen store leaves time to fence.
@@ -71,7 +71,7 @@ impl Daemon {
     ) -> Result<i32, String> {
         loop {
             self.prove_name().await?;
-            let report = beat(self).await;
+            let report = self.beat().await;
             // What was seen is told first, for the chores may take long, and what
             // they have learned behind them.
             self.publish(&report);
@@ -109,38 +109,29 @@ impl Daemon {
     }
 
     fn longest_sleep(&self, report: &Report) -> Duration {
-        let longest = self.dynamic.loop_wait_ms + yielded_ms(&report.seen.lock);
-        let mut ms = report.at_most_ms.unwrap_or(u64::MAX).min(longest);
-        if let Some(until) = report.seen.relied_until() {
-            let fence = until.since(clock::now() + self.dynamic.fence_budget_ms());
-            ms = ms.min(fence.max(20));
-        }
-        let scheduled = self.scheduled_in.into_iter().chain(self.restart_in).min();
-        ms = ms.min(scheduled.unwrap_or(u64::MAX)).min(self.disk.again_ms());
-        let due = self.memory.lease_renewed + longest;
-        let again = self.memory.renewal_again(&self.settings.name);
-        ms = ms.min(due.max(again).since(clock::now()).max(20));
-        Duration::from_millis(ms)
+        let ms = self.member.sleep_ms(&report.seen, report.at_most_ms, clock::now());
+        let restart = self.restart_in.unwrap_or(u64::MAX);
+        Duration::from_millis(ms.min(restart).min(self.disk.again_ms()))
     }
 
     /// What is left to do, the next beats decide.
     fn begin_to_end(&mut self) {
-        if !self.memory.stopping {
+        if !self.member.memory.stopping {
             tracing::info!("the daemon was told to end");
             notify::stopping();
         }
-        self.memory.stopping = true;
+        self.member.memory.stopping = true;
     }
 
     /// Ends what the store knows of this process.
     async fn farewell(&mut self) {
         self.callbacks.farewell().await;
-        if self.dynamic.pause {
+        if self.member.dynamic.pause {
             self.watchdog.rest();
         }
-        if let Some(lease) = self.lease.id
-            && !self.dynamic.pause
-            && !self.held
+        if let Some(lease) = self.member.lease.id
+            && !self.member.dynamic.pause
+            && !self.member.held
         {
             // The record goes with the lease in a ttl; until then it says so.
             let _ = self.store.renew(lease).await;
@@ -156,25 +147,9 @@ fn say(line: &str) {
     }
 }
 
-impl World for Daemon {
-    async fn observe(&mut self) -> Observation {
-        self.look().await
-    }
-
-    async fn act(&mut self, action: &Action, seen: &Observation) -> Outcome {
-        self.carry_out(action, seen).await
-    }
-
-    async fn look_again(
-        &mut self,
-        seen: Observation,
-        action: &Action,
-        outcome: &Outcome,
-    ) -> Observation {
-        self.look_after(seen, action, outcome).await
-    }
-
-    fn note(&mut self, decision: &Decision, outcome: Option<&Outcome>) {
+impl Daemon {
+    /// Keeps a decision, and writes into the log what is new in it.
+    pub(super) fn note(&mut self, decision: &Decision, outcome: Option<&Outcome>) {
         let changed = std::mem::replace(&mut self.last_rule, decision.rule) != decision.rule;
         let line = format!("rule {}: {}", decision.rule, decision.line());
         match outcome {

@@ -5,52 +5,34 @@
 //! acknowledged by the old ones.
 
 use super::Daemon;
-use crate::act::txn;
+use crate::ha::Observation;
 use crate::ha::facts::Facts;
-use crate::ha::{Observation, Outcome};
+use crate::member::Answer;
 use crate::postgres::recovery::TARGET;
 use standby::switch::ownership::Ownership;
 use standby::sync::Names;
 use std::time::Duration;
-use topology::{GroupView, SyncState};
 
 /// How long a beat waits for it; later ones see when it has come.
 const IN_FORCE: Duration = Duration::from_secs(1);
 const NAME: &str = "synchronous_standby_names";
 
 impl Daemon {
-    pub(super) async fn record_sync(&mut self, state: &SyncState, view: &GroupView) -> Outcome {
-        let Some(lease) = self.lease.id else { return Outcome::Lost };
-        let revision = view.sync.as_ref().map(|sync| sync.revision);
-        let outcome = self.try_write(txn::sync(&self.keys, lease, state, revision)).await;
-        if let Outcome::Unknown(_) = outcome {
-            // A reply that was lost: the store is read before anything else.
-            let _ = self.mirror.refresh().await;
-        }
-        outcome
-    }
-
-    pub(super) async fn name_sync(&mut self, names: &Names, seen: &Observation) -> Outcome {
+    pub(super) async fn name_sync(&mut self, names: &Names) -> Answer {
         // Whatever comes of it, the files are looked at again.
         self.chores.applied = None;
         let text = names.write();
-        let overrides = self.with_names(&seen.ownership, Some(text.clone()));
-        if let Err(why) = self.server.rename_sync(&self.dynamic.raw, &overrides).await {
-            return Outcome::Failed(why);
+        let ownership = self.chores.ownership.clone().unwrap_or(Ownership::NoRegions);
+        let overrides = self.with_names(&ownership, Some(text.clone()));
+        if let Err(why) = self.server.rename_sync(&self.member.dynamic.raw, &overrides).await {
+            return Answer::Failed(why);
         }
         match self.server.until_names_act(&text, IN_FORCE).await {
             Ok(()) => {
                 tracing::info!("{NAME} is now `{text}`");
-                Outcome::Done
+                Answer::Done
             }
-            Err(why) => Outcome::Failed(format!("{NAME} `{text}`: {why}")),
-        }
-    }
-
-    pub(super) async fn write_wal(&self) -> Outcome {
-        match self.server.write_wal().await {
-            Ok(()) => Outcome::Done,
-            Err(why) => Outcome::Failed(why),
+            Err(why) => Answer::Failed(format!("{NAME} `{text}`: {why}")),
         }
     }
 

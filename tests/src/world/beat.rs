@@ -1,34 +1,14 @@
-//! The beat of one daemon: look once, then decide and do one thing at a time.
+//! The beats of one daemon: the daemon's own machine, driven by this world.
 //!
-//! It mirrors `node::beat` and the daemon around it: up to eight rounds, then
-//! the chores (records, positions), then sleep until something wakes it. While
-//! a call is on its way the world goes on.
+//! Nothing is decided here. While a call is on its way the world goes on.
 
-use super::call::{Answer, CALL_MIN_MS, CALL_MS, Call};
+use super::call::Reply;
 use super::{Event, World};
-use node::ha::observation::{Job, Lock};
-use node::ha::{Action, Decision, Observation, Outcome, Step, decide};
+use node::ha::observation::Lock;
+use node::ha::{Decision, Outcome, Step};
+use node::member::{Answer, Effect, Level, Local, Report};
 use node::observe::lock;
-use topology::Seen;
-
-/// Rounds in one beat.
-const ROUNDS_MAX: usize = 8;
-/// After a beat that used all its rounds.
-const UNFINISHED_MS: u64 = 20;
-
-#[derive(Debug)]
-pub struct Beat {
-    pub seen: Box<Observation>,
-    pub rounds: usize,
-    pub waits: Waits,
-}
-
-/// What the answer on its way is for.
-#[derive(Debug)]
-pub enum Waits {
-    Action(Action),
-    Chores { at_most_ms: Option<u64> },
-}
+use topology::Millis;
 
 impl World {
     pub fn on_wake(&mut self, member: usize, life: u64, timer: Option<u64>) {
@@ -41,74 +21,115 @@ impl World {
             daemon.deferred.push(Event::Wake { member, life, timer });
             return;
         }
-        if daemon.beat.is_some() {
+        if daemon.machine.is_in_a_beat() || daemon.reports.is_some() {
             daemon.wake_pending = true;
             return;
         }
-        let seen = Box::new(self.look(member));
-        self.go_on(member, seen, 0);
+        let effect = daemon.machine.wake();
+        self.perform_all(member, effect);
     }
 
-    pub fn on_reply(&mut self, member: usize, life: u64, sent: u64, answer: Answer) {
+    pub fn on_reply(&mut self, member: usize, life: u64, sent: u64, reply: Reply) {
         let daemon = &mut self.members[member].daemon;
         if !daemon.alive || daemon.life != life {
             return;
         }
         if daemon.frozen {
-            let answer = Box::new(answer);
-            daemon.deferred.push(Event::Reply { member, life, sent, answer });
+            let reply = Box::new(reply);
+            daemon.deferred.push(Event::Reply { member, life, sent, reply });
             return;
         }
-        let Some(beat) = daemon.beat.take() else {
-            return;
-        };
-        let mut seen = beat.seen;
-        match beat.waits {
-            Waits::Chores { at_most_ms } => {
-                if matches!(answer, Answer::Done(_)) {
+        let answer = match reply {
+            Reply::Machine(answer) => answer,
+            Reply::Named(names) => self.named(member, &names),
+            Reply::Chores(taken) => {
+                if taken {
                     self.fold_own_write(member);
                 }
-                self.sleep(member, at_most_ms);
-            }
-            Waits::Action(action) => {
-                if let Some(call) = self.second_call(member, &seen, &action, sent, &answer) {
-                    let patience = self.until_fence(member, &seen);
-                    let (rounds, waits) = (beat.rounds, Waits::Action(action));
-                    self.members[member].daemon.beat = Some(Beat { seen, rounds, waits });
-                    return self.send(member, call, patience);
+                if let Some(report) = self.members[member].daemon.reports.take() {
+                    self.sleep(member, &report);
                 }
-                let outcome = self.fold_answer(member, &mut seen, &action, sent, answer);
-                self.over(member, &mut seen, &action, &outcome);
-                self.go_on(member, seen, beat.rounds);
+                return;
+            }
+        };
+        self.hear(member, &answer);
+        let effect = self.step(member, answer);
+        self.perform_all(member, effect);
+    }
+
+    /// Performs effects until an answer has to be waited for.
+    fn perform_all(&mut self, member: usize, mut effect: Effect) {
+        loop {
+            let answer = match effect {
+                Effect::Rest(report) => return self.end_beat(member, *report),
+                Effect::Look(look) => Answer::Looked(Box::new(self.look(member, look))),
+                Effect::Call { call, limit_ms } => match self.perform(member, call, limit_ms) {
+                    Some(answer) => answer,
+                    None => return,
+                },
+            };
+            effect = self.step(member, answer);
+        }
+    }
+
+    fn step(&mut self, member: usize, answer: Answer) -> Effect {
+        let m = &mut self.members[member];
+        let now = m.clock.read(self.now);
+        let effect = m.daemon.machine.answer(now, answer, &mut m.promises);
+        self.carry_out_local(member);
+        self.keep_deadline(member, &effect);
+        effect
+    }
+
+    /// What the machine wants done at once.
+    pub fn carry_out_local(&mut self, member: usize) {
+        for local in self.members[member].daemon.machine.take_local() {
+            match local {
+                Local::Arm(deadline) => self.arm(member, deadline),
+                Local::Disarm => self.members[member].daemon.armed = None,
+                Local::StopServer => self.stop_hard(member),
+                Local::KeepProof(until) => self.members[member].keep_proof(until),
+                Local::ForgetProof => self.members[member].kept_proof = None,
+                Local::LookAnew => self.members[member].daemon.laid = None,
+                Local::Decided { decision, outcome } => {
+                    self.note_decision(member, &decision, outcome);
+                }
+                Local::Note(Level::Info | Level::Warn | Level::Error, text) => {
+                    self.note_of(member, &text);
+                }
+                // No machine of this world has a watchdog, runs callbacks or has callers;
+                // a promise lies where it was taken from.
+                Local::FeedWatchdog { .. }
+                | Local::ForgetPromise
+                | Local::ConfigChanged { .. }
+                | Local::JobCancelled(_)
+                | Local::Demoted => {}
             }
         }
     }
 
-    /// Decides and acts until something has to be waited for.
-    fn go_on(&mut self, member: usize, mut seen: Box<Observation>, mut rounds: usize) {
-        while rounds < ROUNDS_MAX {
-            rounds += 1;
-            let decision = decide(&seen);
-            self.note_decision(member, &decision);
-            let action = match decision.step {
-                Step::Rest { at_most_ms } => return self.end_beat(member, seen, at_most_ms),
-                Step::Do(action) => action,
-            };
-            if let Action::Exit(code) = action {
-                self.note_of(member, &format!("daemon ends with {code}"));
-                self.end_daemon(member);
-                return self.apply_refusal(member, decision.rule);
-            }
-            match self.perform(member, &seen, &action) {
-                Some(outcome) => self.over(member, &mut seen, &action, &outcome),
-                None => {
-                    let waits = Waits::Action(action);
-                    self.members[member].daemon.beat = Some(Beat { seen, rounds, waits });
-                    return;
-                }
-            }
+    fn end_beat(&mut self, member: usize, report: Report) {
+        if let Some(code) = report.exit {
+            self.note_of(member, &format!("daemon ends with {code}"));
+            self.end_daemon(member);
+            return self.apply_refusal(member, report.rule);
         }
-        self.end_beat(member, seen, Some(UNFINISHED_MS));
+        let seen = &report.seen;
+        let daemon = &mut self.members[member].daemon;
+        daemon.has_looked = true;
+        if seen.view().is_some() && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
+            daemon.is_new = false;
+        }
+        daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
+        self.keep_names(member, seen);
+        let txns = self.chores(member, seen);
+        if txns.is_empty() {
+            return self.sleep(member, &report);
+        }
+        let m = &mut self.members[member];
+        let patience = m.daemon.machine.report_limit_ms(seen, m.clock.read(self.now));
+        m.daemon.reports = Some(Box::new(report));
+        self.send_chores(member, txns, patience);
     }
 
     /// It is the right store: the operator does what the message says.
@@ -118,109 +139,46 @@ impl World {
         }
     }
 
-    fn over(&mut self, member: usize, seen: &mut Observation, action: &Action, out: &Outcome) {
-        if *out != Outcome::Done {
-            self.note_of(member, &format!("{action:?} came to {out:?}"));
-        }
-        self.look_again(member, seen, action, out);
-    }
-
-    fn end_beat(&mut self, member: usize, seen: Box<Observation>, at_most_ms: Option<u64>) {
-        self.members[member].daemon.has_looked = true;
-        if seen.view().is_some() && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
-            self.members[member].daemon.is_new = false;
-        }
-        self.members[member].daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
-        self.guard(member, &seen);
-        self.update_promises(member, &seen);
-        self.keep_names(member, &seen);
-        let txns = self.chores(member, &seen);
-        if txns.is_empty() {
-            return self.sleep(member, at_most_ms);
-        }
-        let patience = self.report_limit(member, &seen);
-        self.members[member].daemon.beat =
-            Some(Beat { seen, rounds: ROUNDS_MAX, waits: Waits::Chores { at_most_ms } });
-        self.send(member, Call::Chores(txns), patience);
-    }
-
     /// The longest sleep; events wake the daemon earlier.
-    fn sleep(&mut self, member: usize, at_most_ms: Option<u64>) {
+    fn sleep(&mut self, member: usize, report: &Report) {
         let disk = self.disk_sleep_ms(member);
         let m = &mut self.members[member];
-        let (now, daemon) = (m.clock.read(self.now), &mut m.daemon);
-        let dynamic = &daemon.dynamic;
-        let mut ms = at_most_ms.unwrap_or(u64::MAX).min(dynamic.loop_wait_ms).min(disk);
-        let held = daemon.held.then(|| daemon.lease.deadline());
-        if let Some(until) = held.max(daemon.proof) {
-            let fence = until.since(now + dynamic.fence_budget_ms());
-            ms = ms.min(fence.max(20));
-        }
-        let due = daemon.memory.lease_renewed + dynamic.loop_wait_ms;
-        let again = daemon.memory.renewal_again(&m.name);
-        ms = ms.min(due.max(again).since(now).max(20));
-        if std::mem::take(&mut daemon.wake_pending) {
-            ms = 0;
-        }
+        let now = m.clock.read(self.now);
+        let asleep = m.daemon.machine.sleep_ms(&report.seen, report.at_most_ms, now);
+        let pending = std::mem::take(&mut m.daemon.wake_pending);
+        let ms = if pending { 0 } else { asleep.min(disk) };
         self.set_timer(ms.max(1), member);
     }
 
-    /// Arms the last guard while this member may write.
-    fn guard(&mut self, member: usize, seen: &Observation) {
-        let paused = self.members[member].daemon.dynamic.pause;
-        match seen.relied_until() {
-            _ if paused || !self.may_open(member, seen) => {
-                self.members[member].daemon.armed = None;
-            }
-            Some(until) => self.arm(member, until),
-            None => {}
+    /// Until when this member may write, for the checker.
+    fn keep_deadline(&mut self, member: usize, effect: &Effect) {
+        let m = &mut self.members[member];
+        let machine = &m.daemon.machine;
+        if machine.dynamic.pause {
+            m.daemon.last_paused = Some(m.clock.read(self.now));
         }
-    }
-
-    pub fn may_open(&self, member: usize, seen: &Observation) -> bool {
-        let job = seen.job.as_ref().map(|running| &running.job);
-        let starts = matches!(job, Some(Job::StartPrimary | Job::Restart { as_primary: true }));
-        let silent = seen.server().is_some_and(|server| server.role == Seen::Unknown);
-        let promoting = self.members[member].daemon.memory.promoting.is_some();
-        seen.is_primary() || seen.is_opening() || starts || silent || promoting
-    }
-
-    /// How long a call to the store may hold up the beat of a server that may
-    /// have to be fenced.
-    pub fn until_fence(&self, member: usize, seen: &Observation) -> u64 {
-        let m = &self.members[member];
-        let dynamic = &m.daemon.dynamic;
-        let fence = match seen.lock {
-            _ if seen.relied_until().is_some() => {
-                seen.relied_until().expect("just seen") - dynamic.fence_budget_ms()
-            }
-            Lock::Mine { .. } | Lock::Unknown => m.daemon.memory.started + dynamic.retry_timeout_ms,
-            Lock::Free | Lock::Other(_) => return CALL_MS,
+        let seen = match effect {
+            Effect::Rest(report) => Some(&report.seen),
+            _ => machine.seen(),
         };
-        match self.may_open(member, seen) {
-            true => fence.since(m.clock.read(self.now)).clamp(CALL_MIN_MS, CALL_MS),
-            false => CALL_MS,
+        if let Some(Lock::Mine { deadline, .. }) = seen.map(|seen| &seen.lock)
+            && deadline.0 > 0
+        {
+            m.deadline = *deadline;
         }
+        m.deadline = m.deadline.max(machine.proof.unwrap_or(Millis(0)));
     }
 
-    /// A leader's next renewal must fit in before it would have to stop.
-    fn report_limit(&self, member: usize, seen: &Observation) -> u64 {
-        let (limit, m) = (self.until_fence(member, seen), &self.members[member]);
-        let dynamic = &m.daemon.dynamic;
-        match seen.relied_until() {
-            Some(until) if self.may_open(member, seen) => {
-                let kept = dynamic.fence_budget_ms() + dynamic.renewal_reserve_ms();
-                limit.min((until - kept).since(m.clock.read(self.now)))
-            }
-            _ => limit,
-        }
-    }
-
-    fn note_decision(&mut self, member: usize, decision: &Decision) {
+    fn note_decision(&mut self, member: usize, decision: &Decision, outcome: Option<Outcome>) {
         let what = match &decision.step {
             Step::Do(action) => format!("{action:?}"),
             Step::Rest { at_most_ms } => format!("rest {at_most_ms:?}"),
         };
-        self.note_of(member, &format!("rule {} {what}: {}", decision.rule, decision.line()));
+        let came = match outcome {
+            Some(Outcome::Done) | None => String::new(),
+            Some(other) => format!(" -> {other:?}"),
+        };
+        let line = format!("rule {} {what}: {}{came}", decision.rule, decision.line());
+        self.note_of(member, &line);
     }
 }

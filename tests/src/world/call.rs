@@ -7,142 +7,111 @@
 use super::links::Wire;
 use super::{Event, World};
 use crate::check;
-use node::act::txn;
-use node::dcs::{DcsError, LeaseId, Op, Renewal, Txn};
+use node::dcs::{Compare, DcsError, LeaseId, Op, Renewal, Txn, TxnResult};
 use node::ha::observation::Following;
+use node::member::{Answer, Call};
+use node::region::ownership::{read, sign};
 use standby::promotion::{PeerAnswer, PeerStatus};
+use standby::sync::Names;
 use std::time::Duration;
-use topology::{History, Lsn, MemberName, SystemId, Timeline};
+use topology::{Lsn, MemberName, Timeline};
 
 /// Every call gives up after this. The fence budget must cover it.
 pub const CALL_MS: u64 = 3_000;
-/// And no earlier than this, however close the fence is.
-pub const CALL_MIN_MS: u64 = 500;
 
+/// What a daemon has sent.
 #[derive(Clone, Debug)]
-pub enum Call {
-    Renew(Renew),
-    Txn(Txn),
-    /// `/initialize` for a new cluster.
-    Claim,
-    /// Get a lease, if there is none, and write under it.
-    Acquire(Acquire),
-    AskPeers,
-    AskAll {
-        others: Vec<MemberName>,
-        ttl_ms: u64,
-    },
-    History {
-        with: Following,
-    },
-    /// Several writes, one after the other.
+pub enum Sent {
+    Call(Call),
+    /// Several writes of its upkeep, one after the other.
     Chores(Vec<Txn>),
 }
 
+/// What comes back.
 #[derive(Clone, Debug)]
-pub struct Renew {
-    pub lease: Option<LeaseId>,
-    /// A lease that was granted to replace it.
-    pub next: Option<LeaseId>,
-    pub ttl_ms: u64,
-    /// The lease was granted for another `ttl`, or a replacement was begun.
-    pub replaces: bool,
-    /// The own key hangs on a lease of an earlier process.
-    pub stale: bool,
-    pub leads: bool,
-    pub lost: bool,
-}
-
-/// A write that makes the member leader.
-#[derive(Clone, Debug)]
-pub struct Acquire {
-    pub lease: Option<LeaseId>,
-    pub ttl_ms: u64,
-    pub write: AcquireAs,
-}
-
-#[derive(Clone, Debug)]
-pub enum AcquireAs {
-    Lock(Box<topology::GroupView>, Option<Timeline>),
-    /// With the revision of the own claim.
-    NewCluster(SystemId, Option<i64>, Box<topology::GroupView>),
-}
-
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// `gone`: the lease we had has ended. `next`: the one that replaces it.
-    Renewed {
-        gone: bool,
-        next: Option<LeaseId>,
-        proven: Option<bool>,
-    },
-    Written {
-        lease: LeaseId,
-        result: bool,
-    },
-    Done(bool),
-    /// `/initialize` is ours since this revision.
-    Claimed(i64),
-    Peers(Vec<PeerAnswer>),
+pub enum Reply {
+    Machine(Answer),
     /// Other names of synchronous standbys should be in force by now.
-    Named,
-    Agreed,
-    History(SystemId, History),
-    Silent,
+    Named(Names),
+    /// Whether all were taken.
+    Chores(bool),
+}
+
+impl Sent {
+    fn is_to_store(&self) -> bool {
+        !matches!(self, Sent::Call(Call::AskPeers(_) | Call::AskAll { .. } | Call::History { .. }))
+    }
+
+    fn silence(&self) -> Reply {
+        match self {
+            Sent::Call(_) => Reply::Machine(silence()),
+            Sent::Chores(_) => Reply::Chores(false),
+        }
+    }
+}
+
+fn silence() -> Answer {
+    Answer::NoAnswer("no answer".into())
 }
 
 impl World {
-    /// `patience`: how long the caller waits for the answer.
-    pub fn send(&mut self, member: usize, call: Call, patience: u64) {
+    /// `limit_ms`: how long the caller waits for the answer.
+    pub fn send(&mut self, member: usize, call: Call, limit_ms: Option<u64>) {
+        let patience = limit_ms.unwrap_or(CALL_MS).min(CALL_MS);
+        self.send_out(member, Sent::Call(call), patience);
+    }
+
+    pub fn send_chores(&mut self, member: usize, txns: Vec<Txn>, patience: u64) {
+        self.send_out(member, Sent::Chores(txns), patience);
+    }
+
+    fn send_out(&mut self, member: usize, what: Sent, patience: u64) {
         let sent = self.now;
         let until = sent + patience;
         let life = self.members[member].daemon.life;
-        let to = self.latency(member, &call);
-        let call = Box::new(call);
+        let to = self.latency(member, &what);
         if to > patience {
             // The caller gives up while the call is still on its way.
-            self.at(until, Event::Reply { member, life, sent, answer: Box::new(Answer::Silent) });
+            let reply = Box::new(what.silence());
+            self.at(until, Event::Reply { member, life, sent, reply });
         }
-        self.after(to, Event::Arrive { member, life, call, sent, until });
+        self.after(to, Event::Arrive { member, life, call: Box::new(what), sent, until });
     }
 
-    fn latency(&mut self, member: usize, call: &Call) -> u64 {
+    fn latency(&mut self, member: usize, what: &Sent) -> u64 {
         let region = self.members[member].place.region;
-        let slow = match call {
-            Call::AskPeers | Call::AskAll { .. } | Call::History { .. } => 0,
-            _ => self.links.slow[region],
-        };
+        let slow = if what.is_to_store() { self.links.slow[region] } else { 0 };
         let extra = if slow > 0 { self.rng.range(0, slow) } else { 0 };
         self.rng.range(1, 8) + extra
     }
 
-    pub fn on_arrive(&mut self, member: usize, life: u64, call: Call, sent: u64, until: u64) {
+    pub fn on_arrive(&mut self, member: usize, life: u64, what: Sent, sent: u64, until: u64) {
         let region = self.members[member].place.region;
-        let answer = match &call {
-            Call::AskPeers => self.ask_peers(member),
-            Call::AskAll { others, ttl_ms } => self.agree(member, others, *ttl_ms),
-            Call::History { with } => self.tell_history(member, with),
-            _ if !self.links.to_store(member, region) => Answer::Silent,
-            Call::Txn(txn) => self.serve_watching_release(member, &call, txn),
-            _ => self.serve(member, &call),
+        let is_cut = what.is_to_store() && !self.links.to_store(member, region);
+        let reply = match &what {
+            _ if is_cut => what.silence(),
+            Sent::Call(call) => Reply::Machine(self.serve(member, call)),
+            Sent::Chores(txns) => Reply::Chores(self.serve_chores(member, txns)),
         };
         let lost = self.links.lossy[region];
-        let mut back = self.latency(member, &call);
-        if matches!(&answer, Answer::Peers(p) if p.iter().any(|peer| peer.status.is_none())) {
+        let mut back = self.latency(member, &what);
+        if let Reply::Machine(Answer::Peers(peers)) = &reply
+            && peers.iter().any(|peer| peer.status.is_none())
+        {
             back += self.rng.range(0, 1_000);
         }
-        let store = !matches!(call, Call::AskPeers | Call::AskAll { .. } | Call::History { .. });
         let late = self.now + back > until;
-        let silent = matches!(answer, Answer::Silent) || late || store && self.rng.percent(lost);
+        let silent = is_cut || is_silence(&reply) || late;
+        let silent = silent || what.is_to_store() && self.rng.percent(lost);
         if self.now > until {
             return;
         }
-        let (moment, answer) = match silent {
-            true => (self.silence_until(until), Answer::Silent),
-            false => (self.now + back, answer),
+        let (moment, reply) = match silent {
+            true => (self.silence_until(until), what.silence()),
+            false => (self.now + back, reply),
         };
-        let answer = Box::new(answer);
-        self.at(moment, Event::Reply { member, life, sent, answer });
+        let reply = Box::new(reply);
+        self.at(moment, Event::Reply { member, life, sent, reply });
     }
 
     /// A refused connection is known at once, a lost packet at the deadline.
@@ -152,28 +121,51 @@ impl World {
 
     fn serve(&mut self, member: usize, call: &Call) -> Answer {
         match call {
-            Call::Renew(renew) => self.serve_renewal(member, renew),
-            Call::Acquire(acquire) => self.serve_acquire(member, acquire),
-            Call::Txn(txn) => self.write(member, txn).map_or(Answer::Silent, Answer::Done),
-            Call::Claim => self.serve_claim(member),
-            Call::Chores(txns) => {
-                for txn in txns {
-                    if self.write(member, txn).is_err() {
-                        return Answer::Silent;
-                    }
+            Call::KeepAlive(lease) => self.serve_keep_alive(member, *lease),
+            Call::Grant { ttl_ms } => Answer::Granted(self.grant(member, *ttl_ms)),
+            Call::Write(txn) => self.serve_write(member, txn),
+            Call::Sign { id, token } => {
+                let m = &self.members[member];
+                let local = read(&m.keys, &m.daemon.mirror.snapshot.entries);
+                match sign(&m.keys, &local, &m.name, id, token) {
+                    Some(txn) => self.serve_write(member, &txn),
+                    None => Answer::Overtaken,
                 }
-                Answer::Done(true)
             }
-            Call::AskPeers | Call::AskAll { .. } | Call::History { .. } => Answer::Silent,
+            Call::Refresh => {
+                let m = &self.members[member];
+                let leader = self.stores.get(m.place.region, &m.keys.leader());
+                Answer::Refreshed { is_leader: leader.is_some_and(|kv| kv.value == m.name.0) }
+            }
+            Call::AskPeers(peers) => self.ask_peers(member, peers),
+            Call::AskAll { others, ttl_ms } => self.agree(member, others, *ttl_ms),
+            Call::History { with } => self.tell_history(member, with),
+            other => panic!("{other:?} is not sent"),
+        }
+    }
+
+    fn serve_chores(&mut self, member: usize, txns: &[Txn]) -> bool {
+        txns.iter().all(|txn| self.write(member, txn).is_ok())
+    }
+
+    fn serve_write(&mut self, member: usize, txn: &Txn) -> Answer {
+        match self.write(member, txn) {
+            Ok(result) => {
+                if result.succeeded {
+                    self.watch_write(member, txn);
+                }
+                Answer::Written(result)
+            }
+            Err(DcsError::LeaseGone) => Answer::LeaseGone,
+            Err(_) => silence(),
         }
     }
 
     /// For the checker: what was acknowledged when the lock was handed over on
     /// request must be in the server that opens next.
-    fn serve_watching_release(&mut self, member: usize, call: &Call, txn: &Txn) -> Answer {
+    fn watch_write(&mut self, member: usize, txn: &Txn) {
         let m = &self.members[member];
-        let (failover, leader) = (m.keys.failover(), m.keys.leader());
-        let status = m.keys.status();
+        let (failover, leader, status) = (m.keys.failover(), m.keys.leader(), m.keys.status());
         let publishes = |op: &Op| match op {
             Op::Put { key, value, .. } if *key == status => value.contains("ended"),
             Op::Put { key, value, .. } => *key == failover && value.contains("leader"),
@@ -181,37 +173,30 @@ impl World {
         };
         let deletes = |op: &Op| matches!(op, Op::Delete { key } if *key == leader);
         let signs = |op: &Op| matches!(op, Op::Put { key, .. } if key.contains("/switch/token/"));
-        let signed = txn.then.iter().any(signs);
-        let hands_over = txn.then.iter().any(publishes) && txn.then.iter().any(deletes);
-        let client = m.place.client;
-        let answer = self.serve(member, call);
-        if hands_over && matches!(answer, Answer::Done(true)) {
-            let acknowledged = self.clients[client].acknowledged.len();
+        let takes = |op: &Op| matches!(op, Op::Put { key, .. } if *key == leader);
+        let has = |what: &dyn Fn(&Op) -> bool| txn.then.iter().any(what);
+        let acknowledged = self.clients[m.place.client].acknowledged.len();
+        if has(&publishes) && has(&deletes) {
             self.members[member].released_at = Some(acknowledged);
             self.counts.handovers += 1;
         }
-        if signed && matches!(answer, Answer::Done(true)) {
-            let acknowledged = self.clients[client].acknowledged.len();
+        if has(&signs) {
             self.members[member].signed_at = Some(acknowledged);
             self.counts.signatures += 1;
         }
-        answer
+        let when_free = |c: &Compare| matches!(c, Compare::Absent(key) if *key == leader);
+        if has(&takes) && txn.when.iter().any(when_free) {
+            self.end_promises(member);
+            if self.members[member].server.accepts_commits() {
+                check::took_lock(self, member);
+            }
+        }
     }
 
-    fn write(&mut self, member: usize, txn: &Txn) -> Result<bool, DcsError> {
+    fn write(&mut self, member: usize, txn: &Txn) -> Result<TxnResult, DcsError> {
         check::sent(self, member, txn);
         let store = &self.stores.regions[self.members[member].place.region];
-        store.txn_now(txn).map(|result| result.succeeded)
-    }
-
-    fn serve_claim(&mut self, member: usize) -> Answer {
-        let txn = txn::claim_initialize(&self.members[member].keys);
-        check::sent(self, member, &txn);
-        match self.stores.regions[self.members[member].place.region].txn_now(&txn) {
-            Ok(result) if result.succeeded => Answer::Claimed(result.revision),
-            Ok(_) => Answer::Done(false),
-            Err(_) => Answer::Silent,
-        }
+        store.txn_now(txn)
     }
 
     fn grant(&mut self, member: usize, ttl_ms: u64) -> LeaseId {
@@ -221,71 +206,19 @@ impl World {
         lease.expect("this handle has no faults")
     }
 
-    fn serve_renewal(&mut self, member: usize, renew: &Renew) -> Answer {
-        let store = &self.stores.regions[self.members[member].place.region];
-        let renewal = renew.lease.map(|id| store.renew_now(id).expect("no faults"));
-        self.after(renew.ttl_ms, Event::Sweep);
-        let (Some(lease), Some(Renewal::Alive)) = (renew.lease, renewal) else {
-            let next = Some(self.next_lease(member, renew));
-            return Answer::Renewed { gone: true, next, proven: None };
-        };
+    fn serve_keep_alive(&mut self, member: usize, lease: LeaseId) -> Answer {
         let m = &self.members[member];
-        let unsure = renew.next.is_some() && renew.lost;
-        let proof = match renew.leads && !unsure {
-            true if renew.stale => Some(txn::readopt(&m.keys, &m.name, lease)),
-            true if renew.lost => Some(txn::prove(&m.keys, &m.name, lease)),
-            _ => None,
-        };
-        let proven = match proof {
-            Some(proof) => self.write(member, &proof).ok(),
-            None => (!unsure).then_some(true),
-        };
-        let next =
-            (renew.replaces && proven != Some(false)).then(|| self.next_lease(member, renew));
-        Answer::Renewed { gone: false, next, proven }
-    }
-
-    /// The lease of a replacement that was begun, if it still lives.
-    fn next_lease(&mut self, member: usize, renew: &Renew) -> LeaseId {
-        let store = &self.stores.regions[self.members[member].place.region];
-        let lives = |id: &LeaseId| store.renew_now(*id).expect("no faults") == Renewal::Alive;
-        match renew.next.filter(lives) {
-            Some(next) => next,
-            None => self.grant(member, renew.ttl_ms),
-        }
-    }
-
-    fn serve_acquire(&mut self, member: usize, acquire: &Acquire) -> Answer {
-        let store = &self.stores.regions[self.members[member].place.region];
-        // One that is gone is replaced, once.
-        let lives = |id: &LeaseId| store.renew_now(*id).expect("no faults") == Renewal::Alive;
-        let known = acquire.lease.filter(lives);
-        let lease = known.unwrap_or_else(|| self.grant(member, acquire.ttl_ms));
-        let m = &self.members[member];
-        let txn = match &acquire.write {
-            AcquireAs::Lock(view, mine) => txn::acquire(&m.keys, &m.name, lease, view, *mine),
-            AcquireAs::NewCluster(system, claim, view) => {
-                let (me, config, claim) = (&m.name, &self.config(), *claim);
-                let new = txn::NewCluster { me, system, config, claim };
-                txn::finish_bootstrap(&m.keys, lease, &new, view)
-            }
-        };
-        match self.write(member, &txn) {
-            Ok(result) => {
-                self.end_promises(member, acquire);
-                if result && self.members[member].server.accepts_commits() {
-                    check::took_lock(self, member);
-                }
-                Answer::Written { lease, result }
-            }
-            Err(_) => Answer::Silent,
-        }
+        let renewal = self.stores.regions[m.place.region].renew_now(lease).expect("no faults");
+        let ttl_ms = m.daemon.machine.dynamic.ttl_ms;
+        self.after(ttl_ms, Event::Sweep);
+        Answer::Alive(renewal == Renewal::Alive)
     }
 
     /// A handover binds as long as there is a record of the leader that handed over,
     /// and only until an operator names a member that may lose something.
-    fn end_promises(&mut self, member: usize, acquire: &Acquire) {
-        let AcquireAs::Lock(view, _) = &acquire.write else { return };
+    fn end_promises(&mut self, member: usize) {
+        let seen = self.members[member].daemon.machine.seen();
+        let Some(view) = seen.and_then(|seen| seen.view()).cloned() else { return };
         if view.request().is_some_and(|r| r.leader.is_none()) {
             return check::forget_release(self, self.members[member].place.client);
         }
@@ -296,14 +229,11 @@ impl World {
         }
     }
 
-    fn ask_peers(&mut self, member: usize) -> Answer {
-        let place = self.members[member].place;
+    fn ask_peers(&mut self, member: usize, peers: &[(MemberName, String)]) -> Answer {
         let others = 0..self.members.len();
-        let peers = others.filter(|other| {
-            let theirs = self.members[*other].place;
-            *other != member && (theirs.region, theirs.group) == (place.region, place.group)
-        });
-        Answer::Peers(peers.map(|other| self.peer_answer(member, other)).collect())
+        let asked =
+            others.filter(|other| peers.iter().any(|(name, _)| *name == self.members[*other].name));
+        Answer::Peers(asked.map(|other| self.peer_answer(member, other)).collect())
     }
 
     fn peer_answer(&self, member: usize, other: usize) -> PeerAnswer {
@@ -328,17 +258,21 @@ impl World {
     /// `IDENTIFY_SYSTEM` and `TIMELINE_HISTORY` of another server.
     fn tell_history(&mut self, member: usize, with: &Following) -> Answer {
         let Some(other) = self.member_at(with) else {
-            return Answer::Silent;
+            return silence();
         };
         let server = &self.members[other].server;
         let up = matches!(server.process, super::postgres::Process::Up(_));
         match (&server.system, self.links.between(Wire::Replication, member, other) && up) {
-            (Some(system), true) => Answer::History(system.clone(), server.log.history()),
-            _ => Answer::Silent,
+            (Some(_), true) => Answer::History(Box::new(server.log.history())),
+            _ => silence(),
         }
     }
 
     pub fn member_at(&self, following: &Following) -> Option<usize> {
         self.members.iter().position(|m| m.host() == following.host)
     }
+}
+
+fn is_silence(reply: &Reply) -> bool {
+    matches!(reply, Reply::Machine(Answer::NoAnswer(_)) | Reply::Chores(false))
 }

@@ -13,7 +13,7 @@ use topology::{HistoryEntry, Lsn, MemberRecord, MemberRole, Seen};
 impl World {
     /// The writes that are due after a beat.
     pub fn chores(&mut self, member: usize, seen: &Observation) -> Vec<Txn> {
-        if seen.view().is_none() || self.members[member].daemon.lease.id.is_none() {
+        if seen.view().is_none() || self.members[member].daemon.machine.lease.id.is_none() {
             return Vec::new();
         }
         let mut txns: Vec<Txn> = self.record_due(member, seen).into_iter().collect();
@@ -30,13 +30,13 @@ impl World {
 
     fn record_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {
         let m = &mut self.members[member];
-        let lease = m.daemon.lease.id?;
+        let lease = m.daemon.machine.lease.id?;
         let record = record_of(m, seen);
         let there = seen.view()?.members.get(&m.name);
         let on_lease = there.is_some_and(|t| t.lease == lease);
         let positions_only =
             on_lease && there.is_some_and(|t| same_but_position(&t.value, &record));
-        let young = seen.now.since(m.daemon.recorded_at) < m.daemon.dynamic.loop_wait_ms;
+        let young = seen.now.since(m.daemon.recorded_at) < m.daemon.machine.dynamic.loop_wait_ms;
         if on_lease && there.is_some_and(|t| t.value == record) || positions_only && young {
             return None;
         }
@@ -47,9 +47,9 @@ impl World {
 
     fn status_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {
         let m = &mut self.members[member];
-        let lease = m.daemon.lease.id?;
+        let lease = m.daemon.machine.lease.id?;
         let server = seen.server().filter(|s| s.lsn.0 > 0)?;
-        if !std::mem::take(&mut m.daemon.status_due) {
+        if !std::mem::take(&mut m.daemon.machine.status_due) {
             return None;
         }
         let status = Status { optime: server.lsn, ..Status::default() };
@@ -60,7 +60,7 @@ impl World {
     fn forgotten_due(&self, member: usize, seen: &Observation) -> Vec<Txn> {
         let m = &self.members[member];
         let (Some(lease), Some(view), Some(system)) =
-            (m.daemon.lease.id, seen.view(), seen.system())
+            (m.daemon.machine.lease.id, seen.view(), seen.system())
         else {
             return Vec::new();
         };
@@ -68,7 +68,7 @@ impl World {
         let named = view.initialize.as_ref().is_some_and(|i| i.value.is_some());
         let initialize =
             (!named).then(|| txn::as_leader_on(&m.keys, lease, m.keys.initialize(), id, revision));
-        let text = m.daemon.dynamic.raw.to_string();
+        let text = m.daemon.machine.dynamic.raw.to_string();
         let config = view
             .config
             .is_none()
@@ -78,7 +78,7 @@ impl World {
 
     fn history_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {
         let m = &self.members[member];
-        let lease = m.daemon.lease.id?;
+        let lease = m.daemon.machine.lease.id?;
         let timeline = seen.server()?.timeline?;
         let view = seen.view()?;
         let known = view.history.is_some() && view.timeline() == timeline;
@@ -110,7 +110,7 @@ fn record_of(m: &super::member::Member, seen: &Observation) -> MemberRecord {
         api_url: Some(format!("http://{}:8008/patroni", m.host())),
         state: state_of(m, seen).into(),
         role: role_of(m, seen),
-        tags: m.daemon.memory.effective_tags(&m.tags).shown(),
+        tags: m.daemon.machine.memory.effective_tags(&m.tags).shown(),
         xlog_location: server.map(|s| Lsn(s.lsn.0)),
         timeline: server.and_then(|s| s.timeline),
         replication_state: seen.is_streaming().then(|| "streaming".to_string()),
@@ -138,7 +138,9 @@ fn role_of(m: &super::member::Member, seen: &Observation) -> MemberRole {
     let role = seen.server().map(|s| &s.role);
     match role {
         Some(Seen::Known(ServerRole::Primary)) => MemberRole::Primary,
-        Some(Seen::Known(ServerRole::Standby { .. })) if m.daemon.memory.promoting.is_some() => {
+        Some(Seen::Known(ServerRole::Standby { .. }))
+            if m.daemon.machine.memory.promoting.is_some() =>
+        {
             MemberRole::Promoted
         }
         Some(Seen::Known(ServerRole::Standby { .. })) if seen.holds_lock() && !seen.may_own() => {

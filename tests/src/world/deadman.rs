@@ -12,7 +12,7 @@ const PERIOD_MS: u64 = 100;
 impl World {
     pub fn arm(&mut self, member: usize, deadline: Millis) {
         let m = &mut self.members[member];
-        if m.daemon.dynamic.pause || m.daemon.armed == Some(deadline) {
+        if m.daemon.machine.dynamic.pause || m.daemon.armed == Some(deadline) {
             return;
         }
         m.daemon.armed = Some(deadline);

@@ -7,9 +7,9 @@
 
 use super::World;
 use super::postgres::Process;
-use node::ha::Observation;
 use node::ha::disk::FAILS_MS;
-use node::ha::observation::{DataDir, Disk, Job};
+use node::ha::observation::{Disk, Postgres};
+use node::member::DiskProbe;
 use topology::Millis;
 
 /// Percent of running servers that a broken disk ends at once.
@@ -44,20 +44,18 @@ impl World {
     }
 
     /// The daemon writes its small file.
-    pub fn look_at_disk(&mut self, member: usize, seen: &Observation) -> Disk {
+    pub fn look_at_disk(&mut self, member: usize, postgres: &Postgres) -> Disk {
         let fails = self.disk_fails(member);
-        let daemon = &mut self.members[member].daemon;
-        let job = seen.job.as_ref().map(|running| &running.job);
-        if !matches!(seen.postgres.data, DataDir::Valid { .. }) {
-            daemon.disk_fails_since = None;
-        } else if !job.is_some_and(Job::writes_the_data) {
-            let before = daemon.disk_fails_since;
-            daemon.disk_fails_since = fails.then(|| before.unwrap_or(seen.now));
-            if before.is_some() && !fails {
-                daemon.memory.failed = None;
-            }
-        }
-        match daemon.disk_fails_since {
+        let m = &mut self.members[member];
+        let now = m.clock.read(self.now);
+        let job = m.daemon.job.as_ref().map(|work| &work.job);
+        let before = m.daemon.disk_fails_since;
+        m.daemon.disk_fails_since = match DiskProbe::of(postgres, job) {
+            DiskProbe::Forget => None,
+            DiskProbe::KeepKnown => before,
+            DiskProbe::Now => fails.then(|| before.unwrap_or(now)),
+        };
+        match m.daemon.disk_fails_since {
             Some(since) => Disk::Failing { since, why: "the disk takes no files".into() },
             None => Disk::Well,
         }

@@ -4,14 +4,16 @@
 //! It mirrors `node::daemon::synchrony` and the chores around it; what the names are
 //! to be is the daemon's own (`Facts::sync_names`).
 
-use super::call::Answer;
+use super::call::Reply;
 use super::postgres::Kind;
 use super::{Event, World};
 use node::act::txn;
 use node::dcs::Txn;
 use node::ha::facts::Facts;
 use node::ha::observation::Job;
-use node::ha::{Action, Observation, Outcome};
+use node::ha::{Observation, Outcome};
+use node::member::Answer;
+use standby::sync::Names;
 
 /// How long the daemon gives walsenders to read their settings.
 const WALSENDERS_MS: u64 = 100;
@@ -20,24 +22,23 @@ const ASK_MS: u64 = 10;
 
 impl World {
     /// Names other standbys, and waits until the server says that it does.
-    pub fn name_sync(&mut self, member: usize, text: &str) -> Option<Outcome> {
+    pub fn name_sync(&mut self, member: usize, names: &Names) -> Option<Answer> {
         self.members[member].daemon.laid = None;
         if !self.answers(member) {
-            return Some(Outcome::Failed("PostgreSQL does not answer".into()));
+            return Some(Answer::Failed("PostgreSQL does not answer".into()));
         }
-        let reload = self.write_names(member, text);
+        let reload = self.write_names(member, &names.write());
         let senders = if self.members[member].server.accepts_commits() { WALSENDERS_MS } else { 0 };
         let (life, sent) = (self.members[member].daemon.life, self.now);
-        let answer = Box::new(Answer::Named);
-        self.after(reload + ASK_MS + senders, Event::Reply { member, life, sent, answer });
+        let reply = Box::new(Reply::Named(names.clone()));
+        self.after(reload + ASK_MS + senders, Event::Reply { member, life, sent, reply });
         None
     }
 
-    pub fn named(&mut self, member: usize, action: &Action) -> Outcome {
-        let Action::NameSync(names) = action else { return Outcome::Lost };
+    pub fn named(&mut self, member: usize, names: &Names) -> Answer {
         match self.answers(member) && self.members[member].server.names == names.write() {
-            true => Outcome::Done,
-            false => Outcome::Failed("the names are not in force".into()),
+            true => Answer::Done,
+            false => Answer::Failed("the names are not in force".into()),
         }
     }
 
@@ -104,7 +105,8 @@ impl World {
     pub fn sync_due(&self, member: usize, seen: &Observation) -> Option<Txn> {
         let m = &self.members[member];
         let left = seen.view()?.sync.as_ref();
-        let left = left.filter(|_| !m.daemon.dynamic.is_synchronous && seen.is_primary())?;
-        Some(txn::end_sync(&m.keys, m.daemon.lease.id?, left.revision))
+        let left =
+            left.filter(|_| !m.daemon.machine.dynamic.is_synchronous && seen.is_primary())?;
+        Some(txn::end_sync(&m.keys, m.daemon.machine.lease.id?, left.revision))
     }
 }

@@ -3,15 +3,16 @@
 //! A fault lasts a while and ends by itself; `heal_everything` ends all of them
 //! at once, so that progress can be demanded.
 
-use super::act::request;
 use super::disk::Health;
 use super::links::Wire;
 use super::mode::Synchrony;
+use super::perform::request;
 use super::rng::Rng;
 use super::{Event, Shape, World};
 use crate::check::synchronous::Word;
 use node::ha::observation::{Asked, Job};
 use serde_json::{Map, Value, json};
+use topology::Dynamic;
 
 /// What the seed decides once for the whole run.
 #[derive(Clone, Debug)]
@@ -175,7 +176,7 @@ impl World {
                 self.crash_server(m);
             }
             Fault::Terminate(m) => {
-                self.members[m].daemon.memory.stopping = true;
+                self.members[m].daemon.machine.memory.stopping = true;
                 self.wake_now(m);
             }
             Fault::Mute(m, mute) => self.members[m].server.mute = mute,
@@ -198,7 +199,7 @@ impl World {
             Fault::Disk(m, health) => self.set_disk(m, health),
             Fault::Ttl(m, seconds) => self.set_ttl(m, seconds),
             Fault::Ask(m, what) => {
-                self.members[m].daemon.memory.asked = Some(what);
+                self.members[m].daemon.machine.memory.asked = Some(what);
                 self.wake_now(m);
             }
         }
@@ -371,7 +372,7 @@ impl World {
         daemon.alive = false;
         daemon.frozen = false;
         daemon.life += 1;
-        daemon.beat = None;
+        daemon.reports = None;
         daemon.deferred.clear();
         // The service manager starts it again, unless a fault has its own plan.
         let again = self.rng.range(500, 6_000);
@@ -382,10 +383,17 @@ impl World {
         if self.members[member].daemon.alive {
             return;
         }
-        let (now, life) = (self.now, self.members[member].daemon.life);
-        self.members[member].start_at(now);
-        self.members[member].daemon.life = life + 1;
+        self.begin_daemon(member, self.now);
         self.wake_now(member);
+    }
+
+    /// A new life of a daemon, with the configuration that its operator has written.
+    pub fn begin_daemon(&mut self, member: usize, moment: u64) {
+        let document = serde_json::from_str(&self.config()).expect("the operator writes JSON");
+        let minimum_ttl = self.plan.minimum_ttl;
+        let dynamic = Dynamic::read(&document).expect("the operator writes what can be read");
+        let dynamic = dynamic.with_minimum_ttl(minimum_ttl);
+        self.members[member].start_at(moment, dynamic, minimum_ttl);
     }
 
     fn ask_for_leader(&mut self, member: usize, planned: bool) {

@@ -88,7 +88,6 @@ impl World {
             return;
         }
         let result = work.result.clone().unwrap_or_else(|| self.effect(member, &work.job));
-        let now = self.members[member].clock.read(self.now);
         let daemon = &mut self.members[member].daemon;
         if daemon.frozen {
             daemon.job.as_mut().expect("just seen").result = Some(result);
@@ -96,7 +95,7 @@ impl World {
             return;
         }
         daemon.job = None;
-        daemon.memory.finish(&work.job, &result, now);
+        daemon.ended = Some((work.job.clone(), result.clone()));
         self.note_of(member, &format!("{} ended: {result:?}", work.job.title()));
         self.wake_now(member);
     }
@@ -143,16 +142,13 @@ impl World {
         role.is_some()
     }
 
-    pub fn cancel_job(&mut self, member: usize) {
-        let Some(work) = self.members[member].daemon.job.take() else {
-            return;
-        };
-        self.note_of(member, &format!("cancels {}", work.job.title()));
-        let now = self.members[member].clock.read(self.now);
-        if work.job != Job::PrePromote {
-            let cancelled = Err("cancelled".to_string());
-            self.members[member].daemon.memory.finish(&work.job, &cancelled, now);
+    /// Gives the job that was ended, also one whose end the daemon has not heard of.
+    pub fn cancel_job(&mut self, member: usize) -> Option<Job> {
+        let daemon = &mut self.members[member].daemon;
+        if let Some((job, _)) = daemon.ended.take() {
+            return Some(job);
         }
+        let work = daemon.job.take()?;
         let server = &mut self.members[member].server;
         match work.job {
             Job::StartPrimary | Job::StartStandby { .. } | Job::Restart { .. } => {
@@ -165,6 +161,7 @@ impl World {
             Job::Stop { .. } if server.accepts_commits() => server.plan += 1,
             _ => {}
         }
+        Some(work.job)
     }
 
     fn effect(&mut self, member: usize, job: &Job) -> Result<(), String> {

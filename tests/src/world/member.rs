@@ -1,7 +1,6 @@
 //! One member: a server, a daemon beside it, and the clock of their machine.
 
 use super::Event;
-use super::beat::Beat;
 use super::call::CALL_MS;
 use super::disk::Health;
 use super::job::Work;
@@ -11,10 +10,12 @@ use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
 use node::dcs::keys::Keys;
 use node::ha::failsafe::{PeerSet, PromiseStore};
-use node::ha::observation::{Memory, Rewind};
-use node::observe::lock::OwnLease;
+use node::ha::observation::{Job, Rewind};
+use node::member::{Member as Machine, Report};
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
 
+/// The shortest `ttl` where no file says otherwise, in seconds.
+const MINIMUM_TTL_S: u64 = 20;
 /// How far a clock may be off over one ttl.
 const DRIFT_MS: u64 = 600;
 
@@ -47,27 +48,25 @@ impl Clock {
     }
 }
 
-/// The process that decides.
-#[derive(Debug, Default)]
+/// The process that decides, by the daemon's own machine.
+#[derive(Debug)]
 pub struct Daemon {
+    pub machine: Machine,
     pub alive: bool,
     pub frozen: bool,
     /// Counts starts; events for an earlier life are dropped.
     pub life: u64,
-    pub memory: Memory,
-    pub lease: OwnLease,
     pub mirror: Mirror,
     /// Until when the last guard lets the server live.
     pub armed: Option<Millis>,
-    pub status_due: bool,
     pub recorded_at: Millis,
-    /// The lock was ours when this process last knew.
-    pub held: bool,
-    pub dynamic: Dynamic,
-    pub beat: Option<Beat>,
+    /// The beat is over; what is written beside it is on its way.
+    pub reports: Option<Box<Report>>,
     pub wake_pending: bool,
     pub timer: u64,
     pub job: Option<Work>,
+    /// The job that has ended since the last look.
+    pub ended: Option<(Job, Result<(), String>)>,
     /// What reached the daemon while it was frozen.
     pub deferred: Vec<Event>,
     /// Leads its group, or no member does.
@@ -76,10 +75,6 @@ pub struct Daemon {
     pub epoch: Option<u64>,
     pub last_paused: Option<Millis>,
     pub agent: Agent,
-    pub peer_set: PeerSet,
-    /// All members agreed that this member leads on until then.
-    pub proof: Option<Millis>,
-    pub asked_all: Millis,
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
     /// The names that the daemon has given to the server, and whether to a primary.
@@ -88,6 +83,34 @@ pub struct Daemon {
     pub disk_fails_since: Option<Millis>,
     /// A beat was completed since this process began or was thawed.
     pub has_looked: bool,
+}
+
+impl Daemon {
+    fn new(machine: Machine, life: u64) -> Daemon {
+        Daemon {
+            machine,
+            alive: false,
+            frozen: false,
+            life,
+            mirror: Mirror::default(),
+            armed: None,
+            recorded_at: Millis(0),
+            reports: None,
+            wake_pending: false,
+            timer: 0,
+            job: None,
+            ended: None,
+            deferred: Vec::new(),
+            speaks: false,
+            epoch: None,
+            last_paused: None,
+            agent: Agent::default(),
+            is_new: true,
+            laid: None,
+            disk_fails_since: None,
+            has_looked: false,
+        }
+    }
 }
 
 pub struct Member {
@@ -105,6 +128,8 @@ pub struct Member {
     pub daemon: Daemon,
     /// Promises of failsafe mode; what was promised lies on disk.
     pub promises: PromiseStore,
+    /// What all members agreed to, as it lies on disk.
+    pub kept_proof: Option<(Millis, PeerSet)>,
     /// Until when the lock last held by this member lasts, on its own clock.
     /// Kept apart from the daemon, which forgets it when it dies.
     pub deadline: Millis,
@@ -128,9 +153,12 @@ impl Member {
         if number > 0 && rng.percent(10) {
             tags.insert("nofailover".into(), true.into());
         }
+        let name = MemberName(format!("{letter}{group}n{number}"));
+        let keys = Keys::new("/service/", "shop", group);
+        let machine = Machine::new(name.clone(), keys.clone(), MINIMUM_TTL_S, Millis(0));
         Member {
-            name: MemberName(format!("{letter}{group}n{number}")),
-            keys: Keys::new("/service/", "shop", group),
+            name,
+            keys,
             place,
             clock: Clock {
                 zero: rng.range(1_000_000, 9_000_000),
@@ -142,8 +170,9 @@ impl Member {
             may_rebuild_diverged: rng.percent(60),
             may_rebuild_failed: rng.percent(50),
             server: Postgres::empty(),
-            daemon: Daemon::default(),
+            daemon: Daemon::new(machine, 0),
             promises: PromiseStore::default(),
+            kept_proof: None,
             deadline: Millis(0),
             slow_stop: 0,
             lag: 0,
@@ -166,20 +195,29 @@ impl Member {
         format!("host-{}", self.name)
     }
 
-    /// Begins a new life of the daemon; everything it knew is gone.
-    pub fn start_at(&mut self, now: u64) {
-        let life = self.daemon.life + 1;
+    /// Begins a new life of the daemon; everything it knew is gone, but for what lies on
+    /// disk. `dynamic`: of its local file, unless the data directory has a newer copy.
+    pub fn start_at(&mut self, now: u64, dynamic: Dynamic, minimum_ttl: u64) {
         let local = self.clock.read(now);
-        let kept = self.daemon.proof.filter(|proof| local < *proof);
-        let old = std::mem::take(&mut self.daemon);
-        self.daemon = Daemon { alive: true, life, is_new: true, ..Daemon::default() };
-        // What all agreed to lies on disk, as does the configuration.
-        if kept.is_some() {
-            (self.daemon.proof, self.daemon.peer_set) = (kept, old.peer_set);
-            self.daemon.dynamic = old.dynamic;
+        let before = &self.daemon.machine.dynamic;
+        let has_copy = before.raw.as_object().is_some_and(|map| !map.is_empty());
+        let dynamic = if has_copy { before.clone() } else { dynamic };
+        let (name, keys) = (self.name.clone(), self.keys.clone());
+        let mut machine = Machine::new(name, keys, minimum_ttl, local);
+        machine.dynamic = dynamic;
+        if let Some((until, peer_set)) = self.kept_proof.clone().filter(|kept| local < kept.0) {
+            (machine.proof, machine.peer_set) = (Some(until), peer_set);
         }
-        self.daemon.memory.started = local;
+        let life = self.daemon.life + 1;
+        self.daemon = Daemon { alive: true, ..Daemon::new(machine, life) };
         self.promises = PromiseStore::with_promise(self.promises.promise(local).cloned());
+    }
+
+    /// The agreement of all members lies on disk until it ends.
+    pub fn keep_proof(&mut self, until: Millis) {
+        let peer_set = &self.daemon.machine.peer_set;
+        let known = peer_set.known().unwrap_or_default();
+        self.kept_proof = Some((until, PeerSet::kept(known, peer_set.unsure().clone())));
     }
 
     pub fn is_running(&self) -> bool {
@@ -190,7 +228,7 @@ impl Member {
     /// asks for one, and may write until it learns that another member has it.
     pub fn was_just_paused(&self, local: Millis) -> bool {
         let ago = self.daemon.last_paused.map(|at| local.since(at));
-        self.daemon.dynamic.pause || ago.is_some_and(|ago| ago < 2 * CALL_MS + 500)
+        self.daemon.machine.dynamic.pause || ago.is_some_and(|ago| ago < 2 * CALL_MS + 500)
     }
 
     /// The daemon is not there to stop its server: dead, frozen, or not yet
@@ -201,8 +239,8 @@ impl Member {
     /// tell whose lock it is, and a call that began before that may end later.
     pub fn is_unguarded(&self, now: u64) -> bool {
         let local = self.clock.read(now);
-        let memory = &self.daemon.memory;
-        let grace = self.daemon.dynamic.retry_timeout_ms + 2 * CALL_MS + 500;
+        let memory = &self.daemon.machine.memory;
+        let grace = self.daemon.machine.dynamic.retry_timeout_ms + 2 * CALL_MS + 500;
         let new = self.daemon.is_new && local.since(memory.started) < grace;
         let absent = !self.is_running() || !self.daemon.has_looked || new;
         (absent || self.was_just_paused(local)) && local + DRIFT_MS >= self.deadline

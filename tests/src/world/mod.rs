@@ -6,7 +6,6 @@
 //!
 //! Absent on purpose: threads, sockets, the real clock.
 
-pub mod act;
 pub mod beat;
 pub mod call;
 pub mod chores;
@@ -21,6 +20,7 @@ pub mod links;
 pub mod member;
 pub mod mode;
 pub mod observe;
+pub mod perform;
 pub mod postgres;
 pub mod region;
 pub mod replication;
@@ -31,7 +31,7 @@ pub mod synchronous;
 pub mod synchrony;
 
 use crate::check::{self, Broken};
-use call::{Answer, Call};
+use call::{Reply, Sent};
 use client::Client;
 use fault::Plan;
 use links::Links;
@@ -64,7 +64,7 @@ pub enum Event {
     Arrive {
         member: usize,
         life: u64,
-        call: Box<Call>,
+        call: Box<Sent>,
         sent: u64,
         until: u64,
     },
@@ -73,7 +73,7 @@ pub enum Event {
         member: usize,
         life: u64,
         sent: u64,
-        answer: Box<Answer>,
+        reply: Box<Reply>,
     },
     /// A change in the store reaches the daemon's copy.
     Heard {
@@ -253,7 +253,7 @@ impl World {
     fn begin(&mut self) {
         for member in 0..self.members.len() {
             let late = self.rng.range(0, 2_000);
-            self.members[member].start_at(late);
+            self.begin_daemon(member, late);
             self.wake_at(late, member);
             self.after(50, Event::Stream { member });
             self.after(20, Event::Tend { member });
@@ -296,8 +296,8 @@ impl World {
             Event::Arrive { member, life, call, sent, until } => {
                 self.on_arrive(member, life, *call, sent, until);
             }
-            Event::Reply { member, life, sent, answer } => {
-                self.on_reply(member, life, sent, *answer);
+            Event::Reply { member, life, sent, reply } => {
+                self.on_reply(member, life, sent, *reply);
             }
             Event::Server { member, plan, turn } => self.on_server(member, plan, turn),
             Event::JobEnd { member, number } => self.on_job_end(member, number),

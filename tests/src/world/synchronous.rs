@@ -164,7 +164,7 @@ mod tests {
     fn group(seed: u64) -> (World, usize, Vec<usize>) {
         let mut worlds = (0..100).map(|more| some_group(seed + 100 * more));
         let is_off = |(world, primary, _): &(World, usize, Vec<usize>)| {
-            let mode = world.members[*primary].daemon.dynamic.synchronous_mode;
+            let mode = world.members[*primary].daemon.machine.dynamic.synchronous_mode;
             mode == SyncMode::Off && world.clients[0].in_force.is_none()
         };
         worlds.find(is_off).expect("some operators want no mode")

@@ -14,7 +14,7 @@ impl Daemon {
             Some(Command::Reload) => self.reload(origin).await,
             Some(Command::Restart { limit, reply }) => {
                 if self.ask(Asked::Restart, reply) {
-                    self.memory.start_limit_ms = limit.map(|limit| limit.as_millis() as u64);
+                    self.member.memory.start_limit_ms = limit.map(|limit| limit.as_millis() as u64);
                 }
             }
             Some(Command::ScheduleRestart { request, reply }) => {
@@ -35,11 +35,11 @@ impl Daemon {
     /// Whether it was accepted. A request that is refused changes nothing.
     fn ask(&mut self, what: Asked, reply: Reply) -> bool {
         let job = self.background.running().map(|running| running.job.title());
-        if let Some(title) = job.or(self.memory.asked.map(Asked::title)) {
+        if let Some(title) = job.or(self.member.memory.asked.map(Asked::title)) {
             let _ = reply.send(Err(format!("{title} already in progress")));
             return false;
         }
-        self.memory.asked = Some(what);
+        self.member.memory.asked = Some(what);
         self.replies.push((what, reply));
         true
     }
@@ -47,7 +47,7 @@ impl Daemon {
     /// A restart that could not begin in time is no longer wanted: the caller gets the
     /// reason, and the restart does not come hours later.
     pub(in crate::daemon) fn answer_what_was_dropped(&mut self) {
-        let Some(why) = self.memory.dropped.take() else { return };
+        let Some(why) = self.member.memory.dropped.take() else { return };
         tracing::warn!("{why}");
         for (_, reply) in self.replies.extract_if(.., |(what, _)| *what == Asked::Restart) {
             let _ = reply.send(Err(why.clone()));
@@ -56,7 +56,7 @@ impl Daemon {
 
     /// Answers when it is sure to begin; how it goes on is the member's state.
     async fn ask_reinitialize(&mut self, from_leader: bool, force: bool) -> Result<String, String> {
-        if self.held {
+        if self.member.held {
             return Err("I am the leader, can not reinitialize".into());
         }
         if let Some(running) = self.background.running() {
@@ -65,9 +65,9 @@ impl Daemon {
             if !(force && may_cancel) {
                 return Err(format!("{} already in progress", running.job.title()));
             }
-            self.cancel().await;
+            self.cancel();
         }
-        self.memory.asked = Some(match from_leader {
+        self.member.memory.asked = Some(match from_leader {
             true => Asked::ReinitializeFromLeader,
             false => Asked::Reinitialize,
         });

@@ -9,13 +9,14 @@ use crate::api::client::Peers;
 use crate::api::published::{ApiContext, Command, Published};
 use crate::config::Settings;
 use crate::daemon::Daemon;
+use crate::daemon::failsafe::take_kept_proof;
 use crate::daemon::server::Server;
 use crate::dcs::Store;
 use crate::dcs::counted::Writes;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 use crate::deadman::Deadman;
-use crate::ha::observation::Memory;
+use crate::member::Member;
 use crate::{clock, region};
 use anyhow::Context;
 use std::sync::{Arc, Mutex};
@@ -113,22 +114,22 @@ impl Daemon {
                 holds_lock: holds_lock_out.subscribe(),
             });
         }
+        let (minimum_ttl, started) = (settings.minimum_ttl(), clock::now());
+        let mut member = Member::new(settings.name.clone(), keys.clone(), minimum_ttl, started);
+        member.dynamic = dynamic;
+        take_kept_proof(&mut member, data_dir);
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
             deadman: Deadman::spawn(server.finder()).context("the guard thread cannot start")?,
             watchdog: crate::watchdog::Watchdog::new(settings.watchdog.clone()),
-            memory: Memory { started: clock::now(), ..Memory::default() },
             settings,
             store,
-            keys,
+            member,
             mirror,
             changes,
             server,
             background: Default::default(),
             disk: Default::default(),
-            lease: Default::default(),
-            held: false,
-            dynamic,
             chores: Default::default(),
             failsafe,
             callbacks: crate::daemon::callback::Callbacks::new(),
@@ -141,8 +142,6 @@ impl Daemon {
             holds_lock_out,
             replies: Vec::new(),
             last_rule: 0,
-            was_paused: false,
-            scheduled_in: None,
             heartbeat: Default::default(),
             name_proven: false,
             api: Arc::new(tokio::sync::Mutex::new(api)),

@@ -4,16 +4,6 @@
 //! report wake a leader.
 
 use crate::dcs::mirror::{Change, Changes};
-use crate::ha::observation::Lock;
-
-/// So much longer than its leader a follower sleeps.
-const FOLLOWER_YIELDS_MS: u64 = 500;
-
-/// A follower beats when its leader has reported; by itself only if that does
-/// not come.
-pub(super) fn yielded_ms(lock: &Lock) -> u64 {
-    if matches!(lock, Lock::Other(_)) { FOLLOWER_YIELDS_MS } else { 0 }
-}
 
 /// Waits for a change that another process made and that matters here.
 pub(super) async fn changed(changes: &mut Changes, leads: bool) {
@@ -44,7 +34,6 @@ mod tests {
     use crate::dcs::mirror::Mirror;
     use std::sync::Arc;
     use std::time::Duration;
-    use topology::Millis;
 
     fn change(keys: &[&str], own: bool) -> Change {
         Change::Keys { keys: keys.iter().map(|key| format!("/service/shop/{key}")).collect(), own }
@@ -63,14 +52,6 @@ mod tests {
         }
         assert!(wakes(&change(&["status", "leader"], false), true));
         assert!(wakes(&Change::Missed, true));
-    }
-
-    #[test]
-    fn a_follower_waits_a_little_longer_than_its_leader() {
-        let mine = Lock::Mine { renewed: Millis(1), deadline: Millis(2) };
-        assert_eq!(yielded_ms(&mine), 0);
-        assert_eq!((yielded_ms(&Lock::Free), yielded_ms(&Lock::Unknown)), (0, 0));
-        assert_eq!(yielded_ms(&Lock::Other("n2".into())), FOLLOWER_YIELDS_MS);
     }
 
     /// The watch of the local copy is what wakes: from a write by another client to

@@ -5,9 +5,10 @@
 
 use super::Server;
 use super::ask::HEARTBEAT;
-use crate::daemon::local_end::{self, NoEnd};
+use crate::daemon::local_end;
 use crate::daemon::running::timeline_of;
 use crate::ha::observation::{Following, Postgres, Process};
+use crate::member::NoEnd;
 use crate::postgres::history;
 use standby::rewind::LocalEnd;
 use std::time::Duration;

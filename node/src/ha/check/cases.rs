@@ -159,6 +159,27 @@ fn known_bug_03_a_standby_that_never_gets_open_is_compared_and_rewound() {
     assert_eq!(rule(&o), 650, "what was found holds until it is rewound");
 }
 
+/// A member that holds the lock of a region whose ownership is in doubt has not opened:
+/// the group may still be on this log's timeline.
+#[test]
+fn a_leader_of_a_region_in_doubt_is_no_source_to_rewind_against() {
+    let mut o = quiet();
+    see(&mut o, "leader", "a");
+    let record =
+        |role| format!(r#"{{"state":"running","role":"{role}","conn_url":"postgres://a:1/x"}}"#);
+    see(&mut o, "members/a", &record("standby_leader"));
+    o.lock = Lock::Other("a".into());
+    o.memory.compared_with = Some("a".into());
+    o.memory.compared_at = o.now;
+    o.memory.divergence = crate::ha::observation::Divergence::Diverged("it has".into());
+    stop(&mut o, End::Standby);
+    use standby::switch::ownership::Ownership;
+    o.ownership = Ownership::Doubtful("no grant".into());
+    assert_eq!(rule(&o), 648);
+    see(&mut o, "members/a", &record("primary"));
+    assert_eq!(rule(&o), 650, "it has opened before the doubt");
+}
+
 #[test]
 fn h7_a_lone_member_whose_log_no_standby_replays_starts_as_a_primary() {
     let minimal = |o: &mut Observation, end: End| {

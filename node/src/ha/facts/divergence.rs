@@ -5,6 +5,7 @@
 
 use super::Facts;
 use crate::ha::observation::{Divergence, End, Following, Job};
+use standby::switch::ownership::Ownership;
 use topology::{GroupView, MemberRole};
 
 /// A standby that does not stream for this long is compared with its leader.
@@ -138,10 +139,11 @@ impl<'a> Facts<'a> {
     }
 
     /// It has the lock and has not opened: it may still give up, and then its
-    /// history is not the group's.
+    /// history is not the group's. Where ownership is in doubt, this may be such a leader.
     pub fn is_leader_closed(&self) -> bool {
         let leader = self.view().and_then(GroupView::leader_record);
         let is_closed = leader.is_some_and(|record| record.role != MemberRole::Primary);
-        is_closed && self.may_own() && !self.o.holds_lock()
+        let is_doubtful = matches!(self.o.ownership, Ownership::Doubtful(_));
+        is_closed && (self.may_own() || is_doubtful) && !self.o.holds_lock()
     }
 }

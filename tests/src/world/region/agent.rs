@@ -58,7 +58,7 @@ impl World {
         let name = format!("{}/{}", region_name(m.place.region), m.name);
         let agent = local.agent.as_ref();
         let mine = agent.filter(|agent| agent.value == name);
-        let Some(lease) = m.daemon.lease.id.filter(|_| super::speaks(m)) else {
+        let Some(lease) = m.daemon.machine.lease.id.filter(|_| super::speaks(m)) else {
             if let Some(mine) = mine {
                 let agent_key = AgentKey { name, lease: mine.lease };
                 let txn = txn::resign(&m.keys, &agent_key);

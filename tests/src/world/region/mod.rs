@@ -14,6 +14,7 @@ use super::member::Member;
 use super::stores::ReadOnce;
 use node::dcs::{Compare, Op, Snapshot, Txn};
 use node::ha::Observation;
+use node::member::StoreSight;
 use node::region::facts::Progress;
 use node::region::ownership::{Site, read};
 use node::region::peers::Publisher;
@@ -85,7 +86,7 @@ impl World {
     }
 
     /// Who owns the formation, by the daemon's own copy of its store.
-    pub fn look_at_topology(&mut self, member: usize, seen: &mut Observation) {
+    pub fn look_at_topology(&mut self, member: usize, seen: &mut StoreSight) {
         if !self.has_regions() {
             return;
         }
@@ -117,7 +118,7 @@ impl World {
         }
         let value = serde_json::to_string(&Rewired { id }).expect("plain values");
         let key = m.keys.topology("switch/rewired");
-        let lease = m.daemon.lease.id?;
+        let lease = m.daemon.machine.lease.id?;
         Some(Txn {
             when: vec![Compare::LeaseIs(m.keys.leader(), lease)],
             then: vec![Op::Put { key, value, lease: None }],

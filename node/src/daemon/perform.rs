@@ -1,0 +1,264 @@
+//! Performing what the machine asks for, on the real server and store.
+//!
+//! Nothing is decided here: each call is made once and its answer is brought back. A
+//! limit of the machine ends the wait, not what was asked for.
+
+use super::failsafe::lock;
+use super::{Daemon, failsafe::kept};
+use crate::act::timeline;
+use crate::dcs::{DcsError, KeyValue, Renewal, TxnResult};
+use crate::ha::Observation;
+use crate::ha::observation::{Following, Job, Rewind};
+use crate::member::{Answer, Call, Effect, Level, Local, Report};
+use crate::{clock, log, region};
+use std::time::Duration;
+use topology::region::Token;
+use topology::{Dynamic, GroupView, Timeline};
+
+impl Daemon {
+    /// One heartbeat: performs one effect after the other until the machine rests.
+    pub(super) async fn beat(&mut self) -> Report {
+        let mut effect = self.member.wake();
+        loop {
+            let answer = match effect {
+                Effect::Rest(report) => return *report,
+                Effect::Look(look) => Answer::Looked(Box::new(self.look(look).await)),
+                Effect::Call { call, limit_ms: None } => self.call(call).await,
+                Effect::Call { call, limit_ms: Some(ms) } => {
+                    let limit = Duration::from_millis(ms);
+                    match tokio::time::timeout(limit, self.call(call)).await {
+                        Ok(answer) => answer,
+                        Err(_) => unanswered(limit),
+                    }
+                }
+            };
+            effect = {
+                let promises = self.failsafe.promises.clone();
+                self.member.answer(clock::now(), answer, &mut lock(&promises))
+            };
+            self.carry_out_local();
+        }
+    }
+
+    async fn call(&mut self, call: Call) -> Answer {
+        match call {
+            Call::KeepAlive(lease) => match self.store.renew(lease).await {
+                Ok(renewal) => Answer::Alive(renewal == Renewal::Alive),
+                Err(error) => Answer::NoAnswer(error.to_string()),
+            },
+            Call::Grant { ttl_ms } => match self.store.grant(Duration::from_millis(ttl_ms)).await {
+                Ok(lease) => Answer::Granted(lease),
+                Err(error) => Answer::NoAnswer(error.to_string()),
+            },
+            Call::Write(txn) => answer_of(self.write(txn).await),
+            Call::Sign { id, token } => self.sign(&id, &token).await,
+            Call::Refresh => self.refresh().await,
+            Call::AskPeers(addresses) => Answer::Peers(self.peers.statuses(&addresses).await),
+            Call::AskAll { others, ttl_ms } => self.ask_members(&others, ttl_ms).await,
+            Call::History { with } => self.remote_history(&with).await,
+            Call::LocalEnd => {
+                let postgres = self.seen().postgres.clone();
+                Answer::End(self.server.local_end(&postgres).await.map(Box::new))
+            }
+            Call::EndBefore(lsn) => Answer::EndsAt(self.server.end_without_checkpoint(lsn).await),
+            Call::MoveAside => done(self.server.move_aside().await),
+            Call::Promote { mine, claimed } => self.promote(mine, claimed),
+            Call::Follow(upstream) => self.follow(upstream.as_ref()).await,
+            Call::ResumeReplay => done(self.server.resume_replay().await),
+            Call::NameSync(names) => self.name_sync(&names).await,
+            Call::WriteWal => done(self.server.write_wal().await),
+            Call::ArmWatchdog => done(self.watchdog.arm(&self.member.dynamic, clock::now())),
+            Call::Begin(job) => self.begin(job),
+            Call::Cancel => Answer::Cancelled(self.background.cancel()),
+            Call::EndReceivers(which) => {
+                self.server.end_receivers(which);
+                Answer::Done
+            }
+            Call::CutStop => {
+                self.server.cut_stop();
+                Answer::Done
+            }
+        }
+    }
+
+    /// What the beat under way has seen.
+    fn seen(&self) -> &Observation {
+        self.member.seen().expect("the machine calls only after a look")
+    }
+
+    async fn sign(&self, id: &str, token: &Token) -> Answer {
+        let local = &self.chores.local_topology;
+        let (keys, me) = (&self.member.keys, &self.settings.name);
+        match region::ownership::sign(keys, local, me, id, token) {
+            Some(txn) => answer_of(self.write(txn).await),
+            None => Answer::Overtaken,
+        }
+    }
+
+    async fn refresh(&self) -> Answer {
+        let (key, me) = (self.member.keys.leader(), self.settings.name.as_str());
+        let is_mine = |entry: &KeyValue| entry.key == key && entry.value == me;
+        match self.mirror.refresh().await {
+            Ok(read) => Answer::Refreshed { is_leader: read.entries.iter().any(is_mine) },
+            Err(error) => Answer::NoAnswer(error.to_string()),
+        }
+    }
+
+    async fn remote_history(&self, with: &Following) -> Answer {
+        let may_rewind = self.seen().me.rewind != Rewind::Off;
+        match self.server.remote_history(with, may_rewind).await {
+            Ok(history) => Answer::History(Box::new(history)),
+            Err(why) => Answer::NoAnswer(why),
+        }
+    }
+
+    fn promote(&mut self, mine: Timeline, claimed: Timeline) -> Answer {
+        let data_dir = &self.settings.postgresql.data_dir;
+        if let Err(error) = timeline::reserve(data_dir, mine, claimed) {
+            return Answer::Failed(error.to_string());
+        }
+        self.chores.promoted();
+        if let Err(why) = self.server.promote() {
+            return Answer::Failed(why);
+        }
+        self.call_promoted();
+        Answer::Done
+    }
+
+    async fn follow(&mut self, upstream: Option<&Following>) -> Answer {
+        let overrides = self.overrides(self.seen(), false);
+        match self.server.follow(upstream, &self.member.dynamic.raw, &overrides).await {
+            Ok(()) => {
+                self.expect_reload_callback();
+                Answer::Done
+            }
+            Err(why) => Answer::Failed(why),
+        }
+    }
+
+    fn begin(&mut self, job: Job) -> Answer {
+        match &job {
+            Job::Stop { .. } | Job::Restart { .. } => self.server.begin_stop(),
+            Job::Clone { from } => tracing::info!("{}", copying(from, self.seen())),
+            _ => {}
+        }
+        let work = self.work(&job, self.seen());
+        self.background.begin(job, clock::now(), work);
+        Answer::Done
+    }
+
+    /// Ends the job in the background slot outside of a beat.
+    pub(super) fn cancel(&mut self) {
+        let job = self.background.cancel();
+        self.member.cancelled(job, clock::now());
+        self.carry_out_local();
+    }
+
+    /// What the last step of the machine wants done at once.
+    pub(super) fn carry_out_local(&mut self) {
+        for local in self.member.take_local() {
+            match local {
+                Local::Arm(deadline) => self.deadman.arm(self.server.guarded(), deadline),
+                Local::Disarm => self.deadman.disarm(),
+                Local::FeedWatchdog { ttl_ms } => self.feed_watchdog(ttl_ms),
+                Local::StopServer => self.server.stop_now(),
+                Local::KeepProof(until) => self.keep_proof(until),
+                Local::ForgetProof => kept::remove_proof(&self.settings.postgresql.data_dir),
+                Local::ForgetPromise => kept::remove_promise(&self.settings.postgresql.data_dir),
+                Local::ConfigChanged { ignored } => self.config_changed(&ignored),
+                Local::LookAnew => {
+                    self.server.look_anew();
+                    self.chores.applied = None;
+                }
+                Local::JobCancelled(job) => {
+                    self.answer_restart(&job, &Err("cancelled".to_string()));
+                }
+                Local::Demoted => self.call_demoted(),
+                Local::Decided { decision, outcome } => self.note(&decision, outcome.as_ref()),
+                Local::Note(Level::Info, text) => tracing::info!("{text}"),
+                Local::Note(Level::Warn, text) => log::warn(&text),
+                Local::Note(Level::Error, text) => tracing::error!("{text}"),
+            }
+        }
+        let lease = self.member.lease.id;
+        self.lease_out.send_if_modified(|told| std::mem::replace(told, lease) != lease);
+        self.answer_what_was_dropped();
+    }
+
+    fn feed_watchdog(&mut self, ttl_ms: u64) {
+        match ttl_ms == self.member.dynamic.ttl_ms {
+            true => self.watchdog.feed(&self.member.dynamic),
+            false => {
+                self.watchdog.feed(&Dynamic { ttl_ms, ..self.member.dynamic.clone() });
+            }
+        }
+    }
+}
+
+fn answer_of(written: Result<TxnResult, DcsError>) -> Answer {
+    match written {
+        Ok(result) => Answer::Written(result),
+        Err(DcsError::LeaseGone) => Answer::LeaseGone,
+        Err(error) => Answer::NoAnswer(error.to_string()),
+    }
+}
+
+fn done(result: Result<(), String>) -> Answer {
+    match result {
+        Ok(()) => Answer::Done,
+        Err(why) => Answer::Failed(why),
+    }
+}
+
+fn unanswered(limit: Duration) -> Answer {
+    Answer::NoAnswer(format!("the store did not answer within {}", crate::words::span(limit)))
+}
+
+fn copying(from: &Following, seen: &Observation) -> String {
+    let leader = seen.view().and_then(GroupView::leader_name);
+    let kind = if leader == Some(&from.member) { "leader" } else { "replica" };
+    format!("trying to bootstrap from {kind} '{}'", from.member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ha::observation::Lock;
+    use crate::ha::{Action, Outcome, Step, decide, sample};
+    use std::time::Duration;
+    use topology::Seen;
+
+    /// "No leader", timeouts, refused connections, a store without space, a login that
+    /// is refused: with the watch still alive, or not.
+    #[test]
+    fn known_bug_12_every_error_of_the_store_leads_to_the_question_to_all() {
+        let why = || "why".to_string();
+        let errors = [
+            DcsError::Unreachable { waited: Duration::ZERO, reason: why() },
+            DcsError::Denied(why()),
+            DcsError::LeaseGone,
+            DcsError::Compacted,
+            DcsError::Settings(why()),
+            DcsError::Refused(why()),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            let outcome = answer_of(Err(error)).into_outcome();
+            assert_eq!(outcome, Outcome::Unknown(text.clone()));
+            for silent in [false, true] {
+                let mut seen = sample::leader();
+                let (renewed, deadline) = (seen.now - 11_000, seen.now + 19_000);
+                seen.lock = Lock::Mine { renewed, deadline };
+                seen.dynamic.failsafe_mode = true;
+                seen.failsafe.is_ready = true;
+                seen.memory.lease_renewed = renewed;
+                seen.memory.lease_tried = seen.now;
+                seen.memory.fold(&Action::Renew, &outcome, seen.now);
+                if silent {
+                    seen.store = Seen::Unknown;
+                }
+                assert_eq!(decide(&seen).step, Step::Do(Action::AskAll), "{text}");
+            }
+        }
+    }
+}

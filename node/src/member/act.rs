@@ -1,0 +1,399 @@
+//! Actions: the calls that each of them takes, and what their answers mean.
+
+use super::effect::{Answer, Call, Effect, NoEnd};
+use super::on_lease::{OnLease, What};
+use super::renewal::Renewal;
+use super::{Level, Local, Member};
+use crate::act::txn;
+use crate::dcs::Txn;
+use crate::ha::facts::Facts;
+use crate::ha::failsafe::PromiseStore;
+use crate::ha::observation::{Divergence, Following, Job, Lock};
+use crate::ha::{Action, Observation, Outcome, Publish};
+use crate::observe::lock::OwnLease;
+use standby::rewind::{Verdict, judge};
+use std::collections::BTreeMap;
+use topology::region::Token;
+use topology::{GroupView, History, MemberName, Millis, SyncState, Timeline};
+
+/// The step after an answer: another call, or the end.
+pub(super) enum Next<S> {
+    Goes(S, Effect),
+    Over(Outcome),
+}
+
+/// An action under way: what the answer on its way is for.
+#[derive(Debug)]
+pub(super) enum Script {
+    /// Its answer is the outcome.
+    Plain,
+    Renewal(Renewal),
+    OnLease(OnLease),
+    Claim,
+    EndBefore(Option<Timeline>),
+    Release,
+    RecordSync,
+    /// The answer was lost, and the store was read.
+    Refresh(String),
+    MoveAside,
+    AskPeers,
+    AskAll {
+        sent: Millis,
+    },
+    History(Following),
+    LocalEnd(Following, Box<History>),
+    ClaimTimeline(Timeline),
+    Cancel,
+}
+
+/// Less than this before the lock ends no promotion begins.
+const PROMOTION_MS: u64 = 1_000;
+
+impl Member {
+    /// The first call of an action, or what became of it without one.
+    pub(super) fn begin_action(
+        &mut self,
+        now: Millis,
+        seen: &Observation,
+        action: &Action,
+        promises: &mut PromiseStore,
+    ) -> Next<Script> {
+        if leads_on(action) && !self.set_out(now, action, seen, promises) {
+            let text = format!("{action:?}: not against the promise that another member leads on");
+            self.note(Level::Warn, text);
+            return Next::Over(Outcome::Lost);
+        }
+        let plain = |call| Next::Goes(Script::Plain, Effect::call(call));
+        match action {
+            Action::Renew => {
+                let (renewal, effect) = self.begin_renewal(seen, now);
+                Next::Goes(Script::Renewal(renewal), effect)
+            }
+            Action::AcquireLock => self.on_lease(What::Lock, seen, now),
+            Action::FinishBootstrap => match seen.system() {
+                Some(system) => self.on_lease(What::NewCluster(system.clone()), seen, now),
+                None => failed("the new data directory cannot be read yet"),
+            },
+            Action::ReleaseLock { publish: Publish::End(lsn, timeline) } => {
+                Next::Goes(Script::EndBefore(*timeline), Effect::call(Call::EndBefore(*lsn)))
+            }
+            Action::ReleaseLock { publish } => self.release(*publish, seen),
+            Action::ClearRequest => {
+                let view = seen.view().cloned().unwrap_or_default();
+                match txn::clear_request(&self.keys, &view) {
+                    Some(txn) => write(txn),
+                    None => Next::Over(Outcome::Done),
+                }
+            }
+            Action::ClaimInitialize => Next::Goes(
+                Script::Claim,
+                Effect::call(Call::Write(txn::claim_initialize(&self.keys))),
+            ),
+            // Before anything was begun here, what is there is another program's.
+            Action::GiveUpBootstrap if self.memory.has_begun => {
+                Next::Goes(Script::MoveAside, Effect::call(Call::MoveAside))
+            }
+            Action::GiveUpBootstrap => self.give_back_initialize(),
+            Action::AdoptSystem => match seen.system() {
+                Some(system) => write(txn::adopt_system(&self.keys, system)),
+                None => failed("the system id is not known"),
+            },
+            Action::AskPeers => {
+                let call = Call::AskPeers(self.peers_to_ask(seen));
+                Next::Goes(Script::AskPeers, Effect::call(call))
+            }
+            Action::AskAll => Next::Goes(Script::AskAll { sent: now }, self.ask_all(seen, now)),
+            Action::CheckDivergence { with } => {
+                let call = Call::History { with: with.clone() };
+                Next::Goes(Script::History(with.clone()), Effect::call(call))
+            }
+            Action::ArmWatchdog => plain(Call::ArmWatchdog),
+            Action::Promote => self.claim_timeline(seen, now),
+            Action::Follow(upstream) => {
+                self.memory.forget_comparison();
+                plain(Call::Follow(upstream.clone()))
+            }
+            Action::ResumeReplay => plain(Call::ResumeReplay),
+            Action::RecordSync(state) => self.record_sync(state, seen),
+            Action::NameSync(names) => plain(Call::NameSync(names.clone())),
+            Action::WriteWal => plain(Call::WriteWal),
+            Action::Sign { id, lsn } => match (seen.system(), seen.shutdown_state()) {
+                (Some(system), Some(end)) => {
+                    let system_id = system.clone();
+                    let token = Token { system_id, timeline: end.timeline, lsn: *lsn };
+                    plain(Call::Sign { id: id.clone(), token })
+                }
+                _ => failed("the control file is not known"),
+            },
+            Action::Begin(job) => {
+                self.guard_job(job, seen);
+                plain(Call::Begin(job.clone()))
+            }
+            Action::CancelJob => Next::Goes(Script::Cancel, Effect::call(Call::Cancel)),
+            Action::EndReceivers(which) => plain(Call::EndReceivers(*which)),
+            Action::CutStop => plain(Call::CutStop),
+            Action::Exit(_) => Next::Over(Outcome::Done),
+        }
+    }
+
+    fn on_lease(&mut self, what: What, seen: &Observation, now: Millis) -> Next<Script> {
+        let (write, effect) = self.begin_on_lease(what, seen, now);
+        Next::Goes(Script::OnLease(write), effect)
+    }
+
+    fn release(&self, publish: Publish, seen: &Observation) -> Next<Script> {
+        let view = seen.view().cloned().unwrap_or_default();
+        let txn = txn::release(&self.keys, &self.name, publish, &view);
+        Next::Goes(Script::Release, Effect::call(Call::Write(txn)))
+    }
+
+    fn give_back_initialize(&self) -> Next<Script> {
+        match self.memory.claim {
+            Some(claim) => write(txn::give_back_initialize(&self.keys, claim)),
+            None => Next::Over(Outcome::Lost),
+        }
+    }
+
+    fn record_sync(&self, state: &SyncState, seen: &Observation) -> Next<Script> {
+        let Some(lease) = self.lease.id else { return Next::Over(Outcome::Lost) };
+        let revision = seen.view().and_then(|view| view.sync.as_ref()).map(|sync| sync.revision);
+        let txn = txn::sync(&self.keys, lease, state, revision);
+        Next::Goes(Script::RecordSync, Effect::call(Call::Write(txn)))
+    }
+
+    /// No two histories of a group may share a number: the one to begin was
+    /// claimed with the lock, or is now.
+    fn claim_timeline(&mut self, seen: &Observation, now: Millis) -> Next<Script> {
+        let Some(view) = seen.view() else {
+            return Next::Over(Outcome::Unknown("the store is silent".into()));
+        };
+        let Some(mine) = seen.server().and_then(|s| s.timeline) else {
+            return failed("the own timeline is not known");
+        };
+        if let Some(claimed) = view.claimed_by(&self.name, mine) {
+            return self.promote(claimed, seen, now);
+        }
+        let Some(lease) = self.lease.id else { return Next::Over(Outcome::Lost) };
+        let txn = txn::claim(&self.keys, &self.name, lease, view, mine);
+        let claimed = view.claimable(mine);
+        Next::Goes(Script::ClaimTimeline(claimed), Effect::call(Call::Write(txn)))
+    }
+
+    fn promote(&mut self, claimed: Timeline, seen: &Observation, now: Millis) -> Next<Script> {
+        let Lock::Mine { deadline, .. } = seen.lock else {
+            panic!("rule of promotion: only a lock holder promotes");
+        };
+        let Some(mine) = seen.server().and_then(|s| s.timeline) else {
+            return failed("the own timeline is not known");
+        };
+        if now + PROMOTION_MS >= deadline {
+            return failed("the lock ends before the promotion would");
+        }
+        self.arm(deadline);
+        self.status_due = true;
+        Next::Goes(Script::Plain, Effect::call(Call::Promote { mine, claimed }))
+    }
+
+    /// What a job may open is guarded from its beginning.
+    fn guard_job(&mut self, job: &Job, seen: &Observation) {
+        match (job, &seen.lock) {
+            (
+                Job::StartPrimary | Job::Restart { as_primary: true },
+                Lock::Mine { deadline, .. },
+            ) if deadline.0 > 0 => self.arm(*deadline),
+            (Job::StartStandby { .. }, _) => self.local.push(Local::Disarm),
+            _ => {}
+        }
+    }
+
+    /// Every other member, or the only one whose answer counts.
+    fn peers_to_ask(&self, seen: &Observation) -> Vec<(MemberName, String)> {
+        let empty = GroupView::default();
+        let view = seen.view().unwrap_or(&empty);
+        let only = Facts::of(seen).only_answer_that_counts();
+        let urls = view.members.iter();
+        let mut all: BTreeMap<_, _> =
+            urls.filter_map(|(name, m)| Some((name.clone(), m.value.api_url.clone()?))).collect();
+        if view.leader.is_none() {
+            // Records end with their leases; a member that is well may be on its way back.
+            let asked = view.failsafe.as_ref().filter(|_| self.dynamic.failsafe_mode);
+            let named = asked.iter().flat_map(|map| map.value.iter());
+            for (name, url) in named.chain(&self.seen_urls) {
+                all.entry(name.clone()).or_insert_with(|| url.clone());
+            }
+        }
+        all.remove(&self.name);
+        all.retain(|name, _| only.is_none_or(|only| only == name));
+        all.into_iter().collect()
+    }
+
+    /// What an answer means for the action under way.
+    pub(super) fn go_on_acting(
+        &mut self,
+        now: Millis,
+        seen: &mut Observation,
+        script: Script,
+        answer: Answer,
+        promises: &mut PromiseStore,
+    ) -> Next<Script> {
+        match (script, answer) {
+            (Script::Renewal(renewal), answer) => {
+                self.go_on_renewing(renewal, seen, answer, now).map(Script::Renewal)
+            }
+            (Script::OnLease(write), answer) => {
+                self.go_on_writing(write, seen, answer, now, promises).map(Script::OnLease)
+            }
+            (Script::Claim, Answer::Written(result)) => {
+                if result.succeeded {
+                    self.memory.claim = Some(result.revision);
+                }
+                Next::Over(Answer::Written(result).into_outcome())
+            }
+            (Script::EndBefore(timeline), Answer::EndsAt(lsn)) => {
+                self.release(Publish::End(lsn, timeline), seen)
+            }
+            (Script::Release, answer) => Next::Over(self.released(answer.into_outcome())),
+            (Script::RecordSync, answer) => match answer.into_outcome() {
+                // A reply that was lost: the store is read before anything else.
+                Outcome::Unknown(why) => {
+                    Next::Goes(Script::Refresh(why), Effect::call(Call::Refresh))
+                }
+                outcome => Next::Over(outcome),
+            },
+            (Script::Refresh(why), _) => Next::Over(Outcome::Unknown(why)),
+            (Script::MoveAside, Answer::Done) => self.give_back_initialize(),
+            (Script::AskPeers, Answer::Peers(peers)) => {
+                seen.peers = Some(peers);
+                Next::Over(Outcome::Done)
+            }
+            (Script::AskAll { sent }, answer) => Next::Over(self.asked_all(sent, answer, now)),
+            (Script::History(with), Answer::History(history)) => {
+                Next::Goes(Script::LocalEnd(with, history), Effect::call(Call::LocalEnd))
+            }
+            (Script::LocalEnd(with, history), Answer::End(end)) => {
+                Next::Over(self.compare(&with, &history, end))
+            }
+            (Script::ClaimTimeline(claimed), Answer::Written(result)) if result.succeeded => {
+                self.promote(claimed, seen, now)
+            }
+            (Script::Cancel, Answer::Cancelled(job)) => {
+                self.cancelled(job, now);
+                Next::Over(Outcome::Done)
+            }
+            (_, answer) => Next::Over(answer.into_outcome()),
+        }
+    }
+
+    fn released(&mut self, outcome: Outcome) -> Outcome {
+        if outcome == Outcome::Done {
+            self.local.push(Local::Disarm);
+            if self.memory.failed.is_some() {
+                self.local.push(Local::Demoted);
+            }
+        }
+        if let Outcome::Unknown(_) = outcome {
+            // It may have happened, or happen yet. Only a key moved onto a new
+            // lease, which the release on its way no longer meets, is ours.
+            self.lease = OwnLease::default();
+        }
+        self.held &= matches!(outcome, Outcome::Failed(_));
+        outcome
+    }
+
+    /// Compares the own log with the history of the server to follow.
+    fn compare(
+        &mut self,
+        with: &Following,
+        history: &History,
+        end: Result<Box<standby::rewind::LocalEnd>, NoEnd>,
+    ) -> Outcome {
+        let local = match end {
+            Ok(local) => local,
+            Err(NoEnd::NotNow(why)) => return Outcome::Unknown(why),
+            Err(NoEnd::Unreadable(why)) => {
+                self.note(Level::Warn, format!("the end of this log cannot be read: {why}"));
+                self.memory.divergence = Divergence::Unreadable(why);
+                return Outcome::Done;
+            }
+        };
+        self.memory.divergence = match judge(&local, history) {
+            Verdict::Prefix => Divergence::Prefix,
+            Verdict::Diverged(how) => Divergence::Diverged(how),
+            Verdict::Alien(how) => Divergence::Alien(how),
+        };
+        if let Divergence::Diverged(how) | Divergence::Alien(how) = &self.memory.divergence {
+            let text = format!("this log has left the history of {}: {how}", with.member);
+            self.note(Level::Warn, text);
+        }
+        Outcome::Done
+    }
+
+    /// A job was ended before its time.
+    pub fn cancelled(&mut self, job: Option<Job>, now: Millis) {
+        let Some(job) = job else { return };
+        self.note(Level::Warn, format!("cancelled: {}", job.title()));
+        // A server that the job was starting must not live on as a primary.
+        if matches!(job, Job::StartPrimary | Job::Restart { as_primary: true } | Job::Bootstrap) {
+            self.local.push(Local::StopServer);
+        }
+        // A gate that was not heard to its end has said nothing.
+        if job != Job::PrePromote {
+            let cancelled = Err("cancelled".to_string());
+            self.memory.finish(&job, &cancelled, now);
+            self.local.push(Local::JobCancelled(job));
+        }
+    }
+}
+
+impl<S> Next<S> {
+    fn map(self, into: impl Fn(S) -> Script) -> Next<Script> {
+        match self {
+            Next::Goes(state, effect) => Next::Goes(into(state), effect),
+            Next::Over(outcome) => Next::Over(outcome),
+        }
+    }
+}
+
+impl Answer {
+    /// What an answer says of a call whose effect is all that counts.
+    pub fn into_outcome(self) -> Outcome {
+        match self {
+            Answer::Written(result) if !result.succeeded => Outcome::Lost,
+            Answer::Overtaken => Outcome::Lost,
+            Answer::NoAnswer(why) => Outcome::Unknown(why),
+            Answer::LeaseGone => Outcome::Unknown("the lease is gone".into()),
+            Answer::Failed(why) => Outcome::Failed(why),
+            Answer::Looked(_)
+            | Answer::Done
+            | Answer::Alive(_)
+            | Answer::Granted(_)
+            | Answer::Written(_)
+            | Answer::Refreshed { .. }
+            | Answer::Peers(_)
+            | Answer::History(_)
+            | Answer::End(_)
+            | Answer::EndsAt(_)
+            | Answer::Cancelled(_) => Outcome::Done,
+        }
+    }
+}
+
+fn write(txn: Txn) -> Next<Script> {
+    Next::Goes(Script::Plain, Effect::call(Call::Write(txn)))
+}
+
+fn failed(why: &str) -> Next<Script> {
+    Next::Over(Outcome::Failed(why.to_string()))
+}
+
+/// From here on this member may come to accept writes.
+fn leads_on(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::AcquireLock
+            | Action::ClaimInitialize
+            | Action::FinishBootstrap
+            | Action::Promote
+            | Action::Begin(Job::StartPrimary | Job::Bootstrap)
+    )
+}

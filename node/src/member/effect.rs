@@ -1,0 +1,227 @@
+//! What the machine asks for, and what it is answered.
+//!
+//! A call takes time and may get no answer: then the machine hears `NoAnswer`, and the
+//! call may have happened. What is done on this machine at once and cannot fail is a
+//! `Local`.
+
+use super::Report;
+use crate::dcs::{LeaseId, Txn, TxnResult};
+use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
+use crate::ha::{Decision, Observation, Outcome, Receivers};
+use standby::promotion::PeerAnswer;
+use standby::rewind::LocalEnd;
+use standby::switch::ownership::{Order, Ownership};
+use standby::sync::Names;
+use topology::region::Token;
+use topology::{Group, GroupView, History, Lsn, MemberName, Millis, Seen, Timeline};
+
+/// The one thing to do next.
+#[derive(Debug)]
+pub enum Effect {
+    Look(Look),
+    /// `limit_ms`: the machine counts the call as unanswered after this; without one,
+    /// the deadline of that kind of call applies.
+    Call {
+        call: Call,
+        limit_ms: Option<u64>,
+    },
+    /// The beat is over.
+    Rest(Box<Report>),
+}
+
+/// What to look at. Looking changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// At everything: a beat begins.
+    All,
+    /// At what the last action may have changed.
+    Again { store: bool, server: bool },
+}
+
+#[derive(Clone, Debug)]
+pub enum Call {
+    KeepAlive(LeaseId),
+    Grant {
+        ttl_ms: u64,
+    },
+    Write(Txn),
+    /// Write this group's token of a region move.
+    Sign {
+        id: String,
+        token: Token,
+    },
+    /// Read the store into the local copy.
+    Refresh,
+    AskPeers(Vec<(MemberName, String)>),
+    /// Ask these members to let this one lead on for `ttl_ms`.
+    AskAll {
+        others: Vec<(MemberName, String)>,
+        ttl_ms: u64,
+    },
+    /// The timeline history of another server.
+    History {
+        with: Following,
+    },
+    /// Where the own log ends.
+    LocalEnd,
+    /// Where a stopped log ends but for its shutdown checkpoint.
+    EndBefore(Lsn),
+    /// Put the data of a failed bootstrap aside.
+    MoveAside,
+    /// Begin the timeline `claimed`.
+    Promote {
+        mine: Timeline,
+        claimed: Timeline,
+    },
+    Follow(Option<Following>),
+    ResumeReplay,
+    NameSync(Names),
+    WriteWal,
+    ArmWatchdog,
+    Begin(Job),
+    /// End the job in the background slot.
+    Cancel,
+    EndReceivers(Receivers),
+    CutStop,
+}
+
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Looked(Box<Sight>),
+    Done,
+    /// It did not happen, and why.
+    Failed(String),
+    /// It did not happen, for the world has changed.
+    Overtaken,
+    /// It is not known whether it happened.
+    NoAnswer(String),
+    /// The lease to write on is gone; nothing was written.
+    LeaseGone,
+    Alive(bool),
+    Granted(LeaseId),
+    Written(TxnResult),
+    /// The store was read; the leader key names this member.
+    Refreshed {
+        is_leader: bool,
+    },
+    Peers(Vec<PeerAnswer>),
+    History(Box<History>),
+    End(Result<Box<LocalEnd>, NoEnd>),
+    EndsAt(Lsn),
+    Cancelled(Option<Job>),
+}
+
+/// Why the end of the own log is not told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoEnd {
+    /// Ask again.
+    NotNow(String),
+    /// The log cannot be read.
+    Unreadable(String),
+}
+
+/// What was seen. What was not looked at is `None`.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    /// The wall clock, in milliseconds since 1970.
+    pub unix_ms: u64,
+    pub me: Me,
+    pub store: Option<StoreSight>,
+    pub postgres: Option<Postgres>,
+    /// Of a disk that was looked at.
+    pub disk: Option<Disk>,
+    pub job: Option<Running>,
+    /// The job that has ended since the last look.
+    pub ended: Option<(Job, Result<(), String>)>,
+    pub watchdog: Guarding,
+    pub history: Option<History>,
+}
+
+/// The local copy of the store.
+#[derive(Clone, Debug)]
+pub struct StoreSight {
+    /// `Unknown` while the store is silent.
+    pub group: Seen<GroupView>,
+    pub ownership: Ownership,
+    pub order: Option<Order>,
+    pub closed_workers: Vec<Group>,
+    /// The watch is down.
+    pub is_lost: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+/// Done at once on this machine; none of it can fail.
+#[derive(Debug)]
+pub enum Local {
+    /// The guard thread stops the server at this moment.
+    Arm(Millis),
+    Disarm,
+    /// The lock was proven; the watchdog fires before it ends.
+    FeedWatchdog {
+        ttl_ms: u64,
+    },
+    /// End a server that may be opening, at once.
+    StopServer,
+    /// The agreement of all members lies on disk until it ends.
+    KeepProof(Millis),
+    ForgetProof,
+    ForgetPromise,
+    /// The cluster-wide configuration has changed; these values of it are ignored.
+    ConfigChanged {
+        ignored: Vec<String>,
+    },
+    /// After a pause: everything may have been changed by hand.
+    LookAnew,
+    JobCancelled(Job),
+    /// The lock was released after a failure.
+    Demoted,
+    Decided {
+        decision: Decision,
+        outcome: Option<Outcome>,
+    },
+    Note(Level, String),
+}
+
+impl Effect {
+    pub(super) fn call(call: Call) -> Effect {
+        Effect::Call { call, limit_ms: None }
+    }
+}
+
+impl Sight {
+    /// The first look of a beat.
+    pub(super) fn into_observation(self, before: Seed) -> Observation {
+        let store = self.store.expect("a beat begins with a look at everything");
+        Observation {
+            now: before.now,
+            me: self.me,
+            store: store.group,
+            lock: crate::ha::observation::Lock::Unknown,
+            postgres: self.postgres.expect("a beat begins with a look at everything"),
+            job: self.job,
+            peers: None,
+            ownership: store.ownership,
+            watchdog: self.watchdog,
+            disk: Disk::Well,
+            order: store.order,
+            closed_workers: store.closed_workers,
+            dynamic: before.dynamic,
+            failsafe: Default::default(),
+            history: self.history,
+            memory: before.memory,
+        }
+    }
+}
+
+/// What an observation takes over from the machine.
+pub(super) struct Seed {
+    pub now: Millis,
+    pub dynamic: topology::Dynamic,
+    pub memory: crate::ha::observation::Memory,
+}

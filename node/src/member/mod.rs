@@ -1,0 +1,112 @@
+//! One daemon as a machine without I/O.
+//!
+//! `wake` begins a beat and `answer` goes on with it; each gives the next effect: look
+//! at the world, make one call, or rest. The driver of the machine performs that one
+//! effect and brings its answer. The daemon performs effects on a real server and store,
+//! the simulator on a model of them; neither decides anything.
+//!
+//! A beat looks once, then asks the tables (`ha`) up to eight times and does one action
+//! each time. So one effect is under way at any moment; long work runs in the
+//! background slot, whose end is part of the next look.
+//!
+//! Invariant *pure*: no clock, no I/O, no async, no randomness. The moment comes with
+//! each call.
+//!
+//! Absent on purpose: the guard thread and the watchdog device, which must work when
+//! this machine does not; what a member keeps up beside its decisions.
+
+mod act;
+mod beat;
+pub mod effect;
+mod failsafe;
+mod limits;
+mod look;
+mod on_lease;
+mod renewal;
+pub mod schedule;
+#[cfg(test)]
+mod tests;
+
+pub use beat::Report;
+pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Sight, StoreSight};
+pub use look::{DiskProbe, stops_long};
+
+use crate::dcs::keys::Keys;
+use crate::ha::failsafe::PeerSet;
+use crate::ha::observation::Memory;
+use crate::observe::lock::OwnLease;
+use beat::Beat;
+use std::collections::BTreeMap;
+use topology::{Dynamic, MemberName, Millis};
+
+/// What one daemon knows from beat to beat, and the beat under way.
+#[derive(Debug)]
+pub struct Member {
+    pub name: MemberName,
+    pub keys: Keys,
+    /// Seconds: the shortest `ttl` that the member's own file allows.
+    pub minimum_ttl: u64,
+    pub memory: Memory,
+    pub lease: OwnLease,
+    /// This process held the lock when it last knew.
+    pub held: bool,
+    /// The cluster-wide configuration in force: the store's, or the last that was read.
+    pub dynamic: Dynamic,
+    /// The members that have to agree in failsafe mode.
+    pub peer_set: PeerSet,
+    /// All of them agreed that this member leads on until then.
+    pub proof: Option<Millis>,
+    /// When they were asked last.
+    pub asked_all: Millis,
+    /// The lease was renewed: the leader's position is due.
+    pub status_due: bool,
+    /// The members' addresses when the group last had a leader.
+    pub seen_urls: BTreeMap<MemberName, String>,
+    /// Milliseconds until a scheduled request is due.
+    pub scheduled_in: Option<u64>,
+    /// The watch of the store is down, as of the last look.
+    store_lost: bool,
+    /// Why `/config` cannot be read, as it was told last.
+    broken_config: Option<String>,
+    /// The last beat was in pause.
+    was_paused: bool,
+    /// The disk failed when it was last looked at.
+    disk_failed: bool,
+    beat: Option<Beat>,
+    local: Vec<Local>,
+}
+
+impl Member {
+    pub fn new(name: MemberName, keys: Keys, minimum_ttl: u64, started: Millis) -> Member {
+        Member {
+            name,
+            keys,
+            minimum_ttl,
+            memory: Memory { started, ..Memory::default() },
+            lease: OwnLease::default(),
+            held: false,
+            dynamic: Dynamic::default(),
+            peer_set: PeerSet::default(),
+            proof: None,
+            asked_all: Millis(0),
+            status_due: false,
+            seen_urls: BTreeMap::new(),
+            scheduled_in: None,
+            store_lost: true,
+            broken_config: None,
+            was_paused: false,
+            disk_failed: false,
+            beat: None,
+            local: Vec::new(),
+        }
+    }
+
+    /// What the last step wants done at once, on this machine. None of it can fail.
+    pub fn take_local(&mut self) -> Vec<Local> {
+        std::mem::take(&mut self.local)
+    }
+
+    fn note(&mut self, level: Level, text: impl Into<String>) {
+        self.local.push(Local::Note(level, text.into()));
+    }
+}

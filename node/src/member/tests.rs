@@ -1,0 +1,253 @@
+//! The machine without a world: what it asks for, and what it makes of the answers.
+
+use super::{Answer, Call, Effect, Local, Look, Member, Sight, StoreSight};
+use crate::act::txn;
+use crate::dcs::TxnResult;
+use crate::dcs::keys::Keys;
+use crate::ha::failsafe::PromiseStore;
+use crate::ha::observation::Job;
+use crate::ha::{Observation, sample};
+use crate::observe::lock::OwnLease;
+use topology::{Group, Millis, Seen};
+
+const LEASE: i64 = 7;
+
+/// A member, its promises, and what it sees.
+struct Stage {
+    member: Member,
+    promises: PromiseStore,
+    seen: Observation,
+    now: Millis,
+}
+
+impl Stage {
+    /// `me` holds the lock on its lease, which is due for renewal.
+    fn leader() -> Stage {
+        let seen = sample::leader();
+        let keys = Keys::new("/service/", "demo", Group::PLAIN);
+        let started = seen.now - 100_000;
+        let mut member = Member::new("me".into(), keys, 20, started);
+        member.dynamic = seen.dynamic.clone();
+        member.held = true;
+        let renewed = seen.now - 11_000;
+        let ttl_ms = member.dynamic.ttl_ms;
+        member.lease = OwnLease { id: Some(LEASE), renewed, ttl_ms, next: None };
+        (member.memory.lease_renewed, member.memory.lease_tried) = (renewed, renewed);
+        Stage { member, promises: PromiseStore::default(), now: seen.now, seen }
+    }
+
+    /// `me` is a standby, and no member leads.
+    fn candidate() -> Stage {
+        let mut stage = Stage::leader();
+        let follower = sample::follower();
+        stage.seen = follower;
+        stage.member.held = false;
+        let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+        view.leader = None;
+        stage.member.memory.lease_renewed = stage.now;
+        stage
+    }
+
+    fn sight(&self, look: Look) -> Sight {
+        let (store, server) = match look {
+            Look::All => (true, true),
+            Look::Again { store, server } => (store, server),
+        };
+        Sight {
+            unix_ms: 1_800_000_000_000,
+            me: self.seen.me.clone(),
+            store: store.then(|| StoreSight {
+                group: self.seen.store.clone(),
+                ownership: self.seen.ownership.clone(),
+                order: None,
+                closed_workers: Vec::new(),
+                is_lost: self.seen.store == Seen::Unknown,
+            }),
+            postgres: server.then(|| self.seen.postgres.clone()),
+            disk: None,
+            job: None,
+            ended: None,
+            watchdog: Default::default(),
+            history: None,
+        }
+    }
+
+    /// The first call of a beat.
+    fn wake(&mut self) -> Call {
+        let effect = self.member.wake();
+        self.until_call(effect).expect("there is something to do")
+    }
+
+    /// The next call; `None`: the beat is over.
+    fn answer(&mut self, answer: Answer) -> Option<Call> {
+        let effect = self.member.answer(self.now, answer, &mut self.promises);
+        self.until_call(effect)
+    }
+
+    fn until_call(&mut self, mut effect: Effect) -> Option<Call> {
+        loop {
+            effect = match effect {
+                Effect::Call { call, .. } => return Some(call),
+                Effect::Rest(_) => return None,
+                Effect::Look(look) => {
+                    let sight = Answer::Looked(Box::new(self.sight(look)));
+                    self.member.answer(self.now, sight, &mut self.promises)
+                }
+            }
+        }
+    }
+
+    fn arms(&mut self) -> Vec<Millis> {
+        let local = self.member.take_local().into_iter();
+        local.filter_map(|l| if let Local::Arm(at) = l { Some(at) } else { None }).collect()
+    }
+}
+
+fn written(succeeded: bool) -> Answer {
+    Answer::Written(TxnResult { succeeded, revision: 99 })
+}
+
+fn silence() -> Answer {
+    Answer::NoAnswer("no answer".into())
+}
+
+#[test]
+fn a_renewal_counts_from_before_it_was_sent() {
+    let mut stage = Stage::leader();
+    let sent = stage.now;
+    assert!(matches!(stage.wake(), Call::KeepAlive(LEASE)));
+    stage.now = sent + 1_500;
+    stage.answer(Answer::Alive(true));
+    assert_eq!(stage.member.lease.renewed, sent);
+    assert!(stage.member.status_due);
+    assert_eq!(stage.arms().last(), Some(&(sent + stage.member.dynamic.ttl_ms)));
+}
+
+#[test]
+fn a_renewal_without_an_answer_keeps_the_deadline() {
+    let mut stage = Stage::leader();
+    let deadline = stage.member.lease.deadline();
+    stage.wake();
+    stage.answer(silence());
+    assert_eq!(stage.member.lease.deadline(), deadline);
+    assert!(stage.member.held);
+    assert_eq!(stage.member.memory.lease_misses, 1);
+}
+
+#[test]
+fn a_lease_that_is_gone_is_replaced_and_the_key_moved_onto_the_new_one() {
+    let mut stage = Stage::leader();
+    stage.wake();
+    let ttl_ms = stage.member.dynamic.ttl_ms;
+    let grant = stage.answer(Answer::Alive(false));
+    assert!(matches!(grant, Some(Call::Grant { ttl_ms: asked }) if asked == ttl_ms));
+    let asked = stage.now;
+    stage.now = asked + 40;
+    let Some(Call::Write(txn)) = stage.answer(Answer::Granted(8)) else { panic!("a write") };
+    assert_eq!(txn, txn::readopt(&stage.member.keys, &"me".into(), 8));
+    assert_eq!(stage.member.lease.next.map(|next| next.id), Some(8), "it may hang on it already");
+    stage.answer(written(true));
+    let lease = stage.member.lease;
+    assert_eq!((lease.id, lease.renewed, lease.next), (Some(8), asked, None));
+}
+
+#[test]
+fn a_key_that_is_no_longer_ours_is_not_moved() {
+    let mut stage = Stage::leader();
+    stage.wake();
+    stage.answer(Answer::Alive(false));
+    stage.answer(Answer::Granted(8));
+    assert!(matches!(stage.answer(written(false)), Some(Call::Refresh)));
+    assert!(!stage.member.held);
+}
+
+#[test]
+fn a_replacement_for_another_ttl_that_fails_takes_nothing_away() {
+    let mut stage = Stage::leader();
+    stage.member.lease.ttl_ms = 20_000;
+    stage.wake();
+    assert!(matches!(stage.answer(Answer::Alive(true)), Some(Call::Grant { .. })));
+    stage.answer(silence());
+    assert_eq!(stage.member.lease.renewed, stage.now);
+    assert_eq!(stage.member.memory.lease_misses, 0, "the lease in use was renewed");
+}
+
+#[test]
+fn a_silent_watch_makes_a_leader_compare_its_key() {
+    let mut stage = Stage::leader();
+    stage.seen.store = Seen::Unknown;
+    stage.wake();
+    let Some(Call::Write(txn)) = stage.answer(Answer::Alive(true)) else { panic!("a write") };
+    assert_eq!(txn, txn::prove(&stage.member.keys, &"me".into(), LEASE));
+    stage.answer(written(false));
+    assert!(!stage.member.held, "another member has it");
+}
+
+#[test]
+fn the_lock_is_taken_on_a_new_lease_when_the_old_one_is_gone() {
+    let mut stage = Stage::candidate();
+    assert!(matches!(stage.wake(), Call::AskPeers(_)));
+    let take = stage.answer(Answer::Peers(Vec::new()));
+    assert!(matches!(take, Some(Call::Write(_))), "{take:?}");
+    assert!(matches!(stage.answer(Answer::LeaseGone), Some(Call::Grant { .. })));
+    assert!(matches!(stage.answer(Answer::Granted(8)), Some(Call::Write(_))));
+    stage.answer(written(true));
+    assert_eq!(stage.member.lease.id, Some(8));
+}
+
+#[test]
+fn the_store_is_read_when_the_answer_to_a_taken_lock_is_lost() {
+    let mut stage = Stage::candidate();
+    stage.wake();
+    stage.answer(Answer::Peers(Vec::new()));
+    assert!(matches!(stage.answer(silence()), Some(Call::Refresh)));
+    assert!(stage.answer(silence()).is_none(), "the beat is over, and decides again soon");
+    assert!(!stage.member.held);
+}
+
+#[test]
+fn a_job_that_ended_is_remembered_by_the_next_look() {
+    let mut stage = Stage::leader();
+    let effect = stage.member.wake();
+    assert!(matches!(effect, Effect::Look(Look::All)));
+    let ended = Some((Job::PrePromote, Err("it ended with 1".to_string())));
+    let sight = Sight { ended, ..stage.sight(Look::All) };
+    stage.answer(Answer::Looked(Box::new(sight)));
+    let failed = crate::ha::observation::Gate::Failed(stage.now);
+    assert_eq!(stage.member.memory.gate, failed);
+}
+
+#[test]
+fn the_disk_that_takes_files_again_ends_the_wait_after_a_failure() {
+    use crate::ha::observation::{Disk, Failed};
+    let mut stage = Stage::leader();
+    let look = |stage: &mut Stage, disk| {
+        stage.member.wake();
+        let sight = Sight { disk: Some(disk), ..stage.sight(Look::All) };
+        stage.answer(Answer::Looked(Box::new(sight)));
+    };
+    let (since, why) = (stage.now, "full".to_string());
+    look(&mut stage, Disk::Failing { since, why });
+    let (at, why) = (stage.now, "no room".to_string());
+    stage.member.memory.failed = Some(Failed { job: Job::Recover, at, times: 1, why });
+    look(&mut stage, Disk::Well);
+    assert_eq!(stage.member.memory.failed, None);
+}
+
+#[test]
+fn known_settings_hold_while_the_configuration_cannot_be_read() {
+    let mut stage = Stage::leader();
+    stage.wake();
+    let before = stage.member.dynamic.clone();
+    stage.member.take_local();
+    let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+    view.take("config", "no JSON", 5, 0);
+    for times in [1, 0] {
+        stage.member.wake();
+        let sight = stage.sight(Look::All);
+        stage.answer(Answer::Looked(Box::new(sight)));
+        let is_told = |l: &Local| matches!(l, Local::Note(super::Level::Error, _));
+        assert_eq!(stage.member.take_local().iter().filter(|l| is_told(l)).count(), times);
+    }
+    assert_eq!(stage.member.dynamic, before);
+}

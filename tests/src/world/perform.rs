@@ -1,0 +1,129 @@
+//! What a call of the machine does to this world.
+//!
+//! What happens on the member's own machine happens at once; the rest is sent.
+
+use super::World;
+
+use node::ha::observation::{End, Following, Job};
+use node::ha::{Observation, Outcome};
+use node::member::{Answer, Call, NoEnd};
+use standby::rewind::{LocalEnd, Tail};
+use topology::{Failover, Lsn};
+
+impl World {
+    /// Does it, or sends it. `None`: the answer is on its way.
+    pub fn perform(&mut self, m: usize, call: Call, limit_ms: Option<u64>) -> Option<Answer> {
+        let done = match call {
+            Call::LocalEnd => {
+                let end = self.local_end(m);
+                Answer::End(end.map(Box::new).ok_or_else(|| NoEnd::NotNow("it is down".into())))
+            }
+            // A shutdown checkpoint takes no room in the logs of this world.
+            Call::EndBefore(lsn) => Answer::EndsAt(lsn),
+            Call::MoveAside => {
+                self.move_data_aside(m);
+                Answer::Done
+            }
+            Call::Promote { claimed, .. } => answer_of(self.promote(m, claimed.0)),
+            Call::Follow(to) => {
+                self.follow(m, to);
+                Answer::Done
+            }
+            Call::NameSync(names) => return self.name_sync(m, &names),
+            Call::WriteWal => answer_of(self.write_wal(m)),
+            Call::Begin(job) => {
+                self.begin_job_seen(m, job);
+                Answer::Done
+            }
+            Call::Cancel => Answer::Cancelled(self.cancel_job(m)),
+            // Nothing pauses replay here. A receiver of this world takes what it can, and
+            // nothing holds it up.
+            Call::ResumeReplay | Call::EndReceivers(_) | Call::CutStop => Answer::Done,
+            // No machine of this world has one: it is never `Ready`.
+            Call::ArmWatchdog => Answer::Failed("there is no watchdog".into()),
+            Call::KeepAlive(_)
+            | Call::Grant { .. }
+            | Call::Write(_)
+            | Call::Sign { .. }
+            | Call::Refresh
+            | Call::AskPeers(_)
+            | Call::AskAll { .. }
+            | Call::History { .. } => {
+                self.send(m, call, limit_ms);
+                return None;
+            }
+        };
+        Some(done)
+    }
+
+    /// What the machine has seen in the beat under way.
+    pub fn seen(&self, member: usize) -> Observation {
+        let seen = self.members[member].daemon.machine.seen();
+        seen.expect("the machine calls only after a look").clone()
+    }
+
+    fn follow(&mut self, m: usize, to: Option<Following>) {
+        let seen = self.seen(m);
+        self.reload_names(m, &seen);
+        let server = &mut self.members[m].server;
+        server.follows = to;
+        server.streams_from = None;
+    }
+
+    fn begin_job_seen(&mut self, m: usize, job: Job) {
+        let seen = self.seen(m);
+        self.lay_names_for(m, &seen, &job);
+        self.begin_job(m, job);
+    }
+
+    /// For the checker and the counts: what an answer tells of the world.
+    pub fn hear(&mut self, member: usize, answer: &Answer) {
+        match answer {
+            Answer::Written(result) if result.succeeded => self.fold_own_write(member),
+            Answer::Written(_) => self.read_store_anew(member),
+            Answer::Refreshed { .. } => self.fold_own_write(member),
+            _ => {}
+        }
+    }
+
+    /// A stopped server's log is read to its end; a running one's end is what
+    /// was seen of it.
+    fn local_end(&self, member: usize) -> Option<LocalEnd> {
+        let seen = self.seen(member);
+        let log = &self.members[member].server.log;
+        let history = Some(log.history());
+        if let Some(shutdown_state) = seen.shutdown_state() {
+            let tail = match shutdown_state.end {
+                End::Clean => Tail::Closed { end: Some(Lsn(log.end())) },
+                End::Standby | End::Crashed | End::Half => Tail::Open,
+            };
+            return Some(LocalEnd {
+                timeline: shutdown_state.timeline,
+                lsn: shutdown_state.lsn,
+                tail,
+                history,
+            });
+        }
+        let server = seen.server()?;
+        Some(LocalEnd { timeline: server.timeline?, lsn: server.lsn, tail: Tail::Open, history })
+    }
+}
+
+fn answer_of(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Done => Answer::Done,
+        Outcome::Lost => Answer::Overtaken,
+        Outcome::Unknown(why) => Answer::NoAnswer(why),
+        Outcome::Failed(why) => Answer::Failed(why),
+    }
+}
+
+/// `/failover` as an operator's tool writes it.
+pub fn request(leader: Option<&str>, candidate: Option<&str>) -> String {
+    Failover {
+        leader: leader.map(Into::into),
+        candidate: candidate.map(Into::into),
+        scheduled_at: None,
+    }
+    .write()
+}
