@@ -10,9 +10,10 @@
 
 mod line;
 
-use super::{Daemon, look};
+use super::Daemon;
 use crate::ha::Observation;
 use crate::ha::observation::{Bootstrapping, Job};
+use crate::member::role_of;
 use line::{Call, Line};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -160,10 +161,10 @@ impl Daemon {
     /// The server runs and nothing is being done to it.
     pub(super) fn call_back(&mut self, seen: &Observation) {
         let unborn = self.member.memory.bootstrap != Bootstrapping::No;
-        if unborn || self.member.memory.promoting.is_some() || look::role_of(seen).is_none() {
+        if unborn || self.member.memory.promoting.is_some() || role_of(seen).is_none() {
             return;
         }
-        let role = self.role(seen);
+        let role = self.member.role(seen);
         let event = self.callbacks.story.at_rest(role);
         self.tell(event);
     }

@@ -10,10 +10,8 @@ pub(super) mod kept;
 pub use kept::write_promise;
 
 use super::Daemon;
-use super::upkeep::Kept;
-use crate::act::txn;
 use crate::ha::Observation;
-use crate::ha::failsafe::{Map, PeerSet, PromiseStore};
+use crate::ha::failsafe::{PeerSet, PromiseStore};
 use crate::member::{Answer, Member};
 use kept::Proof;
 use serde_json::{Value, json};
@@ -22,7 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use topology::id::slot_name;
-use topology::{GroupView, Lsn, MemberName, Millis};
+use topology::{Lsn, MemberName, Millis};
 
 /// One member may take this long to answer, tried twice.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -114,34 +112,6 @@ impl Daemon {
             "slots": slots,
         })
     }
-
-    /// `/failsafe` names all members that may take the lock. Once it exists, the leader
-    /// keeps it up to date, also when the mode is off: members judge by it.
-    pub(super) async fn keep_failsafe(&mut self, seen: &Observation, view: &GroupView) {
-        if !self.member.dynamic.failsafe_mode && view.failsafe.is_none() {
-            return;
-        }
-        let Some(lease) = self.member.lease.id else { return };
-        let (me, url) = (&self.settings.name, self.settings.restapi.api_url());
-        let ttl_ms = self.member.dynamic.ttl_ms;
-        let map = self.member.peer_set.next(me, &url, view, seen.now, ttl_ms);
-        if view.failsafe.as_ref().is_some_and(|known| known.value == map) {
-            return;
-        }
-        // Before it is sent: this beat's limit may cut the call off.
-        let before = self.member.peer_set.sending(&map);
-        let (key, text) = (self.member.keys.failsafe(), text_of(&map));
-        match self.keep("/failsafe", txn::as_leader(&self.member.keys, lease, key, text)).await {
-            Kept::Written => self.member.peer_set.written(map),
-            Kept::Known | Kept::Lost => self.member.peer_set.not_taken(before),
-            Kept::Unanswered => {}
-        }
-    }
-}
-
-fn text_of(map: &Map) -> String {
-    let urls = map.iter().map(|(name, url)| (name.to_string(), Value::from(url.clone())));
-    Value::Object(urls.collect()).to_string()
 }
 
 /// `slots` of a question or of a kept promise.

@@ -5,11 +5,12 @@
 //! when it says something new: not when two states take turns. The line before it, who holds the lock, only
 //! comes with an unusual one, or at level DEBUG.
 
-use super::{Daemon, look};
+use super::Daemon;
 use crate::clock;
 use crate::ha::Observation;
 use crate::ha::observation::{Job, Lock, Process, ServerRole, StopHow};
 use crate::member::Report;
+use crate::member::role_of;
 use topology::{MemberName, MemberRole, Millis};
 
 /// What was written last, and when.
@@ -53,7 +54,7 @@ fn situation(report: &Report) -> String {
         Process::Stopped(_) => "stopped",
     };
     let (known, paused) = (seen.view().is_some(), seen.dynamic.pause);
-    let role = look::role_of(seen).map(std::mem::discriminant);
+    let role = role_of(seen).map(std::mem::discriminant);
     format!("{leader:?} {job:?} {process} {role:?} {known} {paused} {}", seen.holds_lock())
 }
 
@@ -107,7 +108,7 @@ fn reservation(why: &str) -> Option<&str> {
 }
 
 fn at_rest(seen: &Observation, view: &topology::GroupView, me: &MemberName) -> Option<String> {
-    let what = match (look::role_of(seen)?, &seen.lock) {
+    let what = match (role_of(seen)?, &seen.lock) {
         (ServerRole::Primary, Lock::Mine { .. }) => "the leader with the lock".to_string(),
         (ServerRole::Primary, _) if seen.dynamic.pause => {
             return Some("continue to run as primary without lock".to_string());

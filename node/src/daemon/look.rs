@@ -4,8 +4,7 @@ use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
-use crate::ha::Observation;
-use crate::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running, ServerRole};
+use crate::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running};
 use crate::member::{DiskProbe, Look, Sight, StoreSight, stops_long};
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
 use std::collections::BTreeMap;
@@ -192,12 +191,4 @@ fn closed(groups: &BTreeMap<Group, GroupView>, ownership: &Ownership) -> Vec<Gro
     };
     let workers = groups.iter().filter(|(g, _)| g.0.is_some_and(|n| n > 0));
     workers.filter(|(_, view)| !is_open(view)).map(|(g, _)| *g).collect()
-}
-
-/// The role a running server has, when it is known.
-pub(super) fn role_of(seen: &Observation) -> Option<&ServerRole> {
-    match &seen.postgres.process {
-        Process::Running(server) => server.role.known(),
-        _ => None,
-    }
 }

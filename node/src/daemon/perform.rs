@@ -6,7 +6,7 @@
 use super::failsafe::lock;
 use super::{Daemon, failsafe::kept};
 use crate::act::timeline;
-use crate::dcs::{DcsError, KeyValue, Renewal, TxnResult};
+use crate::dcs::{DcsError, KeyValue, Renewal, Txn, TxnResult};
 use crate::ha::Observation;
 use crate::ha::observation::{Following, Job, Rewind};
 use crate::member::{Answer, Call, Effect, Level, Local, Report};
@@ -23,20 +23,33 @@ impl Daemon {
             let answer = match effect {
                 Effect::Rest(report) => return *report,
                 Effect::Look(look) => Answer::Looked(Box::new(self.look(look).await)),
-                Effect::Call { call, limit_ms: None } => self.call(call).await,
-                Effect::Call { call, limit_ms: Some(ms) } => {
-                    let limit = Duration::from_millis(ms);
-                    match tokio::time::timeout(limit, self.call(call)).await {
-                        Ok(answer) => answer,
-                        Err(_) => unanswered(limit),
-                    }
-                }
+                Effect::Call { call, limit_ms } => self.call_within(call, limit_ms).await,
             };
             effect = {
                 let promises = self.failsafe.promises.clone();
                 self.member.answer(clock::now(), answer, &mut lock(&promises))
             };
             self.carry_out_local();
+        }
+    }
+
+    /// After a beat: writes the record and a leader's documents.
+    pub(super) async fn keep_documents(&mut self, seen: &Observation) {
+        let about = self.particulars(seen);
+        let mut next = self.member.begin_upkeep(clock::now(), seen, about);
+        while let Some(Effect::Call { call, limit_ms }) = next {
+            let answer = self.call_within(call, limit_ms).await;
+            next = self.member.go_on_with_upkeep(clock::now(), seen, answer);
+        }
+        self.carry_out_local();
+    }
+
+    async fn call_within(&mut self, call: Call, limit_ms: Option<u64>) -> Answer {
+        let Some(ms) = limit_ms else { return self.call(call).await };
+        let limit = Duration::from_millis(ms);
+        match tokio::time::timeout(limit, self.call(call)).await {
+            Ok(answer) => answer,
+            Err(_) => unanswered(limit),
         }
     }
 
@@ -51,6 +64,7 @@ impl Daemon {
                 Err(error) => Answer::NoAnswer(error.to_string()),
             },
             Call::Write(txn) => answer_of(self.write(txn).await),
+            Call::Report { what, txn } => self.report(what, txn).await,
             Call::Sign { id, token } => self.sign(&id, &token).await,
             Call::Refresh => self.refresh().await,
             Call::AskPeers(addresses) => Answer::Peers(self.peers.statuses(&addresses).await),
@@ -84,6 +98,16 @@ impl Daemon {
     /// What the beat under way has seen.
     fn seen(&self) -> &Observation {
         self.member.seen().expect("the machine calls only after a look")
+    }
+
+    async fn report(&self, what: &'static str, txn: Txn) -> Answer {
+        match self.mirror.news(txn) {
+            Some(txn) => answer_of(self.write(txn).await),
+            None => {
+                tracing::debug!("{what} is not written again: the store holds it");
+                Answer::Known
+            }
+        }
     }
 
     async fn sign(&self, id: &str, token: &Token) -> Answer {

@@ -1,85 +1,60 @@
 //! What others are told: the member record, and what the API answers from.
 
-use super::{Daemon, look, state};
+use super::Daemon;
 use crate::api::published::Published;
 use crate::api::status::replication_state;
 use crate::clock;
 use crate::ha::facts::Facts;
-use crate::ha::observation::{DataDir, Guarding, Job, ServerRole};
+use crate::ha::observation::Guarding;
 use crate::ha::{Observation, gate};
-use crate::member::Report;
-use crate::postgres::ServerStatus;
+use crate::member::{Particulars, Report};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
-use topology::{Lsn, MemberRecord, MemberRole, MemberState, Millis};
+use std::time::SystemTime;
+use topology::Millis;
 
 impl Daemon {
-    /// The record of this member, as it should stand in the store.
-    pub(super) fn record(&self, seen: &Observation) -> MemberRecord {
+    /// What the record and a leader's documents say beside what was seen.
+    pub(super) fn particulars(&self, seen: &Observation) -> Particulars {
         let settings = &self.settings;
-        let mut record = MemberRecord {
-            conn_url: Some(self.server.served_url()),
-            api_url: Some(settings.restapi.api_url()),
-            state: self.state(seen).text().to_string(),
-            role: self.role(seen),
-            version: crate::PATRONI_VERSION.to_string(),
+        let status = self.server.status();
+        let replication = status.and_then(|s| replication_state(s, Some(&seen.dynamic.raw)));
+        Particulars {
+            unix_ms: clock::unix_ms(),
+            conn_url: self.server.served_url(),
+            api_url: settings.restapi.api_url(),
             proxy_url: settings
                 .postgresql
                 .proxy_address
                 .as_ref()
                 .map(|a| format!("postgres://{a}/postgres")),
-            tags: self.member.memory.effective_tags(&settings.tags).shown(),
-            pause: self.member.dynamic.pause,
-            ..MemberRecord::default()
-        };
-        if seen.holds_lock() && seen.may_own() && !self.chores.checkpoint.is_done() {
-            record.checkpoint_after_promote = Some(false);
-        }
-        record.scheduled_restart = self.restart_plan.as_ref().map(|plan| plan.shown());
-        if let Some(reasons) = self.server.pending_restart() {
-            record.pending_restart = true;
-            record.pending_restart_reason = Some(reasons);
-        }
-        record.reason = gate::refusal(&Facts::of(seen));
-        add_positions(seen, self.server.status(), &mut record);
-        record
-    }
-
-    fn state(&self, seen: &Observation) -> MemberState {
-        let custom = self.settings.bootstrap.as_ref().is_some_and(|b| b.method.is_some());
-        state::of(seen, &self.member.memory, custom)
-    }
-
-    pub(super) fn role(&self, seen: &Observation) -> MemberRole {
-        match look::role_of(seen) {
-            Some(ServerRole::Primary) => MemberRole::Primary,
-            Some(ServerRole::Standby { .. }) if self.member.memory.promoting.is_some() => {
-                MemberRole::Promoted
-            }
-            Some(ServerRole::Standby { .. }) if seen.holds_lock() && !seen.may_own() => {
-                MemberRole::StandbyLeader
-            }
-            Some(ServerRole::Standby { .. }) => MemberRole::Replica,
-            None if !matches!(seen.postgres.data, DataDir::Valid { .. }) => {
-                MemberRole::Uninitialized
-            }
-            None => self.role_at_rest(seen),
+            custom_bootstrap: self.has_custom_bootstrap(),
+            has_checkpoint: self.chores.checkpoint.is_done(),
+            scheduled_restart: self.restart_plan.as_ref().map(|plan| plan.shown()),
+            pending_restart: self.server.pending_restart(),
+            replay: status.and_then(|status| status.replay),
+            receive: status.and_then(|status| status.receive),
+            replication_state: replication.map(str::to_string),
+            slots: self.server.slots(),
+            timeline_began: self.timeline_began(seen),
         }
     }
 
-    /// A stopped server: what it was, by what it left behind. One that stopped
-    /// because the daemon ends stays what it was.
-    fn role_at_rest(&self, seen: &Observation) -> MemberRole {
-        use crate::ha::observation::End;
-        if let Some(was) = self.chores.ran_as.filter(|_| self.member.memory.stopping) {
-            return was;
-        }
-        let clean = seen.shutdown_state().is_some_and(|r| r.end == End::Clean);
-        match (seen.holds_lock(), clean) {
-            (true, _) if seen.may_own() => MemberRole::Primary,
-            (_, true) => MemberRole::Demoted,
-            (_, false) => MemberRole::Replica,
-        }
+    fn has_custom_bootstrap(&self) -> bool {
+        self.settings.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.method.is_some())
+    }
+
+    /// By the file of its history; to the microsecond, for readers in Python take no
+    /// more digits.
+    fn timeline_began(&self, seen: &Observation) -> String {
+        let timeline = seen.server().and_then(|server| server.timeline).unwrap_or_default();
+        let data_dir = &self.settings.postgresql.data_dir;
+        let began = crate::postgres::history::local_time(data_dir, timeline);
+        let began = Timestamp::try_from(began.unwrap_or_else(|_| SystemTime::now()));
+        let began = began.unwrap_or_default().to_zoned_datetime(TimeZone::system());
+        began.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()
     }
 
     pub(super) fn publish(&mut self, report: &Report) {
@@ -92,8 +67,8 @@ impl Daemon {
         let published = Published {
             name: self.settings.name.clone(),
             scope: self.settings.scope.clone(),
-            state: self.state(seen),
-            role: self.role(seen),
+            state: self.member.state(seen, self.has_custom_bootstrap()),
+            role: self.member.role(seen),
             running: seen.server().is_some(),
             lock_until,
             monitor: self.server.status().cloned().map(Arc::new),
@@ -148,23 +123,6 @@ impl Daemon {
     }
 }
 
-/// Where the log ends. While an action runs, its effect on the server is not known, and
-/// the position is left out; except for `PrePromote`: in the leader race, other members
-/// go by what they know of a member that is about to open.
-fn add_positions(seen: &Observation, status: Option<&ServerStatus>, record: &mut MemberRecord) {
-    let told = seen.job.as_ref().is_none_or(|running| running.job == Job::PrePromote);
-    let Some(server) = seen.server().filter(|s| told && s.lsn.0 > 0) else { return };
-    record.xlog_location = Some(server.lsn);
-    record.timeline = server.timeline;
-    if let (Some(ServerRole::Standby { .. }), Some(status)) = (look::role_of(seen), status) {
-        let known = |lsn: Option<Lsn>| lsn.filter(|lsn| lsn.0 > 0);
-        record.replay_lsn = known(status.replay);
-        record.receive_lsn = known(status.receive);
-        let state = replication_state(status, Some(&seen.dynamic.raw));
-        record.replication_state = state.map(str::to_string);
-    }
-}
-
 /// When the store was last known to answer, in seconds since 1970: `proof` on
 /// the clock of this machine, which shows `now` at `unix_ms`.
 fn last_seen(before: u64, proof: Millis, now: Millis, unix_ms: u64) -> u64 {
@@ -180,61 +138,17 @@ fn is_outdated(last_seen: u64, unix_ms: u64, ttl_ms: u64) -> bool {
 mod tests {
     use super::*;
     use crate::api::tests::standby;
-    use crate::ha::observation::Process;
-    use crate::ha::observation::Running;
-    use crate::ha::sample;
-
-    fn told(seen: &Observation, status: &ServerStatus) -> MemberRecord {
-        let mut record = MemberRecord::default();
-        add_positions(seen, Some(status), &mut record);
-        record
-    }
+    use crate::postgres::ServerStatus;
+    use topology::Lsn;
 
     #[test]
-    fn a_leader_tells_its_position_and_a_standby_how_it_came_to_it() {
-        let monitor = standby();
-        let leader = told(&sample::leader(), &monitor);
-        let (lsn, timeline) = (Some(Lsn(1_000)), Some(topology::Timeline(2)));
-        assert_eq!((leader.xlog_location, leader.timeline), (lsn, timeline));
-        assert_eq!(
-            (leader.replay_lsn, leader.receive_lsn, leader.replication_state),
-            Default::default()
-        );
-        let follows = told(&sample::follower(), &monitor);
-        assert_eq!((follows.xlog_location, follows.timeline), (lsn, timeline));
-        assert_eq!((follows.replay_lsn, follows.receive_lsn), (monitor.replay, monitor.receive));
-        assert_eq!(follows.replication_state.as_deref(), Some("streaming"));
-    }
-
-    #[test]
-    fn what_is_not_known_is_left_out() {
+    fn a_standby_that_does_not_stream_recovers_from_the_archive_if_there_is_one() {
         let silent = ServerStatus { receiver_state: None, receive: Some(Lsn(0)), ..standby() };
-        let mut seen = sample::follower();
-        let record = told(&seen, &silent);
-        assert_eq!((record.receive_lsn, record.replication_state), (None, None));
         let archive =
             serde_json::json!({"postgresql": {"recovery_conf": {"restore_command": "cp"}}});
-        seen.dynamic = topology::Dynamic::read(&archive).expect("a good document");
-        let record = told(&seen, &silent);
-        assert_eq!(record.replication_state.as_deref(), Some("in archive recovery"));
-        let Process::Running(server) = &mut seen.postgres.process else { panic!("it runs") };
-        server.lsn = Lsn(0);
-        assert_eq!(told(&seen, &silent), MemberRecord::default());
-        seen.postgres.process = Process::Starting { since: seen.now, as_primary: false };
-        assert_eq!(told(&seen, &silent), MemberRecord::default());
-    }
-
-    #[test]
-    fn no_position_is_told_while_an_action_runs_but_before_a_promotion() {
-        let during = |job: Job| {
-            let mut seen = sample::follower();
-            seen.job =
-                Some(Running { job, since: seen.now, closed: None, ending: Default::default() });
-            told(&seen, &standby()).xlog_location
-        };
-        assert_eq!(during(Job::Restart { as_primary: false }), None);
-        assert_eq!(during(Job::Recover), None);
-        assert_eq!(during(Job::PrePromote), Some(Lsn(1_000)));
+        assert_eq!(replication_state(&standby(), Some(&archive)), Some("streaming"));
+        assert_eq!(replication_state(&silent, Some(&archive)), Some("in archive recovery"));
+        assert_eq!(replication_state(&silent, Some(&serde_json::json!({}))), None);
     }
 
     #[test]

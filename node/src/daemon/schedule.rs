@@ -1,13 +1,11 @@
 //! A scheduled restart, which this daemon keeps, becomes a request when its time has
-//! come; and a scheduled switchover that is too old is taken back.
+//! come.
 
 use super::Daemon;
-use crate::act::txn;
 use crate::api::restart::Request;
 use crate::clock;
-use crate::ha::Observation;
 use crate::ha::observation::{Asked, Postgres, Process};
-use crate::member::schedule::{self, Due, due};
+use crate::member::schedule::{Due, due};
 use serde_json::Value;
 
 /// A restart that was asked for later. It is meant for the server that ran then.
@@ -89,18 +87,5 @@ impl Daemon {
         self.member.memory.asked = Some(Asked::Restart);
         self.member.memory.start_limit_ms =
             plan.request.limit.map(|limit| limit.as_millis() as u64);
-    }
-
-    /// The leader forgets a request that is too old or makes no sense.
-    pub(super) async fn forget_old_request(&mut self, seen: &Observation) {
-        let scheduled = schedule::scheduled(seen, clock::unix_ms());
-        let is_old = matches!(scheduled, Some(Due::TooOld | Due::Unreadable));
-        let Some(view) = seen.view().filter(|_| is_old && !self.member.dynamic.pause) else {
-            return;
-        };
-        tracing::warn!("the scheduled switchover is out of date and is taken back");
-        if let Some(txn) = txn::clear_request(&self.member.keys, view) {
-            self.keep("/failover", txn).await;
-        }
     }
 }

@@ -367,6 +367,7 @@ impl Answer {
             | Answer::Done
             | Answer::Alive(_)
             | Answer::Granted(_)
+            | Answer::Known
             | Answer::Written(_)
             | Answer::Refreshed { .. }
             | Answer::Peers(_)

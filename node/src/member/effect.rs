@@ -8,8 +8,10 @@ use super::Report;
 use crate::dcs::{LeaseId, Txn, TxnResult};
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
 use crate::ha::{Decision, Observation, Outcome, Receivers};
+use serde_json::Value;
 use standby::promotion::PeerAnswer;
 use standby::rewind::LocalEnd;
+use standby::slots::Slot;
 use standby::switch::ownership::{Order, Ownership};
 use standby::sync::Names;
 use topology::region::Token;
@@ -45,6 +47,11 @@ pub enum Call {
         ttl_ms: u64,
     },
     Write(Txn),
+    /// A write of the upkeep; what the store holds already is not sent again.
+    Report {
+        what: &'static str,
+        txn: Txn,
+    },
     /// Write this group's token of a region move.
     Sign {
         id: String,
@@ -100,6 +107,8 @@ pub enum Answer {
     Alive(bool),
     Granted(LeaseId),
     Written(TxnResult),
+    /// The store holds it already: nothing was sent.
+    Known,
     /// The store was read; the leader key names this member.
     Refreshed {
         is_leader: bool,
@@ -135,6 +144,29 @@ pub struct Sight {
     pub ended: Option<(Job, Result<(), String>)>,
     pub watchdog: Guarding,
     pub history: Option<History>,
+}
+
+/// What a member's record and a leader's documents say beside what a beat has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Particulars {
+    /// The wall clock, in milliseconds since 1970.
+    pub unix_ms: u64,
+    pub conn_url: String,
+    pub api_url: String,
+    pub proxy_url: Option<String>,
+    /// A new cluster is made by an operator's command.
+    pub custom_bootstrap: bool,
+    /// The checkpoint after the promotion is written.
+    pub has_checkpoint: bool,
+    pub scheduled_restart: Option<Value>,
+    /// Settings that wait for a restart, and why.
+    pub pending_restart: Option<Value>,
+    pub replay: Option<Lsn>,
+    pub receive: Option<Lsn>,
+    pub replication_state: Option<String>,
+    pub slots: Vec<Slot>,
+    /// When the own timeline began, as `/history` shows it.
+    pub timeline_began: String,
 }
 
 /// The local copy of the store.

@@ -12,32 +12,42 @@
 //! Invariant *pure*: no clock, no I/O, no async, no randomness. The moment comes with
 //! each call.
 //!
+//! After a beat the machine keeps the member's record and a leader's documents true in
+//! the store (`upkeep`), one write at a time.
+//!
 //! Absent on purpose: the guard thread and the watchdog device, which must work when
-//! this machine does not; what a member keeps up beside its decisions.
+//! this machine does not; settings and slots of the server (`daemon/chores.rs`).
 
 mod act;
 mod beat;
 pub mod effect;
 mod failsafe;
+mod history;
 mod limits;
 mod look;
 mod on_lease;
+mod record;
 mod renewal;
 pub mod schedule;
+mod state;
 #[cfg(test)]
 mod tests;
+pub mod upkeep;
 
 pub use beat::Report;
-pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Sight, StoreSight};
+pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Sight, StoreSight};
 pub use look::{DiskProbe, stops_long};
+pub use record::role_of;
 
 use crate::dcs::keys::Keys;
 use crate::ha::failsafe::PeerSet;
 use crate::ha::observation::Memory;
 use crate::observe::lock::OwnLease;
 use beat::Beat;
-use std::collections::BTreeMap;
-use topology::{Dynamic, MemberName, Millis};
+use standby::report::Retention;
+use std::collections::{BTreeMap, BTreeSet};
+use topology::{Dynamic, HistoryEntry, MemberName, MemberRole, Millis};
+use upkeep::{Sent, Upkeep};
 
 /// What one daemon knows from beat to beat, and the beat under way.
 #[derive(Debug)]
@@ -64,6 +74,18 @@ pub struct Member {
     pub seen_urls: BTreeMap<MemberName, String>,
     /// Milliseconds until a scheduled request is due.
     pub scheduled_in: Option<u64>,
+    /// When the member record was last written.
+    recorded_at: Millis,
+    /// The role in which the server last ran.
+    ran_as: Option<MemberRole>,
+    /// `/history` as it was last read with a line.
+    history: Vec<HistoryEntry>,
+    /// Since when slots of members are kept, while this member leads.
+    retention: Retention,
+    /// Members that were told to be never synchronous, because of their names.
+    never_synchronous: BTreeSet<MemberName>,
+    /// `/failsafe` as the row has just made it.
+    sending: Option<Sent>,
     /// The watch of the store is down, as of the last look.
     store_lost: bool,
     /// Why `/config` cannot be read, as it was told last.
@@ -73,6 +95,7 @@ pub struct Member {
     /// The disk failed when it was last looked at.
     disk_failed: bool,
     beat: Option<Beat>,
+    upkeep: Option<Upkeep>,
     local: Vec<Local>,
 }
 
@@ -92,11 +115,18 @@ impl Member {
             status_due: false,
             seen_urls: BTreeMap::new(),
             scheduled_in: None,
+            recorded_at: Millis(0),
+            ran_as: None,
+            history: Vec::new(),
+            retention: Retention::default(),
+            never_synchronous: BTreeSet::new(),
+            sending: None,
             store_lost: true,
             broken_config: None,
             was_paused: false,
             disk_failed: false,
             beat: None,
+            upkeep: None,
             local: Vec::new(),
         }
     }

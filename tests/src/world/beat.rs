@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. While a call is on its way the world goes on.
 
-use super::call::Reply;
+use super::call::{CALL_MS, Reply, Sent};
 use super::{Event, World};
 use node::ha::observation::Lock;
 use node::ha::{Decision, Outcome, Step};
@@ -42,17 +42,12 @@ impl World {
         let answer = match reply {
             Reply::Machine(answer) => answer,
             Reply::Named(names) => self.named(member, &names),
-            Reply::Chores(taken) => {
-                if taken {
-                    self.fold_own_write(member);
-                }
-                if let Some(report) = self.members[member].daemon.reports.take() {
-                    self.sleep(member, &report);
-                }
-                return;
-            }
+            Reply::Rewired => return self.end_reports(member),
         };
         self.hear(member, &answer);
+        if self.members[member].daemon.reports.is_some() {
+            return self.go_on_reporting(member, answer);
+        }
         let effect = self.step(member, answer);
         self.perform_all(member, effect);
     }
@@ -122,14 +117,45 @@ impl World {
         }
         daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
         self.keep_names(member, seen);
-        let txns = self.chores(member, seen);
-        if txns.is_empty() {
-            return self.sleep(member, &report);
-        }
+        let about = self.particulars(member, seen);
         let m = &mut self.members[member];
-        let patience = m.daemon.machine.report_limit_ms(seen, m.clock.read(self.now));
+        let now = m.clock.read(self.now);
+        let next = m.daemon.machine.begin_upkeep(now, seen, about);
         m.daemon.reports = Some(Box::new(report));
-        self.send_chores(member, txns, patience);
+        self.send_report(member, next);
+    }
+
+    fn go_on_reporting(&mut self, member: usize, answer: Answer) {
+        let m = &mut self.members[member];
+        let now = m.clock.read(self.now);
+        let Some(report) = &m.daemon.reports else { return };
+        let next = m.daemon.machine.go_on_with_upkeep(now, &report.seen, answer);
+        self.send_report(member, next);
+    }
+
+    fn send_report(&mut self, member: usize, next: Option<Effect>) {
+        self.carry_out_local(member);
+        match next {
+            Some(Effect::Call { call, limit_ms }) => self.send(member, call, limit_ms),
+            _ => self.send_rewired(member),
+        }
+    }
+
+    /// The formation's coordinator rewrites its rows beside its beats.
+    fn send_rewired(&mut self, member: usize) {
+        let report = self.members[member].daemon.reports.take().expect("a beat has ended");
+        let rewired = self.rewired_due(member, &report.seen);
+        self.members[member].daemon.reports = Some(report);
+        match rewired {
+            Some(txn) => self.send_out(member, Sent::Rewired(txn), CALL_MS),
+            None => self.end_reports(member),
+        }
+    }
+
+    fn end_reports(&mut self, member: usize) {
+        if let Some(report) = self.members[member].daemon.reports.take() {
+            self.sleep(member, &report);
+        }
     }
 
     /// It is the right store: the operator does what the message says.

@@ -23,8 +23,8 @@ pub const CALL_MS: u64 = 3_000;
 #[derive(Clone, Debug)]
 pub enum Sent {
     Call(Call),
-    /// Several writes of its upkeep, one after the other.
-    Chores(Vec<Txn>),
+    /// The end of a formation's rewiring.
+    Rewired(Txn),
 }
 
 /// What comes back.
@@ -33,8 +33,7 @@ pub enum Reply {
     Machine(Answer),
     /// Other names of synchronous standbys should be in force by now.
     Named(Names),
-    /// Whether all were taken.
-    Chores(bool),
+    Rewired,
 }
 
 impl Sent {
@@ -45,7 +44,7 @@ impl Sent {
     fn silence(&self) -> Reply {
         match self {
             Sent::Call(_) => Reply::Machine(silence()),
-            Sent::Chores(_) => Reply::Chores(false),
+            Sent::Rewired(_) => Reply::Rewired,
         }
     }
 }
@@ -61,11 +60,7 @@ impl World {
         self.send_out(member, Sent::Call(call), patience);
     }
 
-    pub fn send_chores(&mut self, member: usize, txns: Vec<Txn>, patience: u64) {
-        self.send_out(member, Sent::Chores(txns), patience);
-    }
-
-    fn send_out(&mut self, member: usize, what: Sent, patience: u64) {
+    pub fn send_out(&mut self, member: usize, what: Sent, patience: u64) {
         let sent = self.now;
         let until = sent + patience;
         let life = self.members[member].daemon.life;
@@ -91,7 +86,11 @@ impl World {
         let reply = match &what {
             _ if is_cut => what.silence(),
             Sent::Call(call) => Reply::Machine(self.serve(member, call)),
-            Sent::Chores(txns) => Reply::Chores(self.serve_chores(member, txns)),
+            Sent::Rewired(txn) => {
+                // A later beat looks whether it was taken.
+                let _ = self.write(member, txn);
+                Reply::Rewired
+            }
         };
         let lost = self.links.lossy[region];
         let mut back = self.latency(member, &what);
@@ -123,7 +122,7 @@ impl World {
         match call {
             Call::KeepAlive(lease) => self.serve_keep_alive(member, *lease),
             Call::Grant { ttl_ms } => Answer::Granted(self.grant(member, *ttl_ms)),
-            Call::Write(txn) => self.serve_write(member, txn),
+            Call::Write(txn) | Call::Report { txn, .. } => self.serve_write(member, txn),
             Call::Sign { id, token } => {
                 let m = &self.members[member];
                 let local = read(&m.keys, &m.daemon.mirror.snapshot.entries);
@@ -142,10 +141,6 @@ impl World {
             Call::History { with } => self.tell_history(member, with),
             other => panic!("{other:?} is not sent"),
         }
-    }
-
-    fn serve_chores(&mut self, member: usize, txns: &[Txn]) -> bool {
-        txns.iter().all(|txn| self.write(member, txn).is_ok())
     }
 
     fn serve_write(&mut self, member: usize, txn: &Txn) -> Answer {
@@ -274,5 +269,5 @@ impl World {
 }
 
 fn is_silence(reply: &Reply) -> bool {
-    matches!(reply, Reply::Machine(Answer::NoAnswer(_)) | Reply::Chores(false))
+    matches!(reply, Reply::Machine(Answer::NoAnswer(_)))
 }

@@ -7,8 +7,6 @@
 use super::call::Reply;
 use super::postgres::Kind;
 use super::{Event, World};
-use node::act::txn;
-use node::dcs::Txn;
 use node::ha::facts::Facts;
 use node::ha::observation::Job;
 use node::ha::{Observation, Outcome};
@@ -99,14 +97,5 @@ impl World {
             self.note_of(member, &format!("the files say [{names}]"));
             self.write_names(member, &names);
         }
-    }
-
-    /// What a mode left behind would keep others from leading.
-    pub fn sync_due(&self, member: usize, seen: &Observation) -> Option<Txn> {
-        let m = &self.members[member];
-        let left = seen.view()?.sync.as_ref();
-        let left =
-            left.filter(|_| !m.daemon.machine.dynamic.is_synchronous && seen.is_primary())?;
-        Some(txn::end_sync(&m.keys, m.daemon.machine.lease.id?, left.revision))
     }
 }

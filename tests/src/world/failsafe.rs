@@ -1,4 +1,4 @@
-//! Failsafe mode: what each member answers when it is asked, and `/failsafe`.
+//! Failsafe mode: what each member answers when it is asked.
 //!
 //! The rules are the daemon's own (`node::ha::failsafe`). A promise is given at
 //! the moment the question arrives, whatever the daemon's beat is doing; it
@@ -6,9 +6,6 @@
 
 use super::World;
 use super::links::Wire;
-use node::act::txn;
-use node::dcs::Txn;
-use node::ha::Observation;
 use node::ha::failsafe::Promise;
 use node::member::Answer;
 use topology::MemberName;
@@ -54,24 +51,5 @@ impl World {
             self.note_of(other, &line);
         }
         answer.is_ok()
-    }
-
-    /// `/failsafe` as the leader writes it. Its answer may get lost.
-    pub fn failsafe_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {
-        let m = &mut self.members[member];
-        let (lease, view) = (m.daemon.machine.lease.id?, seen.view()?);
-        if !m.daemon.machine.dynamic.failsafe_mode && view.failsafe.is_none() {
-            return None;
-        }
-        let url = format!("http://{}:8008/patroni", m.host());
-        let ttl_ms = m.daemon.machine.dynamic.ttl_ms;
-        let map = m.daemon.machine.peer_set.next(&m.name, &url, view, seen.now, ttl_ms);
-        if view.failsafe.as_ref().is_some_and(|known| known.value == map) {
-            return None;
-        }
-        m.daemon.machine.peer_set.sending(&map);
-        let urls = map.into_iter().map(|(name, url)| (name.0, url.into()));
-        let text = serde_json::Value::Object(urls.collect()).to_string();
-        Some(txn::as_leader(&m.keys, lease, m.keys.failsafe(), text))
     }
 }

@@ -59,8 +59,7 @@ pub struct Daemon {
     pub mirror: Mirror,
     /// Until when the last guard lets the server live.
     pub armed: Option<Millis>,
-    pub recorded_at: Millis,
-    /// The beat is over; what is written beside it is on its way.
+    /// The beat is over; what is written after it is on its way.
     pub reports: Option<Box<Report>>,
     pub wake_pending: bool,
     pub timer: u64,
@@ -94,7 +93,6 @@ impl Daemon {
             life,
             mirror: Mirror::default(),
             armed: None,
-            recorded_at: Millis(0),
             reports: None,
             wake_pending: false,
             timer: 0,

@@ -8,7 +8,6 @@
 
 pub mod beat;
 pub mod call;
-pub mod chores;
 pub mod client;
 pub mod deadman;
 pub mod disk;

@@ -5,9 +5,10 @@
 
 use super::World;
 use super::postgres::{Process as Reality, Role};
+use node::ha::Observation;
 use node::ha::observation::ServerRole;
 use node::ha::observation::{DataDir, Guarding, Job, Me, Postgres, Process, Running, Server};
-use node::member::{Look, Sight, StoreSight};
+use node::member::{Look, Particulars, Sight, StoreSight};
 use standby::switch::ownership::Ownership;
 use topology::{Lsn, Seen, Timeline};
 
@@ -132,6 +133,21 @@ impl World {
             replay_paused: false,
             restart_due: None,
             replication: Some(self.replication_of(member)),
+        }
+    }
+
+    /// What the member's record says beside what was seen.
+    pub fn particulars(&self, member: usize, seen: &Observation) -> Particulars {
+        let m = &self.members[member];
+        let streams = seen.is_streaming();
+        Particulars {
+            unix_ms: BEGAN_UNIX_MS + self.now,
+            conn_url: format!("postgres://{}:5432/postgres", m.host()),
+            api_url: format!("http://{}:8008/patroni", m.host()),
+            has_checkpoint: m.clock.read(m.server.checkpoint_at) <= seen.now,
+            replication_state: streams.then(|| "streaming".to_string()),
+            timeline_began: "2027-01-15T08:00:00.000000+00:00".into(),
+            ..Particulars::default()
         }
     }
 }

@@ -44,6 +44,7 @@ impl World {
             Call::KeepAlive(_)
             | Call::Grant { .. }
             | Call::Write(_)
+            | Call::Report { .. }
             | Call::Sign { .. }
             | Call::Refresh
             | Call::AskPeers(_)
