@@ -196,6 +196,7 @@ impl World {
     }
 
     fn note_decision(&mut self, member: usize, decision: &Decision, outcome: Option<Outcome>) {
+        self.decided(member, decision);
         let what = match &decision.step {
             Step::Do(action) => format!("{action:?}"),
             Step::Rest { at_most_ms } => format!("rest {at_most_ms:?}"),

@@ -389,11 +389,15 @@ impl World {
 
     /// A new life of a daemon, with the configuration that its operator has written.
     pub fn begin_daemon(&mut self, member: usize, moment: u64) {
-        let document = serde_json::from_str(&self.config()).expect("the operator writes JSON");
-        let minimum_ttl = self.plan.minimum_ttl;
-        let dynamic = Dynamic::read(&document).expect("the operator writes what can be read");
-        let dynamic = dynamic.with_minimum_ttl(minimum_ttl);
+        let (dynamic, minimum_ttl) = (self.dynamic(), self.plan.minimum_ttl);
         self.members[member].start_at(moment, dynamic, minimum_ttl);
+    }
+
+    /// What the operator has written, as the daemons' files say it.
+    pub fn dynamic(&self) -> Dynamic {
+        let document = serde_json::from_str(&self.config()).expect("the operator writes JSON");
+        let dynamic = Dynamic::read(&document).expect("the operator writes what can be read");
+        dynamic.with_minimum_ttl(self.plan.minimum_ttl)
     }
 
     fn ask_for_leader(&mut self, member: usize, planned: bool) {
@@ -413,10 +417,16 @@ impl World {
             return;
         }
         let from = leader.filter(|_| planned);
-        if from.is_none() && named.is_none() {
-            return;
+        if from.is_some() || named.is_some() {
+            self.request_leader(member, from, named);
         }
-        if !planned {
+    }
+
+    /// The operator's request, written by the side of `member`; without `from` it
+    /// is a manual failover.
+    pub fn request_leader(&mut self, member: usize, from: Option<String>, named: Option<String>) {
+        let place = self.members[member].place;
+        if from.is_none() {
             // The operator's word: whatever the named member has is enough.
             crate::check::forget_release(self, place.client);
             let named = named.clone().map(|named| Word { named, outside: false });

@@ -36,6 +36,7 @@ use fault::Plan;
 use links::Links;
 use member::Member;
 use node::dcs::{Snapshot, Txn};
+use node::ha::Decision;
 use rng::Rng;
 use standby::switch::LocalTopology;
 use standby::switch::table::Work;
@@ -145,6 +146,14 @@ pub enum Event {
     },
 }
 
+/// What a daemon decided, and when.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub at: u64,
+    pub member: usize,
+    pub decision: Decision,
+}
+
 /// What the other regions' stores answered.
 pub type Sites = BTreeMap<RegionName, Seen<LocalTopology>>;
 
@@ -164,6 +173,8 @@ pub struct World {
     /// The next record of any log.
     next_record: u64,
     pub trace: VecDeque<String>,
+    /// The last decisions, oldest first.
+    pub decisions: VecDeque<Decided>,
     pub broken: Option<Broken>,
     /// What has happened, so that quiet worlds are noticed.
     pub counts: Counts,
@@ -210,7 +221,10 @@ pub struct Shape {
 
 impl World {
     pub fn new(seed: u64, shape: &Shape) -> World {
-        let mut rng = Rng::new(seed);
+        World::with(Rng::new(seed), seed, shape)
+    }
+
+    pub fn with(mut rng: Rng, seed: u64, shape: &Shape) -> World {
         let plan = Plan::new(&mut rng, shape);
         let step_seconds = rng.pick(&[5, 10, 20]);
         let mut members = Vec::new();
@@ -241,6 +255,7 @@ impl World {
             plan,
             next_record: 0,
             trace: VecDeque::new(),
+            decisions: VecDeque::new(),
             broken: None,
             counts: Counts::default(),
             events: 0,
@@ -381,6 +396,14 @@ impl World {
     pub fn note_of(&mut self, member: usize, line: &str) {
         let name = self.members[member].name.clone();
         self.note(format!("{name}: {line}"));
+    }
+
+    pub fn decided(&mut self, member: usize, decision: &Decision) {
+        if self.decisions.len() == TRACE_MAX {
+            self.decisions.pop_front();
+        }
+        let decision = decision.clone();
+        self.decisions.push_back(Decided { at: self.now, member, decision });
     }
 
     pub fn break_with(&mut self, invariant: &'static str, what: String) {

@@ -1,0 +1,89 @@
+//! What an operator does: requests in the store, changed settings, and what is done
+//! to a server by hand.
+
+use super::command::usage;
+use super::making::pairs;
+use super::story::Story;
+use crate::world::fault::Fault;
+use node::ha::observation::Asked;
+
+type Printed = Result<Vec<String>, String>;
+
+/// The operator's tools reach the store of the first region.
+const AT: usize = 0;
+
+pub fn config(story: &mut Story, words: &[&str]) -> Printed {
+    for (key, value) in pairs(words)? {
+        match value.is_null() {
+            true => story.world.plan.document.remove(&key),
+            false => story.world.plan.document.insert(key, value),
+        };
+    }
+    written(story)
+}
+
+/// The document as it is wanted now goes into the store.
+fn written(story: &mut Story) -> Printed {
+    story.world.write_config(AT);
+    story.world.tell_watchers(AT);
+    Ok(Vec::new())
+}
+
+pub fn pause(story: &mut Story, _: &[&str]) -> Printed {
+    story.world.plan.paused = true;
+    written(story)
+}
+
+pub fn resume(story: &mut Story, _: &[&str]) -> Printed {
+    story.world.plan.paused = false;
+    written(story)
+}
+
+pub fn switchover(story: &mut Story, words: &[&str]) -> Printed {
+    let key = story.world.members[AT].keys.leader();
+    let leader = story.world.stores.get(AT, &key).ok_or("no member leads")?.value;
+    let to = match words {
+        [] => None,
+        ["to", name] => Some(name.to_string()),
+        _ => return usage(),
+    };
+    requested(story, Some(leader), to)
+}
+
+pub fn failover(story: &mut Story, words: &[&str]) -> Printed {
+    let ["to", name] = words else { return usage() };
+    requested(story, None, Some(name.to_string()))
+}
+
+fn requested(story: &mut Story, from: Option<String>, to: Option<String>) -> Printed {
+    story.world.request_leader(AT, from, to);
+    story.world.tell_watchers(AT);
+    Ok(Vec::new())
+}
+
+pub fn restart(story: &mut Story, words: &[&str]) -> Printed {
+    asked(story, words, Asked::Restart)
+}
+
+pub fn reinit(story: &mut Story, words: &[&str]) -> Printed {
+    asked(story, words, Asked::Reinitialize)
+}
+
+fn asked(story: &mut Story, words: &[&str], what: Asked) -> Printed {
+    let [name] = words else { return usage() };
+    story.happen(Fault::Ask(story.member(name)?, what))?;
+    Ok(Vec::new())
+}
+
+pub fn promote(story: &mut Story, words: &[&str]) -> Printed {
+    let [name] = words else { return usage() };
+    let member = story.member(name)?;
+    // It takes the next number that it knows of; no daemon has claimed one for it.
+    story.world.promote(member, 1);
+    Ok(Vec::new())
+}
+
+pub fn ask_for_move(story: &mut Story, _: &[&str]) -> Printed {
+    story.happen(Fault::Move)?;
+    Ok(Vec::new())
+}
