@@ -68,8 +68,11 @@ impl Member {
             let fence = until.since(now + self.dynamic.fence_budget_ms());
             ms = ms.min(fence.max(SLEEP_MIN_MS));
         }
-        let due = self.memory.lease_renewed + longest;
         let again = self.memory.renewal_again(&self.name);
+        // A key on the lease of an earlier process is put on the own one as soon as a
+        // renewal may be tried again; until then nothing keeps it alive.
+        let is_foreign = matches!(seen.lock, Lock::Mine { deadline: Millis(0), .. });
+        let due = if is_foreign { again } else { self.memory.lease_renewed + longest };
         ms = ms.min(due.max(again).since(now).max(SLEEP_MIN_MS));
         ms.min(self.scheduled_in.unwrap_or(u64::MAX))
     }
@@ -99,6 +102,22 @@ fn yielded_ms(lock: &Lock) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dcs::keys::Keys;
+    use crate::ha::sample;
+    use topology::Group;
+
+    #[test]
+    fn the_key_of_an_earlier_process_is_not_slept_over() {
+        let mut seen = sample::leader();
+        seen.lock = Lock::Mine { renewed: Millis(0), deadline: Millis(0) };
+        let keys = Keys::new("/service/", "demo", Group::PLAIN);
+        let mut member = Member::new("me".into(), keys, 20, seen.now);
+        // The first renewal was answered before the store was seen.
+        (member.memory.lease_renewed, member.memory.lease_tried) = (seen.now, seen.now);
+        let again = member.memory.renewal_again(&member.name);
+        assert_eq!(member.sleep_ms(&seen, None, seen.now), again.since(seen.now));
+        assert!(again.since(seen.now) < 1_000);
+    }
 
     #[test]
     fn a_follower_waits_a_little_longer_than_its_leader() {
