@@ -1,7 +1,7 @@
 //! From what the store says to the rows of `list` and `topology`.
 //!
-//! The roles, states and lags are those of `GET /cluster`; here they become
-//! cells. Unknown stays visible: a position that was not published is `unknown`,
+//! Roles, states and lags are those of the report, which `GET /cluster` prints too;
+//! here they become cells. Unknown stays visible: a position that was not published is `unknown`,
 //! a lag that cannot be computed is an empty cell, never 0.
 //!
 //! Absent on purpose: reading the store (`world.rs`) and borders (`table.rs`).
@@ -10,8 +10,8 @@ use crate::table::{Column, Table};
 use crate::tree;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use topology::tags::parse_bool;
-use topology::{Group, GroupView, Lsn, MemberName, MemberRecord, MemberRole};
+use topology::report::{GroupReport, MemberReport, Role};
+use topology::{Group, GroupView, Lsn, MemberRecord, Seen};
 
 pub type Groups = BTreeMap<Group, GroupView>;
 
@@ -38,10 +38,8 @@ pub fn rows(groups: &Groups, shown: &Shown) -> Table {
     let style = HostStyle::of(groups);
     let mut rows = Vec::new();
     for (group, view) in groups {
-        for (name, label) in tree::order(view, shown.is_tree) {
-            if let Some(record) = view.member(&name) {
-                rows.push(cells(shown, *group, view, (&name, &label), record, style));
-            }
+        for (member, label) in tree::order(&GroupReport::of(view), shown.is_tree) {
+            rows.push(cells(shown, *group, &member, &label, style));
         }
     }
     let mut table = Table {
@@ -87,11 +85,11 @@ fn drop_empty_optional(table: &mut Table) {
 fn cells(
     shown: &Shown,
     group: Group,
-    view: &GroupView,
-    (name, label): (&MemberName, &str),
-    record: &MemberRecord,
+    member: &MemberReport,
+    label: &str,
     style: HostStyle,
 ) -> Vec<Value> {
+    let record = member.record;
     let mut row = vec![json!(shown.scope)];
     if shown.is_citus {
         row.push(group.0.map_or(Value::Null, Value::from));
@@ -99,11 +97,11 @@ fn cells(
     row.extend([
         json!(label),
         host(record, style),
-        json!(role(view, name).text()),
-        json!(state(view, name, record)),
+        json!(title_of(member.role)),
+        json!(member.state),
         record.timeline.map_or(Value::Null, |t| json!(t.0)),
     ]);
-    row.extend(positions(view, name, record));
+    row.extend(positions(member));
     row.push(if record.pending_restart { json!("*") } else { Value::Null });
     row.push(text_or_empty(restart_reason(record)));
     row.push(text_or_empty(scheduled_restart(record)));
@@ -142,106 +140,26 @@ fn host(record: &MemberRecord, style: HostStyle) -> Value {
     }
 }
 
-/// What a member is to its group, as operators name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Leader,
-    StandbyLeader,
-    SyncStandby,
-    QuorumStandby,
-    Replica,
-}
-
-impl Role {
-    pub fn text(self) -> &'static str {
-        match self {
-            Role::Leader => "Leader",
-            Role::StandbyLeader => "Standby Leader",
-            Role::SyncStandby => "Sync Standby",
-            Role::QuorumStandby => "Quorum Standby",
-            Role::Replica => "Replica",
-        }
-    }
-}
-
-pub fn role(view: &GroupView, name: &MemberName) -> Role {
-    if view.leader_name() == Some(name) {
-        return if leads_a_standby(view) { Role::StandbyLeader } else { Role::Leader };
-    }
-    let is_sync = view
-        .sync
-        .as_ref()
-        .is_some_and(|sync| sync.value.is_active() && sync.value.is_standby(name));
-    match synchronous_mode(view) {
-        Some(Synchronous::Quorum) if is_sync => Role::QuorumStandby,
-        Some(Synchronous::Priority) if is_sync => Role::SyncStandby,
-        _ => Role::Replica,
-    }
-}
-
-/// Either `/config` makes the cluster a standby, or the region is one.
-fn leads_a_standby(view: &GroupView) -> bool {
-    is_standby_cluster(view)
-        || view.leader_record().is_some_and(|record| record.role == MemberRole::StandbyLeader)
-}
-
-fn is_standby_cluster(view: &GroupView) -> bool {
-    let Some(section) = view.config.as_ref().and_then(|c| c.value.raw.get("standby_cluster"))
-    else {
-        return false;
-    };
-    ["host", "port", "restore_command"]
-        .iter()
-        .any(|key| section.get(*key).is_some_and(|v| !v.is_null() && v != ""))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Synchronous {
-    Priority,
-    Quorum,
-}
-
-/// The mode `/config` asks for; a standby cluster has none.
-pub fn synchronous_mode(view: &GroupView) -> Option<Synchronous> {
-    let config = view.config.as_ref()?;
-    if is_standby_cluster(view) {
-        return None;
-    }
-    let mode = config.value.raw.get("synchronous_mode")?;
-    if mode.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum")) {
-        return Some(Synchronous::Quorum);
-    }
-    (parse_bool(mode) == Some(true)).then_some(Synchronous::Priority)
-}
-
-/// A replica says how it receives; anybody else what its server does.
-fn state(view: &GroupView, name: &MemberName, record: &MemberRecord) -> String {
-    match &record.replication_state {
-        Some(state) if role(view, name) != Role::Leader => state.clone(),
-        _ => record.state.clone(),
+/// As operators name it.
+fn title_of(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "Leader",
+        Role::StandbyLeader => "Standby Leader",
+        Role::SyncStandby => "Sync Standby",
+        Role::QuorumStandby => "Quorum Standby",
+        Role::Replica => "Replica",
     }
 }
 
 /// Receive LSN and lag, replay LSN and lag. Leaders have none.
-fn positions(view: &GroupView, name: &MemberName, record: &MemberRecord) -> [Value; 4] {
-    if view.leader_name() == Some(name) {
+fn positions(member: &MemberReport) -> [Value; 4] {
+    if member.role.leads() {
         return [Value::Null, Value::Null, Value::Null, Value::Null];
     }
-    let (receive, replay) = match (record.receive_lsn, record.replay_lsn, record.xlog_location) {
-        (None, None, Some(old)) if is_streaming(record) => (Some(old), None),
-        (None, None, Some(old)) => (None, Some(old)),
-        (receive, replay, _) => (receive, replay),
-    };
-    let lag = |at: Option<Lsn>| match (at, &view.status) {
-        (Some(at), Some(status)) => json!(megabytes(at.behind(status.value.optime))),
-        _ => Value::Null,
-    };
-    let text = |at: Option<Lsn>| at.map_or(json!("unknown"), |at| json!(at.to_string()));
-    [text(receive), lag(receive), text(replay), lag(replay)]
-}
-
-fn is_streaming(record: &MemberRecord) -> bool {
-    record.replication_state.as_deref() == Some("streaming")
+    let [receive, replay] = member.receive_and_replay();
+    let text = |lsn: Seen<Lsn>| lsn.known().map_or(json!("unknown"), |at| json!(at.to_string()));
+    let lag = |lag: Seen<u64>| lag.known().map_or(Value::Null, |bytes| json!(megabytes(*bytes)));
+    [text(receive.lsn), lag(receive.lag_bytes), text(replay.lsn), lag(replay.lag_bytes)]
 }
 
 fn megabytes(bytes: u64) -> u64 {
@@ -293,7 +211,7 @@ fn system_id(groups: &Groups) -> String {
 fn footer(groups: &Groups, shown: &Shown) -> Vec<String> {
     let mut lines = Vec::new();
     for (group, view) in groups {
-        let own = group_footer(view);
+        let own = group_footer(&GroupReport::of(view));
         if shown.is_citus && shown.group.is_none() && !own.is_empty() {
             lines.push(format!("Citus group: {group}"));
         }
@@ -302,17 +220,16 @@ fn footer(groups: &Groups, shown: &Shown) -> Vec<String> {
     lines
 }
 
-fn group_footer(view: &GroupView) -> Vec<String> {
+fn group_footer(group: &GroupReport) -> Vec<String> {
     let mut lines = Vec::new();
-    if view.is_paused() {
+    if group.is_paused {
         lines.push(" Maintenance mode: on".to_string());
     }
-    let request = view.request().and_then(|r| Some((r, r.scheduled_at.as_ref()?)));
-    if let Some((request, at)) = request {
+    if let Some(switchover) = &group.switchover {
         let line = |key: &str, value: &str| format!("{key:>24}: {value}");
-        lines.push(line("Switchover scheduled at", &at.replacen(' ', "T", 1)));
-        lines.extend(request.leader.as_ref().map(|name| line("from", name.as_str())));
-        lines.extend(request.candidate.as_ref().map(|name| line("to", name.as_str())));
+        lines.push(line("Switchover scheduled at", &switchover.at.replacen(' ', "T", 1)));
+        lines.extend(switchover.from.map(|name| line("from", name.as_str())));
+        lines.extend(switchover.to.map(|name| line("to", name.as_str())));
     }
     lines
 }

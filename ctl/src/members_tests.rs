@@ -4,6 +4,7 @@
 use super::*;
 use crate::fixture::{GOLDEN, golden, transcript};
 use crate::output::{Format, render};
+use topology::MemberName;
 
 fn text_of(groups: &Groups, scope: &str, command: &str) -> Option<String> {
     let words: Vec<&str> = command.split(' ').collect();
@@ -91,11 +92,11 @@ fn unknown_positions_have_no_lag_and_old_members_one_position() {
     view.take("members/a", r#"{"xlog_location":1,"replication_state":"streaming"}"#, 1, 1);
     let name = MemberName::new("a");
     let record = view.member(&name).unwrap().clone();
-    let found = positions(&view, &name, &record);
+    let found = positions(&MemberReport::of(&view, &name, &record));
     assert_eq!(found, [json!("0/1"), Value::Null, json!("unknown"), Value::Null]);
     view.take("status", r#"{"optime":3145729}"#, 1, 1);
     let old = MemberRecord { replication_state: None, ..record };
-    let found = positions(&view, &name, &old);
+    let found = positions(&MemberReport::of(&view, &name, &old));
     assert_eq!(found, [json!("unknown"), Value::Null, json!("0/1"), json!(3)]);
 }
 
@@ -115,5 +116,5 @@ fn a_region_that_follows_has_standby_leaders() {
     let mut view = GroupView::default();
     view.take("leader", "a", 1, 1);
     view.take("members/a", r#"{"role":"standby_leader","state":"running"}"#, 1, 1);
-    assert_eq!(role(&view, &MemberName::new("a")), Role::StandbyLeader);
+    assert_eq!(Role::of(&view, &MemberName::new("a")), Role::StandbyLeader);
 }

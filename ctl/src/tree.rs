@@ -1,75 +1,31 @@
 //! The order of members: by name, or as a tree with each member below its upstream.
 //!
-//! Invariant *every member once*: circles of `replicatefrom` and parents that do
-//! not exist neither lose a member nor show one twice.
+//! The order is that of the report; here the member's name becomes the text of a cell.
 
-use std::collections::BTreeSet;
-use topology::{GroupView, MemberName};
+use topology::report::{GroupReport, MemberReport};
 
 /// Members in the order of the table, each with the text of its name's cell.
-pub fn order(view: &GroupView, is_tree: bool) -> Vec<(MemberName, String)> {
-    if !is_tree {
-        return view.members.keys().map(|name| (name.clone(), name.to_string())).collect();
+pub fn order<'a>(group: &GroupReport<'a>, is_tree: bool) -> Vec<(MemberReport<'a>, String)> {
+    match is_tree {
+        true => {
+            group.cascade().into_iter().map(|(level, m)| (m.clone(), label(level, m))).collect()
+        }
+        false => group.members.iter().map(|m| (m.clone(), m.name.to_string())).collect(),
     }
-    let mut tree = Tree { view, done: BTreeSet::new(), lines: Vec::new() };
-    let leader = view.leader_name().filter(|name| view.members.contains_key(*name));
-    match leader {
-        Some(leader) => tree.branch(leader, 0),
-        None => tree.roots(),
-    }
-    let level = usize::from(leader.is_some());
-    for name in view.members.keys() {
-        tree.branch(name, level);
-    }
-    tree.lines
 }
 
-struct Tree<'a> {
-    view: &'a GroupView,
-    done: BTreeSet<MemberName>,
-    lines: Vec<(MemberName, String)>,
-}
-
-impl Tree<'_> {
-    fn branch(&mut self, name: &MemberName, level: usize) {
-        if !self.done.insert(name.clone()) {
-            return;
-        }
-        let label = match level {
-            0 => name.to_string(),
-            level => format!("{}+ {name}", "  ".repeat(level - 1)),
-        };
-        self.lines.push((name.clone(), label));
-        for child in self.view.members.keys() {
-            if self.parent(child) == Some(name) {
-                self.branch(child, level + 1);
-            }
-        }
-    }
-
-    fn roots(&mut self) {
-        for name in self.view.members.keys() {
-            if self.parent(name).is_none() {
-                self.branch(name, 0);
-            }
-        }
-    }
-
-    /// The member named by `replicatefrom` if it is there, else the leader.
-    fn parent(&self, name: &MemberName) -> Option<&MemberName> {
-        let leader = self.view.leader_name();
-        if leader == Some(name) {
-            return None;
-        }
-        let wanted = self.view.member(name)?.tags.replicatefrom();
-        let named = self.view.members.keys().find(|m| Some(m.as_str()) == wanted && *m != name);
-        named.or(leader)
+/// Below the leader, or below a root, each level is two characters further in.
+fn label(level: usize, member: &MemberReport) -> String {
+    match level {
+        0 => member.name.to_string(),
+        level => format!("{}+ {}", "  ".repeat(level - 1), member.name),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use topology::GroupView;
 
     fn view(leader: Option<&str>, members: &[(&str, &str)]) -> GroupView {
         let mut view = GroupView::default();
@@ -84,7 +40,7 @@ mod tests {
     }
 
     fn labels(view: &GroupView) -> Vec<String> {
-        order(view, true).into_iter().map(|(_, label)| label).collect()
+        order(&GroupReport::of(view), true).into_iter().map(|(_, label)| label).collect()
     }
 
     #[test]

@@ -7,8 +7,10 @@
 
 pub mod candidate;
 pub mod promotion;
+pub mod region_document;
 pub mod report;
 pub mod rewind;
+pub mod scene;
 pub mod slots;
 pub mod source;
 pub mod switch;

@@ -110,6 +110,13 @@ fn the_settings_page_is_the_table_of_the_code() {
 }
 
 #[test]
+fn the_rest_page_is_the_table_of_the_code() {
+    let path = "docs/rest.md";
+    let table = node::api::endpoints::reference();
+    assert_page(path, &with_part(path, "endpoints", &table));
+}
+
+#[test]
 fn the_rules_page_is_the_tables_of_the_code() {
     let path = "docs/rules.md";
     assert_page(path, &with_part(path, "rules", &rules()));

@@ -12,6 +12,8 @@
 //! | certificate | the statement "region R owns the formation since epoch E" |
 //! | token | of one group: system id, timeline and end of history on the old side |
 //! | agent | the one daemon of a region that speaks for the region |
+//! | report | what is shown of a group: roles, states, positions, lags |
+//! | scene | a formation as it was seen, the input of the graph |
 //!
 //! Invariant *pure*: nothing here reads a clock, a file or the network.
 
@@ -24,6 +26,7 @@ pub mod lsn;
 pub mod member;
 pub mod number;
 pub mod region;
+pub mod report;
 pub mod seen;
 pub mod status;
 pub mod sync;

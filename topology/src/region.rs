@@ -180,6 +180,14 @@ pub struct Journal {
     pub error: Option<String>,
 }
 
+impl Journal {
+    /// Is the move under way, as far as a store knows that has accepted `epoch`? A
+    /// later epoch was decided by a later move.
+    pub fn is_running(&self, epoch: u64) -> bool {
+        !self.phase.is_over() && self.epoch + 1 >= epoch
+    }
+}
+
 /// One member of another region as its store tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerMember {

@@ -4,7 +4,6 @@
 //! `topology` section of the configuration, which names the regions' stores.
 
 mod formation;
-mod scene;
 mod show;
 mod sites;
 mod switch;

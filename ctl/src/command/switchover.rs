@@ -4,7 +4,6 @@
 //! no API answers it is written to the store, where the members find it.
 
 use crate::args;
-use crate::members::{self, Role, Synchronous};
 use crate::moment;
 use crate::rest::{NoAnswer, Reply};
 use crate::world::{Cluster, One, World};
@@ -12,7 +11,8 @@ use anyhow::{Result, bail};
 use reqwest::Method;
 use serde_json::{Map, Value};
 use std::time::Duration;
-use topology::{Failover, GroupView, MemberName};
+use topology::report::{Role, synchronous_mode};
+use topology::{Failover, GroupView, MemberName, SyncMode};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -116,7 +116,7 @@ fn leader(
         Some(given) => given.clone(),
         None if request.force => current.to_string(),
         None => {
-            let is_standby = members::role(view, current) == Role::StandbyLeader;
+            let is_standby = Role::of(view, current) == Role::StandbyLeader;
             let label = if is_standby { "Standby Leader" } else { "Primary" };
             world.terminal.ask(label, Some(current.as_str()))?
         }
@@ -179,12 +179,13 @@ fn confirm_asynchronous(
         return Ok(());
     };
     let is_safe = sync.value.is_member(candidate) || !sync.value.is_active();
-    if is_safe || request.force || members::synchronous_mode(view).is_none() {
+    if is_safe || request.force {
         return Ok(());
     }
-    let kind = match members::synchronous_mode(view) {
-        Some(Synchronous::Quorum) => "quorum",
-        _ => "synchronous",
+    let kind = match synchronous_mode(view) {
+        SyncMode::Quorum => "quorum",
+        SyncMode::On => "synchronous",
+        SyncMode::Off => return Ok(()),
     };
     world.terminal.confirm(&format!(
         "Are you sure you want to failover to the asynchronous node {candidate}? It is no {kind} \

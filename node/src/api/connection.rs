@@ -2,7 +2,7 @@
 //!
 //! Invariant *no wait without an end*: a handshake has ten seconds (the acceptor's
 //! limit), the head of a request `HEAD_WAIT_MAX` from the end of the one before, a
-//! body its own limit (`router.rs`), and an answer that is not taken is given up by
+//! body its own limit (`call.rs`), and an answer that is not taken is given up by
 //! the kernel. Whatever a caller does wrong ends its connection without a trace in
 //! the log.
 

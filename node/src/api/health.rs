@@ -4,7 +4,7 @@
 //! Load balancers decide by the status code alone, so a doubt is a 503.
 //!
 //! Paths match exactly (a slash at the end aside); everything else is 404 and
-//! stands in the router. Pure: facts in, answer out.
+//! stands in `endpoints.rs`. Pure: facts in, answer out.
 
 use super::status::{Duty, Facts};
 use serde_json::Value;
@@ -18,35 +18,51 @@ pub struct Check {
     pub passes: fn(&Facts, &Options) -> bool,
     /// Do `?tag_NAME=VALUE` filters apply?
     pub by_tags: bool,
+    /// Which members pass, for the page.
+    pub about: &'static str,
 }
 
-const fn plain(path: &'static str, passes: fn(&Facts, &Options) -> bool) -> Check {
-    Check { path, passes, by_tags: false }
+type Passes = fn(&Facts, &Options) -> bool;
+
+const fn plain(path: &'static str, about: &'static str, passes: Passes) -> Check {
+    Check { path, passes, by_tags: false, about }
 }
 
-const fn by_tags(path: &'static str, passes: fn(&Facts, &Options) -> bool) -> Check {
-    Check { path, passes, by_tags: true }
+const fn by_tags(path: &'static str, about: &'static str, passes: Passes) -> Check {
+    Check { path, passes, by_tags: true, about }
 }
+
+const PRIMARY: &str = "200 for the leader that accepts writes";
+const STANDBY_LEADER: &str = "200 for the leader of a standby cluster or region";
+const SYNC: &str = "200 for a replica that `/sync` names, in priority mode";
+const ASYNC: &str = "200 for a replica that `/sync` does not name";
+const READ_ONLY_SYNC: &str = "200 for a leader, and where `/sync` has 200";
 
 pub const CHECKS: &[Check] = &[
-    plain("/", |f, _| primary(f)),
-    plain("/primary", |f, _| primary(f)),
-    plain("/master", |f, _| primary(f)),
-    plain("/read-write", |f, _| primary(f)),
-    plain("/standby-leader", |f, _| standby_leader(f)),
-    plain("/standby_leader", |f, _| standby_leader(f)),
-    plain("/leader", |f, _| leader(f)),
-    by_tags("/replica", replica),
-    by_tags("/read-only", |f, o| writable_or_leading(f) || replica(f, o)),
-    by_tags("/health", |f, _| f.is_running),
-    by_tags("/sync", |f, o| with_duty(f, o, Duty::Sync)),
-    by_tags("/synchronous", |f, o| with_duty(f, o, Duty::Sync)),
-    by_tags("/quorum", |f, o| with_duty(f, o, Duty::Quorum)),
-    by_tags("/async", asynchronous),
-    by_tags("/asynchronous", asynchronous),
-    by_tags("/read-only-quorum", |f, o| read_only_with(f, o, Duty::Quorum)),
-    by_tags("/read-only-sync", |f, o| read_only_with(f, o, Duty::Sync)),
-    by_tags("/read-only-synchronous", |f, o| read_only_with(f, o, Duty::Sync)),
+    plain("/", PRIMARY, |f, _| primary(f)),
+    plain("/primary", PRIMARY, |f, _| primary(f)),
+    plain("/master", PRIMARY, |f, _| primary(f)),
+    plain("/read-write", PRIMARY, |f, _| primary(f)),
+    plain("/standby-leader", STANDBY_LEADER, |f, _| standby_leader(f)),
+    plain("/standby_leader", STANDBY_LEADER, |f, _| standby_leader(f)),
+    plain("/leader", "200 for the leader of either kind", |f, _| leader(f)),
+    by_tags("/replica", "200 for a replica that runs, without the tag `noloadbalance`", replica),
+    by_tags("/read-only", "200 for a leader, and where `/replica` has 200", |f, o| {
+        writable_or_leading(f) || replica(f, o)
+    }),
+    by_tags("/health", "200 while PostgreSQL runs and answers", |f, _| f.is_running),
+    by_tags("/sync", SYNC, |f, o| with_duty(f, o, Duty::Sync)),
+    by_tags("/synchronous", SYNC, |f, o| with_duty(f, o, Duty::Sync)),
+    by_tags("/quorum", "200 for a replica that `/sync` names, in quorum mode", |f, o| {
+        with_duty(f, o, Duty::Quorum)
+    }),
+    by_tags("/async", ASYNC, asynchronous),
+    by_tags("/asynchronous", ASYNC, asynchronous),
+    by_tags("/read-only-quorum", "200 for a leader, and where `/quorum` has 200", |f, o| {
+        read_only_with(f, o, Duty::Quorum)
+    }),
+    by_tags("/read-only-sync", READ_ONLY_SYNC, |f, o| read_only_with(f, o, Duty::Sync)),
+    by_tags("/read-only-synchronous", READ_ONLY_SYNC, |f, o| read_only_with(f, o, Duty::Sync)),
 ];
 
 /// Without the slash at the end, except for the root itself.

@@ -12,6 +12,7 @@ use super::published::{ApiContext, Command, Published, ServerStatus};
 use super::rounds::Rounds;
 use super::said::Said;
 use super::status::may_query;
+use super::store_copy::ScopeRead;
 use crate::dcs::keys::split_groups;
 use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -32,6 +33,7 @@ pub struct Api {
     pub rules: RwLock<Arc<Rules>>,
     pub rounds: Rounds,
     pub last_answer: Mutex<Option<LastAnswer>>,
+    pub last_scope_read: Mutex<Option<ScopeRead>>,
     /// The last body of a health check, and of `/patroni`.
     pub said_health: Said,
     pub said_status: Said,
@@ -158,5 +160,9 @@ pub fn unavailable(text: impl Into<String>) -> Answer {
 }
 
 fn away(error: DcsError) -> Answer {
-    unavailable(format!("the configuration store cannot be used: {error}"))
+    unavailable(cannot_be_used(&error))
+}
+
+pub fn cannot_be_used(error: &DcsError) -> String {
+    format!("the configuration store cannot be used: {error}")
 }

@@ -10,15 +10,20 @@
 
 pub mod answer;
 pub mod auth;
+mod call;
 mod ciphers;
 pub mod client;
 mod cluster;
+mod commands;
 mod configuration;
 mod connection;
 pub mod decisions;
 pub mod dynamic;
+pub mod endpoints;
 pub mod failsafe;
+mod formation;
 pub mod health;
+mod information;
 pub mod listen;
 mod look;
 mod member_addresses;
@@ -82,12 +87,12 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let settings = context.settings.clone();
     let rules = std::sync::RwLock::new(Arc::new(rules(&settings).await?));
     let ports = Ports::open(&settings.restapi).await?;
-    let last_answer = Mutex::new(None);
     let api = Arc::new(Api {
         rounds: rounds::Rounds::spawn(context.fresh.clone()),
         context,
         rules,
-        last_answer,
+        last_answer: Mutex::new(None),
+        last_scope_read: Mutex::new(None),
         said_health: Default::default(),
         said_status: Default::default(),
         told: Default::default(),

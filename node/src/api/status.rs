@@ -8,30 +8,8 @@
 
 use super::published::{Published, ServerStatus};
 use serde_json::{Map, Value, json};
+pub use topology::report::Duty;
 use topology::{Lsn, MemberRole, MemberState, Millis};
-
-/// What `/sync` says of a standby.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
-    Sync,
-    Quorum,
-}
-
-impl Duty {
-    /// The word for it in status bodies and in `/cluster`.
-    pub fn text(self) -> &'static str {
-        match self {
-            Duty::Sync => "sync_standby",
-            Duty::Quorum => "quorum_standby",
-        }
-    }
-
-    /// The duty of the standbys that `/sync` names, by `synchronous_mode`.
-    pub fn of_mode(mode: Option<&Value>) -> Duty {
-        let quorum = mode.and_then(Value::as_str).is_some_and(|m| m.eq_ignore_ascii_case("quorum"));
-        if quorum { Duty::Quorum } else { Duty::Sync }
-    }
-}
 
 /// Everything that answers are made from.
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +63,8 @@ fn leads_a_standby_group(published: &Published, is_leader: bool) -> bool {
 }
 
 fn duty(published: &Published) -> Option<Duty> {
-    let sync = &published.view.as_ref()?.sync.as_ref()?.value;
-    let listed = sync.is_active() && sync.is_standby(&published.name);
-    let mode = published.config.as_ref().and_then(|c| c.get("synchronous_mode"));
-    listed.then(|| Duty::of_mode(mode))
+    let view = published.view.as_ref()?;
+    Duty::of_standby(view, &published.name, published.config.as_deref())
 }
 
 impl Facts<'_> {

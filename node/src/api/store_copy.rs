@@ -9,19 +9,23 @@
 //! told what the store says, is not shown an older state afterwards.
 
 use super::answer::Answer;
-use super::look::{Api, unavailable};
+use super::look::{Api, cannot_be_used, unavailable};
 use crate::clock;
 use crate::dcs::keys::split_groups;
-use crate::dcs::{Snapshot, mirror::View};
+use crate::dcs::{Snapshot, Store, mirror::View};
+use crate::region::ownership::Site;
 use axum::http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use topology::GroupView;
 
 /// How long an answer waits for what was written or read here a moment ago.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
+
+/// How long a read of the whole scope serves the next callers.
+const READ_EVERY: Duration = Duration::from_secs(1);
 
 pub struct StoreCopy {
     snapshot: Arc<Snapshot>,
@@ -42,6 +46,24 @@ impl Api {
             return Err(unavailable(format!("the configuration store cannot be used: {last}")));
         }
         Ok(StoreCopy { snapshot: view.snapshot, age })
+    }
+
+    /// Every group of the scope. The copy of a Citus worker has its own group alone: the
+    /// store is read instead, once in `READ_EVERY`, however many callers ask.
+    pub async fn scope_copy(&self) -> Result<StoreCopy, Answer> {
+        let prefix = self.context.keys.scope_prefix();
+        if self.context.mirror.covers(&prefix) {
+            return self.store_copy().await;
+        }
+        let mut last = self.last_scope_read.lock().await;
+        let wanted = self.told.load(Ordering::Relaxed);
+        let read = match last.as_ref().filter(|read| read.serves(wanted)) {
+            Some(read) => read.clone(),
+            None => ScopeRead::of(&*self.context.store, prefix).await,
+        };
+        *last = Some(read.clone());
+        let snapshot = read.outcome.map_err(unavailable)?;
+        Ok(StoreCopy { snapshot, age: read.asked.elapsed() })
     }
 
     async fn caught_up(&self) -> Option<View> {
@@ -68,7 +90,35 @@ impl Api {
     }
 }
 
+/// One read of the whole scope, or why there is none.
+#[derive(Clone)]
+pub struct ScopeRead {
+    asked: Instant,
+    outcome: Result<Arc<Snapshot>, String>,
+}
+
+impl ScopeRead {
+    async fn of(store: &dyn Store, prefix: String) -> ScopeRead {
+        let asked = Instant::now();
+        let outcome = store.read(&[prefix]).await;
+        let outcome = outcome.map(Arc::new);
+        let outcome = outcome.map_err(|error| cannot_be_used(&error));
+        ScopeRead { asked, outcome }
+    }
+
+    /// Young enough, and not older than what callers were told.
+    fn serves(&self, wanted: i64) -> bool {
+        let is_old = self.outcome.as_ref().is_ok_and(|read| read.revision < wanted);
+        self.asked.elapsed() < READ_EVERY && !is_old
+    }
+}
+
 impl StoreCopy {
+    /// This region: all groups of the copy, and the keys below `topology/`.
+    pub fn site(&self, api: &Api) -> Site {
+        Site::read(&api.context.keys, &self.snapshot.entries)
+    }
+
     /// The own group.
     pub fn group(&self, api: &Api) -> GroupView {
         let keys = &api.context.keys;

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use topology::report::synchronous_mode;
 use topology::{Failover, GroupView, MemberName, SyncMode};
 
 /// How often the request is written again after another writer was first.
@@ -160,11 +161,7 @@ fn candidates(
 
 /// On, and not `quorum`; without meaning in a group that follows another one.
 fn is_synchronous(api: &Api, view: &GroupView) -> bool {
-    let Some(config) = view.config.as_ref().map(|c| &c.value) else {
-        return false;
-    };
-    let follows = config.standby_cluster.is_some() || api.published().standby_group;
-    config.synchronous_mode == SyncMode::On && !follows
+    synchronous_mode(view) == SyncMode::On && !api.published().standby_group
 }
 
 pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Answer, Answer> {

@@ -1,7 +1,9 @@
 //! Tests of the API as a whole, and the material they are made from.
 
 mod bodies;
+mod endpoints;
 mod failsafe;
+mod formation;
 mod health_table;
 mod live;
 mod member;

@@ -102,6 +102,11 @@ impl Mirror {
         Some(View { snapshot: state.fold.snapshot(), confirmed, lost: state.lost })
     }
 
+    /// Is everything below `prefix` in the copy?
+    pub fn covers(&self, prefix: &str) -> bool {
+        self.shared.prefixes.iter().any(|own| prefix.starts_with(own))
+    }
+
     /// The copy once it is there, waiting for the first read.
     pub async fn ready(&self, timeout: Duration) -> Option<View> {
         let mut ready = self.shared.ready.subscribe();

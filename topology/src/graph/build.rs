@@ -10,7 +10,8 @@
 
 use super::scene::{RegionRole, RegionScene, Scene, SiteScene};
 use super::{Edge, Facts, Graph, GroupNode, MemberNode, Node, RegionNode, StoreNode, Who, paths};
-use crate::{Group, GroupView, MemberName, MemberRecord, RegionName, Seen};
+use crate::report::{GroupReport, MemberReport};
+use crate::{Group, GroupView, MemberName, RegionName, Seen};
 use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,16 +64,21 @@ impl Graph {
     fn add_group(&mut self, region: NodeIndex, name: &RegionName, group: Group, view: &GroupView) {
         let at = self.net.add_node(Node::Group(group_node(name, group, view)));
         self.net.add_edge(at, region, Edge::BelongsTo);
+        let report = GroupReport::of(view);
+        let who = |member: &MemberName| Who { region: name.clone(), group, name: member.clone() };
         let mut places = BTreeMap::new();
-        let ghost = view.leader_name().filter(|leader| !view.members.contains_key(*leader));
-        for member in view.members.keys().chain(ghost) {
-            let who = Who { region: name.clone(), group, name: member.clone() };
-            places.insert(member, self.add_member(at, member_node(who, view)));
+        for member in &report.members {
+            let node = member_node(who(member.name), view, Some(member));
+            places.insert(member.name, self.add_member(at, node));
         }
-        for (member, place) in &places {
-            let upstream = wanted_upstream(member, view).and_then(|up| places.get(&up));
+        let ghost = view.leader_name().filter(|leader| !places.contains_key(*leader));
+        if let Some(leader) = ghost {
+            places.insert(leader, self.add_member(at, member_node(who(leader), view, None)));
+        }
+        for member in report.members.iter().filter(|member| member.streams()) {
+            let upstream = member.upstream.and_then(|upstream| places.get(upstream));
             if let Some(upstream) = upstream {
-                self.net.add_edge(*place, *upstream, Edge::StreamsFrom);
+                self.net.add_edge(places[member.name], *upstream, Edge::StreamsFrom);
             }
         }
     }
@@ -255,37 +261,23 @@ fn group_node(region: &RegionName, group: Group, view: &GroupView) -> GroupNode 
     }
 }
 
-fn member_node(who: Who, view: &GroupView) -> MemberNode {
-    let record = view.member(&who.name);
+/// `report`: `None` for a lock that names a member without a record.
+fn member_node(who: Who, view: &GroupView, report: Option<&MemberReport>) -> MemberNode {
     let is_leader = view.leader_name() == Some(&who.name);
-    let facts = record.map_or(Seen::Unknown, |record| Seen::Known(facts(record, is_leader)));
-    let position = facts.known().and_then(|facts| facts.position).filter(|_| !is_leader);
-    let lag = position.zip(view.status.as_ref()).map(|(at, s)| at.behind(s.value.optime));
-    MemberNode { who, is_leader, facts, lag_bytes: lag.map_or(Seen::Unknown, Seen::Known) }
+    MemberNode {
+        who,
+        is_leader,
+        facts: report.map_or(Seen::Unknown, |report| Seen::Known(facts(report))),
+        lag_bytes: report.map_or(Seen::Unknown, |report| report.position().lag_bytes),
+    }
 }
 
-fn facts(record: &MemberRecord, is_leader: bool) -> Facts {
-    let receiving = record.replication_state.clone();
-    let is_primary = is_leader && record.role == crate::MemberRole::Primary;
-    let state = receiving.filter(|_| !is_primary).unwrap_or_else(|| record.state.clone());
+fn facts(report: &MemberReport) -> Facts {
     Facts {
-        address: record.address(),
-        role: record.role,
-        state: Some(state).filter(|text| !text.is_empty()),
-        timeline: record.timeline,
-        position: record.receive_lsn.or(record.replay_lsn).or(record.xlog_location),
+        address: report.record.address(),
+        role: report.record.role,
+        state: Some(report.state.to_string()).filter(|text| !text.is_empty()),
+        timeline: report.record.timeline,
+        position: report.position().lsn.known().copied(),
     }
-}
-
-/// `replicatefrom` if that member is there, else the leader; as written, so two
-/// members that name each other stay a circle.
-fn wanted_upstream(me: &MemberName, view: &GroupView) -> Option<MemberName> {
-    let leader = view.leader_name().filter(|leader| *leader != me);
-    let tags = &view.member(me)?.tags;
-    if tags.nostream() || view.leader_name() == Some(me) {
-        return None;
-    }
-    let named = tags.replicatefrom().map(MemberName::new);
-    let named = named.filter(|name| name != me && view.members.contains_key(name));
-    named.or_else(|| leader.cloned())
 }

@@ -4,6 +4,7 @@
 //! from a replica to its source, from the coordinator to a routed member, from
 //! a store to the region it votes for. Dashed boxes are stale or were not seen.
 
+use super::tree::role_text;
 use super::{Edge, Graph, GroupNode, MemberNode, Node, RegionNode};
 use petgraph::graph::NodeIndex;
 use petgraph::visit::EdgeRef;
@@ -63,7 +64,7 @@ impl Graph {
 
 fn caption(member: &MemberNode, region: &RegionNode) -> String {
     let state = member.facts.known().and_then(|facts| facts.state.as_deref()).unwrap_or("?");
-    format!("{}\n{}, {state}", member.who.name, member.role_text(region))
+    format!("{}\n{}, {state}", member.who.name, role_text(member.role(region)))
 }
 
 /// Names may hold anything; numbers of nodes are safe words.

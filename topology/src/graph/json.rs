@@ -3,9 +3,8 @@
 //! Invariant *unknown is not absent*: unknown values are `null` and their key
 //! is there; a value that cannot exist (the lag of a primary) has no key.
 
-use super::tree::{LEADER, STANDBY_LEADER};
-use super::{Finding, Graph, GroupNode, MemberNode, RegionNode, RegionRole, StoreNode};
-use crate::Seen;
+use super::{Finding, Graph, GroupNode, MemberNode, RegionNode, StoreNode};
+use crate::report::Role;
 use petgraph::graph::NodeIndex;
 use serde_json::{Map, Value, json};
 
@@ -31,7 +30,7 @@ impl Graph {
         let groups = self.groups(at).into_iter();
         json!({
             "name": region.name,
-            "role": role(region),
+            "role": region.role.known().map(|role| role.text()),
             "epoch": region.epoch.known().copied().flatten(),
             "is_seen": region.is_seen,
             "is_stale": region.is_stale,
@@ -58,30 +57,21 @@ impl Graph {
     fn member_json(&self, at: NodeIndex, member: &MemberNode, region: &RegionNode) -> Value {
         let facts = member.facts.known();
         let address = facts.and_then(|facts| facts.address.as_ref());
-        let role = member.role_text(region);
-        let word = if role == STANDBY_LEADER { "standby_leader" } else { role };
+        let role = member.role(region);
         let mut out = Map::new();
         let mut put = |key: &str, value: Value| out.insert(key.to_string(), value);
         put("name", json!(member.who.name));
-        put("role", json!(word));
+        put("role", json!(role.word()));
         put("state", json!(facts.and_then(|facts| facts.state.as_ref())));
         put("host", json!(address.map(|(host, _)| host)));
         put("port", json!(address.map(|(_, port)| port)));
         put("timeline", json!(facts.and_then(|facts| facts.timeline)));
         put("lsn", json!(facts.and_then(|facts| facts.position)));
-        if role != LEADER {
+        if role != Role::Leader {
             put("lag_bytes", json!(member.lag_bytes.known()));
             put("streams_from", json!(self.upstream(at).map(|(_, up)| up.who.to_string())));
         }
         Value::Object(out)
-    }
-}
-
-fn role(region: &RegionNode) -> Option<&'static str> {
-    match region.role {
-        Seen::Known(RegionRole::Primary) => Some("primary"),
-        Seen::Known(RegionRole::Standby) => Some("standby"),
-        Seen::Unknown => None,
     }
 }
 
@@ -108,6 +98,7 @@ fn finding_json(finding: &Finding) -> Value {
 mod tests {
     use super::super::fixture::{g, policy, region, scene, standby};
     use super::*;
+    use crate::Seen;
 
     #[test]
     fn unknown_is_null_and_impossible_has_no_key() {

@@ -4,7 +4,7 @@
 //! left out of `regions`, one that answered earlier comes with `is_stale`. An
 //! empty map of groups means that the store was read and holds none.
 
-use crate::region::{PeerGroup, PeerMember, PeerRegion, Policy};
+use crate::region::{Certificate, PeerGroup, PeerMember, PeerRegion, Policy};
 use crate::{Group, GroupView, Lsn, MemberRecord, MemberRole, RegionName, Seen, Status, Versioned};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,20 @@ use std::collections::BTreeMap;
 pub enum RegionRole {
     Primary,
     Standby,
+}
+
+impl RegionRole {
+    /// By the certificate that the region has accepted.
+    pub fn of(region: &RegionName, accepted: &Certificate) -> RegionRole {
+        if accepted.owner == *region { RegionRole::Primary } else { RegionRole::Standby }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            RegionRole::Primary => "primary",
+            RegionRole::Standby => "standby",
+        }
+    }
 }
 
 /// One region as its store tells it.

@@ -7,6 +7,7 @@
 //! Absent on purpose: colours and columns (`ctl` owns the terminal).
 
 use super::{Facts, Graph, GroupNode, MemberNode, RegionNode, RegionRole, StoreNode};
+use crate::report::Role;
 use crate::{MemberRole, RegionName, Seen};
 use petgraph::graph::NodeIndex;
 use std::collections::HashSet;
@@ -70,20 +71,20 @@ impl Graph {
 
     fn member_line(&self, at: NodeIndex, member: &MemberNode, region: &RegionNode) -> String {
         let facts = member.facts.known();
-        let role = member.role_text(region);
+        let role = member.role(region);
         let timeline = facts.and_then(|f| f.timeline).map_or(UNKNOWN.into(), |t| t.to_string());
         let state = facts.and_then(|f| f.state.as_deref()).unwrap_or(UNKNOWN);
         let mut words = vec![
             member.who.name.to_string(),
-            role.into(),
+            role_text(role),
             state.into(),
             format!("TL {timeline}"),
             address(facts),
         ];
-        if role != LEADER {
+        if role != Role::Leader {
             words.push(format!("lag {}", size(&member.lag_bytes)));
         }
-        if role == STANDBY_LEADER {
+        if role == Role::StandbyLeader {
             let up = self.upstream(at).map(|(_, up)| up.who.to_string());
             words.push(format!("from {}", up.unwrap_or(UNKNOWN.into())));
         }
@@ -92,20 +93,21 @@ impl Graph {
     }
 }
 
-pub(super) const LEADER: &str = "leader";
-pub(super) const STANDBY_LEADER: &str = "standby leader";
-
 impl MemberNode {
     /// What the member is to its group. The lock decides, not its own record.
-    pub(super) fn role_text(&self, region: &RegionNode) -> &'static str {
+    pub(super) fn role(&self, region: &RegionNode) -> Role {
         let says_so = self.facts.is_known_and(|f| f.role == MemberRole::StandbyLeader);
         let in_standby = region.role == Seen::Known(RegionRole::Standby);
         match self.is_leader {
-            true if says_so || in_standby => STANDBY_LEADER,
-            true => LEADER,
-            false => "replica",
+            true if says_so || in_standby => Role::StandbyLeader,
+            true => Role::Leader,
+            false => Role::Replica,
         }
     }
+}
+
+pub(super) fn role_text(role: Role) -> String {
+    role.word().replace('_', " ")
 }
 
 fn region_line(region: &RegionNode, owner: Option<&RegionName>) -> String {

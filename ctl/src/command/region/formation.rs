@@ -5,7 +5,6 @@
 //! from the owner's coordinator. What gave no answer is a remark beside the
 //! picture; it never keeps the rest from being shown.
 
-use super::scene;
 use super::sites::{self, Plan, Regions, Sites};
 use crate::world::World;
 use anyhow::{Result, anyhow};
@@ -13,6 +12,8 @@ use citus::node::{NodeRole, NodeRow};
 use node::dcs::keys::Keys;
 use node::region::REMOTE_CALL;
 use node::region::hands::{Hands, Target};
+use node::region::ownership::Site;
+use standby::scene::{self, Store, Stores};
 use standby::switch::preflight;
 use std::sync::Arc;
 use topology::graph::{Finding, Graph, Route, Scene};
@@ -43,12 +44,20 @@ pub async fn draw(world: &mut World, scope: &str, picture: Picture) -> Result<()
 /// What the stores said as one scene, with the routes, and what stayed unread
 /// and why.
 pub async fn look(regions: &Regions, sites: &Sites) -> (Scene, Vec<String>) {
-    let mut scene = scene::of_regions(regions, sites);
+    let mut scene = scene::of_stores(&stores(sites), &regions.formation, &regions.policy);
     let unread = sites.0.iter().filter_map(|(name, site)| Some((name, site.as_ref().err()?)));
     let mut notes: Vec<String> =
         unread.map(|(name, why)| format!("region {name} cannot be read: {why}")).collect();
     notes.extend(add_routes(&mut scene, regions.hands.clone()).await);
     (scene, notes)
+}
+
+fn stores(sites: &Sites) -> Stores<'_> {
+    Stores(sites.0.iter().map(|(name, site)| (name, site.as_ref().map(store).into())).collect())
+}
+
+fn store(site: &Site) -> Store<'_> {
+    Store { topology: &site.topology, groups: &site.groups }
 }
 
 /// The `topology` section speaks of the configured scope only.

@@ -13,7 +13,8 @@ use standby::switch::local::PastMove;
 use standby::switch::preflight::Finding;
 use std::collections::BTreeMap;
 use topology::region::{Journal, Phase};
-use topology::{GroupView, RegionName};
+use topology::report::lag_bytes;
+use topology::{GroupView, RegionName, Seen};
 
 fn numbers(key: &'static str) -> Column {
     Column { align: Align::Right, ..Column::new(key) }
@@ -62,7 +63,10 @@ fn seen_row(
     let running = site.groups.values().filter(|view| is_led(view)).count();
     let lag = match lead {
         _ if is_owner => Value::Null,
-        Some(lead) => lag_bytes(lead, site).map_or(json!("?"), Value::from),
+        Some(lead) => match lag_bytes(&lead.groups, &site.groups) {
+            Seen::Known(bytes) => json!(bytes),
+            Seen::Unknown => json!("?"),
+        },
         None => json!("?"),
     };
     let agent = site.topology.agent.as_ref().map_or("none", |agent| member_of(&agent.value));
@@ -77,17 +81,6 @@ fn is_led(view: &GroupView) -> bool {
 
 fn member_of(agent: &str) -> &str {
     agent.split_once('/').map_or(agent, |(_, member)| member)
-}
-
-/// The furthest-behind group, by what the leaders last published.
-pub fn lag_bytes(lead: &Site, site: &Site) -> Option<u64> {
-    let of_group = |(group, view): (&topology::Group, &GroupView)| {
-        let end = view.leader_record()?.xlog_location?;
-        let there = site.groups.get(group)?.leader_record()?;
-        Some(there.replay_lsn.or(there.xlog_location)?.behind(end))
-    };
-    let lags: Option<Vec<u64>> = lead.groups.iter().map(of_group).collect();
-    lags?.into_iter().max()
 }
 
 /// What is not as it should be, and what is going on.
@@ -119,7 +112,7 @@ fn running(sites: &Sites) -> Option<&Journal> {
             *kept = journal;
         }
     }
-    copies.into_values().find(|j| !j.phase.is_over() && j.epoch + 1 >= newest)
+    copies.into_values().find(|journal| journal.is_running(newest))
 }
 
 pub fn phase_name(phase: Phase) -> String {

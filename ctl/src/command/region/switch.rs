@@ -4,9 +4,9 @@
 //! journals. It may be interrupted at any time; the move goes on or is given up
 //! by itself.
 
+use super::Switch;
 use super::show::{findings, phase_name};
 use super::sites::{Plan, Regions, Sites};
-use super::{Switch, show};
 use crate::prompt::Terminal;
 use crate::table::pretty;
 use anyhow::{Result, bail};
@@ -17,7 +17,9 @@ use node::region::request::request_switch;
 use standby::switch::preflight::{Finding, Level};
 use std::time::Duration;
 use tokio::time::Instant;
+use topology::Seen;
 use topology::region::{Journal, Phase};
+use topology::report::lag_bytes;
 
 /// Steps that each have the policy's deadline, and some to spare.
 const STEPS_MAX: u64 = 12;
@@ -66,10 +68,10 @@ fn describe(plan: &Plan, sites: &Sites) -> String {
     let (Plan { from, to, epoch }, next) = (plan, plan.epoch + 1);
     let both = (sites.read(from), sites.read(to));
     let lag = match &both {
-        (Ok(from), Ok(to)) => show::lag_bytes(from, to),
-        _ => None,
+        (Ok(from), Ok(to)) => lag_bytes(&from.groups, &to.groups),
+        _ => Seen::Unknown,
     };
-    let lag = lag.map_or("an unknown number of".to_string(), |bytes| bytes.to_string());
+    let lag = lag.known().map_or("an unknown number of".to_string(), u64::to_string);
     let groups = both.0.map_or(0, |site| site.groups.len());
     format!(
         "Plan: region {from} (epoch {epoch}) gives {groups} groups to region {to} (epoch {next})\n\

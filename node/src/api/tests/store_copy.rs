@@ -1,4 +1,4 @@
-//! `/cluster`, `/config` and `/history` come from the member's copy of the store.
+//! `/cluster`, `/config`, `/history` and `/topology` come from the member's copy of the store.
 
 use super::member::{Member, context};
 use super::*;
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-const PATHS: [&str; 3] = ["/cluster", "/config", "/history"];
+const PATHS: [&str; 4] = ["/cluster", "/config", "/history", "/topology"];
 
 /// A store that counts how often it is read.
-struct Counted {
-    store: MemoryStore,
-    reads: AtomicUsize,
+pub struct Counted {
+    pub store: MemoryStore,
+    pub reads: AtomicUsize,
 }
 
 impl Store for Counted {
