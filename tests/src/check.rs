@@ -198,6 +198,9 @@ pub fn settled(world: &World) -> Result<(), Broken> {
     if let Some(phase) = world.unfinished_move() {
         return Err(stuck(format!("a move stays in phase {phase:?}")));
     }
+    if let Some(m) = world.members.iter().find(|m| m.daemon.agent.holds()) {
+        return Err(stuck(format!("{} holds commits back without a move", m.name)));
+    }
     for client in 0..world.clients.len() {
         let group = || world.members.iter().enumerate().filter(|(_, m)| m.place.client == client);
         let Some((leader, _)) = group().find(|(_, m)| m.server.accepts_commits()) else {

@@ -8,6 +8,7 @@
 use node::config::{Environment, Loaded, load};
 use node::ha::TABLES;
 use node::ha::table::{Rests, Rule, Wait};
+use standby::switch::campaign::CAMPAIGN;
 use standby::switch::table::SWITCH;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -132,6 +133,8 @@ fn rules() -> String {
     assert_eq!(TABLES.len(), WHEN.len());
     let rows = SWITCH.iter().map(|row| (row.id, row.why, String::new()));
     write_table(&mut text, "move", "A planned move of the formation; asked by an agent.", rows);
+    let rows = CAMPAIGN.iter().map(|row| (row.id, row.why, String::new()));
+    write_table(&mut text, "agent", "Which daemon of a region becomes its agent.", rows);
     text
 }
 

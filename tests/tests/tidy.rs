@@ -89,6 +89,42 @@ fn the_rooms_that_decide_are_pure() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Files that perform what a region's agent decides, for the daemon and in the simulator.
+const PERFORMERS: [&str; 5] = [
+    "node/src/region/run.rs",
+    "node/src/region/perform.rs",
+    "node/src/region/outpost.rs",
+    "tests/src/world/region/agent.rs",
+    "tests/src/world/region/perform.rs",
+];
+/// What the machine, and it alone, asks: its tables, facts and rules.
+const AGENTS_RULES: [&str; 13] = [
+    "agent_step",
+    "AgentFacts",
+    "behind(",
+    "CampaignFacts",
+    "MarkMemory",
+    "Publisher",
+    "picture(",
+    "may_replace",
+    "is_receipt",
+    "tokens(",
+    "SwitchFacts",
+    "advanced(",
+    "preflight(",
+];
+
+#[test]
+fn performers_of_an_agent_decide_nothing() {
+    for name in PERFORMERS {
+        let code = code(&read(&root().join(name)));
+        let rule = AGENTS_RULES.iter().find(|rule| code.contains(**rule));
+        assert_eq!(rule, None, "{name} asks a rule of standby::switch::agent");
+        let phase = code.contains("Phase::");
+        assert!(!phase, "{name} looks at the phase of a move");
+    }
+}
+
 #[test]
 fn dependencies_point_one_way() {
     for (name, allowed) in ARROWS {

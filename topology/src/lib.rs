@@ -14,6 +14,8 @@
 //! | agent | the one daemon of a region that speaks for the region |
 //! | report | what is shown of a group: roles, states, positions, lags |
 //! | scene | a formation as it was seen, the input of the graph |
+//! | mover | the part of an agent that drives a planned move |
+//! | sight, effect, answer | what a machine is shown, what it wants done, how that ended |
 //!
 //! Invariant *pure*: nothing here reads a clock, a file or the network.
 

@@ -7,11 +7,11 @@
 use super::answer::Answer;
 use super::call::Call;
 use crate::config::Settings;
-use crate::region::ownership::Site;
 use axum::http::StatusCode;
 use serde_json::json;
 use standby::region_document::{Named, region_document};
 use standby::scene::{Store, Stores, of_scope, of_stores};
+use standby::switch::Site;
 use std::collections::BTreeMap;
 use topology::graph::{Graph, Scene};
 use topology::{Group, Seen};

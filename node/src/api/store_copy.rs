@@ -13,9 +13,9 @@ use super::look::{Api, cannot_be_used, unavailable};
 use crate::clock;
 use crate::dcs::keys::split_groups;
 use crate::dcs::{Snapshot, Store, mirror::View};
-use crate::region::ownership::Site;
 use axum::http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
+use standby::switch::Site;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -116,7 +116,7 @@ impl ScopeRead {
 impl StoreCopy {
     /// This region: all groups of the copy, and the keys below `topology/`.
     pub fn site(&self, api: &Api) -> Site {
-        Site::read(&api.context.keys, &self.snapshot.entries)
+        crate::region::ownership::read_site(&api.context.keys, &self.snapshot.entries)
     }
 
     /// The own group.

@@ -1,7 +1,7 @@
-//! What a driver does to servers: probes, checkpoints, holding, receipts.
+//! What an agent does to servers: probes, checkpoints, holding, receipts.
 //!
-//! A trait, so that tests and the simulator can drive moves without servers.
-//! `ServerHands` does it for real: SQL as superuser against the groups' leaders,
+//! A trait, so that the tests of `perform` and of `matriarchctl` work without
+//! servers. `ServerHands` does it for real: SQL as superuser against the groups' leaders,
 //! and the members' REST APIs for receipts.
 //!
 //! Invariant: nothing here decides. Every call has a deadline and an answer;
@@ -14,12 +14,13 @@ use citus::handover;
 use citus::node::NodeRow;
 use serde_json::Value;
 use standby::switch::preflight::Probe;
+use standby::switch::{Replayed, Target};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use topology::{Group, GroupView, Lsn, MemberName, SystemId, Timeline};
+use topology::{Lsn, SystemId, Timeline};
 
 /// How long a hold waits for distributed commits that are under way.
 const HOLD_LOCK_MS: u32 = 2_000;
@@ -29,34 +30,6 @@ const DRAIN_WAIT: Duration = Duration::from_millis(200);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// One question for a receipt.
 const RECEIPT_WAIT: Duration = Duration::from_millis(500);
-
-/// The leader of one group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub group: Group,
-    pub member: MemberName,
-    pub host: String,
-    pub port: u16,
-    pub api_url: Option<String>,
-}
-
-impl Target {
-    /// The group's leader, if it has one with an address.
-    pub fn leader_of(group: Group, view: &GroupView) -> Option<Target> {
-        let (name, record) = (view.leader_name()?, view.leader_record()?);
-        let (host, port) = record.address()?;
-        let api_url = record.api_url.clone();
-        Some(Target { group, member: name.clone(), host, port, api_url })
-    }
-}
-
-/// How far a standby has replayed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Replayed {
-    pub system_id: SystemId,
-    pub timeline: Option<Timeline>,
-    pub lsn: Lsn,
-}
 
 /// Open sessions that hold writes back; dropping it lets go.
 pub type Held = Box<dyn Send + Sync>;

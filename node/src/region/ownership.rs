@@ -6,11 +6,10 @@
 use super::txn::{put, unchanged};
 use crate::dcs::keys::{Keys, split_groups};
 use crate::dcs::{Compare, KeyValue, Txn};
-use standby::switch::LocalTopology;
 use standby::switch::local::SignedToken;
-use std::collections::BTreeMap;
+use standby::switch::{LocalTopology, Site};
+use topology::MemberName;
 use topology::region::Token;
-use topology::{Group, GroupView, MemberName};
 
 /// The `topology/` keys among `entries`.
 pub fn read(keys: &Keys, entries: &[KeyValue]) -> LocalTopology {
@@ -25,17 +24,9 @@ pub fn read(keys: &Keys, entries: &[KeyValue]) -> LocalTopology {
 }
 
 /// One region as its store tells it.
-#[derive(Clone, Debug, Default)]
-pub struct Site {
-    pub topology: LocalTopology,
-    pub groups: BTreeMap<Group, GroupView>,
-}
-
-impl Site {
-    pub fn read(keys: &Keys, entries: &[KeyValue]) -> Site {
-        let groups = split_groups(&keys.scope_prefix(), entries);
-        Site { topology: read(keys, entries), groups }
-    }
+pub fn read_site(keys: &Keys, entries: &[KeyValue]) -> Site {
+    let groups = split_groups(&keys.scope_prefix(), entries);
+    Site { topology: read(keys, entries), groups }
 }
 
 /// A stopped group's signature under the end of its history.
@@ -67,6 +58,8 @@ mod tests {
     use super::*;
     use crate::dcs::memory::MemoryStore;
     use crate::dcs::{Op, Store};
+    use std::collections::BTreeMap;
+    use topology::Group;
     use topology::region::{Journal, Phase};
     use topology::{Lsn, SystemId, Timeline};
 

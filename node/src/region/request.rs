@@ -3,10 +3,11 @@
 //! The request is a journal in the phase `Requested` in the owner's store; the
 //! owner's agent finds it there.
 
-use super::ownership::Site;
+use super::ownership::read_site;
 use super::txn::write_journal;
 use crate::dcs::keys::Keys;
 use crate::dcs::{DcsError, Store};
+use standby::switch::Site;
 use topology::region::{Journal, Phase, StepRecord};
 use topology::{Group, RegionName};
 
@@ -43,7 +44,7 @@ pub async fn request_switch(
     now_ms: u64,
 ) -> Result<Journal, RequestError> {
     let read = store.read(&[keys.scope_prefix()]).await?;
-    let site = Site::read(keys, &read.entries);
+    let site = read_site(keys, &read.entries);
     let journal = requested(&site, here, to, now_ms)?;
     let written = store.txn(write_journal(keys, &site.topology, &journal)).await?;
     if written.succeeded { Ok(journal) } else { Err(RequestError::Conflict) }

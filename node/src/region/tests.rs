@@ -4,17 +4,19 @@
 //! Every group obeys `ownership` and `order` and nothing else. *One writer* is
 //! checked at every change of a role: two regions are never open at once.
 
-use super::agent::{self, AgentContext, Pace};
-use super::hands::{Done, Hands, Held, Replayed, Target};
-use super::ownership::{Site, sign};
+use super::hands::{Done, Hands, Held};
+use super::ownership::{read_site, sign};
 use super::request::{RequestError, request_switch};
+use super::run::{self, AgentContext};
 use crate::clock::unix_ms;
 use crate::dcs::keys::Keys;
 use crate::dcs::memory::MemoryStore;
 use crate::dcs::{LeaseId, Op, Store, Txn};
 use standby::promotion::may_open;
+use standby::switch::agent::Pace;
 use standby::switch::ownership::{Order, Ownership, order, ownership};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
+use standby::switch::{Replayed, Site, Target};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -219,7 +221,7 @@ impl World {
         let (lease_out, lease_in) = watch::channel(Some(lease));
         let (lock_out, holds_lock) = watch::channel(true);
         let remote: Arc<dyn Store> = Arc::new(line.clone());
-        let task = tokio::spawn(agent::run(AgentContext {
+        let task = tokio::spawn(run::run(AgentContext {
             region: region.into(),
             policy: self.policy.clone(),
             name: format!("{region}/{member}"),
@@ -247,9 +249,9 @@ impl World {
 
     /// Agents and drivers that go on only when a change reaches them.
     fn without_clocks() -> World {
-        let never = Duration::from_secs(3_600);
+        let never = 3_600_000;
         let mut world = World::new(20);
-        world.pace = Pace { agent: never, driver: never };
+        world.pace = Pace { agent_ms: never, mover_ms: never };
         world.and_agents()
     }
 
@@ -267,7 +269,7 @@ impl World {
 
     fn site(&self, region: &str) -> Site {
         let read = self.stores[region].read_now(&[keys().scope_prefix()]).expect("read");
-        Site::read(&keys(), &read.entries)
+        read_site(&keys(), &read.entries)
     }
 
     fn roles(&self, region: &str) -> Vec<Role> {
@@ -356,7 +358,7 @@ impl Member {
 
     fn beat(&self, keys: &Keys) {
         let read = self.store.read_now(&[keys.scope_prefix()]).expect("read");
-        let site = Site::read(keys, &read.entries);
+        let site = read_site(keys, &read.entries);
         let mut servers = lock(&self.servers);
         servers.replicate();
         let server = servers.all[&(self.region.clone(), self.group)].clone();

@@ -1,28 +1,45 @@
 //! The transactions of regions: what is written, and under which condition.
 //!
 //! Pure values, so that each condition can be read and tested in one place; the
-//! agent, the driver and the simulator send the same ones.
+//! daemon and the simulator send the same ones.
 //!
 //! Invariant *one decision*: `commit` is the only transaction that moves the
 //! formation. It compares the old owner's vote, certificate and journal with
 //! what the decision was made on, so an abort and a commit exclude each other.
 
 use crate::dcs::keys::Keys;
-use crate::dcs::{Compare, LeaseId, Op, Txn};
+use crate::dcs::{Compare, Op, Txn};
 use serde::Serialize;
 use standby::switch::LocalTopology;
+use standby::switch::effect::{AgentKey, Claim, StoreWrite, Write};
 use standby::switch::local::{Verified, may_replace, with_move};
 use standby::switch::register::{accept, successor};
 use standby::switch::table::advanced;
 use topology::RegionName;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy};
 
-/// Who an agent is, as its key says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentKey {
-    /// `region/member`.
-    pub name: String,
-    pub lease: LeaseId,
+/// The transaction of an agent's write, on the site that it was decided on.
+/// `None`: that site leaves nothing to write.
+pub fn lower(keys: &Keys, write: &StoreWrite) -> Option<Txn> {
+    let (local, key) = (&write.on.topology, &write.key);
+    match &write.write {
+        Write::Policy(stored) => Some(policy(keys, stored)),
+        Write::CreateFirst(certificate) => create_first(keys, local, certificate),
+        Write::Adopt { certificate, journal } => adopt(keys, local, certificate, journal.as_ref()),
+        Write::Verify(epoch) => Some(verify(keys, local, *epoch, key)),
+        Write::Peer(peer) => Some(publish_peer(keys, &peer.region, peer, key)),
+        Write::Journal(journal) => Some(write_journal(keys, local, journal)),
+        Write::Commit { now_ms, at } => commit(keys, local, *now_ms, &key.name, at),
+        Write::Deliver { certificate, journal } => deliver(keys, local, certificate, journal),
+    }
+}
+
+/// The transaction that changes the agent's key.
+pub fn campaign(keys: &Keys, local: &LocalTopology, key: &AgentKey, claim: Claim) -> Txn {
+    match claim {
+        Claim::Elect => elect(keys, local, key),
+        Claim::Resign => resign(keys, key),
+    }
 }
 
 pub(super) fn put<T: Serialize>(key: String, value: &T) -> Op {

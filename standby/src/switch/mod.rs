@@ -3,19 +3,31 @@
 //! Everything that is decided about regions is decided here: who may be open
 //! (`ownership`), what an agent does next (`register`), how a planned move goes
 //! on (`table`), what must hold before it begins (`preflight`). Facts come in
-//! as values and one step goes out; who performs it lives in `node/src/region`.
+//! as values and one step goes out. `agent` is the machine that brings the facts
+//! together: it is woken with what can be seen and gives effects as data (`effect`).
+//! The daemon performs them (`node/src/region`), and so does the simulator.
 //!
 //! Invariant *one owner*: a region opens only on a certificate that its own
 //! store accepted, and a planned move is decided by one compare-and-set in the
 //! old owner's store. Absent on purpose: forced failover.
 
+pub mod agent;
+mod calls;
+pub mod campaign;
+pub mod effect;
 pub mod local;
+mod mover;
 pub mod ownership;
 pub mod preflight;
+pub mod publisher;
+pub mod question;
 pub mod register;
+pub mod site;
 pub mod table;
+mod votes;
 
 #[cfg(test)]
 mod read_back_tests;
 
 pub use local::LocalTopology;
+pub use site::{Replayed, Site, Target};

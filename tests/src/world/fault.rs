@@ -304,7 +304,7 @@ impl World {
             _ => {
                 // The agent in the middle of its work is the best victim.
                 let agents =
-                    (0..self.members.len()).filter(|m| self.members[*m].daemon.agent.key.is_some());
+                    (0..self.members.len()).filter(|m| self.members[*m].daemon.agent.speaks());
                 let agents: Vec<usize> = agents.collect();
                 if !agents.is_empty() {
                     let agent = self.rng.pick(&agents);

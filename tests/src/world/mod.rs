@@ -35,17 +35,15 @@ use client::Client;
 use fault::Plan;
 use links::Links;
 use member::Member;
-use node::dcs::{Snapshot, Txn};
+use node::dcs::Snapshot;
 use node::ha::Decision;
 use rng::Rng;
-use standby::switch::LocalTopology;
-use standby::switch::table::Work;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use stores::Stores;
 use topology::region::Policy;
-use topology::{Group, Millis, RegionName, Seen};
+use topology::{Group, Millis};
 
 /// Lines of the trace that a failure shows.
 const TRACE_MAX: usize = 2_000;
@@ -122,27 +120,21 @@ pub enum Event {
     Agent {
         member: usize,
     },
-    AgentWrite {
-        member: usize,
-        life: u64,
-        region: usize,
-        txn: Box<Txn>,
-    },
-    /// The agent's reads of the other stores happen; then their answers arrive.
-    AgentAsk {
+    /// The time that the agent asked for has come.
+    AgentAlarm {
         member: usize,
         life: u64,
     },
-    AgentAnswer {
+    /// A call of the agent reaches its receiver; later its answer arrives.
+    AgentCall {
         member: usize,
-        life: u64,
-        answers: Box<Sites>,
+        call: Box<region::perform::AgentCall>,
     },
-    AgentWork {
+    AgentReply {
         member: usize,
         life: u64,
-        id: String,
-        work: Work,
+        id: region::CallId,
+        answer: Box<region::Answer>,
     },
 }
 
@@ -153,9 +145,6 @@ pub struct Decided {
     pub member: usize,
     pub decision: Decision,
 }
-
-/// What the other regions' stores answered.
-pub type Sites = BTreeMap<RegionName, Seen<LocalTopology>>;
 
 pub struct World {
     pub seed: u64,
@@ -301,10 +290,11 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         self.stores.set_clock(self.now);
-        let changes_stores = matches!(
-            event,
-            Event::Arrive { .. } | Event::Fault(_) | Event::Sweep | Event::AgentWrite { .. }
-        );
+        let changes_stores = match &event {
+            Event::Arrive { .. } | Event::Fault(_) | Event::Sweep => true,
+            Event::AgentCall { call, .. } => call.writes(),
+            _ => false,
+        };
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
             Event::Arrive { member, life, call, sent, until } => {
@@ -327,20 +317,10 @@ impl World {
             Event::Sweep => {}
             Event::Fault(fault) => self.on_fault(fault),
             Event::Agent { member } => self.on_agent(member),
-            Event::AgentWrite { member, region, txn, .. } => {
-                self.on_agent_write(member, region, &txn);
-            }
-            Event::AgentAsk { member, life } => self.on_agent_ask(member, life),
-            Event::AgentAnswer { member, life, answers } => {
-                let daemon = &mut self.members[member].daemon;
-                if daemon.alive && daemon.life == life {
-                    daemon.agent.asked = Some(*answers);
-                }
-            }
-            Event::AgentWork { member, life, id, work } => {
-                if self.members[member].daemon.life == life {
-                    self.on_agent_work(member, id, work);
-                }
+            Event::AgentAlarm { member, life } => self.on_agent_alarm(member, life),
+            Event::AgentCall { member, call } => self.on_agent_call(member, *call),
+            Event::AgentReply { member, life, id, answer } => {
+                self.on_agent_reply(member, life, id, *answer);
             }
         }
         if changes_stores {

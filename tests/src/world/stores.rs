@@ -9,7 +9,8 @@ use crate::check;
 use node::dcs::keys::Keys;
 use node::dcs::memory::MemoryStore;
 use node::dcs::{Event as Change, KeyValue, Op, Snapshot, Txn};
-use node::region::ownership::Site;
+use node::region::ownership::read_site;
+use standby::switch::Site;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +45,7 @@ pub struct ReadOnce(Option<(i64, Arc<Site>)>);
 impl ReadOnce {
     pub fn site(&mut self, keys: &Keys, snapshot: &Snapshot) -> Arc<Site> {
         let known = self.0.take().filter(|(at, _)| *at == snapshot.revision);
-        let fresh = || (snapshot.revision, Arc::new(Site::read(keys, &snapshot.entries)));
+        let fresh = || (snapshot.revision, Arc::new(read_site(keys, &snapshot.entries)));
         self.0.insert(known.unwrap_or_else(fresh)).1.clone()
     }
 }

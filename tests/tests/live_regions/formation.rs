@@ -10,8 +10,9 @@ use node::config::StoreSettings;
 use node::dcs::Store;
 use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::Keys;
-use node::region::ownership::Site;
+use node::region::ownership::read_site;
 use serde_json::json;
+use standby::switch::Site;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl Formation {
     pub async fn site(&self, region: &str) -> Result<Site> {
         let read = self.store(region).read(&[self.keys.scope_prefix()]).await;
         let read = read.with_context(|| format!("the store of {region}"))?;
-        Ok(Site::read(&self.keys, &read.entries))
+        Ok(read_site(&self.keys, &read.entries))
     }
 
     /// The member that holds a group's lock in a region.

@@ -10,10 +10,11 @@ use node::config::CtlSettings;
 use node::dcs::Store;
 use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::Keys;
-use node::region::driver::examine;
+use node::region::examine::examine;
 use node::region::hands::{Hands, ServerHands};
-use node::region::ownership::Site;
+use node::region::ownership::read_site;
 use node::region::{REMOTE_CALL, open_stores};
+use standby::switch::Site;
 use standby::switch::preflight::Finding;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ pub async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {
     let prefixes = [keys.scope_prefix()];
     let read = tokio::time::timeout(REMOTE_CALL, store.read(&prefixes)).await;
     let read = read.map_err(|_| format!("no answer within {REMOTE_CALL:?}"))?;
-    read.map(|read| Site::read(keys, &read.entries)).map_err(|error| error.to_string())
+    read.map(|read| read_site(keys, &read.entries)).map_err(|error| error.to_string())
 }
 
 impl Sites {

@@ -6,12 +6,13 @@ use citus::NodeRow;
 use node::dcs::keys::Keys;
 use node::dcs::memory::MemoryStore;
 use node::dcs::{Op, Store, Txn};
-use node::region::hands::{Done, Hands, Held, Replayed, Target};
-use node::region::ownership::Site;
-use node::region::peers::picture;
+use node::region::hands::{Done, Hands, Held};
+use node::region::ownership::read_site;
 use node::region::txn;
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
+use standby::switch::publisher::picture;
 use standby::switch::register::first;
+use standby::switch::{Replayed, Site, Target};
 use std::sync::Arc;
 use std::time::Duration;
 use topology::Group;
@@ -158,7 +159,7 @@ fn fill_topology(store: &MemoryStore, agent: &str) {
 }
 
 fn site(store: &MemoryStore) -> Site {
-    Site::read(&keys(), &store.read_now(&[keys().scope_prefix()]).unwrap().entries)
+    read_site(&keys(), &store.read_now(&[keys().scope_prefix()]).unwrap().entries)
 }
 
 pub fn journal(phase: Phase) -> Journal {

@@ -1,137 +1,155 @@
-//! The agent: election, votes and certificates, pictures of the others.
+//! The daemon's agent in the simulator: the real machine, shown the model's stores.
+//!
+//! A copy of a store is fed by a watch that may be late or break. What the machine
+//! wants done is performed in `perform`; nothing is decided here.
 
+use super::perform::AgentCall;
 use super::region_name;
 use crate::world::{Event, World};
-use node::dcs::Txn;
-use node::region::ownership::{Site, read};
-use node::region::peers::picture;
-use node::region::txn::{self, AgentKey};
-use standby::switch::LocalTopology;
-use standby::switch::register::{AgentFacts, AgentStep, agent_step, behind};
+use node::dcs::Snapshot;
+use standby::switch::agent::{self, Identity, Pace};
+use standby::switch::effect::{
+    Answer, Call, CallId, Effect, LocalCopy, Severity, Sight, StoreCopy,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use topology::region::{Certificate, Journal};
-use topology::{RegionName, Seen};
-
-const YIELD_MS: u64 = 2_000;
-const AGAIN_MS: u64 = 1_000;
-const MARK_TTL_MS: u64 = 20_000;
-
-type Sites = BTreeMap<RegionName, Seen<LocalTopology>>;
+use topology::RegionName;
 
 impl World {
+    /// A watch may have brought something.
     pub fn on_agent(&mut self, member: usize) {
         let pause = self.rng.range(40, 250);
         self.after(pause, Event::Agent { member });
-        if !self.members[member].is_running() {
-            return;
-        }
-        let agent_key = self.campaign(member);
-        let agent = &mut self.members[member].daemon.agent;
-        if agent.key != agent_key {
-            // The copies begin with a read that comes after the election.
-            agent.copies.clear();
-            agent.asked = None;
-            agent.drive = Default::default();
-            agent.key = agent_key;
-        }
-        if self.members[member].daemon.agent.key.is_some() {
+        if self.members[member].is_running() {
             self.look_around(member);
-            self.update_votes(member);
-            self.publish_peers(member);
-            self.give(member);
-            self.drive(member);
+            self.wake_agent(member);
         }
     }
 
-    /// The own agent key, if this daemon is the agent now; else it tries to become it.
-    fn campaign(&mut self, member: usize) -> Option<AgentKey> {
-        let now = self.members[member].clock.read(self.now);
+    /// The time that the machine asked for has come.
+    pub fn on_agent_alarm(&mut self, member: usize, life: u64) {
         let m = &mut self.members[member];
-        if m.daemon.mirror.lost {
-            return None;
-        }
-        let snapshot = m.daemon.mirror.snapshot.clone();
-        let site = m.daemon.mirror.site(&m.keys);
-        let local = &site.topology;
-        m.daemon.agent.marks.look(local, snapshot.revision, now, MARK_TTL_MS);
-        let name = format!("{}/{}", region_name(m.place.region), m.name);
-        let agent = local.agent.as_ref();
-        let mine = agent.filter(|agent| agent.value == name);
-        let Some(lease) = m.daemon.machine.lease.id.filter(|_| super::speaks(m)) else {
-            if let Some(mine) = mine {
-                let agent_key = AgentKey { name, lease: mine.lease };
-                let txn = txn::resign(&m.keys, &agent_key);
-                let region = m.place.region;
-                self.agent_writes(member, region, txn);
+        if m.daemon.life == life {
+            m.daemon.agent.alarm = None;
+            if m.is_running() {
+                self.wake_agent(member);
             }
-            return None;
-        };
-        let agent_key = AgentKey { name, lease };
-        if mine.is_some_and(|agent| agent.lease == lease) {
-            return Some(agent_key);
         }
-        let preferred = m.place.group.is_coordinator() || m.place.group.0.is_none();
-        if mine.is_none() && agent.is_some() {
-            m.daemon.agent.vacant = None;
-            return None;
-        }
-        let since = *m.daemon.agent.vacant.get_or_insert(now);
-        if mine.is_none() && !preferred && now.since(since) < YIELD_MS {
-            return None;
-        }
-        let (txn, region) = (txn::elect(&m.keys, local, &agent_key), m.place.region);
-        self.agent_writes(member, region, txn);
-        None
     }
 
-    /// Sends a write of the agent; what came of it, the copies will show.
-    pub fn agent_writes(&mut self, member: usize, region: usize, txn: Txn) {
-        let (life, late) = (self.members[member].daemon.life, self.rng.range(1, 30));
-        let slow = self.links.slow[region];
-        let late = late + if slow > 0 { self.rng.range(0, slow) } else { 0 };
-        let txn = Box::new(txn);
-        self.after(late, Event::AgentWrite { member, life, region, txn });
+    fn wake_agent(&mut self, member: usize) {
+        let sight = self.agent_sight(member);
+        let effects = self.machine(member).wake(&sight);
+        self.perform_effects(member, effects);
     }
 
-    pub fn on_agent_write(&mut self, member: usize, region: usize, txn: &Txn) {
-        if !self.links.to_store(member, region) {
+    pub fn on_agent_reply(&mut self, member: usize, life: u64, id: CallId, answer: Answer) {
+        let daemon = &mut self.members[member].daemon;
+        if !daemon.alive || daemon.life != life {
             return;
         }
-        let written = self.stores.regions[region].txn_now(txn);
-        if written.is_ok_and(|w| w.succeeded) && !self.rng.percent(self.links.lossy[region]) {
-            self.stores.stir();
-            let snapshot = self.stores.snapshot(region);
-            let copies = &mut self.members[member].daemon.agent.copies;
-            copies.entry(region).or_default().snapshot = snapshot;
+        if matches!(answer, Answer::Failed(_)) {
+            daemon.agent.holds.remove(&id);
+        }
+        if daemon.frozen {
+            let answer = Box::new(answer);
+            daemon.deferred.push(Event::AgentReply { member, life, id, answer });
+            return;
+        }
+        let sight = self.agent_sight(member);
+        let effects = self.machine(member).answer(&sight, id, answer);
+        self.perform_effects(member, effects);
+    }
+
+    fn machine(&mut self, member: usize) -> &mut agent::Agent {
+        let others = self.others(member).into_iter().map(region_name).collect();
+        let m = &mut self.members[member];
+        let region = region_name(m.place.region);
+        let make = || {
+            let who = Identity {
+                name: format!("{region}/{}", m.name),
+                region,
+                is_preferred: m.place.group.is_coordinator() || m.place.group.0.is_none(),
+                settings: self.policy.clone(),
+                others,
+            };
+            Box::new(agent::Agent::new(who, Pace::default()))
+        };
+        m.daemon.agent.machine.get_or_insert_with(make)
+    }
+
+    fn perform_effects(&mut self, member: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Call { id, within_ms, call } => {
+                    self.begin_call(member, id, within_ms, call);
+                }
+                Effect::OpenCopies => {
+                    let agent = &mut self.members[member].daemon.agent;
+                    agent.copies.clear();
+                    agent.is_open = true;
+                }
+                Effect::CloseCopies => {
+                    let agent = &mut self.members[member].daemon.agent;
+                    agent.copies.clear();
+                    agent.holds.clear();
+                    agent.is_open = false;
+                }
+                // What was sent may still happen; the machine ignores the answer.
+                Effect::End(id) => {
+                    self.members[member].daemon.agent.holds.remove(&id);
+                }
+                Effect::Log(Severity::Debug, _) => {}
+                Effect::Log(_, text) => self.note_of(member, &text),
+            }
+        }
+        self.set_agent_alarm(member);
+    }
+
+    fn set_agent_alarm(&mut self, member: usize) {
+        let wake_at = self.machine(member).wake_at();
+        let late = self.rng.range(0, 10);
+        let m = &mut self.members[member];
+        let at = m.clock.when(wake_at).max(self.now + 1) + late;
+        if m.daemon.agent.alarm.is_none_or(|alarm| at < alarm) {
+            m.daemon.agent.alarm = Some(at);
+            let life = m.daemon.life;
+            self.at(at, Event::AgentAlarm { member, life });
         }
     }
 
-    /// Brings the copies of all stores up to date, where they can be reached.
+    fn begin_call(&mut self, member: usize, id: CallId, within_ms: u64, call: Call) {
+        let late = self.agent_latency(member, &call);
+        let daemon = &mut self.members[member].daemon;
+        if matches!(call, Call::Hold(_)) {
+            daemon.agent.holds.insert(id);
+        }
+        let (life, sent) = (daemon.life, self.now);
+        let call = Box::new(AgentCall { life, id, sent, within_ms, call });
+        self.after(late, Event::AgentCall { member, call });
+    }
+
+    /// Follows all stores, where they can be reached.
     fn look_around(&mut self, member: usize) {
+        if !self.members[member].daemon.agent.is_open {
+            return;
+        }
         for region in 0..self.stores.regions.len() {
             let (heard, patience) = (self.rng.percent(80), self.rng.range(2, 12));
-            let linked = self.links.to_store(member, region);
             let snapshot = self.stores.snapshot(region);
-            let copy = self.members[member].daemon.agent.copies.entry(region).or_default();
-            if linked {
+            let copies = &mut self.members[member].daemon.agent.copies;
+            if self.links.to_store(member, region) {
+                let copy = copies.entry(region).or_default();
                 copy.missed = 0;
-            } else {
+                if heard || !copy.live {
+                    copy.take(&snapshot, self.now);
+                    copy.live = true;
+                }
+            } else if let Some(copy) = copies.get_mut(&region) {
                 copy.missed += 1;
                 copy.live &= copy.missed < patience;
             }
-            if linked && (heard || !copy.live) {
-                copy.snapshot = snapshot;
-                copy.live = true;
-            }
         }
-    }
-
-    /// A region as the agent sees it; `None` before the first look.
-    pub fn copy_of(&mut self, member: usize, region: usize, live: bool) -> Option<Arc<Site>> {
-        let m = &mut self.members[member];
-        let copy = m.daemon.agent.copies.get_mut(&region)?;
-        (copy.live || !live).then(|| copy.read.site(&m.keys, &copy.snapshot))
     }
 
     fn others(&self, member: usize) -> Vec<usize> {
@@ -139,157 +157,49 @@ impl World {
         (0..self.stores.regions.len()).filter(|region| *region != own).collect()
     }
 
-    fn watched(&mut self, member: usize) -> Sites {
-        let others = self.others(member).into_iter();
-        others
-            .map(|region| {
-                let site = self.copy_of(member, region, true);
-                let seen = site.map_or(Seen::Unknown, |site| Seen::Known(site.topology.clone()));
-                (region_name(region), seen)
-            })
-            .collect()
-    }
-
-    /// Votes and certificates: one step in every look.
-    fn update_votes(&mut self, member: usize) {
-        let own_region = self.members[member].place.region;
-        let Some(own) = self.copy_of(member, own_region, true) else { return };
-        let others = self.watched(member);
+    fn agent_sight(&mut self, member: usize) -> Sight {
+        let (now, unix_ms) = (self.now, self.unix_ms());
         let m = &mut self.members[member];
-        let now = m.clock.read(self.now);
-        let asked = m.daemon.agent.asked.take();
-        let agent_key = m.daemon.agent.key.clone().expect("only an agent settles");
-        let me = region_name(own_region);
-        let step = agent_step(&AgentFacts {
-            me: &me,
-            settings: &self.policy,
-            local: &own.topology,
-            others: &others,
-            asked: asked.as_ref(),
-            mark: m.daemon.agent.marks.alive(now, MARK_TTL_MS),
-            lease: agent_key.lease,
-            at: "then",
+        let (lease, holds_lock) = (m.daemon.machine.lease.id, super::speaks(m));
+        let mirror = &m.daemon.mirror;
+        let local = (!mirror.lost).then(|| {
+            let snapshot = m.daemon.agent.newest(&mirror.snapshot);
+            let site = m.daemon.agent.local.site(&m.keys, &snapshot);
+            LocalCopy { site, revision: snapshot.revision }
         });
-        let (keys, local) = (m.keys.clone(), &own.topology);
-        let own_txn = match step {
-            AgentStep::WritePolicy => Some(txn::policy(&keys, &self.policy)),
-            AgentStep::SharePolicy(region) => {
-                let to = self.others(member).into_iter().find(|r| region_name(*r) == region);
-                let shared = local.policy.as_ref().map(|p| txn::policy(&keys, &p.value));
-                if let (Some(to), Some(txn)) = (to, shared) {
-                    self.agent_writes(member, to, txn);
-                }
-                None
-            }
-            AgentStep::CreateFirst(first) => txn::create_first(&keys, local, &first),
-            AgentStep::Adopt(certificate) => self.adoption(member, local, &certificate),
-            AgentStep::Verify(epoch) => Some(txn::verify(&keys, local, epoch, &agent_key)),
-            AgentStep::AskOthers => {
-                self.ask_others(member);
-                None
-            }
-            AgentStep::Blocked(_) | AgentStep::Settled => None,
-        };
-        if let Some(txn) = own_txn {
-            self.agent_writes(member, own_region, txn);
+        let mut copies: BTreeMap<RegionName, StoreCopy> = BTreeMap::new();
+        for (region, copy) in &mut m.daemon.agent.copies {
+            let site = copy.read.site(&m.keys, &copy.snapshot);
+            let heard = m.clock.read(copy.heard);
+            copies.insert(region_name(*region), StoreCopy { site, is_live: copy.live, heard });
         }
-    }
-
-    fn adoption(&mut self, member: usize, local: &LocalTopology, c: &Certificate) -> Option<Txn> {
-        let sites = self.others(member).into_iter().filter_map(|r| self.copy_of(member, r, false));
-        let journals: Vec<Journal> =
-            sites.filter_map(|site| site.topology.journal().cloned()).collect();
-        let fits = |j: &&Journal| j.phase.is_decided() && j.epoch + 1 == c.epoch;
-        let journal = journals.iter().filter(fits).max_by_key(|j| j.phase);
-        txn::adopt(&self.members[member].keys, local, c, journal)
-    }
-
-    fn ask_others(&mut self, member: usize) {
-        let m = &mut self.members[member];
-        let now = m.clock.read(self.now);
-        let recent = m.daemon.agent.asked_at.is_some_and(|at| now.since(at) < AGAIN_MS);
-        if recent {
-            return;
+        let revisions = m.daemon.agent.copies.values().map(|copy| copy.snapshot.revision);
+        let known = (local.as_ref().map(|l| l.revision), lease, holds_lock, revisions.collect());
+        if m.daemon.agent.known != known {
+            m.daemon.agent.known = known;
+            m.daemon.agent.changes += 1;
         }
-        m.daemon.agent.asked_at = Some(now);
-        let life = m.daemon.life;
-        let late = self.rng.range(1, 40);
-        self.after(late, Event::AgentAsk { member, life });
+        let (now, changes) = (m.clock.read(now), m.daemon.agent.changes);
+        let date = "then".to_string();
+        Sight { now, unix_ms, date, lease, holds_lock, local, copies, changes }
     }
+}
 
-    /// The reads happen now; their answers reach the agent a little later.
-    pub fn on_agent_ask(&mut self, member: usize, life: u64) {
-        let keys = self.members[member].keys.clone();
-        let answers: Sites = self
-            .others(member)
-            .into_iter()
-            .map(|region| {
-                let seen = match self.links.to_store(member, region) {
-                    true => Seen::Known(read(&keys, &self.stores.snapshot(region).entries)),
-                    false => Seen::Unknown,
-                };
-                (region_name(region), seen)
-            })
-            .collect();
-        let late = self.rng.range(1, 40);
-        let answers = Box::new(answers);
-        self.after(late, Event::AgentAnswer { member, life, answers });
+impl super::Agent {
+    /// The mirror's snapshot, or that of an own write which it does not show yet.
+    fn newest(&self, mirror: &Arc<Snapshot>) -> Arc<Snapshot> {
+        let newer = self.own_write.as_ref().filter(|own| own.revision > mirror.revision);
+        newer.unwrap_or(mirror).clone()
     }
+}
 
-    fn publish_peers(&mut self, member: usize) {
-        let own_region = self.members[member].place.region;
-        let Some(own) = self.copy_of(member, own_region, true) else { return };
-        for region in self.others(member) {
-            let Some(site) = self.copy_of(member, region, true) else { continue };
-            let name = region_name(region);
-            let peer = picture(&name, &site);
-            let m = &mut self.members[member];
-            let (now, agent) = (m.clock.read(self.now), &mut m.daemon.agent);
-            let stored = own.topology.peers.get(&name);
-            if !agent.publisher.is_due(&peer, stored, now) {
-                continue;
-            }
-            let agent_key = agent.key.as_ref().expect("only an agent publishes");
-            let txn = txn::publish_peer(&m.keys, &name, &peer, agent_key);
-            agent.publisher.wrote(&name, now);
-            self.agent_writes(member, own_region, txn);
-        }
-    }
-
-    /// Passes the certificate on to stores that are seen to lack it.
-    fn give(&mut self, member: usize) {
-        let own_region = self.members[member].place.region;
-        let Some(own) = self.copy_of(member, own_region, true) else { return };
-        let now = self.members[member].clock.read(self.now);
-        let agent = &self.members[member].daemon.agent;
-        let recent = agent.given.is_some_and(|at| now.since(at) < AGAIN_MS);
-        let (Some(certificate), false) = (own.topology.accepted(), recent) else { return };
-        let lease = agent.key.as_ref().map_or(0, |agent_key| agent_key.lease);
-        let others = self.watched(member);
-        let me = region_name(own_region);
-        let facts = AgentFacts {
-            me: &me,
-            settings: &self.policy,
-            local: &own.topology,
-            others: &others,
-            asked: None,
-            mark: None,
-            lease,
-            at: "",
-        };
-        let lacking: Vec<RegionName> = behind(&facts).into_iter().cloned().collect();
-        let fits = |j: &&Journal| j.phase.is_decided() && j.epoch + 1 == certificate.epoch;
-        let journal = own.topology.journal().filter(fits);
-        for region in self.others(member) {
-            if !lacking.contains(&region_name(region)) {
-                continue;
-            }
-            self.members[member].daemon.agent.given = Some(now);
-            let Some(site) = self.copy_of(member, region, true) else { continue };
-            let keys = &self.members[member].keys;
-            if let Some(txn) = txn::adopt(keys, &site.topology, certificate, journal) {
-                self.agent_writes(member, region, txn);
-            }
+impl super::Copy {
+    /// What a watch, a read or an own write brought, from a moment on the true clock.
+    pub fn take(&mut self, snapshot: &Arc<Snapshot>, heard: u64) {
+        let is_first = self.snapshot.revision == 0;
+        if is_first || snapshot.revision > self.snapshot.revision {
+            self.snapshot = snapshot.clone();
+            self.heard = self.heard.max(heard);
         }
     }
 }

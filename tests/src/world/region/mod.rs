@@ -1,13 +1,11 @@
-//! Regions: the agent of each, and the driver of planned moves.
+//! Regions: the agent of each, with the stores and servers that it works on.
 //!
-//! The questions and answers are the real ones (`agent_step`, the table of the
-//! switch, every transaction of `node::region::txn`); the actor around them is
-//! modelled on `node::region::{agent, driver}`, which live on a real clock.
-//!
-//! Absent on purpose: the preflight's probes (leaders must be there, no more).
+//! The agent and its mover are the daemon's own machine (`standby::switch::agent`).
+//! Its effects are performed on the model (`agent`, `perform`), with the transactions
+//! of `node::region::txn`; nothing that it decides is decided here.
 
-pub mod agent;
-pub mod driver;
+mod agent;
+pub mod perform;
 
 use super::World;
 use super::member::Member;
@@ -15,50 +13,60 @@ use super::stores::ReadOnce;
 use node::dcs::{Compare, Op, Snapshot, Txn};
 use node::ha::Observation;
 use node::member::StoreSight;
-use node::region::facts::Progress;
-use node::region::ownership::{Site, read};
-use node::region::peers::Publisher;
+use node::region::ownership::{read, read_site};
 use node::region::request::requested;
-use node::region::txn::AgentKey;
-use standby::switch::LocalTopology;
+pub use standby::switch::effect::{Answer, Call, CallId};
 use standby::switch::local::Rewired;
 use standby::switch::ownership::{Ownership, order, ownership};
-use standby::switch::register::MarkMemory;
-use standby::switch::table::Work;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Phase, Policy};
-use topology::{Group, GroupView, MemberRole, Millis, RegionName, Seen};
+use topology::{Group, GroupView, MemberRole, RegionName};
 
-/// What one daemon's region task knows.
+/// What one daemon's region task has.
 #[derive(Debug, Default)]
 pub struct Agent {
-    pub marks: MarkMemory,
-    pub vacant: Option<Millis>,
-    pub key: Option<AgentKey>,
-    pub copies: BTreeMap<usize, Copy>,
-    pub asked: Option<BTreeMap<RegionName, Seen<LocalTopology>>>,
-    pub asked_at: Option<Millis>,
-    pub given: Option<Millis>,
-    pub publisher: Publisher,
-    pub drive: Drive,
+    /// The daemon's own agent, as in `node::region`.
+    machine: Option<Box<standby::switch::agent::Agent>>,
+    /// The machine wants copies of all stores.
+    is_open: bool,
+    copies: BTreeMap<usize, Copy>,
+    /// The own store after the last own write.
+    own_write: Option<Arc<Snapshot>>,
+    local: ReadOnce,
+    /// What the last sight showed, and how often that was something new.
+    known: Known,
+    changes: u64,
+    /// Calls that hold distributed commits back, or are about to.
+    holds: BTreeSet<CallId>,
+    /// The earliest alarm that is set.
+    alarm: Option<u64>,
 }
+
+/// Revision of the own store's copy, lease, lock, and revisions of all copies.
+type Known = (Option<i64>, Option<i64>, bool, Vec<i64>);
 
 /// The agent's copy of one region's store.
 #[derive(Debug, Default)]
 pub struct Copy {
-    pub snapshot: Arc<Snapshot>,
-    pub live: bool,
+    snapshot: Arc<Snapshot>,
+    live: bool,
+    /// When the store was last heard from, on the true clock.
+    heard: u64,
     missed: u64,
     read: ReadOnce,
 }
 
-/// What a driver has done for the move it knows.
-#[derive(Debug, Default)]
-pub struct Drive {
-    pub id: String,
-    pub progress: Progress,
-    pub working: Option<Work>,
+impl Agent {
+    /// This daemon speaks for its region.
+    pub fn speaks(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.speaks())
+    }
+
+    /// Distributed commits are held back, or are about to be.
+    pub fn holds(&self) -> bool {
+        !self.holds.is_empty()
+    }
 }
 
 pub fn region_name(region: usize) -> RegionName {
@@ -129,7 +137,7 @@ impl World {
     pub fn ask_for_move(&mut self) {
         for region in 0..self.stores.regions.len() {
             let keys = self.members[0].keys.clone();
-            let site = Site::read(&keys, &self.stores.snapshot(region).entries);
+            let site = read_site(&keys, &self.stores.snapshot(region).entries);
             let to = region_name((region + 1) % self.stores.regions.len());
             let Ok(journal) = requested(&site, &region_name(region), &to, self.unix_ms()) else {
                 continue;

@@ -2,15 +2,13 @@
 //!
 //! Pure: the driver hands over its copies of both stores.
 
-use super::ownership::Site;
-use standby::promotion::may_open;
-use standby::switch::preflight::Finding;
-use standby::switch::table::SwitchFacts;
+use super::preflight::Finding;
+use super::table::SwitchFacts;
+use super::{Replayed, Site};
+use crate::promotion::may_open;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::region::{Journal, Phase, Token};
 use topology::{Group, GroupView, MemberRole, RegionName};
-
-use super::hands::Replayed;
 
 /// What a driver has done for one move. Lost with it; the next one redoes it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,7 +21,7 @@ pub struct Progress {
     pub caught: BTreeMap<Group, Token>,
 }
 
-/// The question to `standby::switch::table`.
+/// The question to `super::table`.
 pub struct Question<'a> {
     pub me: &'a RegionName,
     pub journal: &'a Journal,

@@ -7,7 +7,7 @@
 //! Absent on purpose: removing a region that cannot be seen. Its last picture
 //! stays, a standby keeps trying the address it knows.
 
-use super::ownership::Site;
+use super::Site;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use topology::region::{PeerGroup, PeerMember, PeerRegion};

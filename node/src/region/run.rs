@@ -1,0 +1,78 @@
+//! Runs a daemon's agent: shows it what can be seen, performs what it wants done.
+//!
+//! Absent on purpose: any decision. What is written when, which wait ends how, and
+//! when to look again is the machine's (`standby::switch::agent`).
+
+use super::hands::Hands;
+use super::perform::Performer;
+use crate::clock;
+use crate::dcs::keys::Keys;
+use crate::dcs::{LeaseId, Store};
+use standby::switch::agent::{Agent, Identity, Pace};
+use standby::switch::effect::{Answer, CallId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use topology::region::Policy;
+use topology::{Millis, RegionName};
+
+pub struct AgentContext {
+    pub region: RegionName,
+    /// The policy of the daemon's settings.
+    pub policy: Policy,
+    /// `region/member`.
+    pub name: String,
+    /// Leads the plain or the coordinator group, when it leads.
+    pub is_preferred: bool,
+    pub keys: Keys,
+    pub store: Arc<dyn Store>,
+    pub others: BTreeMap<RegionName, Arc<dyn Store>>,
+    pub hands: Arc<dyn Hands>,
+    pub lease: watch::Receiver<Option<LeaseId>>,
+    pub holds_lock: watch::Receiver<bool>,
+    pub pace: Pace,
+}
+
+impl AgentContext {
+    fn identity(&self) -> Identity {
+        Identity {
+            region: self.region.clone(),
+            name: self.name.clone(),
+            is_preferred: self.is_preferred,
+            settings: self.policy.clone(),
+            others: self.others.keys().cloned().collect(),
+        }
+    }
+}
+
+/// What woke the agent.
+enum Event {
+    /// A change, or the time that it asked for.
+    Wake,
+    Answer(CallId, Answer),
+}
+
+/// Runs until it is aborted.
+pub async fn run(context: AgentContext) {
+    let mut agent = Agent::new(context.identity(), context.pace);
+    let mut performer = Performer::new(context);
+    let mut event = Event::Wake;
+    loop {
+        let sight = performer.sight();
+        let effects = match event {
+            Event::Wake => agent.wake(&sight),
+            Event::Answer(id, answer) => agent.answer(&sight, id, answer),
+        };
+        performer.perform(effects);
+        event = next(&mut performer, agent.wake_at()).await;
+    }
+}
+
+async fn next(performer: &mut Performer, wake_at: Millis) -> Event {
+    let sleep = Duration::from_millis(wake_at.since(clock::now()).max(1));
+    tokio::select! {
+        event = performer.next() => event.map_or(Event::Wake, |(id, answer)| Event::Answer(id, answer)),
+        () = tokio::time::sleep(sleep) => Event::Wake,
+    }
+}
