@@ -407,6 +407,7 @@ fn a_standby_without_a_receipt_is_asked_soon_and_woken() {
 fn nothing_is_decided_before_the_new_owners_store_answers() {
     let (mut rig, receipt) = signed();
     assert_eq!(rig.answer(receipt, replayed(51)), [], "its store is silent");
+    assert_eq!(rig.agent.wake_at(), rig.sight.now + 10, "it is read again soon");
     rig.look_in(10);
     let effects = rig.wake();
     let (id, call) = only(&effects);

@@ -192,8 +192,12 @@ impl Mover {
         self.act(scene, answer, &lead, from);
     }
 
+    /// Nothing has to be done for that long, unless a read that failed is due again.
     fn pause(&mut self, scene: &Scene, ms: u64) {
         self.due = scene.now() + ms;
+        if self.listen_at > scene.now() {
+            self.due = self.due.min(self.listen_at);
+        }
     }
 
     /// The table's answer, and what an operator reads when it is to wait.
