@@ -8,6 +8,7 @@
 use node::config::{Environment, Loaded, load};
 use node::ha::TABLES;
 use node::ha::table::{Rests, Rule, Wait};
+use node::member::upkeep::UPKEEP;
 use standby::switch::campaign::CAMPAIGN;
 use standby::switch::table::SWITCH;
 use std::fmt::Write;
@@ -135,6 +136,8 @@ fn rules() -> String {
     write_table(&mut text, "move", "A planned move of the formation; asked by an agent.", rows);
     let rows = CAMPAIGN.iter().map(|row| (row.id, row.why, String::new()));
     write_table(&mut text, "agent", "Which daemon of a region becomes its agent.", rows);
+    let rows = UPKEEP.iter().map(|row| (row.id, row.why, String::new()));
+    write_table(&mut text, "upkeep", "What a leader writes after a beat, in this order.", rows);
     text
 }
 

@@ -1,9 +1,7 @@
-//! What a member keeps up beside its decisions: its record, the leader's
-//! documents, slots, settings.
+//! What a daemon keeps up after a beat: watchdog, checkpoint, histories, slots, settings.
 //!
-//! Nothing here changes who leads. Every write is conditional; one that fails
-//! is tried again in a later beat, because the difference is still there. What the
-//! store holds already is not written again (`upkeep.rs`).
+//! Nothing here changes which member leads. The member's record and a leader's documents
+//! are written by the machine (`member/upkeep.rs`).
 
 use super::Daemon;
 use super::after_promotion::AfterPromotion;
@@ -89,7 +87,7 @@ impl Daemon {
         let at_rest = seen.server().is_some() && self.background.running().is_none();
         self.keep_cache(seen);
         if at_rest {
-            // First: clients wait for the end of its round, which runs beside us.
+            // Citus first: clients wait for its round, which runs in its own task.
             self.keep_citus(seen);
         }
         self.keep_documents(seen).await;

@@ -85,7 +85,10 @@ impl Daemon {
         let kept = Proof { until, known, unsure: self.member.peer_set.unsure().clone() };
         let (data_dir, me) = (&self.settings.postgresql.data_dir, &self.settings.name);
         if let Err(error) = kept::write_proof(data_dir, me, &kept) {
-            tracing::warn!("a daemon started anew could not lead on without the store: {error}");
+            tracing::warn!(
+                "the failsafe agreement could not be written to disk: {error}; a restarted daemon \
+                 could not rely on it"
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
 use crate::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running};
-use crate::member::{DiskProbe, Look, Sight, StoreSight, stops_long};
+use crate::member::{DiskProbe, Look, Sight, StoreSight, is_slow_stop};
 use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Daemon {
         if matches!(running.job, Job::Stop { .. }) {
             running.closed = self.server.closed();
         }
-        if stops_long(&running, clock::now()) {
+        if is_slow_stop(&running, clock::now()) {
             running.ending = self.server.ending();
         }
         Some(running)
@@ -152,7 +152,8 @@ impl Daemon {
         groups.entry(group).or_default();
         let (ownership, order) = self.look_at_topology(entries);
         let closed_workers = closed(&groups, &ownership);
-        // A member name that another daemon may use must not be used.
+        // The store counts as unknown until it is proven that no other daemon uses this
+        // member name.
         let is_lost = local.as_ref().is_none_or(|view| view.lost);
         self.chores.groups = groups;
         self.chores.ownership = Some(ownership.clone());

@@ -1,4 +1,4 @@
-//! The daemon: one member's eyes, head and hands put together.
+//! The daemon: performs what the member's machine asks for, on a real server and store.
 //!
 //! This is the only owner of the member's state. The API, the region agent and
 //! the signals wake it; none of them changes anything here.

@@ -9,11 +9,12 @@ use crate::act::timeline;
 use crate::dcs::{DcsError, KeyValue, Renewal, Txn, TxnResult};
 use crate::ha::Observation;
 use crate::ha::observation::{Following, Job, Rewind};
+use crate::member::act::{LATE, is_in_time};
 use crate::member::{Answer, Call, Effect, Level, Local, Report};
 use crate::{clock, log, region};
 use std::time::Duration;
 use topology::region::Token;
-use topology::{Dynamic, GroupView, Timeline};
+use topology::{Dynamic, GroupView, Millis, Timeline};
 
 impl Daemon {
     /// One heartbeat: performs one effect after the other until the machine rests.
@@ -38,6 +39,7 @@ impl Daemon {
         let about = self.particulars(seen);
         let mut next = self.member.begin_upkeep(clock::now(), seen, about);
         while let Some(Effect::Call { call, limit_ms }) = next {
+            self.carry_out_local();
             let answer = self.call_within(call, limit_ms).await;
             next = self.member.go_on_with_upkeep(clock::now(), seen, answer);
         }
@@ -56,7 +58,10 @@ impl Daemon {
     async fn call(&mut self, call: Call) -> Answer {
         match call {
             Call::KeepAlive(lease) => match self.store.renew(lease).await {
-                Ok(renewal) => Answer::Alive(renewal == Renewal::Alive),
+                Ok(renewal) => Answer::Alive {
+                    alive: renewal == Renewal::Alive,
+                    is_lost: self.mirror.snapshot().is_none_or(|view| view.lost),
+                },
                 Err(error) => Answer::NoAnswer(error.to_string()),
             },
             Call::Grant { ttl_ms } => match self.store.grant(Duration::from_millis(ttl_ms)).await {
@@ -76,7 +81,7 @@ impl Daemon {
             }
             Call::EndBefore(lsn) => Answer::EndsAt(self.server.end_without_checkpoint(lsn).await),
             Call::MoveAside => done(self.server.move_aside().await),
-            Call::Promote { mine, claimed } => self.promote(mine, claimed),
+            Call::Promote { mine, claimed, lock_until } => self.promote(mine, claimed, lock_until),
             Call::Follow(upstream) => self.follow(upstream.as_ref()).await,
             Call::ResumeReplay => done(self.server.resume_replay().await),
             Call::NameSync(names) => self.name_sync(&names).await,
@@ -136,10 +141,13 @@ impl Daemon {
         }
     }
 
-    fn promote(&mut self, mine: Timeline, claimed: Timeline) -> Answer {
+    fn promote(&mut self, mine: Timeline, claimed: Timeline, lock_until: Millis) -> Answer {
         let data_dir = &self.settings.postgresql.data_dir;
         if let Err(error) = timeline::reserve(data_dir, mine, claimed) {
             return Answer::Failed(error.to_string());
+        }
+        if !is_in_time(clock::now(), lock_until) {
+            return Answer::Failed(LATE.into());
         }
         self.chores.promoted();
         if let Err(why) = self.server.promote() {
@@ -204,8 +212,10 @@ impl Daemon {
                 Local::Note(Level::Error, text) => tracing::error!("{text}"),
             }
         }
-        let lease = self.member.lease.id;
-        self.lease_out.send_if_modified(|told| std::mem::replace(told, lease) != lease);
+        // While a lease is replaced the agent keeps the last one.
+        if let Some(lease) = self.member.lease.id {
+            self.lease_out.send_if_modified(|told| told.replace(lease) != Some(lease));
+        }
         self.answer_what_was_dropped();
     }
 

@@ -1,4 +1,4 @@
-//! What others are told: the member record, and what the API answers from.
+//! What the API answers from, and the particulars of the member record.
 
 use super::Daemon;
 use crate::api::published::Published;
@@ -38,7 +38,10 @@ impl Daemon {
             receive: status.and_then(|status| status.receive),
             replication_state: replication.map(str::to_string),
             slots: self.server.slots(),
-            timeline_began: self.timeline_began(seen),
+            timeline_began: match seen.is_primary() && seen.holds_lock() {
+                true => self.timeline_began(seen),
+                false => String::new(),
+            },
         }
     }
 

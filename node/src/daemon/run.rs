@@ -133,13 +133,14 @@ impl Daemon {
             && !self.member.dynamic.pause
             && !self.member.held
         {
-            // The record goes with the lease in a ttl; until then it says so.
+            // This last renewal keeps the record, which shows the stopped state, for one more
+            // ttl.
             let _ = self.store.renew(lease).await;
         }
     }
 }
 
-/// What is decided again and again in a state that lasts is said once a minute.
+/// A decision that repeats is logged once a minute.
 fn say(line: &str) {
     match log::is_news(line) {
         true => tracing::info!("{line}"),

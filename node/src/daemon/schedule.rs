@@ -4,9 +4,10 @@
 use super::Daemon;
 use crate::api::restart::Request;
 use crate::clock;
-use crate::ha::observation::{Asked, Postgres, Process};
+use crate::ha::observation::{Asked, Postgres, Process, ServerRole};
 use crate::member::schedule::{Due, due};
 use serde_json::Value;
+use topology::MemberRole;
 
 /// A restart that was asked for later. It is meant for the server that ran then.
 pub(super) struct RestartPlan {
@@ -66,15 +67,15 @@ impl Daemon {
             // A server that is busy is waited for, as long as the window lasts.
             Due::Now if self.background.running().is_some() => {}
             Due::Now if !matches!(postgres.process, Process::Running(_)) => {}
-            Due::Now => self.take_up_restart(),
+            Due::Now => self.take_up_restart(postgres),
         }
     }
 
-    fn take_up_restart(&mut self) {
+    fn take_up_restart(&mut self, postgres: &Postgres) {
         let Some(plan) = self.restart_plan.take() else { return };
         let version = self.server.status().map(|s| s.server_version);
         let pending = self.server.pending_restart().is_some();
-        let role = self.published.borrow().role;
+        let role = role_now(postgres, self.published.borrow().role);
         if !plan.request.conditions.hold_for(role, version, pending) {
             tracing::info!("the conditions of the scheduled restart are not satisfied");
             return;
@@ -87,5 +88,16 @@ impl Daemon {
         self.member.memory.asked = Some(Asked::Restart);
         self.member.memory.start_limit_ms =
             plan.request.limit.map(|limit| limit.as_millis() as u64);
+    }
+}
+
+/// `published`: as of the last beat. A server that has just become a primary, or a
+/// standby, is what it is now.
+fn role_now(postgres: &Postgres, published: MemberRole) -> MemberRole {
+    let Process::Running(server) = &postgres.process else { return published };
+    match server.role.known() {
+        Some(ServerRole::Primary) => MemberRole::Primary,
+        Some(ServerRole::Standby { .. }) if published == MemberRole::Primary => MemberRole::Replica,
+        _ => published,
     }
 }

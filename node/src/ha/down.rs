@@ -254,7 +254,9 @@ pub const DOWN: &[Rule] = &[
     )
     .until(
         "the leader opens, or gives its lock back",
-        "the next leader is compared with; a leader that does not open is bounded by `primary_start_timeout`",
+        "the next leader is compared with; a leader that does not open is bounded by \
+         `primary_start_timeout`, and a doubt about ownership by the agent's next read of the other \
+         regions",
     )
     .saying(how),
     Rule::new(

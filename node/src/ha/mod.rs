@@ -1,4 +1,4 @@
-//! The head: one observation in, one decision out.
+//! Decisions: one observation in, one decision out.
 //!
 //! Invariant *pure*: no clock, no I/O, no async, no randomness; given the same
 //! observation it gives the same action, on a laptop, in the simulator and in

@@ -46,8 +46,15 @@ pub(super) enum Script {
     Cancel,
 }
 
-/// Less than this before the lock ends no promotion begins.
+/// No promotion begins with less than this left of the lock.
 const PROMOTION_MS: u64 = 1_000;
+pub const LATE: &str = "the lock ends before the promotion would";
+
+/// Asked when the promotion is decided, and again just before it is signalled: files may
+/// have to be made in between, on a disk that may hang.
+pub fn is_in_time(now: Millis, lock_until: Millis) -> bool {
+    now + PROMOTION_MS < lock_until
+}
 
 impl Member {
     /// The first call of an action, or what became of it without one.
@@ -58,8 +65,11 @@ impl Member {
         action: &Action,
         promises: &mut PromiseStore,
     ) -> Next<Script> {
-        if leads_on(action) && !self.set_out(now, action, seen, promises) {
-            let text = format!("{action:?}: not against the promise that another member leads on");
+        if leads_on(action) && !self.claim_to_lead(now, action, seen, promises) {
+            let text = format!(
+                "not carrying out {action:?}: this member promised, in failsafe mode, to accept the \
+                 current leader"
+            );
             self.note(Level::Warn, text);
             return Next::Over(Outcome::Lost);
         }
@@ -89,7 +99,7 @@ impl Member {
                 Script::Claim,
                 Effect::call(Call::Write(txn::claim_initialize(&self.keys))),
             ),
-            // Before anything was begun here, what is there is another program's.
+            // If this process has begun nothing, the files belong to another program: leave them.
             Action::GiveUpBootstrap if self.memory.has_begun => {
                 Next::Goes(Script::MoveAside, Effect::call(Call::MoveAside))
             }
@@ -186,15 +196,18 @@ impl Member {
         let Some(mine) = seen.server().and_then(|s| s.timeline) else {
             return failed("the own timeline is not known");
         };
-        if now + PROMOTION_MS >= deadline {
-            return failed("the lock ends before the promotion would");
+        if !is_in_time(now, deadline) {
+            return failed(LATE);
         }
         self.arm(deadline);
         self.status_due = true;
-        Next::Goes(Script::Plain, Effect::call(Call::Promote { mine, claimed }))
+        Next::Goes(
+            Script::Plain,
+            Effect::call(Call::Promote { mine, claimed, lock_until: deadline }),
+        )
     }
 
-    /// What a job may open is guarded from its beginning.
+    /// A job that may open the server for writes arms the guard thread before it starts.
     fn guard_job(&mut self, job: &Job, seen: &Observation) {
         match (job, &seen.lock) {
             (
@@ -336,7 +349,7 @@ impl Member {
         if matches!(job, Job::StartPrimary | Job::Restart { as_primary: true } | Job::Bootstrap) {
             self.local.push(Local::StopServer);
         }
-        // A gate that was not heard to its end has said nothing.
+        // A cancelled pre_promote has given no verdict.
         if job != Job::PrePromote {
             let cancelled = Err("cancelled".to_string());
             self.memory.finish(&job, &cancelled, now);
@@ -365,7 +378,7 @@ impl Answer {
             Answer::Failed(why) => Outcome::Failed(why),
             Answer::Looked(_)
             | Answer::Done
-            | Answer::Alive(_)
+            | Answer::Alive { .. }
             | Answer::Granted(_)
             | Answer::Known
             | Answer::Written(_)

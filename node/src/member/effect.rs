@@ -75,10 +75,11 @@ pub enum Call {
     EndBefore(Lsn),
     /// Put the data of a failed bootstrap aside.
     MoveAside,
-    /// Begin the timeline `claimed`.
+    /// Begin the timeline `claimed`, unless the lock ends too soon by now (`is_in_time`).
     Promote {
         mine: Timeline,
         claimed: Timeline,
+        lock_until: Millis,
     },
     Follow(Option<Following>),
     ResumeReplay,
@@ -104,7 +105,11 @@ pub enum Answer {
     NoAnswer(String),
     /// The lease to write on is gone; nothing was written.
     LeaseGone,
-    Alive(bool),
+    /// Whether the lease lives, and whether the watch of the store is down now.
+    Alive {
+        alive: bool,
+        is_lost: bool,
+    },
     Granted(LeaseId),
     Written(TxnResult),
     /// The store holds it already: nothing was sent.

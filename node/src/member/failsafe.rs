@@ -42,9 +42,10 @@ impl Member {
         seen.failsafe.proof = self.proof;
     }
 
-    /// Sets out to lead; not against a promise. One that a release has ended binds
-    /// no longer: then the store decides whether that release is the last one.
-    pub(super) fn set_out(
+    /// Registers that this member begins to campaign. False: a promise to another leader is
+    /// in force. A promise that a release has ended no longer binds; the store then decides
+    /// whether that release was the last one.
+    pub(super) fn claim_to_lead(
         &self,
         now: Millis,
         action: &Action,
@@ -72,7 +73,7 @@ impl Member {
             Lock::Other(name) if seen.failsafe.promise.is_none() => Some(name.clone()),
             _ => None,
         };
-        promises.update(occupied(seen, self.memory.promoting.is_some()), leader);
+        promises.update(leads_or_may_write(seen, self.memory.promoting.is_some()), leader);
     }
 
     /// Asks all other members at once. All of them must agree.
@@ -105,7 +106,7 @@ impl Member {
 }
 
 /// Leads, or has a server that accepts writes or is about to.
-fn occupied(seen: &Observation, promoting: bool) -> bool {
+fn leads_or_may_write(seen: &Observation, promoting: bool) -> bool {
     let job = seen.job.as_ref().map(|running| &running.job);
     let opens = matches!(job, Some(Job::StartPrimary | Job::Bootstrap));
     let opening = matches!(seen.postgres.process, Process::Starting { as_primary: true, .. });

@@ -9,8 +9,8 @@ fn is_whole(entry: &HistoryEntry) -> bool {
     entry.at.is_some() && entry.new_leader.is_some()
 }
 
-/// The key says what it should: its last line is the last turn, whole. A first
-/// timeline has no history, and Patroni writes none.
+/// True if `/history` is up to date: its last line is the last timeline switch, with all
+/// fields. A first timeline has no history, and Patroni writes none.
 pub(super) fn is_told(view: &GroupView, history: &History) -> bool {
     let entries = view.history.as_ref().map_or(&[][..], |history| &history.value);
     match (entries.last(), history.forks.last()) {

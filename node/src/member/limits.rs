@@ -12,7 +12,7 @@ use topology::{Millis, Seen};
 pub const STORE_CALL_MS: u64 = 3_000;
 /// Enough for a store that is well, short beside the budget for fencing.
 const STORE_WAIT_MIN_MS: u64 = 500;
-/// So much longer than its leader a follower sleeps.
+/// A follower sleeps this much longer than its leader.
 const FOLLOWER_YIELDS_MS: u64 = 500;
 /// No sleep is shorter.
 const SLEEP_MIN_MS: u64 = 20;
@@ -47,8 +47,8 @@ impl Member {
         }
     }
 
-    /// How long what is told beside the decisions may hold up the next beat: a leader's
-    /// next renewal must fit in before it would have to stop.
+    /// How long upkeep writes may delay the next beat: a leader's next renewal must fit in
+    /// before it would have to stop.
     pub fn report_limit_ms(&self, seen: &Observation, now: Millis) -> u64 {
         let limit = self.until_fence_ms(seen, now);
         match seen.relied_until() {
@@ -77,7 +77,7 @@ impl Member {
         ms.min(self.scheduled_in.unwrap_or(u64::MAX))
     }
 
-    /// Arms the last guard while this member may write, at the end of a beat.
+    /// Arms the guard thread while this member may write, at the end of a beat.
     pub(super) fn guard(&mut self, seen: &Observation) {
         match seen.relied_until() {
             _ if self.dynamic.pause || !self.may_open(seen) => self.local.push(Local::Disarm),

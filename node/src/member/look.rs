@@ -67,7 +67,7 @@ impl Member {
         let (dynamic, memory) = (self.dynamic.clone(), self.memory.clone());
         let mut seen = sight.into_observation(Seed { now, dynamic, memory });
         self.take_disk(&mut seen, disk);
-        self.settle(&mut seen, unix_ms, promises);
+        self.derive(&mut seen, unix_ms, promises);
         seen
     }
 
@@ -89,7 +89,7 @@ impl Member {
             seen.postgres = postgres;
         }
         (seen.now, seen.job, seen.watchdog) = (now, sight.job, sight.watchdog);
-        self.settle(seen, sight.unix_ms, promises);
+        self.derive(seen, sight.unix_ms, promises);
     }
 
     fn take_ended(&mut self, sight: &mut Sight, now: Millis) {
@@ -98,7 +98,7 @@ impl Member {
         }
     }
 
-    /// What failed for want of room need not wait for its next turn.
+    /// A job that failed on a full disk is retried at once when the disk accepts files again.
     fn take_disk(&mut self, seen: &mut Observation, disk: Disk) {
         let fails = disk != Disk::Well;
         let is_known = matches!(seen.postgres.data, DataDir::Valid { .. });
@@ -109,8 +109,8 @@ impl Member {
         seen.disk = disk;
     }
 
-    /// What follows from the rest, and what is remembered of it.
-    fn settle(&mut self, seen: &mut Observation, unix_ms: u64, promises: &mut PromiseStore) {
+    /// Computes what follows from this look, and updates the memory.
+    fn derive(&mut self, seen: &mut Observation, unix_ms: u64, promises: &mut PromiseStore) {
         if let Some(view) = seen.view() {
             self.update_dynamic(view);
         }
@@ -175,8 +175,8 @@ impl Member {
     }
 }
 
-/// What runs is asked for a longer time than a stop usually takes.
-pub fn stops_long(running: &Running, now: Millis) -> bool {
+/// The stop already takes longer than stops usually do.
+pub fn is_slow_stop(running: &Running, now: Millis) -> bool {
     const STOPS_LONG_MS: u64 = 500;
     let ends = matches!(running.job, Job::Stop { .. } | Job::Restart { .. });
     ends && now.since(running.since) >= STOPS_LONG_MS

@@ -18,7 +18,7 @@
 //! Absent on purpose: the guard thread and the watchdog device, which must work when
 //! this machine does not; settings and slots of the server (`daemon/chores.rs`).
 
-mod act;
+pub mod act;
 mod beat;
 pub mod effect;
 mod failsafe;
@@ -36,7 +36,7 @@ pub mod upkeep;
 
 pub use beat::Report;
 pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Sight, StoreSight};
-pub use look::{DiskProbe, stops_long};
+pub use look::{DiskProbe, is_slow_stop};
 pub use record::role_of;
 
 use crate::dcs::keys::Keys;

@@ -78,11 +78,13 @@ impl Member {
         }
     }
 
-    /// Counted from the end: a silent store must leave time for other rules.
+    /// `lease_tried` counts from the end of an attempt, so that other rules get their turn while
+    /// the store is silent.
     fn renewed(&mut self, renewal: &Renewal, outcome: Outcome, now: Millis) -> Outcome {
         self.memory.lease_tried = now;
         let outcome = match outcome {
-            Outcome::Unknown(why) if renewal.is_proven => {
+            // While the leader key may hang on the replacement, its earlier deadline counts.
+            Outcome::Unknown(why) if renewal.is_proven && self.lease.next.is_none() => {
                 let text = format!("the lease could not be replaced by one of the new ttl: {why}");
                 self.note(Level::Warn, text);
                 Outcome::Done
@@ -121,8 +123,11 @@ impl Member {
         now: Millis,
     ) -> Result<Waits, Outcome> {
         match (renewal.waits, answer) {
-            (Waits::KeepAlive(_), Answer::Alive(true)) => self.kept_alive(renewal, seen, now),
-            (Waits::KeepAlive(_), Answer::Alive(false)) => {
+            (Waits::KeepAlive(_), Answer::Alive { alive: true, is_lost }) => {
+                self.store_lost = is_lost;
+                self.kept_alive(renewal, seen, now)
+            }
+            (Waits::KeepAlive(_), Answer::Alive { alive: false, .. }) => {
                 // The key went with it, unless it was moved; the store is asked.
                 self.note(Level::Warn, "the lease is gone: another one is asked for");
                 self.lease.id = None;
@@ -137,8 +142,10 @@ impl Member {
                 self.held = false;
                 Err(Outcome::Lost)
             }
-            (Waits::KeepNext(next), Answer::Alive(true)) => self.adopt_or_move(next, seen),
-            (Waits::KeepNext(_), Answer::Alive(false)) => Ok(Waits::Grant(now)),
+            (Waits::KeepNext(next), Answer::Alive { alive: true, .. }) => {
+                self.adopt_or_move(next, seen)
+            }
+            (Waits::KeepNext(_), Answer::Alive { alive: false, .. }) => Ok(Waits::Grant(now)),
             (Waits::Grant(renewed), Answer::Granted(id)) => {
                 let ttl_ms = self.dynamic.ttl_ms;
                 self.adopt_or_move(NextLease { id, renewed, ttl_ms }, seen)

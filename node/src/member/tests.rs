@@ -107,6 +107,14 @@ fn written(succeeded: bool) -> Answer {
     Answer::Written(TxnResult { succeeded, revision: 99 })
 }
 
+fn alive() -> Answer {
+    Answer::Alive { alive: true, is_lost: false }
+}
+
+fn gone() -> Answer {
+    Answer::Alive { alive: false, is_lost: false }
+}
+
 fn silence() -> Answer {
     Answer::NoAnswer("no answer".into())
 }
@@ -117,7 +125,7 @@ fn a_renewal_counts_from_before_it_was_sent() {
     let sent = stage.now;
     assert!(matches!(stage.wake(), Call::KeepAlive(LEASE)));
     stage.now = sent + 1_500;
-    stage.answer(Answer::Alive(true));
+    stage.answer(alive());
     assert_eq!(stage.member.lease.renewed, sent);
     assert!(stage.member.status_due);
     assert_eq!(stage.arms().last(), Some(&(sent + stage.member.dynamic.ttl_ms)));
@@ -139,7 +147,7 @@ fn a_lease_that_is_gone_is_replaced_and_the_key_moved_onto_the_new_one() {
     let mut stage = Stage::leader();
     stage.wake();
     let ttl_ms = stage.member.dynamic.ttl_ms;
-    let grant = stage.answer(Answer::Alive(false));
+    let grant = stage.answer(gone());
     assert!(matches!(grant, Some(Call::Grant { ttl_ms: asked }) if asked == ttl_ms));
     let asked = stage.now;
     stage.now = asked + 40;
@@ -155,7 +163,7 @@ fn a_lease_that_is_gone_is_replaced_and_the_key_moved_onto_the_new_one() {
 fn a_key_that_is_no_longer_ours_is_not_moved() {
     let mut stage = Stage::leader();
     stage.wake();
-    stage.answer(Answer::Alive(false));
+    stage.answer(gone());
     stage.answer(Answer::Granted(8));
     assert!(matches!(stage.answer(written(false)), Some(Call::Refresh)));
     assert!(!stage.member.held);
@@ -166,19 +174,41 @@ fn a_replacement_for_another_ttl_that_fails_takes_nothing_away() {
     let mut stage = Stage::leader();
     stage.member.lease.ttl_ms = 20_000;
     stage.wake();
-    assert!(matches!(stage.answer(Answer::Alive(true)), Some(Call::Grant { .. })));
+    assert!(matches!(stage.answer(alive()), Some(Call::Grant { .. })));
     stage.answer(silence());
     assert_eq!(stage.member.lease.renewed, stage.now);
     assert_eq!(stage.member.memory.lease_misses, 0, "the lease in use was renewed");
 }
 
 #[test]
+fn a_key_that_may_hang_on_an_unanswered_replacement_is_renewed_again_soon() {
+    let mut stage = Stage::leader();
+    stage.member.lease.ttl_ms = 20_000;
+    stage.wake();
+    stage.answer(alive());
+    assert!(matches!(stage.answer(Answer::Granted(8)), Some(Call::Write(_))));
+    stage.answer(silence());
+    assert_eq!(stage.member.memory.lease_misses, 1);
+    assert_eq!(stage.member.lease.next.map(|next| next.id), Some(8));
+}
+
+#[test]
+fn a_promotion_is_not_signalled_when_the_lock_is_about_to_end() {
+    let until = Millis(50_000);
+    assert!(super::act::is_in_time(Millis(48_999), until));
+    assert!(!super::act::is_in_time(Millis(49_000), until));
+    assert!(!super::act::is_in_time(Millis(60_000), until));
+}
+
+#[test]
 fn a_silent_watch_makes_a_leader_compare_its_key() {
     let mut stage = Stage::leader();
-    stage.seen.store = Seen::Unknown;
     stage.wake();
-    let Some(Call::Write(txn)) = stage.answer(Answer::Alive(true)) else { panic!("a write") };
+    // It broke while the lease was renewed.
+    let broken = Answer::Alive { alive: true, is_lost: true };
+    let Some(Call::Write(txn)) = stage.answer(broken) else { panic!("a write") };
     assert_eq!(txn, txn::prove(&stage.member.keys, &"me".into(), LEASE));
+    stage.seen.store = Seen::Unknown;
     stage.answer(written(false));
     assert!(!stage.member.held, "another member has it");
 }

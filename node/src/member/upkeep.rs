@@ -27,7 +27,7 @@ use topology::{GroupView, MemberRecord, Millis};
 
 /// One document that a leader keeps.
 pub struct Row {
-    /// Shown in the log; never reused.
+    /// Shown on the page of rules; never reused.
     pub id: u16,
     /// What is written, for the log.
     pub what: &'static str,
@@ -49,13 +49,13 @@ struct Sights<'a> {
 /// In the order in which they are written.
 pub const UPKEEP: &[Row] = &[
     Row {
-        id: 1010,
+        id: 1110,
         what: "/initialize",
         due: initialize,
         why: "a key that names no system gets this cluster's, whatever became of it",
     },
     Row {
-        id: 1020,
+        id: 1120,
         what: "/config",
         due: config,
         why: "a store without a configuration gets the one in force; one that cannot be read is \
@@ -63,32 +63,32 @@ pub const UPKEEP: &[Row] = &[
     },
     // Before the position: members judge by it which of them may take the lock.
     Row {
-        id: 1030,
+        id: 1130,
         what: "/failsafe",
         due: Member::failsafe_map_due,
         why: "it names all members that may take the lock; once it exists it is kept up to date, \
               also when the mode is off",
     },
     Row {
-        id: 1040,
+        id: 1140,
         what: "/status",
         due: status,
         why: "the end of the log and the slots, after each renewal",
     },
     Row {
-        id: 1050,
+        id: 1150,
         what: "the end of /sync",
         due: end_of_sync,
         why: "what a synchronous mode left behind would keep others from leading",
     },
     Row {
-        id: 1060,
+        id: 1160,
         what: "/history",
         due: history_line,
         why: "it tells the group's timeline to the members that may lead next",
     },
     Row {
-        id: 1070,
+        id: 1170,
         what: "/failover",
         due: old_request,
         why: "a scheduled switchover that is out of date is taken back",
@@ -264,7 +264,9 @@ impl Member {
         if now >= upkeep.until {
             let span = std::time::Duration::from_millis(now.since(upkeep.began));
             let span = crate::words::span(span);
-            let text = format!("the store did not take this member's reports in {span}");
+            let text = format!(
+                "upkeep writes stopped after {span}: the store is too slow; the next beat continues"
+            );
             self.note(Level::Warn, text);
             return None;
         }
@@ -339,7 +341,7 @@ impl Member {
     }
 }
 
-const END_OF_SYNC: u16 = 1050;
+const END_OF_SYNC: u16 = 1150;
 
 fn initialize(member: &mut Member, sights: &Sights) -> Option<Txn> {
     let system = sights.seen.system()?;
@@ -362,7 +364,7 @@ fn config(member: &mut Member, sights: &Sights) -> Option<Txn> {
 
 fn status(member: &mut Member, sights: &Sights) -> Option<Txn> {
     let server = sights.seen.server().filter(|server| server.lsn.0 > 0)?;
-    if !sights.is_status_due {
+    if !std::mem::take(&mut member.status_due) && !sights.is_status_due {
         return None;
     }
     let leader = Leader {
@@ -405,7 +407,10 @@ fn old_request(member: &mut Member, sights: &Sights) -> Option<Txn> {
     if !is_old || member.dynamic.pause {
         return None;
     }
-    member.note(Level::Warn, "the scheduled switchover is out of date and is taken back");
+    member.note(
+        Level::Warn,
+        "clearing the scheduled switchover: its time has passed or cannot be read",
+    );
     txn::clear_request(&member.keys, sights.view)
 }
 

@@ -33,7 +33,7 @@ pub struct Sight {
     pub date: String,
     /// The daemon's own lease.
     pub lease: Option<i64>,
-    /// The daemon's member leads its group.
+    /// This daemon may campaign: its member leads its group, or no member does.
     pub holds_lock: bool,
     /// The own store's `topology/`. `None`: not read yet, or its watch is down.
     pub local: Option<LocalCopy>,

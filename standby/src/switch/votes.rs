@@ -26,7 +26,7 @@ pub(super) enum VotesCall {
     Publish(RegionName),
     Step(AgentStep),
     /// After a step that lost against another client.
-    Reread(AgentStep),
+    Reread,
     SharePolicy,
     Ask(RegionName),
 }
@@ -68,7 +68,7 @@ impl Votes {
         match call {
             VotesCall::Publish(region) => self.published(scene, &region, &answer),
             VotesCall::Step(step) => self.stepped(scene, step, &answer),
-            VotesCall::Reread(step) => self.reread(scene, &step, &answer),
+            VotesCall::Reread => self.reread(scene, &answer),
             VotesCall::SharePolicy => self.shared(scene, &answer),
             VotesCall::Ask(region) => self.told(scene, region, answer),
         }
@@ -171,19 +171,17 @@ impl Votes {
             }
             Answer::Conflict => {
                 let me = scene.who;
-                let purpose = Purpose::Votes(VotesCall::Reread(step));
+                let purpose = Purpose::Votes(VotesCall::Reread);
                 scene.read(&me.region, STORE_CALL_MS, purpose);
             }
             other => self.finish(scene, Some(other.failure())),
         }
     }
 
-    fn reread(&mut self, scene: &mut Scene, step: &AgentStep, answer: &Answer) {
+    /// Another agent was faster: what the store says now decides.
+    fn reread(&mut self, scene: &mut Scene, answer: &Answer) {
         match answer {
-            Answer::Read(_) => {
-                log_step(scene, step);
-                self.settle(scene);
-            }
+            Answer::Read(_) => self.settle(scene),
             other => self.finish(scene, Some(other.failure())),
         }
     }

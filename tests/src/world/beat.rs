@@ -158,7 +158,8 @@ impl World {
         }
     }
 
-    /// It is the right store: the operator does what the message says.
+    /// In this world the store is always the right one, so the operator stops this server,
+    /// as rule 831 asks.
     fn apply_refusal(&mut self, member: usize, rule: u16) {
         if rule == node::ha::race::UNKNOWN_STORE {
             self.crash_server(member);

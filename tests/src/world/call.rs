@@ -206,7 +206,8 @@ impl World {
         let renewal = self.stores.regions[m.place.region].renew_now(lease).expect("no faults");
         let ttl_ms = m.daemon.machine.dynamic.ttl_ms;
         self.after(ttl_ms, Event::Sweep);
-        Answer::Alive(renewal == Renewal::Alive)
+        let is_lost = self.members[member].daemon.mirror.lost;
+        Answer::Alive { alive: renewal == Renewal::Alive, is_lost }
     }
 
     /// A handover binds as long as there is a record of the leader that handed over,

@@ -6,6 +6,7 @@ use super::World;
 
 use node::ha::observation::{End, Following, Job};
 use node::ha::{Observation, Outcome};
+use node::member::act::{LATE, is_in_time};
 use node::member::{Answer, Call, NoEnd};
 use standby::rewind::{LocalEnd, Tail};
 use topology::{Failover, Lsn};
@@ -24,7 +25,12 @@ impl World {
                 self.move_data_aside(m);
                 Answer::Done
             }
-            Call::Promote { claimed, .. } => answer_of(self.promote(m, claimed.0)),
+            Call::Promote { claimed, lock_until, .. } => {
+                match is_in_time(self.members[m].clock.read(self.now), lock_until) {
+                    true => answer_of(self.promote(m, claimed.0)),
+                    false => Answer::Failed(LATE.into()),
+                }
+            }
             Call::Follow(to) => {
                 self.follow(m, to);
                 Answer::Done
