@@ -26,12 +26,13 @@ use topology::Millis;
 /// Between an immediate stop and SIGKILL.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Looks this often once the time has come.
-const PERIOD: Duration = Duration::from_millis(100);
+const PERIOD: Duration = Duration::from_millis(PERIOD_MS);
+pub const PERIOD_MS: u64 = 100;
 /// Before the deadline: an immediate stop and, if need be, a kill fit in.
-const MARGIN_MS: u64 = 1_000;
+pub const MARGIN_MS: u64 = 1_000;
 
 /// After it: a server that was just being started is met as well.
-const LINGER_MS: u64 = 2_000;
+pub const LINGER_MS: u64 = 2_000;
 
 /// A process by its number and the moment it began, in ticks since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::server::Reload;
 use crate::clock;
 use crate::ha::Observation;
 use crate::ha::guarding;
-use crate::ha::observation::{Job, Lock, ServerRole};
-use crate::member::{Report, role_of};
+use crate::ha::observation::{Job, ServerRole};
+use crate::member::{Report, may_campaign, role_of};
 use crate::postgres::parameters::Role;
 use standby::slots::{self, SlotStep};
 use standby::switch::LocalTopology;
@@ -77,10 +77,8 @@ impl Daemon {
         self.keep_watchdog(seen);
         self.keep_checkpoint(seen);
         self.keep_histories(seen).await;
-        // While no member leads the group, any member may speak for the region:
-        // a formation's first certificate comes before its first leader.
-        let speaks = seen.holds_lock() || seen.lock == Lock::Free;
-        self.holds_lock_out.send_if_modified(|held| std::mem::replace(held, speaks) != speaks);
+        let may = may_campaign(seen);
+        self.holds_lock_out.send_if_modified(|told| std::mem::replace(told, may) != may);
         if seen.view().is_none() {
             return;
         }

@@ -5,11 +5,10 @@ use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
 use crate::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running};
-use crate::member::{DiskProbe, Look, Sight, StoreSight, is_slow_stop};
-use standby::switch::ownership::{Order, Ownership, order, ownership, without_region};
-use std::collections::BTreeMap;
+use crate::member::{DiskProbe, Look, Sight, StoreSight, closed_workers, is_slow_stop};
+use standby::switch::ownership::{Order, Ownership, without_region};
 use std::sync::Arc;
-use topology::{Group, GroupView, MemberRole, Seen};
+use topology::Seen;
 
 impl Daemon {
     /// Looks at the world; what it means is decided in the machine.
@@ -151,7 +150,7 @@ impl Daemon {
         let own = groups.get(&group).cloned().unwrap_or_default();
         groups.entry(group).or_default();
         let (ownership, order) = self.look_at_topology(entries);
-        let closed_workers = closed(&groups, &ownership);
+        let closed_workers = closed_workers(&groups, &ownership);
         // The store counts as unknown until it is proven that no other daemon uses this
         // member name.
         let is_lost = local.as_ref().is_none_or(|view| view.lost);
@@ -172,24 +171,8 @@ impl Daemon {
             return (without_region(&local), None);
         };
         let group = self.settings.group();
-        let owner = ownership(&local, &topology.region, group, self.epoch);
-        if let Ownership::Owner { epoch, .. } = &owner {
-            self.epoch = self.epoch.max(Some(*epoch));
-        }
-        let order = order(&local, &topology.region, group);
+        let seen = self.member.look_at_region(&local, &topology.region, group);
         self.chores.local_topology = local;
-        (owner, order)
+        seen
     }
-}
-
-/// Worker groups whose leader is not open for writes yet.
-fn closed(groups: &BTreeMap<Group, GroupView>, ownership: &Ownership) -> Vec<Group> {
-    if !matches!(ownership, Ownership::Owner { opening: true, .. }) {
-        return Vec::new();
-    }
-    let is_open = |view: &GroupView| {
-        view.leader_record().is_some_and(|r| r.role == MemberRole::Primary && r.is_running())
-    };
-    let workers = groups.iter().filter(|(g, _)| g.0.is_some_and(|n| n > 0));
-    workers.filter(|(_, view)| !is_open(view)).map(|(g, _)| *g).collect()
 }

@@ -84,8 +84,6 @@ pub struct Daemon {
     failsafe: failsafe::FailsafeState,
     callbacks: callback::Callbacks,
     metadata: metadata::Metadata,
-    /// The highest epoch this process has seen verified.
-    epoch: Option<u64>,
     decisions: Decisions,
     published: watch::Sender<Arc<Published>>,
     writes: Arc<Writes>,

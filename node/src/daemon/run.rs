@@ -21,7 +21,7 @@ use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
 use crate::ha::observation::Job;
 use crate::ha::{Decision, Outcome};
-use crate::member::Report;
+use crate::member::{Report, STORE_CALL_MS};
 use crate::{clock, log, notify};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use wake::changed;
 
 /// One call to the store may take this long: well below the lock's ttl, so
 /// that a frozen store leaves time to fence.
-pub(super) const STORE_CALL: Duration = Duration::from_secs(3);
+pub(super) const STORE_CALL: Duration = Duration::from_millis(STORE_CALL_MS);
 
 /// Requests whose answer comes when the action is over.
 pub(super) use crate::api::published::Reply;

@@ -27,6 +27,7 @@ mod limits;
 mod look;
 mod on_lease;
 mod record;
+mod region;
 mod renewal;
 pub mod schedule;
 mod state;
@@ -36,8 +37,10 @@ pub mod upkeep;
 
 pub use beat::Report;
 pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Sight, StoreSight};
+pub use limits::STORE_CALL_MS;
 pub use look::{DiskProbe, is_slow_stop};
 pub use record::role_of;
+pub use region::{closed_workers, may_campaign};
 
 use crate::dcs::keys::Keys;
 use crate::ha::failsafe::PeerSet;
@@ -86,6 +89,8 @@ pub struct Member {
     never_synchronous: BTreeSet<MemberName>,
     /// `/failsafe` as the row has just made it.
     sending: Option<Sent>,
+    /// The highest epoch this process has seen verified.
+    epoch: Option<u64>,
     /// The watch of the store is down, as of the last look.
     store_lost: bool,
     /// Why `/config` cannot be read, as it was told last.
@@ -121,6 +126,7 @@ impl Member {
             retention: Retention::default(),
             never_synchronous: BTreeSet::new(),
             sending: None,
+            epoch: None,
             store_lost: true,
             broken_config: None,
             was_paused: false,

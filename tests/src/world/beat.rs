@@ -6,7 +6,7 @@ use super::call::{CALL_MS, Reply, Sent};
 use super::{Event, World};
 use node::ha::observation::Lock;
 use node::ha::{Decision, Outcome, Step};
-use node::member::{Answer, Effect, Level, Local, Report};
+use node::member::{Answer, Effect, Level, Local, Report, may_campaign};
 use node::observe::lock;
 use topology::Millis;
 
@@ -115,7 +115,7 @@ impl World {
         if seen.view().is_some() && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
             daemon.is_new = false;
         }
-        daemon.speaks = seen.holds_lock() || seen.lock == Lock::Free;
+        daemon.speaks = may_campaign(seen);
         self.keep_names(member, seen);
         let about = self.particulars(member, seen);
         let m = &mut self.members[member];

@@ -9,7 +9,7 @@ use super::{Event, World};
 use crate::check;
 use node::dcs::{Compare, DcsError, LeaseId, Op, Renewal, Txn, TxnResult};
 use node::ha::observation::Following;
-use node::member::{Answer, Call};
+use node::member::{Answer, Call, STORE_CALL_MS};
 use node::region::ownership::{read, sign};
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::sync::Names;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use topology::{Lsn, MemberName, Timeline};
 
 /// Every call gives up after this. The fence budget must cover it.
-pub const CALL_MS: u64 = 3_000;
+pub const CALL_MS: u64 = STORE_CALL_MS;
 
 /// What a daemon has sent.
 #[derive(Clone, Debug)]

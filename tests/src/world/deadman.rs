@@ -3,11 +3,8 @@
 //! It lives in the daemon's process, so it is frozen and dies with it.
 
 use super::{Event, World};
+use node::deadman::{LINGER_MS, MARGIN_MS, PERIOD_MS};
 use topology::Millis;
-
-const MARGIN_MS: u64 = 1_000;
-const LINGER_MS: u64 = 2_000;
-const PERIOD_MS: u64 = 100;
 
 impl World {
     pub fn arm(&mut self, member: usize, deadline: Millis) {

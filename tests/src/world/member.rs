@@ -70,8 +70,6 @@ pub struct Daemon {
     pub deferred: Vec<Event>,
     /// Leads its group, or no member does.
     pub speaks: bool,
-    /// The highest epoch this process has seen verified.
-    pub epoch: Option<u64>,
     pub last_paused: Option<Millis>,
     pub agent: Agent,
     /// The store has not told this process yet whose lock it is.
@@ -100,7 +98,6 @@ impl Daemon {
             ended: None,
             deferred: Vec::new(),
             speaks: false,
-            epoch: None,
             last_paused: None,
             agent: Agent::default(),
             is_new: true,

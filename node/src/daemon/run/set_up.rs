@@ -134,7 +134,6 @@ impl Daemon {
             failsafe,
             callbacks: crate::daemon::callback::Callbacks::new(),
             metadata: Default::default(),
-            epoch: None,
             decisions,
             published,
             writes,

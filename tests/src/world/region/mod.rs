@@ -12,16 +12,16 @@ use super::member::Member;
 use super::stores::ReadOnce;
 use node::dcs::{Compare, Op, Snapshot, Txn};
 use node::ha::Observation;
-use node::member::StoreSight;
+use node::member::{StoreSight, closed_workers};
 use node::region::ownership::{read, read_site};
 use node::region::request::requested;
 pub use standby::switch::effect::{Answer, Call, CallId};
 use standby::switch::local::Rewired;
-use standby::switch::ownership::{Ownership, order, ownership};
+use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use topology::RegionName;
 use topology::region::{Phase, Policy};
-use topology::{Group, GroupView, MemberRole, RegionName};
 
 /// What one daemon's region task has.
 #[derive(Debug, Default)]
@@ -101,12 +101,8 @@ impl World {
         let m = &mut self.members[member];
         let (group, me) = (m.place.group, region_name(m.place.region));
         let site = m.daemon.mirror.site(&m.keys);
-        seen.ownership = ownership(&site.topology, &me, group, m.daemon.epoch);
-        if let Ownership::Owner { epoch, .. } = &seen.ownership {
-            m.daemon.epoch = m.daemon.epoch.max(Some(*epoch));
-        }
-        seen.order = order(&site.topology, &me, group);
-        seen.closed_workers = closed(&site.groups, &seen.ownership);
+        (seen.ownership, seen.order) = m.daemon.machine.look_at_region(&site.topology, &me, group);
+        seen.closed_workers = closed_workers(&site.groups, &seen.ownership);
     }
 
     /// The coordinator has rewritten its rows: the driver may go on.
@@ -168,18 +164,6 @@ impl World {
     pub fn unix_ms(&self) -> u64 {
         1_700_000_000_000 + self.now
     }
-}
-
-/// Worker groups whose leader is not open for writes yet.
-fn closed(groups: &BTreeMap<Group, GroupView>, ownership: &Ownership) -> Vec<Group> {
-    if !matches!(ownership, Ownership::Owner { opening: true, .. }) {
-        return Vec::new();
-    }
-    let is_open = |view: &GroupView| {
-        view.leader_record().is_some_and(|r| r.role == MemberRole::Primary && r.is_running())
-    };
-    let workers = groups.iter().filter(|(g, _)| g.0.is_some_and(|n| n > 0));
-    workers.filter(|(_, view)| !is_open(view)).map(|(g, _)| *g).collect()
 }
 
 /// The member leads its group, or no member does: it may speak for the region.
