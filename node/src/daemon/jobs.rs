@@ -6,7 +6,7 @@ use super::{Daemon, script};
 use crate::background::JobResult;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
-use crate::ha::observation::{Asked, Job, Rebuild};
+use crate::ha::observation::{Asked, Disk, Job, Rebuild};
 use crate::postgres::recovery::TARGET;
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +25,8 @@ impl Daemon {
             laid.retain(|(name, _)| name != TARGET);
             laid.extend(target.map(|timeline| (TARGET.to_string(), timeline.to_string())));
         }
-        let hands = self.server.hands(self.member.dynamic.raw.clone(), laid);
+        let mut hands = self.server.hands(self.member.dynamic.raw.clone(), laid);
+        hands.may_checkpoint = seen.disk == Disk::Well;
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
             Job::Clone { from } => {

@@ -283,6 +283,7 @@ impl Server {
             overrides,
             closing: self.closing.clone(),
             quiet: self.quiet.clone(),
+            may_checkpoint: true,
             cut: self.cut.subscribe(),
         }
     }

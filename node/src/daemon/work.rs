@@ -46,6 +46,9 @@ pub(super) struct Hands {
     pub closing: watch::Sender<Option<Closed>>,
     /// Told when a stop has ended the last client: nothing is committed any more.
     pub quiet: watch::Sender<Option<Millis>>,
+    /// The disk takes files. On a full one a checkpoint of ours would end in a PANIC, and the
+    /// stop would then wait for a crash recovery that has no room either.
+    pub may_checkpoint: bool,
     /// Says that the running stop waits for nothing any more.
     pub cut: watch::Receiver<bool>,
 }
@@ -172,7 +175,7 @@ impl Hands {
 
     async fn stop_with(&self, how: StopHow, patience: Patience) -> JobResult {
         let Some(postmaster) = self.instance.postmaster().map_err(text)? else { return Ok(()) };
-        if how == StopHow::Planned {
+        if how == StopHow::Planned && self.may_checkpoint {
             self.checkpoint().await;
         }
         if !how.is_immediate()
