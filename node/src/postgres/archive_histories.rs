@@ -9,9 +9,13 @@ use super::archive::{COMMAND_LIMIT, fill_to, run_for, setting};
 use super::error::{Error, remove_if_there};
 use super::run::run;
 use crate::config::Postgresql;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 use tokio::process::Command;
 
+/// A file that was archived within this shows that the archive is in reach.
+const REACHED: Duration = Duration::from_secs(60);
 /// Added to a copy of a history: PostgreSQL passes over comments.
 const COMMENT: &str = "# A copy: does archive_command replace what the archive has?\n";
 
@@ -73,6 +77,11 @@ async fn where_none_is_replaced(
     if !status_of(settings, own, "done").exists() {
         return Err(Error::ArchiveLate { own: own.to_string(), missing: missing_names });
     }
+    // A command that fails because the archive is out of reach would look like one that
+    // refuses.
+    if !was_reached_lately(settings)? {
+        return Err(Error::ArchiveQuiet(missing_names));
+    }
     if !refuses_to_replace(settings, command, own).await? {
         return Err(Error::ArchiveReplaces(missing_names));
     }
@@ -84,6 +93,24 @@ async fn where_none_is_replaced(
         }
     }
     result
+}
+
+/// PostgreSQL's archiver renames the mark of a file that it has archived, which changes
+/// the mark's status time.
+fn was_reached_lately(settings: &Postgresql) -> Result<bool, Error> {
+    let dir = settings.data_dir.join("pg_wal/archive_status");
+    let since = SystemTime::now().checked_sub(REACHED).unwrap_or(SystemTime::UNIX_EPOCH);
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    for entry in std::fs::read_dir(&dir).map_err(Error::file("list", &dir))? {
+        let path = entry.map_err(Error::file("list", &dir))?.path();
+        let is_done = path.extension().is_some_and(|ending| ending == "done");
+        // A mark may be removed while it is looked at.
+        let changed = path.metadata().ok().and_then(|mark| u64::try_from(mark.ctime()).ok());
+        if is_done && changed.is_some_and(|changed| changed >= since) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn archive(settings: &Postgresql, command: &str, name: &str) -> Result<(), Error> {
@@ -259,5 +286,16 @@ pub(super) mod tests {
         assert_eq!(archived(dir, &names()[1]), "");
         assert_eq!(archived(dir, OWN), "2\t0/4000000\town\n", "its own bytes are back");
         assert_eq!(files_in(dir), 4, "nothing else is left");
+    }
+
+    #[test]
+    fn h5_only_a_file_that_was_archived_shows_that_the_archive_is_in_reach() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = prepared(dir.path(), "cp %p");
+        assert!(!was_reached_lately(&settings).unwrap());
+        mark(&settings, OWN, "ready").unwrap();
+        assert!(!was_reached_lately(&settings).unwrap(), "it still waits");
+        mark(&settings, OWN, "done").unwrap();
+        assert!(was_reached_lately(&settings).unwrap());
     }
 }

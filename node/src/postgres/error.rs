@@ -67,6 +67,11 @@ pub enum Error {
          postgresql.recovery_conf.restore_command"
     )]
     ArchiveReplaces(String),
+    #[error(
+        "nothing was archived in the last minute, so it is not known whether the archive is in \
+         reach: {0} wait until it is, or name postgresql.recovery_conf.restore_command"
+    )]
+    ArchiveQuiet(String),
     #[error("the history of a timeline is damaged")]
     BadHistory(#[from] topology::timeline::BadHistory),
     #[error("{} is not a data directory of PostgreSQL: {why}; it is left as it is", path.display())]
