@@ -135,8 +135,13 @@ pub async fn from_server() {
     stage.start(&member);
     leads(&stage, &member).await;
     assert_eq!(stage.field.postmaster_pid(&member), Some(before), "it was taken over as it ran");
-    let config = stage.get(&member, "/config").await.body;
-    assert_eq!(config["postgresql"]["parameters"]["work_mem"], "9MB");
+    // The leader writes `/config` in the beat after it has taken the lock.
+    stage
+        .until("the server's settings in /config", LONG, async || {
+            let config = stage.get(&member, "/config").await.body;
+            config["postgresql"]["parameters"]["work_mem"] == "9MB"
+        })
+        .await;
     println!("  a running server was taken over without a restart");
     refusals(&stage, &member);
     stage.end();
