@@ -4,8 +4,8 @@
 //! value of its own: what to do then is for the command to decide.
 
 use anyhow::{Context, Result};
-use node::api::client::endpoint_url;
 use node::config::{Credentials, Ctl};
+use node::peers::endpoint_url;
 use node::tls::{self, Believed, TlsError, Trust};
 use reqwest::{Client, Method};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! The daemon beside one PostgreSQL, as a library.
 //!
-//! `observe -> decide -> act`: the eyes are in `observe/`, the head in `ha/`
-//! (pure), the hands in `act/`; they meet in `beat.rs` and nowhere else.
+//! `member` and `ha` decide and are pure; `daemon` and `region` look and perform. Modules
+//! depend on each other in one direction (`tests/tests/tidy/imports.rs`).
 
 pub mod act;
 pub mod api;
@@ -19,7 +19,9 @@ pub mod log;
 pub mod member;
 pub mod notify;
 pub mod observe;
+pub mod peers;
 pub mod postgres;
+pub mod promises;
 pub mod region;
 pub mod tls;
 pub mod watchdog;

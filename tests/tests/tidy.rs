@@ -1,6 +1,9 @@
 //! The house stays a house: purity of the rooms that decide, the direction of
 //! dependencies, and what every file owes its reader.
 
+#[path = "tidy/imports.rs"]
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -202,10 +205,10 @@ const REMOVERS: [(&str, &str); 18] = [
     ("node/src/postgres/instance_data.rs", "the trigger of a promotion"),
     ("node/src/postgres/archive.rs", "segments that a command has half fetched"),
     ("node/src/postgres/archive_histories.rs", "our own copies of history files"),
-    ("node/src/act/timeline.rs", "empty history files of our own"),
+    ("node/src/postgres/timeline.rs", "empty history files of our own"),
     ("node/src/daemon/cache.rs", "our own copy of the configuration"),
     ("node/src/daemon/disk.rs", "our own file that probes the disk"),
-    ("node/src/daemon/failsafe/kept.rs", "our own promise"),
+    ("node/src/promises/kept.rs", "our own promise"),
     ("node/src/postgres/secrets.rs", "our own files with passwords, beside the password file"),
     ("node/src/dcs/etcd/server.rs", "the directory of an etcd that a test has started"),
     ("node/src/log/file.rs", "our own log"),

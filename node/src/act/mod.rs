@@ -4,5 +4,4 @@
 //! on. Actions are idempotent and do not retry inside.
 
 pub mod citus;
-pub mod timeline;
 pub mod txn;

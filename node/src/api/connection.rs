@@ -31,6 +31,7 @@ use tokio::sync::watch;
 /// How long the head of a request may take, and how long a connection may be
 /// silent between two requests.
 pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
+const _: () = assert!(crate::peers::IDLE_MAX.as_secs() < HEAD_WAIT_MAX.as_secs());
 /// How long bytes that were sent may stay without an acknowledgement.
 const SENT_WAIT_MAX_MS: u32 = 30_000;
 /// Longest head of a request.

@@ -5,16 +5,14 @@
 
 use super::answer::Answer;
 use super::look::{Api, unavailable};
-use crate::daemon::failsafe::{lock, slots_of, write_promise};
 use crate::ha::failsafe::{Promise, Refusal};
+use crate::peers::TTL_HEADER;
+use crate::promises::{lock, slots_of, write_promise};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use topology::MemberName;
 
-/// For how long the asking leader will rely on the promise, in milliseconds.
-/// Leaders that do not say so rely on it for the ttl that both know.
-pub const TTL_HEADER: &str = "matriarch-ttl";
 /// A leader may know of a longer ttl than this member, but not of any: one that
 /// relies on more times the known ttl than this is refused, not promised less.
 const TTL_FACTOR_MAX: u64 = 2;

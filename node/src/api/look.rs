@@ -6,7 +6,6 @@
 
 use super::answer::Answer;
 use super::auth::Gate;
-use super::client::Peers;
 use super::health;
 use super::published::{ApiContext, Command, Published, ServerStatus};
 use super::rounds::Rounds;
@@ -15,6 +14,7 @@ use super::status::may_query;
 use super::store_copy::ScopeRead;
 use crate::dcs::keys::split_groups;
 use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
+use crate::peers::Peers;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};

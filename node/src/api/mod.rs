@@ -12,7 +12,6 @@ pub mod answer;
 pub mod auth;
 mod call;
 mod ciphers;
-pub mod client;
 mod cluster;
 mod commands;
 mod configuration;
@@ -46,9 +45,9 @@ pub use published::{ApiContext, Command, Fresh, Published};
 pub use status::status_json;
 
 use crate::config::Settings;
+use crate::peers::{ClientError, Peers};
 use auth::{BadAllowlist, Gate};
 use axum::http::{HeaderName, HeaderValue, header};
-use client::{ClientError, Peers};
 use listen::{Doors, ListenError, Ports, client_proof};
 use look::{Api, Rules};
 use std::net::SocketAddr;

@@ -119,7 +119,7 @@ pub struct ApiContext {
     pub commands: mpsc::Sender<Command>,
     pub fresh: Arc<dyn Fresh>,
     /// Where promises of failsafe mode are given.
-    pub failsafe: crate::daemon::failsafe::SharedPromises,
+    pub failsafe: crate::promises::SharedPromises,
     /// The last decisions, newest last.
     pub decisions: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// The machine's steady clock.

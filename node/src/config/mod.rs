@@ -28,6 +28,7 @@ mod formation;
 mod kind;
 mod lenient;
 mod load;
+pub mod log_format;
 mod machine;
 pub mod method;
 mod misplaced;
@@ -57,7 +58,7 @@ pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
 pub use not_yaml::NotYaml;
 pub use options::rewind_options_of;
 pub use schema::MARK;
-pub use store::read_store;
+pub use store::{percent_decoded, read_store};
 pub use yaml::parse as parse_yaml;
 
 use crate::watchdog::WatchdogSettings;

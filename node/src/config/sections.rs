@@ -55,10 +55,10 @@ fn log_format(document: Document, json: bool, findings: &mut Findings) -> Value 
         return Value::Null;
     }
     let names = match format.as_str() {
-        Some(text) => crate::log::Format::read(text).unknown(),
+        Some(text) => super::log_format::Format::read(text).unknown(),
         None => {
-            let named = crate::log::json_fields(format).into_iter().map(|(name, _)| name);
-            named.filter(|name| !crate::log::is_field(name)).collect()
+            let named = super::log_format::json_fields(format).into_iter().map(|(name, _)| name);
+            named.filter(|name| !super::log_format::is_field(name)).collect()
         }
     };
     if !names.is_empty() {

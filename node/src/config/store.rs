@@ -11,7 +11,6 @@ use super::document::Document;
 use super::findings::Findings;
 use super::validate::{OTHER_STORES, check_section};
 use super::{Secret, Srv, StoreSettings};
-use crate::generate::percent_decoded;
 use serde_json::Value;
 
 /// Keys that name endpoints; the first one given is used.
@@ -174,6 +173,17 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
         return None;
     };
     Some(Endpoint { scheme, host: address::join(&host, port), login })
+}
+
+/// `%40` is `@`.
+pub fn percent_decoded(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
+        bytes.extend(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

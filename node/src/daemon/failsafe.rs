@@ -1,37 +1,25 @@
 //! Failsafe mode, both sides: asking all members, and keeping a promise.
 //!
 //! The rules of who may promise what are in `ha/failsafe.rs`. What was promised, and
-//! what was agreed to, also lies on disk (`kept`).
+//! what was agreed to, also lies on disk (`promises`).
 //!
 //! Absent on purpose: agreement of a majority. A member that was not asked could lead.
-
-pub(super) mod kept;
-
-pub use kept::write_promise;
 
 use super::Daemon;
 use crate::ha::Observation;
 use crate::ha::failsafe::{PeerSet, PromiseStore};
 use crate::member::{Answer, Member};
-use kept::Proof;
+use crate::promises::{self, Proof, SharedPromises};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use topology::id::slot_name;
 use topology::{Lsn, MemberName, Millis};
 
 /// One member may take this long to answer, tried twice.
 const ANSWER: Duration = Duration::from_secs(2);
-
-/// Shared with the API, which gives the promises.
-pub type SharedPromises = Arc<Mutex<PromiseStore>>;
-
-pub fn lock(promises: &SharedPromises) -> MutexGuard<'_, PromiseStore> {
-    // Every change leaves it whole.
-    promises.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What a daemon keeps for failsafe mode.
 #[derive(Default)]
@@ -44,7 +32,7 @@ pub(super) struct FailsafeState {
 impl FailsafeState {
     /// With the promise that lies on disk.
     pub fn new(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> FailsafeState {
-        let promise = kept::read_promise(data_dir, me, ttl_ms);
+        let promise = promises::read_promise(data_dir, me, ttl_ms);
         let promises = Arc::new(Mutex::new(PromiseStore::with_promise(promise)));
         FailsafeState { promises, ..FailsafeState::default() }
     }
@@ -52,7 +40,7 @@ impl FailsafeState {
 
 /// What all members agreed to lies on disk too: the machine goes on with it.
 pub(super) fn take_kept_proof(member: &mut Member, data_dir: &Path) {
-    if let Some(Proof { until, known, unsure }) = kept::read_proof(data_dir, &member.name) {
+    if let Some(Proof { until, known, unsure }) = promises::read_proof(data_dir, &member.name) {
         member.peer_set = PeerSet::kept(known, unsure);
         member.proof = Some(until);
     }
@@ -84,7 +72,7 @@ impl Daemon {
         let known = self.member.peer_set.known().unwrap_or_default();
         let kept = Proof { until, known, unsure: self.member.peer_set.unsure().clone() };
         let (data_dir, me) = (&self.settings.postgresql.data_dir, &self.settings.name);
-        if let Err(error) = kept::write_proof(data_dir, me, &kept) {
+        if let Err(error) = promises::write_proof(data_dir, me, &kept) {
             tracing::warn!(
                 "the failsafe agreement could not be written to disk: {error}; a restarted daemon \
                  could not rely on it"
@@ -115,10 +103,4 @@ impl Daemon {
             "slots": slots,
         })
     }
-}
-
-/// `slots` of a question or of a kept promise.
-pub fn slots_of(value: &Value) -> BTreeMap<String, Lsn> {
-    let slots = value.get("slots").and_then(Value::as_object).into_iter().flatten();
-    slots.filter_map(|(name, lsn)| Some((name.clone(), Lsn(lsn.as_u64()?)))).collect()
 }

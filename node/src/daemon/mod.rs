@@ -36,7 +36,6 @@ pub mod unwatched;
 mod upkeep;
 mod work;
 
-use crate::api::client::Peers;
 use crate::api::published::Published;
 use crate::background::Background;
 use crate::config::{Environment, Settings};
@@ -45,6 +44,7 @@ use crate::dcs::mirror::{Changes, Mirror};
 use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
 use crate::deadman::Deadman;
 use crate::member::Member;
+use crate::peers::Peers;
 use crate::watchdog::Watchdog;
 use chores::Chores;
 use server::Server;

@@ -3,14 +3,14 @@
 //! Nothing is decided here: each call is made once and its answer is brought back. A
 //! limit of the machine ends the wait, not what was asked for.
 
-use super::failsafe::lock;
-use super::{Daemon, failsafe::kept};
-use crate::act::timeline;
+use super::Daemon;
 use crate::dcs::{DcsError, KeyValue, Renewal, Txn, TxnResult};
 use crate::ha::Observation;
 use crate::ha::observation::{Following, Job, Rewind};
 use crate::member::act::{LATE, is_in_time};
 use crate::member::{Answer, Call, Effect, Level, Local, Report};
+use crate::postgres::timeline;
+use crate::promises::{self, lock};
 use crate::{clock, log, region};
 use std::time::Duration;
 use topology::region::Token;
@@ -195,8 +195,10 @@ impl Daemon {
                 Local::FeedWatchdog { ttl_ms } => self.feed_watchdog(ttl_ms),
                 Local::StopServer => self.server.stop_now(),
                 Local::KeepProof(until) => self.keep_proof(until),
-                Local::ForgetProof => kept::remove_proof(&self.settings.postgresql.data_dir),
-                Local::ForgetPromise => kept::remove_promise(&self.settings.postgresql.data_dir),
+                Local::ForgetProof => promises::remove_proof(&self.settings.postgresql.data_dir),
+                Local::ForgetPromise => {
+                    promises::remove_promise(&self.settings.postgresql.data_dir)
+                }
                 Local::ConfigChanged { ignored } => self.config_changed(&ignored),
                 Local::LookAnew => {
                     self.server.look_anew();

@@ -6,9 +6,9 @@
 //! changed: the daemon goes on with what it began with.
 
 use super::{Daemon, Origin};
-use crate::api::client::Peers;
 use crate::config::{Loaded, Settings, StoreSettings};
 use crate::notify;
+use crate::peers::Peers;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -7,10 +7,10 @@
 //! acts as one that has lost its store.
 
 use super::Daemon;
-use crate::api::client::Peers;
 use crate::config::Settings;
 use crate::dcs::keys::{Keys, split_groups};
 use crate::dcs::{DcsError, KeyValue, Store};
+use crate::peers::Peers;
 use std::time::Duration;
 use topology::GroupView;
 

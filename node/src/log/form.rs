@@ -1,8 +1,8 @@
 //! One record as one line: plain, or JSON with named fields.
 
-use super::format::{Format, Value};
 use super::level_name;
 use crate::config::Log;
+use crate::config::log_format::{Format, Value, json_fields};
 use jiff::ZonedDateTime;
 use jiff::fmt::strtime::{self, BrokenDownTime, PosixCustom};
 use serde_json::{Map, Value as Json};
@@ -93,7 +93,7 @@ impl Form {
     pub fn line(&self, record: &Record) -> String {
         let asctime = asctime(&record.now, self.dateformat.as_deref());
         let mut line = match &self.shape {
-            Shape::Plain(format) => format.render(record, &asctime),
+            Shape::Plain(format) => format.render(|name| record.field(name, &asctime)),
             Shape::Json { fields, constants } => {
                 let value = |name: &str| match record.field(name, &asctime) {
                     Some(Value::Text(text)) if !is_nothing(name) => text.into(),
@@ -114,27 +114,6 @@ impl Form {
 
 fn is_nothing(name: &str) -> bool {
     matches!(name, "exc_info" | "stack_info" | "taskName")
-}
-
-/// A list of names and one-pair maps, or the fields of a format string.
-pub fn json_fields(format: &Json) -> Vec<(String, String)> {
-    let named = |name: &str| (name.to_string(), name.to_string());
-    let Some(items) = format.as_array() else {
-        let format = format.as_str().map(Format::read).unwrap_or_default();
-        return format.fields().map(named).collect();
-    };
-    let mut fields = Vec::new();
-    for item in items {
-        match item {
-            Json::String(name) => fields.push(named(name)),
-            Json::Object(pair) => fields.extend(
-                pair.iter()
-                    .filter_map(|(name, key)| Some((name.clone(), key.as_str()?.to_string()))),
-            ),
-            _ => {}
-        }
-    }
-    fields
 }
 
 /// `2026-11-20 20:53:25,627`, or in the words of `log.dateformat`.

@@ -23,7 +23,7 @@ const COUNTERPARTS: [(&str, &str); 10] = [
     ("patroni.watchdog", "node::watchdog"),
     ("patroni.ha", "node::daemon"),
     ("patroni.log", "node::log"),
-    ("patroni.request", "node::api::client"),
+    ("patroni.request", "node::peers"),
     ("patroni", "node"),
     ("urllib3", "hyper"),
 ];

@@ -21,14 +21,11 @@
 
 mod file;
 mod form;
-mod format;
 mod levels;
 mod panics;
 mod queue;
 mod seldom;
 
-pub use form::json_fields;
-pub use format::{Format, is_field};
 pub use queue::Counters;
 pub use seldom::{error, is_news, situation, warn};
 
@@ -174,6 +171,8 @@ fn level_name(level: Level) -> (&'static str, u32) {
     }
 }
 
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod tests {
     use super::*;

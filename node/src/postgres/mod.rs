@@ -62,6 +62,7 @@ pub mod single_user;
 pub mod slots;
 mod socket;
 mod sslmode;
+pub mod timeline;
 pub mod tls;
 pub mod tools;
 pub mod units;
@@ -79,7 +80,6 @@ pub use procfs::Stat;
 pub use recovery::Upstream;
 pub use session::{Session, Target};
 
-use crate::act::timeline;
 use crate::config::{
     Bootstrap, BootstrapMethod, Citus, CustomMethod, Login, Postgresql, ToolOption,
 };

@@ -8,8 +8,8 @@
 //! a failure is a sentence for the journal.
 
 use super::sql::{Access, Session};
-use crate::api::client::{ClientError, Peers};
 use crate::config::{Citus, Login, Settings};
+use crate::peers::{ClientError, Peers};
 use citus::handover;
 use citus::node::NodeRow;
 use serde_json::Value;

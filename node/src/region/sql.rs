@@ -3,8 +3,8 @@
 //! Absent on purpose: pools and retries. A session is opened for one step of a
 //! move and the step's failure says why.
 
-use crate::api::client::ClientError;
 use crate::config::Login;
+use crate::peers::ClientError;
 use crate::postgres::tls;
 use citus::node::NodeRow;
 use citus::statement::{Param, Statement};

@@ -2,7 +2,7 @@
 
 use super::member::{Member, refused, said};
 use super::*;
-use crate::daemon::failsafe::lock;
+use crate::promises::lock;
 use reqwest::Method;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn refusals_have_the_texts_that_leaders_know() {
 async fn whoever_asks_hears_every_single_answer() {
     let (one, two) = (replica().await, replica().await);
     lock(&two.failsafe).update(true, None);
-    let peers = crate::api::client::Peers::new(&settings(RestApi::default())).unwrap();
+    let peers = crate::peers::Peers::new(&settings(RestApi::default())).unwrap();
     let members = [
         ("n2".into(), one.url("/patroni")),
         ("n3".into(), two.url("/patroni")),
@@ -79,7 +79,7 @@ async fn whoever_asks_hears_every_single_answer() {
 #[tokio::test]
 async fn s5_a_promise_is_given_for_twice_the_known_ttl_at_most() {
     let member = replica().await;
-    let peers = crate::api::client::Peers::new(&settings(RestApi::default())).unwrap();
+    let peers = crate::peers::Peers::new(&settings(RestApi::default())).unwrap();
     let members = [("n2".into(), member.url("/patroni"))];
     let answers = peers.agree(&members, &question(), 2 * TTL_MS + 1, WAIT).await;
     let why = answers[0].clone().unwrap_err();

@@ -216,7 +216,7 @@ async fn health_checks_share_a_query_and_patroni_always_asks() {
 #[tokio::test]
 async fn peers_answer_each_other() {
     let (leader, replica) = pair().await;
-    let peers = crate::api::client::Peers::new(&settings(RestApi::default())).unwrap();
+    let peers = crate::peers::Peers::new(&settings(RestApi::default())).unwrap();
     let asked = [
         ("n3".into(), "http://127.0.0.1:1/patroni".to_string()),
         ("n2".into(), replica.url("/patroni")),

@@ -44,7 +44,7 @@ pub struct Member {
     pub server: Arc<Server>,
     pub handle: ServerHandle,
     pub client: reqwest::Client,
-    pub failsafe: crate::daemon::failsafe::SharedPromises,
+    pub failsafe: crate::promises::SharedPromises,
     mirror: Arc<Mirror>,
 }
 

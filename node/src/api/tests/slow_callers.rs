@@ -5,7 +5,7 @@
 
 use super::member::Member;
 use super::*;
-use crate::api::client::Peers;
+use crate::peers::Peers;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::member::{Member, WAIT_MAX};
 use super::*;
-use crate::api::client::Peers;
+use crate::peers::Peers;
 use crate::tls::{Believed, Own, Trust, client_config};
 use std::path::PathBuf;
 use std::process::Command;

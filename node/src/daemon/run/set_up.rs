@@ -5,7 +5,6 @@
 //! what an earlier daemon left at work beside it is ended.
 
 use crate::api;
-use crate::api::client::Peers;
 use crate::api::published::{ApiContext, Command, Published};
 use crate::config::Settings;
 use crate::daemon::Daemon;
@@ -17,6 +16,7 @@ use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 use crate::deadman::Deadman;
 use crate::member::Member;
+use crate::peers::Peers;
 use crate::{clock, region};
 use anyhow::Context;
 use std::sync::{Arc, Mutex};

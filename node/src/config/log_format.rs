@@ -5,7 +5,7 @@
 //! Reading is total: what is not understood is told as a warning when the
 //! configuration is read, and stands in the line as it was written.
 
-use super::form::Record;
+use serde_json::Value as Json;
 use std::fmt::Write;
 
 /// Attributes that a record has. Others are told by `Format::unknown`.
@@ -100,12 +100,13 @@ impl Format {
         unknown.map(str::to_string).collect()
     }
 
-    pub(super) fn render(&self, record: &Record, asctime: &str) -> String {
+    /// The line; `value` gives a field's value, where the record has it.
+    pub fn render(&self, value: impl Fn(&str) -> Option<Value>) -> String {
         let mut line = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => line.push_str(text),
-                Piece::Field { name, look } => match record.field(name, asctime) {
+                Piece::Field { name, look } => match value(name) {
                     Some(value) => look.write(&value, &mut line),
                     None => line.push_str(&format!("%({name}){}", look.letter)),
                 },
@@ -146,7 +147,7 @@ fn field(text: &str) -> Option<(Piece, &str)> {
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
     Text(String),
     Number(f64),
     Whole(i64),
@@ -177,56 +178,23 @@ impl Look {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::Timestamp;
-    use jiff::tz::TimeZone;
-    use proptest::prelude::*;
-    use tracing::Level;
-
-    fn render(format: &str) -> String {
-        let moment = Timestamp::from_millisecond(1_795_208_005_007).unwrap();
-        let record = Record {
-            now: moment.to_zoned_datetime(TimeZone::UTC),
-            level: Level::WARN,
-            target: "node::dcs::etcd",
-            file: "node/src/dcs/etcd.rs",
-            line: 42,
-            message: "it failed",
-        };
-        Format::read(format).render(&record, "NOW")
-    }
-
-    #[test]
-    fn common_formats_are_understood() {
-        assert_eq!(render("%(asctime)s %(levelname)s: %(message)s"), "NOW WARNING: it failed");
-        assert_eq!(
-            render("[%(levelname)-8s] %(name)s.%(module)s:%(lineno)d"),
-            "[WARNING ] node.dcs.etcd.etcd:42"
-        );
-        assert_eq!(render("%(msecs)03d|%(levelno)5s|%(created)f"), "007|   30|1795208005.007000");
-        assert_eq!(render("%(levelname).1s %(filename)s 100%%"), "W etcd.rs 100%");
-        let pid = std::process::id();
-        assert_eq!(render("%(process)d %(processName)s"), format!("{pid} MainProcess"));
-    }
-
-    #[test]
-    fn what_is_not_understood_stays_and_is_told() {
-        assert_eq!(render("%(nonsense)s %x 5% %(message"), "%(nonsense)s %x 5% %(message");
-        assert_eq!(Format::read("%(a)s %(message)s %(b)d").unknown(), ["a", "b"]);
-        assert!(Format::default().unknown().is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_a_format(text in "[%(){}a-z .0-9\u{e9}-]{0,40}") {
-            render(&text);
-        }
-
-        #[test]
-        fn text_without_percent_is_itself(text in "[^%]{0,40}") {
-            prop_assert_eq!(render(&text), text);
+/// A list of names and one-pair maps, or the fields of a format string.
+pub fn json_fields(format: &Json) -> Vec<(String, String)> {
+    let named = |name: &str| (name.to_string(), name.to_string());
+    let Some(items) = format.as_array() else {
+        let format = format.as_str().map(Format::read).unwrap_or_default();
+        return format.fields().map(named).collect();
+    };
+    let mut fields = Vec::new();
+    for item in items {
+        match item {
+            Json::String(name) => fields.push(named(name)),
+            Json::Object(pair) => fields.extend(
+                pair.iter()
+                    .filter_map(|(name, key)| Some((name.clone(), key.as_str()?.to_string()))),
+            ),
+            _ => {}
         }
     }
+    fields
 }

@@ -7,7 +7,6 @@
 //! Invariant *no answer is not an answer*: whatever goes wrong (no connection,
 //! no position in the body, too late, too long) is `status: None`.
 
-use super::failsafe::TTL_HEADER;
 use crate::config::{Credentials, Settings};
 use crate::tls::{self, Believed, TlsError, Trust};
 use reqwest::{Client, RequestBuilder};
@@ -26,8 +25,10 @@ const ANSWER_SHOWN_MAX: usize = 200;
 /// Connections kept to each member.
 const IDLE_PER_HOST_MAX: usize = 2;
 /// For how long: less than members keep a silent connection open.
-const IDLE_MAX: Duration = Duration::from_secs(10);
-const _: () = assert!(IDLE_MAX.as_secs() < super::connection::HEAD_WAIT_MAX.as_secs());
+pub const IDLE_MAX: Duration = Duration::from_secs(10);
+/// For how long the asking leader will rely on the promise, in milliseconds.
+/// Leaders that do not say so rely on it for the ttl that both know.
+pub const TTL_HEADER: &str = "matriarch-ttl";
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
