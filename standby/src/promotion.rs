@@ -4,6 +4,7 @@
 //! without a leader; `may_open` guards the step from which writes are possible,
 //! also for a member that holds the lock already.
 
+mod condition;
 mod electorate;
 mod open;
 mod race;

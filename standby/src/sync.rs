@@ -21,11 +21,13 @@
 
 mod candidates;
 mod confirm;
+mod facts;
 mod gate;
 mod names;
 mod opening;
 mod priority;
 mod quorum;
+mod record;
 mod set;
 mod situation;
 

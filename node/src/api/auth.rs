@@ -5,7 +5,7 @@
 //! then the password. A doubt (a name that does not resolve) is a refusal.
 
 use super::answer::Answer;
-use super::listen::Caller;
+use super::caller::Caller;
 use super::published::Published;
 use super::tls::ClientProof;
 use crate::config::{Credentials, RestApi};

@@ -6,7 +6,7 @@
 //! the kernel. Whatever a caller does wrong ends its connection without a trace in
 //! the log.
 
-use super::listen::Caller;
+use super::caller::Caller;
 use super::look::Api;
 use super::places::Place;
 use super::router;

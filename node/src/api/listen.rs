@@ -6,7 +6,7 @@
 
 use super::connection::Accepted;
 use super::look::Api;
-use super::places::{Place, Places};
+use super::places::Places;
 use super::tls::{self, ClientProof};
 use crate::config::RestApi;
 use crate::tls::{Own, TlsError};
@@ -46,15 +46,6 @@ impl ListenError {
         matches!(self, ListenError::Bind { reason, .. }
             if reason.kind() == io::ErrorKind::AddrInUse)
     }
-}
-
-/// Who is at the other end.
-#[derive(Clone)]
-pub struct Caller {
-    pub address: SocketAddr,
-    /// It showed a certificate that was verified in the handshake.
-    pub has_certificate: bool,
-    pub place: Arc<Place>,
 }
 
 /// The open ports. They can move to other addresses, and show another

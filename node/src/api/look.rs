@@ -10,8 +10,8 @@ use super::health;
 use super::published::{ApiContext, Command, Published, ServerStatus};
 use super::rounds::Rounds;
 use super::said::Said;
+use super::scope_read::{ScopeRead, cannot_be_used};
 use super::status::may_query;
-use super::store_copy::ScopeRead;
 use crate::dcs::keys::split_groups;
 use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
 use crate::peers::Peers;
@@ -161,8 +161,4 @@ pub fn unavailable(text: impl Into<String>) -> Answer {
 
 fn away(error: DcsError) -> Answer {
     unavailable(cannot_be_used(&error))
-}
-
-pub fn cannot_be_used(error: &DcsError) -> String {
-    format!("the configuration store cannot be used: {error}")
 }

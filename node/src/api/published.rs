@@ -5,7 +5,7 @@
 //! there are commands, which only wake the daemon or ask it for one thing:
 //! nothing here writes to PostgreSQL.
 
-use super::restart::Request;
+use super::restart_request::Request;
 use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::counted::Writes;

@@ -8,6 +8,7 @@
 use super::answer::Answer;
 use super::look::{Api, unavailable};
 use super::published::Command;
+pub use super::restart_request::{Conditions, Request};
 use super::schedule::{BadMoment, future_moment, positive_seconds};
 use super::status::{Facts, facts};
 use axum::http::StatusCode;
@@ -24,26 +25,6 @@ const RESTART_WAIT_MAX: Duration = Duration::from_secs(900);
 const BEAT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long the daemon may take to begin a reinitialization.
 const REINITIALIZE_WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// When a restart applies; an empty one always does.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Conditions {
-    role: Option<String>,
-    below_version: Option<i32>,
-    only_pending: bool,
-}
-
-/// The body of a request, understood.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Request {
-    pub conditions: Conditions,
-    /// How long the start may take.
-    pub limit: Option<Duration>,
-    /// When, as it is stored; at once without.
-    pub schedule: Option<String>,
-    /// As it was sent, for the member record.
-    pub body: Map<String, Value>,
-}
 
 fn bad(text: impl Into<String>) -> Answer {
     Answer::text(StatusCode::BAD_REQUEST, text)

@@ -2,10 +2,10 @@
 
 use super::answer::Answer;
 use super::call::Call;
+use super::caller::Caller;
 use super::endpoints::{self, Access, Handler};
 use super::health::normal_path;
 use super::information;
-use super::listen::Caller;
 use super::look::Api;
 use axum::extract::Request;
 use axum::http::HeaderMap;

@@ -9,23 +9,21 @@
 //! told what the store says, is not shown an older state afterwards.
 
 use super::answer::Answer;
-use super::look::{Api, cannot_be_used, unavailable};
+use super::look::{Api, unavailable};
+use super::scope_read::ScopeRead;
 use crate::clock;
 use crate::dcs::keys::split_groups;
-use crate::dcs::{Snapshot, Store, mirror::View};
+use crate::dcs::{Snapshot, mirror::View};
 use axum::http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use standby::switch::Site;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use topology::GroupView;
 
 /// How long an answer waits for what was written or read here a moment ago.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
-
-/// How long a read of the whole scope serves the next callers.
-const READ_EVERY: Duration = Duration::from_secs(1);
 
 pub struct StoreCopy {
     snapshot: Arc<Snapshot>,
@@ -87,29 +85,6 @@ impl Api {
         let last_seen = Duration::from_secs(self.published().dcs_last_seen);
         let since = Duration::from_millis(clock::unix_ms()).saturating_sub(last_seen);
         view.confirmed.elapsed().min(since)
-    }
-}
-
-/// One read of the whole scope, or why there is none.
-#[derive(Clone)]
-pub struct ScopeRead {
-    asked: Instant,
-    outcome: Result<Arc<Snapshot>, String>,
-}
-
-impl ScopeRead {
-    async fn of(store: &dyn Store, prefix: String) -> ScopeRead {
-        let asked = Instant::now();
-        let outcome = store.read(&[prefix]).await;
-        let outcome = outcome.map(Arc::new);
-        let outcome = outcome.map_err(|error| cannot_be_used(&error));
-        ScopeRead { asked, outcome }
-    }
-
-    /// Young enough, and not older than what callers were told.
-    fn serves(&self, wanted: i64) -> bool {
-        let is_old = self.outcome.as_ref().is_ok_and(|read| read.revision < wanted);
-        self.asked.elapsed() < READ_EVERY && !is_old
     }
 }
 

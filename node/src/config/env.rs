@@ -10,15 +10,16 @@
 
 use super::findings::Findings;
 use super::kind::{self, Kind};
-use super::paths::WORKING_DIRECTORY;
+use super::known_keys::nearest;
 use super::settings;
-use super::validate::nearest;
 use super::yaml;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::process::Command;
 use topology::tags::parse_bool;
 
+/// The daemon's working directory, in its environment.
+pub(super) const WORKING_DIRECTORY: &str = "PWD";
 pub type Environment = BTreeMap<String, String>;
 
 /// Other names under which a path is known. The documented name wins.

@@ -9,8 +9,8 @@
 use super::document::Document;
 use super::findings::Findings;
 use super::kind::{Kind, parse_whole, scalar, shown};
+use super::known_keys::nearest;
 use super::store::read_store;
-use super::validate::nearest;
 use super::{StoreSettings, TopologySettings};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

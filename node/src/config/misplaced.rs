@@ -4,7 +4,7 @@
 //! alone is no mistake there. One that is known in another section is: it has no
 //! effect where it stands.
 
-use super::validate::children;
+use super::known_keys::children;
 
 const DCS: &str = "bootstrap.dcs";
 const DCS_POSTGRESQL: &str = "bootstrap.dcs.postgresql";

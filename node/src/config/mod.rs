@@ -26,6 +26,7 @@ mod file;
 mod findings;
 mod formation;
 mod kind;
+mod known_keys;
 mod lenient;
 mod load;
 pub mod log_format;

@@ -9,8 +9,8 @@
 
 use super::findings::Findings;
 use super::kind::{Kind, Wrong, scalar};
+use super::known_keys::{children, nearest};
 use super::settings::{self, Setting};
-use super::validate::{children, nearest};
 use super::{misplaced, options};
 use serde_json::{Map, Value};
 

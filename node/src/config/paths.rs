@@ -9,15 +9,13 @@
 //! Absent on purpose: the operator's own commands, which run where the daemon does.
 
 use super::document::Document;
-use super::env::{self, Environment};
+use super::env::{self, Environment, WORKING_DIRECTORY};
 use super::findings::Findings;
 use super::kind::Kind;
 use super::settings;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// The daemon's working directory, in its environment.
-pub(super) const WORKING_DIRECTORY: &str = "PWD";
 const BIN_NAMES: &str = "postgresql.bin_name";
 
 /// Rewrites every path of the document that is relative.

@@ -9,7 +9,8 @@
 use super::address;
 use super::document::Document;
 use super::findings::Findings;
-use super::validate::{OTHER_STORES, check_section};
+use super::known_keys::OTHER_STORES;
+use super::validate::check_section;
 use super::{Secret, Srv, StoreSettings};
 use serde_json::Value;
 

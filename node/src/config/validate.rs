@@ -11,6 +11,7 @@
 use super::document::Document;
 use super::findings::Findings;
 use super::kind::{Kind, empty_items};
+use super::known_keys::{children, nearest};
 use super::misplaced;
 use super::settings::{self, Effect, Setting};
 use serde_json::{Map, Value};
@@ -20,9 +21,6 @@ use std::collections::BTreeSet;
 const OPEN: [&str; 3] = ["", "tags", "bootstrap.dcs"];
 /// Sections whose unknown maps are methods that a user named.
 const WITH_METHODS: [&str; 2] = ["bootstrap", "postgresql"];
-/// Sections of other stores: known words, no settings.
-pub const OTHER_STORES: [&str; 5] = ["consul", "exhibitor", "kubernetes", "raft", "zookeeper"];
-
 /// Checks every row whose path `wanted` accepts.
 pub fn check(raw: &Value, wanted: impl Fn(&str) -> bool, findings: &mut Findings) {
     check_sections(raw, &wanted, findings);
@@ -155,24 +153,6 @@ fn walk(map: &Map<String, Value>, section: &str, findings: &mut Findings) {
     }
 }
 
-/// The known keys of a section; none when it is no section.
-pub fn children(section: &str) -> BTreeSet<String> {
-    let mut keys: BTreeSet<String> = settings::all_paths()
-        .filter_map(|(path, _)| {
-            let rest = if section.is_empty() {
-                path.as_str()
-            } else {
-                path.strip_prefix(section)?.strip_prefix('.')?
-            };
-            rest.split('.').next().map(str::to_string)
-        })
-        .collect();
-    if section.is_empty() {
-        keys.extend(OTHER_STORES.map(str::to_string));
-    }
-    keys
-}
-
 fn may_be_invented(section: &str, value: &Value) -> bool {
     OPEN.contains(&section) || (WITH_METHODS.contains(&section) && value.is_object())
 }
@@ -184,30 +164,6 @@ fn warn_unknown(path: &str, key: &str, known: &BTreeSet<String>, findings: &mut 
     });
 }
 
-/// The known key within two edits, if that is less than half of the word.
-pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
-    const EDITS_MAX: usize = 2;
-    let near = known.into_iter().map(|word| (distance(key, word), word));
-    let close = near.filter(|(edits, word)| *edits <= EDITS_MAX && edits * 2 < word.len());
-    close.min_by_key(|(edits, _)| *edits).map(|(_, word)| word.as_str())
-}
-
-/// Levenshtein: insertions, deletions and replacements.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,13 +173,6 @@ mod tests {
         let mut findings = Findings::default();
         warn_of_unknown_keys(&raw, &mut findings);
         findings.warnings().to_vec()
-    }
-
-    #[test]
-    fn distances_are_edits() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "ab"), 2);
-        assert_eq!(distance("listen", "listen"), 0);
     }
 
     #[test]

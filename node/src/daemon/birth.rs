@@ -5,7 +5,7 @@
 //! is given after the source was asked once more and belongs to this group's system.
 
 use super::filling::{Else, Filling};
-use super::silent_source::ReadError;
+use super::silent_source::{ReadError, reading_from};
 use super::work::{HEARTBEAT, Hands, Unready, text};
 use crate::act::citus;
 use crate::background::JobResult;
@@ -159,7 +159,7 @@ impl Hands {
             let filling = self.fill(&what, over, Else::Empty)?;
             self.clear(over)?;
             let tool = self.instance.basebackup(&from.host, from.port, &read.basebackup);
-            let why = match filling.run(self.reading_from(from, tool)).await {
+            let why = match filling.run(reading_from(&self.instance, from, tool)).await {
                 Ok(()) => return filling.finish(),
                 Err(ReadError::Silent(why)) => return Err(why),
                 Err(ReadError::Tool(why)) => why,

@@ -5,7 +5,6 @@
 //! tool is ended when that is not answered either. A source that answers may take its
 //! time, for a checkpoint before a base backup takes minutes.
 
-use super::work::{Hands, text};
 use crate::ha::observation::Following;
 use crate::postgres::{Error, Instance};
 use std::time::{Duration, Instant};
@@ -39,17 +38,15 @@ impl ReadError {
     }
 }
 
-impl Hands {
-    /// Runs a tool that reads from `from`; dropping `tool` ends its program.
-    pub(super) async fn reading_from<T>(
-        &self,
-        from: &Following,
-        tool: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, ReadError> {
-        tokio::select! {
-            done = tool => done.map_err(|error| ReadError::Tool(text(error))),
-            why = until_silent(&self.instance, from) => Err(ReadError::Silent(why)),
-        }
+/// Runs a tool that reads from `from`; dropping `tool` ends its program.
+pub(super) async fn reading_from<T>(
+    instance: &Instance,
+    from: &Following,
+    tool: impl Future<Output = Result<T, Error>>,
+) -> Result<T, ReadError> {
+    tokio::select! {
+        done = tool => done.map_err(|error| ReadError::Tool(error.with_causes())),
+        why = until_silent(instance, from) => Err(ReadError::Silent(why)),
     }
 }
 
@@ -79,7 +76,7 @@ async fn until_silent(instance: &Instance, from: &Following) -> String {
                     return format!(
                         "{host}:{port} is silent: nothing has come from it for {still:.0?}, and it \
                          does not answer: {}",
-                        text(why)
+                        why.with_causes()
                     );
                 }
             }

@@ -5,7 +5,7 @@
 
 use super::script;
 use super::shutdown_state::shutdown_state_of;
-use super::silent_source::ReadError;
+use super::silent_source::{ReadError, reading_from};
 use crate::background::JobResult;
 use crate::clock;
 use crate::config::Settings;
@@ -290,7 +290,7 @@ impl Hands {
         }
         let source = tools::Source { host: &from.host, port: from.port };
         let tool = self.instance.rewind(source, &options, from_primary, &permission);
-        self.reading_from(from, tool).await.map_err(ReadError::into_text)
+        reading_from(&self.instance, from, tool).await.map_err(ReadError::into_text)
     }
 
     /// One that has not written a checkpoint since it was promoted shows the

@@ -13,6 +13,7 @@
 
 mod connection;
 mod discovery;
+mod endpoint;
 mod endpoints;
 mod identity;
 mod link;

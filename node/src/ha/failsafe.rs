@@ -18,37 +18,13 @@
 //! lock compares the request which that release wrote, so that the lock cannot have
 //! been taken, and given to the same leader again, in between.
 
+pub use super::observation::{Failsafe, Promise};
 use super::observation::{Lock, Observation};
 use std::collections::BTreeMap;
-use topology::{GroupView, Lsn, MemberName, MemberRecord, MemberRole, Millis, Versioned};
+use topology::{GroupView, MemberName, MemberRecord, MemberRole, Millis, Versioned};
 
 /// Members by name, with the address of their REST API: `/failsafe`.
 pub type Map = BTreeMap<MemberName, String>;
-
-/// What one beat sees of failsafe mode.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Failsafe {
-    /// All members agreed: this member may lead until then.
-    pub proof: Option<Millis>,
-    /// When all members were last asked, with or without success.
-    pub asked: Millis,
-    /// `/failsafe` was seen and names this member.
-    pub is_ready: bool,
-    /// This member agreed that another member leads on.
-    pub promise: Option<Promise>,
-    /// It did, and that leader has given its lock away in order since.
-    pub is_released: bool,
-}
-
-/// What a leader without a store says of itself, and until when the promise binds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Promise {
-    pub to: MemberName,
-    pub conn_url: String,
-    pub api_url: String,
-    pub slots: BTreeMap<String, Lsn>,
-    pub until: Millis,
-}
 
 /// Why a member does not agree; the text is the answer's body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

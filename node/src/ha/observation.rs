@@ -3,17 +3,18 @@
 //! `decide` reads this and nothing else; the simulator builds the same value
 //! from its model. What a beat remembers for the next one is in `Memory`.
 
+mod failsafe;
 mod job;
 mod memory;
 mod postgres;
 
+pub use failsafe::{Failsafe, Promise};
 pub use job::{Ending, Job, Rebuild, Running, StopHow};
 pub use memory::{Asked, Bootstrapping, Divergence, Failed, Gate, Memory};
 pub use postgres::{
     DataDir, End, Following, Postgres, Process, Server, ServerRole, Shut, ShutdownState,
 };
 
-use super::failsafe::Failsafe;
 use standby::promotion::PeerAnswer;
 use standby::switch::ownership::{Order, Ownership};
 use topology::{Dynamic, Group, GroupView, History, MemberName, Millis, Seen, SystemId, Tags};

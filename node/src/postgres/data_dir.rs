@@ -10,6 +10,7 @@
 //! Absent on purpose: whether it may be removed; that is a rule of `ha/`.
 
 use super::controldata;
+use super::entries::list;
 use super::error::{Error, read_if_there, remove_if_there};
 use super::permission::Permission;
 use std::io;
@@ -289,17 +290,6 @@ fn clear(dir: &Path, keep: Option<&str>) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// What stands at the top of `dir`; nothing when it is not there.
-pub fn list_if_there(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    if dir.exists() { list(dir) } else { Ok(Vec::new()) }
-}
-
-fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = std::fs::read_dir(dir).map_err(Error::file("list", dir))?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    paths.collect::<Result<_, _>>().map_err(Error::file("list", dir))
 }
 
 /// A link is removed, never followed.

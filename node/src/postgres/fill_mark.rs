@@ -6,7 +6,7 @@
 //! files at the top of the directory with their inodes and times of birth; files of
 //! another program do not match, and then only a person can tell what they are.
 
-use super::data_dir;
+use super::entries;
 use super::error::{Error, read_if_there};
 use super::mark;
 use crate::config::Postgresql;
@@ -80,7 +80,7 @@ fn text(what: &str, entries: &[String]) -> String {
 /// a file system that does not tell it leaves nothing to be recognised by.
 fn entries_of(dir: &Path) -> Result<Vec<String>, Error> {
     let mut entries: Vec<String> =
-        data_dir::list_if_there(dir)?.iter().filter_map(|path| entry_of(dir, path)).collect();
+        entries::list_if_there(dir)?.iter().filter_map(|path| entry_of(dir, path)).collect();
     entries.extend(entry_of(dir, &dir.join(CONTROL_FILE)));
     entries.sort();
     Ok(entries)

@@ -31,6 +31,7 @@ pub mod controldata;
 mod controlled;
 pub mod data_dir;
 pub mod difference;
+mod entries;
 pub mod error;
 pub mod files;
 pub mod fill_mark;
@@ -62,6 +63,7 @@ pub mod single_user;
 pub mod slots;
 mod socket;
 mod sslmode;
+mod target;
 pub mod timeline;
 pub mod tls;
 pub mod tools;
@@ -78,7 +80,8 @@ pub use permission::{Permission, ProvenSource};
 pub use process::{Postmaster, StopMode};
 pub use procfs::Stat;
 pub use recovery::Upstream;
-pub use session::{Session, Target};
+pub use session::Session;
+pub use target::Target;
 
 use crate::config::{
     Bootstrap, BootstrapMethod, Citus, CustomMethod, Login, Postgresql, ToolOption,

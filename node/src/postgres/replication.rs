@@ -10,8 +10,8 @@
 mod stream;
 
 use super::error::Error;
-use super::session::Target;
 use super::sslmode::{self, Wire};
+use super::target::Target;
 use super::tls;
 use std::io;
 use stream::{Introduced, IntroducedTls, Kind};

@@ -9,7 +9,7 @@
 
 use super::conninfo;
 use super::error::Error;
-use super::session::Target;
+use super::target::Target;
 use tokio_postgres::error::SqlState;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@
 //! an operator named for a failover. And a member that lacks the end of a log that
 //! was handed over does not race.
 
+use super::condition::{asked, current, elected, is_asked, not_behind, not_overtaken};
 use super::electorate::{Electorate, Stand, stand};
-use super::race::{asked, current, elected, is_asked, not_behind, not_overtaken};
 use super::{NotYet, PeerAnswer, RaceLimits, Racer};
 use topology::{Failover, GroupView, Lsn, MemberName, Timeline};
 

@@ -17,15 +17,14 @@
 //! lost its data together with its whole region is believed until another
 //! region's register was read.
 
-use super::calls::{Calls, Purpose, STORE_CALL_MS, Scene};
+use super::calls::{Calls, STORE_CALL_MS, Scene};
 use super::campaign::{Campaign, campaign, facts_of, stored_key};
-use super::effect::{AgentKey, Answer, Call, CallId, Claim, Effect, Severity, Sight};
+use super::effect::{AgentKey, Answer, Call, CallId, Claim, Effect, Identity, Severity, Sight};
 use super::mover::Mover;
+use super::purpose::Purpose;
 use super::register::MarkMemory;
 use super::votes::Votes;
-use std::collections::BTreeSet;
-use topology::region::Policy;
-use topology::{Millis, RegionName};
+use topology::Millis;
 
 /// While the copies of the stores are being made.
 const SOON_MS: u64 = 20;
@@ -45,20 +44,6 @@ impl Default for Pace {
     fn default() -> Pace {
         Pace { agent_ms: 1_000, mover_ms: 250 }
     }
-}
-
-/// The daemon that may become the agent.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    pub region: RegionName,
-    /// `region/member`.
-    pub name: String,
-    /// Leads the plain or the coordinator group, when it leads.
-    pub is_preferred: bool,
-    /// The policy of the daemon's settings.
-    pub settings: Policy,
-    /// The other regions to whose stores there is a way.
-    pub others: BTreeSet<RegionName>,
 }
 
 #[derive(Debug)]

@@ -3,12 +3,11 @@
 //! Invariant *no wait without an end*: every call has a deadline. The performer
 //! keeps it; if it does not, the agent takes the call for failed `GRACE_MS` later.
 
-use super::agent::Identity;
 use super::effect::{
-    AgentKey, Answer, Call, CallId, Effect, Severity, Sight, Sites, StoreCopy, StoreWrite, Write,
+    AgentKey, Answer, Call, CallId, Effect, Identity, Severity, Sight, Sites, StoreCopy,
+    StoreWrite, Write,
 };
-use super::mover::MoverCall;
-use super::votes::VotesCall;
+use super::purpose::Purpose;
 use super::{LocalTopology, Site};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,17 +19,6 @@ pub const REMOTE_CALL_MS: u64 = 3_000;
 pub const STORE_CALL_MS: u64 = 10_000;
 /// How much later than the performer the agent itself gives a call up.
 const GRACE_MS: u64 = 1_000;
-
-/// What a call is for: how its answer is read.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Purpose {
-    Elect(AgentKey),
-    Resign,
-    Votes(VotesCall),
-    /// A certificate passed on; nothing waits for it.
-    Forward,
-    Mover(MoverCall),
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Calls {

@@ -9,10 +9,24 @@
 
 use super::preflight::Probe;
 use super::{LocalTopology, Replayed, Site, Target};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Certificate, Journal, PeerRegion, Policy};
 use topology::{Millis, RegionName, Seen};
+
+/// The daemon that may become the agent.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub region: RegionName,
+    /// `region/member`.
+    pub name: String,
+    /// Leads the plain or the coordinator group, when it leads.
+    pub is_preferred: bool,
+    /// The policy of the daemon's settings.
+    pub settings: Policy,
+    /// The other regions to whose stores there is a way.
+    pub others: BTreeSet<RegionName>,
+}
 
 /// Who an agent is, as its key says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ mod mover;
 pub mod ownership;
 pub mod preflight;
 pub mod publisher;
+mod purpose;
 pub mod question;
 pub mod register;
 pub mod site;

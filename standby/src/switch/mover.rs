@@ -16,17 +16,17 @@ mod act;
 mod receipts;
 mod work;
 
-use super::calls::{Purpose, STORE_CALL_MS, Scene};
+use super::calls::{STORE_CALL_MS, Scene};
 use super::effect::{Answer, CallId, Effect, Severity, Write};
 use super::local::may_replace;
+use super::purpose::{Lead, MoverCall, Purpose};
 use super::question::{Progress, Question, tokens};
 use super::table::{Next, Work, awaited, next};
-use super::{Site, Target, table};
-use act::Acting;
+use super::{Site, table};
 use receipts::Receipts;
 use std::sync::Arc;
-use topology::region::{Journal, Phase, Token};
-use topology::{Group, Millis, RegionName};
+use topology::Millis;
+use topology::region::{Journal, Phase};
 use work::{Examining, Warming};
 
 /// Between two questions for one group's receipt.
@@ -43,33 +43,6 @@ const RETRY_MIN_MS: u64 = 50;
 const MENTION_MS: u64 = 5_000;
 /// How long a step may take when the store tells no policy.
 const STEP_SECONDS: u64 = 20;
-
-/// What a call of the mover is for.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum MoverCall {
-    /// The journal, for the other region's store.
-    Copy,
-    Listen,
-    Act(Box<Acting>),
-    /// After a write that did not happen. The table is asked again after this pause.
-    Reread(Box<Acting>, u64),
-    /// Before a delivery to a store whose copy is not live.
-    ReadBeforeDelivery(Box<Acting>, Box<Lead>),
-    ExamineRead(RegionName),
-    Probe(RegionName, Group),
-    Checkpoint,
-    Hold,
-    Replayed(Target, Token),
-    WakeReplay(Group),
-}
-
-/// The journal that leads, and the store it lies in.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Lead {
-    journal: Journal,
-    region: RegionName,
-    site: Arc<Site>,
-}
 
 #[derive(Debug)]
 pub(super) struct Mover {

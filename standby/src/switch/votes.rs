@@ -6,9 +6,10 @@
 //!
 //! Invariant: what cannot be done is logged once as an error and tried again.
 
-use super::calls::{Purpose, REMOTE_CALL_MS, STORE_CALL_MS, Scene};
+use super::calls::{REMOTE_CALL_MS, STORE_CALL_MS, Scene};
 use super::effect::{Answer, Severity, Sites, Write};
 use super::publisher::{Publisher, picture};
+use super::purpose::{Purpose, VotesCall};
 use super::register::{AgentFacts, AgentStep, agent_step, behind, policy_conflict};
 use super::{LocalTopology, Site};
 use std::sync::Arc;
@@ -19,17 +20,6 @@ use topology::{Millis, RegionName, Seen};
 const AGAIN_MS: u64 = 1_000;
 /// Steps in a row before the turn ends.
 const ROUNDS_MAX: usize = 8;
-
-/// What a turn waits for.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum VotesCall {
-    Publish(RegionName),
-    Step(AgentStep),
-    /// After a step that lost against another client.
-    Reread,
-    SharePolicy,
-    Ask(RegionName),
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Votes {

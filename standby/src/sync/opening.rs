@@ -4,7 +4,7 @@
 //! must not allow anybody to lead who might lack them, and its names must be
 //! those that `/sync` relies on.
 
-use super::gate::Record;
+use super::record::Record;
 use super::set::NameSet;
 use super::{Names, Policy, Step};
 use topology::{MemberName, SyncMode, SyncState};

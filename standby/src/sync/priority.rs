@@ -4,10 +4,10 @@
 //! required, and was confirmed there. It is added to the names first and waited
 //! for, then to `/sync`; it is removed from `/sync` first.
 
-use super::gate::Record;
+use super::facts::Facts;
 use super::names::Method;
+use super::record::Record;
 use super::set::NameSet;
-use super::situation::Facts;
 use super::{CONFIRM_MS, Names, Step, SyncRank};
 
 pub(super) fn next(f: &Facts) -> Option<Step> {

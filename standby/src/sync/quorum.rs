@@ -11,9 +11,9 @@
 
 mod resolve;
 
-use super::gate::Record;
+use super::facts::Facts;
+use super::record::Record;
 use super::set::NameSet;
-use super::situation::Facts;
 use super::{CONFIRM_MS, Names, Step};
 use resolve::{Move, State};
 

@@ -6,8 +6,10 @@
 //! cut off from the majority does not. It must belong to the cluster that
 //! answered before (see `identity`).
 
-use super::endpoints::{Endpoint, Endpoints};
+use super::endpoint::Endpoint;
+use super::endpoints::Endpoints;
 use super::identity::{Identity, foreign};
+use super::link::Timing;
 use super::{link, translate};
 use crate::config::StoreSettings;
 use crate::dcs::DcsError;
@@ -41,14 +43,6 @@ impl Connection {
     pub fn name(&self) -> &str {
         &self.endpoint.name
     }
-}
-
-/// How long what may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    pub connect: Duration,
-    pub ping_interval: Duration,
-    pub ping_timeout: Duration,
 }
 
 pub struct Connections {

@@ -7,7 +7,7 @@
 //! Absent on purpose: weights and priorities. All endpoints are tried anyway,
 //! in the order of the answer.
 
-use super::endpoints::{ENDPOINTS_MAX, Endpoint};
+use super::endpoint::{ENDPOINTS_MAX, Endpoint};
 use super::{link, translate};
 use crate::config::{Srv, StoreSettings};
 use crate::dcs::DcsError;

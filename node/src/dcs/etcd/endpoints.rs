@@ -10,52 +10,18 @@
 //! without it is not taken from a list.
 
 use super::discovery;
+use super::endpoint::{ENDPOINTS_MAX, Endpoint};
 use crate::config::StoreSettings;
 use crate::dcs::DcsError;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Endpoints that are kept; a longer list is cut.
-pub const ENDPOINTS_MAX: usize = 32;
 /// How long a list of members is good before anybody asked for a lease.
 const REFRESH_FIRST: Duration = Duration::from_secs(300);
 /// Later: this many times the ttl.
 const REFRESH_TTLS: u32 = 10;
 /// SRV records are looked up again after this.
 const RESOLVED_FOR: Duration = Duration::from_secs(300);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// `host:port`
-    pub name: String,
-    /// Without the brackets of an IPv6 address.
-    pub host: String,
-    pub tls: bool,
-}
-
-impl Endpoint {
-    /// `host:port`, with or without a scheme before it.
-    pub fn parse(text: &str, tls: bool) -> Option<Endpoint> {
-        let (tls, rest) = match text.split_once("://") {
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
-            Some(_) => return None,
-            None => (tls, text),
-        };
-        let name = rest.trim_end_matches('/').to_string();
-        let (host, port) = name.rsplit_once(':')?;
-        port.parse::<u16>().ok()?;
-        let host = host.trim_matches(['[', ']']).to_string();
-        Some(Endpoint { name, host, tls })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.name)
-    }
-}
 
 pub struct Endpoints {
     named: Vec<Endpoint>,

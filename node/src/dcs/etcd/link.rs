@@ -9,8 +9,7 @@
 //! acknowledge, and HTTP/2 pings detect a peer that is gone, both within the
 //! shortest ttl.
 
-use super::connection::Timing;
-use super::endpoints::Endpoint;
+use super::endpoint::Endpoint;
 use crate::config::StoreSettings;
 use crate::dcs::DcsError;
 use crate::tls::{self, Believed, Own, Trust};
@@ -20,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tonic::transport::Uri;
@@ -29,6 +29,14 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 type Linked = Result<TokioIo<Box<dyn Stream>>, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Limits of a link.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub connect: Duration,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+}
 
 /// Connects at the first call.
 pub fn channel(

@@ -1,35 +1,18 @@
 //! The table's answers as writes of the leading journal, one at a time.
 
 use super::super::Site;
-use super::super::calls::{Purpose, STORE_CALL_MS, Scene};
+use super::super::calls::{STORE_CALL_MS, Scene};
 use super::super::effect::{Answer, Severity, Write};
+use super::super::purpose::{Acting, JournalWrite, Lead, MoverCall, Purpose};
 use super::super::question::tokens;
 use super::super::table::{self, Next, advanced};
-use super::{IDLE_MS, Lead, Mover, MoverCall, RECEIPTS_MS, RETRY_MIN_MS};
+use super::{IDLE_MS, Mover, RECEIPTS_MS, RETRY_MIN_MS};
 use std::sync::Arc;
 use topology::RegionName;
 use topology::region::{Journal, Phase};
 
 /// The longest pause after writes that failed.
 const RETRY_MAX_MS: u64 = 2_000;
-
-/// A write that the table asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::switch) struct Acting {
-    /// The row that asked for it, and its reason.
-    row: u16,
-    why: &'static str,
-    /// The store that is written.
-    region: RegionName,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    Journal { id: String, phase: Phase, error: Option<String> },
-    Commit { id: String, to: RegionName },
-    Deliver,
-}
 
 impl Mover {
     pub(super) fn act(
@@ -72,13 +55,13 @@ impl Mover {
             }
             Next::Commit => {
                 let (id, to) = (lead.journal.id.clone(), lead.journal.to.clone());
-                let acting = acting(&lead.region, Kind::Commit { id, to });
+                let acting = acting(&lead.region, JournalWrite::Commit { id, to });
                 let at = scene.sight.date.clone();
                 let write = Write::Commit { now_ms: scene.sight.unix_ms, at };
                 self.write(scene, acting, lead.site.clone(), write);
             }
             Next::Deliver => {
-                let acting = acting(&lead.journal.to, Kind::Deliver);
+                let acting = acting(&lead.journal.to, JournalWrite::Deliver);
                 self.deliver(scene, acting, lead);
             }
         }
@@ -153,10 +136,10 @@ impl Mover {
                 log_written(scene, kind);
                 return self.ask_again_in(scene, 0);
             }
-            (Answer::Conflict | Answer::NothingToWrite, Kind::Deliver) => RECEIPTS_MS,
+            (Answer::Conflict | Answer::NothingToWrite, JournalWrite::Deliver) => RECEIPTS_MS,
             // Another client wrote first: a read brings what it wrote to the next look.
-            (Answer::Conflict, _) | (Answer::NothingToWrite, Kind::Journal { .. }) => 0,
-            (Answer::NothingToWrite, Kind::Commit { .. }) => self.tick_ms,
+            (Answer::Conflict, _) | (Answer::NothingToWrite, JournalWrite::Journal { .. }) => 0,
+            (Answer::NothingToWrite, JournalWrite::Commit { .. }) => self.tick_ms,
             (other, _) => return self.failed(scene, &acting, &other.failure()),
         };
         self.is_acting = true;
@@ -204,21 +187,25 @@ impl Mover {
     }
 }
 
-fn journal_kind(journal: &Journal) -> Kind {
-    Kind::Journal { id: journal.id.clone(), phase: journal.phase, error: journal.error.clone() }
+fn journal_kind(journal: &Journal) -> JournalWrite {
+    JournalWrite::Journal {
+        id: journal.id.clone(),
+        phase: journal.phase,
+        error: journal.error.clone(),
+    }
 }
 
-fn log_written(scene: &mut Scene, kind: &Kind) {
+fn log_written(scene: &mut Scene, kind: &JournalWrite) {
     match kind {
-        Kind::Journal { id, phase, error } => {
+        JournalWrite::Journal { id, phase, error } => {
             scene.log(Severity::Info, format!("move {id}: {phase:?}"));
             if let Some(why) = error {
                 scene.log(Severity::Error, format!("move {id} is given up: {why}"));
             }
         }
-        Kind::Commit { id, to } => {
+        JournalWrite::Commit { id, to } => {
             scene.log(Severity::Info, format!("move {id}: region {to} owns now"));
         }
-        Kind::Deliver => {}
+        JournalWrite::Deliver => {}
     }
 }

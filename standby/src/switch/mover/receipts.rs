@@ -7,11 +7,12 @@
 //! record sleeps over it for up to `wal_retrieve_retry_interval` (5 s): every
 //! reload wakes it.
 
-use super::super::calls::{Purpose, Scene};
+use super::super::calls::Scene;
 use super::super::effect::{Answer, Call};
+use super::super::purpose::{MoverCall, Purpose};
 use super::super::question::{is_receipt, tokens};
 use super::super::{Site, Target};
-use super::{Mover, MoverCall, RECEIPTS_MS};
+use super::{Mover, RECEIPTS_MS};
 use std::collections::BTreeMap;
 use topology::region::{Journal, Phase, Token};
 use topology::{Group, Millis, RegionName};

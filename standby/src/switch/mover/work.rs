@@ -3,12 +3,13 @@
 //! Each is done once for a move. A step that fails for good leaves its reason in
 //! `Progress::failure`, and the table gives the move up.
 
-use super::super::calls::{Purpose, STORE_CALL_MS, Scene};
+use super::super::calls::{STORE_CALL_MS, Scene};
 use super::super::effect::{Answer, Call, Severity};
 use super::super::preflight::{Finding, Probe, Side, preflight};
+use super::super::purpose::{Lead, MoverCall, Purpose};
 use super::super::table::Work;
 use super::super::{Site, Target};
-use super::{Lead, Mover, MoverCall};
+use super::Mover;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use topology::{Group, RegionName};

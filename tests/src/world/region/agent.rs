@@ -7,7 +7,8 @@ use super::perform::AgentCall;
 use super::region_name;
 use crate::world::{Event, World};
 use node::dcs::Snapshot;
-use standby::switch::agent::{self, Identity, Pace};
+use standby::switch::agent::{self, Pace};
+use standby::switch::effect::Identity;
 use standby::switch::effect::{
     Answer, Call, CallId, Effect, LocalCopy, Severity, Sight, StoreCopy,
 };
