@@ -1,5 +1,6 @@
 //! Numbers as PostgreSQL reads its settings: sign, `0x` hexadecimal, leading-0
 //! octal, decimal, fractions that are rounded, and units where a base is known.
+//! The one table of units: whatever reads or writes one takes it from here.
 //!
 //! Numbers may be texts: other programs write `'30'`, people write `30min`.
 //! Units are case-sensitive, as in PostgreSQL.
@@ -16,27 +17,36 @@ pub enum Base {
     Seconds,
 }
 
-const BYTES: [(&str, f64); 5] = [
-    ("B", 1.0),
-    ("kB", 1024.0),
-    ("MB", 1_048_576.0),
-    ("GB", 1_073_741_824.0),
+/// Units of memory in bytes, the largest first.
+pub const BYTES: [(&str, f64); 5] = [
     ("TB", 1_099_511_627_776.0),
+    ("GB", 1_073_741_824.0),
+    ("MB", 1_048_576.0),
+    ("kB", 1024.0),
+    ("B", 1.0),
 ];
-const SECONDS: [(&str, f64); 6] =
-    [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+/// Units of time in microseconds, the largest first.
+pub const MICROSECONDS: [(&str, f64); 6] = [
+    ("d", 86_400_000_000.0),
+    ("h", 3_600_000_000.0),
+    ("min", 60_000_000.0),
+    ("s", 1_000_000.0),
+    ("ms", 1_000.0),
+    ("us", 1.0),
+];
 
 impl Base {
-    fn factor(self, unit: &str) -> Option<f64> {
-        let units: &[(&str, f64)] = match self {
-            Base::Plain => &[],
-            Base::Bytes => &BYTES,
-            Base::Seconds => &SECONDS,
+    /// How many of the base one `unit` is; without a unit it is one.
+    pub fn factor(self, unit: &str) -> Option<f64> {
+        let (units, one): (&[(&str, f64)], f64) = match self {
+            Base::Plain => (&[], 1.0),
+            Base::Bytes => (&BYTES, 1.0),
+            Base::Seconds => (&MICROSECONDS, 1_000_000.0),
         };
         if unit.is_empty() {
             return Some(1.0);
         }
-        units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)
+        units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor / one)
     }
 }
 
@@ -52,11 +62,7 @@ pub fn counted(value: &Value, base: Base) -> Option<i64> {
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    let text = text.trim();
-    let (negative, rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
+    let (negative, rest) = sign(text.trim());
     let (digits, unit) = split_unit(rest);
     let factor = base.factor(unit)?;
     let size = match unsigned(digits)? {
@@ -65,6 +71,42 @@ pub fn counted(value: &Value, base: Base) -> Option<i64> {
         Read::Real(number) => rounded(number * factor)?,
     };
     Some(if negative { -size } else { size })
+}
+
+/// A number, and the unit behind it as it is written.
+pub fn with_unit(text: &str) -> Option<(f64, &str)> {
+    let (negative, rest) = sign(text.trim());
+    let (digits, unit) = split_unit(rest);
+    Some((signed(negative, digits)?, unit))
+}
+
+/// A number without a unit, and without blanks.
+pub fn real(text: &str) -> Option<f64> {
+    let (negative, digits) = sign(text);
+    signed(negative, digits)
+}
+
+/// The decimal digits and points at the start, and what follows them: `1.5` and `GB`.
+pub fn split_decimal(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (&text[..end], text[end..].trim())
+}
+
+fn signed(negative: bool, digits: &str) -> Option<f64> {
+    let size = match unsigned(digits)? {
+        Read::Whole(number) => number as f64,
+        Read::Real(number) => number,
+    };
+    Some(if negative { -size } else { size })
+}
+
+/// Whether the number is below 0, and its digits.
+fn sign(text: &str) -> (bool, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    }
 }
 
 enum Read {
@@ -155,6 +197,10 @@ mod tests {
             (Some(16 << 20), Some(1024), Some(7))
         );
         assert_eq!(bytes("1mb"), None);
+        assert_eq!(with_unit(" -1.5 kB"), Some((-1.5, "kB")));
+        assert_eq!((with_unit("0x10 s"), with_unit("s")), (Some((16.0, "s")), None));
+        assert_eq!((split_decimal(" 1.5 GB"), split_decimal("")), (("1.5", "GB"), ("", "")));
+        assert_eq!((real("-0x1F"), real(" 1"), real("1kB")), (Some(-31.0), None, None));
     }
 
     proptest! {

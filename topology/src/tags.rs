@@ -95,13 +95,17 @@ fn clone_pair((key, value): (&String, &Value)) -> (String, Value) {
 
 /// Reads a boolean as PostgreSQL and Patroni users write it.
 pub fn parse_bool(value: &Value) -> Option<bool> {
-    let text = match value {
-        Value::Bool(b) => return Some(*b),
-        Value::Number(n) => n.to_string(),
-        Value::String(s) => s.to_ascii_lowercase(),
-        _ => return None,
-    };
-    match text.as_str() {
+    match value {
+        Value::Bool(b) => Some(*b),
+        Value::Number(n) => bool_of(&n.to_string()),
+        Value::String(s) => bool_of(s),
+        _ => None,
+    }
+}
+
+/// A word for true or false, in any case.
+pub fn bool_of(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),
         "off" | "false" | "no" | "0" => Some(false),
         _ => None,

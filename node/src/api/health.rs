@@ -8,6 +8,7 @@
 
 use super::status::{Duty, Facts};
 use serde_json::Value;
+use topology::number::{Base, split_decimal};
 use topology::{Lsn, MemberRole, MemberState, Millis};
 
 /// The options behind `?`, in order.
@@ -192,20 +193,11 @@ fn option<'a>(options: &'a Options, name: &str) -> Option<&'a str> {
 
 /// `16`, `16MB`, `1.5 GB`; `None` for anything else.
 pub fn parse_bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let factor: u64 = match text[digits..].trim() {
-        "" | "B" => 1,
-        "kB" => 1 << 10,
-        "MB" => 1 << 20,
-        "GB" => 1 << 30,
-        "TB" => 1 << 40,
-        _ => return None,
-    };
-    let number = &text[..digits];
+    let (number, unit) = split_decimal(text);
+    let factor = Base::Bytes.factor(unit)?;
     match number.parse::<u64>() {
-        Ok(whole) => whole.checked_mul(factor),
-        Err(_) => number.parse::<f64>().ok().map(|n| (n * factor as f64) as u64),
+        Ok(whole) => whole.checked_mul(factor as u64),
+        Err(_) => number.parse::<f64>().ok().map(|n| (n * factor) as u64),
     }
 }
 

@@ -5,6 +5,7 @@
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
+use topology::number::{Base, split_decimal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadMoment {
@@ -53,18 +54,8 @@ fn iso(moment: &ZonedDateTime) -> String {
 /// Seconds as `30`, `"30"`, `"2min"`; `None` unless it is a positive span.
 pub fn positive_seconds(value: &serde_json::Value) -> Option<f64> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let factor = match text[digits..].trim() {
-        "" | "s" => 1.0,
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "min" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return None,
-    };
-    let seconds = text[..digits].parse::<f64>().ok()? * factor;
+    let (number, unit) = split_decimal(&text);
+    let seconds = number.parse::<f64>().ok()? * Base::Seconds.factor(unit)?;
     (seconds > 0.0).then_some(seconds)
 }
 

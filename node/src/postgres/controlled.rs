@@ -7,9 +7,9 @@
 //! Absent on purpose: every other setting (`parameters.rs`).
 
 use super::parameters::{boolean, scalar};
-use super::units::read_number;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use topology::number::{Base, real, split_decimal};
 
 /// Which values of a controlled setting are accepted.
 #[derive(Clone, Copy)]
@@ -44,6 +44,7 @@ const WAL_KEEP_SIZE: &str = "wal_keep_size";
 /// What it was called, and counted in, before PostgreSQL 13.
 const WAL_KEEP_SEGMENTS: &str = "wal_keep_segments";
 const SEGMENT_MB: u64 = 16;
+const MB: f64 = 1_048_576.0;
 /// PostgreSQL refuses to start with more of anything.
 const COUNT_MAX: f64 = 262_143.0;
 
@@ -95,7 +96,7 @@ fn accept(check: Check, text: &str) -> Option<String> {
         Check::True => (boolean(text)? == "on").then(|| "on".into()),
         Check::Bool => boolean(text).map(str::to_string),
         Check::AtLeast(least) => {
-            let number = read_number(text)?.round();
+            let number = real(text)?.round();
             (least as f64..=COUNT_MAX).contains(&number).then(|| format!("{number}"))
         }
         Check::Segments => (megabytes(text)? >= SEGMENT_MB).then(|| text.to_string()),
@@ -104,16 +105,12 @@ fn accept(check: Check, text: &str) -> Option<String> {
 
 /// A size in megabytes, PostgreSQL's base unit of wal_keep_size.
 fn megabytes(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    let size = match text[digits..].trim() {
-        "" | "MB" => Some(number),
-        "kB" => Some(number / 1024),
-        "GB" => number.checked_mul(1024),
-        "TB" => number.checked_mul(1024 * 1024),
-        _ => None,
-    };
-    size.filter(|size| i32::try_from(*size).is_ok())
+    let (digits, unit) = split_decimal(text);
+    let number: u64 = digits.parse().ok()?;
+    let unit = if unit.is_empty() { "MB" } else { unit };
+    let bytes = Base::Bytes.factor(unit).filter(|_| unit != "B")?;
+    let size = (number as f64 * bytes / MB).floor();
+    (size <= i32::MAX.into()).then_some(size as u64)
 }
 
 /// The size of this many segments of 16 MB.

@@ -15,6 +15,7 @@ use super::controlled;
 use crate::config::{Citus, Postgresql};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use topology::tags::bool_of;
 
 /// Settings of recovery: they live in a block of their own.
 pub const RECOVERY: [&str; 18] = [
@@ -189,7 +190,7 @@ fn find<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 /// A value as PostgreSQL reads it; lists are joined, `null` and maps are none.
 pub fn scalar(value: &Value) -> Option<String> {
     match value {
-        Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
+        Value::Bool(on) => Some(on_or_off(*on).into()),
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) => Some(text.clone()),
         Value::Array(items) => {
@@ -200,13 +201,13 @@ pub fn scalar(value: &Value) -> Option<String> {
     }
 }
 
+fn on_or_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
 /// The spellings of a boolean that a configuration may have.
 pub fn boolean(text: &str) -> Option<&'static str> {
-    match text.trim().to_lowercase().as_str() {
-        "on" | "true" | "yes" | "1" => Some("on"),
-        "off" | "false" | "no" | "0" => Some("off"),
-        _ => None,
-    }
+    bool_of(text.trim()).map(on_or_off)
 }
 
 fn add_citus(citus: &Citus, settings: &Postgresql, parameters: &mut BTreeMap<String, String>) {

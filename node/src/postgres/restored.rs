@@ -11,7 +11,7 @@
 
 use super::error::{Error, remove_if_there};
 use super::files::{self, Places};
-use super::parameters::{Effective, RECOVERY, Role};
+use super::parameters::{Effective, RECOVERY, Role, scalar};
 use super::{Instance, Written};
 use crate::config::{BootstrapMethod, Postgresql};
 use crate::postgres::Postmaster;
@@ -175,12 +175,7 @@ fn block(given: &Map<String, Value>) -> BTreeMap<String, String> {
 }
 
 fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
+    if value.is_array() { None } else { scalar(value) }
 }
 
 fn set_signals(recovery: Recovery<'_>, places: &Places) -> Result<(), Error> {

@@ -8,6 +8,7 @@
 //! (`judge.rs`).
 
 use super::parameters::boolean;
+use topology::number::{BYTES, MICROSECONDS, with_unit};
 
 /// What `pg_settings` tells about one setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,23 +18,6 @@ pub struct Nature {
     /// `kB`, `8kB`, `ms`, ...; of a number without suffix.
     pub unit: Option<String>,
 }
-
-const MEMORY: [(&str, f64); 5] = [
-    ("TB", 1_099_511_627_776.0),
-    ("GB", 1_073_741_824.0),
-    ("MB", 1_048_576.0),
-    ("kB", 1024.0),
-    ("B", 1.0),
-];
-/// In microseconds.
-const TIME: [(&str, f64); 6] = [
-    ("d", 86_400_000_000.0),
-    ("h", 3_600_000_000.0),
-    ("min", 60_000_000.0),
-    ("s", 1_000_000.0),
-    ("ms", 1_000.0),
-    ("us", 1.0),
-];
 
 impl Nature {
     pub fn new(kind: &str, unit: Option<&str>) -> Nature {
@@ -68,10 +52,7 @@ impl Nature {
 
     /// The value in the setting's own unit.
     fn number(&self, text: &str) -> Option<f64> {
-        let text = text.trim();
-        let (digits, suffix) = text.split_at(suffix_at(text));
-        let number = read_number(digits.trim())?;
-        let suffix = suffix.trim();
+        let (number, suffix) = with_unit(text)?;
         if suffix.is_empty() {
             return Some(number);
         }
@@ -85,7 +66,7 @@ impl Nature {
         let unit = self.unit.as_deref()?;
         let (count, name) = unit.split_at(unit.find(|c: char| !c.is_ascii_digit())?);
         let count: f64 = if count.is_empty() { 1.0 } else { count.parse().ok()? };
-        let tables: [&[(&str, f64)]; 2] = [&MEMORY, &TIME];
+        let tables: [&[(&str, f64)]; 2] = [&BYTES, &MICROSECONDS];
         tables.into_iter().find_map(|units| {
             let (_, factor) = units.iter().find(|(unit, _)| *unit == name)?;
             Some((count * factor, units))
@@ -118,42 +99,6 @@ fn any_boolean(text: &str) -> Option<&'static str> {
         () if of("false", 1) || of("no", 1) || of("off", 2) => Some("off"),
         () => None,
     }
-}
-
-/// Where the digits end: at a letter that is no part of `0x1f` or `1e3`.
-fn suffix_at(text: &str) -> usize {
-    if text.trim_start_matches(['-', '+']).starts_with("0x") {
-        return text.len();
-    }
-    let bytes = text.as_bytes();
-    let is_exponent = |at: usize| {
-        matches!(bytes[at], b'e' | b'E')
-            && bytes.get(at + 1).is_some_and(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+'))
-    };
-    let ends = |at: &usize| bytes[*at].is_ascii_alphabetic() && !is_exponent(*at);
-    (0..bytes.len()).find(ends).unwrap_or(text.len())
-}
-
-/// Sign, `0x` hexadecimal, leading-0 octal, decimal.
-pub fn read_number(text: &str) -> Option<f64> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let radix = |digits: &str, radix| i64::from_str_radix(digits, radix).ok().map(|n| n as f64);
-    let size = if let Some(hex) = digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
-        radix(hex, 16)?
-    } else if digits.len() > 1
-        && digits.starts_with('0')
-        && digits.bytes().all(|b| b.is_ascii_digit())
-    {
-        radix(digits, 8)?
-    } else if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        digits.parse::<f64>().ok().filter(|n| n.is_finite())?
-    } else {
-        return None;
-    };
-    Some(sign * size)
 }
 
 #[cfg(test)]

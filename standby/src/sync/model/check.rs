@@ -1,182 +1,135 @@
-//! Everything that can happen, and what must hold.
+//! Everything that can happen to a group, and how far a run follows it.
 
-use super::group::{Group, LETTERS, Setting};
-use crate::sync::{Method, Policy, Step};
-use std::collections::{HashMap, HashSet, VecDeque};
-use topology::{MemberName, SyncMode};
+use super::Flaw;
+use super::group::{Group, Setting};
+use super::properties::{self, NOTHING_IS_LOST};
+use crate::sync::Policy;
+use stateright::{Checker, HasDiscoveries, Model, Path, Property};
+use std::collections::HashSet;
+use std::sync::Mutex;
 
-/// More steps than any way to rest has.
-const STEPS_MAX: usize = 16;
+/// A group under one or several policies.
+pub(super) struct GroupModel {
+    members: usize,
+    pub setting: Setting,
+    /// Groups whose way to rest has been followed.
+    pub settled: Mutex<HashSet<Group>>,
+}
 
-/// Follows a group through all states that it can reach, at most `states_max`.
-pub(super) fn explore(members: usize, policies: &[Policy], states_max: usize) -> usize {
-    let (start, setting) = (Group::new(members), &Setting::new(members, policies));
-    let mut from: HashMap<Group, Option<Group>> = HashMap::from([(start.clone(), None)]);
-    let mut open = VecDeque::from([start]);
-    let mut settled = HashSet::new();
-    let mut count = 0;
-    while let Some(group) = open.pop_front() {
-        count += 1;
-        if let Err(why) = judge(&group, setting, &mut settled) {
-            panic!("{why}\n{}", history(&group, &from));
+impl GroupModel {
+    fn new(members: usize, policies: &[Policy], flaw: Option<Flaw>) -> GroupModel {
+        let setting = Setting::new(members, policies, flaw);
+        GroupModel { members, setting, settled: Mutex::default() }
+    }
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Event {
+    /// The leader's daemon looks and takes a step.
+    Step,
+    /// The operator asks for another policy.
+    Policy(usize),
+    /// The leader dies, and this member takes the lock.
+    Leader(usize),
+    Write,
+    /// The leader's daemon starts anew.
+    Restart,
+    /// This standby begins to stream, or leaves.
+    Connection(usize),
+    /// This standby gets one more commit.
+    Receive(usize),
+}
+
+impl Model for GroupModel {
+    type State = Group;
+    type Action = Event;
+
+    fn init_states(&self) -> Vec<Group> {
+        vec![Group::new(self.members)]
+    }
+
+    fn actions(&self, group: &Group, events: &mut Vec<Event>) {
+        events.push(Event::Step);
+        let policies = 0..self.setting.policies.len();
+        events.extend(policies.filter(|policy| *policy != group.policy).map(Event::Policy));
+        let may_lead = (0..group.members).filter(|at| group.may_lead(*at, &self.setting));
+        events.extend(may_lead.map(Event::Leader));
+        if group.opening {
+            return;
         }
-        for after in what_can_happen(&group, setting) {
-            if from.len() < states_max && !from.contains_key(&after) {
-                from.insert(after.clone(), Some(group.clone()));
-                open.push_back(after);
+        events.extend([Event::Write, Event::Restart]);
+        for at in group.others() {
+            events.push(Event::Connection(at));
+            if group.is_streaming(at) && group.log[at] < group.log[group.leader] {
+                events.push(Event::Receive(at));
             }
         }
     }
-    assert!(count > 1_000, "the group hardly moves: {count} states");
-    count
-}
 
-fn what_can_happen(group: &Group, setting: &Setting) -> Vec<Group> {
-    let mut out = vec![group.step(setting).1];
-    let mut add = |change: &dyn Fn(&mut Group)| {
+    fn next_state(&self, group: &Group, event: Event) -> Option<Group> {
         let mut after = group.clone();
-        change(&mut after);
+        match event {
+            Event::Step => return Some(group.step(&self.setting).1),
+            Event::Policy(policy) => after.policy = policy,
+            Event::Leader(at) => {
+                // Its names are whatever they were; the ones that promise least.
+                (after.leader, after.opening) = (at, true);
+                after.names = Default::default();
+            }
+            Event::Write => after.log[after.leader] += 1,
+            Event::Restart => after.memory = Default::default(),
+            Event::Connection(at) => after.streams ^= 1 << at,
+            Event::Receive(at) => after.log[at] += 1,
+        }
         after.settle();
-        out.push(after);
-    };
-    for policy in 0..setting.policies.len() {
-        add(&|after| after.policy = policy);
+        Some(after)
     }
-    for at in (0..group.members).filter(|at| group.may_lead(*at, setting)) {
-        // Its names are whatever they were; the ones that promise least.
-        add(&|after| {
-            (after.leader, after.opening) = (at, true);
-            after.names = Default::default();
-        });
+
+    fn properties(&self) -> Vec<Property<GroupModel>> {
+        properties::all()
     }
-    if group.opening {
-        return out;
-    }
-    add(&|after| after.log[after.leader] += 1);
-    add(&|after| after.memory = Default::default());
-    for at in group.others() {
-        add(&|after| after.streams ^= 1 << at);
-        if group.is_streaming(at) && group.log[at] < group.log[group.leader] {
-            add(&|after| after.log[at] += 1);
-        }
-    }
-    out
 }
 
-fn judge(group: &Group, setting: &Setting, settled: &mut HashSet<Group>) -> Result<(), String> {
-    for at in (0..group.members).filter(|at| group.may_lead(*at, setting)) {
-        if group.log[at] < group.acknowledged {
-            return Err(format!("{} may lead and lacks what was acknowledged", LETTERS[at]));
-        }
-    }
-    if group.opening {
-        return ends(group, setting).map(|_| ());
-    }
-    every_election_finds_what_is_confirmed(group)?;
-    ends(group, setting)?;
-    let wanted = settles(group, setting, settled)?;
-    wanted.map_or(Ok(()), |last| is_as_wanted(&last, &setting.policies[last.policy]))
+/// States to generate in each run, those met before included; `MODEL_STATES=100000000`
+/// explores groups of three members to the end.
+fn states_max() -> usize {
+    let wanted = std::env::var("MODEL_STATES").ok().and_then(|text| text.parse().ok());
+    wanted.unwrap_or(200_000)
 }
 
-/// Invariant *quorum*, by its numbers.
-fn every_election_finds_what_is_confirmed(group: &Group) -> Result<(), String> {
-    let Some(record) = group.record.filter(|r| r.leader == group.leader && r.standbys != 0) else {
-        return Ok(());
-    };
-    let named = bits(&group.names.names);
-    let together = u64::from((record.standbys | named | 1 << group.leader).count_ones());
-    if together > record.quorum + group.names.promised() + 1 {
-        return Err("an election may miss those who confirm".to_string());
-    }
-    let is_nested = record.standbys & !named == 0 || named & !record.standbys == 0;
-    if is_nested { Ok(()) } else { Err("neither of voters and names holds the other".into()) }
-}
-
-fn bits(names: &[MemberName]) -> u8 {
-    let at = |name: &MemberName| LETTERS.iter().position(|letter| *letter == name.as_str());
-    names.iter().filter_map(at).fold(0, |set, at| set | 1 << at)
-}
-
-/// While nothing else happens the steps end.
-fn ends(group: &Group, setting: &Setting) -> Result<Group, String> {
-    let mut at = group.clone();
-    for _ in 0..STEPS_MAX {
-        let was_opening = at.opening;
-        let (step, after) = at.step(setting);
-        at = after;
-        if matches!(step, None | Some(Step::Wait { .. })) && !was_opening {
-            return Ok(at);
+/// Follows a group through the states that it can reach, nearest first; every
+/// property must hold.
+pub(super) fn explore(members: usize, policies: &[Policy]) {
+    let model = GroupModel::new(members, policies, None);
+    let states_max = states_max();
+    let checker = model.checker().target_state_count(states_max);
+    let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    for (name, path) in checker.discoveries() {
+        let why = properties::why_not(checker.model(), path.last_state(), name);
+        if let Some(why) = why {
+            panic!("{name}: {why}\n{}", history(path));
         }
     }
-    Err("the steps do not end".to_string())
+    let (unique, depth) = (checker.unique_state_count(), checker.max_depth());
+    let is_complete = checker.state_count() < states_max;
+    println!(
+        "{members} members, {policies:?}: {unique} states, {depth} deep, complete: {is_complete}"
+    );
+    checker.assert_properties();
 }
 
-/// While those who stream have everything at once, the steps end where there is
-/// nothing left to do.
-fn settles(
-    group: &Group,
-    setting: &Setting,
-    settled: &mut HashSet<Group>,
-) -> Result<Option<Group>, String> {
-    let mut at = group.clone();
-    for _ in 0..STEPS_MAX {
-        for other in at.others().filter(|other| group.is_streaming(*other)) {
-            at.log[other] = at.log[at.leader];
-        }
-        at.settle();
-        if !settled.insert(at.clone()) {
-            return Ok(None);
-        }
-        let (step, after) = at.step(setting);
-        if step.is_none() && at == after {
-            return Ok(Some(at));
-        }
-        at = after;
-    }
-    Err("it does not settle while all stream".to_string())
+/// Finds how a commit is lost where a guard is taken out.
+pub(super) fn counterexample(members: usize, policy: Policy, flaw: Flaw) {
+    let checker = GroupModel::new(members, &[policy], Some(flaw)).checker();
+    let wanted = HasDiscoveries::AnyOf([NOTHING_IS_LOST].into());
+    let checker = checker.finish_when(wanted).timeout(std::time::Duration::from_secs(60));
+    let path = checker.spawn_bfs().join().discovery(NOTHING_IS_LOST);
+    let path = path.unwrap_or_else(|| panic!("{flaw:?} loses nothing with {policy:?}"));
+    println!("{flaw:?}, {:?}: {:?}", policy.mode, path.into_actions());
 }
 
-fn is_as_wanted(group: &Group, policy: &Policy) -> Result<(), String> {
-    let streaming = group.streams & !(1 << group.leader);
-    let up = u64::from(streaming.count_ones());
-    let (named, promised) = (bits(&group.names.names), group.names.promised());
-    let Some(record) = group.record.filter(|record| record.leader == group.leader) else {
-        return Err("the record is not the leader's".to_string());
-    };
-    let fine = match policy.mode {
-        _ if up == 0 && policy.strict => named == record.standbys && group.names.count > 0,
-        _ if up == 0 => named == 0 && record.standbys == 0 && group.names.count == 0,
-        SyncMode::On => {
-            record.standbys == named
-                && record.quorum == 0
-                && promised == up.min(policy.node_count)
-                && group.names.required().len() as u64 == promised
-        }
-        _ => {
-            (record.standbys, named) == (streaming, streaming)
-                && promised == up.min(policy.node_count)
-                && record.quorum == up - promised
-                && group.names.method == Method::Quorum
-        }
-    };
-    if fine { Ok(()) } else { Err(format!("it rests in the wrong place: {group:?}")) }
-}
-
-fn history(group: &Group, from: &HashMap<Group, Option<Group>>) -> String {
-    let mut lines = Vec::new();
-    let mut at = Some(group);
-    while let Some(group) = at {
-        let Group { leader, opening, log, streams, acknowledged, record, .. } = group;
-        lines.push(format!(
-            "leader {} opening {opening} log {log:?} streams {streams:04b} ack {acknowledged} \
-             sync {record:?} names `{}` policy {}\n    {:?}",
-            LETTERS[*leader],
-            group.names.write(),
-            group.policy,
-            group.memory
-        ));
-        at = from.get(group).and_then(Option::as_ref);
-    }
-    lines.reverse();
-    lines.join("\n")
+fn history(path: Path<Group, Event>) -> String {
+    let line = |(group, event)| format!("{group}\n  {event:?}");
+    path.into_vec().into_iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -1,10 +1,11 @@
 //! A group in the model: what is true, beside what its leader sees.
 
-use super::rank;
+use super::{Flaw, rank};
 use crate::sync::{
     Confirmations, Names, Policy, Replication, Sender, Situation, Step, before_opening, next,
 };
-use std::cell::RefCell;
+use std::fmt;
+use std::sync::Mutex;
 use topology::{GroupView, Lsn, MemberName, Millis, SyncState, Versioned};
 
 pub(super) const LETTERS: [&str; 4] = ["a", "b", "c", "d"];
@@ -18,19 +19,21 @@ pub(super) struct Record {
 }
 
 /// What stays the same.
-pub(super) struct Setting<'a> {
-    pub policies: &'a [Policy],
+pub(super) struct Setting {
+    pub policies: Vec<Policy>,
+    /// The guard that is taken out.
+    pub flaw: Option<Flaw>,
     /// All run; only `/sync` is exchanged.
-    view: RefCell<GroupView>,
+    view: Mutex<GroupView>,
 }
 
-impl Setting<'_> {
-    pub fn new(members: usize, policies: &[Policy]) -> Setting<'_> {
+impl Setting {
+    pub fn new(members: usize, policies: &[Policy], flaw: Option<Flaw>) -> Setting {
         let mut view = GroupView::default();
         for letter in LETTERS.iter().take(members) {
             view.take(&format!("members/{letter}"), r#"{"state":"running"}"#, 1, 1);
         }
-        Setting { policies, view: RefCell::new(view) }
+        Setting { policies: policies.to_vec(), flaw, view: Mutex::new(view) }
     }
 }
 
@@ -118,15 +121,25 @@ impl Group {
         let (me, sync) = (MemberName::from(LETTERS[self.leader]), self.sync());
         if self.opening {
             let step = before_opening(&me, sync.as_ref(), &self.names, policy);
+            let step = step.filter(|_| setting.flaw != Some(Flaw::OpensUnprepared));
             match &step {
                 Some(step) => after.take(step),
                 None => after.open(),
             }
             return (step, after);
         }
-        let (seen, mut view) = (self.seen(), setting.view.borrow_mut());
+        if setting.flaw == Some(Flaw::DropsNamesFirst) && after.drops_names() {
+            return (None, after);
+        }
+        let seen = self.seen();
+        let mut view = setting.view.lock().expect("no run has failed");
         let nobody = SyncState::default();
         after.memory.look(&seen, sync.as_ref().unwrap_or(&nobody), policy, Millis(0));
+        if setting.flaw == Some(Flaw::TrustsWithoutProof) {
+            // Every position lies past this change point.
+            after.memory.point_mut().into_iter().for_each(|point| *point = Lsn(0));
+            after.memory.look(&seen, sync.as_ref().unwrap_or(&nobody), policy, Millis(0));
+        }
         view.sync = sync.map(|value| Versioned { value, revision: 1, lease: 0 });
         let situation = Situation {
             me: &me,
@@ -142,6 +155,22 @@ impl Group {
             after.take(step);
         }
         (step, after)
+    }
+
+    /// Whether the leader forgot names of standbys that do not stream, whatever `/sync` says.
+    fn drops_names(&mut self) -> bool {
+        let Some(at) = self.others().find(|at| !self.is_streaming(*at) && self.is_named(*at))
+        else {
+            return false;
+        };
+        self.names.names.retain(|name| name.as_str() != LETTERS[at]);
+        self.names.count = self.names.count.min(self.names.names.len() as u64);
+        self.settle();
+        true
+    }
+
+    fn is_named(&self, at: usize) -> bool {
+        self.names.names.iter().any(|name| name.as_str() == LETTERS[at])
     }
 
     fn take(&mut self, step: &Step) {
@@ -196,7 +225,7 @@ impl Group {
         let mut at: Vec<u8> = self
             .others()
             .filter(|at| self.is_streaming(*at))
-            .filter(|at| self.names.names.iter().any(|name| name.as_str() == LETTERS[*at]))
+            .filter(|at| self.is_named(*at))
             .map(|at| self.log[at])
             .collect();
         at.sort_unstable_by(|a, b| b.cmp(a));
@@ -217,9 +246,22 @@ impl Group {
             .filter(|v| *v != at && voters & (1 << v) != 0 && self.log[*v] <= self.log[at])
             .count() as u64;
         let is_quorum = setting.policies[self.policy].mode == topology::SyncMode::Quorum;
-        match is_quorum || record.quorum > 0 {
+        match (is_quorum || record.quorum > 0) && setting.flaw != Some(Flaw::LeadsWithoutVotes) {
             true => at == record.leader || votes >= record.quorum + u64::from(!is_voter),
             false => is_voter,
         }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Group { leader, opening, log, streams, acknowledged, record, policy, .. } = self;
+        let (leader, names) = (LETTERS[*leader], self.names.write());
+        write!(
+            f,
+            "leader {leader} opening {opening} log {log:?} streams {streams:04b} \
+             ack {acknowledged} sync {record:?} names `{names}` policy {policy}\n    {:?}",
+            self.memory
+        )
     }
 }
