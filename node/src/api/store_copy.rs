@@ -12,12 +12,11 @@ use super::answer::Answer;
 use super::look::{Api, cannot_be_used, unavailable};
 use crate::clock;
 use crate::dcs::keys::split_groups;
-use crate::dcs::{Snapshot, Store, mirror::View};
+use crate::dcs::{Snapshot, Store, Version, mirror::View};
 use axum::http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use standby::switch::Site;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use topology::GroupView;
 
@@ -56,7 +55,7 @@ impl Api {
             return self.store_copy().await;
         }
         let mut last = self.last_scope_read.lock().await;
-        let wanted = self.told.load(Ordering::Relaxed);
+        let wanted = self.told.get();
         let read = match last.as_ref().filter(|read| read.serves(wanted)) {
             Some(read) => read.clone(),
             None => ScopeRead::of(&*self.context.store, prefix).await,
@@ -67,17 +66,17 @@ impl Api {
     }
 
     async fn caught_up(&self) -> Option<View> {
-        let wanted = self.told.load(Ordering::Relaxed);
+        let wanted = self.told.get();
         let mirror = &self.context.mirror;
         mirror.ready(CATCH_UP_MAX).await?;
         let mut changes = mirror.subscribe();
-        let is_there = || mirror.snapshot().is_some_and(|view| view.snapshot.revision >= wanted);
+        let is_there = || mirror.snapshot().is_some_and(|view| view.snapshot.version >= wanted);
         let there = async { while !is_there() && changes.next().await.is_some() {} };
         let in_time = tokio::time::timeout(CATCH_UP_MAX, there).await.is_ok();
         let view = mirror.snapshot()?;
         if !in_time {
             // The store went back, or its watch is down: the next caller does not wait.
-            self.told.fetch_min(view.snapshot.revision, Ordering::Relaxed);
+            self.told.lower(view.snapshot.version);
         }
         Some(view)
     }
@@ -107,8 +106,8 @@ impl ScopeRead {
     }
 
     /// Young enough, and not older than what callers were told.
-    fn serves(&self, wanted: i64) -> bool {
-        let is_old = self.outcome.as_ref().is_ok_and(|read| read.revision < wanted);
+    fn serves(&self, wanted: Version) -> bool {
+        let is_old = self.outcome.as_ref().is_ok_and(|read| read.version < wanted);
         self.asked.elapsed() < READ_EVERY && !is_old
     }
 }

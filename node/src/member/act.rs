@@ -166,7 +166,7 @@ impl Member {
 
     fn record_sync(&self, state: &SyncState, seen: &Observation) -> Next<Script> {
         let Some(lease) = self.lease.id else { return Next::Over(Outcome::Lost) };
-        let revision = seen.view().and_then(|view| view.sync.as_ref()).map(|sync| sync.revision);
+        let revision = seen.view().and_then(|view| view.sync.as_ref()).map(|sync| sync.version);
         let txn = txn::sync(&self.keys, lease, state, revision);
         Next::Goes(Script::RecordSync, Effect::call(Call::Write(txn)))
     }
@@ -258,7 +258,7 @@ impl Member {
             }
             (Script::Claim, Answer::Written(result)) => {
                 if result.succeeded {
-                    self.memory.claim = Some(result.revision);
+                    self.memory.claim = Some(result.version);
                 }
                 Next::Over(Answer::Written(result).into_outcome())
             }

@@ -23,7 +23,7 @@ pub mod txn;
 use crate::config::{Settings, TopologySettings};
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
-use crate::dcs::{DcsError, LeaseId, Store};
+use crate::dcs::{DcsError, Session, Store};
 use hands::ServerHands;
 use run::AgentContext;
 use standby::switch::agent::Pace;
@@ -43,7 +43,7 @@ pub struct RegionContext {
     pub store: Arc<dyn Store>,
     pub keys: Keys,
     /// The daemon's own lease, which the agent's keys hang on.
-    pub lease: watch::Receiver<Option<LeaseId>>,
+    pub lease: watch::Receiver<Option<Session>>,
     /// The daemon's member leads its group.
     pub holds_lock: watch::Receiver<bool>,
 }

@@ -7,7 +7,7 @@ use super::hands::Hands;
 use super::perform::Performer;
 use crate::clock;
 use crate::dcs::keys::Keys;
-use crate::dcs::{LeaseId, Store};
+use crate::dcs::{Session, Store};
 use standby::switch::agent::{Agent, Identity, Pace};
 use standby::switch::effect::{Answer, CallId};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct AgentContext {
     pub store: Arc<dyn Store>,
     pub others: BTreeMap<RegionName, Arc<dyn Store>>,
     pub hands: Arc<dyn Hands>,
-    pub lease: watch::Receiver<Option<LeaseId>>,
+    pub lease: watch::Receiver<Option<Session>>,
     pub holds_lock: watch::Receiver<bool>,
     pub pace: Pace,
 }

@@ -5,7 +5,7 @@ use crate::sync::{
     Confirmations, Names, Policy, Replication, Sender, Situation, Step, before_opening, next,
 };
 use std::cell::RefCell;
-use topology::{GroupView, Lsn, MemberName, Millis, SyncState, Versioned};
+use topology::{GroupView, Lsn, MemberName, Millis, SyncState, Version, Versioned};
 
 pub(super) const LETTERS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -28,7 +28,7 @@ impl Setting<'_> {
     pub fn new(members: usize, policies: &[Policy]) -> Setting<'_> {
         let mut view = GroupView::default();
         for letter in LETTERS.iter().take(members) {
-            view.take(&format!("members/{letter}"), r#"{"state":"running"}"#, 1, 1);
+            view.take_sample(&format!("members/{letter}"), r#"{"state":"running"}"#, 1, 1);
         }
         Setting { policies, view: RefCell::new(view) }
     }
@@ -127,7 +127,8 @@ impl Group {
         let (seen, mut view) = (self.seen(), setting.view.borrow_mut());
         let nobody = SyncState::default();
         after.memory.look(&seen, sync.as_ref().unwrap_or(&nobody), policy, Millis(0));
-        view.sync = sync.map(|value| Versioned { value, revision: 1, lease: 0 });
+        view.sync =
+            sync.map(|value| Versioned { value, version: Version::of_store(1), session: None });
         let situation = Situation {
             me: &me,
             now: NOW,
