@@ -3,7 +3,9 @@
 //! Names, letters and environment variables are those that scripts already
 //! use; what only this tool has (`region`, `demo`) comes last.
 
-use crate::command::{demo, region};
+pub mod demo;
+pub mod region;
+
 use crate::output::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -411,9 +413,9 @@ mod tests {
     #[test]
     fn roles_follow_the_lock() {
         let mut view = GroupView::default();
-        view.take("leader", "a", 1, 1);
-        view.take("members/a", r#"{"role":"promoted"}"#, 1, 1);
-        view.take("members/b", r#"{"role":"primary"}"#, 1, 1);
+        view.take_sample("leader", "a", 1, 1);
+        view.take_sample("members/a", r#"{"role":"promoted"}"#, 1, 1);
+        view.take_sample("members/b", r#"{"role":"primary"}"#, 1, 1);
         let (a, b) = (MemberName::new("a"), MemberName::new("b"));
         for role in
             [RoleFilter::Leader, RoleFilter::Primary, RoleFilter::StandbyLeader, RoleFilter::Any]

@@ -7,7 +7,7 @@ use crate::rest::Rest;
 use crate::world::World;
 use node::config::CtlSettings;
 use node::dcs::memory::MemoryStore;
-use node::dcs::{KeyValue, Op, Txn};
+use node::dcs::{KeyValue, Op, Session, Txn, Version};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use topology::{Group, GroupView};
@@ -41,9 +41,9 @@ pub fn entries(name: &str) -> Vec<KeyValue> {
     let entry = |row: &Value| KeyValue {
         key: row["key"].as_str().unwrap().to_string(),
         value: row["value"].as_str().unwrap().to_string(),
-        mod_revision: row["mod_revision"].as_i64().unwrap(),
-        create_revision: row["create_revision"].as_i64().unwrap(),
-        lease: i64::from(row.get("lease").is_some()),
+        version: Version::of_store(row["mod_revision"].as_i64().unwrap()),
+        created: Version::of_store(row["create_revision"].as_i64().unwrap()),
+        session: row.get("lease").map(|_| Session::of_store(1)),
     };
     rows.iter().map(entry).collect()
 }
@@ -53,7 +53,7 @@ pub fn golden(name: &str, scope: &str) -> Groups {
     let mut view = GroupView::default();
     for entry in entries(name) {
         if let Some(key) = entry.key.strip_prefix(&format!("/service/{scope}/")) {
-            view.take(key, &entry.value, entry.mod_revision, entry.lease);
+            view.take(key, &entry.value, entry.version, entry.session);
         }
     }
     Groups::from([(Group::PLAIN, view)])
@@ -70,7 +70,7 @@ pub fn transcript(name: &str) -> Vec<(String, String)> {
 /// A world with the keys of a recorded moment and prepared answers.
 pub fn world(name: &str, answers: &str) -> (World, Screen) {
     let store = MemoryStore::new();
-    let put = |e: KeyValue| Op::Put { key: e.key, value: e.value, lease: None };
+    let put = |e: KeyValue| Op::Put { key: e.key, value: e.value, session: None };
     let then = entries(name).into_iter().map(put).collect();
     store.txn_now(&Txn { when: Vec::new(), then }).unwrap();
     let (terminal, screen) = recorded::terminal(answers);
@@ -93,7 +93,7 @@ pub async fn move_apis(world: &World, url: &str) {
     for entry in snapshot.entries.into_iter().filter(|e| e.key.contains("/members/")) {
         let mut value: Value = serde_json::from_str(&entry.value).unwrap();
         value["api_url"] = url.into();
-        let done = world.replace(entry.key, Some(entry.mod_revision), value.to_string()).await;
+        let done = world.replace(entry.key, Some(entry.version), value.to_string()).await;
         assert!(done.unwrap());
     }
 }

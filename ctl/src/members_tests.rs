@@ -59,10 +59,10 @@ fn citus() -> Groups {
             r#"{{"conn_url":"postgres://{member}:5432/p","state":"running",
                 "role":"primary","timeline":1}}"#
         );
-        view.take(&format!("members/{member}"), &record, 1, 1);
-        view.take("leader", member, 1, 1);
-        view.take("initialize", &format!("{}", 7_000_000_000u64 + number), 1, 1);
-        view.take("config", r#"{"pause":true}"#, 1, 0);
+        view.take_sample(&format!("members/{member}"), &record, 1, 1);
+        view.take_sample("leader", member, 1, 1);
+        view.take_sample("initialize", &format!("{}", 7_000_000_000u64 + number), 1, 1);
+        view.take_sample("config", r#"{"pause":true}"#, 1, 0);
         groups.insert(Group(Some(number as u32)), view);
     }
     groups
@@ -88,13 +88,13 @@ fn all_groups_have_a_column_and_one_group_has_a_title() {
 #[test]
 fn unknown_positions_have_no_lag_and_old_members_one_position() {
     let mut view = GroupView::default();
-    view.take("leader", "l", 1, 1);
-    view.take("members/a", r#"{"xlog_location":1,"replication_state":"streaming"}"#, 1, 1);
+    view.take_sample("leader", "l", 1, 1);
+    view.take_sample("members/a", r#"{"xlog_location":1,"replication_state":"streaming"}"#, 1, 1);
     let name = MemberName::new("a");
     let record = view.member(&name).unwrap().clone();
     let found = positions(&MemberReport::of(&view, &name, &record));
     assert_eq!(found, [json!("0/1"), Value::Null, json!("unknown"), Value::Null]);
-    view.take("status", r#"{"optime":3145729}"#, 1, 1);
+    view.take_sample("status", r#"{"optime":3145729}"#, 1, 1);
     let old = MemberRecord { replication_state: None, ..record };
     let found = positions(&MemberReport::of(&view, &name, &old));
     assert_eq!(found, [json!("unknown"), Value::Null, json!("0/1"), json!(3)]);
@@ -114,7 +114,7 @@ fn a_restart_shows_its_conditions_and_every_reason() {
 #[test]
 fn a_region_that_follows_has_standby_leaders() {
     let mut view = GroupView::default();
-    view.take("leader", "a", 1, 1);
-    view.take("members/a", r#"{"role":"standby_leader","state":"running"}"#, 1, 1);
+    view.take_sample("leader", "a", 1, 1);
+    view.take_sample("members/a", r#"{"role":"standby_leader","state":"running"}"#, 1, 1);
     assert_eq!(Role::of(&view, &MemberName::new("a")), Role::StandbyLeader);
 }

@@ -31,10 +31,10 @@ mod tests {
         let mut view = GroupView::default();
         for (name, from) in members {
             let value = format!(r#"{{"role":"replica","tags":{{"replicatefrom":"{from}"}}}}"#);
-            view.take(&format!("members/{name}"), &value, 1, 1);
+            view.take_sample(&format!("members/{name}"), &value, 1, 1);
         }
         if let Some(name) = leader {
-            view.take("leader", name, 1, 1);
+            view.take_sample("leader", name, 1, 1);
         }
         view
     }

@@ -15,7 +15,7 @@ use jiff::ZonedDateTime;
 use node::config::CtlSettings;
 use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::{Keys, split_groups};
-use node::dcs::{Compare, Op, Store, Txn};
+use node::dcs::{Compare, Op, Store, Txn, Version};
 use std::io::{BufReader, IsTerminal};
 use std::time::Duration;
 use topology::{Group, GroupView, MemberName, MemberRecord};
@@ -112,12 +112,17 @@ impl World {
     }
 
     /// Writes one key if it is as it was read. False: it was changed meanwhile.
-    pub async fn replace(&self, key: String, read_at: Option<i64>, value: String) -> Result<bool> {
+    pub async fn replace(
+        &self,
+        key: String,
+        read_at: Option<Version>,
+        value: String,
+    ) -> Result<bool> {
         let when = match read_at {
-            Some(revision) => Compare::RevisionIs(key.clone(), revision),
+            Some(version) => Compare::VersionIs(key.clone(), version),
             None => Compare::Absent(key.clone()),
         };
-        let put = Op::Put { key, value, lease: None };
+        let put = Op::Put { key, value, session: None };
         let done = self.store.txn(Txn { when: vec![when], then: vec![put] }).await;
         Ok(done.context("the store did not take the change")?.succeeded)
     }

@@ -164,9 +164,9 @@ mod tests {
     fn view() -> GroupView {
         let mut view = GroupView::default();
         for name in ["me", "a", "b"] {
-            view.take(&format!("members/{name}"), "{}", 1, 1);
+            view.take_sample(&format!("members/{name}"), "{}", 1, 1);
         }
-        view.take("status", "1000", 1, 0);
+        view.take_sample("status", "1000", 1, 0);
         view
     }
 
@@ -229,7 +229,7 @@ mod tests {
 
     fn in_sync(sync: &str) -> GroupView {
         let mut view = view();
-        view.take("sync", sync, 1, 0);
+        view.take_sample("sync", sync, 1, 0);
         view
     }
 

@@ -118,9 +118,9 @@ mod tests {
     fn view(members: &[&str]) -> GroupView {
         let mut view = GroupView::default();
         for name in members {
-            view.take(&format!("members/{name}"), "{}", 1, 1);
+            view.take_sample(&format!("members/{name}"), "{}", 1, 1);
         }
-        view.take("members/quiet", r#"{"tags":{"nostream":true}}"#, 1, 1);
+        view.take_sample("members/quiet", r#"{"tags":{"nostream":true}}"#, 1, 1);
         view
     }
 
@@ -157,7 +157,7 @@ mod tests {
             let slots: Vec<Slot> = slots.iter().map(|name| slot(name, true, 7)).collect();
             let leader = Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic };
             let mut view = view(members);
-            view.take("status", before, 1, 0);
+            view.take_sample("status", before, 1, 0);
             leader.status(&view, &mut kept, Millis(now)).retain_slots
         };
         assert_eq!(tell(&["n1", "n2"], &[], "{}", 10), ["n1"]);
@@ -174,7 +174,7 @@ mod tests {
         let slots = [slot("keep", true, 3)];
         let leader = Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic };
         let mut view = view(&["n2", "keep"]);
-        view.take("status", r#"{"optime":1,"retain_slots":["gone","n1"]}"#, 1, 0);
+        view.take_sample("status", r#"{"optime":1,"retain_slots":["gone","n1"]}"#, 1, 0);
         let mut kept = Retention::default();
         let at = |kept: &mut Retention, now| leader.status(&view, kept, Millis(now)).retain_slots;
         assert_eq!(at(&mut kept, 5 * TTL), ["gone", "n1", "n2"]);

@@ -167,7 +167,7 @@ mod tests {
 
     fn view() -> GroupView {
         let mut view = GroupView::default();
-        view.take("leader", "n1", 1, 1);
+        view.take_sample("leader", "n1", 1, 1);
         view
     }
 

@@ -129,11 +129,11 @@ mod tests {
     fn view() -> GroupView {
         let mut view = GroupView::default();
         for name in ["n-1", "n2", "n3"] {
-            view.take(&format!("members/{name}"), "{}", 1, 1);
+            view.take_sample(&format!("members/{name}"), "{}", 1, 1);
         }
-        view.take("members/quiet", r#"{"tags":{"nostream":true}}"#, 1, 1);
-        view.take("status", r#"{"optime":9,"slots":{"n2":7}}"#, 1, 0);
-        view.take("config", r#"{"slots":{"keep":0,"logical":{"type":"logical"}}}"#, 1, 0);
+        view.take_sample("members/quiet", r#"{"tags":{"nostream":true}}"#, 1, 1);
+        view.take_sample("status", r#"{"optime":9,"slots":{"n2":7}}"#, 1, 0);
+        view.take_sample("config", r#"{"slots":{"keep":0,"logical":{"type":"logical"}}}"#, 1, 0);
         view
     }
 
@@ -153,7 +153,12 @@ mod tests {
     #[test]
     fn without_slots_only_regions_have_theirs() {
         let mut view = view();
-        view.take("config", r#"{"postgresql":{"use_slots":"off"},"slots":{"keep":0}}"#, 2, 0);
+        view.take_sample(
+            "config",
+            r#"{"postgresql":{"use_slots":"off"},"slots":{"keep":0}}"#,
+            2,
+            0,
+        );
         let wanted = desired(&"n3".into(), &view, &[RegionName::new("B-1")]);
         assert_eq!(wanted.into_keys().collect::<Vec<_>>(), ["region_b_1"]);
     }
@@ -162,7 +167,7 @@ mod tests {
     fn the_slot_of_a_member_that_went_away_stays_as_long_as_the_leader_retains_it() {
         let mut view = view();
         let report = r#"{"optime":9,"slots":{"gone":5},"retain_slots":["gone","n2","n3"]}"#;
-        view.take("status", report, 2, 0);
+        view.take_sample("status", report, 2, 0);
         let ours = BTreeSet::from(["gone".to_string()]);
         let steps = |view: &GroupView, leads| {
             let wanted = desired(&"n3".into(), view, &[]);
@@ -174,10 +179,15 @@ mod tests {
         assert!(!own.contains_key("n3") && own.contains_key("n2"));
         // A member that never leads keeps no slots for absent members.
         let mut aside = view.clone();
-        aside.take("members/n3", r#"{"tags":{"nofailover":true}}"#, 2, 1);
+        aside.take_sample("members/n3", r#"{"tags":{"nofailover":true}}"#, 2, 1);
         assert!(!desired(&"n3".into(), &aside, &[]).contains_key("gone"));
         // Its time is over: on the leader as everywhere.
-        view.take("status", r#"{"optime":9,"slots":{"n2":7},"retain_slots":["n2","n3"]}"#, 3, 0);
+        view.take_sample(
+            "status",
+            r#"{"optime":9,"slots":{"n2":7},"retain_slots":["n2","n3"]}"#,
+            3,
+            0,
+        );
         for leads in [false, true] {
             assert!(steps(&view, leads).contains(&SlotStep::Drop("gone".into())), "{leads}");
         }

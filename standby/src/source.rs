@@ -74,11 +74,11 @@ mod tests {
 
     fn view() -> GroupView {
         let mut view = GroupView::default();
-        view.take("leader", "l", 1, 1);
-        view.take("members/l", "{}", 1, 1);
-        view.take("members/a", r#"{"tags":{"replicatefrom":"b"}}"#, 1, 1);
-        view.take("members/b", r#"{"tags":{"replicatefrom":"a"}}"#, 1, 1);
-        view.take("members/c", "{}", 1, 1);
+        view.take_sample("leader", "l", 1, 1);
+        view.take_sample("members/l", "{}", 1, 1);
+        view.take_sample("members/a", r#"{"tags":{"replicatefrom":"b"}}"#, 1, 1);
+        view.take_sample("members/b", r#"{"tags":{"replicatefrom":"a"}}"#, 1, 1);
+        view.take_sample("members/c", "{}", 1, 1);
         view
     }
 
@@ -97,11 +97,11 @@ mod tests {
         assert_eq!(serves_clones(&"me".into(), &view, 0), None);
         let serving = r#"{"state":"running","tags":{"clonefrom":true}}"#;
         for name in ["l", "me", "a"] {
-            view.take(&format!("members/{name}"), serving, 1, 1);
+            view.take_sample(&format!("members/{name}"), serving, 1, 1);
         }
-        view.take("members/b", r#"{"state":"stopped","tags":{"clonefrom":true}}"#, 1, 1);
+        view.take_sample("members/b", r#"{"state":"stopped","tags":{"clonefrom":true}}"#, 1, 1);
         assert_eq!(serves_clones(&"me".into(), &view, 0), Some(&"a".into()));
-        view.take("members/b", serving, 1, 1);
+        view.take_sample("members/b", serving, 1, 1);
         let turn = |failures| serves_clones(&"me".into(), &view, failures);
         assert_ne!(turn(0), turn(1), "a source that failed is not asked for ever");
         assert_eq!(turn(0), turn(2));

@@ -62,10 +62,10 @@ fn forbidden(op: &Op) -> Option<String> {
             (!may).then(|| format!("deletes {key}"))
         }
         Op::Put { key, .. } if is_ours(key) => None,
-        Op::Put { key, lease, .. } => {
+        Op::Put { key, session, .. } => {
             let passes = leaves(key, &["/leader"]) && !key.ends_with("/optime/leader")
                 || key.contains("/members/");
-            (passes != lease.is_some()).then(|| format!("writes {key} on lease {lease:?}"))
+            (passes != session.is_some()).then(|| format!("writes {key} on lease {session:?}"))
         }
     }
 }
@@ -251,9 +251,10 @@ fn is_kept_diverged(m: &crate::world::member::Member) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use topology::Session;
 
-    fn put(key: &str, lease: Option<i64>) -> Op {
-        Op::Put { key: format!("/service/shop/{key}"), value: "x".into(), lease }
+    fn put(key: &str, lease: Option<Session>) -> Op {
+        Op::Put { key: format!("/service/shop/{key}"), value: "x".into(), session: lease }
     }
 
     fn delete(key: &str) -> Op {
@@ -270,12 +271,15 @@ mod tests {
         }
         assert!(forbidden(&Op::DeletePrefix { prefix: "/service/shop/".into() }).is_some());
         for key in ["leader", "members/n1"] {
-            assert_eq!(forbidden(&put(key, Some(1))), None, "{key}");
+            assert_eq!(forbidden(&put(key, Some(Session::of_store(1)))), None, "{key}");
             assert!(forbidden(&put(key, None)).is_some(), "{key} would outlive its writer");
         }
         for key in ["config", "status", "optime/leader", "failover", "sync", "failsafe"] {
             assert_eq!(forbidden(&put(key, None)), None, "{key}");
-            assert!(forbidden(&put(key, Some(1))).is_some(), "{key} would go with its writer");
+            assert!(
+                forbidden(&put(key, Some(Session::of_store(1)))).is_some(),
+                "{key} would go with its writer"
+            );
         }
     }
 }

@@ -5,16 +5,23 @@
 
 pub use crate::status::Status;
 pub use crate::sync::SyncState;
-use crate::{Dynamic, Lsn, MemberName, MemberRecord, SystemId, Timeline};
+use crate::{Dynamic, Lsn, MemberName, MemberRecord, Session, SystemId, Timeline, Version};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// A value and the revision of the store at which it was written.
+/// A value, the write that it comes from, and what it hangs on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Versioned<T> {
     pub value: T,
-    pub revision: i64,
-    pub lease: i64,
+    pub version: Version,
+    pub session: Option<Session>,
+}
+
+impl<T> Versioned<T> {
+    /// It hangs on this lease; a value on no lease hangs on none.
+    pub fn is_on(&self, session: Option<Session>) -> bool {
+        session.is_some() && self.session == session
+    }
 }
 
 /// `/failover`: a request to move the leader.
@@ -54,8 +61,8 @@ pub struct GroupView {
     /// `None`: absent. `Some(None)`: bootstrap runs. `Some(Some(id))`: done.
     pub initialize: Option<Versioned<Option<SystemId>>>,
     pub config: Option<Versioned<Dynamic>>,
-    /// The revision of a `/config` without any settings.
-    pub empty_config: Option<i64>,
+    /// The version of a `/config` without any settings.
+    pub empty_config: Option<Version>,
     pub leader: Option<Versioned<MemberName>>,
     pub members: BTreeMap<MemberName, Versioned<MemberRecord>>,
     pub status: Option<Versioned<Status>>,
@@ -74,44 +81,50 @@ pub struct GroupView {
 impl GroupView {
     /// Takes one key, named relative to the group's base. Unknown keys belong to
     /// other programs and are ignored.
-    pub fn take(&mut self, key: &str, value: &str, revision: i64, lease: i64) {
+    pub fn take(&mut self, key: &str, value: &str, version: Version, session: Option<Session>) {
         if let Some(name) = key.strip_prefix("members/") {
             if !name.is_empty() && !name.contains('/') {
-                let record = versioned(MemberRecord::read(value), revision, lease);
+                let record = versioned(MemberRecord::read(value), version, session);
                 self.members.insert(MemberName::new(name), record);
             }
             return;
         }
         match key {
             "initialize" => {
-                self.initialize = Some(versioned(SystemId::parse(value), revision, lease))
+                self.initialize = Some(versioned(SystemId::parse(value), version, session))
             }
             "leader" if !value.is_empty() => {
-                self.leader = Some(versioned(MemberName::new(value), revision, lease));
+                self.leader = Some(versioned(MemberName::new(value), version, session));
             }
-            "config" => self.take_config(value, revision),
-            "status" => self.status = Some(versioned(Status::read(value), revision, lease)),
-            "failover" => self.failover = Some(versioned(Failover::read(value), revision, lease)),
-            "sync" => self.sync = Some(versioned(SyncState::read(value), revision, lease)),
-            "optime/leader" => self.take_legacy_optime(value, revision, lease),
-            "history" => self.take_history(value, revision, lease),
-            "claim" => self.claim = Some(versioned(Claim::read(value), revision, lease)),
-            "failsafe" => self.failsafe = Some(versioned(read_failsafe(value), revision, lease)),
+            "config" => self.take_config(value, version),
+            "status" => self.status = Some(versioned(Status::read(value), version, session)),
+            "failover" => self.failover = Some(versioned(Failover::read(value), version, session)),
+            "sync" => self.sync = Some(versioned(SyncState::read(value), version, session)),
+            "optime/leader" => self.take_legacy_optime(value, version, session),
+            "history" => self.take_history(value, version, session),
+            "claim" => self.claim = Some(versioned(Claim::read(value), version, session)),
+            "failsafe" => self.failsafe = Some(versioned(read_failsafe(value), version, session)),
             _ => {}
         }
     }
 
+    /// `take` of values that a test or a sample makes up; `session` 0: on none.
+    pub fn take_sample(&mut self, key: &str, value: &str, version: i64, session: i64) {
+        let session = (session != 0).then_some(Session::of_store(session));
+        self.take(key, value, Version::of_store(version), session);
+    }
+
     /// Stands for `/status` as long as there is none.
-    fn take_legacy_optime(&mut self, value: &str, revision: i64, lease: i64) {
+    fn take_legacy_optime(&mut self, value: &str, version: Version, session: Option<Session>) {
         let status = Status::read(value);
         self.legacy_optime = Some(status.optime);
-        self.status.get_or_insert(versioned(status, revision, lease));
+        self.status.get_or_insert(versioned(status, version, session));
     }
 
     /// What cannot be read is no history: the group's timeline is not known.
-    fn take_history(&mut self, value: &str, revision: i64, lease: i64) {
+    fn take_history(&mut self, value: &str, version: Version, session: Option<Session>) {
         match read_history(value) {
-            Some(entries) => self.history = Some(versioned(entries, revision, lease)),
+            Some(entries) => self.history = Some(versioned(entries, version, session)),
             None => {
                 let why = "not a list of timelines with their ends".to_string();
                 self.unreadable.push(("history".to_string(), why));
@@ -119,9 +132,9 @@ impl GroupView {
         }
     }
 
-    fn take_config(&mut self, value: &str, revision: i64) {
+    fn take_config(&mut self, value: &str, version: Version) {
         if ["", "{}", "null"].contains(&value.trim()) {
-            self.empty_config = Some(revision);
+            self.empty_config = Some(version);
             return;
         }
         let read = serde_json::from_str::<Value>(value).map_err(|e| e.to_string()).and_then(
@@ -133,13 +146,13 @@ impl GroupView {
             },
         );
         match read {
-            Ok(dynamic) => self.config = Some(versioned(dynamic, revision, 0)),
+            Ok(dynamic) => self.config = Some(versioned(dynamic, version, None)),
             Err(why) => self.unreadable.push(("config".to_string(), why)),
         }
     }
 
-    /// There is no configuration: `Some`, with the revision of an empty one.
-    pub fn missing_config(&self) -> Option<Option<i64>> {
+    /// There is no configuration: `Some`, with the version of an empty one.
+    pub fn missing_config(&self) -> Option<Option<Version>> {
         let broken = self.unreadable.iter().any(|(key, _)| key == "config");
         let missing = self.config.is_none() && !broken;
         missing.then_some(self.empty_config)
@@ -192,7 +205,7 @@ impl GroupView {
     pub fn is_handed_over(&self) -> bool {
         let both = self.status.as_ref().zip(self.failover.as_ref());
         self.request().is_some_and(|r| r.leader.is_some())
-            && both.is_some_and(|(status, failover)| status.revision == failover.revision)
+            && both.is_some_and(|(status, failover)| status.version == failover.version)
     }
 
     /// The last leader gave its lock away in order, and no member has taken it since:
@@ -200,7 +213,7 @@ impl GroupView {
     /// takes the lock.
     pub fn is_given_up(&self) -> bool {
         let both = self.status.as_ref().zip(self.failover.as_ref());
-        let at_once = both.is_some_and(|(status, failover)| status.revision == failover.revision);
+        let at_once = both.is_some_and(|(status, failover)| status.version == failover.version);
         self.leader.is_none() && self.request().is_some() && at_once
     }
 
@@ -209,8 +222,8 @@ impl GroupView {
     }
 }
 
-fn versioned<T>(value: T, revision: i64, lease: i64) -> Versioned<T> {
-    Versioned { value, revision, lease }
+fn versioned<T>(value: T, version: Version, session: Option<Session>) -> Versioned<T> {
+    Versioned { value, version, session }
 }
 
 impl Failover {
@@ -257,7 +270,7 @@ impl Claim {
     }
 }
 
-/// A text that is no map names no member; its revision still counts.
+/// A text that is no map names no member; its version still counts.
 fn read_failsafe(text: &str) -> BTreeMap<MemberName, String> {
     let map: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
     map.into_iter().map(|(name, url)| (MemberName(name), url)).collect()
@@ -305,9 +318,9 @@ mod tests {
         let text = r#"{"leader":"n1","member":"n2"}"#;
         assert_eq!(Failover::read(text).write(), text);
         let mut view = GroupView::default();
-        view.take("failover", "{}", 1, 0);
+        view.take_sample("failover", "{}", 1, 0);
         assert!(view.request().is_none());
-        view.take("failover", "a:b", 2, 0);
+        view.take_sample("failover", "a:b", 2, 0);
         assert_eq!(view.request().unwrap().leader, Some("a".into()));
     }
 
@@ -346,7 +359,7 @@ mod tests {
     fn nobody_claims_a_timeline_that_may_be_in_use() {
         let (mut view, me) = (GroupView::default(), MemberName::new("a"));
         assert_eq!(view.claimable(Timeline(3)), Timeline(4));
-        view.take("claim", "7 a", 1, 0);
+        view.take_sample("claim", "7 a", 1, 0);
         assert_eq!(view.claimable(Timeline(3)), Timeline(8));
         assert_eq!(view.claimed_by(&me, Timeline(3)), Some(Timeline(7)));
         assert_eq!(view.claimed_by(&me, Timeline(7)), None);
@@ -358,19 +371,19 @@ mod tests {
     #[test]
     fn a_handover_is_told_from_a_request_that_its_leader_did_not_live_to_meet() {
         let mut view = GroupView::default();
-        view.take("failover", r#"{"leader":"a"}"#, 5, 0);
-        view.take("status", "100", 4, 0);
+        view.take_sample("failover", r#"{"leader":"a"}"#, 5, 0);
+        view.take_sample("status", "100", 4, 0);
         assert!(!view.is_handed_over());
-        view.take("status", "100", 5, 0);
+        view.take_sample("status", "100", 5, 0);
         assert!(view.is_handed_over());
-        view.take("failover", "{}", 5, 0);
+        view.take_sample("failover", "{}", 5, 0);
         assert!(!view.is_handed_over());
     }
 
     #[test]
     fn a_broken_config_is_named_and_not_taken() {
         let mut view = GroupView::default();
-        view.take("config", r#"{"ttl":"x"}"#, 5, 0);
+        view.take_sample("config", r#"{"ttl":"x"}"#, 5, 0);
         assert!(view.config.is_none());
         assert_eq!(view.missing_config(), None);
         assert_eq!(view.unreadable.len(), 1);
@@ -382,10 +395,10 @@ mod tests {
             r#"[[1,67438800,"no recovery target specified","2026-11-20T21:57:50.7+00:00","n2"]]"#;
         let mut view = GroupView::default();
         assert_eq!(view.timeline(), Timeline(0));
-        view.take("history", text, 1, 0);
+        view.take_sample("history", text, 1, 0);
         assert_eq!(view.timeline(), Timeline(2));
         assert_eq!(write_history(&view.history.as_ref().unwrap().value), text);
-        view.take("history", "[]", 2, 0);
+        view.take_sample("history", "[]", 2, 0);
         assert_eq!(view.timeline(), Timeline(1));
     }
 
@@ -393,7 +406,7 @@ mod tests {
     fn lines_of_old_releases_have_no_time_and_no_name() {
         let text = r#"[[1,67438800,"no recovery target specified"],[2,67439552,"x","2026-11-20T22:01:21.9+00:00"]]"#;
         let mut view = GroupView::default();
-        view.take("history", text, 1, 0);
+        view.take_sample("history", text, 1, 0);
         assert_eq!(view.timeline(), Timeline(3));
         assert_eq!(write_history(&view.history.unwrap().value), text);
     }
@@ -402,7 +415,7 @@ mod tests {
     fn a_history_that_cannot_be_read_names_no_timeline() {
         for text in ["", "{}", "x", "[7]", "[[1,2]]", r#"[[1,2,"x"],["2",3,"y"]]"#] {
             let mut view = GroupView::default();
-            view.take("history", text, 1, 0);
+            view.take_sample("history", text, 1, 0);
             assert_eq!(view.timeline(), Timeline(0), "{text}");
             assert_eq!(view.unreadable.len(), 1, "{text}");
         }

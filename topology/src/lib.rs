@@ -14,6 +14,8 @@
 //! | agent | the one daemon of a region that speaks for the region |
 //! | report | what is shown of a group: roles, states, positions, lags |
 //! | scene | a formation as it was seen, the input of the graph |
+//! | write | one change of a store, with what it was decided on; `write.rs` |
+//! | version, session | a store's marks: which write, and which lease |
 //! | mover | the part of an agent that drives a planned move |
 //! | sight, effect, answer | what a machine is shown, what it wants done, how that ended |
 //!
@@ -35,6 +37,7 @@ pub mod sync;
 pub mod tags;
 pub mod time;
 pub mod timeline;
+pub mod write;
 
 #[cfg(test)]
 mod read_back_tests;
@@ -48,3 +51,4 @@ pub use seen::Seen;
 pub use tags::Tags;
 pub use time::Millis;
 pub use timeline::{History, Timeline};
+pub use write::{Session, Version};

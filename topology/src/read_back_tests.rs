@@ -126,7 +126,7 @@ prop_compose! {
 
 fn view(key: &str, value: &str) -> GroupView {
     let mut view = GroupView::default();
-    view.take(key, value, 1, 0);
+    view.take_sample(key, value, 1, 0);
     assert!(view.unreadable.is_empty(), "{:?}", view.unreadable);
     view
 }

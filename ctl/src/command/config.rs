@@ -9,6 +9,7 @@ use crate::world::{One, World};
 use crate::{diff, program, yaml};
 use anyhow::{Context, Result, anyhow, bail};
 use node::api::dynamic::{refuse, remarks};
+use node::dcs::Version;
 use serde_json::Value;
 use topology::{Dynamic, document};
 
@@ -48,7 +49,7 @@ pub async fn edit(world: &mut World, args: &EditConfig) -> Result<()> {
     if !args.force {
         world.terminal.confirm("Apply these changes?")?;
     }
-    write(world, &one, config.revision, &wanted).await
+    write(world, &one, config.version, &wanted).await
 }
 
 /// Refuses what `PATCH /config` would refuse, in its words, and tells what is kept
@@ -61,7 +62,7 @@ fn judge(world: &mut World, current: &Value, wanted: &Value) -> Result<()> {
     remarks.iter().try_for_each(|remark| world.terminal.note(&format!("warning: {remark}")))
 }
 
-async fn write(world: &mut World, one: &One<'_>, read_at: i64, wanted: &Value) -> Result<()> {
+async fn write(world: &mut World, one: &One<'_>, read_at: Version, wanted: &Value) -> Result<()> {
     let value = document::compact(wanted);
     if !world.replace(one.keys.config(), Some(read_at), value).await? {
         bail!("Config modification aborted: it was changed meanwhile; edit again");
@@ -213,7 +214,8 @@ mod tests {
         let (mut world, _) = world(MOMENT, "");
         let cluster = world.read("golden", None).await.unwrap();
         let one = cluster.one().unwrap();
-        let error = write(&mut world, &one, 1, &serde_json::json!({"ttl": 40})).await;
+        let error =
+            write(&mut world, &one, Version::of_store(1), &serde_json::json!({"ttl": 40})).await;
         assert!(error.unwrap_err().to_string().contains("changed meanwhile"));
     }
 }

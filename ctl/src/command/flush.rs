@@ -58,7 +58,7 @@ async fn switchover(world: &mut World, args: &Flush) -> Result<()> {
             Err(silence) => world.terminal.note(&silence.to_string())?,
         }
     }
-    let read_at = one.view.failover.as_ref().map(|f| f.revision);
+    let read_at = one.view.failover.as_ref().map(|f| f.version);
     if !world.replace(one.keys.failover(), read_at, "{}".to_string()).await? {
         bail!("the scheduled switchover was changed meanwhile; look again");
     }

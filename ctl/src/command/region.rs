@@ -1,7 +1,7 @@
 //! `region`: which region owns the formation, and moving it.
 //!
-//! Here are the definitions of the command line; every command needs the
-//! `topology` section of the configuration, which names the regions' stores.
+//! Every command needs the `topology` section of the configuration, which names the
+//! regions' stores.
 
 mod formation;
 mod show;
@@ -12,62 +12,13 @@ mod tests;
 
 pub use formation::{Picture, draw};
 
-use crate::output::{Format, render};
+use crate::args::region::{Check, Command};
+use crate::output::render;
 use crate::prompt::Terminal;
 use crate::world::World;
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
 use sites::{Regions, Sites};
 use standby::switch::preflight::Level;
-
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    /// Show the regions: owner, epoch, groups, lag
-    List(List),
-    /// Look for what would hinder a switch
-    Check(Check),
-    /// Move the formation to another region, without losing a commit
-    Switch(Switch),
-    /// Show who owned the formation since when
-    History(History),
-}
-
-#[derive(Clone, Debug, Default, Args)]
-pub struct List {
-    /// Output format
-    #[arg(short = 'f', long, default_value = "pretty")]
-    pub format: Format,
-}
-
-#[derive(Clone, Debug, Default, Args)]
-pub struct Check {
-    /// The region that is to own the formation
-    #[arg(long, value_name = "REGION")]
-    pub to: Option<String>,
-    /// Output format
-    #[arg(short = 'f', long, default_value = "pretty")]
-    pub format: Format,
-}
-
-#[derive(Clone, Debug, Default, Args)]
-pub struct Switch {
-    /// The region that is to own the formation
-    #[arg(long, value_name = "REGION")]
-    pub to: String,
-    /// Print the plan and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not ask for confirmation at any point
-    #[arg(long)]
-    pub force: bool,
-}
-
-#[derive(Clone, Debug, Default, Args)]
-pub struct History {
-    /// Output format
-    #[arg(short = 'f', long, default_value = "pretty")]
-    pub format: Format,
-}
 
 pub async fn run(world: &mut World, command: Command) -> Result<()> {
     let regions = Regions::open(world, &world.scope(None)?)?;

@@ -281,7 +281,7 @@ async fn write_directly(
     silence: &NoAnswer,
 ) -> Result<()> {
     world.terminal.note(&format!("{silence}; writing the request to the store"))?;
-    let read_at = one.view.failover.as_ref().map(|f| f.revision);
+    let read_at = one.view.failover.as_ref().map(|f| f.version);
     if !world.replace(one.keys.failover(), read_at, wish.write()).await? {
         bail!("{} was changed meanwhile; look again", one.keys.failover());
     }

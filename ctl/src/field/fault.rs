@@ -5,7 +5,7 @@
 //! backend is found among the children of its postmaster by its title.
 
 use super::plan::MemberPlan;
-use super::process::{Field, FieldError, family, is_alive};
+use super::process::{Field, FieldError, family};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -75,11 +75,4 @@ impl Field {
 fn title_of(pid: i32) -> String {
     let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&title).into_owned()
-}
-
-/// Wakes frozen processes, so that they hear what else they are told.
-pub(super) fn thaw(pids: impl Iterator<Item = i32>) {
-    for pid in pids.filter(|pid| is_alive(*pid)) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
-    }
 }

@@ -1,6 +1,5 @@
 //! The processes of a field: started, noted by pid, ended by pid.
 
-use super::fault::thaw;
 use super::plan::{MemberPlan, Plan, RegionPlan};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
@@ -302,6 +301,13 @@ fn is_ours(pid: i32, dir: &Path) -> bool {
     let command = String::from_utf8_lossy(&command).into_owned();
     let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
     command.contains(&*dir.to_string_lossy()) || cwd.starts_with(dir)
+}
+
+/// Wakes frozen processes, so that they hear what else they are told.
+pub(super) fn thaw(pids: impl Iterator<Item = i32>) {
+    for pid in pids.filter(|pid| is_alive(*pid)) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+    }
 }
 
 /// Alive and no zombie.

@@ -4,26 +4,26 @@
 //! the daemon and the simulator send the same ones.
 
 use crate::dcs::keys::Keys;
-use crate::dcs::{Compare, LeaseId, Op, Txn};
+use crate::dcs::{Compare, Op, Session, Txn};
 use crate::ha::Publish;
 use topology::cluster::Claim;
 use topology::status::reads_legacy_optime;
 use topology::{
-    Failover, GroupView, Lsn, MemberName, Status, SyncMode, SyncState, SystemId, Timeline,
+    Failover, GroupView, Lsn, MemberName, Status, SyncMode, SyncState, SystemId, Timeline, Version,
 };
 
 fn put(key: String, value: impl Into<String>) -> Op {
-    Op::Put { key, value: value.into(), lease: None }
+    Op::Put { key, value: value.into(), session: None }
 }
 
-fn put_on(lease: LeaseId, key: String, value: impl Into<String>) -> Op {
-    Op::Put { key, value: value.into(), lease: Some(lease) }
+fn put_on(lease: Session, key: String, value: impl Into<String>) -> Op {
+    Op::Put { key, value: value.into(), session: Some(lease) }
 }
 
-/// The key as it was read: absent, or at that revision.
-pub fn unchanged(key: String, revision: Option<i64>) -> Compare {
-    match revision {
-        Some(revision) => Compare::RevisionIs(key, revision),
+/// The key as it was read: absent, or at that version.
+pub fn unchanged(key: String, version: Option<Version>) -> Compare {
+    match version {
+        Some(version) => Compare::VersionIs(key, version),
         None => Compare::Absent(key),
     }
 }
@@ -34,7 +34,7 @@ pub fn unchanged(key: String, revision: Option<i64>) -> Compare {
 pub fn acquire(
     keys: &Keys,
     me: &MemberName,
-    lease: LeaseId,
+    lease: Session,
     view: &GroupView,
     mine: Option<Timeline>,
 ) -> Txn {
@@ -42,11 +42,11 @@ pub fn acquire(
     let mut when = vec![Compare::Absent(keys.leader())];
     // Who is not in the map that stands there was not asked by a leader that
     // leads on without a store.
-    when.push(unchanged(keys.failsafe(), view.failsafe.as_ref().map(|map| map.revision)));
+    when.push(unchanged(keys.failsafe(), view.failsafe.as_ref().map(|map| map.version)));
     // By `/sync` it was judged whether this member may lead: it still holds now.
-    when.push(unchanged(keys.sync(), view.sync.as_ref().map(|sync| sync.revision)));
+    when.push(unchanged(keys.sync(), view.sync.as_ref().map(|sync| sync.version)));
     // Nor did an operator, or a leader that released the lock, ask for another since.
-    when.push(unchanged(keys.failover(), view.failover.as_ref().map(|f| f.revision)));
+    when.push(unchanged(keys.failover(), view.failover.as_ref().map(|f| f.version)));
     if let Some(failover) = view.failover.as_ref().filter(|f| f.value != Default::default()) {
         then.push(put(keys.failover(), left_of(&failover.value, me, view).write()));
     }
@@ -78,22 +78,22 @@ fn left_of(request: &Failover, me: &MemberName, view: &GroupView) -> Failover {
 pub fn claim(
     keys: &Keys,
     me: &MemberName,
-    lease: LeaseId,
+    lease: Session,
     view: &GroupView,
     mine: Timeline,
 ) -> Txn {
     let (unclaimed, put_claim) = claim_parts(keys, me, view, mine);
-    Txn { when: vec![Compare::LeaseIs(keys.leader(), lease), unclaimed], then: vec![put_claim] }
+    Txn { when: vec![Compare::SessionIs(keys.leader(), lease), unclaimed], then: vec![put_claim] }
 }
 
 fn claim_parts(keys: &Keys, me: &MemberName, view: &GroupView, mine: Timeline) -> (Compare, Op) {
-    let revision = view.claim.as_ref().map(|c| c.revision);
+    let version = view.claim.as_ref().map(|c| c.version);
     let claim = Claim { timeline: view.claimable(mine), by: me.clone() };
-    (unchanged(keys.claim(), revision), put(keys.claim(), claim.write()))
+    (unchanged(keys.claim(), version), put(keys.claim(), claim.write()))
 }
 
 /// Move the own leader key onto the lease of this process.
-pub fn readopt(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
+pub fn readopt(keys: &Keys, me: &MemberName, lease: Session) -> Txn {
     Txn {
         when: vec![Compare::ValueIs(keys.leader(), me.0.clone())],
         then: vec![put_on(lease, keys.leader(), me.as_str())],
@@ -101,18 +101,18 @@ pub fn readopt(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
 }
 
 /// Prove that the lock is ours, writing nothing.
-pub fn prove(keys: &Keys, me: &MemberName, lease: LeaseId) -> Txn {
+pub fn prove(keys: &Keys, me: &MemberName, lease: Session) -> Txn {
     Txn {
         when: vec![
             Compare::ValueIs(keys.leader(), me.0.clone()),
-            Compare::LeaseIs(keys.leader(), lease),
+            Compare::SessionIs(keys.leader(), lease),
         ],
         then: Vec::new(),
     }
 }
 
 /// Give the lock away, with the position a successor must have. The request
-/// that it is done for is written again beside it: equal revisions tell a
+/// that it is done for is written again beside it: equal versions tell a
 /// handover from a request that the leader did not live to meet. A leader that
 /// ends without having been asked says that it made room.
 pub fn release(keys: &Keys, me: &MemberName, publish: Publish, view: &GroupView) -> Txn {
@@ -128,12 +128,12 @@ pub fn release(keys: &Keys, me: &MemberName, publish: Publish, view: &GroupView)
     }
     let mut when = vec![Compare::ValueIs(keys.leader(), me.0.clone())];
     // A release that arrives late must not meet a lock that was proven since.
-    when.extend(view.leader.as_ref().map(|l| Compare::RevisionIs(keys.leader(), l.revision)));
+    when.extend(view.leader.as_ref().map(|l| Compare::VersionIs(keys.leader(), l.version)));
     if let Publish::Handover(_) = publish {
-        let revision = view.failover.as_ref().map(|f| f.revision);
+        let version = view.failover.as_ref().map(|f| f.version);
         let made_room = Failover { leader: Some(me.clone()), ..Failover::default() };
         let request = view.request().unwrap_or(&made_room);
-        when.push(unchanged(keys.failover(), revision));
+        when.push(unchanged(keys.failover(), version));
         then.push(put(keys.failover(), request.write()));
     }
     then.push(Op::Delete { key: keys.leader() });
@@ -144,7 +144,7 @@ pub fn release(keys: &Keys, me: &MemberName, publish: Publish, view: &GroupView)
 pub fn clear_request(keys: &Keys, view: &GroupView) -> Option<Txn> {
     let failover = view.failover.as_ref()?;
     Some(Txn {
-        when: vec![Compare::RevisionIs(keys.failover(), failover.revision)],
+        when: vec![Compare::VersionIs(keys.failover(), failover.version)],
         then: vec![put(keys.failover(), "{}")],
     })
 }
@@ -156,11 +156,11 @@ pub fn claim_initialize(keys: &Keys) -> Txn {
     }
 }
 
-/// Undo the claim that was written at revision `claim`: all claims look alike,
+/// Undo the claim that was written at version `claim`: all claims look alike,
 /// and another member's stays.
-pub fn give_back_initialize(keys: &Keys, claim: i64) -> Txn {
+pub fn give_back_initialize(keys: &Keys, claim: Version) -> Txn {
     Txn {
-        when: vec![Compare::RevisionIs(keys.initialize(), claim)],
+        when: vec![Compare::VersionIs(keys.initialize(), claim)],
         then: vec![Op::Delete { key: keys.initialize() }],
     }
 }
@@ -170,13 +170,13 @@ pub struct NewCluster<'a> {
     pub me: &'a MemberName,
     pub system: &'a SystemId,
     pub config: &'a str,
-    /// The revision of the own claim on `/initialize`.
-    pub claim: Option<i64>,
+    /// The version of the own claim on `/initialize`.
+    pub claim: Option<Version>,
 }
 
 /// A new cluster, entered at once: system id, configuration, lock. It replaces
 /// the own claim, or nothing, if the store has forgotten that.
-pub fn finish_bootstrap(keys: &Keys, lease: LeaseId, new: &NewCluster, view: &GroupView) -> Txn {
+pub fn finish_bootstrap(keys: &Keys, lease: Session, new: &NewCluster, view: &GroupView) -> Txn {
     let claim = new.claim.filter(|_| view.initialize.is_some());
     let mut when = vec![unchanged(keys.initialize(), claim), Compare::Absent(keys.leader())];
     let mut then = vec![put(keys.initialize(), new.system.0.clone())];
@@ -197,17 +197,17 @@ pub fn adopt_system(keys: &Keys, system: &SystemId) -> Txn {
 }
 
 /// A value of the leader's: written only while the lock is on this lease.
-pub fn as_leader(keys: &Keys, lease: LeaseId, key: String, value: String) -> Txn {
-    Txn { when: vec![Compare::LeaseIs(keys.leader(), lease)], then: vec![put(key, value)] }
+pub fn as_leader(keys: &Keys, lease: Session, key: String, value: String) -> Txn {
+    Txn { when: vec![Compare::SessionIs(keys.leader(), lease)], then: vec![put(key, value)] }
 }
 
 /// The leader's report, if it says anything new.
-pub fn status(keys: &Keys, lease: LeaseId, status: &Status, view: &GroupView) -> Option<Txn> {
+pub fn status(keys: &Keys, lease: Session, status: &Status, view: &GroupView) -> Option<Txn> {
     let is_new = view.status.as_ref().is_none_or(|known| known.value != *status);
     let report = is_new.then(|| put(keys.status(), status.write()));
     let then: Vec<Op> =
         report.into_iter().chain(legacy_optime(keys, status.optime, view)).collect();
-    let when = vec![Compare::LeaseIs(keys.leader(), lease)];
+    let when = vec![Compare::SessionIs(keys.leader(), lease)];
     (!then.is_empty()).then_some(Txn { when, then })
 }
 
@@ -219,22 +219,22 @@ fn legacy_optime(keys: &Keys, lsn: Lsn, view: &GroupView) -> Option<Op> {
 }
 
 /// Who has what was acknowledged: a new state for the one that was read.
-pub fn sync(keys: &Keys, lease: LeaseId, state: &SyncState, revision: Option<i64>) -> Txn {
+pub fn sync(keys: &Keys, lease: Session, state: &SyncState, version: Option<Version>) -> Txn {
     let mut txn = as_leader(keys, lease, keys.sync(), state.write());
-    txn.when.push(unchanged(keys.sync(), revision));
+    txn.when.push(unchanged(keys.sync(), version));
     txn
 }
 
 /// No synchronous mode is in force any more: all members may race again.
-pub fn end_sync(keys: &Keys, lease: LeaseId, revision: i64) -> Txn {
+pub fn end_sync(keys: &Keys, lease: Session, version: Version) -> Txn {
     let when =
-        vec![Compare::LeaseIs(keys.leader(), lease), Compare::RevisionIs(keys.sync(), revision)];
+        vec![Compare::SessionIs(keys.leader(), lease), Compare::VersionIs(keys.sync(), version)];
     Txn { when, then: vec![Op::Delete { key: keys.sync() }] }
 }
 
 /// The configuration in force, for a store that has none, or one without any
-/// settings at that revision.
-pub fn give_config(keys: &Keys, lease: LeaseId, text: String, empty_at: Option<i64>) -> Txn {
+/// settings at that version.
+pub fn give_config(keys: &Keys, lease: Session, text: String, empty_at: Option<Version>) -> Txn {
     let mut txn = as_leader(keys, lease, keys.config(), text);
     txn.when.push(unchanged(keys.config(), empty_at));
     txn
@@ -243,12 +243,12 @@ pub fn give_config(keys: &Keys, lease: LeaseId, text: String, empty_at: Option<i
 /// The same, for a document that others write too: only on what was read.
 pub fn as_leader_on(
     keys: &Keys,
-    lease: LeaseId,
+    lease: Session,
     key: String,
     value: String,
-    revision: Option<i64>,
+    version: Option<Version>,
 ) -> Txn {
-    let when = vec![Compare::LeaseIs(keys.leader(), lease), unchanged(key.clone(), revision)];
+    let when = vec![Compare::SessionIs(keys.leader(), lease), unchanged(key.clone(), version)];
     Txn { when, then: vec![put(key, value)] }
 }
 
@@ -256,12 +256,12 @@ pub fn as_leader_on(
 pub fn member(
     keys: &Keys,
     me: &MemberName,
-    lease: LeaseId,
+    lease: Session,
     record: String,
-    revision: Option<i64>,
+    version: Option<Version>,
 ) -> Txn {
     let key = keys.member(me);
-    Txn { when: vec![unchanged(key.clone(), revision)], then: vec![put_on(lease, key, record)] }
+    Txn { when: vec![unchanged(key.clone(), version)], then: vec![put_on(lease, key, record)] }
 }
 
 #[cfg(test)]
@@ -272,7 +272,7 @@ mod tests {
     use std::time::Duration;
     use topology::Group;
 
-    const LEADS: LeaseId = 1;
+    const LEADS: Session = Session::of_store(1);
 
     /// A store in which `n1` leads.
     fn store() -> (MemoryStore, Keys) {
@@ -300,8 +300,8 @@ mod tests {
     /// A planned switchover, seen by `n3` that takes the lock in pause.
     fn left(config: &str, sync: &str) -> Failover {
         let mut view = GroupView::default();
-        view.take("config", config, 1, 0);
-        view.take("sync", sync, 2, 0);
+        view.take_sample("config", config, 1, 0);
+        view.take_sample("sync", sync, 2, 0);
         let asked = Failover {
             leader: Some("n1".into()),
             candidate: Some("n2".into()),
@@ -387,11 +387,15 @@ mod tests {
         assert_eq!(value(&store, &keys.legacy_optime()).as_deref(), Some("7"));
     }
 
-    /// A claim, as a revision of the store.
-    fn claimed(store: &MemoryStore, keys: &Keys) -> i64 {
+    /// A claim, as a version of the store.
+    fn claimed(store: &MemoryStore, keys: &Keys) -> Version {
         let result = store.txn_now(&claim_initialize(keys)).expect("reachable");
         assert!(result.succeeded);
-        result.revision
+        result.version
+    }
+
+    fn step(version: Version, count: i64) -> Version {
+        Version::of_store(version.number() + count)
     }
 
     fn forget_everything(store: &MemoryStore, keys: &Keys) {
@@ -409,8 +413,8 @@ mod tests {
             sent(&store, finish_bootstrap(&keys, LEADS, &new, &view(&store, &keys)))
         };
         let claim = claimed(&store, &keys);
-        assert!(!sent(&store, give_back_initialize(&keys, claim + 1)), "another one's claim");
-        assert!(!enter(Some(claim - 1)) && !enter(None), "another one's claim");
+        assert!(!sent(&store, give_back_initialize(&keys, step(claim, 1))), "another one's claim");
+        assert!(!enter(Some(step(claim, -1))) && !enter(None), "another one's claim");
         assert!(enter(Some(claim)));
         assert_eq!(value(&store, &keys.initialize()).as_deref(), Some("7000000000000000001"));
         assert_eq!(value(&store, &keys.leader()).as_deref(), Some("n1"));
@@ -423,7 +427,7 @@ mod tests {
         let other = claimed(&store, &keys);
         let new = NewCluster { me: &me, system: &system, config: "{}", claim: Some(claim) };
         assert!(!sent(&store, finish_bootstrap(&keys, LEADS, &new, &seen)));
-        assert!(!enter(Some(claim)), "claims look alike, their revisions do not");
+        assert!(!enter(Some(claim)), "claims look alike, their versions do not");
         assert!(sent(&store, give_back_initialize(&keys, other)));
         assert_eq!(value(&store, &keys.initialize()), None);
     }
@@ -434,13 +438,13 @@ mod tests {
         let alone = SyncState::alone("n1".into());
         assert!(sent(&store, sync(&keys, LEADS, &alone, None)));
         assert!(!sent(&store, sync(&keys, LEADS, &alone, None)), "there is one");
-        let first = view(&store, &keys).sync.expect("written").revision;
+        let first = view(&store, &keys).sync.expect("written").version;
         let pair = SyncState { standbys: vec!["n2".into()], ..alone };
         assert!(sent(&store, sync(&keys, LEADS, &pair, Some(first))));
         assert!(!sent(&store, sync(&keys, LEADS, &pair, Some(first))), "an old version");
         assert!(!sent(&store, end_sync(&keys, LEADS, first)), "an old version");
-        let second = view(&store, &keys).sync.expect("written").revision;
-        assert!(!sent(&store, end_sync(&keys, LEADS + 1, second)), "not the leader");
+        let second = view(&store, &keys).sync.expect("written").version;
+        assert!(!sent(&store, end_sync(&keys, Session::of_store(2), second)), "not the leader");
         assert!(sent(&store, end_sync(&keys, LEADS, second)));
         assert_eq!(value(&store, &keys.sync()), None);
     }

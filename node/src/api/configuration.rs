@@ -38,7 +38,7 @@ pub async fn merge(api: &Api, changes: Map<String, Value>) -> Result<Answer, Ans
     judge(&document, &changes)?;
     if changed {
         let value = compact(&document);
-        if !api.write_key(&key, Some(entry.mod_revision), value, Vec::new()).await? {
+        if !api.write_key(&key, Some(entry.version), value, Vec::new()).await? {
             return Err(Answer::page(StatusCode::CONFLICT));
         }
         api.wake();
@@ -56,7 +56,7 @@ pub async fn replace(api: &Api, document: Map<String, Value>) -> Result<Answer, 
         if there.as_ref() == Some(&value) {
             return Ok(Answer::json(StatusCode::OK, &value));
         }
-        let seen = entry.map(|e| e.mod_revision);
+        let seen = entry.map(|e| e.version);
         if api.write_key(&key, seen, compact(&value), Vec::new()).await? {
             api.wake();
             return Ok(Answer::json(StatusCode::OK, &value));

@@ -13,10 +13,9 @@ use super::said::Said;
 use super::scope_read::{ScopeRead, cannot_be_used};
 use super::status::may_query;
 use crate::dcs::keys::split_groups;
-use crate::dcs::{Compare, DcsError, KeyValue, Op, Txn};
+use crate::dcs::{Compare, DcsError, KeyValue, Newest, Op, Txn, Version};
 use crate::peers::Peers;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -39,7 +38,7 @@ pub struct Api {
     pub said_status: Said,
     /// The newest version that a request was told of: the next caller is shown none
     /// that is older.
-    pub told: AtomicI64,
+    pub told: Newest,
 }
 
 /// What the settings say about callers, and what a reload changes as a whole.
@@ -121,17 +120,17 @@ impl Api {
     pub async fn write_key(
         &self,
         key: &str,
-        seen: Option<i64>,
+        seen: Option<Version>,
         value: String,
         also: Vec<Compare>,
     ) -> Result<bool, Answer> {
         let version = match seen {
-            Some(revision) => Compare::RevisionIs(key.to_string(), revision),
+            Some(revision) => Compare::VersionIs(key.to_string(), revision),
             None => Compare::Absent(key.to_string()),
         };
         let mut when = vec![version];
         when.extend(also);
-        let then = vec![Op::Put { key: key.to_string(), value, lease: None }];
+        let then = vec![Op::Put { key: key.to_string(), value, session: None }];
         let txn = Txn { when, then };
         let written = self.context.store.txn(txn.clone()).await.map_err(away)?;
         let succeeded = written.succeeded;
@@ -140,8 +139,8 @@ impl Api {
     }
 
     fn note(&self, read: &[KeyValue]) {
-        let newest = read.iter().map(|entry| entry.mod_revision).max();
-        self.told.fetch_max(newest.unwrap_or(0), Ordering::Relaxed);
+        let newest = read.iter().map(|entry| entry.version).max();
+        self.told.raise(newest.unwrap_or_default());
     }
 
     /// Makes the daemon run a beat now. A full queue will wake it too.

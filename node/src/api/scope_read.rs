@@ -1,6 +1,6 @@
 //! One read of the whole scope, which serves every caller for a moment.
 
-use crate::dcs::{DcsError, Snapshot, Store};
+use crate::dcs::{DcsError, Snapshot, Store, Version};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ impl ScopeRead {
     }
 
     /// Young enough, and not older than what callers were told.
-    pub fn serves(&self, wanted: i64) -> bool {
-        let is_old = self.outcome.as_ref().is_ok_and(|read| read.revision < wanted);
+    pub fn serves(&self, wanted: Version) -> bool {
+        let is_old = self.outcome.as_ref().is_ok_and(|read| read.version < wanted);
         self.asked.elapsed() < READ_EVERY && !is_old
     }
 }

@@ -18,7 +18,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use standby::switch::Site;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use topology::GroupView;
 
@@ -54,7 +53,7 @@ impl Api {
             return self.store_copy().await;
         }
         let mut last = self.last_scope_read.lock().await;
-        let wanted = self.told.load(Ordering::Relaxed);
+        let wanted = self.told.get();
         let read = match last.as_ref().filter(|read| read.serves(wanted)) {
             Some(read) => read.clone(),
             None => ScopeRead::of(&*self.context.store, prefix).await,
@@ -65,17 +64,17 @@ impl Api {
     }
 
     async fn caught_up(&self) -> Option<View> {
-        let wanted = self.told.load(Ordering::Relaxed);
+        let wanted = self.told.get();
         let mirror = &self.context.mirror;
         mirror.ready(CATCH_UP_MAX).await?;
         let mut changes = mirror.subscribe();
-        let is_there = || mirror.snapshot().is_some_and(|view| view.snapshot.revision >= wanted);
+        let is_there = || mirror.snapshot().is_some_and(|view| view.snapshot.version >= wanted);
         let there = async { while !is_there() && changes.next().await.is_some() {} };
         let in_time = tokio::time::timeout(CATCH_UP_MAX, there).await.is_ok();
         let view = mirror.snapshot()?;
         if !in_time {
             // The store went back, or its watch is down: the next caller does not wait.
-            self.told.fetch_min(view.snapshot.revision, Ordering::Relaxed);
+            self.told.lower(view.snapshot.version);
         }
         Some(view)
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use topology::report::synchronous_mode;
-use topology::{Failover, GroupView, MemberName, SyncMode};
+use topology::{Failover, GroupView, MemberName, SyncMode, Version};
 
 /// How often the request is written again after another writer was first.
 const WRITE_TRIES_MAX: usize = 3;
@@ -194,8 +194,8 @@ pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Ans
     await_leader(published, &wanted, old.as_ref(), revision, patience).await
 }
 
-/// Returns a version below which `/failover` does not speak of this request.
-async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<i64, Answer> {
+/// Returns the version after which `/failover` speaks of this request.
+async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<Option<Version>, Answer> {
     let keys = &api.context.keys;
     let request = Failover {
         leader: wanted.leader.clone(),
@@ -205,11 +205,11 @@ async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<i64, Ans
     // A request that names the old leader makes sense only while that member leads.
     let leads = |name: &MemberName| Compare::ValueIs(keys.leader(), name.to_string());
     for _ in 0..WRITE_TRIES_MAX {
-        let seen = view.failover.as_ref().map(|f| f.revision);
+        let seen = view.failover.as_ref().map(|f| f.version);
         let now = wanted.scheduled_at.is_none();
         let also = wanted.leader.as_ref().filter(|_| now).map(leads).into_iter().collect();
         if api.write_key(&keys.failover(), seen, request.write(), also).await? {
-            return Ok(seen.unwrap_or(0) + 1);
+            return Ok(seen);
         }
         view = api.read_group().await?;
         if now {
@@ -232,14 +232,14 @@ pub enum Standing {
     Pending,
 }
 
-/// Pure: `since` is the lowest version at which `/failover` may speak of us.
-pub fn standing(view: &GroupView, old: Option<&MemberName>, since: i64) -> Standing {
+/// Pure: `/failover` speaks of us at versions after `since`.
+pub fn standing(view: &GroupView, old: Option<&MemberName>, since: Option<Version>) -> Standing {
     match view.leader_name() {
         Some(leader) if Some(leader) != old => Standing::Moved(leader.clone()),
         // Between two leaders: the member that cleared the request is about to lead.
         None => Standing::Pending,
         Some(_) => {
-            let failover = view.failover.as_ref().filter(|f| f.revision >= since);
+            let failover = view.failover.as_ref().filter(|f| Some(f.version) > since);
             let taken_back = failover.is_some() && view.request().is_none();
             if taken_back { Standing::Refused } else { Standing::Pending }
         }
@@ -255,7 +255,7 @@ async fn await_leader(
     mut published: watch::Receiver<Arc<Published>>,
     wanted: &Move,
     old: Option<&MemberName>,
-    since: i64,
+    since: Option<Version>,
     patience: Duration,
 ) -> Result<Answer, Answer> {
     let deadline = tokio::time::Instant::now() + patience;
@@ -289,7 +289,7 @@ fn moved(wanted: &Move, leader: &MemberName) -> Answer {
 pub async fn delete(api: &Api) -> Result<Answer, Answer> {
     let view = api.read_group().await?;
     let scheduled = view.request().is_some_and(|request| request.scheduled_at.is_some());
-    let Some(seen) = view.failover.as_ref().filter(|_| scheduled).map(|f| f.revision) else {
+    let Some(seen) = view.failover.as_ref().filter(|_| scheduled).map(|f| f.version) else {
         return Err(Answer::text(StatusCode::NOT_FOUND, "no switchover is scheduled"));
     };
     let key = api.context.keys.failover();
@@ -319,7 +319,7 @@ mod tests {
     async fn what_does_not_come_in_time_is_unknown_and_not_called_a_failure() {
         let (_publish, receiver) = watch::channel(Arc::new(published("n1")));
         let (old, short) = (MemberName::new("n1"), Duration::from_millis(30));
-        let answer = await_leader(receiver, &switchover(), Some(&old), 1, short).await;
+        let answer = await_leader(receiver, &switchover(), Some(&old), None, short).await;
         let answer = answer.expect_err("nobody leads");
         let Shape::Text(text) = &answer.body else { panic!("{answer:?}") };
         assert_eq!((answer.status.as_u16(), text.as_str()), (503, "Switchover status unknown"));

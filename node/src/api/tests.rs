@@ -27,12 +27,12 @@ pub const TTL_MS: u64 = 30_000;
 /// A group of three, led by n1.
 pub fn view() -> GroupView {
     let mut view = GroupView::default();
-    view.take("leader", "n1", 1, 1);
-    view.take("status", r#"{"optime":67108960}"#, 1, 0);
+    view.take_sample("leader", "n1", 1, 1);
+    view.take_sample("status", r#"{"optime":67108960}"#, 1, 0);
     for (name, port) in [("n1", 8008), ("n2", 8009), ("n3", 8010)] {
         let record = json!({"api_url": format!("http://127.0.0.1:{port}/patroni"),
             "conn_url": "postgres://127.0.0.1:5361/postgres", "state": "running"});
-        view.take(&format!("members/{name}"), &record.to_string(), 1, 1);
+        view.take_sample(&format!("members/{name}"), &record.to_string(), 1, 1);
     }
     view
 }

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(line(follower()), secondary);
         let of_standby = with(follower(), |o| {
             let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-            view.take("members/a", r#"{"role":"standby_leader","state":"running"}"#, 1, 7);
+            view.take_sample("members/a", r#"{"role":"standby_leader","state":"running"}"#, 1, 7);
         });
         let cascading = "no action. I am (me), a secondary, and following a standby leader (a)";
         assert_eq!(of_standby, cascading);

@@ -139,8 +139,8 @@ impl Daemon {
         let key = self.member.keys.topology("switch/rewired");
         let Some(lease) = self.member.lease.id else { return };
         let txn = Txn {
-            when: vec![Compare::LeaseIs(self.member.keys.leader(), lease)],
-            then: vec![Op::Put { key, value, lease: None }],
+            when: vec![Compare::SessionIs(self.member.keys.leader(), lease)],
+            then: vec![Op::Put { key, value, session: None }],
         };
         if matches!(self.keep("the end of the rewiring", txn).await, Kept::Written | Kept::Known) {
             self.chores.rewired = Some(id);

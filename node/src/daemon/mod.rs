@@ -41,7 +41,7 @@ use crate::background::Background;
 use crate::config::{Environment, Settings};
 use crate::dcs::counted::Writes;
 use crate::dcs::mirror::{Changes, Mirror};
-use crate::dcs::{DcsError, LeaseId, Store, Txn, TxnResult};
+use crate::dcs::{DcsError, Session, Store, Txn, TxnResult};
 use crate::deadman::Deadman;
 use crate::member::Member;
 use crate::peers::Peers;
@@ -87,7 +87,7 @@ pub struct Daemon {
     decisions: Decisions,
     published: watch::Sender<Arc<Published>>,
     writes: Arc<Writes>,
-    lease_out: watch::Sender<Option<LeaseId>>,
+    lease_out: watch::Sender<Option<Session>>,
     holds_lock_out: watch::Sender<bool>,
     /// Who waits for the end of a job.
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,

@@ -5,8 +5,8 @@
 //! store below the prefix while the checks run.
 
 use super::{
-    Compare, DcsError, Event, KeyValue, LeaseId, Op, Renewal, Snapshot, Store, Txn, TxnResult,
-    WatchItem,
+    Compare, DcsError, Event, KeyValue, Op, Renewal, Session, Snapshot, Store, Txn, TxnResult,
+    Version, WatchItem,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,18 +56,18 @@ impl Suite<'_> {
         format!("{}{name}", self.prefix)
     }
 
-    fn put(&self, name: &str, value: &str, lease: Option<LeaseId>) -> Op {
-        Op::Put { key: self.key(name), value: value.to_string(), lease }
+    fn put(&self, name: &str, value: &str, session: Option<Session>) -> Op {
+        Op::Put { key: self.key(name), value: value.to_string(), session }
     }
 
     async fn txn(&self, when: Vec<Compare>, then: Vec<Op>) -> Result<TxnResult, String> {
         self.store.txn(Txn { when, then }).await.map_err(told("a transaction"))
     }
 
-    async fn write(&self, then: Vec<Op>) -> Result<i64, String> {
+    async fn write(&self, then: Vec<Op>) -> Result<Version, String> {
         let result = self.txn(Vec::new(), then).await?;
         hold(result.succeeded, "a transaction without conditions succeeds")?;
-        Ok(result.revision)
+        Ok(result.version)
     }
 
     async fn read(&self) -> Result<Snapshot, String> {
@@ -80,15 +80,19 @@ impl Suite<'_> {
         Ok(self.read().await?.entries.into_iter().find(|entry| entry.key == key))
     }
 
-    async fn grant(&self) -> Result<LeaseId, String> {
+    async fn grant(&self) -> Result<Session, String> {
         self.store.grant(TTL).await.map_err(told("a grant"))
     }
 
-    async fn renew(&self, lease: LeaseId) -> Result<Renewal, String> {
-        self.store.renew(lease).await.map_err(told("a renewal"))
+    async fn renew(&self, session: Session) -> Result<Renewal, String> {
+        self.store.renew(session).await.map_err(told("a renewal"))
     }
 
-    async fn watch(&self, prefixes: &[String], after: i64) -> Result<Receiver<WatchItem>, String> {
+    async fn watch(
+        &self,
+        prefixes: &[String],
+        after: Version,
+    ) -> Result<Receiver<WatchItem>, String> {
         self.store.watch(prefixes, after).await.map_err(told("a watch"))
     }
 
@@ -99,26 +103,26 @@ impl Suite<'_> {
 
     async fn conditions(&self) -> Verdict {
         let (here, none) = (self.key("here"), self.key("none"));
-        let lease = self.grant().await?;
+        let session = self.grant().await?;
         let create = vec![Compare::Absent(here.clone())];
-        let first = self.txn(create.clone(), vec![self.put("here", "1", Some(lease))]).await?;
+        let first = self.txn(create.clone(), vec![self.put("here", "1", Some(session))]).await?;
         hold(first.succeeded, "an absent key can be created")?;
         let second = self.txn(create, vec![self.put("here", "2", None)]).await?;
         hold(!second.succeeded, "a present key is not absent")?;
         let entry = self.get("here").await?.ok_or("a created key is there")?;
         hold(entry.value == "1", "a transaction whose condition fails writes nothing")?;
-        hold(entry.mod_revision == first.revision, "the answer is the version of the key")?;
-        hold(entry.create_revision == first.revision, "a new key is created at its version")?;
+        hold(entry.version == first.version, "the answer is the version of the key")?;
+        hold(entry.created == first.version, "a new key is created at its version")?;
         let cases = [
             (Compare::ValueIs(here.clone(), "1".into()), true),
             (Compare::ValueIs(here.clone(), "2".into()), false),
             (Compare::ValueIs(none.clone(), String::new()), false),
-            (Compare::RevisionIs(here.clone(), first.revision), true),
-            (Compare::RevisionIs(here.clone(), first.revision - 1), false),
-            (Compare::RevisionIs(none.clone(), 0), false),
-            (Compare::LeaseIs(here.clone(), lease), true),
-            (Compare::LeaseIs(here, 0), false),
-            (Compare::LeaseIs(none.clone(), 0), false),
+            (Compare::VersionIs(here.clone(), first.version), true),
+            (Compare::VersionIs(here.clone(), step(first.version, -1)), false),
+            (Compare::VersionIs(none.clone(), Version::default()), false),
+            (Compare::SessionIs(here.clone(), session), true),
+            (Compare::SessionIs(here, Session::default()), false),
+            (Compare::SessionIs(none.clone(), Session::default()), false),
             (Compare::Absent(none), true),
         ];
         for (condition, expected) in cases {
@@ -137,12 +141,12 @@ impl Suite<'_> {
         let both = vec![self.put("b", "1", None), self.put("c", "1", None)];
         let failed = self.txn(mixed, both.clone()).await?;
         hold(!failed.succeeded, "one failing condition is enough to fail")?;
-        hold(failed.revision == before, "a failed transaction takes no revision")?;
+        hold(failed.version == before, "a failed transaction takes no revision")?;
         hold(self.read().await?.entries.len() == 1, "a failed transaction writes nothing")?;
         let at = self.write(both).await?;
-        hold(at == before + 1, "a transaction takes one revision")?;
+        hold(at == step(before, 1), "a transaction takes one revision")?;
         let read = self.read().await?;
-        let written = read.entries.iter().filter(|e| e.mod_revision == at).count();
+        let written = read.entries.iter().filter(|e| e.version == at).count();
         hold(written == 2, "all operations happen at one revision")?;
         let idle = self.write(vec![Op::Delete { key: self.key("none") }]).await?;
         hold(idle == at, "deleting what is not there takes no revision")?;
@@ -157,7 +161,7 @@ impl Suite<'_> {
         let at = self.write(names.iter().map(|n| self.put(n, n, None)).collect()).await?;
         let prefixes = [right, left.clone(), left.clone() + "1"];
         let read = self.store.read(&prefixes).await.map_err(told("a read"))?;
-        hold(read.revision == at, "a read tells the store's revision")?;
+        hold(read.version == at, "a read tells the store's revision")?;
         let keys: Vec<_> = read.entries.iter().map(|e| e.key.clone()).collect();
         let expected = [self.key("a/0"), self.key("a/1"), self.key("b/2")];
         hold(keys == expected, "prefixes are read once, in order, and nothing else")
@@ -172,31 +176,31 @@ impl Suite<'_> {
     }
 
     async fn revoke(&self) -> Verdict {
-        let lease = self.grant().await?;
+        let session = self.grant().await?;
         let ops = vec![
-            self.put("held", "1", Some(lease)),
-            self.put("let go", "1", Some(lease)),
+            self.put("held", "1", Some(session)),
+            self.put("let go", "1", Some(session)),
             self.put("free", "1", None),
         ];
         self.write(ops).await?;
         let held = self.get("held").await?.ok_or("a key on a lease is there")?;
-        hold(held.lease == lease, "a key tells its lease")?;
+        hold(held.session == Some(session), "a key tells its lease")?;
         self.write(vec![self.put("let go", "2", None)]).await?;
         for what in ["a revocation", "a second revocation"] {
-            self.store.revoke(lease).await.map_err(told(what))?;
+            self.store.revoke(session).await.map_err(told(what))?;
         }
         let left: Vec<_> = self.read().await?.entries.into_iter().map(|e| e.key).collect();
         let expected = [self.key("free"), self.key("let go")];
         hold(left == expected, "a revoked lease takes its keys, and only those")?;
-        hold(self.renew(lease).await? == Renewal::Gone, "a revoked lease is gone")
+        hold(self.renew(session).await? == Renewal::Gone, "a revoked lease is gone")
     }
 
     async fn lease_life(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
-        let lease = self.grant().await?;
-        self.write(vec![self.put("leader", "a", Some(lease))]).await?;
+        let session = self.grant().await?;
+        self.write(vec![self.put("leader", "a", Some(session))]).await?;
         for _ in 0..3 {
             elapse(TTL / 2).await;
-            hold(self.renew(lease).await? == Renewal::Alive, "a lease is renewed in time")?;
+            hold(self.renew(session).await? == Renewal::Alive, "a lease is renewed in time")?;
         }
         hold(self.get("leader").await?.is_some(), "a renewed lease keeps its keys")?;
         elapse(TTL).await;
@@ -207,14 +211,14 @@ impl Suite<'_> {
             elapse(EXPIRY_STEP).await;
         }
         hold(self.get("leader").await?.is_none(), "a lease ends with its keys")?;
-        hold(self.renew(lease).await? == Renewal::Gone, "a lease that ended is gone")
+        hold(self.renew(session).await? == Renewal::Gone, "a lease that ended is gone")
     }
 
     async fn lease_gone(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
-        let lease = self.grant().await?;
-        self.store.revoke(lease).await.map_err(told("a revocation"))?;
+        let session = self.grant().await?;
+        self.store.revoke(session).await.map_err(told("a revocation"))?;
         elapse(Duration::from_millis(1)).await;
-        let put = vec![self.put("k", "v", Some(lease)), self.put("other", "v", None)];
+        let put = vec![self.put("k", "v", Some(session)), self.put("other", "v", None)];
         let refused = self.store.txn(Txn { when: Vec::new(), then: put.clone() }).await;
         hold(matches!(refused, Err(DcsError::LeaseGone)), "a lease that is gone holds no key")?;
         hold(self.read().await?.entries.is_empty(), "a gone lease fails the whole transaction")?;
@@ -238,12 +242,12 @@ impl Suite<'_> {
         first.sort();
         hold(first == ["+b=2", "-a"], "a watch shows all of a transaction")?;
         hold(steps(&new[2..], &self.prefix) == ["+a=3"], "a watch keeps the order")?;
-        let versions: Vec<_> = new.iter().map(revision_of).collect();
-        hold(versions == [at, at, at + 1], "an event tells its revision")
+        let versions: Vec<_> = new.iter().map(version_of).collect();
+        hold(versions == [at, at, step(at, 1)], "an event tells its revision")
     }
 
     async fn watch_prefixes(&self) -> Verdict {
-        let start = self.read().await?.revision;
+        let start = self.read().await?.version;
         let prefixes = [self.key("l/"), self.key("r/"), self.key("l/x/")];
         let mut watch = self.watch(&prefixes, start).await?;
         for name in ["l/1", "elsewhere", "r/1", "l/x/1"] {
@@ -256,8 +260,8 @@ impl Suite<'_> {
     }
 
     async fn watch_expiry(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
-        let lease = self.grant().await?;
-        let at = self.write(vec![self.put("leader", "a", Some(lease))]).await?;
+        let session = self.grant().await?;
+        let at = self.write(vec![self.put("leader", "a", Some(session))]).await?;
         let mut watch = self.watch(std::slice::from_ref(&self.prefix), at).await?;
         elapse(TTL).await;
         let seen = collect(&mut watch, 1).await?;
@@ -289,9 +293,14 @@ fn steps(events: &[Event], prefix: &str) -> Vec<String> {
     events.iter().map(step).collect()
 }
 
-fn revision_of(event: &Event) -> i64 {
+/// The version `count` writes later.
+fn step(version: Version, count: i64) -> Version {
+    Version::of_store(version.number() + count)
+}
+
+fn version_of(event: &Event) -> Version {
     match event {
-        Event::Put(entry) => entry.mod_revision,
-        Event::Deleted { revision, .. } => *revision,
+        Event::Put(entry) => entry.version,
+        Event::Deleted { version, .. } => *version,
     }
 }

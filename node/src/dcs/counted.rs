@@ -6,7 +6,7 @@
 //! Absent on purpose: what the store does by itself (keys that end with a lease).
 
 use super::keys::{DOCUMENTS, Keys};
-use super::{Answer, LeaseId, Op, Renewal, Snapshot, Store, Txn, TxnResult, WatchItem};
+use super::{Answer, Op, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem};
 use crate::config::StoreSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,21 +68,21 @@ impl<S: Store> Store for CountedStore<S> {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, Receiver<WatchItem>> {
-        self.store.watch(prefixes, revision)
+        self.store.watch(prefixes, version)
     }
 
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         self.store.grant(ttl)
     }
 
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
-        self.store.renew(lease)
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
+        self.store.renew(session)
     }
 
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
-        self.store.revoke(lease)
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
+        self.store.revoke(session)
     }
 
     fn set_login(&self, settings: &StoreSettings) {
@@ -101,7 +101,7 @@ mod tests {
     async fn only_writes_that_were_taken_count_each_for_its_document() {
         let keys = Keys::new("/service/", "shop", Group(Some(1)));
         let store = CountedStore::new(MemoryStore::new(), &keys);
-        let put = |key: String| Op::Put { key, value: "x".into(), lease: None };
+        let put = |key: String| Op::Put { key, value: "x".into(), session: None };
         let written = [keys.member(&"n1".into()), keys.status(), keys.topology("agent")];
         let txn = Txn { when: vec![], then: written.map(put).into() };
         assert!(store.txn(txn).await.expect("reachable").succeeded);

@@ -26,8 +26,8 @@ pub(crate) mod server;
 mod tests;
 
 use super::{
-    Answer, DcsError, LeaseId, OPS_MAX, Renewal, Snapshot, Store, Txn, TxnResult, WatchItem,
-    covering,
+    Answer, DcsError, OPS_MAX, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version,
+    WatchItem, covering,
 };
 use crate::config::StoreSettings;
 use connection::{Connection, Connections};
@@ -235,11 +235,11 @@ impl Store for EtcdStore {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, Receiver<WatchItem>> {
         Box::pin(async move {
             let prefixes = covering(prefixes)?;
-            let ask = |client: Client| watch::open(client, prefixes.clone(), revision + 1);
+            let ask = |client: Client| watch::open(client, prefixes.clone(), version.number() + 1);
             let opened = self.call(Repeat::Harmless, ask).await?;
             let watching =
                 watch::start(opened, self.connections.identity.clone(), self.alive.subscribe());
@@ -252,22 +252,24 @@ impl Store for EtcdStore {
         })
     }
 
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         Box::pin(async move {
             let seconds = ttl.as_millis().div_ceil(1000).clamp(1, i64::MAX as u128) as i64;
             let ask =
                 |client: Client| async move { client.lease_client().grant(seconds, None).await };
             self.connections.endpoints.heard_ttl(ttl);
-            self.call(Repeat::Harmless, ask).await.map(|granted| granted.id())
+            self.call(Repeat::Harmless, ask).await.map(|granted| Session::of_store(granted.id()))
         })
     }
 
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         Box::pin(async move {
             // A leader of etcd that has just lost its majority says "alive" for up to an
             // election's length. The next leader lets every lease begin anew, and longer by
             // such a length, so the deadline that counts from here still comes first.
-            let ask = |client: Client| async move { client.lease_client().keep_alive(lease).await };
+            let ask = |client: Client| async move {
+                client.lease_client().keep_alive(session.number()).await
+            };
             match self.call(Repeat::Harmless, ask).await {
                 Ok(_) => Ok(Renewal::Alive),
                 Err(DcsError::LeaseGone) => Ok(Renewal::Gone),
@@ -276,9 +278,11 @@ impl Store for EtcdStore {
         })
     }
 
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
         Box::pin(async move {
-            let ask = |client: Client| async move { client.lease_client().revoke(lease).await };
+            let ask = |client: Client| async move {
+                client.lease_client().revoke(session.number()).await
+            };
             match self.call(Repeat::Harmless, ask).await {
                 // It has ended already, which is all that was asked for.
                 Err(DcsError::LeaseGone) => Ok(()),

@@ -175,17 +175,17 @@ pub fn split_groups(prefix: &str, entries: &[KeyValue]) -> BTreeMap<Group, Group
             legacy.insert(group, entry);
         } else if belongs_to_a_group(key) {
             let view = groups.entry(group).or_default();
-            view.take(key, &entry.value, entry.mod_revision, entry.lease);
+            view.take(key, &entry.value, entry.version, entry.session);
         }
     }
     for (group, entry) in legacy {
         if let Some(view) = groups.get_mut(&group) {
-            view.take(LEGACY_OPTIME, &entry.value, entry.mod_revision, entry.lease);
+            view.take(LEGACY_OPTIME, &entry.value, entry.version, entry.session);
         }
     }
     for (group, entry) in claims {
         if let Some(view) = groups.get_mut(&group) {
-            view.take("claim", &entry.value, entry.mod_revision, entry.lease);
+            view.take("claim", &entry.value, entry.version, entry.session);
         }
     }
     groups
@@ -215,11 +215,17 @@ fn belongs_to_a_group(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use topology::Lsn;
+    use topology::{Lsn, Session, Version};
 
     fn entry(key: &str, value: &str) -> KeyValue {
         let (key, value) = (key.to_string(), value.to_string());
-        KeyValue { key, value, mod_revision: 7, create_revision: 3, lease: 5 }
+        KeyValue {
+            key,
+            value,
+            version: Version::of_store(7),
+            created: Version::of_store(3),
+            session: Some(Session::of_store(5)),
+        }
     }
 
     fn numbered(number: u32) -> Group {
@@ -290,7 +296,7 @@ mod tests {
         assert!(view.config.is_some() && view.status.is_some() && view.failover.is_some());
         assert!(view.sync.is_some() && view.history.is_some() && view.failsafe.is_some());
         assert!(view.leader.is_some() && view.initialize.is_some());
-        assert_eq!(view.members[&MemberName::new("a")].lease, 5);
+        assert_eq!(view.members[&MemberName::new("a")].session, Some(Session::of_store(5)));
     }
 
     #[test]

@@ -11,7 +11,8 @@ mod state;
 
 use super::outlet::Outlet;
 use super::{
-    Answer, DcsError, Event, LeaseId, Renewal, Snapshot, Store, Txn, TxnResult, WatchItem, covering,
+    Answer, DcsError, Event, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem,
+    covering,
 };
 use state::{State, Watcher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,8 +90,8 @@ impl MemoryStore {
     }
 
     /// Forgets the history up to and including `revision`.
-    pub fn compact(&self, revision: i64) {
-        self.lock().compact(revision);
+    pub fn compact(&self, version: Version) {
+        self.lock().compact(version);
     }
 
     /// Ends all watches of all clients, as a restart of the store would.
@@ -107,36 +108,36 @@ impl MemoryStore {
         self.ask(|state, _| state.txn(txn))
     }
 
-    pub fn grant_now(&self, ttl: Duration) -> Result<LeaseId, DcsError> {
+    pub fn grant_now(&self, ttl: Duration) -> Result<Session, DcsError> {
         self.ask(|state, now| Ok(state.grant(ttl, now)))
     }
 
-    pub fn renew_now(&self, lease: LeaseId) -> Result<Renewal, DcsError> {
-        self.ask(|state, now| Ok(state.renew(lease, now)))
+    pub fn renew_now(&self, session: Session) -> Result<Renewal, DcsError> {
+        self.ask(|state, now| Ok(state.renew(session, now)))
     }
 
-    pub fn revoke_now(&self, lease: LeaseId) -> Result<(), DcsError> {
+    pub fn revoke_now(&self, session: Session) -> Result<(), DcsError> {
         self.ask(|state, _| {
-            state.revoke(lease);
+            state.revoke(session);
             Ok(())
         })
     }
 
     /// Every change after `revision`, in order.
-    pub fn events_since(&self, revision: i64) -> Result<Vec<Event>, DcsError> {
-        self.ask(|state, _| state.events_since(revision))
+    pub fn events_since(&self, version: Version) -> Result<Vec<Event>, DcsError> {
+        self.ask(|state, _| state.events_since(version))
     }
 
     pub fn watch_now(
         &self,
         prefixes: &[String],
-        revision: i64,
+        version: Version,
     ) -> Result<Receiver<WatchItem>, DcsError> {
         let prefixes = covering(prefixes)?;
         let client = self.line.client;
         self.ask(|state, _| {
             let (outlet, receiver) = Outlet::new();
-            state.watch(Watcher { client, prefixes, outlet }, revision)?;
+            state.watch(Watcher { client, prefixes, outlet }, version)?;
             Ok(receiver)
         })
     }
@@ -187,21 +188,21 @@ impl Store for MemoryStore {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, Receiver<WatchItem>> {
-        Box::pin(async move { self.watch_now(prefixes, revision) })
+        Box::pin(async move { self.watch_now(prefixes, version) })
     }
 
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         Box::pin(async move { self.grant_now(ttl) })
     }
 
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
-        Box::pin(async move { self.renew_now(lease) })
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
+        Box::pin(async move { self.renew_now(session) })
     }
 
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
-        Box::pin(async move { self.revoke_now(lease) })
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
+        Box::pin(async move { self.revoke_now(session) })
     }
 }
 
@@ -210,8 +211,8 @@ mod tests {
     use super::*;
     use crate::dcs::{Compare, Op, conform};
 
-    fn put(key: &str, lease: Option<LeaseId>) -> Txn {
-        let put = Op::Put { key: key.into(), value: "v".into(), lease };
+    fn put(key: &str, session: Option<Session>) -> Txn {
+        let put = Op::Put { key: key.into(), value: "v".into(), session };
         Txn { when: vec![Compare::Absent(key.into())], then: vec![put] }
     }
 
@@ -252,8 +253,11 @@ mod tests {
         assert_eq!(store.read_now(&["/".into()]).expect("reachable").entries.len(), 1);
         twin.advance(1);
         assert_eq!(store.renew_now(lease).expect("reachable"), Renewal::Gone);
-        let events = store.events_since(2).expect("not compacted");
-        assert_eq!(events, [Event::Deleted { key: "/leader".into(), revision: 3 }]);
+        let events = store.events_since(Version::of_store(2)).expect("not compacted");
+        assert_eq!(
+            events,
+            [Event::Deleted { key: "/leader".into(), version: Version::of_store(3) }]
+        );
     }
 
     #[test]
@@ -261,18 +265,21 @@ mod tests {
         let store = MemoryStore::new();
         store.txn_now(&put("/a", None)).expect("reachable");
         store.txn_now(&put("/b", None)).expect("reachable");
-        store.compact(2);
-        assert!(matches!(store.events_since(1), Err(DcsError::Compacted)));
-        assert_eq!(store.events_since(2).expect("kept").len(), 1);
-        assert!(matches!(store.watch_now(&["/".into()], 1), Err(DcsError::Compacted)));
+        store.compact(Version::of_store(2));
+        assert!(matches!(store.events_since(Version::of_store(1)), Err(DcsError::Compacted)));
+        assert_eq!(store.events_since(Version::of_store(2)).expect("kept").len(), 1);
+        assert!(matches!(
+            store.watch_now(&["/".into()], Version::of_store(1)),
+            Err(DcsError::Compacted)
+        ));
     }
 
     #[tokio::test]
     async fn faults_end_watches() {
         let store = MemoryStore::new();
         let other = store.client();
-        let mut mine = store.watch_now(&["/".into()], 1).expect("reachable");
-        let mut others = other.watch_now(&["/".into()], 1).expect("reachable");
+        let mut mine = store.watch_now(&["/".into()], Version::of_store(1)).expect("reachable");
+        let mut others = other.watch_now(&["/".into()], Version::of_store(1)).expect("reachable");
         store.set_unreachable(true);
         assert!(matches!(mine.recv().await, Some(WatchItem::Lost(_))));
         other.txn_now(&put("/a", None)).expect("reachable");

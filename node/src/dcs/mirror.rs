@@ -129,7 +129,7 @@ impl Mirror {
     /// told.
     pub async fn settle(&self, txn: &Txn, result: TxnResult) {
         self.apply(txn, result);
-        if result.succeeded || self.shared.lock().fold.revision() >= result.revision {
+        if result.succeeded || self.shared.lock().fold.version() >= result.version {
             return;
         }
         if let Err(error) = self.shared.read().await {
@@ -161,7 +161,7 @@ impl Mirror {
         state.heard(Instant::now());
         if result.succeeded {
             let below = |key: &str| self.shared.prefixes.iter().any(|p| key.starts_with(p));
-            let keys = state.fold.own(&txn.then, result.revision, below);
+            let keys = state.fold.own(&txn.then, result.version, below);
             self.shared.tell_as(keys, true);
         }
     }
@@ -214,15 +214,16 @@ impl Shared {
 
     async fn read(&self) -> Result<Snapshot, DcsError> {
         let began = Instant::now();
-        let known = self.lock().fold.revision();
+        let known = self.lock().fold.version();
         let read = self.store.read(&self.prefixes).await?;
         let mut state = self.lock();
         state.confirmed = Some(state.confirmed.map_or(began, |before| before.max(began)));
         // A linearizable read never shows less than what was known before it.
-        let keys = if read.revision < known {
+        let keys = if read.version < known {
             tracing::warn!(
-                "the store went back from revision {known} to {}: it was restored or replaced",
-                read.revision
+                "the store went back from revision {} to {}: it was restored or replaced",
+                known.number(),
+                read.version.number()
             );
             state.fold.anew(&read)
         } else {
@@ -236,7 +237,7 @@ impl Shared {
     /// Reads, watches, and returns when the watch is over.
     async fn follow(&self) -> Result<Over, DcsError> {
         let read = self.read().await?;
-        let mut watch = self.store.watch(&self.prefixes, read.revision).await?;
+        let mut watch = self.store.watch(&self.prefixes, read.version).await?;
         self.lock().lost = false;
         loop {
             let item = tokio::select! {

@@ -17,9 +17,10 @@ mod outlet;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-pub type LeaseId = i64;
+pub use topology::{Session, Version};
 
 /// Most operations of one transaction and most prefixes of one read or watch:
 /// what etcd allows unless told otherwise.
@@ -30,17 +31,17 @@ pub const OPS_MAX: usize = 128;
 pub struct KeyValue {
     pub key: String,
     pub value: String,
-    /// Store revision of the last write; the version to compare with.
-    pub mod_revision: i64,
-    pub create_revision: i64,
-    /// 0 when the key hangs on no lease.
-    pub lease: LeaseId,
+    /// Of the last write.
+    pub version: Version,
+    pub created: Version,
+    /// `None` when the key hangs on no lease.
+    pub session: Option<Session>,
 }
 
-/// Everything below the prefixes asked for, at one revision.
+/// Everything below the prefixes asked for, at one version of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    pub revision: i64,
+    pub version: Version,
     pub entries: Vec<KeyValue>,
 }
 
@@ -50,15 +51,15 @@ pub enum Compare {
     Absent(String),
     /// The key exists with this value.
     ValueIs(String, String),
-    /// The key was last written at this revision.
-    RevisionIs(String, i64),
+    /// The key was last written at this version.
+    VersionIs(String, Version),
     /// The key hangs on this lease.
-    LeaseIs(String, LeaseId),
+    SessionIs(String, Session),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Put { key: String, value: String, lease: Option<LeaseId> },
+    Put { key: String, value: String, session: Option<Session> },
     Delete { key: String },
     DeletePrefix { prefix: String },
 }
@@ -74,14 +75,14 @@ pub struct Txn {
 pub struct TxnResult {
     /// False: a comparison did not hold and nothing was written.
     pub succeeded: bool,
-    /// The store's revision; after a success the version of the keys written.
-    pub revision: i64,
+    /// The store's version; after a success the version of the keys written.
+    pub version: Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Put(KeyValue),
-    Deleted { key: String, revision: i64 },
+    Deleted { key: String, version: Version },
 }
 
 /// What a watch brings, in order.
@@ -132,27 +133,45 @@ fn unreached(waited: Duration, reason: &str) -> String {
 /// A failure that comes sooner is an answer, if not of the store.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// The newest version that anyone has asked for or was told of.
+#[derive(Debug, Default)]
+pub struct Newest(AtomicI64);
+
+impl Newest {
+    pub fn get(&self) -> Version {
+        Version::of_store(self.0.load(Ordering::Relaxed))
+    }
+
+    pub fn raise(&self, to: Version) {
+        self.0.fetch_max(to.number(), Ordering::Relaxed);
+    }
+
+    pub fn lower(&self, to: Version) {
+        self.0.fetch_min(to.number(), Ordering::Relaxed);
+    }
+}
+
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DcsError>> + Send + 'a>>;
 
 pub trait Store: Send + Sync {
-    /// Reads everything below all prefixes at one revision, linearizably.
+    /// Reads everything below all prefixes at one version, linearizably.
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot>;
 
     fn txn(&self, txn: Txn) -> Answer<'_, TxnResult>;
 
-    /// Streams every change below the prefixes after `revision`.
+    /// Streams every change below the prefixes after `version`.
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>>;
 
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId>;
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session>;
 
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal>;
+    fn renew(&self, session: Session) -> Answer<'_, Renewal>;
 
     /// Ends the lease; keys that hang on it go with it.
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()>;
+    fn revoke(&self, session: Session) -> Answer<'_, ()>;
 
     /// Takes another user and password from now on, if it knows users at all.
     fn set_login(&self, _settings: &crate::config::StoreSettings) {}

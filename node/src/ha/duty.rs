@@ -73,7 +73,7 @@ mod tests {
 
     fn take(o: &mut Observation, key: &str, value: &str) {
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-        view.take(key, value, 9, 0);
+        view.take_sample(key, value, 9, 0);
     }
 
     /// `me` is a synchronous standby of `a`.

@@ -21,7 +21,7 @@
 pub use super::observation::{Failsafe, Promise};
 use super::observation::{Lock, Observation};
 use std::collections::BTreeMap;
-use topology::{GroupView, MemberName, MemberRecord, MemberRole, Millis, Versioned};
+use topology::{GroupView, MemberName, MemberRecord, MemberRole, Millis, Version, Versioned};
 
 /// Members by name, with the address of their REST API: `/failsafe`.
 pub type Map = BTreeMap<MemberName, String>;
@@ -257,7 +257,7 @@ pub fn inject(view: &mut GroupView, promise: &Promise) {
     if view.leader.is_some() {
         return;
     }
-    let unversioned = |value| Versioned { value, revision: 0, lease: 0 };
+    let unversioned = |value| Versioned { value, version: Version::default(), session: None };
     let known = |url: &String| Some(url.clone()).filter(|url| !url.is_empty());
     view.leader = Some(unversioned(promise.to.clone()));
     view.members.entry(promise.to.clone()).or_insert_with(|| Versioned {
@@ -268,8 +268,8 @@ pub fn inject(view: &mut GroupView, promise: &Promise) {
             role: MemberRole::Primary,
             ..MemberRecord::default()
         },
-        revision: 0,
-        lease: 0,
+        version: Version::default(),
+        session: None,
     });
     if let Some(status) = &mut view.status {
         status.value.slots.extend(promise.slots.clone());
@@ -314,8 +314,8 @@ mod tests {
     /// A group in which `by` has just released its lock for a request.
     fn given_up(by: &str) -> GroupView {
         let mut view = GroupView::default();
-        view.take("status", "100", 5, 0);
-        view.take("failover", &format!(r#"{{"leader":"{by}","member":"me"}}"#), 5, 0);
+        view.take_sample("status", "100", 5, 0);
+        view.take_sample("failover", &format!(r#"{{"leader":"{by}","member":"me"}}"#), 5, 0);
         view
     }
 
@@ -328,9 +328,9 @@ mod tests {
         assert_eq!(view.leader, None, "the lock is free");
         // A lock that ended, a request that was answered, a store that is silent.
         let mut expired = given_up("a");
-        expired.take("status", "100", 4, 0);
+        expired.take_sample("status", "100", 4, 0);
         let mut answered = given_up("a");
-        answered.take("failover", "{}", 5, 0);
+        answered.take_sample("failover", "{}", 5, 0);
         for mut view in [expired, answered] {
             let seen = promised(Failsafe::default(), promise(), Some(&mut view));
             assert_eq!((seen.is_released, &seen.promise), (false, &promise()));
@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(view.leader_record().unwrap().address(), None, "no record is known");
         let mut told = GroupView::default();
         let record = r#"{"conn_url":"postgres://h:1/x","api_url":"http://h:2/patroni"}"#;
-        told.take("members/a", record, 1, 7);
+        told.take_sample("members/a", record, 1, 7);
         promises.learn(&told);
         promises.learn(&GroupView::default());
         promises.accept(forged(), Millis(3)).unwrap();
@@ -426,15 +426,15 @@ mod tests {
     fn t01_an_outage_of_the_store_takes_no_member_out_of_failsafe() {
         let (mut peers, me) = (PeerSet::default(), MemberName::new("me"));
         let mut view = GroupView::default();
-        view.take("failsafe", r#"{"a":"http://a","b":"http://b","me":"http://me"}"#, 7, 0);
-        view.take("members/b", r#"{"api_url":"http://moved"}"#, 8, 7);
+        view.take_sample("failsafe", r#"{"a":"http://a","b":"http://b","me":"http://me"}"#, 7, 0);
+        view.take_sample("members/b", r#"{"api_url":"http://moved"}"#, 8, 7);
         let mut next = |view: &GroupView, now| peers.next(&me, "http://me", view, Millis(now), 30);
         let kept = next(&view, 100);
         assert_eq!(kept.get(&"a".into()).map(String::as_str), Some("http://a"));
         assert_eq!(kept.get(&"b".into()).map(String::as_str), Some("http://moved"));
         // It comes back and goes again: its time begins anew.
         let mut back = view.clone();
-        back.take("members/a", r#"{"api_url":"http://a"}"#, 9, 7);
+        back.take_sample("members/a", r#"{"api_url":"http://a"}"#, 9, 7);
         assert_eq!(
             (next(&back, 120).len(), next(&view, 129).len(), next(&view, 158).len()),
             (3, 3, 3)
@@ -496,7 +496,7 @@ mod tests {
         assert_eq!(names, ["a", "b"]);
         // The store tells what came of it.
         let mut view = GroupView::default();
-        view.take("failsafe", r#"{"b":"http://b","me":"http://me"}"#, 7, 0);
+        view.take_sample("failsafe", r#"{"b":"http://b","me":"http://me"}"#, 7, 0);
         peer_set.read(&view);
         assert_eq!(peer_set.others(&me).len(), 1);
     }
@@ -509,7 +509,7 @@ mod tests {
         assert_eq!(view.leader_name(), Some(&"a".into()));
         assert_eq!(view.leader_record().unwrap().address(), Some(("h".into(), 1)));
         let mut locked = GroupView::default();
-        locked.take("leader", "b", 3, 7);
+        locked.take_sample("leader", "b", 3, 7);
         inject(&mut locked, &promise);
         assert_eq!(locked.leader_name(), Some(&"b".into()));
     }

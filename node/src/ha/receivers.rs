@@ -324,7 +324,7 @@ mod tests {
         let mut o = closed(0, 0);
         o.memory.stopping = false;
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-        view.take("failover", r#"{"leader":"me","member":"a"}"#, 2, 0);
+        view.take_sample("failover", r#"{"leader":"me","member":"a"}"#, 2, 0);
         let silent = [PeerAnswer { name: "a".into(), status: None }];
         assert_eq!(at(&mut o, STILL_MS - 1, &silent).0, 152);
         let mut stopping = o.clone();
@@ -338,7 +338,7 @@ mod tests {
         let mut o = closed(2, 0);
         o.memory.stopping = false;
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-        view.take("failover", r#"{"leader":"me","member":"a"}"#, 2, 0);
+        view.take_sample("failover", r#"{"leader":"me","member":"a"}"#, 2, 0);
         let peers = |b| [answer("a", 1_000), answer("b", b)];
         for second in 0..10 {
             assert_eq!(at(&mut o, second * 1_000, &peers(1_000 + second)).0, 152);

@@ -19,17 +19,17 @@ pub const SYSTEM: &str = "7710375988543033523";
 /// `me`, `a` and `b` on timeline 2; `leader` leads.
 pub fn view(leader: &str) -> GroupView {
     let mut view = GroupView::default();
-    view.take("initialize", SYSTEM, 1, 0);
-    view.take("config", r#"{"ttl":30}"#, 1, 0);
-    view.take("leader", leader, 1, 7);
-    view.take("history", r#"[[1,100,"no recovery target specified"]]"#, 1, 0);
-    view.take("status", r#"{"optime":1000}"#, 1, 0);
+    view.take_sample("initialize", SYSTEM, 1, 0);
+    view.take_sample("config", r#"{"ttl":30}"#, 1, 0);
+    view.take_sample("leader", leader, 1, 7);
+    view.take_sample("history", r#"[[1,100,"no recovery target specified"]]"#, 1, 0);
+    view.take_sample("status", r#"{"optime":1000}"#, 1, 0);
     for name in ["me", "a", "b"] {
         let role = if name == leader { "primary" } else { "replica" };
         let record = format!(
             r#"{{"conn_url":"postgres://host-{name}:5432/postgres","api_url":"http://host-{name}:8008/patroni","state":"running","role":"{role}","timeline":2}}"#
         );
-        view.take(&format!("members/{name}"), &record, 1, 7);
+        view.take_sample(&format!("members/{name}"), &record, 1, 7);
     }
     view
 }

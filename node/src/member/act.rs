@@ -1,6 +1,7 @@
 //! Actions: the calls that each of them takes, and what their answers mean.
 
 use super::effect::{Answer, Call, Effect, NoEnd};
+use super::next::Next;
 use super::on_lease::{OnLease, What};
 use super::renewal::Renewal;
 use super::{Level, Local, Member};
@@ -15,12 +16,6 @@ use standby::rewind::{Verdict, judge};
 use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::{GroupView, History, MemberName, Millis, SyncState, Timeline};
-
-/// The step after an answer: another call, or the end.
-pub(super) enum Next<S> {
-    Goes(S, Effect),
-    Over(Outcome),
-}
 
 /// An action under way: what the answer on its way is for.
 #[derive(Debug)]
@@ -166,7 +161,7 @@ impl Member {
 
     fn record_sync(&self, state: &SyncState, seen: &Observation) -> Next<Script> {
         let Some(lease) = self.lease.id else { return Next::Over(Outcome::Lost) };
-        let revision = seen.view().and_then(|view| view.sync.as_ref()).map(|sync| sync.revision);
+        let revision = seen.view().and_then(|view| view.sync.as_ref()).map(|sync| sync.version);
         let txn = txn::sync(&self.keys, lease, state, revision);
         Next::Goes(Script::RecordSync, Effect::call(Call::Write(txn)))
     }
@@ -258,7 +253,7 @@ impl Member {
             }
             (Script::Claim, Answer::Written(result)) => {
                 if result.succeeded {
-                    self.memory.claim = Some(result.revision);
+                    self.memory.claim = Some(result.version);
                 }
                 Next::Over(Answer::Written(result).into_outcome())
             }

@@ -4,8 +4,9 @@
 //! again after every action, because the world has answered: the lock that was
 //! asked for may be this member's now, or another member's.
 
-use super::act::{Next, Script};
+use super::act::Script;
 use super::look::look_after;
+use super::next::Next;
 use super::{Answer, Effect, Local, Look, Member, Sight};
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::{Action, Decision, Observation, Outcome, Step, decide};

@@ -5,7 +5,7 @@
 //! `Local`.
 
 use super::Report;
-use crate::dcs::{LeaseId, Txn, TxnResult};
+use crate::dcs::{Session, Txn, TxnResult};
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
 use crate::ha::{Decision, Observation, Outcome, Receivers};
 use serde_json::Value;
@@ -42,7 +42,7 @@ pub enum Look {
 
 #[derive(Clone, Debug)]
 pub enum Call {
-    KeepAlive(LeaseId),
+    KeepAlive(Session),
     Grant {
         ttl_ms: u64,
     },
@@ -110,7 +110,7 @@ pub enum Answer {
         alive: bool,
         is_lost: bool,
     },
-    Granted(LeaseId),
+    Granted(Session),
     Written(TxnResult),
     /// The store holds it already: nothing was sent.
     Known,

@@ -95,11 +95,11 @@ mod tests {
         let mut view = GroupView::default();
         assert!(is_told(&view, &first) && !is_told(&view, &later));
         let line = |end: &str| format!(r#"[[1,12288,"x","t","n1"],[2,{end}]]"#);
-        view.take("history", &line(r#"20480,"y","2026-01-01T00:00:00+00:00","n1""#), 1, 0);
+        view.take_sample("history", &line(r#"20480,"y","2026-01-01T00:00:00+00:00","n1""#), 1, 0);
         assert!(is_told(&view, &later) && !is_told(&view, &first));
-        view.take("history", &line(r#"20000,"y","2026-01-01T00:00:00+00:00","n1""#), 2, 0);
+        view.take_sample("history", &line(r#"20000,"y","2026-01-01T00:00:00+00:00","n1""#), 2, 0);
         assert!(!is_told(&view, &later), "another turn");
-        view.take("history", &line(r#"20480,"y""#), 3, 0);
+        view.take_sample("history", &line(r#"20480,"y""#), 3, 0);
         assert!(!is_told(&view, &later), "without time and name");
     }
 }

@@ -25,6 +25,7 @@ mod failsafe;
 mod history;
 mod limits;
 mod look;
+mod next;
 mod on_lease;
 mod record;
 mod region;

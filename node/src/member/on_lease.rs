@@ -2,11 +2,11 @@
 //! one that the store does not know any more is replaced, once.
 
 use super::Member;
-use super::act::Next;
 use super::effect::{Answer, Call, Effect};
+use super::next::Next;
 use super::{Level, Local};
 use crate::act::txn;
-use crate::dcs::{LeaseId, Txn};
+use crate::dcs::{Session, Txn};
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::{Observation, Outcome};
 use crate::observe::lock::{NextLease, OwnLease};
@@ -65,7 +65,7 @@ impl Member {
         }
     }
 
-    fn txn_on(&self, lease: LeaseId, what: &What, seen: &Observation) -> Txn {
+    fn txn_on(&self, lease: Session, what: &What, seen: &Observation) -> Txn {
         let view = seen.view().cloned().unwrap_or_default();
         match what {
             What::Lock => {

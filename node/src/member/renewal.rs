@@ -9,11 +9,11 @@
 //! Absent on purpose: revoking the old lease. The member's record may still hang on
 //! it; it ends by itself.
 
-use super::act::Next;
 use super::effect::{Answer, Call, Effect};
+use super::next::Next;
 use super::{Level, Local, Member};
 use crate::act::txn;
-use crate::dcs::LeaseId;
+use crate::dcs::Session;
 use crate::ha::observation::Lock;
 use crate::ha::{Observation, Outcome};
 use crate::observe::lock::{NextLease, OwnLease};
@@ -33,7 +33,7 @@ pub(super) struct Renewal {
 /// The call whose answer is awaited.
 #[derive(Clone, Copy, Debug)]
 enum Waits {
-    KeepAlive(LeaseId),
+    KeepAlive(Session),
     /// The leader key is compared with this lease or, `foreign`, put on it: it hung on
     /// the lease of an earlier process.
     Prove {
@@ -216,7 +216,7 @@ impl Member {
     /// The store shows the leader key on the lease that it was moved to.
     fn adopt_moved(&mut self, seen: &Observation) {
         let leader = seen.view().and_then(|view| view.leader.as_ref());
-        let shown = leader.map(|leader| leader.lease);
+        let shown = leader.and_then(|leader| leader.session);
         if let Some(next) = self.lease.next.filter(|next| Some(next.id) == shown) {
             self.adopt_lease(next);
         }

@@ -8,9 +8,10 @@ use crate::ha::failsafe::PromiseStore;
 use crate::ha::observation::Job;
 use crate::ha::{Observation, sample};
 use crate::observe::lock::OwnLease;
-use topology::{Group, Millis, Seen};
+use topology::{Group, Millis, Seen, Session, Version};
 
-const LEASE: i64 = 7;
+const LEASE: Session = Session::of_store(7);
+const NEXT: Session = Session::of_store(8);
 
 /// A member, its promises, and what it sees.
 struct Stage {
@@ -104,7 +105,7 @@ impl Stage {
 }
 
 fn written(succeeded: bool) -> Answer {
-    Answer::Written(TxnResult { succeeded, revision: 99 })
+    Answer::Written(TxnResult { succeeded, version: Version::of_store(99) })
 }
 
 fn alive() -> Answer {
@@ -151,12 +152,16 @@ fn a_lease_that_is_gone_is_replaced_and_the_key_moved_onto_the_new_one() {
     assert!(matches!(grant, Some(Call::Grant { ttl_ms: asked }) if asked == ttl_ms));
     let asked = stage.now;
     stage.now = asked + 40;
-    let Some(Call::Write(txn)) = stage.answer(Answer::Granted(8)) else { panic!("a write") };
-    assert_eq!(txn, txn::readopt(&stage.member.keys, &"me".into(), 8));
-    assert_eq!(stage.member.lease.next.map(|next| next.id), Some(8), "it may hang on it already");
+    let Some(Call::Write(txn)) = stage.answer(Answer::Granted(NEXT)) else { panic!("a write") };
+    assert_eq!(txn, txn::readopt(&stage.member.keys, &"me".into(), NEXT));
+    assert_eq!(
+        stage.member.lease.next.map(|next| next.id),
+        Some(NEXT),
+        "it may hang on it already"
+    );
     stage.answer(written(true));
     let lease = stage.member.lease;
-    assert_eq!((lease.id, lease.renewed, lease.next), (Some(8), asked, None));
+    assert_eq!((lease.id, lease.renewed, lease.next), (Some(NEXT), asked, None));
 }
 
 #[test]
@@ -164,7 +169,7 @@ fn a_key_that_is_no_longer_ours_is_not_moved() {
     let mut stage = Stage::leader();
     stage.wake();
     stage.answer(gone());
-    stage.answer(Answer::Granted(8));
+    stage.answer(Answer::Granted(NEXT));
     assert!(matches!(stage.answer(written(false)), Some(Call::Refresh)));
     assert!(!stage.member.held);
 }
@@ -186,10 +191,10 @@ fn a_key_that_may_hang_on_an_unanswered_replacement_is_renewed_again_soon() {
     stage.member.lease.ttl_ms = 20_000;
     stage.wake();
     stage.answer(alive());
-    assert!(matches!(stage.answer(Answer::Granted(8)), Some(Call::Write(_))));
+    assert!(matches!(stage.answer(Answer::Granted(NEXT)), Some(Call::Write(_))));
     stage.answer(silence());
     assert_eq!(stage.member.memory.lease_misses, 1);
-    assert_eq!(stage.member.lease.next.map(|next| next.id), Some(8));
+    assert_eq!(stage.member.lease.next.map(|next| next.id), Some(NEXT));
 }
 
 #[test]
@@ -220,9 +225,9 @@ fn the_lock_is_taken_on_a_new_lease_when_the_old_one_is_gone() {
     let take = stage.answer(Answer::Peers(Vec::new()));
     assert!(matches!(take, Some(Call::Write(_))), "{take:?}");
     assert!(matches!(stage.answer(Answer::LeaseGone), Some(Call::Grant { .. })));
-    assert!(matches!(stage.answer(Answer::Granted(8)), Some(Call::Write(_))));
+    assert!(matches!(stage.answer(Answer::Granted(NEXT)), Some(Call::Write(_))));
     stage.answer(written(true));
-    assert_eq!(stage.member.lease.id, Some(8));
+    assert_eq!(stage.member.lease.id, Some(NEXT));
 }
 
 #[test]
@@ -271,7 +276,7 @@ fn known_settings_hold_while_the_configuration_cannot_be_read() {
     let before = stage.member.dynamic.clone();
     stage.member.take_local();
     let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
-    view.take("config", "no JSON", 5, 0);
+    view.take_sample("config", "no JSON", 5, 0);
     for times in [1, 0] {
         stage.member.wake();
         let sight = stage.sight(Look::All);

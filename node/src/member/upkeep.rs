@@ -15,7 +15,7 @@
 use super::effect::{Answer, Call, Effect};
 use super::{Level, Member, Particulars, history, schedule};
 use crate::act::txn;
-use crate::dcs::{LeaseId, Txn};
+use crate::dcs::{Session, Txn};
 use crate::ha::Observation;
 use crate::ha::failsafe::Map;
 use crate::observe::lock::{NextLease, OwnLease};
@@ -40,7 +40,7 @@ pub struct Row {
 struct Sights<'a> {
     seen: &'a Observation,
     view: &'a GroupView,
-    lease: LeaseId,
+    lease: Session,
     about: &'a Particulars,
     /// The lease was renewed in this beat, or there is no `/status`.
     is_status_due: bool,
@@ -205,7 +205,7 @@ impl Member {
     fn record_due(&self, seen: &Observation, about: &Particulars) -> bool {
         let there = seen.view().and_then(|view| view.members.get(&self.name));
         let record = self.record(seen, about);
-        let Some(there) = there.filter(|there| Some(there.lease) == self.lease.id) else {
+        let Some(there) = there.filter(|there| there.is_on(self.lease.id)) else {
             return true;
         };
         let young = seen.now.since(self.recorded_at) < self.dynamic.loop_wait_ms;
@@ -231,7 +231,7 @@ impl Member {
         upkeep.waits = Waits::Record { is_second };
         let text = self.record(seen, &upkeep.about).write();
         let there = seen.view().and_then(|view| view.members.get(&self.name));
-        let revision = there.map(|there| there.revision);
+        let revision = there.map(|there| there.version);
         let txn = txn::member(&self.keys, &self.name, lease, text, revision);
         Effect::Call { call: Call::Report { what: "the member record", txn }, limit_ms }
     }
@@ -349,7 +349,7 @@ fn initialize(member: &mut Member, sights: &Sights) -> Option<Txn> {
     if there.is_some_and(|initialize| initialize.value.is_some()) {
         return None;
     }
-    let (key, revision) = (member.keys.initialize(), there.map(|there| there.revision));
+    let (key, revision) = (member.keys.initialize(), there.map(|there| there.version));
     Some(txn::as_leader_on(&member.keys, sights.lease, key, system.0.clone(), revision))
 }
 
@@ -384,7 +384,7 @@ fn end_of_sync(member: &mut Member, sights: &Sights) -> Option<Txn> {
     let is_doubtful = matches!(seen.ownership, Ownership::Doubtful(_));
     let follows = seen.is_standby() && !seen.may_own() && !is_doubtful;
     let left = sights.view.sync.as_ref().filter(|_| is_off || follows)?;
-    Some(txn::end_sync(&member.keys, sights.lease, left.revision))
+    Some(txn::end_sync(&member.keys, sights.lease, left.version))
 }
 
 fn history_line(member: &mut Member, sights: &Sights) -> Option<Txn> {

@@ -7,14 +7,14 @@
 //! is put on the new lease by one write; until its outcome is known, the key may
 //! hang on either, and the earlier deadline of the two counts.
 
-use crate::dcs::LeaseId;
+use crate::dcs::Session;
 use crate::ha::observation::Lock;
 use topology::{GroupView, MemberName, Millis, Seen};
 
 /// What this process knows of its own lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnLease {
-    pub id: Option<LeaseId>,
+    pub id: Option<Session>,
     /// Before the last successful renewal (or the grant) was sent.
     pub renewed: Millis,
     pub ttl_ms: u64,
@@ -25,7 +25,7 @@ pub struct OwnLease {
 /// A lease that was granted to replace the one in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextLease {
-    pub id: LeaseId,
+    pub id: Session,
     /// Before it was asked for, or last renewed.
     pub renewed: Millis,
     pub ttl_ms: u64,
@@ -66,9 +66,9 @@ pub fn read(
         Seen::Known(view) => match &view.leader {
             None => Lock::Free,
             Some(leader) if &leader.value != me => Lock::Other(leader.value.clone()),
-            Some(leader) if Some(leader.lease) == lease.id => mine,
+            Some(leader) if leader.is_on(lease.id) => mine,
             // Only this process moves its key, and it is never moved back.
-            Some(leader) if lease.next.is_some_and(|next| next.id == leader.lease) => {
+            Some(leader) if leader.is_on(lease.next.map(|next| next.id)) => {
                 let next = lease.next.expect("just compared");
                 Lock::Mine { renewed: next.renewed, deadline: next.deadline() }
             }
@@ -91,18 +91,22 @@ mod tests {
 
     fn view(leader: &str, lease: i64) -> Seen<GroupView> {
         let mut view = GroupView::default();
-        view.take("leader", leader, 1, lease);
+        view.take_sample("leader", leader, 1, lease);
         Seen::Known(view)
     }
 
-    const LEASE: OwnLease =
-        OwnLease { id: Some(7), renewed: Millis(1_000), ttl_ms: 30_000, next: None };
+    const LEASE: OwnLease = OwnLease {
+        id: Some(Session::of_store(7)),
+        renewed: Millis(1_000),
+        ttl_ms: 30_000,
+        next: None,
+    };
 
     /// The write that moves the key may have happened or not.
     #[test]
     fn n4_while_a_lease_is_replaced_the_key_is_ours_on_either_and_the_earlier_deadline_counts() {
         let me = MemberName::new("me");
-        let next = NextLease { id: 8, renewed: Millis(5_000), ttl_ms: 20_000 };
+        let next = NextLease { id: Session::of_store(8), renewed: Millis(5_000), ttl_ms: 20_000 };
         let lease = OwnLease { next: Some(next), ..LEASE };
         let deadline = |store: &Seen<GroupView>, lease: &OwnLease| match read(
             &me,
@@ -123,7 +127,7 @@ mod tests {
         assert_eq!(deadline(&Seen::Unknown, &longer), Millis(31_000));
         assert_eq!(deadline(&view("me", 8), &longer), Millis(45_000), "it was moved");
         let replaced = OwnLease::replaced_by(next);
-        assert_eq!((replaced.id, replaced.deadline()), (Some(8), Millis(25_000)));
+        assert_eq!((replaced.id, replaced.deadline()), (Some(next.id), Millis(25_000)));
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl Instance {
             return Ok(());
         };
         let (host, port) = (&upstream.host, upstream.port);
-        let text = files::pgpass_lines(host, port, &login.username, &password.0);
+        let text = super::pgpass::pgpass_lines(host, port, &login.username, &password.0);
         files::write_pgpass(&self.settings.pgpass, &text).map(drop)
     }
 

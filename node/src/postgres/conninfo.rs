@@ -4,10 +4,11 @@
 //! a pgpass file, so they stand neither in postgresql.conf nor in a process
 //! list.
 
-use super::secrets::SERVICE;
 use crate::config::Login;
 use std::path::Path;
 
+/// The section of the service file that connection strings name.
+pub const SERVICE: &str = "matriarch";
 /// Keys of `authentication` that follow the port, in this order.
 const SSL_KEYS: [&str; 6] =
     ["sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir"];

@@ -6,7 +6,7 @@
 //!
 //! Absent on purpose: every other setting (`parameters.rs`).
 
-use super::parameters::{boolean, scalar};
+use super::spelling::{boolean, scalar};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use topology::number::{Base, real, split_decimal};

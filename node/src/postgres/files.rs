@@ -11,6 +11,7 @@
 use super::error::{Error, bytes_if_there, read_if_there, remove_if_there};
 use super::parameters::{Effective, RECOVERY};
 use super::places::make_for_passwords;
+use super::spelling::quoted;
 use crate::config::Postgresql;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -133,10 +134,6 @@ pub fn render(
 fn line(text: &mut String, name: &str, value: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{name} = '{}'", quoted(value));
-}
-
-pub(super) fn quoted(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n")
 }
 
 /// Writes postgresql.conf. True: it is not what it was.
@@ -288,22 +285,6 @@ fn first_of(paths: &[PathBuf]) -> Result<Option<Vec<u8>>, Error> {
 
 fn backup(places: &Places, name: &str) -> PathBuf {
     places.data_dir.join(format!("{name}.backup"))
-}
-
-/// One line of a pgpass file for each host of a comma-separated list.
-pub fn pgpass_lines(hosts: &str, port: u16, user: &str, password: &str) -> String {
-    let mut text = String::new();
-    let escape = |word: &str| word.replace('\\', "\\\\").replace(':', "\\:");
-    for (host, port) in super::conninfo::servers(hosts, port) {
-        let host = if host.is_empty() { "*" } else { host.as_str() };
-        let local = host.starts_with('/').then_some("localhost");
-        for host in std::iter::once(host).chain(local) {
-            let (host, user, password) = (escape(host), escape(user), escape(password));
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{host}:{port}:*:{user}:{password}");
-        }
-    }
-    text
 }
 
 /// Writes a pgpass file: libpq ignores it unless only its owner can read it.

@@ -1,5 +1,6 @@
 //! The files must be what Patroni 4.1.5 writes, byte for byte.
 
+use super::super::pgpass::pgpass_lines;
 use super::*;
 use crate::config::{Login, Secret};
 use crate::postgres::catalogue::Catalogue;

@@ -18,8 +18,8 @@
 //! server knows its settings too.
 
 use super::error::Error;
-use super::files::quoted;
 use super::run::complaints;
+use super::spelling::quoted;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;

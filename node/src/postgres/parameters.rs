@@ -12,10 +12,10 @@
 use super::catalogue::Catalogue;
 use super::controldata::ControlData;
 use super::controlled;
+use super::spelling::scalar;
 use crate::config::{Citus, Postgresql};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use topology::tags::bool_of;
 
 /// Settings of recovery: they live in a block of their own.
 pub const RECOVERY: [&str; 18] = [
@@ -185,29 +185,6 @@ fn put(map: &mut BTreeMap<String, String>, name: String, value: &Value) {
 fn find<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let found = map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value).filter(|value| !value.is_null())
-}
-
-/// A value as PostgreSQL reads it; lists are joined, `null` and maps are none.
-pub fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::Bool(on) => Some(on_or_off(*on).into()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => Some(text.clone()),
-        Value::Array(items) => {
-            let words: Option<Vec<String>> = items.iter().map(scalar).collect();
-            words.map(|words| words.join(", "))
-        }
-        Value::Null | Value::Object(_) => None,
-    }
-}
-
-fn on_or_off(on: bool) -> &'static str {
-    if on { "on" } else { "off" }
-}
-
-/// The spellings of a boolean that a configuration may have.
-pub fn boolean(text: &str) -> Option<&'static str> {
-    bool_of(text.trim()).map(on_or_off)
 }
 
 fn add_citus(citus: &Citus, settings: &Postgresql, parameters: &mut BTreeMap<String, String>) {

@@ -11,7 +11,8 @@
 
 use super::error::{Error, remove_if_there};
 use super::files::{self, Places};
-use super::parameters::{Effective, RECOVERY, Role, scalar};
+use super::parameters::{Effective, RECOVERY, Role};
+use super::spelling::scalar;
 use super::{Instance, Written};
 use crate::config::{BootstrapMethod, Postgresql};
 use crate::postgres::Postmaster;

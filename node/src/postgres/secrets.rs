@@ -8,17 +8,21 @@
 //! and is opened exclusively, so a user who may write in its directory cannot put
 //! another one, or a link, in its place.
 
+use super::conninfo::SERVICE;
 use super::error::Error;
-use super::files::pgpass_lines;
-use super::tools::Source;
+use super::pgpass::pgpass_lines;
 use crate::config::{Login, Postgresql};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-/// The section of the service file that connection strings name.
-pub const SERVICE: &str = "matriarch";
+/// A server to copy from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    pub host: &'a str,
+    pub port: u16,
+}
 
 /// A file with a secret that is removed when it goes out of scope.
 #[derive(Debug)]

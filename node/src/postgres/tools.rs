@@ -10,6 +10,7 @@ use super::conninfo::Conninfo;
 use super::error::Error;
 use super::files::{Places, append_hba};
 use super::run::run;
+pub use super::secrets::Source;
 use super::secrets::{SecretFile, Secrets};
 use crate::config::{Bootstrap, Login, Postgresql, ToolOption};
 use std::time::Duration;
@@ -37,13 +38,6 @@ const BASEBACKUP_FORBIDDEN: [&str; 11] = [
 /// In the environment of whatever fills a data directory: a daemon that is
 /// killed leaves it at work, and the next one finds it.
 pub(super) const FILLS: &str = "MATRIARCH_FILLS";
-
-/// A server to copy from.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    pub host: &'a str,
-    pub port: u16,
-}
 
 /// Creates a new cluster in the empty data directory.
 pub async fn initdb(settings: &Postgresql, bootstrap: &Bootstrap) -> Result<(), Error> {

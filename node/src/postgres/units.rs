@@ -7,7 +7,7 @@
 //! Absent on purpose: which values are possible. PostgreSQL itself is asked
 //! (`judge.rs`).
 
-use super::parameters::boolean;
+use super::spelling::boolean;
 use topology::number::{BYTES, MICROSECONDS, with_unit};
 
 /// What `pg_settings` tells about one setting.

@@ -8,6 +8,7 @@
 //! Invariant: the daemons of a group never wait for the agent. They read their
 //! own store (`standby::switch::ownership`), which the agent only writes to.
 
+mod context;
 pub mod examine;
 pub mod hands;
 mod outpost;
@@ -23,9 +24,9 @@ pub mod txn;
 use crate::config::{Settings, TopologySettings};
 use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
-use crate::dcs::{DcsError, LeaseId, Store};
+use crate::dcs::{DcsError, Session, Store};
+use context::AgentContext;
 use hands::ServerHands;
-use run::AgentContext;
 use standby::switch::agent::Pace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub struct RegionContext {
     pub store: Arc<dyn Store>,
     pub keys: Keys,
     /// The daemon's own lease, which the agent's keys hang on.
-    pub lease: watch::Receiver<Option<LeaseId>>,
+    pub lease: watch::Receiver<Option<Session>>,
     /// The daemon's member leads its group.
     pub holds_lock: watch::Receiver<bool>,
 }

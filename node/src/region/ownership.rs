@@ -17,7 +17,7 @@ pub fn read(keys: &Keys, entries: &[KeyValue]) -> LocalTopology {
     let mut local = LocalTopology::default();
     for entry in entries {
         if let Some(key) = entry.key.strip_prefix(&prefix) {
-            local.take(key, &entry.value, entry.mod_revision, entry.lease);
+            local.take(key, &entry.value, entry.version, entry.session);
         }
     }
     local
@@ -88,7 +88,7 @@ mod tests {
         let store = MemoryStore::new();
         let keys = Keys::new("/service/", "s", Group::PLAIN);
         let write = |key: String, value: String| {
-            let then = vec![Op::Put { key, value, lease: None }];
+            let then = vec![Op::Put { key, value, session: None }];
             store.txn_now(&Txn { when: vec![], then }).expect("written")
         };
         let text = |phase| serde_json::to_string(&journal(phase)).expect("json");

@@ -6,9 +6,9 @@
 //!
 //! Invariant: the copies show what an answer has brought before the agent gets it.
 
+use super::context::AgentContext;
 use super::hands::{Hands, Held};
 use super::outpost::{Changed, Outpost};
-use super::run::AgentContext;
 use super::{ownership, txn};
 use crate::clock;
 use crate::dcs::DcsError;
@@ -79,7 +79,7 @@ impl Performer {
             now,
             unix_ms: clock::unix_ms(),
             date: date(),
-            lease: *self.context.lease.borrow(),
+            session: *self.context.lease.borrow(),
             holds_lock: *self.context.holds_lock.borrow(),
             local: self.ports.local_copy(),
             copies: self.ports.copies(now),
@@ -191,7 +191,7 @@ impl Ports {
         let view = self.local.snapshot().filter(|view| !view.lost)?;
         let topology = ownership::read(&self.keys, &view.snapshot.entries);
         let site = Arc::new(Site { topology, ..Site::default() });
-        Some(LocalCopy { site, revision: view.snapshot.revision })
+        Some(LocalCopy { site, version: view.snapshot.version })
     }
 
     fn copies(&self, now: Millis) -> BTreeMap<RegionName, StoreCopy> {

@@ -3,49 +3,13 @@
 //! Absent on purpose: any decision. What is written when, which wait ends how, and
 //! when to look again is the machine's (`standby::switch::agent`).
 
-use super::hands::Hands;
+use super::context::AgentContext;
 use super::perform::Performer;
 use crate::clock;
-use crate::dcs::keys::Keys;
-use crate::dcs::{LeaseId, Store};
-use standby::switch::agent::{Agent, Pace};
-use standby::switch::effect::Identity;
+use standby::switch::agent::Agent;
 use standby::switch::effect::{Answer, CallId};
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
-use topology::region::Policy;
-use topology::{Millis, RegionName};
-
-pub struct AgentContext {
-    pub region: RegionName,
-    /// The policy of the daemon's settings.
-    pub policy: Policy,
-    /// `region/member`.
-    pub name: String,
-    /// Leads the plain or the coordinator group, when it leads.
-    pub is_preferred: bool,
-    pub keys: Keys,
-    pub store: Arc<dyn Store>,
-    pub others: BTreeMap<RegionName, Arc<dyn Store>>,
-    pub hands: Arc<dyn Hands>,
-    pub lease: watch::Receiver<Option<LeaseId>>,
-    pub holds_lock: watch::Receiver<bool>,
-    pub pace: Pace,
-}
-
-impl AgentContext {
-    fn identity(&self) -> Identity {
-        Identity {
-            region: self.region.clone(),
-            name: self.name.clone(),
-            is_preferred: self.is_preferred,
-            settings: self.policy.clone(),
-            others: self.others.keys().cloned().collect(),
-        }
-    }
-}
+use topology::Millis;
 
 /// What woke the agent.
 enum Event {

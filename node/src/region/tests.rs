@@ -4,14 +4,15 @@
 //! Every group obeys `ownership` and `order` and nothing else. *One writer* is
 //! checked at every change of a role: two regions are never open at once.
 
+use super::context::AgentContext;
 use super::hands::{Done, Hands, Held};
 use super::ownership::{read_site, sign};
 use super::request::{RequestError, request_switch};
-use super::run::{self, AgentContext};
+use super::run;
 use crate::clock::unix_ms;
 use crate::dcs::keys::Keys;
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{LeaseId, Op, Store, Txn};
+use crate::dcs::{Op, Session, Store, Txn};
 use standby::promotion::may_open;
 use standby::switch::agent::Pace;
 use standby::switch::ownership::{Order, Ownership, order, ownership};
@@ -142,11 +143,11 @@ fn lock(servers: &Mutex<Servers>) -> MutexGuard<'_, Servers> {
 /// One daemon that may become the agent.
 struct Daemon {
     task: JoinHandle<()>,
-    lease: LeaseId,
+    lease: Session,
     region: &'static str,
     /// Its way to the other region's store.
     line: MemoryStore,
-    _out: (watch::Sender<Option<LeaseId>>, watch::Sender<bool>),
+    _out: (watch::Sender<Option<Session>>, watch::Sender<bool>),
 }
 
 struct World {
@@ -352,7 +353,7 @@ impl Member {
     }
 
     fn put(&self, key: String, value: String) {
-        let put = Op::Put { key, value, lease: None };
+        let put = Op::Put { key, value, session: None };
         self.store.txn_now(&Txn { when: vec![], then: vec![put] }).expect("written");
     }
 
@@ -464,12 +465,12 @@ async fn an_agent_that_saw_the_mark_takes_over_without_the_other_region() {
     let mut world = World::with_agents(20);
     world.add_daemon("a", "n2");
     world.settled().await;
-    let mark = world.site("a").topology.verified.expect("a mark").lease;
+    let mark = world.site("a").topology.verified.expect("a mark").session;
     world.cut_regions(true);
     world.kill_agent("a");
     world
         .until("the mark hangs on the new agent's lease", |w| {
-            w.site("a").topology.verified.is_some_and(|v| v.lease != mark)
+            w.site("a").topology.verified.is_some_and(|v| v.session != mark)
         })
         .await;
     assert!(world.is_open("a"));

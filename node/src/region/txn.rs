@@ -44,13 +44,13 @@ pub fn campaign(keys: &Keys, local: &LocalTopology, key: &AgentKey, claim: Claim
 
 pub(super) fn put<T: Serialize>(key: String, value: &T) -> Op {
     let value = serde_json::to_string(value).expect("plain values always serialise");
-    Op::Put { key, value, lease: None }
+    Op::Put { key, value, session: None }
 }
 
 /// A key below `topology/` as it was read: absent, or at that version.
 pub fn unchanged(keys: &Keys, local: &LocalTopology, key: &str) -> Compare {
-    match local.revision(key) {
-        Some(revision) => Compare::RevisionIs(keys.topology(key), revision),
+    match local.version(key) {
+        Some(version) => Compare::VersionIs(keys.topology(key), version),
         None => Compare::Absent(keys.topology(key)),
     }
 }
@@ -64,7 +64,7 @@ pub fn elect(keys: &Keys, local: &LocalTopology, agent_key: &AgentKey) -> Txn {
         }
         _ => Compare::Absent(key.clone()),
     };
-    let then = Op::Put { key, value: agent_key.name.clone(), lease: Some(agent_key.lease) };
+    let then = Op::Put { key, value: agent_key.name.clone(), session: Some(agent_key.session) };
     Txn { when: vec![when], then: vec![then] }
 }
 
@@ -131,7 +131,7 @@ pub fn verify(keys: &Keys, local: &LocalTopology, epoch: u64, agent_key: &AgentK
             unchanged(keys, local, "certificate"),
             unchanged(keys, local, "register"),
         ],
-        then: vec![Op::Put { key, value, lease: Some(agent_key.lease) }],
+        then: vec![Op::Put { key, value, session: Some(agent_key.session) }],
     }
 }
 
@@ -207,13 +207,16 @@ pub fn deliver(
 ) -> Option<Txn> {
     let mut txn = adopt(keys, new, certificate, Some(journal))?;
     let (Some(agent), Some(mark)) = (&new.agent, &new.verified) else { return Some(txn) };
-    if mark.lease == agent.lease && mark.value.epoch + 1 == certificate.epoch {
+    let Some(session) = agent.session.filter(|_| mark.is_on(agent.session)) else {
+        return Some(txn);
+    };
+    if mark.value.epoch + 1 == certificate.epoch {
         let epoch = certificate.epoch;
         let value = serde_json::to_string(&Verified { epoch }).expect("a number serialises");
         let key = keys.topology("verified");
-        txn.when.push(Compare::LeaseIs(keys.topology("agent"), agent.lease));
+        txn.when.push(Compare::SessionIs(keys.topology("agent"), session));
         txn.when.push(unchanged(keys, new, "verified"));
-        txn.then.push(Op::Put { key, value, lease: Some(agent.lease) });
+        txn.then.push(Op::Put { key, value, session: Some(session) });
     }
     Some(txn)
 }
@@ -316,12 +319,12 @@ mod tests {
         let register = topology::region::Register { promised: 1, accepted: Some(old.clone()) };
         let next = successor(&register, &old, &"b".into(), &Default::default(), "now");
         let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
-        let agent_key = AgentKey { name: "b/n1".into(), lease };
+        let agent_key = AgentKey { name: "b/n1".into(), session: lease };
         assert!(send(&store, &elect(&keys(), &look(&store), &agent_key)));
         let open = journal(Phase::Open);
         let marks = |local: &LocalTopology| {
             let txn = deliver(&keys(), local, &next, &open).expect("new to it");
-            txn.then.iter().any(|op| matches!(op, Op::Put { lease: Some(_), .. }))
+            txn.then.iter().any(|op| matches!(op, Op::Put { session: Some(_), .. }))
         };
         assert!(!marks(&look(&store)), "nobody confirmed the epoch before");
         assert!(send(&store, &verify(&keys(), &look(&store), 1, &agent_key)));
@@ -342,7 +345,7 @@ mod tests {
         let other = first(&policy_ab(), &"b".into(), "now");
         assert_eq!(adopt(&keys(), &local, &other, None), None);
         let broken =
-            Op::Put { key: keys().topology("certificate"), value: "?".into(), lease: None };
+            Op::Put { key: keys().topology("certificate"), value: "?".into(), session: None };
         assert!(send(&store, &Txn { when: vec![], then: vec![broken] }));
         let txn = adopt(&keys(), &look(&store), &mine, None).expect("a repair");
         assert!(send(&store, &txn));
@@ -353,7 +356,7 @@ mod tests {
     fn only_one_daemon_is_the_agent() {
         let store = MemoryStore::new();
         let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
-        let agent_key = |name: &str| AgentKey { name: name.into(), lease };
+        let agent_key = |name: &str| AgentKey { name: name.into(), session: lease };
         let empty = look(&store);
         assert!(send(&store, &elect(&keys(), &empty, &agent_key("a/n1"))));
         assert!(!send(&store, &elect(&keys(), &empty, &agent_key("a/n2"))));

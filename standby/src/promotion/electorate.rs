@@ -135,7 +135,7 @@ mod tests {
 
     fn view(sync: &str) -> GroupView {
         let mut view = GroupView::default();
-        view.take("sync", sync, 1, 0);
+        view.take_sample("sync", sync, 1, 0);
         view
     }
 

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
     use crate::promotion::sample::{LIMITS, answer, race, view};
     use serde_json::json;
-    use topology::Tags;
+    use topology::{Lsn, MemberName, Tags, Timeline};
 
     #[test]
     fn the_furthest_member_wins_and_the_others_say_why_not() {
@@ -60,25 +60,25 @@ mod tests {
     #[test]
     fn n1_what_a_leader_wrote_that_ended_in_order_is_not_given_up() {
         let mut ended = view(1000, "{}");
-        ended.take("status", r#"{"optime":1000,"ended":"old"}"#, 2, 0);
+        ended.take_sample("status", r#"{"optime":1000,"ended":"old"}"#, 2, 0);
         let (leader, end) = (MemberName::new("old"), Lsn(1000));
         let lacks = |mine| Err(NotYet::LacksTheEnd { leader: leader.clone(), end, mine });
         assert_eq!(race(999, &[], &ended), lacks(Lsn(999)));
         assert_eq!(race(1000, &[], &ended), Ok(()));
-        ended.take("status", r#"{"optime":1000,"ended":"old","ended_timeline":2}"#, 2, 0);
+        ended.take_sample("status", r#"{"optime":1000,"ended":"old","ended_timeline":2}"#, 2, 0);
         let older = NotYet::OldTimeline { mine: Timeline(1), group: Timeline(2) };
         assert_eq!(race(1001, &[], &ended), Err(older), "another log than that leader's");
-        ended.take("status", r#"{"optime":1000,"ended":"old","ended_timeline":1}"#, 2, 0);
+        ended.take_sample("status", r#"{"optime":1000,"ended":"old","ended_timeline":1}"#, 2, 0);
         assert_eq!(race(1000, &[], &ended), Ok(()));
         // A switchover that was asked for before does not change that, an operator's
         // failover to a named member does.
-        ended.take("failover", r#"{"leader":"old","member":"me"}"#, 3, 0);
+        ended.take_sample("failover", r#"{"leader":"old","member":"me"}"#, 3, 0);
         assert_eq!(race(999, &[], &ended), lacks(Lsn(999)));
-        ended.take("failover", r#"{"member":"me"}"#, 4, 0);
+        ended.take_sample("failover", r#"{"member":"me"}"#, 4, 0);
         assert_eq!(race(999, &[], &ended), Ok(()));
         // The next leader's report ends it.
-        ended.take("failover", "{}", 5, 0);
-        ended.take("status", r#"{"optime":1000}"#, 6, 0);
+        ended.take_sample("failover", "{}", 5, 0);
+        ended.take_sample("status", r#"{"optime":1000}"#, 6, 0);
         assert_eq!(race(999, &[], &ended), Ok(()));
     }
 
@@ -121,17 +121,17 @@ mod tests {
     #[test]
     fn whom_a_leader_without_a_store_does_not_ask_must_not_lead() {
         let mut view = view(1000, "{}");
-        view.take("failsafe", r#"{"a":"http://a/patroni"}"#, 3, 0);
+        view.take_sample("failsafe", r#"{"a":"http://a/patroni"}"#, 3, 0);
         assert_eq!(race(1000, &[], &view), Err(NotYet::NotInFailsafe));
-        view.take("failsafe", r#"{"a":"http://a/patroni","me":"http://me"}"#, 4, 0);
+        view.take_sample("failsafe", r#"{"a":"http://a/patroni","me":"http://me"}"#, 4, 0);
         assert_eq!(race(1000, &[], &view), Ok(()));
         for nobody in ["{}", "nonsense"] {
-            view.take("failsafe", nobody, 5, 0);
+            view.take_sample("failsafe", nobody, 5, 0);
             assert_eq!(race(1000, &[], &view), Ok(()));
         }
         // An operator's word counts more.
-        view.take("failsafe", r#"{"a":"http://a/patroni"}"#, 6, 0);
-        view.take("failover", r#"{"member":"me"}"#, 7, 0);
+        view.take_sample("failsafe", r#"{"a":"http://a/patroni"}"#, 6, 0);
+        view.take_sample("failover", r#"{"member":"me"}"#, 7, 0);
         assert_eq!(race(1000, &[], &view), Ok(()));
     }
 

@@ -142,8 +142,8 @@ mod tests {
     /// `status` and `failover` written in one transaction.
     fn handed_over(optime: u64, failover: &str) -> GroupView {
         let mut view = view(optime, failover);
-        view.take("failover", failover, 1, 0);
-        view.take("members/old", "{}", 1, 7);
+        view.take_sample("failover", failover, 1, 0);
+        view.take_sample("members/old", "{}", 1, 7);
         view
     }
 
@@ -159,10 +159,10 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_candidate_that_failsafe_leaves_out() {
         let mut named = view(1000, r#"{"leader":"old","member":"a"}"#);
-        named.take("failsafe", r#"{"me":"http://me/patroni"}"#, 3, 0);
+        named.take_sample("failsafe", r#"{"me":"http://me/patroni"}"#, 3, 0);
         assert_eq!(race(2000, &[answer("a", 2000)], &named), Ok(()));
         let mut free = view(1000, "{}");
-        free.take("failsafe", r#"{"me":"http://me/patroni"}"#, 3, 0);
+        free.take_sample("failsafe", r#"{"me":"http://me/patroni"}"#, 3, 0);
         assert_eq!(race(2000, &[answer("a", 3000)], &free), Ok(()));
     }
 
@@ -188,12 +188,12 @@ mod tests {
             assert_eq!(race(1001, &[answer("a", 1000)], &view), Ok(()));
         }
         let mut newer = handed_over(1000, r#"{"leader":"old"}"#);
-        newer.take("history", r#"[[1,500,"x"]]"#, 1, 0);
+        newer.take_sample("history", r#"[[1,500,"x"]]"#, 1, 0);
         assert!(matches!(race(5000, &[], &newer), Err(NotYet::OldTimeline { .. })));
     }
 
     fn with_sync(mut view: GroupView, sync: &str) -> GroupView {
-        view.take("sync", sync, 1, 0);
+        view.take_sample("sync", sync, 1, 0);
         view
     }
 

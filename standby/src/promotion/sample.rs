@@ -20,8 +20,8 @@ pub fn answer(name: &str, lsn: u64) -> PeerAnswer {
 
 pub fn view(optime: u64, failover: &str) -> GroupView {
     let mut view = GroupView::default();
-    view.take("status", &format!("{{\"optime\":{optime}}}"), 1, 0);
-    view.take("failover", failover, 2, 0);
+    view.take_sample("status", &format!("{{\"optime\":{optime}}}"), 1, 0);
+    view.take_sample("failover", failover, 2, 0);
     view
 }
 

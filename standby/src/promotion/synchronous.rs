@@ -9,7 +9,7 @@ use topology::SyncMode::{On, Quorum};
 
 fn in_sync(sync: &str) -> GroupView {
     let mut view = view(1000, "{}");
-    view.take("sync", sync, 1, 0);
+    view.take_sample("sync", sync, 1, 0);
     view
 }
 
@@ -99,13 +99,13 @@ fn the_last_leader_needs_no_votes_unless_somebody_may_have_led_since() {
     assert_eq!(race_in(Quorum, 1000, &[], &view), Ok(()));
     let refused = race_in(Quorum, 1000, &[answer("a", 1001)], &view);
     assert!(matches!(refused, Err(NotYet::PeerAhead { .. })), "{refused:?}");
-    view.take("claim", "2 me", 5, 0);
+    view.take_sample("claim", "2 me", 5, 0);
     assert_eq!(race_in(Quorum, 1000, &[], &view), Ok(()));
-    view.take("claim", "2 a", 6, 0);
+    view.take_sample("claim", "2 a", 6, 0);
     let short = Err(NotYet::TooFewVotes { votes: 0, needed: 1 });
     assert_eq!(race_in(Quorum, 1000, &[], &view), short);
     view.claim = None;
-    view.take("history", r#"[[1,900,"x"]]"#, 7, 0);
+    view.take_sample("history", r#"[[1,900,"x"]]"#, 7, 0);
     assert_eq!(race_in(Quorum, 1000, &[], &view), short);
     assert_eq!(race_in(Quorum, 1000, &[answer("b", 900)], &view), Ok(()));
 }

@@ -132,14 +132,15 @@ impl Agent {
         let Some(local) = &sight.local else {
             return self.hold(None, sight, out);
         };
-        self.marks.look(&local.site.topology, local.revision, sight.now, MARK_TTL_MS);
-        let mut facts = facts_of(&local.site, &self.who.name, sight.lease, sight.holds_lock);
+        self.marks.look(&local.site.topology, local.version, sight.now, MARK_TTL_MS);
+        let mut facts = facts_of(&local.site, &self.who.name, sight.session, sight.holds_lock);
         facts.is_preferred = self.who.is_preferred;
         if facts.may_speak && !facts.is_mine {
             self.vacant = facts.is_vacant.then(|| self.vacant.unwrap_or(sight.now));
             facts.vacant_ms = self.vacant.map_or(0, |since| sight.now.since(since));
         }
-        let own_key = sight.lease.map(|lease| AgentKey { name: self.who.name.clone(), lease });
+        let own_key =
+            sight.session.map(|session| AgentKey { name: self.who.name.clone(), session });
         match (campaign(&facts), own_key, stored_key(&local.site)) {
             (Campaign::Speak, Some(key), _) => self.hold(Some(key), sight, out),
             (Campaign::Elect, Some(key), _) => self.claim(Claim::Elect, key, sight, out),

@@ -8,17 +8,19 @@ use super::super::{LocalTopology, Replayed, Site};
 use super::*;
 use std::sync::Arc;
 use topology::region::{Phase, StepRecord, Token};
-use topology::{Group, GroupView, Lsn, SystemId, Timeline, Versioned};
+use topology::{
+    Group, GroupView, Lsn, RegionName, Session, SystemId, Timeline, Version, Versioned,
+};
 
-const LEASE: i64 = 7;
+const SESSION: Session = Session::of_store(7);
 const SYSTEM: &str = "7710375988543033523";
 
 fn name() -> String {
     "a/n1".to_string()
 }
 
-fn versioned<T>(value: T, lease: i64) -> Versioned<T> {
-    Versioned { value, revision: 2, lease }
+fn versioned<T>(value: T, session: Option<Session>) -> Versioned<T> {
+    Versioned { value, version: Version::of_store(2), session }
 }
 
 fn token() -> Token {
@@ -30,8 +32,8 @@ fn group(host: &str, role: &str) -> GroupView {
     let record = format!(
         r#"{{"conn_url":"postgres://{host}:5432/x","state":"running","role":"{role}","timeline":1}}"#
     );
-    view.take("leader", "n", 1, 1);
-    view.take("members/n", &record, 1, 1);
+    view.take_sample("leader", "n", 1, 1);
+    view.take_sample("members/n", &record, 1, 1);
     view
 }
 
@@ -61,11 +63,11 @@ impl Rig {
         };
         let now = Millis(100_000);
         let mut own = site(local_with(certificate(1, "a")), "a", "primary");
-        own.topology.verified = Some(versioned(Verified { epoch: 1 }, LEASE));
+        own.topology.verified = Some(versioned(Verified { epoch: 1 }, Some(SESSION)));
         let other = site(local_with(certificate(1, "a")), "b", "standby_leader");
         own.topology.peers.insert("b".into(), picture(&"b".into(), &other));
-        let (lease, holds_lock) = (Some(LEASE), true);
-        let sight = Sight { now, unix_ms: 1_000, lease, holds_lock, ..Sight::default() };
+        let (session, holds_lock) = (Some(SESSION), true);
+        let sight = Sight { now, unix_ms: 1_000, session, holds_lock, ..Sight::default() };
         let agent = Agent::new(who, Pace::default());
         Rig { agent, sight, own, other, heard: now, logs: Vec::new() }
     }
@@ -73,7 +75,7 @@ impl Rig {
     /// An agent with all copies, and nothing to do.
     fn settled() -> Rig {
         let mut rig = Rig::new(true);
-        rig.own.topology.agent = Some(versioned(name(), LEASE));
+        rig.own.topology.agent = Some(versioned(name(), Some(SESSION)));
         rig.show_local();
         assert_eq!(rig.wake(), [Effect::OpenCopies]);
         rig.look_in(20);
@@ -93,7 +95,7 @@ impl Rig {
 
     fn show_local(&mut self) {
         let site = Arc::new(self.own.clone());
-        self.sight.local = Some(LocalCopy { site, revision: 5 });
+        self.sight.local = Some(LocalCopy { site, version: Version::of_store(5) });
         self.sight.changes += 1;
     }
 
@@ -168,7 +170,7 @@ fn the_copies_begin_after_the_election() {
     assert!(!rig.agent.speaks());
     // These copies are older than the election: nothing is done on them.
     rig.own.topology = LocalTopology::default();
-    rig.own.topology.agent = Some(versioned(name(), LEASE));
+    rig.own.topology.agent = Some(versioned(name(), Some(SESSION)));
     rig.look_in(1);
     assert_eq!(rig.answer(id, Answer::Written), [Effect::OpenCopies]);
     assert!(rig.agent.speaks());
@@ -192,7 +194,7 @@ fn a_leader_that_lost_its_lock_resigns_and_drops_everything() {
     rig.look_in(5);
     let effects = rig.wake();
     let (id, call) = only(&effects);
-    let key = AgentKey { name: name(), lease: LEASE };
+    let key = AgentKey { name: name(), session: SESSION };
     assert!(matches!(call, Call::Campaign { claim: Claim::Resign, key: k, .. } if *k == key));
     assert_eq!(rig.answer(id, Answer::Written), [Effect::CloseCopies]);
     assert!(!rig.agent.speaks());
@@ -201,7 +203,7 @@ fn a_leader_that_lost_its_lock_resigns_and_drops_everything() {
 #[test]
 fn a_new_lease_opens_a_new_session() {
     let mut rig = Rig::settled();
-    rig.sight.lease = Some(8);
+    rig.sight.session = Some(Session::of_store(8));
     rig.look_in(5);
     let effects = rig.wake();
     let (id, _) = only(&effects);

@@ -5,6 +5,7 @@
 
 use super::Site;
 use super::effect::AgentKey;
+use topology::Session;
 
 /// Leaders of other groups wait this long for the preferred one to become the agent.
 pub const YIELD_MS: u64 = 2_000;
@@ -105,14 +106,19 @@ pub fn campaign(facts: &CampaignFacts) -> Campaign {
 }
 
 /// What the copy of the own store says about the agent's key.
-pub fn facts_of(site: &Site, name: &str, lease: Option<i64>, holds_lock: bool) -> CampaignFacts {
+pub fn facts_of(
+    site: &Site,
+    name: &str,
+    session: Option<Session>,
+    holds_lock: bool,
+) -> CampaignFacts {
     let agent = site.topology.agent.as_ref();
     let mine = agent.filter(|agent| agent.value == name);
     CampaignFacts {
         is_store_seen: true,
-        may_speak: holds_lock && lease.is_some(),
+        may_speak: holds_lock && session.is_some(),
         is_mine: mine.is_some(),
-        is_on_lease: mine.is_some_and(|agent| Some(agent.lease) == lease),
+        is_on_lease: mine.is_some_and(|agent| agent.is_on(session)),
         is_vacant: agent.is_none(),
         ..CampaignFacts::default()
     }
@@ -121,7 +127,9 @@ pub fn facts_of(site: &Site, name: &str, lease: Option<i64>, holds_lock: bool) -
 /// The key to give up: the one that the store shows.
 pub fn stored_key(site: &Site) -> Option<AgentKey> {
     let agent = site.topology.agent.as_ref()?;
-    Some(AgentKey { name: agent.value.clone(), lease: agent.lease })
+    // Giving it up compares the name alone: the key may hang on no lease.
+    let session = agent.session.unwrap_or_default();
+    Some(AgentKey { name: agent.value.clone(), session })
 }
 
 #[cfg(test)]

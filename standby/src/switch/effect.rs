@@ -12,7 +12,7 @@ use super::{LocalTopology, Replayed, Site, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Certificate, Journal, PeerRegion, Policy};
-use topology::{Millis, RegionName, Seen};
+use topology::{Millis, RegionName, Seen, Session, Version};
 
 /// The daemon that may become the agent.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Identity {
 pub struct AgentKey {
     /// `region/member`.
     pub name: String,
-    pub lease: i64,
+    pub session: Session,
 }
 
 /// Everything the agent may look at, at one moment.
@@ -46,7 +46,7 @@ pub struct Sight {
     /// The date, for certificates.
     pub date: String,
     /// The daemon's own lease.
-    pub lease: Option<i64>,
+    pub session: Option<Session>,
     /// This daemon may campaign: its member leads its group, or no member does.
     pub holds_lock: bool,
     /// The own store's `topology/`. `None`: not read yet, or its watch is down.
@@ -61,8 +61,8 @@ pub struct Sight {
 #[derive(Clone, Debug)]
 pub struct LocalCopy {
     pub site: Arc<Site>,
-    /// The store revision that the copy is at.
-    pub revision: i64,
+    /// The version of the store that the copy is at.
+    pub version: Version,
 }
 
 /// A copy of one region's store.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, Register, Token};
-use topology::{Group, RegionName, Versioned};
+use topology::{Group, RegionName, Session, Version, Versioned};
 
 /// Past moves that `history` keeps.
 pub const HISTORY_MAX: usize = 50;
@@ -100,7 +100,7 @@ pub struct LocalTopology {
     /// Keys whose value made no sense, with the reason.
     pub unreadable: BTreeMap<String, String>,
     /// The version of every key that was taken, readable or not.
-    pub revisions: BTreeMap<String, i64>,
+    pub versions: BTreeMap<String, Version>,
 }
 
 impl LocalTopology {
@@ -109,31 +109,43 @@ impl LocalTopology {
     pub fn read<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> LocalTopology {
         let mut local = LocalTopology::default();
         for (key, value) in pairs {
-            local.take(key, value, 0, 0);
+            local.take(key, value, Version::default(), None);
         }
         local
     }
 
     /// Takes one key, named relative to `topology/`. Unknown keys are passed over.
-    pub fn take(&mut self, key: &str, value: &str, revision: i64, lease: i64) {
-        self.revisions.insert(key.to_string(), revision);
-        if let Err(why) = self.parse(key, value, revision, lease) {
+    pub fn take(&mut self, key: &str, value: &str, version: Version, session: Option<Session>) {
+        self.versions.insert(key.to_string(), version);
+        if let Err(why) = self.parse(key, value, version, session) {
             self.unreadable.insert(key.to_string(), why);
         }
     }
 
-    fn parse(&mut self, key: &str, value: &str, revision: i64, lease: i64) -> Result<(), String> {
+    /// `take` of values that a test or a sample makes up; `session` 0: on none.
+    pub fn take_sample(&mut self, key: &str, value: &str, version: i64, session: i64) {
+        let session = (session != 0).then_some(Session::of_store(session));
+        self.take(key, value, Version::of_store(version), session);
+    }
+
+    fn parse(
+        &mut self,
+        key: &str,
+        value: &str,
+        version: Version,
+        session: Option<Session>,
+    ) -> Result<(), String> {
         match key {
-            "policy" => self.policy = Some(versioned(value, revision, lease)?),
-            "register" => self.register = Some(versioned(value, revision, lease)?),
-            "certificate" => self.certificate = Some(versioned(value, revision, lease)?),
-            "verified" => self.verified = Some(versioned(value, revision, lease)?),
-            "switch" => self.switch = Some(versioned(value, revision, lease)?),
+            "policy" => self.policy = Some(versioned(value, version, session)?),
+            "register" => self.register = Some(versioned(value, version, session)?),
+            "certificate" => self.certificate = Some(versioned(value, version, session)?),
+            "verified" => self.verified = Some(versioned(value, version, session)?),
+            "switch" => self.switch = Some(versioned(value, version, session)?),
             "switch/rewired" => self.rewired = Some(plain(value)?),
             "agent" => {
-                self.agent = Some(Versioned { value: value.to_string(), revision, lease });
+                self.agent = Some(Versioned { value: value.to_string(), version, session });
             }
-            "history" => self.history = Some(versioned(value, revision, lease)?),
+            "history" => self.history = Some(versioned(value, version, session)?),
             other => self.parse_one_of_many(other, value)?,
         }
         Ok(())
@@ -167,8 +179,8 @@ impl LocalTopology {
         self.switch.as_ref().map(|j| &j.value)
     }
 
-    pub fn revision(&self, key: &str) -> Option<i64> {
-        self.revisions.get(key).copied()
+    pub fn version(&self, key: &str) -> Option<Version> {
+        self.versions.get(key).copied()
     }
 
     pub fn is_unreadable(&self, key: &str) -> bool {
@@ -193,10 +205,10 @@ fn plain<T: serde::de::DeserializeOwned>(value: &str) -> Result<T, String> {
 
 fn versioned<T: serde::de::DeserializeOwned>(
     value: &str,
-    revision: i64,
-    lease: i64,
+    version: Version,
+    session: Option<Session>,
 ) -> Result<Versioned<T>, String> {
-    Ok(Versioned { value: plain(value)?, revision, lease })
+    Ok(Versioned { value: plain(value)?, version, session })
 }
 
 #[cfg(test)]
@@ -206,13 +218,16 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_remembered_and_not_absent() {
         let mut local = LocalTopology::default();
-        local.take("certificate", "{", 3, 0);
-        local.take("switch/token/x1", "{}", 3, 0);
-        local.take("somebody/elses", "{", 3, 0);
-        local.take("verified", r#"{"epoch":4}"#, 5, 77);
+        local.take_sample("certificate", "{", 3, 0);
+        local.take_sample("switch/token/x1", "{}", 3, 0);
+        local.take_sample("somebody/elses", "{", 3, 0);
+        local.take_sample("verified", r#"{"epoch":4}"#, 5, 77);
         assert!(local.is_unreadable("certificate") && local.is_unreadable("switch/token/x1"));
         assert_eq!(local.unreadable.len(), 2);
-        assert_eq!(local.verified.as_ref().map(|v| (v.value.epoch, v.lease)), Some((4, 77)));
+        assert_eq!(
+            local.verified.as_ref().map(|v| (v.value.epoch, v.session.map(Session::number))),
+            Some((4, Some(77)))
+        );
     }
 
     #[test]
@@ -223,8 +238,8 @@ mod tests {
                 r#"{{"id":"{id}","token":{{"system_id":"7710375988543033523","timeline":1,"lsn":9}}}}"#
             )
         };
-        local.take("switch/token/0", &token("old"), 1, 0);
-        local.take("switch/token/1", &token("new"), 1, 0);
+        local.take_sample("switch/token/0", &token("old"), 1, 0);
+        local.take_sample("switch/token/1", &token("new"), 1, 0);
         let groups: Vec<_> = local.tokens_of("new").into_keys().collect();
         assert_eq!(groups, [Group(Some(1))]);
     }

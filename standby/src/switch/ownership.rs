@@ -214,7 +214,7 @@ mod tests {
 
     fn verified_local(epoch: u64, owner: &str) -> LocalTopology {
         let mut local = local_with(certificate(epoch, owner));
-        local.take("verified", &format!("{{\"epoch\":{epoch}}}"), 9, 7);
+        local.take_sample("verified", &format!("{{\"epoch\":{epoch}}}"), 9, 7);
         local
     }
 
@@ -224,7 +224,7 @@ mod tests {
         assert!(matches!(asked(&local, "a", None), Ownership::Owner { epoch: 1, .. }));
         assert!(doubt(&LocalTopology::default(), None).contains("topology/certificate"));
         let mut broken = local.clone();
-        broken.take("certificate", "?", 10, 0);
+        broken.take_sample("certificate", "?", 10, 0);
         assert!(doubt(&broken, None).contains("cannot be read"));
         let mut behind = local.clone();
         behind.register.as_mut().unwrap().value.accepted = Some(certificate(2, "b"));
@@ -243,7 +243,7 @@ mod tests {
         assert!(doubt(&unmarked, Some(4)).contains("went back"));
         let stale = {
             let mut local = local_with(certificate(3, "a"));
-            local.take("verified", r#"{"epoch":2}"#, 9, 7);
+            local.take_sample("verified", r#"{"epoch":2}"#, 9, 7);
             local
         };
         assert!(doubt(&stale, None).contains("topology/verified"));
@@ -316,7 +316,7 @@ mod tests {
         let owned = without_region(&local_with(certificate(1, "a")));
         assert!(matches!(owned, Ownership::Doubtful(_)));
         let mut broken = LocalTopology::default();
-        broken.take("certificate", "?", 1, 0);
+        broken.take_sample("certificate", "?", 1, 0);
         assert!(matches!(without_region(&broken), Ownership::Doubtful(_)));
     }
 }

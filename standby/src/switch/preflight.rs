@@ -319,9 +319,9 @@ mod tests {
     fn view(role: &str, timeline: u32) -> GroupView {
         let mut view = GroupView::default();
         let member = format!(r#"{{"state":"running","role":"{role}","timeline":{timeline}}}"#);
-        view.take(&format!("members/{role}"), &member, 1, 1);
-        view.take("leader", role, 1, 1);
-        view.take("initialize", SYSTEM, 1, 0);
+        view.take_sample(&format!("members/{role}"), &member, 1, 1);
+        view.take_sample("leader", role, 1, 1);
+        view.take_sample("initialize", SYSTEM, 1, 0);
         view
     }
 
@@ -441,7 +441,7 @@ mod tests {
         assert!(found.iter().any(|f| f.message.contains("is running")));
         let mut world = world();
         let group = world.groups[1].get_mut(&Group::PLAIN).unwrap();
-        group.take("config", r#"{"pause":true}"#, 2, 0);
+        group.take_sample("config", r#"{"pause":true}"#, 2, 0);
         assert!(errors(&world).contains("paused"));
     }
 }

@@ -84,14 +84,14 @@ mod tests {
 
     fn site(leader: &str, lsn: u64) -> Site {
         let mut view = GroupView::default();
-        view.take("leader", leader, 1, 1);
+        view.take_sample("leader", leader, 1, 1);
         for name in ["n1", "n2"] {
             let record = format!(
                 r#"{{"conn_url":"postgres://{name}:5432/postgres","state":"running","role":"replica","xlog_location":{lsn},"timeline":1}}"#
             );
-            view.take(&format!("members/{name}"), &record, 1, 1);
+            view.take_sample(&format!("members/{name}"), &record, 1, 1);
         }
-        view.take("members/young", "{}", 1, 1);
+        view.take_sample("members/young", "{}", 1, 1);
         Site { groups: [(Group::PLAIN, view)].into(), ..Site::default() }
     }
 

@@ -18,7 +18,7 @@
 use super::LocalTopology;
 use std::collections::BTreeMap;
 use topology::region::{Certificate, CertificateKind, Policy, Register, Token};
-use topology::{Group, Millis, RegionName, Seen};
+use topology::{Group, Millis, RegionName, Seen, Session, Version};
 
 /// Everything an agent knows when it decides.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct AgentFacts<'a> {
     /// The epoch whose mark this process has just seen alive.
     pub mark: Option<u64>,
     /// The lease that the agent's own keys hang on.
-    pub lease: i64,
+    pub session: Session,
     /// The date, for a certificate.
     pub at: &'a str,
 }
@@ -205,7 +205,7 @@ fn confirm(facts: &AgentFacts, policy: &Policy, epoch: u64) -> AgentStep {
         );
     }
     let marked = facts.local.verified.as_ref();
-    if marked.is_some_and(|m| m.value.epoch == epoch && m.lease == facts.lease) {
+    if marked.is_some_and(|m| m.value.epoch == epoch && m.session == Some(facts.session)) {
         return AgentStep::Settled;
     }
     if facts.mark.is_some_and(|mark| mark <= epoch) {
@@ -290,24 +290,24 @@ fn unread<'a>(
 /// When this process last saw a mark alive.
 ///
 /// A process that slept longer than a lease lives knows nothing about marks any
-/// more, whatever its copy of the store still shows: `distrust` is the store
+/// more, whatever its copy of the store still shows: `distrust` is the
 /// revision up to which marks are ignored after such a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MarkMemory {
     seen: Option<(u64, Millis)>,
     looked: Option<Millis>,
-    distrust: i64,
+    distrust: Version,
 }
 
 impl MarkMemory {
-    /// Takes one look at the own copy of the store; `revision` is the copy's.
-    pub fn look(&mut self, local: &LocalTopology, revision: i64, now: Millis, ttl_ms: u64) {
+    /// Takes one look at the own copy of the store; `version` is the copy's.
+    pub fn look(&mut self, local: &LocalTopology, version: Version, now: Millis, ttl_ms: u64) {
         if self.looked.is_some_and(|then| now.since(then) >= ttl_ms) {
             self.seen = None;
-            self.distrust = revision;
+            self.distrust = version;
         }
         self.looked = Some(now);
-        if let Some(mark) = local.verified.as_ref().filter(|m| m.revision > self.distrust) {
+        if let Some(mark) = local.verified.as_ref().filter(|m| m.version > self.distrust) {
             self.seen = Some((mark.value.epoch, now));
         }
     }
@@ -345,7 +345,7 @@ pub(crate) mod tests {
             tokens: BTreeMap::new(),
             error: None,
         };
-        Versioned { value, revision: 5, lease: 0 }
+        Versioned { value, version: Version::of_store(5), session: None }
     }
 
     pub fn local_with(certificate: Certificate) -> LocalTopology {
@@ -369,7 +369,7 @@ pub(crate) mod tests {
     }
 
     fn versioned<T>(value: T) -> Versioned<T> {
-        Versioned { value, revision: 2, lease: 0 }
+        Versioned { value, version: Version::of_store(2), session: None }
     }
 
     fn bare() -> LocalTopology {
@@ -398,7 +398,7 @@ pub(crate) mod tests {
             others: &case.others,
             asked: case.asked.as_ref(),
             mark: case.mark,
-            lease: 7,
+            session: Session::of_store(7),
             at: "now",
         })
     }
@@ -418,7 +418,7 @@ pub(crate) mod tests {
         case.asked = Some(BTreeMap::new());
         assert!(matches!(step(&case), AgentStep::Blocked(_)));
         let mut garbled = bare();
-        garbled.take("register", "?", 3, 0);
+        garbled.take_sample("register", "?", 3, 0);
         case.asked = Some(site("b", Seen::Known(garbled)));
         assert!(matches!(step(&case), AgentStep::Blocked(_)));
         case.asked = Some(site("b", Seen::Known(LocalTopology::default())));
@@ -481,7 +481,7 @@ pub(crate) mod tests {
         assert!(matches!(step(&case), AgentStep::Blocked(why) if why.contains("unread: b")));
         case.asked = Some(site("b", Seen::Known(local_with(certificate(2, "a")))));
         assert_eq!(step(&case), AgentStep::Verify(2));
-        case.local.take("verified", r#"{"epoch":2}"#, 9, 7);
+        case.local.take_sample("verified", r#"{"epoch":2}"#, 9, 7);
         assert_eq!(step(&case), AgentStep::Settled);
     }
 
@@ -491,7 +491,7 @@ pub(crate) mod tests {
         case.others = site("b", Seen::Unknown);
         case.mark = Some(2);
         assert_eq!(step(&case), AgentStep::Verify(2));
-        case.local.take("verified", r#"{"epoch":2}"#, 9, 6);
+        case.local.take_sample("verified", r#"{"epoch":2}"#, 9, 6);
         assert_eq!(step(&case), AgentStep::Verify(2), "it hangs on another agent's lease");
         case.mark = Some(3);
         assert_eq!(step(&case), AgentStep::AskOthers, "the store went back");
@@ -513,18 +513,18 @@ pub(crate) mod tests {
     #[test]
     fn a_process_that_slept_forgets_what_its_copy_still_shows() {
         let mut local = local_with(certificate(2, "a"));
-        local.take("verified", r#"{"epoch":2}"#, 9, 7);
+        local.take_sample("verified", r#"{"epoch":2}"#, 9, 7);
         let mut memory = MarkMemory::default();
-        memory.look(&local, 10, Millis(1000), 30_000);
+        memory.look(&local, Version::of_store(10), Millis(1000), 30_000);
         assert_eq!(memory.alive(Millis(2000), 30_000), Some(2));
-        memory.look(&local, 10, Millis(60_000), 30_000);
-        memory.look(&local, 10, Millis(61_000), 30_000);
+        memory.look(&local, Version::of_store(10), Millis(60_000), 30_000);
+        memory.look(&local, Version::of_store(10), Millis(61_000), 30_000);
         assert_eq!(memory.alive(Millis(61_000), 30_000), None);
-        local.take("verified", r#"{"epoch":2}"#, 12, 8);
-        memory.look(&local, 12, Millis(62_000), 30_000);
+        local.take_sample("verified", r#"{"epoch":2}"#, 12, 8);
+        memory.look(&local, Version::of_store(12), Millis(62_000), 30_000);
         assert_eq!(memory.alive(Millis(62_000), 30_000), Some(2));
         local.verified = None;
-        memory.look(&local, 13, Millis(80_000), 30_000);
+        memory.look(&local, Version::of_store(13), Millis(80_000), 30_000);
         assert_eq!(memory.alive(Millis(80_000), 30_000), Some(2));
         assert_eq!(memory.alive(Millis(92_000), 30_000), None);
     }

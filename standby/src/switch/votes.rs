@@ -226,7 +226,7 @@ fn facts<'a>(scene: &'a Scene, local: &'a LocalTopology, others: &'a Sites) -> A
         others,
         asked: None,
         mark: None,
-        lease: scene.key.lease,
+        session: scene.key.session,
         at: &scene.sight.date,
     }
 }

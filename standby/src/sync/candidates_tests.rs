@@ -14,7 +14,7 @@ fn only_running_members_that_stream_with_a_position_count() {
     let mut world = world("");
     world.standby("a", Async, 90);
     world.standby("stopped", Async, 90);
-    world.view.take("members/stopped", r#"{"state":"stopped"}"#, 1, 1);
+    world.view.take_sample("members/stopped", r#"{"state":"stopped"}"#, 1, 1);
     world.sender("pg_basebackup", Async, 90);
     world.sender("me", Async, 90);
     world.standby("starting", Async, 90);

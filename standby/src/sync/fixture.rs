@@ -39,12 +39,12 @@ pub(super) fn world(sync: &str) -> World {
 impl World {
     pub fn member(&mut self, name: &str, tags: Value) {
         let record = serde_json::json!({"state": "running", "role": "replica", "tags": tags});
-        self.view.take(&format!("members/{name}"), &record.to_string(), 1, 1);
+        self.view.take_sample(&format!("members/{name}"), &record.to_string(), 1, 1);
     }
 
     pub fn sync(&mut self, text: &str) {
         if !text.is_empty() {
-            self.view.take("sync", text, 1, 0);
+            self.view.take_sample("sync", text, 1, 0);
         }
     }
 

@@ -12,7 +12,7 @@ use super::Broken;
 use crate::world::World;
 use crate::world::synchrony::{Wanted, parse};
 use std::collections::BTreeSet;
-use topology::{Dynamic, SyncMode, SyncState};
+use topology::{Dynamic, SyncMode, SyncState, Version};
 
 /// A client that can write does so at least this often.
 const FLOWS_MS: u64 = 2_000;
@@ -31,12 +31,12 @@ fn configured(world: &World, client: usize) -> Option<Dynamic> {
     Dynamic::read(&serde_json::from_str(&text).ok()?).ok()
 }
 
-/// `/sync`, and its revision.
-fn recorded(world: &World, client: usize) -> Option<(SyncState, i64)> {
+/// `/sync`, and its version.
+fn recorded(world: &World, client: usize) -> Option<(SyncState, Version)> {
     let m = world.members.iter().find(|m| m.place.client == client)?;
     let there = world.stores.get(m.place.region, &m.keys.sync())?;
     let sync = SyncState::read(&there.value);
-    sync.is_active().then_some((sync, there.mod_revision))
+    sync.is_active().then_some((sync, there.version))
 }
 
 fn request_of(world: &World, client: usize) -> Option<String> {
@@ -55,10 +55,10 @@ pub fn stirred(world: &mut World) {
         let mode = configured(world, client).map_or(SyncMode::Off, |c| c.synchronous_mode);
         let (record, leader) = (recorded(world, client), led_by(world, client));
         let state = &mut world.clients[client];
-        if let (SyncMode::Off, Some((_, revision))) = (mode, &record) {
-            state.void_revision = *revision;
+        if let (SyncMode::Off, Some((_, version))) = (mode, &record) {
+            state.void_version = *version;
         }
-        let record = record.filter(|(_, revision)| *revision > state.void_revision);
+        let record = record.filter(|(_, version)| *version > state.void_version);
         let record = record.map(|(record, _)| record);
         if let Some(word) = &mut state.word {
             // Of several that vote each alone may lack something.

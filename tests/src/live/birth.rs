@@ -92,7 +92,7 @@ pub async fn meddle(stage: &Stage, key: &str, value: Option<&str>) {
     let (keys, store) = keys_and_store(stage);
     let key = format!("{}{key}", keys.scope_prefix());
     let op = match value {
-        Some(value) => Op::Put { key, value: value.to_string(), lease: None },
+        Some(value) => Op::Put { key, value: value.to_string(), session: None },
         None => Op::Delete { key },
     };
     let done = store.txn(Txn { when: Vec::new(), then: vec![op] }).await;
@@ -154,13 +154,13 @@ async fn everybody_is_reported(stage: &Stage) {
 
 /// What a dead member leaves behind goes with its own lease, the rest stays.
 fn leases_are_right(stage: &Stage, leader: &MemberPlan, ours: &BTreeMap<String, KeyValue>) {
-    let of = |member: &MemberPlan| ours[&format!("members/{}", member.name)].lease;
-    assert_eq!(ours["leader"].lease, of(leader));
+    let of = |member: &MemberPlan| ours[&format!("members/{}", member.name)].session;
+    assert_eq!(ours["leader"].session, of(leader));
     for replica in stage.others(leader) {
-        assert!(of(&replica) != 0 && of(&replica) != of(leader), "{}", replica.name);
+        assert!(of(&replica).is_some() && of(&replica) != of(leader), "{}", replica.name);
     }
     for key in ["config", "initialize", "status"] {
-        assert_eq!(ours[key].lease, 0, "{key} must outlive its writer");
+        assert_eq!(ours[key].session, None, "{key} must outlive its writer");
     }
 }
 

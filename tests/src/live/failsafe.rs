@@ -71,7 +71,7 @@ pub(super) async fn turn_on(stage: &Stage) -> MemberPlan {
             .await;
     }
     let kept = entries(stage).await.remove("failsafe").expect("the key is there");
-    assert_eq!(kept.lease, 0, "/failsafe hangs on a lease");
+    assert_eq!(kept.session, None, "/failsafe hangs on a lease");
     leader
 }
 

@@ -44,7 +44,7 @@ async fn leads(stage: &Stage, leader: &MemberPlan) {
     stage
         .until("the lock where the primary is", SHORT, async || {
             let held = entries(stage).await.remove("leader");
-            held.is_some_and(|entry| entry.value == leader.name && entry.lease != 0)
+            held.is_some_and(|entry| entry.value == leader.name && entry.session.is_some())
         })
         .await;
 }

@@ -232,13 +232,13 @@ async fn lost_configuration(stage: &Stage, member: &MemberPlan) {
 
     // What an operator broke by hand stays, and the old one holds.
     let broken = r#"{"ttl": "soon"}"#.to_string();
-    let put = Op::Put { key: key.clone(), value: broken, lease: None };
+    let put = Op::Put { key: key.clone(), value: broken, session: None };
     assert!(store.txn(Txn { when: vec![], then: vec![put] }).await.expect("there").succeeded);
     let log = || fs::read_to_string(stage.field.dir.join("patroni.log")).unwrap_or_default();
     stage.until("the error", SHORT, async || log().contains("`ttl`")).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(read().await, Some(json!({"ttl": "soon"})));
-    let put = Op::Put { key, value: copy.to_string(), lease: None };
+    let put = Op::Put { key, value: copy.to_string(), session: None };
     assert!(store.txn(Txn { when: vec![], then: vec![put] }).await.expect("there").succeeded);
 }
 

@@ -2,10 +2,10 @@
 //! where PostgreSQL allows it, by a restart where it does not.
 
 use super::stage::{LONG, SHORT, Stage, ask_sql};
-use super::versions::shows;
 use ctl::field::MemberPlan;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 
 /// Leaves the group as it was.
 pub async fn of_a_standby(stage: &mut Stage, leader: &MemberPlan) {
@@ -96,4 +96,14 @@ async fn on_another_timeline(stage: &mut Stage, standby: &MemberPlan) {
     assert!(left.contains("work_mem") && !left.contains("imeline"), "{left}");
     stage.healthy(LONG).await;
     fs::write(&auto, left.replace("work_mem = '11MB'\n", "")).expect("our own file");
+}
+
+/// Waits until a setting of the server has this value.
+pub async fn shows(stage: &Stage, member: &MemberPlan, name: &str, wanted: &str) {
+    let sql = format!("SHOW {name}");
+    let what = format!("{name} = {wanted} on {}", member.name);
+    let limit = Duration::from_secs(15);
+    stage
+        .until(&what, limit, async || ask_sql(member, &sql).await.is_ok_and(|v| v == wanted))
+        .await;
 }

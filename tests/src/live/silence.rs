@@ -3,6 +3,7 @@
 use super::stage::{LONG, SHORT, Stage, TTL, dsn_of};
 use ctl::field::Writer;
 use nix::sys::signal::Signal;
+use node::dcs::Version;
 use std::time::{Duration, Instant};
 
 /// etcd frozen: the leader stops before another member could hold its lock.
@@ -101,13 +102,13 @@ pub async fn daemon_frozen() {
     stage.end();
 }
 
-/// What only a leader writes, with the revision of its last change. Its position
+/// What only a leader writes, with the version of its last change. Its position
 /// moves all the time and is left out.
-async fn keys_of_the_leader(stage: &Stage) -> Vec<(String, String, i64)> {
+async fn keys_of_the_leader(stage: &Stage) -> Vec<(String, String, Version)> {
     let names = ["leader", "history", "config", "initialize", "failover", "sync"];
     let entries = super::birth::entries(stage).await;
     let entries = entries.into_iter().filter(|(name, _)| names.contains(&name.as_str()));
-    entries.map(|(name, entry)| (name, entry.value, entry.mod_revision)).collect()
+    entries.map(|(name, entry)| (name, entry.value, entry.version)).collect()
 }
 
 /// A client that knows the new leader only.

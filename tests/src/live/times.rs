@@ -3,7 +3,7 @@
 use super::birth::{entries, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, timeline_of};
 use ctl::field::{MemberPlan, Plan};
-use node::dcs::Store;
+use node::dcs::{Session, Store};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -57,10 +57,10 @@ async fn change(stage: &Stage, leader: &MemberPlan, document: Value) {
 }
 
 /// The lease of the lock, then those of the records.
-async fn leases(stage: &Stage) -> Vec<(String, i64)> {
+async fn leases(stage: &Stage) -> Vec<(String, Option<Session>)> {
     let entries = entries(stage).await.into_iter();
     let hang = entries.filter(|(name, _)| name == "leader" || name.starts_with("members/"));
-    hang.map(|(name, entry)| (name, entry.lease)).collect()
+    hang.map(|(name, entry)| (name, entry.session)).collect()
 }
 
 /// Leases end in the store: a member's record is back at once, and so is the lock, in
@@ -77,15 +77,15 @@ pub async fn lease_gone() {
     for (member, key) in [(&replica, "record"), (&leader, "lock")] {
         let name = format!("members/{}", member.name);
         let (_, store) = keys_and_store(&stage);
-        let old = entries(&stage).await.remove(&name).expect("a record").lease;
+        let old = entries(&stage).await.remove(&name).expect("a record").session;
         let since = Instant::now();
-        store.revoke(old).await.expect("the store answers");
+        store.revoke(old.expect("a lease")).await.expect("the store answers");
         stage
             .until(&format!("{key} of {} again", member.name), BACK, async || {
                 let now = entries(&stage).await;
-                let record = now.get(&name).is_some_and(|entry| entry.lease != old);
+                let record = now.get(&name).is_some_and(|entry| entry.session != old);
                 let lock = now.get("leader");
-                record && lock.is_some_and(|lock| lock.value == leader.name && lock.lease != old)
+                record && lock.is_some_and(|lock| lock.value == leader.name && lock.session != old)
             })
             .await;
         println!("  {key} again after {:.2?}", since.elapsed());

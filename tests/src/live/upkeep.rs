@@ -40,7 +40,7 @@ async fn counted(stage: &Stage) -> (BTreeMap<String, u64>, i64) {
     }
     let (keys, store) = keys_and_store(stage);
     let read = store.read(&[keys.scope_prefix()]).await.expect("the store answers");
-    (writes, read.revision)
+    (writes, read.version.number())
 }
 
 async fn counts_of(stage: &Stage, member: &MemberPlan) -> Vec<(String, u64)> {

@@ -1,6 +1,6 @@
 //! The life of a group on one version of PostgreSQL.
 
-use super::recovery;
+use super::recovery::{self, shows};
 use super::stage::{LONG, SHORT, Stage, ask_sql, connect};
 use ctl::field::MemberPlan;
 use ctl::field::process::find_postgres;
@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A setting with a unit that only a restart changes.
 const SIZE: &str = "track_activity_query_size";
@@ -190,13 +190,4 @@ async fn diverged(stage: &Stage, old: &MemberPlan) {
         let count = ask_sql(&member, "SELECT count(*)::text FROM diverged").await;
         assert_eq!(count.ok().as_deref(), Some("0"), "{} kept a foreign history", member.name);
     }
-}
-
-pub async fn shows(stage: &Stage, member: &MemberPlan, name: &str, wanted: &str) {
-    let sql = format!("SHOW {name}");
-    let what = format!("{name} = {wanted} on {}", member.name);
-    let limit = Duration::from_secs(15);
-    stage
-        .until(&what, limit, async || ask_sql(member, &sql).await.is_ok_and(|v| v == wanted))
-        .await;
 }

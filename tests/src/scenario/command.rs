@@ -78,8 +78,3 @@ pub fn perform(story: &mut Option<Story>, line: &str) -> Printed {
         false => why,
     })
 }
-
-/// A command's words do not fit: it says how they would.
-pub fn usage<T>() -> Result<T, String> {
-    Err(String::new())
-}

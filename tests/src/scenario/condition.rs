@@ -1,8 +1,8 @@
 //! Time passes: for so long, or until something holds.
 
-use super::command::usage;
 use super::inject::number;
 use super::story::Story;
+use super::usage::usage;
 use crate::check;
 use crate::world::World;
 

@@ -1,7 +1,7 @@
 //! Faults, as a text names them.
 
-use super::command::usage;
 use super::story::Story;
+use super::usage::usage;
 use crate::world::disk::Health;
 use crate::world::fault::Fault;
 use crate::world::links::Wire;

@@ -3,8 +3,8 @@
 //! A world of a scenario has no plan of faults. Its delays are the middle of their
 //! ranges unless the text names a seed.
 
-use super::command::usage;
 use super::story::Story;
+use super::usage::usage;
 use crate::world::mode::Synchrony;
 use crate::world::region::policy;
 use crate::world::rng::Rng;

@@ -37,6 +37,7 @@ pub mod operator;
 pub mod show;
 pub mod story;
 pub mod text;
+mod usage;
 
 use command::perform;
 use story::Story;

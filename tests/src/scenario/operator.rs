@@ -1,9 +1,9 @@
 //! What an operator does: requests in the store, changed settings, and what is done
 //! to a server by hand.
 
-use super::command::usage;
 use super::making::pairs;
 use super::story::Story;
+use super::usage::usage;
 use crate::world::fault::Fault;
 use node::ha::observation::Asked;
 

@@ -3,9 +3,9 @@
 //! Absent on purpose: positions in logs, milliseconds, and the details of a
 //! decision. They change with every delay of the world.
 
-use super::command::usage;
 use super::condition::has_lock;
 use super::story::Story;
+use super::usage::usage;
 use crate::world::postgres::{Process, Role};
 use crate::world::region::region_name;
 use node::ha::Decision;

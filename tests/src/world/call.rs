@@ -7,7 +7,7 @@
 use super::links::Wire;
 use super::{Event, World};
 use crate::check;
-use node::dcs::{Compare, DcsError, LeaseId, Op, Renewal, Txn, TxnResult};
+use node::dcs::{Compare, DcsError, Op, Renewal, Session, Txn, TxnResult};
 use node::ha::observation::Following;
 use node::member::{Answer, Call, STORE_CALL_MS};
 use node::region::ownership::{read, sign};
@@ -194,14 +194,14 @@ impl World {
         store.txn_now(txn)
     }
 
-    fn grant(&mut self, member: usize, ttl_ms: u64) -> LeaseId {
+    fn grant(&mut self, member: usize, ttl_ms: u64) -> Session {
         let store = &self.stores.regions[self.members[member].place.region];
         let lease = store.grant_now(Duration::from_millis(ttl_ms));
         self.after(ttl_ms, Event::Sweep);
         lease.expect("this handle has no faults")
     }
 
-    fn serve_keep_alive(&mut self, member: usize, lease: LeaseId) -> Answer {
+    fn serve_keep_alive(&mut self, member: usize, lease: Session) -> Answer {
         let m = &self.members[member];
         let renewal = self.stores.regions[m.place.region].renew_now(lease).expect("no faults");
         let ttl_ms = m.daemon.machine.dynamic.ttl_ms;

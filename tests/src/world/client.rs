@@ -7,7 +7,7 @@
 use super::postgres::{Kind, Waiting};
 use super::{Event, World};
 use crate::check::synchronous::Word;
-use topology::SyncState;
+use topology::{SyncState, Version};
 
 /// Sessions of one client; when all of them wait, the client writes nothing.
 const WAITING_MAX: usize = 40;
@@ -21,7 +21,7 @@ pub struct Client {
     /// `/sync`, while such a mode is in force.
     pub in_force: Option<SyncState>,
     /// `/sync` as it was when the mode was last off.
-    pub void_revision: i64,
+    pub void_version: Version,
     pub word: Option<Word>,
     /// The one by which the lock was won, also when another was given since.
     pub obeyed: Option<Word>,

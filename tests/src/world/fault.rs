@@ -273,6 +273,25 @@ impl World {
         }
     }
 
+    /// What the synchronous modes are for.
+    pub fn choose_synchronous_fault(&mut self, member: usize, last: u64) {
+        let other = self.rng.range(0, self.members.len() as u64 - 1) as usize;
+        let (now, later) = match self.rng.range(0, 9) {
+            0..=2 => (Fault::Mode(member), None),
+            3..=5 => {
+                let wire = Wire::Replication;
+                (Fault::Cut(wire, member, other), Some(Fault::Heal(wire, member, other)))
+            }
+            6 => (Fault::Lag(other, last.min(8_000)), Some(Fault::Lag(other, 0))),
+            7..=8 => (Fault::CrashServer(member), None),
+            _ => (Fault::CrashNode(member), Some(Fault::StartDaemon(member))),
+        };
+        self.after(0, Event::Fault(now));
+        if let Some(later) = later {
+            self.after(last, Event::Fault(later));
+        }
+    }
+
     /// What failsafe mode is for: the store is away, for long or for one.
     fn choose_silence(&mut self, member: usize, last: u64) {
         let last = last + self.rng.pick(&[0, 20_000, 60_000]);

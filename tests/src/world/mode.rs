@@ -1,9 +1,9 @@
 //! The operator's synchronous settings: what the seed begins with, how they
 //! change on the way, and the tags of members.
 
+use super::World;
 use super::member::Place;
 use super::rng::Rng;
-use super::{Event, World};
 use serde_json::{Map, Value, json};
 use topology::SyncMode;
 
@@ -84,26 +84,5 @@ impl World {
         let line = format!("the operator wants {:?}", self.plan.synchrony);
         self.note(line);
         self.write_config(member);
-    }
-
-    /// What the synchronous modes are for.
-    pub fn choose_synchronous_fault(&mut self, member: usize, last: u64) {
-        use super::fault::Fault;
-        use super::links::Wire;
-        let other = self.rng.range(0, self.members.len() as u64 - 1) as usize;
-        let (now, later) = match self.rng.range(0, 9) {
-            0..=2 => (Fault::Mode(member), None),
-            3..=5 => {
-                let wire = Wire::Replication;
-                (Fault::Cut(wire, member, other), Some(Fault::Heal(wire, member, other)))
-            }
-            6 => (Fault::Lag(other, last.min(8_000)), Some(Fault::Lag(other, 0))),
-            7..=8 => (Fault::CrashServer(member), None),
-            _ => (Fault::CrashNode(member), Some(Fault::StartDaemon(member))),
-        };
-        self.after(0, Event::Fault(now));
-        if let Some(later) = later {
-            self.after(last, Event::Fault(later));
-        }
     }
 }

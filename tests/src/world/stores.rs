@@ -14,6 +14,7 @@ use standby::switch::Site;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use topology::Version;
 
 pub const SCOPE: &str = "/service/shop/";
 
@@ -21,8 +22,8 @@ pub const SCOPE: &str = "/service/shop/";
 pub struct Stores {
     clock: Arc<AtomicU64>,
     pub regions: Vec<MemoryStore>,
-    /// The revision up to which watchers were told.
-    told: Vec<i64>,
+    /// The version up to which watchers were told.
+    told: Vec<Version>,
     /// What the stores hold, until something may have changed it.
     kept: RefCell<Vec<Option<Arc<Snapshot>>>>,
 }
@@ -40,12 +41,12 @@ pub struct Mirror {
 
 /// A copy as its readers see it, kept for as long as it is the same.
 #[derive(Clone, Debug, Default)]
-pub struct ReadOnce(Option<(i64, Arc<Site>)>);
+pub struct ReadOnce(Option<(Version, Arc<Site>)>);
 
 impl ReadOnce {
     pub fn site(&mut self, keys: &Keys, snapshot: &Snapshot) -> Arc<Site> {
-        let known = self.0.take().filter(|(at, _)| *at == snapshot.revision);
-        let fresh = || (snapshot.revision, Arc::new(read_site(keys, &snapshot.entries)));
+        let known = self.0.take().filter(|(at, _)| *at == snapshot.version);
+        let fresh = || (snapshot.version, Arc::new(read_site(keys, &snapshot.entries)));
         self.0.insert(known.unwrap_or_else(fresh)).1.clone()
     }
 }
@@ -57,13 +58,13 @@ impl Default for Mirror {
 }
 
 impl Mirror {
-    /// The copy, read once for each revision.
+    /// The copy, read once for each version.
     pub fn site(&mut self, keys: &Keys) -> Arc<Site> {
         self.read.site(keys, &self.snapshot)
     }
 
     fn take(&mut self, snapshot: &Arc<Snapshot>) {
-        if snapshot.revision >= self.snapshot.revision {
+        if snapshot.version >= self.snapshot.version {
             self.snapshot = snapshot.clone();
         }
     }
@@ -75,7 +76,7 @@ impl Stores {
         Stores {
             regions: (0..regions).map(|_| MemoryStore::with_clock(clock.clone())).collect(),
             clock,
-            told: vec![1; regions],
+            told: vec![Version::of_store(1); regions],
             kept: RefCell::new(vec![None; regions]),
         }
     }
@@ -116,7 +117,7 @@ impl Stores {
 
     /// An operator's write: nothing stands in its way.
     pub fn put(&self, region: usize, key: String, value: String) {
-        let then = vec![Op::Put { key, value, lease: None }];
+        let then = vec![Op::Put { key, value, session: None }];
         let txn = Txn { when: vec![], then };
         self.regions[region].txn_now(&txn).expect("this handle has no faults");
         self.stir();
@@ -130,7 +131,7 @@ impl World {
         let events = self.stores.regions[region].events_since(since);
         let events = events.expect("nothing is compacted");
         let Some(last) = events.last() else { return };
-        self.stores.told[region] = revision_of(last);
+        self.stores.told[region] = version_of(last);
         let keys: Vec<String> = events.iter().map(|e| key_of(e).to_string()).collect();
         for key in keys.iter().filter(|key| matters(key)) {
             self.note(format!("store {region}: {} changed", key.trim_start_matches(SCOPE)));
@@ -234,9 +235,9 @@ fn key_of(event: &Change) -> &str {
     }
 }
 
-fn revision_of(event: &Change) -> i64 {
+fn version_of(event: &Change) -> Version {
     match event {
-        Change::Put(kv) => kv.mod_revision,
-        Change::Deleted { revision, .. } => *revision,
+        Change::Put(kv) => kv.version,
+        Change::Deleted { version, .. } => *version,
     }
 }

@@ -30,7 +30,7 @@ fn store(settings: &StoreSettings) -> Arc<EtcdStore> {
 }
 
 fn put(key: &str, value: &str) -> Txn {
-    let put = Op::Put { key: key.to_string(), value: value.to_string(), lease: None };
+    let put = Op::Put { key: key.to_string(), value: value.to_string(), session: None };
     Txn { when: Vec::new(), then: vec![put] }
 }
 
@@ -108,7 +108,7 @@ async fn a_frozen_leader_of_etcd_is_left_for_another_member() {
     let store = store(&cluster.settings_of(leader));
     answers(&store).await;
     let lease = store.grant(TTL).await.expect("a lease");
-    let leader_key = Op::Put { key: "/app/leader".into(), value: "a".into(), lease: Some(lease) };
+    let leader_key = Op::Put { key: "/app/leader".into(), value: "a".into(), session: Some(lease) };
     store.txn(Txn { when: vec![], then: vec![leader_key] }).await.expect("a write");
     let mirror = Mirror::spawn(store.clone(), all().to_vec());
     until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;

@@ -93,7 +93,7 @@ pub async fn delete(f: &Formation, region: &str, keys: &[&str]) -> Result<()> {
 
 /// Writes a key below `topology/` without asking anybody, as a bad operator does.
 pub async fn put(f: &Formation, region: &str, key: &str, value: String) -> Result<()> {
-    let put = Op::Put { key: f.keys.topology(key), value, lease: None };
+    let put = Op::Put { key: f.keys.topology(key), value, session: None };
     f.store(region).txn(Txn { when: Vec::new(), then: vec![put] }).await?;
     Ok(())
 }

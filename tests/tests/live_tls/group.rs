@@ -3,8 +3,8 @@
 use ctl::field::process::{find, find_postgres};
 use ctl::field::{Field, MemberPlan, Plan};
 use node::config::{Login, StoreSettings};
-use node::dcs::Store;
 use node::dcs::etcd::EtcdStore;
+use node::dcs::{Session, Store};
 use node::tls::{Believed, Own, Trust};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -132,7 +132,7 @@ impl Group {
     }
 
     /// A value of the group's keys, and the lease that the key hangs on.
-    pub async fn store_value(&self, key: &str) -> Option<(String, i64)> {
+    pub async fn store_value(&self, key: &str) -> Option<(String, Option<Session>)> {
         let file = |name: &str| Some(self.tls.join(name));
         let settings = StoreSettings {
             hosts: vec![format!("127.0.0.1:{}", self.field.plan.regions[0].store_port)],
@@ -146,7 +146,7 @@ impl Group {
         let key = format!("/service/shop/{key}");
         let read = store.read(std::slice::from_ref(&key)).await.ok()?;
         let found = read.entries.into_iter().find(|entry| entry.key == key)?;
-        Some((found.value, found.lease))
+        Some((found.value, found.session))
     }
 
     /// A session of the superuser, by the rules of the daemon.

@@ -24,7 +24,7 @@ fn who(region: &str, group: Group, name: &str) -> Who {
 }
 
 fn moved(record: &mut GroupView, name: &str, to: &str) {
-    record.take(
+    record.take_sample(
         &format!("members/{name}"),
         &format!(r#"{{"conn_url":"postgres://{to}/x"}}"#),
         2,
@@ -61,10 +61,10 @@ fn a_group_that_is_not_there_is_missing_or_unknown_by_the_age_of_the_look() {
 fn names_are_unique_across_regions_and_may_repeat_between_groups() {
     let mut seen = healthy();
     let taken = r#"{"conn_url":"postgres://new/x"}"#;
-    seen.regions[0].groups.get_mut(&g(1)).unwrap().take("members/a-0-1", taken, 2, 1);
+    seen.regions[0].groups.get_mut(&g(1)).unwrap().take_sample("members/a-0-1", taken, 2, 1);
     assert_eq!(findings(&seen), []);
     let taken = r#"{"conn_url":"postgres://newer/x"}"#;
-    seen.regions[1].groups.get_mut(&g(1)).unwrap().take("members/a-1-1", taken, 2, 1);
+    seen.regions[1].groups.get_mut(&g(1)).unwrap().take_sample("members/a-1-1", taken, 2, 1);
     let members = vec![who("a", g(1), "a-1-1"), who("b", g(1), "a-1-1")];
     assert_eq!(findings(&seen), [Finding::SameName { members }]);
 }
@@ -125,7 +125,7 @@ fn rows_that_name_no_leader_of_the_owner_are_drift() {
 fn drift_is_not_claimed_where_the_leader_is_unknown() {
     let mut seen = healthy();
     seen.routes = Seen::Known(vec![route(0, "a-0-0"), route(1, "wrong")]);
-    seen.regions[0].groups.get_mut(&g(1)).unwrap().take("leader", "ghost", 2, 1);
+    seen.regions[0].groups.get_mut(&g(1)).unwrap().take_sample("leader", "ghost", 2, 1);
     let why = "the leader's address is not known";
     assert_eq!(findings(&seen), [Finding::RouteUnchecked { group: g(1), why }]);
     seen.regions[0].is_stale = true;
@@ -143,7 +143,7 @@ fn plain_standby_clusters_that_follow_each_other_are_a_circle() {
     for (region, host) in [(&mut one, "b-default-0"), (&mut two, "a-default-0")] {
         let view = region.groups.get_mut(&Group::PLAIN).unwrap();
         let config = format!(r#"{{"standby_cluster":{{"host":"{host}","port":5432}}}}"#);
-        view.take("config", &config, 2, 0);
+        view.take_sample("config", &config, 2, 0);
     }
     let plain = |region| who(region, Group::PLAIN, &format!("{region}-default-0"));
     let circle = Finding::Circle { members: vec![plain("a"), plain("b")] };

@@ -49,7 +49,7 @@ pub fn standby(name: &str, groups: &[Group], members: usize) -> RegionScene {
 
 fn view(region: &str, group: Group, members: usize, leader_role: &str) -> GroupView {
     let mut view = GroupView::default();
-    view.take("status", r#"{"optime":1000}"#, 1, 0);
+    view.take_sample("status", r#"{"optime":1000}"#, 1, 0);
     for number in 0..members {
         let name = format!("{region}-{group}-{number}");
         let role = if number == 0 { leader_role } else { "replica" };
@@ -58,10 +58,10 @@ fn view(region: &str, group: Group, members: usize, leader_role: &str) -> GroupV
         if role != "primary" {
             record["replication_state"] = "streaming".into();
         }
-        view.take(&format!("members/{name}"), &record.to_string(), 1, 1);
+        view.take_sample(&format!("members/{name}"), &record.to_string(), 1, 1);
     }
     if members > 0 {
-        view.take("leader", &format!("{region}-{group}-0"), 1, 1);
+        view.take_sample("leader", &format!("{region}-{group}-0"), 1, 1);
     }
     view
 }
@@ -71,10 +71,10 @@ pub fn tagged(leader: Option<&str>, members: &[(&str, &str)]) -> GroupView {
     let mut view = GroupView::default();
     for (name, from) in members {
         let record = json!({"state": "running", "tags": {"replicatefrom": from}});
-        view.take(&format!("members/{name}"), &record.to_string(), 1, 1);
+        view.take_sample(&format!("members/{name}"), &record.to_string(), 1, 1);
     }
     if let Some(leader) = leader {
-        view.take("leader", leader, 1, 1);
+        view.take_sample("leader", leader, 1, 1);
     }
     view
 }

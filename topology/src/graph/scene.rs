@@ -5,7 +5,9 @@
 //! empty map of groups means that the store was read and holds none.
 
 use crate::region::{Certificate, PeerGroup, PeerMember, PeerRegion, Policy};
-use crate::{Group, GroupView, Lsn, MemberRecord, MemberRole, RegionName, Seen, Status, Versioned};
+use crate::{
+    Group, GroupView, Lsn, MemberRecord, MemberRole, RegionName, Seen, Status, Version, Versioned,
+};
 use std::collections::BTreeMap;
 
 /// What a region is to the formation.
@@ -130,7 +132,7 @@ fn record(peer: &PeerMember) -> MemberRecord {
 
 /// Peers' records carry no revision of the store they come from.
 fn versioned<T>(value: T) -> Versioned<T> {
-    Versioned { value, revision: 0, lease: 0 }
+    Versioned { value, version: Version::default(), session: None }
 }
 
 #[cfg(test)]

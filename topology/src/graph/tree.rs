@@ -223,8 +223,8 @@ shop: owner east
     #[test]
     fn a_lock_without_a_record_and_empty_records_are_unknown() {
         let mut view = GroupView::default();
-        view.take("leader", "ghost", 1, 1);
-        view.take("members/m\n1", "garbage", 1, 1);
+        view.take_sample("leader", "ghost", 1, 1);
+        view.take_sample("members/m\n1", "garbage", 1, 1);
         let mut only = region("a", &[], 0);
         only.groups.insert(g(1), view);
         let lines = Graph::build(&scene(&[only])).tree();

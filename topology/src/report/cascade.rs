@@ -64,10 +64,10 @@ mod tests {
         for (name, source) in sources.iter().enumerate() {
             let source = source.map_or(String::new(), |source| source.to_string());
             let record = format!(r#"{{"tags":{{"replicatefrom":"{source}"}}}}"#);
-            view.take(&format!("members/{name}"), &record, 1, 1);
+            view.take_sample(&format!("members/{name}"), &record, 1, 1);
         }
         if let Some(leader) = leader {
-            view.take("leader", &leader.to_string(), 1, 1);
+            view.take_sample("leader", &leader.to_string(), 1, 1);
         }
         view
     }

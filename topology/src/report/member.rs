@@ -125,11 +125,11 @@ mod tests {
 
     fn view(record: &str, status: Option<&str>) -> GroupView {
         let mut view = GroupView::default();
-        view.take("leader", "l", 1, 1);
-        view.take("members/m", record, 1, 1);
-        view.take("members/l", r#"{"state":"running","xlog_location":1000}"#, 1, 1);
+        view.take_sample("leader", "l", 1, 1);
+        view.take_sample("members/m", record, 1, 1);
+        view.take_sample("members/l", r#"{"state":"running","xlog_location":1000}"#, 1, 1);
         if let Some(status) = status {
-            view.take("status", status, 1, 0);
+            view.take_sample("status", status, 1, 0);
         }
         view
     }

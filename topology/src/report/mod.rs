@@ -74,11 +74,11 @@ mod tests {
     fn only_a_switchover_with_a_time_is_scheduled() {
         let mut view = GroupView::default();
         for text in ["{}", r#"{"leader":"a"}"#, r#"{"scheduled_at":"2035-06-01T12:30:00+00:00"}"#] {
-            view.take("failover", text, 1, 0);
+            view.take_sample("failover", text, 1, 0);
             assert_eq!(GroupReport::of(&view).switchover, None, "{text}");
         }
         let text = r#"{"leader":"a","scheduled_at":"2035-06-01T12:30:00+00:00"}"#;
-        view.take("failover", text, 1, 0);
+        view.take_sample("failover", text, 1, 0);
         let (at, from) = ("2035-06-01T12:30:00+00:00", MemberName::new("a"));
         let wanted = Switchover { at, from: Some(&from), to: None };
         assert_eq!(GroupReport::of(&view).switchover, Some(wanted));

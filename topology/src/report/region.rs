@@ -29,9 +29,9 @@ mod tests {
     fn groups(of: &[(u32, Option<u64>)]) -> BTreeMap<Group, GroupView> {
         let view = |lsn: Option<u64>| {
             let mut view = GroupView::default();
-            view.take("leader", "l", 1, 1);
+            view.take_sample("leader", "l", 1, 1);
             if let Some(lsn) = lsn {
-                view.take("members/l", &format!(r#"{{"xlog_location":{lsn}}}"#), 1, 1);
+                view.take_sample("members/l", &format!(r#"{{"xlog_location":{lsn}}}"#), 1, 1);
             }
             view
         };

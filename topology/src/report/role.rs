@@ -98,7 +98,7 @@ mod tests {
     fn role(keys: &[(&str, &str)], name: &str) -> Role {
         let mut view = GroupView::default();
         for (key, value) in keys {
-            view.take(key, value, 1, 1);
+            view.take_sample(key, value, 1, 1);
         }
         Role::of(&view, &name.into())
     }
@@ -133,10 +133,10 @@ mod tests {
     fn a_standby_cluster_has_no_synchronous_mode() {
         let mut view = GroupView::default();
         assert_eq!(synchronous_mode(&view), SyncMode::Off);
-        view.take("config", r#"{"synchronous_mode":"quorum"}"#, 1, 0);
+        view.take_sample("config", r#"{"synchronous_mode":"quorum"}"#, 1, 0);
         assert_eq!(synchronous_mode(&view), SyncMode::Quorum);
         let standby = r#"{"synchronous_mode":"quorum","standby_cluster":{"host":"h"}}"#;
-        view.take("config", standby, 2, 0);
+        view.take_sample("config", standby, 2, 0);
         assert_eq!(synchronous_mode(&view), SyncMode::Off);
     }
 }

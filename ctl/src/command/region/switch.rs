@@ -4,9 +4,9 @@
 //! journals. It may be interrupted at any time; the move goes on or is given up
 //! by itself.
 
-use super::Switch;
 use super::show::{findings, phase_name};
 use super::sites::{Plan, Regions, Sites};
+use crate::args::region::Switch;
 use crate::prompt::Terminal;
 use crate::table::pretty;
 use anyhow::{Result, bail};

@@ -136,7 +136,7 @@ fn fill(store: &MemoryStore, region: &str, role: &str, lsn: u64) {
 }
 
 fn put(key: String, value: &str) -> Op {
-    Op::Put { key, value: value.into(), lease: None }
+    Op::Put { key, value: value.into(), session: None }
 }
 
 fn fill_group(store: &MemoryStore, keys: &Keys, leader: &str, record: &str) {

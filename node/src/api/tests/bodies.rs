@@ -42,7 +42,7 @@ fn replicas_are_described_as_ever() {
 
     let mut me = published("n2");
     let mut view = view();
-    view.take("sync", r#"{"leader":"n1","quorum":1,"sync_standby":"n2,n3"}"#, 1, 0);
+    view.take_sample("sync", r#"{"leader":"n1","quorum":1,"sync_standby":"n2,n3"}"#, 1, 0);
     me.view = Some(Arc::new(view));
     me.config = Some(Arc::new(json!({"synchronous_mode": "quorum"})));
     let mut monitor = standby();
@@ -88,15 +88,15 @@ fn cluster() -> GroupView {
         "timeline": 1});
     let n3 = json!({"state": "stopped", "role": "replica", "tags": {"clonefrom": true,
         "nosync": false, "sync_priority": 2, "foo": "bar"}});
-    view.take("members/n1", &member(8008, 5361, n1), 1, 1);
-    view.take("members/n2", &member(8009, 5362, n2), 1, 1);
-    view.take("members/n3", &member(8010, 5363, n3), 1, 1);
-    view.take("leader", "n1", 1, 1);
-    view.take("status", r#"{"optime":67110032}"#, 1, 0);
-    view.take("sync", r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#, 1, 0);
-    view.take("config", r#"{"pause":true,"synchronous_mode":true}"#, 1, 0);
+    view.take_sample("members/n1", &member(8008, 5361, n1), 1, 1);
+    view.take_sample("members/n2", &member(8009, 5362, n2), 1, 1);
+    view.take_sample("members/n3", &member(8010, 5363, n3), 1, 1);
+    view.take_sample("leader", "n1", 1, 1);
+    view.take_sample("status", r#"{"optime":67110032}"#, 1, 0);
+    view.take_sample("sync", r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#, 1, 0);
+    view.take_sample("config", r#"{"pause":true,"synchronous_mode":true}"#, 1, 0);
     let request = r#"{"leader":"n1","member":"n2","scheduled_at":"2035-06-01T12:30:00+00:00"}"#;
-    view.take("failover", request, 1, 0);
+    view.take_sample("failover", request, 1, 0);
     view
 }
 
@@ -109,7 +109,7 @@ fn the_cluster_is_described_as_ever() {
 fn a_standby_cluster_has_a_standby_leader_that_streams() {
     let mut view = cluster();
     let leader = r#"{"state":"running","role":"standby_leader","replication_state":"streaming"}"#;
-    view.take("members/n1", leader, 2, 1);
+    view.take_sample("members/n1", leader, 2, 1);
     let body = cluster_json(&view, "golden");
     assert_eq!(body["members"][0]["role"], "standby_leader");
     assert_eq!(body["members"][0]["state"], "streaming");

@@ -22,7 +22,7 @@ fn green(me: &Published, monitor: Option<&ServerStatus>) -> Vec<&'static str> {
 
 fn with_sync(mut me: Published, mode: Value) -> Published {
     let mut view = view();
-    view.take("sync", r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#, 1, 0);
+    view.take_sample("sync", r#"{"leader":"n1","quorum":0,"sync_standby":"n2"}"#, 1, 0);
     me.view = Some(Arc::new(view));
     me.config = Some(Arc::new(json!({"synchronous_mode": mode})));
     me
@@ -64,7 +64,7 @@ fn duties_have_their_paths() {
 fn the_families_of_duty_answer_as_a_real_group_did() {
     let sync_of = |name: &str, mode: Value, sync: &str| {
         let mut view = view();
-        view.take("sync", sync, 1, 0);
+        view.take_sample("sync", sync, 1, 0);
         let mut me = published(name);
         me.view = Some(Arc::new(view));
         me.config = Some(Arc::new(json!({ "synchronous_mode": mode })));

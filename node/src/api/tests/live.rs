@@ -4,7 +4,9 @@ use super::member::{Member, WAIT_MAX, context, ok, pair, refused, said};
 use super::*;
 use crate::api::{Command, serve};
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{Answer, LeaseId, Op, Renewal, Snapshot, Store, Txn, TxnResult, WatchItem};
+use crate::dcs::{
+    Answer, Op, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem,
+};
 use reqwest::{Method, StatusCode};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -154,9 +156,9 @@ async fn the_configuration_is_read_merged_and_replaced() {
 
     let merged = r#"{"ttl": 30, "loop_wait": 2, "no_such_key": 1}"#;
     assert_eq!(member.patch(json!({"loop_wait": 2, "no_such_key": 1})).await, ok(merged));
-    let revision = member.store.read_now(&["/".to_string()]).unwrap().revision;
+    let revision = member.store.read_now(&["/".to_string()]).unwrap().version;
     assert_eq!(member.patch(json!({"loop_wait": "2", "gone": null})).await, ok(merged));
-    assert_eq!(member.store.read_now(&["/".to_string()]).unwrap().revision, revision);
+    assert_eq!(member.store.read_now(&["/".to_string()]).unwrap().version, revision);
     let (code, why) = member.patch(json!({"ttl": "abc"})).await;
     assert_eq!(code, 400);
     assert!(why.contains("`ttl`") && why.contains("abc"), "{why}");
@@ -253,7 +255,7 @@ struct Contested(MemoryStore);
 impl Store for Contested {
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
         let key = prefixes[0].clone();
-        let put = Op::Put { key, value: r#"{"ttl":77}"#.to_string(), lease: None };
+        let put = Op::Put { key, value: r#"{"ttl":77}"#.to_string(), session: None };
         Box::pin(async move {
             let read = self.0.read(prefixes).await;
             self.0.txn(Txn { when: Vec::new(), then: vec![put] }).await.map(|_| ())?;
@@ -268,21 +270,21 @@ impl Store for Contested {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, mpsc::Receiver<WatchItem>> {
-        self.0.watch(prefixes, revision)
+        self.0.watch(prefixes, version)
     }
 
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         self.0.grant(ttl)
     }
 
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
-        self.0.renew(lease)
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
+        self.0.renew(session)
     }
 
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
-        self.0.revoke(lease)
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
+        self.0.revoke(session)
     }
 }
 

@@ -124,7 +124,7 @@ impl Member {
         let Ok(read) = self.store.read_now(&["/".to_string()]) else { return };
         self.mirror.ready(WAIT_MAX).await.expect("a copy of the store");
         let mut changes = self.mirror.subscribe();
-        let behind = || self.mirror.snapshot().is_none_or(|v| v.snapshot.revision < read.revision);
+        let behind = || self.mirror.snapshot().is_none_or(|v| v.snapshot.version < read.version);
         let caught_up = async { while behind() && changes.next().await.is_some() {} };
         tokio::time::timeout(WAIT_MAX, caught_up).await.expect("a copy of the store in time");
     }
@@ -144,7 +144,7 @@ impl Member {
 
     pub fn put(&self, key: &str, value: &str) {
         let (key, value) = (key.to_string(), value.to_string());
-        let txn = Txn { when: Vec::new(), then: vec![Op::Put { key, value, lease: None }] };
+        let txn = Txn { when: Vec::new(), then: vec![Op::Put { key, value, session: None }] };
         self.store.txn_now(&txn).unwrap();
     }
 

@@ -4,7 +4,7 @@ use super::member::{Member, context};
 use super::*;
 use crate::api::serve;
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{Answer, LeaseId, Renewal, Snapshot, Store, Txn, TxnResult, WatchItem};
+use crate::dcs::{Answer, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem};
 use reqwest::Method;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,21 +31,21 @@ impl Store for Counted {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, mpsc::Receiver<WatchItem>> {
-        self.store.watch(prefixes, revision)
+        self.store.watch(prefixes, version)
     }
 
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         self.store.grant(ttl)
     }
 
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
-        self.store.renew(lease)
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
+        self.store.renew(session)
     }
 
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
-        self.store.revoke(lease)
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
+        self.store.revoke(session)
     }
 }
 

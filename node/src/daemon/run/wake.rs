@@ -66,7 +66,7 @@ mod tests {
         let mut changes = mirror.subscribe();
         let put = |key: &str| Txn {
             when: vec![],
-            then: vec![Op::Put { key: key.into(), value: "n1".into(), lease: None }],
+            then: vec![Op::Put { key: key.into(), value: "n1".into(), session: None }],
         };
         store.txn_now(&put("/service/shop/leader")).expect("reachable");
         let woken = tokio::time::timeout(Duration::from_secs(5), changed(&mut changes, false));

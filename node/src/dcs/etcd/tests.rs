@@ -4,7 +4,7 @@ use super::EtcdStore;
 use super::server::{Server, answered};
 use crate::config::{Secret, StoreSettings};
 use crate::dcs::mirror::Mirror;
-use crate::dcs::{DcsError, Op, Renewal, Store, Txn, WatchItem, conform};
+use crate::dcs::{DcsError, Op, Renewal, Store, Txn, Version, WatchItem, conform};
 use crate::tls::made::{openssl, self_signed};
 use etcd_client::{Client, PermissionType};
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ fn store(settings: &StoreSettings, timeout: Duration) -> EtcdStore {
 }
 
 fn put(key: &str) -> Txn {
-    let put = Op::Put { key: key.to_string(), value: "v".to_string(), lease: None };
+    let put = Op::Put { key: key.to_string(), value: "v".to_string(), session: None };
     Txn { when: Vec::new(), then: vec![put] }
 }
 
@@ -56,7 +56,7 @@ async fn the_store_may_come_later_and_come_back() {
     assert!(down.to_string().contains("refused"), "{down}");
     assert!(began.elapsed() < TIMEOUT);
     server.start_again();
-    let at = answered(&store).await.revision;
+    let at = answered(&store).await.version;
     let mut watch = store.watch(&all(), at).await.expect("a watch");
     server.stop();
     lost(&mut watch).await;
@@ -93,19 +93,19 @@ async fn a_frozen_store_is_noticed_and_taken_back() {
     let timeout = Duration::from_secs(2);
     let second = Duration::from_secs(1);
     let store = store(&server.settings(), timeout).with_keep_alive(second, second);
-    let at = answered(&store).await.revision;
-    let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
+    let at = answered(&store).await.version;
+    let session = store.grant(Duration::from_secs(60)).await.expect("a lease");
     let mut watch = store.watch(&all(), at).await.expect("a watch");
     server.freeze();
     let began = Instant::now();
-    let (renewal, write) = tokio::join!(store.renew(lease), store.txn(put("/a")));
+    let (renewal, write) = tokio::join!(store.renew(session), store.txn(put("/a")));
     assert!(matches!(renewal, Err(DcsError::Unreachable { .. })), "{renewal:?}");
     assert!(matches!(write, Err(DcsError::Unreachable { .. })), "{write:?}");
     assert!(began.elapsed() < timeout * 2, "{:?}", began.elapsed());
     lost(&mut watch).await;
     server.thaw();
     answered(&store).await;
-    assert_eq!(store.renew(lease).await.expect("it is back"), Renewal::Alive);
+    assert_eq!(store.renew(session).await.expect("it is back"), Renewal::Alive);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn what_is_too_large_is_refused_with_a_sentence() {
 async fn dropping_either_end_ends_a_watch() {
     let server = Server::start();
     let store = store(&server.settings(), TIMEOUT);
-    let at = answered(&store).await.revision;
+    let at = answered(&store).await.version;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     drop(store.watch(&all(), at).await.expect("a watch"));
@@ -201,10 +201,10 @@ async fn a_compacted_revision_is_not_watched() {
     for _ in 0..3 {
         store.txn(put("/a")).await.expect("a write");
     }
-    let at = answered(&store).await.revision;
+    let at = answered(&store).await.version;
     let mut client = Client::connect([server.address()], None).await.expect("a client");
-    client.compact(at, None).await.expect("a compaction");
-    match store.watch(&all(), 1).await {
+    client.compact(at.number(), None).await.expect("a compaction");
+    match store.watch(&all(), Version::of_store(1)).await {
         Err(error) => assert!(matches!(error, DcsError::Compacted), "{error}"),
         Ok(mut watch) => assert!(lost(&mut watch).await.contains("compacted")),
     }
@@ -246,13 +246,13 @@ async fn logins_are_renewed_and_refusals_named() {
     }
     let known = store(&mine, TIMEOUT);
     let prefix = ["/app/".to_string()];
-    let at = known.read(&prefix).await.expect("granted").revision;
+    let at = known.read(&prefix).await.expect("granted").version;
     let refused = known.watch(&all(), at).await;
     assert!(matches!(refused, Err(DcsError::Denied(_))), "{refused:?}");
     let watch = known.watch(&prefix, at).await.expect("granted");
     drop(watch);
-    let lease = known.grant(Duration::from_secs(60)).await.expect("granted");
-    assert_eq!(known.renew(lease).await.expect("granted"), Renewal::Alive);
+    let session = known.grant(Duration::from_secs(60)).await.expect("granted");
+    assert_eq!(known.renew(session).await.expect("granted"), Renewal::Alive);
     // Tokens live in the server's memory: after a restart ours is worth nothing.
     server.stop();
     server.start_again();
@@ -263,7 +263,7 @@ async fn logins_are_renewed_and_refusals_named() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     known.watch(&prefix, at).await.expect("granted");
-    assert_eq!(known.renew(lease).await.expect("granted"), Renewal::Alive);
+    assert_eq!(known.renew(session).await.expect("granted"), Renewal::Alive);
 }
 
 /// etcd's simple tokens live in the server's memory and end with it.
@@ -278,10 +278,10 @@ async fn known_bug_10_renewals_and_the_list_of_members_get_a_new_token() {
         ..server.settings()
     };
     let (known, root) = (store(&login("app"), TIMEOUT), store(&login("root"), TIMEOUT));
-    let lease = known.grant(Duration::from_secs(60)).await.expect("granted");
+    let session = known.grant(Duration::from_secs(60)).await.expect("granted");
     for round in 0..2 {
         answered(&root).await;
-        assert_eq!(known.renew(lease).await.expect("a token"), Renewal::Alive, "{round}");
+        assert_eq!(known.renew(session).await.expect("a token"), Renewal::Alive, "{round}");
         let mut client = root.connections.get().await.expect("a connection").client;
         let told = client.member_list().await.expect("a token");
         assert_eq!(told.members().len(), 1, "{round}");
@@ -296,7 +296,7 @@ async fn known_bug_11_a_renewal_that_fails_oddly_is_tried_elsewhere() {
     let hosts = vec![server.address(), format!("localhost:{}", server.port())];
     let store = store(&StoreSettings { hosts, use_proxies: true, ..server.settings() }, TIMEOUT);
     answered(&store).await;
-    let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
+    let session = store.grant(Duration::from_secs(60)).await.expect("a lease");
     let before = store.connections.get().await.expect("a connection").name().to_string();
     let asked = std::sync::atomic::AtomicUsize::new(0);
     let renew = |client: Client| {
@@ -306,7 +306,7 @@ async fn known_bug_11_a_renewal_that_fails_oddly_is_tried_elsewhere() {
                 let status = tonic::Status::unknown("etcdserver: not a primary lessor");
                 return Err(etcd_client::Error::GRpcStatus(status));
             }
-            client.lease_client().keep_alive(lease).await
+            client.lease_client().keep_alive(session.number()).await
         }
     };
     store.call(super::Repeat::Harmless, renew).await.expect("the other endpoint renews");
@@ -321,13 +321,13 @@ async fn known_bug_11_a_renewal_that_fails_oddly_is_tried_elsewhere() {
 async fn known_bug_13_a_watch_that_is_cancelled_on_a_living_connection_is_read_again() {
     let server = Server::start();
     let store = Arc::new(store(&server.settings(), TIMEOUT));
-    let old = answered(&store).await.revision;
+    let old = answered(&store).await.version;
     for key in ["/m/a", "/m/b", "/m/c"] {
         assert!(store.txn(put(key)).await.expect("a write").succeeded);
     }
     let before = store.connections.get().await.expect("a connection");
-    let now = store.read(&all()).await.expect("a read").revision;
-    before.client.kv_client().compact(now, None).await.expect("compacted");
+    let now = store.read(&all()).await.expect("a read").version;
+    before.client.kv_client().compact(now.number(), None).await.expect("compacted");
     // It says so when the watch is asked for, or right after it.
     match store.watch(&all(), old).await {
         Err(DcsError::Compacted) => {}
@@ -342,7 +342,7 @@ async fn known_bug_13_a_watch_that_is_cancelled_on_a_living_connection_is_read_a
     assert_eq!(read.entries.len(), 3);
     let after = store.connections.get().await.expect("a connection");
     assert_eq!(before.name(), after.name());
-    let mut watch = store.watch(&all(), read.revision).await.expect("a watch");
+    let mut watch = store.watch(&all(), read.version).await.expect("a watch");
     assert!(store.txn(put("/m/d")).await.expect("a write").succeeded);
     let told = tokio::time::timeout(Duration::from_secs(5), watch.recv()).await;
     assert!(matches!(told, Ok(Some(WatchItem::Events(_)))), "{told:?}");

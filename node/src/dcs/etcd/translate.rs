@@ -1,6 +1,8 @@
 //! Between our words and etcd's.
 
-use crate::dcs::{Compare, DcsError, Event, KeyValue, Op, Snapshot, Txn, TxnResult};
+use crate::dcs::{
+    Compare, DcsError, Event, KeyValue, Op, Session, Snapshot, Txn, TxnResult, Version,
+};
 use etcd_client as etcd;
 use etcd_client::{CompareOp, DeleteOptions, Error, GetOptions, PutOptions, TxnOp, TxnOpResponse};
 use std::time::Duration;
@@ -33,7 +35,7 @@ pub fn snapshot(answer: &etcd::TxnResponse) -> Snapshot {
             entries.extend(get.kvs().iter().map(key_value));
         }
     }
-    Snapshot { revision: revision(answer), entries }
+    Snapshot { version: version(answer), entries }
 }
 
 pub fn txn(txn: Txn) -> etcd::Txn {
@@ -43,11 +45,11 @@ pub fn txn(txn: Txn) -> etcd::Txn {
 }
 
 pub fn txn_result(answer: &etcd::TxnResponse) -> TxnResult {
-    TxnResult { succeeded: answer.succeeded(), revision: revision(answer) }
+    TxnResult { succeeded: answer.succeeded(), version: version(answer) }
 }
 
-fn revision(answer: &etcd::TxnResponse) -> i64 {
-    answer.header().map_or(0, |header| header.revision())
+fn version(answer: &etcd::TxnResponse) -> Version {
+    Version::of_store(answer.header().map_or(0, |header| header.revision()))
 }
 
 /// etcd compares an absent key as if all its numbers were 0, hence the second
@@ -59,19 +61,21 @@ fn compares(compare: Compare) -> Vec<etcd::Compare> {
         Compare::ValueIs(key, value) => {
             vec![exists(&key), etcd::Compare::value(key, CompareOp::Equal, value)]
         }
-        Compare::RevisionIs(key, revision) => {
-            vec![exists(&key), etcd::Compare::mod_revision(key, CompareOp::Equal, revision)]
+        Compare::VersionIs(key, version) => {
+            let is = etcd::Compare::mod_revision(key.as_str(), CompareOp::Equal, version.number());
+            vec![exists(&key), is]
         }
-        Compare::LeaseIs(key, lease) => {
-            vec![exists(&key), etcd::Compare::lease(key, CompareOp::Equal, lease)]
+        Compare::SessionIs(key, session) => {
+            vec![exists(&key), etcd::Compare::lease(key, CompareOp::Equal, session.number())]
         }
     }
 }
 
 fn operation(op: Op) -> TxnOp {
     match op {
-        Op::Put { key, value, lease } => {
-            TxnOp::put(key, value, lease.map(|id| PutOptions::new().with_lease(id)))
+        Op::Put { key, value, session } => {
+            let on = |session: Session| PutOptions::new().with_lease(session.number());
+            TxnOp::put(key, value, session.map(on))
         }
         Op::Delete { key } => TxnOp::delete(key, None),
         Op::DeletePrefix { prefix } => {
@@ -84,9 +88,9 @@ fn key_value(entry: &etcd::KeyValue) -> KeyValue {
     KeyValue {
         key: text(entry.key()),
         value: text(entry.value()),
-        mod_revision: entry.mod_revision(),
-        create_revision: entry.create_revision(),
-        lease: entry.lease(),
+        version: Version::of_store(entry.mod_revision()),
+        created: Version::of_store(entry.create_revision()),
+        session: (entry.lease() != 0).then_some(Session::of_store(entry.lease())),
     }
 }
 
@@ -99,7 +103,7 @@ pub fn event(event: &etcd::Event) -> Option<Event> {
     let entry = key_value(event.kv()?);
     Some(match event.event_type() {
         etcd::EventType::Put => Event::Put(entry),
-        etcd::EventType::Delete => Event::Deleted { key: entry.key, revision: entry.mod_revision },
+        etcd::EventType::Delete => Event::Deleted { key: entry.key, version: entry.version },
     })
 }
 

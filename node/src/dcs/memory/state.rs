@@ -5,7 +5,8 @@
 
 use crate::dcs::outlet::Outlet;
 use crate::dcs::{
-    Compare, DcsError, Event, KeyValue, LeaseId, OPS_MAX, Op, Renewal, Snapshot, Txn, TxnResult,
+    Compare, DcsError, Event, KeyValue, OPS_MAX, Op, Renewal, Session, Snapshot, Txn, TxnResult,
+    Version,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,14 +15,14 @@ use std::time::Duration;
 const HISTORY_MAX: usize = 100_000;
 
 pub struct State {
-    revision: i64,
-    /// History is whole after this revision.
-    compacted: i64,
+    version: Version,
+    /// History is whole after this version.
+    compacted: Version,
     keys: BTreeMap<String, KeyValue>,
-    leases: BTreeMap<LeaseId, Lease>,
+    leases: BTreeMap<Session, Lease>,
     history: VecDeque<Event>,
     watchers: Vec<Watcher>,
-    leases_granted: LeaseId,
+    leases_granted: i64,
     clients: u64,
 }
 
@@ -39,8 +40,8 @@ pub struct Watcher {
 impl Default for State {
     fn default() -> State {
         State {
-            revision: 1,
-            compacted: 0,
+            version: Version::of_store(1),
+            compacted: Version::default(),
             keys: BTreeMap::new(),
             leases: BTreeMap::new(),
             history: VecDeque::new(),
@@ -59,7 +60,7 @@ impl State {
 
     pub fn read(&self, prefixes: &[String]) -> Snapshot {
         let entries = prefixes.iter().flat_map(|p| self.below(p)).cloned().collect();
-        Snapshot { revision: self.revision, entries }
+        Snapshot { version: self.version, entries }
     }
 
     fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a KeyValue> {
@@ -75,26 +76,28 @@ impl State {
             let events = self.write(&txn.then);
             self.publish(events);
         }
-        Ok(TxnResult { succeeded, revision: self.revision })
+        Ok(TxnResult { succeeded, version: self.version })
     }
 
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
             Compare::Absent(key) => !self.keys.contains_key(key),
             Compare::ValueIs(key, value) => self.keys.get(key).is_some_and(|e| e.value == *value),
-            Compare::RevisionIs(key, revision) => {
-                self.keys.get(key).is_some_and(|e| e.mod_revision == *revision)
+            Compare::VersionIs(key, version) => {
+                self.keys.get(key).is_some_and(|e| e.version == *version)
             }
-            Compare::LeaseIs(key, lease) => self.keys.get(key).is_some_and(|e| e.lease == *lease),
+            Compare::SessionIs(key, session) => {
+                self.keys.get(key).is_some_and(|e| e.session == Some(*session))
+            }
         }
     }
 
     fn check_leases(&self, txn: &Txn) -> Result<(), DcsError> {
         let mut asked = txn.then.iter().filter_map(|op| match op {
-            Op::Put { lease, .. } => *lease,
+            Op::Put { session, .. } => *session,
             Op::Delete { .. } | Op::DeletePrefix { .. } => None,
         });
-        match asked.all(|lease| self.leases.contains_key(&lease)) {
+        match asked.all(|session| self.leases.contains_key(&session)) {
             true => Ok(()),
             false => Err(DcsError::LeaseGone),
         }
@@ -102,12 +105,12 @@ impl State {
 
     /// Everything checked: writes at the next revision and says what changed.
     fn write(&mut self, ops: &[Op]) -> Vec<Event> {
-        let at = self.revision + 1;
+        let at = after(self.version);
         let mut events = Vec::new();
         for op in ops {
             match op {
-                Op::Put { key, value, lease } => {
-                    events.push(self.put(key, value, lease.unwrap_or(0), at));
+                Op::Put { key, value, session } => {
+                    events.push(self.put(key, value, *session, at));
                 }
                 Op::Delete { key } => events.extend(self.delete(key, at)),
                 Op::DeletePrefix { prefix } => {
@@ -119,21 +122,21 @@ impl State {
         events
     }
 
-    fn put(&mut self, key: &str, value: &str, lease: LeaseId, at: i64) -> Event {
-        let created = self.keys.get(key).map_or(at, |entry| entry.create_revision);
+    fn put(&mut self, key: &str, value: &str, session: Option<Session>, at: Version) -> Event {
+        let created = self.keys.get(key).map_or(at, |entry| entry.created);
         let entry = KeyValue {
             key: key.to_string(),
             value: value.to_string(),
-            mod_revision: at,
-            create_revision: created,
-            lease,
+            version: at,
+            created,
+            session,
         };
         self.keys.insert(entry.key.clone(), entry.clone());
         Event::Put(entry)
     }
 
-    fn delete(&mut self, key: &str, at: i64) -> Option<Event> {
-        self.keys.remove(key).map(|entry| Event::Deleted { key: entry.key, revision: at })
+    fn delete(&mut self, key: &str, at: Version) -> Option<Event> {
+        self.keys.remove(key).map(|entry| Event::Deleted { key: entry.key, version: at })
     }
 
     /// Nothing changed, no revision taken.
@@ -141,7 +144,7 @@ impl State {
         if events.is_empty() {
             return;
         }
-        self.revision += 1;
+        self.version = after(self.version);
         self.watchers.retain(|w| !w.outlet.is_abandoned());
         let lagging: Vec<_> = self.watchers.extract_if(.., |w| !w.show(&events)).collect();
         for watcher in lagging {
@@ -150,33 +153,34 @@ impl State {
         self.history.extend(events);
         while self.history.len() > HISTORY_MAX {
             if let Some(oldest) = self.history.pop_front() {
-                self.compacted = revision_of(&oldest);
+                self.compacted = version_of(&oldest);
             }
         }
     }
 
-    pub fn grant(&mut self, ttl: Duration, now: u64) -> LeaseId {
+    pub fn grant(&mut self, ttl: Duration, now: u64) -> Session {
         self.leases_granted += 1;
         let ttl_ms = (ttl.as_millis() as u64).div_ceil(1000).max(1) * 1000;
-        self.leases.insert(self.leases_granted, Lease { ttl_ms, deadline_ms: now + ttl_ms });
-        self.leases_granted
+        let session = Session::of_store(self.leases_granted);
+        self.leases.insert(session, Lease { ttl_ms, deadline_ms: now + ttl_ms });
+        session
     }
 
-    pub fn renew(&mut self, lease: LeaseId, now: u64) -> Renewal {
-        match self.leases.get_mut(&lease) {
-            Some(lease) => {
-                lease.deadline_ms = now + lease.ttl_ms;
+    pub fn renew(&mut self, session: Session, now: u64) -> Renewal {
+        match self.leases.get_mut(&session) {
+            Some(session) => {
+                session.deadline_ms = now + session.ttl_ms;
                 Renewal::Alive
             }
             None => Renewal::Gone,
         }
     }
 
-    pub fn revoke(&mut self, lease: LeaseId) {
-        if self.leases.remove(&lease).is_none() {
+    pub fn revoke(&mut self, session: Session) {
+        if self.leases.remove(&session).is_none() {
             return;
         }
-        let held = self.keys.values().filter(|e| e.lease == lease);
+        let held = self.keys.values().filter(|e| e.session == Some(session));
         let ops: Vec<_> = held.map(|e| Op::Delete { key: e.key.clone() }).collect();
         let events = self.write(&ops);
         self.publish(events);
@@ -185,22 +189,22 @@ impl State {
     pub fn expire(&mut self, now: u64) {
         let over = self.leases.iter().filter(|(_, l)| l.deadline_ms <= now);
         let over: Vec<_> = over.map(|(id, _)| *id).collect();
-        for lease in over {
-            self.revoke(lease);
+        for session in over {
+            self.revoke(session);
         }
     }
 
-    pub fn events_since(&self, revision: i64) -> Result<Vec<Event>, DcsError> {
-        if revision < self.compacted {
+    pub fn events_since(&self, version: Version) -> Result<Vec<Event>, DcsError> {
+        if version < self.compacted {
             return Err(DcsError::Compacted);
         }
-        let from = self.history.partition_point(|e| revision_of(e) <= revision);
+        let from = self.history.partition_point(|e| version_of(e) <= version);
         Ok(self.history.range(from..).cloned().collect())
     }
 
-    pub fn watch(&mut self, watcher: Watcher, revision: i64) -> Result<(), DcsError> {
-        let missed = self.events_since(revision)?;
-        for batch in missed.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
+    pub fn watch(&mut self, watcher: Watcher, version: Version) -> Result<(), DcsError> {
+        let missed = self.events_since(version)?;
+        for batch in missed.chunk_by(|a, b| version_of(a) == version_of(b)) {
             if !watcher.show(batch) {
                 watcher.outlet.close("too much has changed since".to_string());
                 return Ok(());
@@ -217,10 +221,10 @@ impl State {
         }
     }
 
-    pub fn compact(&mut self, revision: i64) {
-        let from = self.history.partition_point(|e| revision_of(e) <= revision);
+    pub fn compact(&mut self, version: Version) {
+        let from = self.history.partition_point(|e| version_of(e) <= version);
         self.history.drain(..from);
-        self.compacted = self.compacted.max(revision.min(self.revision));
+        self.compacted = self.compacted.max(version.min(self.version));
     }
 }
 
@@ -233,10 +237,14 @@ impl Watcher {
     }
 }
 
-fn revision_of(event: &Event) -> i64 {
+fn after(version: Version) -> Version {
+    Version::of_store(version.number() + 1)
+}
+
+fn version_of(event: &Event) -> Version {
     match event {
-        Event::Put(entry) => entry.mod_revision,
-        Event::Deleted { revision, .. } => *revision,
+        Event::Put(entry) => entry.version,
+        Event::Deleted { version, .. } => *version,
     }
 }
 

@@ -4,7 +4,7 @@
 //! deleted keys too, and `floor`, the revision of the newest whole read, which
 //! already holds everything up to itself.
 
-use crate::dcs::{Event, KeyValue, Op, Snapshot};
+use crate::dcs::{Event, KeyValue, Op, Session, Snapshot, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,34 +15,35 @@ const DELETED_MAX: usize = 4096;
 #[derive(Default)]
 pub struct Fold {
     entries: BTreeMap<String, KeyValue>,
-    deleted: BTreeMap<String, i64>,
-    floor: i64,
-    revision: i64,
+    deleted: BTreeMap<String, Version>,
+    floor: Version,
+    version: Version,
     /// The copy as it was last asked for, until it changes.
     made: Option<Arc<Snapshot>>,
 }
 
 impl Fold {
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
-        let (revision, entries) = (self.revision, &self.entries);
+        let (version, entries) = (self.version, &self.entries);
         let make = || {
             let entries = entries.values().cloned().collect();
-            Arc::new(Snapshot { revision, entries })
+            Arc::new(Snapshot { version, entries })
         };
         self.made.get_or_insert_with(make).clone()
     }
 
     /// The newest revision that was folded in.
-    pub fn revision(&self) -> i64 {
-        self.revision
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// Does the copy show what this operation would leave behind?
     pub fn holds(&self, op: &Op) -> bool {
         match op {
-            Op::Put { key, value, lease } => self.entries.get(key).is_some_and(|entry| {
-                entry.value == *value && entry.lease == lease.unwrap_or_default()
-            }),
+            Op::Put { key, value, session } => self
+                .entries
+                .get(key)
+                .is_some_and(|entry| entry.value == *value && entry.session == *session),
             Op::Delete { key } => !self.entries.contains_key(key),
             Op::DeletePrefix { prefix } => {
                 let first = self.entries.range(prefix.clone()..).next();
@@ -61,22 +62,21 @@ impl Fold {
 
     /// Folds a whole read; returns the keys that it changed.
     pub fn whole(&mut self, read: &Snapshot) -> Vec<String> {
-        if read.revision < self.floor {
+        if read.version < self.floor {
             return Vec::new();
         }
         let present: BTreeSet<&str> = read.entries.iter().map(|e| e.key.as_str()).collect();
-        let gone =
-            |e: &KeyValue| e.mod_revision <= read.revision && !present.contains(e.key.as_str());
+        let gone = |e: &KeyValue| e.version <= read.version && !present.contains(e.key.as_str());
         let mut changed: Vec<_> =
             self.entries.values().filter(|e| gone(e)).map(|e| e.key.clone()).collect();
         for key in &changed {
             self.entries.remove(key);
         }
         let all = read.entries.iter();
-        changed.extend(all.filter_map(|entry| self.settle(entry.clone(), read.revision)));
-        self.floor = read.revision;
-        self.deleted.retain(|_, at| *at > read.revision);
-        self.advance(read.revision);
+        changed.extend(all.filter_map(|entry| self.settle(entry.clone(), read.version)));
+        self.floor = read.version;
+        self.deleted.retain(|_, at| *at > read.version);
+        self.advance(read.version);
         changed
     }
 
@@ -86,12 +86,12 @@ impl Fold {
     }
 
     /// Folds an own write at its revision; returns the keys that it changed.
-    pub fn own(&mut self, ops: &[Op], at: i64, below: impl Fn(&str) -> bool) -> Vec<String> {
+    pub fn own(&mut self, ops: &[Op], at: Version, below: impl Fn(&str) -> bool) -> Vec<String> {
         let mut changed = Vec::new();
         for op in ops {
             match op {
-                Op::Put { key, value, lease } if below(key) => {
-                    let entry = self.written(key, value, lease.unwrap_or(0), at);
+                Op::Put { key, value, session } if below(key) => {
+                    let entry = self.written(key, value, *session, at);
                     changed.extend(self.event(Event::Put(entry)));
                 }
                 Op::Put { .. } => {}
@@ -107,31 +107,31 @@ impl Fold {
         changed
     }
 
-    fn written(&self, key: &str, value: &str, lease: i64, at: i64) -> KeyValue {
+    fn written(&self, key: &str, value: &str, session: Option<Session>, at: Version) -> KeyValue {
         KeyValue {
             key: key.to_string(),
             value: value.to_string(),
-            mod_revision: at,
-            create_revision: self.entries.get(key).map_or(at, |entry| entry.create_revision),
-            lease,
+            version: at,
+            created: self.entries.get(key).map_or(at, |entry| entry.created),
+            session,
         }
     }
 
     fn event(&mut self, event: Event) -> Option<String> {
         match event {
-            Event::Put(entry) if entry.mod_revision > self.floor => self.put(entry),
+            Event::Put(entry) if entry.version > self.floor => self.put(entry),
             Event::Put(_) => None,
-            Event::Deleted { key, revision } => self.delete(&key, revision),
+            Event::Deleted { key, version } => self.delete(&key, version),
         }
     }
 
     fn put(&mut self, entry: KeyValue) -> Option<String> {
-        let known = self.entries.get(&entry.key).map(|e| e.mod_revision);
+        let known = self.entries.get(&entry.key).map(|e| e.version);
         let deleted = self.deleted.get(&entry.key).copied();
-        if known.max(deleted).is_some_and(|newest| newest >= entry.mod_revision) {
+        if known.max(deleted).is_some_and(|newest| newest >= entry.version) {
             return None;
         }
-        self.advance(entry.mod_revision);
+        self.advance(entry.version);
         self.deleted.remove(&entry.key);
         let key = entry.key.clone();
         self.entries.insert(key.clone(), entry);
@@ -141,10 +141,10 @@ impl Fold {
     /// Folds what a whole read at this revision shows. Up to there it knows
     /// everything, so even a higher version that was known yields: it was of
     /// another history.
-    fn settle(&mut self, entry: KeyValue, at: i64) -> Option<String> {
+    fn settle(&mut self, entry: KeyValue, at: Version) -> Option<String> {
         let known = self.entries.get(&entry.key);
         let deleted = self.deleted.get(&entry.key).is_some_and(|deleted| *deleted > at);
-        if deleted || known.is_some_and(|known| known.mod_revision > at || *known == entry) {
+        if deleted || known.is_some_and(|known| known.version > at || *known == entry) {
             return None;
         }
         let key = entry.key.clone();
@@ -152,8 +152,8 @@ impl Fold {
         Some(key)
     }
 
-    fn delete(&mut self, key: &str, at: i64) -> Option<String> {
-        let newer = self.entries.get(key).is_some_and(|entry| entry.mod_revision > at);
+    fn delete(&mut self, key: &str, at: Version) -> Option<String> {
+        let newer = self.entries.get(key).is_some_and(|entry| entry.version > at);
         if at <= self.floor || newer {
             return None;
         }
@@ -173,8 +173,8 @@ impl Fold {
         }
     }
 
-    fn advance(&mut self, revision: i64) {
-        self.revision = self.revision.max(revision);
+    fn advance(&mut self, version: Version) {
+        self.version = self.version.max(version);
         self.made = None;
     }
 }
@@ -190,20 +190,28 @@ mod tests {
         KeyValue {
             key: key.to_string(),
             value: at.to_string(),
-            mod_revision: at,
-            create_revision: at,
-            lease: 0,
+            version: v(at),
+            created: v(at),
+            session: None,
         }
     }
 
+    fn v(number: i64) -> Version {
+        Version::of_store(number)
+    }
+
     fn keys(fold: &mut Fold) -> Vec<String> {
-        fold.snapshot().entries.iter().map(|e| format!("{}@{}", e.key, e.mod_revision)).collect()
+        fold.snapshot()
+            .entries
+            .iter()
+            .map(|e| format!("{}@{}", e.key, e.version.number()))
+            .collect()
     }
 
     #[test]
     fn a_late_event_does_not_bring_a_deleted_key_back() {
         let mut fold = Fold::default();
-        fold.own(&[Op::Delete { key: "/a".into() }], 9, |_| true);
+        fold.own(&[Op::Delete { key: "/a".into() }], v(9), |_| true);
         assert_eq!(fold.events(vec![Event::Put(entry("/a", 8))]), Vec::<String>::new());
         assert_eq!(keys(&mut fold), Vec::<String>::new());
         assert_eq!(fold.events(vec![Event::Put(entry("/a", 10))]), ["/a"]);
@@ -212,7 +220,7 @@ mod tests {
     #[test]
     fn a_late_event_does_not_bring_back_what_a_read_did_not_find() {
         let mut fold = Fold::default();
-        fold.whole(&Snapshot { revision: 10, entries: vec![entry("/b", 5)] });
+        fold.whole(&Snapshot { version: v(10), entries: vec![entry("/b", 5)] });
         fold.events(vec![Event::Put(entry("/a", 8))]);
         assert_eq!(keys(&mut fold), ["/b@5"]);
     }
@@ -220,22 +228,22 @@ mod tests {
     #[test]
     fn a_late_read_does_not_undo_newer_events() {
         let mut fold = Fold::default();
-        fold.whole(&Snapshot { revision: 5, entries: vec![entry("/a", 4), entry("/b", 5)] });
+        fold.whole(&Snapshot { version: v(5), entries: vec![entry("/a", 4), entry("/b", 5)] });
         fold.events(vec![
             Event::Put(entry("/a", 7)),
-            Event::Deleted { key: "/b".into(), revision: 8 },
+            Event::Deleted { key: "/b".into(), version: v(8) },
         ]);
-        let late = Snapshot { revision: 6, entries: vec![entry("/b", 5), entry("/c", 6)] };
+        let late = Snapshot { version: v(6), entries: vec![entry("/b", 5), entry("/c", 6)] };
         assert_eq!(fold.whole(&late), ["/c"]);
         assert_eq!(keys(&mut fold), ["/a@7", "/c@6"]);
-        assert_eq!(fold.whole(&Snapshot { revision: 3, entries: vec![] }), Vec::<String>::new());
+        assert_eq!(fold.whole(&Snapshot { version: v(3), entries: vec![] }), Vec::<String>::new());
     }
 
     #[test]
     fn a_read_of_another_history_is_no_progress_of_this_one() {
         let mut fold = Fold::default();
-        fold.whole(&Snapshot { revision: 9, entries: vec![entry("/a", 9), entry("/b", 3)] });
-        let other = Snapshot { revision: 20, entries: vec![entry("/a", 5)] };
+        fold.whole(&Snapshot { version: v(9), entries: vec![entry("/a", 9), entry("/b", 3)] });
+        let other = Snapshot { version: v(20), entries: vec![entry("/a", 5)] };
         assert_eq!(fold.whole(&other), ["/b", "/a"]);
         assert_eq!(keys(&mut fold), ["/a@5"]);
     }
@@ -244,7 +252,7 @@ mod tests {
     fn remembering_deleted_keys_is_bounded() {
         let mut fold = Fold::default();
         let ops: Vec<_> = (0..2 * DELETED_MAX).map(|i| Op::Delete { key: i.to_string() }).collect();
-        fold.own(&ops, 1, |_| true);
+        fold.own(&ops, v(1), |_| true);
         assert_eq!(fold.deleted.len(), DELETED_MAX);
     }
 
@@ -270,7 +278,7 @@ mod tests {
     fn ops_of(writes: &[(u8, bool)]) -> Vec<Op> {
         let unique: BTreeMap<u8, bool> = writes.iter().copied().collect();
         let op = |(n, put): (u8, bool)| match (format!("/{n}"), put) {
-            (key, true) => Op::Put { key, value: "v".into(), lease: None },
+            (key, true) => Op::Put { key, value: "v".into(), session: None },
             (key, false) => Op::Delete { key },
         };
         unique.into_iter().map(op).collect()
@@ -290,7 +298,7 @@ mod tests {
                     Step::Write(writes, own) => {
                         let ops = ops_of(&writes);
                         let txn = Txn { when: vec![], then: ops.clone() };
-                        let at = store.txn_now(&txn).unwrap().revision;
+                        let at = store.txn_now(&txn).unwrap().version;
                         if own { fold.own(&ops, at, |_| true); } else { late.push((ops, at)); }
                     }
                     Step::DeleteAll => {
@@ -299,21 +307,21 @@ mod tests {
                     }
                     Step::Read => { fold.whole(&store.read_now(&all).unwrap()); }
                     Step::Deliver(count) => {
-                        let mut events = store.events_since(seen).unwrap();
+                        let mut events = store.events_since(v(seen)).unwrap();
                         events.truncate(count);
                         seen += count as i64;
                         fold.events(events);
                     }
                 }
                 for (key, old) in before {
-                    let new = fold.entries.get(&key).map_or(i64::MAX, |e| e.mod_revision);
-                    prop_assert!(new >= old.mod_revision);
+                    let new = fold.entries.get(&key).map_or(v(i64::MAX), |e| e.version);
+                    prop_assert!(new >= old.version);
                 }
             }
-            fold.events(store.events_since(1).unwrap());
+            fold.events(store.events_since(v(1)).unwrap());
             for (ops, at) in late { fold.own(&ops, at, |_| true); }
             let names = |s: &Snapshot| {
-                s.entries.iter().map(|e| (e.key.clone(), e.mod_revision)).collect::<Vec<_>>()
+                s.entries.iter().map(|e| (e.key.clone(), e.version)).collect::<Vec<_>>()
             };
             prop_assert_eq!(names(&fold.snapshot()), names(&store.read_now(&all).unwrap()));
         }

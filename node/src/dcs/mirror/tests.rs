@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{Answer, Compare, LeaseId, Op, Renewal};
+use crate::dcs::{Answer, Compare, Op, Renewal, Session, Version};
 
 const WAIT: Duration = Duration::from_secs(5);
 
 fn put(key: &str, value: &str) -> Txn {
-    let put = Op::Put { key: key.to_string(), value: value.to_string(), lease: None };
+    let put = Op::Put { key: key.to_string(), value: value.to_string(), session: None };
     Txn { when: Vec::new(), then: vec![put] }
 }
 
@@ -81,7 +81,7 @@ async fn a_lost_watch_keeps_the_old_copy_and_recovers() {
     let put = put("/s/b", "1").then.remove(0);
     let txn = Txn { when: vec![], then: vec![gone, put] };
     store.txn_now(&txn).expect("reachable");
-    store.compact(3);
+    store.compact(Version::of_store(3));
     assert!(value(&mirror, "/s/a").is_some());
     assert!(mirror.refresh().await.is_err());
     let mut changes = mirror.subscribe();
@@ -126,7 +126,7 @@ impl Store for Deaf {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        after: i64,
+        after: Version,
     ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>> {
         if self.watches.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
             return self.store.watch(prefixes, after);
@@ -140,16 +140,16 @@ impl Store for Deaf {
         self.store.txn(txn)
     }
 
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         self.store.grant(ttl)
     }
 
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
-        self.store.renew(lease)
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
+        self.store.renew(session)
     }
 
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
-        self.store.revoke(lease)
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
+        self.store.revoke(session)
     }
 }
 
@@ -191,18 +191,18 @@ impl Store for Late {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>> {
-        self.0.watch(prefixes, revision)
+        self.0.watch(prefixes, version)
     }
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         self.0.grant(ttl)
     }
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
-        self.0.renew(lease)
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
+        self.0.renew(session)
     }
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
-        self.0.revoke(lease)
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
+        self.0.revoke(session)
     }
 }
 
@@ -235,7 +235,7 @@ async fn b6_what_the_copy_shows_already_is_no_news() {
     let mirror = mirror(&store);
     let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
     let on = |lease, value: &str| {
-        let op = Op::Put { key: "/s/a".to_string(), value: value.to_string(), lease };
+        let op = Op::Put { key: "/s/a".to_string(), value: value.to_string(), session: lease };
         Txn { when: vec![Compare::Absent("/s/x".to_string())], then: vec![op] }
     };
     assert_eq!(mirror.news(on(None, "1")), Some(on(None, "1")), "nothing was read yet");
@@ -258,8 +258,8 @@ async fn a_refresh_is_fresh_and_folded() {
     let store = MemoryStore::new();
     let mirror = mirror(&store.client());
     until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
-    let at = store.txn_now(&put("/s/a", "1")).expect("reachable").revision;
-    assert_eq!(mirror.refresh().await.expect("reachable").revision, at);
+    let at = store.txn_now(&put("/s/a", "1")).expect("reachable").version;
+    assert_eq!(mirror.refresh().await.expect("reachable").version, at);
     assert_eq!(value(&mirror, "/s/a").as_deref(), Some("1"));
 }
 
@@ -296,18 +296,18 @@ impl Store for Replaceable {
     fn watch<'a>(
         &'a self,
         prefixes: &'a [String],
-        revision: i64,
+        version: Version,
     ) -> Answer<'a, tokio::sync::mpsc::Receiver<WatchItem>> {
-        Box::pin(async move { self.now().watch_now(prefixes, revision) })
+        Box::pin(async move { self.now().watch_now(prefixes, version) })
     }
-    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+    fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
         Box::pin(async move { self.now().grant_now(ttl) })
     }
-    fn renew(&self, lease: LeaseId) -> Answer<'_, Renewal> {
-        Box::pin(async move { self.now().renew_now(lease) })
+    fn renew(&self, session: Session) -> Answer<'_, Renewal> {
+        Box::pin(async move { self.now().renew_now(session) })
     }
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
-        Box::pin(async move { self.now().revoke_now(lease) })
+    fn revoke(&self, session: Session) -> Answer<'_, ()> {
+        Box::pin(async move { self.now().revoke_now(session) })
     }
 }
 
@@ -325,7 +325,7 @@ async fn a_store_that_went_back_in_time_is_believed() {
     *store.0.lock().expect("no panic") = new.clone();
     old.break_watches();
     assert_eq!(changes.next().await, keys(&["/s/a", "/s/b", "/s/c"], false));
-    assert_eq!(mirror.snapshot().expect("read").snapshot.revision, 2);
+    assert_eq!(mirror.snapshot().expect("read").snapshot.version, Version::of_store(2));
     assert_eq!(value(&mirror, "/s/a").as_deref(), Some("new"));
     until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
     new.txn_now(&put("/s/b", "new")).expect("reachable");

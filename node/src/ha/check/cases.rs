@@ -18,7 +18,7 @@ fn see(o: &mut Observation, key: &str, value: &str) {
         o.store = Seen::Known(GroupView::default());
     }
     if let Seen::Known(view) = &mut o.store {
-        view.take(key, value, 7, 1);
+        view.take_sample(key, value, 7, 1);
     }
 }
 

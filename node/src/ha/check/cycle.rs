@@ -30,7 +30,7 @@ fn climb(mut o: Observation, ladder: &[(&str, u16, Change)]) {
 
 fn take(o: &mut Observation, key: &str, value: &str) {
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-    view.take(key, value, 9, 0);
+    view.take_sample(key, value, 9, 0);
 }
 
 fn starting(o: &mut Observation) {

@@ -19,7 +19,7 @@ const VOTES: &str = r#"{"leader":"a","sync_standby":"me,b","quorum":1}"#;
 
 fn see(o: &mut Observation, key: &str, value: &str) {
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-    view.take(key, value, 7, 1);
+    view.take_sample(key, value, 7, 1);
 }
 
 fn peer(name: &str, lsn: u64) -> PeerAnswer {

@@ -18,7 +18,8 @@ use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::{Order, Ownership};
 use topology::id::slot_name;
 use topology::{
-    Dynamic, Group, GroupView, Lsn, MemberRole, Millis, Seen, SystemId, Tags, Timeline, Versioned,
+    Dynamic, Group, GroupView, Lsn, MemberRole, Millis, Seen, SystemId, Tags, Timeline, Version,
+    Versioned,
 };
 
 const NOW: u64 = 10_000_000;
@@ -44,13 +45,13 @@ fn following(name: &str) -> Following {
 }
 
 fn versioned<T>(value: T) -> Option<Versioned<T>> {
-    Some(Versioned { value, revision: 1, lease: 0 })
+    Some(Versioned { value, version: Version::of_store(1), session: None })
 }
 
 /// A standby that is well, in a group without a leader.
 pub fn quiet() -> Observation {
     let mut view = GroupView::default();
-    view.take("initialize", &system(1).0, 1, 0);
+    view.take_sample("initialize", &system(1).0, 1, 0);
     let role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
     let (timeline, lsn) = (Some(Timeline(1)), Lsn(1_000));
     let server =

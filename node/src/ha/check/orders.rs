@@ -17,7 +17,7 @@ const AT_ONCE: Step = Step::Do(Action::Begin(Job::Stop { how: StopHow::Immediate
 
 fn take(o: &mut Observation, key: &str, value: &str) {
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-    view.take(key, value, 9, 0);
+    view.take_sample(key, value, 9, 0);
 }
 
 fn answer(name: &str, lsn: u64) -> PeerAnswer {
@@ -191,7 +191,7 @@ fn n13_a_handover_without_a_shutdown_checkpoint_is_not_repeated() {
 fn n18_a_promotion_is_stopped_when_the_lock_is_another_member_s() {
     let mut o = promoting(100);
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-    view.take("leader", "a", 2, 8);
+    view.take_sample("leader", "a", 2, 8);
     o.lock = Lock::Other("a".into());
     assert_eq!(decide(&o).step, AT_ONCE);
     o.dynamic.pause = true;
@@ -289,12 +289,12 @@ fn h2_whom_an_operator_named_asks_nobody_before_it_leads() {
     }
     // The old leader has released the lock with the end of its log.
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-    view.take("status", r#"{"optime":900}"#, 12, 0);
-    view.take("failover", r#"{"leader":"old","member":"me"}"#, 12, 0);
+    view.take_sample("status", r#"{"optime":900}"#, 12, 0);
+    view.take_sample("failover", r#"{"leader":"old","member":"me"}"#, 12, 0);
     assert_eq!(decide(&o).step, Step::Do(Action::AcquireLock));
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
-    view.take("status", r#"{"optime":1000}"#, 13, 0);
-    view.take("failover", r#"{"leader":"old","member":"me"}"#, 13, 0);
+    view.take_sample("status", r#"{"optime":1000}"#, 13, 0);
+    view.take_sample("failover", r#"{"leader":"old","member":"me"}"#, 13, 0);
     assert_ne!(decide(&o).step, Step::Do(Action::AcquireLock), "it lacks the end");
     // What the others have counts again where it needs votes.
     let mut voted = o.clone();

@@ -44,7 +44,7 @@ fn streams(o: &mut Observation, name: &str, sync: SyncRank) {
 
 fn record(o: &mut Observation, text: &str) {
     let Seen::Known(view) = &mut o.store else { panic!("the store answers") };
-    view.take("sync", text, 3, 0);
+    view.take_sample("sync", text, 3, 0);
 }
 
 /// `me` leads in this mode, and both others stream from it.
@@ -197,7 +197,7 @@ fn won(mode: SyncMode) -> Observation {
     o.dynamic.synchronous_mode = mode;
     o.dynamic.is_synchronous = true;
     let Seen::Known(view) = &mut o.store else { panic!("the store answers") };
-    view.take("leader", "me", 5, 9);
+    view.take_sample("leader", "me", 5, 9);
     o.lock = Lock::Mine { renewed: Millis(NOW), deadline: Millis(NOW + 30_000) };
     replication(&mut o);
     o

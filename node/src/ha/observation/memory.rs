@@ -5,7 +5,7 @@
 use super::{Following, Job};
 use standby::sync::Confirmations;
 use std::collections::BTreeMap;
-use topology::{Lsn, MemberName, Millis, Timeline};
+use topology::{Lsn, MemberName, Millis, Timeline, Version};
 
 /// What a daemon remembers from beat to beat. Lost when it restarts; nothing
 /// here may be needed for safety.
@@ -17,8 +17,8 @@ pub struct Memory {
     pub stopping_since: Option<Millis>,
     /// This member won `/initialize` and its bootstrap is under way.
     pub bootstrap: Bootstrapping,
-    /// At which revision of the store that was: claims of two members look alike.
-    pub claim: Option<i64>,
+    /// The version of that write: claims of two members look alike.
+    pub claim: Option<Version>,
     /// `/initialize` was seen to be another member's claim, last at.
     pub claimed_elsewhere: Option<Millis>,
     /// When the store last refused to take the new cluster.

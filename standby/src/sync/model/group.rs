@@ -6,7 +6,7 @@ use crate::sync::{
 };
 use std::fmt;
 use std::sync::Mutex;
-use topology::{GroupView, Lsn, MemberName, Millis, SyncState, Versioned};
+use topology::{GroupView, Lsn, MemberName, Millis, SyncState, Version, Versioned};
 
 pub(super) const LETTERS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -31,7 +31,7 @@ impl Setting {
     pub fn new(members: usize, policies: &[Policy], flaw: Option<Flaw>) -> Setting {
         let mut view = GroupView::default();
         for letter in LETTERS.iter().take(members) {
-            view.take(&format!("members/{letter}"), r#"{"state":"running"}"#, 1, 1);
+            view.take_sample(&format!("members/{letter}"), r#"{"state":"running"}"#, 1, 1);
         }
         Setting { policies: policies.to_vec(), flaw, view: Mutex::new(view) }
     }
@@ -140,7 +140,8 @@ impl Group {
             after.memory.point_mut().into_iter().for_each(|point| *point = Lsn(0));
             after.memory.look(&seen, sync.as_ref().unwrap_or(&nobody), policy, Millis(0));
         }
-        view.sync = sync.map(|value| Versioned { value, revision: 1, lease: 0 });
+        view.sync =
+            sync.map(|value| Versioned { value, version: Version::of_store(1), session: None });
         let situation = Situation {
             me: &me,
             now: NOW,

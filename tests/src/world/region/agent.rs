@@ -14,7 +14,7 @@ use standby::switch::effect::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use topology::RegionName;
+use topology::{RegionName, Version};
 
 impl World {
     /// A watch may have brought something.
@@ -161,12 +161,12 @@ impl World {
     fn agent_sight(&mut self, member: usize) -> Sight {
         let (now, unix_ms) = (self.now, self.unix_ms());
         let m = &mut self.members[member];
-        let (lease, holds_lock) = (m.daemon.machine.lease.id, super::speaks(m));
+        let (session, holds_lock) = (m.daemon.machine.lease.id, m.daemon.speaks);
         let mirror = &m.daemon.mirror;
         let local = (!mirror.lost).then(|| {
             let snapshot = m.daemon.agent.newest(&mirror.snapshot);
             let site = m.daemon.agent.local.site(&m.keys, &snapshot);
-            LocalCopy { site, revision: snapshot.revision }
+            LocalCopy { site, version: snapshot.version }
         });
         let mut copies: BTreeMap<RegionName, StoreCopy> = BTreeMap::new();
         for (region, copy) in &mut m.daemon.agent.copies {
@@ -174,22 +174,22 @@ impl World {
             let heard = m.clock.read(copy.heard);
             copies.insert(region_name(*region), StoreCopy { site, is_live: copy.live, heard });
         }
-        let revisions = m.daemon.agent.copies.values().map(|copy| copy.snapshot.revision);
-        let known = (local.as_ref().map(|l| l.revision), lease, holds_lock, revisions.collect());
+        let versions = m.daemon.agent.copies.values().map(|copy| copy.snapshot.version);
+        let known = (local.as_ref().map(|l| l.version), session, holds_lock, versions.collect());
         if m.daemon.agent.known != known {
             m.daemon.agent.known = known;
             m.daemon.agent.changes += 1;
         }
         let (now, changes) = (m.clock.read(now), m.daemon.agent.changes);
         let date = "then".to_string();
-        Sight { now, unix_ms, date, lease, holds_lock, local, copies, changes }
+        Sight { now, unix_ms, date, session, holds_lock, local, copies, changes }
     }
 }
 
 impl super::Agent {
     /// The mirror's snapshot, or that of an own write which it does not show yet.
     fn newest(&self, mirror: &Arc<Snapshot>) -> Arc<Snapshot> {
-        let newer = self.own_write.as_ref().filter(|own| own.revision > mirror.revision);
+        let newer = self.own_write.as_ref().filter(|own| own.version > mirror.version);
         newer.unwrap_or(mirror).clone()
     }
 }
@@ -197,8 +197,8 @@ impl super::Agent {
 impl super::Copy {
     /// What a watch, a read or an own write brought, from a moment on the true clock.
     pub fn take(&mut self, snapshot: &Arc<Snapshot>, heard: u64) {
-        let is_first = self.snapshot.revision == 0;
-        if is_first || snapshot.revision > self.snapshot.revision {
+        let is_first = self.snapshot.version == Version::default();
+        if is_first || snapshot.version > self.snapshot.version {
             self.snapshot = snapshot.clone();
             self.heard = self.heard.max(heard);
         }

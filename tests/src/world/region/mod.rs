@@ -8,7 +8,6 @@ mod agent;
 pub mod perform;
 
 use super::World;
-use super::member::Member;
 use super::stores::ReadOnce;
 use node::dcs::{Compare, Op, Snapshot, Txn};
 use node::ha::Observation;
@@ -20,8 +19,8 @@ use standby::switch::local::Rewired;
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use topology::RegionName;
 use topology::region::{Phase, Policy};
+use topology::{RegionName, Session, Version};
 
 /// What one daemon's region task has.
 #[derive(Debug, Default)]
@@ -43,8 +42,8 @@ pub struct Agent {
     alarm: Option<u64>,
 }
 
-/// Revision of the own store's copy, lease, lock, and revisions of all copies.
-type Known = (Option<i64>, Option<i64>, bool, Vec<i64>);
+/// Version of the own store's copy, lease, lock, and versions of all copies.
+type Known = (Option<Version>, Option<Session>, bool, Vec<Version>);
 
 /// The agent's copy of one region's store.
 #[derive(Debug, Default)]
@@ -124,8 +123,8 @@ impl World {
         let key = m.keys.topology("switch/rewired");
         let lease = m.daemon.machine.lease.id?;
         Some(Txn {
-            when: vec![Compare::LeaseIs(m.keys.leader(), lease)],
-            then: vec![Op::Put { key, value, lease: None }],
+            when: vec![Compare::SessionIs(m.keys.leader(), lease)],
+            then: vec![Op::Put { key, value, session: None }],
         })
     }
 
@@ -164,9 +163,4 @@ impl World {
     pub fn unix_ms(&self) -> u64 {
         1_700_000_000_000 + self.now
     }
-}
-
-/// The member leads its group, or no member does: it may speak for the region.
-pub fn speaks(m: &Member) -> bool {
-    m.daemon.speaks
 }

@@ -61,7 +61,7 @@ impl Generator {
             "state":"running"}"#;
         let Seen::Known(view) = &mut o.store else { return };
         view.leader = versioned("a".into());
-        view.take("members/a", LEADER, 1, 7);
+        view.take_sample("members/a", LEADER, 1, 7);
         view.initialize = versioned(Some(system(1)));
         (o.lock, o.job, o.order) = (Lock::Other("a".into()), None, None);
         o.ownership = Ownership::NoRegions;

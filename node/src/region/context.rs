@@ -1,0 +1,41 @@
+//! What a region's agent works with: its stores, its hands, and what its daemon tells it.
+
+use super::hands::Hands;
+use crate::dcs::keys::Keys;
+use crate::dcs::{Session, Store};
+use standby::switch::agent::Pace;
+use standby::switch::effect::Identity;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use topology::RegionName;
+use topology::region::Policy;
+
+pub struct AgentContext {
+    pub region: RegionName,
+    /// The policy of the daemon's settings.
+    pub policy: Policy,
+    /// `region/member`.
+    pub name: String,
+    /// Leads the plain or the coordinator group, when it leads.
+    pub is_preferred: bool,
+    pub keys: Keys,
+    pub store: Arc<dyn Store>,
+    pub others: BTreeMap<RegionName, Arc<dyn Store>>,
+    pub hands: Arc<dyn Hands>,
+    pub lease: watch::Receiver<Option<Session>>,
+    pub holds_lock: watch::Receiver<bool>,
+    pub pace: Pace,
+}
+
+impl AgentContext {
+    pub fn identity(&self) -> Identity {
+        Identity {
+            region: self.region.clone(),
+            name: self.name.clone(),
+            is_preferred: self.is_preferred,
+            settings: self.policy.clone(),
+            others: self.others.keys().cloned().collect(),
+        }
+    }
+}
