@@ -7,6 +7,7 @@
 use super::secrets::SERVICE;
 use crate::config::Login;
 use std::path::Path;
+use topology::quote::connection_value;
 
 /// Keys of `authentication` that follow the port, in this order.
 const SSL_KEYS: [&str; 6] =
@@ -124,7 +125,7 @@ pub fn quote(value: &str) -> String {
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_string();
     }
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+    connection_value(value)
 }
 
 /// Reads a connection string; `None` when it is not well formed.
