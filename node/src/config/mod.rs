@@ -46,7 +46,7 @@ mod yaml;
 
 pub use address::{join, parse_address, parse_listen};
 pub use document::Document;
-pub use emit::write as write_yaml;
+pub use emit::{Form, write as write_yaml, write_in as write_yaml_in};
 pub use env::{Environment, environment_document, hide_from, is_for_the_daemon};
 pub use env::{take_environment, take_working_directory};
 pub use findings::{Finding, Findings};
@@ -58,7 +58,7 @@ pub use not_yaml::NotYaml;
 pub use options::rewind_options_of;
 pub use schema::MARK;
 pub use store::read_store;
-pub use yaml::parse as parse_yaml;
+pub use yaml::{parse as parse_yaml, plain as read_yaml_word};
 
 use crate::watchdog::WatchdogSettings;
 use serde_json::{Map, Value};
