@@ -15,6 +15,7 @@ use super::misplaced;
 use super::settings::{self, Effect, Setting};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use strsim::levenshtein;
 
 /// Sections whose keys a user may invent.
 const OPEN: [&str; 3] = ["", "tags", "bootstrap.dcs"];
@@ -187,25 +188,9 @@ fn warn_unknown(path: &str, key: &str, known: &BTreeSet<String>, findings: &mut 
 /// The known key within two edits, if that is less than half of the word.
 pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     const EDITS_MAX: usize = 2;
-    let near = known.into_iter().map(|word| (distance(key, word), word));
+    let near = known.into_iter().map(|word| (levenshtein(key, word), word));
     let close = near.filter(|(edits, word)| *edits <= EDITS_MAX && edits * 2 < word.len());
     close.min_by_key(|(edits, _)| *edits).map(|(_, word)| word.as_str())
-}
-
-/// Levenshtein: insertions, deletions and replacements.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -217,13 +202,6 @@ mod tests {
         let mut findings = Findings::default();
         warn_of_unknown_keys(&raw, &mut findings);
         findings.warnings().to_vec()
-    }
-
-    #[test]
-    fn distances_are_edits() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "ab"), 2);
-        assert_eq!(distance("listen", "listen"), 0);
     }
 
     #[test]
