@@ -11,8 +11,9 @@ use super::document::Document;
 use super::findings::Findings;
 use super::validate::{OTHER_STORES, check_section};
 use super::{Secret, Srv, StoreSettings};
-use crate::generate::percent_decoded;
 use serde_json::Value;
+use topology::member::join_host;
+use topology::quote::percent_decoded;
 
 /// Keys that name endpoints; the first one given is used.
 const SOURCES: [&str; 4] = ["proxy", "url", "hosts", "host"];
@@ -173,7 +174,7 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
         findings.add(path, what, "write e.g. 127.0.0.1:2379, with a login percent-encoded");
         return None;
     };
-    Some(Endpoint { scheme, host: address::join(&host, port), login })
+    Some(Endpoint { scheme, host: join_host(&host, port), login })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::config::{Login, Secret};
 use crate::postgres::{Target, conninfo};
 use std::collections::BTreeMap;
 use std::path::Path;
+use topology::quote::percent_decoded;
 
 const NAME: &str = "matriarch generate-config";
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
@@ -92,30 +93,19 @@ fn words_of_uri(uri: &str) -> Option<BTreeMap<String, String>> {
     }
     let plain = [("user", user), ("password", password), ("dbname", database)];
     for (word, value) in plain {
-        words.insert(word.to_string(), decode(value)?);
+        words.insert(word.to_string(), percent_decoded(value)?);
     }
-    words.insert("host".into(), decode(&hosts.join(","))?);
+    words.insert("host".into(), percent_decoded(&hosts.join(","))?);
     if ports.iter().any(|port| !port.is_empty()) {
         let each = ports.iter().map(|port| if port.is_empty() { "5432" } else { port });
         words.insert("port".into(), each.collect::<Vec<_>>().join(","));
     }
     for option in options.split('&').filter(|option| !option.is_empty()) {
         let (word, value) = option.split_once('=')?;
-        words.insert(decode(word)?, decode(value)?);
+        words.insert(percent_decoded(word)?, percent_decoded(value)?);
     }
     words.retain(|_, value| !value.is_empty());
     Some(words)
-}
-
-/// `%40` is `@`.
-pub fn decode(text: &str) -> Option<String> {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next()?.as_bytes().to_vec();
-    for piece in pieces {
-        bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
-        bytes.extend(&piece.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// What may be shown of a string that could not be parsed.

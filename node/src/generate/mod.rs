@@ -19,8 +19,6 @@ mod prompt;
 mod sample;
 mod server;
 
-pub use dsn::decode as percent_decoded;
-
 use crate::config::{Environment, environment_document, write_yaml};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
