@@ -15,6 +15,7 @@
 use crate::Address;
 use std::borrow::Cow;
 use std::fmt;
+use topology::quote::{connection_value, identifier};
 
 /// The `search_path` of a session that runs these statements.
 pub fn schemas(stand_in: bool) -> &'static str {
@@ -179,7 +180,7 @@ const SET_AUTHINFO: &str = "\
 impl Statement {
     pub fn sql(&self) -> Cow<'static, str> {
         if let Statement::CreateDatabase { name } = self {
-            return format!("CREATE DATABASE {}", quoted(name)).into();
+            return format!("CREATE DATABASE {}", identifier(name)).into();
         }
         self.fixed().into()
     }
@@ -270,12 +271,7 @@ fn number(group: u32) -> Param {
 }
 
 fn poolinfo(address: &Address) -> String {
-    let host = address.host.replace('\\', r"\\").replace('\'', r"\'");
-    format!("host='{host}' port={}", address.port)
-}
-
-fn quoted(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
+    format!("host={} port={}", connection_value(&address.host), address.port)
 }
 
 #[cfg(test)]

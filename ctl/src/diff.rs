@@ -2,114 +2,61 @@
 //!
 //! Matching blocks are found longest first (then earliest), which is what
 //! operators' tools have shown for `edit-config` so far; a shortest edit
-//! script would be as right and look different.
+//! script, which `similar` finds, would be as right and look different. Hunks
+//! and their headers are `similar`'s.
+
+use similar::udiff::UnifiedHunkHeader;
+use similar::{DiffOp, group_diff_ops};
 
 const CONTEXT: usize = 3;
-
-/// A block that is equal in both texts, or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    is_equal: bool,
-    old: (usize, usize),
-    new: (usize, usize),
-}
 
 /// Lines of the diff; empty when the texts are equal.
 pub fn unified(old: &str, new: &str) -> Vec<String> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let hunks = hunks(&spans(&old, &new));
+    let hunks = group_diff_ops(steps(&old, &new), CONTEXT);
     if hunks.is_empty() {
         return Vec::new();
     }
     let mut lines = vec!["--- ".to_string(), "+++ ".to_string()];
     for hunk in hunks {
-        lines.extend(hunk_lines(&hunk, &old, &new));
-    }
-    lines
-}
-
-fn hunk_lines(hunk: &[Span], old: &[&str], new: &[&str]) -> Vec<String> {
-    let (first, last) = (hunk[0], hunk[hunk.len() - 1]);
-    let from = range(first.old.0, last.old.1);
-    let to = range(first.new.0, last.new.1);
-    let mut lines = vec![format!("@@ -{from} +{to} @@")];
-    for span in hunk {
-        if span.is_equal {
-            lines.extend(old[span.old.0..span.old.1].iter().map(|l| format!(" {l}")));
-        } else {
-            lines.extend(old[span.old.0..span.old.1].iter().map(|l| format!("-{l}")));
-            lines.extend(new[span.new.0..span.new.1].iter().map(|l| format!("+{l}")));
+        lines.push(UnifiedHunkHeader::new(&hunk).to_string());
+        for step in hunk {
+            add_lines(&step, &old, &new, &mut lines);
         }
     }
     lines
 }
 
-/// Lines are counted from 1; an empty range names the line before it.
-fn range(start: usize, end: usize) -> String {
-    match end - start {
-        1 => format!("{}", start + 1),
-        0 => format!("{start},0"),
-        count => format!("{},{count}", start + 1),
+fn add_lines(step: &DiffOp, old: &[&str], new: &[&str], lines: &mut Vec<String>) {
+    let (gone, come) = (&old[step.old_range()], &new[step.new_range()]);
+    if matches!(step, DiffOp::Equal { .. }) {
+        lines.extend(gone.iter().map(|line| format!(" {line}")));
+        return;
     }
+    lines.extend(gone.iter().map(|line| format!("-{line}")));
+    lines.extend(come.iter().map(|line| format!("+{line}")));
 }
 
-/// Groups of spans whose changes are close to each other.
-fn hunks(spans: &[Span]) -> Vec<Vec<Span>> {
-    let mut hunks: Vec<Vec<Span>> = vec![Vec::new()];
-    for (index, span) in spans.iter().enumerate() {
-        let is_last = index + 1 == spans.len();
-        let length = span.old.1 - span.old.0;
-        let hunk = hunks.last_mut().expect("there is always a hunk");
-        if !span.is_equal {
-            hunk.push(*span);
-        } else if index == 0 {
-            hunk.push(tail(*span));
-        } else if is_last {
-            hunk.push(head(*span));
-        } else if length > 2 * CONTEXT {
-            hunk.push(head(*span));
-            hunks.push(vec![tail(*span)]);
-        } else {
-            hunk.push(*span);
-        }
-    }
-    hunks.retain(|hunk| hunk.iter().any(|span| !span.is_equal));
-    hunks
-}
-
-fn head(span: Span) -> Span {
-    let keep = CONTEXT.min(span.old.1 - span.old.0);
-    Span { old: (span.old.0, span.old.0 + keep), new: (span.new.0, span.new.0 + keep), ..span }
-}
-
-fn tail(span: Span) -> Span {
-    let keep = CONTEXT.min(span.old.1 - span.old.0);
-    Span { old: (span.old.1 - keep, span.old.1), new: (span.new.1 - keep, span.new.1), ..span }
-}
-
-/// Both texts cut into equal and changed spans, in order.
-fn spans(old: &[&str], new: &[&str]) -> Vec<Span> {
+/// What stays and what is replaced, in order.
+fn steps(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
     let mut blocks = Vec::new();
     matching(old, new, (0, old.len()), (0, new.len()), &mut blocks);
     blocks.push((old.len(), new.len(), 0));
-    let mut spans: Vec<Span> = Vec::new();
+    let mut steps: Vec<DiffOp> = Vec::new();
     let (mut i, mut j) = (0, 0);
     for (a, b, size) in blocks {
         if i < a || j < b {
-            spans.push(Span { is_equal: false, old: (i, a), new: (j, b) });
+            let (old_len, new_len) = (a - i, b - j);
+            steps.push(DiffOp::Replace { old_index: i, old_len, new_index: j, new_len });
         }
-        let equal = Span { is_equal: true, old: (a, a + size), new: (b, b + size) };
-        match spans.last_mut() {
-            Some(last) if size > 0 && last.is_equal => {
-                last.old.1 = equal.old.1;
-                last.new.1 = equal.new.1;
-            }
-            _ if size > 0 => spans.push(equal),
+        match steps.last_mut() {
+            Some(DiffOp::Equal { len, .. }) => *len += size,
+            _ if size > 0 => steps.push(DiffOp::Equal { old_index: a, new_index: b, len: size }),
             _ => {}
         }
         (i, j) = (a + size, b + size);
     }
-    spans
+    steps
 }
 
 /// Appends the matching blocks of two ranges as (old, new, size), in order.
@@ -191,9 +138,10 @@ mod tests {
             for new in texts {
                 let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
                 let mut rebuilt: Vec<&str> = Vec::new();
-                for span in spans(&a, &b) {
-                    let kept = span.is_equal.then(|| &a[span.old.0..span.old.1]);
-                    rebuilt.extend(kept.unwrap_or(&b[span.new.0..span.new.1]));
+                for step in steps(&a, &b) {
+                    let is_kept = matches!(step, DiffOp::Equal { .. });
+                    let kept = is_kept.then(|| &a[step.old_range()]);
+                    rebuilt.extend(kept.unwrap_or(&b[step.new_range()]));
                 }
                 assert_eq!(rebuilt, b);
             }

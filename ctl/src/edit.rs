@@ -60,7 +60,7 @@ fn set(config: &mut Value, pair: &str) -> Result<()> {
     let Some((path, text)) = pair.split_once('=') else {
         bail!("Invalid parameter setting {pair}");
     };
-    let value = word(text).with_context(|| format!("Invalid parameter setting {pair}"))?;
+    let value = yaml(text).with_context(|| format!("Invalid parameter setting {pair}"))?;
     put(config, &steps(path.trim()), value);
     Ok(())
 }
@@ -100,15 +100,6 @@ fn put(config: &mut Value, steps: &[&str], value: Value) {
         map.shift_remove(*first);
     } else {
         map.insert(first.to_string(), value);
-    }
-}
-
-/// One value as it is typed on a command line; `on` and `yes` are true.
-fn word(text: &str) -> Result<Value> {
-    match text.trim() {
-        "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Ok(Value::Bool(true)),
-        "no" | "No" | "NO" | "off" | "Off" | "OFF" => Ok(Value::Bool(false)),
-        _ => yaml(text),
     }
 }
 
@@ -161,8 +152,8 @@ mod tests {
 
     #[test]
     fn words_of_a_command_line_keep_their_meaning() {
-        let set = after(json!({}), &["a=on", "b='on'", "c=1.5", "d=", "e=a=b"]);
-        assert_eq!(set, json!({"a": true, "b": "on", "c": 1.5, "e": "a=b"}));
+        let set = after(json!({}), &["a=on", "b='on'", "c=1.5", "d=", "e=a=b", "f= NO "]);
+        assert_eq!(set, json!({"a": true, "b": "on", "c": 1.5, "e": "a=b", "f": false}));
     }
 
     #[test]

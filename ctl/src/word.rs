@@ -3,6 +3,7 @@
 //! Readers in the field follow YAML 1.1, where `on`, `12:30` and `0755` are no
 //! texts; each such word gets single quotes, so that it stays what it is.
 
+use node::config::read_yaml_word;
 use serde_json::Value;
 
 /// A text as one YAML word: plain, in single or in double quotes.
@@ -49,16 +50,11 @@ fn has_syntax(text: &str, in_flow: bool) -> bool {
 
 /// Would a reader of YAML 1.1 take the word for something else than a text?
 fn reads_as_other(text: &str) -> bool {
-    const WORDS: [&str; 10] = ["yes", "no", "true", "false", "on", "off", "null", "~", "<<", "="];
-    let lower = text.to_ascii_lowercase();
-    let mut capital = lower.clone();
-    if let Some(first) = capital.get_mut(0..1) {
-        first.make_ascii_uppercase();
-    }
-    let one_case = text == lower || text == capital || text == text.to_ascii_uppercase();
-    (one_case && WORDS.contains(&lower.as_str())) || is_number(text) || is_moment(text)
+    let is_other = !read_yaml_word(text).is_string() || matches!(text, "<<" | "=");
+    is_other || is_number(text) || is_moment(text)
 }
 
+/// Also numbers that are too large, or that JSON does not have: other readers take them.
 fn is_number(text: &str) -> bool {
     let body = text.strip_prefix(['+', '-']).unwrap_or(text);
     let digits =

@@ -2,24 +2,22 @@
 //! indented below their key, single quotes where a plain word would be read
 //! as something else, lines folded at 200 columns.
 //!
-//! Written here because other writers quote and fold differently, and diffs
-//! of `/config` and golden outputs are compared byte for byte. Only writing;
-//! `serde_yaml` reads.
+//! Texts are quoted and folded here, because other writers do it differently,
+//! and diffs of `/config` and golden outputs are compared byte for byte. The
+//! layout is that of every YAML of this program (`node/src/config/emit.rs`).
 
 use crate::word::word;
+use node::config::{Form, write_yaml_in};
 use serde_json::{Map, Value};
 
 /// Lines longer than this are folded at a blank.
 const WIDTH: usize = 200;
 
+const FORM: Form = Form { is_sorted: true, key: |key| word(key, false), text: write_text };
+
 /// Block style, ending in a line break. Empty maps and lists are `{}`, `[]`.
 pub fn block(value: &Value) -> String {
-    let mut out = String::new();
-    write_block(value, 0, &mut out);
-    if !out.ends_with('\n') {
-        out.push('\n');
-    }
-    out
+    write_yaml_in(&FORM, value)
 }
 
 /// One line, as in `{a: 1, b: [x, y]}`.
@@ -34,71 +32,14 @@ pub fn flow(value: &Value) -> String {
             format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", "))
         }
         Value::String(text) => word(text, true),
-        other => plain(other),
+        other => other.to_string(),
     }
-}
-
-fn write_block(value: &Value, indent: usize, out: &mut String) {
-    match value {
-        Value::Object(map) if !map.is_empty() => write_map(map, indent, out),
-        Value::Array(items) if !items.is_empty() => write_list(items, indent, out),
-        Value::String(text) => write_text(text, indent, out),
-        other => out.push_str(&plain(other)),
-    }
-}
-
-fn write_map(map: &Map<String, Value>, indent: usize, out: &mut String) {
-    for (index, (key, value)) in sorted(map).into_iter().enumerate() {
-        if index > 0 {
-            new_line(indent, out);
-        }
-        out.push_str(&word(key, false));
-        out.push(':');
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                new_line(indent + 2, out);
-                write_map(inner, indent + 2, out);
-            }
-            Value::Array(items) if !items.is_empty() => {
-                new_line(indent, out);
-                write_list(items, indent, out);
-            }
-            other => {
-                out.push(' ');
-                write_block(other, indent + 2, out);
-            }
-        }
-    }
-}
-
-fn write_list(items: &[Value], indent: usize, out: &mut String) {
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            new_line(indent, out);
-        }
-        out.push_str("- ");
-        write_block(item, indent + 2, out);
-    }
-}
-
-fn new_line(indent: usize, out: &mut String) {
-    out.push('\n');
-    out.push_str(&" ".repeat(indent));
 }
 
 fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut pairs: Vec<_> = map.iter().collect();
     pairs.sort_by_key(|(key, _)| *key);
     pairs
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_string(),
-        Value::Object(_) => "{}".to_string(),
-        Value::Array(_) => "[]".to_string(),
-        other => other.to_string(),
-    }
 }
 
 /// A text as a value in block style: folded, and quoted where it must be.
@@ -128,7 +69,8 @@ fn write_folded(line: &str, indent: usize, out: &mut String) {
         let may_break = !is_first || !word.is_empty();
         if words.peek().is_some() {
             if next && may_break && !word.is_empty() && column(out) > WIDTH {
-                new_line(indent, out);
+                out.push('\n');
+                out.push_str(&" ".repeat(indent));
             } else {
                 out.push(' ');
             }

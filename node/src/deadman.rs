@@ -13,7 +13,7 @@
 //! once more.
 
 use crate::clock;
-use crate::postgres::Stat;
+use crate::postgres::{Stat, listed_children};
 use nix::errno::Errno;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
@@ -165,14 +165,11 @@ impl Held {
 }
 
 fn children_of(pid: i32) -> Vec<Held> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let text = text.unwrap_or_default();
-    let pids = text.split_whitespace().filter_map(|child| child.parse::<i32>().ok());
     let child = |child: i32| {
         let stat = Stat::of(child).ok().flatten().filter(|stat| stat.parent == pid)?;
         Held::of(Guarded { pid: child, started: stat.started })
     };
-    pids.filter_map(child).collect()
+    listed_children(pid).into_iter().filter_map(child).collect()
 }
 
 #[cfg(test)]

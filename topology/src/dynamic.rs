@@ -8,6 +8,7 @@
 //! that the one before stays in force. Any other one counts as not given, and
 //! `ignored` names it.
 
+use crate::member::join_host;
 use crate::number::{Base, counted};
 use crate::tags::parse_bool;
 use serde_json::Value;
@@ -340,10 +341,7 @@ fn with_ports(hosts: &str, ports: &[u16]) -> Option<String> {
     if ports.iter().all(|port| Some(port) == ports.first()) {
         return Some(hosts.join(","));
     }
-    let own = |(host, port): (&&str, &u16)| match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    };
+    let own = |(host, port): (&&str, &u16)| join_host(host, *port);
     let each: Vec<String> = hosts.iter().zip(ports).map(own).collect();
     (hosts.len() == ports.len()).then(|| each.join(","))
 }

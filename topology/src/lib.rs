@@ -29,6 +29,7 @@ pub mod id;
 pub mod lsn;
 pub mod member;
 pub mod number;
+pub mod quote;
 pub mod region;
 pub mod report;
 pub mod seen;

@@ -6,6 +6,7 @@
 //! Invariant: a record reads back as it was written, every field and tag of it.
 //! Whether to write it again is decided by comparing the two.
 
+use crate::quote::percent_decoded;
 use crate::{Lsn, Tags, Timeline};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -219,23 +220,13 @@ impl MemberRecord {
     pub fn database(&self) -> Option<String> {
         let (_, rest) = self.conn_url.as_deref()?.split_once("://")?;
         let (_, path) = rest.split('?').next()?.split_once('/')?;
-        unquoted(path).filter(|name| !name.is_empty())
+        percent_decoded(path).filter(|name| !name.is_empty())
     }
 }
 
-/// `%20` and its like, as URLs write what they cannot hold.
-fn unquoted(text: &str) -> Option<String> {
-    let (mut bytes, mut plain) = (text.bytes(), Vec::new());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let (high, low) = (digit(bytes.next()?)?, digit(bytes.next()?)?);
-        plain.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(plain).ok()
+/// `host:port` with the brackets that an IPv6 host needs.
+pub fn join_host(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// `scheme://host:port/...` to host and port; 5432 when there is none.

@@ -3,8 +3,10 @@
 use super::plan::{MemberPlan, Plan, RegionPlan};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
+use node::postgres::{Stat, listed_children};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::iter;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -312,17 +314,13 @@ pub(super) fn thaw(pids: impl Iterator<Item = i32>) {
 
 /// Alive and no zombie.
 pub fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|s| s != 'Z')
+    Stat::of(pid).ok().flatten().is_some_and(|stat| stat.lives)
 }
 
 /// A process and its children.
 pub(super) fn family(pid: i32) -> Vec<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let mut all = vec![pid];
-    all.extend(text.split_whitespace().filter_map(|p| p.parse::<i32>().ok()));
-    all
+    let children = listed_children(pid);
+    iter::once(pid).chain(children).collect()
 }
 
 fn unprivileged() -> Result<Option<User>, FieldError> {

@@ -5,6 +5,11 @@
 //! body its own limit (`call.rs`), and an answer that is not taken is given up by
 //! the kernel. Whatever a caller does wrong ends its connection without a trace in
 //! the log.
+//!
+//! Absent on purpose: the server loop of `axum-server`. It ends connections all
+//! together, not one of them for another caller's place (`places.rs`), and it pauses
+//! after every failed accept, also one that is only the caller's fault. Its acceptor
+//! of TLS is used.
 
 use super::caller::Caller;
 use super::look::Api;

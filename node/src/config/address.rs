@@ -33,11 +33,6 @@ pub fn parse_bind(text: &str, default_port: u16) -> Option<(String, u16)> {
     }
 }
 
-/// `host:port` with the brackets that an IPv6 host needs.
-pub fn join(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 fn split_port(text: &str, default_port: u16) -> Option<(&str, u16)> {
     let Some((hosts, port)) = text.rsplit_once(':') else {
         // Only digits: a port whose host was forgotten.
@@ -75,6 +70,7 @@ fn parse_host(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use topology::member::join_host;
 
     fn listen(text: &str) -> Option<(String, u16)> {
         parse_listen(text, 5432).map(|(hosts, port)| (hosts.join("|"), port))
@@ -120,7 +116,7 @@ mod tests {
     #[test]
     fn joining_gives_what_parsing_took() {
         for (host, port) in [("::1", 7), ("a", 8)] {
-            assert_eq!(parse_address(&join(host, port), 1), Some((host.to_string(), port)));
+            assert_eq!(parse_address(&join_host(host, port), 1), Some((host.to_string(), port)));
         }
     }
 }

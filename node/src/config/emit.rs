@@ -1,4 +1,8 @@
-//! A configuration as YAML, in the order it has.
+//! YAML in block style, and a configuration in the order it has.
+//!
+//! The layout is the same for all that this program writes: lists are not indented
+//! below their key. Which words are quoted, and the order of keys, is the caller's
+//! `Form`.
 //!
 //! Invariant: readers of version 1.1 and of 1.2 read back what was written; a
 //! word that one of them would take for something else is quoted.
@@ -6,61 +10,85 @@
 use super::yaml::plain;
 use serde_json::{Map, Value};
 
-/// Block style, ending in a line break.
+/// How keys and texts are put.
+pub struct Form {
+    pub is_sorted: bool,
+    pub key: fn(&str) -> String,
+    /// Appends one text, whose further lines stand at this indentation.
+    pub text: fn(&str, usize, &mut String),
+}
+
+const CONFIGURATION: Form =
+    Form { is_sorted: false, key: text, text: |string, _, out| out.push_str(&text(string)) };
+
+/// Ends in a line break.
 pub fn write(value: &Value) -> String {
+    write_in(&CONFIGURATION, value)
+}
+
+/// The same in another form. Empty maps and lists are `{}`, `[]`.
+pub fn write_in(form: &Form, value: &Value) -> String {
     let mut out = String::new();
-    match value {
-        Value::Object(map) if !map.is_empty() => write_map(map, 0, &mut out),
-        Value::Array(items) if !items.is_empty() => write_list(items, 0, &mut out),
-        single => out.push_str(&format!("{}\n", word(single))),
+    form.write(value, 0, &mut out);
+    if !out.ends_with('\n') {
+        out.push('\n');
     }
     out
 }
 
-fn write_map(map: &Map<String, Value>, indent: usize, out: &mut String) {
-    for (key, value) in map {
-        out.push_str(&format!("{}{}:", " ".repeat(indent), text(key)));
-        write_below(value, indent + 2, indent, out);
+impl Form {
+    fn write(&self, value: &Value, indent: usize, out: &mut String) {
+        match value {
+            Value::Object(map) if !map.is_empty() => self.write_map(map, indent, out),
+            Value::Array(items) if !items.is_empty() => self.write_list(items, indent, out),
+            Value::String(text) => (self.text)(text, indent, out),
+            other => out.push_str(&other.to_string()),
+        }
     }
-}
 
-fn write_list(items: &[Value], indent: usize, out: &mut String) {
-    for item in items {
-        let dash = format!("{}-", " ".repeat(indent));
-        match item {
-            // The first pair stands beside the dash.
-            Value::Object(map) if !map.is_empty() => {
-                let mut block = String::new();
-                write_map(map, indent + 2, &mut block);
-                out.push_str(&format!("{dash} {}", block.trim_start()));
+    fn write_map(&self, map: &Map<String, Value>, indent: usize, out: &mut String) {
+        let mut pairs: Vec<_> = map.iter().collect();
+        if self.is_sorted {
+            pairs.sort_by_key(|(key, _)| *key);
+        }
+        for (index, (key, value)) in pairs.into_iter().enumerate() {
+            if index > 0 {
+                new_line(indent, out);
             }
-            _ => {
-                out.push_str(&dash);
-                write_below(item, indent + 2, indent + 2, out);
+            out.push_str(&(self.key)(key));
+            out.push(':');
+            match value {
+                Value::Object(inner) if !inner.is_empty() => {
+                    new_line(indent + 2, out);
+                    self.write_map(inner, indent + 2, out);
+                }
+                Value::Array(items) if !items.is_empty() => {
+                    new_line(indent, out);
+                    self.write_list(items, indent, out);
+                }
+                single => {
+                    out.push(' ');
+                    self.write(single, indent + 2, out);
+                }
             }
         }
     }
-}
 
-fn write_below(value: &Value, map_indent: usize, list_indent: usize, out: &mut String) {
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            out.push('\n');
-            write_map(map, map_indent, out);
+    /// The first pair or item stands beside the dash.
+    fn write_list(&self, items: &[Value], indent: usize, out: &mut String) {
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                new_line(indent, out);
+            }
+            out.push_str("- ");
+            self.write(item, indent + 2, out);
         }
-        Value::Array(items) if !items.is_empty() => {
-            out.push('\n');
-            write_list(items, list_indent, out);
-        }
-        single => out.push_str(&format!(" {}\n", word(single))),
     }
 }
 
-fn word(value: &Value) -> String {
-    match value {
-        Value::String(string) => text(string),
-        other => other.to_string(),
-    }
+fn new_line(indent: usize, out: &mut String) {
+    out.push('\n');
+    out.push_str(&" ".repeat(indent));
 }
 
 /// Plain where only one reading is possible, else in single quotes; a text with line
@@ -113,7 +141,7 @@ mod tests {
             "a": [], "b": {}, "pg_hba": ["local all all peer", {"x": 1, "y": {"z": null}}, ["n"]],
             "on": "on", "port": 5432, "s": "it's: so", "t": "a\nb"});
         let wanted = "scope: '#FIXME'\nrestapi:\n  listen: '10.0.0.1:8008'\na: []\nb: {}\n\
-            pg_hba:\n- local all all peer\n- x: 1\n  'y':\n    z: null\n-\n  - 'n'\n'on': 'on'\n\
+            pg_hba:\n- local all all peer\n- x: 1\n  'y':\n    z: null\n- - 'n'\n'on': 'on'\n\
             port: 5432\ns: 'it''s: so'\nt: \"a\\nb\"\n";
         assert_eq!(write(&value), wanted);
         assert_eq!(parse(wanted).unwrap(), value);

@@ -2,6 +2,7 @@
 
 use super::settings;
 use std::collections::BTreeSet;
+use strsim::levenshtein;
 
 /// Sections of other stores: known words, no settings.
 pub const OTHER_STORES: [&str; 5] = ["consul", "exhibitor", "kubernetes", "raft", "zookeeper"];
@@ -27,7 +28,7 @@ pub fn children(section: &str) -> BTreeSet<String> {
 /// The known key within two edits, if that is less than half of the word.
 pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     const EDITS_MAX: usize = 2;
-    let near = known.into_iter().map(|word| (strsim::levenshtein(key, word), word));
+    let near = known.into_iter().map(|word| (levenshtein(key, word), word));
     let close = near.filter(|(edits, word)| *edits <= EDITS_MAX && edits * 2 < word.len());
     close.min_by_key(|(edits, _)| *edits).map(|(_, word)| word.as_str())
 }

@@ -46,9 +46,9 @@ mod store;
 mod validate;
 mod yaml;
 
-pub use address::{join, parse_address, parse_listen};
+pub use address::{parse_address, parse_listen};
 pub use document::Document;
-pub use emit::write as write_yaml;
+pub use emit::{Form, write as write_yaml, write_in as write_yaml_in};
 pub use env::{Environment, environment_document, hide_from, is_for_the_daemon};
 pub use env::{take_environment, take_working_directory};
 pub use findings::{Finding, Findings};
@@ -57,10 +57,11 @@ pub use load::{Checked, CtlSettings, Loaded, examine, load, load_for_ctl};
 pub use machine::{Ports, find_program, version_of};
 pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
 pub use not_yaml::NotYaml;
-pub use options::rewind_options_of;
+pub use options::{BASEBACKUP_FORBIDDEN, INITDB_FORBIDDEN, rewind_options_of};
 pub use schema::MARK;
-pub use store::{percent_decoded, read_store};
-pub use yaml::parse as parse_yaml;
+pub use store::read_store;
+pub use topology::member::join_host as join;
+pub use yaml::{parse as parse_yaml, plain as read_yaml_word};
 
 use crate::watchdog::WatchdogSettings;
 use serde_json::{Map, Value};
@@ -315,7 +316,7 @@ impl Postgresql {
 
     /// The same of a server that is reached elsewhere.
     pub fn conn_url_at(&self, host: &str, port: u16) -> String {
-        format!("postgres://{}/{}", address::join(host, port), self.database)
+        format!("postgres://{}/{}", topology::member::join_host(host, port), self.database)
     }
 }
 

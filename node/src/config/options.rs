@@ -11,9 +11,9 @@ use serde_json::Value;
 /// Options that initdb must not get. With one of them a bootstrap fails; a
 /// member of a cluster that exists never runs initdb and is not kept from
 /// starting.
-const INITDB_FORBIDDEN: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
+pub const INITDB_FORBIDDEN: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
 /// Options of pg_basebackup that the daemon chooses itself.
-const BASEBACKUP_FORBIDDEN: [&str; 11] = [
+pub const BASEBACKUP_FORBIDDEN: [&str; 11] = [
     "pgdata",
     "format",
     "wal-method",

@@ -9,6 +9,7 @@ use super::{Citus, Credentials, Ctl, Log, RestApi, address};
 use crate::watchdog::{Driver, Mode, WatchdogSettings};
 use serde_json::Value;
 use topology::Tags;
+use topology::member::join_host;
 use topology::tags::parse_bool;
 
 const PORT: u16 = 8008;
@@ -118,7 +119,7 @@ fn connect_address(
         }
         ("localhost".to_string(), listen_port)
     });
-    address::join(&host, port)
+    join_host(&host, port)
 }
 
 fn headers(document: Document, path: &str) -> Vec<(String, String)> {

@@ -13,6 +13,8 @@ use super::known_keys::OTHER_STORES;
 use super::validate::check_section;
 use super::{Secret, Srv, StoreSettings};
 use serde_json::Value;
+use topology::member::join_host;
+use topology::quote::percent_decoded;
 
 /// Keys that name endpoints; the first one given is used.
 const SOURCES: [&str; 4] = ["proxy", "url", "hosts", "host"];
@@ -173,18 +175,7 @@ fn read_endpoint(text: &str, port: u16, path: &str, findings: &mut Findings) -> 
         findings.add(path, what, "write e.g. 127.0.0.1:2379, with a login percent-encoded");
         return None;
     };
-    Some(Endpoint { scheme, host: address::join(&host, port), login })
-}
-
-/// `%40` is `@`.
-pub fn percent_decoded(text: &str) -> Option<String> {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next()?.as_bytes().to_vec();
-    for piece in pieces {
-        bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
-        bytes.extend(&piece.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
+    Some(Endpoint { scheme, host: join_host(&host, port), login })
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ fn merge_into(merged: &mut Map<String, Value>, source: Value) -> Result<(), Faul
 }
 
 /// What version 1.1 takes an unquoted word for.
-pub(super) fn plain(text: &str) -> Value {
+pub fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {

@@ -4,10 +4,11 @@
 //! Absent on purpose: service files and password files.
 
 use super::Error;
-use crate::config::{Login, Secret, percent_decoded};
+use crate::config::{Login, Secret};
 use crate::postgres::{Target, conninfo};
 use std::collections::BTreeMap;
 use std::path::Path;
+use topology::quote::percent_decoded;
 
 const NAME: &str = "matriarch generate-config";
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];

@@ -6,6 +6,7 @@
 
 use crate::config::Login;
 use std::path::Path;
+use topology::quote::connection_value;
 
 /// The section of the service file that connection strings name.
 pub const SERVICE: &str = "matriarch";
@@ -125,7 +126,7 @@ pub fn quote(value: &str) -> String {
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_string();
     }
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+    connection_value(value)
 }
 
 /// Reads a connection string; `None` when it is not well formed.

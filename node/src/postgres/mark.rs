@@ -7,6 +7,7 @@
 
 use super::error::{Error, remove_if_there};
 use super::places::make_for_passwords;
+use super::procfs;
 use crate::config::Postgresql;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -60,9 +61,8 @@ pub fn clear(settings: &Postgresql, ending: &str) -> Result<(), Error> {
     Ok(())
 }
 
-pub fn boot_id() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("boot {}", text.trim()))
+pub fn boot_line() -> Option<String> {
+    procfs::boot_id().map(|id| format!("boot {id}"))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

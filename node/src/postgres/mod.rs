@@ -80,7 +80,7 @@ pub use error::Error;
 pub use monitor::{Monitor, ServerStatus};
 pub use permission::{Permission, ProvenSource};
 pub use process::{Postmaster, StopMode};
-pub use procfs::Stat;
+pub use procfs::{Stat, boot_id, listed_children};
 pub use recovery::Upstream;
 pub use session::Session;
 pub use target::Target;

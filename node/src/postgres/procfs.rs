@@ -39,6 +39,20 @@ impl Stat {
     }
 }
 
+/// What changes with every start of the machine.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_string())
+}
+
+/// The children of a process, as the kernel lists them: without a look at any other
+/// process.
+pub fn listed_children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let text = text.unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
 /// Did a process that started at `ticks` start at `epoch` (seconds since 1970)?
 pub fn began_at(epoch: Option<u64>, ticks: u64) -> Result<bool, Error> {
     let Some(epoch) = epoch else { return Ok(false) };

@@ -19,6 +19,7 @@ use crate::postgres::Postmaster;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use topology::quote::identifier;
 use topology::tags::parse_bool;
 
 /// The rules of the first start, in the data directory.
@@ -142,11 +143,10 @@ fn trust(settings: &Postgresql) -> Vec<String> {
     };
     let local = ["127.0.0.1/32", "::1/128"].map(str::to_string);
     let own = own.filter(|own| own != "localhost" && !local.contains(own));
-    let quoted = |user: &str| format!("\"{}\"", user.replace('"', "\"\""));
-    let superuser = quoted(&settings.superuser.username);
+    let superuser = identifier(&settings.superuser.username);
     let users = [("all", superuser.clone()), ("replication", superuser)]
         .into_iter()
-        .chain([("replication", quoted(&settings.replication.username))]);
+        .chain([("replication", identifier(&settings.replication.username))]);
     let addresses: Vec<String> = local.into_iter().chain(own).collect();
     users
         .flat_map(|(database, user)| {

@@ -31,7 +31,7 @@ pub fn find(settings: &Postgresql) -> Result<Option<PathBuf>, Error> {
 /// there stays: what the first rewind wrote counts from its boot.
 pub fn set(settings: &Postgresql, what: &str) -> Result<(), Error> {
     let Some(path) = find(settings)? else {
-        let text = format!("{what}\n{}\n", mark::boot_id().unwrap_or_default());
+        let text = format!("{what}\n{}\n", mark::boot_line().unwrap_or_default());
         return mark::make(settings, ENDING, &text);
     };
     mark::replace(&path, &without_process(&read_if_there(&path)?.unwrap_or_default()))
@@ -71,7 +71,7 @@ pub fn process_of(mark: &Path) -> Result<Named, Error> {
 /// Was the mark made since the machine came up?
 pub fn is_of_this_boot(mark: &Path) -> Result<bool, Error> {
     let text = read_if_there(mark)?.unwrap_or_default();
-    Ok(mark::boot_id().is_some_and(|boot| text.lines().any(|line| line == boot)))
+    Ok(mark::boot_line().is_some_and(|boot| text.lines().any(|line| line == boot)))
 }
 
 /// Makes what was written safe on disk, then takes the mark away.

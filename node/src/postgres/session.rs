@@ -193,30 +193,10 @@ fn session(
     }
 }
 
-/// `'text'`, for statements that take no parameters.
-pub fn literal(text: &str) -> String {
-    if text.contains('\\') {
-        return format!(" E'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
-    }
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// `"name"`.
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Login;
-
-    #[test]
-    fn quoting_closes_what_it_opens() {
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
-        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
-    }
 
     #[tokio::test]
     async fn a_server_that_says_nothing_is_given_up() {

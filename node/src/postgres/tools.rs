@@ -12,28 +12,14 @@ use super::files::{Places, append_hba};
 use super::run::run;
 pub use super::secrets::Source;
 use super::secrets::{SecretFile, Secrets};
-use crate::config::{Bootstrap, Login, Postgresql, ToolOption};
+use crate::config::{BASEBACKUP_FORBIDDEN, Bootstrap, INITDB_FORBIDDEN, Login};
+use crate::config::{Postgresql, ToolOption};
 use std::time::Duration;
 use tokio::process::Command;
 
 const INITDB_LIMIT: Duration = Duration::from_secs(600);
 /// The largest databases take days; a dead source ends it much sooner.
 pub(super) const COPY_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
-
-const INITDB_FORBIDDEN: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
-const BASEBACKUP_FORBIDDEN: [&str; 11] = [
-    "pgdata",
-    "format",
-    "wal-method",
-    "xlog-method",
-    "gzip",
-    "version",
-    "dbname",
-    "host",
-    "port",
-    "username",
-    "password",
-];
 
 /// In the environment of whatever fills a data directory: a daemon that is
 /// killed leaves it at work, and the next one finds it.

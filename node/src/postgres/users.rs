@@ -5,9 +5,11 @@
 //! off, in the same transaction, before it is sent.
 
 use super::error::Error;
-use super::session::{Session, identifier, literal};
+use super::session::Session;
 use crate::config::{Login, Postgresql};
+use postgres_protocol::escape::escape_literal;
 use postgres_protocol::password::{md5, scram_sha_256};
+use topology::quote::identifier;
 
 /// What pg_rewind calls on its source.
 const REWIND_FUNCTIONS: [&str; 4] = [
@@ -111,15 +113,18 @@ async fn in_silence(session: &Session, what: &'static str, sql: &str) -> Result<
 fn statement(login: &Login, options: &str, kind: Encryption) -> String {
     let name = identifier(&login.username);
     let password = verifier(login, kind);
-    let password = password.map(|p| format!(" PASSWORD {}", literal(&p))).unwrap_or_default();
+    let password =
+        password.map(|p| format!(" PASSWORD {}", escape_literal(&p))).unwrap_or_default();
     let may_login = if options.contains("NOLOGIN") { "" } else { " LOGIN" };
     let rest = format!("{name} WITH{may_login} {options}{password}");
-    let exists =
-        format!("SELECT FROM pg_catalog.pg_roles WHERE rolname = {}", literal(&login.username));
+    let exists = format!(
+        "SELECT FROM pg_catalog.pg_roles WHERE rolname = {}",
+        escape_literal(&login.username)
+    );
     let body = format!(
         "BEGIN IF EXISTS ({exists}) THEN ALTER ROLE {rest}; ELSE CREATE ROLE {rest}; END IF; END"
     );
-    format!("DO {}", literal(&body))
+    format!("DO {}", escape_literal(&body))
 }
 
 async fn grant_rewind(session: &Session, username: &str) -> Result<(), Error> {

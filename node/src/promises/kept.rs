@@ -11,6 +11,7 @@
 use super::slots_of;
 use crate::clock;
 use crate::ha::failsafe::{Map, Promise};
+use crate::postgres;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -29,8 +30,7 @@ pub struct Proof {
 }
 
 fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map(|id| id.trim().to_string()).unwrap_or_default()
+    postgres::boot_id().unwrap_or_default()
 }
 
 /// Without a data directory there is nothing here that could lead.

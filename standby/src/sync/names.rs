@@ -9,7 +9,7 @@
 
 use super::set::NameSet;
 use topology::id::NAME_BYTES_MAX;
-use topology::{MemberName, SyncMode};
+use topology::{MemberName, SyncMode, quote};
 
 /// A name that no member may have: with it in force no commit is acknowledged.
 pub const PLACEHOLDER: &str = "__patroni_strict_sync_replica_placeholder__";
@@ -146,7 +146,7 @@ fn quoted(name: &MemberName) -> String {
     if starts && goes_on && !is_word {
         return text.to_string();
     }
-    format!("\"{}\"", text.replace('"', "\"\""))
+    quote::identifier(text)
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,7 @@
 //! left out of `regions`, one that answered earlier comes with `is_stale`. An
 //! empty map of groups means that the store was read and holds none.
 
+use crate::member::join_host;
 use crate::region::{Certificate, PeerGroup, PeerMember, PeerRegion, Policy};
 use crate::{
     Group, GroupView, Lsn, MemberRecord, MemberRole, RegionName, Seen, Status, Version, Versioned,
@@ -118,9 +119,8 @@ fn view(peer: &PeerGroup) -> GroupView {
 }
 
 fn record(peer: &PeerMember) -> MemberRecord {
-    let host = if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.clone() };
     MemberRecord {
-        conn_url: Some(format!("postgres://{host}:{}/postgres", peer.port)),
+        conn_url: Some(format!("postgres://{}/postgres", join_host(&peer.host, peer.port))),
         api_url: peer.api_url.clone(),
         state: peer.state.clone(),
         role: MemberRole::parse(&peer.role).unwrap_or_default(),
