@@ -4,10 +4,8 @@
 //! of them must not be used for a cluster. No other client may write to the
 //! store below the prefix while the checks run.
 
-use super::{
-    Compare, DcsError, Event, KeyValue, Op, Renewal, Session, Snapshot, Store, Txn, TxnResult,
-    Version, WatchItem,
-};
+use super::kv::{Compare, KeyValueStore, Op, Txn};
+use super::{DcsError, Event, KeyValue, Renewal, Session, Snapshot, Version, WatchItem, Written};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -24,7 +22,11 @@ type Verdict = Result<(), String>;
 
 /// Runs all checks below `prefix` (it ends with `/`). `elapse` lets time pass
 /// as the store's leases see it. The error says what did not hold.
-pub async fn run(store: Arc<dyn Store>, prefix: &str, elapse: impl AsyncFn(Duration)) -> Verdict {
+pub async fn run(
+    store: Arc<dyn KeyValueStore>,
+    prefix: &str,
+    elapse: impl AsyncFn(Duration),
+) -> Verdict {
     let at = |part: &str| Suite { store: store.as_ref(), prefix: format!("{prefix}{part}/") };
     at("conditions").conditions().await?;
     at("atomic").atomicity().await?;
@@ -39,7 +41,7 @@ pub async fn run(store: Arc<dyn Store>, prefix: &str, elapse: impl AsyncFn(Durat
 }
 
 struct Suite<'a> {
-    store: &'a dyn Store,
+    store: &'a dyn KeyValueStore,
     prefix: String,
 }
 
@@ -60,7 +62,7 @@ impl Suite<'_> {
         Op::Put { key: self.key(name), value: value.to_string(), session: session }
     }
 
-    async fn txn(&self, when: Vec<Compare>, then: Vec<Op>) -> Result<TxnResult, String> {
+    async fn txn(&self, when: Vec<Compare>, then: Vec<Op>) -> Result<Written, String> {
         self.store.txn(Txn { when, then }).await.map_err(told("a transaction"))
     }
 
@@ -293,7 +295,7 @@ fn steps(events: &[Event], prefix: &str) -> Vec<String> {
     events.iter().map(step).collect()
 }
 
-/// The version so many writes later.
+/// The version that comes `count` writes later.
 fn step(version: Version, count: i64) -> Version {
     Version::of_store(version.number() + count)
 }

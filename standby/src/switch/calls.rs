@@ -5,7 +5,8 @@
 
 use super::agent::Identity;
 use super::effect::{
-    AgentKey, Answer, Call, CallId, Effect, Severity, Sight, Sites, StoreCopy, StoreWrite, Write,
+    AgentKey, AgentWrite, Answer, Call, CallId, Effect, Severity, Sight, Sites, StoreCopy,
+    StoreWrite,
 };
 use super::mover::MoverCall;
 use super::votes::VotesCall;
@@ -128,7 +129,13 @@ impl Scene<'_> {
         self.call(within_ms, Call::Read(region.clone()), purpose);
     }
 
-    pub fn write(&mut self, region: &RegionName, on: Arc<Site>, write: Write, purpose: Purpose) {
+    pub fn write(
+        &mut self,
+        region: &RegionName,
+        on: Arc<Site>,
+        write: AgentWrite,
+        purpose: Purpose,
+    ) {
         let (region, key) = (region.clone(), self.key.clone());
         let call = Call::Write(Box::new(StoreWrite { region, on, key, write }));
         self.call(STORE_CALL_MS, call, purpose);

@@ -3,8 +3,9 @@
 use super::EtcdStore;
 use super::server::{Server, answered};
 use crate::config::{Secret, StoreSettings};
+use crate::dcs::kv::{KeyValueStore, Op, Txn};
 use crate::dcs::mirror::Mirror;
-use crate::dcs::{DcsError, Op, Renewal, Store, Txn, Version, WatchItem, conform};
+use crate::dcs::{DcsError, Renewal, Store, Version, WatchItem, conform};
 use crate::tls::made::{openssl, self_signed};
 use etcd_client::{Client, PermissionType};
 use std::net::TcpListener;
