@@ -5,6 +5,7 @@
 //! outside of the store module speaks in keys, but tests that play another client of
 //! the same store.
 
+pub mod conform;
 mod lower;
 mod lower_region;
 

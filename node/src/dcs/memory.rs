@@ -221,8 +221,8 @@ impl KeyValueStore for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dcs::conform;
     use crate::dcs::kv::{Compare, Op};
+    use crate::dcs::{conform, kv};
 
     fn put(key: &str, session: Option<Session>) -> Txn {
         let put = Op::Put { key: key.into(), value: "v".into(), session };
@@ -234,7 +234,8 @@ mod tests {
         let store = MemoryStore::new();
         let time = store.clone();
         let elapse = async |d: Duration| time.advance(d.as_millis() as u64);
-        conform::run(Arc::new(store), "/conform/", elapse).await.expect("conformance");
+        conform::run(Arc::new(store.clone()), "/conform/", elapse).await.expect("conformance");
+        kv::conform::run(&store, "/conform-keys/").await.expect("conformance of keys");
     }
 
     #[test]
