@@ -13,19 +13,22 @@ use crate::{place, table};
 use anyhow::{Context, Result, anyhow, bail};
 use jiff::ZonedDateTime;
 use node::config::CtlSettings;
-use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::{Keys, split_groups};
-use node::dcs::{Compare, Op, Store, Txn, Version};
+use node::dcs::{self, Store};
 use std::io::{BufReader, IsTerminal};
+use std::sync::Arc;
 use std::time::Duration;
-use topology::{Group, GroupView, MemberName, MemberRecord};
+use topology::{Group, GroupView, MemberName, MemberRecord, Write};
 
 /// How long the store may take for one call.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 pub struct World {
     pub settings: CtlSettings,
-    pub store: Box<dyn Store>,
+    pub store: Arc<dyn Store>,
+    /// The store, as another client of it.
+    #[cfg(test)]
+    pub memory: dcs::memory::MemoryStore,
     pub rest: Rest,
     pub terminal: Terminal,
 }
@@ -57,14 +60,21 @@ pub struct Chosen {
 impl World {
     pub fn open(args: &Args) -> Result<World> {
         let settings = place::settings(args)?;
-        let store = EtcdStore::new(&settings.store, STORE_WAIT_MAX)
+        let store = dcs::open(&settings.store, STORE_WAIT_MAX)
             .context("the store cannot be used; check the etcd3 section or --dcs-url")?;
         let rest = Rest::new(&settings.ctl, args.insecure)?;
         let mut terminal = screen();
         for warning in &settings.warnings {
             terminal.note(&format!("WARNING: {warning}"))?;
         }
-        Ok(World { settings, store: Box::new(store), rest, terminal })
+        Ok(World {
+            settings,
+            store,
+            #[cfg(test)]
+            memory: Default::default(),
+            rest,
+            terminal,
+        })
     }
 
     pub fn now(&self) -> ZonedDateTime {
@@ -111,19 +121,9 @@ impl World {
         self.terminal.print(&render(&cluster.table(false), format))
     }
 
-    /// Writes one key if it is as it was read. False: it was changed meanwhile.
-    pub async fn replace(
-        &self,
-        key: String,
-        read_at: Option<Version>,
-        value: String,
-    ) -> Result<bool> {
-        let when = match read_at {
-            Some(version) => Compare::VersionIs(key.clone(), version),
-            None => Compare::Absent(key.clone()),
-        };
-        let put = Op::Put { key, value, session: None };
-        let done = self.store.txn(Txn { when: vec![when], then: vec![put] }).await;
+    /// Writes what was decided on what was read. False: it was changed meanwhile.
+    pub async fn write(&self, keys: &Keys, write: &Write) -> Result<bool> {
+        let done = self.store.write(keys, write).await;
         Ok(done.context("the store did not take the change")?.succeeded)
     }
 }

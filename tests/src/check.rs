@@ -22,8 +22,9 @@ pub mod synchronous;
 use crate::world::World;
 use crate::world::member::Member;
 use crate::world::postgres::{Process, Role};
-use node::dcs::{Op, Txn};
+use node::dcs::kv::{Op, lower};
 use std::fmt;
+use topology::Write;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
@@ -45,7 +46,8 @@ pub fn after_event(world: &World) -> Result<(), Broken> {
 }
 
 /// Invariant *forgets nothing*: of everything a daemon sends, taken or not.
-pub fn sent(world: &mut World, member: usize, txn: &Txn) {
+pub fn sent(world: &mut World, member: usize, write: &Write) {
+    let txn = lower(&world.members[member].keys, write);
     if let Some(what) = txn.then.iter().find_map(forbidden) {
         let what = format!("{} {what}", world.members[member].name);
         world.break_with("forgets nothing", what);

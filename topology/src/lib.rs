@@ -52,4 +52,4 @@ pub use seen::Seen;
 pub use tags::Tags;
 pub use time::Millis;
 pub use timeline::{History, Timeline};
-pub use write::{Session, Version};
+pub use write::{Session, Version, Write};

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use node::api::dynamic::{refuse, remarks};
 use node::dcs::Version;
 use serde_json::Value;
-use topology::{Dynamic, document};
+use topology::write::Replacement;
+use topology::{Dynamic, Write, document};
 
 const STDIN: &str = "-";
 
@@ -63,8 +64,8 @@ fn judge(world: &mut World, current: &Value, wanted: &Value) -> Result<()> {
 }
 
 async fn write(world: &mut World, one: &One<'_>, read_at: Version, wanted: &Value) -> Result<()> {
-    let value = document::compact(wanted);
-    if !world.replace(one.keys.config(), Some(read_at), value).await? {
+    let config = Replacement { value: document::compact(wanted), on: Some(read_at) };
+    if !world.write(&one.keys, &Write::ReplaceConfig(config)).await? {
         bail!("Config modification aborted: it was changed meanwhile; edit again");
     }
     world.terminal.say("Configuration changed")

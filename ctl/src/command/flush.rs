@@ -7,6 +7,8 @@ use crate::rest::QUICK;
 use crate::world::World;
 use anyhow::{Result, bail};
 use reqwest::Method;
+use topology::write::Replacement;
+use topology::{Failover, Write};
 
 pub async fn run(world: &mut World, mut args: Flush) -> Result<()> {
     match args.words.pop().as_deref() {
@@ -59,7 +61,8 @@ async fn switchover(world: &mut World, args: &Flush) -> Result<()> {
         }
     }
     let read_at = one.view.failover.as_ref().map(|f| f.version);
-    if !world.replace(one.keys.failover(), read_at, "{}".to_string()).await? {
+    let request = Replacement { value: Failover::default(), on: read_at };
+    if !world.write(&one.keys, &Write::PutRequest { request, leader: None }).await? {
         bail!("the scheduled switchover was changed meanwhile; look again");
     }
     world.terminal.say("Success: scheduled switchover deleted")

@@ -11,9 +11,9 @@
 use crate::args::Remove;
 use crate::world::{One, World};
 use anyhow::{Context, Result, bail};
+use node::dcs::OPS_MAX;
 use node::dcs::keys::Keys;
-use node::dcs::{Compare, OPS_MAX, Op, Txn};
-use std::collections::BTreeSet;
+use topology::Write;
 
 const SENTENCE: &str = "Yes I am aware";
 
@@ -54,52 +54,35 @@ fn ask_thrice(world: &mut World, scope: &str, one: &One<'_>) -> Result<()> {
 /// takes at once goes in several steps, the cluster's own keys first.
 async fn delete(world: &mut World, one: &One<'_>) -> Result<()> {
     let keys = &one.keys;
-    let members = keys.group_prefix() + "members/";
-    let others = others(world, keys, &members).await?;
-    let mut then: Vec<Op> = own(keys).into_iter().map(|key| Op::Delete { key }).collect();
-    then.push(Op::DeletePrefix { prefix: members });
-    then.extend(others.into_iter().map(|key| Op::Delete { key }));
-    let mut when = match &one.view.leader {
-        Some(leader) => Compare::ValueIs(keys.leader(), leader.value.to_string()),
-        None => Compare::Absent(keys.leader()),
-    };
-    for (step, then) in then.chunks(OPS_MAX).enumerate() {
-        let txn = Txn { when: vec![when], then: then.to_vec() };
-        let done = world.store.txn(txn).await.context("the cluster could not be removed")?;
-        match (done.succeeded, step) {
-            (true, _) => {}
-            (false, 0) => bail!("the leader changed meanwhile; nothing was removed"),
-            (false, _) => bail!("a member leads again and a part was removed: remove it once more"),
+    let mut others = others(world, keys).await?;
+    let rest = others.split_off(others.len().min(OPS_MAX - keys.of_group().len() - 1));
+    let leader = one.view.leader_name().cloned();
+    if !remove(world, keys, Write::RemoveGroup { leader, others }).await? {
+        bail!("the leader changed meanwhile; nothing was removed");
+    }
+    for step in rest.chunks(OPS_MAX) {
+        if !remove(world, keys, Write::RemoveOthers(step.to_vec())).await? {
+            bail!("a member leads again and a part was removed: remove it once more");
         }
-        when = Compare::Absent(keys.leader());
     }
     Ok(())
 }
 
-/// What every cluster may have.
-fn own(keys: &Keys) -> BTreeSet<String> {
-    BTreeSet::from([
-        keys.initialize(),
-        keys.config(),
-        keys.leader(),
-        keys.status(),
-        keys.failover(),
-        keys.sync(),
-        keys.history(),
-        keys.failsafe(),
-        keys.legacy_optime(),
-        keys.claim(),
-    ])
+async fn remove(world: &World, keys: &Keys, write: Write) -> Result<bool> {
+    let done = world.store.write(keys, &write).await;
+    Ok(done.context("the cluster could not be removed")?.succeeded)
 }
 
-/// What else lies in the cluster's place, beside its members.
-async fn others(world: &World, keys: &Keys, members: &str) -> Result<BTreeSet<String>> {
-    let read = world.store.read(&[keys.group_prefix()]).await;
+/// What else lies in the cluster's place, beside its members: names relative to it.
+async fn others(world: &World, keys: &Keys) -> Result<Vec<String>> {
+    let (place, members, own) = (keys.group_prefix(), keys.members_prefix(), keys.of_group());
+    let read = world.store.read(std::slice::from_ref(&place)).await;
     let read = read.context("the cluster's keys could not be read; nothing was removed")?;
-    let own = own(keys);
-    let names = read.entries.into_iter().map(|entry| entry.key);
+    let found = read.entries.into_iter().map(|entry| entry.key);
     let stays = |key: &String| key.starts_with(&keys.topology_prefix());
-    Ok(names.filter(|key| !stays(key) && !key.starts_with(members) && !own.contains(key)).collect())
+    let others =
+        found.filter(|key| !stays(key) && !key.starts_with(&members) && !own.contains(key));
+    Ok(others.filter_map(|key| key.strip_prefix(&place).map(str::to_string)).collect())
 }
 
 #[cfg(test)]
@@ -121,9 +104,8 @@ mod tests {
         assert!(screen.text().ends_with("Please confirm the cluster name to remove: "));
     }
 
-    async fn put(world: &mut World, key: &str, value: &str) {
-        let key = format!("/service/golden/{key}");
-        assert!(world.replace(key, None, value.into()).await.unwrap());
+    fn put(world: &World, key: &str, value: &str) {
+        crate::fixture::put(world, format!("/service/golden/{key}"), value);
     }
 
     async fn left(world: &World) -> Vec<String> {
@@ -135,8 +117,8 @@ mod tests {
     async fn three_right_answers_remove_the_cluster_but_not_the_vote() {
         let answers = "golden\nYes I am aware\nn1\n";
         let (mut world, _) = world("02-three-nodes-default", answers);
-        put(&mut world, "topology/register", "{}").await;
-        put(&mut world, "topology/timeline/default", r#"{"timeline":7,"by":"n2"}"#).await;
+        put(&world, "topology/register", "{}");
+        put(&world, "topology/timeline/default", r#"{"timeline":7,"by":"n2"}"#);
         assert!(world.read("golden", None).await.unwrap().one().unwrap().view.claim.is_some());
         run(&mut world, &args()).await.unwrap();
         assert_eq!(left(&world).await, ["/service/golden/topology/register"]);
@@ -146,9 +128,9 @@ mod tests {
     async fn what_others_have_left_there_goes_too_however_much_it_is() {
         let answers = "golden\nYes I am aware\nn1\n";
         let (mut world, _) = world("02-three-nodes-default", answers);
-        put(&mut world, "topology/register", "{}").await;
+        put(&world, "topology/register", "{}");
         for number in 0..2 * OPS_MAX {
-            put(&mut world, &format!("leftover/{number}"), "x").await;
+            put(&world, &format!("leftover/{number}"), "x");
         }
         run(&mut world, &args()).await.unwrap();
         assert_eq!(left(&world).await, ["/service/golden/topology/register"]);

@@ -12,7 +12,8 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 use std::time::Duration;
 use topology::report::{Role, synchronous_mode};
-use topology::{Failover, GroupView, MemberName, SyncMode};
+use topology::write::Replacement;
+use topology::{Failover, GroupView, MemberName, SyncMode, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -282,7 +283,8 @@ async fn write_directly(
 ) -> Result<()> {
     world.terminal.note(&format!("{silence}; writing the request to the store"))?;
     let read_at = one.view.failover.as_ref().map(|f| f.version);
-    if !world.replace(one.keys.failover(), read_at, wish.write()).await? {
+    let request = Replacement { value: wish.clone(), on: read_at };
+    if !world.write(&one.keys, &Write::PutRequest { request, leader: None }).await? {
         bail!("{} was changed meanwhile; look again", one.keys.failover());
     }
     let cluster = world.read(&cluster.scope, cluster.group).await?;

@@ -4,6 +4,7 @@ use super::*;
 use crate::fixture::{move_apis, transcript, world};
 use crate::prompt::Aborted;
 use crate::rest::answering::serve;
+use node::dcs::kv::{Op, Txn};
 
 const MOMENT: &str = "02-three-nodes-default";
 
@@ -193,8 +194,8 @@ async fn without_a_leader_the_candidate_is_asked_and_the_last_leader_is_no_risk(
     move_apis(&world, &url).await;
     let cluster = world.read("golden", None).await.unwrap();
     let key = cluster.one().unwrap().keys.leader();
-    let then = vec![node::dcs::Op::Delete { key }];
-    world.store.txn(node::dcs::Txn { when: Vec::new(), then }).await.unwrap();
+    let then = vec![Op::Delete { key }];
+    world.memory.txn_now(&Txn { when: Vec::new(), then }).unwrap();
     run(&mut world, failover("", false).into()).await.unwrap();
     assert_eq!(asked.all(), [r#"POST /failover {"candidate":"n1"}"#]);
     let text = screen.text();

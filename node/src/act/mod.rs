@@ -1,7 +1,6 @@
 //! The hands: one action each, decided elsewhere.
 //!
-//! Every write to the store is a transaction on what the decision was based
-//! on. Actions are idempotent and do not retry inside.
+//! Every write to the store carries what the decision was based on. Actions are idempotent and do not retry inside.
 
 pub mod citus;
-pub mod txn;
+pub mod write;

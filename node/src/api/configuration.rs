@@ -10,6 +10,8 @@ use super::look::{Api, unavailable};
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 use topology::document::{compact, patch};
+use topology::write::Replacement;
+use topology::{Version, Write};
 
 /// How often a `PUT` reads again after another writer was first.
 const PUT_TRIES_MAX: usize = 5;
@@ -38,7 +40,7 @@ pub async fn merge(api: &Api, changes: Map<String, Value>) -> Result<Answer, Ans
     judge(&document, &changes)?;
     if changed {
         let value = compact(&document);
-        if !api.write_key(&key, Some(entry.version), value, Vec::new()).await? {
+        if !api.write(&config(value, Some(entry.version))).await? {
             return Err(Answer::page(StatusCode::CONFLICT));
         }
         api.wake();
@@ -57,12 +59,16 @@ pub async fn replace(api: &Api, document: Map<String, Value>) -> Result<Answer, 
             return Ok(Answer::json(StatusCode::OK, &value));
         }
         let seen = entry.map(|e| e.version);
-        if api.write_key(&key, seen, compact(&value), Vec::new()).await? {
+        if api.write(&config(compact(&value), seen)).await? {
             api.wake();
             return Ok(Answer::json(StatusCode::OK, &value));
         }
     }
     Err(Answer::page(StatusCode::BAD_GATEWAY))
+}
+
+fn config(value: String, on: Option<Version>) -> Write {
+    Write::ReplaceConfig(Replacement { value, on })
 }
 
 fn judge(document: &Value, touched: &Map<String, Value>) -> Result<(), Answer> {

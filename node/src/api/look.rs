@@ -13,7 +13,7 @@ use super::said::Said;
 use super::scope_read::{ScopeRead, cannot_be_used};
 use super::status::may_query;
 use crate::dcs::keys::split_groups;
-use crate::dcs::{Compare, DcsError, KeyValue, Newest, Op, Txn, Version};
+use crate::dcs::{DcsError, KeyValue, Newest, Write};
 use crate::peers::Peers;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -115,27 +115,12 @@ impl Api {
         Ok(read.entries.into_iter().find(|entry| entry.key == key))
     }
 
-    /// Writes a key if it still stands at the version that was read. `false`:
-    /// another writer was first.
-    pub async fn write_key(
-        &self,
-        key: &str,
-        seen: Option<Version>,
-        value: String,
-        also: Vec<Compare>,
-    ) -> Result<bool, Answer> {
-        let version = match seen {
-            Some(revision) => Compare::VersionIs(key.to_string(), revision),
-            None => Compare::Absent(key.to_string()),
-        };
-        let mut when = vec![version];
-        when.extend(also);
-        let then = vec![Op::Put { key: key.to_string(), value, session: None }];
-        let txn = Txn { when, then };
-        let written = self.context.store.txn(txn.clone()).await.map_err(away)?;
-        let succeeded = written.succeeded;
-        self.context.mirror.apply(&txn, written);
-        Ok(succeeded)
+    /// Writes what was decided on what was read. `false`: another writer was first.
+    pub async fn write(&self, write: &Write) -> Result<bool, Answer> {
+        let (context, keys) = (&self.context, &self.context.keys);
+        let written = context.store.write(keys, write).await.map_err(away)?;
+        context.mirror.apply(keys, write, written);
+        Ok(written.succeeded)
     }
 
     fn note(&self, read: &[KeyValue]) {

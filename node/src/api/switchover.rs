@@ -9,7 +9,6 @@ use super::answer::Answer;
 use super::look::{Api, unavailable};
 use super::published::Published;
 use super::schedule::{BadMoment, future_moment};
-use crate::dcs::Compare;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -17,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use topology::report::synchronous_mode;
-use topology::{Failover, GroupView, MemberName, SyncMode, Version};
+use topology::write::Replacement;
+use topology::{Failover, GroupView, MemberName, SyncMode, Version, Write};
 
 /// How often the request is written again after another writer was first.
 const WRITE_TRIES_MAX: usize = 3;
@@ -196,19 +196,18 @@ pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Ans
 
 /// Returns the version after which `/failover` speaks of this request.
 async fn write(api: &Api, wanted: &Move, mut view: GroupView) -> Result<Option<Version>, Answer> {
-    let keys = &api.context.keys;
-    let request = Failover {
+    let value = Failover {
         leader: wanted.leader.clone(),
         candidate: wanted.candidate.clone(),
         scheduled_at: wanted.scheduled_at.clone(),
     };
-    // A request that names the old leader makes sense only while that member leads.
-    let leads = |name: &MemberName| Compare::ValueIs(keys.leader(), name.to_string());
     for _ in 0..WRITE_TRIES_MAX {
         let seen = view.failover.as_ref().map(|f| f.version);
         let now = wanted.scheduled_at.is_none();
-        let also = wanted.leader.as_ref().filter(|_| now).map(leads).into_iter().collect();
-        if api.write_key(&keys.failover(), seen, request.write(), also).await? {
+        // A request that names the old leader makes sense only while that member leads.
+        let leader = wanted.leader.clone().filter(|_| now);
+        let request = Replacement { value: value.clone(), on: seen };
+        if api.write(&Write::PutRequest { request, leader }).await? {
             return Ok(seen);
         }
         view = api.read_group().await?;
@@ -292,8 +291,8 @@ pub async fn delete(api: &Api) -> Result<Answer, Answer> {
     let Some(seen) = view.failover.as_ref().filter(|_| scheduled).map(|f| f.version) else {
         return Err(Answer::text(StatusCode::NOT_FOUND, "no switchover is scheduled"));
     };
-    let key = api.context.keys.failover();
-    if !api.write_key(&key, Some(seen), "{}".to_string(), Vec::new()).await? {
+    let request = Replacement { value: Failover::default(), on: Some(seen) };
+    if !api.write(&Write::PutRequest { request, leader: None }).await? {
         return Err(Answer::text(
             StatusCode::CONFLICT,
             "failed to delete the scheduled switchover: it was changed meanwhile",

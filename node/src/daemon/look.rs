@@ -145,7 +145,7 @@ impl Daemon {
     fn look_at_store(&mut self) -> StoreSight {
         let local = self.mirror.snapshot();
         let entries = local.as_ref().map_or(&[][..], |view| &view.snapshot.entries);
-        let mut groups = split_groups(&self.member.keys.scope_prefix(), entries);
+        let mut groups = split_groups(&self.keys.scope_prefix(), entries);
         let group = self.settings.group();
         let own = groups.get(&group).cloned().unwrap_or_default();
         groups.entry(group).or_default();
@@ -166,7 +166,7 @@ impl Daemon {
     }
 
     fn look_at_topology(&mut self, entries: &[crate::dcs::KeyValue]) -> (Ownership, Option<Order>) {
-        let local = crate::region::ownership::read(&self.member.keys, entries);
+        let local = crate::region::ownership::read(&self.keys, entries);
         let Some(topology) = &self.settings.topology else {
             return (without_region(&local), None);
         };

@@ -6,13 +6,12 @@
 use super::Daemon;
 use super::upkeep::Kept;
 use crate::act::citus::{self, Round};
-use crate::dcs::{Compare, Op, Txn};
 use crate::ha::Observation;
 use ::citus::{Address, Groups};
-use standby::switch::local::Rewired;
 use standby::switch::ownership::Ownership;
 use tokio::sync::oneshot;
-use topology::{Group, Millis};
+use topology::write::LeaderWrite;
+use topology::{Group, Millis, Write};
 
 /// After a round that failed.
 const RETRY_MS: u64 = 1_000;
@@ -135,14 +134,11 @@ impl Daemon {
             return;
         }
         let id = journal.id.clone();
-        let value = serde_json::to_string(&Rewired { id: id.clone() }).expect("plain values");
-        let key = self.member.keys.topology("switch/rewired");
-        let Some(lease) = self.member.lease.id else { return };
-        let txn = Txn {
-            when: vec![Compare::SessionIs(self.member.keys.leader(), lease)],
-            then: vec![Op::Put { key, value, session: None }],
-        };
-        if matches!(self.keep("the end of the rewiring", txn).await, Kept::Written | Kept::Known) {
+        let Some(session) = self.member.lease.id else { return };
+        let write = LeaderWrite::EndRewiring { id: id.clone() };
+        let write = Write::AsLeader { session, write };
+        if matches!(self.keep("the end of the rewiring", write).await, Kept::Written | Kept::Known)
+        {
             self.chores.rewired = Some(id);
             tracing::info!("the formation is rewired to this region; the quarantine ends");
         }

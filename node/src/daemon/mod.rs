@@ -40,8 +40,9 @@ use crate::api::published::Published;
 use crate::background::Background;
 use crate::config::{Environment, Settings};
 use crate::dcs::counted::Writes;
+use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
-use crate::dcs::{DcsError, Session, Store, Txn, TxnResult};
+use crate::dcs::{DcsError, Session, Store, Write, Written};
 use crate::deadman::Deadman;
 use crate::member::Member;
 use crate::peers::Peers;
@@ -70,6 +71,7 @@ pub type Decisions = Arc<Mutex<VecDeque<serde_json::Value>>>;
 pub struct Daemon {
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
+    keys: Keys,
     /// Decides; the rest of this struct is what its effects are performed with.
     member: Member,
     mirror: Arc<Mirror>,
@@ -104,9 +106,9 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Sends a transaction and folds its answer into the local copy at once.
-    async fn write(&self, txn: Txn) -> Result<TxnResult, DcsError> {
-        self.mirror.write(txn).await
+    /// Performs a write and folds its answer into the local copy at once.
+    async fn write(&self, write: &Write) -> Result<Written, DcsError> {
+        self.mirror.write(&self.keys, write).await
     }
 
     fn remember(&self, decision: serde_json::Value) {

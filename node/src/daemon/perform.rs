@@ -4,7 +4,7 @@
 //! limit of the machine ends the wait, not what was asked for.
 
 use super::Daemon;
-use crate::dcs::{DcsError, KeyValue, Renewal, Txn, TxnResult};
+use crate::dcs::{DcsError, KeyValue, Renewal, Written};
 use crate::ha::Observation;
 use crate::ha::observation::{Following, Job, Rewind};
 use crate::member::act::{LATE, is_in_time};
@@ -14,7 +14,7 @@ use crate::promises::{self, lock};
 use crate::{clock, log, region};
 use std::time::Duration;
 use topology::region::Token;
-use topology::{Dynamic, GroupView, Millis, Timeline};
+use topology::{Dynamic, GroupView, Millis, Timeline, Write};
 
 impl Daemon {
     /// One heartbeat: performs one effect after the other until the machine rests.
@@ -68,8 +68,8 @@ impl Daemon {
                 Ok(lease) => Answer::Granted(lease),
                 Err(error) => Answer::NoAnswer(error.to_string()),
             },
-            Call::Write(txn) => answer_of(self.write(txn).await),
-            Call::Report { what, txn } => self.report(what, txn).await,
+            Call::Write(write) => answer_of(self.write(&write).await),
+            Call::Report { what, write } => self.report(what, write).await,
             Call::Sign { id, token } => self.sign(&id, &token).await,
             Call::Refresh => self.refresh().await,
             Call::AskPeers(addresses) => Answer::Peers(self.peers.statuses(&addresses).await),
@@ -105,9 +105,9 @@ impl Daemon {
         self.member.seen().expect("the machine calls only after a look")
     }
 
-    async fn report(&self, what: &'static str, txn: Txn) -> Answer {
-        match self.mirror.news(txn) {
-            Some(txn) => answer_of(self.write(txn).await),
+    async fn report(&self, what: &'static str, write: Write) -> Answer {
+        match self.mirror.news(&self.keys, write) {
+            Some(write) => answer_of(self.write(&write).await),
             None => {
                 tracing::debug!("{what} is not written again: the store holds it");
                 Answer::Known
@@ -117,15 +117,14 @@ impl Daemon {
 
     async fn sign(&self, id: &str, token: &Token) -> Answer {
         let local = &self.chores.local_topology;
-        let (keys, me) = (&self.member.keys, &self.settings.name);
-        match region::ownership::sign(keys, local, me, id, token) {
-            Some(txn) => answer_of(self.write(txn).await),
+        match region::write::sign(local, &self.settings.name, id, token) {
+            Some(write) => answer_of(self.write(&write).await),
             None => Answer::Overtaken,
         }
     }
 
     async fn refresh(&self) -> Answer {
-        let (key, me) = (self.member.keys.leader(), self.settings.name.as_str());
+        let (key, me) = (self.keys.leader(), self.settings.name.as_str());
         let is_mine = |entry: &KeyValue| entry.key == key && entry.value == me;
         match self.mirror.refresh().await {
             Ok(read) => Answer::Refreshed { is_leader: read.entries.iter().any(is_mine) },
@@ -231,7 +230,7 @@ impl Daemon {
     }
 }
 
-fn answer_of(written: Result<TxnResult, DcsError>) -> Answer {
+fn answer_of(written: Result<Written, DcsError>) -> Answer {
     match written {
         Ok(result) => Answer::Written(result),
         Err(DcsError::LeaseGone) => Answer::LeaseGone,

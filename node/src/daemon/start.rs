@@ -76,7 +76,7 @@ impl Daemon {
         let Some(local) = self.mirror.snapshot().filter(|view| !view.lost) else {
             return Ok(());
         };
-        let group = group(&self.member.keys, &local.snapshot.entries);
+        let group = group(&self.keys, &local.snapshot.entries);
         let record = group.members.get(&self.settings.name);
         // This daemon answers at its own address by now.
         let own = Some(self.settings.restapi.api_url());

@@ -5,7 +5,7 @@
 //! (`dcs/mirror/sent.rs`). So a chore that misjudges what is there costs nothing.
 
 use super::Daemon;
-use crate::dcs::Txn;
+use topology::Write;
 
 /// What became of an upkeep write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,12 @@ pub(super) enum Kept {
 }
 
 impl Daemon {
-    pub(super) async fn keep(&self, what: &str, txn: Txn) -> Kept {
-        let Some(txn) = self.mirror.news(txn) else {
+    pub(super) async fn keep(&self, what: &str, write: Write) -> Kept {
+        let Some(write) = self.mirror.news(&self.keys, write) else {
             tracing::debug!("{what} is not written again: the store holds it");
             return Kept::Known;
         };
-        match self.write(txn).await {
+        match self.write(&write).await {
             Ok(result) if result.succeeded => Kept::Written,
             Ok(_) => Kept::Lost,
             Err(error) => {

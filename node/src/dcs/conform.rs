@@ -3,14 +3,21 @@
 //! The daemons and the proofs rest on these properties; a store that fails one
 //! of them must not be used for a cluster. No other client may write to the
 //! store below the prefix while the checks run.
+//!
+//! The checks speak in writes, as the machines do. What a key-value store must do
+//! beyond that is in `kv/conform.rs`.
 
-use super::{
-    Compare, DcsError, Event, KeyValue, Op, Renewal, Session, Snapshot, Store, Txn, TxnResult,
-    Version, WatchItem,
-};
+mod writes;
+
+use super::keys::Keys;
+use super::{DcsError, Event, KeyValue, Renewal, Session, Snapshot, Store, Version};
+use super::{WatchItem, Write, Written};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
+use topology::write::Replacement;
+use topology::{Group, MemberName, Status};
+use writes::{acquire, as_leader, config, made, record, release, remove, request};
 
 /// The lease of the checks: long enough for a slow machine to renew in time.
 const TTL: Duration = Duration::from_secs(4);
@@ -25,12 +32,14 @@ type Verdict = Result<(), String>;
 /// Runs all checks below `prefix` (it ends with `/`). `elapse` lets time pass
 /// as the store's leases see it. The error says what did not hold.
 pub async fn run(store: Arc<dyn Store>, prefix: &str, elapse: impl AsyncFn(Duration)) -> Verdict {
-    let at = |part: &str| Suite { store: store.as_ref(), prefix: format!("{prefix}{part}/") };
-    at("conditions").conditions().await?;
+    let store = store.as_ref();
+    let at = |part: &str| Suite { store, keys: Keys::new(prefix, part, Group::PLAIN) };
+    at("lock").lock().await?;
+    at("versions").versions().await?;
+    at("leader").leader_writes().await?;
     at("atomic").atomicity().await?;
-    at("read").one_revision().await?;
-    at("delete").delete_prefix().await?;
-    at("revoke").revoke().await?;
+    at("read").one_version().await?;
+    at("remove").removal().await?;
     at("lease").lease_life(&elapse).await?;
     at("gone").lease_gone(&elapse).await?;
     at("watch").watch_order().await?;
@@ -40,7 +49,7 @@ pub async fn run(store: Arc<dyn Store>, prefix: &str, elapse: impl AsyncFn(Durat
 
 struct Suite<'a> {
     store: &'a dyn Store,
-    prefix: String,
+    keys: Keys,
 }
 
 fn hold(condition: bool, what: &str) -> Verdict {
@@ -52,31 +61,38 @@ fn told(what: &str) -> impl Fn(DcsError) -> String {
 }
 
 impl Suite<'_> {
-    fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+    async fn write(&self, write: &Write) -> Result<Written, String> {
+        self.store.write(&self.keys, write).await.map_err(told("a write"))
     }
 
-    fn put(&self, name: &str, value: &str, session: Option<Session>) -> Op {
-        Op::Put { key: self.key(name), value: value.to_string(), session }
+    async fn passes(&self, write: Write) -> Result<bool, String> {
+        Ok(self.write(&write).await?.succeeded)
     }
 
-    async fn txn(&self, when: Vec<Compare>, then: Vec<Op>) -> Result<TxnResult, String> {
-        self.store.txn(Txn { when, then }).await.map_err(told("a transaction"))
+    /// A write that must happen; gives its version.
+    async fn done(&self, write: Write) -> Result<Version, String> {
+        let written = self.write(&write).await?;
+        hold(written.succeeded, &format!("{write:?} happens"))?;
+        Ok(written.version)
     }
 
-    async fn write(&self, then: Vec<Op>) -> Result<Version, String> {
-        let result = self.txn(Vec::new(), then).await?;
-        hold(result.succeeded, "a transaction without conditions succeeds")?;
-        Ok(result.version)
+    async fn done_in(&self, group: u32, write: Write) -> Result<Version, String> {
+        let keys = self.keys.for_group(Group(Some(group)));
+        Suite { store: self.store, keys }.done(write).await
     }
 
     async fn read(&self) -> Result<Snapshot, String> {
-        let prefixes = [self.prefix.clone()];
+        let prefixes = [self.keys.scope_prefix()];
         self.store.read(&prefixes).await.map_err(told("a read"))
     }
 
-    async fn get(&self, name: &str) -> Result<Option<KeyValue>, String> {
-        let key = self.key(name);
+    async fn names(&self) -> Result<Vec<String>, String> {
+        let read = self.read().await?;
+        Ok(read.entries.iter().map(|entry| self.short(&entry.key)).collect())
+    }
+
+    async fn lock_key(&self) -> Result<Option<KeyValue>, String> {
+        let key = self.keys.leader();
         Ok(self.read().await?.entries.into_iter().find(|entry| entry.key == key))
     }
 
@@ -96,176 +112,205 @@ impl Suite<'_> {
         self.store.watch(prefixes, after).await.map_err(told("a watch"))
     }
 
-    /// Does a transaction under this condition succeed?
-    async fn passes(&self, condition: Compare) -> Result<bool, String> {
-        Ok(self.txn(vec![condition], vec![self.put("probe", "x", None)]).await?.succeeded)
+    fn below(&self, name: &str) -> String {
+        self.keys.scope_prefix() + name
     }
 
-    async fn conditions(&self) -> Verdict {
-        let (here, none) = (self.key("here"), self.key("none"));
-        let session = self.grant().await?;
-        let create = vec![Compare::Absent(here.clone())];
-        let first = self.txn(create.clone(), vec![self.put("here", "1", Some(session))]).await?;
-        hold(first.succeeded, "an absent key can be created")?;
-        let second = self.txn(create, vec![self.put("here", "2", None)]).await?;
-        hold(!second.succeeded, "a present key is not absent")?;
-        let entry = self.get("here").await?.ok_or("a created key is there")?;
-        hold(entry.value == "1", "a transaction whose condition fails writes nothing")?;
-        hold(entry.version == first.version, "the answer is the version of the key")?;
-        hold(entry.created == first.version, "a new key is created at its version")?;
-        let cases = [
-            (Compare::ValueIs(here.clone(), "1".into()), true),
-            (Compare::ValueIs(here.clone(), "2".into()), false),
-            (Compare::ValueIs(none.clone(), String::new()), false),
-            (Compare::VersionIs(here.clone(), first.version), true),
-            (Compare::VersionIs(here.clone(), step(first.version, -1)), false),
-            (Compare::VersionIs(none.clone(), Version::default()), false),
-            (Compare::SessionIs(here.clone(), session), true),
-            (Compare::SessionIs(here, Session::default()), false),
-            (Compare::SessionIs(none.clone(), Session::default()), false),
-            (Compare::Absent(none), true),
-        ];
-        for (condition, expected) in cases {
-            let what = format!("{condition:?} is {expected}");
-            hold(self.passes(condition).await? == expected, &what)?;
+    fn short(&self, key: &str) -> String {
+        key.strip_prefix(&self.keys.scope_prefix()).unwrap_or(key).to_string()
+    }
+
+    /// Events in short: `+key=value` and `-key`.
+    fn steps(&self, events: &[Event]) -> Vec<String> {
+        let step = |event: &Event| match event {
+            Event::Put(entry) => format!("+{}={}", self.short(&entry.key), entry.value),
+            Event::Deleted { key, .. } => format!("-{}", self.short(key)),
+        };
+        events.iter().map(step).collect()
+    }
+
+    async fn lock(&self) -> Verdict {
+        let (session, second) = (self.grant().await?, self.grant().await?);
+        let adopt = |me: &str, session| Write::AdoptLock { me: MemberName::new(me), session };
+        hold(!self.passes(adopt("", session)).await?, "an absent key has no value")?;
+        let first = self.done(acquire("a", session)).await?;
+        hold(!self.passes(acquire("b", second)).await?, "a present key is not absent")?;
+        let lock = self.lock_key().await?.ok_or("a created key is there")?;
+        hold(lock.value == "a", "a write whose condition fails writes nothing")?;
+        hold(lock.version == first, "the answer is the version of the key")?;
+        hold(lock.created == first, "a new key is created at its version")?;
+        hold(lock.session == Some(session), "a key tells its lease")?;
+        for (me, session, expected) in
+            [("a", session, true), ("b", session, false), ("a", second, false)]
+        {
+            let what = format!("the proof of {me} on {session:?} is {expected}");
+            let proof = Write::ProveLock { me: MemberName::new(me), session };
+            hold(self.passes(proof).await? == expected, &what)?;
+        }
+        hold(!self.passes(adopt("b", second)).await?, "another value is another value")?;
+        hold(self.passes(adopt("a", second)).await?, "a value is compared")?;
+        let lock = self.lock_key().await?.ok_or("the key is there")?;
+        hold(lock.session == Some(second), "a key moves to another lease")?;
+        hold(lock.version > first && lock.created == first, "a key keeps its creation")
+    }
+
+    async fn versions(&self) -> Verdict {
+        let stray = config("x", Some(Version::default()));
+        hold(!self.passes(stray).await?, "an absent key has no version")?;
+        let first = self.done(config("1", None)).await?;
+        hold(!self.passes(config("2", None)).await?, "a present key is not absent")?;
+        let second = self.done(config("2", Some(first))).await?;
+        hold(!self.passes(config("3", Some(first))).await?, "an old version is refused")?;
+        let other = self.passes(request(Some(second))).await?;
+        hold(!other, "a version is one of a key, not of the store")?;
+        hold(self.passes(config("3", Some(second))).await?, "the version is compared")
+    }
+
+    async fn leader_writes(&self) -> Verdict {
+        let (session, other, none) = (self.grant().await?, self.grant().await?, Session::default());
+        hold(!self.passes(as_leader(none)).await?, "an absent key hangs on no lease")?;
+        self.done(acquire("a", session)).await?;
+        for (session, expected) in [(session, true), (other, false), (none, false)] {
+            let what = format!("the lock hangs on {session:?} is {expected}");
+            hold(self.passes(as_leader(session)).await? == expected, &what)?;
         }
         Ok(())
     }
 
     async fn atomicity(&self) -> Verdict {
-        let before = self.write(vec![self.put("a", "1", None)]).await?;
-        let mixed = vec![
-            Compare::ValueIs(self.key("a"), "1".into()),
-            Compare::ValueIs(self.key("a"), "2".into()),
-        ];
-        let both = vec![self.put("b", "1", None), self.put("c", "1", None)];
-        let failed = self.txn(mixed, both.clone()).await?;
+        let before = self.done(config("{}", None)).await?;
+        let session = self.grant().await?;
+        // The lock is free, but there is a configuration already.
+        let second = Replacement { value: "x".to_string(), on: None };
+        let failed = self.write(&made(session, Some(second))).await?;
         hold(!failed.succeeded, "one failing condition is enough to fail")?;
-        hold(failed.version == before, "a failed transaction takes no revision")?;
-        hold(self.read().await?.entries.len() == 1, "a failed transaction writes nothing")?;
-        let at = self.write(both).await?;
-        hold(at == step(before, 1), "a transaction takes one revision")?;
+        hold(failed.version == before, "a failed write takes no version")?;
+        hold(self.names().await? == ["config"], "a failed write writes nothing")?;
+        let at = self.done(made(session, None)).await?;
+        hold(at == next(before), "a write takes one version")?;
         let read = self.read().await?;
-        let written = read.entries.iter().filter(|e| e.version == at).count();
-        hold(written == 2, "all operations happen at one revision")?;
-        let idle = self.write(vec![Op::Delete { key: self.key("none") }]).await?;
-        hold(idle == at, "deleting what is not there takes no revision")?;
-        let twice = vec![self.put("a", "x", None), self.put("a", "y", None)];
-        let refused = self.store.txn(Txn { when: Vec::new(), then: twice }).await;
-        hold(matches!(refused, Err(DcsError::Refused(_))), "a key is written once")
+        let written = read.entries.iter().filter(|entry| entry.version == at).count();
+        hold(written == 2, "all of a write happens at one version")?;
+        hold(read.version == at, "a read tells the store's version")?;
+        let gone = self.done(remove(Some("a"))).await?;
+        hold(self.names().await?.is_empty(), "what was written is removed")?;
+        let idle = self.done(Write::RemoveOthers(vec!["none".to_string()])).await?;
+        hold(idle == gone, "deleting what is not there takes no version")
     }
 
-    async fn one_revision(&self) -> Verdict {
-        let (left, right) = (self.key("a/"), self.key("b/"));
-        let names = ["b/2", "a/1", "a/0", "ab"];
-        let at = self.write(names.iter().map(|n| self.put(n, n, None)).collect()).await?;
-        let prefixes = [right, left.clone(), left.clone() + "1"];
+    /// Group 12 lies beside group 1, not below it.
+    async fn one_version(&self) -> Verdict {
+        self.done_in(2, config("2", None)).await?;
+        self.done_in(1, request(None)).await?;
+        self.done_in(12, config("12", None)).await?;
+        let at = self.done_in(1, config("1", None)).await?;
+        let prefixes = ["2/", "1/", "1/f"].map(|name| self.below(name));
         let read = self.store.read(&prefixes).await.map_err(told("a read"))?;
-        hold(read.version == at, "a read tells the store's revision")?;
-        let keys: Vec<_> = read.entries.iter().map(|e| e.key.clone()).collect();
-        let expected = [self.key("a/0"), self.key("a/1"), self.key("b/2")];
+        hold(read.version == at, "a read tells the store's version")?;
+        let keys: Vec<_> = read.entries.iter().map(|e| self.short(&e.key)).collect();
+        let expected = ["1/config", "1/failover", "2/config"];
         hold(keys == expected, "prefixes are read once, in order, and nothing else")
     }
 
-    async fn delete_prefix(&self) -> Verdict {
-        let names = ["d/1", "d/2", "keep"];
-        self.write(names.iter().map(|n| self.put(n, n, None)).collect()).await?;
-        self.write(vec![Op::DeletePrefix { prefix: self.key("d/") }]).await?;
-        let left: Vec<_> = self.read().await?.entries.into_iter().map(|e| e.key).collect();
-        hold(left == [self.key("keep")], "a prefix is deleted, and nothing else")
-    }
-
-    async fn revoke(&self) -> Verdict {
+    async fn removal(&self) -> Verdict {
         let session = self.grant().await?;
-        let ops = vec![
-            self.put("held", "1", Some(session)),
-            self.put("let go", "1", Some(session)),
-            self.put("free", "1", None),
-        ];
-        self.write(ops).await?;
-        let held = self.get("held").await?.ok_or("a key on a lease is there")?;
-        hold(held.session == Some(session), "a key tells its lease")?;
-        self.write(vec![self.put("let go", "2", None)]).await?;
-        for what in ["a revocation", "a second revocation"] {
-            self.store.revoke(session).await.map_err(told(what))?;
+        self.done(acquire("a", session)).await?;
+        for name in ["a", "b"] {
+            self.done(record(name, session)).await?;
         }
-        let left: Vec<_> = self.read().await?.entries.into_iter().map(|e| e.key).collect();
-        let expected = [self.key("free"), self.key("let go")];
-        hold(left == expected, "a revoked lease takes its keys, and only those")?;
-        hold(self.renew(session).await? == Renewal::Gone, "a revoked lease is gone")
+        self.done_in(1, config("1", None)).await?;
+        hold(!self.passes(remove(None)).await?, "a cluster that is led is not removed")?;
+        hold(!self.passes(remove(Some("b"))).await?, "nor one that another member leads")?;
+        self.done(remove(Some("a"))).await?;
+        hold(self.names().await? == ["1/config"], "a cluster is deleted, and nothing else")
     }
 
     async fn lease_life(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
         let session = self.grant().await?;
-        self.write(vec![self.put("leader", "a", Some(session))]).await?;
+        self.done(config("{}", None)).await?;
+        self.done(acquire("a", session)).await?;
+        self.done(record("a", session)).await?;
         for _ in 0..3 {
             elapse(TTL / 2).await;
             hold(self.renew(session).await? == Renewal::Alive, "a lease is renewed in time")?;
         }
-        hold(self.get("leader").await?.is_some(), "a renewed lease keeps its keys")?;
+        let held = ["config", "leader", "members/a", "topology/timeline/default"];
+        hold(self.names().await? == held, "a renewed lease keeps its keys")?;
+        let free = ["config", "topology/timeline/default"];
+        self.expire(&free, elapse).await?;
+        hold(self.names().await? == free, "a lease ends with its keys, and only those")?;
+        hold(self.renew(session).await? == Renewal::Gone, "a lease that ended is gone")
+    }
+
+    /// Waits for the end of a lease, after which only these keys are left.
+    async fn expire(&self, left: &[&str], elapse: &impl AsyncFn(Duration)) -> Verdict {
         elapse(TTL).await;
         for _ in 0..EXPIRY_STEPS_MAX {
-            if self.get("leader").await?.is_none() {
+            if self.names().await? == left {
                 break;
             }
             elapse(EXPIRY_STEP).await;
         }
-        hold(self.get("leader").await?.is_none(), "a lease ends with its keys")?;
-        hold(self.renew(session).await? == Renewal::Gone, "a lease that ended is gone")
+        Ok(())
     }
 
     async fn lease_gone(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
         let session = self.grant().await?;
-        self.store.revoke(session).await.map_err(told("a revocation"))?;
-        elapse(Duration::from_millis(1)).await;
-        let put = vec![self.put("k", "v", Some(session)), self.put("other", "v", None)];
-        let refused = self.store.txn(Txn { when: Vec::new(), then: put.clone() }).await;
+        self.done(record("a", session)).await?;
+        self.expire(&[], elapse).await?;
+        let refused = self.store.write(&self.keys, &made(session, None)).await;
         hold(matches!(refused, Err(DcsError::LeaseGone)), "a lease that is gone holds no key")?;
-        hold(self.read().await?.entries.is_empty(), "a gone lease fails the whole transaction")?;
-        let never = vec![Compare::ValueIs(self.key("k"), "v".into())];
-        let failed = self.txn(never, put).await?;
-        hold(!failed.succeeded, "conditions are looked at before leases")
+        hold(self.names().await?.is_empty(), "a gone lease fails the whole write")?;
+        let adopt = Write::AdoptLock { me: MemberName::new("a"), session };
+        hold(!self.passes(adopt).await?, "conditions are looked at before leases")
     }
 
     async fn watch_order(&self) -> Verdict {
-        let start = self.write(vec![self.put("a", "0", None)]).await?;
-        self.write(vec![self.put("a", "1", None)]).await?;
-        self.write(vec![self.put("b", "1", None)]).await?;
-        let mut watch = self.watch(std::slice::from_ref(&self.prefix), start).await?;
-        let old = collect(&mut watch, 2).await?;
-        hold(steps(&old, &self.prefix) == ["+a=1", "+b=1"], "a watch starts after its revision")?;
-        let ops = vec![Op::Delete { key: self.key("a") }, self.put("b", "2", None)];
-        let at = self.write(ops).await?;
-        self.write(vec![self.put("a", "3", None)]).await?;
+        let session = self.grant().await?;
+        let start = self.done(config("0", None)).await?;
+        let second = self.done(config("1", Some(start))).await?;
+        self.done(made(session, None)).await?;
+        let mut watch = self.watch(&[self.keys.scope_prefix()], start).await?;
+        let old = collect(&mut watch, 3).await?;
+        hold(self.steps(&old[..1]) == ["+config=1"], "a watch starts after its version")?;
+        let mut of_one = self.steps(&old[1..]);
+        of_one.sort();
+        hold(of_one == ["+initialize=7", "+leader=a"], "a watch shows all of a write")?;
+        let status = Status::read("5");
+        let at = self.done(release("a", status.clone())).await?;
+        self.done(config("2", Some(second))).await?;
         let new = collect(&mut watch, 3).await?;
-        let mut first = steps(&new[..2], &self.prefix);
+        let mut first = self.steps(&new[..2]);
         first.sort();
-        hold(first == ["+b=2", "-a"], "a watch shows all of a transaction")?;
-        hold(steps(&new[2..], &self.prefix) == ["+a=3"], "a watch keeps the order")?;
+        let status = format!("+status={}", status.write());
+        hold(first == [status.as_str(), "-leader"], "a watch shows what is deleted, too")?;
+        hold(self.steps(&new[2..]) == ["+config=2"], "a watch keeps the order")?;
         let versions: Vec<_> = new.iter().map(version_of).collect();
-        hold(versions == [at, at, step(at, 1)], "an event tells its revision")
+        hold(versions == [at, at, next(at)], "an event tells its version")
     }
 
     async fn watch_prefixes(&self) -> Verdict {
         let start = self.read().await?.version;
-        let prefixes = [self.key("l/"), self.key("r/"), self.key("l/x/")];
+        let prefixes = ["1/", "2/", "1/f"].map(|name| self.below(name));
         let mut watch = self.watch(&prefixes, start).await?;
-        for name in ["l/1", "elsewhere", "r/1", "l/x/1"] {
-            self.write(vec![self.put(name, "1", None)]).await?;
-        }
-        let mut seen = steps(&collect(&mut watch, 3).await?, &self.prefix);
+        self.done_in(1, config("1", None)).await?;
+        self.done_in(12, config("12", None)).await?;
+        self.done_in(2, config("2", None)).await?;
+        self.done_in(1, request(None)).await?;
+        let mut seen = self.steps(&collect(&mut watch, 3).await?);
         seen.sort();
-        hold(seen == ["+l/1=1", "+l/x/1=1", "+r/1=1"], "a watch shows its prefixes, once")?;
+        let expected = ["+1/config=1", "+1/failover={}", "+2/config=2"];
+        hold(seen == expected, "a watch shows its prefixes, once")?;
         hold(watch.try_recv().is_err(), "a watch shows nothing else")
     }
 
     async fn watch_expiry(&self, elapse: &impl AsyncFn(Duration)) -> Verdict {
         let session = self.grant().await?;
-        let at = self.write(vec![self.put("leader", "a", Some(session))]).await?;
-        let mut watch = self.watch(std::slice::from_ref(&self.prefix), at).await?;
+        let at = self.done(acquire("a", session)).await?;
+        let mut watch = self.watch(&[self.keys.scope_prefix()], at).await?;
         elapse(TTL).await;
         let seen = collect(&mut watch, 1).await?;
-        hold(steps(&seen, &self.prefix) == ["-leader"], "a watch shows the end of a lease")
+        hold(self.steps(&seen) == ["-leader"], "a watch shows the end of a lease")
     }
 }
 
@@ -283,19 +328,9 @@ async fn collect(watch: &mut Receiver<WatchItem>, count: usize) -> Result<Vec<Ev
     Ok(events)
 }
 
-/// Events in short: `+key=value` and `-key`.
-fn steps(events: &[Event], prefix: &str) -> Vec<String> {
-    let short = |key: &str| key.strip_prefix(prefix).unwrap_or(key).to_string();
-    let step = |event: &Event| match event {
-        Event::Put(entry) => format!("+{}={}", short(&entry.key), entry.value),
-        Event::Deleted { key, .. } => format!("-{}", short(key)),
-    };
-    events.iter().map(step).collect()
-}
-
-/// The version `count` writes later.
-fn step(version: Version, count: i64) -> Version {
-    Version::of_store(version.number() + count)
+/// The version of the write after this one.
+fn next(version: Version) -> Version {
+    Version::of_store(version.number() + 1)
 }
 
 fn version_of(event: &Event) -> Version {

@@ -6,7 +6,8 @@
 //! Absent on purpose: what the store does by itself (keys that end with a lease).
 
 use super::keys::{DOCUMENTS, Keys};
-use super::{Answer, Op, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem};
+use super::kv::{Op, lower};
+use super::{Answer, Renewal, Session, Snapshot, Store, Version, WatchItem, Write, Written};
 use crate::config::StoreSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,14 +34,14 @@ impl Writes {
 }
 
 /// A store whose writes are counted.
-pub struct CountedStore<S> {
-    store: S,
+pub struct CountedStore {
+    store: Arc<dyn Store>,
     keys: Keys,
     writes: Arc<Writes>,
 }
 
-impl<S: Store> CountedStore<S> {
-    pub fn new(store: S, keys: &Keys) -> CountedStore<S> {
+impl CountedStore {
+    pub fn new(store: Arc<dyn Store>, keys: &Keys) -> CountedStore {
         CountedStore { store, keys: keys.clone(), writes: Arc::default() }
     }
 
@@ -49,17 +50,16 @@ impl<S: Store> CountedStore<S> {
     }
 }
 
-impl<S: Store> Store for CountedStore<S> {
+impl Store for CountedStore {
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
         self.store.read(prefixes)
     }
 
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
         Box::pin(async move {
-            let ops = txn.then.clone();
-            let result = self.store.txn(txn).await?;
+            let result = self.store.write(keys, write).await?;
             if result.succeeded {
-                ops.iter().for_each(|op| self.writes.note(&self.keys, op));
+                lower(keys, write).then.iter().for_each(|op| self.writes.note(&self.keys, op));
             }
             Ok(result)
         })
@@ -81,10 +81,6 @@ impl<S: Store> Store for CountedStore<S> {
         self.store.renew(session)
     }
 
-    fn revoke(&self, session: Session) -> Answer<'_, ()> {
-        self.store.revoke(session)
-    }
-
     fn set_login(&self, settings: &StoreSettings) {
         self.store.set_login(settings);
     }
@@ -93,23 +89,35 @@ impl<S: Store> Store for CountedStore<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dcs::Compare;
     use crate::dcs::memory::MemoryStore;
-    use topology::Group;
+    use topology::write::{LeaderWrite, Replacement};
+    use topology::{Failover, Group, Status};
 
     #[tokio::test]
     async fn only_writes_that_were_taken_count_each_for_its_document() {
         let keys = Keys::new("/service/", "shop", Group(Some(1)));
-        let store = CountedStore::new(MemoryStore::new(), &keys);
-        let put = |key: String| Op::Put { key, value: "x".into(), session: None };
-        let written = [keys.member(&"n1".into()), keys.status(), keys.topology("agent")];
-        let txn = Txn { when: vec![], then: written.map(put).into() };
-        assert!(store.txn(txn).await.expect("reachable").succeeded);
-        let again =
-            Txn { when: vec![Compare::Absent(keys.status())], then: vec![put(keys.status())] };
-        assert!(!store.txn(again).await.expect("reachable").succeeded);
+        let store = CountedStore::new(Arc::new(MemoryStore::new()), &keys);
+        let session = store.grant(Duration::from_secs(30)).await.expect("reachable");
+        let (me, agent) = ("n1".into(), "a/n1".to_string());
+        let record = Replacement { value: Default::default(), on: None };
+        let elect = topology::write::RegionWrite::ElectAgent { agent, session };
+        let write = LeaderWrite::PutStatus { status: Some(Status::default()), legacy_optime: None };
+        let status = Write::AsLeader { session, write };
+        let request = Replacement { value: Failover::default(), on: None };
+        let asked = Write::PutRequest { request, leader: None };
+        let record = Write::PutRecord { me, session, record };
+        for (write, taken) in [
+            (record, true),
+            (status, false),
+            (Write::Region(elect), true),
+            (asked.clone(), true),
+            (asked, false),
+        ] {
+            let written = store.write(&keys, &write).await.expect("reachable");
+            assert_eq!(written.succeeded, taken, "{write:?}");
+        }
         let writes = store.writes();
         let counted: Vec<_> = writes.rows().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(counted, [("members", 1), ("status", 1), ("topology", 1)]);
+        assert_eq!(counted, [("members", 1), ("failover", 1), ("topology", 1)]);
     }
 }

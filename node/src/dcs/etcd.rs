@@ -25,9 +25,11 @@ pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 
+use super::keys::Keys;
+use super::kv::{KeyValueStore, Txn, lower};
 use super::{
-    Answer, DcsError, OPS_MAX, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version,
-    WatchItem, covering,
+    Answer, DcsError, OPS_MAX, Renewal, Session, Snapshot, Store, Version, WatchItem, Write,
+    Written, covering,
 };
 use crate::config::StoreSettings;
 use connection::{Connection, Connections};
@@ -218,18 +220,8 @@ impl Store for EtcdStore {
         })
     }
 
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
-        Box::pin(async move {
-            if txn.when.len() > OPS_MAX || txn.then.len() > OPS_MAX {
-                return Err(DcsError::Refused(format!("more than {OPS_MAX} operations")));
-            }
-            let request = translate::txn(txn);
-            let ask = |client: Client| {
-                let request = request.clone();
-                async move { connection::kv(&client).txn(request).await }
-            };
-            self.call(Repeat::Never, ask).await.map(|answer| translate::txn_result(&answer))
-        })
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
+        self.txn(lower(keys, write))
     }
 
     fn watch<'a>(
@@ -278,6 +270,26 @@ impl Store for EtcdStore {
         })
     }
 
+    fn set_login(&self, settings: &StoreSettings) {
+        self.connections.set_login(settings);
+    }
+}
+
+impl KeyValueStore for EtcdStore {
+    fn txn(&self, txn: Txn) -> Answer<'_, Written> {
+        Box::pin(async move {
+            if txn.when.len() > OPS_MAX || txn.then.len() > OPS_MAX {
+                return Err(DcsError::Refused(format!("more than {OPS_MAX} operations")));
+            }
+            let request = translate::txn(txn);
+            let ask = |client: Client| {
+                let request = request.clone();
+                async move { connection::kv(&client).txn(request).await }
+            };
+            self.call(Repeat::Never, ask).await.map(|answer| translate::txn_result(&answer))
+        })
+    }
+
     fn revoke(&self, session: Session) -> Answer<'_, ()> {
         Box::pin(async move {
             let ask = |client: Client| async move {
@@ -289,8 +301,5 @@ impl Store for EtcdStore {
                 answer => answer.map(|_| ()),
             }
         })
-    }
-    fn set_login(&self, settings: &StoreSettings) {
-        self.connections.set_login(settings);
     }
 }

@@ -116,6 +116,10 @@ impl Keys {
         self.key("leader")
     }
 
+    pub fn members_prefix(&self) -> String {
+        self.key(MEMBERS)
+    }
+
     pub fn member(&self, name: &MemberName) -> String {
         self.key(MEMBERS) + name.as_str()
     }

@@ -9,9 +9,11 @@
 
 mod state;
 
+use super::keys::Keys;
+use super::kv::{KeyValueStore, Txn, lower};
 use super::outlet::Outlet;
 use super::{
-    Answer, DcsError, Event, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem,
+    Answer, DcsError, Event, Renewal, Session, Snapshot, Store, Version, WatchItem, Write, Written,
     covering,
 };
 use state::{State, Watcher};
@@ -104,7 +106,11 @@ impl MemoryStore {
         self.ask(|state, _| Ok(state.read(&prefixes)))
     }
 
-    pub fn txn_now(&self, txn: &Txn) -> Result<TxnResult, DcsError> {
+    pub fn write_now(&self, keys: &Keys, write: &Write) -> Result<Written, DcsError> {
+        self.txn_now(&lower(keys, write))
+    }
+
+    pub fn txn_now(&self, txn: &Txn) -> Result<Written, DcsError> {
         self.ask(|state, _| state.txn(txn))
     }
 
@@ -181,8 +187,8 @@ impl Store for MemoryStore {
         Box::pin(async move { self.read_now(prefixes) })
     }
 
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
-        Box::pin(async move { self.txn_now(&txn) })
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
+        Box::pin(async move { self.write_now(keys, write) })
     }
 
     fn watch<'a>(
@@ -200,6 +206,12 @@ impl Store for MemoryStore {
     fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         Box::pin(async move { self.renew_now(session) })
     }
+}
+
+impl KeyValueStore for MemoryStore {
+    fn txn(&self, txn: Txn) -> Answer<'_, Written> {
+        Box::pin(async move { self.txn_now(&txn) })
+    }
 
     fn revoke(&self, session: Session) -> Answer<'_, ()> {
         Box::pin(async move { self.revoke_now(session) })
@@ -209,7 +221,8 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dcs::{Compare, Op, conform};
+    use crate::dcs::kv::{Compare, Op};
+    use crate::dcs::{conform, kv};
 
     fn put(key: &str, session: Option<Session>) -> Txn {
         let put = Op::Put { key: key.into(), value: "v".into(), session };
@@ -221,7 +234,8 @@ mod tests {
         let store = MemoryStore::new();
         let time = store.clone();
         let elapse = async |d: Duration| time.advance(d.as_millis() as u64);
-        conform::run(Arc::new(store), "/conform/", elapse).await.expect("conformance");
+        conform::run(Arc::new(store.clone()), "/conform/", elapse).await.expect("conformance");
+        kv::conform::run(&store, "/conform-keys/").await.expect("conformance of keys");
     }
 
     #[test]

@@ -15,12 +15,15 @@
 mod fold;
 mod sent;
 
-use super::{DcsError, Op, Snapshot, Store, Txn, TxnResult, WatchItem};
+use super::keys::Keys;
+use super::kv::{Txn, lower};
+use super::{DcsError, Snapshot, Store, WatchItem, Write, Written};
 use fold::Fold;
 use sent::{InFlight, SentOps};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, broadcast, watch};
+use topology::write::LeaderWrite;
 
 /// Pauses between attempts while the store fails.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -127,8 +130,8 @@ impl Mirror {
     /// Folds the answer to an own write in. One that lost shows how far the store
     /// is: a copy that is behind is read anew, and so is the watch that should have
     /// told.
-    pub async fn settle(&self, txn: &Txn, result: TxnResult) {
-        self.apply(txn, result);
+    async fn settle(&self, txn: &Txn, result: Written) {
+        self.fold(txn, result);
         if result.succeeded || self.shared.lock().fold.version() >= result.version {
             return;
         }
@@ -138,25 +141,54 @@ impl Mirror {
         self.shared.anew.notify_one();
     }
 
-    /// Sends a transaction and folds its answer in at once.
-    pub async fn write(&self, txn: Txn) -> Result<TxnResult, DcsError> {
-        let _in_flight = InFlight::begin(&self.shared, &txn);
-        let result = self.shared.store.txn(txn.clone()).await?;
-        self.settle(&txn, result).await;
+    /// Performs a write and folds its answer in at once.
+    pub async fn write(&self, keys: &Keys, write: &Write) -> Result<Written, DcsError> {
+        let txn = lower(keys, write);
+        self.carry(&txn, self.shared.store.write(keys, write)).await
+    }
+
+    async fn carry(
+        &self,
+        txn: &Txn,
+        asked: impl Future<Output = Result<Written, DcsError>>,
+    ) -> Result<Written, DcsError> {
+        let _in_flight = InFlight::begin(&self.shared, txn);
+        let result = asked.await?;
+        self.settle(txn, result).await;
         Ok(result)
     }
 
-    /// The transaction without the operations whose outcome the copy already
-    /// shows; `None` when nothing is left of it.
-    pub fn news(&self, txn: Txn) -> Option<Txn> {
+    /// The write without what the copy shows already; `None` when nothing is left of
+    /// it. Only a report has parts that make sense alone.
+    pub fn news(&self, keys: &Keys, write: Write) -> Option<Write> {
+        let is_old = |write: &Write| self.shows(&lower(keys, write));
+        let Write::AsLeader { session, write: LeaderWrite::PutStatus { status, legacy_optime } } =
+            write
+        else {
+            return (!is_old(&write)).then_some(write);
+        };
+        let report = |status, legacy_optime| {
+            let write = LeaderWrite::PutStatus { status, legacy_optime };
+            Write::AsLeader { session, write }
+        };
+        let status = status.filter(|status| !is_old(&report(Some(status.clone()), None)));
+        let legacy_optime = legacy_optime.filter(|lsn| !is_old(&report(None, Some(*lsn))));
+        let is_news = status.is_some() || legacy_optime.is_some();
+        is_news.then(|| report(status, legacy_optime))
+    }
+
+    /// Does the copy show all that this transaction would leave behind?
+    fn shows(&self, txn: &Txn) -> bool {
         let state = self.shared.lock();
-        let is_old = |op: &Op| state.confirmed.is_some() && state.fold.holds(op);
-        let then: Vec<Op> = txn.then.into_iter().filter(|op| !is_old(op)).collect();
-        (!then.is_empty()).then_some(Txn { when: txn.when, then })
+        state.confirmed.is_some() && txn.then.iter().all(|op| state.fold.holds(op))
     }
 
     /// Folds an own write in without waiting for the watch to bring it.
-    pub fn apply(&self, txn: &Txn, result: TxnResult) {
+    pub fn apply(&self, keys: &Keys, write: &Write, result: Written) {
+        self.fold(&lower(keys, write), result);
+    }
+
+    fn fold(&self, txn: &Txn, result: Written) {
         let mut state = self.shared.lock();
         state.heard(Instant::now());
         if result.succeeded {

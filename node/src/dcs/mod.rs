@@ -1,29 +1,34 @@
 //! The store: what a daemon needs of one, and nothing more.
 //!
-//! Invariant *no blind put*: every write is a transaction with the conditions
-//! under which it was decided. Every call has a deadline; a frozen store hangs
-//! instead of failing. Calls do not retry inside: the beat decides again.
+//! Invariant *no blind put*: every write is a `topology::Write`, which carries what
+//! it was decided on. Every call has a deadline; a frozen store hangs instead of
+//! failing. Calls do not retry inside: the beat decides again.
 //!
-//! Both implementations (`etcd`, `memory`) pass one conformance suite
+//! Both implementations (`etcd`, `memory`) are key-value stores: they share the
+//! lowering of a write to a transaction (`kv`) and pass one conformance suite
 //! (`conform`). `mirror` keeps a local copy that a watch feeds.
 
 pub mod conform;
 pub mod counted;
 pub mod etcd;
 pub mod keys;
+pub mod kv;
 pub mod memory;
 pub mod mirror;
 mod outlet;
 
+use crate::config::StoreSettings;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-pub use topology::{Session, Version};
+use keys::Keys;
+pub use topology::{Session, Version, Write};
 
-/// Most operations of one transaction and most prefixes of one read or watch:
-/// what etcd allows unless told otherwise.
+/// Most prefixes of one read or watch, and most keys that one write changes: what
+/// etcd allows unless told otherwise.
 pub const OPS_MAX: usize = 128;
 
 /// One key as it was read.
@@ -45,35 +50,9 @@ pub struct Snapshot {
     pub entries: Vec<KeyValue>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Compare {
-    /// The key does not exist.
-    Absent(String),
-    /// The key exists with this value.
-    ValueIs(String, String),
-    /// The key was last written at this version.
-    VersionIs(String, Version),
-    /// The key hangs on this lease.
-    SessionIs(String, Session),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    Put { key: String, value: String, session: Option<Session> },
-    Delete { key: String },
-    DeletePrefix { prefix: String },
-}
-
-/// If all comparisons hold, all operations happen, atomically; else none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Txn {
-    pub when: Vec<Compare>,
-    pub then: Vec<Op>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TxnResult {
-    /// False: a comparison did not hold and nothing was written.
+pub struct Written {
+    /// False: a condition did not hold and nothing was written.
     pub succeeded: bool,
     /// The store's version; after a success the version of the keys written.
     pub version: Version,
@@ -157,7 +136,9 @@ pub trait Store: Send + Sync {
     /// Reads everything below all prefixes at one version, linearizably.
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot>;
 
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult>;
+    /// Performs the write for the group that `keys` name, if what it was decided on
+    /// holds still.
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written>;
 
     /// Streams every change below the prefixes after `version`.
     fn watch<'a>(
@@ -170,11 +151,14 @@ pub trait Store: Send + Sync {
 
     fn renew(&self, session: Session) -> Answer<'_, Renewal>;
 
-    /// Ends the lease; keys that hang on it go with it.
-    fn revoke(&self, session: Session) -> Answer<'_, ()>;
-
     /// Takes another user and password from now on, if it knows users at all.
-    fn set_login(&self, _settings: &crate::config::StoreSettings) {}
+    fn set_login(&self, _settings: &StoreSettings) {}
+}
+
+/// The store that these settings name, the only way to one. Nothing connects before
+/// the first call; each call answers or fails `within` this time.
+pub fn open(settings: &StoreSettings, within: Duration) -> Result<Arc<dyn Store>, DcsError> {
+    Ok(Arc::new(etcd::EtcdStore::new(settings, within)?))
 }
 
 /// The prefixes in order, without those that lie below another one: a key is

@@ -5,8 +5,7 @@ use super::next::Next;
 use super::on_lease::{OnLease, What};
 use super::renewal::Renewal;
 use super::{Level, Local, Member};
-use crate::act::txn;
-use crate::dcs::Txn;
+use crate::act::write;
 use crate::ha::facts::Facts;
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::observation::{Divergence, Following, Job, Lock};
@@ -15,7 +14,8 @@ use crate::observe::lock::OwnLease;
 use standby::rewind::{Verdict, judge};
 use std::collections::BTreeMap;
 use topology::region::Token;
-use topology::{GroupView, History, MemberName, Millis, SyncState, Timeline};
+use topology::write::{LeaderWrite, Replacement};
+use topology::{GroupView, History, MemberName, Millis, SyncState, Timeline, Write};
 
 /// An action under way: what the answer on its way is for.
 #[derive(Debug)]
@@ -85,22 +85,21 @@ impl Member {
             Action::ReleaseLock { publish } => self.release(*publish, seen),
             Action::ClearRequest => {
                 let view = seen.view().cloned().unwrap_or_default();
-                match txn::clear_request(&self.keys, &view) {
-                    Some(txn) => write(txn),
+                match write::clear_request(&view) {
+                    Some(write) => plain(Call::Write(write)),
                     None => Next::Over(Outcome::Done),
                 }
             }
-            Action::ClaimInitialize => Next::Goes(
-                Script::Claim,
-                Effect::call(Call::Write(txn::claim_initialize(&self.keys))),
-            ),
+            Action::ClaimInitialize => {
+                Next::Goes(Script::Claim, Effect::call(Call::Write(Write::ClaimInitialize)))
+            }
             // If this process has begun nothing, the files belong to another program: leave them.
             Action::GiveUpBootstrap if self.memory.has_begun => {
                 Next::Goes(Script::MoveAside, Effect::call(Call::MoveAside))
             }
             Action::GiveUpBootstrap => self.give_back_initialize(),
             Action::AdoptSystem => match seen.system() {
-                Some(system) => write(txn::adopt_system(&self.keys, system)),
+                Some(system) => plain(Call::Write(Write::EnterSystem(system.clone()))),
                 None => failed("the system id is not known"),
             },
             Action::AskPeers => {
@@ -148,22 +147,26 @@ impl Member {
 
     fn release(&self, publish: Publish, seen: &Observation) -> Next<Script> {
         let view = seen.view().cloned().unwrap_or_default();
-        let txn = txn::release(&self.keys, &self.name, publish, &view);
-        Next::Goes(Script::Release, Effect::call(Call::Write(txn)))
+        let write = write::release(&self.name, publish, &view);
+        Next::Goes(Script::Release, Effect::call(Call::Write(write)))
     }
 
     fn give_back_initialize(&self) -> Next<Script> {
         match self.memory.claim {
-            Some(claim) => write(txn::give_back_initialize(&self.keys, claim)),
+            Some(claim) => {
+                let write = Write::GiveBackInitialize { claim };
+                Next::Goes(Script::Plain, Effect::call(Call::Write(write)))
+            }
             None => Next::Over(Outcome::Lost),
         }
     }
 
     fn record_sync(&self, state: &SyncState, seen: &Observation) -> Next<Script> {
-        let Some(lease) = self.lease.id else { return Next::Over(Outcome::Lost) };
-        let revision = seen.view().and_then(|view| view.sync.as_ref()).map(|sync| sync.version);
-        let txn = txn::sync(&self.keys, lease, state, revision);
-        Next::Goes(Script::RecordSync, Effect::call(Call::Write(txn)))
+        let Some(session) = self.lease.id else { return Next::Over(Outcome::Lost) };
+        let on = seen.view().and_then(|view| view.sync.as_ref()).map(|sync| sync.version);
+        let state = Replacement { value: state.clone(), on };
+        let write = Write::AsLeader { session, write: LeaderWrite::PutSync(state) };
+        Next::Goes(Script::RecordSync, Effect::call(Call::Write(write)))
     }
 
     /// No two histories of a group may share a number: the one to begin was
@@ -179,9 +182,9 @@ impl Member {
             return self.promote(claimed, seen, now);
         }
         let Some(lease) = self.lease.id else { return Next::Over(Outcome::Lost) };
-        let txn = txn::claim(&self.keys, &self.name, lease, view, mine);
+        let write = write::claim(&self.name, lease, view, mine);
         let claimed = view.claimable(mine);
-        Next::Goes(Script::ClaimTimeline(claimed), Effect::call(Call::Write(txn)))
+        Next::Goes(Script::ClaimTimeline(claimed), Effect::call(Call::Write(write)))
     }
 
     fn promote(&mut self, claimed: Timeline, seen: &Observation, now: Millis) -> Next<Script> {
@@ -385,10 +388,6 @@ impl Answer {
             | Answer::Cancelled(_) => Outcome::Done,
         }
     }
-}
-
-fn write(txn: Txn) -> Next<Script> {
-    Next::Goes(Script::Plain, Effect::call(Call::Write(txn)))
 }
 
 fn failed(why: &str) -> Next<Script> {

@@ -5,7 +5,7 @@
 //! `Local`.
 
 use super::Report;
-use crate::dcs::{Session, Txn, TxnResult};
+use crate::dcs::Written;
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
 use crate::ha::{Decision, Observation, Outcome, Receivers};
 use serde_json::Value;
@@ -15,7 +15,9 @@ use standby::slots::Slot;
 use standby::switch::ownership::{Order, Ownership};
 use standby::sync::Names;
 use topology::region::Token;
-use topology::{Group, GroupView, History, Lsn, MemberName, Millis, Seen, Timeline};
+use topology::{
+    Group, GroupView, History, Lsn, MemberName, Millis, Seen, Session, Timeline, Write,
+};
 
 /// The one thing to do next.
 #[derive(Debug)]
@@ -46,11 +48,11 @@ pub enum Call {
     Grant {
         ttl_ms: u64,
     },
-    Write(Txn),
+    Write(Write),
     /// A write of the upkeep; what the store holds already is not sent again.
     Report {
         what: &'static str,
-        txn: Txn,
+        write: Write,
     },
     /// Write this group's token of a region move.
     Sign {
@@ -111,7 +113,7 @@ pub enum Answer {
         is_lost: bool,
     },
     Granted(Session),
-    Written(TxnResult),
+    Written(Written),
     /// The store holds it already: nothing was sent.
     Known,
     /// The store was read; the leader key names this member.

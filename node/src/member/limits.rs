@@ -102,16 +102,13 @@ fn yielded_ms(lock: &Lock) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dcs::keys::Keys;
     use crate::ha::sample;
-    use topology::Group;
 
     #[test]
     fn the_key_of_an_earlier_process_is_not_slept_over() {
         let mut seen = sample::leader();
         seen.lock = Lock::Mine { renewed: Millis(0), deadline: Millis(0) };
-        let keys = Keys::new("/service/", "demo", Group::PLAIN);
-        let mut member = Member::new("me".into(), keys, 20, seen.now);
+        let mut member = Member::new("me".into(), 20, seen.now);
         // The first renewal was answered before the store was seen.
         (member.memory.lease_renewed, member.memory.lease_tried) = (seen.now, seen.now);
         let again = member.memory.renewal_again(&member.name);

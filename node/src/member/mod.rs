@@ -43,7 +43,6 @@ pub use look::{DiskProbe, is_slow_stop};
 pub use record::role_of;
 pub use region::{closed_workers, may_campaign};
 
-use crate::dcs::keys::Keys;
 use crate::ha::failsafe::PeerSet;
 use crate::ha::observation::Memory;
 use crate::observe::lock::OwnLease;
@@ -57,7 +56,6 @@ use upkeep::{Sent, Upkeep};
 #[derive(Debug)]
 pub struct Member {
     pub name: MemberName,
-    pub keys: Keys,
     /// Seconds: the shortest `ttl` that the member's own file allows.
     pub minimum_ttl: u64,
     pub memory: Memory,
@@ -106,10 +104,9 @@ pub struct Member {
 }
 
 impl Member {
-    pub fn new(name: MemberName, keys: Keys, minimum_ttl: u64, started: Millis) -> Member {
+    pub fn new(name: MemberName, minimum_ttl: u64, started: Millis) -> Member {
         Member {
             name,
-            keys,
             minimum_ttl,
             memory: Memory { started, ..Memory::default() },
             lease: OwnLease::default(),

@@ -5,12 +5,11 @@ use super::Member;
 use super::effect::{Answer, Call, Effect};
 use super::next::Next;
 use super::{Level, Local};
-use crate::act::txn;
-use crate::dcs::{Session, Txn};
+use crate::act::write;
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::{Observation, Outcome};
 use crate::observe::lock::{NextLease, OwnLease};
-use topology::{Millis, SystemId};
+use topology::{Millis, Session, SystemId, Write};
 
 /// What is written.
 #[derive(Clone, Debug)]
@@ -56,7 +55,7 @@ impl Member {
         match self.lease.id {
             Some(lease) => {
                 write.waits = Waits::Write;
-                Effect::call(Call::Write(self.txn_on(lease, &write.what, seen)))
+                Effect::call(Call::Write(self.write_on(lease, &write.what, seen)))
             }
             None => {
                 write.waits = Waits::Grant(now);
@@ -65,18 +64,17 @@ impl Member {
         }
     }
 
-    fn txn_on(&self, lease: Session, what: &What, seen: &Observation) -> Txn {
+    fn write_on(&self, lease: Session, what: &What, seen: &Observation) -> Write {
         let view = seen.view().cloned().unwrap_or_default();
         match what {
             What::Lock => {
                 let mine = seen.server().and_then(|s| s.timeline).filter(|_| seen.is_standby());
-                txn::acquire(&self.keys, &self.name, lease, &view, mine)
+                write::acquire(&self.name, lease, &view, mine)
             }
             What::NewCluster(system) => {
                 let config = topology::document::compact(&self.dynamic.raw);
-                let (me, config, claim) = (&self.name, config.as_str(), self.memory.claim);
-                let new = txn::NewCluster { me, system, config, claim };
-                txn::finish_bootstrap(&self.keys, lease, &new, &view)
+                let claim = self.memory.claim;
+                write::finish_bootstrap(&self.name, lease, system, config, claim, &view)
             }
         }
     }

@@ -12,12 +12,10 @@
 use super::effect::{Answer, Call, Effect};
 use super::next::Next;
 use super::{Level, Local, Member};
-use crate::act::txn;
-use crate::dcs::Session;
 use crate::ha::observation::Lock;
 use crate::ha::{Observation, Outcome};
 use crate::observe::lock::{NextLease, OwnLease};
-use topology::Millis;
+use topology::{Millis, Session, Write};
 
 /// A renewal under way.
 #[derive(Debug)]
@@ -98,16 +96,18 @@ impl Member {
     }
 
     fn renewal_call(&self, renewal: &Renewal, now: Millis) -> Effect {
-        let me = &self.name;
+        let me = || self.name.clone();
         let call = match renewal.waits {
             Waits::KeepAlive(id) => Call::KeepAlive(id),
             Waits::KeepNext(next) => Call::KeepAlive(next.id),
             Waits::Grant(_) => Call::Grant { ttl_ms: self.dynamic.ttl_ms },
-            Waits::Move(next) => Call::Write(txn::readopt(&self.keys, me, next.id)),
+            Waits::Move(next) => Call::Write(Write::AdoptLock { me: me(), session: next.id }),
             Waits::Prove { foreign } => {
-                let id = self.lease.id.expect("only a lease that was renewed is proven");
-                let proof = if foreign { txn::readopt } else { txn::prove };
-                Call::Write(proof(&self.keys, me, id))
+                let session = self.lease.id.expect("only a lease that was renewed is proven");
+                Call::Write(match foreign {
+                    true => Write::AdoptLock { me: me(), session },
+                    false => Write::ProveLock { me: me(), session },
+                })
             }
             Waits::Refresh => Call::Refresh,
         };

@@ -1,14 +1,12 @@
 //! The machine without a world: what it asks for, and what it makes of the answers.
 
 use super::{Answer, Call, Effect, Local, Look, Member, Sight, StoreSight};
-use crate::act::txn;
-use crate::dcs::TxnResult;
-use crate::dcs::keys::Keys;
+use crate::dcs::Written;
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::observation::Job;
 use crate::ha::{Observation, sample};
 use crate::observe::lock::OwnLease;
-use topology::{Group, Millis, Seen, Session, Version};
+use topology::{Millis, Seen, Session, Version, Write};
 
 const LEASE: Session = Session::of_store(7);
 const NEXT: Session = Session::of_store(8);
@@ -25,9 +23,8 @@ impl Stage {
     /// `me` holds the lock on its lease, which is due for renewal.
     fn leader() -> Stage {
         let seen = sample::leader();
-        let keys = Keys::new("/service/", "demo", Group::PLAIN);
         let started = seen.now - 100_000;
-        let mut member = Member::new("me".into(), keys, 20, started);
+        let mut member = Member::new("me".into(), 20, started);
         member.dynamic = seen.dynamic.clone();
         member.held = true;
         let renewed = seen.now - 11_000;
@@ -105,7 +102,7 @@ impl Stage {
 }
 
 fn written(succeeded: bool) -> Answer {
-    Answer::Written(TxnResult { succeeded, version: Version::of_store(99) })
+    Answer::Written(Written { succeeded, version: Version::of_store(99) })
 }
 
 fn alive() -> Answer {
@@ -152,8 +149,8 @@ fn a_lease_that_is_gone_is_replaced_and_the_key_moved_onto_the_new_one() {
     assert!(matches!(grant, Some(Call::Grant { ttl_ms: asked }) if asked == ttl_ms));
     let asked = stage.now;
     stage.now = asked + 40;
-    let Some(Call::Write(txn)) = stage.answer(Answer::Granted(NEXT)) else { panic!("a write") };
-    assert_eq!(txn, txn::readopt(&stage.member.keys, &"me".into(), NEXT));
+    let Some(Call::Write(write)) = stage.answer(Answer::Granted(NEXT)) else { panic!("a write") };
+    assert_eq!(write, Write::AdoptLock { me: "me".into(), session: NEXT });
     assert_eq!(
         stage.member.lease.next.map(|next| next.id),
         Some(NEXT),
@@ -211,8 +208,8 @@ fn a_silent_watch_makes_a_leader_compare_its_key() {
     stage.wake();
     // It broke while the lease was renewed.
     let broken = Answer::Alive { alive: true, is_lost: true };
-    let Some(Call::Write(txn)) = stage.answer(broken) else { panic!("a write") };
-    assert_eq!(txn, txn::prove(&stage.member.keys, &"me".into(), LEASE));
+    let Some(Call::Write(write)) = stage.answer(broken) else { panic!("a write") };
+    assert_eq!(write, Write::ProveLock { me: "me".into(), session: LEASE });
     stage.seen.store = Seen::Unknown;
     stage.answer(written(false));
     assert!(!stage.member.held, "another member has it");

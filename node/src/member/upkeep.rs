@@ -14,16 +14,14 @@
 
 use super::effect::{Answer, Call, Effect};
 use super::{Level, Member, Particulars, history, schedule};
-use crate::act::txn;
-use crate::dcs::{Session, Txn};
+use crate::act::write;
 use crate::ha::Observation;
 use crate::ha::failsafe::Map;
 use crate::observe::lock::{NextLease, OwnLease};
-use serde_json::Value;
 use standby::report::Leader;
 use standby::switch::ownership::Ownership;
-use topology::cluster::write_history;
-use topology::{GroupView, MemberRecord, Millis};
+use topology::write::{LeaderWrite, Replacement};
+use topology::{GroupView, MemberRecord, Millis, Session, Write};
 
 /// One document that a leader keeps.
 pub struct Row {
@@ -31,7 +29,7 @@ pub struct Row {
     pub id: u16,
     /// What is written, for the log.
     pub what: &'static str,
-    due: fn(&mut Member, &Sights) -> Option<Txn>,
+    due: fn(&mut Member, &Sights) -> Option<Write>,
     /// Why it is written, and when.
     pub why: &'static str,
 }
@@ -40,10 +38,16 @@ pub struct Row {
 struct Sights<'a> {
     seen: &'a Observation,
     view: &'a GroupView,
-    lease: Session,
+    session: Session,
     about: &'a Particulars,
     /// The lease was renewed in this beat, or there is no `/status`.
     is_status_due: bool,
+}
+
+impl Sights<'_> {
+    fn as_leader(&self, write: LeaderWrite) -> Write {
+        Write::AsLeader { session: self.session, write }
+    }
 }
 
 /// In the order in which they are written.
@@ -224,16 +228,16 @@ impl Member {
             self.adopt_lease(next);
         }
         let limit_ms = Some(upkeep.until.since(now).max(1));
-        let Some(lease) = self.lease.id else {
+        let Some(session) = self.lease.id else {
             upkeep.waits = Waits::Grant { asked: now, is_second };
             return Effect::Call { call: Call::Grant { ttl_ms: self.dynamic.ttl_ms }, limit_ms };
         };
         upkeep.waits = Waits::Record { is_second };
-        let text = self.record(seen, &upkeep.about).write();
+        let record = Box::new(self.record(seen, &upkeep.about));
         let there = seen.view().and_then(|view| view.members.get(&self.name));
-        let revision = there.map(|there| there.version);
-        let txn = txn::member(&self.keys, &self.name, lease, text, revision);
-        Effect::Call { call: Call::Report { what: "the member record", txn }, limit_ms }
+        let record = Replacement { value: record, on: there.map(|there| there.version) };
+        let write = Write::PutRecord { me: self.name.clone(), session, record };
+        Effect::Call { call: Call::Report { what: "the member record", write }, limit_ms }
     }
 
     fn after_record(
@@ -274,18 +278,18 @@ impl Member {
             self.retention.forget();
             return None;
         }
-        let (view, lease) = (seen.view()?, self.lease.id?);
+        let (view, session) = (seen.view()?, self.lease.id?);
         let (about, is_status_due) = (&upkeep.about, upkeep.is_status_due);
-        let sights = Sights { seen, view, lease, about, is_status_due };
+        let sights = Sights { seen, view, session, about, is_status_due };
         if from == 0 {
             self.tell_never_synchronous(view);
         }
         let due = (from..UPKEEP.len())
-            .find_map(|index| (UPKEEP[index].due)(self, &sights).map(|txn| (index, txn)));
-        let (index, txn) = due?;
+            .find_map(|index| (UPKEEP[index].due)(self, &sights).map(|write| (index, write)));
+        let (index, write) = due?;
         upkeep.waits = Waits::Row(index, self.sending.take());
         let limit_ms = Some(upkeep.until.since(now).max(1));
-        Some(Effect::Call { call: Call::Report { what: UPKEEP[index].what, txn }, limit_ms })
+        Some(Effect::Call { call: Call::Report { what: UPKEEP[index].what, write }, limit_ms })
     }
 
     fn row_answered(&mut self, row: &Row, sent: Option<Sent>, answer: Answer) {
@@ -324,8 +328,8 @@ impl Member {
         }
     }
 
-    fn failsafe_map_due(&mut self, sights: &Sights) -> Option<Txn> {
-        let Sights { seen, view, lease, about, is_status_due } = *sights;
+    fn failsafe_map_due(&mut self, sights: &Sights) -> Option<Write> {
+        let Sights { seen, view, session, about, is_status_due } = *sights;
         if !is_status_due || !self.dynamic.failsafe_mode && view.failsafe.is_none() {
             return None;
         }
@@ -335,34 +339,35 @@ impl Member {
             return None;
         }
         let before = self.peer_set.sending(&map);
-        let text = text_of(&map);
+        let write = LeaderWrite::PutFailsafe(map.clone());
         self.sending = Some(Sent { before, map });
-        Some(txn::as_leader(&self.keys, lease, self.keys.failsafe(), text))
+        Some(Write::AsLeader { session, write })
     }
 }
 
 const END_OF_SYNC: u16 = 1150;
 
-fn initialize(member: &mut Member, sights: &Sights) -> Option<Txn> {
+fn initialize(_: &mut Member, sights: &Sights) -> Option<Write> {
     let system = sights.seen.system()?;
     let there = sights.view.initialize.as_ref();
     if there.is_some_and(|initialize| initialize.value.is_some()) {
         return None;
     }
-    let (key, revision) = (member.keys.initialize(), there.map(|there| there.version));
-    Some(txn::as_leader_on(&member.keys, sights.lease, key, system.0.clone(), revision))
+    let on = there.map(|there| there.version);
+    let system = Replacement { value: system.clone(), on };
+    Some(sights.as_leader(LeaderWrite::PutSystem(system)))
 }
 
-fn config(member: &mut Member, sights: &Sights) -> Option<Txn> {
+fn config(member: &mut Member, sights: &Sights) -> Option<Write> {
     let empty_at = sights.view.missing_config()?;
     if member.dynamic.raw.as_object().is_none_or(|map| map.is_empty()) {
         return None;
     }
-    let text = topology::document::compact(&member.dynamic.raw);
-    Some(txn::give_config(&member.keys, sights.lease, text, empty_at))
+    let value = topology::document::compact(&member.dynamic.raw);
+    Some(sights.as_leader(LeaderWrite::PutConfig(Replacement { value, on: empty_at })))
 }
 
-fn status(member: &mut Member, sights: &Sights) -> Option<Txn> {
+fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
     let server = sights.seen.server().filter(|server| server.lsn.0 > 0)?;
     if !std::mem::take(&mut member.status_due) && !sights.is_status_due {
         return None;
@@ -374,20 +379,20 @@ fn status(member: &mut Member, sights: &Sights) -> Option<Txn> {
         dynamic: &member.dynamic,
     };
     let status = leader.status(sights.view, &mut member.retention, sights.seen.now);
-    txn::status(&member.keys, sights.lease, &status, sights.view)
+    write::status(sights.session, &status, sights.view)
 }
 
 /// When the mode is off, and where this group follows another one.
-fn end_of_sync(member: &mut Member, sights: &Sights) -> Option<Txn> {
+fn end_of_sync(member: &mut Member, sights: &Sights) -> Option<Write> {
     let seen = sights.seen;
     let is_off = !member.dynamic.is_synchronous && seen.is_primary();
     let is_doubtful = matches!(seen.ownership, Ownership::Doubtful(_));
     let follows = seen.is_standby() && !seen.may_own() && !is_doubtful;
     let left = sights.view.sync.as_ref().filter(|_| is_off || follows)?;
-    Some(txn::end_sync(&member.keys, sights.lease, left.version))
+    Some(sights.as_leader(LeaderWrite::DeleteSync { on: left.version }))
 }
 
-fn history_line(member: &mut Member, sights: &Sights) -> Option<Txn> {
+fn history_line(member: &mut Member, sights: &Sights) -> Option<Write> {
     let timeline = sights.seen.server()?.timeline?;
     let own = sights.seen.history.as_ref().filter(|own| own.current == timeline)?;
     if !sights.seen.is_primary() || history::is_told(sights.view, own) {
@@ -396,11 +401,10 @@ fn history_line(member: &mut Member, sights: &Sights) -> Option<Txn> {
     let (me, max) = (member.name.as_str(), member.dynamic.max_timelines_history);
     let began = &sights.about.timeline_began;
     let entries = history::merged(own, &member.history, me, began, max);
-    let (key, text) = (member.keys.history(), write_history(&entries));
-    Some(txn::as_leader(&member.keys, sights.lease, key, text))
+    Some(sights.as_leader(LeaderWrite::PutHistory(entries)))
 }
 
-fn old_request(member: &mut Member, sights: &Sights) -> Option<Txn> {
+fn old_request(member: &mut Member, sights: &Sights) -> Option<Write> {
     use schedule::Due;
     let scheduled = schedule::scheduled(sights.seen, sights.about.unix_ms);
     let is_old = matches!(scheduled, Some(Due::TooOld | Due::Unreadable));
@@ -411,14 +415,9 @@ fn old_request(member: &mut Member, sights: &Sights) -> Option<Txn> {
         Level::Warn,
         "clearing the scheduled switchover: its time has passed or cannot be read",
     );
-    txn::clear_request(&member.keys, sights.view)
+    write::clear_request(sights.view)
 }
 
 fn without_positions(record: &MemberRecord) -> MemberRecord {
     MemberRecord { xlog_location: None, replay_lsn: None, receive_lsn: None, ..record.clone() }
-}
-
-fn text_of(map: &Map) -> String {
-    let urls = map.iter().map(|(name, url)| (name.to_string(), Value::from(url.clone())));
-    Value::Object(urls.collect()).to_string()
 }

@@ -19,12 +19,11 @@ pub mod run;
 mod sql;
 #[cfg(test)]
 mod tests;
-pub mod txn;
+pub mod write;
 
 use crate::config::{Settings, TopologySettings};
-use crate::dcs::etcd::EtcdStore;
 use crate::dcs::keys::Keys;
-use crate::dcs::{DcsError, Session, Store};
+use crate::dcs::{self, DcsError, Session, Store};
 use context::AgentContext;
 use hands::ServerHands;
 use standby::switch::agent::Pace;
@@ -89,9 +88,6 @@ pub fn open_stores(
     topology: &TopologySettings,
 ) -> Result<BTreeMap<RegionName, Arc<dyn Store>>, DcsError> {
     let others = topology.stores.iter().filter(|(name, _)| **name != topology.region);
-    let opened = others.map(|(name, store)| {
-        let store: Arc<dyn Store> = Arc::new(EtcdStore::new(store, REMOTE_CALL)?);
-        Ok((name.clone(), store))
-    });
+    let opened = others.map(|(name, store)| Ok((name.clone(), dcs::open(store, REMOTE_CALL)?)));
     opened.collect()
 }

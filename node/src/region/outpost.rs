@@ -3,13 +3,13 @@
 use super::ownership::read_site;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
-use crate::dcs::{DcsError, Snapshot, Store, Txn};
+use crate::dcs::{DcsError, Snapshot, Store};
 use standby::switch::Site;
 use standby::switch::effect::StoreCopy;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use topology::Millis;
+use topology::{Millis, Write};
 
 /// One region's store with a copy of it.
 pub struct Outpost {
@@ -49,8 +49,8 @@ impl Outpost {
 
     /// Writes, and shows the write in the copy at once. False: a condition did
     /// not hold, look again.
-    pub async fn write(&self, txn: Txn) -> Result<bool, DcsError> {
-        Ok(self.mirror.write(txn).await?.succeeded)
+    pub async fn write(&self, write: &Write) -> Result<bool, DcsError> {
+        Ok(self.mirror.write(&self.keys, write).await?.succeeded)
     }
 }
 

@@ -9,7 +9,7 @@
 use super::context::AgentContext;
 use super::hands::{Hands, Held};
 use super::outpost::{Changed, Outpost};
-use super::{ownership, txn};
+use super::{ownership, write};
 use crate::clock;
 use crate::dcs::DcsError;
 use crate::dcs::keys::Keys;
@@ -205,8 +205,8 @@ impl Ports {
         let hands = &self.hands;
         let answer = match call {
             Call::Campaign { on, key, claim } => {
-                let txn = txn::campaign(&self.keys, &on.topology, &key, claim);
-                written(self.local.write(txn).await.map(|result| result.succeeded))
+                let write = write::campaign(&on.topology, &key, claim);
+                written(self.local.write(&self.keys, &write).await.map(|result| result.succeeded))
             }
             Call::Read(region) => self.read(&region).await,
             Call::Write(write) => self.write(&write).await,
@@ -238,8 +238,8 @@ impl Ports {
         let Some(outpost) = self.outposts.get(&write.region) else {
             return unknown(&write.region);
         };
-        match txn::lower(&self.keys, write) {
-            Some(txn) => written(outpost.write(txn).await),
+        match write::of_agent(write) {
+            Some(write) => written(outpost.write(&write).await),
             None => Answer::NothingToWrite,
         }
     }

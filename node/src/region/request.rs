@@ -4,7 +4,7 @@
 //! owner's agent finds it there.
 
 use super::ownership::read_site;
-use super::txn::write_journal;
+use super::write::write_journal;
 use crate::dcs::keys::Keys;
 use crate::dcs::{DcsError, Store};
 use standby::switch::Site;
@@ -46,7 +46,7 @@ pub async fn request_switch(
     let read = store.read(&[keys.scope_prefix()]).await?;
     let site = read_site(keys, &read.entries);
     let journal = requested(&site, here, to, now_ms)?;
-    let written = store.txn(write_journal(keys, &site.topology, &journal)).await?;
+    let written = store.write(keys, &write_journal(&site.topology, &journal)).await?;
     if written.succeeded { Ok(journal) } else { Err(RequestError::Conflict) }
 }
 

@@ -6,13 +6,15 @@
 
 use super::context::AgentContext;
 use super::hands::{Done, Hands, Held};
-use super::ownership::{read_site, sign};
+use super::ownership::read_site;
 use super::request::{RequestError, request_switch};
 use super::run;
+use super::write::sign;
 use crate::clock::unix_ms;
 use crate::dcs::keys::Keys;
+use crate::dcs::kv::{Op, Txn};
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{Op, Session, Store, Txn};
+use crate::dcs::{Session, Store};
 use standby::promotion::may_open;
 use standby::switch::agent::Pace;
 use standby::switch::ownership::{Order, Ownership, order, ownership};
@@ -400,8 +402,8 @@ impl Member {
     fn sign(&self, keys: &Keys, site: &Site, id: &str, lsn: u64) {
         let system_id = SystemId(SYSTEM.into());
         let token = Token { system_id, timeline: Timeline(1), lsn: Lsn(lsn) };
-        let txn = sign(keys, &site.topology, &"n".into(), id, &token).expect("an order");
-        self.store.txn_now(&txn).expect("written");
+        let write = sign(&site.topology, &"n".into(), id, &token).expect("an order");
+        self.store.write_now(keys, &write).expect("written");
     }
 
     fn publish(&self, keys: &Keys, site: &Site, role: Role, owner: &Ownership) {

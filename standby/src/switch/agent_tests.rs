@@ -1,6 +1,6 @@
 //! The agent as a machine, on values alone: region `a` owns, `b` follows.
 
-use super::super::effect::{AgentKey, LocalCopy, StoreCopy, Write};
+use super::super::effect::{AgentKey, AgentWrite, LocalCopy, StoreCopy};
 use super::super::local::Verified;
 use super::super::publisher::picture;
 use super::super::register::tests::{certificate, journal, local_with, policy};
@@ -146,7 +146,7 @@ fn only(effects: &[Effect]) -> (CallId, &Call) {
     calls[0]
 }
 
-fn written(call: &Call) -> &Write {
+fn written(call: &Call) -> &AgentWrite {
     match call {
         Call::Write(write) => &write.write,
         other => panic!("no write: {other:?}"),
@@ -155,7 +155,7 @@ fn written(call: &Call) -> &Write {
 
 fn phase_of(call: &Call) -> Phase {
     match written(call) {
-        Write::Journal(journal) => journal.phase,
+        AgentWrite::Journal(journal) => journal.phase,
         other => panic!("no journal: {other:?}"),
     }
 }
@@ -258,7 +258,7 @@ fn an_epoch_is_confirmed_by_reads_and_one_failure_is_said_once() {
     let effects = rig.wake();
     let (id, _) = only(&effects);
     let effects = rig.answer(id, Answer::Read(Arc::new(rig.other.clone())));
-    assert_eq!(*written(only(&effects).1), Write::Verify(1));
+    assert_eq!(*written(only(&effects).1), AgentWrite::Verify(1));
 }
 
 #[test]
@@ -269,14 +269,14 @@ fn a_turn_waits_for_one_write_before_the_next() {
     rig.look_in(5);
     let effects = rig.wake();
     let (id, call) = only(&effects);
-    assert!(matches!(written(call), Write::Peer(_)));
+    assert!(matches!(written(call), AgentWrite::Peer(_)));
     rig.look_in(5);
     assert_eq!(rig.wake(), [], "the turn waits");
     rig.own.topology.peers.insert("b".into(), picture(&"b".into(), &rig.other));
     rig.look_in(5);
     let effects = rig.answer(id, Answer::Written);
     let (id, call) = only(&effects);
-    assert!(matches!(written(call), Write::Policy(_)));
+    assert!(matches!(written(call), AgentWrite::Policy(_)));
     let effects = rig.answer(id, Answer::Conflict);
     assert_eq!(*only(&effects).1, Call::Read("a".into()));
 }
@@ -287,7 +287,7 @@ fn a_store_that_lacks_the_certificate_is_given_it() {
     rig.other.topology.register = None;
     rig.look_in(5);
     let effects = rig.wake();
-    assert!(matches!(written(only(&effects).1), Write::Adopt { .. }));
+    assert!(matches!(written(only(&effects).1), AgentWrite::Adopt { .. }));
     rig.look_in(500);
     assert_eq!(rig.wake(), [], "not again within a second");
 }
@@ -308,7 +308,7 @@ fn a_move_that_was_asked_for_is_examined_on_fresh_reads() {
     assert_eq!(rig.answer(reads[0], Answer::Read(Arc::new(rig.own.clone()))), []);
     let effects = rig.answer(reads[1], Answer::Failed("it is silent".into()));
     let (_, call) = only(&effects);
-    let Write::Journal(journal) = written(call) else { panic!("no journal") };
+    let AgentWrite::Journal(journal) = written(call) else { panic!("no journal") };
     assert_eq!(journal.phase, Phase::Aborted);
     assert!(journal.error.as_ref().is_some_and(|why| why.contains("it is silent")));
 }
@@ -417,7 +417,7 @@ fn nothing_is_decided_before_the_new_owners_store_answers() {
     rig.heard = rig.sight.now;
     rig.look_in(1);
     let effects = rig.answer(id, Answer::Read(Arc::new(rig.other.clone())));
-    assert!(matches!(written(only(&effects).1), Write::Commit { .. }));
+    assert!(matches!(written(only(&effects).1), AgentWrite::Commit { .. }));
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! keeps it; if it does not, the agent takes the call for failed `GRACE_MS` later.
 
 use super::effect::{
-    AgentKey, Answer, Call, CallId, Effect, Identity, Severity, Sight, Sites, StoreCopy,
-    StoreWrite, Write,
+    AgentKey, AgentWrite, Answer, Call, CallId, Effect, Identity, Severity, Sight, Sites,
+    StoreCopy, StoreWrite,
 };
 use super::purpose::Purpose;
 use super::{LocalTopology, Site};
@@ -116,7 +116,13 @@ impl Scene<'_> {
         self.call(within_ms, Call::Read(region.clone()), purpose);
     }
 
-    pub fn write(&mut self, region: &RegionName, on: Arc<Site>, write: Write, purpose: Purpose) {
+    pub fn write(
+        &mut self,
+        region: &RegionName,
+        on: Arc<Site>,
+        write: AgentWrite,
+        purpose: Purpose,
+    ) {
         let (region, key) = (region.clone(), self.key.clone());
         let call = Call::Write(Box::new(StoreWrite { region, on, key, write }));
         self.call(STORE_CALL_MS, call, purpose);

@@ -4,8 +4,8 @@
 //! `Effect`s, and learns by `Answer`s how they ended. The daemon performs them on
 //! real stores and servers, the simulator on models of them; neither decides.
 //!
-//! Invariant: a write carries the site it was decided on. It is lowered to a
-//! transaction that compares the versions which that site shows.
+//! Invariant: a write carries the site it was decided on. It becomes a
+//! `topology::Write` that compares the versions which that site shows.
 
 use super::preflight::Probe;
 use super::{LocalTopology, Replayed, Site, Target};
@@ -126,7 +126,7 @@ pub enum Claim {
     Resign,
 }
 
-/// One transaction, before it is lowered.
+/// A write of one region's store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoreWrite {
     /// The region whose store is written.
@@ -134,11 +134,11 @@ pub struct StoreWrite {
     /// What that store was seen to hold.
     pub on: Arc<Site>,
     pub key: AgentKey,
-    pub write: Write,
+    pub write: AgentWrite,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Write {
+pub enum AgentWrite {
     /// The policy, where there is none.
     Policy(Policy),
     CreateFirst(Box<Certificate>),

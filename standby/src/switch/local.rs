@@ -4,64 +4,13 @@
 //! `unreadable` under its key, so that a rule can refuse to build on it. An
 //! unreadable key is never taken for an absent one.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, Register, Token};
+pub use topology::region::{PastMove, Rewired, SignedToken, Verified};
 use topology::{Group, RegionName, Session, Version, Versioned};
 
 /// Past moves that `history` keeps.
 pub const HISTORY_MAX: usize = 50;
-
-/// `switch/token/<group>`: the end of a group's history, signed for one move.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignedToken {
-    pub id: String,
-    pub token: Token,
-}
-
-/// `verified`: the other registers were read and none knows a higher epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verified {
-    pub epoch: u64,
-}
-
-/// `switch/rewired`: the new coordinator's metadata names the new region.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rewired {
-    pub id: String,
-}
-
-/// One line of `history`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PastMove {
-    pub id: String,
-    pub from: RegionName,
-    pub to: RegionName,
-    /// The epoch that was in force when the move began.
-    pub epoch: u64,
-    pub phase: Phase,
-    pub began_ms: u64,
-    pub took_ms: u64,
-    #[serde(default)]
-    pub error: Option<String>,
-}
-
-impl PastMove {
-    pub fn of(journal: &Journal) -> PastMove {
-        let first = journal.steps.first().map_or(0, |s| s.at_ms);
-        let last = journal.steps.last().map_or(0, |s| s.at_ms);
-        PastMove {
-            id: journal.id.clone(),
-            from: journal.from.clone(),
-            to: journal.to.clone(),
-            epoch: journal.epoch,
-            phase: journal.phase,
-            began_ms: first,
-            took_ms: last.saturating_sub(first),
-            error: journal.error.clone(),
-        }
-    }
-}
 
 /// The old lines and the new one, without a duplicate and bounded.
 pub fn with_move(history: &[PastMove], journal: &Journal) -> Vec<PastMove> {

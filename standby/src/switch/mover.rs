@@ -17,7 +17,7 @@ mod receipts;
 mod work;
 
 use super::calls::{STORE_CALL_MS, Scene};
-use super::effect::{Answer, CallId, Effect, Severity, Write};
+use super::effect::{AgentWrite, Answer, CallId, Effect, Severity};
 use super::local::may_replace;
 use super::purpose::{Lead, MoverCall, Purpose};
 use super::question::{Progress, Question, tokens};
@@ -281,7 +281,7 @@ impl Mover {
         };
         if may_replace(site.topology.journal(), journal) {
             self.is_copying = true;
-            let write = Write::Journal(journal.clone());
+            let write = AgentWrite::Journal(journal.clone());
             scene.write(region, site.clone(), write, Purpose::Mover(MoverCall::Copy));
         }
     }

@@ -7,7 +7,7 @@
 //! Invariant: what cannot be done is logged once as an error and tried again.
 
 use super::calls::{REMOTE_CALL_MS, STORE_CALL_MS, Scene};
-use super::effect::{Answer, Severity, Sites, Write};
+use super::effect::{AgentWrite, Answer, Severity, Sites};
 use super::publisher::{Publisher, picture};
 use super::purpose::{Purpose, VotesCall};
 use super::register::{AgentFacts, AgentStep, agent_step, behind, policy_conflict};
@@ -74,7 +74,7 @@ impl Votes {
                 let peer = picture(name, &site);
                 if self.publisher.is_due(&peer, own.topology.peers.get(name), scene.now()) {
                     let purpose = Purpose::Votes(VotesCall::Publish(name.clone()));
-                    return scene.write(&who.region, own, Write::Peer(peer), purpose);
+                    return scene.write(&who.region, own, AgentWrite::Peer(peer), purpose);
                 }
             }
         }
@@ -208,7 +208,7 @@ impl Votes {
             self.forwarded_at = Some(scene.now());
             let Some(site) = scene.live(&region) else { continue };
             let certificate = Box::new(certificate.clone());
-            let write = Write::Adopt { certificate, journal: journal.cloned() };
+            let write = AgentWrite::Adopt { certificate, journal: journal.cloned() };
             scene.write(&region, site, write, Purpose::Forward);
         }
     }
@@ -253,25 +253,25 @@ fn brings(journal: &Journal, certificate: &Certificate) -> bool {
 }
 
 /// What a step writes; `None`: it has nothing to write, or no way to that store.
-fn write_of(scene: &Scene, step: &AgentStep, own: &Site) -> Option<Write> {
+fn write_of(scene: &Scene, step: &AgentStep, own: &Site) -> Option<AgentWrite> {
     match step {
-        AgentStep::WritePolicy => Some(Write::Policy(scene.who.settings.clone())),
+        AgentStep::WritePolicy => Some(AgentWrite::Policy(scene.who.settings.clone())),
         AgentStep::SharePolicy(region) => {
             let policy = own.topology.policy.as_ref().filter(|_| scene.knows(region))?;
-            Some(Write::Policy(policy.value.clone()))
+            Some(AgentWrite::Policy(policy.value.clone()))
         }
-        AgentStep::CreateFirst(first) => Some(Write::CreateFirst(first.clone())),
+        AgentStep::CreateFirst(first) => Some(AgentWrite::CreateFirst(first.clone())),
         AgentStep::Adopt(certificate) => {
             let journal = journal_of(scene, certificate);
-            Some(Write::Adopt { certificate: certificate.clone(), journal })
+            Some(AgentWrite::Adopt { certificate: certificate.clone(), journal })
         }
-        AgentStep::Verify(epoch) => Some(Write::Verify(*epoch)),
+        AgentStep::Verify(epoch) => Some(AgentWrite::Verify(*epoch)),
         AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => None,
     }
 }
 
 /// A policy is shared with the store that lacks it, everything else is written at home.
-fn perform(scene: &mut Scene, step: AgentStep, write: Write, own: Arc<Site>) {
+fn perform(scene: &mut Scene, step: AgentStep, write: AgentWrite, own: Arc<Site>) {
     match step {
         AgentStep::SharePolicy(region) => {
             // Written where there is none: what the store holds beside it does not count.

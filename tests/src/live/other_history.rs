@@ -4,7 +4,7 @@
 use super::birth::keys_and_store;
 use super::stage::{LONG, SHORT, Stage, ask_sql, connect, timeline_of};
 use ctl::field::MemberPlan;
-use node::dcs::{Op, Store, Txn};
+use node::dcs::kv::{KeyValueStore, Op, Txn};
 use reqwest::Method;
 use serde_json::json;
 use std::time::Instant;

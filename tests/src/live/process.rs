@@ -4,9 +4,10 @@
 use super::stage::{LONG, SHORT, Stage, ask_sql};
 use ctl::field::MemberPlan;
 use nix::sys::signal::Signal;
+use node::dcs::Store;
 use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::Keys;
-use node::dcs::{Op, Store, Txn};
+use node::dcs::kv::{KeyValueStore, Op, Txn};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fs;

@@ -3,7 +3,8 @@
 use super::birth::{entries, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, timeline_of};
 use ctl::field::{MemberPlan, Plan};
-use node::dcs::{Session, Store};
+use node::dcs::Session;
+use node::dcs::kv::KeyValueStore;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

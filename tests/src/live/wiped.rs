@@ -5,7 +5,7 @@ use super::birth::{entries, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, timeline_of};
 use ctl::field::process::is_alive;
 use ctl::field::{MemberPlan, Writer};
-use node::dcs::{Op, Store, Txn};
+use node::dcs::kv::{KeyValueStore, Op, Txn};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -147,7 +147,7 @@ impl World {
         let rewired = self.rewired_due(member, &report.seen);
         self.members[member].daemon.reports = Some(report);
         match rewired {
-            Some(txn) => self.send_out(member, Sent::Rewired(txn), CALL_MS),
+            Some(write) => self.send_out(member, Sent::Rewired(write), CALL_MS),
             None => self.end_reports(member),
         }
     }

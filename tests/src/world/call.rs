@@ -7,14 +7,16 @@
 use super::links::Wire;
 use super::{Event, World};
 use crate::check;
-use node::dcs::{Compare, DcsError, Op, Renewal, Session, Txn, TxnResult};
+use node::dcs::{DcsError, Renewal, Session, Written};
 use node::ha::observation::Following;
 use node::member::{Answer, Call, STORE_CALL_MS};
-use node::region::ownership::{read, sign};
+use node::region::ownership::read;
+use node::region::write::sign;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::sync::Names;
 use std::time::Duration;
-use topology::{Lsn, MemberName, Timeline};
+use topology::write::{RegionWrite, Release};
+use topology::{Lsn, MemberName, Timeline, Write};
 
 /// Every call gives up after this. The fence budget must cover it.
 pub const CALL_MS: u64 = STORE_CALL_MS;
@@ -24,7 +26,7 @@ pub const CALL_MS: u64 = STORE_CALL_MS;
 pub enum Sent {
     Call(Call),
     /// The end of a formation's rewiring.
-    Rewired(Txn),
+    Rewired(Write),
 }
 
 /// What comes back.
@@ -86,9 +88,9 @@ impl World {
         let reply = match &what {
             _ if is_cut => what.silence(),
             Sent::Call(call) => Reply::Machine(self.serve(member, call)),
-            Sent::Rewired(txn) => {
+            Sent::Rewired(write) => {
                 // A later beat looks whether it was taken.
-                let _ = self.write(member, txn);
+                let _ = self.write(member, write);
                 Reply::Rewired
             }
         };
@@ -122,12 +124,12 @@ impl World {
         match call {
             Call::KeepAlive(lease) => self.serve_keep_alive(member, *lease),
             Call::Grant { ttl_ms } => Answer::Granted(self.grant(member, *ttl_ms)),
-            Call::Write(txn) | Call::Report { txn, .. } => self.serve_write(member, txn),
+            Call::Write(write) | Call::Report { write, .. } => self.serve_write(member, write),
             Call::Sign { id, token } => {
                 let m = &self.members[member];
                 let local = read(&m.keys, &m.daemon.mirror.snapshot.entries);
-                match sign(&m.keys, &local, &m.name, id, token) {
-                    Some(txn) => self.serve_write(member, &txn),
+                match sign(&local, &m.name, id, token) {
+                    Some(write) => self.serve_write(member, &write),
                     None => Answer::Overtaken,
                 }
             }
@@ -143,11 +145,11 @@ impl World {
         }
     }
 
-    fn serve_write(&mut self, member: usize, txn: &Txn) -> Answer {
-        match self.write(member, txn) {
+    fn serve_write(&mut self, member: usize, write: &Write) -> Answer {
+        match self.write(member, write) {
             Ok(result) => {
                 if result.succeeded {
-                    self.watch_write(member, txn);
+                    self.watch_write(member, write);
                 }
                 Answer::Written(result)
             }
@@ -158,40 +160,31 @@ impl World {
 
     /// For the checker: what was acknowledged when the lock was handed over on
     /// request must be in the server that opens next.
-    fn watch_write(&mut self, member: usize, txn: &Txn) {
-        let m = &self.members[member];
-        let (failover, leader, status) = (m.keys.failover(), m.keys.leader(), m.keys.status());
-        let publishes = |op: &Op| match op {
-            Op::Put { key, value, .. } if *key == status => value.contains("ended"),
-            Op::Put { key, value, .. } => *key == failover && value.contains("leader"),
-            _ => false,
-        };
-        let deletes = |op: &Op| matches!(op, Op::Delete { key } if *key == leader);
-        let signs = |op: &Op| matches!(op, Op::Put { key, .. } if key.contains("/switch/token/"));
-        let takes = |op: &Op| matches!(op, Op::Put { key, .. } if *key == leader);
-        let has = |what: &dyn Fn(&Op) -> bool| txn.then.iter().any(what);
-        let acknowledged = self.clients[m.place.client].acknowledged.len();
-        if has(&publishes) && has(&deletes) {
-            self.members[member].released_at = Some(acknowledged);
-            self.counts.handovers += 1;
-        }
-        if has(&signs) {
-            self.members[member].signed_at = Some(acknowledged);
-            self.counts.signatures += 1;
-        }
-        let when_free = |c: &Compare| matches!(c, Compare::Absent(key) if *key == leader);
-        if has(&takes) && txn.when.iter().any(when_free) {
-            self.end_promises(member);
-            if self.members[member].server.accepts_commits() {
-                check::took_lock(self, member);
+    fn watch_write(&mut self, member: usize, write: &Write) {
+        let acknowledged = self.clients[self.members[member].place.client].acknowledged.len();
+        match write {
+            Write::ReleaseLock(release) if publishes(release) => {
+                self.members[member].released_at = Some(acknowledged);
+                self.counts.handovers += 1;
             }
+            Write::Region(RegionWrite::SignToken { .. }) => {
+                self.members[member].signed_at = Some(acknowledged);
+                self.counts.signatures += 1;
+            }
+            Write::AcquireLock(_) | Write::FinishBootstrap(_) => {
+                self.end_promises(member);
+                if self.members[member].server.accepts_commits() {
+                    check::took_lock(self, member);
+                }
+            }
+            _ => {}
         }
     }
 
-    fn write(&mut self, member: usize, txn: &Txn) -> Result<TxnResult, DcsError> {
-        check::sent(self, member, txn);
-        let store = &self.stores.regions[self.members[member].place.region];
-        store.txn_now(txn)
+    fn write(&mut self, member: usize, write: &Write) -> Result<Written, DcsError> {
+        check::sent(self, member, write);
+        let m = &self.members[member];
+        self.stores.regions[m.place.region].write_now(&m.keys, write)
     }
 
     fn grant(&mut self, member: usize, ttl_ms: u64) -> Session {
@@ -271,4 +264,11 @@ impl World {
 
 fn is_silence(reply: &Reply) -> bool {
     matches!(reply, Reply::Machine(Answer::NoAnswer(_)))
+}
+
+/// The successor is told where the log of this leader ends.
+fn publishes(release: &Release) -> bool {
+    let ended = release.status.as_ref().is_some_and(|status| status.write().contains("ended"));
+    let request = release.request.as_ref();
+    ended || request.is_some_and(|request| request.value.leader.is_some())
 }

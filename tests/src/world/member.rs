@@ -150,7 +150,7 @@ impl Member {
         }
         let name = MemberName(format!("{letter}{group}n{number}"));
         let keys = Keys::new("/service/", "shop", group);
-        let machine = Machine::new(name.clone(), keys.clone(), MINIMUM_TTL_S, Millis(0));
+        let machine = Machine::new(name.clone(), MINIMUM_TTL_S, Millis(0));
         Member {
             name,
             keys,
@@ -197,8 +197,8 @@ impl Member {
         let before = &self.daemon.machine.dynamic;
         let has_copy = before.raw.as_object().is_some_and(|map| !map.is_empty());
         let dynamic = if has_copy { before.clone() } else { dynamic };
-        let (name, keys) = (self.name.clone(), self.keys.clone());
-        let mut machine = Machine::new(name, keys, minimum_ttl, local);
+        let name = self.name.clone();
+        let mut machine = Machine::new(name, minimum_ttl, local);
         machine.dynamic = dynamic;
         if let Some((until, peer_set)) = self.kept_proof.clone().filter(|kept| local < kept.0) {
             (machine.proof, machine.peer_set) = (Some(until), peer_set);

@@ -7,8 +7,9 @@
 use super::{Event, World};
 use crate::check;
 use node::dcs::keys::Keys;
+use node::dcs::kv::{Op, Txn};
 use node::dcs::memory::MemoryStore;
-use node::dcs::{Event as Change, KeyValue, Op, Snapshot, Txn};
+use node::dcs::{Event as Change, KeyValue, Snapshot};
 use node::region::ownership::read_site;
 use standby::switch::Site;
 use std::cell::RefCell;

@@ -3,7 +3,7 @@
 use super::formation::{Formation, LEASE};
 use anyhow::{Context, Result, ensure};
 use node::clock::unix_ms;
-use node::dcs::{Op, Store, Txn};
+use node::dcs::kv::{KeyValueStore, Op, Txn};
 use node::region::request::request_switch;
 use std::time::Duration;
 use topology::RegionName;

@@ -8,7 +8,6 @@ use crate::world::World;
 use anyhow::{Context, Result, anyhow, bail};
 use node::config::CtlSettings;
 use node::dcs::Store;
-use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::Keys;
 use node::region::examine::examine;
 use node::region::hands::{Hands, ServerHands};
@@ -50,7 +49,7 @@ impl Regions {
             bail!("region commands need a `topology` section in the configuration");
         };
         let mut stores = open_stores(topology).context("a region's store cannot be used")?;
-        let own: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings.store, REMOTE_CALL)?);
+        let own = node::dcs::open(&settings.store, REMOTE_CALL)?;
         stores.insert(topology.region.clone(), own);
         Ok(Regions {
             formation: topology.policy.formation.clone(),

@@ -3,12 +3,13 @@
 
 use super::sites::Regions;
 use citus::NodeRow;
+use node::dcs::Store;
 use node::dcs::keys::Keys;
+use node::dcs::kv::{Op, Txn};
 use node::dcs::memory::MemoryStore;
-use node::dcs::{Op, Store, Txn};
 use node::region::hands::{Done, Hands, Held};
 use node::region::ownership::read_site;
-use node::region::txn;
+use node::region::write;
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
 use standby::switch::publisher::picture;
 use standby::switch::register::first;
@@ -152,10 +153,10 @@ fn fill_topology(store: &MemoryStore, agent: &str) {
     let policy = policy();
     let then = vec![put(keys().topology("agent"), agent)];
     store.txn_now(&Txn { when: vec![], then }).unwrap();
-    store.txn_now(&txn::policy(&keys(), &policy)).unwrap();
+    store.write_now(&keys(), &write::policy(&policy)).unwrap();
     let certificate = first(&policy, &"a".into(), "now");
-    let first = txn::create_first(&keys(), &site(store).topology, &certificate).unwrap();
-    assert!(store.txn_now(&first).unwrap().succeeded);
+    let first = write::create_first(&site(store).topology, &certificate).unwrap();
+    assert!(store.write_now(&keys(), &first).unwrap().succeeded);
 }
 
 fn site(store: &MemoryStore) -> Site {
@@ -180,8 +181,8 @@ pub fn journal(phase: Phase) -> Journal {
 impl Formation {
     /// Writes the owner's copy, as its agent would.
     pub fn write_journal(&self, journal: &Journal) {
-        let txn = txn::write_journal(&keys(), &site(&self.a).topology, journal);
-        assert!(self.a.txn_now(&txn).unwrap().succeeded);
+        let write = write::write_journal(&site(&self.a).topology, journal);
+        assert!(self.a.write_now(&keys(), &write).unwrap().succeeded);
     }
 
     /// Lets the agent of `a` remember `b` as it is now.

@@ -3,10 +3,10 @@
 use super::member::{Member, WAIT_MAX, context, ok, pair, refused, said};
 use super::*;
 use crate::api::{Command, serve};
+use crate::dcs::keys::Keys;
+use crate::dcs::kv::{KeyValueStore, Op, Txn};
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{
-    Answer, Op, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem,
-};
+use crate::dcs::{Answer, Renewal, Session, Snapshot, Store, Version, WatchItem, Write, Written};
 use reqwest::{Method, StatusCode};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -263,8 +263,8 @@ impl Store for Contested {
         })
     }
 
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
-        self.0.txn(txn)
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
+        self.0.write(keys, write)
     }
 
     fn watch<'a>(
@@ -281,10 +281,6 @@ impl Store for Contested {
 
     fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         self.0.renew(session)
-    }
-
-    fn revoke(&self, session: Session) -> Answer<'_, ()> {
-        self.0.revoke(session)
     }
 }
 

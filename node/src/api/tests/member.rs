@@ -4,9 +4,9 @@
 use super::*;
 use crate::api::{ApiContext, Command, Fresh, ServerHandle, serve};
 use crate::dcs::keys::Keys;
+use crate::dcs::kv::{Op, Txn};
 use crate::dcs::memory::MemoryStore;
 use crate::dcs::mirror::Mirror;
-use crate::dcs::{Op, Txn};
 use crate::tls::{Believed, Trust};
 use reqwest::{Method, Response};
 use std::future::Future;

@@ -3,8 +3,9 @@
 use super::member::{Member, context};
 use super::*;
 use crate::api::serve;
+use crate::dcs::keys::Keys;
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{Answer, Renewal, Session, Snapshot, Store, Txn, TxnResult, Version, WatchItem};
+use crate::dcs::{Answer, Renewal, Session, Snapshot, Store, Version, WatchItem, Write, Written};
 use reqwest::Method;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,8 +25,8 @@ impl Store for Counted {
         self.store.read(prefixes)
     }
 
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
-        self.store.txn(txn)
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
+        self.store.write(keys, write)
     }
 
     fn watch<'a>(
@@ -42,10 +43,6 @@ impl Store for Counted {
 
     fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         self.store.renew(session)
-    }
-
-    fn revoke(&self, session: Session) -> Answer<'_, ()> {
-        self.store.revoke(session)
     }
 }
 

@@ -115,7 +115,7 @@ impl Daemon {
             });
         }
         let (minimum_ttl, started) = (settings.minimum_ttl(), clock::now());
-        let mut member = Member::new(settings.name.clone(), keys.clone(), minimum_ttl, started);
+        let mut member = Member::new(settings.name.clone(), minimum_ttl, started);
         member.dynamic = dynamic;
         take_kept_proof(&mut member, data_dir);
         let daemon = Daemon {
@@ -124,6 +124,7 @@ impl Daemon {
             watchdog: crate::watchdog::Watchdog::new(settings.watchdog.clone()),
             settings,
             store,
+            keys,
             member,
             mirror,
             changes,

@@ -58,8 +58,8 @@ mod tests {
     /// the end of the sleep there is no poll.
     #[tokio::test]
     async fn a_leader_that_goes_wakes_a_follower_at_once() {
+        use crate::dcs::kv::{Op, Txn};
         use crate::dcs::memory::MemoryStore;
-        use crate::dcs::{Op, Txn};
         let store = MemoryStore::new();
         let mirror = Mirror::spawn(Arc::new(store.client()), vec!["/service/shop/".into()]);
         mirror.ready(Duration::from_secs(5)).await.expect("a first read");

@@ -3,8 +3,9 @@
 use super::EtcdStore;
 use super::server::{Server, answered};
 use crate::config::{Secret, StoreSettings};
+use crate::dcs::kv::{KeyValueStore, Op, Txn};
 use crate::dcs::mirror::Mirror;
-use crate::dcs::{DcsError, Op, Renewal, Store, Txn, Version, WatchItem, conform};
+use crate::dcs::{DcsError, Renewal, Store, Version, WatchItem, conform, kv};
 use crate::tls::made::{openssl, self_signed};
 use etcd_client::{Client, PermissionType};
 use std::net::TcpListener;
@@ -39,10 +40,11 @@ async fn lost(watch: &mut tokio::sync::mpsc::Receiver<WatchItem>) -> String {
 #[tokio::test]
 async fn conforms() {
     let server = Server::start();
-    let store = store(&server.settings(), TIMEOUT);
+    let store = Arc::new(store(&server.settings(), TIMEOUT));
     answered(&store).await;
     let elapse = async |d: Duration| tokio::time::sleep(d).await;
-    conform::run(Arc::new(store), "/conform/", elapse).await.expect("conformance");
+    conform::run(store.clone(), "/conform/", elapse).await.expect("conformance");
+    kv::conform::run(&*store, "/conform-keys/").await.expect("conformance of keys");
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! Between our words and etcd's.
 
-use crate::dcs::{
-    Compare, DcsError, Event, KeyValue, Op, Session, Snapshot, Txn, TxnResult, Version,
-};
+use crate::dcs::kv::{Compare, Op, Txn};
+use crate::dcs::{DcsError, Event, KeyValue, Session, Snapshot, Version, Written};
 use etcd_client as etcd;
 use etcd_client::{CompareOp, DeleteOptions, Error, GetOptions, PutOptions, TxnOp, TxnOpResponse};
 use std::time::Duration;
@@ -44,8 +43,8 @@ pub fn txn(txn: Txn) -> etcd::Txn {
     etcd::Txn::new().when(when).and_then(then)
 }
 
-pub fn txn_result(answer: &etcd::TxnResponse) -> TxnResult {
-    TxnResult { succeeded: answer.succeeded(), version: version(answer) }
+pub fn txn_result(answer: &etcd::TxnResponse) -> Written {
+    Written { succeeded: answer.succeeded(), version: version(answer) }
 }
 
 fn version(answer: &etcd::TxnResponse) -> Version {

@@ -3,10 +3,10 @@
 //! Revisions are etcd's: they start at 1, every transaction that writes takes
 //! the next one, and so does the end of a lease that held keys.
 
+use crate::dcs::kv::{Compare, Op, Txn};
 use crate::dcs::outlet::Outlet;
 use crate::dcs::{
-    Compare, DcsError, Event, KeyValue, OPS_MAX, Op, Renewal, Session, Snapshot, Txn, TxnResult,
-    Version,
+    DcsError, Event, KeyValue, OPS_MAX, Renewal, Session, Snapshot, Version, Written,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl State {
         tail.map(|(_, entry)| entry).take_while(move |entry| entry.key.starts_with(prefix))
     }
 
-    pub fn txn(&mut self, txn: &Txn) -> Result<TxnResult, DcsError> {
+    pub fn txn(&mut self, txn: &Txn) -> Result<Written, DcsError> {
         check_shape(txn)?;
         let succeeded = txn.when.iter().all(|c| self.holds(c));
         if succeeded {
@@ -76,7 +76,7 @@ impl State {
             let events = self.write(&txn.then);
             self.publish(events);
         }
-        Ok(TxnResult { succeeded, version: self.version })
+        Ok(Written { succeeded, version: self.version })
     }
 
     fn holds(&self, compare: &Compare) -> bool {

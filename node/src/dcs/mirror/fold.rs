@@ -4,7 +4,8 @@
 //! deleted keys too, and `floor`, the revision of the newest whole read, which
 //! already holds everything up to itself.
 
-use crate::dcs::{Event, KeyValue, Op, Session, Snapshot, Version};
+use crate::dcs::kv::Op;
+use crate::dcs::{Event, KeyValue, Session, Snapshot, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -182,7 +183,7 @@ impl Fold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dcs::Txn;
+    use crate::dcs::kv::Txn;
     use crate::dcs::memory::MemoryStore;
     use proptest::prelude::*;
 

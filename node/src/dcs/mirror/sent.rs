@@ -5,7 +5,7 @@
 //! wake the writer: which would look, write again, and wake itself once more.
 
 use super::Shared;
-use crate::dcs::{Op, Txn};
+use crate::dcs::kv::{Op, Txn};
 
 /// The operations of own writes without an answer yet.
 #[derive(Default)]

@@ -1,8 +1,11 @@
 //! The mirror over the store in memory, with faults.
 
 use super::*;
+use crate::dcs::kv::KeyValueStore;
+use crate::dcs::kv::{Compare, Op};
 use crate::dcs::memory::MemoryStore;
-use crate::dcs::{Answer, Compare, Op, Renewal, Session, Version};
+use crate::dcs::{Answer, Renewal, Session, Version};
+use topology::{Group, Lsn, Status};
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -99,13 +102,13 @@ async fn own_writes_show_at_once_and_are_told_once() {
     let mut txn = put("/s/a", "1");
     txn.then.extend(put("/not ours", "1").then);
     let result = store.txn_now(&txn).expect("reachable");
-    mirror.apply(&txn, result);
+    mirror.fold(&txn, result);
     assert_eq!(value(&mirror, "/s/a").as_deref(), Some("1"));
     assert_eq!(changes.next().await, keys(&["/s/a"], true));
     let mut failing = put("/s/a", "2");
     failing.when.push(Compare::Absent("/s/a".to_string()));
     let failed = store.txn_now(&failing).expect("reachable");
-    mirror.apply(&failing, failed);
+    mirror.fold(&failing, failed);
     assert_eq!(value(&mirror, "/s/a").as_deref(), Some("1"));
     store.txn_now(&put("/s/b", "1")).expect("reachable");
     assert_eq!(changes.next().await, keys(&["/s/b"], false));
@@ -136,8 +139,8 @@ impl Store for Deaf {
         Box::pin(async move { Ok(silent) })
     }
 
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
-        self.store.txn(txn)
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
+        self.store.write(keys, write)
     }
 
     fn grant(&self, ttl: Duration) -> Answer<'_, Session> {
@@ -146,10 +149,6 @@ impl Store for Deaf {
 
     fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         self.store.renew(session)
-    }
-
-    fn revoke(&self, session: Session) -> Answer<'_, ()> {
-        self.store.revoke(session)
     }
 }
 
@@ -181,12 +180,8 @@ impl Store for Late {
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
         self.0.read(prefixes)
     }
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
-        Box::pin(async move {
-            let result = self.0.txn_now(&txn)?;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            Ok(result)
-        })
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
+        Box::pin(async move { self.txn(&lower(keys, write)).await })
     }
     fn watch<'a>(
         &'a self,
@@ -201,26 +196,33 @@ impl Store for Late {
     fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         self.0.renew(session)
     }
-    fn revoke(&self, session: Session) -> Answer<'_, ()> {
-        self.0.revoke(session)
+}
+
+impl Late {
+    async fn txn(&self, txn: &Txn) -> Result<Written, DcsError> {
+        let result = self.0.txn_now(txn)?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(result)
     }
 }
 
 #[tokio::test]
 async fn b6_an_own_write_is_told_as_own_also_when_the_watch_is_faster_than_the_answer() {
     let store = MemoryStore::new();
-    let mirror = Mirror::spawn(Arc::new(Late(store.client())), vec!["/s/".to_string()]);
+    let late = Arc::new(Late(store.client()));
+    let mirror = Mirror::spawn(late.clone(), vec!["/s/".to_string()]);
+    let write = async |txn: Txn| mirror.carry(&txn, late.txn(&txn)).await;
     until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
     let mut changes = mirror.subscribe();
-    assert!(mirror.write(put("/s/a", "1")).await.expect("reachable").succeeded);
+    assert!(write(put("/s/a", "1")).await.expect("reachable").succeeded);
     assert_eq!(changes.next().await, keys(&["/s/a"], true));
     let gone = Op::Delete { key: "/s/a".to_string() };
     let delete = Txn { when: Vec::new(), then: vec![gone] };
-    assert!(mirror.write(delete).await.expect("reachable").succeeded);
+    assert!(write(delete).await.expect("reachable").succeeded);
     assert_eq!(changes.next().await, keys(&["/s/a"], true));
     // The same key by another program, while an own write is on its way.
     let (mine, other) =
-        tokio::join!(mirror.write(put("/s/a", "2")), async { store.txn_now(&put("/s/a", "3")) });
+        tokio::join!(write(put("/s/a", "2")), async { store.txn_now(&put("/s/a", "3")) });
     assert!(mine.expect("reachable").succeeded && other.expect("reachable").succeeded);
     assert_eq!(changes.next().await, keys(&["/s/a"], true));
     assert_eq!(changes.next().await, keys(&["/s/a"], false));
@@ -238,19 +240,39 @@ async fn b6_what_the_copy_shows_already_is_no_news() {
         let op = Op::Put { key: "/s/a".to_string(), value: value.to_string(), session: lease };
         Txn { when: vec![Compare::Absent("/s/x".to_string())], then: vec![op] }
     };
-    assert_eq!(mirror.news(on(None, "1")), Some(on(None, "1")), "nothing was read yet");
+    let write = async |txn: Txn| mirror.carry(&txn, store.txn(txn.clone())).await;
+    assert!(!mirror.shows(&on(None, "1")), "nothing was read yet");
     until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
-    mirror.write(on(Some(lease), "1")).await.expect("reachable");
-    assert_eq!(mirror.news(on(Some(lease), "1")), None);
-    for news in [on(Some(lease), "2"), on(None, "1")] {
-        assert_eq!(mirror.news(news.clone()), Some(news));
-    }
+    write(on(Some(lease), "1")).await.expect("reachable");
+    assert!(mirror.shows(&on(Some(lease), "1")));
+    assert!(!mirror.shows(&on(Some(lease), "2")) && !mirror.shows(&on(None, "1")));
     let mut both = on(Some(lease), "1");
     both.then.extend(put("/s/b", "1").then);
-    assert_eq!(mirror.news(both).map(|txn| txn.then), Some(put("/s/b", "1").then));
+    assert!(!mirror.shows(&both), "one of two");
     let delete = |key: &str| Txn { when: vec![], then: vec![Op::Delete { key: key.to_string() }] };
-    assert_eq!(mirror.news(delete("/s/absent")), None);
-    assert_eq!(mirror.news(delete("/s/a")), Some(delete("/s/a")));
+    assert!(mirror.shows(&delete("/s/absent")) && !mirror.shows(&delete("/s/a")));
+}
+
+/// Of a report that is known in part, the other part is sent.
+#[tokio::test]
+async fn b6_a_report_is_sent_without_what_the_copy_shows() {
+    let store = MemoryStore::new();
+    let mirror = mirror(&store);
+    let keys = Keys::new("/", "s", Group::PLAIN);
+    let session = store.grant_now(Duration::from_secs(30)).expect("reachable");
+    let report = |status: Option<&str>, legacy_optime| {
+        let status = status.map(Status::read);
+        Write::AsLeader { session, write: LeaderWrite::PutStatus { status, legacy_optime } }
+    };
+    let whole = || report(Some(r#"{"optime":5}"#), Some(Lsn(5)));
+    assert_eq!(mirror.news(&keys, whole()), Some(whole()), "nothing was read yet");
+    until("watching", || mirror.snapshot().is_some_and(|v| !v.lost)).await;
+    store.txn_now(&put("/s/optime/leader", "5")).expect("reachable");
+    until("followed", || value(&mirror, "/s/optime/leader").is_some()).await;
+    assert_eq!(mirror.news(&keys, whole()), Some(report(Some(r#"{"optime":5}"#), None)));
+    store.txn_now(&put("/s/status", r#"{"optime":5}"#)).expect("reachable");
+    until("followed", || value(&mirror, "/s/status").is_some()).await;
+    assert_eq!(mirror.news(&keys, whole()), None);
 }
 
 #[tokio::test]
@@ -271,7 +293,7 @@ async fn a_slow_subscriber_is_told_that_it_missed_something() {
     let mut changes = mirror.subscribe();
     for i in 0..=CHANGES_MAX {
         let txn = put(&format!("/s/{i}"), "1");
-        mirror.apply(&txn, store.txn_now(&txn).expect("reachable"));
+        mirror.fold(&txn, store.txn_now(&txn).expect("reachable"));
     }
     assert_eq!(changes.next().await, Some(Change::Missed));
     assert!(matches!(changes.next().await, Some(Change::Keys { .. })));
@@ -290,8 +312,8 @@ impl Store for Replaceable {
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
         Box::pin(async move { self.now().read_now(prefixes) })
     }
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
-        Box::pin(async move { self.now().txn_now(&txn) })
+    fn write<'a>(&'a self, keys: &'a Keys, write: &'a Write) -> Answer<'a, Written> {
+        Box::pin(async move { self.now().write_now(keys, write) })
     }
     fn watch<'a>(
         &'a self,
@@ -305,9 +327,6 @@ impl Store for Replaceable {
     }
     fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         Box::pin(async move { self.now().renew_now(session) })
-    }
-    fn revoke(&self, session: Session) -> Answer<'_, ()> {
-        Box::pin(async move { self.now().revoke_now(session) })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::Site;
 use super::super::calls::{STORE_CALL_MS, Scene};
-use super::super::effect::{Answer, Severity, Write};
+use super::super::effect::{AgentWrite, Answer, Severity};
 use super::super::purpose::{Acting, JournalWrite, Lead, MoverCall, Purpose};
 use super::super::question::tokens;
 use super::super::table::{self, Next, advanced};
@@ -57,7 +57,7 @@ impl Mover {
                 let (id, to) = (lead.journal.id.clone(), lead.journal.to.clone());
                 let acting = acting(&lead.region, JournalWrite::Commit { id, to });
                 let at = scene.sight.date.clone();
-                let write = Write::Commit { now_ms: scene.sight.unix_ms, at };
+                let write = AgentWrite::Commit { now_ms: scene.sight.unix_ms, at };
                 self.write(scene, acting, lead.site.clone(), write);
             }
             Next::Deliver => {
@@ -78,10 +78,10 @@ impl Mover {
     }
 
     fn write_journal(&mut self, scene: &mut Scene, acting: Acting, lead: &Lead, journal: Journal) {
-        self.write(scene, acting, lead.site.clone(), Write::Journal(journal));
+        self.write(scene, acting, lead.site.clone(), AgentWrite::Journal(journal));
     }
 
-    fn write(&mut self, scene: &mut Scene, acting: Acting, on: Arc<Site>, write: Write) {
+    fn write(&mut self, scene: &mut Scene, acting: Acting, on: Arc<Site>, write: AgentWrite) {
         self.is_acting = true;
         let region = acting.region.clone();
         let purpose = Purpose::Mover(MoverCall::Act(Box::new(acting)));
@@ -125,7 +125,7 @@ impl Mover {
     fn deliver_on(&mut self, scene: &mut Scene, acting: Acting, lead: &Lead, known: Arc<Site>) {
         let Some(certificate) = lead.site.topology.accepted() else { return };
         let certificate = Box::new(certificate.clone());
-        let write = Write::Deliver { certificate, journal: lead.journal.clone() };
+        let write = AgentWrite::Deliver { certificate, journal: lead.journal.clone() };
         self.write(scene, acting, known, write);
     }
 

@@ -9,18 +9,18 @@ pub mod perform;
 
 use super::World;
 use super::stores::ReadOnce;
-use node::dcs::{Compare, Op, Snapshot, Txn};
+use node::dcs::Snapshot;
 use node::ha::Observation;
 use node::member::{StoreSight, closed_workers};
 use node::region::ownership::{read, read_site};
 use node::region::request::requested;
 pub use standby::switch::effect::{Answer, Call, CallId};
-use standby::switch::local::Rewired;
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Phase, Policy};
-use topology::{RegionName, Session, Version};
+use topology::write::LeaderWrite;
+use topology::{RegionName, Session, Version, Write};
 
 /// What one daemon's region task has.
 #[derive(Debug, Default)]
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// The coordinator has rewritten its rows: the driver may go on.
-    pub fn rewired_due(&mut self, member: usize, seen: &Observation) -> Option<Txn> {
+    pub fn rewired_due(&mut self, member: usize, seen: &Observation) -> Option<Write> {
         let m = &mut self.members[member];
         let opening = matches!(seen.ownership, Ownership::Owner { opening: true, .. });
         let may = opening && m.place.group.is_coordinator() && seen.is_primary();
@@ -119,13 +119,8 @@ impl World {
         if told || !journal.phase.is_decided() || journal.phase.is_over() {
             return None;
         }
-        let value = serde_json::to_string(&Rewired { id }).expect("plain values");
-        let key = m.keys.topology("switch/rewired");
-        let lease = m.daemon.machine.lease.id?;
-        Some(Txn {
-            when: vec![Compare::SessionIs(m.keys.leader(), lease)],
-            then: vec![Op::Put { key, value, session: None }],
-        })
+        let session = m.daemon.machine.lease.id?;
+        Some(Write::AsLeader { session, write: LeaderWrite::EndRewiring { id } })
     }
 
     /// An operator asks for a move away from the owner, if that is possible now.
@@ -137,8 +132,8 @@ impl World {
             let Ok(journal) = requested(&site, &region_name(region), &to, self.unix_ms()) else {
                 continue;
             };
-            let txn = node::region::txn::write_journal(&keys, &site.topology, &journal);
-            let asked = self.stores.regions[region].txn_now(&txn);
+            let write = node::region::write::write_journal(&site.topology, &journal);
+            let asked = self.stores.regions[region].write_now(&keys, &write);
             self.note(format!("move {} asked for: {asked:?}", journal.id));
             return;
         }

@@ -7,13 +7,13 @@ use super::region_name;
 use crate::world::links::Wire;
 use crate::world::postgres::Process;
 use crate::world::{Event, World};
-use node::dcs::Txn;
-use node::region::txn;
+
+use node::region::write;
 use standby::switch::effect::{Answer, Call, CallId};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
 use standby::switch::{Replayed, Target};
 use std::sync::Arc;
-use topology::{Lsn, RegionName, Timeline};
+use topology::{Lsn, RegionName, Timeline, Write};
 
 /// What every server of the model answers about itself.
 const VERSION: u64 = 150_004;
@@ -62,12 +62,10 @@ impl World {
         let answer = match call {
             Call::Campaign { on, key, claim } => {
                 let region = self.members[member].place.region;
-                let keys = &self.members[member].keys;
-                let txn = txn::campaign(keys, &on.topology, &key, claim);
-                self.write_for(member, region, &txn)
+                self.write_for(member, region, &write::campaign(&on.topology, &key, claim))
             }
-            Call::Write(write) => match txn::lower(&self.members[member].keys, &write) {
-                Some(txn) => self.write_for(member, self.region_of(&write.region), &txn),
+            Call::Write(write) => match write::of_agent(&write) {
+                Some(decided) => self.write_for(member, self.region_of(&write.region), &decided),
                 None => Some(Answer::NothingToWrite),
             },
             Call::Read(region) => self.read_for(member, self.region_of(&region), sent),
@@ -91,11 +89,12 @@ impl World {
     }
 
     /// `None`: the agent gets no answer. The write may have happened.
-    fn write_for(&mut self, member: usize, region: usize, txn: &Txn) -> Option<Answer> {
+    fn write_for(&mut self, member: usize, region: usize, write: &Write) -> Option<Answer> {
         if !self.links.to_store(member, region) {
             return None;
         }
-        let written = self.stores.regions[region].txn_now(txn).ok()?;
+        let written =
+            self.stores.regions[region].write_now(&self.members[member].keys, write).ok()?;
         self.stores.stir();
         if self.rng.percent(self.links.lossy[region]) {
             return None;
