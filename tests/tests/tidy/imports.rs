@@ -15,10 +15,10 @@ use std::path::Path;
 /// The daemon's modules. Each uses only those of the lines above it.
 const LAYERS: [&[&str]; 7] = [
     &["clock", "ha", "init", "notify", "tls", "words"],
-    &["background", "promises", "watchdog"],
+    &["background", "watchdog"],
     &["config"],
     &["dcs", "log", "peers", "postgres"],
-    &["act", "deadman", "generate", "observe", "region"],
+    &["act", "deadman", "generate", "observe", "promises", "region"],
     &["api", "command_line", "member"],
     &["daemon"],
 ];
