@@ -243,6 +243,32 @@ fn what_removes_or_renames_data_demands_a_permission() {
     assert!(rewind.split(')').next().is_some_and(|words| words.contains("&Permission")));
 }
 
+/// What only the store module uses: keys, clients, and the numbers behind versions.
+const OF_THE_STORE: [&str; 3] = ["dcs::kv", "dcs::etcd", "::of_store("];
+/// Outside of it: where the types are, and values that tests make up.
+const STORE_USERS: [&str; 5] = [
+    "topology/src/write.rs",
+    "topology/src/cluster.rs",
+    "standby/src/switch/local.rs",
+    "standby/src/sync/model/group.rs",
+    "ctl/src/fixture.rs",
+];
+
+#[test]
+fn nothing_but_the_store_module_speaks_in_keys() {
+    let mut found = Vec::new();
+    for path in all_sources().iter().filter(|path| !is_test(path)) {
+        let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+        if name.starts_with("node/src/dcs/") || STORE_USERS.contains(&name.as_str()) {
+            continue;
+        }
+        let code = code(&read(path));
+        let word = OF_THE_STORE.iter().find(|word| code.contains(**word));
+        found.extend(word.map(|word| format!("{name} uses `{word}`")));
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// Words in place of an actor or of a number: see the glossary of `topology`.
 const VAGUE: [&str; 8] =
     ["whoever", "whomever", "whom", "somebody", "nobody", "everybody", "so many", "shall"];

@@ -192,7 +192,7 @@ pub struct Srv {
     pub name_server: Option<std::net::SocketAddr>,
 }
 
-/// One etcd v3 cluster.
+/// How one store is reached.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreSettings {
     /// `host:port` each; at least one, or `srv` finds them.

@@ -39,7 +39,7 @@ impl Suite<'_> {
     }
 
     fn put(&self, name: &str, value: &str, session: Option<Session>) -> Op {
-        Op::Put { key: self.key(name), value: value.to_string(), session: session }
+        Op::Put { key: self.key(name), value: value.to_string(), session }
     }
 
     async fn txn(&self, when: Vec<Compare>, then: Vec<Op>) -> Result<Written, String> {
