@@ -238,9 +238,23 @@ pub const DOWN: &[Rule] = &[
         "this log has left the owner's history and is kept as it is: another member may lead here",
     )
     .saying(|f| f.diverged_how()),
+    // Before crash recovery, which ends with a checkpoint of this member's own: on a
+    // standby's log that is a record which no other member has, at a position that a later
+    // leader may have passed.
+    Rule::new(
+        646,
+        |f| needs_recovery(f) && f.ended(End::Standby) && !f.is_backing_off(),
+        |f| {
+            let target = f.shutdown_state().map(|state| state.timeline);
+            act(Action::Begin(Job::StartStandby { follow: None, target }))
+        },
+        "a standby that crashed has left the leader's history: it starts without a source, to be \
+         stopped in order and rewound",
+    )
+    .saying(|f| f.diverged_how()),
     Rule::new(
         647,
-        |f| needs_recovery(f) && !f.is_backing_off(),
+        |f| needs_recovery(f) && !f.ended(End::Standby) && !f.is_backing_off(),
         |_| act(Action::Begin(Job::Recover)),
         "a comparison or a rewind needs an orderly stop: crash recovery is done first",
     )

@@ -35,6 +35,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod upkeep;
+mod wake;
 
 pub use beat::Report;
 pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Sight, StoreSight};
@@ -42,6 +43,7 @@ pub use limits::STORE_CALL_MS;
 pub use look::{DiskProbe, is_slow_stop};
 pub use record::role_of;
 pub use region::{closed_workers, may_campaign};
+pub use wake::wakes;
 
 use crate::ha::failsafe::PeerSet;
 use crate::ha::observation::Memory;

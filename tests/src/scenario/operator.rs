@@ -25,7 +25,7 @@ pub fn config(story: &mut Story, words: &[&str]) -> Printed {
 /// The document as it is wanted now goes into the store.
 fn written(story: &mut Story) -> Printed {
     story.world.write_config(AT);
-    story.world.tell_watchers(AT);
+    story.world.tell_watchers(AT, None);
     Ok(Vec::new())
 }
 
@@ -57,7 +57,7 @@ pub fn failover(story: &mut Story, words: &[&str]) -> Printed {
 
 fn requested(story: &mut Story, from: Option<String>, to: Option<String>) -> Printed {
     story.world.request_leader(AT, from, to);
-    story.world.tell_watchers(AT);
+    story.world.tell_watchers(AT, None);
     Ok(Vec::new())
 }
 

@@ -295,6 +295,10 @@ impl World {
             Event::AgentCall { call, .. } => call.writes(),
             _ => false,
         };
+        let writer = match &event {
+            Event::Arrive { member, .. } => Some(*member),
+            _ => None,
+        };
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
             Event::Arrive { member, life, call, sent, until } => {
@@ -325,13 +329,13 @@ impl World {
         }
         if changes_stores {
             self.stores.stir();
-            self.tell_all_watchers();
+            self.tell_all_watchers(writer);
         }
     }
 
-    fn tell_all_watchers(&mut self) {
+    fn tell_all_watchers(&mut self, writer: Option<usize>) {
         for region in 0..self.stores.regions.len() {
-            self.tell_watchers(region);
+            self.tell_watchers(region, writer);
         }
     }
 

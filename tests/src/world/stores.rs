@@ -10,6 +10,7 @@ use node::dcs::keys::Keys;
 use node::dcs::kv::{Op, Txn};
 use node::dcs::memory::MemoryStore;
 use node::dcs::{Event as Change, KeyValue, Snapshot};
+use node::member::wakes;
 use node::region::ownership::read_site;
 use standby::switch::Site;
 use std::cell::RefCell;
@@ -127,7 +128,8 @@ impl Stores {
 
 impl World {
     /// Brings what changed in a store on its way to the watchers.
-    pub fn tell_watchers(&mut self, region: usize) {
+    /// `writer`: the member whose call changed it.
+    pub fn tell_watchers(&mut self, region: usize, writer: Option<usize>) {
         let since = self.stores.told[region];
         let events = self.stores.regions[region].events_since(since);
         let events = events.expect("nothing is compacted");
@@ -148,9 +150,11 @@ impl World {
             if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
                 continue;
             }
-            let wakes = keys.iter().any(|key| {
-                matters(key) && (key.starts_with(&m.prefix()) || key.contains("/topology/"))
-            });
+            let is_watched =
+                |key: &&String| key.starts_with(&m.prefix()) || key.contains("/topology/");
+            let watched: Vec<&str> = keys.iter().filter(is_watched).map(String::as_str).collect();
+            let (own, leads) = (writer == Some(member), m.daemon.machine.held);
+            let wakes = !watched.is_empty() && wakes(watched.into_iter(), own, leads);
             let (life, snapshot) = (m.daemon.life, snapshot.clone());
             let late = self.rng.range(1, 10);
             self.after(late, Event::Heard { member, life, snapshot, wakes });

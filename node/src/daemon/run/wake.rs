@@ -1,15 +1,14 @@
 //! What wakes a member before its longest sleep is over.
-//!
-//! Invariant: what this member wrote itself does not wake it, nor does a leader's
-//! report wake a leader.
+//! The rule is in `member/wake.rs`.
 
 use crate::dcs::mirror::{Change, Changes};
+use crate::member::wakes;
 
 /// Waits for a change that another process made and that matters here.
 pub(super) async fn changed(changes: &mut Changes, leads: bool) {
     loop {
         match changes.next().await {
-            Some(change) if wakes(&change, leads) => return,
+            Some(change) if is_awaited(&change, leads) => return,
             Some(_) => {}
             // The mirror lives as long as the daemon.
             None => std::future::pending().await,
@@ -17,13 +16,9 @@ pub(super) async fn changed(changes: &mut Changes, leads: bool) {
     }
 }
 
-/// A leader's report wakes its followers, whose slots depend on it. A leader
-/// learns nothing from such a report.
-fn wakes(change: &Change, leads: bool) -> bool {
-    let is_report = |key: &String| key.ends_with("/status") || key.ends_with("/optime/leader");
+fn is_awaited(change: &Change, leads: bool) -> bool {
     match change {
-        Change::Keys { own: true, .. } => false,
-        Change::Keys { keys, .. } => !(leads && keys.iter().all(is_report)),
+        Change::Keys { own, keys } => wakes(keys.iter().map(String::as_str), *own, leads),
         Change::Missed => true,
     }
 }
@@ -42,16 +37,16 @@ mod tests {
     #[test]
     fn others_changes_wake_a_member_and_reports_only_those_who_follow() {
         for key in ["leader", "config", "failover", "sync", "members/n2", "history", "initialize"] {
-            assert!(wakes(&change(&[key], false), true), "{key}");
-            assert!(wakes(&change(&[key], false), false), "{key}");
-            assert!(!wakes(&change(&[key], true), false), "own {key}");
+            assert!(is_awaited(&change(&[key], false), true), "{key}");
+            assert!(is_awaited(&change(&[key], false), false), "{key}");
+            assert!(!is_awaited(&change(&[key], true), false), "own {key}");
         }
         for report in ["status", "optime/leader"] {
-            assert!(wakes(&change(&[report], false), false));
-            assert!(!wakes(&change(&[report], false), true));
+            assert!(is_awaited(&change(&[report], false), false));
+            assert!(!is_awaited(&change(&[report], false), true));
         }
-        assert!(wakes(&change(&["status", "leader"], false), true));
-        assert!(wakes(&Change::Missed, true));
+        assert!(is_awaited(&change(&["status", "leader"], false), true));
+        assert!(is_awaited(&Change::Missed, true));
     }
 
     /// The watch of the local copy is what wakes: from a write by another client to

@@ -5,8 +5,8 @@ use super::generate::quiet;
 use crate::ha::action::{Action, Step};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{
-    Bootstrapping, DataDir, End, Job, Lock, Observation, Process, ServerRole, Shut, ShutdownState,
-    StopHow,
+    Bootstrapping, DataDir, Divergence, End, Failed, Job, Lock, Observation, Process, Rewind,
+    ServerRole, Shut, ShutdownState, StopHow,
 };
 use crate::ha::sample::follower;
 use crate::ha::{Outcome, decide};
@@ -226,6 +226,30 @@ fn n16_a_key_of_an_earlier_process_opens_nothing() {
     o.memory.started = Millis(o.now.0 - o.dynamic.retry_timeout_ms);
     let standby = |job: &Job| matches!(job, Job::StartStandby { follow: None, .. });
     assert!(matches!(decide(&o).step, Step::Do(Action::Begin(job)) if standby(&job)));
+}
+
+/// Its log gets no record of its own: a later leader may have other records there, and
+/// positions alone would not tell.
+#[test]
+fn a_standby_that_crashed_and_has_left_the_history_is_stopped_in_order_by_a_start() {
+    let mut o = follower();
+    stop(&mut o, End::Standby);
+    if let Process::Stopped(Seen::Known(state)) = &mut o.postgres.process {
+        state.shut = Shut::Abrupt;
+    }
+    o.me.rewind = Rewind::Possible;
+    o.memory.divergence = Divergence::Diverged("the group left timeline 1 at 0/100".into());
+    o.memory.compared_with = Some("a".into());
+    let start = Job::StartStandby { follow: None, target: Some(Timeline(1)) };
+    assert_eq!((rule(&o), decide(&o).step), (646, Step::Do(Action::Begin(start.clone()))));
+    o.postgres.process = Process::Starting { since: o.now, as_primary: false };
+    o.memory.fold(&Action::Begin(start.clone()), &Outcome::Done, o.now);
+    assert!(!Facts::of(&o).is_start_misdirected(), "it is pointed to no leader meanwhile");
+    // A start that fails is not tried for ever: the log is built anew, if that is permitted.
+    stop(&mut o, End::Standby);
+    let (at, why) = (Millis(0), "PostgreSQL ended while it was starting".to_string());
+    o.memory.failed = Some(Failed { job: start, at, times: 2, why });
+    assert!(Facts::of(&o).recovery_failed());
 }
 
 #[test]

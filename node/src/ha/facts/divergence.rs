@@ -94,15 +94,15 @@ impl<'a> Facts<'a> {
         let source = self.rewind_source().map(|source| source.member);
         match &failed.job {
             Job::Rewind { from } => source.is_none_or(|member| member == from.member),
-            Job::Recover => true,
-            _ => false,
+            job => is_before_rewind(job),
         }
     }
 
-    /// Crash recovery failed as often, and with it what comes before a rewind.
+    /// What comes before a rewind failed as often: crash recovery, or the start of a
+    /// standby that crashed.
     pub fn recovery_failed(&self) -> bool {
-        self.rewind_failed()
-            && self.o.memory.failed.as_ref().is_some_and(|failed| failed.job == Job::Recover)
+        let failed = self.o.memory.failed.as_ref();
+        self.rewind_failed() && failed.is_some_and(|failed| is_before_rewind(&failed.job))
     }
 
     /// A former primary that could not be compared, nor recovered or started as a
@@ -146,4 +146,9 @@ impl<'a> Facts<'a> {
         let is_doubtful = matches!(self.o.ownership, Ownership::Doubtful(_));
         is_closed && (self.may_own() || is_doubtful) && !self.o.holds_lock()
     }
+}
+
+/// The job brings a crashed server to an orderly stop, so that it can be rewound.
+fn is_before_rewind(job: &Job) -> bool {
+    matches!(job, Job::Recover | Job::StartStandby { follow: None, target: Some(_) })
 }
