@@ -5,7 +5,7 @@
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::{Duration, Instant};
-use tests::live::{compare, histories, rewind, run, silent_source};
+use tests::live::{compare, crashed_standby, histories, rewind, run, silent_source};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -37,6 +37,11 @@ fn h5_without_restore_command_an_archive_that_keeps_its_files_has_no_gap() {
 #[test]
 fn h5_a_timeline_in_the_archive_that_nobody_leads_stops_no_standby() {
     run("a timeline of nobody", LIMIT, histories::of_nobody());
+}
+
+#[test]
+fn a_standby_that_crashed_ahead_of_the_leader_is_stopped_in_order_and_rewound() {
+    run("a standby crashed ahead", LIMIT, crashed_standby::is_stopped_in_order());
 }
 
 #[test]

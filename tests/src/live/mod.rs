@@ -54,6 +54,7 @@ pub mod compare;
 pub mod container;
 pub mod copies;
 pub mod crash;
+pub mod crashed_standby;
 pub mod custom;
 pub mod data_directories;
 pub mod disk;

@@ -228,7 +228,7 @@ impl World {
     }
 }
 
-/// Changes that wake a beat; positions of members do not.
+/// Changes that a trace shows; positions of members are too many.
 fn matters(key: &str) -> bool {
     !key.contains("/members/") && !key.ends_with("/status")
 }
