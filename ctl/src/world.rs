@@ -1,7 +1,7 @@
 //! Where the commands meet the world: store, REST APIs, terminal, clock.
 //!
 //! What is read becomes values (`Cluster`); what is shown is computed from
-//! them elsewhere. Every write to the store is a transaction on the version
+//! them elsewhere. Every write to the store is decided on the version
 //! that was shown to the operator.
 
 use crate::args::Args;
@@ -33,7 +33,7 @@ pub struct World {
     pub terminal: Terminal,
 }
 
-/// All groups of a scope (or the one asked for) at one revision.
+/// All groups of a scope (or the one asked for) at one version of the store.
 pub struct Cluster {
     pub scope: String,
     pub is_citus: bool,

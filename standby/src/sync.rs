@@ -112,7 +112,7 @@ impl Policy {
 /// One step; the caller does it, looks again, and asks again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Write `/sync`, on the revision that is in the view (create if absent).
+    /// Write `/sync`, on the version that is in the view (create if absent).
     Record(SyncState),
     /// Set `synchronous_standby_names` and reload.
     Names(Names),

@@ -1,4 +1,4 @@
-//! One group as the store tells it, at one revision.
+//! One group as the store tells it, at one version of it.
 //!
 //! Reading never fails: what cannot be read is empty, and `unreadable` names
 //! it, so that a rule can refuse to build on it.

@@ -187,11 +187,11 @@ pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Ans
             "{word} is not possible: no good candidates have been found"
         )));
     }
-    let revision = write(api, &wanted, view).await?;
+    let since = write(api, &wanted, view).await?;
     api.wake();
     let published = api.context.published.clone();
     let patience = patience(published.borrow().loop_wait_ms);
-    await_leader(published, &wanted, old.as_ref(), revision, patience).await
+    await_leader(published, &wanted, old.as_ref(), since, patience).await
 }
 
 /// Returns the version after which `/failover` speaks of this request.

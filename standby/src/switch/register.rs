@@ -291,7 +291,7 @@ fn unread<'a>(
 ///
 /// A process that slept longer than a lease lives knows nothing about marks any
 /// more, whatever its copy of the store still shows: `distrust` is the
-/// revision up to which marks are ignored after such a gap.
+/// version up to which marks are ignored after such a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MarkMemory {
     seen: Option<(u64, Millis)>,

@@ -130,7 +130,7 @@ fn record(peer: &PeerMember) -> MemberRecord {
     }
 }
 
-/// Peers' records carry no revision of the store they come from.
+/// Peers' records carry no version of the store they come from.
 fn versioned<T>(value: T) -> Versioned<T> {
     Versioned { value, version: Version::default(), session: None }
 }
