@@ -154,7 +154,7 @@ impl World {
                 |key: &&String| key.starts_with(&m.prefix()) || key.contains("/topology/");
             let watched: Vec<&str> = keys.iter().filter(is_watched).map(String::as_str).collect();
             let (own, leads) = (writer == Some(member), m.daemon.machine.held);
-            let wakes = !watched.is_empty() && wakes(watched.into_iter(), own, leads);
+            let wakes = !watched.is_empty() && wakes(watched, own, leads);
             let (life, snapshot) = (m.daemon.life, snapshot.clone());
             let late = self.rng.range(1, 10);
             self.after(late, Event::Heard { member, life, snapshot, wakes });
