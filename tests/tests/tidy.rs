@@ -96,7 +96,7 @@ fn the_rooms_that_decide_are_pure() {
 const PERFORMERS: [&str; 5] = [
     "node/src/region/run.rs",
     "node/src/region/perform.rs",
-    "node/src/region/outpost.rs",
+    "node/src/region/region_store.rs",
     "tests/src/world/region/agent.rs",
     "tests/src/world/region/perform.rs",
 ];
@@ -108,7 +108,7 @@ const AGENTS_RULES: [&str; 13] = [
     "CampaignFacts",
     "MarkMemory",
     "Publisher",
-    "picture(",
+    "observed_region(",
     "may_replace",
     "is_receipt",
     "tokens(",

@@ -37,7 +37,7 @@ const RECEIVERS: Duration = Duration::from_secs(3);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
-pub(super) struct Hands {
+pub(super) struct ServerJobs {
     pub settings: Arc<Settings>,
     pub instance: Arc<Instance>,
     pub dynamic: Value,
@@ -83,7 +83,7 @@ pub(super) fn text(error: Error) -> String {
     error.with_causes()
 }
 
-impl Hands {
+impl ServerJobs {
     pub async fn start_primary(&self) -> JobResult {
         self.start(StartAs::Primary, self.start_limit()).await.map(drop)
     }
