@@ -233,7 +233,7 @@ impl ServerJobs {
             }
             let age = closed.map_or(Duration::ZERO, |since| since.elapsed());
             if *cut.borrow_and_update() || !patience.lasts(age, postmaster) {
-                tracing::warn!("the stop goes on without those who still receive the log");
+                tracing::warn!("the stop no longer waits for the standbys that still receive WAL");
                 return self.stop_hard(postmaster).await;
             }
         }

@@ -120,7 +120,7 @@ pub const BIRTH: &[Rule] = &[
         "a new cluster waits until it is certain which region owns the formation",
     )
     .until(
-        "the agent of the region confirms who owns the formation",
+        "the agent of the region confirms which region owns the formation",
         "nothing is made here meanwhile; `matriarchctl region` shows what is missing",
     )
     .saying(|f| f.doubt()),

@@ -31,7 +31,8 @@ pub const FOLLOW: &[Rule] = &[
         906,
         |f| f.is_start_slow() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "a standby that has been starting for a while: has its log left the leader's history?",
+        "this standby takes long to start: checking whether its WAL has diverged from the \
+         leader's timeline",
     ),
     Rule::new(
         907,
@@ -124,13 +125,13 @@ pub const FOLLOW: &[Rule] = &[
         945,
         |f| f.is_first_sight(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "a leader that this log was not compared with yet: does it fit?",
+        "new leader: checking whether this member's WAL has diverged from its timeline",
     ),
     Rule::new(
         950,
         |f| f.is_quiet() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "not streaming: has this log left the leader's history?",
+        "not streaming: checking whether this member's WAL has diverged from the leader's timeline",
     ),
     Rule::new(
         998,

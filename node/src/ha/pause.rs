@@ -91,7 +91,7 @@ pub const PAUSE: &[Rule] = &[
         417,
         |f| opens_on_request(f) && f.is_lock_young_enough() && f.is_sync_due_before_opening(),
         |f| sync_action(f.sync_before_opening()),
-        "an operator named this member: who must have its commits is settled before it opens",
+        "an operator named this member: choosing the synchronous standbys before it accepts writes",
     )
     .until(
         "the standbys that must have its commits confirm",
@@ -101,7 +101,8 @@ pub const PAUSE: &[Rule] = &[
         419,
         |f| is_candidate(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "an operator named this member as the new leader: may it lead?",
+        "an operator named this member as the new leader: asking the other members for their WAL \
+         positions",
     ),
     Rule::new(
         420,
@@ -150,7 +151,7 @@ pub const PAUSE: &[Rule] = &[
         440,
         |f| leads_on_request(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "an operator named a new leader: is it able?",
+        "an operator named a new leader: asking whether it can take over",
     ),
     Rule::new(
         441,

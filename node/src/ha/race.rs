@@ -155,7 +155,7 @@ pub const RACE: &[Rule] = &[
         847,
         |f| f.must_back_off(),
         |_| soon(300),
-        "primary_race_backoff: waiting for what is still received",
+        "primary_race_backoff: waiting while WAL of the old leader still arrives",
     )
     .until(
         "no more of the old leader's log arrives",
@@ -171,7 +171,7 @@ pub const RACE: &[Rule] = &[
         850,
         |f| !f.has_asked(),
         |_| act(Action::AskPeers),
-        "the lock is free: who has received most?",
+        "the lock is free: asking all members for their WAL positions",
     ),
     Rule::new(
         851,

@@ -40,7 +40,7 @@ pub const STOPPING: &[Rule] = &[
         220,
         |f| f.o.holds_lock() && f.ended(End::Clean) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "has a replica received the shutdown checkpoint?",
+        "the daemon ends: asking whether a replica has received the shutdown checkpoint",
     ),
     Rule::new(
         230,
