@@ -3,7 +3,7 @@
 //!
 //! Here is what is known of it between two looks. `look` makes the look, `ask` has
 //! the connection, `files` what the server reads, `log` what a comparison needs.
-//! Invariant: its fields are of these rooms alone; others get copies.
+//! Invariant: its fields belong to these files alone; others get copies.
 
 mod ask;
 mod files;

@@ -14,7 +14,7 @@ pub const BIRTH: &[Rule] = &[
         500,
         |f| f.is_bootstrap_lost(),
         |_| act(Action::GiveUpBootstrap),
-        "the bootstrap failed: `/initialize` is given back, the data is moved aside",
+        "the bootstrap failed: releasing `/initialize` and moving the data directory aside",
     )
     .saying(|f| f.why_failed()),
     Rule::new(

@@ -44,14 +44,15 @@ pub const FOLLOW: &[Rule] = &[
         908,
         |f| f.is_starting() && f.is_diverged(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
-        "this log has left the leader's history and never gets open: it stops to be rewound",
+        "this standby cannot finish its start because its WAL has diverged from the leader's \
+         timeline: stopping it for pg_rewind",
     )
     .saying(|f| f.diverged_how()),
     Rule::new(
         909,
         |f| f.is_start_misdirected(),
         |f| act(Action::Follow(f.upstream())),
-        "a standby that starts is pointed to the leader of now",
+        "this standby is starting: setting primary_conninfo to follow the current leader",
     ),
     Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting")
     .until(

@@ -34,7 +34,7 @@ pub const JOB: &[Rule] = &[
         103,
         |f| f.o.memory.stopping && is_rewind(f),
         |_| act(Action::CancelJob),
-        "the daemon ends: pg_rewind is ended half way, and is repeated by the next daemon",
+        "the daemon ends: pg_rewind takes too long and is stopped; the next daemon runs it again",
     ),
     Rule::new(
         110,
@@ -98,8 +98,8 @@ pub const JOB: &[Rule] = &[
         140,
         is_source_gone,
         |_| act(Action::CancelJob),
-        "the member that is copied leads no more, or has left the store, and another one leads: \
-         the copy begins anew",
+        "the member that is being copied no longer leads or has left the store, and another \
+         member leads: restarting the copy",
     )
     .saying(|f| Some(f.view()?.leader_name()?.to_string())),
     Rule::new(

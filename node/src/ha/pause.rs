@@ -138,14 +138,16 @@ pub const PAUSE: &[Rule] = &[
         434,
         |f| f.is_sync_changing(),
         |f| sync_action(f.sync_step()),
-        "synchronous replication, also in pause: one step towards the standbys that are wanted",
+        "synchronous replication, also in pause: updating the list of synchronous standbys by \
+         one step",
     )
     .saying(|f| f.sync_step_told()),
     Rule::new(
         435,
         |f| f.is_wal_wanted(),
         |_| act(Action::WriteWal),
-        "synchronous replication: something new to confirm, also for commits that wait already",
+        "synchronous replication: writing a WAL record, so that the standbys confirm it and all \
+         commits before it",
     ),
     Rule::new(
         440,

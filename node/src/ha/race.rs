@@ -131,7 +131,8 @@ pub const RACE: &[Rule] = &[
         844,
         |f| f.may_somebody_have_more(),
         |_| soon(300),
-        "all members start anew: the former leader may have more, and is still starting",
+        "all members have restarted: waiting for the former leader, which may have more WAL and \
+         is still starting",
     )
     .until(
         "the members that are still starting run",

@@ -18,7 +18,8 @@ pub const STOPPING: &[Rule] = &[
         205,
         |f| f.is_half_made() && f.view().is_some(),
         |_| act(Action::GiveUpBootstrap),
-        "the daemon ends: its half-made cluster is moved aside, `/initialize` is given back",
+        "the daemon ends during bootstrap: moving the unfinished data directory aside and \
+         releasing `/initialize`",
     ),
     Rule::new(
         207,
