@@ -25,7 +25,7 @@ struct Slot {
 pub struct Background {
     slot: Option<Slot>,
     /// Held by whatever job still does anything, also a cancelled one.
-    hands: Arc<Mutex<()>>,
+    job_lock: Arc<Mutex<()>>,
 }
 
 impl Background {
@@ -37,7 +37,7 @@ impl Background {
     ) {
         assert!(self.slot.is_none(), "one job at a time: `decide` looks at the slot first");
         let (tell, answer) = oneshot::channel();
-        let task = tokio::spawn(alone(self.hands.clone(), work, tell));
+        let task = tokio::spawn(alone(self.job_lock.clone(), work, tell));
         let running = Running { job, since: now, closed: None, ending: Default::default() };
         self.slot = Some(Slot { running, task: task.abort_handle(), answer, result: None });
     }
@@ -79,13 +79,13 @@ impl Background {
     }
 }
 
-/// The job is dropped before the hands are free again.
+/// The job is dropped before the slot is free again.
 async fn alone(
-    hands: Arc<Mutex<()>>,
+    job_lock: Arc<Mutex<()>>,
     work: impl Future<Output = JobResult>,
     tell: oneshot::Sender<JobResult>,
 ) {
-    let mine = hands.lock_owned().await;
+    let mine = job_lock.lock_owned().await;
     let result = work.await;
     drop(mine);
     // The receiver is gone only when the job was cancelled.
@@ -128,7 +128,7 @@ mod tests {
         let mut slot = Background::default();
         slot.begin(Job::Restore, Millis(1), async move {
             begin.send(()).expect("the test waits");
-            // A thread that is busy sees a cancellation only when it is done.
+            // A thread that is job_lock sees a cancellation only when it is done.
             released.recv().expect("the test goes on");
             std::future::pending().await
         });
@@ -137,7 +137,7 @@ mod tests {
         slot.begin(Job::Recover, Millis(2), async { Ok(()) });
         let early = tokio::time::timeout(Duration::from_millis(50), slot.over()).await;
         assert!(early.is_err(), "two jobs at a time");
-        release.send(()).expect("it is busy");
+        release.send(()).expect("it is job_lock");
         let over = tokio::time::timeout(Duration::from_secs(5), slot.over()).await;
         assert!(over.is_ok(), "it waits for ever");
         assert_eq!(slot.reap(), Some((Job::Recover, Ok(()))));

@@ -1,13 +1,15 @@
-//! The house stays a house: purity of the rooms that decide, the direction of
+//! What holds for all sources: purity of the modules that decide, the direction of
 //! dependencies, and what every file owes its reader.
 
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/words.rs"]
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms without clock, files, network and waiting.
+/// Modules without clock, files, network and waiting.
 const PURE: [&str; 5] =
     ["topology/src", "standby/src", "citus/src", "node/src/ha", "node/src/member"];
 /// What would make them impure.
@@ -39,7 +41,7 @@ fn root() -> PathBuf {
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("a room of the house") {
+    for entry in fs::read_dir(dir).expect("a directory of sources") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             sources(&path, found);
@@ -78,10 +80,10 @@ fn is_test(path: &Path) -> bool {
 }
 
 #[test]
-fn the_rooms_that_decide_are_pure() {
+fn the_modules_that_decide_are_pure() {
     let mut found = Vec::new();
-    for room in PURE {
-        sources(&root().join(room), &mut found);
+    for module in PURE {
+        sources(&root().join(module), &mut found);
     }
     let mut broken = Vec::new();
     for path in found.iter().filter(|path| !is_test(path)) {
@@ -96,7 +98,7 @@ fn the_rooms_that_decide_are_pure() {
 const PERFORMERS: [&str; 5] = [
     "node/src/region/run.rs",
     "node/src/region/perform.rs",
-    "node/src/region/outpost.rs",
+    "node/src/region/region_store.rs",
     "tests/src/world/region/agent.rs",
     "tests/src/world/region/perform.rs",
 ];
@@ -108,7 +110,7 @@ const AGENTS_RULES: [&str; 13] = [
     "CampaignFacts",
     "MarkMemory",
     "Publisher",
-    "picture(",
+    "observed_region(",
     "may_replace",
     "is_receipt",
     "tokens(",
@@ -182,20 +184,20 @@ fn every_file_says_what_it_is_for() {
 }
 
 #[test]
-fn no_room_grows_without_end() {
+fn no_file_grows_without_end() {
     let large: Vec<_> = all_sources()
         .into_iter()
         .map(|path| (read(&path).lines().count(), path))
         .filter(|(lines, _)| *lines > LINES_MAX)
         .collect();
-    assert!(large.is_empty(), "rooms that hold two jobs: {large:#?}");
+    assert!(large.is_empty(), "files that hold two jobs: {large:#?}");
 }
 
 /// Who removes or renames files, and which: everything below a data directory that
 /// is data goes through `data_dir.rs`, whose functions demand a `Permission`.
 const REMOVERS: [(&str, &str); 18] = [
     ("node/src/postgres/data_dir.rs", "the data directory, with a permission"),
-    ("node/src/postgres/error.rs", "one file that may be absent, for the rooms below"),
+    ("node/src/postgres/error.rs", "one file that may be absent, for the modules below"),
     ("node/src/postgres/mark.rs", "our own marks, outside the data directory"),
     ("node/src/postgres/files.rs", "configuration and signal files, password files"),
     ("node/src/postgres/process.rs", "postmaster.pid of a dead server"),
@@ -215,12 +217,12 @@ const REMOVERS: [(&str, &str); 18] = [
 ];
 
 #[test]
-fn only_named_rooms_remove_or_rename_files() {
+fn only_named_files_remove_or_rename_files() {
     let words = ["remove_dir", "remove_file", "fs::rename", "remove_if_there"];
     let mut found = Vec::new();
     for path in all_sources() {
         let name = path.strip_prefix(root()).expect("below the root").display().to_string();
-        let is_named = REMOVERS.iter().any(|(room, _)| *room == name);
+        let is_named = REMOVERS.iter().any(|(file, _)| *file == name);
         let daemon = name.starts_with("node/src") && !is_test(&path);
         let code = code(&read(&path));
         let word = words.iter().find(|word| code.contains(**word));
@@ -267,26 +269,6 @@ fn nothing_but_the_store_module_speaks_in_keys() {
         found.extend(word.map(|word| format!("{name} uses `{word}`")));
     }
     assert!(found.is_empty(), "{found:#?}");
-}
-
-/// Words in place of an actor or of a number: see the glossary of `topology`.
-const VAGUE: [&str; 8] =
-    ["whoever", "whomever", "whom", "somebody", "nobody", "everybody", "so many", "shall"];
-
-#[test]
-fn comments_name_the_actor() {
-    let own = Path::new(file!()).file_name();
-    let mut found = Vec::new();
-    for path in all_sources().iter().filter(|path| path.file_name() != own) {
-        for (at, line) in read(path).lines().enumerate() {
-            let comment = line.trim_start().strip_prefix("//").unwrap_or_default().to_lowercase();
-            let words: Vec<&str> = comment.split(|c: char| !c.is_alphanumeric()).collect();
-            let comment = format!(" {} ", words.join(" "));
-            let vague = VAGUE.iter().filter(|word| comment.contains(&format!(" {word} ")));
-            found.extend(vague.map(|word| format!("{}:{}: {word}", path.display(), at + 1)));
-        }
-    }
-    assert!(found.is_empty(), "say which member, program or person:\n{}", found.join("\n"));
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! The nouns of Matriarch: plain values, no rules about what to do and no I/O.
 //!
+//! The words of the project, one for each thing. A word that stands for a concept in two
+//! files is listed here.
+//!
+//! Clusters and the store:
+//!
 //! | word | meaning |
 //! |---|---|
 //! | member | one PostgreSQL instance and the daemon beside it |
@@ -7,17 +12,75 @@
 //! | scope | the name of the cluster in the store |
 //! | formation | all groups of a scope in all regions, moved as one |
 //! | region | one site of a formation: a complete set of groups and its own store |
+//! | store | the etcd of a region |
+//! | mirror | a daemon's local copy of its part of a store, kept up to date by a watch |
+//! | record | what a member writes of itself into the store (`MemberRecord`) |
+//! | view | all keys of one group, read at one moment (`GroupView`) |
+//! | write | one change of a store, with the versions it was decided on; `write.rs` |
+//! | version | which write a value of the store comes from; opaque to rules |
+//! | session | which lease a key of the store hangs on; opaque to rules |
+//! | lease | a key's lifetime in the store; the member that holds it renews it |
 //! | lock | the leader key of a group in its region's store |
-//! | register | the compare-and-set key of a site that holds its vote on the owner |
-//! | certificate | the statement "region R owns the formation since epoch E" |
-//! | token | of one group: system id, timeline and end of history on the old side |
-//! | agent | the one daemon of a region that speaks for the region |
 //! | report | what is shown of a group: roles, states, positions, lags |
 //! | scene | a formation as it was seen, the input of the graph |
-//! | write | one change of a store, with what it was decided on; `write.rs` |
-//! | version, session | a store's marks: which write, and which lease |
-//! | mover | the part of an agent that drives a planned move |
-//! | sight, effect, answer | what a machine is shown, what it wants done, how that ended |
+//!
+//! One member's daemon:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | machine | a part that decides without I/O: a member's, an agent's |
+//! | beat | one round of a member's machine: look, decide, act, write |
+//! | sight | what a machine is shown at one moment |
+//! | observation | the part of it that the rules read, with the machine's memory |
+//! | effect | one thing that a machine wants done: a call, a look, a rest |
+//! | answer | how an effect ended |
+//! | performer | the code that performs effects: the daemon, or the simulator on its model |
+//! | rule | a row of a table: number, condition, action, sentence |
+//! | action, decision | what a rule does; the action with the rule that chose it |
+//! | job | a long action in the background slot: copy, rewind, start, stop, restart |
+//! | upkeep | what a member writes after a beat: its record, a leader's documents |
+//! | mark (of a data directory) | a file that says which change of it is under way |
+//! | fence | the stop of a primary whose lock may end before it is renewed |
+//!
+//! Leaders, candidates and replication:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | leader | the member that holds the lock |
+//! | primary, standby | what PostgreSQL runs as; also for a moment without the lock |
+//! | request | an operator's switchover or failover, as `/failover` holds it |
+//! | candidate | a member that could take the lock, or that a request names |
+//! | successor | the candidate to which a leader hands over; `successor` picks it |
+//! | heir | the successor of a stopped leader: after an orderly stop it has all WAL |
+//! | race | what members do while no member holds the lock |
+//! | electorate | `/sync` with a synchronous mode in force: which members may lead or vote |
+//! | gate | the script `pre_promote`, asked before a server opens; also the first table of rules |
+//! | promise | in failsafe mode, a member's word not to lead for one `ttl` |
+//! | agreement, proof | the promises of all members; the leader's record of it on disk |
+//! | upstream | the server that a standby streams from, or should |
+//! | source | the server that data is copied from, or that a log is compared with |
+//! | receiver | a client that streams WAL from a server, such as a standby |
+//! | log | WAL; the text that a program writes about itself is "its log file" |
+//!
+//! Regions:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | owner | the region whose groups accept writes |
+//! | certificate | the statement "region R owns the formation since epoch E" |
+//! | epoch | the number of a certificate |
+//! | register | the compare-and-set key of a site that holds its vote on the owner |
+//! | mark | the epoch that a region has confirmed, in a key on its agent's lease |
+//! | agent | the one daemon of a region that speaks for the region |
+//! | campaign | an agent's attempt to become it; a member's to take the lock |
+//! | identity | an agent's own name, its region and the other regions |
+//! | observed region | another region as the agent publishes it to its own members |
+//! | move | a planned change of the owner |
+//! | mover | the part of an agent that drives a move |
+//! | journal | how far a move is; in the stores of both sides |
+//! | token | of one group: system id, timeline and end of history on the old side |
+//! | receipt | a member's answer that it has a given end of log |
+//! | group servers | the leaders' servers, on which an agent runs SQL |
 //!
 //! Invariant *pure*: nothing here reads a clock, a file or the network.
 

@@ -135,7 +135,7 @@ impl Field {
     }
 
     /// The same command in a network namespace, which only root may enter: it
-    /// becomes the servers' user behind the door. The pid stays the same.
+    /// becomes the servers' user before it runs the command. The pid stays the same.
     fn within(&self, namespace: &str, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", namespace]);

@@ -21,7 +21,7 @@ pub async fn check(api: &Api, check: &Check, request: &Parts) -> Answer {
     let facts = facts(&published, monitor.as_deref(), api.now());
     let status = code(check.is_passed(&facts, &options(request)));
     if request.method == Method::GET {
-        Answer::said(status, api.said_health.body(&facts, &published, monitor.as_ref()))
+        Answer::said(status, api.health_body.body(&facts, &published, monitor.as_ref()))
     } else {
         Answer::status(status)
     }
@@ -32,7 +32,7 @@ pub async fn status(call: Call<'_>) -> Result<Answer, Answer> {
     let published = api.published();
     let monitor = api.fresh_monitor(&published).await;
     let facts = facts(&published, monitor.as_deref(), api.now());
-    let text = api.said_status.body(&facts, &published, monitor.as_ref());
+    let text = api.status_body.body(&facts, &published, monitor.as_ref());
     Ok(Answer::said(StatusCode::OK, text))
 }
 

@@ -51,8 +51,8 @@ impl ListenError {
 /// The open ports. They can move to other addresses, and show another
 /// certificate, while connections that stand go on undisturbed. They close when
 /// this is dropped.
-pub struct Doors {
-    door: Door,
+pub struct Listeners {
+    service: Service,
     open: Mutex<Open>,
 }
 
@@ -83,16 +83,16 @@ impl Ports {
     }
 
     /// Serves what comes in. Connections end when `stop` says so.
-    pub fn serve(self, api: Arc<Api>, places: Arc<Places>, stop: watch::Sender<bool>) -> Doors {
+    pub fn serve(self, api: Arc<Api>, places: Arc<Places>, stop: watch::Sender<bool>) -> Listeners {
         let acceptor = Arc::new(RwLock::new(self.acceptor));
         let settings = api.context.settings.clone();
-        let door = Door { acceptor, places, api, stop };
-        let open = Mutex::new(door.open(&settings.restapi, self.listeners));
-        Doors { door, open }
+        let service = Service { acceptor, places, api, stop };
+        let open = Mutex::new(service.open(&settings.restapi, self.listeners));
+        Listeners { service, open }
     }
 }
 
-impl Doors {
+impl Listeners {
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +118,7 @@ impl Doors {
                 Err(error) => return Err(error),
             }
         }
-        *self.door.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        *self.service.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Doors {
 
     fn listen(&self, settings: &RestApi, listeners: Vec<TcpListener>) {
         // The old ones close as their tasks are dropped.
-        *self.lock() = self.door.open(settings, listeners);
+        *self.lock() = self.service.open(settings, listeners);
     }
 
     /// The same port on other addresses: the old ones may be in the way.
@@ -228,7 +228,7 @@ fn refused(address: String, reason: io::Error) -> ListenError {
 }
 
 #[derive(Clone)]
-struct Door {
+struct Service {
     /// What the next handshake uses; none without TLS.
     acceptor: Arc<RwLock<Option<RustlsAcceptor>>>,
     places: Arc<Places>,
@@ -236,7 +236,7 @@ struct Door {
     stop: watch::Sender<bool>,
 }
 
-impl Door {
+impl Service {
     fn open(&self, settings: &RestApi, listeners: Vec<TcpListener>) -> Open {
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mut accepting = JoinSet::new();

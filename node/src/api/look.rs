@@ -6,10 +6,10 @@
 
 use super::answer::Answer;
 use super::auth::Gate;
+use super::body_cache::BodyCache;
 use super::health;
 use super::published::{ApiContext, Command, Published, ServerStatus};
 use super::rounds::Rounds;
-use super::said::Said;
 use super::scope_read::{ScopeRead, cannot_be_used};
 use super::status::may_query;
 use crate::dcs::keys::split_groups;
@@ -34,11 +34,11 @@ pub struct Api {
     pub last_answer: Mutex<Option<LastAnswer>>,
     pub last_scope_read: Mutex<Option<ScopeRead>>,
     /// The last body of a health check, and of `/patroni`.
-    pub said_health: Said,
-    pub said_status: Said,
+    pub health_body: BodyCache,
+    pub status_body: BodyCache,
     /// The newest version that a request was told of: the next caller is shown none
     /// that is older.
-    pub told: Newest,
+    pub newest_shown: Newest,
 }
 
 /// What the settings say about callers, and what a reload changes as a whole.
@@ -125,7 +125,7 @@ impl Api {
 
     fn note(&self, read: &[KeyValue]) {
         let newest = read.iter().map(|entry| entry.version).max();
-        self.told.raise(newest.unwrap_or_default());
+        self.newest_shown.raise(newest.unwrap_or_default());
     }
 
     /// Makes the daemon run a beat now. A full queue will wake it too.

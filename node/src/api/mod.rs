@@ -10,6 +10,7 @@
 
 pub mod answer;
 pub mod auth;
+mod body_cache;
 mod call;
 mod caller;
 mod ciphers;
@@ -34,7 +35,6 @@ pub mod restart;
 mod restart_request;
 mod rounds;
 mod router;
-mod said;
 mod schedule;
 mod scope_read;
 pub mod status;
@@ -51,7 +51,7 @@ use crate::config::Settings;
 use crate::peers::{ClientError, Peers};
 use auth::{BadAllowlist, Gate};
 use axum::http::{HeaderName, HeaderValue, header};
-use listen::{Doors, ListenError, Ports, client_proof};
+use listen::{ListenError, Listeners, Ports, client_proof};
 use look::{Api, Rules};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
@@ -78,7 +78,7 @@ pub enum ApiError {
 pub struct ServerHandle {
     pub addresses: Vec<SocketAddr>,
     api: Arc<Api>,
-    doors: Doors,
+    listeners: Listeners,
     /// Every connection has a receiver.
     stop: watch::Sender<bool>,
     members: JoinHandle<()>,
@@ -95,16 +95,16 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
         rules,
         last_answer: Mutex::new(None),
         last_scope_read: Mutex::new(None),
-        said_health: Default::default(),
-        said_status: Default::default(),
-        told: Default::default(),
+        health_body: Default::default(),
+        status_body: Default::default(),
+        newest_shown: Default::default(),
     });
     let places = places::Places::new();
     let published = api.context.published.clone();
     let members = tokio::spawn(member_addresses::keep_known(places.clone(), published));
     let stop = watch::Sender::new(false);
-    let doors = ports.serve(api.clone(), places, stop.clone());
-    Ok(ServerHandle { addresses: doors.addresses(), api, doors, stop, members })
+    let listeners = ports.serve(api.clone(), places, stop.clone());
+    Ok(ServerHandle { addresses: listeners.addresses(), api, listeners, stop, members })
 }
 
 async fn rules(settings: &Settings) -> Result<Rules, ApiError> {
@@ -121,15 +121,15 @@ impl ServerHandle {
     /// may change something, headers. On an error all of it stays as it was.
     pub async fn reload(&mut self, settings: &Settings) -> Result<(), ApiError> {
         let rules = rules(settings).await?;
-        self.doors.reopen(&settings.restapi).await?;
+        self.listeners.reopen(&settings.restapi).await?;
         *self.api.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-        self.addresses = self.doors.addresses();
+        self.addresses = self.listeners.addresses();
         Ok(())
     }
 
     /// Closes the ports, then gives running requests a moment to end.
     pub async fn stop(self) {
-        self.doors.close().await;
+        self.listeners.close().await;
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(STOP_WAIT_MAX, self.stop.closed()).await;
     }

@@ -53,7 +53,7 @@ impl Api {
             return self.store_copy().await;
         }
         let mut last = self.last_scope_read.lock().await;
-        let wanted = self.told.get();
+        let wanted = self.newest_shown.get();
         let read = match last.as_ref().filter(|read| read.serves(wanted)) {
             Some(read) => read.clone(),
             None => ScopeRead::of(&*self.context.store, prefix).await,
@@ -64,7 +64,7 @@ impl Api {
     }
 
     async fn caught_up(&self) -> Option<View> {
-        let wanted = self.told.get();
+        let wanted = self.newest_shown.get();
         let mirror = &self.context.mirror;
         mirror.ready(CATCH_UP_MAX).await?;
         let mut changes = mirror.subscribe();
@@ -74,7 +74,7 @@ impl Api {
         let view = mirror.snapshot()?;
         if !in_time {
             // The store went back, or its watch is down: the next caller does not wait.
-            self.told.lower(view.snapshot.version);
+            self.newest_shown.lower(view.snapshot.version);
         }
         Some(view)
     }

@@ -24,8 +24,8 @@ pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> P
         .unwrap_or_else(|| (Vec::new(), PORT));
     let (connect_host, connect_port) = connect_address(document, &listen_hosts, port, findings);
     let krbsrvname = document.text("postgresql.krbsrvname");
-    let login = |who: &str| {
-        let mut login = read_login(document, who)?;
+    let login = |role: &str| {
+        let mut login = read_login(document, role)?;
         login.extra.extend(krbsrvname.clone().map(|name| ("krbsrvname".to_string(), name)));
         Some(login)
     };
@@ -137,8 +137,8 @@ fn password_file(document: Document, env: &Environment, findings: &mut Findings)
 }
 
 /// A login of `postgresql.authentication`, if it names a user.
-pub fn read_login(document: Document, who: &str) -> Option<Login> {
-    let section = document.section(&format!("postgresql.authentication.{who}"))?;
+pub fn read_login(document: Document, role: &str) -> Option<Login> {
+    let section = document.section(&format!("postgresql.authentication.{role}"))?;
     let mut extra = texts_of(Some(section));
     let username = extra.remove("username").filter(|name| !name.is_empty())?;
     let password = extra.remove("password").map(super::Secret);

@@ -292,7 +292,7 @@ pub const SETTINGS: &[Setting] = &[
     row("topology.formation", Text, "", "Name of the formation."),
     row("topology.region", Text, "", "The region of this daemon."),
     row("topology.regions", Any, "", "All regions: name, priority, etcd3."),
-    row("topology.mode", Word(&["manual"]), "manual", "Who moves the formation."),
+    row("topology.mode", Word(&["manual"]), "manual", "How a region move begins."),
     row("topology.isolation", Word(&["continue"]), "continue", "What an owner alone does."),
     row("topology.step_seconds", Whole { min: 1, max: 86_400 }, "20", "Longest step of a move."),
 ];

@@ -6,7 +6,7 @@
 
 use super::filling::{Else, Filling};
 use super::silent_source::{ReadError, reading_from};
-use super::work::{HEARTBEAT, Hands, Unready, text};
+use super::work::{HEARTBEAT, ServerJobs, Unready, text};
 use crate::act::citus;
 use crate::background::JobResult;
 use crate::config::{BootstrapMethod, ReplicaMethod, ReplicaMethods};
@@ -30,7 +30,7 @@ pub(super) struct Copy {
     pub plain: bool,
 }
 
-impl Hands {
+impl ServerJobs {
     pub async fn bootstrap(&self) -> JobResult {
         let Some(bootstrap) = &self.settings.bootstrap else {
             return Err("there is no `bootstrap` section".into());

@@ -78,7 +78,7 @@ impl Daemon {
         self.keep_checkpoint(seen);
         self.keep_histories(seen).await;
         let may = may_campaign(seen);
-        self.holds_lock_out.send_if_modified(|told| std::mem::replace(told, may) != may);
+        self.may_campaign.send_if_modified(|shown| std::mem::replace(shown, may) != may);
         if seen.view().is_none() {
             return;
         }

@@ -20,36 +20,36 @@ type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 impl Daemon {
     pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
         let opens = matches!(job, Job::StartPrimary | Job::Restart { as_primary: true });
-        let mut laid = self.overrides(seen, opens);
+        let mut overrides = self.overrides(seen, opens);
         if let Job::StartStandby { target, .. } = job {
-            laid.retain(|(name, _)| name != TARGET);
-            laid.extend(target.map(|timeline| (TARGET.to_string(), timeline.to_string())));
+            overrides.retain(|(name, _)| name != TARGET);
+            overrides.extend(target.map(|timeline| (TARGET.to_string(), timeline.to_string())));
         }
-        let mut hands = self.server.hands(self.member.dynamic.raw.clone(), laid);
-        hands.may_checkpoint = seen.disk == Disk::Well;
+        let mut jobs = self.server.jobs(self.member.dynamic.raw.clone(), overrides);
+        jobs.may_checkpoint = seen.disk == Disk::Well;
         match job.clone() {
-            Job::Bootstrap => Box::pin(async move { hands.bootstrap().await }),
+            Job::Bootstrap => Box::pin(async move { jobs.bootstrap().await }),
             Job::Clone { from } => {
                 let plain = seen.memory.asked == Some(Asked::ReinitializeFromLeader);
                 let copy = Copy { from: Some(from), plain };
-                Box::pin(async move { hands.copy(&copy, None).await })
+                Box::pin(async move { jobs.copy(&copy, None).await })
             }
             Job::Restore => {
                 let copy = Copy { from: None, plain: false };
-                Box::pin(async move { hands.copy(&copy, None).await })
+                Box::pin(async move { jobs.copy(&copy, None).await })
             }
-            Job::StartPrimary => Box::pin(async move { hands.start_primary().await }),
+            Job::StartPrimary => Box::pin(async move { jobs.start_primary().await }),
             Job::StartStandby { follow, .. } => {
-                Box::pin(async move { hands.start_standby(follow.as_ref()).await })
+                Box::pin(async move { jobs.start_standby(follow.as_ref()).await })
             }
             Job::Stop { how } => {
                 let left = self.server.left_running();
-                Box::pin(async move { hands.stop_all(how, left).await })
+                Box::pin(async move { jobs.stop_all(how, left).await })
             }
             Job::Restart { as_primary } => {
                 let follow = seen.follows().cloned().or_else(|| Facts::of(seen).upstream());
                 let limit = self.restart_limit();
-                Box::pin(async move { hands.restart(as_primary, follow.as_ref(), limit).await })
+                Box::pin(async move { jobs.restart(as_primary, follow.as_ref(), limit).await })
             }
             Job::PrePromote => {
                 let command = self.settings.postgresql.pre_promote.clone();
@@ -61,16 +61,16 @@ impl Daemon {
                     }
                 })
             }
-            Job::Recover => Box::pin(async move { hands.recover().await }),
+            Job::Recover => Box::pin(async move { jobs.recover().await }),
             Job::Rewind { from } => {
                 // Elsewhere a standby may lead the group.
                 let from_primary = seen.may_own();
-                Box::pin(async move { hands.rewind(&from, from_primary).await })
+                Box::pin(async move { jobs.rewind(&from, from_primary).await })
             }
             Job::Rebuild { from, why } => {
                 let copy = Copy { from: Some(from), plain: why == Rebuild::AskedFromLeader };
                 let system = seen.view().and_then(|v| v.initialize.as_ref()?.value.clone());
-                Box::pin(async move { hands.rebuild(&copy, why, system).await })
+                Box::pin(async move { jobs.rebuild(&copy, why, system).await })
             }
         }
     }

@@ -90,7 +90,7 @@ pub struct Daemon {
     published: watch::Sender<Arc<Published>>,
     writes: Arc<Writes>,
     lease_out: watch::Sender<Option<Session>>,
-    holds_lock_out: watch::Sender<bool>,
+    may_campaign: watch::Sender<bool>,
     /// Who waits for the end of a job.
     replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
     last_rule: u16,

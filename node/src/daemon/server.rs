@@ -3,7 +3,7 @@
 //!
 //! Here is what is known of it between two looks. `look` makes the look, `ask` has
 //! the connection, `files` what the server reads, `log` what a comparison needs.
-//! Invariant: its fields are of these rooms alone; others get copies.
+//! Invariant: its fields belong to these files alone; others get copies.
 
 mod ask;
 mod files;
@@ -14,7 +14,7 @@ mod writer;
 
 use super::fresh::FreshStatus;
 use super::rewind_ability::RewindAbility;
-use super::work::{Closed, Hands};
+use super::work::{Closed, ServerJobs};
 use crate::config::Settings;
 use crate::deadman::Guarded;
 use crate::ha::Receivers;
@@ -275,8 +275,8 @@ impl Server {
         Ok(())
     }
 
-    pub fn hands(&self, dynamic: Value, overrides: Vec<(String, String)>) -> Hands {
-        Hands {
+    pub fn jobs(&self, dynamic: Value, overrides: Vec<(String, String)>) -> ServerJobs {
+        ServerJobs {
             settings: self.settings.clone(),
             instance: self.instance.clone(),
             dynamic,

@@ -121,7 +121,7 @@ mod tests {
                 "authentication": {"replication": {"username": "r"},
                     "superuser": {"username": "s"}}}});
         let settings = settings_of(&dir.path().join("a.yml"), &document);
-        let hands = Server::new(settings.into()).unwrap().hands(json!({}), Vec::new());
+        let jobs = Server::new(settings.into()).unwrap().jobs(json!({}), Vec::new());
         let from = Following {
             host: "127.0.0.1".into(),
             port,
@@ -129,7 +129,7 @@ mod tests {
             database: None,
             member: MemberName("b".into()),
         };
-        let done = hands.copy(&Copy { from: Some(from), plain: false }, None).await;
+        let done = jobs.copy(&Copy { from: Some(from), plain: false }, None).await;
         let runs = fs::read_to_string(dir.path().join("runs")).unwrap().lines().count();
         (done.expect_err("no server is there"), runs)
     }

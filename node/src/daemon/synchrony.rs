@@ -39,15 +39,15 @@ impl Daemon {
     /// Settings that the server has beside the configured ones, now or, with
     /// `opens`, when it is started as a primary.
     pub(super) fn overrides(&self, seen: &Observation, opens: bool) -> Vec<(String, String)> {
-        let mut laid = self.with_names(&seen.ownership, Facts::of(seen).sync_names(opens));
+        let mut overrides = self.with_names(&seen.ownership, Facts::of(seen).sync_names(opens));
         let pinned = seen.memory.pinned.filter(|_| !opens);
-        laid.extend(pinned.map(|timeline| (TARGET.to_string(), timeline.to_string())));
-        laid
+        overrides.extend(pinned.map(|timeline| (TARGET.to_string(), timeline.to_string())));
+        overrides
     }
 
     fn with_names(&self, owner: &Ownership, names: Option<String>) -> Vec<(String, String)> {
-        let mut laid = self.quarantine(owner);
-        laid.extend(names.map(|names| (NAME.to_string(), names)));
-        laid
+        let mut overrides = self.quarantine(owner);
+        overrides.extend(names.map(|names| (NAME.to_string(), names)));
+        overrides
     }
 }

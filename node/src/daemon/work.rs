@@ -37,7 +37,7 @@ const RECEIVERS: Duration = Duration::from_secs(3);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
-pub(super) struct Hands {
+pub(super) struct ServerJobs {
     pub settings: Arc<Settings>,
     pub instance: Arc<Instance>,
     pub dynamic: Value,
@@ -83,7 +83,7 @@ pub(super) fn text(error: Error) -> String {
     error.with_causes()
 }
 
-impl Hands {
+impl ServerJobs {
     pub async fn start_primary(&self) -> JobResult {
         self.start(StartAs::Primary, self.start_limit()).await.map(drop)
     }
@@ -233,7 +233,7 @@ impl Hands {
             }
             let age = closed.map_or(Duration::ZERO, |since| since.elapsed());
             if *cut.borrow_and_update() || !patience.lasts(age, postmaster) {
-                tracing::warn!("the stop goes on without those who still receive the log");
+                tracing::warn!("the stop no longer waits for the standbys that still receive WAL");
                 return self.stop_hard(postmaster).await;
             }
         }

@@ -42,14 +42,14 @@ const WHO: &str = "SELECT pg_catalog.current_setting('server_version_num')::int,
 pub async fn ask(target: Target) -> Result<Answers, Error> {
     let (session, target) = connect(target).await?;
     let failed = |error: crate::postgres::Error| Error::Connect(chain(&error));
-    let who = session.row("who am I", WHO, &[]).await.map_err(failed)?;
+    let connected = session.row("connected role", WHO, &[]).await.map_err(failed)?;
     let mut answers = Answers {
-        version: u32::try_from(who.get::<_, i32>(0)).unwrap_or_default(),
-        superuser: who.get(1),
+        version: u32::try_from(connected.get::<_, i32>(0)).unwrap_or_default(),
+        superuser: connected.get(1),
         password: target.login.password.clone(),
         ..Answers::default()
     };
-    if !who.get::<_, Option<bool>>(2).unwrap_or_default() {
+    if !connected.get::<_, Option<bool>>(2).unwrap_or_default() {
         return Err(Error::NotSuperuser(answers.superuser));
     }
     for row in session.rows("settings", SETTINGS, &[]).await.map_err(failed)? {

@@ -14,7 +14,7 @@ pub const BIRTH: &[Rule] = &[
         500,
         |f| f.is_bootstrap_lost(),
         |_| act(Action::GiveUpBootstrap),
-        "the bootstrap failed: `/initialize` is given back, the data is moved aside",
+        "the bootstrap failed: releasing `/initialize` and moving the data directory aside",
     )
     .saying(|f| f.why_failed()),
     Rule::new(
@@ -120,7 +120,7 @@ pub const BIRTH: &[Rule] = &[
         "a new cluster waits until it is certain which region owns the formation",
     )
     .until(
-        "the agent of the region confirms who owns the formation",
+        "the agent of the region confirms which region owns the formation",
         "nothing is made here meanwhile; `matriarchctl region` shows what is missing",
     )
     .saying(|f| f.doubt()),

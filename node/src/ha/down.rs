@@ -48,7 +48,7 @@ pub const DOWN: &[Rule] = &[
         602,
         |f| is_unguarded(f) && f.ended(End::Clean) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "the watchdog is required and cannot be used: has a replica the end of the log?",
+        "watchdog required but unusable: asking whether a replica has received all WAL",
     ),
     Rule::new(
         603,
@@ -88,8 +88,8 @@ pub const DOWN: &[Rule] = &[
         608,
         |f| leaves_without_end(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "PostgreSQL is down without a shutdown checkpoint and a new leader was asked for: is it \
-         able?",
+        "PostgreSQL is down without a shutdown checkpoint and a new leader was asked for: asking \
+         whether another member can take over",
     ),
     Rule::new(
         609,
@@ -102,7 +102,7 @@ pub const DOWN: &[Rule] = &[
         610,
         |f| is_handing_over(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "has the successor received the shutdown checkpoint?",
+        "handing over: asking whether the next leader has received the shutdown checkpoint",
     ),
     Rule::new(
         611,
@@ -165,7 +165,7 @@ pub const DOWN: &[Rule] = &[
     )
     .until(
         "a replica has the end of the log",
-        "after a bounded time the lock goes to the best of those who answer (619)",
+        "after a bounded time the lock goes to the most advanced member that answers (619)",
     )
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
@@ -218,7 +218,7 @@ pub const DOWN: &[Rule] = &[
         640,
         |f| awaits_comparison(f) && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
-        "has this log left the owner's history?",
+        "PostgreSQL is down: checking whether its WAL has diverged from the owner's timeline",
     ),
     Rule::new(
         641,
@@ -410,7 +410,7 @@ pub const DOWN: &[Rule] = &[
                 && f.is_comparison_due()
         },
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "has this log left the leader's history?",
+        "PostgreSQL is down: checking whether its WAL has diverged from the leader's timeline",
     ),
     Rule::new(
         661,

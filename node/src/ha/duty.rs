@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(published(&o), r#"{"nosync":true,"sync_priority":0}"#);
         take(&mut o, "sync", r#"{"leader":"a","sync_standby":"b","quorum":0}"#);
         assert_eq!(look(&mut o).1, restart());
-        // While it runs others keep their hands off.
+        // While it runs, no other rule acts.
         o.memory.asked = None;
         let job = Job::Restart { as_primary: false };
         o.job = Some(Running { job, since: o.now, closed: None, ending: Default::default() });

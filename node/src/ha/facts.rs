@@ -1,6 +1,6 @@
 //! What follows from an observation, computed once, named, without deciding.
 //!
-//! Here is what many tables ask; what one subject needs has a room of its own.
+//! Here is what many tables ask; what one subject needs has a file of its own.
 //! Invariant: a fact reads the observation and other facts, and nothing else.
 
 mod birth;

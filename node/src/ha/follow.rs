@@ -31,7 +31,8 @@ pub const FOLLOW: &[Rule] = &[
         906,
         |f| f.is_start_slow() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "a standby that has been starting for a while: has its log left the leader's history?",
+        "this standby takes long to start: checking whether its WAL has diverged from the \
+         leader's timeline",
     ),
     Rule::new(
         907,
@@ -43,14 +44,15 @@ pub const FOLLOW: &[Rule] = &[
         908,
         |f| f.is_starting() && f.is_diverged(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
-        "this log has left the leader's history and never gets open: it stops to be rewound",
+        "this standby cannot finish its start because its WAL has diverged from the leader's \
+         timeline: stopping it for pg_rewind",
     )
     .saying(|f| f.diverged_how()),
     Rule::new(
         909,
         |f| f.is_start_misdirected(),
         |f| act(Action::Follow(f.upstream())),
-        "a standby that starts is pointed to the leader of now",
+        "this standby is starting: setting primary_conninfo to follow the current leader",
     ),
     Rule::new(910, |f| f.is_starting(), |_| soon(200), "PostgreSQL is starting")
     .until(
@@ -124,13 +126,13 @@ pub const FOLLOW: &[Rule] = &[
         945,
         |f| f.is_first_sight(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "a leader that this log was not compared with yet: does it fit?",
+        "new leader: checking whether this member's WAL has diverged from its timeline",
     ),
     Rule::new(
         950,
         |f| f.is_quiet() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "not streaming: has this log left the leader's history?",
+        "not streaming: checking whether this member's WAL has diverged from the leader's timeline",
     ),
     Rule::new(
         998,

@@ -22,13 +22,13 @@ pub const GATE: &[Rule] = &[
         RENEW,
         |f| f.is_renewal_due() && !must_fence(f),
         |_| act(Action::Renew),
-        "the own lease is due for renewal",
+        "this member's lease is due for renewal",
     ),
     Rule::new(
         12,
         |f| f.must_ask_all() && !f.is_fence_due(),
         |_| act(Action::AskAll),
-        "the store is away: do all members agree that this member leads on?",
+        "the store does not answer: asking all members to accept this leader in failsafe mode",
     ),
     Rule::new(
         20,
@@ -37,7 +37,7 @@ pub const GATE: &[Rule] = &[
             Some(_) => act(Action::CancelJob),
             None => act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         },
-        "the lock cannot be proven before its deadline: stop writing",
+        "the lock could not be renewed before its deadline: stopping PostgreSQL",
     ),
     Rule::new(
         22,
@@ -98,7 +98,7 @@ pub const GATE: &[Rule] = &[
         50,
         |f| f.has_promised() && f.o.holds_lock() && !f.o.is_primary() && f.o.job.is_none(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
-        "this member promised that another one leads on: the lock is given back",
+        "this member promised, in failsafe mode, to accept another leader: releasing the lock",
     ),
     Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way").at_rest(),
 ];

@@ -34,7 +34,7 @@ pub const JOB: &[Rule] = &[
         103,
         |f| f.o.memory.stopping && is_rewind(f),
         |_| act(Action::CancelJob),
-        "the daemon ends: pg_rewind is ended half way, and is repeated by the next daemon",
+        "the daemon ends: pg_rewind takes too long and is stopped; the next daemon runs it again",
     ),
     Rule::new(
         110,
@@ -78,7 +78,8 @@ pub const JOB: &[Rule] = &[
         132,
         |f| is_ordered_away_from_start(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "a new leader was asked for while PostgreSQL recovers in place: is it able?",
+        "a new leader was asked for while PostgreSQL recovers in place: asking whether another \
+         member can take over",
     ),
     Rule::new(
         133,
@@ -97,15 +98,16 @@ pub const JOB: &[Rule] = &[
         140,
         is_source_gone,
         |_| act(Action::CancelJob),
-        "the member that is copied leads no more, or has left the store, and another one leads: \
-         the copy begins anew",
+        "the member that is being copied no longer leads or has left the store, and another \
+         member leads: restarting the copy",
     )
     .saying(|f| Some(f.view()?.leader_name()?.to_string())),
     Rule::new(
         141,
         |f| matches!(f.job(), Some(Job::StartStandby { .. })) && f.is_start_misdirected(),
         |f| act(Action::Follow(f.upstream())),
-        "the leader changed while a standby starts: it is pointed there",
+        "the leader changed while this standby starts: setting primary_conninfo to follow the \
+         new leader",
     ),
     // A planned stop whose postmaster lives on, for its archiver: nothing can be
     // written here any more.
@@ -113,7 +115,8 @@ pub const JOB: &[Rule] = &[
         150,
         |f| f.is_closed_for_another() && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "PostgreSQL has closed and still archives: has a replica the shutdown checkpoint?",
+        "PostgreSQL has shut down but still archives: asking whether a replica has received the \
+         shutdown checkpoint",
     ),
     Rule::new(
         151,

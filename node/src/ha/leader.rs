@@ -67,7 +67,8 @@ pub const LEADER: &[Rule] = &[
         706,
         |f| f.is_on_its_way() && f.may_own() && f.is_ordered_away() && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "a new leader was asked for while PostgreSQL starts or leaves recovery: is it able?",
+        "a new leader was asked for while PostgreSQL starts or leaves recovery: asking whether \
+         another member can take over",
     ),
     Rule::new(
         707,
@@ -160,7 +161,8 @@ pub const LEADER: &[Rule] = &[
         722,
         |f| f.o.is_standby() && !f.may_own() && f.is_quiet() && f.is_comparison_due(),
         |f| act(Action::CheckDivergence { with: f.remote().expect("just seen") }),
-        "not streaming: has this log left the remote leader's history?",
+        "not streaming: checking whether this member's WAL has diverged from the remote leader's \
+         timeline",
     ),
     Rule::new(
         723,
@@ -191,7 +193,7 @@ pub const LEADER: &[Rule] = &[
         727,
         |f| stands_before_gate(f) && f.is_lock_young_enough() && f.is_sync_due_before_opening(),
         |f| sync_action(f.sync_before_opening()),
-        "holds the lock: who must have its commits is settled before it opens",
+        "holds the lock: choosing the synchronous standbys before it accepts writes",
     )
     .until(
         "the standbys that must have its commits confirm",
@@ -252,14 +254,15 @@ pub const LEADER: &[Rule] = &[
         734,
         |f| f.is_sync_changing(),
         |f| sync_action(f.sync_step()),
-        "synchronous replication: one step towards the standbys that are wanted",
+        "synchronous replication: updating the list of synchronous standbys by one step",
     )
     .saying(|f| f.sync_step_told()),
     Rule::new(
         735,
         |f| f.is_wal_wanted(),
         |_| act(Action::WriteWal),
-        "synchronous replication: something new to confirm, also for commits that wait already",
+        "synchronous replication: writing a WAL record, so that the standbys confirm it and all \
+         commits before it",
     ),
     // An operator's request.
     Rule::new(

@@ -91,7 +91,7 @@ pub const PAUSE: &[Rule] = &[
         417,
         |f| opens_on_request(f) && f.is_lock_young_enough() && f.is_sync_due_before_opening(),
         |f| sync_action(f.sync_before_opening()),
-        "an operator named this member: who must have its commits is settled before it opens",
+        "an operator named this member: choosing the synchronous standbys before it accepts writes",
     )
     .until(
         "the standbys that must have its commits confirm",
@@ -101,7 +101,8 @@ pub const PAUSE: &[Rule] = &[
         419,
         |f| is_candidate(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "an operator named this member as the new leader: may it lead?",
+        "an operator named this member as the new leader: asking the other members for their WAL \
+         positions",
     ),
     Rule::new(
         420,
@@ -137,20 +138,22 @@ pub const PAUSE: &[Rule] = &[
         434,
         |f| f.is_sync_changing(),
         |f| sync_action(f.sync_step()),
-        "synchronous replication, also in pause: one step towards the standbys that are wanted",
+        "synchronous replication, also in pause: updating the list of synchronous standbys by \
+         one step",
     )
     .saying(|f| f.sync_step_told()),
     Rule::new(
         435,
         |f| f.is_wal_wanted(),
         |_| act(Action::WriteWal),
-        "synchronous replication: something new to confirm, also for commits that wait already",
+        "synchronous replication: writing a WAL record, so that the standbys confirm it and all \
+         commits before it",
     ),
     Rule::new(
         440,
         |f| leads_on_request(f) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "an operator named a new leader: is it able?",
+        "an operator named a new leader: asking whether it can take over",
     ),
     Rule::new(
         441,

@@ -131,7 +131,8 @@ pub const RACE: &[Rule] = &[
         844,
         |f| f.may_somebody_have_more(),
         |_| soon(300),
-        "all members start anew: the former leader may have more, and is still starting",
+        "all members have restarted: waiting for the former leader, which may have more WAL and \
+         is still starting",
     )
     .until(
         "the members that are still starting run",
@@ -155,7 +156,7 @@ pub const RACE: &[Rule] = &[
         847,
         |f| f.must_back_off(),
         |_| soon(300),
-        "primary_race_backoff: waiting for what is still received",
+        "primary_race_backoff: waiting while WAL of the old leader still arrives",
     )
     .until(
         "no more of the old leader's log arrives",
@@ -171,7 +172,7 @@ pub const RACE: &[Rule] = &[
         850,
         |f| !f.has_asked(),
         |_| act(Action::AskPeers),
-        "the lock is free: who has received most?",
+        "the lock is free: asking all members for their WAL positions",
     ),
     Rule::new(
         851,

@@ -75,7 +75,9 @@ impl Facts<'_> {
     /// What the replicas lack, as far as it is known.
     pub fn what_replicas_lack(&self) -> Option<String> {
         if self.view().is_none() {
-            return Some("the store does not answer: who could take over is not known".into());
+            return Some(
+                "the store does not answer: it is not known which member could take over".into(),
+            );
         }
         self.successor(self.closed().map(|c| c.lsn)).err().map(|why| why.to_string())
     }
@@ -165,13 +167,13 @@ impl Facts<'_> {
         };
         let awaited: Vec<String> = self.awaited(Some(past)).iter().map(told).collect();
         let left = self.ending().map_or(0, Ending::receivers);
-        let who = match awaited.is_empty() {
+        let details = match awaited.is_empty() {
             true => String::new(),
             false => {
                 format!("; the log ends with the checkpoint at {past}, {}", awaited.join(", "))
             }
         };
-        Some(format!("{left} still connected{who}"))
+        Some(format!("{left} still connected{details}"))
     }
 }
 

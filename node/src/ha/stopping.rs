@@ -18,7 +18,8 @@ pub const STOPPING: &[Rule] = &[
         205,
         |f| f.is_half_made() && f.view().is_some(),
         |_| act(Action::GiveUpBootstrap),
-        "the daemon ends: its half-made cluster is moved aside, `/initialize` is given back",
+        "the daemon ends during bootstrap: moving the unfinished data directory aside and \
+         releasing `/initialize`",
     ),
     Rule::new(
         207,
@@ -40,7 +41,7 @@ pub const STOPPING: &[Rule] = &[
         220,
         |f| f.o.holds_lock() && f.ended(End::Clean) && !f.has_asked(),
         |_| act(Action::AskPeers),
-        "has a replica received the shutdown checkpoint?",
+        "the daemon ends: asking whether a replica has received the shutdown checkpoint",
     ),
     Rule::new(
         230,

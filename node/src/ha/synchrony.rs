@@ -1,4 +1,4 @@
-//! From a step of synchronous replication to what the hands do.
+//! From a step of synchronous replication to the action that performs it.
 
 use super::action::{Action, Step as Decided};
 use super::table::{act, soon};

@@ -36,7 +36,7 @@ impl DiskProbe {
     }
 }
 
-/// What an action may have changed, and what took so long that it is old.
+/// What an action may have changed, and what is old because it took time.
 pub(super) fn look_after(action: &Action, seen: &Observation, now: Millis) -> Look {
     let slow = now.since(seen.now) > STALE_MS;
     Look::Again { store: *action != Action::AskPeers, server: slow || changes_server(action) }

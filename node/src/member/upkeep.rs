@@ -56,7 +56,7 @@ pub const UPKEEP: &[Row] = &[
         id: 1110,
         what: "/initialize",
         due: initialize,
-        why: "a key that names no system gets this cluster's, whatever became of it",
+        why: "the key is missing or names no system: this cluster's system id is entered",
     },
     Row {
         id: 1120,
@@ -83,7 +83,7 @@ pub const UPKEEP: &[Row] = &[
         id: 1150,
         what: "the end of /sync",
         due: end_of_sync,
-        why: "what a synchronous mode left behind would keep others from leading",
+        why: "without a synchronous mode, an old `/sync` would keep other members from taking the lock",
     },
     Row {
         id: 1160,

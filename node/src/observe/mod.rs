@@ -1,3 +1,4 @@
-//! The eyes: from the world to an `Observation`, without deciding anything.
+//! Observing: from the server, the store and the machine to an `Observation`, without
+//! deciding anything.
 
 pub mod lock;

@@ -1,6 +1,7 @@
-//! What a region's agent works with: its stores, its hands, and what its daemon tells it.
+//! What a region's agent works with: its stores, the servers of its groups, and what its
+//! daemon tells it.
 
-use super::hands::Hands;
+use super::group_servers::GroupServers;
 use crate::dcs::keys::Keys;
 use crate::dcs::{Session, Store};
 use standby::switch::agent::Pace;
@@ -22,7 +23,7 @@ pub struct AgentContext {
     pub keys: Keys,
     pub store: Arc<dyn Store>,
     pub others: BTreeMap<RegionName, Arc<dyn Store>>,
-    pub hands: Arc<dyn Hands>,
+    pub servers: Arc<dyn GroupServers>,
     pub lease: watch::Receiver<Option<Session>>,
     pub holds_lock: watch::Receiver<bool>,
     pub pace: Pace,

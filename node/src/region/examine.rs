@@ -3,7 +3,7 @@
 //! A running move has its own preflight in the agent (`standby::switch::agent`); both
 //! judge with `standby::switch::preflight`.
 
-use super::hands::Hands;
+use super::group_servers::GroupServers;
 use standby::switch::Site;
 use standby::switch::preflight::{Finding, Probe, Side, preflight};
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use topology::{Group, RegionName};
 
 /// Preflight of a move between two sites; `sides` are the old and the new one.
 pub async fn examine(
-    hands: &dyn Hands,
+    servers: &dyn GroupServers,
     sides: [(&RegionName, &Site); 2],
     running: Option<&Journal>,
 ) -> Vec<Finding> {
     let [from, to] = sides;
-    let probes = (probe_all(hands, from.1), probe_all(hands, to.1));
+    let probes = (probe_all(servers, from.1), probe_all(servers, to.1));
     let (old, new) = tokio::join!(probes.0, probes.1);
     preflight(
         &Side { region: from.0, groups: &from.1.groups, probes: &old },
@@ -28,10 +28,13 @@ pub async fn examine(
     )
 }
 
-async fn probe_all(hands: &dyn Hands, site: &Site) -> BTreeMap<Group, Result<Probe, String>> {
+async fn probe_all(
+    servers: &dyn GroupServers,
+    site: &Site,
+) -> BTreeMap<Group, Result<Probe, String>> {
     let waits = site.leaders().map(|target| {
         let group = target.group;
-        async move { (group, hands.probe(target).await) }
+        async move { (group, servers.probe(target).await) }
     });
     all_of(waits.map(Box::pin).collect()).await.into_iter().collect()
 }

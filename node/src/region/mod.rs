@@ -2,18 +2,18 @@
 //!
 //! Every daemon runs one (`run`); the one that holds the region's agent key works.
 //! The agent itself is a machine without I/O in `standby::switch::agent`: here its
-//! effects are performed on the stores of all regions (`perform`, `outpost`) and on
-//! the leaders' servers (`hands`).
+//! effects are performed on the stores of all regions (`perform`, `region_store`) and on
+//! the leaders' servers (`group_servers`).
 //!
 //! Invariant: the daemons of a group never wait for the agent. They read their
 //! own store (`standby::switch::ownership`), which the agent only writes to.
 
 mod context;
 pub mod examine;
-pub mod hands;
-mod outpost;
+pub mod group_servers;
 pub mod ownership;
 mod perform;
+mod region_store;
 pub mod request;
 pub mod run;
 mod sql;
@@ -25,7 +25,7 @@ use crate::config::{Settings, TopologySettings};
 use crate::dcs::keys::Keys;
 use crate::dcs::{self, DcsError, Session, Store};
 use context::AgentContext;
-use hands::ServerHands;
+use group_servers::SqlGroupServers;
 use standby::switch::agent::Pace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl AgentContext {
             return Ok(None);
         };
         let stores = open_stores(topology).map_err(|e| e.to_string())?;
-        let hands = ServerHands::new(&settings).map_err(|e| e.to_string())?;
+        let servers = SqlGroupServers::new(&settings).map_err(|e| e.to_string())?;
         Ok(Some(AgentContext {
             region: topology.region.clone(),
             policy: topology.policy.clone(),
@@ -75,7 +75,7 @@ impl AgentContext {
             keys: context.keys,
             store: context.store,
             others: stores,
-            hands: Arc::new(hands),
+            servers: Arc::new(servers),
             lease: context.lease,
             holds_lock: context.holds_lock,
             pace: Pace::default(),

@@ -7,8 +7,8 @@
 //! Invariant: the copies show what an answer has brought before the agent gets it.
 
 use super::context::AgentContext;
-use super::hands::{Hands, Held};
-use super::outpost::{Changed, Outpost};
+use super::group_servers::{GroupServers, Held};
+use super::region_store::{Changed, RegionStore};
 use super::{ownership, write};
 use crate::clock;
 use crate::dcs::DcsError;
@@ -42,8 +42,8 @@ struct Ports {
     /// Only `topology/` of the own store: most daemons never become the agent.
     local: Arc<Mirror>,
     /// All stores, while this daemon is the agent.
-    outposts: BTreeMap<RegionName, Arc<Outpost>>,
-    hands: Arc<dyn Hands>,
+    stores: BTreeMap<RegionName, Arc<RegionStore>>,
+    servers: Arc<dyn GroupServers>,
 }
 
 struct Finished {
@@ -59,8 +59,8 @@ impl Performer {
         let ports = Ports {
             keys: context.keys.clone(),
             local,
-            outposts: BTreeMap::new(),
-            hands: context.hands.clone(),
+            stores: BTreeMap::new(),
+            servers: context.servers.clone(),
         };
         Performer {
             changed: ports.changed(),
@@ -160,9 +160,9 @@ impl Performer {
         let own = std::iter::once((&context.region, &context.store));
         let all = own.chain(&context.others);
         let open = |(name, store): (&RegionName, &Arc<_>)| {
-            (name.clone(), Arc::new(Outpost::open(Arc::clone(store), &context.keys)))
+            (name.clone(), Arc::new(RegionStore::open(Arc::clone(store), &context.keys)))
         };
-        self.ports.outposts = all.map(open).collect();
+        self.ports.stores = all.map(open).collect();
         self.follow();
     }
 
@@ -170,7 +170,7 @@ impl Performer {
         self.tasks.abort_all();
         self.open.clear();
         self.held.clear();
-        self.ports.outposts.clear();
+        self.ports.stores.clear();
         self.follow();
     }
 
@@ -183,7 +183,7 @@ impl Performer {
 
 impl Ports {
     fn changed(&self) -> Changed {
-        let copies = self.outposts.values().map(|outpost| &outpost.mirror);
+        let copies = self.stores.values().map(|store| &store.mirror);
         Changed::of(std::iter::once(&*self.local).chain(copies))
     }
 
@@ -195,14 +195,14 @@ impl Ports {
     }
 
     fn copies(&self, now: Millis) -> BTreeMap<RegionName, StoreCopy> {
-        let copy = |(name, outpost): (&RegionName, &Arc<Outpost>)| {
-            Some((name.clone(), outpost.copy(now)?))
+        let copy = |(name, store): (&RegionName, &Arc<RegionStore>)| {
+            Some((name.clone(), store.copy(now)?))
         };
-        self.outposts.iter().filter_map(copy).collect()
+        self.stores.iter().filter_map(copy).collect()
     }
 
     async fn perform(self, call: Call) -> (Answer, Option<Held>) {
-        let hands = &self.hands;
+        let servers = &self.servers;
         let answer = match call {
             Call::Campaign { on, key, claim } => {
                 let write = write::campaign(&on.topology, &key, claim);
@@ -211,35 +211,37 @@ impl Ports {
             Call::Read(region) => self.read(&region).await,
             Call::Write(write) => self.write(&write).await,
             Call::Probe(target) => {
-                answer(hands.probe(target).await, |probe| Answer::Probed(Box::new(probe)))
+                answer(servers.probe(target).await, |probe| Answer::Probed(Box::new(probe)))
             }
-            Call::Checkpoint(target) => {
-                answer(hands.checkpoint(target).await, |took| Answer::Took(took.as_millis() as u64))
-            }
-            Call::Hold(targets) => match hands.hold(targets).await {
+            Call::Checkpoint(target) => answer(servers.checkpoint(target).await, |took| {
+                Answer::Took(took.as_millis() as u64)
+            }),
+            Call::Hold(targets) => match servers.hold(targets).await {
                 Ok(held) => return (Answer::Done, Some(held)),
                 Err(why) => Answer::Failed(why),
             },
-            Call::Replayed(target) => answer(hands.replayed(target).await, Answer::Replayed),
-            Call::WakeReplay(target) => answer(hands.wake_replay(target).await, |()| Answer::Done),
+            Call::Replayed(target) => answer(servers.replayed(target).await, Answer::Replayed),
+            Call::WakeReplay(target) => {
+                answer(servers.wake_replay(target).await, |()| Answer::Done)
+            }
         };
         (answer, None)
     }
 
     async fn read(&self, region: &RegionName) -> Answer {
-        let Some(outpost) = self.outposts.get(region) else { return unknown(region) };
-        match outpost.read().await {
+        let Some(store) = self.stores.get(region) else { return unknown(region) };
+        match store.read().await {
             Ok(site) => Answer::Read(Arc::new(site)),
             Err(error) => Answer::Failed(error.to_string()),
         }
     }
 
     async fn write(&self, write: &StoreWrite) -> Answer {
-        let Some(outpost) = self.outposts.get(&write.region) else {
+        let Some(store) = self.stores.get(&write.region) else {
             return unknown(&write.region);
         };
         match write::of_agent(write) {
-            Some(write) => written(outpost.write(&write).await),
+            Some(write) => written(store.write(&write).await),
             None => Answer::NothingToWrite,
         }
     }

@@ -5,7 +5,7 @@
 //! checked at every change of a role: two regions are never open at once.
 
 use super::context::AgentContext;
-use super::hands::{Done, Hands, Held};
+use super::group_servers::{Done, GroupServers, Held};
 use super::ownership::read_site;
 use super::request::{RequestError, request_switch};
 use super::run;
@@ -97,9 +97,9 @@ impl Servers {
 
 /// Answers as sound servers would; `host` of a target is its region's name.
 #[derive(Clone)]
-struct FakeHands(Arc<Mutex<Servers>>);
+struct FakeServers(Arc<Mutex<Servers>>);
 
-impl Hands for FakeHands {
+impl GroupServers for FakeServers {
     fn probe(&self, target: Target) -> Done<'_, Probe> {
         let in_recovery = role(&self.0, &target) != Role::Primary;
         Box::pin(async move {
@@ -232,7 +232,7 @@ impl World {
             keys: keys(),
             store: Arc::new(store.clone()),
             others: [(other(region).into(), remote)].into(),
-            hands: Arc::new(FakeHands(self.servers.clone())),
+            servers: Arc::new(FakeServers(self.servers.clone())),
             lease: lease_in,
             holds_lock,
             pace: self.pace,

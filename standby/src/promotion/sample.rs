@@ -1,4 +1,4 @@
-//! A member that races, for the tests of these rooms.
+//! A member that races, for the tests of this directory.
 //!
 //! Invariant: all are standbys on timeline 1 until a test says otherwise.
 

@@ -48,7 +48,7 @@ impl Default for Pace {
 
 #[derive(Debug)]
 pub struct Agent {
-    who: Identity,
+    identity: Identity,
     pace: Pace,
     calls: Calls,
     marks: MarkMemory,
@@ -72,9 +72,9 @@ struct AgentSession {
 }
 
 impl Agent {
-    pub fn new(who: Identity, pace: Pace) -> Agent {
+    pub fn new(identity: Identity, pace: Pace) -> Agent {
         Agent {
-            who,
+            identity,
             pace,
             calls: Calls::default(),
             marks: MarkMemory::default(),
@@ -133,14 +133,14 @@ impl Agent {
             return self.hold(None, sight, out);
         };
         self.marks.look(&local.site.topology, local.version, sight.now, MARK_TTL_MS);
-        let mut facts = facts_of(&local.site, &self.who.name, sight.session, sight.holds_lock);
-        facts.is_preferred = self.who.is_preferred;
+        let mut facts = facts_of(&local.site, &self.identity.name, sight.session, sight.holds_lock);
+        facts.is_preferred = self.identity.is_preferred;
         if facts.may_speak && !facts.is_mine {
             self.vacant = facts.is_vacant.then(|| self.vacant.unwrap_or(sight.now));
             facts.vacant_ms = self.vacant.map_or(0, |since| sight.now.since(since));
         }
         let own_key =
-            sight.session.map(|session| AgentKey { name: self.who.name.clone(), session });
+            sight.session.map(|session| AgentKey { name: self.identity.name.clone(), session });
         match (campaign(&facts), own_key, stored_key(&local.site)) {
             (Campaign::Speak, Some(key), _) => self.hold(Some(key), sight, out),
             (Campaign::Elect, Some(key), _) => self.claim(Claim::Elect, key, sight, out),
@@ -158,8 +158,8 @@ impl Agent {
             Claim::Resign => Purpose::Resign,
         };
         let call = Call::Campaign { on: local.site.clone(), key: key.clone(), claim };
-        let (who, calls) = (&self.who, &mut self.calls);
-        Scene { who, key: &key, sight, calls, out }.call(STORE_CALL_MS, call, purpose);
+        let (identity, calls) = (&self.identity, &mut self.calls);
+        Scene { identity, key: &key, sight, calls, out }.call(STORE_CALL_MS, call, purpose);
     }
 
     /// What the campaign came to: the key of this agent, or none.
@@ -185,16 +185,16 @@ impl Agent {
         out: &'a mut Vec<Effect>,
         key: &'a AgentKey,
     ) -> Option<(&'a mut AgentSession, Scene<'a>)> {
-        let (who, calls) = (&self.who, &mut self.calls);
+        let (identity, calls) = (&self.identity, &mut self.calls);
         let session = self.session.as_mut().filter(|session| session.key == *key)?;
-        Some((session, Scene { who, key, sight, calls, out }))
+        Some((session, Scene { identity, key, sight, calls, out }))
     }
 
     /// The copies begin with a read that comes after the election: those of this
     /// sight are older, and the turn ends without a look at them.
     fn open(&mut self, key: AgentKey, sight: &Sight, out: &mut Vec<Effect>) {
         self.close(out);
-        let text = format!("{} is the agent of region {}", key.name, self.who.region);
+        let text = format!("{} is the agent of region {}", key.name, self.identity.region);
         out.push(Effect::Log(Severity::Info, text));
         out.push(Effect::OpenCopies);
         self.session = Some(AgentSession {
@@ -229,7 +229,7 @@ impl Agent {
 
     /// Copies come alive without a change that would tell of it.
     fn is_young(&self, session: &AgentSession, sight: &Sight) -> bool {
-        let own = sight.copies.get(&self.who.region);
+        let own = sight.copies.get(&self.identity.region);
         own.is_none_or(|copy| !copy.is_live) || sight.now.since(session.opened) < YOUNG_MS
     }
 

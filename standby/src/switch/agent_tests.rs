@@ -2,7 +2,7 @@
 
 use super::super::effect::{AgentKey, AgentWrite, LocalCopy, StoreCopy};
 use super::super::local::Verified;
-use super::super::publisher::picture;
+use super::super::publisher::observed_region;
 use super::super::register::tests::{certificate, journal, local_with, policy};
 use super::super::{LocalTopology, Replayed, Site};
 use super::*;
@@ -54,7 +54,7 @@ struct Rig {
 
 impl Rig {
     fn new(is_preferred: bool) -> Rig {
-        let who = Identity {
+        let identity = Identity {
             region: "a".into(),
             name: name(),
             is_preferred,
@@ -65,10 +65,10 @@ impl Rig {
         let mut own = site(local_with(certificate(1, "a")), "a", "primary");
         own.topology.verified = Some(versioned(Verified { epoch: 1 }, Some(SESSION)));
         let other = site(local_with(certificate(1, "a")), "b", "standby_leader");
-        own.topology.peers.insert("b".into(), picture(&"b".into(), &other));
+        own.topology.peers.insert("b".into(), observed_region(&"b".into(), &other));
         let (session, holds_lock) = (Some(SESSION), true);
         let sight = Sight { now, unix_ms: 1_000, session, holds_lock, ..Sight::default() };
-        let agent = Agent::new(who, Pace::default());
+        let agent = Agent::new(identity, Pace::default());
         Rig { agent, sight, own, other, heard: now, logs: Vec::new() }
     }
 
@@ -272,7 +272,7 @@ fn a_turn_waits_for_one_write_before_the_next() {
     assert!(matches!(written(call), AgentWrite::Peer(_)));
     rig.look_in(5);
     assert_eq!(rig.wake(), [], "the turn waits");
-    rig.own.topology.peers.insert("b".into(), picture(&"b".into(), &rig.other));
+    rig.own.topology.peers.insert("b".into(), observed_region(&"b".into(), &rig.other));
     rig.look_in(5);
     let effects = rig.answer(id, Answer::Written);
     let (id, call) = only(&effects);

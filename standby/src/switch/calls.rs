@@ -62,7 +62,7 @@ impl Calls {
 
 /// What one step of the agent works with.
 pub(super) struct Scene<'a> {
-    pub who: &'a Identity,
+    pub identity: &'a Identity,
     pub key: &'a AgentKey,
     pub sight: &'a Sight,
     pub calls: &'a mut Calls,
@@ -90,12 +90,12 @@ impl Scene<'_> {
 
     /// The own region's live copy.
     pub fn own(&self) -> Option<Arc<Site>> {
-        self.live(&self.who.region)
+        self.live(&self.identity.region)
     }
 
     /// Is there a way to this other region's store?
     pub fn knows(&self, region: &RegionName) -> bool {
-        self.who.others.contains(region)
+        self.identity.others.contains(region)
     }
 
     /// The other regions as their watches show them.
@@ -103,7 +103,7 @@ impl Scene<'_> {
         let seen = |name: &RegionName| -> Seen<LocalTopology> {
             self.live(name).map_or(Seen::Unknown, |site| Seen::Known(site.topology.clone()))
         };
-        self.who.others.iter().map(|name| (name.clone(), seen(name))).collect()
+        self.identity.others.iter().map(|name| (name.clone(), seen(name))).collect()
     }
 
     pub fn call(&mut self, within_ms: u64, call: Call, purpose: Purpose) -> CallId {

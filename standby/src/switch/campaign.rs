@@ -53,7 +53,7 @@ pub const CAMPAIGN: &[Row] = &[
         id: 1010,
         when: |f| !f.is_store_seen,
         then: Campaign::Follow,
-        why: "the own store's copy is not up to date",
+        why: "this daemon's copy of its region's store is not up to date",
     },
     Row {
         id: 1020,

@@ -145,8 +145,8 @@ impl Mover {
     fn look(&mut self, scene: &mut Scene) {
         self.has_news = false;
         self.changes = Some(scene.sight.changes);
-        let who = scene.who;
-        let Some(own) = scene.site(&who.region) else {
+        let identity = scene.identity;
+        let Some(own) = scene.site(&identity.region) else {
             return self.pause(scene, self.tick_ms);
         };
         self.reconcile(scene, &own);
@@ -179,7 +179,7 @@ impl Mover {
         let (from, to) = (scene.site(&journal.from), scene.site(&journal.to));
         let policy = own.topology.policy.as_ref();
         let question = Question {
-            me: &scene.who.region,
+            me: &scene.identity.region,
             journal,
             own,
             from: from.as_deref(),
@@ -267,7 +267,7 @@ impl Mover {
     /// old owner tells the other store until the certificate, and learns from it
     /// afterwards. A copy that fails is tried again with the next look.
     fn reconcile(&mut self, scene: &mut Scene, own: &Arc<Site>) {
-        let me = &scene.who.region;
+        let me = &scene.identity.region;
         let Some(mine) = own.topology.journal().filter(|j| j.from == *me) else { return };
         if self.is_copying || !scene.knows(&mine.to) {
             return;
@@ -321,7 +321,7 @@ impl MoverCall {
 /// The journal to act on, if any is this region's to act on.
 fn lead(scene: &Scene, own: &Arc<Site>) -> Option<Lead> {
     let journal = own.topology.journal()?.clone();
-    let me = &scene.who.region;
+    let me = &scene.identity.region;
     let here = |journal| Lead { journal, region: me.clone(), site: own.clone() };
     if *me != journal.from || !journal.phase.is_decided() {
         let is_ours = *me == journal.from || *me == journal.to;

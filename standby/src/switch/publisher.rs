@@ -4,7 +4,7 @@
 //! changes of leaders, roles, states, addresses and timelines are published at
 //! once, mere progress of the log not more often than every two seconds.
 //!
-//! Absent on purpose: removing a region that cannot be seen. Its last picture
+//! Absent on purpose: removing a region that cannot be seen. Its last record
 //! stays, a standby keeps trying the address it knows.
 
 use super::Site;
@@ -17,7 +17,7 @@ use topology::{GroupView, MemberName, MemberRecord, Millis, RegionName};
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Another region in the shape that is published.
-pub fn picture(region: &RegionName, site: &Site) -> PeerRegion {
+pub fn observed_region(region: &RegionName, site: &Site) -> PeerRegion {
     PeerRegion {
         region: region.clone(),
         epoch: site.topology.certificate().map(|c| c.epoch),
@@ -48,7 +48,7 @@ fn of_member(name: &MemberName, record: &MemberRecord) -> Option<PeerMember> {
     })
 }
 
-/// Decides when a picture is worth a write.
+/// Decides when an observed region is worth a write.
 #[derive(Debug, Default)]
 pub struct Publisher {
     written: BTreeMap<RegionName, Millis>,
@@ -96,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_has_every_member_with_an_address() {
-        let peer = picture(&"b".into(), &site("n2", 5));
+    fn an_observed_region_has_every_member_with_an_address() {
+        let peer = observed_region(&"b".into(), &site("n2", 5));
         let group = &peer.groups[&Group::PLAIN];
         assert_eq!(group.members.len(), 2);
         let leader = group.leader().expect("a leader");
@@ -107,13 +107,13 @@ mod tests {
     #[test]
     fn a_new_leader_is_told_at_once_and_progress_seldom() {
         let (mut publisher, region) = (Publisher::default(), RegionName::new("b"));
-        let old = picture(&region, &site("n1", 5));
+        let old = observed_region(&region, &site("n1", 5));
         assert!(publisher.is_due(&old, None, Millis(0)));
         publisher.wrote(&region, Millis(0));
         assert!(!publisher.is_due(&old, Some(&old), Millis(9_000)));
-        let moved = picture(&region, &site("n2", 5));
+        let moved = observed_region(&region, &site("n2", 5));
         assert!(publisher.is_due(&moved, Some(&old), Millis(1)));
-        let further = picture(&region, &site("n1", 6));
+        let further = observed_region(&region, &site("n1", 6));
         assert!(!publisher.is_due(&further, Some(&old), Millis(1_999)));
         assert!(publisher.is_due(&further, Some(&old), Millis(2_000)));
     }

@@ -180,7 +180,7 @@ proptest! {
     }
 
     #[test]
-    fn b6_the_picture_of_another_region_reads_back(peer in peer()) {
+    fn b6_the_record_of_another_region_reads_back(peer in peer()) {
         let key = format!("peers/{}", peer.region);
         prop_assert_eq!(read(&key, &peer).peers.remove(&peer.region).unwrap(), peer);
     }

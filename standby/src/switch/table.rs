@@ -172,7 +172,12 @@ pub const SWITCH: &[Row] = &[
         |_, _| Next::Wait,
         "nothing stops while the new owner's store is silent",
     ),
-    row(150, |j, _| j.phase == Phase::Warm, |_, _| Next::Advance(Phase::Hold), "all are warm"),
+    row(
+        150,
+        |j, _| j.phase == Phase::Warm,
+        |_, _| Next::Advance(Phase::Hold),
+        "the checkpoints are done",
+    ),
     row(
         160,
         |j, f| j.phase == Phase::Hold && !f.is_held,
@@ -268,7 +273,7 @@ pub const SWITCH: &[Row] = &[
         350,
         |j, _| j.phase == Phase::Rewire,
         |_, _| Next::Advance(Phase::Reverse),
-        "the new side is wired to itself",
+        "pg_dist_node names the servers of the new side",
     ),
     row(
         360,

@@ -1,4 +1,4 @@
-//! Votes, certificates and pictures of the other regions: one turn of an agent.
+//! Votes, certificates and published records of the other regions: one turn of an agent.
 //!
 //! A turn publishes what changed in the other regions, then asks `agent_step` until
 //! nothing is left to do, then passes the certificate on to stores that lack it. It
@@ -8,7 +8,7 @@
 
 use super::calls::{REMOTE_CALL_MS, STORE_CALL_MS, Scene};
 use super::effect::{AgentWrite, Answer, Severity, Sites};
-use super::publisher::{Publisher, picture};
+use super::publisher::{Publisher, observed_region};
 use super::purpose::{Purpose, VotesCall};
 use super::register::{AgentFacts, AgentStep, agent_step, behind, policy_conflict};
 use super::{LocalTopology, Site};
@@ -28,7 +28,7 @@ pub(super) struct Votes {
     asked_at: Option<Millis>,
     forwarded_at: Option<Millis>,
     /// The error that was logged last.
-    said: Option<String>,
+    last_error: Option<String>,
     /// `None`: no turn is under way.
     turn: Option<Turn>,
 }
@@ -60,25 +60,25 @@ impl Votes {
             VotesCall::Step(step) => self.stepped(scene, step, &answer),
             VotesCall::Reread => self.reread(scene, &answer),
             VotesCall::SharePolicy => self.shared(scene, &answer),
-            VotesCall::Ask(region) => self.told(scene, region, answer),
+            VotesCall::Ask(region) => self.site_read(scene, region, answer),
         }
     }
 
     /// Tells the own daemons what the next region that changed looks like.
     fn publish_after(&mut self, scene: &mut Scene, last: Option<&RegionName>) {
         if let Some(own) = scene.own() {
-            let who = scene.who;
-            let names = who.others.iter().filter(|name| last.is_none_or(|l| *name > l));
+            let identity = scene.identity;
+            let names = identity.others.iter().filter(|name| last.is_none_or(|l| *name > l));
             for name in names {
                 let Some(site) = scene.live(name) else { continue };
-                let peer = picture(name, &site);
+                let peer = observed_region(name, &site);
                 if self.publisher.is_due(&peer, own.topology.peers.get(name), scene.now()) {
                     let purpose = Purpose::Votes(VotesCall::Publish(name.clone()));
-                    return scene.write(&who.region, own, AgentWrite::Peer(peer), purpose);
+                    return scene.write(&identity.region, own, AgentWrite::Peer(peer), purpose);
                 }
             }
         }
-        self.settle(scene);
+        self.take_steps(scene);
     }
 
     fn published(&mut self, scene: &mut Scene, region: &RegionName, answer: &Answer) {
@@ -93,7 +93,7 @@ impl Votes {
     }
 
     /// Steps until a call is under way or nothing is left to do.
-    fn settle(&mut self, scene: &mut Scene) {
+    fn take_steps(&mut self, scene: &mut Scene) {
         loop {
             let (Some(turn), Some(own)) = (&mut self.turn, scene.own()) else {
                 return self.finish(scene, None);
@@ -111,7 +111,7 @@ impl Votes {
                     return self.finish(scene, Some(why));
                 }
                 AgentStep::AskOthers if is_recent(scene, self.asked_at) => {
-                    return self.finish(scene, self.said.clone());
+                    return self.finish(scene, self.last_error.clone());
                 }
                 AgentStep::AskOthers if self.ask(scene) => return,
                 AgentStep::AskOthers => {}
@@ -128,28 +128,28 @@ impl Votes {
     fn ask(&mut self, scene: &mut Scene) -> bool {
         let Some(turn) = &mut self.turn else { return false };
         turn.asking.clear();
-        if scene.who.others.is_empty() {
+        if scene.identity.others.is_empty() {
             turn.asked = Some(Sites::new());
             return false;
         }
-        let who = scene.who;
-        for name in &who.others {
+        let identity = scene.identity;
+        for name in &identity.others {
             let purpose = Purpose::Votes(VotesCall::Ask(name.clone()));
             scene.read(name, REMOTE_CALL_MS, purpose);
         }
         true
     }
 
-    fn told(&mut self, scene: &mut Scene, region: RegionName, answer: Answer) {
+    fn site_read(&mut self, scene: &mut Scene, region: RegionName, answer: Answer) {
         let Some(turn) = &mut self.turn else { return };
         let seen = match answer {
             Answer::Read(site) => Seen::Known(site.topology.clone()),
             _ => Seen::Unknown,
         };
         turn.asking.insert(region, seen);
-        if turn.asking.len() == scene.who.others.len() {
+        if turn.asking.len() == scene.identity.others.len() {
             turn.asked = Some(std::mem::take(&mut turn.asking));
-            self.settle(scene);
+            self.take_steps(scene);
         }
     }
 
@@ -157,10 +157,10 @@ impl Votes {
         match answer {
             Answer::Written | Answer::NothingToWrite => {
                 log_step(scene, &step);
-                self.settle(scene);
+                self.take_steps(scene);
             }
             Answer::Conflict => {
-                let me = scene.who;
+                let me = scene.identity;
                 let purpose = Purpose::Votes(VotesCall::Reread);
                 scene.read(&me.region, STORE_CALL_MS, purpose);
             }
@@ -171,7 +171,7 @@ impl Votes {
     /// Another agent was faster: what the store says now decides.
     fn reread(&mut self, scene: &mut Scene, answer: &Answer) {
         match answer {
-            Answer::Read(_) => self.settle(scene),
+            Answer::Read(_) => self.take_steps(scene),
             other => self.finish(scene, Some(other.failure())),
         }
     }
@@ -179,15 +179,15 @@ impl Votes {
     fn shared(&mut self, scene: &mut Scene, answer: &Answer) {
         match answer {
             Answer::Failed(why) => self.finish(scene, Some(why.clone())),
-            _ => self.settle(scene),
+            _ => self.take_steps(scene),
         }
     }
 
     /// Ends the turn; `why` says what hinders the agent.
     fn finish(&mut self, scene: &mut Scene, why: Option<String>) {
-        if let Some(why) = why.filter(|why| self.said.as_ref() != Some(why)) {
-            scene.log(Severity::Error, format!("region {}: {why}", scene.who.region));
-            self.said = Some(why);
+        if let Some(why) = why.filter(|why| self.last_error.as_ref() != Some(why)) {
+            scene.log(Severity::Error, format!("region {}: {why}", scene.identity.region));
+            self.last_error = Some(why);
         }
         self.forward(scene);
         self.turn = None;
@@ -220,8 +220,8 @@ fn is_recent(scene: &Scene, at: Option<Millis>) -> bool {
 
 fn facts<'a>(scene: &'a Scene, local: &'a LocalTopology, others: &'a Sites) -> AgentFacts<'a> {
     AgentFacts {
-        me: &scene.who.region,
-        settings: &scene.who.settings,
+        me: &scene.identity.region,
+        settings: &scene.identity.settings,
         local,
         others,
         asked: None,
@@ -244,7 +244,7 @@ fn next_step(
 /// Does the daemon's own policy differ from the one in force?
 fn conflict(scene: &Scene, own: &Site) -> Option<String> {
     let stored = own.topology.policy.as_ref()?;
-    policy_conflict(&scene.who.settings, &stored.value)
+    policy_conflict(&scene.identity.settings, &stored.value)
 }
 
 /// Is this the journal of the move that ended with the certificate?
@@ -255,7 +255,7 @@ fn brings(journal: &Journal, certificate: &Certificate) -> bool {
 /// What a step writes; `None`: it has nothing to write, or no way to that store.
 fn write_of(scene: &Scene, step: &AgentStep, own: &Site) -> Option<AgentWrite> {
     match step {
-        AgentStep::WritePolicy => Some(AgentWrite::Policy(scene.who.settings.clone())),
+        AgentStep::WritePolicy => Some(AgentWrite::Policy(scene.identity.settings.clone())),
         AgentStep::SharePolicy(region) => {
             let policy = own.topology.policy.as_ref().filter(|_| scene.knows(region))?;
             Some(AgentWrite::Policy(policy.value.clone()))
@@ -279,8 +279,8 @@ fn perform(scene: &mut Scene, step: AgentStep, write: AgentWrite, own: Arc<Site>
             scene.write(&region, on, write, Purpose::Votes(VotesCall::SharePolicy));
         }
         step => {
-            let who = scene.who;
-            scene.write(&who.region, own, write, Purpose::Votes(VotesCall::Step(step)));
+            let identity = scene.identity;
+            scene.write(&identity.region, own, write, Purpose::Votes(VotesCall::Step(step)));
         }
     }
 }
@@ -288,7 +288,7 @@ fn perform(scene: &mut Scene, step: AgentStep, write: AgentWrite, own: Arc<Site>
 /// The journal of the move comes with its certificate: without it the
 /// coordinator could not tell when its quarantine ends.
 fn journal_of(scene: &Scene, certificate: &Certificate) -> Option<Journal> {
-    let sites = scene.who.others.iter().filter_map(|name| scene.site(name));
+    let sites = scene.identity.others.iter().filter_map(|name| scene.site(name));
     let journals = sites.filter_map(|site| site.topology.journal().cloned());
     journals.filter(|j| brings(j, certificate)).max_by_key(|j| j.phase)
 }
@@ -306,5 +306,5 @@ fn log_step(scene: &mut Scene, step: &AgentStep) {
         | AgentStep::Blocked(_)
         | AgentStep::Settled => return,
     };
-    scene.log(Severity::Info, format!("region {}: {text}", scene.who.region));
+    scene.log(Severity::Info, format!("region {}: {text}", scene.identity.region));
 }

@@ -1,4 +1,4 @@
-//! Time passes: for so long, or until something holds.
+//! Time passes: for a given time, or until something holds.
 
 use super::inject::number;
 use super::story::Story;

@@ -85,7 +85,7 @@ impl World {
                 Local::StopServer => self.stop_hard(member),
                 Local::KeepProof(until) => self.members[member].keep_proof(until),
                 Local::ForgetProof => self.members[member].kept_proof = None,
-                Local::LookAnew => self.members[member].daemon.laid = None,
+                Local::LookAnew => self.members[member].daemon.applied_names = None,
                 Local::Decided { decision, outcome } => {
                     self.note_decision(member, &decision, outcome);
                 }

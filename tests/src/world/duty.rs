@@ -21,7 +21,7 @@ const ASK_MS: u64 = 10;
 impl World {
     /// Names other standbys, and waits until the server says that it does.
     pub fn name_sync(&mut self, member: usize, names: &Names) -> Option<Answer> {
-        self.members[member].daemon.laid = None;
+        self.members[member].daemon.applied_names = None;
         if !self.answers(member) {
             return Some(Answer::Failed("PostgreSQL does not answer".into()));
         }
@@ -56,24 +56,24 @@ impl World {
     }
 
     /// Files are written before a server starts.
-    pub fn lay_names_for(&mut self, member: usize, seen: &Observation, job: &Job) {
+    pub fn apply_names_for(&mut self, member: usize, seen: &Observation, job: &Job) {
         match job {
             Job::StartPrimary | Job::Restart { as_primary: true } => {
-                self.lay_names(member, seen, true);
+                self.apply_names(member, seen, true);
             }
-            Job::StartStandby { .. } | Job::Restart { .. } => self.lay_names(member, seen, false),
+            Job::StartStandby { .. } | Job::Restart { .. } => self.apply_names(member, seen, false),
             _ => {}
         }
     }
 
-    pub fn lay_names(&mut self, member: usize, seen: &Observation, opens: bool) {
+    pub fn apply_names(&mut self, member: usize, seen: &Observation, opens: bool) {
         let names = Facts::of(seen).sync_names(opens).unwrap_or_default();
         self.members[member].server.names_file = names;
     }
 
     /// A running server is told to read its files again when it is to follow another.
     pub fn reload_names(&mut self, member: usize, seen: &Observation) {
-        self.lay_names(member, seen, false);
+        self.apply_names(member, seen, false);
         let server = &self.members[member].server;
         if server.names != server.names_file {
             let names = server.names_file.clone();
@@ -89,8 +89,10 @@ impl World {
         }
         let names = Facts::of(seen).sync_names(false).unwrap_or_default();
         let primary = self.members[member].server.accepts_commits();
-        let laid = Some((names.clone(), primary));
-        if std::mem::replace(&mut self.members[member].daemon.laid, laid.clone()) == laid {
+        let applied = Some((names.clone(), primary));
+        if std::mem::replace(&mut self.members[member].daemon.applied_names, applied.clone())
+            == applied
+        {
             return;
         }
         if self.members[member].server.names_file != names {

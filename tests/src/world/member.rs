@@ -75,7 +75,7 @@ pub struct Daemon {
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
     /// The names that the daemon has given to the server, and whether to a primary.
-    pub laid: Option<(String, bool)>,
+    pub applied_names: Option<(String, bool)>,
     /// Since when the disk was seen to take no files.
     pub disk_fails_since: Option<Millis>,
     /// A beat was completed since this process began or was thawed.
@@ -101,7 +101,7 @@ impl Daemon {
             last_paused: None,
             agent: Agent::default(),
             is_new: true,
-            laid: None,
+            applied_names: None,
             disk_fails_since: None,
             has_looked: false,
         }

@@ -79,7 +79,7 @@ impl World {
 
     fn begin_job_seen(&mut self, m: usize, job: Job) {
         let seen = self.seen(m);
-        self.lay_names_for(m, &seen, &job);
+        self.apply_names_for(m, &seen, &job);
         self.begin_job(m, job);
     }
 

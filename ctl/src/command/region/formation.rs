@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow};
 use citus::node::{NodeRole, NodeRow};
 use node::dcs::keys::Keys;
 use node::region::REMOTE_CALL;
-use node::region::hands::Hands;
+use node::region::group_servers::GroupServers;
 use standby::scene::{self, Store, Stores};
 use standby::switch::preflight;
 use standby::switch::{Site, Target};
@@ -48,7 +48,7 @@ pub async fn look(regions: &Regions, sites: &Sites) -> (Scene, Vec<String>) {
     let unread = sites.0.iter().filter_map(|(name, site)| Some((name, site.as_ref().err()?)));
     let mut notes: Vec<String> =
         unread.map(|(name, why)| format!("region {name} cannot be read: {why}")).collect();
-    notes.extend(add_routes(&mut scene, regions.hands.clone()).await);
+    notes.extend(add_routes(&mut scene, regions.servers.clone()).await);
     (scene, notes)
 }
 
@@ -66,8 +66,8 @@ async fn lone_scope(world: &World, scope: &str) -> Result<(Scene, Vec<String>)> 
     let site = sites::read(&*world.store, &keys).await;
     let site = site.map_err(|why| anyhow!("the cluster cannot be read: {why}"))?;
     let mut scene = scene::of_scope(scope, site.groups);
-    let hands = sites::hands(&world.settings)?;
-    let notes = add_routes(&mut scene, hands).await;
+    let servers = sites::servers(&world.settings)?;
+    let notes = add_routes(&mut scene, servers).await;
     Ok((scene, notes.into_iter().collect()))
 }
 
@@ -89,19 +89,22 @@ fn line(finding: &Finding) -> String {
 }
 
 /// Asks the coordinator for its rows; a failure leaves them unknown and is told.
-async fn add_routes(scene: &mut Scene, hands: Option<Arc<dyn Hands>>) -> Option<String> {
-    let read = read_routes(scene, hands).await;
+async fn add_routes(scene: &mut Scene, servers: Option<Arc<dyn GroupServers>>) -> Option<String> {
+    let read = read_routes(scene, servers).await;
     let remark = read.as_ref().err().map(|why| format!("pg_dist_node cannot be read: {why}"));
     scene.routes = read.into();
     remark
 }
 
-async fn read_routes(scene: &Scene, hands: Option<Arc<dyn Hands>>) -> Result<Vec<Route>, String> {
+async fn read_routes(
+    scene: &Scene,
+    servers: Option<Arc<dyn GroupServers>>,
+) -> Result<Vec<Route>, String> {
     let Some(target) = coordinator(scene)? else {
         return Ok(Vec::new());
     };
-    let hands = hands.ok_or("set postgresql.authentication.superuser")?;
-    let rows = tokio::time::timeout(REMOTE_CALL, hands.nodes(target)).await;
+    let servers = servers.ok_or("set postgresql.authentication.superuser")?;
+    let rows = tokio::time::timeout(REMOTE_CALL, servers.nodes(target)).await;
     let rows = rows.map_err(|_| format!("no answer within {REMOTE_CALL:?}"))??;
     Ok(rows.into_iter().filter(|row| row.noderole == NodeRole::Primary).map(route).collect())
 }

@@ -10,7 +10,7 @@ use node::config::CtlSettings;
 use node::dcs::Store;
 use node::dcs::keys::Keys;
 use node::region::examine::examine;
-use node::region::hands::{Hands, ServerHands};
+use node::region::group_servers::{GroupServers, SqlGroupServers};
 use node::region::ownership::read_site;
 use node::region::{REMOTE_CALL, open_stores};
 use standby::switch::Site;
@@ -28,7 +28,7 @@ pub struct Regions {
     pub keys: Keys,
     pub stores: BTreeMap<RegionName, Arc<dyn Store>>,
     /// `None`: the configuration names no superuser.
-    pub hands: Option<Arc<dyn Hands>>,
+    pub servers: Option<Arc<dyn GroupServers>>,
 }
 
 /// What the stores said, or why they said nothing.
@@ -56,7 +56,7 @@ impl Regions {
             policy: topology.policy.clone(),
             keys: Keys::new(&settings.namespace, scope, Group::PLAIN),
             stores,
-            hands: hands(settings)?,
+            servers: servers(settings)?,
         })
     }
 
@@ -77,21 +77,21 @@ impl Regions {
 
     /// The preflight, with the servers asked.
     pub async fn examine(&self, sites: &Sites, plan: &Plan) -> Result<Vec<Finding>> {
-        let hands = self
-            .hands
+        let servers = self
+            .servers
             .as_ref()
             .context("the servers cannot be asked: set postgresql.authentication.superuser")?;
         let (from, to) = (sites.read(&plan.from)?, sites.read(&plan.to)?);
         let running = from.topology.journal();
-        Ok(examine(&**hands, [(&plan.from, from), (&plan.to, to)], running).await)
+        Ok(examine(&**servers, [(&plan.from, from), (&plan.to, to)], running).await)
     }
 }
 
 /// For questions to the servers; `None`: the configuration names no superuser.
-pub fn hands(settings: &CtlSettings) -> Result<Option<Arc<dyn Hands>>> {
+pub fn servers(settings: &CtlSettings) -> Result<Option<Arc<dyn GroupServers>>> {
     let (login, citus) = (settings.superuser.as_ref(), settings.citus.as_ref());
-    let hands = login.map(|login| ServerHands::for_probes(login, citus)).transpose()?;
-    Ok(hands.map(|hands| Arc::new(hands) as Arc<dyn Hands>))
+    let servers = login.map(|login| SqlGroupServers::for_probes(login, citus)).transpose()?;
+    Ok(servers.map(|servers| Arc::new(servers) as Arc<dyn GroupServers>))
 }
 
 pub async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {

@@ -7,11 +7,11 @@ use node::dcs::Store;
 use node::dcs::keys::Keys;
 use node::dcs::kv::{Op, Txn};
 use node::dcs::memory::MemoryStore;
-use node::region::hands::{Done, Hands, Held};
+use node::region::group_servers::{Done, GroupServers, Held};
 use node::region::ownership::read_site;
 use node::region::write;
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
-use standby::switch::publisher::picture;
+use standby::switch::publisher::observed_region;
 use standby::switch::register::first;
 use standby::switch::{Replayed, Site, Target};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ struct Answers {
     rows: Vec<NodeRow>,
 }
 
-impl Hands for Answers {
+impl GroupServers for Answers {
     fn probe(&self, target: Target) -> Done<'_, Probe> {
         let in_recovery = target.host == "b";
         Box::pin(async move {
@@ -113,7 +113,7 @@ fn regions(a: &MemoryStore, b: &MemoryStore, answers: Answers) -> Regions {
         policy: policy(),
         keys: keys(),
         stores: [("a".into(), store(a)), ("b".into(), store(b))].into(),
-        hands: Some(Arc::new(answers)),
+        servers: Some(Arc::new(answers)),
     }
 }
 
@@ -187,14 +187,14 @@ impl Formation {
 
     /// Lets the agent of `a` remember `b` as it is now.
     pub fn remember_b(&self) {
-        let seen = picture(&"b".into(), &site(&self.b));
+        let seen = observed_region(&"b".into(), &site(&self.b));
         let seen = put(keys().topology("peers/b"), &serde_json::to_string(&seen).unwrap());
         self.a.txn_now(&Txn { when: vec![], then: vec![seen] }).unwrap();
     }
 
     pub fn without_hands(&self) -> Regions {
         let answers = Answers { is_streaming: true, rows: vec![] };
-        Regions { hands: None, ..regions(&self.a, &self.b, answers) }
+        Regions { servers: None, ..regions(&self.a, &self.b, answers) }
     }
 
     pub async fn wait_for_request(&self) -> Journal {

@@ -1,4 +1,4 @@
-//! The API as callers meet it: doors, documents, and what a lost store leaves.
+//! The API as callers meet it: listeners, documents, and what a lost store leaves.
 
 use super::member::{Member, WAIT_MAX, context, ok, pair, refused, said};
 use super::*;

@@ -83,7 +83,7 @@ impl Daemon {
             watch::channel(Arc::new(unborn(&settings, &dynamic, &writes)));
         let (commands_out, commands) = mpsc::channel(COMMANDS_MAX);
         let lease_out = watch::Sender::new(None);
-        let holds_lock_out = watch::Sender::new(false);
+        let may_campaign = watch::Sender::new(false);
         let data_dir = &settings.postgresql.data_dir;
         let failsafe =
             crate::daemon::failsafe::FailsafeState::new(data_dir, &settings.name, dynamic.ttl_ms);
@@ -111,7 +111,7 @@ impl Daemon {
                 store: store.clone(),
                 keys: keys.clone(),
                 lease: lease_out.subscribe(),
-                holds_lock: holds_lock_out.subscribe(),
+                holds_lock: may_campaign.subscribe(),
             });
         }
         let (minimum_ttl, started) = (settings.minimum_ttl(), clock::now());
@@ -139,7 +139,7 @@ impl Daemon {
             published,
             writes,
             lease_out,
-            holds_lock_out,
+            may_campaign,
             replies: Vec::new(),
             last_rule: 0,
             heartbeat: Default::default(),

@@ -42,8 +42,8 @@ impl Server {
         dynamic: &Value,
         overrides: &[(String, String)],
     ) -> Result<(), String> {
-        let hands = self.hands(dynamic.clone(), overrides.to_vec());
-        hands.rewrite(upstream).await?;
+        let jobs = self.jobs(dynamic.clone(), overrides.to_vec());
+        jobs.rewrite(upstream).await?;
         let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
         postmaster.reload().map_err(|e| e.to_string())
     }
@@ -67,12 +67,12 @@ impl Server {
         reload: Reload,
     ) -> Result<bool, String> {
         let Some(monitor) = &self.monitor else { return Ok(false) };
-        let hands = self.hands(dynamic.clone(), overrides.to_vec());
+        let jobs = self.jobs(dynamic.clone(), overrides.to_vec());
         let written = if monitor.status.in_recovery {
             let follows = following(monitor);
-            hands.rewrite(follows.as_ref()).await?
+            jobs.rewrite(follows.as_ref()).await?
         } else {
-            hands.rewrite_primary().await?
+            jobs.rewrite_primary().await?
         };
         if !(self.is_another(&written).await || reload == Reload::Always) {
             return Ok(false);

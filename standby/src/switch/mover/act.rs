@@ -74,7 +74,7 @@ impl Mover {
     }
 
     fn journal(&self, scene: &Scene, lead: &Lead, phase: Phase) -> Journal {
-        advanced(&lead.journal, phase, scene.sight.unix_ms, &scene.who.name)
+        advanced(&lead.journal, phase, scene.sight.unix_ms, &scene.identity.name)
     }
 
     fn write_journal(&mut self, scene: &mut Scene, acting: Acting, lead: &Lead, journal: Journal) {

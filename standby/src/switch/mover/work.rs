@@ -74,7 +74,7 @@ impl Mover {
         let (from, to) = (lead.journal.from.clone(), lead.journal.to.clone());
         let mut read = BTreeMap::new();
         for region in [&from, &to] {
-            if *region == scene.who.region || scene.knows(region) {
+            if *region == scene.identity.region || scene.knows(region) {
                 let call = MoverCall::ExamineRead(region.clone());
                 scene.read(region, STORE_CALL_MS, Purpose::Mover(call));
             } else {

@@ -67,14 +67,14 @@ impl World {
         let m = &mut self.members[member];
         let region = region_name(m.place.region);
         let make = || {
-            let who = Identity {
+            let identity = Identity {
                 name: format!("{region}/{}", m.name),
                 region,
                 is_preferred: m.place.group.is_coordinator() || m.place.group.0.is_none(),
                 settings: self.policy.clone(),
                 others,
             };
-            Box::new(agent::Agent::new(who, Pace::default()))
+            Box::new(agent::Agent::new(identity, Pace::default()))
         };
         m.daemon.agent.machine.get_or_insert_with(make)
     }

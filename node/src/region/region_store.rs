@@ -12,17 +12,17 @@ use std::task::Poll;
 use topology::{Millis, Write};
 
 /// One region's store with a copy of it.
-pub struct Outpost {
+pub struct RegionStore {
     pub mirror: Mirror,
     keys: Keys,
     /// The copy as it was read last, for as long as it is the same.
     read: Mutex<Option<(Arc<Snapshot>, Arc<Site>)>>,
 }
 
-impl Outpost {
-    pub fn open(store: Arc<dyn Store>, keys: &Keys) -> Outpost {
+impl RegionStore {
+    pub fn open(store: Arc<dyn Store>, keys: &Keys) -> RegionStore {
         let mirror = Mirror::spawn(store, vec![keys.scope_prefix()]);
-        Outpost { mirror, keys: keys.clone(), read: Mutex::default() }
+        RegionStore { mirror, keys: keys.clone(), read: Mutex::default() }
     }
 
     /// The copy; `None` before the first read.

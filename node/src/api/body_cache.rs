@@ -3,7 +3,7 @@
 //!
 //! Load balancers ask by the thousand between two beats, and most of the work
 //! of an answer is its text. It is made from what was published, what the
-//! server said, and of the clock no more than the two questions below; it is
+//! server answered, and of the clock no more than the two questions below; it is
 //! the same text as long as these are the same.
 
 use super::published::{Published, ServerStatus};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use topology::document::spaced;
 
 #[derive(Default)]
-pub struct Said(Mutex<Option<Text>>);
+pub struct BodyCache(Mutex<Option<Text>>);
 
 /// It keeps what it was made from: no other value can take its place in memory.
 struct Text {
@@ -23,7 +23,7 @@ struct Text {
     text: Bytes,
 }
 
-impl Said {
+impl BodyCache {
     /// The body for `facts`, which are those of `published` and `monitor`.
     pub fn body(
         &self,
@@ -64,14 +64,14 @@ mod tests {
     use crate::api::tests::{primary, published};
     use topology::Millis;
 
-    fn say(
-        said: &Said,
+    fn cached(
+        cache: &BodyCache,
         published: &Arc<Published>,
         monitor: &Arc<ServerStatus>,
         now: u64,
     ) -> Bytes {
         let facts = facts(published, Some(monitor), Millis(now));
-        let text = said.body(&facts, published, Some(monitor));
+        let text = cache.body(&facts, published, Some(monitor));
         assert_eq!(text, spaced(&body(&facts)), "at {now}");
         text
     }
@@ -79,18 +79,18 @@ mod tests {
     /// Whatever changes, the text is the one that would be made anew.
     #[test]
     fn a_body_is_sent_again_only_while_nothing_has_changed() {
-        let said = Said::default();
+        let cache = BodyCache::default();
         let mut state = published("n1");
         state.failsafe_until = Some(Millis(500));
         let (first, monitor) = (Arc::new(state.clone()), Arc::new(primary()));
-        let before = say(&said, &first, &monitor, 100);
-        assert_eq!(say(&said, &first, &monitor, 499).as_ptr(), before.as_ptr(), "made once");
-        assert_ne!(say(&said, &first, &monitor, 500), before, "failsafe mode is over");
+        let before = cached(&cache, &first, &monitor, 100);
+        assert_eq!(cached(&cache, &first, &monitor, 499).as_ptr(), before.as_ptr(), "made once");
+        assert_ne!(cached(&cache, &first, &monitor, 500), before, "failsafe mode is over");
 
         let mut later = primary();
         later.flushed = later.flushed.map(|at| topology::Lsn(at.0 + 8));
-        let grown = say(&said, &first, &Arc::new(later), 500);
+        let grown = cached(&cache, &first, &Arc::new(later), 500);
         state.paused = true;
-        assert_ne!(say(&said, &Arc::new(state), &monitor, 500), grown, "it pauses");
+        assert_ne!(cached(&cache, &Arc::new(state), &monitor, 500), grown, "it pauses");
     }
 }

@@ -1,7 +1,7 @@
 //! What an agent does to servers: probes, checkpoints, holding, receipts.
 //!
 //! A trait, so that the tests of `perform` and of `matriarchctl` work without
-//! servers. `ServerHands` does it for real: SQL as superuser against the groups' leaders,
+//! servers. `SqlGroupServers` does it for real: SQL as superuser against the groups' leaders,
 //! and the members' REST APIs for receipts.
 //!
 //! Invariant: nothing here decides. Every call has a deadline and an answer;
@@ -36,7 +36,7 @@ pub type Held = Box<dyn Send + Sync>;
 
 pub type Done<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
-pub trait Hands: Send + Sync {
+pub trait GroupServers: Send + Sync {
     fn probe(&self, target: Target) -> Done<'_, Probe>;
     /// One checkpoint; says how long it took.
     fn checkpoint(&self, target: Target) -> Done<'_, Duration>;
@@ -47,25 +47,25 @@ pub trait Hands: Send + Sync {
     fn wake_replay(&self, _: Target) -> Done<'_, ()> {
         Box::pin(async { Ok(()) })
     }
-    /// The coordinator's `pg_dist_node`, for pictures; a move does without.
+    /// The coordinator's `pg_dist_node`, for graphs; a move does without.
     fn nodes(&self, _: Target) -> Done<'_, Vec<NodeRow>> {
-        Box::pin(async { Err("these hands do not read pg_dist_node".to_string()) })
+        Box::pin(async { Err("this implementation does not read pg_dist_node".to_string()) })
     }
 }
 
-pub struct ServerHands {
+pub struct SqlGroupServers {
     access: Access,
     /// `None`: for probes only.
     peers: Option<Peers>,
     with_citus: bool,
 }
 
-impl ServerHands {
-    pub fn new(settings: &Settings) -> Result<ServerHands, ClientError> {
+impl SqlGroupServers {
+    pub fn new(settings: &Settings) -> Result<SqlGroupServers, ClientError> {
         let citus = settings.citus.as_ref();
         let database = citus.map_or(&settings.postgresql.database, |citus| &citus.database);
         let stand_in = citus.is_some_and(|citus| citus.stand_in);
-        Ok(ServerHands {
+        Ok(SqlGroupServers {
             access: Access::new(&settings.postgresql.superuser, database, stand_in)?,
             peers: Some(Peers::new(settings)?),
             with_citus: citus.is_some(),
@@ -73,14 +73,17 @@ impl ServerHands {
     }
 
     /// For an operator's questions: it probes and never holds.
-    pub fn for_probes(login: &Login, citus: Option<&Citus>) -> Result<ServerHands, ClientError> {
+    pub fn for_probes(
+        login: &Login,
+        citus: Option<&Citus>,
+    ) -> Result<SqlGroupServers, ClientError> {
         let database = citus.map_or("postgres", |citus| &citus.database);
         let access = Access::new(login, database, citus.is_some_and(|citus| citus.stand_in))?;
-        Ok(ServerHands { access, peers: None, with_citus: false })
+        Ok(SqlGroupServers { access, peers: None, with_citus: false })
     }
 }
 
-impl Hands for ServerHands {
+impl GroupServers for SqlGroupServers {
     fn probe(&self, target: Target) -> Done<'_, Probe> {
         Box::pin(async move {
             let session = self.access.connect(&target.host, target.port).await?;
@@ -119,7 +122,7 @@ impl Hands for ServerHands {
     fn replayed(&self, target: Target) -> Done<'_, Replayed> {
         Box::pin(async move {
             let url = target.api_url.ok_or("the leader has published no api_url")?;
-            let peers = self.peers.as_ref().ok_or("these hands only probe")?;
+            let peers = self.peers.as_ref().ok_or("this connection is for probes only")?;
             let body = peers.document(&url, RECEIPT_WAIT).await;
             let body = body.ok_or_else(|| format!("{url} gives no answer"))?;
             read_replayed(&body).ok_or_else(|| format!("{url} tells no replay position"))
