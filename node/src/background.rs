@@ -128,7 +128,7 @@ mod tests {
         let mut slot = Background::default();
         slot.begin(Job::Restore, Millis(1), async move {
             begin.send(()).expect("the test waits");
-            // A thread that is job_lock sees a cancellation only when it is done.
+            // A thread that is busy sees a cancellation only when it has finished.
             released.recv().expect("the test goes on");
             std::future::pending().await
         });
@@ -137,7 +137,7 @@ mod tests {
         slot.begin(Job::Recover, Millis(2), async { Ok(()) });
         let early = tokio::time::timeout(Duration::from_millis(50), slot.over()).await;
         assert!(early.is_err(), "two jobs at a time");
-        release.send(()).expect("it is job_lock");
+        release.send(()).expect("the job still runs");
         let over = tokio::time::timeout(Duration::from_secs(5), slot.over()).await;
         assert!(over.is_ok(), "it waits for ever");
         assert_eq!(slot.reap(), Some((Job::Recover, Ok(()))));

@@ -180,7 +180,7 @@ fn every_line_of_a_manifest_is_used() {
 fn every_file_says_what_it_is_for() {
     let silent: Vec<_> =
         all_sources().into_iter().filter(|path| !read(path).starts_with("//!")).collect();
-    assert!(silent.is_empty(), "files without `//!` at their head: {silent:#?}");
+    assert!(silent.is_empty(), "files without `//!` at the top: {silent:#?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Keeping `pg_dist_node` right: running the statements that `citus` planned.
 //!
-//! The statements and their order are the citus crate's; this room connects,
+//! The statements and their order are the citus crate's; this module connects,
 //! sends them, and bounds their time. It runs beside the beat, because Citus
 //! may hold a statement for long while the lock must still be renewed.
 

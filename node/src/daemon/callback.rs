@@ -149,6 +149,7 @@ impl Daemon {
             | Job::Restore
             | Job::PrePromote
             | Job::Recover
+            | Job::RecoverStandby { .. }
             | Job::Rewind { .. }
             | Job::Rebuild { .. } => {}
         }

@@ -12,6 +12,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+/// Of the log, while a crashed standby is recovered: more than there is.
+const WAL_KEPT: &str = "1TB";
 /// For `pre_promote` where `primary_start_timeout` is 0, which is meant for crashes.
 const GATE: Duration = Duration::from_secs(300);
 
@@ -21,6 +23,12 @@ impl Daemon {
     pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
         let opens = matches!(job, Job::StartPrimary | Job::Restart { as_primary: true });
         let mut overrides = self.overrides(seen, opens);
+        if let Job::RecoverStandby { timeline } = job {
+            overrides.retain(|(name, _)| name != TARGET);
+            overrides.push((TARGET.to_string(), timeline.to_string()));
+            // pg_rewind reads the log back to the last common checkpoint.
+            overrides.push(("wal_keep_size".to_string(), WAL_KEPT.to_string()));
+        }
         if let Job::StartStandby { target, .. } = job {
             overrides.retain(|(name, _)| name != TARGET);
             overrides.extend(target.map(|timeline| (TARGET.to_string(), timeline.to_string())));
@@ -62,6 +70,7 @@ impl Daemon {
                 })
             }
             Job::Recover => Box::pin(async move { jobs.recover().await }),
+            Job::RecoverStandby { .. } => Box::pin(async move { jobs.recover_standby().await }),
             Job::Rewind { from } => {
                 // Elsewhere a standby may lead the group.
                 let from_primary = seen.may_own();

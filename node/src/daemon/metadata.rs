@@ -109,7 +109,7 @@ impl Daemon {
         matches!(ownership, Ownership::Owner { opening: true, .. }) && !self.is_rewired()
     }
 
-    /// A round is over: told to the driver of a region move when it was that.
+    /// A round is over: told to the mover of a region move when it was that.
     pub(super) async fn take_round(&mut self, result: Result<Round, String>) {
         match result {
             Ok(round) => {

@@ -13,7 +13,9 @@ pub(super) fn shutdown_state_of(control: &ControlData, data_dir: &Path) -> Shutd
             let timeline = control.min_recovery_timeline.max(control.timeline);
             (End::Standby, timeline, control.min_recovery)
         }
-        _ if standby => (End::Standby, control.timeline, control.redo),
+        _ if standby => {
+            (End::Standby, control.timeline.max(control.min_recovery_timeline), control.redo)
+        }
         // A promotion that was not followed by a checkpoint shows only here.
         _ => {
             (End::Crashed, control.timeline.max(control.min_recovery_timeline), control.checkpoint)

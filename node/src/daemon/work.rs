@@ -27,6 +27,9 @@ pub(super) const STILL_STARTING: &str = "postgres is still starting";
 pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
 /// Longer than any recovery of a new cluster should take.
 const START: Duration = Duration::from_secs(24 * 3600);
+/// A crashed standby may take this long to replay what it has, and this long to stop.
+const RECOVERY: Duration = Duration::from_secs(3_600);
+const ORDERLY_STOP: Duration = Duration::from_secs(600);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_secs(5);
 /// A fast stop is looked at again this often.
@@ -273,6 +276,21 @@ impl ServerJobs {
     /// A crashed server is brought to an orderly stop, without opening it.
     pub async fn recover(&self) -> JobResult {
         self.instance.crash_recovery().await.map_err(text)
+    }
+
+    /// A crashed standby replays what it has and is stopped in order. Crash recovery in
+    /// single-user mode would add a checkpoint to its log.
+    pub async fn recover_standby(&self) -> JobResult {
+        let accepts = self.start(StartAs::Standby { upstream: None }, RECOVERY).await?;
+        let Some(postmaster) = self.instance.postmaster().map_err(text)? else {
+            return Err("PostgreSQL ended before it could be stopped in order".to_string());
+        };
+        self.stop_softly(&postmaster, Patience::Receivers, Some(ORDERLY_STOP)).await?;
+        let state = self.instance.control().await.map_err(text)?.state;
+        match accepts && state == ControlState::ShutDownInRecovery {
+            true => Ok(()),
+            false => Err(format!("the standby did not stop in order: {state:?}")),
+        }
     }
 
     /// Rewinds against a source whose control file knows its timeline.

@@ -275,7 +275,12 @@ fn what_a_rewind_left_half_way_is_never_started() {
         let half = o.shutdown_state().is_some_and(|r| r.end == End::Half);
         let starts = matches!(
             action,
-            Action::Begin(Job::StartPrimary | Job::StartStandby { .. } | Job::Recover)
+            Action::Begin(
+                Job::StartPrimary
+                    | Job::StartStandby { .. }
+                    | Job::Recover
+                    | Job::RecoverStandby { .. }
+            )
         );
         !(half && starts)
     });
@@ -391,7 +396,8 @@ fn nothing_opens_without_a_watchdog_that_is_wanted() {
 fn known_bug_09_data_with_a_backup_label_are_not_recovered_as_after_a_crash() {
     always("recovers an unfinished backup", |o, action| {
         let unfinished = o.shutdown_state().is_some_and(|r| r.shut == Shut::InBackup);
-        !(unfinished && *action == Action::Begin(Job::Recover))
+        let recovers = matches!(action, Action::Begin(Job::Recover | Job::RecoverStandby { .. }));
+        !(unfinished && recovers)
     });
 }
 

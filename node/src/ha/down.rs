@@ -245,11 +245,11 @@ pub const DOWN: &[Rule] = &[
         646,
         |f| needs_recovery(f) && f.ended(End::Standby) && !f.is_backing_off(),
         |f| {
-            let target = f.shutdown_state().map(|state| state.timeline);
-            act(Action::Begin(Job::StartStandby { follow: None, target }))
+            let timeline = f.shutdown_state().expect("it needs recovery").timeline;
+            act(Action::Begin(Job::RecoverStandby { timeline }))
         },
-        "a standby that crashed has left the leader's history: it starts without a source, to be \
-         stopped in order and rewound",
+        "a standby that crashed has left the leader's history: it is started without a source and \
+         stopped in order, to be rewound",
     )
     .saying(|f| f.diverged_how()),
     Rule::new(

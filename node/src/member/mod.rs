@@ -1,9 +1,9 @@
 //! One daemon as a machine without I/O.
 //!
 //! `wake` begins a beat and `answer` goes on with it; each gives the next effect: look
-//! at the world, make one call, or rest. The driver of the machine performs that one
-//! effect and brings its answer. The daemon performs effects on a real server and store,
-//! the simulator on a model of them; neither decides anything.
+//! at the world, make one call, or rest. A performer does that one effect and brings
+//! its answer. The daemon performs effects on a real server and store, the simulator on a
+//! model of them; neither decides anything.
 //!
 //! A beat looks once, then asks the tables (`ha`) up to eight times and does one action
 //! each time. So one effect is under way at any moment; long work runs in the

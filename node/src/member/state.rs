@@ -38,7 +38,9 @@ fn during(job: &Job, seen: &Observation, custom: bool) -> Option<MemberState> {
         Job::Stop { .. } => MemberState::Stopping,
         Job::Restart { .. } => MemberState::Restarting,
         Job::StartPrimary | Job::StartStandby { .. } => MemberState::Starting,
-        Job::Recover | Job::Rewind { .. } | Job::PrePromote => return None,
+        Job::Recover | Job::RecoverStandby { .. } | Job::Rewind { .. } | Job::PrePromote => {
+            return None;
+        }
     })
 }
 

@@ -44,7 +44,7 @@ pub struct RegionContext {
     pub keys: Keys,
     /// The daemon's own lease, which the agent's keys hang on.
     pub lease: watch::Receiver<Option<Session>>,
-    /// The daemon's member leads its group.
+    /// The daemon's member may campaign: it leads its group, or no member does.
     pub holds_lock: watch::Receiver<bool>,
 }
 

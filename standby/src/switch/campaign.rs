@@ -15,7 +15,7 @@ pub const YIELD_MS: u64 = 2_000;
 pub struct CampaignFacts {
     /// The own store's copy follows the store.
     pub is_store_seen: bool,
-    /// The daemon has a lease, and its member leads its group.
+    /// The daemon has a lease, and its member leads its group or no member does.
     pub may_speak: bool,
     /// The agent's key names this daemon.
     pub is_mine: bool,

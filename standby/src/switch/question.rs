@@ -1,6 +1,6 @@
-//! What a driver's question is made of: the journal, both sites, its own work.
+//! What the mover's question is made of: the journal, both sites, its own work.
 //!
-//! Pure: the driver hands over its copies of both stores.
+//! Pure: the mover hands over its copies of both stores.
 
 use super::preflight::Finding;
 use super::table::SwitchFacts;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use topology::region::{Journal, Phase, Token};
 use topology::{Group, GroupView, MemberRole, RegionName};
 
-/// What a driver has done for one move. Lost with it; the next one redoes it.
+/// What a mover has done for one move. Lost with it; the next one redoes it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     pub findings: Option<Vec<Finding>>,

@@ -1,6 +1,6 @@
 //! How a planned move goes on: numbered rows, first match wins.
 //!
-//! The driver looks at the journal and at both sides, asks `next`, performs the
+//! The mover looks at the journal and at both sides, asks `next`, performs the
 //! answer and asks again. Nothing is remembered between two questions, so any
 //! agent can go on where another one died: before the certificate the old
 //! owner's agent drives, after it either side's.
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use topology::region::{Certificate, Journal, Phase};
 use topology::{Group, RegionName};
 
-/// What the driver sees.
+/// What the mover sees.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SwitchFacts {
     /// The region whose agent asks.
@@ -59,7 +59,7 @@ pub enum Work {
     Hold,
 }
 
-/// What the driver does now.
+/// What the mover does now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Nothing until the journal changes.
@@ -290,7 +290,7 @@ pub const SWITCH: &[Row] = &[
     row(999, |_, _| true, |_, _| Next::Rest, "nothing applies"),
 ];
 
-/// What the driver does next, with the row that says so.
+/// What the mover does next, with the row that says so.
 pub fn next(journal: &Journal, facts: &SwitchFacts) -> Answer {
     let row = SWITCH.iter().find(|row| (row.when)(journal, facts));
     let row = row.expect("the last row always matches");

@@ -1,7 +1,7 @@
 //! What has to hold before a server opens, and with which names it starts.
 //!
 //! A server that opens acknowledges commits at once. Before it does, `/sync`
-//! must not allow anybody to lead who might lack them, and its names must be
+//! must not let a member lead that may lack them, and its names must be
 //! those that `/sync` relies on.
 
 use super::record::Record;

@@ -51,7 +51,9 @@ impl World {
             Job::Clone { .. } | Job::Restore => {
                 self.work_for(member, 300, self.plan.clone_max);
             }
-            Job::Recover => self.work_for(member, 100, self.plan.recovery_max.max(200)),
+            Job::Recover | Job::RecoverStandby { .. } => {
+                self.work_for(member, 100, self.plan.recovery_max.max(200));
+            }
             Job::Rewind { .. } => self.work_for(member, 200, self.plan.clone_max),
             Job::Rebuild { .. } => {
                 check::destroyed(self, member);
@@ -182,6 +184,11 @@ impl World {
             }
             Job::Recover => {
                 self.recover(member);
+                Ok(())
+            }
+            Job::RecoverStandby { .. } => {
+                // It runs too shortly for the model to show it.
+                self.members[member].server.abrupt = false;
                 Ok(())
             }
             Job::Rewind { from } => {

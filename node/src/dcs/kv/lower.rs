@@ -119,12 +119,13 @@ fn acquire(keys: &Keys, acquisition: &Acquisition) -> Txn {
     let mut txn = Txn::of(
         [
             Compare::Absent(keys.leader()),
-            // Who is not in the map that stands there was not asked by a leader that
-            // leads on without a store.
+            // A leader that leads on without a store asked only the members in
+            // `/failsafe`; a member outside that map may not take the lock.
             unchanged(keys.failsafe(), *failsafe),
-            // By `/sync` it was judged whether this member may lead: it still holds now.
+            // `/sync` decides who may lead: it must be as it was read.
             unchanged(keys.sync(), *sync),
-            // Nor did an operator, or a leader that released the lock, ask for another since.
+            // So must the request: an operator or the last leader may have named another
+            // member since.
             unchanged(keys.failover(), *failover),
         ],
         [put_on(*session, keys.leader(), me.as_str())],

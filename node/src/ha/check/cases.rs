@@ -5,8 +5,8 @@ use super::generate::quiet;
 use crate::ha::action::{Action, Step};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{
-    Bootstrapping, DataDir, Divergence, End, Failed, Job, Lock, Observation, Process, Rewind,
-    ServerRole, Shut, ShutdownState, StopHow,
+    Bootstrapping, DataDir, Divergence, End, Job, Lock, Observation, Process, Rewind, ServerRole,
+    Shut, ShutdownState, StopHow,
 };
 use crate::ha::sample::follower;
 use crate::ha::{Outcome, decide};
@@ -231,7 +231,7 @@ fn n16_a_key_of_an_earlier_process_opens_nothing() {
 /// Its log gets no record of its own: a later leader may have other records there, and
 /// positions alone would not tell.
 #[test]
-fn a_standby_that_crashed_and_has_left_the_history_is_stopped_in_order_by_a_start() {
+fn a_standby_that_crashed_and_has_left_the_history_is_recovered_without_a_record() {
     let mut o = follower();
     stop(&mut o, End::Standby);
     if let Process::Stopped(Seen::Known(state)) = &mut o.postgres.process {
@@ -240,16 +240,27 @@ fn a_standby_that_crashed_and_has_left_the_history_is_stopped_in_order_by_a_star
     o.me.rewind = Rewind::Possible;
     o.memory.divergence = Divergence::Diverged("the group left timeline 1 at 0/100".into());
     o.memory.compared_with = Some("a".into());
-    let start = Job::StartStandby { follow: None, target: Some(Timeline(1)) };
-    assert_eq!((rule(&o), decide(&o).step), (646, Step::Do(Action::Begin(start.clone()))));
-    o.postgres.process = Process::Starting { since: o.now, as_primary: false };
-    o.memory.fold(&Action::Begin(start.clone()), &Outcome::Done, o.now);
-    assert!(!Facts::of(&o).is_start_misdirected(), "it is pointed to no leader meanwhile");
-    // A start that fails is not tried for ever: the log is built anew, if that is permitted.
+    let recovery = Job::RecoverStandby { timeline: Timeline(1) };
+    assert_eq!((rule(&o), decide(&o).step), (646, Step::Do(Action::Begin(recovery.clone()))));
+    o.memory.fold(&Action::Begin(recovery.clone()), &Outcome::Done, o.now);
+    o.memory.finish(&recovery, &Ok(()), o.now);
     stop(&mut o, End::Standby);
-    let (at, why) = (Millis(0), "PostgreSQL ended while it was starting".to_string());
-    o.memory.failed = Some(Failed { job: start, at, times: 2, why });
-    assert!(Facts::of(&o).recovery_failed());
+    assert_eq!(rule(&o), 650, "what is known of its log stays known");
+}
+
+/// Failed starts of other kinds do not count.
+#[test]
+fn a_standby_that_cannot_be_recovered_twice_cannot_be_rewound() {
+    let mut o = follower();
+    o.memory.divergence = Divergence::Diverged("the group left timeline 1 at 0/100".into());
+    let mut fail = |job: Job, at| o.memory.finish(&job, &Err("it ended".into()), Millis(at));
+    let recovery = Job::RecoverStandby { timeline: Timeline(1) };
+    fail(Job::StartStandby { follow: None, target: None }, 0);
+    fail(recovery.clone(), 1);
+    let mut hopeless = vec![Facts::of(&o).recovery_failed()];
+    o.memory.finish(&recovery, &Err("it ended".into()), Millis(2));
+    hopeless.push(Facts::of(&o).recovery_failed());
+    assert_eq!(hopeless, [false, true]);
 }
 
 #[test]

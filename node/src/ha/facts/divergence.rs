@@ -98,8 +98,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// What comes before a rewind failed as often: crash recovery, or the start of a
-    /// standby that crashed.
+    /// Crash recovery failed as often, and with it what comes before a rewind.
     pub fn recovery_failed(&self) -> bool {
         let failed = self.o.memory.failed.as_ref();
         self.rewind_failed() && failed.is_some_and(|failed| is_before_rewind(&failed.job))
@@ -150,5 +149,5 @@ impl<'a> Facts<'a> {
 
 /// The job brings a crashed server to an orderly stop, so that it can be rewound.
 fn is_before_rewind(job: &Job) -> bool {
-    matches!(job, Job::Recover | Job::StartStandby { follow: None, target: Some(_) })
+    matches!(job, Job::Recover | Job::RecoverStandby { .. })
 }

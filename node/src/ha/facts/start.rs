@@ -111,13 +111,12 @@ impl Facts<'_> {
     }
 
     /// A standby that starts was pointed to another member than the one to follow
-    /// now; or it is not known where it was pointed to. One that has left the leader's
-    /// history follows no member.
+    /// now; or it is not known where it was pointed to.
     pub fn is_start_misdirected(&self) -> bool {
         let starts = matches!(self.o.postgres.process, Process::Starting { as_primary: false, .. });
         let wanted = self.upstream();
         let pointed = self.o.memory.pointed_to.as_ref();
-        starts && wanted.is_some() && pointed != wanted.as_ref() && !self.is_diverged()
+        starts && wanted.is_some() && pointed != wanted.as_ref()
     }
 
     /// How long ago the daemon was told to end.

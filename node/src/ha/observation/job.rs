@@ -61,6 +61,11 @@ pub enum Job {
     PrePromote,
     /// Crash recovery in single-user mode: an orderly stop, for a rewind.
     Recover,
+    /// The same for a standby, on its own timeline. No record is added to its log: it is
+    /// started without a source and stopped in order.
+    RecoverStandby {
+        timeline: Timeline,
+    },
     Rewind {
         from: Following,
     },
@@ -129,6 +134,7 @@ impl Job {
             Job::Restart { .. } => "restart",
             Job::PrePromote => "promote",
             Job::Recover => "crash recovery in single-user mode",
+            Job::RecoverStandby { .. } => "crash recovery of a standby",
             Job::Rewind { .. } => "running pg_rewind",
             Job::Rebuild { .. } => "reinitialize",
         }

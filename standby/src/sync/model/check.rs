@@ -119,11 +119,14 @@ pub(super) fn explore(members: usize, policies: &[Policy]) {
     checker.assert_properties();
 }
 
+/// States to generate before a run without a guard counts as one that lost nothing.
+const COUNTEREXAMPLE_STATES_MAX: usize = 1_000_000;
+
 /// Finds how a commit is lost where a guard is taken out.
 pub(super) fn counterexample(members: usize, policy: Policy, flaw: Flaw) {
     let checker = GroupModel::new(members, &[policy], Some(flaw)).checker();
     let wanted = HasDiscoveries::AnyOf([NOTHING_IS_LOST].into());
-    let checker = checker.finish_when(wanted).timeout(std::time::Duration::from_secs(60));
+    let checker = checker.finish_when(wanted).target_state_count(COUNTEREXAMPLE_STATES_MAX);
     let path = checker.spawn_bfs().join().discovery(NOTHING_IS_LOST);
     let path = path.unwrap_or_else(|| panic!("{flaw:?} loses nothing with {policy:?}"));
     println!("{flaw:?}, {:?}: {:?}", policy.mode, path.into_actions());

@@ -100,17 +100,24 @@ fn settles(group: &Group, setting: &Setting, settled: &mut HashSet<Group>) -> Re
         return Ok(());
     }
     let mut at = group.clone();
+    let mut walk = HashSet::new();
     for _ in 0..STEPS_MAX {
         for other in at.others().filter(|other| group.is_streaming(*other)) {
             at.log[other] = at.log[at.leader];
         }
         at.settle();
-        if !settled.insert(at.clone()) {
+        if settled.contains(&at) {
+            settled.extend(walk);
             return Ok(());
+        }
+        if !walk.insert(at.clone()) {
+            return Err("the steps go in a circle while all stream".to_string());
         }
         let (step, after) = at.step(setting);
         if step.is_none() && at == after {
-            return is_as_wanted(&at, &setting.policies[at.policy]);
+            is_as_wanted(&at, &setting.policies[at.policy])?;
+            settled.extend(walk);
+            return Ok(());
         }
         at = after;
     }

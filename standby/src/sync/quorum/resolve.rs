@@ -1,13 +1,13 @@
-//! The moves from the voters and the names that are to those that are wanted.
+//! How `/sync` and `synchronous_standby_names` get from what is in force to what is
+//! wanted, one change at a time.
 //!
-//! Each formula uses the values that the move before left. A move that would
+//! Each formula uses the values that the change before left. A change that would
 //! break an invariant ends the list: what stands before it is sound.
 //!
-//! Invariants, with me as the leader: (1) where anybody votes, voters, names and
-//! I are not more than the quorum, the count and one: every set that confirms
-//! meets every set that elects; (2) the voters are among the names, or the names
-//! among the voters; (3) a quorum is below the number of voters, a count not
-//! above that of the names.
+//! Invariants, with `me` as the leader: (1) if `/sync` lists voters,
+//! `|voters ∪ names ∪ {me}| <= quorum + count + 1`, so every confirming set meets every
+//! electing set; (2) voters ⊆ names or names ⊆ voters; (3) `quorum < |voters|`,
+//! `count <= |names|`.
 //!
 //! Adding raises the count before it lowers the quorum; removing lowers the one
 //! only while the other still covers it.

@@ -1,8 +1,8 @@
 //! Regions: the agent of each, with the stores and servers that it works on.
 //!
 //! The agent and its mover are the daemon's own machine (`standby::switch::agent`).
-//! Its effects are performed on the model (`agent`, `perform`), with the transactions
-//! of `node::region::txn`; nothing that it decides is decided here.
+//! Its effects are performed on the model (`agent`, `perform`), with the writes of
+//! `node::region::write`; the agent alone decides.
 
 mod agent;
 pub mod perform;

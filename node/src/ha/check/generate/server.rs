@@ -147,6 +147,7 @@ impl Generator {
             Job::Restart { as_primary: false },
             Job::PrePromote,
             Job::Recover,
+            Job::RecoverStandby { timeline: Timeline(1) },
             Job::Rewind { from: from.clone() },
             Job::Rewind { from: from.clone() },
             Job::Rebuild { from, why: Rebuild::Diverged },
