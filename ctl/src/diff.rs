@@ -2,7 +2,7 @@
 //!
 //! Matching blocks are found longest first (then earliest), which is what
 //! operators' tools have shown for `edit-config` so far; a shortest edit
-//! script, which `similar` finds, would be as right and look different. Hunks
+//! script, which `similar` finds, is as short but differs from that output. Hunks
 //! and their headers are `similar`'s.
 
 use similar::udiff::UnifiedHunkHeader;

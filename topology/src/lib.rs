@@ -21,6 +21,9 @@
 //! | session | which lease a key of the store hangs on; opaque to rules |
 //! | lease | a key's lifetime in the store; the member that holds it renews it |
 //! | lock | the leader key of a group in its region's store |
+//! | claim | a member's entry in the store that it makes the cluster, or begins a timeline |
+//! | history | where the timelines of a log begin; `/history`: who led when, and since which |
+//! | tags | what a member's file says of its part in elections and replication |
 //! | report | what is shown of a group: roles, states, positions, lags |
 //! | scene | a formation as it was seen, the input of the graph |
 //!
@@ -40,6 +43,8 @@
 //! | job | a long action in the background slot: copy, rewind, start, stop, restart |
 //! | upkeep | what a member writes after a beat: its record, a leader's documents |
 //! | mark (of a data directory) | a file that says which change of it is under way |
+//! | guard thread | the thread that stops a primary if the beat hangs; `deadman.rs` |
+//! | watchdog | the device that resets the machine unless it is fed |
 //! | fence | the stop of a primary whose lock may end before it is renewed |
 //!
 //! Leaders, candidates and replication:
@@ -57,6 +62,12 @@
 //! | gate | the script `pre_promote`, asked before a server opens; also the first table of rules |
 //! | promise | in failsafe mode, a member's word not to lead for one `ttl` |
 //! | agreement, proof | the promises of all members; the leader's record of it on disk |
+//! | quorum | the votes that `/sync` asks of an election |
+//! | handover | an orderly release of the lock to a successor |
+//! | standby cluster | a cluster that follows another one |
+//! | standby leader | the leader of a group that follows another region or cluster |
+//! | peer | another member of the group, as the REST API answers for it |
+//! | slot | what keeps WAL on a server for one receiver |
 //! | upstream | the server that a standby streams from, or should |
 //! | source | the server that data is copied from, or that a log is compared with |
 //! | receiver | a client that streams WAL from a server, such as a standby |
@@ -75,9 +86,20 @@
 //! | campaign | an agent's attempt to become it; a member's to take the lock |
 //! | identity | an agent's own name, its region and the other regions |
 //! | observed region | another region as the agent publishes it to its own members |
+//! | site | a region as its own store shows it (`Site`) |
+//! | policy | what all regions agree on: regions, priorities, deadlines |
+//! | preflight, finding | the checks before a move; one result of them |
+//! | probe | what a leader answers over SQL for the preflight |
 //! | move | a planned change of the owner |
 //! | mover | the part of an agent that drives a move |
 //! | journal | how far a move is; in the stores of both sides |
+//! | phase | the state of a move in its journal |
+//! | order | what a running move asks of a group |
+//! | hold | open sessions that keep distributed transactions undecided |
+//! | quarantine | the settings of a new owner until its coordinator is rewired |
+//! | turn | one pass of an agent over its votes |
+//! | purpose | how the answer of an agent's call is read |
+//! | pace | the longest sleeps of an agent |
 //! | token | of one group: system id, timeline and end of history on the old side |
 //! | receipt | a member's answer that it has a given end of log |
 //! | group servers | the leaders' servers, on which an agent runs SQL |

@@ -64,10 +64,10 @@ fn claim_on(me: &MemberName, view: &GroupView, mine: Timeline) -> Replacement<Cl
     Replacement { value, on: version_of(&view.claim) }
 }
 
-/// Give the lock away, with the position a successor must have. The request
-/// that it is done for is written again beside it: equal versions tell a
-/// handover from a request that the leader did not live to meet. A leader that
-/// ends without having been asked says that it made room.
+/// Release the lock, with the position that a successor must have. A handover writes
+/// the request again in the same write: if `/status` and `/failover` have one version,
+/// the leader completed it; if not, the leader died first. A leader that releases
+/// without a request names itself as the old leader.
 pub fn release(me: &MemberName, publish: Publish, view: &GroupView) -> Write {
     let known = || view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
     let (status, lsn) = match publish {

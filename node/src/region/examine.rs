@@ -1,4 +1,4 @@
-//! The preflight of a move that an operator thinks of: all leaders are asked at once.
+//! The preflight of a move that an operator asks about: all leaders are asked at once.
 //!
 //! A running move has its own preflight in the agent (`standby::switch::agent`); both
 //! judge with `standby::switch::preflight`.

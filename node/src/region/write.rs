@@ -1,10 +1,9 @@
 //! The writes of regions: what is written, and what it is decided on.
 //!
-//! Pure values, so that each decision can be read and tested in one place; the
-//! daemon and the simulator perform the same ones.
+//! The daemon and the simulator perform the same ones.
 //!
-//! Invariant *one decision*: `commit` is the only write that moves the formation. It
-//! compares the old owner's vote, certificate and journal with what the decision was
+//! Invariant *one decision*: `commit` is the only write that decides a move; `deliver`
+//! and `adopt` carry a decision to other stores. `commit` compares the old owner's vote, certificate and journal with what the decision was
 //! made on, so an abort and a commit exclude each other.
 
 use standby::switch::LocalTopology;
@@ -133,7 +132,7 @@ fn journal_on(local: &LocalTopology, journal: &Journal) -> JournalWrite {
     }
 }
 
-/// THE decision of a planned move, in the old owner's store.
+/// Decides a planned move, in the old owner's store.
 ///
 /// `None`: what was read does not allow it (no vote for the epoch in force, or
 /// the journal is not in the phase before the decision).

@@ -33,7 +33,8 @@ const YOUNG_MS: u64 = 1_000;
 /// lease may have.
 const MARK_TTL_MS: u64 = 20_000;
 
-/// The longest sleeps of an agent and its mover: only clocks are noticed so.
+/// How long agent and mover sleep at most. Only the passing of time goes unnoticed
+/// meanwhile; every change wakes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     pub agent_ms: u64,

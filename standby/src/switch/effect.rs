@@ -24,7 +24,7 @@ pub struct Identity {
     pub is_preferred: bool,
     /// The policy of the daemon's settings.
     pub settings: Policy,
-    /// The other regions to whose stores there is a way.
+    /// The other regions whose stores this daemon can address.
     pub others: BTreeSet<RegionName>,
 }
 

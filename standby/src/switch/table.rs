@@ -8,8 +8,8 @@
 //! Invariants:
 //! - *fence before open*: `Commit` comes only when every group of the old side
 //!   has signed its end and every group of the new side has replayed it;
-//! - *told at once*: nothing is decided that the new owner could not be told: its
-//!   store has just answered. Otherwise both regions would be closed;
+//! - *reachable*: the decision is taken only if the new owner's store has just
+//!   answered. Otherwise both regions would be closed;
 //! - *one decision*: `Abort` exists only before the certificate, and both are a
 //!   compare-and-set of the same journal, so one of them loses;
 //! - after the certificate there is no way back: late steps wait.

@@ -12,16 +12,15 @@ pub(super) struct Facts<'a> {
     pub me: &'a MemberName,
     view: &'a GroupView,
     pub policy: &'a Policy,
-    /// Best first.
+    /// Best first: standbys that can be waited for.
     pub candidates: Vec<Candidate<'a>>,
     /// `/sync` is of my own time as leader.
     pub is_mine: bool,
     /// Who may lead beside me, as `/sync` has it.
     pub record: Record,
-    /// In force.
+    /// The names in force.
     pub names: Names,
-    /// Those in force who have whatever was acknowledged before they were named
-    /// as they are now.
+    /// Named standbys that have every commit acknowledged before they were named.
     pub ready: NameSet,
     /// Since the names last changed.
     pub elapsed_ms: u64,

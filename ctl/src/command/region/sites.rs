@@ -34,7 +34,7 @@ pub struct Regions {
 /// What the stores said, or why they said nothing.
 pub struct Sites(pub BTreeMap<RegionName, Result<Site, String>>);
 
-/// A move that is thought of.
+/// A move that may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub from: RegionName,
