@@ -296,7 +296,7 @@ mod tests {
             Write::Region(RegionWrite::Accept(acceptance)) => acceptance.mark.is_some(),
             other => panic!("{other:?}"),
         };
-        assert!(!marks(&look(&store)), "nobody confirmed the epoch before");
+        assert!(!marks(&look(&store)), "no agent confirmed the epoch before");
         assert!(send(&store, &verify(&look(&store), 1, &agent_key)));
         let seen = look(&store);
         assert!(marks(&seen));

@@ -15,8 +15,8 @@ pub(super) struct Record {
 impl Record {
     /// The leader that wrote it votes like its standbys.
     pub fn read(sync: &SyncState, me: &MemberName) -> Record {
-        let everybody: NameSet = sync.leader.iter().chain(&sync.standbys).cloned().collect();
-        Record { standbys: everybody.without(me), quorum: sync.quorum }
+        let voters: NameSet = sync.leader.iter().chain(&sync.standbys).cloned().collect();
+        Record { standbys: voters.without(me), quorum: sync.quorum }
     }
 
     /// Each of them alone may lead.

@@ -133,12 +133,12 @@ impl Group {
         }
         let seen = self.seen();
         let mut view = setting.view.lock().expect("no run has failed");
-        let nobody = SyncState::default();
-        after.memory.look(&seen, sync.as_ref().unwrap_or(&nobody), policy, Millis(0));
+        let no_state = SyncState::default();
+        after.memory.look(&seen, sync.as_ref().unwrap_or(&no_state), policy, Millis(0));
         if setting.flaw == Some(Flaw::TrustsWithoutProof) {
             // Every position lies past this change point.
             after.memory.point_mut().into_iter().for_each(|point| *point = Lsn(0));
-            after.memory.look(&seen, sync.as_ref().unwrap_or(&nobody), policy, Millis(0));
+            after.memory.look(&seen, sync.as_ref().unwrap_or(&no_state), policy, Millis(0));
         }
         view.sync =
             sync.map(|value| Versioned { value, version: Version::of_store(1), session: None });
