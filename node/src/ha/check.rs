@@ -5,6 +5,7 @@
 //! The safety properties here are those of one decision; what many members do
 //! together is judged by the simulator in `tests/`.
 
+mod attach;
 mod cases;
 mod cycle;
 mod elections;

@@ -3,6 +3,7 @@
 //! Here is what many tables ask; what one subject needs has a file of its own.
 //! Invariant: a fact reads the observation and other facts, and nothing else.
 
+pub mod attach;
 mod birth;
 mod divergence;
 mod lease;

@@ -99,6 +99,20 @@ pub const FOLLOW: &[Rule] = &[
         "replay is paused: it is resumed, so that this server can follow",
     ),
     Rule::new(
+        938,
+        |f| f.o.is_standby() && f.must_detach(),
+        |_| act(Action::Follow(None)),
+        "the leader changed and commits may wait for this standby: it attaches once its log was \
+         compared with the new leader's timeline",
+    ),
+    Rule::new(
+        939,
+        |f| f.is_fit_due(),
+        |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
+        "commits may wait for this standby: checking whether its WAL fits the new leader's \
+         timeline before it attaches",
+    ),
+    Rule::new(
         940,
         |f| f.must_follow_another(),
         |f| act(Action::Follow(f.upstream())),
@@ -134,6 +148,19 @@ pub const FOLLOW: &[Rule] = &[
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
         "not streaming: checking whether this member's WAL has diverged from the leader's timeline",
     ),
+    Rule::new(
+        960,
+        |f| f.is_fit_awaited(),
+        |_| soon(200),
+        "commits may wait for this standby: it attaches once the leader is open and its timeline \
+         was compared with this log",
+    )
+    .until(
+        "the leader's record shows that it is open, and its history can be read (939)",
+        "it is asked again every second; a leader that does not open loses its lock, and the next \
+         one is compared with",
+    )
+    .saying(|f| f.why_uncompared()),
     Rule::new(
         998,
         |f| f.o.is_streaming(),

@@ -3,7 +3,7 @@
 use super::facts::Facts;
 use super::observation::*;
 use standby::sync::Confirmations;
-use topology::{GroupView, Lsn, Millis, Seen, SyncState};
+use topology::{GroupView, Lsn, MemberName, Millis, Seen, SyncState};
 
 /// A restart that was asked for begins within this, or within three loops.
 const BEGIN_MS: u64 = 30_000;
@@ -81,6 +81,23 @@ impl Memory {
         self.compared_with = None;
     }
 
+    /// A log that grows from another source may leave the history that it was found to fit.
+    /// One that had no source since it was compared did not grow.
+    pub fn forget_before_following(&mut self, to: Option<&Following>, seen: &Observation) {
+        let with = to.map(|to| &to.member);
+        if seen.follows().is_some() || with.is_none() || with != self.compared_with.as_ref() {
+            self.forget_comparison();
+        }
+        self.is_fed_by(to);
+    }
+
+    fn is_fed_by(&mut self, source: Option<&Following>) {
+        let is_other = |leader: &MemberName| source.is_some_and(|source| source.member != *leader);
+        if matches!(&self.fit, Fit::Known { leader, .. } if is_other(leader)) {
+            self.fit = Fit::Stale;
+        }
+    }
+
     /// What the group is like, and was before, is what some rules go by.
     pub fn update_from(&mut self, seen: &Observation) {
         self.update_leader(seen);
@@ -143,6 +160,10 @@ impl Memory {
         let Some(view) = seen.view() else { return };
         let leads = view.leader_record().and_then(|record| record.timeline);
         self.pinned = self.pinned.filter(|pinned| leads.is_none_or(|leads| leads == *pinned));
+        let another = |leader| self.former_leader.as_ref().is_some_and(|former| former != leader);
+        if view.leader_name().is_some_and(another) {
+            self.fit = Fit::Stale;
+        }
         let line = (view.leader_name().cloned(), view.timeline());
         if self.line.as_ref() != Some(&line) {
             self.forget_comparison();
@@ -227,6 +248,7 @@ impl Memory {
                     Job::StartStandby { follow, target } => (follow.clone(), *target),
                     _ => (None, None),
                 };
+                self.is_fed_by(self.pointed_to.clone().as_ref());
             }
             Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
             Job::Clone { .. } | Job::Restore => {
@@ -265,6 +287,7 @@ impl Memory {
             Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } | Job::Restore => {
                 self.rebuilt_in_pause = matches!(job, Job::Rebuild { .. });
                 self.divergence = Divergence::Prefix;
+                self.fits_source(job);
             }
             // What a stopped server's control file told may have been less than
             // its log holds: if it does not stream, it is compared as it runs.
@@ -273,6 +296,22 @@ impl Memory {
             Job::Recover if self.divergence.is_open() => self.forget_comparison(),
             _ => {}
         }
+    }
+
+    /// A copy of the leader, or a log rewound against it, has what the leader has.
+    fn fits_source(&mut self, job: &Job) {
+        let source = match job {
+            Job::Rewind { from } | Job::Rebuild { from, .. } | Job::Clone { from } => {
+                Some(&from.member)
+            }
+            _ => None,
+        };
+        self.fit = match self.line.clone() {
+            Some((Some(leader), timeline)) if source == Some(&leader) => {
+                Fit::Known { leader, timeline }
+            }
+            _ => Fit::Stale,
+        };
     }
 
     fn fail(&mut self, job: &Job, why: &str, now: Millis) {

@@ -180,6 +180,20 @@ pub const PAUSE: &[Rule] = &[
     )
     .saying(why_no_successor),
     Rule::new(
+        458,
+        |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_detach(),
+        |_| act(Action::Follow(None)),
+        "the leader changed and commits may wait for this standby: it attaches once its log was \
+         compared with the new leader's timeline",
+    ),
+    Rule::new(
+        459,
+        |f| f.is_leader_elsewhere() && f.is_fit_due(),
+        |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
+        "commits may wait for this standby: checking whether its WAL fits the new leader's \
+         timeline before it attaches",
+    ),
+    Rule::new(
         460,
         |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_follow_another(),
         |f| act(Action::Follow(f.upstream())),
@@ -207,6 +221,18 @@ pub const PAUSE: &[Rule] = &[
         |f| act(Action::Begin(Job::StartStandby { follow: f.upstream(), target: None })),
         "the copy that was asked for starts",
     ),
+    Rule::new(
+        480,
+        |f| f.is_leader_elsewhere() && f.is_fit_awaited(),
+        |_| soon(200),
+        "paused: this standby attaches once the leader is open and its timeline was compared with \
+         this log",
+    )
+    .until(
+        "the leader's record shows that it is open, and its history can be read (459)",
+        "it is asked again every second; a log that has diverged is rewound when the pause ends",
+    )
+    .saying(|f| f.diverged_how().or_else(|| f.why_uncompared())),
     Rule::new(
         490,
         |f| f.sync_wait().is_some() || f.is_waited_for(),

@@ -4,6 +4,7 @@
 //! known what that member has.
 
 use super::facts::Facts;
+use super::facts::attach::differs;
 use super::observation::Following;
 use standby::source;
 use standby::switch::ownership::Ownership;
@@ -36,8 +37,14 @@ impl Facts<'_> {
         Some(Following { host, port, slot, database: None, member })
     }
 
-    /// Where this member should stream from now.
+    /// Where this member should stream from now; `None` too while its log must be compared
+    /// first.
     pub fn upstream(&self) -> Option<Following> {
+        self.wanted_upstream().filter(|wanted| !self.must_fit_first(wanted))
+    }
+
+    /// Where this member should stream from once that is safe.
+    pub fn wanted_upstream(&self) -> Option<Following> {
         if self.o.holds_lock() {
             return if self.may_own() { None } else { self.remote() };
         }
@@ -96,11 +103,6 @@ impl Facts<'_> {
         let Some(wanted) = self.upstream() else {
             return self.lives_on_archive() && self.o.follows().is_some();
         };
-        match self.o.follows() {
-            None => true,
-            Some(now) => {
-                (&now.host, now.port, &now.slot) != (&wanted.host, wanted.port, &wanted.slot)
-            }
-        }
+        self.o.follows().is_none_or(|now| differs(now, &wanted))
     }
 }

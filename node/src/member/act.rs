@@ -8,7 +8,7 @@ use super::{Level, Local, Member};
 use crate::act::write;
 use crate::ha::facts::Facts;
 use crate::ha::failsafe::PromiseStore;
-use crate::ha::observation::{Divergence, Following, Job, Lock};
+use crate::ha::observation::{Divergence, Fit, Following, Job, Lock};
 use crate::ha::{Action, Observation, Outcome, Publish};
 use crate::observe::lock::OwnLease;
 use standby::rewind::{Verdict, judge};
@@ -114,7 +114,7 @@ impl Member {
             Action::ArmWatchdog => plain(Call::ArmWatchdog),
             Action::Promote => self.claim_timeline(seen, now),
             Action::Follow(upstream) => {
-                self.memory.forget_comparison();
+                self.memory.forget_before_following(upstream.as_ref(), seen);
                 plain(Call::Follow(upstream.clone()))
             }
             Action::ResumeReplay => plain(Call::ResumeReplay),
@@ -282,7 +282,7 @@ impl Member {
                 Next::Goes(Script::LocalEnd(with, history), Effect::call(Call::LocalEnd))
             }
             (Script::LocalEnd(with, history), Answer::End(end)) => {
-                Next::Over(self.compare(&with, &history, end))
+                Next::Over(self.compare(seen, &with, &history, end))
             }
             (Script::ClaimTimeline(claimed), Answer::Written(result)) if result.succeeded => {
                 self.promote(claimed, seen, now)
@@ -314,6 +314,7 @@ impl Member {
     /// Compares the own log with the history of the server to follow.
     fn compare(
         &mut self,
+        seen: &Observation,
         with: &Following,
         history: &History,
         end: Result<Box<standby::rewind::LocalEnd>, NoEnd>,
@@ -327,8 +328,19 @@ impl Member {
                 return Outcome::Done;
             }
         };
+        let facts = Facts::of(seen);
+        let is_open = facts.is_open_history(with, history);
+        if facts.is_fit_awaited() && !is_open {
+            return Outcome::Unknown(format!("{} has not opened its timeline yet", with.member));
+        }
         self.memory.divergence = match judge(&local, history) {
-            Verdict::Prefix => Divergence::Prefix,
+            Verdict::Prefix => {
+                if is_open && facts.has_no_source_but(with) {
+                    let (leader, timeline) = (with.member.clone(), history.current);
+                    self.memory.fit = Fit::Known { leader, timeline };
+                }
+                Divergence::Prefix
+            }
             Verdict::Diverged(how) => Divergence::Diverged(how),
             Verdict::Alien(how) => Divergence::Alien(how),
         };

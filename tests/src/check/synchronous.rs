@@ -25,6 +25,17 @@ pub struct Word {
     pub outside: bool,
 }
 
+/// A standby that is ahead of the fork has just reported its end: it has none of the commits
+/// that `waiting` clients of the primary were waiting for.
+pub fn counted_beyond_fork(world: &mut World, standby: usize, primary: usize, waiting: usize) {
+    let left = world.members[primary].server.waiting.len();
+    if left < waiting && world.clients[world.members[primary].place.client].in_force.is_some() {
+        let (standby, primary) = (&world.members[standby].name, &world.members[primary].name);
+        let what = format!("{primary} acknowledged commits that {standby} does not have");
+        world.break_with("a standby confirms only what it has", what);
+    }
+}
+
 fn configured(world: &World, client: usize) -> Option<Dynamic> {
     let m = world.members.iter().find(|m| m.place.client == client)?;
     let text = world.stores.get(m.place.region, &m.keys.config())?.value;

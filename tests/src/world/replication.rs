@@ -7,6 +7,10 @@ use super::Event;
 use super::World;
 use super::links::Wire;
 use crate::check;
+use topology::Timeline;
+
+/// Small, for the records of this world are: a segment holds a few dozen of them.
+const SEGMENT: u64 = 4_096;
 
 impl World {
     pub fn on_stream(&mut self, member: usize) {
@@ -20,12 +24,41 @@ impl World {
                 let part = self.part_of_stream();
                 self.stream(member, upstream, part);
             }
-            None => self.members[member].server.streams_from = None,
+            None => {
+                self.members[member].server.streams_from = None;
+                self.attach_beyond_fork(member);
+            }
+        }
+    }
+
+    /// A walreceiver asks for log from the beginning of a segment and reports its own replay
+    /// position as flushed from the start. So a standby that is ahead of the fork, but in its
+    /// segment, attaches for a moment, and commits count what it reports.
+    fn attach_beyond_fork(&mut self, member: usize) {
+        let Some(upstream) = self.reachable_source(member) else { return };
+        let (log, source) = (&self.members[member].server.log, &self.members[upstream].server);
+        let fork = source.log.history().left_at(Timeline(log.timeline()));
+        let same_segment = fork.is_some_and(|fork| fork.0 / SEGMENT == log.end() / SEGMENT);
+        if same_segment && source.accepts_commits() {
+            let line = format!("reports its end to {}", self.members[upstream].name);
+            self.note_of(member, &line);
+            self.members[member].server.streams_from = Some(upstream);
+            let waiting = self.members[upstream].server.waiting.len();
+            self.hear_standby(member, upstream, true, true);
+            check::synchronous::counted_beyond_fork(self, member, upstream, waiting);
+            self.members[member].server.streams_from = None;
         }
     }
 
     /// The server it is told to follow, if PostgreSQL would stream from there.
     fn upstream_of(&self, member: usize) -> Option<usize> {
+        let upstream = self.reachable_source(member)?;
+        let log = &self.members[member].server.log;
+        log.may_continue_with(&self.members[upstream].server.log).then_some(upstream)
+    }
+
+    /// The server it is told to follow, if that one takes its connection.
+    fn reachable_source(&self, member: usize) -> Option<usize> {
         let server = &self.members[member].server;
         let upstream = self.member_at(server.follows.as_ref()?)?;
         let source = &self.members[upstream].server;
@@ -33,8 +66,7 @@ impl World {
             && !self.disk_fails(member)
             && source.serves()
             && source.system == server.system
-            && self.links.between(Wire::Replication, member, upstream)
-            && server.log.may_continue_with(&source.log);
+            && self.links.between(Wire::Replication, member, upstream);
         agrees.then_some(upstream)
     }
 

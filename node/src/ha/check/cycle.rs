@@ -28,7 +28,7 @@ fn climb(mut o: Observation, ladder: &[(&str, u16, Change)]) {
     }
 }
 
-fn take(o: &mut Observation, key: &str, value: &str) {
+pub(super) fn take(o: &mut Observation, key: &str, value: &str) {
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
     view.take_sample(key, value, 9, 0);
 }
@@ -166,7 +166,7 @@ fn who_won_the_lock_and_must_not_open_gives_it_back_or_stops() {
     );
 }
 
-fn tags(value: serde_json::Value) -> Tags {
+pub(super) fn tags(value: serde_json::Value) -> Tags {
     Tags(value.as_object().expect("a map").clone())
 }
 

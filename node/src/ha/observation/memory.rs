@@ -45,6 +45,8 @@ pub struct Memory {
     /// The member that the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
     pub compared_at: Millis,
+    /// Which leader's history the own log was found to fit.
+    pub fit: Fit,
     /// The standby recovers to this timeline, for the latest one was refused, until
     /// its leader is on another.
     pub pinned: Option<Timeline>,
@@ -176,4 +178,16 @@ impl Asked {
             Asked::Reinitialize | Asked::ReinitializeFromLeader => "reinitialize",
         }
     }
+}
+
+/// The last comparison that found the own log to be a prefix of an open leader's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// This process has compared with no leader, and has seen no leader change.
+    #[default]
+    Unknown,
+    /// Another member has led since, or the leader was not compared with yet.
+    Stale,
+    /// With this leader, on this timeline.
+    Known { leader: MemberName, timeline: Timeline },
 }

@@ -2,8 +2,8 @@
 
 use super::{Generator, NOW};
 use crate::ha::failsafe::{Failsafe, Promise};
-use crate::ha::observation::{Asked, Bootstrapping, Divergence, Failed, Gate, Memory};
-use topology::{Lsn, MemberName, Millis};
+use crate::ha::observation::{Asked, Bootstrapping, Divergence, Failed, Fit, Gate, Memory};
+use topology::{Lsn, MemberName, Millis, Timeline};
 
 impl Generator {
     fn gate(&mut self) -> Gate {
@@ -60,6 +60,7 @@ impl Generator {
                 .pick(&[None, Some("a"), Some("a"), Some("b"), Some("remote")])
                 .map(MemberName::from),
             compared_at: self.past(),
+            fit: self.fit(),
             line: None,
             pinned: None,
             uncompared_since: self.maybe_past(60),
@@ -108,6 +109,16 @@ impl Generator {
             7 => Divergence::Alien("timeline 2 is another one here".into()),
             8 => Divergence::Unreadable("pg_waldump failed".into()),
             _ => Divergence::Diverged("timeline 1 was left at 0/100".into()),
+        }
+    }
+
+    fn fit(&mut self) -> Fit {
+        let timeline = Timeline(self.pick(&[1, 2, 3]));
+        match self.next() % 4 {
+            0 => Fit::Unknown,
+            1 => Fit::Stale,
+            2 => Fit::Known { leader: "b".into(), timeline },
+            _ => Fit::Known { leader: "a".into(), timeline },
         }
     }
 
