@@ -22,6 +22,7 @@
 pub mod act;
 mod after_promotion;
 mod beat;
+mod chore_sight;
 pub mod chores;
 #[cfg(test)]
 mod chores_tests;

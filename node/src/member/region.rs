@@ -1,6 +1,6 @@
 //! What the region's documents mean for this member, and what is remembered of them.
 
-use super::chores::Sights;
+use super::chore_sight::Sights;
 use super::effect::{Answer, Call};
 use super::{Level, Member};
 use crate::ha::Observation;

@@ -3,7 +3,7 @@
 //! Invariant: a server that this process has neither started nor told to read its files
 //! reads them once, whatever they say; after that only if a value in them is another.
 
-use super::chores::Sights;
+use super::chore_sight::Sights;
 use super::effect::{Answer, Call, Reload};
 use super::overrides::Overrides;
 use super::{Level, Member};
