@@ -8,6 +8,9 @@
 use node::config::{Environment, Loaded, load};
 use node::ha::TABLES;
 use node::ha::table::{Rests, Rule, Wait};
+use node::member::chores::CHORES;
+use node::member::overrides::OVERRIDES;
+use node::member::planned_restart::PLANNED_RESTART;
 use node::member::upkeep::UPKEEP;
 use standby::switch::campaign::CAMPAIGN;
 use standby::switch::table::SWITCH;
@@ -138,6 +141,16 @@ fn rules() -> String {
     write_table(&mut text, "agent", "Which daemon of a region becomes its agent.", rows);
     let rows = UPKEEP.iter().map(|row| (row.id, row.why, String::new()));
     write_table(&mut text, "upkeep", "What a leader writes after a beat, in this order.", rows);
+    let rows = CHORES.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "What a member keeps in order on its own machine after a beat, in this order; the \
+                writes of the table above come before row 1360.";
+    write_table(&mut text, "chores", when, rows);
+    let rows = OVERRIDES.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "What the files of a server say beside the configuration: every row that applies.";
+    write_table(&mut text, "overrides", when, rows);
+    let rows = PLANNED_RESTART.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "A restart that was asked for later, at every look at the server.";
+    write_table(&mut text, "planned restart", when, rows);
     text
 }
 

@@ -136,6 +136,46 @@ fn performers_of_an_agent_decide_nothing() {
     }
 }
 
+/// Files that perform what a member's machine decides, for the daemon and in the simulator.
+const PERFORMERS_OF_A_MEMBER: [&str; 10] = [
+    "node/src/daemon/beside.rs",
+    "node/src/daemon/chores.rs",
+    "node/src/daemon/disk.rs",
+    "node/src/daemon/overrides.rs",
+    "node/src/daemon/perform.rs",
+    "node/src/daemon/synchrony.rs",
+    "tests/src/world/beat.rs",
+    "tests/src/world/disk.rs",
+    "tests/src/world/duty.rs",
+    "tests/src/world/failsafe.rs",
+];
+/// What the machine, and it alone, asks.
+const RULES_OF_A_MEMBER: [&str; 6] = [
+    "sync_names(",
+    "is_watchdog_needed",
+    "Ownership::",
+    "EndRewiring",
+    "AGAIN_MS",
+    "is_proof_over",
+];
+
+#[test]
+fn performers_of_a_member_decide_nothing() {
+    let mut machine = Vec::new();
+    for module in ["node/src/member", "node/src/ha"] {
+        sources(&root().join(module), &mut machine);
+    }
+    let machine: String = machine.iter().map(|path| read(path)).collect();
+    for rule in RULES_OF_A_MEMBER {
+        assert!(machine.contains(rule), "there is no {rule} any more");
+    }
+    for name in PERFORMERS_OF_A_MEMBER {
+        let code = code(&read(&root().join(name)));
+        let rule = RULES_OF_A_MEMBER.iter().find(|rule| code.contains(**rule));
+        assert_eq!(rule, None, "{name} asks a rule of the member's machine");
+    }
+}
+
 #[test]
 fn dependencies_point_one_way() {
     for (name, allowed) in ARROWS {

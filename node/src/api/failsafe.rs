@@ -5,7 +5,7 @@
 
 use super::answer::Answer;
 use super::look::{Api, unavailable};
-use crate::ha::failsafe::{Promise, Refusal};
+use crate::ha::failsafe::{Promise, Refusal, promised_ms};
 use crate::peers::TTL_HEADER;
 use crate::promises::{lock, slots_of, write_promise};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -13,9 +13,6 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 use topology::MemberName;
 
-/// A leader may know of a longer ttl than this member, but not of any: one that
-/// relies on more times the known ttl than this is refused, not promised less.
-const TTL_FACTOR_MAX: u64 = 2;
 /// How long an answer waits for the position of the own server.
 const POSITION: Duration = Duration::from_millis(500);
 
@@ -60,17 +57,10 @@ pub async fn post(
 /// For how long the caller will rely on a promise.
 fn relied_ttl_ms(headers: &HeaderMap, known_ms: u64) -> Result<u64, Answer> {
     let wanted = headers.get(TTL_HEADER).and_then(|h| h.to_str().ok()?.parse::<u64>().ok());
-    let ttl_ms = known_ms.max(wanted.unwrap_or(0));
-    let longest = known_ms.saturating_mul(TTL_FACTOR_MAX);
-    if ttl_ms > longest {
-        let why = format!(
-            "a promise for {ttl_ms} ms was asked for; with a ttl of {known_ms} ms this member \
-             promises {longest} ms at most"
-        );
+    promised_ms(wanted, known_ms).map_err(|why| {
         tracing::warn!("POST /failsafe is refused: {why}");
-        return Err(Answer::text(StatusCode::INTERNAL_SERVER_ERROR, why));
-    }
-    Ok(ttl_ms)
+        refused(why)
+    })
 }
 
 fn read(body: &Value, until: topology::Millis) -> Option<Promise> {

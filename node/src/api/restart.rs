@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use topology::MemberRole;
 use topology::tags::parse_bool;
 
 /// How long an immediate restart may take, stop and start together.
@@ -97,17 +96,9 @@ fn version(value: &Value) -> Result<i32, Answer> {
     }
 }
 
-impl Conditions {
-    pub fn hold(&self, facts: &Facts) -> bool {
-        let version = facts.monitor.map(|m| m.server_version);
-        self.hold_for(facts.role, version, facts.published.pending_restart.is_some())
-    }
-
-    pub fn hold_for(&self, role: MemberRole, version: Option<i32>, is_pending: bool) -> bool {
-        let as_wanted = self.role.as_ref().is_none_or(|wanted| wanted == role.text());
-        let older = self.below_version.is_none_or(|below| version.is_some_and(|v| v < below));
-        as_wanted && older && (!self.only_pending || is_pending)
-    }
+fn do_hold(conditions: &Conditions, facts: &Facts) -> bool {
+    let version = facts.monitor.map(|m| m.server_version);
+    conditions.hold_for(facts.role, version, facts.published.pending_restart.is_some())
 }
 
 pub async fn post(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer> {
@@ -123,7 +114,7 @@ pub async fn post(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer>
         return schedule(api, request).await;
     }
     let monitor = api.fresh_monitor(&published).await;
-    if !request.conditions.hold(&facts(&published, monitor.as_deref(), api.now())) {
+    if !do_hold(&request.conditions, &facts(&published, monitor.as_deref(), api.now())) {
         return Err(unavailable("restart conditions are not satisfied"));
     }
     let (reply, answer) = oneshot::channel();
@@ -189,6 +180,7 @@ async fn await_reply(
 mod tests {
     use super::*;
     use serde_json::json;
+    use topology::MemberRole;
 
     fn read(body: Value) -> Result<Request, Answer> {
         read_request(body.as_object().unwrap().clone())

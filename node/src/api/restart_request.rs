@@ -1,15 +1,8 @@
 //! What `POST /restart` asks for.
 
+pub use crate::ha::restarts::Conditions;
 use serde_json::{Map, Value};
 use std::time::Duration;
-
-/// When a restart applies; an empty one always does.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Conditions {
-    pub role: Option<String>,
-    pub below_version: Option<i32>,
-    pub only_pending: bool,
-}
 
 /// The body of a request, understood.
 #[derive(Clone, Debug, Default, PartialEq)]

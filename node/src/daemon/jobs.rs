@@ -7,33 +7,19 @@ use crate::background::JobResult;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Asked, Disk, Job, Rebuild};
-use crate::postgres::recovery::TARGET;
+use crate::member::overrides::Overrides;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// Of the log, while a crashed standby is recovered: more than there is.
-const WAL_KEPT: &str = "1TB";
 /// For `pre_promote` where `primary_start_timeout` is 0, which is meant for crashes.
 const GATE: Duration = Duration::from_secs(300);
 
 type Work = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 impl Daemon {
-    pub(super) fn work(&self, job: &Job, seen: &Observation) -> Work {
-        let opens = matches!(job, Job::StartPrimary | Job::Restart { as_primary: true });
-        let mut overrides = self.overrides(seen, opens);
-        if let Job::RecoverStandby { timeline } = job {
-            overrides.retain(|(name, _)| name != TARGET);
-            overrides.push((TARGET.to_string(), timeline.to_string()));
-            // pg_rewind reads the log back to the last common checkpoint.
-            overrides.push(("wal_keep_size".to_string(), WAL_KEPT.to_string()));
-        }
-        if let Job::StartStandby { target, .. } = job {
-            overrides.retain(|(name, _)| name != TARGET);
-            overrides.extend(target.map(|timeline| (TARGET.to_string(), timeline.to_string())));
-        }
-        let mut jobs = self.server.jobs(self.member.dynamic.raw.clone(), overrides);
+    pub(super) fn work(&self, job: &Job, seen: &Observation, overrides: &Overrides) -> Work {
+        let mut jobs = self.server.jobs(self.member.dynamic.raw.clone(), self.values_of(overrides));
         jobs.may_checkpoint = seen.disk == Disk::Well;
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { jobs.bootstrap().await }),

@@ -5,7 +5,9 @@ use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
 use crate::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running};
-use crate::member::{DiskProbe, Look, Sight, StoreSight, closed_workers, is_slow_stop};
+use crate::member::{
+    DiskProbe, Look, RestartSight, Sight, StoreSight, closed_workers, is_slow_stop,
+};
 use standby::switch::ownership::{Order, Ownership, without_region};
 use std::sync::Arc;
 use topology::Seen;
@@ -29,9 +31,6 @@ impl Daemon {
             self.member.update_dynamic(view);
             self.carry_out_local();
         }
-        if let Some(postgres) = &postgres {
-            self.apply_restart_plan(postgres);
-        }
         Sight {
             unix_ms: clock::unix_ms(),
             me: self.me(),
@@ -42,23 +41,34 @@ impl Daemon {
             ended,
             watchdog: self.watchdog.state(&self.member.dynamic, clock::now()),
             history: self.server.own_history(),
+            restart: self.restart_sight(),
+        }
+    }
+
+    fn restart_sight(&self) -> RestartSight {
+        let status = self.server.status();
+        RestartSight {
+            started: status.map(|status| status.postmaster_start_time.clone()),
+            version: status.map(|status| status.server_version),
+            is_pending: self.server.pending_restart().is_some(),
         }
     }
 
     async fn look_at_disk(&mut self, postgres: &Postgres) -> Disk {
         let running = self.background.running().map(|running| &running.job);
-        match DiskProbe::of(postgres, running) {
-            DiskProbe::Forget => {
-                self.disk = Default::default();
-                Disk::Well
-            }
-            DiskProbe::KeepKnown => self.disk.known(),
+        let now = clock::now();
+        match self.member.disk.probe(postgres, running, now) {
+            DiskProbe::Forget => self.disk = Default::default(),
+            DiskProbe::KeepKnown => {}
             DiskProbe::Now => {
                 let at_rest = !matches!(postgres.process, Process::Running(_));
                 let data_dir = &self.settings.postgresql.data_dir;
-                self.disk.look(data_dir, at_rest, clock::now()).await
+                if let Some(answer) = self.disk.try_file(data_dir, at_rest).await {
+                    self.member.disk_answered(answer, now);
+                }
             }
         }
+        self.member.disk.known().clone()
     }
 
     /// The configuration of the cluster has changed.
@@ -99,7 +109,6 @@ impl Daemon {
             Ok(()) => tracing::info!("done: {}", job.title()),
             Err(why) => tracing::error!("failed: {}: {why}", job.title()),
         }
-        self.chores.job_ended(&job);
         if job.writes_the_data() {
             self.server.own_work_ended();
         }
@@ -155,7 +164,6 @@ impl Daemon {
         // member name.
         let is_lost = local.as_ref().is_none_or(|view| view.lost);
         self.chores.groups = groups;
-        self.chores.ownership = Some(ownership.clone());
         StoreSight {
             group: if self.name_proven && !is_lost { Seen::Known(own) } else { Seen::Unknown },
             ownership,

@@ -4,14 +4,12 @@
 //! at a time, beside the beat; its end wakes the beat.
 
 use super::Daemon;
-use super::upkeep::Kept;
 use crate::act::citus::{self, Round};
 use crate::ha::Observation;
 use ::citus::{Address, Groups};
 use standby::switch::ownership::Ownership;
 use tokio::sync::oneshot;
-use topology::write::LeaderWrite;
-use topology::{Group, Millis, Write};
+use topology::{Group, Millis};
 
 /// After a round that failed.
 const RETRY_MS: u64 = 1_000;
@@ -24,9 +22,16 @@ pub(super) struct Metadata {
     done: Option<Groups>,
     looked_at: Millis,
     failed_at: Option<Millis>,
+    /// A round has found the rows as they should be, or brought them there.
+    settled: bool,
 }
 
 impl Metadata {
+    /// Since this was asked last.
+    pub fn take_settled(&mut self) -> bool {
+        std::mem::take(&mut self.settled)
+    }
+
     pub fn forget(&mut self) {
         self.done = None;
     }
@@ -106,41 +111,20 @@ impl Daemon {
     }
 
     fn is_opening(&self, ownership: &Ownership) -> bool {
-        matches!(ownership, Ownership::Owner { opening: true, .. }) && !self.is_rewired()
+        matches!(ownership, Ownership::Owner { opening: true, .. }) && !self.member.is_rewired()
     }
 
-    /// A round is over: told to the mover of a region move when it was that.
-    pub(super) async fn take_round(&mut self, result: Result<Round, String>) {
+    /// A round is over. The machine tells the mover of a region move when it was that.
+    pub(super) fn take_round(&mut self, result: Result<Round, String>) {
         match result {
             Ok(round) => {
                 self.metadata.failed_at = None;
-                if round.settled {
-                    self.tell_rewired().await;
-                }
+                self.metadata.settled |= round.settled;
             }
             Err(why) => {
                 crate::log::warn(&format!("pg_dist_node could not be brought up to date: {why}"));
                 self.metadata.failed_at = Some(crate::clock::now());
             }
-        }
-    }
-
-    async fn tell_rewired(&mut self) {
-        let Some(journal) = self.chores.local_topology.journal() else { return };
-        if self.is_rewired() || !journal.phase.is_decided() || journal.phase.is_over() {
-            return;
-        }
-        if !matches!(self.chores.ownership, Some(Ownership::Owner { opening: true, .. })) {
-            return;
-        }
-        let id = journal.id.clone();
-        let Some(session) = self.member.lease.id else { return };
-        let write = LeaderWrite::EndRewiring { id: id.clone() };
-        let write = Write::AsLeader { session, write };
-        if matches!(self.keep("the end of the rewiring", write).await, Kept::Written | Kept::Known)
-        {
-            self.chores.rewired = Some(id);
-            tracing::info!("the formation is rewired to this region; the quarantine ends");
         }
     }
 }

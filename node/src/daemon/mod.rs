@@ -3,7 +3,7 @@
 //! This is the only owner of the member's state. The API, the region agent and
 //! the signals wake it; none of them changes anything here.
 
-mod after_promotion;
+mod beside;
 mod birth;
 mod cache;
 mod callback;
@@ -13,18 +13,17 @@ pub mod failsafe;
 mod filling;
 mod fresh;
 mod heartbeat;
-mod histories;
 mod jobs;
 mod local_end;
 mod look;
 mod metadata;
+mod overrides;
 mod perform;
 mod publish;
 mod reload;
 mod rewind_ability;
 pub mod run;
 mod running;
-mod schedule;
 mod script;
 mod server;
 mod shutdown_state;
@@ -33,7 +32,6 @@ mod silent_source;
 mod start;
 mod synchrony;
 pub mod unwatched;
-mod upkeep;
 mod work;
 
 use crate::api::published::Published;
@@ -79,6 +77,7 @@ pub struct Daemon {
     server: Server,
     peers: Peers,
     background: Background,
+    beside: beside::Beside,
     disk: disk::Probe,
     deadman: Deadman,
     watchdog: Watchdog,
@@ -98,9 +97,6 @@ pub struct Daemon {
     heartbeat: heartbeat::Heartbeat,
     /// It is proven that no other daemon uses this member's name.
     name_proven: bool,
-    /// A restart that waits for its time, and how long still.
-    restart_plan: Option<schedule::RestartPlan>,
-    restart_in: Option<u64>,
     /// The REST API runs as long as this is kept.
     api: Arc<tokio::sync::Mutex<crate::api::ServerHandle>>,
 }

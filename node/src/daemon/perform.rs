@@ -4,11 +4,14 @@
 //! limit of the machine ends the wait, not what was asked for.
 
 use super::Daemon;
+use super::beside::checkpoint;
 use crate::dcs::{DcsError, KeyValue, Renewal, Written};
 use crate::ha::Observation;
 use crate::ha::observation::{Following, Job, Rewind};
 use crate::member::act::{LATE, is_in_time};
-use crate::member::{Answer, Call, Effect, Level, Local, Report};
+use crate::member::chores::Work;
+use crate::member::overrides::Overrides;
+use crate::member::{Answer, Call, Effect, Level, Local, Reload, Report};
 use crate::postgres::timeline;
 use crate::promises::{self, lock};
 use crate::{clock, log, region};
@@ -46,7 +49,7 @@ impl Daemon {
         self.carry_out_local();
     }
 
-    async fn call_within(&mut self, call: Call, limit_ms: Option<u64>) -> Answer {
+    pub(super) async fn call_within(&mut self, call: Call, limit_ms: Option<u64>) -> Answer {
         let Some(ms) = limit_ms else { return self.call(call).await };
         let limit = Duration::from_millis(ms);
         match tokio::time::timeout(limit, self.call(call)).await {
@@ -82,12 +85,18 @@ impl Daemon {
             Call::EndBefore(lsn) => Answer::EndsAt(self.server.end_without_checkpoint(lsn).await),
             Call::MoveAside => done(self.server.move_aside().await),
             Call::Promote { mine, claimed, lock_until } => self.promote(mine, claimed, lock_until),
-            Call::Follow(upstream) => self.follow(upstream.as_ref()).await,
+            Call::Follow { upstream, overrides } => {
+                self.follow(upstream.as_ref(), &overrides).await
+            }
             Call::ResumeReplay => done(self.server.resume_replay().await),
-            Call::NameSync(names) => self.name_sync(&names).await,
+            Call::NameSync { names, overrides } => self.name_sync(&names, &overrides).await,
             Call::WriteWal => done(self.server.write_wal().await),
             Call::ArmWatchdog => done(self.watchdog.arm(&self.member.dynamic, clock::now())),
-            Call::Begin(job) => self.begin(job),
+            Call::RestWatchdog => {
+                self.watchdog.rest();
+                Answer::Done
+            }
+            Call::Begin { job, overrides } => self.begin(job, &overrides),
             Call::Cancel => Answer::Cancelled(self.background.cancel()),
             Call::EndReceivers(which) => {
                 self.server.end_receivers(which);
@@ -96,6 +105,13 @@ impl Daemon {
             Call::CutStop => {
                 self.server.cut_stop();
                 Answer::Done
+            }
+            Call::Checkpoint { timeline } => self.begin_checkpoint(timeline),
+            Call::CompleteHistories { timeline } => self.begin_histories(timeline),
+            Call::SaveConfiguration => done(self.server.save_dynamic(&self.member.dynamic.raw)),
+            Call::KeepPgpass => done(self.server.keep_pgpass(&self.member.dynamic.raw)),
+            Call::ApplySettings { overrides, reload } => {
+                self.apply_settings(&overrides, reload).await
             }
         }
     }
@@ -148,7 +164,6 @@ impl Daemon {
         if !is_in_time(clock::now(), lock_until) {
             return Answer::Failed(LATE.into());
         }
-        self.chores.promoted();
         if let Err(why) = self.server.promote() {
             return Answer::Failed(why);
         }
@@ -156,9 +171,9 @@ impl Daemon {
         Answer::Done
     }
 
-    async fn follow(&mut self, upstream: Option<&Following>) -> Answer {
-        let overrides = self.overrides(self.seen(), false);
-        match self.server.follow(upstream, &self.member.dynamic.raw, &overrides).await {
+    async fn follow(&mut self, upstream: Option<&Following>, overrides: &Overrides) -> Answer {
+        let values = self.values_of(overrides);
+        match self.server.follow(upstream, &self.member.dynamic.raw, &values).await {
             Ok(()) => {
                 self.expect_reload_callback();
                 Answer::Done
@@ -167,13 +182,43 @@ impl Daemon {
         }
     }
 
-    fn begin(&mut self, job: Job) -> Answer {
+    async fn apply_settings(&mut self, overrides: &Overrides, reload: Reload) -> Answer {
+        let values = self.values_of(overrides);
+        match self.server.apply_settings(&self.member.dynamic.raw, &values, reload).await {
+            Ok(told) => {
+                if told {
+                    self.expect_reload_callback();
+                }
+                Answer::Done
+            }
+            Err(why) => Answer::Failed(why),
+        }
+    }
+
+    fn begin_checkpoint(&mut self, timeline: Timeline) -> Answer {
+        let instance = self.server.instance();
+        self.beside.begin(Work::Checkpoint, async move {
+            checkpoint(&instance, timeline).await.map_err(|error| error.to_string())
+        });
+        Answer::Done
+    }
+
+    fn begin_histories(&mut self, timeline: Timeline) -> Answer {
+        let (instance, dynamic) = (self.server.instance(), self.member.dynamic.raw.clone());
+        self.beside.begin(Work::Histories, async move {
+            let done = instance.complete_histories(timeline, &dynamic).await;
+            done.map_err(|error| error.with_causes())
+        });
+        Answer::Done
+    }
+
+    fn begin(&mut self, job: Job, overrides: &Overrides) -> Answer {
         match &job {
             Job::Stop { .. } | Job::Restart { .. } => self.server.begin_stop(),
             Job::Clone { from } => tracing::info!("{}", copying(from, self.seen())),
             _ => {}
         }
-        let work = self.work(&job, self.seen());
+        let work = self.work(&job, self.seen(), overrides);
         self.background.begin(job, clock::now(), work);
         Answer::Done
     }
@@ -199,10 +244,7 @@ impl Daemon {
                     promises::remove_promise(&self.settings.postgresql.data_dir)
                 }
                 Local::ConfigChanged { ignored } => self.config_changed(&ignored),
-                Local::LookAnew => {
-                    self.server.look_anew();
-                    self.chores.applied = None;
-                }
+                Local::LookAnew => self.server.look_anew(),
                 Local::JobCancelled(job) => {
                     self.answer_restart(&job, &Err("cancelled".to_string()));
                 }
@@ -210,7 +252,7 @@ impl Daemon {
                 Local::Decided { decision, outcome } => self.note(&decision, outcome.as_ref()),
                 Local::Note(Level::Info, text) => tracing::info!("{text}"),
                 Local::Note(Level::Warn, text) => log::warn(&text),
-                Local::Note(Level::Error, text) => tracing::error!("{text}"),
+                Local::Note(Level::Error, text) => log::error(&text),
             }
         }
         // While a lease is replaced the agent keeps the last one.

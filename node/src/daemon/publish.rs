@@ -31,8 +31,6 @@ impl Daemon {
                 .as_ref()
                 .map(|a| format!("postgres://{a}/postgres")),
             custom_bootstrap: self.has_custom_bootstrap(),
-            has_checkpoint: self.chores.checkpoint.is_done(),
-            scheduled_restart: self.restart_plan.as_ref().map(|plan| plan.shown()),
             pending_restart: self.server.pending_restart(),
             replay: status.and_then(|status| status.replay),
             receive: status.and_then(|status| status.receive),
@@ -89,7 +87,7 @@ impl Daemon {
             system_id: seen.system().cloned(),
             tags: self.member.memory.effective_tags(&self.settings.tags),
             pending_restart: self.server.pending_restart(),
-            scheduled_restart: self.restart_plan.as_ref().map(|plan| plan.shown()),
+            scheduled_restart: self.member.planned_restart(),
             paused: self.member.dynamic.pause,
             loop_wait_ms: self.member.dynamic.loop_wait_ms,
             ttl_ms: self.member.dynamic.ttl_ms,

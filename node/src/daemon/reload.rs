@@ -59,7 +59,7 @@ impl Daemon {
         self.store.set_login(&self.settings.store);
         self.watchdog.take_settings(self.settings.watchdog.clone());
         self.server.take_settings(self.settings.clone());
-        self.chores.settings_read();
+        self.member.settings_read();
         let what = if changed { "it has changed" } else { "it is as it was" };
         tracing::info!("the configuration was read again: {what}");
     }

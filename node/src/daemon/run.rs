@@ -93,9 +93,9 @@ impl Daemon {
                 () = tokio::time::sleep(sleep) => {}
                 () = changed(&mut self.changes, leads) => {}
                 () = self.background.over() => {}
-                round = self.metadata.over() => self.take_round(round).await,
+                round = self.metadata.over() => self.take_round(round),
                 () = self.server.ended() => {}
-                () = self.chores.checkpoint.over() => {}
+                () = self.beside.over() => {}
                 _ = closing.wait_for(Option::is_some), if stops => {}
                 _ = quiet.wait_for(Option::is_some), if is_loud => {}
                 command = commands.recv() => self.take(command, origin).await,
@@ -109,8 +109,7 @@ impl Daemon {
 
     fn longest_sleep(&self, report: &Report) -> Duration {
         let ms = self.member.sleep_ms(&report.seen, report.at_most_ms, clock::now());
-        let restart = self.restart_in.unwrap_or(u64::MAX);
-        Duration::from_millis(ms.min(restart).min(self.disk.again_ms()))
+        Duration::from_millis(ms)
     }
 
     /// What is left to do, the next beats decide.

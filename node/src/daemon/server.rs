@@ -27,14 +27,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use topology::{History, Millis, SystemId};
 
-/// When a running server reads its files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reload {
-    IfChanged,
-    /// An operator asked for it, or it is not known what the server has read.
-    Always,
-}
-
 pub(super) struct Server {
     settings: Arc<Settings>,
     instance: Arc<Instance>,
@@ -50,8 +42,6 @@ pub(super) struct Server {
     history: Option<History>,
     /// For the API's own connection.
     reach: watch::Sender<Arc<Instance>>,
-    /// What `patroni.dynamic.json` holds, as far as this process knows.
-    saved: Value,
     rewind: RewindAbility,
     names: names::ActingNames,
     settling: writer::Settling,
@@ -82,7 +72,6 @@ impl Server {
             cut: watch::Sender::new(false),
             system: None,
             history: None,
-            saved: Value::Null,
             rewind: RewindAbility::default(),
             names: Default::default(),
             settling: Default::default(),

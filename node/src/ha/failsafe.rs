@@ -35,6 +35,26 @@ pub enum Refusal {
     Leads,
     #[error("{0} holds the lock")]
     OtherLeader(MemberName),
+    #[error(
+        "a promise for {asked_ms} ms was asked for; with a ttl of {known_ms} ms this member \
+         promises {longest_ms} ms at most"
+    )]
+    TooLong { asked_ms: u64, known_ms: u64, longest_ms: u64 },
+}
+
+/// A leader may know of a longer ttl than this member, but not of any: one that
+/// relies on more times the known ttl than this is refused, not promised less.
+const TTL_FACTOR_MAX: u64 = 2;
+
+/// For how long a member promises not to lead. `asked_ms`: for how long the leader will
+/// rely on it, if it says so; `known_ms`: the `ttl` that this member knows.
+pub fn promised_ms(asked_ms: Option<u64>, known_ms: u64) -> Result<u64, Refusal> {
+    let asked_ms = known_ms.max(asked_ms.unwrap_or(0));
+    let longest_ms = known_ms.saturating_mul(TTL_FACTOR_MAX);
+    match asked_ms <= longest_ms {
+        true => Ok(asked_ms),
+        false => Err(Refusal::TooLong { asked_ms, known_ms, longest_ms }),
+    }
 }
 
 /// Where promises are given, and where this member claims leadership before it leads.
@@ -298,6 +318,15 @@ mod tests {
         promises.is_on = true;
         assert_eq!(promises.accept(asked("a", 9), Millis(1)), Err(Refusal::Leads));
         assert!(promises.promise(Millis(1)).is_none());
+    }
+
+    #[test]
+    fn a_promise_lasts_as_long_as_the_leader_relies_on_it_and_at_most_two_ttl() {
+        assert_eq!(promised_ms(None, 30_000), Ok(30_000));
+        assert_eq!(promised_ms(Some(20_000), 30_000), Ok(30_000));
+        assert_eq!(promised_ms(Some(60_000), 30_000), Ok(60_000));
+        let refusal = promised_ms(Some(60_001), 30_000).unwrap_err().to_string();
+        assert!(refusal.contains("promises 60000 ms at most"), "{refusal}");
     }
 
     #[test]

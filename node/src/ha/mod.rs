@@ -30,6 +30,7 @@ pub mod pause;
 pub mod race;
 mod receipt;
 mod receivers;
+pub mod restarts;
 mod rewinding;
 #[cfg(test)]
 pub mod sample;

@@ -3,6 +3,7 @@
 use super::effect::{Answer, Call, Effect, NoEnd};
 use super::next::Next;
 use super::on_lease::{OnLease, What};
+use super::overrides::Overrides;
 use super::renewal::Renewal;
 use super::{Level, Local, Member};
 use crate::act::write;
@@ -12,10 +13,11 @@ use crate::ha::observation::{Divergence, Fit, Following, Job, Lock};
 use crate::ha::{Action, Observation, Outcome, Publish};
 use crate::observe::lock::OwnLease;
 use standby::rewind::{Verdict, judge};
+use standby::sync::Names;
 use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::write::{LeaderWrite, Replacement};
-use topology::{GroupView, History, MemberName, Millis, SyncState, Timeline, Write};
+use topology::{GroupView, History, Lsn, MemberName, Millis, SyncState, Timeline, Write};
 
 /// An action under way: what the answer on its way is for.
 #[derive(Debug)]
@@ -68,28 +70,22 @@ impl Member {
             self.note(Level::Warn, text);
             return Next::Over(Outcome::Lost);
         }
-        let plain = |call| Next::Goes(Script::Plain, Effect::call(call));
+        self.first_call(now, seen, action)
+    }
+
+    fn first_call(&mut self, now: Millis, seen: &Observation, action: &Action) -> Next<Script> {
         match action {
             Action::Renew => {
                 let (renewal, effect) = self.begin_renewal(seen, now);
                 Next::Goes(Script::Renewal(renewal), effect)
             }
             Action::AcquireLock => self.on_lease(What::Lock, seen, now),
-            Action::FinishBootstrap => match seen.system() {
-                Some(system) => self.on_lease(What::NewCluster(system.clone()), seen, now),
-                None => failed("the new data directory cannot be read yet"),
-            },
+            Action::FinishBootstrap => self.finish_bootstrap(seen, now),
             Action::ReleaseLock { publish: Publish::End(lsn, timeline) } => {
                 Next::Goes(Script::EndBefore(*timeline), Effect::call(Call::EndBefore(*lsn)))
             }
             Action::ReleaseLock { publish } => self.release(*publish, seen),
-            Action::ClearRequest => {
-                let view = seen.view().cloned().unwrap_or_default();
-                match write::clear_request(&view) {
-                    Some(write) => plain(Call::Write(write)),
-                    None => Next::Over(Outcome::Done),
-                }
-            }
+            Action::ClearRequest => clear_request(seen),
             Action::ClaimInitialize => {
                 Next::Goes(Script::Claim, Effect::call(Call::Write(Write::ClaimInitialize)))
             }
@@ -98,10 +94,7 @@ impl Member {
                 Next::Goes(Script::MoveAside, Effect::call(Call::MoveAside))
             }
             Action::GiveUpBootstrap => self.give_back_initialize(),
-            Action::AdoptSystem => match seen.system() {
-                Some(system) => plain(Call::Write(Write::EnterSystem(system.clone()))),
-                None => failed("the system id is not known"),
-            },
+            Action::AdoptSystem => adopt_system(seen),
             Action::AskPeers => {
                 let call = Call::AskPeers(self.peers_to_ask(seen));
                 Next::Goes(Script::AskPeers, Effect::call(call))
@@ -113,31 +106,43 @@ impl Member {
             }
             Action::ArmWatchdog => plain(Call::ArmWatchdog),
             Action::Promote => self.claim_timeline(seen, now),
-            Action::Follow(upstream) => {
-                self.memory.forget_before_following(upstream.as_ref(), seen);
-                plain(Call::Follow(upstream.clone()))
-            }
+            Action::Follow(upstream) => self.follow(upstream.clone(), seen),
             Action::ResumeReplay => plain(Call::ResumeReplay),
             Action::RecordSync(state) => self.record_sync(state, seen),
-            Action::NameSync(names) => plain(Call::NameSync(names.clone())),
+            Action::NameSync(names) => self.name_sync(names.clone(), seen),
             Action::WriteWal => plain(Call::WriteWal),
-            Action::Sign { id, lsn } => match (seen.system(), seen.shutdown_state()) {
-                (Some(system), Some(end)) => {
-                    let system_id = system.clone();
-                    let token = Token { system_id, timeline: end.timeline, lsn: *lsn };
-                    plain(Call::Sign { id: id.clone(), token })
-                }
-                _ => failed("the control file is not known"),
-            },
-            Action::Begin(job) => {
-                self.guard_job(job, seen);
-                plain(Call::Begin(job.clone()))
-            }
+            Action::Sign { id, lsn } => sign(id, *lsn, seen),
+            Action::Begin(job) => self.begin_job(job, seen),
             Action::CancelJob => Next::Goes(Script::Cancel, Effect::call(Call::Cancel)),
             Action::EndReceivers(which) => plain(Call::EndReceivers(*which)),
             Action::CutStop => plain(Call::CutStop),
             Action::Exit(_) => Next::Over(Outcome::Done),
         }
+    }
+
+    fn finish_bootstrap(&mut self, seen: &Observation, now: Millis) -> Next<Script> {
+        match seen.system() {
+            Some(system) => self.on_lease(What::NewCluster(system.clone()), seen, now),
+            None => failed("the new data directory cannot be read yet"),
+        }
+    }
+
+    fn follow(&mut self, upstream: Option<Following>, seen: &Observation) -> Next<Script> {
+        self.memory.forget_before_following(upstream.as_ref(), seen);
+        plain(Call::Follow { upstream, overrides: self.overrides(seen) })
+    }
+
+    /// Whatever comes of it, the files are looked at again.
+    fn name_sync(&mut self, names: Names, seen: &Observation) -> Next<Script> {
+        self.chores.files.forget();
+        let overrides = Overrides { names: Some(names.write()), ..self.overrides(seen) };
+        plain(Call::NameSync { names, overrides })
+    }
+
+    fn begin_job(&mut self, job: &Job, seen: &Observation) -> Next<Script> {
+        self.guard_job(job, seen);
+        let (job, overrides) = (job.clone(), self.overrides_of(seen, job));
+        plain(Call::Begin { job, overrides })
     }
 
     fn on_lease(&mut self, what: What, seen: &Observation, now: Millis) -> Next<Script> {
@@ -199,6 +204,7 @@ impl Member {
         }
         self.arm(deadline);
         self.status_due = true;
+        self.chores.checkpoint = Default::default();
         Next::Goes(
             Script::Plain,
             Effect::call(Call::Promote { mine, claimed, lock_until: deadline }),
@@ -399,6 +405,36 @@ impl Answer {
             | Answer::EndsAt(_)
             | Answer::Cancelled(_) => Outcome::Done,
         }
+    }
+}
+
+/// One call whose answer is the outcome.
+fn plain(call: Call) -> Next<Script> {
+    Next::Goes(Script::Plain, Effect::call(call))
+}
+
+fn clear_request(seen: &Observation) -> Next<Script> {
+    let view = seen.view().cloned().unwrap_or_default();
+    match write::clear_request(&view) {
+        Some(write) => plain(Call::Write(write)),
+        None => Next::Over(Outcome::Done),
+    }
+}
+
+fn adopt_system(seen: &Observation) -> Next<Script> {
+    match seen.system() {
+        Some(system) => plain(Call::Write(Write::EnterSystem(system.clone()))),
+        None => failed("the system id is not known"),
+    }
+}
+
+fn sign(id: &str, lsn: Lsn, seen: &Observation) -> Next<Script> {
+    match (seen.system(), seen.shutdown_state()) {
+        (Some(system), Some(end)) => {
+            let token = Token { system_id: system.clone(), timeline: end.timeline, lsn };
+            plain(Call::Sign { id: id.to_string(), token })
+        }
+        _ => failed("the control file is not known"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! `Local`.
 
 use super::Report;
+use super::overrides::Overrides;
 use crate::dcs::Written;
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
 use crate::ha::{Decision, Observation, Outcome, Receivers};
@@ -83,16 +84,52 @@ pub enum Call {
         claimed: Timeline,
         lock_until: Millis,
     },
-    Follow(Option<Following>),
+    Follow {
+        upstream: Option<Following>,
+        overrides: Overrides,
+    },
     ResumeReplay,
-    NameSync(Names),
+    /// Write these names into the server's files, and wait until they act.
+    NameSync {
+        names: Names,
+        overrides: Overrides,
+    },
     WriteWal,
     ArmWatchdog,
-    Begin(Job),
+    RestWatchdog,
+    Begin {
+        job: Job,
+        overrides: Overrides,
+    },
     /// End the job in the background slot.
     Cancel,
     EndReceivers(Receivers),
     CutStop,
+    /// Begin the checkpoint after a promotion beside the beats.
+    Checkpoint {
+        timeline: Timeline,
+    },
+    /// Begin, beside the beats, to complete the history files here and in the archive.
+    CompleteHistories {
+        timeline: Timeline,
+    },
+    /// Write the cluster-wide configuration into the data directory.
+    SaveConfiguration,
+    /// Write the password file of a standby if it is gone.
+    KeepPgpass,
+    /// Write the files of the running server for the role it has.
+    ApplySettings {
+        overrides: Overrides,
+        reload: Reload,
+    },
+}
+
+/// When a running server reads its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    IfChanged,
+    /// An operator asked for it, or it is not known what the server has read.
+    Always,
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +188,17 @@ pub struct Sight {
     pub ended: Option<(Job, Result<(), String>)>,
     pub watchdog: Guarding,
     pub history: Option<History>,
+    pub restart: RestartSight,
+}
+
+/// What a planned restart is judged by.
+#[derive(Clone, Debug, Default)]
+pub struct RestartSight {
+    /// When the running server was started, in its own words; `None`: it does not answer.
+    pub started: Option<String>,
+    pub version: Option<i32>,
+    /// Settings wait for a restart.
+    pub is_pending: bool,
 }
 
 /// What a member's record and a leader's documents say beside what a beat has seen.
@@ -163,9 +211,6 @@ pub struct Particulars {
     pub proxy_url: Option<String>,
     /// A new cluster is made by an operator's command.
     pub custom_bootstrap: bool,
-    /// The checkpoint after the promotion is written.
-    pub has_checkpoint: bool,
-    pub scheduled_restart: Option<Value>,
     /// Settings that wait for a restart, and why.
     pub pending_restart: Option<Value>,
     pub replay: Option<Lsn>,

@@ -74,7 +74,10 @@ impl Member {
         let is_foreign = matches!(seen.lock, Lock::Mine { deadline: Millis(0), .. });
         let due = if is_foreign { again } else { self.memory.lease_renewed + longest };
         ms = ms.min(due.max(again).since(now).max(SLEEP_MIN_MS));
-        ms.min(self.scheduled_in.unwrap_or(u64::MAX))
+        let checkpoint = self.chores.checkpoint.again_ms(now);
+        ms = if checkpoint > 0 { ms.min(checkpoint) } else { ms };
+        let planned = self.planned.due_in.unwrap_or(u64::MAX);
+        ms.min(planned).min(self.disk.again_ms()).min(self.scheduled_in.unwrap_or(u64::MAX))
     }
 
     /// Arms the guard thread while this member may write, at the end of a beat.

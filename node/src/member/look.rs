@@ -2,39 +2,16 @@
 //!
 //! Invariant: looking changes nothing in the world; what it means is written here.
 
-use super::effect::Seed;
+use super::effect::{RestartSight, Seed};
 use super::{Level, Local, Look, Member, Sight, StoreSight, schedule};
 use crate::ha::failsafe::PromiseStore;
-use crate::ha::observation::{DataDir, Disk, Job, Postgres, Running};
+use crate::ha::observation::{DataDir, Disk, Job, Running};
 use crate::ha::{Action, Observation};
 use crate::observe::lock;
 use topology::{GroupView, Millis};
 
 /// What an action that took longer saw of the server is old.
 const STALE_MS: u64 = 200;
-
-/// Whether the disk may be tried with a file of our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskProbe {
-    Now,
-    /// An action fills or empties the directory, which may be full meanwhile: what was
-    /// known before holds.
-    KeepKnown,
-    /// There are no data.
-    Forget,
-}
-
-impl DiskProbe {
-    pub fn of(postgres: &Postgres, running: Option<&Job>) -> DiskProbe {
-        match &postgres.data {
-            DataDir::Valid { .. } if running.is_some_and(Job::writes_the_data) => {
-                DiskProbe::KeepKnown
-            }
-            DataDir::Valid { .. } => DiskProbe::Now,
-            _ => DiskProbe::Forget,
-        }
-    }
-}
 
 /// What an action may have changed, and what is old because it took time.
 pub(super) fn look_after(action: &Action, seen: &Observation, now: Millis) -> Look {
@@ -64,10 +41,11 @@ impl Member {
         self.take_ended(&mut sight, now);
         self.store_lost = sight.store.as_ref().is_none_or(|store| store.is_lost);
         let (disk, unix_ms) = (sight.disk.take().unwrap_or_default(), sight.unix_ms);
+        let restart = std::mem::take(&mut sight.restart);
         let (dynamic, memory) = (self.dynamic.clone(), self.memory.clone());
         let mut seen = sight.into_observation(Seed { now, dynamic, memory });
         self.take_disk(&mut seen, disk);
-        self.derive(&mut seen, unix_ms, promises);
+        self.derive(&mut seen, unix_ms, Some(&restart), promises);
         seen
     }
 
@@ -85,16 +63,18 @@ impl Member {
             (seen.store, seen.ownership) = (group, ownership);
             (seen.order, seen.closed_workers) = (order, closed_workers);
         }
+        let restart = sight.postgres.is_some().then_some(&sight.restart);
         if let Some(postgres) = sight.postgres {
             seen.postgres = postgres;
         }
         (seen.now, seen.job, seen.watchdog) = (now, sight.job, sight.watchdog);
-        self.derive(seen, sight.unix_ms, promises);
+        self.derive(seen, sight.unix_ms, restart, promises);
     }
 
     fn take_ended(&mut self, sight: &mut Sight, now: Millis) {
         if let Some((job, result)) = sight.ended.take() {
             self.memory.finish(&job, &result, now);
+            self.chores.files.job_ended(&job);
         }
     }
 
@@ -110,7 +90,14 @@ impl Member {
     }
 
     /// Computes what follows from this look, and updates the memory.
-    fn derive(&mut self, seen: &mut Observation, unix_ms: u64, promises: &mut PromiseStore) {
+    /// `restart`: of a server that was looked at.
+    fn derive(
+        &mut self,
+        seen: &mut Observation,
+        unix_ms: u64,
+        restart: Option<&RestartSight>,
+        promises: &mut PromiseStore,
+    ) {
         if let Some(view) = seen.view() {
             self.update_dynamic(view);
         }
@@ -120,6 +107,9 @@ impl Member {
         seen.lock = lock::read(&self.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = lock::is_relied_on(&seen.lock);
         self.update_proof(seen);
+        if let Some(server) = restart {
+            self.judge_planned_restart(seen, unix_ms, server);
+        }
         self.forget_what_is_over(seen);
         seen.memory = self.memory.clone();
     }
@@ -170,6 +160,7 @@ impl Member {
         if ends {
             self.note(Level::Info, "the pause is over: everything is looked at anew");
             self.local.push(Local::LookAnew);
+            self.chores.files.forget();
             self.memory.forget_comparison();
         }
     }

@@ -13,24 +13,35 @@
 //! each call.
 //!
 //! After a beat the machine keeps the member's record and a leader's documents true in
-//! the store (`upkeep`), one write at a time.
+//! the store (`upkeep`), and what is on its own machine in order (`chores`), one call at a
+//! time.
 //!
 //! Absent on purpose: the guard thread and the watchdog device, which must work when
-//! this machine does not; settings and slots of the server (`daemon/chores.rs`).
+//! this machine does not; slots of the server (`daemon/chores.rs`).
 
 pub mod act;
+mod after_promotion;
 mod beat;
+mod chore_sight;
+pub mod chores;
+#[cfg(test)]
+mod chores_tests;
+mod disk_watch;
 pub mod effect;
 mod failsafe;
+mod histories;
 mod history;
 mod limits;
 mod look;
 mod next;
 mod on_lease;
+pub mod overrides;
+pub mod planned_restart;
 mod record;
 mod region;
 mod renewal;
 pub mod schedule;
+mod server_files;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -38,9 +49,13 @@ pub mod upkeep;
 mod wake;
 
 pub use beat::Report;
-pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Sight, StoreSight};
+pub use disk_watch::DiskProbe;
+pub use effect::{
+    Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Reload, RestartSight, Sight,
+    StoreSight,
+};
 pub use limits::STORE_CALL_MS;
-pub use look::{DiskProbe, is_slow_stop};
+pub use look::is_slow_stop;
 pub use record::role_of;
 pub use region::{closed_workers, may_campaign};
 pub use wake::wakes;
@@ -49,6 +64,10 @@ use crate::ha::failsafe::PeerSet;
 use crate::ha::observation::Memory;
 use crate::observe::lock::OwnLease;
 use beat::Beat;
+use chores::Chores;
+use disk_watch::DiskWatch;
+use planned_restart::Planned;
+use region::MoveMemory;
 use standby::report::Retention;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::{Dynamic, HistoryEntry, MemberName, MemberRole, Millis};
@@ -98,8 +117,12 @@ pub struct Member {
     broken_config: Option<String>,
     /// The last beat was in pause.
     was_paused: bool,
+    pub disk: DiskWatch,
     /// The disk failed when it was last looked at.
     disk_failed: bool,
+    planned: Planned,
+    region_move: MoveMemory,
+    chores: Chores,
     beat: Option<Beat>,
     upkeep: Option<Upkeep>,
     local: Vec<Local>,
@@ -130,7 +153,11 @@ impl Member {
             store_lost: true,
             broken_config: None,
             was_paused: false,
+            disk: DiskWatch::default(),
             disk_failed: false,
+            planned: Planned::default(),
+            region_move: MoveMemory::default(),
+            chores: Chores::default(),
             beat: None,
             upkeep: None,
             local: Vec::new(),

@@ -23,13 +23,13 @@ impl Member {
             proxy_url: about.proxy_url.clone(),
             tags: self.memory.effective_tags(&seen.me.tags).shown(),
             pause: self.dynamic.pause,
-            scheduled_restart: about.scheduled_restart.clone(),
+            scheduled_restart: self.planned_restart(),
             pending_restart: about.pending_restart.is_some(),
             pending_restart_reason: about.pending_restart.clone(),
             reason: gate::refusal(&Facts::of(seen)),
             ..MemberRecord::default()
         };
-        if seen.holds_lock() && seen.may_own() && !about.has_checkpoint {
+        if seen.holds_lock() && seen.may_own() && !self.chores.checkpoint.is_done() {
             record.checkpoint_after_promote = Some(false);
         }
         add_positions(seen, about, &mut record);

@@ -1,12 +1,42 @@
 //! What the region's documents mean for this member, and what is remembered of them.
 
-use super::Member;
+use super::chore_sight::Sights;
+use super::effect::{Answer, Call};
+use super::{Level, Member};
 use crate::ha::Observation;
 use crate::ha::observation::Lock;
 use standby::switch::LocalTopology;
 use standby::switch::ownership::{Order, Ownership, order, ownership};
 use std::collections::BTreeMap;
-use topology::{Group, GroupView, MemberRole, RegionName};
+use topology::write::LeaderWrite;
+use topology::{Group, GroupView, MemberRole, RegionName, Write};
+
+/// What is remembered of the last move of the formation.
+#[derive(Debug, Default)]
+pub(super) struct MoveMemory {
+    /// As the region's store shows it.
+    seen: Option<Move>,
+    /// The move whose rewiring this coordinator has done.
+    rewired: Option<String>,
+}
+
+#[derive(Debug)]
+struct Move {
+    id: String,
+    /// Decided, and not over.
+    is_open: bool,
+    /// The store says that its rewiring is over.
+    is_rewired: bool,
+}
+
+impl Move {
+    fn of(local: &LocalTopology) -> Option<Move> {
+        let journal = local.journal()?;
+        let (id, phase) = (journal.id.clone(), journal.phase);
+        let is_rewired = local.rewired.as_ref().is_some_and(|rewired| rewired.id == id);
+        Some(Move { id, is_open: phase.is_decided() && !phase.is_over(), is_rewired })
+    }
+}
 
 impl Member {
     /// Invariant: an epoch that this process has seen verified is never gone back from.
@@ -20,7 +50,47 @@ impl Member {
         if let Ownership::Owner { epoch, .. } = &ownership {
             self.epoch = self.epoch.max(Some(*epoch));
         }
+        self.region_move.seen = Move::of(local);
         (ownership, order(local, region, group))
+    }
+
+    /// This process has brought `pg_dist_node` in line with the last move.
+    pub fn is_rewired(&self) -> bool {
+        let last = self.region_move.seen.as_ref().map(|last| &last.id);
+        last.is_some() && last == self.region_move.rewired.as_ref()
+    }
+
+    pub(super) fn rewiring_due(&mut self, sights: &Sights) -> Option<Call> {
+        let opens = matches!(sights.seen.ownership, Ownership::Owner { opening: true, .. });
+        if !opens || !sights.own.has_rewired || self.is_rewired() {
+            return None;
+        }
+        let last = self.region_move.seen.as_ref().filter(|last| last.is_open)?;
+        let id = last.id.clone();
+        if last.is_rewired {
+            self.region_move.rewired = Some(id);
+            return None;
+        }
+        let write = LeaderWrite::EndRewiring { id };
+        let write = Write::AsLeader { session: self.lease.id?, write };
+        Some(Call::Report { what: "the end of the rewiring", write })
+    }
+
+    /// Without an answer it is told again after the next look at the rows.
+    pub(super) fn rewiring_told(&mut self, answer: Answer) {
+        match answer {
+            Answer::Written(result) if !result.succeeded => {}
+            Answer::Written(_) | Answer::Known => {
+                self.region_move.rewired = self.region_move.seen.as_ref().map(|m| m.id.clone());
+                let text = "the formation is rewired to this region; the quarantine ends";
+                self.note(Level::Info, text);
+            }
+            Answer::NoAnswer(why) => {
+                let text = format!("the end of the rewiring could not be written: {why}");
+                self.note(Level::Warn, text);
+            }
+            _ => {}
+        }
     }
 }
 

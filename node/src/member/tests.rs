@@ -67,6 +67,7 @@ impl Stage {
             ended: None,
             watchdog: Default::default(),
             history: None,
+            restart: Default::default(),
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Nothing is decided here. While a call is on its way the world goes on.
 
-use super::call::{CALL_MS, Reply, Sent};
+use super::call::Reply;
+use super::member::{AfterBeat, Stage};
 use super::{Event, World};
 use node::ha::observation::Lock;
 use node::ha::{Decision, Outcome, Step};
+use node::member::chores::Moment;
 use node::member::{Answer, Effect, Level, Local, Report, may_campaign};
 use node::observe::lock;
 use topology::Millis;
@@ -21,7 +23,7 @@ impl World {
             daemon.deferred.push(Event::Wake { member, life, timer });
             return;
         }
-        if daemon.machine.is_in_a_beat() || daemon.reports.is_some() {
+        if daemon.machine.is_in_a_beat() || daemon.after_beat.is_some() {
             daemon.wake_pending = true;
             return;
         }
@@ -42,11 +44,10 @@ impl World {
         let answer = match reply {
             Reply::Machine(answer) => answer,
             Reply::Named(names) => self.named(member, &names),
-            Reply::Rewired => return self.end_reports(member),
         };
         self.hear(member, &answer);
-        if self.members[member].daemon.reports.is_some() {
-            return self.go_on_reporting(member, answer);
+        if self.members[member].daemon.after_beat.is_some() {
+            return self.go_on_after_beat(member, answer);
         }
         let effect = self.step(member, answer);
         self.perform_all(member, effect);
@@ -85,7 +86,6 @@ impl World {
                 Local::StopServer => self.stop_hard(member),
                 Local::KeepProof(until) => self.members[member].keep_proof(until),
                 Local::ForgetProof => self.members[member].kept_proof = None,
-                Local::LookAnew => self.members[member].daemon.applied_names = None,
                 Local::Decided { decision, outcome } => {
                     self.note_decision(member, &decision, outcome);
                 }
@@ -93,8 +93,9 @@ impl World {
                     self.note_of(member, &text);
                 }
                 // No machine of this world has a watchdog, runs callbacks or has callers;
-                // a promise lies where it was taken from.
-                Local::FeedWatchdog { .. }
+                // a promise lies where it was taken from, and every look is a new one.
+                Local::LookAnew
+                | Local::FeedWatchdog { .. }
                 | Local::ForgetPromise
                 | Local::ConfigChanged { .. }
                 | Local::JobCancelled(_)
@@ -116,45 +117,72 @@ impl World {
             daemon.is_new = false;
         }
         daemon.speaks = may_campaign(seen);
-        self.keep_names(member, seen);
-        let about = self.particulars(member, seen);
-        let m = &mut self.members[member];
-        let now = m.clock.read(self.now);
-        let next = m.daemon.machine.begin_upkeep(now, seen, about);
-        m.daemon.reports = Some(Box::new(report));
-        self.send_report(member, next);
+        let (report, stage) = (Box::new(report), Stage::Chores(Moment::First));
+        self.members[member].daemon.after_beat = Some(AfterBeat { report, stage });
+        let next = self.begin_stage(member);
+        self.perform_after_beat(member, next);
     }
 
-    fn go_on_reporting(&mut self, member: usize, answer: Answer) {
-        let m = &mut self.members[member];
-        let now = m.clock.read(self.now);
-        let Some(report) = &m.daemon.reports else { return };
-        let next = m.daemon.machine.go_on_with_upkeep(now, &report.seen, answer);
-        self.send_report(member, next);
+    fn go_on_after_beat(&mut self, member: usize, answer: Answer) {
+        let next = self.after_answer(member, answer);
+        self.perform_after_beat(member, next);
     }
 
-    fn send_report(&mut self, member: usize, next: Option<Effect>) {
-        self.carry_out_local(member);
-        match next {
-            Some(Effect::Call { call, limit_ms }) => self.send(member, call, limit_ms),
-            _ => self.send_rewired(member),
+    /// Performs what is asked for, stage by stage, until an answer has to be waited for.
+    fn perform_after_beat(&mut self, member: usize, mut next: Option<Effect>) {
+        loop {
+            self.carry_out_local(member);
+            next = match next {
+                Some(Effect::Call { call, limit_ms }) => {
+                    let Some(answer) = self.perform(member, call, limit_ms) else { return };
+                    self.after_answer(member, answer)
+                }
+                _ if self.has_next_stage(member) => self.begin_stage(member),
+                _ => return self.end_after_beat(member),
+            };
         }
     }
 
-    /// The formation's coordinator rewrites its rows beside its beats.
-    fn send_rewired(&mut self, member: usize) {
-        let report = self.members[member].daemon.reports.take().expect("a beat has ended");
-        let rewired = self.rewired_due(member, &report.seen);
-        self.members[member].daemon.reports = Some(report);
-        match rewired {
-            Some(write) => self.send_out(member, Sent::Rewired(write), CALL_MS),
-            None => self.end_reports(member),
+    fn after_answer(&mut self, member: usize, answer: Answer) -> Option<Effect> {
+        let m = &mut self.members[member];
+        let now = m.clock.read(self.now);
+        let AfterBeat { report, stage } = m.daemon.after_beat.as_ref()?;
+        match stage {
+            Stage::Chores(_) => m.daemon.machine.go_on_with_chores(now, &report.seen, answer),
+            Stage::Documents => m.daemon.machine.go_on_with_upkeep(now, &report.seen, answer),
         }
     }
 
-    fn end_reports(&mut self, member: usize) {
-        if let Some(report) = self.members[member].daemon.reports.take() {
-            self.sleep(member, &report);
+    fn has_next_stage(&mut self, member: usize) -> bool {
+        let Some(after) = &mut self.members[member].daemon.after_beat else { return false };
+        let next = match after.stage {
+            Stage::Chores(Moment::First) => Some(Stage::Documents),
+            Stage::Documents => Some(Stage::Chores(Moment::Last)),
+            Stage::Chores(Moment::Last) => None,
+        };
+        after.stage = next.unwrap_or(after.stage);
+        next.is_some()
+    }
+
+    fn begin_stage(&mut self, member: usize) -> Option<Effect> {
+        let m = &self.members[member];
+        let AfterBeat { report, stage } = m.daemon.after_beat.as_ref()?;
+        let (now, seen, stage) = (m.clock.read(self.now), report.seen.clone(), *stage);
+        match stage {
+            Stage::Chores(moment) => {
+                let own = self.chore_sight(member, &seen);
+                self.members[member].daemon.machine.begin_chores(now, &seen, moment, own)
+            }
+            Stage::Documents => {
+                let about = self.particulars(member, &seen);
+                self.members[member].daemon.machine.begin_upkeep(now, &seen, about)
+            }
+        }
+    }
+
+    fn end_after_beat(&mut self, member: usize) {
+        if let Some(after) = self.members[member].daemon.after_beat.take() {
+            self.sleep(member, &after.report);
         }
     }
 
@@ -168,12 +196,11 @@ impl World {
 
     /// The longest sleep; events wake the daemon earlier.
     fn sleep(&mut self, member: usize, report: &Report) {
-        let disk = self.disk_sleep_ms(member);
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
         let asleep = m.daemon.machine.sleep_ms(&report.seen, report.at_most_ms, now);
         let pending = std::mem::take(&mut m.daemon.wake_pending);
-        let ms = if pending { 0 } else { asleep.min(disk) };
+        let ms = if pending { 0 } else { asleep };
         self.set_timer(ms.max(1), member);
     }
 

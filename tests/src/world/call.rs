@@ -21,34 +21,16 @@ use topology::{Lsn, MemberName, Timeline, Write};
 /// Every call gives up after this. The fence budget must cover it.
 pub const CALL_MS: u64 = STORE_CALL_MS;
 
-/// What a daemon has sent.
-#[derive(Clone, Debug)]
-pub enum Sent {
-    Call(Call),
-    /// The end of a formation's rewiring.
-    Rewired(Write),
-}
-
 /// What comes back.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Machine(Answer),
     /// Other names of synchronous standbys should be in force by now.
     Named(Names),
-    Rewired,
 }
 
-impl Sent {
-    fn is_to_store(&self) -> bool {
-        !matches!(self, Sent::Call(Call::AskPeers(_) | Call::AskAll { .. } | Call::History { .. }))
-    }
-
-    fn silence(&self) -> Reply {
-        match self {
-            Sent::Call(_) => Reply::Machine(silence()),
-            Sent::Rewired(_) => Reply::Rewired,
-        }
-    }
+fn is_to_store(call: &Call) -> bool {
+    !matches!(call, Call::AskPeers(_) | Call::AskAll { .. } | Call::History { .. })
 }
 
 fn silence() -> Answer {
@@ -59,59 +41,47 @@ impl World {
     /// `limit_ms`: how long the caller waits for the answer.
     pub fn send(&mut self, member: usize, call: Call, limit_ms: Option<u64>) {
         let patience = limit_ms.unwrap_or(CALL_MS).min(CALL_MS);
-        self.send_out(member, Sent::Call(call), patience);
-    }
-
-    pub fn send_out(&mut self, member: usize, what: Sent, patience: u64) {
         let sent = self.now;
         let until = sent + patience;
         let life = self.members[member].daemon.life;
-        let to = self.latency(member, &what);
+        let to = self.latency(member, &call);
         if to > patience {
             // The caller gives up while the call is still on its way.
-            let reply = Box::new(what.silence());
+            let reply = Box::new(Reply::Machine(silence()));
             self.at(until, Event::Reply { member, life, sent, reply });
         }
-        self.after(to, Event::Arrive { member, life, call: Box::new(what), sent, until });
+        self.after(to, Event::Arrive { member, life, call: Box::new(call), sent, until });
     }
 
-    fn latency(&mut self, member: usize, what: &Sent) -> u64 {
+    fn latency(&mut self, member: usize, call: &Call) -> u64 {
         let region = self.members[member].place.region;
-        let slow = if what.is_to_store() { self.links.slow[region] } else { 0 };
+        let slow = if is_to_store(call) { self.links.slow[region] } else { 0 };
         let extra = if slow > 0 { self.rng.range(0, slow) } else { 0 };
         self.rng.range(1, 8) + extra
     }
 
-    pub fn on_arrive(&mut self, member: usize, life: u64, what: Sent, sent: u64, until: u64) {
+    pub fn on_arrive(&mut self, member: usize, life: u64, call: Call, sent: u64, until: u64) {
         let region = self.members[member].place.region;
-        let is_cut = what.is_to_store() && !self.links.to_store(member, region);
-        let reply = match &what {
-            _ if is_cut => what.silence(),
-            Sent::Call(call) => Reply::Machine(self.serve(member, call)),
-            Sent::Rewired(write) => {
-                // A later beat looks whether it was taken.
-                let _ = self.write(member, write);
-                Reply::Rewired
-            }
-        };
+        let is_cut = is_to_store(&call) && !self.links.to_store(member, region);
+        let answer = if is_cut { silence() } else { self.serve(member, &call) };
         let lost = self.links.lossy[region];
-        let mut back = self.latency(member, &what);
-        if let Reply::Machine(Answer::Peers(peers)) = &reply
+        let mut back = self.latency(member, &call);
+        if let Answer::Peers(peers) = &answer
             && peers.iter().any(|peer| peer.status.is_none())
         {
             back += self.rng.range(0, 1_000);
         }
         let late = self.now + back > until;
-        let silent = is_cut || is_silence(&reply) || late;
-        let silent = silent || what.is_to_store() && self.rng.percent(lost);
+        let silent = is_cut || is_silence(&answer) || late;
+        let silent = silent || is_to_store(&call) && self.rng.percent(lost);
         if self.now > until {
             return;
         }
-        let (moment, reply) = match silent {
-            true => (self.silence_until(until), what.silence()),
-            false => (self.now + back, reply),
+        let (moment, answer) = match silent {
+            true => (self.silence_until(until), silence()),
+            false => (self.now + back, answer),
         };
-        let reply = Box::new(reply);
+        let reply = Box::new(Reply::Machine(answer));
         self.at(moment, Event::Reply { member, life, sent, reply });
     }
 
@@ -262,8 +232,8 @@ impl World {
     }
 }
 
-fn is_silence(reply: &Reply) -> bool {
-    matches!(reply, Reply::Machine(Answer::NoAnswer(_)))
+fn is_silence(answer: &Answer) -> bool {
+    matches!(answer, Answer::NoAnswer(_))
 }
 
 /// The successor is told where the log of this leader ends.

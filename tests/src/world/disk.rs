@@ -10,12 +10,9 @@ use super::postgres::Process;
 use node::ha::disk::FAILS_MS;
 use node::ha::observation::{Disk, Postgres};
 use node::member::DiskProbe;
-use topology::Millis;
 
 /// Percent of running servers that a broken disk ends at once.
 const PANICS: u64 = 30;
-/// A disk that failed is looked at again after this.
-const AGAIN_MS: u64 = 400;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
@@ -43,33 +40,26 @@ impl World {
         }
     }
 
-    /// The daemon writes its small file.
+    /// The daemon writes its small file when its machine says so.
     pub fn look_at_disk(&mut self, member: usize, postgres: &Postgres) -> Disk {
         let fails = self.disk_fails(member);
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
-        let job = m.daemon.job.as_ref().map(|work| &work.job);
-        let before = m.daemon.disk_fails_since;
-        m.daemon.disk_fails_since = match DiskProbe::of(postgres, job) {
-            DiskProbe::Forget => None,
-            DiskProbe::KeepKnown => before,
-            DiskProbe::Now => fails.then(|| before.unwrap_or(now)),
-        };
-        match m.daemon.disk_fails_since {
-            Some(since) => Disk::Failing { since, why: "the disk takes no files".into() },
-            None => Disk::Well,
+        let (machine, job) = (&mut m.daemon.machine, m.daemon.job.as_ref().map(|work| &work.job));
+        if machine.disk.probe(postgres, job, now) == DiskProbe::Now {
+            let full = || Err("the disk takes no files".to_string());
+            machine.disk_answered(if fails { full() } else { Ok(()) }, now);
         }
+        machine.disk.known().clone()
     }
 
     /// What the daemon tells the others of its disk.
     pub fn says_disk_failed(&self, member: usize) -> bool {
         let m = &self.members[member];
         let now = m.clock.read(self.now);
-        m.daemon.disk_fails_since.is_some_and(|since: Millis| now.since(since) >= FAILS_MS)
-    }
-
-    pub fn disk_sleep_ms(&self, member: usize) -> u64 {
-        let failing = self.members[member].daemon.disk_fails_since.is_some();
-        if failing { AGAIN_MS } else { u64::MAX }
+        match m.daemon.machine.disk.known() {
+            Disk::Failing { since, .. } => now.since(*since) >= FAILS_MS,
+            Disk::Well => false,
+        }
     }
 }

@@ -1,16 +1,16 @@
-//! The daemon's side of synchronous replication: the names it gives to its server,
-//! and when.
+//! The files of a server: the names of synchronous standbys in them.
 //!
-//! It mirrors `node::daemon::synchrony` and the chores around it; what the names are
-//! to be is the daemon's own (`Facts::sync_names`).
+//! What they are to be, and when they are written, the machine decides
+//! (`node::member::overrides`, `node::member::chores`).
 
 use super::call::Reply;
 use super::postgres::Kind;
 use super::{Event, World};
-use node::ha::facts::Facts;
+use node::ha::Outcome;
 use node::ha::observation::Job;
-use node::ha::{Observation, Outcome};
 use node::member::Answer;
+use node::member::overrides::Overrides;
+use node::postgres::parameters::Role;
 use standby::sync::Names;
 
 /// How long the daemon gives walsenders to read their settings.
@@ -21,7 +21,6 @@ const ASK_MS: u64 = 10;
 impl World {
     /// Names other standbys, and waits until the server says that it does.
     pub fn name_sync(&mut self, member: usize, names: &Names) -> Option<Answer> {
-        self.members[member].daemon.applied_names = None;
         if !self.answers(member) {
             return Some(Answer::Failed("PostgreSQL does not answer".into()));
         }
@@ -55,49 +54,43 @@ impl World {
         Outcome::Done
     }
 
-    /// Files are written before a server starts.
-    pub fn apply_names_for(&mut self, member: usize, seen: &Observation, job: &Job) {
-        match job {
-            Job::StartPrimary | Job::Restart { as_primary: true } => {
-                self.apply_names(member, seen, true);
-            }
-            Job::StartStandby { .. } | Job::Restart { .. } => self.apply_names(member, seen, false),
-            _ => {}
+    /// Files are written before a server starts; other jobs start none.
+    pub fn write_names_for(&mut self, member: usize, job: &Job, overrides: &Overrides) {
+        let starts =
+            matches!(job, Job::StartPrimary | Job::StartStandby { .. } | Job::Restart { .. });
+        if starts {
+            let names = overrides.names.clone().unwrap_or_default();
+            self.members[member].server.names_file = names;
         }
     }
 
-    pub fn apply_names(&mut self, member: usize, seen: &Observation, opens: bool) {
-        let names = Facts::of(seen).sync_names(opens).unwrap_or_default();
-        self.members[member].server.names_file = names;
-    }
-
     /// A running server is told to read its files again when it is to follow another.
-    pub fn reload_names(&mut self, member: usize, seen: &Observation) {
-        self.apply_names(member, seen, false);
-        let server = &self.members[member].server;
-        if server.names != server.names_file {
-            let names = server.names_file.clone();
+    pub fn reload_names(&mut self, member: usize, overrides: &Overrides) {
+        let server = &mut self.members[member].server;
+        let names = overrides.names.clone().unwrap_or_default();
+        server.names_file = names.clone();
+        if server.names != names {
             self.write_names(member, &names);
         }
     }
 
     /// Changed settings, and those of another role, for a server that runs.
-    pub fn keep_names(&mut self, member: usize, seen: &Observation) {
-        let at_rest = seen.server().is_some() && self.members[member].daemon.job.is_none();
-        if seen.view().is_none() || !at_rest || !self.answers(member) {
-            return;
+    pub fn apply_settings(&mut self, member: usize, overrides: &Overrides) -> Answer {
+        if !self.answers(member) {
+            return Answer::Failed("PostgreSQL does not answer".into());
         }
-        let names = Facts::of(seen).sync_names(false).unwrap_or_default();
-        let primary = self.members[member].server.accepts_commits();
-        let applied = Some((names.clone(), primary));
-        if std::mem::replace(&mut self.members[member].daemon.applied_names, applied.clone())
-            == applied
-        {
-            return;
-        }
+        let names = overrides.names.clone().unwrap_or_default();
         if self.members[member].server.names_file != names {
             self.note_of(member, &format!("the files say [{names}]"));
             self.write_names(member, &names);
         }
+        Answer::Done
+    }
+
+    /// As what the server runs, where it answers.
+    pub fn runs_as(&self, member: usize) -> Option<Role> {
+        let is_primary = self.members[member].server.accepts_commits();
+        let role = if is_primary { Role::Primary } else { Role::Replica };
+        self.answers(member).then_some(role)
     }
 }

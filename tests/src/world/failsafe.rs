@@ -6,7 +6,7 @@
 
 use super::World;
 use super::links::Wire;
-use node::ha::failsafe::Promise;
+use node::ha::failsafe::{Promise, promised_ms};
 use node::member::Answer;
 use topology::MemberName;
 
@@ -37,15 +37,17 @@ impl World {
         let (to, host) = (self.members[member].name.clone(), self.members[member].host());
         let m = &mut self.members[other];
         let now = m.clock.read(self.now);
-        let ttl_ms = ttl_ms.max(m.daemon.machine.dynamic.ttl_ms);
-        let asked = Promise {
-            to,
-            conn_url: format!("postgres://{host}:5432/postgres"),
-            api_url: format!("http://{host}:8008/patroni"),
-            slots: Default::default(),
-            until: now + ttl_ms,
-        };
-        let answer = m.promises.accept(asked, now);
+        let known_ms = m.daemon.machine.dynamic.ttl_ms;
+        let answer = promised_ms(Some(ttl_ms), known_ms).and_then(|ms| {
+            let asked = Promise {
+                to,
+                conn_url: format!("postgres://{host}:5432/postgres"),
+                api_url: format!("http://{host}:8008/patroni"),
+                slots: Default::default(),
+                until: now + ms,
+            };
+            m.promises.accept(asked, now)
+        });
         if let Err(why) = &answer {
             let line = format!("does not agree that {} leads on: {why}", self.members[member].name);
             self.note_of(other, &line);

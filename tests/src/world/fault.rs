@@ -391,7 +391,7 @@ impl World {
         daemon.alive = false;
         daemon.frozen = false;
         daemon.life += 1;
-        daemon.reports = None;
+        daemon.after_beat = None;
         daemon.deferred.clear();
         // The service manager starts it again, unless a fault has its own plan.
         let again = self.rng.range(500, 6_000);

@@ -11,6 +11,7 @@ use super::stores::{Mirror, SCOPE};
 use node::dcs::keys::Keys;
 use node::ha::failsafe::{PeerSet, PromiseStore};
 use node::ha::observation::{Job, Rewind};
+use node::member::chores::Moment;
 use node::member::{Member as Machine, Report};
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
 
@@ -59,8 +60,8 @@ pub struct Daemon {
     pub mirror: Mirror,
     /// Until when the last guard lets the server live.
     pub armed: Option<Millis>,
-    /// The beat is over; what is written after it is on its way.
-    pub reports: Option<Box<Report>>,
+    /// The beat is over; what is done after it is under way.
+    pub after_beat: Option<AfterBeat>,
     pub wake_pending: bool,
     pub timer: u64,
     pub job: Option<Work>,
@@ -74,12 +75,23 @@ pub struct Daemon {
     pub agent: Agent,
     /// The store has not told this process yet whose lock it is.
     pub is_new: bool,
-    /// The names that the daemon has given to the server, and whether to a primary.
-    pub applied_names: Option<(String, bool)>,
-    /// Since when the disk was seen to take no files.
-    pub disk_fails_since: Option<Millis>,
+    /// The checkpoint after a promotion was asked for; its end is still to be told.
+    pub awaits_checkpoint: bool,
     /// A beat was completed since this process began or was thawed.
     pub has_looked: bool,
+}
+
+/// How far the time after a beat has come.
+#[derive(Debug)]
+pub struct AfterBeat {
+    pub report: Box<Report>,
+    pub stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Chores(Moment),
+    Documents,
 }
 
 impl Daemon {
@@ -91,7 +103,7 @@ impl Daemon {
             life,
             mirror: Mirror::default(),
             armed: None,
-            reports: None,
+            after_beat: None,
             wake_pending: false,
             timer: 0,
             job: None,
@@ -101,8 +113,7 @@ impl Daemon {
             last_paused: None,
             agent: Agent::default(),
             is_new: true,
-            applied_names: None,
-            disk_fails_since: None,
+            awaits_checkpoint: false,
             has_looked: false,
         }
     }

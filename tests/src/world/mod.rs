@@ -30,13 +30,14 @@ pub mod synchronous;
 pub mod synchrony;
 
 use crate::check::{self, Broken};
-use call::{Reply, Sent};
+use call::Reply;
 use client::Client;
 use fault::Plan;
 use links::Links;
 use member::Member;
 use node::dcs::Snapshot;
 use node::ha::Decision;
+use node::member::Call;
 use rng::Rng;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -62,7 +63,7 @@ pub enum Event {
     Arrive {
         member: usize,
         life: u64,
-        call: Box<Sent>,
+        call: Box<Call>,
         sent: u64,
         until: u64,
     },

@@ -8,6 +8,7 @@ use super::postgres::{Process as Reality, Role};
 use node::ha::Observation;
 use node::ha::observation::ServerRole;
 use node::ha::observation::{DataDir, Guarding, Job, Me, Postgres, Process, Running, Server};
+use node::member::chores::{ChoreSight, Work};
 use node::member::{Look, Particulars, Sight, StoreSight};
 use standby::switch::ownership::Ownership;
 use topology::{Lsn, Seen, Timeline};
@@ -37,6 +38,7 @@ impl World {
             store: store.then(|| self.look_at_store(member)),
             postgres,
             disk,
+            restart: Default::default(),
         }
     }
 
@@ -144,10 +146,23 @@ impl World {
             unix_ms: BEGAN_UNIX_MS + self.now,
             conn_url: format!("postgres://{}:5432/postgres", m.host()),
             api_url: format!("http://{}:8008/patroni", m.host()),
-            has_checkpoint: m.clock.read(m.server.checkpoint_at) <= seen.now,
             replication_state: streams.then(|| "streaming".to_string()),
             timeline_began: "2027-01-15T08:00:00.000000+00:00".into(),
             ..Particulars::default()
+        }
+    }
+
+    /// What no look of a beat shows.
+    pub fn chore_sight(&mut self, member: usize, seen: &Observation) -> ChoreSight {
+        let m = &mut self.members[member];
+        let is_written = m.daemon.awaits_checkpoint && m.server.checkpoint_at <= self.now;
+        m.daemon.awaits_checkpoint &= !is_written;
+        let ended = is_written.then_some((Work::Checkpoint, Ok(())));
+        ChoreSight {
+            is_quiet: false,
+            runs_as: self.runs_as(member),
+            has_rewired: self.has_rewired(member, seen),
+            ended: ended.into_iter().collect(),
         }
     }
 }

@@ -4,9 +4,10 @@
 
 use super::World;
 
-use node::ha::observation::{End, Following, Job};
+use node::ha::observation::{End, Following};
 use node::ha::{Observation, Outcome};
 use node::member::act::{LATE, is_in_time};
+use node::member::overrides::Overrides;
 use node::member::{Answer, Call, NoEnd};
 use standby::rewind::{LocalEnd, Tail};
 use topology::{Failover, Lsn};
@@ -31,22 +32,33 @@ impl World {
                     false => Answer::Failed(LATE.into()),
                 }
             }
-            Call::Follow(to) => {
-                self.follow(m, to);
+            Call::Follow { upstream, overrides } => {
+                self.follow(m, upstream, &overrides);
                 Answer::Done
             }
-            Call::NameSync(names) => return self.name_sync(m, &names),
+            Call::NameSync { names, .. } => return self.name_sync(m, &names),
+            Call::ApplySettings { overrides, .. } => self.apply_settings(m, &overrides),
             Call::WriteWal => answer_of(self.write_wal(m)),
-            Call::Begin(job) => {
-                self.begin_job_seen(m, job);
+            Call::Begin { job, overrides } => {
+                self.write_names_for(m, &job, &overrides);
+                self.begin_job(m, job);
+                Answer::Done
+            }
+            Call::Checkpoint { .. } => {
+                self.begin_checkpoint(m);
                 Answer::Done
             }
             Call::Cancel => Answer::Cancelled(self.cancel_job(m)),
             // Nothing pauses replay here. A receiver of this world takes what it can, and
             // nothing holds it up.
             Call::ResumeReplay | Call::EndReceivers(_) | Call::CutStop => Answer::Done,
+            // Archives of this world lack nothing, and its disks keep these files.
+            Call::CompleteHistories { .. } | Call::SaveConfiguration | Call::KeepPgpass => {
+                Answer::Done
+            }
             // No machine of this world has one: it is never `Ready`.
             Call::ArmWatchdog => Answer::Failed("there is no watchdog".into()),
+            Call::RestWatchdog => Answer::Done,
             Call::KeepAlive(_)
             | Call::Grant { .. }
             | Call::Write(_)
@@ -69,18 +81,19 @@ impl World {
         seen.expect("the machine calls only after a look").clone()
     }
 
-    fn follow(&mut self, m: usize, to: Option<Following>) {
-        let seen = self.seen(m);
-        self.reload_names(m, &seen);
+    fn follow(&mut self, m: usize, to: Option<Following>, overrides: &Overrides) {
+        self.reload_names(m, overrides);
         let server = &mut self.members[m].server;
         server.follows = to;
         server.streams_from = None;
     }
 
-    fn begin_job_seen(&mut self, m: usize, job: Job) {
-        let seen = self.seen(m);
-        self.apply_names_for(m, &seen, &job);
-        self.begin_job(m, job);
+    /// The server writes it by itself after a promotion; here its end is awaited.
+    fn begin_checkpoint(&mut self, member: usize) {
+        let m = &mut self.members[member];
+        m.daemon.awaits_checkpoint = true;
+        let end = m.server.checkpoint_at.max(self.now) + 1;
+        self.wake_at(end, member);
     }
 
     /// For the checker and the counts: what an answer tells of the world.

@@ -4,8 +4,10 @@
 //! tables decide what comes of it; any other caller gets "already in progress".
 
 use crate::api::published::{Command, Reply};
+use crate::api::restart::Request;
 use crate::daemon::{Daemon, Origin};
 use crate::ha::observation::{Asked, Job};
+use crate::member::planned_restart::RestartPlan;
 
 impl Daemon {
     pub(super) async fn take(&mut self, command: Option<Command>, origin: &Origin) {
@@ -18,10 +20,11 @@ impl Daemon {
                 }
             }
             Some(Command::ScheduleRestart { request, reply }) => {
-                let _ = reply.send(self.schedule_restart(*request));
+                let plan = self.planned(*request);
+                let _ = reply.send(self.member.plan_restart(plan));
             }
             Some(Command::ForgetRestart { reply }) => {
-                let _ = reply.send(self.forget_restart());
+                let _ = reply.send(self.member.forget_planned_restart());
             }
             Some(Command::Reinitialize { from_leader, force, reply }) => {
                 let asked = self.ask_reinitialize(from_leader, force).await;
@@ -29,6 +32,18 @@ impl Daemon {
             }
             // What the event tells is in the store as well, which is watched.
             Some(Command::CitusEvent(_)) => {}
+        }
+    }
+
+    /// It is meant for the server that runs now.
+    fn planned(&self, request: Request) -> RestartPlan {
+        let started = self.server.status().map(|s| s.postmaster_start_time.clone());
+        RestartPlan {
+            conditions: request.conditions,
+            limit_ms: request.limit.map(|limit| limit.as_millis() as u64),
+            at: request.schedule.unwrap_or_default(),
+            body: request.body,
+            postmaster_start_time: started.unwrap_or_default(),
         }
     }
 

@@ -7,9 +7,9 @@
 use crate::api;
 use crate::api::published::{ApiContext, Command, Published};
 use crate::config::Settings;
-use crate::daemon::Daemon;
-use crate::daemon::failsafe::take_kept_proof;
+use crate::daemon::failsafe::{FailsafeState, take_kept_proof};
 use crate::daemon::server::Server;
+use crate::daemon::{Daemon, Decisions};
 use crate::dcs::Store;
 use crate::dcs::counted::Writes;
 use crate::dcs::keys::Keys;
@@ -19,7 +19,8 @@ use crate::member::Member;
 use crate::peers::Peers;
 use crate::{clock, region};
 use anyhow::Context;
-use std::sync::{Arc, Mutex};
+use serde_json::Value;
+use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use topology::{Dynamic, Group};
 
@@ -66,6 +67,22 @@ fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Publi
     }
 }
 
+/// With what an earlier process of this member has kept on disk.
+fn machine(settings: &Settings, dynamic: Dynamic) -> Member {
+    let mut member = Member::new(settings.name.clone(), settings.minimum_ttl(), clock::now());
+    member.dynamic = dynamic;
+    take_kept_proof(&mut member, &settings.postgresql.data_dir);
+    member
+}
+
+/// The decisions, for the API.
+fn shown(decisions: Decisions) -> Arc<dyn Fn() -> Value + Send + Sync> {
+    Arc::new(move || {
+        let kept = decisions.lock().unwrap_or_else(|e| e.into_inner());
+        Value::Array(kept.iter().cloned().collect())
+    })
+}
+
 impl Daemon {
     pub(super) async fn set_up(
         settings: Arc<Settings>,
@@ -85,11 +102,9 @@ impl Daemon {
         let lease_out = watch::Sender::new(None);
         let may_campaign = watch::Sender::new(false);
         let data_dir = &settings.postgresql.data_dir;
-        let failsafe =
-            crate::daemon::failsafe::FailsafeState::new(data_dir, &settings.name, dynamic.ttl_ms);
-        let decisions: crate::daemon::Decisions = Arc::new(Mutex::new(Default::default()));
-        let shown = decisions.clone();
-        let context = ApiContext {
+        let failsafe = FailsafeState::new(data_dir, &settings.name, dynamic.ttl_ms);
+        let decisions = Decisions::default();
+        let api = api::serve(ApiContext {
             settings: settings.clone(),
             store: store.clone(),
             mirror: mirror.clone(),
@@ -98,13 +113,10 @@ impl Daemon {
             commands: commands_out,
             fresh: Arc::new(server.fresh()),
             failsafe: failsafe.promises.clone(),
-            decisions: Arc::new(move || {
-                let kept = shown.lock().unwrap_or_else(|e| e.into_inner());
-                serde_json::Value::Array(kept.iter().cloned().collect())
-            }),
+            decisions: shown(decisions.clone()),
             now: clock::now,
-        };
-        let api = api::serve(context).await.context("the REST API cannot start")?;
+        });
+        let api = api.await.context("the REST API cannot start")?;
         if settings.topology.is_some() {
             region::spawn(region::RegionContext {
                 settings: settings.clone(),
@@ -114,10 +126,7 @@ impl Daemon {
                 holds_lock: may_campaign.subscribe(),
             });
         }
-        let (minimum_ttl, started) = (settings.minimum_ttl(), clock::now());
-        let mut member = Member::new(settings.name.clone(), minimum_ttl, started);
-        member.dynamic = dynamic;
-        take_kept_proof(&mut member, data_dir);
+        let member = machine(&settings, dynamic);
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
             deadman: Deadman::spawn(server.finder()).context("the guard thread cannot start")?,
@@ -130,6 +139,7 @@ impl Daemon {
             changes,
             server,
             background: Default::default(),
+            beside: Default::default(),
             disk: Default::default(),
             chores: Default::default(),
             failsafe,
@@ -145,8 +155,6 @@ impl Daemon {
             heartbeat: Default::default(),
             name_proven: false,
             api: Arc::new(tokio::sync::Mutex::new(api)),
-            restart_plan: None,
-            restart_in: None,
         };
         Ok((daemon, commands))
     }

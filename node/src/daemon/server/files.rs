@@ -4,11 +4,12 @@
 //! Invariant: PostgreSQL reloads its files only when a value in them differs from the
 //! one in force, or when the caller asks for a reload.
 
-use super::{Reload, Server};
+use super::Server;
 use crate::daemon::cache;
 use crate::daemon::running::following;
 use crate::daemon::work::upstream;
 use crate::ha::observation::Following;
+use crate::member::Reload;
 use crate::postgres::parameters::Role;
 use crate::postgres::{Written, difference};
 use serde_json::Value;
@@ -96,12 +97,11 @@ impl Server {
     }
 
     /// Writes the password file of a standby again, in case it was removed.
-    pub fn keep_pgpass(&self, dynamic: &Value) {
+    pub fn keep_pgpass(&self, dynamic: &Value) -> Result<(), String> {
         let follows = self.monitor.as_ref().filter(|monitor| monitor.status.in_recovery);
-        let Some(from) = follows.and_then(following) else { return };
-        if let Err(error) = self.instance.keep_pgpass(&upstream(&from, dynamic)) {
-            crate::log::warn(&error.with_causes());
-        }
+        let Some(from) = follows.and_then(following) else { return Ok(()) };
+        let kept = self.instance.keep_pgpass(&upstream(&from, dynamic));
+        kept.map_err(|error| error.with_causes())
     }
 
     /// Do the files say something else than the server has in force?
@@ -121,16 +121,9 @@ impl Server {
         }
     }
 
-    /// Keeps the copy that a restarted daemon begins with up to date.
-    pub fn save_dynamic(&mut self, dynamic: &Value) {
-        if self.saved == *dynamic || dynamic.as_object().is_none_or(|map| map.is_empty()) {
-            return;
-        }
-        match cache::write(&self.settings.postgresql.data_dir, dynamic) {
-            Ok(()) => self.saved = dynamic.clone(),
-            Err(error) => {
-                crate::log::warn(&format!("{} cannot be written: {error}", cache::NAME));
-            }
-        }
+    /// The copy that a restarted daemon begins with.
+    pub fn save_dynamic(&self, dynamic: &Value) -> Result<(), String> {
+        let written = cache::write(&self.settings.postgresql.data_dir, dynamic);
+        written.map_err(|error| format!("{} cannot be written: {error}", cache::NAME))
     }
 }

@@ -11,24 +11,15 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::cluster::write_history;
 use topology::region::Rewired;
-use topology::write::{Acquisition, LeaderWrite, NewCluster, Release};
-use topology::{Lsn, MemberName, Status, Write};
+use topology::write::{Acquisition, LeaderWrite, NewCluster, Release, Replacement};
+use topology::{Failover, Lsn, MemberName, MemberRecord, Status, Version, Write};
 
 /// The transaction that performs `write` for the group of `keys`.
 pub fn lower(keys: &Keys, write: &Write) -> Txn {
     match write {
         Write::AcquireLock(acquisition) => acquire(keys, acquisition),
-        Write::AdoptLock { me, session } => Txn::of(
-            [Compare::ValueIs(keys.leader(), me.0.clone())],
-            [put_on(*session, keys.leader(), me.as_str())],
-        ),
-        Write::ProveLock { me, session } => Txn::of(
-            [
-                Compare::ValueIs(keys.leader(), me.0.clone()),
-                Compare::SessionIs(keys.leader(), *session),
-            ],
-            [],
-        ),
+        Write::AdoptLock { me, session } => adopt_lock(keys, me, *session),
+        Write::ProveLock { me, session } => prove_lock(keys, me, *session),
         Write::ReleaseLock(release) => lower_release(keys, release),
         Write::ClaimInitialize => Txn::of(
             [Compare::Absent(keys.initialize()), Compare::Absent(keys.leader())],
@@ -43,23 +34,9 @@ pub fn lower(keys: &Keys, write: &Write) -> Txn {
             [Compare::Absent(keys.initialize())],
             [put(keys.initialize(), system.0.clone())],
         ),
-        Write::PutRecord { me, session, record } => {
-            let key = keys.member(me);
-            let text = record.value.write();
-            Txn::of([unchanged(key.clone(), record.on)], [put_on(*session, key, text)])
-        }
-        Write::ReplaceConfig(config) => {
-            let mut txn = Txn::default();
-            txn.replace(keys.config(), config.on, config.value.clone());
-            txn
-        }
-        Write::PutRequest { request, leader } => {
-            let mut txn = Txn::default();
-            txn.replace(keys.failover(), request.on, request.value.write());
-            let leads = |name: &MemberName| Compare::ValueIs(keys.leader(), name.0.clone());
-            txn.when.extend(leader.as_ref().map(leads));
-            txn
-        }
+        Write::PutRecord { me, session, record } => put_record(keys.member(me), *session, record),
+        Write::ReplaceConfig(config) => replaced(keys.config(), config.on, &config.value),
+        Write::PutRequest { request, leader } => put_request(keys, request, leader.as_ref()),
         Write::RemoveGroup { leader, others } => remove_group(keys, leader.as_ref(), others),
         Write::RemoveOthers(others) => Txn {
             when: vec![Compare::Absent(keys.leader())],
@@ -68,6 +45,36 @@ pub fn lower(keys: &Keys, write: &Write) -> Txn {
         Write::AsLeader { session, write } => lower_leader(keys, *session, write),
         Write::Region(write) => lower_region(keys, write),
     }
+}
+
+fn is_leader(keys: &Keys, name: &MemberName) -> Compare {
+    Compare::ValueIs(keys.leader(), name.0.clone())
+}
+
+/// The leader key is put on another lease of its member.
+fn adopt_lock(keys: &Keys, me: &MemberName, session: Session) -> Txn {
+    Txn::of([is_leader(keys, me)], [put_on(session, keys.leader(), me.as_str())])
+}
+
+fn prove_lock(keys: &Keys, me: &MemberName, session: Session) -> Txn {
+    Txn::of([is_leader(keys, me), Compare::SessionIs(keys.leader(), session)], [])
+}
+
+fn put_record(key: String, session: Session, record: &Replacement<Box<MemberRecord>>) -> Txn {
+    let text = record.value.write();
+    Txn::of([unchanged(key.clone(), record.on)], [put_on(session, key, text)])
+}
+
+fn replaced(key: String, on: Option<Version>, text: &str) -> Txn {
+    let mut txn = Txn::default();
+    txn.replace(key, on, text.to_string());
+    txn
+}
+
+fn put_request(keys: &Keys, request: &Replacement<Failover>, leader: Option<&MemberName>) -> Txn {
+    let mut txn = replaced(keys.failover(), request.on, &request.value.write());
+    txn.when.extend(leader.map(|name| is_leader(keys, name)));
+    txn
 }
 
 fn lower_leader(keys: &Keys, session: Session, write: &LeaderWrite) -> Txn {

@@ -15,12 +15,10 @@ use node::member::{StoreSight, closed_workers};
 use node::region::ownership::{read, read_site};
 use node::region::request::requested;
 pub use standby::switch::effect::{Answer, Call, CallId};
-use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Phase, Policy};
-use topology::write::LeaderWrite;
-use topology::{RegionName, Session, Version, Write};
+use topology::{RegionName, Session, Version};
 
 /// What one daemon's region task has.
 #[derive(Debug, Default)]
@@ -104,23 +102,10 @@ impl World {
         seen.closed_workers = closed_workers(&site.groups, &seen.ownership);
     }
 
-    /// The coordinator has rewritten its rows: the driver may go on.
-    pub fn rewired_due(&mut self, member: usize, seen: &Observation) -> Option<Write> {
-        let m = &mut self.members[member];
-        let opening = matches!(seen.ownership, Ownership::Owner { opening: true, .. });
-        let may = opening && m.place.group.is_coordinator() && seen.is_primary();
-        if !may || !seen.closed_workers.is_empty() {
-            return None;
-        }
-        let site = m.daemon.mirror.site(&m.keys);
-        let journal = site.topology.journal()?;
-        let id = journal.id.clone();
-        let told = site.topology.rewired.as_ref().is_some_and(|done| done.id == id);
-        if told || !journal.phase.is_decided() || journal.phase.is_over() {
-            return None;
-        }
-        let session = m.daemon.machine.lease.id?;
-        Some(Write::AsLeader { session, write: LeaderWrite::EndRewiring { id } })
+    /// The coordinator rewrites its rows beside its beats, once every worker is open.
+    pub fn has_rewired(&self, member: usize, seen: &Observation) -> bool {
+        let is_coordinator = self.members[member].place.group.is_coordinator();
+        is_coordinator && seen.is_primary() && seen.closed_workers.is_empty()
     }
 
     /// An operator asks for a move away from the owner, if that is possible now.

@@ -1,0 +1,33 @@
+//! What a member's server has beside the configured settings, as PostgreSQL reads it.
+//!
+//! Which of them apply is decided in `member/overrides.rs`.
+
+use super::Daemon;
+use crate::member::overrides::Overrides;
+use crate::postgres::recovery::TARGET;
+
+pub(super) const NAMES: &str = "synchronous_standby_names";
+/// Of the log, where all of it is kept: more than there is.
+const WAL_KEPT: &str = "1TB";
+
+impl Daemon {
+    /// Names and values for the server's files.
+    pub(super) fn values_of(&self, overrides: &Overrides) -> Vec<(String, String)> {
+        let Overrides { is_quarantined, names, target, keeps_log } = overrides;
+        let mut values = match &self.settings.citus {
+            Some(citus) if *is_quarantined => crate::act::citus::quarantine(citus),
+            _ => Vec::new(),
+        };
+        let mut set = |name: &str, value: String| values.push((name.to_string(), value));
+        if let Some(names) = names {
+            set(NAMES, names.clone());
+        }
+        if let Some(timeline) = target {
+            set(TARGET, timeline.to_string());
+        }
+        if *keeps_log {
+            set("wal_keep_size", WAL_KEPT.to_string());
+        }
+        values
+    }
+}
