@@ -8,6 +8,7 @@ use super::after_promotion::AfterPromotion;
 use super::server::Reload;
 use crate::clock;
 use crate::ha::Observation;
+use crate::ha::facts::Facts;
 use crate::ha::guarding;
 use crate::ha::observation::{Job, ServerRole};
 use crate::member::{Report, may_campaign, role_of};
@@ -116,7 +117,13 @@ impl Daemon {
 
     /// Applies changed settings, and those of another role, to the running
     /// server.
+    ///
+    /// A standby that is about to follow another server gets all of it with that step:
+    /// for the upstream that it still shows, a standby leader would not be one.
     async fn keep_settings(&mut self, seen: &Observation) {
+        if seen.is_standby() && Facts::of(seen).must_follow_another() {
+            return;
+        }
         let dynamic = self.member.dynamic.raw.clone();
         let role = self.server.role(&dynamic);
         self.server.keep_pgpass(&dynamic);
