@@ -179,7 +179,8 @@ impl Memory {
 
     /// A request of an operator is new, still stands, or is over.
     fn update_request(&mut self, seen: &Observation) {
-        let stands = seen.is_primary() && seen.holds_lock();
+        let stands =
+            seen.is_primary() && seen.holds_lock() || Facts::of(seen).leads_standby_group();
         let request = seen.view().and_then(GroupView::request);
         let due = stands && request.is_some_and(|r| r.scheduled_at.is_none());
         let here = seen.server().map_or(Lsn(0), |server| server.lsn);
