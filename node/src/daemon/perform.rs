@@ -6,9 +6,10 @@
 use super::Daemon;
 use crate::dcs::{DcsError, KeyValue, Renewal, Written};
 use crate::ha::Observation;
+use crate::ha::facts::Facts;
 use crate::ha::observation::{Following, Job, Rewind};
 use crate::member::act::{LATE, is_in_time};
-use crate::member::{Answer, Call, Effect, Level, Local, Report};
+use crate::member::{Answer, Call, Effect, Level, Local, RemoteLog, Report};
 use crate::postgres::timeline;
 use crate::promises::{self, lock};
 use crate::{clock, log, region};
@@ -134,8 +135,14 @@ impl Daemon {
 
     async fn remote_history(&self, with: &Following) -> Answer {
         let may_rewind = self.seen().me.rewind != Rewind::Off;
-        match self.server.remote_history(with, may_rewind).await {
-            Ok(history) => Answer::History(Box::new(history)),
+        // In the own group the leader makes the slot, in a formation the owner's.
+        let asks = self.seen().holds_lock() && Facts::of(self.seen()).is_demoted_cluster();
+        let slot = with.slot.as_deref().filter(|_| asks);
+        match self.server.remote_log(with, slot, may_rewind).await {
+            Ok(log) => {
+                let (history, lacks_slot) = (log.history, log.has_slot == Some(false));
+                Answer::History(Box::new(RemoteLog { history, lacks_slot }))
+            }
             Err(why) => Answer::NoAnswer(why),
         }
     }

@@ -10,6 +10,7 @@ mod cycle;
 mod elections;
 mod generate;
 mod orders;
+mod standby_clusters;
 mod synchrony;
 
 use super::action::{Action, Step};

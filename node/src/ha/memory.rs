@@ -23,6 +23,9 @@ impl Memory {
                 Outcome::Unknown(why) | Outcome::Failed(why) => Some(why.clone()),
                 Outcome::Done | Outcome::Lost => None,
             };
+            if self.uncompared_why.is_some() {
+                self.upstream_trouble.clone_from(&self.uncompared_why);
+            }
         }
         // A claim that is no longer there is as good as given back.
         if *action == Action::GiveUpBootstrap && *outcome == Outcome::Lost {
@@ -78,7 +81,7 @@ impl Memory {
     /// What was found about the own log holds no longer.
     pub fn forget_comparison(&mut self) {
         self.divergence = Divergence::Unchecked;
-        self.compared_with = None;
+        (self.compared_with, self.compared_timeline) = (None, None);
     }
 
     /// What the group is like, and was before, is what some rules go by.

@@ -1,6 +1,6 @@
 //! Actions: the calls that each of them takes, and what their answers mean.
 
-use super::effect::{Answer, Call, Effect, NoEnd};
+use super::effect::{Answer, Call, Effect, NoEnd, RemoteLog};
 use super::next::Next;
 use super::on_lease::{OnLease, What};
 use super::renewal::Renewal;
@@ -15,7 +15,7 @@ use standby::rewind::{Verdict, judge};
 use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::write::{LeaderWrite, Replacement};
-use topology::{GroupView, History, MemberName, Millis, SyncState, Timeline, Write};
+use topology::{GroupView, MemberName, Millis, SyncState, Timeline, Write};
 
 /// An action under way: what the answer on its way is for.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) enum Script {
         sent: Millis,
     },
     History(Following),
-    LocalEnd(Following, Box<History>),
+    LocalEnd(Following, Box<RemoteLog>),
     ClaimTimeline(Timeline),
     Cancel,
 }
@@ -282,7 +282,7 @@ impl Member {
                 Next::Goes(Script::LocalEnd(with, history), Effect::call(Call::LocalEnd))
             }
             (Script::LocalEnd(with, history), Answer::End(end)) => {
-                Next::Over(self.compare(&with, &history, end))
+                Next::Over(self.compare(seen, &with, &history, end))
             }
             (Script::ClaimTimeline(claimed), Answer::Written(result)) if result.succeeded => {
                 self.promote(claimed, seen, now)
@@ -314,8 +314,9 @@ impl Member {
     /// Compares the own log with the history of the server to follow.
     fn compare(
         &mut self,
+        seen: &Observation,
         with: &Following,
-        history: &History,
+        remote: &RemoteLog,
         end: Result<Box<standby::rewind::LocalEnd>, NoEnd>,
     ) -> Outcome {
         let local = match end {
@@ -327,7 +328,12 @@ impl Member {
                 return Outcome::Done;
             }
         };
-        self.memory.divergence = match judge(&local, history) {
+        self.take_slot(with, remote);
+        if let Some(why) = Facts::of(seen).why_remote_is_too_old(&local, remote.history.current) {
+            return Outcome::Unknown(why);
+        }
+        self.memory.compared_timeline = Some(remote.history.current);
+        self.memory.divergence = match judge(&local, &remote.history) {
             Verdict::Prefix => Divergence::Prefix,
             Verdict::Diverged(how) => Divergence::Diverged(how),
             Verdict::Alien(how) => Divergence::Alien(how),
@@ -337,6 +343,22 @@ impl Member {
             self.note(Level::Warn, text);
         }
         Outcome::Done
+    }
+
+    /// A slot that is not there keeps a standby leader from streaming, whatever its log.
+    fn take_slot(&mut self, with: &Following, remote: &RemoteLog) {
+        let slot = with.slot.as_ref().filter(|_| remote.lacks_slot);
+        let lacks = slot.map(|slot| {
+            format!(
+                "{} has no replication slot \"{slot}\": create it there, or name another one as \
+                 standby_cluster.primary_slot_name",
+                with.member
+            )
+        });
+        if let Some(lacks) = lacks.clone().filter(|_| self.memory.upstream_trouble != lacks) {
+            self.note(Level::Warn, lacks);
+        }
+        self.memory.upstream_trouble = lacks;
     }
 
     /// A job was ended before its time.

@@ -38,10 +38,12 @@ pub mod upkeep;
 mod wake;
 
 pub use beat::Report;
-pub use effect::{Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Sight, StoreSight};
+pub use effect::{
+    Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, RemoteLog, Sight, StoreSight,
+};
 pub use limits::STORE_CALL_MS;
 pub use look::{DiskProbe, is_slow_stop};
-pub use record::role_of;
+pub use record::{reason, role_of};
 pub use region::{closed_workers, may_campaign};
 pub use wake::wakes;
 
