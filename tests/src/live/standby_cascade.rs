@@ -11,7 +11,7 @@ pub async fn loses_each_link() {
     let main = Stage::raise(1).await;
     let remote = main.leader().await;
     table(&remote).await;
-    let mut copy = copy_with(3, upstream(&[remote.clone()]), |plan, _| {
+    let mut copy = copy_with(3, upstream(std::slice::from_ref(&remote)), |plan, _| {
         let members = &mut plan.regions[0].members;
         members[1].tags = json!({"clonefrom": true});
         members[2].tags = json!({"replicatefrom": "dr2", "nofailover": true});

@@ -21,7 +21,7 @@ pub async fn inside() {
     let remote = main.leader().await;
     table(&remote).await;
     let client = connect(&remote).await.expect("it answers");
-    let mut copy = copy_of(3, upstream(&[remote.clone()]));
+    let mut copy = copy_of(3, upstream(std::slice::from_ref(&remote)));
     copy.field.plan.dcs["synchronous_mode"] = json!(true);
     let first = stand_by(&mut copy).await;
     let before = starts(&copy).await;
@@ -96,7 +96,7 @@ pub async fn delayed() {
     let remote = main.leader().await;
     table(&remote).await;
     let client = connect(&remote).await.expect("it answers");
-    let mut section = upstream(&[remote.clone()]);
+    let mut section = upstream(std::slice::from_ref(&remote));
     section["recovery_min_apply_delay"] = json!(DELAY);
     let mut copy = copy_of(2, section);
     let first = stand_by(&mut copy).await;
@@ -131,6 +131,8 @@ pub async fn delayed() {
     assert!(!has(&second, 2).await, "the delay was lost for a moment");
     follows_quietly(&copy, &second).await;
 
+    is_shown_behind(&copy, &second).await;
+
     // Everything that was received is there when it opens.
     let since = Instant::now();
     copy.patch(json!({"standby_cluster": null})).await;
@@ -140,6 +142,32 @@ pub async fn delayed() {
     assert_eq!(copy.healthy(LONG).await.name, second.name);
     copy.end();
     main.end();
+}
+
+/// What waits to be applied: in bytes and seconds, in all places.
+async fn is_shown_behind(copy: &Stage, leader: &MemberPlan) {
+    let remote = copy.get(leader, "/patroni").await.body["remote"].clone();
+    assert!(remote["replay_lag"].as_u64().is_some_and(|bytes| bytes > 0), "{remote}");
+    assert!(remote["replay_lag_seconds"].as_f64().is_some_and(|age| age > 0.0), "{remote}");
+    let metrics = copy.get(leader, "/metrics").await.body;
+    let metrics = metrics.as_str().unwrap_or_default();
+    for name in ["replay_lag_bytes", "replay_lag_seconds", "receive_lag_bytes"] {
+        assert!(metrics.contains(&format!("\nmatriarch_remote_{name}{{")), "{name}");
+    }
+    let us = std::env::current_exe().expect("where is this program?");
+    let target = us.parent().and_then(std::path::Path::parent).expect("target/<profile>/deps");
+    copy.until("the lag in the list", SHORT, async || {
+        let mut ctl = tokio::process::Command::new(target.join("matriarchctl"));
+        ctl.arg("-c").arg(copy.field.config_path(leader)).args(["list", "--remote-lag"]);
+        let output = ctl.args(["-f", "json"]).output().await.expect("it runs");
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let row = rows.as_array().and_then(|rows| rows.iter().find(|r| r["Member"] == leader.name));
+        row.is_some_and(|row| {
+            let bytes = row["Remote Replay Lag"].as_u64();
+            bytes.is_some_and(|bytes| bytes > 0) && row["Remote Lag Seconds"].is_u64()
+        })
+    })
+    .await;
 }
 
 /// It is not pointed to the same server again and again.
