@@ -116,6 +116,9 @@ pub struct List {
     /// Show some extra information
     #[arg(short = 'e', long)]
     pub extended: bool,
+    /// Show how far standby leaders are behind the cluster or region that they follow.
+    #[arg(long)]
+    pub remote_lag: bool,
     /// Print timestamp
     #[arg(short = 't', long)]
     pub timestamp: bool,

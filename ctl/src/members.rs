@@ -8,6 +8,7 @@
 
 use crate::table::{Column, Table};
 use crate::tree;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::report::{GroupReport, MemberReport, Role};
@@ -24,12 +25,17 @@ pub struct Shown {
     pub group: Option<u32>,
     /// All optional columns, even where no member has a value.
     pub extended: bool,
+    /// How far standby leaders are behind the remote side, as of this moment (in
+    /// milliseconds since 1970).
+    pub remote_lag_at: Option<i64>,
     /// In the order of replication, one line a member.
     pub is_tree: bool,
 }
 
 const OPTIONAL: [&str; 4] =
     ["Pending restart", "Pending restart reason", "Scheduled restart", "Tags"];
+
+const REMOTE: [&str; 3] = ["Remote Receive Lag", "Remote Replay Lag", "Remote Lag Seconds"];
 
 const MEGABYTE: f64 = 1_048_576.0;
 
@@ -65,6 +71,9 @@ fn columns(shown: &Shown) -> Vec<Column> {
     columns.extend(fixed.map(Column::new));
     columns.extend(["Replay LSN", "Replay Lag"].map(Column::new));
     columns.extend(OPTIONAL.map(Column::new));
+    if shown.remote_lag_at.is_some() {
+        columns.extend(REMOTE.map(Column::new));
+    }
     columns
 }
 
@@ -107,7 +116,25 @@ fn cells(
     row.push(text_or_empty(scheduled_restart(record)));
     let has_tags = !record.tags.0.is_empty();
     row.push(if has_tags { Value::Object(record.tags.0.clone()) } else { Value::Null });
+    if let Some(now) = shown.remote_lag_at {
+        row.extend(remote_lags(member, now));
+    }
     row
+}
+
+/// Bytes, for a standby leader is to be level with the remote side; and the age of the
+/// last replayed commit, 0 if it has replayed all that it was told of.
+fn remote_lags(member: &MemberReport, now: i64) -> [Value; 3] {
+    let [receive, replay] = member.remote_lags();
+    let bytes = |lag: Seen<u64>| lag.known().map_or(Value::Null, |bytes| json!(bytes));
+    let remote = member.record.remote.as_ref();
+    let at = remote.and_then(|remote| remote.replayed_at.as_ref()?.parse::<Timestamp>().ok());
+    let seconds = match (replay.known(), at) {
+        (Some(0), _) => json!(0),
+        (_, Some(at)) => json!((now - at.as_millisecond()).max(0) / 1_000),
+        (_, None) => Value::Null,
+    };
+    [bytes(receive), bytes(replay), seconds]
 }
 
 fn text_or_empty(text: Option<String>) -> Value {

@@ -101,6 +101,28 @@ fn unknown_positions_have_no_lag_and_old_members_one_position() {
 }
 
 #[test]
+fn standby_leaders_are_behind_the_remote_side_in_bytes_and_seconds() {
+    let mut view = GroupView::default();
+    view.take_sample("leader", "l", 1, 1);
+    let record = r#"{"role":"standby_leader","state":"running","receive_lsn":90,"replay_lsn":80,
+        "remote":{"lsn":100,"replayed_at":"2026-11-20 21:58:24.500000+00:00"}}"#;
+    view.take_sample("members/l", record, 1, 1);
+    view.take_sample("members/r", r#"{"role":"replica","state":"running"}"#, 1, 1);
+    let groups = Groups::from([(Group(None), view)]);
+    let at: Timestamp = "2026-11-20T21:58:30Z".parse().unwrap();
+    let shown =
+        Shown { scope: "dr".into(), remote_lag_at: Some(at.as_millisecond()), ..Shown::default() };
+    let text = render(&rows(&groups, &shown), Format::Tsv);
+    let lines: Vec<&str> = text.lines().collect();
+    let head = "\tRemote Receive Lag\tRemote Replay Lag\tRemote Lag Seconds";
+    assert!(lines[0].ends_with(head), "{text}");
+    assert!(lines[1].ends_with("\t10\t20\t5"), "{text}");
+    assert!(lines[2].ends_with("\t\t\t"), "{text}");
+    let without = Shown { remote_lag_at: None, ..shown };
+    assert!(!render(&rows(&groups, &without), Format::Tsv).contains("Remote"));
+}
+
+#[test]
 fn a_restart_shows_its_conditions_and_every_reason() {
     let record = MemberRecord::read(
         r#"{"scheduled_restart":{"schedule":"2035-06-02T12:30:00+00:00","postgres_version":"15.2"},

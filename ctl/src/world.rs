@@ -148,6 +148,7 @@ impl Cluster {
             is_citus: self.is_citus,
             group: self.group,
             extended,
+            remote_lag_at: None,
             is_tree,
         }
     }

@@ -27,7 +27,7 @@ const EXAMPLES: [&str; 6] = [
 ];
 
 /// When each table of rules is asked; the order is that of `node::ha::decide`.
-const WHEN: [(&str, &str); 10] = [
+const WHEN: [(&str, &str); 11] = [
     ("gate", "Asked first, always. Only rule 99 lets another table decide."),
     ("job", "A long action runs: bootstrap, copy, start, stop, restart or rewind."),
     ("stopping", "The daemon was told to end."),
@@ -36,6 +36,11 @@ const WHEN: [(&str, &str); 10] = [
     ("birth", "The data directory is empty, or a new cluster is being made."),
     ("down", "PostgreSQL is not running."),
     ("leader", "This member holds the lock and PostgreSQL runs."),
+    (
+        "standby request",
+        "This member holds the lock of a group that follows another side, and a new leader was \
+         asked for.",
+    ),
     ("race", "No member holds the lock and PostgreSQL runs."),
     ("follow", "Another member holds the lock and PostgreSQL runs."),
 ];

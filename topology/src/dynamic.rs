@@ -289,6 +289,8 @@ fn pause(raw: &Value) -> Result<bool, BadDynamic> {
     }
 }
 
+const DEFAULT_PORT: u16 = 5432;
+
 /// A section without a host, a port and an archive means none.
 fn standby_cluster(raw: &Value) -> Result<Option<StandbyCluster>, BadDynamic> {
     let Some(section) = raw.get("standby_cluster").filter(|v| !is_nothing(v)) else {
@@ -310,11 +312,10 @@ fn standby_cluster(raw: &Value) -> Result<Option<StandbyCluster>, BadDynamic> {
         read_ports(ports.as_deref()).ok_or_else(|| wrong("a port, or one for each host"))?;
     // A port alone means this machine.
     let hosts = hosts.or_else(|| (!ports.is_empty()).then(|| "localhost".to_string()));
-    let host = match hosts {
-        Some(hosts) => Some(with_ports(&hosts, &ports).ok_or_else(|| wrong("one for each host"))?),
-        None => None,
+    let (host, port) = match hosts {
+        Some(hosts) => with_ports(&hosts, &ports).ok_or_else(|| wrong("one for each host"))?,
+        None => (None, ports.first().copied().unwrap_or(DEFAULT_PORT)),
     };
-    let port = ports.first().copied().unwrap_or(5432);
     Ok(Some(StandbyCluster { host, port, primary_slot_name: text("primary_slot_name") }))
 }
 
@@ -335,15 +336,37 @@ fn read_ports(text: Option<&str>) -> Option<Vec<u16>> {
     pieces.map(|port| port.parse().ok().filter(|port| *port > 0)).collect()
 }
 
-/// Hosts that share a port stand alone; else each brings its own.
-fn with_ports(hosts: &str, ports: &[u16]) -> Option<String> {
+/// Hosts that share a port stand alone; else each brings its own, and the port is that
+/// of the first one: as the settings of a running standby are read.
+fn with_ports(hosts: &str, ports: &[u16]) -> Option<(Option<String>, u16)> {
     let hosts: Vec<&str> = hosts.split(',').map(str::trim).filter(|h| !h.is_empty()).collect();
-    if ports.iter().all(|port| Some(port) == ports.first()) {
-        return Some(hosts.join(","));
+    let differ = ports.iter().any(|port| Some(port) != ports.first());
+    if differ && hosts.len() != ports.len() {
+        return None;
     }
-    let own = |(host, port): (&&str, &u16)| join_host(host, *port);
-    let each: Vec<String> = hosts.iter().zip(ports).map(own).collect();
-    (hosts.len() == ports.len()).then(|| each.join(","))
+    let general = |index: usize| ports.get(index).or(ports.first()).copied();
+    let server = |(index, host): (usize, &&str)| {
+        let (host, own) = own_port(host);
+        (host.to_string(), own.or_else(|| general(index)).unwrap_or(DEFAULT_PORT))
+    };
+    let servers: Vec<(String, u16)> = hosts.iter().enumerate().map(server).collect();
+    let first = servers.first()?.1;
+    let shared = servers.iter().all(|(_, port)| *port == first);
+    let shown = |(host, port): &(String, u16)| match shared {
+        true => host.clone(),
+        false => join_host(host, *port),
+    };
+    let shown: Vec<String> = servers.iter().map(shown).collect();
+    Some((Some(shown.join(",")), first))
+}
+
+/// `a:1`, `[::1]:1`; a bare IPv6 address brings no port.
+fn own_port(host: &str) -> (&str, Option<u16>) {
+    let is_whole = |name: &str| !name.contains(':') || name.starts_with('[') && name.ends_with(']');
+    let own = host.rsplit_once(':').filter(|(name, _)| is_whole(name));
+    let own = own.and_then(|(name, port)| Some((name, port.parse().ok()?)));
+    let (name, port) = own.map_or((host, None), |(name, port)| (name, Some(port)));
+    (name.trim_matches(['[', ']']), port)
 }
 
 fn permanent_slots(raw: &Value) -> serde_json::Map<String, Value> {
@@ -527,6 +550,11 @@ mod tests {
             (json!({"host": "a, b"}), Some(("a,b", 5432))),
             (json!({"host": "a,b", "port": "1,1"}), Some(("a,b", 1))),
             (json!({"host": "a,::1", "port": "1,2"}), Some(("a:1,[::1]:2", 1))),
+            (json!({"host": "a:1,b:1"}), Some(("a,b", 1))),
+            (json!({"host": "a:1, b:2"}), Some(("a:1,b:2", 1))),
+            (json!({"host": "a:1,b", "port": 2}), Some(("a:1,b:2", 1))),
+            (json!({"host": "a:1"}), Some(("a", 1))),
+            (json!({"host": "[::1]:7,::2", "port": 7}), Some(("::1,::2", 7))),
             (json!({"port": 6000}), Some(("localhost", 6000))),
             (json!({"restore_command": "cp"}), Some(("", 5432))),
             (json!({"host": "", "port": null, "restore_command": ""}), None),

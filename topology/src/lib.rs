@@ -66,6 +66,7 @@
 //! | handover | an orderly release of the lock to a successor |
 //! | standby cluster | a cluster that follows another one |
 //! | standby leader | the leader of a group that follows another region or cluster |
+//! | remote side | the region or cluster that a standby leader follows |
 //! | peer | another member of the group, as the REST API answers for it |
 //! | slot | what keeps WAL on a server for one receiver |
 //! | upstream | the server that a standby streams from, or should |
@@ -132,7 +133,7 @@ pub use cluster::{Failover, GroupView, HistoryEntry, Status, SyncState, Versione
 pub use dynamic::{Dynamic, SyncMode};
 pub use id::{Group, MemberName, RegionName, SystemId};
 pub use lsn::Lsn;
-pub use member::{MemberRecord, MemberRole, MemberState};
+pub use member::{MemberRecord, MemberRole, MemberState, RemoteEnd};
 pub use seen::Seen;
 pub use tags::Tags;
 pub use time::Millis;

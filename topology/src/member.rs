@@ -134,8 +134,40 @@ pub struct MemberRecord {
     pub timeline: Option<Timeline>,
     pub scheduled_restart: Option<Value>,
     pub pause: bool,
-    /// Why PostgreSQL does not run here, where a person must do something.
+    /// Why PostgreSQL does not run here, or does not stream from the remote side, where a
+    /// person must do something.
     pub reason: Option<String>,
+    /// Of a standby leader.
+    pub remote: Option<RemoteEnd>,
+}
+
+/// What a standby leader knows of the log that it follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteEnd {
+    /// The end of that log, as it was last told; `None`: it does not stream.
+    pub lsn: Option<Lsn>,
+    /// When the last commit that is replayed here was made there.
+    pub replayed_at: Option<String>,
+}
+
+impl RemoteEnd {
+    fn read(value: &Value) -> RemoteEnd {
+        RemoteEnd {
+            lsn: value.get("lsn").and_then(Value::as_u64).map(Lsn),
+            replayed_at: value.get("replayed_at").and_then(Value::as_str).map(str::to_string),
+        }
+    }
+
+    fn write(&self) -> Value {
+        let mut out = Map::new();
+        if let Some(lsn) = self.lsn {
+            out.insert("lsn".into(), lsn.0.into());
+        }
+        if let Some(at) = &self.replayed_at {
+            out.insert("replayed_at".into(), at.clone().into());
+        }
+        Value::Object(out)
+    }
 }
 
 impl MemberRecord {
@@ -174,6 +206,7 @@ impl MemberRecord {
             scheduled_restart: map.get("scheduled_restart").cloned(),
             pause: flag("pause") == Some(true),
             reason: text("reason"),
+            remote: map.get("remote").filter(|value| value.is_object()).map(RemoteEnd::read),
         }
     }
 
@@ -204,6 +237,7 @@ impl MemberRecord {
         put("scheduled_restart", self.scheduled_restart.clone());
         put("pause", self.pause.then_some(true.into()));
         put("reason", self.reason.clone().map(Value::from));
+        put("remote", self.remote.as_ref().map(RemoteEnd::write));
         Value::Object(out).to_string()
     }
 
@@ -268,6 +302,16 @@ mod tests {
         let reason = Some("there is no global/pg_control".to_string());
         let record = MemberRecord { reason, state: "stopped".into(), ..MemberRecord::default() };
         assert_eq!(MemberRecord::read(&record.write()), record);
+    }
+
+    #[test]
+    fn a_remote_end_is_read_as_it_was_written() {
+        let whole =
+            RemoteEnd { lsn: Some(Lsn(9)), replayed_at: Some("2026-11-20 21:58:24+00:00".into()) };
+        for remote in [RemoteEnd::default(), whole] {
+            let record = MemberRecord { remote: Some(remote), ..MemberRecord::default() };
+            assert_eq!(MemberRecord::read(&record.write()), record);
+        }
     }
 
     #[test]

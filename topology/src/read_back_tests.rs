@@ -6,8 +6,8 @@
 
 use crate::cluster::{Claim, write_history};
 use crate::{
-    Failover, GroupView, HistoryEntry, Lsn, MemberName, MemberRecord, MemberRole, Status,
-    SyncState, Tags, Timeline,
+    Failover, GroupView, HistoryEntry, Lsn, MemberName, MemberRecord, MemberRole, RemoteEnd,
+    Status, SyncState, Tags, Timeline,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -92,6 +92,7 @@ prop_compose! {
         lsns in prop::array::uniform3(lsn()),
         timeline in any::<Option<u32>>(),
         reason in prop::option::of(text()),
+        remote in prop::option::of((lsn(), prop::option::of(text()))),
     ) -> MemberRecord {
         let [conn_url, api_url, proxy_url, replication_state] = urls;
         let [state, version] = texts;
@@ -108,6 +109,7 @@ prop_compose! {
             receive_lsn: lsns[2],
             timeline: timeline.map(Timeline),
             reason,
+            remote: remote.map(|(lsn, replayed_at)| RemoteEnd { lsn, replayed_at }),
         }
     }
 }

@@ -18,6 +18,7 @@ pub struct Request {
     clusters: Vec<String>,
     group: Option<u32>,
     extended: bool,
+    remote_lag: bool,
     timestamp: bool,
     is_tree: bool,
     /// The whole formation instead of a table.
@@ -32,6 +33,7 @@ impl From<args::List> for Request {
             clusters: args.clusters,
             group: args.group,
             extended: args.extended,
+            remote_lag: args.remote_lag,
             timestamp: args.timestamp,
             is_tree: false,
             formation: None,
@@ -48,6 +50,7 @@ impl From<args::Topology> for Request {
             clusters: args.clusters,
             group: args.group,
             extended: false,
+            remote_lag: false,
             timestamp: false,
             is_tree: true,
             formation,
@@ -103,7 +106,9 @@ async fn once(world: &mut World, request: &Request, scopes: &[String]) -> Result
             continue;
         }
         let cluster = world.read(scope, request.group).await?;
-        let shown = cluster.shown(request.extended, request.is_tree);
+        let mut shown = cluster.shown(request.extended, request.is_tree);
+        let now = world.now().timestamp().as_millisecond();
+        shown.remote_lag_at = request.remote_lag.then_some(now);
         let table = members::rows(&cluster.groups, &shown);
         world.terminal.print(&render(&table, request.format))?;
     }
@@ -120,6 +125,7 @@ mod tests {
             clusters: clusters.iter().map(|c| c.to_string()).collect(),
             group: None,
             extended: false,
+            remote_lag: false,
             timestamp: false,
             format: Format::Pretty,
             watch: args::Watch::default(),

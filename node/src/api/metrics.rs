@@ -135,6 +135,21 @@ pub const METRICS: &[Metric] = &[
     gauge("patroni_failover_priority", "Failover priority of this node.", |f| {
         Some(f.published.tags.failover_priority().to_string())
     }),
+    gauge(
+        "matriarch_remote_receive_lag_bytes",
+        "WAL of the remote cluster that this standby leader has yet to receive.",
+        |f| number(f.remote_lag()?.receive_bytes?),
+    ),
+    gauge(
+        "matriarch_remote_replay_lag_bytes",
+        "WAL of the remote cluster that this standby leader has yet to replay.",
+        |f| number(f.remote_lag()?.replay_bytes?),
+    ),
+    gauge(
+        "matriarch_remote_replay_lag_seconds",
+        "Age of the last commit that this standby leader has replayed, 0 if it has replayed all.",
+        |f| Some((f.remote_lag()?.replay_ms? as f64 / 1e3).to_string()),
+    ),
 ];
 
 /// All rows as Prometheus reads them.

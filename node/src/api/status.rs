@@ -25,6 +25,16 @@ pub struct Facts<'a> {
     pub duty: Option<Duty>,
 }
 
+/// Of what the remote side last told, while it streams. Unknown is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteLag {
+    pub end: Option<Lsn>,
+    pub receive_bytes: Option<u64>,
+    pub replay_bytes: Option<u64>,
+    /// The age of the last replayed commit, unless all that was told is replayed.
+    pub replay_ms: Option<u64>,
+}
+
 /// How many lines wait for the thread that writes them when all is well.
 const LOG_WAITING_USUAL: usize = 2;
 
@@ -86,6 +96,19 @@ impl Facts<'_> {
 
     pub fn replication_state(&self) -> Option<&'static str> {
         replication_state(self.monitor?, self.published.config.as_deref())
+    }
+
+    /// How far a standby leader is behind the remote side.
+    pub fn remote_lag(&self) -> Option<RemoteLag> {
+        let monitor = self.monitor.filter(|_| self.role == MemberRole::StandbyLeader)?;
+        let end = monitor.latest_end.filter(|_| monitor.is_streaming());
+        let behind = |at: Option<Lsn>| Some(at?.behind(end?));
+        let replay_bytes = behind(monitor.replay);
+        let replay_ms = match replay_bytes {
+            Some(0) => Some(0),
+            _ => monitor.replay_age_ms.and_then(|ms| u64::try_from(ms).ok()),
+        };
+        Some(RemoteLag { end, receive_bytes: behind(monitor.receive), replay_bytes, replay_ms })
     }
 
     /// The end of the group's log, as far as this member has heard of it.
@@ -168,6 +191,21 @@ fn positions(monitor: &ServerStatus) -> Value {
     })
 }
 
+/// Ours alone; nothing where nothing is known.
+fn shown_lag(lag: RemoteLag) -> Option<Value> {
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            out.insert(key.to_string(), value);
+        }
+    };
+    put("lsn", lag.end.map(|end| json!(end)));
+    put("receive_lag", lag.receive_bytes.map(Value::from));
+    put("replay_lag", lag.replay_bytes.map(Value::from));
+    put("replay_lag_seconds", lag.replay_ms.map(|ms| json!(ms as f64 / 1e3)));
+    (!out.is_empty()).then_some(Value::Object(out))
+}
+
 /// Without what only the daemon that keeps it needs.
 fn shown_plan(plan: &Value) -> Value {
     let mut plan = plan.clone();
@@ -200,6 +238,7 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     let about = json!({"version": version, "scope": published.scope, "name": published.name});
     put("patroni", Some(about));
     put("scheduled_restart", published.scheduled_restart.as_ref().map(shown_plan));
+    put("remote", facts.remote_lag().and_then(shown_lag));
     let log = published.log;
     put("logger_queue_size", (log.waiting > LOG_WAITING_USUAL).then(|| log.waiting.into()));
     put("logger_records_lost", (log.lost > 0).then(|| log.lost.into()));

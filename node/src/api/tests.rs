@@ -84,6 +84,7 @@ pub fn primary() -> ServerStatus {
         replay: None,
         replay_paused: false,
         replayed_at: None,
+        replay_age_ms: None,
         receiver_state: None,
         latest_end: None,
         postmaster_start_time: "2026-11-20 21:56:45.432680+00:00".to_string(),

@@ -78,13 +78,11 @@ impl ServerJobs {
 
     /// Waits for the end of recovery; an operator may hold it at its target.
     async fn until_open(&self, postmaster: &Postmaster) -> Result<Session, String> {
-        const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
         let mut told = false;
         loop {
             match self.instance.session(HEARTBEAT).await {
                 Ok(session) => {
-                    let row = session.row("recovery", IN_RECOVERY, &[]).await;
-                    if row.is_ok_and(|row| row.try_get(0).is_ok_and(|recovers: bool| !recovers)) {
+                    if session.is_in_recovery().await.is_ok_and(|recovers| !recovers) {
                         return Ok(session);
                     }
                     if !std::mem::replace(&mut told, true) {

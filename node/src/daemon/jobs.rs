@@ -60,7 +60,8 @@ impl Daemon {
             Job::Rewind { from } => {
                 // Elsewhere a standby may lead the group.
                 let from_primary = seen.may_own();
-                Box::pin(async move { jobs.rewind(&from, from_primary).await })
+                let at_least = seen.memory.compared_timeline;
+                Box::pin(async move { jobs.rewind(&from, from_primary, at_least).await })
             }
             Job::Rebuild { from, why } => {
                 let copy = Copy { from: Some(from), plain: why == Rebuild::AskedFromLeader };

@@ -11,7 +11,7 @@ use crate::ha::observation::{Following, Job, Rewind};
 use crate::member::act::{LATE, is_in_time};
 use crate::member::chores::Work;
 use crate::member::overrides::Overrides;
-use crate::member::{Answer, Call, Effect, Level, Local, Reload, Report};
+use crate::member::{Answer, Call, Effect, Level, Local, Reload, RemoteLog, Report};
 use crate::postgres::timeline;
 use crate::promises::{self, lock};
 use crate::{clock, log, region};
@@ -77,7 +77,7 @@ impl Daemon {
             Call::Refresh => self.refresh().await,
             Call::AskPeers(addresses) => Answer::Peers(self.peers.statuses(&addresses).await),
             Call::AskAll { others, ttl_ms } => self.ask_members(&others, ttl_ms).await,
-            Call::History { with } => self.remote_history(&with).await,
+            Call::History { with, asks_slot } => self.remote_history(&with, asks_slot).await,
             Call::LocalEnd => {
                 let postgres = self.seen().postgres.clone();
                 Answer::End(self.server.local_end(&postgres).await.map(Box::new))
@@ -148,10 +148,14 @@ impl Daemon {
         }
     }
 
-    async fn remote_history(&self, with: &Following) -> Answer {
+    async fn remote_history(&self, with: &Following, asks_slot: bool) -> Answer {
         let may_rewind = self.seen().me.rewind != Rewind::Off;
-        match self.server.remote_history(with, may_rewind).await {
-            Ok(history) => Answer::History(Box::new(history)),
+        let slot = with.slot.as_deref().filter(|_| asks_slot);
+        match self.server.remote_log(with, slot, may_rewind).await {
+            Ok(log) => {
+                let (history, lacks_slot) = (log.history, log.has_slot == Some(false));
+                Answer::History(Box::new(RemoteLog { history, lacks_slot }))
+            }
             Err(why) => Answer::NoAnswer(why),
         }
     }

@@ -4,16 +4,16 @@ use super::Daemon;
 use crate::api::published::Published;
 use crate::api::status::replication_state;
 use crate::clock;
+use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::Guarding;
-use crate::ha::{Observation, gate};
-use crate::member::{Particulars, Report};
+use crate::member::{Particulars, Report, reason};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use standby::switch::ownership::Ownership;
 use std::sync::Arc;
 use std::time::SystemTime;
-use topology::Millis;
+use topology::{Millis, RemoteEnd};
 
 impl Daemon {
     /// What the record and a leader's documents say beside what was seen.
@@ -35,6 +35,10 @@ impl Daemon {
             replay: status.and_then(|status| status.replay),
             receive: status.and_then(|status| status.receive),
             replication_state: replication.map(str::to_string),
+            remote: RemoteEnd {
+                lsn: status.filter(|status| status.is_streaming()).and_then(|s| s.latest_end),
+                replayed_at: status.and_then(|status| status.replayed_at.clone()),
+            },
             slots: self.server.slots(),
             timeline_began: match seen.is_primary() && seen.holds_lock() {
                 true => self.timeline_began(seen),
@@ -97,7 +101,7 @@ impl Daemon {
             standby_group: standby_region || self.member.dynamic.standby_cluster.is_some(),
             maximum_lag_on_failover: self.member.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
-            reason: gate::refusal(&Facts::of(seen)),
+            reason: reason(seen),
             disk_failed: Facts::of(seen).disk_failed().is_some(),
             log: crate::log::counters(),
             writes: self.writes.clone(),

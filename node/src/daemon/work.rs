@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use topology::{Dynamic, Millis, SyncMode};
+use topology::{Dynamic, Millis, SyncMode, Timeline};
 
 /// What a restart comes to when it was not said how long it may take.
 pub(super) const STILL_STARTING: &str = "postgres is still starting";
@@ -294,8 +294,14 @@ impl ServerJobs {
     }
 
     /// Rewinds against a source whose control file knows its timeline.
-    pub async fn rewind(&self, from: &Following, from_primary: bool) -> JobResult {
-        let source = self.prepare_source(from, from_primary).await?;
+    pub async fn rewind(
+        &self,
+        from: &Following,
+        from_primary: bool,
+        at_least: Option<Timeline>,
+    ) -> JobResult {
+        let one = &self.one_of(from, at_least).await?;
+        let source = self.prepare_source(one, from_primary).await?;
         let permission = Permission::to_rewind(source);
         // From here on the files name the archive, which may have what is missing.
         self.rewrite(Some(from)).await?;
@@ -306,9 +312,44 @@ impl ServerJobs {
         for warning in findings.warnings() {
             tracing::error!("{warning}");
         }
-        let source = tools::Source { host: &from.host, port: from.port };
+        let source = tools::Source { host: &one.host, port: one.port };
         let tool = self.instance.rewind(source, &options, from_primary, &permission);
-        reading_from(&self.instance, from, tool).await.map_err(ReadError::into_text)
+        reading_from(&self.instance, one, tool).await.map_err(ReadError::into_text)
+    }
+
+    /// Of several servers the primary, else the one on the newest timeline: pg_rewind reads
+    /// from one. `at_least`: of the history that this log was compared with; an older one
+    /// is a server's that was left behind.
+    async fn one_of(
+        &self,
+        from: &Following,
+        at_least: Option<Timeline>,
+    ) -> Result<Following, String> {
+        let all = servers(&from.host, from.port);
+        if all.len() <= 1 {
+            return Ok(from.clone());
+        }
+        let (mut best, mut refusals) = (None, Vec::new());
+        for (host, port) in all {
+            let one = Following { host, port, ..from.clone() };
+            match self.rank(&one).await {
+                Ok((_, timeline)) if at_least.is_some_and(|least| timeline < least) => {
+                    refusals.push(format!("{}:{} is on timeline {timeline}", one.host, one.port));
+                }
+                Ok(rank) if best.as_ref().is_none_or(|(known, _)| rank > *known) => {
+                    best = Some((rank, one));
+                }
+                Ok(_) => {}
+                Err(why) => refusals.push(why),
+            }
+        }
+        best.map(|(_, one)| one).ok_or_else(|| refusals.join("; "))
+    }
+
+    async fn rank(&self, from: &Following) -> Result<(bool, Timeline), String> {
+        let session = self.source(from).await?;
+        let is_primary = !session.is_in_recovery().await.map_err(text)?;
+        Ok((is_primary, history::remote_timeline(&session).await.map_err(text)?))
     }
 
     /// One that has not written a checkpoint since it was promoted shows the
@@ -328,11 +369,8 @@ impl ServerJobs {
                 from.host, from.port
             ));
         }
-        let row = source
-            .row("recovery", "SELECT pg_catalog.pg_is_in_recovery()", &[])
-            .await
-            .map_err(text)?;
-        if from_primary && row.try_get::<_, bool>(0).unwrap_or(true) {
+        let recovers = source.is_in_recovery().await.map_err(text)?;
+        if from_primary && recovers {
             return Err(format!("{}:{} is no primary", from.host, from.port));
         }
         if self.has_checkpointed(&source).await? {

@@ -1,7 +1,9 @@
 //! A cluster that follows another one by its own `/config`, without regions.
 
 use super::facts::Facts;
+use standby::rewind::LocalEnd;
 use standby::switch::ownership::Ownership;
+use topology::Timeline;
 
 impl Facts<'_> {
     /// `/config` says that this cluster follows another one.
@@ -12,5 +14,30 @@ impl Facts<'_> {
     /// A standby cluster with a `restore_command` and no host.
     pub fn has_only_archive(&self) -> bool {
         self.is_demoted_cluster() && self.remote().is_none()
+    }
+
+    /// What an operator should know of a standby leader that receives nothing.
+    pub fn why_not_streaming(&self) -> Option<String> {
+        let trouble = self.o.memory.upstream_trouble.as_ref()?;
+        if !self.leads_standby_group() || self.o.is_streaming() {
+            return None;
+        }
+        Some(format!("not streaming from the remote side: {trouble}"))
+    }
+
+    /// The remote side is on an older timeline than a standby's log that came from there: a
+    /// former primary, or a server that has not caught up. It is no proof that this log has
+    /// left the history. A timeline that this cluster began itself is another matter.
+    pub fn why_remote_is_too_old(&self, local: &LocalEnd, remote: Timeline) -> Option<String> {
+        let view = self.view().filter(|_| self.leads_standby_group())?;
+        let claimed = view.claim.as_ref().map_or(Timeline(0), |claim| claim.value.timeline);
+        let came_from_there = local.timeline > view.timeline().max(claimed);
+        (self.is_demoted_cluster() && came_from_there && local.timeline > remote).then(|| {
+            format!(
+                "the remote side answers on timeline {remote}, and this log has timeline {} from \
+                 there: nothing is thrown away for an older history",
+                local.timeline
+            )
+        })
     }
 }

@@ -11,6 +11,7 @@ mod cycle;
 mod elections;
 mod generate;
 mod orders;
+mod standby_clusters;
 mod synchrony;
 
 use super::action::{Action, Step};

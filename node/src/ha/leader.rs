@@ -214,7 +214,7 @@ pub const LEADER: &[Rule] = &[
         "no action. I am the standby leader with the lock",
     )
     .at_rest()
-    .saying(|f| f.doubt()),
+    .saying(|f| f.doubt().or_else(|| f.why_not_streaming())),
     // A standby with the lock in the region that owns: open.
     Rule::new(730, |f| f.is_promoting(), |f| soon(f.promotion_pace_ms()), "leaving recovery")
         .until(

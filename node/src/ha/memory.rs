@@ -23,6 +23,9 @@ impl Memory {
                 Outcome::Unknown(why) | Outcome::Failed(why) => Some(why.clone()),
                 Outcome::Done | Outcome::Lost => None,
             };
+            if self.uncompared_why.is_some() {
+                self.upstream_trouble.clone_from(&self.uncompared_why);
+            }
         }
         // A claim that is no longer there is as good as given back.
         if *action == Action::GiveUpBootstrap && *outcome == Outcome::Lost {
@@ -78,7 +81,7 @@ impl Memory {
     /// What was found about the own log holds no longer.
     pub fn forget_comparison(&mut self) {
         self.divergence = Divergence::Unchecked;
-        self.compared_with = None;
+        (self.compared_with, self.compared_timeline) = (None, None);
     }
 
     /// A log that grows from another source may leave the history that it was found to fit.
@@ -200,7 +203,8 @@ impl Memory {
 
     /// A request of an operator is new, still stands, or is over.
     fn update_request(&mut self, seen: &Observation) {
-        let stands = seen.is_primary() && seen.holds_lock();
+        let stands =
+            seen.is_primary() && seen.holds_lock() || Facts::of(seen).leads_standby_group();
         let request = seen.view().and_then(GroupView::request);
         let due = stands && request.is_some_and(|r| r.scheduled_at.is_none());
         let here = seen.server().map_or(Lsn(0), |server| server.lsn);

@@ -35,6 +35,7 @@ mod rewinding;
 #[cfg(test)]
 pub mod sample;
 mod sources;
+pub mod standby_request;
 pub mod stopping;
 mod synchrony;
 pub mod table;
@@ -54,6 +55,7 @@ pub const TABLES: &[(&str, &[Rule])] = &[
     ("birth", birth::BIRTH),
     ("down", down::DOWN),
     ("leader", leader::LEADER),
+    ("standby request", standby_request::STANDBY_REQUEST),
     ("race", race::RACE),
     ("follow", follow::FOLLOW),
 ];
@@ -87,6 +89,9 @@ fn situation(f: &Facts) -> &'static [Rule] {
     }
     if f.o.is_stopped() {
         return down::DOWN;
+    }
+    if f.leads_standby_group() && f.request().is_some() {
+        return standby_request::STANDBY_REQUEST;
     }
     if f.o.holds_lock() {
         return leader::LEADER;

@@ -31,7 +31,10 @@ impl Facts<'_> {
     fn standby_cluster(&self) -> Option<Following> {
         let section = self.o.dynamic.standby_cluster.as_ref()?;
         let (host, port) = (section.host.clone()?, section.port);
-        let member = MemberName::new(format!("{host}:{port}"));
+        // Each of several hosts may bring its own port.
+        let brings_ports = host.contains(',') && host.contains(':');
+        let member = if brings_ports { host.clone() } else { format!("{host}:{port}") };
+        let member = MemberName::new(member);
         let slot = section.primary_slot_name.as_deref().map(slot_name);
         let slot = slot.filter(|_| self.o.dynamic.use_slots);
         Some(Following { host, port, slot, database: None, member })

@@ -1,6 +1,6 @@
 //! Actions: the calls that each of them takes, and what their answers mean.
 
-use super::effect::{Answer, Call, Effect, NoEnd};
+use super::effect::{Answer, Call, Effect, NoEnd, RemoteLog};
 use super::next::Next;
 use super::on_lease::{OnLease, What};
 use super::overrides::Overrides;
@@ -17,7 +17,7 @@ use standby::sync::Names;
 use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::write::{LeaderWrite, Replacement};
-use topology::{GroupView, History, Lsn, MemberName, Millis, SyncState, Timeline, Write};
+use topology::{GroupView, Lsn, MemberName, Millis, SyncState, Timeline, Write};
 
 /// An action under way: what the answer on its way is for.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) enum Script {
         sent: Millis,
     },
     History(Following),
-    LocalEnd(Following, Box<History>),
+    LocalEnd(Following, Box<RemoteLog>),
     ClaimTimeline(Timeline),
     Cancel,
 }
@@ -101,7 +101,9 @@ impl Member {
             }
             Action::AskAll => Next::Goes(Script::AskAll { sent: now }, self.ask_all(seen, now)),
             Action::CheckDivergence { with } => {
-                let call = Call::History { with: with.clone() };
+                // In the own group the leader makes the slot, in a formation the owner's.
+                let asks_slot = seen.holds_lock() && Facts::of(seen).is_demoted_cluster();
+                let call = Call::History { with: with.clone(), asks_slot };
                 Next::Goes(Script::History(with.clone()), Effect::call(call))
             }
             Action::ArmWatchdog => plain(Call::ArmWatchdog),
@@ -322,7 +324,7 @@ impl Member {
         &mut self,
         seen: &Observation,
         with: &Following,
-        history: &History,
+        remote: &RemoteLog,
         end: Result<Box<standby::rewind::LocalEnd>, NoEnd>,
     ) -> Outcome {
         let local = match end {
@@ -334,11 +336,16 @@ impl Member {
                 return Outcome::Done;
             }
         };
-        let facts = Facts::of(seen);
+        self.take_slot(with, remote);
+        let (facts, history) = (Facts::of(seen), &remote.history);
+        if let Some(why) = facts.why_remote_is_too_old(&local, history.current) {
+            return Outcome::Unknown(why);
+        }
         let is_open = facts.is_open_history(with, history);
         if facts.is_fit_awaited() && !is_open {
             return Outcome::Unknown(format!("{} has not opened its timeline yet", with.member));
         }
+        self.memory.compared_timeline = Some(history.current);
         self.memory.divergence = match judge(&local, history) {
             Verdict::Prefix => {
                 if is_open && facts.has_no_source_but(with) {
@@ -355,6 +362,22 @@ impl Member {
             self.note(Level::Warn, text);
         }
         Outcome::Done
+    }
+
+    /// A slot that is not there keeps a standby leader from streaming, whatever its log.
+    fn take_slot(&mut self, with: &Following, remote: &RemoteLog) {
+        let slot = with.slot.as_ref().filter(|_| remote.lacks_slot);
+        let lacks = slot.map(|slot| {
+            format!(
+                "{} has no replication slot \"{slot}\": create it there, or name another one as \
+                 standby_cluster.primary_slot_name",
+                with.member
+            )
+        });
+        if let Some(lacks) = lacks.clone().filter(|_| self.memory.upstream_trouble != lacks) {
+            self.note(Level::Warn, lacks);
+        }
+        self.memory.upstream_trouble = lacks;
     }
 
     /// A job was ended before its time.

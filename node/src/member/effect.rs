@@ -17,7 +17,7 @@ use standby::switch::ownership::{Order, Ownership};
 use standby::sync::Names;
 use topology::region::Token;
 use topology::{
-    Group, GroupView, History, Lsn, MemberName, Millis, Seen, Session, Timeline, Write,
+    Group, GroupView, History, Lsn, MemberName, Millis, RemoteEnd, Seen, Session, Timeline, Write,
 };
 
 /// The one thing to do next.
@@ -68,9 +68,10 @@ pub enum Call {
         others: Vec<(MemberName, String)>,
         ttl_ms: u64,
     },
-    /// The timeline history of another server.
+    /// The timeline history of another server, and whether the slot to be used is there.
     History {
         with: Following,
+        asks_slot: bool,
     },
     /// Where the own log ends.
     LocalEnd,
@@ -158,10 +159,18 @@ pub enum Answer {
         is_leader: bool,
     },
     Peers(Vec<PeerAnswer>),
-    History(Box<History>),
+    History(Box<RemoteLog>),
     End(Result<Box<LocalEnd>, NoEnd>),
     EndsAt(Lsn),
     Cancelled(Option<Job>),
+}
+
+/// What another server says to a standby that would stream from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteLog {
+    pub history: History,
+    /// The slot that the standby leader should use is certainly not there.
+    pub lacks_slot: bool,
 }
 
 /// Why the end of the own log is not told.
@@ -216,6 +225,8 @@ pub struct Particulars {
     pub replay: Option<Lsn>,
     pub receive: Option<Lsn>,
     pub replication_state: Option<String>,
+    /// What the upstream server told last.
+    pub remote: RemoteEnd,
     pub slots: Vec<Slot>,
     /// When the own timeline began, as `/history` shows it.
     pub timeline_began: String,

@@ -138,6 +138,9 @@ impl Member {
             true => None,
             false => self.memory.quiet_since.or(Some(seen.now)),
         };
+        if self.memory.quiet_since.is_none() {
+            self.memory.upstream_trouble = None;
+        }
         self.memory.update_from(seen);
         self.apply_end_of_pause();
         if seen.is_primary() {

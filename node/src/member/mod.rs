@@ -51,12 +51,12 @@ mod wake;
 pub use beat::Report;
 pub use disk_watch::DiskProbe;
 pub use effect::{
-    Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Reload, RestartSight, Sight,
-    StoreSight,
+    Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Reload, RemoteLog, RestartSight,
+    Sight, StoreSight,
 };
 pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
-pub use record::role_of;
+pub use record::{reason, role_of};
 pub use region::{closed_workers, may_campaign};
 pub use wake::wakes;
 

@@ -4,7 +4,13 @@ use super::{Member, Particulars, state};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{DataDir, End, Job, ServerRole};
 use crate::ha::{Observation, gate};
-use topology::{Lsn, MemberRecord, MemberRole, MemberState};
+use topology::{Lsn, MemberRecord, MemberRole, MemberState, RemoteEnd};
+
+/// Why PostgreSQL does not run here, or does not stream from the remote side.
+pub fn reason(seen: &Observation) -> Option<String> {
+    let facts = Facts::of(seen);
+    gate::refusal(&facts).or_else(|| facts.why_not_streaming())
+}
 
 /// The role a running server has, when it is known.
 pub fn role_of(seen: &Observation) -> Option<&ServerRole> {
@@ -26,7 +32,7 @@ impl Member {
             scheduled_restart: self.planned_restart(),
             pending_restart: about.pending_restart.is_some(),
             pending_restart_reason: about.pending_restart.clone(),
-            reason: gate::refusal(&Facts::of(seen)),
+            reason: reason(seen),
             ..MemberRecord::default()
         };
         if seen.holds_lock() && seen.may_own() && !self.chores.checkpoint.is_done() {
@@ -86,6 +92,9 @@ fn add_positions(seen: &Observation, about: &Particulars, record: &mut MemberRec
         record.replay_lsn = known(about.replay);
         record.receive_lsn = known(about.receive);
         record.replication_state = about.replication_state.clone();
+        let leads = seen.holds_lock() && !seen.may_own();
+        let is_known = about.remote != RemoteEnd::default();
+        record.remote = (leads && is_known).then(|| about.remote.clone());
     }
 }
 
@@ -123,6 +132,22 @@ mod tests {
         assert_eq!((follows.xlog_location, follows.timeline), (lsn, timeline));
         assert_eq!((follows.replay_lsn, follows.receive_lsn), (Some(Lsn(900)), Some(Lsn(950))));
         assert_eq!(follows.replication_state.as_deref(), Some("streaming"));
+    }
+
+    #[test]
+    fn a_standby_leader_tells_what_the_remote_side_told() {
+        let remote = RemoteEnd { lsn: Some(Lsn(1_100)), replayed_at: None };
+        let about = Particulars { remote: remote.clone(), ..streaming() };
+        let mut seen = sample::follower();
+        assert_eq!(told(&seen, &about).remote, None, "a replica has a leader");
+        let leader = sample::leader();
+        (seen.lock, seen.dynamic) = (leader.lock, leader.dynamic);
+        seen.dynamic.standby_cluster = Some(topology::dynamic::StandbyCluster {
+            host: Some("far".into()),
+            port: 5432,
+            primary_slot_name: None,
+        });
+        assert_eq!(told(&seen, &about).remote, Some(remote));
     }
 
     #[test]

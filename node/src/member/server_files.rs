@@ -7,6 +7,7 @@ use super::chore_sight::Sights;
 use super::effect::{Answer, Call, Reload};
 use super::overrides::Overrides;
 use super::{Level, Member};
+use crate::ha::facts::Facts;
 use crate::ha::observation::Job;
 use crate::postgres::parameters::Role;
 use serde_json::Value;
@@ -51,7 +52,13 @@ impl ServerFiles {
 }
 
 impl Member {
+    /// A standby that is about to follow another server gets all of it with that step:
+    /// for the upstream that it still shows, a standby leader would not be one.
     pub(super) fn files_due(&mut self, sights: &Sights) -> Option<Call> {
+        let seen = sights.seen;
+        if seen.is_standby() && Facts::of(seen).must_follow_another() {
+            return None;
+        }
         let role = sights.own.runs_as.filter(|_| sights.is_at_rest())?;
         let (dynamic, overrides) = (self.dynamic.raw.clone(), self.overrides(sights.seen));
         let wanted = Source { dynamic, overrides, role };

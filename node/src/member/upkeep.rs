@@ -419,5 +419,11 @@ fn old_request(member: &mut Member, sights: &Sights) -> Option<Write> {
 }
 
 fn without_positions(record: &MemberRecord) -> MemberRecord {
-    MemberRecord { xlog_location: None, replay_lsn: None, receive_lsn: None, ..record.clone() }
+    MemberRecord {
+        xlog_location: None,
+        replay_lsn: None,
+        receive_lsn: None,
+        remote: None,
+        ..record.clone()
+    }
 }

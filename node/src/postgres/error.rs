@@ -27,6 +27,8 @@ pub enum Error {
     ForbiddenOption { setting: &'static str, option: String },
     #[error("{address} did not accept a connection within {waited:?}")]
     Silent { address: String, waited: Duration },
+    #[error("{address} is not reached")]
+    Unreached { address: String, source: io::Error },
     #[error("{address} refused the connection")]
     Refused { address: String, source: tokio_postgres::Error },
     /// An attempt that is not made, since one was refused a moment ago.
@@ -176,7 +178,7 @@ impl Error {
 
     /// No connection came to be: nothing listens there, or there is no way to it.
     pub fn is_of_the_way(&self) -> bool {
-        matches!(self, Error::File { what: "connect to", .. })
+        matches!(self, Error::Unreached { .. })
     }
 
     /// A connection that was lost may have been lost long ago. A server that took

@@ -82,6 +82,7 @@ pub use permission::{Permission, ProvenSource};
 pub use process::{Postmaster, StopMode};
 pub use procfs::{Stat, boot_id, listed_children};
 pub use recovery::Upstream;
+pub use replication::PeerLog;
 pub use session::Session;
 pub use target::Target;
 
@@ -312,6 +313,18 @@ impl Instance {
         let login = &self.settings.replication;
         let target = Target::new(host, port, login, &self.settings.database, HISTORY);
         replication::history(&target).await
+    }
+
+    /// The same with what decides whether to stream from there.
+    pub async fn peer_log(
+        &self,
+        host: &str,
+        port: u16,
+        slot: Option<&str>,
+    ) -> Result<PeerLog, Error> {
+        let login = &self.settings.replication;
+        let target = Target::new(host, port, login, &self.settings.database, HISTORY);
+        replication::peer_log(&target, slot).await
     }
 
     /// Does a peer answer a question at all? A refusal is an answer.

@@ -42,6 +42,8 @@ SELECT in_recovery,
     AS replay_paused,
   pg_catalog.to_char(CASE WHEN in_recovery THEN pg_catalog.pg_last_xact_replay_timestamp() END
     AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00:00' AS replayed_at,
+  CASE WHEN in_recovery THEN GREATEST(0, EXTRACT(epoch FROM pg_catalog.clock_timestamp()
+    - pg_catalog.pg_last_xact_replay_timestamp()) * 1000) END::bigint AS replay_age_ms,
   w.status AS receiver_state, w.latest_end_lsn::text AS latest_end,
   pg_catalog.to_char(pg_catalog.pg_postmaster_start_time() AT TIME ZONE 'UTC',
     'YYYY-MM-DD HH24:MI:SS.US') || '+00:00' AS started_at,
@@ -174,6 +176,8 @@ pub struct ServerStatus {
     pub replay: Option<Lsn>,
     pub replay_paused: bool,
     pub replayed_at: Option<String>,
+    /// Since the last replayed commit, by the clocks of both machines.
+    pub replay_age_ms: Option<i64>,
     /// `streaming`, when it is.
     pub receiver_state: Option<String>,
     /// The upstream's end of WAL, as it last told.
@@ -275,6 +279,7 @@ impl<'a> Answer<'a> {
             replay: self.lsn("replayed")?,
             replay_paused: self.get("replay_paused")?,
             replayed_at: self.get("replayed_at")?,
+            replay_age_ms: self.get("replay_age_ms")?,
             receiver_state: self.get("receiver_state")?,
             latest_end: self.lsn("latest_end")?,
             postmaster_start_time: self.get("started_at")?,

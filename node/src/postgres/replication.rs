@@ -24,6 +24,19 @@ use topology::{History, Lsn, Timeline};
 
 const SYSTEM: &str = "IDENTIFY_SYSTEM";
 const HISTORY: &str = "TIMELINE_HISTORY";
+/// PostgreSQL 15 and later.
+const SLOT: &str = "READ_REPLICATION_SLOT";
+const READ_ONLY: &str = "SHOW transaction_read_only";
+
+/// What a peer says to a standby that would stream from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerLog {
+    pub history: History,
+    /// It accepts writes.
+    pub is_primary: bool,
+    /// `None`: no slot was asked about, or that version cannot be asked.
+    pub has_slot: Option<bool>,
+}
 
 /// The timeline that the own server replays, or writes, and how far. Without TLS.
 pub async fn identify(target: &Target) -> Result<(Timeline, Lsn), Error> {
@@ -36,18 +49,41 @@ pub async fn identify(target: &Target) -> Result<(Timeline, Lsn), Error> {
 
 /// The history of the timeline that a peer writes or replays.
 pub async fn history(target: &Target) -> Result<History, Error> {
+    in_time(target, async { history_of(&physical(target).await?).await }).await
+}
+
+/// The same with all that decides whether to stream from that peer, and whether the slot
+/// is there that would be used.
+pub async fn peer_log(target: &Target, slot: Option<&str>) -> Result<PeerLog, Error> {
     in_time(target, async {
         let client = physical(target).await?;
-        let (timeline, _) = system(&client).await?;
-        if timeline.0 <= 1 {
-            return Ok(History { current: timeline, forks: Vec::new() });
-        }
-        let row = only_row(&client, HISTORY, &format!("{HISTORY} {timeline}")).await?;
-        let text = row.try_get("content").ok().flatten();
-        let text = text.ok_or(Error::Answer { what: HISTORY, field: "content" })?;
-        Ok(History::parse(timeline, text)?)
+        let history = history_of(&client).await?;
+        let read_only = only_row(&client, READ_ONLY, READ_ONLY).await?;
+        let is_primary = read_only.try_get(0).ok().flatten() == Some("off");
+        let has_slot = match slot {
+            Some(name) => has_slot(&client, name).await,
+            None => None,
+        };
+        Ok(PeerLog { history, is_primary, has_slot })
     })
     .await
+}
+
+async fn history_of(client: &Client) -> Result<History, Error> {
+    let (timeline, _) = system(client).await?;
+    if timeline.0 <= 1 {
+        return Ok(History { current: timeline, forks: Vec::new() });
+    }
+    let row = only_row(client, HISTORY, &format!("{HISTORY} {timeline}")).await?;
+    let text = row.try_get("content").ok().flatten();
+    let text = text.ok_or(Error::Answer { what: HISTORY, field: "content" })?;
+    Ok(History::parse(timeline, text)?)
+}
+
+/// A slot that is not there is a row of nulls. Normalised names need no escape.
+async fn has_slot(client: &Client, name: &str) -> Option<bool> {
+    let row = only_row(client, SLOT, &format!("{SLOT} \"{name}\"")).await.ok()?;
+    Some(row.try_get("slot_type").ok()?.is_some())
 }
 
 async fn in_time<T>(
@@ -120,8 +156,7 @@ async fn encrypted(target: &Target, host: &str, port: u16) -> Result<Client, Err
 }
 
 fn reached<S>(target: &Target, stream: io::Result<S>) -> Result<S, Error> {
-    let place = std::path::PathBuf::from(target.address());
-    stream.map_err(Error::file("connect to", &place))
+    stream.map_err(|source| Error::Unreached { address: target.address(), source })
 }
 
 fn refused(target: &Target) -> impl FnOnce(tokio_postgres::Error) -> Error {

@@ -80,6 +80,13 @@ impl Session {
         row.ok_or(Error::Answer { what, field: "row" })
     }
 
+    /// Unknown is no standby and no primary: the question has to be answered.
+    pub async fn is_in_recovery(&self) -> Result<bool, Error> {
+        const WHAT: &str = "recovery";
+        let row = self.row(WHAT, "SELECT pg_catalog.pg_is_in_recovery()", &[]).await?;
+        row.try_get(0).map_err(|_| Error::Answer { what: WHAT, field: "pg_is_in_recovery" })
+    }
+
     /// Statements without an answer, as one text.
     pub async fn execute(&self, what: &'static str, sql: &str) -> Result<(), Error> {
         self.in_time(what, self.statement_limit, self.client.batch_execute(sql)).await

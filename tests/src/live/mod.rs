@@ -28,7 +28,12 @@
 //! | times | other times of the lock, and short ones |
 //! | source | a server that no daemon knows, with a backup and an archive |
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
-//! | standby_cluster | a cluster that follows another one |
+//! | standby_cluster | a cluster that follows another one, and changes places with it |
+//! | standby_remote | its remote side has another leader |
+//! | standby_elections | it has another leader itself; it applies late |
+//! | standby_archive | it has only an archive |
+//! | standby_cascade | three steps, and each link lost |
+//! | standby_divergence | the remote side loses what it has |
 //! | attach | data that was there before |
 //! | data_directories | half of a copy or of a restore, and who may remove it |
 //! | upkeep | what a group writes while nothing happens |
@@ -83,7 +88,12 @@ pub mod silence;
 pub mod silent_source;
 pub mod source;
 pub mod stage;
+pub mod standby_archive;
+pub mod standby_cascade;
 pub mod standby_cluster;
+pub mod standby_divergence;
+pub mod standby_elections;
+pub mod standby_remote;
 pub mod stops;
 pub mod synchronous;
 pub mod takeover;

@@ -2,9 +2,10 @@
 //! promoted in the end.
 
 use super::stage::{LONG, SHORT, Stage, ask_sql, connect};
-use ctl::field::MemberPlan;
+use ctl::field::{MemberPlan, Plan};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::Path;
 
 pub async fn life() {
     let main = Stage::raise(1).await;
@@ -142,7 +143,50 @@ pub async fn change_places() {
     copy.end();
 }
 
-async fn opens(stage: &Stage, member: &MemberPlan) {
+/// Two clusters of two members change places by `PATCH /config` alone: no row is lost, and
+/// nothing is rewound. More rounds by `MATRIARCH_ROUNDS`.
+pub async fn change_places_often() {
+    let mut one = Stage::raise(2).await;
+    table(&one.leader().await).await;
+    let mut two = copy_of(2, upstream(&one.members()));
+    stand_by(&mut two).await;
+    for round in 0..rounds(2) {
+        let row = 2 * round as i32;
+        let client = connect(&one.leader().await).await.expect("it answers");
+        client.execute("INSERT INTO kept VALUES ($1)", &[&row]).await.expect("a row");
+        drop(client);
+        let begin = std::time::Instant::now();
+        one.patch(json!({"standby_cluster": upstream(&two.members())})).await;
+        // It streams from the other side only when that has the end of its log.
+        standby_leader(&one).await;
+        for member in two.members() {
+            assert!(has(&member, row).await, "{} lacks a row", member.name);
+        }
+        let demoted = begin.elapsed();
+        two.patch(json!({"standby_cluster": null})).await;
+        two.until("a promoted cluster", SHORT, async || two.primary().await.is_some()).await;
+        println!(
+            "  round {round}: demoted after {demoted:.2?}, promoted after {:.2?}",
+            begin.elapsed()
+        );
+        let leader = two.healthy(LONG).await;
+        standby_leader(&one).await;
+        let client = connect(&leader).await.expect("it answers");
+        arrives(&one, &client, row + 1).await;
+        (one, two) = (two, one);
+    }
+    for stage in [one, two] {
+        for member in stage.members() {
+            for word in ["running pg_rewind", "done: reinitialize"] {
+                let log = stage.field.log(&member.name);
+                assert!(!log.contains(word), "{} needed {word}", member.name);
+            }
+        }
+        stage.end();
+    }
+}
+
+pub async fn opens(stage: &Stage, member: &MemberPlan) {
     let what = format!("{} accepts writes", member.name);
     stage.until(&what, SHORT, async || stage.watch.writable().contains(&member.name)).await;
 }
@@ -165,7 +209,61 @@ fn ends_in(stage: &Stage, member: &MemberPlan, archive: &std::path::Path) {
     assert!(text.contains("CHECKPOINT_SHUTDOWN"), "{}: {text}", last.display());
 }
 
-async fn standby_leader(stage: &Stage) -> MemberPlan {
+/// A cluster of its own store whose members are `dr1`, `dr2`, ...; nothing runs yet.
+pub fn copy_with(members: usize, section: Value, change: impl FnOnce(&mut Plan, &Path)) -> Stage {
+    Stage::prepare_with(members, |plan, dir| {
+        plan.scope = "copy".into();
+        for member in &mut plan.regions[0].members {
+            member.name = member.name.replace('n', "dr");
+        }
+        plan.dcs["standby_cluster"] = section;
+        change(plan, dir);
+    })
+}
+
+pub fn copy_of(members: usize, section: Value) -> Stage {
+    copy_with(members, section, |_, _| {})
+}
+
+/// The section of `/config` that names all of these servers.
+pub fn upstream(servers: &[MemberPlan]) -> Value {
+    let hosts: Vec<&str> = servers.iter().map(|server| server.host.as_str()).collect();
+    let ports: Vec<String> = servers.iter().map(|server| server.pg_port.to_string()).collect();
+    json!({"host": hosts.join(","), "port": ports.join(",")})
+}
+
+/// Starts a cluster that was prepared; gives its standby leader.
+pub async fn stand_by(stage: &mut Stage) -> MemberPlan {
+    stage.start_store();
+    for member in stage.members() {
+        stage.start(&member);
+    }
+    standby_leader(stage).await
+}
+
+/// `MATRIARCH_ROUNDS`, else as many as every run has time for.
+pub fn rounds(usual: usize) -> usize {
+    let more = std::env::var("MATRIARCH_ROUNDS").ok().and_then(|text| text.parse().ok());
+    more.unwrap_or(usual)
+}
+
+/// When the server of each member began: another moment means a restart.
+pub async fn starts(stage: &Stage) -> Vec<String> {
+    let mut all = Vec::new();
+    for member in stage.members() {
+        let sql = "SELECT pg_postmaster_start_time()::text";
+        all.push(ask_sql(&member, sql).await.expect("it answers"));
+    }
+    all
+}
+
+/// A table for rows that a remote cluster gives on.
+pub async fn table(remote: &MemberPlan) {
+    let client = connect(remote).await.expect("it answers");
+    client.batch_execute("CREATE TABLE IF NOT EXISTS kept (id int)").await.expect("a table");
+}
+
+pub async fn standby_leader(stage: &Stage) -> MemberPlan {
     let members = stage.members();
     let all: Vec<&MemberPlan> = members.iter().collect();
     stage.until("a standby cluster", LONG, async || stage.ask.is_healthy(&all).await).await;
@@ -175,7 +273,7 @@ async fn standby_leader(stage: &Stage) -> MemberPlan {
     leads[0].clone()
 }
 
-async fn follows(stage: &Stage, member: &MemberPlan, port: u16) {
+pub async fn follows(stage: &Stage, member: &MemberPlan, port: u16) {
     let sql = "SELECT sender_port::text FROM pg_stat_wal_receiver WHERE status = 'streaming'";
     stage
         .until("the right upstream", SHORT, async || {
@@ -185,14 +283,19 @@ async fn follows(stage: &Stage, member: &MemberPlan, port: u16) {
 }
 
 /// A row of the remote side is on all members.
-async fn arrives(stage: &Stage, remote: &tokio_postgres::Client, row: i32) {
+pub async fn arrives(stage: &Stage, remote: &tokio_postgres::Client, row: i32) {
     remote.execute("INSERT INTO kept VALUES ($1)", &[&row]).await.expect("a row");
-    let sql = format!("SELECT count(*)::text FROM kept WHERE id = {row}");
     for member in stage.members() {
-        stage
-            .until("the row", SHORT, async || {
-                ask_sql(&member, &sql).await.is_ok_and(|count| count == "1")
-            })
-            .await;
+        shows(stage, &member, row).await;
     }
+}
+
+pub async fn shows(stage: &Stage, member: &MemberPlan, row: i32) {
+    let what = format!("row {row} on {}", member.name);
+    stage.until(&what, SHORT, async || has(member, row).await).await;
+}
+
+pub async fn has(member: &MemberPlan, row: i32) -> bool {
+    let sql = format!("SELECT count(*)::text FROM kept WHERE id = {row}");
+    ask_sql(member, &sql).await.is_ok_and(|count| count == "1")
 }

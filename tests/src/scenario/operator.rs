@@ -40,13 +40,14 @@ pub fn resume(story: &mut Story, _: &[&str]) -> Printed {
 }
 
 pub fn switchover(story: &mut Story, words: &[&str]) -> Printed {
-    let key = story.world.members[AT].keys.leader();
-    let leader = story.world.stores.get(AT, &key).ok_or("no member leads")?.value;
     let to = match words {
         [] => None,
         ["to", name] => Some(name.to_string()),
         _ => return usage(),
     };
+    let beside = &story.world.members[beside(story, to.as_deref())];
+    let (region, key) = (beside.place.region, beside.keys.leader());
+    let leader = story.world.stores.get(region, &key).ok_or("no member leads")?.value;
     requested(story, Some(leader), to)
 }
 
@@ -56,9 +57,17 @@ pub fn failover(story: &mut Story, words: &[&str]) -> Printed {
 }
 
 fn requested(story: &mut Story, from: Option<String>, to: Option<String>) -> Printed {
-    story.world.request_leader(AT, from, to);
-    story.world.tell_watchers(AT, None);
+    let beside = beside(story, to.as_deref());
+    let region = story.world.members[beside].place.region;
+    story.world.request_leader(beside, from, to);
+    story.world.tell_watchers(region, None);
     Ok(Vec::new())
+}
+
+/// The request goes to the group of the member that is named, else to the first one.
+fn beside(story: &Story, named: Option<&str>) -> usize {
+    let members = &story.world.members;
+    members.iter().position(|m| named == Some(m.name.as_str())).unwrap_or(AT)
 }
 
 pub fn restart(story: &mut Story, words: &[&str]) -> Printed {

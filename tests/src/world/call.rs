@@ -9,7 +9,7 @@ use super::{Event, World};
 use crate::check;
 use node::dcs::{DcsError, Renewal, Session, Written};
 use node::ha::observation::Following;
-use node::member::{Answer, Call, STORE_CALL_MS};
+use node::member::{Answer, Call, RemoteLog, STORE_CALL_MS};
 use node::region::ownership::read;
 use node::region::write::sign;
 use standby::promotion::{PeerAnswer, PeerStatus};
@@ -110,7 +110,7 @@ impl World {
             }
             Call::AskPeers(peers) => self.ask_peers(member, peers),
             Call::AskAll { others, ttl_ms } => self.agree(member, others, *ttl_ms),
-            Call::History { with } => self.tell_history(member, with),
+            Call::History { with, .. } => self.tell_history(member, with),
             other => panic!("{other:?} is not sent"),
         }
     }
@@ -222,7 +222,10 @@ impl World {
         let server = &self.members[other].server;
         let up = matches!(server.process, super::postgres::Process::Up(_));
         match (&server.system, self.links.between(Wire::Replication, member, other) && up) {
-            (Some(_), true) => Answer::History(Box::new(server.log.history())),
+            (Some(_), true) => Answer::History(Box::new(RemoteLog {
+                history: server.log.history(),
+                lacks_slot: false,
+            })),
             _ => silence(),
         }
     }

@@ -72,6 +72,41 @@ fn a_standby_leader_and_an_unlocked_silent_server() {
     assert!(body.get("xlog").is_none());
 }
 
+/// Ours alone, and only where a standby leader follows another cluster.
+#[test]
+fn a_standby_leader_tells_how_far_it_is_behind_the_remote_side() {
+    let mut me = published("n1");
+    (me.standby_group, me.role) = (true, MemberRole::StandbyLeader);
+    let mut monitor = standby();
+    monitor.latest_end = Some(Lsn(67108960 + 300));
+    monitor.receive = Some(Lsn(67108960 + 200));
+    monitor.replay_age_ms = Some(4_500);
+    let told = |monitor: &ServerStatus| {
+        let facts = facts(&me, Some(monitor), NOW);
+        let text = metrics::render(&facts);
+        let metric = |what: &str| {
+            let name = format!("matriarch_remote_{what}");
+            value(&text, &name).map(str::to_string)
+        };
+        let metrics = ["receive_lag_bytes", "replay_lag_bytes", "replay_lag_seconds"].map(metric);
+        (status_json(&me, Some(monitor), NOW)["remote"].clone(), metrics)
+    };
+    let some = |text: &str| Some(text.to_string());
+    let behind = json!({"lsn": 67109260, "receive_lag": 100, "replay_lag": 300,
+        "replay_lag_seconds": 4.5});
+    assert_eq!(told(&monitor), (behind, [some("100"), some("300"), some("4.5")]));
+    // An idle remote side: all is here, however old its last commit is.
+    (monitor.receive, monitor.replay) = (monitor.latest_end, monitor.latest_end);
+    assert_eq!(told(&monitor).1, [some("0"), some("0"), some("0")]);
+    // No stream: the age of what is here bounds what may be lost; bytes are not known.
+    monitor.receiver_state = None;
+    assert_eq!(told(&monitor), (json!({"replay_lag_seconds": 4.5}), [None, None, some("4.5")]));
+    me.role = MemberRole::Replica;
+    me.lock_until = None;
+    let text = metrics::render(&facts(&me, Some(&monitor), NOW));
+    assert!(!text.contains("matriarch_remote"), "a replica has a leader in its own cluster");
+}
+
 const CLUSTER: &str = r#"{"members": [{"name": "n1", "role": "leader", "state": "running", "api_url": "http://127.0.0.1:8008/patroni", "host": "127.0.0.1", "port": 5361, "timeline": 1}, {"name": "n2", "role": "sync_standby", "state": "streaming", "api_url": "http://127.0.0.1:8009/patroni", "host": "127.0.0.1", "port": 5362, "timeline": 1, "receive_lag": 0, "receive_lsn": "0/4000490", "replay_lag": 16, "replay_lsn": "0/4000480", "lag": 0, "lsn": "0/4000490"}, {"name": "n3", "role": "replica", "state": "stopped", "api_url": "http://127.0.0.1:8010/patroni", "host": "127.0.0.1", "port": 5363, "tags": {"clonefrom": true, "nosync": false, "sync_priority": 2, "foo": "bar"}, "receive_lsn": "unknown", "receive_lag": "unknown", "replay_lsn": "unknown", "replay_lag": "unknown", "lsn": "unknown", "lag": "unknown"}], "pause": true, "scheduled_switchover": {"at": "2035-06-01T12:30:00+00:00", "from": "n1", "to": "n2"}, "scope": "golden"}"#;
 
 fn cluster() -> GroupView {

@@ -9,9 +9,10 @@ use crate::daemon::local_end;
 use crate::daemon::running::timeline_of;
 use crate::ha::observation::{Following, Postgres, Process};
 use crate::member::NoEnd;
-use crate::postgres::history;
+use crate::postgres::{Error, PeerLog, conninfo, history};
 use standby::rewind::LocalEnd;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use topology::{History, Lsn, Seen};
 
 /// pg_controldata and pg_waldump answer in a few hundredths of a second.
@@ -57,30 +58,70 @@ impl Server {
         self.history.clone()
     }
 
-    /// The history of the server at that address, which must be a primary or
-    /// stream from one. Asked as a standby would ask; where that is refused and
-    /// pg_rewind is in use, as its user.
-    pub async fn remote_history(
+    /// What the server at that address says, which must be a primary or stream from one.
+    /// Asked as a standby would ask; where that is refused and pg_rewind is in use, as its
+    /// user. Of several servers the one that counts (`most_telling`).
+    pub async fn remote_log(
         &self,
         from: &Following,
+        slot: Option<&str>,
         may_rewind: bool,
-    ) -> Result<History, String> {
-        let refused = match self.instance.peer_history(&from.host, from.port).await {
-            Ok(history) => return Ok(history),
-            Err(error) => error.with_causes(),
-        };
-        if !may_rewind {
-            return Err(refused);
+    ) -> Result<PeerLog, String> {
+        let mut asked = JoinSet::new();
+        for (host, port) in conninfo::servers(&from.host, from.port) {
+            let (instance, slot) = (self.instance.clone(), slot.map(str::to_string));
+            asked.spawn(async move { instance.peer_log(&host, port, slot.as_deref()).await });
         }
-        let asked = async {
-            let login = self.instance.rewind_login().await?;
-            let session = self.instance.peer(&from.host, from.port, login, HEARTBEAT).await?;
-            let timeline = history::remote_timeline(&session).await?;
-            history::remote(&session, timeline).await
+        let (mut logs, mut refusals) = (Vec::new(), Vec::new());
+        for answer in asked.join_all().await {
+            match answer {
+                Ok(log) => logs.push(log),
+                Err(error) => refusals.push(error.with_causes()),
+            }
+        }
+        if let Some(log) = most_telling(logs) {
+            return Ok(log);
+        }
+        let refused = refusals.join("; ");
+        match may_rewind {
+            true => self.log_for_rewind(from).await.map_err(|why| {
+                format!("{refused}; and as the user of pg_rewind: {}", why.with_causes())
+            }),
+            false => Err(refused),
+        }
+    }
+
+    async fn log_for_rewind(&self, from: &Following) -> Result<PeerLog, Error> {
+        let login = self.instance.rewind_login().await?;
+        let session = self.instance.peer(&from.host, from.port, login, HEARTBEAT).await?;
+        let is_primary = !session.is_in_recovery().await?;
+        let timeline = history::remote_timeline(&session).await?;
+        let history = history::remote(&session, timeline).await?;
+        Ok(PeerLog { history, is_primary, has_slot: None })
+    }
+}
+
+/// A primary, else the server on the newest timeline. A former primary that came back
+/// without its daemon is one too: of two primaries the newer timeline counts.
+fn most_telling(logs: Vec<PeerLog>) -> Option<PeerLog> {
+    logs.into_iter().max_by_key(|log| (log.is_primary, log.history.current))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use topology::Timeline;
+
+    #[test]
+    fn of_several_servers_a_primary_counts_and_then_the_newest_timeline() {
+        let log = |timeline, is_primary| {
+            let history = History { current: Timeline(timeline), forks: Vec::new() };
+            PeerLog { history, is_primary, has_slot: None }
         };
-        let also = |error: crate::postgres::Error| {
-            format!("{refused}; and as the user of pg_rewind: {}", error.with_causes())
-        };
-        asked.await.map_err(also)
+        let chosen = |logs: &[PeerLog]| most_telling(logs.to_vec());
+        assert_eq!(chosen(&[]), None);
+        assert_eq!(chosen(&[log(3, false), log(2, true)]), Some(log(2, true)));
+        assert_eq!(chosen(&[log(1, true), log(2, true)]), Some(log(2, true)));
+        assert_eq!(chosen(&[log(1, false), log(2, false)]), Some(log(2, false)));
     }
 }

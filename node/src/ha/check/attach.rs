@@ -3,7 +3,7 @@
 use super::cycle::{tags, take};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Divergence, Fit, Observation, Process};
-use crate::ha::sample::{self, NOW, following, follower, standby_of};
+use crate::ha::sample::{self, NOW, follower, following, standby_of};
 use crate::ha::{Action, Step, decide};
 use serde_json::json;
 use standby::switch::ownership::Ownership;

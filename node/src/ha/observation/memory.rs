@@ -44,6 +44,8 @@ pub struct Memory {
     pub divergence: Divergence,
     /// The member that the last divergence check was made (or tried) against, and when.
     pub compared_with: Option<MemberName>,
+    /// The timeline that the other server was on.
+    pub compared_timeline: Option<Timeline>,
     pub compared_at: Millis,
     /// Which leader's history the own log was found to fit.
     pub fit: Fit,
@@ -56,6 +58,9 @@ pub struct Memory {
     pub uncompared_since: Option<Millis>,
     /// Why the last try to compare gave no answer.
     pub uncompared_why: Option<String>,
+    /// What keeps a standby leader from streaming, by the last comparison with the remote
+    /// side.
+    pub upstream_trouble: Option<String>,
     /// The own lease: last renewed, and last tried to.
     pub lease_renewed: Millis,
     pub lease_tried: Millis,

@@ -59,12 +59,14 @@ impl Generator {
             compared_with: self
                 .pick(&[None, Some("a"), Some("a"), Some("b"), Some("remote")])
                 .map(MemberName::from),
+            compared_timeline: None,
             compared_at: self.past(),
             fit: self.fit(),
             line: None,
             pinned: None,
             uncompared_since: self.maybe_past(60),
             uncompared_why: self.percent(30).then(|| "it does not answer".into()),
+            upstream_trouble: self.percent(30).then(|| "it has no such slot".into()),
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
             lease_misses: self.pick(&[0, 0, 1, 2, 20]),
