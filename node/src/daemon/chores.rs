@@ -9,9 +9,10 @@ use crate::ha::Observation;
 use crate::ha::observation::ServerRole;
 use crate::member::chores::{ChoreSight, Moment};
 use crate::member::{Effect, Report, may_campaign, role_of};
-use standby::slots::{self, SlotStep};
+use standby::slots::{ClusterKind, Role as SlotRole, Situation};
 use standby::switch::LocalTopology;
-use std::collections::{BTreeMap, BTreeSet};
+use standby::switch::ownership::Ownership;
+use std::collections::BTreeMap;
 use topology::{Group, GroupView, RegionName};
 
 /// What the chores remember between beats.
@@ -19,8 +20,7 @@ use topology::{Group, GroupView, RegionName};
 pub(super) struct Chores {
     pub groups: BTreeMap<Group, GroupView>,
     pub local_topology: LocalTopology,
-    /// Slots that members of this group have had.
-    pub slots_ours: BTreeSet<String>,
+    pub slots: super::slots::SlotMemory,
 }
 
 impl Daemon {
@@ -66,28 +66,36 @@ impl Daemon {
         }
     }
 
+    /// Each step on its own: one that fails keeps no other from being done. What the
+    /// time of this beat does not suffice for, the next one begins with.
     async fn keep_slots(&mut self, seen: &Observation) {
-        let Some(view) = seen.view() else { return };
-        if role_of(seen).is_none() || view.leader.is_none() {
-            return;
-        }
+        let (Some(view), Some(server)) = (seen.view(), self.server.status()) else { return };
+        let Some(role) = slot_role(seen) else { return };
+        let end = if server.in_recovery { server.replay } else { server.flushed };
+        let other_regions = self.other_regions();
+        let is_doubtful = matches!(seen.ownership, Ownership::Doubtful(_));
+        let cluster = match seen.may_own() {
+            true => ClusterKind::Primary,
+            false => ClusterKind::Standby,
+        };
         // Other regions stream from the owner only; elsewhere such a slot would
         // keep WAL that no server reads.
-        let regions = if seen.may_own() { self.other_regions() } else { Vec::new() };
-        let wanted = slots::desired(&self.settings.name, view, &regions);
-        self.chores.slots_ours.extend(wanted.keys().cloned());
-        let leads = matches!(role_of(seen), Some(ServerRole::Primary));
-        let (there, paused) = (self.server.slots(), self.member.dynamic.pause);
-        let steps = slots::diff(&wanted, &there, &self.chores.slots_ours, leads, paused);
-        for step in steps {
-            if let Err(why) = self.server.change_slot(&step).await {
-                crate::log::warn(&format!("{step:?}: {why}"));
-                break;
-            }
-            if let SlotStep::Drop(name) = &step {
-                self.chores.slots_ours.remove(name);
-            }
-        }
+        let of = |is: bool| if is { other_regions.as_slice() } else { &[] };
+        let situation = Situation {
+            me: &self.settings.name,
+            nofailover: seen.me.tags.nofailover(),
+            view,
+            dynamic: &self.member.dynamic,
+            role,
+            cluster: (!is_doubtful).then_some(cluster),
+            end: end.unwrap_or_default(),
+            regions: of(seen.may_own()),
+            doubtful_regions: of(is_doubtful),
+            heard: &BTreeMap::new(),
+            citus_database: self.settings.citus.as_ref().map(|citus| citus.database.as_str()),
+        };
+        let limit_ms = self.member.report_limit_ms(seen, clock::now());
+        self.chores.slots.keep(&self.server, &situation, clock::now() + limit_ms).await;
     }
 
     fn other_regions(&self) -> Vec<RegionName> {
@@ -95,4 +103,14 @@ impl Daemon {
         let names = topology.policy.regions.iter().map(|region| &region.name);
         names.filter(|name| **name != topology.region).cloned().collect()
     }
+}
+
+/// What the slots go by: `None` while the server's role is not known.
+fn slot_role(seen: &Observation) -> Option<SlotRole> {
+    Some(match role_of(seen)? {
+        ServerRole::Primary => SlotRole::Primary,
+        ServerRole::Standby { .. } if !seen.holds_lock() => SlotRole::Replica,
+        ServerRole::Standby { .. } if seen.may_own() => SlotRole::Promoting,
+        ServerRole::Standby { .. } => SlotRole::StandbyLeader,
+    })
 }
