@@ -1,17 +1,14 @@
-//! What a daemon does after a beat: what the machine keeps in order, Citus, callbacks, slots.
+//! What a daemon does after a beat: what the machine keeps in order, Citus, callbacks.
 //!
 //! Nothing here changes which member leads. What is kept in order, and when, the machine
-//! decides (`member/chores.rs`, `member/upkeep.rs`).
+//! decides (`member/chores.rs`, `member/upkeep.rs`, `member/slots.rs`).
 
 use super::Daemon;
 use crate::clock;
 use crate::ha::Observation;
-use crate::ha::observation::ServerRole;
 use crate::member::chores::{ChoreSight, Moment};
-use crate::member::{Effect, Report, may_campaign, role_of};
-use standby::slots::{ClusterKind, Role as SlotRole, Situation};
+use crate::member::{Effect, Report, SlotSight, may_campaign};
 use standby::switch::LocalTopology;
-use standby::switch::ownership::Ownership;
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, RegionName};
 
@@ -20,7 +17,6 @@ use topology::{Group, GroupView, RegionName};
 pub(super) struct Chores {
     pub groups: BTreeMap<Group, GroupView>,
     pub local_topology: LocalTopology,
-    pub slots: super::slots::SlotMemory,
 }
 
 impl Daemon {
@@ -57,6 +53,17 @@ impl Daemon {
         self.carry_out_local();
     }
 
+    /// Makes, moves and drops slots.
+    async fn keep_slots(&mut self, seen: &Observation) {
+        let sight = self.slot_sight();
+        let mut next = self.member.begin_slots(clock::now(), seen, sight);
+        while let Some(Effect::Call { call, limit_ms }) = next {
+            let answer = self.call_within(call, limit_ms).await;
+            next = self.member.go_on_with_slots(clock::now(), seen, answer);
+        }
+        self.carry_out_local();
+    }
+
     fn chore_sight(&mut self) -> ChoreSight {
         ChoreSight {
             is_quiet: self.server.is_quiet(),
@@ -66,36 +73,16 @@ impl Daemon {
         }
     }
 
-    /// Each step on its own: one that fails keeps no other from being done. What the
-    /// time of this beat does not suffice for, the next one begins with.
-    async fn keep_slots(&mut self, seen: &Observation) {
-        let (Some(view), Some(server)) = (seen.view(), self.server.status()) else { return };
-        let Some(role) = slot_role(seen) else { return };
-        let end = if server.in_recovery { server.replay } else { server.flushed };
-        let other_regions = self.other_regions();
-        let is_doubtful = matches!(seen.ownership, Ownership::Doubtful(_));
-        let cluster = match seen.may_own() {
-            true => ClusterKind::Primary,
-            false => ClusterKind::Standby,
-        };
-        // Other regions stream from the owner only; elsewhere such a slot would
-        // keep WAL that no server reads.
-        let of = |is: bool| if is { other_regions.as_slice() } else { &[] };
-        let situation = Situation {
-            me: &self.settings.name,
-            nofailover: seen.me.tags.nofailover(),
-            view,
-            dynamic: &self.member.dynamic,
-            role,
-            cluster: (!is_doubtful).then_some(cluster),
+    /// The slots of the server as of this beat.
+    fn slot_sight(&self) -> SlotSight {
+        let status = self.server.status();
+        let end = status.and_then(|s| if s.in_recovery { s.replay } else { s.flushed });
+        SlotSight {
+            slots: self.server.slots(),
             end: end.unwrap_or_default(),
-            regions: of(seen.may_own()),
-            doubtful_regions: of(is_doubtful),
-            heard: &BTreeMap::new(),
-            citus_database: self.settings.citus.as_ref().map(|citus| citus.database.as_str()),
-        };
-        let limit_ms = self.member.report_limit_ms(seen, clock::now());
-        self.chores.slots.keep(&self.server, &situation, clock::now() + limit_ms).await;
+            other_regions: self.other_regions(),
+            citus_database: self.settings.citus.as_ref().map(|citus| citus.database.clone()),
+        }
     }
 
     fn other_regions(&self) -> Vec<RegionName> {
@@ -103,14 +90,4 @@ impl Daemon {
         let names = topology.policy.regions.iter().map(|region| &region.name);
         names.filter(|name| **name != topology.region).cloned().collect()
     }
-}
-
-/// What the slots go by: `None` while the server's role is not known.
-fn slot_role(seen: &Observation) -> Option<SlotRole> {
-    Some(match role_of(seen)? {
-        ServerRole::Primary => SlotRole::Primary,
-        ServerRole::Standby { .. } if !seen.holds_lock() => SlotRole::Replica,
-        ServerRole::Standby { .. } if seen.may_own() => SlotRole::Promoting,
-        ServerRole::Standby { .. } => SlotRole::StandbyLeader,
-    })
 }

@@ -29,7 +29,6 @@ mod server;
 mod shutdown_state;
 mod signals;
 mod silent_source;
-mod slots;
 mod start;
 mod synchrony;
 pub mod unwatched;

@@ -12,7 +12,7 @@ use crate::ha::{Decision, Observation, Outcome, Receivers};
 use serde_json::Value;
 use standby::promotion::PeerAnswer;
 use standby::rewind::LocalEnd;
-use standby::slots::Slot;
+use standby::slots::{Slot, SlotStep};
 use standby::switch::ownership::{Order, Ownership};
 use standby::sync::Names;
 use topology::region::Token;
@@ -97,6 +97,8 @@ pub enum Call {
     WriteWal,
     ArmWatchdog,
     RestWatchdog,
+    /// Make, move or drop a slot of the own server.
+    ChangeSlot(SlotStep),
     Begin {
         job: Job,
         overrides: Overrides,

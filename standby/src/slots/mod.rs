@@ -12,7 +12,7 @@
 //! | permanent | `slots` of the cluster-wide configuration |
 //! | spared | `ignore_slots`, and the slots of a Citus shard move |
 //! | unknown | since when a slot that is not wanted is there and unused |
-//! | step | the next steps from what is there to what is wanted |
+//! | step | the steps from what is there to what is wanted |
 //!
 //! Invariants: an active slot is never dropped; in a pause no slot is dropped; without a
 //! readable `/config`, which may define them, neither.

@@ -1,8 +1,7 @@
 //! The next steps from the slots that are there to those that are wanted.
 //!
-//! Each function gives all steps of one kind. `next` asks them in an order in which a
-//! step that fails keeps no other from being done: what is dropped makes room for what
-//! is made, and what moves forward frees WAL.
+//! Each function gives all steps of one kind. Their order, in which what is dropped makes
+//! room for what is made, is that of the machine's rows (`node/src/member/slots.rs`).
 
 use super::{Kind, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
 use std::collections::BTreeSet;
@@ -27,6 +26,16 @@ pub enum SlotStep {
     Drop { name: String, why: DropWhy },
     Advance { name: String, to: Lsn },
     CreatePhysical { name: String },
+}
+
+impl SlotStep {
+    /// The same for all positions.
+    pub fn without_position(&self) -> SlotStep {
+        match self {
+            SlotStep::Advance { name, .. } => SlotStep::Advance { name: name.clone(), to: Lsn(0) },
+            other => other.clone(),
+        }
+    }
 }
 
 impl fmt::Display for SlotStep {
@@ -160,19 +169,6 @@ pub fn creations(scene: &Scene) -> Vec<SlotStep> {
         .collect();
     missing.sort();
     missing.into_iter().map(|(_, name)| SlotStep::CreatePhysical { name }).collect()
-}
-
-/// In this order.
-const KINDS: [fn(&Scene) -> Vec<SlotStep>; 7] =
-    [lost, holding_rows, unreserved, of_another_kind, unknown, advances, creations];
-
-/// The next step that was not tried in this beat. While a member is about to open, its
-/// slots stay as they are: it becomes their owner.
-pub fn next(scene: &Scene, tried: &BTreeSet<SlotStep>) -> Option<SlotStep> {
-    let is_settled = scene.situation.role != Role::Promoting;
-    let is_led = scene.situation.view.leader.is_some();
-    let kinds = KINDS.iter().filter(|_| is_settled && is_led);
-    kinds.flat_map(|kind| kind(scene)).find(|step| !tried.contains(step))
 }
 
 /// The slots after a step that was done, until the server is looked at again.

@@ -213,11 +213,13 @@ pub async fn lost(major: u32) {
     let state = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'n2'";
     shows(&stage, leader, "the slot made anew", state, "reserved").await;
     stage.start(away);
+    let force = json!({"force": true});
     stage
-        .until("its daemon", SHORT, async || stage.ask.get(away, "/liveness").await.is_some())
+        .until("a copy that begins", SHORT, async || {
+            let reply = stage.ask.send(Method::POST, away, "/reinitialize", Some(&force)).await;
+            reply.is_some_and(|reply| reply.status == 200)
+        })
         .await;
-    let reply = stage.send(Method::POST, away, "/reinitialize", json!({"force": true})).await;
-    assert_eq!(reply.status, 200, "{}", reply.body);
     stage.healthy(LONG).await;
     let used = "SELECT active::text FROM pg_replication_slots WHERE slot_name = 'n2'";
     shows(&stage, leader, "a slot in use", used, "true").await;
