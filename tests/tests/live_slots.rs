@@ -43,3 +43,8 @@ fn a_lost_slot_is_made_anew_on_18() {
 fn permanent_physical_slots_live_through_switchovers() {
     run("permanent slots", LIMIT, slots::permanent());
 }
+
+#[test]
+fn failsafe_slots_move_on_without_a_store() {
+    run("slots in failsafe mode", LIMIT, slots::in_failsafe());
+}

@@ -25,10 +25,13 @@ impl Daemon {
         self.keep_in_order(seen, Moment::First).await;
         let may = may_campaign(seen);
         self.may_campaign.send_if_modified(|shown| std::mem::replace(shown, may) != may);
+        let at_rest = seen.server().is_some() && self.background.running().is_none();
         if seen.view().is_none() {
+            if at_rest {
+                self.keep_slots(seen).await;
+            }
             return;
         }
-        let at_rest = seen.server().is_some() && self.background.running().is_none();
         if at_rest {
             // Citus first: clients wait for its round, which runs in its own task.
             self.keep_citus(seen);

@@ -15,6 +15,7 @@ use standby::rewind::LocalEnd;
 use standby::slots::{Slot, SlotStep};
 use standby::switch::ownership::{Order, Ownership};
 use standby::sync::Names;
+use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::{
     Group, GroupView, History, Lsn, MemberName, Millis, Seen, Session, Timeline, Write,
@@ -160,6 +161,8 @@ pub enum Answer {
         is_leader: bool,
     },
     Peers(Vec<PeerAnswer>),
+    /// All members agreed; where those that said so stand.
+    Agreed(BTreeMap<MemberName, Lsn>),
     History(Box<History>),
     End(Result<Box<LocalEnd>, NoEnd>),
     EndsAt(Lsn),

@@ -7,12 +7,14 @@
 //!
 //! Invariants: no step is tried twice in a beat; all steps of a beat together take no
 //! longer than a leader's next renewal can wait, and the next beat goes on behind the
-//! step that used up the time.
+//! step that used up the time. While the store is silent, slots are kept only as long as
+//! failsafe mode is active, by the group as it was last seen: none is dropped then.
 
 use super::effect::{Answer, Call, Effect};
 use super::record::role_of;
 use super::{Level, Member};
 use crate::ha::Observation;
+use crate::ha::failsafe::inject;
 use crate::ha::observation::ServerRole;
 use standby::slots::{
     ClusterKind, Plan, Role, Scene, Situation, Slot, SlotStep, Unknown, step, wanted,
@@ -96,6 +98,8 @@ pub(super) struct SlotMemory {
     /// Why a step has failed.
     failures: BTreeMap<SlotStep, String>,
     findings: BTreeSet<String>,
+    /// The group when it was last seen with a leader, with `failsafe_mode`.
+    last_view: Option<GroupView>,
     round: Option<Round>,
 }
 
@@ -104,6 +108,8 @@ pub(super) struct SlotMemory {
 struct Round {
     sight: SlotSight,
     role: Role,
+    /// What stands for the group while the store is silent.
+    in_failsafe: Option<GroupView>,
     tried: BTreeSet<SlotStep>,
     done: usize,
     until: Millis,
@@ -120,14 +126,42 @@ impl Member {
         sight: SlotSight,
     ) -> Option<Effect> {
         self.slots.round = None;
-        let (view, role) = (seen.view()?, slot_role(seen)?);
+        self.note_group(seen);
+        let role = slot_role(seen)?;
         let until = now + self.report_limit_ms(seen, now);
         let tried = std::mem::take(&mut self.slots.tried);
-        let round = Round { sight, role, tried, done: 0, until, step: None };
+        let in_failsafe = self.group_in_failsafe(seen);
+        let round = Round { sight, role, in_failsafe, tried, done: 0, until, step: None };
+        let view = group(seen, &round)?;
         let plan = self.plan(seen, view, &round, wanted);
         self.tell_findings(&plan);
         self.look_for_unknown(now, seen, view, &round, &plan);
         self.next_step(now, seen, round)
+    }
+
+    /// Positions that members told are no news once their records can be read.
+    fn note_group(&mut self, seen: &Observation) {
+        let Some(view) = seen.view() else { return };
+        self.heard.clear();
+        match self.dynamic.failsafe_mode {
+            true if view.leader.is_some() => self.slots.last_view = Some(view.clone()),
+            true => {}
+            false => self.slots.last_view = None,
+        }
+    }
+
+    /// What has changed since it was seen is not known: without `/config` none is dropped.
+    fn group_in_failsafe(&self, seen: &Observation) -> Option<GroupView> {
+        let promise = seen.failsafe.promise.as_ref();
+        let is_active = seen.failsafe.proof.is_some() || promise.is_some();
+        let is_silent = seen.view().is_none();
+        let mut view = self.slots.last_view.clone().filter(|_| is_active && is_silent)?;
+        if let Some(promise) = promise {
+            view.leader = None;
+            inject(&mut view, promise);
+        }
+        (view.config, view.empty_config) = (None, None);
+        Some(view)
     }
 
     /// The next step, after the last one was answered.
@@ -154,8 +188,7 @@ impl Member {
     }
 
     fn next_step(&mut self, now: Millis, seen: &Observation, mut round: Round) -> Option<Effect> {
-        let view = seen.view()?;
-        let step = self.due(now, seen, view, &round)?;
+        let step = self.due(now, seen, group(seen, &round)?, &round)?;
         if now >= round.until || round.done == STEPS_MAX {
             self.slots.tried = round.tried;
             return None;
@@ -265,6 +298,10 @@ impl Member {
     }
 }
 
+fn group<'a>(seen: &'a Observation, round: &'a Round) -> Option<&'a GroupView> {
+    seen.view().or(round.in_failsafe.as_ref())
+}
+
 /// What the slots go by: `None` while the server's role is not known.
 fn slot_role(seen: &Observation) -> Option<Role> {
     Some(match role_of(seen)? {
@@ -276,160 +313,5 @@ fn slot_role(seen: &Observation) -> Option<Role> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ha::sample;
-    use topology::Seen;
-
-    /// The leader `me` of the sample with b and c, and these slots.
-    fn leader(slots: &[(&str, bool)]) -> (Member, Observation, SlotSight) {
-        let mut seen = sample::leader();
-        let Seen::Known(view) = &mut seen.store else { panic!("the store is known") };
-        view.members.clear();
-        for name in ["me", "b", "c"] {
-            view.take_sample(&format!("members/{name}"), "{}", 1, 1);
-        }
-        view.take_sample("config", r#"{"ttl":30}"#, 1, 0);
-        let mut member = Member::new("me".into(), 20, seen.now);
-        member.dynamic = seen.dynamic.clone();
-        let there = slots
-            .iter()
-            .map(|(name, active)| Slot { active: *active, ..Slot::physical(name, Lsn(10)) });
-        let sight = SlotSight { slots: there.collect(), end: Lsn(99), ..SlotSight::default() };
-        (member, seen, sight)
-    }
-
-    fn step_of(effect: &Option<Effect>) -> Option<String> {
-        match effect {
-            Some(Effect::Call { call: Call::ChangeSlot(step), limit_ms: Some(1..) }) => {
-                Some(step.to_string())
-            }
-            None => None,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn warnings(member: &mut Member) -> Vec<String> {
-        let local = member.take_local().into_iter();
-        let text = |local| match local {
-            super::super::Local::Note(Level::Warn, text) => Some(text),
-            _ => None,
-        };
-        local.filter_map(text).collect()
-    }
-
-    #[test]
-    fn ids_rise() {
-        assert!(SLOTS.is_sorted_by(|a, b| a.id < b.id));
-    }
-
-    #[test]
-    fn slots_are_kept_one_step_at_a_time_within_the_beat() {
-        let (mut member, seen, sight) = leader(&[]);
-        let mut now = seen.now;
-        let first = member.begin_slots(now, &seen, sight.clone());
-        assert_eq!(step_of(&first).as_deref(), Some("creating the slot `b`"));
-        now = now + 10;
-        let second = member.go_on_with_slots(now, &seen, Answer::Done);
-        assert_eq!(step_of(&second).as_deref(), Some("creating the slot `c`"));
-        assert!(member.go_on_with_slots(now, &seen, Answer::Done).is_none());
-        // A step that took all of the time: the next beat begins behind it.
-        member.begin_slots(now, &seen, sight.clone());
-        now = now + 60_000;
-        let silence = Answer::NoAnswer("no answer".into());
-        assert!(member.go_on_with_slots(now, &seen, silence).is_none());
-        let seen = Observation { now, ..sample_at(&seen, now) };
-        let next = member.begin_slots(now, &seen, sight.clone());
-        assert_eq!(step_of(&next).as_deref(), Some("creating the slot `c`"));
-        assert!(member.go_on_with_slots(now, &seen, Answer::Done).is_none());
-        let again = member.begin_slots(now, &seen, sight);
-        assert_eq!(step_of(&again).as_deref(), Some("creating the slot `b`"), "and tried again");
-    }
-
-    /// The same with a lock that was renewed at this moment.
-    fn sample_at(seen: &Observation, now: Millis) -> Observation {
-        let mut later = seen.clone();
-        later.lock = crate::ha::observation::Lock::Mine { renewed: now, deadline: now + 30_000 };
-        later
-    }
-
-    #[test]
-    fn no_step_is_tried_twice_in_a_beat() {
-        let (mut member, seen, sight) = leader(&[("b", true)]);
-        for _ in 0..2 {
-            let first = member.begin_slots(seen.now, &seen, sight.clone());
-            assert_eq!(step_of(&first).as_deref(), Some("creating the slot `c`"));
-            let full = Answer::Failed("all slots are in use".into());
-            assert!(member.go_on_with_slots(seen.now, &seen, full).is_none());
-        }
-        let told = warnings(&mut member);
-        assert_eq!(told, ["creating the slot `c`: all slots are in use"], "told once");
-        member.begin_slots(seen.now, &seen, sight.clone());
-        member.go_on_with_slots(seen.now, &seen, Answer::Failed("another reason".into()));
-        assert_eq!(warnings(&mut member).len(), 1);
-    }
-
-    #[test]
-    fn a_slot_that_is_not_known_is_named_before_it_is_dropped() {
-        let (mut member, mut seen, sight) = leader(&[("b", true), ("c", true), ("old", false)]);
-        assert!(member.begin_slots(seen.now, &seen, sight.clone()).is_none());
-        let told = warnings(&mut member);
-        assert!(told[0].contains("add {\"name\": \"old\"} to `ignore_slots`"), "{told:?}");
-        seen = sample_at(&seen, seen.now + member.dynamic.loop_wait_ms);
-        seen.now = seen.now + member.dynamic.loop_wait_ms;
-        let step = member.begin_slots(seen.now, &seen, sight);
-        assert!(step_of(&step).is_some_and(|step| step.starts_with("dropping the slot `old`")));
-    }
-
-    #[test]
-    fn while_a_member_opens_or_none_leads_no_slot_is_changed() {
-        let (mut member, mut seen, sight) = leader(&[]);
-        seen.postgres.process = sample::standby_of(Some("b"));
-        assert!(member.begin_slots(seen.now, &seen, sight.clone()).is_none(), "it opens");
-        seen.lock = crate::ha::observation::Lock::Other("b".into());
-        let step = member.begin_slots(seen.now, &seen, sight.clone());
-        assert_eq!(step_of(&step).as_deref(), Some("creating the slot `b`"));
-        let Seen::Known(view) = &mut seen.store else { panic!("the store is known") };
-        view.leader = None;
-        assert!(member.begin_slots(seen.now, &seen, sight).is_none(), "none leads");
-    }
-
-    #[test]
-    fn every_row_comes_to_a_step() {
-        let mut bad = vec![
-            Slot { is_lost: true, ..Slot::physical("b", Lsn(10)) },
-            Slot { holds_rows: true, ..Slot::physical("c", Lsn(10)) },
-            Slot { restart_lsn: None, ..Slot::physical("d", Lsn(10)) },
-            Slot::physical("e", Lsn(10)),
-            Slot::physical("old", Lsn(10)),
-        ];
-        let kind = standby::slots::Kind::Logical { database: "d".into(), plugin: "p".into() };
-        bad.push(Slot { kind, ..Slot::physical("f", Lsn(10)) });
-        let (mut member, mut seen, sight) = leader(&[]);
-        let Seen::Known(view) = &mut seen.store else { panic!("the store is known") };
-        for name in ["c", "d", "e", "f", "g"] {
-            let record = r#"{"tags":{"replicatefrom":"b"},"xlog_location":50}"#;
-            view.take_sample(&format!("members/{name}"), record, 1, 1);
-        }
-        member.slots.unknown.look(["old".to_string()].into(), seen.now - 60_000);
-        let sight = SlotSight { slots: bad, ..sight };
-        let mut effect = member.begin_slots(seen.now, &seen, sight);
-        let mut steps = Vec::new();
-        while let Some(step) = step_of(&effect) {
-            steps.push(step);
-            effect = member.go_on_with_slots(seen.now, &seen, Answer::Done);
-        }
-        let begin = [
-            "dropping the slot `b`: the WAL",
-            "dropping the slot `c`: it keeps dead rows",
-            "dropping the slot `d`: it reserves no WAL",
-            "dropping the slot `f`: its type",
-            "dropping the slot `old`: it is not known",
-            "advancing the slot `e`",
-            "creating the slot `b`",
-        ];
-        assert!(steps.iter().zip(begin).all(|(step, begin)| step.starts_with(begin)), "{steps:?}");
-        assert_eq!(steps.len(), begin.len() + 4, "c, d, f and g: {steps:?}");
-        assert_eq!(SLOTS.len(), 7);
-    }
-}
+#[path = "slots_tests.rs"]
+mod tests;

@@ -1,3 +1,5 @@
+//! The steps of several beats on one server, in the order of the machine's rows.
+
 use super::*;
 use crate::slots::{ClusterKind, Why, wanted};
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
 use topology::{Lsn, MemberName, MemberRecord};
 
-/// For whom a slot is kept, in the order in which missing slots are made: with few
+/// Which receiver a slot is kept for, in the order in which missing slots are made: with few
 /// places left, the members come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
@@ -49,11 +49,10 @@ pub fn wanted(s: &Situation) -> Plan {
         permanent_slots(s, &mut plan);
     }
     for slot in s.regions.iter().map(region_slot) {
-        let to = reported(s, &slot);
-        plan.add(
-            slot,
-            Wanted { kind: Kind::Physical, why: Why::Region, to, expected_active: None },
-        );
+        // The other region follows the leader.
+        let (to, expected_active) = (reported(s, &slot), Some(s.leads()));
+        let (kind, why) = (Kind::Physical, Why::Region);
+        plan.add(slot, Wanted { kind, why, to, expected_active });
     }
     plan.unclear.extend(s.doubtful_regions.iter().map(region_slot));
     plan

@@ -1,11 +1,13 @@
 //! Replication slots of members: kept for those that stream, moved, dropped, made anew.
 
-use super::stage::{LONG, SHORT, Stage, ask_sql, connect};
+use super::failsafe::turn_on;
+use super::stage::{LONG, REGION, SHORT, Stage, TTL, ask_sql, connect};
 use super::versions::programs;
 use ctl::field::{MemberPlan, Plan};
+use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Some loops, on busy cores.
 const LOOPS: Duration = Duration::from_secs(40);
@@ -134,19 +136,21 @@ pub async fn cascade() {
     slots(&stage, &members[0], "n2 n3").await;
     slots(&stage, &members[1], "n1 n3").await;
     for member in &members[..3] {
-        keeps_little(&stage, member).await;
+        keeps_little(&stage, &members[0], member).await;
     }
     stage.one_writer();
     stage.end();
 }
 
-/// After a checkpoint here, for only then a slot's position is on disk and WAL removed.
-async fn keeps_little(stage: &Stage, member: &MemberPlan) {
+/// After a checkpoint here, for only then a slot's position is on disk and WAL removed. A
+/// standby makes one only behind a new one of the leader.
+async fn keeps_little(stage: &Stage, leader: &MemberPlan, member: &MemberPlan) {
     let sql = "SELECT (sum(size) / 1048576)::bigint FROM pg_ls_waldir() \
                WHERE name ~ '^[0-9A-F]{24}$'";
     let mut mb = i64::MAX;
     let what = format!("little WAL on {}", member.name);
     let question = async || {
+        run_sql(leader, "CHECKPOINT").await;
         let Ok(client) = connect(member).await else { return false };
         if client.batch_execute("CHECKPOINT").await.is_err() {
             return false;
@@ -262,6 +266,34 @@ pub async fn permanent() {
     slots(&stage, leader, &format!("main {} n3", other.name)).await;
     slots(&stage, other, &format!("main {} n3", leader.name)).await;
     assert!(stage.log_since(leader, mark).contains("dropping the slot `keep`"));
+    stage.one_writer();
+    stage.end();
+}
+
+/// The store is away for a minute, and the leader leads on: neither it nor a replica keeps
+/// the WAL of that time for members that have it.
+pub async fn in_failsafe() {
+    let mut stage = Stage::prepare_in(3, |plan| {
+        keep_little_wal(plan);
+        plan.overlays.insert("n3".into(), json!({"tags": {"replicatefrom": "n2"}}));
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    turn_on(&stage).await;
+    slots(&stage, &members[0], "n2 n3").await;
+    slots(&stage, &members[1], "n1 n3").await;
+    slots(&stage, &members[2], "n1 n2").await;
+    let began = Instant::now();
+    assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
+    tokio::time::sleep(TTL + Duration::from_secs(5)).await;
+    write_wal(&members[0], 300).await;
+    for member in &members {
+        keeps_little(&stage, &members[0], member).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60).saturating_sub(began.elapsed())).await;
+    assert_eq!(stage.get(&members[0], "/primary").await.status, 200, "it leads on");
+    assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+    assert_eq!(stage.healthy(LONG).await.name, members[0].name);
+    slots(&stage, &members[0], "n2 n3").await;
     stage.one_writer();
     stage.end();
 }
