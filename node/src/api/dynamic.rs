@@ -61,7 +61,8 @@ const BOUNDS: [(&str, Test, &str); 9] = [
 
 /// PostgreSQL knows less than 400 settings; the rest is for extensions.
 const PARAMETERS_MAX: usize = 1_000;
-const SLOT_KEYS: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
+/// The first of them that is not empty counts.
+const SLOT_KEYS: [&str; 3] = ["permanent_replication_slots", "permanent_slots", "slots"];
 
 fn is_flag(value: &Value) -> bool {
     parse_bool(value).is_some()
@@ -111,7 +112,22 @@ pub fn remarks(document: &Value, touched: &Map<String, Value>) -> Vec<String> {
             remarks.push(format!("{key} is not known and has no effect"));
         }
     }
+    remarks.extend(hidden_slots(document, touched));
     remarks
+}
+
+/// Of the three names of permanent slots one counts.
+fn hidden_slots(document: &Value, touched: &Map<String, Value>) -> Vec<String> {
+    let is_given = |key: &&str| document[*key].as_object().is_some_and(|map| !map.is_empty());
+    let given: Vec<&str> = SLOT_KEYS.into_iter().filter(is_given).collect();
+    let is_touched = given.iter().any(|key| touched.contains_key(*key));
+    match given.split_first() {
+        Some((counts, others)) if is_touched => {
+            let hidden = |key: &&str| format!("{key} has no effect beside {counts}");
+            others.iter().map(hidden).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn refuse_many(part: &Map<String, Value>) -> Result<(), String> {
@@ -280,6 +296,15 @@ mod tests {
                 "x is not known and has no effect",
             ]
         );
+    }
+
+    #[test]
+    fn of_the_names_of_permanent_slots_one_counts() {
+        let document = json!({"slots": {"a": null}, "permanent_slots": {"b": null}, "ttl": 30,
+            "permanent_replication_slots": {}});
+        let told = |touched: Value| remarks(&document, touched.as_object().unwrap());
+        assert_eq!(told(json!({"slots": {}})), ["slots has no effect beside permanent_slots"]);
+        assert!(told(json!({"ttl": 30})).is_empty(), "it was said before");
     }
 
     #[test]
