@@ -71,7 +71,7 @@ impl Leader<'_> {
     fn positions(&self) -> IndexMap<String, Lsn> {
         let permanent = permanent(&self.dynamic.slots);
         let all = self.dynamic.member_slots_ttl_ms > 0;
-        let told = self.slots.iter().filter(|s| all || permanent.contains_key(&s.name));
+        let told = self.slots.iter().filter(|s| all || permanent.names(&s.name));
         let told = told.filter_map(|slot| Some((slot.name.clone(), slot.position()?)));
         let own = all.then(|| (slot_name(self.name.as_str()), self.optime));
         told.chain(own).collect()
@@ -84,12 +84,13 @@ impl Leader<'_> {
         let streams = view.members.iter().filter(|(_, m)| !m.value.tags.nostream());
         let of_members: BTreeSet<String> =
             streams.map(|(name, _)| slot_name(name.as_str())).collect();
-        let physical = self.slots.iter().filter(|slot| slot.physical).map(|slot| slot.name.clone());
+        let physical =
+            self.slots.iter().filter(|slot| slot.is_physical()).map(|slot| slot.name.clone());
         let own = [slot_name(self.name.as_str())];
         physical
             .filter(|name| of_members.contains(name))
             .chain(own)
-            .filter(|name| permanent.get(name) != Some(&true))
+            .filter(|name| !permanent.is_physical(name))
             .collect()
     }
 }
@@ -97,6 +98,7 @@ impl Leader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::Kind;
     use serde_json::{Value, json};
 
     const TTL: u64 = 1_800_000;
@@ -106,13 +108,11 @@ mod tests {
     }
 
     fn slot(name: &str, physical: bool, at: u64) -> Slot {
-        Slot {
-            name: name.into(),
-            physical,
-            active: false,
-            restart_lsn: Some(Lsn(if physical { at } else { 1 })),
-            confirmed_flush: (!physical).then_some(Lsn(at)),
+        if physical {
+            return Slot::physical(name, Lsn(at));
         }
+        let kind = Kind::Logical { database: "postgres".into(), plugin: "test_decoding".into() };
+        Slot { kind, confirmed_flush: Some(Lsn(at)), ..Slot::physical(name, Lsn(1)) }
     }
 
     fn view(members: &[&str]) -> GroupView {

@@ -11,6 +11,7 @@ use node::ha::table::{Rests, Rule, Wait};
 use node::member::chores::CHORES;
 use node::member::overrides::OVERRIDES;
 use node::member::planned_restart::PLANNED_RESTART;
+use node::member::slots::SLOTS;
 use node::member::upkeep::UPKEEP;
 use standby::switch::campaign::CAMPAIGN;
 use standby::switch::table::SWITCH;
@@ -156,6 +157,10 @@ fn rules() -> String {
     let rows = PLANNED_RESTART.iter().map(|row| (row.id, row.why, String::new()));
     let when = "A restart that was asked for later, at every look at the server.";
     write_table(&mut text, "planned restart", when, rows);
+    let rows = SLOTS.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "What a member does about the replication slots of its server after a beat, one step \
+                at a time; the rows are asked from the first one on after each step.";
+    write_table(&mut text, "slots", when, rows);
     text
 }
 

@@ -10,6 +10,7 @@
 use crate::config::Findings;
 use crate::config::of_all_members::{self, touched_part};
 use serde_json::{Map, Value};
+use standby::slots::specification;
 use topology::Dynamic;
 use topology::number::{Base, counted, whole};
 use topology::tags::parse_bool;
@@ -60,8 +61,8 @@ const BOUNDS: [(&str, Test, &str); 9] = [
 
 /// PostgreSQL knows less than 400 settings; the rest is for extensions.
 const PARAMETERS_MAX: usize = 1_000;
-const SLOT_KEYS: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
-const SLOT_NAME_CHARS_MAX: usize = 63;
+/// The first of them that is not empty counts.
+const SLOT_KEYS: [&str; 3] = ["permanent_replication_slots", "permanent_slots", "slots"];
 
 fn is_flag(value: &Value) -> bool {
     parse_bool(value).is_some()
@@ -111,7 +112,22 @@ pub fn remarks(document: &Value, touched: &Map<String, Value>) -> Vec<String> {
             remarks.push(format!("{key} is not known and has no effect"));
         }
     }
+    remarks.extend(hidden_slots(document, touched));
     remarks
+}
+
+/// Of the three names of permanent slots one counts.
+fn hidden_slots(document: &Value, touched: &Map<String, Value>) -> Vec<String> {
+    let is_given = |key: &&str| document[*key].as_object().is_some_and(|map| !map.is_empty());
+    let given: Vec<&str> = SLOT_KEYS.into_iter().filter(is_given).collect();
+    let is_touched = given.iter().any(|key| touched.contains_key(*key));
+    match given.split_first() {
+        Some((counts, others)) if is_touched => {
+            let hidden = |key: &&str| format!("{key} has no effect beside {counts}");
+            others.iter().map(hidden).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn refuse_many(part: &Map<String, Value>) -> Result<(), String> {
@@ -130,29 +146,13 @@ fn refuse_slots(part: &Map<String, Value>) -> Result<(), String> {
         let Some(map) = slots.as_object() else {
             return Err(bad(key, slots, "a map of names and specifications"));
         };
-        for (name, specification) in map {
-            let path = format!("{key}.{name}");
-            if !is_slot_name(name) {
-                return Err(bad(&path, specification, "named with a-z, 0-9 and _ only"));
-            }
-            if is_half_logical(specification) {
-                let wanted = "complete: a logical slot needs database and plugin";
-                return Err(bad(&path, specification, wanted));
+        for (name, value) in map {
+            if let Err(why) = specification(name, value) {
+                return Err(format!("/config: `{key}.{name}` makes no slot: {why}"));
             }
         }
     }
     Ok(())
-}
-
-fn is_slot_name(name: &str) -> bool {
-    let fits = (1..=SLOT_NAME_CHARS_MAX).contains(&name.len());
-    fits && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-}
-
-fn is_half_logical(specification: &Value) -> bool {
-    let has = |key: &str| specification.get(key).is_some_and(|v| !v.is_null());
-    let logical = specification.get("type").and_then(Value::as_str) == Some("logical");
-    logical && !(has("database") && has("plugin"))
 }
 
 fn bad(key: &str, found: &Value, wanted: &str) -> String {
@@ -191,6 +191,9 @@ mod tests {
             (json!({"postgresql": {"pg_hba": "local all all trust"}}), "`postgresql.pg_hba`"),
             (json!({"slots": {"bad-name!": {}}}), "`slots.bad-name!`"),
             (json!({"slots": {"a": {"type": "logical"}}}), "`slots.a`"),
+            (json!({"slots": {"a": {"type": "bodily"}}}), "type is `bodily`"),
+            (json!({"slots": {"a": {"cluster_type": "any"}}}), "cluster_type is `any`"),
+            (json!({"permanent_slots": {"a": true}}), "`permanent_slots.a`"),
             (json!({"ignore_slots": {}}), "`ignore_slots`"),
         ] {
             let why = judge(document).unwrap_err();
@@ -293,6 +296,15 @@ mod tests {
                 "x is not known and has no effect",
             ]
         );
+    }
+
+    #[test]
+    fn of_the_names_of_permanent_slots_one_counts() {
+        let document = json!({"slots": {"a": null}, "permanent_slots": {"b": null}, "ttl": 30,
+            "permanent_replication_slots": {}});
+        let told = |touched: Value| remarks(&document, touched.as_object().unwrap());
+        assert_eq!(told(json!({"slots": {}})), ["slots has no effect beside permanent_slots"]);
+        assert!(told(json!({"ttl": 30})).is_empty(), "it was said before");
     }
 
     #[test]

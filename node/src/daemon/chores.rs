@@ -1,17 +1,15 @@
-//! What a daemon does after a beat: what the machine keeps in order, Citus, callbacks, slots.
+//! What a daemon does after a beat: what the machine keeps in order, Citus, callbacks.
 //!
 //! Nothing here changes which member leads. What is kept in order, and when, the machine
-//! decides (`member/chores.rs`, `member/upkeep.rs`).
+//! decides (`member/chores.rs`, `member/upkeep.rs`, `member/slots.rs`).
 
 use super::Daemon;
 use crate::clock;
 use crate::ha::Observation;
-use crate::ha::observation::ServerRole;
 use crate::member::chores::{ChoreSight, Moment};
-use crate::member::{Effect, Report, may_campaign, role_of};
-use standby::slots::{self, SlotStep};
+use crate::member::{Effect, Report, SlotSight, may_campaign};
 use standby::switch::LocalTopology;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use topology::{Group, GroupView, RegionName};
 
 /// What the chores remember between beats.
@@ -19,8 +17,6 @@ use topology::{Group, GroupView, RegionName};
 pub(super) struct Chores {
     pub groups: BTreeMap<Group, GroupView>,
     pub local_topology: LocalTopology,
-    /// Slots that members of this group have had.
-    pub slots_ours: BTreeSet<String>,
 }
 
 impl Daemon {
@@ -29,10 +25,13 @@ impl Daemon {
         self.keep_in_order(seen, Moment::First).await;
         let may = may_campaign(seen);
         self.may_campaign.send_if_modified(|shown| std::mem::replace(shown, may) != may);
+        let at_rest = seen.server().is_some() && self.background.running().is_none();
         if seen.view().is_none() {
+            if at_rest {
+                self.keep_slots(seen).await;
+            }
             return;
         }
-        let at_rest = seen.server().is_some() && self.background.running().is_none();
         if at_rest {
             // Citus first: clients wait for its round, which runs in its own task.
             self.keep_citus(seen);
@@ -57,6 +56,17 @@ impl Daemon {
         self.carry_out_local();
     }
 
+    /// Makes, moves and drops slots.
+    async fn keep_slots(&mut self, seen: &Observation) {
+        let sight = self.slot_sight();
+        let mut next = self.member.begin_slots(clock::now(), seen, sight);
+        while let Some(Effect::Call { call, limit_ms }) = next {
+            let answer = self.call_within(call, limit_ms).await;
+            next = self.member.go_on_with_slots(clock::now(), seen, answer);
+        }
+        self.carry_out_local();
+    }
+
     fn chore_sight(&mut self) -> ChoreSight {
         ChoreSight {
             is_quiet: self.server.is_quiet(),
@@ -66,27 +76,15 @@ impl Daemon {
         }
     }
 
-    async fn keep_slots(&mut self, seen: &Observation) {
-        let Some(view) = seen.view() else { return };
-        if role_of(seen).is_none() || view.leader.is_none() {
-            return;
-        }
-        // Other regions stream from the owner only; elsewhere such a slot would
-        // keep WAL that no server reads.
-        let regions = if seen.may_own() { self.other_regions() } else { Vec::new() };
-        let wanted = slots::desired(&self.settings.name, view, &regions);
-        self.chores.slots_ours.extend(wanted.keys().cloned());
-        let leads = matches!(role_of(seen), Some(ServerRole::Primary));
-        let (there, paused) = (self.server.slots(), self.member.dynamic.pause);
-        let steps = slots::diff(&wanted, &there, &self.chores.slots_ours, leads, paused);
-        for step in steps {
-            if let Err(why) = self.server.change_slot(&step).await {
-                crate::log::warn(&format!("{step:?}: {why}"));
-                break;
-            }
-            if let SlotStep::Drop(name) = &step {
-                self.chores.slots_ours.remove(name);
-            }
+    /// The slots of the server as of this beat.
+    fn slot_sight(&self) -> SlotSight {
+        let status = self.server.status();
+        let end = status.and_then(|s| if s.in_recovery { s.replay } else { s.flushed });
+        SlotSight {
+            slots: self.server.slots(),
+            end: end.unwrap_or_default(),
+            other_regions: self.other_regions(),
+            citus_database: self.settings.citus.as_ref().map(|citus| citus.database.clone()),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::ha::failsafe::{PeerSet, PromiseStore};
 use crate::member::{Answer, Member};
 use crate::promises::{self, Proof, SharedPromises};
 use serde_json::{Value, json};
+use standby::slots::Slot;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -25,8 +26,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct FailsafeState {
     pub promises: SharedPromises,
-    /// What standbys said to have, for those who stream from them.
-    pub positions: BTreeMap<MemberName, Lsn>,
 }
 
 impl FailsafeState {
@@ -34,7 +33,7 @@ impl FailsafeState {
     pub fn new(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> FailsafeState {
         let promise = promises::read_promise(data_dir, me, ttl_ms);
         let promises = Arc::new(Mutex::new(PromiseStore::with_promise(promise)));
-        FailsafeState { promises, ..FailsafeState::default() }
+        FailsafeState { promises }
     }
 }
 
@@ -59,12 +58,10 @@ impl Daemon {
         if let Some(((name, _), Err(why))) = silent {
             return Answer::Failed(format!("{name} does not agree: {why}"));
         }
-        for ((name, _), answer) in others.iter().zip(answers) {
-            if let Ok(Some(lsn)) = answer {
-                self.failsafe.positions.insert(name.clone(), lsn);
-            }
-        }
-        Answer::Done
+        let positions = others.iter().zip(answers);
+        let positions =
+            positions.filter_map(|((name, _), answer)| Some((name.clone(), answer.ok()??)));
+        Answer::Agreed(positions.collect())
     }
 
     /// A daemon that is started anew while its store is away goes on asking.
@@ -87,20 +84,37 @@ impl Daemon {
 
     fn question(&self) -> Value {
         let settings = &self.settings;
-        let mut slots: serde_json::Map<String, Value> = self
-            .server
-            .slots()
-            .iter()
-            .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?.0.into())))
-            .collect();
-        if let Some(lsn) = self.server.status().and_then(|s| s.position()) {
-            slots.insert(slot_name(settings.name.as_str()), lsn.0.into());
-        }
+        let end = self.server.status().and_then(|status| status.position());
         json!({
             "name": settings.name.as_str(),
             "conn_url": self.server.served_url(),
             "api_url": settings.restapi.api_url(),
-            "slots": slots,
+            "slots": told_positions(&self.server.slots(), &settings.name, end),
         })
+    }
+}
+
+/// From where the reader of each slot goes on, and the end of the own log, as `/status`
+/// has them.
+fn told_positions(slots: &[Slot], me: &MemberName, end: Option<Lsn>) -> BTreeMap<String, u64> {
+    let slots = slots.iter().filter_map(|slot| Some((slot.name.clone(), slot.position()?.0)));
+    let own = end.map(|end| (slot_name(me.as_str()), end.0));
+    slots.chain(own).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use standby::slots::Kind;
+
+    #[test]
+    fn positions_of_readers_are_confirmed_ones() {
+        let kind = Kind::Logical { database: "d".into(), plugin: "p".into() };
+        let reader =
+            Slot { kind, confirmed_flush: Some(Lsn(70)), ..Slot::physical("reader", Lsn(20)) };
+        let unreserved = Slot { restart_lsn: None, ..Slot::physical("none", Lsn(1)) };
+        let slots = [Slot::physical("n2", Lsn(50)), reader, unreserved];
+        let told = told_positions(&slots, &"n-1".into(), Some(Lsn(90)));
+        assert_eq!(serde_json::json!(told), serde_json::json!({"n2": 50, "n_1": 90, "reader": 70}));
     }
 }

@@ -97,6 +97,7 @@ impl Daemon {
                 Answer::Done
             }
             Call::Begin { job, overrides } => self.begin(job, &overrides),
+            Call::ChangeSlot(step) => done(self.server.change_slot(&step).await),
             Call::Cancel => Answer::Cancelled(self.background.cancel()),
             Call::EndReceivers(which) => {
                 self.server.end_receivers(which);

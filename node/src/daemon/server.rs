@@ -126,19 +126,10 @@ impl Server {
         self.postmaster.as_ref().map(guarded)
     }
 
+    /// As of the last beat. A temporary slot ends with its session: it is left alone.
     pub fn slots(&self) -> Vec<Slot> {
         let slots = self.monitor.iter().flat_map(|m| &m.slots);
-        // A temporary slot ends with its session; the daemon leaves it alone.
-        slots
-            .filter(|s| !s.temporary)
-            .map(|s| Slot {
-                name: s.name.clone(),
-                physical: s.slot_type == "physical",
-                active: s.active,
-                restart_lsn: s.restart_lsn,
-                confirmed_flush: s.confirmed_flush,
-            })
-            .collect()
+        slots.filter(|slot| !slot.temporary).map(|slot| slot.seen()).collect()
     }
 
     /// Settings that wait for a restart: the server says so, or the data

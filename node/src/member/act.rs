@@ -423,6 +423,7 @@ impl Answer {
             | Answer::Written(_)
             | Answer::Refreshed { .. }
             | Answer::Peers(_)
+            | Answer::Agreed(_)
             | Answer::History(_)
             | Answer::End(_)
             | Answer::EndsAt(_)

@@ -12,9 +12,10 @@ use crate::ha::{Decision, Observation, Outcome, Receivers};
 use serde_json::Value;
 use standby::promotion::PeerAnswer;
 use standby::rewind::LocalEnd;
-use standby::slots::Slot;
+use standby::slots::{Slot, SlotStep};
 use standby::switch::ownership::{Order, Ownership};
 use standby::sync::Names;
+use std::collections::BTreeMap;
 use topology::region::Token;
 use topology::{
     Group, GroupView, History, Lsn, MemberName, Millis, RemoteEnd, Seen, Session, Timeline, Write,
@@ -98,6 +99,8 @@ pub enum Call {
     WriteWal,
     ArmWatchdog,
     RestWatchdog,
+    /// Make, move or drop a slot of the own server.
+    ChangeSlot(SlotStep),
     Begin {
         job: Job,
         overrides: Overrides,
@@ -159,6 +162,8 @@ pub enum Answer {
         is_leader: bool,
     },
     Peers(Vec<PeerAnswer>),
+    /// All members agreed; where those that said so stand.
+    Agreed(BTreeMap<MemberName, Lsn>),
     History(Box<RemoteLog>),
     End(Result<Box<LocalEnd>, NoEnd>),
     EndsAt(Lsn),

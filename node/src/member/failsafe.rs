@@ -86,7 +86,7 @@ impl Member {
     pub(super) fn asked_all(&mut self, sent: Millis, answer: Answer, now: Millis) -> Outcome {
         self.asked_all = now;
         match answer {
-            Answer::Done => {}
+            Answer::Agreed(positions) => self.heard.extend(positions),
             Answer::Failed(why) => {
                 self.note(Level::Warn, format!("failsafe: {why}"));
                 return Outcome::Lost;

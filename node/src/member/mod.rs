@@ -13,11 +13,11 @@
 //! each call.
 //!
 //! After a beat the machine keeps the member's record and a leader's documents true in
-//! the store (`upkeep`), and what is on its own machine in order (`chores`), one call at a
-//! time.
+//! the store (`upkeep`), and what is on its own machine in order (`chores`, `slots`), one
+//! call at a time.
 //!
 //! Absent on purpose: the guard thread and the watchdog device, which must work when
-//! this machine does not; slots of the server (`daemon/chores.rs`).
+//! this machine does not.
 
 pub mod act;
 mod after_promotion;
@@ -42,6 +42,7 @@ mod region;
 mod renewal;
 pub mod schedule;
 mod server_files;
+pub mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
 pub use record::{reason, role_of};
 pub use region::{closed_workers, may_campaign};
+pub use slots::SlotSight;
 pub use wake::wakes;
 
 use crate::ha::failsafe::PeerSet;
@@ -68,9 +70,10 @@ use chores::Chores;
 use disk_watch::DiskWatch;
 use planned_restart::Planned;
 use region::MoveMemory;
+use slots::SlotMemory;
 use standby::report::Retention;
 use std::collections::{BTreeMap, BTreeSet};
-use topology::{Dynamic, HistoryEntry, MemberName, MemberRole, Millis};
+use topology::{Dynamic, HistoryEntry, Lsn, MemberName, MemberRole, Millis};
 use upkeep::{Sent, Upkeep};
 
 /// What one daemon knows from beat to beat, and the beat under way.
@@ -107,6 +110,9 @@ pub struct Member {
     retention: Retention,
     /// Members that were told to be never synchronous, because of their names.
     never_synchronous: BTreeSet<MemberName>,
+    slots: SlotMemory,
+    /// Positions that members told in failsafe mode, until the store answers again.
+    heard: BTreeMap<MemberName, Lsn>,
     /// `/failsafe` as the row has just made it.
     sending: Option<Sent>,
     /// The highest epoch this process has seen verified.
@@ -148,6 +154,8 @@ impl Member {
             history: Vec::new(),
             retention: Retention::default(),
             never_synchronous: BTreeSet::new(),
+            slots: SlotMemory::default(),
+            heard: BTreeMap::new(),
             sending: None,
             epoch: None,
             store_lost: true,

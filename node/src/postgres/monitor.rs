@@ -15,6 +15,7 @@ use super::parameters::RECOVERY;
 use super::session::Session;
 use super::units::Nature;
 use serde::{Deserialize, Deserializer, Serialize};
+use standby::slots::Kind;
 use tokio_postgres::Row;
 use topology::{Lsn, SystemId, Timeline};
 
@@ -86,10 +87,8 @@ const SQL: &str = concat!(
   pg_catalog.current_setting('synchronous_commit') AS synchronous_commit,
   EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer'
     AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')) AS checkpointer_rests,
-  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(s)), '[]') FROM (
-    SELECT slot_name AS name, slot_type, active, temporary, restart_lsn,
-      confirmed_flush_lsn AS confirmed_flush, catalog_xmin::text, database, plugin, wal_status
-    FROM pg_catalog.pg_replication_slots) s)::text AS slots,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(s)), '[]')
+    FROM pg_catalog.pg_replication_slots s)::text AS slots,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(p)), '[]') FROM (
     SELECT name, vartype AS kind, unit, pg_catalog.current_setting(name) AS old_value,
       coalesce((SELECT f.setting FROM pg_catalog.pg_file_settings f
@@ -119,9 +118,10 @@ pub struct Walsender {
     pub replay_lsn: Option<Lsn>,
 }
 
-/// One replication slot.
+/// One replication slot: what every version shows of it, and what newer ones do.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Slot {
+    #[serde(rename = "slot_name")]
     pub name: String,
     /// `physical` or `logical`.
     pub slot_type: String,
@@ -129,13 +129,49 @@ pub struct Slot {
     pub temporary: bool,
     #[serde(deserialize_with = "lsn")]
     pub restart_lsn: Option<Lsn>,
-    #[serde(deserialize_with = "lsn")]
+    #[serde(rename = "confirmed_flush_lsn", deserialize_with = "lsn")]
     pub confirmed_flush: Option<Lsn>,
+    /// A transaction id; JSON has it as a text.
+    pub xmin: Option<String>,
     pub catalog_xmin: Option<String>,
     pub database: Option<String>,
     pub plugin: Option<String>,
     /// `lost`: the WAL it needs is gone.
     pub wal_status: Option<String>,
+    /// PostgreSQL 16: rows that it needs are gone.
+    #[serde(default)]
+    pub conflicting: Option<bool>,
+    /// PostgreSQL 17.
+    #[serde(default)]
+    pub invalidation_reason: Option<String>,
+    #[serde(default)]
+    pub failover: Option<bool>,
+    #[serde(default)]
+    pub synced: Option<bool>,
+}
+
+impl Slot {
+    /// What the rules read of it.
+    pub fn seen(&self) -> standby::slots::Slot {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let kind = match self.slot_type.as_str() {
+            "physical" => Kind::Physical,
+            _ => Kind::Logical { database: text(&self.database), plugin: text(&self.plugin) },
+        };
+        standby::slots::Slot {
+            name: self.name.clone(),
+            holds_rows: self.xmin.is_some() || self.catalog_xmin.is_some(),
+            is_lost: self.wal_status.as_deref() == Some("lost")
+                || self.conflicting == Some(true)
+                || self.invalidation_reason.is_some(),
+            kind,
+            active: self.active,
+            restart_lsn: self.restart_lsn,
+            confirmed_flush: self.confirmed_flush,
+            failover: self.failover == Some(true),
+            synced: self.synced == Some(true),
+        }
+    }
 }
 
 /// A setting whose new value waits for a restart, as `SHOW` prints values.
@@ -331,6 +367,28 @@ mod tests {
         let pending: Pending = serde_json::from_str(text).unwrap();
         assert_eq!(pending.new_value.as_deref(), Some("256MB"));
         assert_eq!(pending.old_value.as_deref(), Some("128MB"));
+    }
+
+    /// As PostgreSQL 15 and 17 show a slot.
+    #[test]
+    fn a_slot_is_read_from_what_its_version_shows() {
+        let old = r#"{"slot_name":"a","plugin":null,"slot_type":"physical","datoid":null,
+            "database":null,"temporary":false,"active":false,"active_pid":null,"xmin":"741",
+            "catalog_xmin":null,"restart_lsn":"0/3000060","confirmed_flush_lsn":null,
+            "wal_status":"reserved","safe_wal_size":null,"two_phase":false}"#;
+        let seen = serde_json::from_str::<Slot>(old).unwrap().seen();
+        let is_there = standby::slots::Slot::physical("a", Lsn(0x3000060));
+        assert_eq!(seen, standby::slots::Slot { holds_rows: true, ..is_there });
+        let new = r#"{"slot_name":"l","plugin":"pgoutput","slot_type":"logical","datoid":5,
+            "database":"d","temporary":false,"active":true,"active_pid":7,"xmin":null,
+            "catalog_xmin":"741","restart_lsn":null,"confirmed_flush_lsn":"0/10",
+            "wal_status":"lost","safe_wal_size":null,"two_phase":false,"inactive_since":null,
+            "conflicting":false,"invalidation_reason":"wal_removed","failover":true,
+            "synced":true}"#;
+        let seen = serde_json::from_str::<Slot>(new).unwrap().seen();
+        assert!(seen.is_lost && seen.failover && seen.synced && seen.active);
+        assert_eq!(seen.kind, Kind::Logical { database: "d".into(), plugin: "pgoutput".into() });
+        assert_eq!((seen.restart_lsn, seen.confirmed_flush), (None, Some(Lsn(16))));
     }
 
     #[test]

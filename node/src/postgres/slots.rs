@@ -31,13 +31,19 @@ pub async fn drop(session: &Session, name: &str) -> Result<(), Error> {
     unless(done, &SqlState::UNDEFINED_OBJECT)
 }
 
-/// Moves a slot forward; one that is further already stays where it is.
+/// Moves a physical slot forward; one that is further already, or reserves no WAL, stays.
 pub async fn advance(session: &Session, name: &str, to: Lsn) -> Result<(), Error> {
     const SQL: &str = "SELECT pg_catalog.pg_replication_slot_advance($1::text, $2::text::pg_lsn) \
          FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text \
-         AND coalesce(confirmed_flush_lsn, restart_lsn, '0/0') < $2::text::pg_lsn";
+         AND restart_lsn < $2::text::pg_lsn";
     let to = to.to_string();
     session.rows("advance slot", SQL, &[&name, &to]).await.map(std::mem::drop)
+}
+
+/// The server has no place for another slot.
+pub fn is_full(error: &Error) -> bool {
+    let full = &SqlState::CONFIGURATION_LIMIT_EXCEEDED;
+    matches!(error, Error::Sql { source, .. } if source.code() == Some(full))
 }
 
 fn unless<T>(done: Result<T, Error>, fine: &SqlState) -> Result<(), Error> {

@@ -86,6 +86,7 @@ pub mod served;
 pub mod settings;
 pub mod silence;
 pub mod silent_source;
+pub mod slots;
 pub mod source;
 pub mod stage;
 pub mod standby_archive;

@@ -74,7 +74,11 @@ impl Stage {
         Stage::prepare_plan(members, &pg_bin, |plan, _| change(plan))
     }
 
-    fn prepare_plan(members: usize, pg_bin: &Path, change: impl FnOnce(&mut Plan, &Path)) -> Stage {
+    pub fn prepare_plan(
+        members: usize,
+        pg_bin: &Path,
+        change: impl FnOnce(&mut Plan, &Path),
+    ) -> Stage {
         let dir = tempfile::Builder::new().prefix("matriarch-live-").tempdir();
         let dir = dir.expect("a temporary directory");
         let pg_bin = within_reach(pg_bin, dir.path());

@@ -38,7 +38,7 @@ pub async fn life(major: u32) {
 }
 
 /// Where the programs of this version are: installed, or fetched for tests.
-fn programs(major: u32) -> PathBuf {
+pub(super) fn programs(major: u32) -> PathBuf {
     let installed = find_postgres().filter(|bin| version_of(bin) == Some(major));
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(target, PathBuf::from);

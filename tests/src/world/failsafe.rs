@@ -8,7 +8,8 @@ use super::World;
 use super::links::Wire;
 use node::ha::failsafe::{Promise, promised_ms};
 use node::member::Answer;
-use topology::MemberName;
+use std::collections::BTreeMap;
+use topology::{Lsn, MemberName};
 
 impl World {
     /// Each member answers when the question arrives, or not at all.
@@ -24,7 +25,11 @@ impl World {
         let lease_end = m.daemon.machine.lease.deadline();
         self.counts.led_on += u64::from(m.clock.read(self.now) >= lease_end);
         self.counts.agreed += 1;
-        Answer::Done
+        let is_asked = |name: &MemberName| others.iter().any(|(other, _)| other == name);
+        let asked = self.members.iter().filter(|m| is_asked(&m.name));
+        let told: BTreeMap<MemberName, Lsn> =
+            asked.map(|m| (m.name.clone(), Lsn(m.server.log.end()))).collect();
+        Answer::Agreed(told)
     }
 
     fn agree_one(&mut self, member: usize, name: &MemberName, ttl_ms: u64) -> bool {

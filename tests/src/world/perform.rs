@@ -52,10 +52,12 @@ impl World {
             // Nothing pauses replay here. A receiver of this world takes what it can, and
             // nothing holds it up.
             Call::ResumeReplay | Call::EndReceivers(_) | Call::CutStop => Answer::Done,
-            // Archives of this world lack nothing, and its disks keep these files.
-            Call::CompleteHistories { .. } | Call::SaveConfiguration | Call::KeepPgpass => {
-                Answer::Done
-            }
+            // Archives of this world lack nothing, its disks keep these files, and its
+            // servers have no slots.
+            Call::CompleteHistories { .. }
+            | Call::SaveConfiguration
+            | Call::KeepPgpass
+            | Call::ChangeSlot(_) => Answer::Done,
             // No machine of this world has one: it is never `Ready`.
             Call::ArmWatchdog => Answer::Failed("there is no watchdog".into()),
             Call::RestWatchdog => Answer::Done,

@@ -89,10 +89,16 @@ impl Server {
     pub async fn change_slot(&self, step: &SlotStep) -> Result<(), String> {
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
         let done = match step {
-            SlotStep::Create(name) => slots::create_physical(session, name).await,
-            SlotStep::Drop(name) => slots::drop(session, name).await,
-            SlotStep::Advance(name, to) => slots::advance(session, name, *to).await,
+            SlotStep::CreatePhysical { name } => slots::create_physical(session, name).await,
+            SlotStep::Drop { name, .. } => slots::drop(session, name).await,
+            SlotStep::Advance { name, to } => slots::advance(session, name, *to).await,
         };
-        done.map_err(|e| e.to_string())
+        done.map_err(|error| match slots::is_full(&error) {
+            true => format!(
+                "{}; all of max_replication_slots are in use: raise it",
+                error.with_causes()
+            ),
+            false => error.with_causes(),
+        })
     }
 }

@@ -1,0 +1,189 @@
+//! The next steps from the slots that are there to those that are wanted.
+//!
+//! Each function gives all steps of one kind. Their order, in which what is dropped makes
+//! room for what is made, is that of the machine's rows (`node/src/member/slots.rs`).
+
+use super::{Kind, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
+use std::collections::BTreeSet;
+use std::fmt;
+use topology::{Lsn, Millis};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropWhy {
+    /// It is lost, and made anew.
+    Lost,
+    /// It keeps dead rows for a standby that streams from another server now.
+    HoldsRows,
+    /// It reserves no WAL, and is made anew.
+    Unreserved,
+    /// Its type, database or plugin is another one than wanted.
+    OtherKind,
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SlotStep {
+    Drop { name: String, why: DropWhy },
+    Advance { name: String, to: Lsn },
+    CreatePhysical { name: String },
+}
+
+impl SlotStep {
+    /// The same for all positions.
+    pub fn without_position(&self) -> SlotStep {
+        match self {
+            SlotStep::Advance { name, .. } => SlotStep::Advance { name: name.clone(), to: Lsn(0) },
+            other => other.clone(),
+        }
+    }
+}
+
+impl fmt::Display for SlotStep {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            SlotStep::Drop { name, why } => {
+                let why = match why {
+                    DropWhy::Lost => "the WAL it needs is gone; it is made anew",
+                    DropWhy::HoldsRows => {
+                        "it keeps dead rows for a standby that streams from another server; it is \
+                         made anew"
+                    }
+                    DropWhy::Unreserved => "it reserves no WAL; it is made anew",
+                    DropWhy::OtherKind => "its type, database or plugin is not the wanted one",
+                    DropWhy::Unknown => "it is not known here, and nothing uses it",
+                };
+                write!(f, "dropping the slot `{name}`: {why}")
+            }
+            SlotStep::Advance { name, to } => write!(f, "advancing the slot `{name}` to {to}"),
+            SlotStep::CreatePhysical { name } => write!(f, "creating the slot `{name}`"),
+        }
+    }
+}
+
+/// What the steps go by.
+pub struct Scene<'a> {
+    pub situation: &'a Situation<'a>,
+    pub plan: &'a Plan,
+    /// As the server showed them, with the steps done since.
+    pub there: &'a [Slot],
+    pub unknown: &'a Unknown,
+    pub now: Millis,
+}
+
+impl<'a> Scene<'a> {
+    fn slots(&self) -> impl Iterator<Item = &'a Slot> + use<'a> {
+        let is_primary = self.situation.role == Role::Primary;
+        // A standby's own worker keeps those that it copies.
+        self.there.iter().filter(move |slot| is_primary || !slot.synced)
+    }
+
+    fn with_wanted(&self) -> impl Iterator<Item = (&'a Slot, &'a Wanted)> + use<'a> {
+        let plan = self.plan;
+        self.slots().filter_map(move |slot| Some((slot, plan.wanted.get(&slot.name)?)))
+    }
+
+    fn may_drop(&self, slot: &Slot) -> bool {
+        let s = self.situation;
+        let is_defined = s.view.config.is_some() || s.view.empty_config.is_some();
+        let citus = s.citus_database.filter(|_| s.role == Role::Primary);
+        is_defined
+            && !s.dynamic.pause
+            && !slot.active
+            && !is_ignored(slot, &s.dynamic.ignore_slots)
+            && !citus.is_some_and(|database| is_reserved(slot, database))
+    }
+
+    fn drops(&self, why: DropWhy, test: impl Fn(&Slot, &Wanted) -> bool) -> Vec<SlotStep> {
+        let found = self.with_wanted().filter(|(slot, wanted)| test(slot, wanted));
+        let found = found.filter(|(slot, _)| self.may_drop(slot));
+        found.map(|(slot, _)| SlotStep::Drop { name: slot.name.clone(), why }).collect()
+    }
+}
+
+/// A wanted slot whose WAL is gone: no standby can stream from it.
+pub fn lost(scene: &Scene) -> Vec<SlotStep> {
+    scene.drops(DropWhy::Lost, |slot, _| slot.is_lost)
+}
+
+/// A slot that keeps rows since its member streamed from here. Only dropping it ends that.
+pub fn holding_rows(scene: &Scene) -> Vec<SlotStep> {
+    scene.drops(DropWhy::HoldsRows, |slot, wanted| {
+        slot.is_physical() && slot.holds_rows && wanted.expected_active == Some(false)
+    })
+}
+
+pub fn unreserved(scene: &Scene) -> Vec<SlotStep> {
+    scene.drops(DropWhy::Unreserved, |slot, wanted| {
+        let idle = wanted.expected_active != Some(true);
+        slot.is_physical() && slot.restart_lsn.is_none() && !slot.holds_rows && idle
+    })
+}
+
+pub fn of_another_kind(scene: &Scene) -> Vec<SlotStep> {
+    scene.drops(DropWhy::OtherKind, |slot, wanted| slot.kind != wanted.kind)
+}
+
+/// What is not wanted, and nothing has used for a `loop_wait`.
+pub fn unknown(scene: &Scene) -> Vec<SlotStep> {
+    let wait_ms = scene.situation.dynamic.loop_wait_ms;
+    let names = unknown_names(scene).into_iter();
+    let due = names.filter(|name| scene.unknown.is_over(name, scene.now, wait_ms));
+    due.map(|name| SlotStep::Drop { name, why: DropWhy::Unknown }).collect()
+}
+
+/// The slots that are dropped as unknown if they stay unused.
+pub fn unknown_names(scene: &Scene) -> BTreeSet<String> {
+    let plan = scene.plan;
+    let is_known =
+        |slot: &Slot| plan.wanted.contains_key(&slot.name) || plan.unclear.contains(&slot.name);
+    let is_failover = |slot: &Slot| slot.failover && !slot.is_physical();
+    let slots = scene.slots().filter(|slot| !is_known(slot) && !is_failover(slot));
+    slots.filter(|slot| scene.may_drop(slot)).map(|slot| slot.name.clone()).collect()
+}
+
+/// A slot that nothing streams from is moved: else it keeps WAL for ever. A slot that
+/// keeps rows is dropped instead, or left to its user.
+pub fn advances(scene: &Scene) -> Vec<SlotStep> {
+    let both = |slot: &Slot, wanted: &Wanted| slot.is_physical() && wanted.kind == Kind::Physical;
+    let is_idle = |slot: &Slot, wanted: &Wanted| {
+        let is_well = !slot.active && !slot.holds_rows && !slot.is_lost;
+        is_well && wanted.expected_active != Some(true)
+    };
+    let slots = scene.with_wanted().filter(|(slot, wanted)| both(slot, wanted));
+    let idle = slots.filter(|(slot, wanted)| is_idle(slot, wanted));
+    let steps = idle.filter_map(|(slot, wanted)| {
+        let to = wanted.to?.min(scene.situation.end);
+        let name = slot.name.clone();
+        (slot.restart_lsn? < to).then_some(SlotStep::Advance { name, to })
+    });
+    steps.collect()
+}
+
+/// Missing slots, those of members first.
+pub fn creations(scene: &Scene) -> Vec<SlotStep> {
+    let is_there = |name: &String| scene.there.iter().any(|slot| slot.name == *name);
+    let wanted = scene.plan.wanted.iter();
+    let mut missing: Vec<_> = wanted
+        .filter(|(name, wanted)| wanted.kind == Kind::Physical && !is_there(name))
+        .map(|(name, wanted)| (wanted.why, name.clone()))
+        .collect();
+    missing.sort();
+    missing.into_iter().map(|(_, name)| SlotStep::CreatePhysical { name }).collect()
+}
+
+/// The slots after a step that was done, until the server is looked at again.
+pub fn apply(step: &SlotStep, there: &mut Vec<Slot>, end: Lsn) {
+    match step {
+        SlotStep::Drop { name, .. } => there.retain(|slot| slot.name != *name),
+        SlotStep::CreatePhysical { name } => there.push(Slot::physical(name, end)),
+        SlotStep::Advance { name, to } => {
+            for slot in there.iter_mut().filter(|slot| slot.name == *name) {
+                slot.restart_lsn = Some(*to);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;

@@ -1,0 +1,299 @@
+//! Replication slots of members: kept for those that stream, moved, dropped, made anew.
+
+use super::failsafe::turn_on;
+use super::stage::{LONG, REGION, SHORT, Stage, TTL, ask_sql, connect};
+use super::versions::programs;
+use ctl::field::{MemberPlan, Plan};
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Some loops, on busy cores.
+const LOOPS: Duration = Duration::from_secs(40);
+/// What a server may keep: max_wal_size, and some segments around it.
+const KEPT_MB_MAX: i64 = 64 + 6 * 16;
+
+/// PostgreSQL keeps as little WAL as it can: what is kept is kept for slots.
+fn keep_little_wal(plan: &mut Plan) {
+    let parameters = &mut plan.dcs["postgresql"]["parameters"];
+    parameters["wal_keep_size"] = json!("16MB");
+    parameters["max_wal_size"] = json!("64MB");
+    parameters["min_wal_size"] = json!("32MB");
+}
+
+async fn shows(stage: &Stage, member: &MemberPlan, what: &str, sql: &str, wanted: &str) {
+    let what = format!("{what} on {}", member.name);
+    let mut last = String::new();
+    let question = async || {
+        last = ask_sql(member, sql).await.unwrap_or_else(|error| error.to_string());
+        last == wanted
+    };
+    let answer = stage.field.until(&what, LOOPS, question).await;
+    answer.unwrap_or_else(|why| panic!("{why}: `{last}` instead of `{wanted}`"));
+}
+
+async fn slots(stage: &Stage, member: &MemberPlan, wanted: &str) {
+    let sql = "SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots \
+               WHERE NOT temporary";
+    shows(stage, member, "its slots", sql, wanted).await;
+}
+
+async fn run_sql(member: &MemberPlan, sql: &str) {
+    let client = connect(member).await.expect("it takes connections");
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+/// Writes about this much WAL, and a checkpoint behind it.
+async fn write_wal(member: &MemberPlan, mb: u64) {
+    run_sql(member, "CREATE TABLE IF NOT EXISTS bulk (t text)").await;
+    for _ in 0..mb.div_ceil(20) {
+        let rows = "INSERT INTO bulk SELECT repeat(md5(n::text), 30) \
+                    FROM generate_series(1, 19000) n; TRUNCATE bulk";
+        run_sql(member, rows).await;
+    }
+    run_sql(member, "CHECKPOINT").await;
+}
+
+/// The first member leads; the others have started behind it.
+async fn stand_up_behind_the_first(stage: &mut Stage) -> Vec<MemberPlan> {
+    stage.start_store();
+    let members = stage.members();
+    stage.start(&members[0]);
+    stage.until("a first leader", LONG, async || stage.primary().await.is_some()).await;
+    for member in &members[1..] {
+        stage.start(member);
+    }
+    assert_eq!(stage.healthy(LONG).await.name, members[0].name);
+    members
+}
+
+/// All places for slots are taken: what cannot be made keeps nothing else from being
+/// done, and a slot that no daemon has ever known makes room.
+pub async fn steps_on_their_own() {
+    let mut stage = Stage::prepare_in(3, |plan| {
+        keep_little_wal(plan);
+        plan.dcs["postgresql"]["parameters"]["max_replication_slots"] = json!(4);
+        plan.dcs["ignore_slots"] = json!([{"name": "mine", "type": "physical"}]);
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    let (leader, replica) = (&members[0], &members[1]);
+    let mark = stage.mark(leader);
+    stage.patch(json!({"slots": {"aaa": null, "aab": {}, "aac": {"type": "physical"}}})).await;
+    slots(&stage, leader, "aaa aab n2 n3").await;
+    slots(&stage, replica, "aaa aab n1 n3").await;
+    let log = stage.log_since(leader, mark);
+    let told = "creating the slot `aac`";
+    assert!(log.contains(told) && log.contains("max_replication_slots"), "it is not told: {log}");
+
+    let mark = stage.mark(leader);
+    let replaced = "SELECT pg_drop_replication_slot('aaa'), \
+                    pg_create_physical_replication_slot('forgotten', true)";
+    run_sql(leader, replaced).await;
+    run_sql(
+        replica,
+        "SELECT pg_drop_replication_slot('aab'), \
+        pg_create_physical_replication_slot('mine', true)",
+    )
+    .await;
+    slots(&stage, leader, "aaa aab n2 n3").await;
+    let log = stage.log_since(leader, mark);
+    assert!(log.contains("{\"name\": \"forgotten\"} to `ignore_slots`"), "{log}");
+    slots(&stage, replica, "aaa mine n1 n3").await;
+
+    // What advances is behind what fails on neither of them.
+    write_wal(leader, 60).await;
+    let behind = "SELECT (pg_wal_lsn_diff(pg_last_wal_replay_lsn(), restart_lsn) < 1000000)::text \
+                  FROM pg_replication_slots WHERE slot_name = 'n3'";
+    shows(&stage, replica, "the advanced slot", behind, "true").await;
+    slots(&stage, replica, "aaa mine n1 n3").await;
+    assert_eq!(stage.log_since(leader, 0).matches(told).count(), 1, "told once");
+    stage.one_writer();
+    stage.end();
+}
+
+/// A cascade (n3 from n2) that never leads, and a member that leaves: no server keeps
+/// WAL for either. `MATRIARCH_WAL_MB`: how much is written.
+pub async fn cascade() {
+    let mut stage = Stage::prepare_in(4, |plan| {
+        keep_little_wal(plan);
+        let tags = json!({"tags": {"replicatefrom": "n2", "nofailover": true}});
+        plan.overlays.insert("n3".into(), tags);
+        plan.dcs["member_slots_ttl"] = json!(5);
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    slots(&stage, &members[0], "n2 n3 n4").await;
+    slots(&stage, &members[1], "n1 n3 n4").await;
+    slots(&stage, &members[3], "n1 n2 n3").await;
+    let none = "SELECT count(*)::text FROM pg_replication_slots";
+    shows(&stage, &members[2], "no slot", none, "0").await;
+    let from_n2 = "SELECT active::text FROM pg_replication_slots WHERE slot_name = 'n3'";
+    shows(&stage, &members[1], "the slot of the cascade", from_n2, "true").await;
+
+    stage.field.kill_node(&members[3]);
+    let mb = std::env::var("MATRIARCH_WAL_MB").ok().and_then(|text| text.parse().ok());
+    write_wal(&members[0], mb.unwrap_or(300)).await;
+    slots(&stage, &members[0], "n2 n3").await;
+    slots(&stage, &members[1], "n1 n3").await;
+    for member in &members[..3] {
+        keeps_little(&stage, &members[0], member).await;
+    }
+    stage.one_writer();
+    stage.end();
+}
+
+/// After a checkpoint here, for only then a slot's position is on disk and WAL removed. A
+/// standby makes one only behind a new one of the leader.
+async fn keeps_little(stage: &Stage, leader: &MemberPlan, member: &MemberPlan) {
+    let sql = "SELECT (sum(size) / 1048576)::bigint FROM pg_ls_waldir() \
+               WHERE name ~ '^[0-9A-F]{24}$'";
+    let mut mb = i64::MAX;
+    let what = format!("little WAL on {}", member.name);
+    let question = async || {
+        run_sql(leader, "CHECKPOINT").await;
+        let Ok(client) = connect(member).await else { return false };
+        if client.batch_execute("CHECKPOINT").await.is_err() {
+            return false;
+        }
+        mb = client.query_one(sql, &[]).await.map_or(i64::MAX, |row| row.get(0));
+        mb <= KEPT_MB_MAX
+    };
+    let answer = stage.field.until(&what, LOOPS, question).await;
+    answer.unwrap_or_else(|why| panic!("{why}: it keeps {mb} MB"));
+    println!("  {} keeps {mb} MB of WAL (limit {KEPT_MB_MAX})", member.name);
+}
+
+/// A former leader forgets the rows that its standbys asked it to keep: else it asks the
+/// new leader to keep them, for ever.
+pub async fn feedback(major: u32) {
+    let mut stage = Stage::prepare_plan(2, &programs(major), |plan, _| {
+        let parameters = &mut plan.dcs["postgresql"]["parameters"];
+        parameters["hot_standby_feedback"] = json!("on");
+        parameters["wal_receiver_status_interval"] = json!("1s");
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    let (old, new) = (&members[0], &members[1]);
+    let holds = |name: &str| {
+        format!(
+            "SELECT (xmin IS NOT NULL)::text FROM pg_replication_slots WHERE slot_name = '{name}'"
+        )
+    };
+    shows(&stage, old, "rows that are kept", &holds("n2"), "true").await;
+    let body = json!({"leader": old.name, "candidate": new.name});
+    let reply = stage.send(Method::POST, old, "/switchover", body).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(stage.healthy(LONG).await.name, new.name);
+    shows(&stage, new, "rows that are kept", &holds("n1"), "true").await;
+    shows(&stage, old, "a slot made anew", &holds("n2"), "false").await;
+    let rows = "CREATE TABLE gone AS SELECT generate_series(1, 10000) AS id; DELETE FROM gone";
+    run_sql(new, rows).await;
+    let size = "SELECT pg_relation_size('gone')::text";
+    let what = "rows that vacuum removes";
+    stage
+        .until(what, LOOPS, async || {
+            run_sql(new, "VACUUM gone").await;
+            ask_sql(new, size).await.is_ok_and(|size| size == "0")
+        })
+        .await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// A member is away for longer than `max_slot_wal_keep_size` lasts: its slot is lost,
+/// and made anew, so that the member streams again as soon as it was copied again.
+pub async fn lost(major: u32) {
+    let mut stage = Stage::prepare_plan(2, &programs(major), |plan, _| {
+        keep_little_wal(plan);
+        plan.dcs["postgresql"]["parameters"]["max_slot_wal_keep_size"] = json!("32MB");
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    let (leader, away) = (&members[0], &members[1]);
+    stage.field.kill_node(away);
+    let mark = stage.mark(leader);
+    write_wal(leader, 200).await;
+    let told = "dropping the slot `n2`: the WAL it needs is gone";
+    let log = async || stage.log_since(leader, mark).contains(told);
+    stage.until("the end of the lost slot", LOOPS, log).await;
+    let state = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'n2'";
+    shows(&stage, leader, "the slot made anew", state, "reserved").await;
+    stage.start(away);
+    let force = json!({"force": true});
+    stage
+        .until("a copy that begins", SHORT, async || {
+            let reply = stage.ask.send(Method::POST, away, "/reinitialize", Some(&force)).await;
+            reply.is_some_and(|reply| reply.status == 200)
+        })
+        .await;
+    stage.healthy(LONG).await;
+    let used = "SELECT active::text FROM pg_replication_slots WHERE slot_name = 'n2'";
+    shows(&stage, leader, "a slot in use", used, "true").await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// A slot of no member is on every candidate, never ahead of its reader, and gone with
+/// its definition.
+pub async fn permanent() {
+    let mut stage = Stage::prepare_in(3, |plan| {
+        keep_little_wal(plan);
+        plan.overlays.insert("n3".into(), json!({"tags": {"nofailover": true}}));
+        plan.dcs["slots"] = json!({"keep": {"type": "physical"}, "main": {"cluster_type": "primary"},
+            "copy": {"cluster_type": "standby"}});
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    slots(&stage, &members[2], "").await;
+    let (mut leader, mut other) = (&members[0], &members[1]);
+    let at = "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = 'keep'";
+    for round in 1..=2 {
+        slots(&stage, leader, &format!("keep main {} n3", other.name)).await;
+        slots(&stage, other, &format!("keep main {} n3", leader.name)).await;
+        write_wal(leader, 60).await;
+        // As its reader does when it confirms what it has.
+        let confirm = "SELECT pg_replication_slot_advance('keep', pg_current_wal_flush_lsn())";
+        run_sql(leader, confirm).await;
+        let confirmed = ask_sql(leader, at).await.expect("it is there");
+        shows(&stage, other, "the position of the reader", at, &confirmed).await;
+        write_wal(leader, 60).await;
+        let body = json!({"leader": leader.name, "candidate": other.name});
+        let reply = stage.send(Method::POST, leader, "/switchover", body).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert_eq!(stage.healthy(LONG).await.name, other.name);
+        assert_eq!(ask_sql(other, at).await.expect("it is there"), confirmed, "round {round}");
+        (leader, other) = (other, leader);
+    }
+    let mark = stage.mark(leader);
+    stage.patch(json!({"slots": {"keep": null}})).await;
+    slots(&stage, leader, &format!("main {} n3", other.name)).await;
+    slots(&stage, other, &format!("main {} n3", leader.name)).await;
+    assert!(stage.log_since(leader, mark).contains("dropping the slot `keep`"));
+    stage.one_writer();
+    stage.end();
+}
+
+/// The store is away for a minute, and the leader leads on: neither it nor a replica keeps
+/// the WAL of that time for members that have it.
+pub async fn in_failsafe() {
+    let mut stage = Stage::prepare_in(3, |plan| {
+        keep_little_wal(plan);
+        plan.overlays.insert("n3".into(), json!({"tags": {"replicatefrom": "n2"}}));
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    turn_on(&stage).await;
+    slots(&stage, &members[0], "n2 n3").await;
+    slots(&stage, &members[1], "n1 n3").await;
+    slots(&stage, &members[2], "n1 n2").await;
+    let began = Instant::now();
+    assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
+    tokio::time::sleep(TTL + Duration::from_secs(5)).await;
+    write_wal(&members[0], 300).await;
+    for member in &members {
+        keeps_little(&stage, &members[0], member).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60).saturating_sub(began.elapsed())).await;
+    assert_eq!(stage.get(&members[0], "/primary").await.status, 200, "it leads on");
+    assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+    assert_eq!(stage.healthy(LONG).await.name, members[0].name);
+    slots(&stage, &members[0], "n2 n3").await;
+    stage.one_writer();
+    stage.end();
+}

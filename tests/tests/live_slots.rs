@@ -1,0 +1,50 @@
+//! Replication slots on real PostgreSQL and etcd. The scenarios are in
+//! `tests/src/live/slots.rs`.
+//!
+//! The daemon is not built by this test: `cargo build --workspace --bins` first.
+
+use std::time::Duration;
+use tests::live::{run, slots};
+
+/// No scenario needs half of this.
+const LIMIT: Duration = Duration::from_secs(240);
+
+#[test]
+fn n7_one_creation_that_fails_starves_no_member() {
+    run("slots on their own", LIMIT, slots::steps_on_their_own());
+}
+
+#[test]
+fn n5_wal_of_a_cascade_does_not_pile_up() {
+    run("slots of a cascade", LIMIT, slots::cascade());
+}
+
+#[test]
+fn n6_vacuum_removes_rows_after_a_switchover_with_feedback() {
+    run("feedback", LIMIT, slots::feedback(15));
+}
+
+#[test]
+fn n6_vacuum_removes_rows_after_a_switchover_on_18() {
+    run("feedback on 18", LIMIT, slots::feedback(18));
+}
+
+#[test]
+fn a_lost_slot_is_made_anew() {
+    run("a lost slot", LIMIT, slots::lost(15));
+}
+
+#[test]
+fn a_lost_slot_is_made_anew_on_18() {
+    run("a lost slot on 18", LIMIT, slots::lost(18));
+}
+
+#[test]
+fn permanent_physical_slots_live_through_switchovers() {
+    run("permanent slots", LIMIT, slots::permanent());
+}
+
+#[test]
+fn failsafe_slots_move_on_without_a_store() {
+    run("slots in failsafe mode", LIMIT, slots::in_failsafe());
+}
