@@ -66,7 +66,7 @@ fn lay_out(plan: &mut Plan, dir: &Path) {
     plan.overlays.extend(names.into_iter().map(|name| (name, overlay.clone())));
 }
 
-async fn write_rows_that_one_lacks(
+pub async fn write_rows_that_one_lacks(
     stage: &Stage,
     leader: &MemberPlan,
     behind: &MemberPlan,

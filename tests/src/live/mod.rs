@@ -96,6 +96,7 @@ pub mod standby_divergence;
 pub mod standby_elections;
 pub mod standby_remote;
 pub mod stops;
+pub mod sync_ahead;
 pub mod synchronous;
 pub mod takeover;
 pub mod times;
