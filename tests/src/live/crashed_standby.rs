@@ -66,18 +66,31 @@ fn lay_out(plan: &mut Plan, dir: &Path) {
     plan.overlays.extend(names.into_iter().map(|name| (name, overlay.clone())));
 }
 
-pub async fn write_rows_that_one_lacks(
+async fn write_rows_that_one_lacks(
     stage: &Stage,
     leader: &MemberPlan,
     behind: &MemberPlan,
     ahead: &MemberPlan,
 ) {
     let client = connect(leader).await.expect("the leader takes connections");
-    client.batch_execute("CREATE TABLE ahead (id bigint); CHECKPOINT").await.expect("a table");
+    client.batch_execute(TABLE).await.expect("a table");
+    stop_sending(stage, leader, behind).await;
+    client.simple_query(ROWS).await.expect("rows that one standby does not get");
+    rows_reach(stage, ahead).await;
+    // Its control file tells of them: crash recovery has to come this far.
+    let standby = connect(ahead).await.expect("the standby takes connections");
+    standby.batch_execute("CHECKPOINT").await.expect("a restartpoint");
+}
+
+pub const TABLE: &str = "CREATE TABLE ahead (id bigint); CHECKPOINT";
+pub const ROWS: &str = "INSERT INTO ahead SELECT generate_series(1, 1000)";
+
+/// From now on this standby gets nothing; so far it has everything.
+pub async fn stop_sending(stage: &Stage, leader: &MemberPlan, standby: &MemberPlan) {
     let sender = format!(
         "SELECT pid::text FROM pg_stat_replication WHERE application_name = '{}' \
          AND replay_lsn >= pg_current_wal_flush_lsn()",
-        behind.name
+        standby.name
     );
     let mut pid = None;
     stage
@@ -88,16 +101,14 @@ pub async fn write_rows_that_one_lacks(
         .await;
     let pid = Pid::from_raw(pid.expect("just seen"));
     kill(pid, Signal::SIGSTOP).expect("a walsender");
-    let rows = "INSERT INTO ahead SELECT generate_series(1, 1000)";
-    client.simple_query(rows).await.expect("rows that one standby does not get");
+}
+
+pub async fn rows_reach(stage: &Stage, standby: &MemberPlan) {
     stage
         .until("a standby that has the rows", SHORT, async || {
-            ask_sql(ahead, "SELECT count(*)::text FROM ahead").await.is_ok_and(|n| n == "1000")
+            ask_sql(standby, "SELECT count(*)::text FROM ahead").await.is_ok_and(|n| n == "1000")
         })
         .await;
-    // Its control file tells of them: crash recovery has to come this far.
-    let standby = connect(ahead).await.expect("the standby takes connections");
-    standby.batch_execute("CHECKPOINT").await.expect("a restartpoint");
 }
 
 async fn says(stage: &Stage, member: &MemberPlan, mark: usize, words: &str) {

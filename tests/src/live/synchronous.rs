@@ -18,7 +18,7 @@ async fn sync_of(stage: &Stage) -> Option<SyncState> {
 }
 
 /// Waits until `/sync` names `names` standbys of this leader; the server waits for them.
-async fn settled(stage: &Stage, leader: &MemberPlan, names: usize) -> SyncState {
+pub async fn settled(stage: &Stage, leader: &MemberPlan, names: usize) -> SyncState {
     let mut found = None;
     stage
         .until(&format!("{names} synchronous standbys"), SHORT, async || {
