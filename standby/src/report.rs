@@ -71,7 +71,9 @@ impl Leader<'_> {
     fn positions(&self) -> IndexMap<String, Lsn> {
         let permanent = permanent(&self.dynamic.slots);
         let all = self.dynamic.member_slots_ttl_ms > 0;
-        let told = self.slots.iter().filter(|s| all || permanent.names(&s.name));
+        let is_linked = |name: &str| self.dynamic.standby_clusters.iter().any(|l| l.slot == name);
+        let is_kept = |name: &str| permanent.names(name) || is_linked(name);
+        let told = self.slots.iter().filter(|s| all || is_kept(&s.name));
         let told = told.filter_map(|slot| Some((slot.name.clone(), slot.position()?)));
         let own = all.then(|| (slot_name(self.name.as_str()), self.optime));
         told.chain(own).collect()

@@ -8,6 +8,7 @@
 //! that the one before stays in force. Any other one counts as not given, and
 //! `ignored` names it.
 
+use crate::id::slot_name;
 use crate::member::join_host;
 use crate::number::{Base, counted};
 use crate::tags::parse_bool;
@@ -40,6 +41,8 @@ pub struct Dynamic {
     pub is_synchronous: bool,
     /// The upstream of a plain standby cluster (no regions).
     pub standby_cluster: Option<StandbyCluster>,
+    /// Clusters that follow this one, each through a slot that is kept here.
+    pub standby_clusters: Vec<LinkedCluster>,
     /// Whether members stream through slots.
     pub use_slots: bool,
     /// Permanent slots by name; an empty specification is a physical slot.
@@ -85,6 +88,24 @@ pub struct StandbyCluster {
     pub primary_slot_name: Option<String>,
 }
 
+/// A cluster that follows this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkedCluster {
+    pub name: String,
+    /// The physical slot that its standby leader uses; by default named after it.
+    pub slot: String,
+}
+
+impl LinkedCluster {
+    fn read(value: &Value) -> Option<LinkedCluster> {
+        let text = |key: &str| value.get(key).filter(|v| !is_nothing(v)).map(plain);
+        let name = text("name")?;
+        let slot = text("slot").unwrap_or_else(|| slot_name(&name));
+        // PostgreSQL takes no other name.
+        (slot_name(&slot) == slot).then_some(LinkedCluster { name, slot })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("/config: `{key}` is `{found}`, but must be {wanted}; correct it with `edit-config`")]
 pub struct BadDynamic {
@@ -127,6 +148,7 @@ impl Dynamic {
             member_slots_ttl_ms: read.number("member_slots_ttl", Base::Seconds, 1800) * 1000,
             is_synchronous: raw.get("synchronous_mode").is_some_and(|mode| !is_off(mode)),
             standby_cluster: standby_cluster(raw)?,
+            standby_clusters: read.standby_clusters(),
             use_slots: read.use_slots(),
             slots: permanent_slots(raw),
             ignore_slots: read.ignore_slots(),
@@ -262,6 +284,20 @@ impl Reading<'_> {
             self.ignored.push(bad("postgresql.use_slots", value, "true or false"));
             true
         })
+    }
+
+    fn standby_clusters(&mut self) -> Vec<LinkedCluster> {
+        const KEY: &str = "standby_clusters";
+        let Some(value) = self.raw.get(KEY).filter(|value| !is_nothing(value)) else {
+            return Vec::new();
+        };
+        let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let links: Vec<_> = items.iter().filter_map(LinkedCluster::read).collect();
+        if !value.is_array() || links.len() < items.len() {
+            let wanted = "a list of maps with name and slot (a-z, 0-9 and _)";
+            self.ignored.push(bad(KEY, value, wanted));
+        }
+        links
     }
 
     fn ignore_slots(&mut self) -> Vec<serde_json::Map<String, Value>> {
@@ -570,6 +606,24 @@ mod tests {
             let bad = Dynamic::read(&section).unwrap_err();
             assert_eq!(bad.key, "standby_cluster.port", "{section}");
         }
+    }
+
+    #[test]
+    fn clusters_that_follow_have_a_name_and_a_slot() {
+        let read = |value: Value| Dynamic::read(&json!({"standby_clusters": value})).unwrap();
+        let link = |name: &str, slot: &str| LinkedCluster { name: name.into(), slot: slot.into() };
+        let two = read(json!([{"name": "shop-dr"}, {"name": "far", "slot": "far_away"}]));
+        assert_eq!(two.standby_clusters, [link("shop-dr", "shop_dr"), link("far", "far_away")]);
+        assert!(two.ignored.is_empty());
+        for nothing in [json!(null), json!([])] {
+            assert!(read(nothing).standby_clusters.is_empty());
+        }
+        for bad in [json!({}), json!("dr"), json!(["dr"]), json!([{"slot": "dr"}])] {
+            assert!(read(bad.clone()).standby_clusters.is_empty(), "{bad}");
+        }
+        let half = read(json!([{"name": "a"}, {"name": "b", "slot": "Not-One"}]));
+        assert_eq!(half.standby_clusters, [link("a", "a")]);
+        assert_eq!(half.ignored[0].key, "standby_clusters");
     }
 
     proptest! {

@@ -40,6 +40,7 @@ const KNOWN: [&str; 25] = [
     "permanent_replication_slots",
     "ignore_slots",
     "standby_cluster",
+    "standby_clusters",
     "postgresql",
     "citus",
 ];
@@ -195,6 +196,7 @@ mod tests {
             (json!({"slots": {"a": {"cluster_type": "any"}}}), "cluster_type is `any`"),
             (json!({"permanent_slots": {"a": true}}), "`permanent_slots.a`"),
             (json!({"ignore_slots": {}}), "`ignore_slots`"),
+            (json!({"standby_clusters": [{"slot": "dr"}]}), "`standby_clusters`"),
         ] {
             let why = judge(document).unwrap_err();
             assert!(why.contains(path), "{why}");

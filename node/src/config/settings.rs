@@ -216,6 +216,8 @@ pub const SETTINGS: &[Setting] = &[
         "Permanent slots."),
     row("bootstrap.dcs.ignore_slots", Any, "", "Slots that are left alone."),
     row("bootstrap.dcs.standby_cluster", Map, "", "The upstream of a standby cluster."),
+    row("bootstrap.dcs.standby_clusters", Any, "",
+        "Clusters that follow this one: name and slot of each."),
     row("bootstrap.dcs.postgresql", Map, "", "Settings of PostgreSQL on all members."),
     row("bootstrap.method", Text, "initdb", "How a new cluster is made."),
     row("bootstrap.initdb", Options, "", "Options of initdb."),

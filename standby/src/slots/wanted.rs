@@ -17,6 +17,8 @@ use topology::{Lsn, MemberName, MemberRecord};
 pub enum Why {
     Member,
     Region,
+    /// A cluster that follows this one.
+    Linked,
     Retained,
     Permanent,
 }
@@ -48,6 +50,7 @@ pub fn wanted(s: &Situation) -> Plan {
         retained(s, &mut plan);
         permanent_slots(s, &mut plan);
     }
+    linked(s, &mut plan);
     for slot in s.regions.iter().map(region_slot) {
         // The other region follows the leader.
         let (to, expected_active) = (reported(s, &slot), Some(s.leads()));
@@ -147,6 +150,36 @@ fn retained(s: &Situation, plan: &mut Plan) {
     for name in names.filter(|name| *name != s.own_slot()) {
         let (to, why) = (reported(s, &name), Why::Retained);
         plan.add(name, Wanted { kind: Kind::Physical, why, to, expected_active: None });
+    }
+}
+
+/// The clusters of `standby_clusters`: on every member that may lead, while this cluster
+/// follows no other one. Behind a demotion such a slot would keep WAL that no server reads.
+fn linked(s: &Situation, plan: &mut Plan) {
+    if s.nofailover || s.cluster == Some(ClusterKind::Standby) {
+        return;
+    }
+    for link in &s.dynamic.standby_clusters {
+        let slot = link.slot.clone();
+        if s.cluster.is_none() {
+            plan.unclear.insert(slot);
+            continue;
+        }
+        let namesake = plan.wanted.get(&slot);
+        if namesake.is_some_and(|w| w.why == Why::Permanent && w.kind == Kind::Physical) {
+            continue;
+        }
+        if namesake.is_some() || slot == s.own_slot() {
+            plan.findings.push(format!(
+                "the slot `{slot}` of the standby cluster {} is one of this cluster's own: give it \
+                 another name",
+                link.name
+            ));
+            continue;
+        }
+        let (to, expected_active) = (reported(s, &slot), Some(s.leads()));
+        let (kind, why) = (Kind::Physical, Why::Linked);
+        plan.add(slot, Wanted { kind, why, to, expected_active });
     }
 }
 

@@ -287,3 +287,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn clusters_that_follow_have_their_slots_on_members_that_may_lead() {
+    let members = [("l", json!({})), ("a", json!({})), ("c", json!({"nofailover": true}))];
+    let links = json!([{"name": "shop-dr"}, {"name": "far", "slot": "a"}]);
+    let group = Group::of(&members, json!({"standby_clusters": links}))
+        .status(json!({"optime": 90, "slots": {"shop_dr": 40}}));
+    assert_eq!(group.names("l"), "a c shop_dr");
+    assert_eq!((group.names("a"), group.names("c")), ("(c) (l) (shop_dr)".into(), String::new()));
+    let plan = group.plan("a");
+    assert_eq!(
+        (plan.wanted["shop_dr"].to, plan.wanted["shop_dr"].why),
+        (Some(Lsn(40)), Why::Linked)
+    );
+    let clash = "the slot `a` of the standby cluster far is one of this cluster's own";
+    assert!(group.plan("l").findings[0].starts_with(clash));
+    // This cluster follows another one itself, or that is not known.
+    let of = |cluster| group.at("l", |s| wanted(&Situation { cluster, ..s.clone() }));
+    assert!(!of(Some(ClusterKind::Standby)).wanted.contains_key("shop_dr"));
+    let unknown = of(None);
+    assert!(unknown.unclear.contains("shop_dr") && !unknown.wanted.contains_key("shop_dr"));
+}

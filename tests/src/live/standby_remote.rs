@@ -14,7 +14,7 @@ const ROUNDS: usize = 2;
 pub async fn changes_its_leader() {
     let mut main = Stage::raise(2).await;
     table(&main.leader().await).await;
-    main.patch(json!({"slots": {"dr": {"type": "physical"}}})).await;
+    main.patch(json!({"standby_clusters": [{"name": "copy", "slot": "dr"}]})).await;
     let mut copy = copy_of(2, upstream(&main.members()));
     let leader = stand_by(&mut copy).await;
     // A synchronous mode has no meaning here.
@@ -30,6 +30,7 @@ pub async fn changes_its_leader() {
     with_a_slot(&main, &copy, &leader).await;
     assert_eq!(starts(&copy).await, before, "a server of the standby cluster was restarted");
     without_the_slot(&copy, &leader).await;
+    unlisted(&main, &copy).await;
     copy.end();
     main.end();
 }
@@ -112,4 +113,19 @@ async fn without_the_slot(copy: &Stage, leader: &MemberPlan) {
     .await;
     copy.patch(json!({"standby_cluster": {"primary_slot_name": "dr"}})).await;
     uses_slot(copy, leader, "dr").await;
+}
+
+/// The slot of a cluster that is listed no more goes from every member, once it is unused.
+async fn unlisted(main: &Stage, copy: &Stage) {
+    let slots = "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = 'dr'";
+    for member in main.members() {
+        assert_eq!(ask_sql(&member, slots).await.ok().as_deref(), Some("1"), "{}", member.name);
+    }
+    copy.patch(json!({"standby_cluster": {"primary_slot_name": null}})).await;
+    main.patch(json!({"standby_clusters": null})).await;
+    for member in main.members() {
+        let what = format!("no slot dr on {}", member.name);
+        main.until(&what, SHORT, async || ask_sql(&member, slots).await.is_ok_and(|n| n == "0"))
+            .await;
+    }
 }
