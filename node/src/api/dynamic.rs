@@ -16,7 +16,7 @@ use topology::number::{Base, counted, whole};
 use topology::tags::parse_bool;
 
 /// All keys that mean something; others are kept and reported.
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 26] = [
     "ttl",
     "loop_wait",
     "retry_timeout",

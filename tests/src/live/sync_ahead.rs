@@ -4,7 +4,7 @@
 //! No commit may be acknowledged by that.
 
 use super::crashed_standby::{ROWS, TABLE, rows_reach, stop_sending};
-use super::stage::{LONG, SHORT, Stage, ask_sql, connect};
+use super::stage::{LONG, Stage, ask_sql, connect};
 use super::synchronous::settled;
 use ctl::field::MemberPlan;
 use serde_json::json;
