@@ -22,6 +22,11 @@ pub struct Work {
     result: Option<Result<(), String>>,
 }
 
+/// Until it ends there are no data that could be used.
+pub fn replaces_data(job: &Job) -> bool {
+    matches!(job, Job::Clone { .. } | Job::Rebuild { .. })
+}
+
 impl World {
     pub fn begin_job(&mut self, member: usize, job: Job) {
         self.note_of(member, &format!("begins {job:?}"));

@@ -7,6 +7,7 @@
 //! Absent on purpose: threads, sockets, the real clock.
 
 pub mod beat;
+pub mod by_hand;
 pub mod call;
 pub mod client;
 pub mod deadman;
@@ -17,6 +18,7 @@ pub mod fault;
 pub mod job;
 pub mod links;
 pub mod member;
+pub mod mishap;
 pub mod mode;
 pub mod observe;
 pub mod perform;
@@ -35,6 +37,7 @@ use client::Client;
 use fault::Plan;
 use links::Links;
 use member::Member;
+use mishap::{Fate, Mishaps};
 use node::dcs::Snapshot;
 use node::ha::Decision;
 use node::member::Call;
@@ -42,7 +45,7 @@ use rng::Rng;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use stores::Stores;
+use stores::{OwnWrite, Stores};
 use topology::region::Policy;
 use topology::{Group, Millis};
 
@@ -154,10 +157,13 @@ pub struct World {
     queue: BTreeMap<(u64, u64), Event>,
     ticket: u64,
     pub stores: Stores,
+    /// What the call that is being served has written.
+    own_write: Option<OwnWrite>,
     pub members: Vec<Member>,
     pub clients: Vec<Client>,
     pub links: Links,
     pub plan: Plan,
+    pub fate: Fate,
     /// What all regions agreed on.
     pub policy: Policy,
     /// The next record of any log.
@@ -190,6 +196,8 @@ pub struct Counts {
     pub waited: u64,
     /// Changes of `/sync` while a mode was in force.
     pub recorded: u64,
+    /// How often an operator had to say who is to lead.
+    pub rescues: u64,
 }
 
 /// The shape of a world.
@@ -207,6 +215,25 @@ pub struct Shape {
     pub times: bool,
     /// The shortest times that a member's file may allow.
     pub fast: bool,
+    /// What else happens, and what the operator does by hand.
+    pub mishaps: Mishaps,
+}
+
+impl Shape {
+    /// One group, to which the usual faults happen.
+    pub fn group(members: usize) -> Shape {
+        Shape {
+            regions: 1,
+            groups: vec![Group::PLAIN],
+            members,
+            failsafe: false,
+            synchronous: false,
+            disks: false,
+            times: false,
+            fast: false,
+            mishaps: Mishaps::NONE,
+        }
+    }
 }
 
 impl World {
@@ -238,11 +265,13 @@ impl World {
             queue: BTreeMap::new(),
             ticket: 0,
             stores: Stores::new(shape.regions),
+            own_write: None,
             members,
             clients: shape.groups.iter().map(|_| Client::default()).collect(),
             links: Links::new(count, shape.regions),
             policy: region::policy(shape.regions, step_seconds),
             plan,
+            fate: Fate::new(seed, shape.mishaps, shape.regions),
             next_record: 0,
             trace: VecDeque::new(),
             decisions: VecDeque::new(),
@@ -250,6 +279,7 @@ impl World {
             counts: Counts::default(),
             events: 0,
         };
+        world.set_clocks_apart();
         world.begin();
         world
     }
@@ -296,10 +326,6 @@ impl World {
             Event::AgentCall { call, .. } => call.writes(),
             _ => false,
         };
-        let writer = match &event {
-            Event::Arrive { member, .. } => Some(*member),
-            _ => None,
-        };
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
             Event::Arrive { member, life, call, sent, until } => {
@@ -330,13 +356,14 @@ impl World {
         }
         if changes_stores {
             self.stores.stir();
-            self.tell_all_watchers(writer);
+            let own = self.own_write.take();
+            self.tell_all_watchers(own);
         }
     }
 
-    fn tell_all_watchers(&mut self, writer: Option<usize>) {
+    fn tell_all_watchers(&mut self, own: Option<OwnWrite>) {
         for region in 0..self.stores.regions.len() {
-            self.tell_watchers(region, writer);
+            self.tell_watchers(region, own);
         }
     }
 

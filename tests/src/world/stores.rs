@@ -8,7 +8,7 @@ use super::{Event, World};
 use crate::check;
 use node::dcs::keys::Keys;
 use node::dcs::kv::{Op, Txn};
-use node::dcs::memory::MemoryStore;
+use node::dcs::memory::{MemoryStore, Saved};
 use node::dcs::{Event as Change, KeyValue, Snapshot};
 use node::member::wakes;
 use node::region::ownership::read_site;
@@ -41,6 +41,14 @@ pub struct Mirror {
     read: ReadOnce,
 }
 
+/// What a member has written by a call of its own; the version tells it from what
+/// others changed at the same moment, and from leases that end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnWrite {
+    pub member: usize,
+    pub at: Version,
+}
+
 /// A copy as its readers see it, kept for as long as it is the same.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOnce(Option<(Version, Arc<Site>)>);
@@ -63,6 +71,11 @@ impl Mirror {
     /// The copy, read once for each version.
     pub fn site(&mut self, keys: &Keys) -> Arc<Site> {
         self.read.site(keys, &self.snapshot)
+    }
+
+    /// The store went back in time, so a version says no more what was read.
+    pub fn forget_what_was_read(&mut self) {
+        self.read = ReadOnce::default();
     }
 
     fn take(&mut self, snapshot: &Arc<Snapshot>) {
@@ -117,6 +130,13 @@ impl Stores {
         self.stir();
     }
 
+    /// The store comes back as a backup has it.
+    pub fn restore(&mut self, region: usize, saved: &Saved) {
+        self.regions[region].restore_now(saved);
+        self.stir();
+        self.told[region] = self.snapshot(region).version;
+    }
+
     /// An operator's write: nothing stands in its way.
     pub fn put(&self, region: usize, key: String, value: String) {
         let then = vec![Op::Put { key, value, session: None }];
@@ -128,20 +148,19 @@ impl Stores {
 
 impl World {
     /// Brings what changed in a store on its way to the watchers.
-    /// `writer`: the member whose call changed it.
-    pub fn tell_watchers(&mut self, region: usize, writer: Option<usize>) {
+    /// `own`: what a member's own call has written just now.
+    pub fn tell_watchers(&mut self, region: usize, own: Option<OwnWrite>) {
         let since = self.stores.told[region];
         let events = self.stores.regions[region].events_since(since);
         let events = events.expect("nothing is compacted");
         let Some(last) = events.last() else { return };
         self.stores.told[region] = version_of(last);
-        let keys: Vec<String> = events.iter().map(|e| key_of(e).to_string()).collect();
-        for key in keys.iter().filter(|key| matters(key)) {
+        for key in events.iter().map(key_of).filter(|key| matters(key)) {
             self.note(format!("store {region}: {} changed", key.trim_start_matches(SCOPE)));
         }
         let modes =
-            |key: &String| ["/sync", "/config", "/failover"].iter().any(|end| key.ends_with(end));
-        if self.plan.synchronous && keys.iter().any(modes) {
+            |key: &str| ["/sync", "/config", "/failover"].iter().any(|end| key.ends_with(end));
+        if self.plan.synchronous && events.iter().map(key_of).any(modes) {
             check::synchronous::stirred(self);
         }
         let snapshot = self.stores.snapshot(region);
@@ -150,11 +169,13 @@ impl World {
             if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
                 continue;
             }
-            let is_watched =
-                |key: &&String| key.starts_with(&m.prefix()) || key.contains("/topology/");
-            let watched: Vec<&str> = keys.iter().filter(is_watched).map(String::as_str).collect();
-            let (own, leads) = (writer == Some(member), m.daemon.machine.held);
-            let wakes = !watched.is_empty() && wakes(watched, own, leads);
+            let (prefix, leads) = (m.prefix(), m.daemon.machine.held);
+            let is_own = |event: &Change| own == Some(OwnWrite { member, at: version_of(event) });
+            let is_watched = |key: &str| key.starts_with(&prefix) || key.contains("/topology/");
+            let wakes = events.iter().any(|event| {
+                let key = key_of(event);
+                is_watched(key) && wakes([key], is_own(event), leads)
+            });
             let (life, snapshot) = (m.daemon.life, snapshot.clone());
             let late = self.rng.range(1, 10);
             self.after(late, Event::Heard { member, life, snapshot, wakes });
@@ -206,7 +227,8 @@ impl World {
         }
         let snapshot = self.stores.snapshot(region);
         let mirror = &mut self.members[member].daemon.mirror;
-        mirror.take(&snapshot);
+        // A whole read is what the store holds, also one that went back in time.
+        mirror.snapshot = snapshot;
         mirror.lost = false;
         mirror.missed = 0;
         self.wake_at(self.now + 1, member);
@@ -244,5 +266,39 @@ fn version_of(event: &Change) -> Version {
     match event {
         Change::Put(kv) => kv.version,
         Change::Deleted { version, .. } => *version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Shape;
+    use super::*;
+
+    /// What the changes wake the first member for, in the order in which they came.
+    fn woken(world: &World) -> Vec<bool> {
+        let heard = |event: &Event| match event {
+            Event::Heard { member: 0, wakes, .. } => Some(*wakes),
+            _ => None,
+        };
+        world.queue.values().filter_map(heard).collect()
+    }
+
+    /// Another member's lock may end, or a fault happen, at the moment of an own write.
+    #[test]
+    fn an_own_write_hides_no_change_of_others() {
+        let mut world = World::new(1, &Shape::group(2));
+        world.run_until(40_000).expect("nothing is wrong");
+        world.keep_events(|_| false);
+        let put = |world: &World, key: &str| {
+            world.stores.put(0, format!("{SCOPE}{key}"), "x".into());
+            world.stores.snapshot(0).version
+        };
+        let at = put(&world, "history");
+        world.tell_watchers(0, Some(OwnWrite { member: 0, at }));
+        assert_eq!(woken(&world), [false]);
+        put(&world, "failover");
+        let at = put(&world, "history");
+        world.tell_watchers(0, Some(OwnWrite { member: 0, at }));
+        assert!(woken(&world).contains(&true), "{:?}", woken(&world));
     }
 }

@@ -5,6 +5,7 @@
 
 use super::perform::AgentCall;
 use super::region_name;
+use crate::world::stores::ReadOnce;
 use crate::world::{Event, World};
 use node::dcs::Snapshot;
 use standby::switch::agent::{self, Pace};
@@ -142,9 +143,11 @@ impl World {
             if self.links.to_store(member, region) {
                 let copy = copies.entry(region).or_default();
                 copy.missed = 0;
-                if heard || !copy.live {
-                    copy.take(&snapshot, self.now);
+                if !copy.live {
+                    copy.refresh(&snapshot, self.now);
                     copy.live = true;
+                } else if heard {
+                    copy.take(&snapshot, self.now);
                 }
             } else if let Some(copy) = copies.get_mut(&region) {
                 copy.missed += 1;
@@ -159,7 +162,8 @@ impl World {
     }
 
     fn agent_sight(&mut self, member: usize) -> Sight {
-        let (now, unix_ms) = (self.now, self.unix_ms());
+        let now = self.now;
+        let unix_ms = self.members[member].wall(self.unix_ms());
         let m = &mut self.members[member];
         let (session, holds_lock) = (m.daemon.machine.lease.id, m.daemon.speaks);
         let mirror = &m.daemon.mirror;
@@ -194,7 +198,27 @@ impl super::Agent {
     }
 }
 
+impl super::Agent {
+    /// The store went back in time: its connections broke.
+    pub fn forget_store(&mut self, region: usize) {
+        if let Some(copy) = self.copies.get_mut(&region) {
+            (copy.live, copy.read) = (false, ReadOnce::default());
+        }
+    }
+
+    /// So did the store of this agent's own region.
+    pub fn forget_own(&mut self) {
+        (self.own_write, self.local) = (None, ReadOnce::default());
+    }
+}
+
 impl super::Copy {
+    /// A whole read is what the store holds, also one that went back in time.
+    pub fn refresh(&mut self, snapshot: &Arc<Snapshot>, heard: u64) {
+        self.snapshot = snapshot.clone();
+        self.heard = self.heard.max(heard);
+    }
+
     /// What a watch, a read or an own write brought, from a moment on the true clock.
     pub fn take(&mut self, snapshot: &Arc<Snapshot>, heard: u64) {
         let is_first = self.snapshot.version == Version::default();

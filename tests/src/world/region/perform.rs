@@ -121,8 +121,7 @@ impl World {
         let m = &mut self.members[member];
         if m.daemon.agent.is_open {
             let copy = m.daemon.agent.copies.entry(region).or_default();
-            copy.take(&snapshot, sent);
-            copy.heard = copy.heard.max(sent);
+            copy.refresh(&snapshot, sent);
         }
         let site = node::region::ownership::read_site(&m.keys, &snapshot.entries);
         Some(Answer::Read(Arc::new(site)))
