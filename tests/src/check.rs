@@ -100,10 +100,13 @@ pub fn attached(world: &mut World, standby: usize, upstream: usize) {
 }
 
 /// A server opens again in place: it must have everything there is, unless its daemon
-/// is not there to stop it.
+/// is not there to stop it, or an operator has started it.
 pub fn restarted(world: &mut World, member: usize) {
     world.counts.restarts += 1;
     let client = world.members[member].place.client;
+    if world.members[member].is_by_hand {
+        return;
+    }
     let missing = missing(world, member);
     // Its daemon was frozen or killed while it recovered: see *one writer*.
     let is_guarded = !world.members[member].is_unguarded(world.now);

@@ -143,8 +143,8 @@ pub struct Failure {
 }
 
 /// Runs the world of a seed. `shown`: lines of the trace that a failure shows.
-pub fn failure(seed: u64, kind: Kind, shown: usize) -> Option<Failure> {
-    let mut world = World::new(seed, &(kind.shape)(seed));
+pub fn failure(seed: u64, shape: &Shape, shown: usize) -> Option<Failure> {
+    let mut world = World::new(seed, shape);
     let broken = run(&mut world).err()?;
     let skip = world.trace.len().saturating_sub(shown);
     let mut story = String::new();

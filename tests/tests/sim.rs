@@ -22,7 +22,7 @@ fn world_of(kind: Kind, seed: u64) -> World {
 /// What went wrong, with the end of the trace.
 fn failure(seed: u64, kind: Kind) -> Option<String> {
     let shown = number("MATRIARCH_TRACE").map_or(TRACE_SHOWN, |lines| lines as usize);
-    let failure = seeds::failure(seed, kind, shown)?;
+    let failure = seeds::failure(seed, &(kind.shape)(seed), shown)?;
     let name = kind.name;
     let again = format!("cargo run --profile worlds -p tests --bin worlds {name} {seed} 1");
     Some(format!("{}{name} {seed}: {}\n{again}", failure.story, failure.broken))

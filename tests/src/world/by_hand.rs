@@ -9,6 +9,7 @@ use super::{Event, job};
 use node::dcs::memory::Saved;
 use node::ha::observation::End;
 use serde_json::Value;
+use topology::Millis;
 
 /// Leases of a store that has come back end within this.
 const SWEEPS_S: u64 = 61;
@@ -89,6 +90,10 @@ impl World {
 
     fn may_lose(&self, member: usize) -> bool {
         let place = self.members[member].place;
+        // An empty host cannot tell a store that was emptied from one that is new.
+        if self.stores.get(place.region, &self.members[member].keys.initialize()).is_none() {
+            return false;
+        }
         let of_group = |m: &&super::member::Member| {
             m.place.client == place.client && m.place.region == place.region
         };
@@ -145,6 +150,9 @@ impl World {
         }
         let was_primary = matches!(m.server.end, End::Crashed | End::Clean);
         let role = if was_primary && as_primary { Role::Primary } else { Role::Standby };
+        // What is opened like this is the operator's, until a daemon looks at it.
+        let m = &mut self.members[member];
+        (m.deadline, m.is_by_hand) = (Millis(0), true);
         self.start(member, role);
     }
 

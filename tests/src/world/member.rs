@@ -148,6 +148,8 @@ pub struct Member {
     pub wall_off: i64,
     /// The host is lost with all that was on it.
     pub is_gone: bool,
+    /// Its server was started by hand, and by no daemon since.
+    pub is_by_hand: bool,
     /// The operator keeps the daemon down until then, on the true clock.
     pub down_until: u64,
     pub jobs: u64,
@@ -191,6 +193,7 @@ impl Member {
             disk: Health::Well,
             wall_off: 0,
             is_gone: false,
+            is_by_hand: false,
             down_until: 0,
             jobs: 0,
             released_at: None,

@@ -51,6 +51,24 @@ impl Mishaps {
         hosts: true,
         hands: true,
     };
+
+    /// Those whose names a text gives, separated by commas.
+    pub fn named(text: &str) -> Option<Mishaps> {
+        let mut mishaps = Mishaps::NONE;
+        for name in text.split(',') {
+            match name {
+                "none" => {}
+                "restored" => mishaps.restored = true,
+                "replaced" => mishaps.replaced = true,
+                "leases" => mishaps.leases = true,
+                "clocks" => mishaps.clocks = true,
+                "hosts" => mishaps.hosts = true,
+                "hands" => mishaps.hands = true,
+                _ => return None,
+            }
+        }
+        Some(mishaps)
+    }
 }
 
 /// The mishaps of one world.
