@@ -8,6 +8,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 use tests::seeds::{self, BIRTH_MS, Kind, SETTLE_MS, run, settle};
 use tests::world::disk::Health;
+use tests::world::fault::Fault;
 use tests::world::{Counts, World};
 use topology::region::Phase;
 
@@ -98,6 +99,9 @@ fn add(all: &mut Counts, one: &Counts) {
     all.kept += one.kept;
     all.waited += one.waited;
     all.recorded += one.recorded;
+    all.rescues += one.rescues;
+    all.hosts_lost += one.hosts_lost;
+    all.by_hand += one.by_hand;
 }
 
 #[test]
@@ -258,6 +262,83 @@ fn the_lock_leaves_a_failing_disk_for_somebody_who_is_able() {
         settle(&mut world, SETTLE_MS).expect("all is well again");
     }
     assert!(moved > 15, "{moved}");
+}
+
+/// Stores whose keys are deleted, leases that outlive their time, wall clocks that are
+/// set, hosts that are lost for good, and an operator who does things by hand.
+#[test]
+fn groups_survive_mishaps() {
+    fixed(seeds::MISHAPS, 60);
+    fixed(seeds::SYNCHRONOUS_MISHAPS, 40);
+}
+
+#[test]
+fn groups_survive_fresh_mishaps() {
+    fresh(seeds::MISHAPS, 15);
+    fresh(seeds::SYNCHRONOUS_MISHAPS, 10);
+}
+
+#[test]
+fn regions_survive_mishaps() {
+    fixed(seeds::REGION_MISHAPS, 8);
+}
+
+#[test]
+fn three_regions_survive_the_fixed_seeds() {
+    fixed(seeds::THREE, 8);
+}
+
+/// Hosts are lost, and an operator is asked seldom.
+#[test]
+fn mishaps_happen_and_few_need_an_operator() {
+    let mut all = Counts::default();
+    for seed in 1..=40 {
+        let mut world = world_of(seeds::MISHAPS, seed);
+        run(&mut world).expect("a fixed seed");
+        add(&mut all, &world.counts);
+    }
+    println!("{all:?}");
+    assert!(all.hosts_lost > 15 && all.by_hand > 20 && all.promotions > 40, "{all:?}");
+    assert!(all.rescues < all.hosts_lost / 3, "{all:?}");
+}
+
+/// In the order that docs/reliability.md gives: pause, stop the daemons, restore, delete
+/// what named a leader, start the daemon of the primary first.
+fn restore_in_order(world: &mut World) {
+    let primary = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
+    let before = primary(world).expect("it has come up");
+    world.save_store(0);
+    world.on_fault(Fault::Switchover(before));
+    world.run_until(world.now + 30_000).expect("nothing is wrong");
+    let leader = primary(world).expect("one leads");
+    let promotions = world.counts.promotions;
+    world.on_fault(Fault::Pause(leader, true));
+    world.run_until(world.now + 30_000).expect("nothing is wrong");
+    for member in 0..world.members.len() {
+        world.on_fault(Fault::StayDown(member, 100_000));
+    }
+    world.on_fault(Fault::Restore(0));
+    let keys = world.members[leader].keys.clone();
+    for key in [keys.leader(), keys.sync(), keys.failover()] {
+        world.stores.delete(0, key);
+    }
+    world.members[leader].down_until = 0;
+    world.on_fault(Fault::StartDaemon(leader));
+    world.run_until(world.now + 30_000).expect("it goes on to lead");
+    world.heal_everything();
+    settle(world, SETTLE_MS).expect("all is well again");
+    assert_eq!((primary(world), world.counts.promotions), (Some(leader), promotions));
+}
+
+#[test]
+fn a_store_that_is_restored_in_order_changes_no_leader() {
+    for seed in 1..=20 {
+        for kind in [seeds::GROUP, seeds::SYNCHRONOUS] {
+            let mut world = world_of(kind, seed);
+            settle(&mut world, BIRTH_MS).expect("nothing is wrong");
+            restore_in_order(&mut world);
+        }
+    }
 }
 
 #[test]

@@ -102,6 +102,11 @@ impl MemoryStore {
         self.lock().lose_watches(|_| true, "the store was restarted");
     }
 
+    /// How far the store is, without reading it.
+    pub fn version(&self) -> Version {
+        self.lock().version()
+    }
+
     pub fn read_now(&self, prefixes: &[String]) -> Result<Snapshot, DcsError> {
         let prefixes = covering(prefixes)?;
         self.ask(|state, _| Ok(state.read(&prefixes)))

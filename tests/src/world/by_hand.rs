@@ -4,7 +4,6 @@ use super::World;
 use super::fault::Fault;
 use super::links::Wire;
 use super::postgres::{Postgres, Role};
-use super::stores::Mirror;
 use super::{Event, job};
 use node::dcs::memory::Saved;
 use node::ha::observation::End;
@@ -63,10 +62,10 @@ impl World {
             move |event: &Event| !matches!(event, Event::Heard { member, .. } if here[*member]);
         for m in &mut self.members {
             m.daemon.deferred.retain(&stays);
-            m.daemon.agent.forget_store(region);
+            m.daemon.agent.lose_copy(region);
             if m.place.region == region {
-                m.daemon.mirror.break_off();
-                m.daemon.agent.forget_own();
+                m.daemon.mirror.lost = true;
+                m.daemon.agent.forget_own_write();
             }
         }
         self.keep_events(stays);
@@ -79,6 +78,7 @@ impl World {
             return;
         }
         self.fate.needs_operator = true;
+        self.counts.hosts_lost += 1;
         self.end_daemon(member);
         let m = &mut self.members[member];
         m.is_gone = true;
@@ -151,6 +151,7 @@ impl World {
         let was_primary = matches!(m.server.end, End::Crashed | End::Clean);
         let role = if was_primary && as_primary { Role::Primary } else { Role::Standby };
         // What is opened like this is the operator's, until a daemon looks at it.
+        self.counts.by_hand += 1;
         let m = &mut self.members[member];
         (m.deadline, m.is_by_hand) = (Millis(0), true);
         self.start(member, role);
@@ -181,17 +182,14 @@ impl World {
         if self.stores.get(region, &m.keys.leader()).is_some() {
             return;
         }
-        let name = m.name.0.clone();
+        let (name, failsafe) = (m.name.0.clone(), m.keys.failsafe());
         self.note(format!("the operator says that {name} is to lead"));
+        // A member that the map does not name may not lead, whoever asks for it.
+        let map = self.stores.get(region, &failsafe).map(|map| map.value);
+        if map.is_some_and(|map| !map.contains(&name)) {
+            self.stores.delete(region, failsafe);
+        }
         self.counts.rescues += 1;
         self.request_leader(best, None, Some(name));
-    }
-}
-
-impl Mirror {
-    /// The connection broke; what comes next is a whole read.
-    fn break_off(&mut self) {
-        self.lost = true;
-        self.forget_what_was_read();
     }
 }

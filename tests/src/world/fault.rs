@@ -291,6 +291,7 @@ impl World {
     fn wipe(&mut self, region: usize) {
         if self.may_wipe(region) {
             self.stores.wipe(region);
+            self.fate.forgot = true;
         }
     }
 

@@ -22,7 +22,9 @@ const RESCUES_MS: [u64; 2] = [50_000, 95_000];
 pub struct Mishaps {
     /// A store comes back as an earlier backup has it.
     pub restored: bool,
-    /// A store is replaced by one that was never used, or its keys are deleted.
+    /// The keys of a store are deleted, but for the numbers of timelines.
+    pub wiped: bool,
+    /// A store is replaced by one that was never used.
     pub replaced: bool,
     /// A lease lives on after its time, as after an election among the store's members.
     pub leases: bool,
@@ -37,19 +39,22 @@ pub struct Mishaps {
 impl Mishaps {
     pub const NONE: Mishaps = Mishaps {
         restored: false,
+        wiped: false,
         replaced: false,
         leases: false,
         clocks: false,
         hosts: false,
         hands: false,
     };
-    pub const ALL: Mishaps = Mishaps {
-        restored: true,
-        replaced: true,
+    /// All that must do no harm. A store that is restored or replaced may: the keys
+    /// then say what was true once (docs/reliability.md).
+    pub const USUAL: Mishaps = Mishaps {
+        wiped: true,
         leases: true,
         clocks: true,
         hosts: true,
         hands: true,
+        ..Mishaps::NONE
     };
 
     /// Those whose names a text gives, separated by commas.
@@ -59,6 +64,7 @@ impl Mishaps {
             match name {
                 "none" => {}
                 "restored" => mishaps.restored = true,
+                "wiped" => mishaps.wiped = true,
                 "replaced" => mishaps.replaced = true,
                 "leases" => mishaps.leases = true,
                 "clocks" => mishaps.clocks = true,
@@ -78,6 +84,8 @@ pub struct Fate {
     rng: Rng,
     /// The last backup of each region's store.
     pub saved: Vec<Option<Saved>>,
+    /// A store has forgotten its clusters.
+    pub forgot: bool,
     /// Something happened after which only an operator may know who is to lead.
     pub needs_operator: bool,
 }
@@ -85,7 +93,7 @@ pub struct Fate {
 impl Fate {
     pub fn new(seed: u64, kinds: Mishaps, regions: usize) -> Fate {
         let rng = Rng::new(seed ^ 0x6d69_7368_6170);
-        Fate { kinds, rng, saved: vec![None; regions], needs_operator: false }
+        Fate { kinds, rng, saved: vec![None; regions], forgot: false, needs_operator: false }
     }
 
     /// How far a host's wall clock is off, in milliseconds.
@@ -143,7 +151,7 @@ impl World {
         match self.fate.rng.range(0, 99) {
             0..=19 if kinds.restored => self.later(0, Fault::Save(region)),
             20..=34 if kinds.restored => self.outage(region, last, Fault::Restore(region)),
-            35..=37 if kinds.replaced => self.later(0, Fault::Wipe(region)),
+            35..=37 if kinds.wiped => self.later(0, Fault::Wipe(region)),
             38..=41 if kinds.replaced => self.outage(region, last, Fault::Replace(region)),
             42..=49 if kinds.leases => self.later(0, Fault::Prolong(region)),
             50..=56 if kinds.clocks => {

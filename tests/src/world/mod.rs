@@ -42,15 +42,15 @@ use node::dcs::Snapshot;
 use node::ha::Decision;
 use node::member::Call;
 use rng::Rng;
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use stores::{OwnWrite, Stores};
 use topology::region::Policy;
 use topology::{Group, Millis};
 
 /// Lines of the trace that a failure shows.
-const TRACE_MAX: usize = 2_000;
+const TRACE_MAX: usize = 10_000;
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -142,6 +142,34 @@ pub enum Event {
     },
 }
 
+/// An event that is to come. The earliest is the greatest; of those at one moment, the
+/// one that was planned first.
+struct Due {
+    moment: u64,
+    ticket: u64,
+    event: Event,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> Ordering {
+        (other.moment, other.ticket).cmp(&(self.moment, self.ticket))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.ticket == other.ticket
+    }
+}
+
+impl Eq for Due {}
+
 /// What a daemon decided, and when.
 #[derive(Clone, Debug)]
 pub struct Decided {
@@ -154,7 +182,7 @@ pub struct World {
     pub seed: u64,
     pub now: u64,
     pub rng: Rng,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: BinaryHeap<Due>,
     ticket: u64,
     pub stores: Stores,
     /// What the call that is being served has written.
@@ -198,6 +226,9 @@ pub struct Counts {
     pub recorded: u64,
     /// How often an operator had to say who is to lead.
     pub rescues: u64,
+    pub hosts_lost: u64,
+    /// Servers that an operator started.
+    pub by_hand: u64,
 }
 
 /// The shape of a world.
@@ -262,7 +293,7 @@ impl World {
             seed,
             now: 0,
             rng,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             ticket: 0,
             stores: Stores::new(shape.regions),
             own_write: None,
@@ -302,13 +333,10 @@ impl World {
 
     /// Runs until the moment given, or until an invariant is broken.
     pub fn run_until(&mut self, end: u64) -> Result<(), Broken> {
-        while let Some((&(moment, ticket), _)) = self.queue.first_key_value() {
-            if moment > end {
-                break;
-            }
-            let event = self.queue.remove(&(moment, ticket)).expect("just seen");
-            self.now = moment;
-            self.happen(event);
+        while self.queue.peek().is_some_and(|due| due.moment <= end) {
+            let due = self.queue.pop().expect("just seen");
+            self.now = due.moment;
+            self.happen(due.event);
             self.events += 1;
             if let Some(broken) = self.broken.take() {
                 return Err(broken);
@@ -355,7 +383,6 @@ impl World {
             }
         }
         if changes_stores {
-            self.stores.stir();
             let own = self.own_write.take();
             self.tell_all_watchers(own);
         }
@@ -369,7 +396,8 @@ impl World {
 
     pub fn at(&mut self, moment: u64, event: Event) {
         self.ticket += 1;
-        self.queue.insert((moment.max(self.now), self.ticket), event);
+        let (moment, ticket) = (moment.max(self.now), self.ticket);
+        self.queue.push(Due { moment, ticket, event });
     }
 
     pub fn after(&mut self, ms: u64, event: Event) {
@@ -390,7 +418,7 @@ impl World {
     }
 
     pub fn keep_events(&mut self, keep: impl Fn(&Event) -> bool) {
-        self.queue.retain(|_, event| keep(event));
+        self.queue.retain(|due| keep(&due.event));
     }
 
     pub fn record_id(&mut self) -> u64 {

@@ -14,6 +14,7 @@ use node::member::wakes;
 use node::region::ownership::read_site;
 use standby::switch::Site;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use topology::Version;
@@ -26,8 +27,8 @@ pub struct Stores {
     pub regions: Vec<MemoryStore>,
     /// The version up to which watchers were told.
     told: Vec<Version>,
-    /// What the stores hold, until something may have changed it.
-    kept: RefCell<Vec<Option<Arc<Snapshot>>>>,
+    /// What the stores hold, as it was last read.
+    kept: RefCell<Vec<Arc<Snapshot>>>,
 }
 
 /// A daemon's copy of its store.
@@ -38,7 +39,6 @@ pub struct Mirror {
     pub lost: bool,
     /// How often in a row the store was not reached.
     missed: u64,
-    read: ReadOnce,
 }
 
 /// What a member has written by a call of its own; the version tells it from what
@@ -49,33 +49,39 @@ pub struct OwnWrite {
     pub at: Version,
 }
 
-/// A copy as its readers see it, kept for as long as it is the same.
-#[derive(Clone, Debug, Default)]
-pub struct ReadOnce(Option<(Version, Arc<Site>)>);
+/// Copies that are remembered with what they say; more than are in use at a time.
+const SITES_MAX: usize = 64;
 
-impl ReadOnce {
-    pub fn site(&mut self, keys: &Keys, snapshot: &Snapshot) -> Arc<Site> {
-        let known = self.0.take().filter(|(at, _)| *at == snapshot.version);
-        let fresh = || (snapshot.version, Arc::new(read_site(keys, &snapshot.entries)));
-        self.0.insert(known.unwrap_or_else(fresh)).1.clone()
-    }
+thread_local! {
+    static SITES: RefCell<VecDeque<(Arc<Snapshot>, Arc<Site>)>> =
+        const { RefCell::new(VecDeque::new()) };
+}
+
+/// A copy as its readers see it. Many members have the same one, so it is read once.
+pub fn site_of(keys: &Keys, snapshot: &Arc<Snapshot>) -> Arc<Site> {
+    SITES.with_borrow_mut(|sites| {
+        let known = sites.iter().rev().find(|(of, _)| Arc::ptr_eq(of, snapshot));
+        if let Some((_, site)) = known {
+            return site.clone();
+        }
+        let site = Arc::new(read_site(keys, &snapshot.entries));
+        if sites.len() == SITES_MAX {
+            sites.pop_front();
+        }
+        sites.push_back((snapshot.clone(), site.clone()));
+        site
+    })
 }
 
 impl Default for Mirror {
     fn default() -> Mirror {
-        Mirror { snapshot: Arc::default(), lost: true, missed: 0, read: ReadOnce::default() }
+        Mirror { snapshot: Arc::default(), lost: true, missed: 0 }
     }
 }
 
 impl Mirror {
-    /// The copy, read once for each version.
-    pub fn site(&mut self, keys: &Keys) -> Arc<Site> {
-        self.read.site(keys, &self.snapshot)
-    }
-
-    /// The store went back in time, so a version says no more what was read.
-    pub fn forget_what_was_read(&mut self) {
-        self.read = ReadOnce::default();
+    pub fn site(&self, keys: &Keys) -> Arc<Site> {
+        site_of(keys, &self.snapshot)
     }
 
     fn take(&mut self, snapshot: &Arc<Snapshot>) {
@@ -92,7 +98,7 @@ impl Stores {
             regions: (0..regions).map(|_| MemoryStore::with_clock(clock.clone())).collect(),
             clock,
             told: vec![Version::of_store(1); regions],
-            kept: RefCell::new(vec![None; regions]),
+            kept: RefCell::new(vec![Arc::default(); regions]),
         }
     }
 
@@ -101,17 +107,13 @@ impl Stores {
         self.clock.store(now, Ordering::SeqCst);
     }
 
-    /// Something is about to change, or has changed.
-    pub fn stir(&self) {
-        self.kept.borrow_mut().iter_mut().for_each(|kept| *kept = None);
-    }
-
     pub fn snapshot(&self, region: usize) -> Arc<Snapshot> {
-        let read = || {
+        let kept = &mut self.kept.borrow_mut()[region];
+        if kept.version != self.regions[region].version() {
             let read = self.regions[region].read_now(&[SCOPE.to_string()]);
-            Arc::new(read.expect("this handle has no faults"))
-        };
-        self.kept.borrow_mut()[region].get_or_insert_with(read).clone()
+            *kept = Arc::new(read.expect("this handle has no faults"));
+        }
+        kept.clone()
     }
 
     pub fn get(&self, region: usize, key: &str) -> Option<KeyValue> {
@@ -127,14 +129,19 @@ impl Stores {
         let keys = keys.into_iter().filter(|key| !key.contains("/topology/"));
         let then = keys.map(|key| Op::Delete { key }).collect();
         self.regions[region].txn_now(&Txn { when: vec![], then }).expect("no faults");
-        self.stir();
     }
 
     /// The store comes back as a backup has it.
     pub fn restore(&mut self, region: usize, saved: &Saved) {
         self.regions[region].restore_now(saved);
-        self.stir();
+        // A version says no more what was read.
+        self.kept.borrow_mut()[region] = Arc::default();
         self.told[region] = self.snapshot(region).version;
+    }
+
+    pub fn delete(&self, region: usize, key: String) {
+        let txn = Txn { when: vec![], then: vec![Op::Delete { key }] };
+        self.regions[region].txn_now(&txn).expect("this handle has no faults");
     }
 
     /// An operator's write: nothing stands in its way.
@@ -142,7 +149,6 @@ impl Stores {
         let then = vec![Op::Put { key, value, session: None }];
         let txn = Txn { when: vec![], then };
         self.regions[region].txn_now(&txn).expect("this handle has no faults");
-        self.stir();
     }
 }
 
@@ -276,11 +282,13 @@ mod tests {
 
     /// What the changes wake the first member for, in the order in which they came.
     fn woken(world: &World) -> Vec<bool> {
+        let mut due: Vec<_> = world.queue.iter().collect();
+        due.sort_by_key(|due| due.ticket);
         let heard = |event: &Event| match event {
             Event::Heard { member: 0, wakes, .. } => Some(*wakes),
             _ => None,
         };
-        world.queue.values().filter_map(heard).collect()
+        due.into_iter().filter_map(|due| heard(&due.event)).collect()
     }
 
     /// Another member's lock may end, or a fault happen, at the moment of an own write.

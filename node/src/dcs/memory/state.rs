@@ -74,6 +74,10 @@ impl State {
         self.clients
     }
 
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     pub fn read(&self, prefixes: &[String]) -> Snapshot {
         let entries = prefixes.iter().flat_map(|p| self.below(p)).cloned().collect();
         Snapshot { version: self.version, entries }

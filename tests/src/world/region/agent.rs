@@ -5,7 +5,7 @@
 
 use super::perform::AgentCall;
 use super::region_name;
-use crate::world::stores::ReadOnce;
+use crate::world::stores::site_of;
 use crate::world::{Event, World};
 use node::dcs::Snapshot;
 use standby::switch::agent::{self, Pace};
@@ -64,10 +64,12 @@ impl World {
     }
 
     fn machine(&mut self, member: usize) -> &mut agent::Agent {
-        let others = self.others(member).into_iter().map(region_name).collect();
+        let regions = self.stores.regions.len();
         let m = &mut self.members[member];
-        let region = region_name(m.place.region);
+        let own = m.place.region;
         let make = || {
+            let others = (0..regions).filter(|region| *region != own).map(region_name).collect();
+            let region = region_name(own);
             let identity = Identity {
                 name: format!("{region}/{}", m.name),
                 region,
@@ -156,11 +158,6 @@ impl World {
         }
     }
 
-    fn others(&self, member: usize) -> Vec<usize> {
-        let own = self.members[member].place.region;
-        (0..self.stores.regions.len()).filter(|region| *region != own).collect()
-    }
-
     fn agent_sight(&mut self, member: usize) -> Sight {
         let now = self.now;
         let unix_ms = self.members[member].wall(self.unix_ms());
@@ -169,12 +166,12 @@ impl World {
         let mirror = &m.daemon.mirror;
         let local = (!mirror.lost).then(|| {
             let snapshot = m.daemon.agent.newest(&mirror.snapshot);
-            let site = m.daemon.agent.local.site(&m.keys, &snapshot);
+            let site = site_of(&m.keys, &snapshot);
             LocalCopy { site, version: snapshot.version }
         });
         let mut copies: BTreeMap<RegionName, StoreCopy> = BTreeMap::new();
         for (region, copy) in &mut m.daemon.agent.copies {
-            let site = copy.read.site(&m.keys, &copy.snapshot);
+            let site = site_of(&m.keys, &copy.snapshot);
             let heard = m.clock.read(copy.heard);
             copies.insert(region_name(*region), StoreCopy { site, is_live: copy.live, heard });
         }
@@ -199,16 +196,16 @@ impl super::Agent {
 }
 
 impl super::Agent {
-    /// The store went back in time: its connections broke.
-    pub fn forget_store(&mut self, region: usize) {
+    /// The connection to a store broke.
+    pub fn lose_copy(&mut self, region: usize) {
         if let Some(copy) = self.copies.get_mut(&region) {
-            (copy.live, copy.read) = (false, ReadOnce::default());
+            copy.live = false;
         }
     }
 
-    /// So did the store of this agent's own region.
-    pub fn forget_own(&mut self) {
-        (self.own_write, self.local) = (None, ReadOnce::default());
+    /// The own store went back in time: its versions say nothing any more.
+    pub fn forget_own_write(&mut self) {
+        self.own_write = None;
     }
 }
 

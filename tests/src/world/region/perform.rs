@@ -95,7 +95,6 @@ impl World {
         }
         let written =
             self.stores.regions[region].write_now(&self.members[member].keys, write).ok()?;
-        self.stores.stir();
         if self.rng.percent(self.links.lossy[region]) {
             return None;
         }
