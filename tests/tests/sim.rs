@@ -273,12 +273,6 @@ fn groups_survive_mishaps() {
 }
 
 #[test]
-fn groups_survive_fresh_mishaps() {
-    fresh(seeds::MISHAPS, 15);
-    fresh(seeds::SYNCHRONOUS_MISHAPS, 10);
-}
-
-#[test]
 fn regions_survive_mishaps() {
     fixed(seeds::REGION_MISHAPS, 8);
 }

@@ -386,7 +386,7 @@ fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
 }
 
 /// A leader ended in order, and the member that holds the lock since then has not
-/// opened. Until one has, nobody may lead who lacks that end: it stays in `/status`.
+/// opened. Until one has, no member may lead that lacks this end: it stays in `/status`.
 fn must_keep_the_end(sights: &Sights) -> bool {
     let ended = sights.view.status.as_ref().is_some_and(|status| status.value.ended.is_some());
     ended && sights.seen.may_own() && !sights.seen.is_primary()

@@ -184,7 +184,7 @@ impl World {
         }
         let (name, failsafe) = (m.name.0.clone(), m.keys.failsafe());
         self.note(format!("the operator says that {name} is to lead"));
-        // A member that the map does not name may not lead, whoever asks for it.
+        // A member that the map does not name may not lead, even when an operator asks for it.
         let map = self.stores.get(region, &failsafe).map(|map| map.value);
         if map.is_some_and(|map| !map.contains(&name)) {
             self.stores.delete(region, failsafe);

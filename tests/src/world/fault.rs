@@ -130,11 +130,11 @@ pub enum Fault {
     Replace(usize),
     /// All leases of a store begin anew.
     Prolong(usize),
-    /// A host's wall clock is off by so many milliseconds from now on.
+    /// A host's wall clock is off by this from now on, in milliseconds.
     SetClock(usize, i64),
     LoseHost(usize),
     NewHost(usize),
-    /// The operator stops a daemon for so many milliseconds.
+    /// The operator stops a daemon for this long, in milliseconds.
     StayDown(usize, u64),
     /// The operator starts a server; whether as a primary, if it was one.
     StartByHand(usize, bool),
