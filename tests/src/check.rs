@@ -100,10 +100,13 @@ pub fn attached(world: &mut World, standby: usize, upstream: usize) {
 }
 
 /// A server opens again in place: it must have everything there is, unless its daemon
-/// is not there to stop it.
+/// is not there to stop it, or an operator has started it.
 pub fn restarted(world: &mut World, member: usize) {
     world.counts.restarts += 1;
     let client = world.members[member].place.client;
+    if world.members[member].is_by_hand {
+        return;
+    }
     let missing = missing(world, member);
     // Its daemon was frozen or killed while it recovered: see *one writer*.
     let is_guarded = !world.members[member].is_unguarded(world.now);
@@ -125,7 +128,9 @@ pub fn took_lock(world: &mut World, member: usize) {
     let client = world.members[member].place.client;
     let missing = missing(world, member);
     let m = &world.members[member];
-    if !missing.is_empty() && !m.was_just_paused(m.clock.read(world.now)) {
+    // A store that knows nothing believes in the primary that an operator has started.
+    let excused = m.was_just_paused(m.clock.read(world.now)) || m.is_by_hand && world.fate.forgot;
+    if !missing.is_empty() && !excused {
         let what = format!("{} leads on without {} records", m.name, missing.len());
         return world.break_with("no regress", what);
     }

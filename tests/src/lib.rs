@@ -8,4 +8,5 @@
 pub mod check;
 pub mod live;
 pub mod scenario;
+pub mod seeds;
 pub mod world;

@@ -3,27 +3,13 @@
 //! Others stand beside the code that they are about; docs/reliability.md lists all.
 
 use tests::world::{Shape, World};
-use topology::Group;
-
-fn one_group(members: usize) -> Shape {
-    Shape {
-        regions: 1,
-        groups: vec![Group::PLAIN],
-        members,
-        failsafe: false,
-        synchronous: false,
-        disks: false,
-        times: false,
-        fast: false,
-    }
-}
 
 /// A blocked catalogue, or a slow view of statistics: the server lives and commits, its
 /// lock is renewed, and no daemon learns more of it for two minutes.
 #[test]
 fn known_bug_2_a_query_that_hangs_demotes_no_leader() {
     for seed in 1..=20 {
-        let mut world = World::new(seed, &one_group(3));
+        let mut world = World::new(seed, &Shape::group(3));
         world.run_until(60_000).expect("nothing is wrong");
         let leads = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
         let leader = leads(&world).expect("it has come up");

@@ -2,126 +2,36 @@
 //!
 //! Rerun one with `MATRIARCH_SEED=123 cargo test -p tests --test sim`, with more
 //! of its story with `MATRIARCH_TRACE=5000`; look for new ones with
-//! `MATRIARCH_SEEDS=1000 cargo test -p tests --test sim fresh`.
-//! A seed that found a bug is kept in `tests/seeds/known.txt`.
+//! `MATRIARCH_SEEDS=1000 cargo test -p tests --test sim fresh`, or faster with the
+//! program `worlds`. A seed that found a bug is kept in `tests/seeds/known.txt`.
 
-use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tests::check::{self, Broken};
+use tests::seeds::{self, BIRTH_MS, Kind, SETTLE_MS, run, settle};
 use tests::world::disk::Health;
-use tests::world::{Counts, Shape, World};
-use topology::Group;
+use tests::world::fault::Fault;
+use tests::world::{Counts, World};
 use topology::region::Phase;
 
-/// A cluster has come up by then, when nothing goes wrong.
-const BIRTH_MS: u64 = 40_000;
-/// Long enough for a lease to end, a server to recover, a copy to be made,
-/// and for a few tries of those that failed before.
-const SETTLE_MS: u64 = 150_000;
-/// Between two looks whether all is well.
-const STEP_MS: u64 = 3_000;
 /// A leader looks at its disk once in a loop, and stops before others lead.
 const DISK_MS: u64 = 25_000;
 const TRACE_SHOWN: usize = 200;
 
-fn one_group(seed: u64) -> Shape {
-    Shape {
-        regions: 1,
-        groups: vec![Group::PLAIN],
-        members: 2 + (seed % 3) as usize,
-        failsafe: false,
-        synchronous: false,
-        disks: false,
-        times: false,
-        fast: false,
-    }
-}
-
-/// One group in failsafe mode, with a store that is away more often.
-fn failsafe_group(seed: u64) -> Shape {
-    Shape { failsafe: true, ..one_group(seed) }
-}
-
-/// One group whose operator changes `ttl`, with and without failsafe mode.
-fn changing_times(seed: u64) -> Shape {
-    Shape { times: true, failsafe: seed.is_multiple_of(3), ..one_group(seed) }
-}
-
-/// One group with a `ttl` of 5 seconds, and a failsafe mode now and then.
-fn fast_group(seed: u64) -> Shape {
-    Shape { fast: true, failsafe: seed.is_multiple_of(4), ..one_group(seed) }
-}
-
-/// One group whose disks fail, too.
-fn failing_disks(seed: u64) -> Shape {
-    Shape { disks: true, ..one_group(seed) }
-}
-
-/// One group whose operator wants synchronous replication, of some kind.
-fn synchronous_group(seed: u64) -> Shape {
-    let (failsafe, disks) = (seed.is_multiple_of(5), seed.is_multiple_of(4));
-    Shape { synchronous: true, failsafe, disks, ..one_group(seed) }
-}
-
-/// Two regions, each with a coordinator and a worker group of two members.
-fn two_regions(_: u64) -> Shape {
-    let groups = vec![Group(Some(0)), Group(Some(1))];
-    Shape { regions: 2, groups, members: 2, times: false, ..one_group(0) }
-}
-
-fn run(world: &mut World) -> Result<(), Broken> {
-    settle(world, BIRTH_MS)?;
-    world.begin_faults();
-    let faults = world.rng.range(20_000, 150_000);
-    world.run_until(world.now + faults)?;
-    world.heal_everything();
-    settle(world, SETTLE_MS)
-}
-
-/// Runs until all is well and stays so, at most `limit_ms`.
-fn settle(world: &mut World, limit_ms: u64) -> Result<(), Broken> {
-    let end = world.now + limit_ms;
-    loop {
-        world.run_until(world.now + STEP_MS)?;
-        let first = check::settled(world);
-        if first.is_ok() {
-            world.run_until(world.now + STEP_MS)?;
-        }
-        match check::settled(world) {
-            Ok(()) if first.is_ok() => return Ok(()),
-            Err(broken) if world.now >= end => return Err(broken),
-            _ => {}
-        }
-    }
+fn world_of(kind: Kind, seed: u64) -> World {
+    World::new(seed, &(kind.shape)(seed))
 }
 
 /// What went wrong, with the end of the trace.
-fn failure(seed: u64, shape: fn(u64) -> Shape) -> Option<String> {
-    let mut world = World::new(seed, &shape(seed));
-    let broken = run(&mut world).err()?;
+fn failure(seed: u64, kind: Kind) -> Option<String> {
     let shown = number("MATRIARCH_TRACE").map_or(TRACE_SHOWN, |lines| lines as usize);
-    let skip = world.trace.len().saturating_sub(shown);
-    let mut text = String::new();
-    for line in world.trace.iter().skip(skip) {
-        writeln!(text, "{line}").expect("a string takes all");
-    }
-    let kind = match world.plan.failsafe {
-        _ if world.plan.synchronous => "synchronous_groups",
-        _ if world.plan.times => "changing_times",
-        _ if world.plan.minimum_ttl < 20 => "fast_groups",
-        true => "failsafe_groups",
-        false if world.plan.disks => "failing_disks",
-        false if world.has_regions() => "two_regions",
-        false => "one_group",
-    };
-    let again = format!("MATRIARCH_SEED={seed} cargo test -p tests --test sim {kind}");
-    write!(text, "seed {seed}: {broken}\n{again}").expect("a string takes all");
-    Some(text)
+    let failure = seeds::failure(seed, &(kind.shape)(seed), shown)?;
+    let name = kind.name;
+    let again = format!("cargo run --profile worlds -p tests --bin worlds {name} {seed} 1");
+    Some(format!("{}{name} {seed}: {}\n{again}", failure.story, failure.broken))
 }
 
 /// All seeds are run; the first failure is shown whole, the others by name.
-fn check_seeds(seeds: impl Iterator<Item = u64>, shape: fn(u64) -> Shape) {
-    let failures: Vec<String> = seeds.filter_map(|seed| failure(seed, shape)).collect();
+fn check_seeds(seeds: impl Iterator<Item = u64>, kind: Kind) {
+    let failures: Vec<String> = seeds.filter_map(|seed| failure(seed, kind)).collect();
     let Some(first) = failures.first() else { return };
     for other in &failures[1..] {
         let line = other.lines().rev().nth(1).unwrap_or_default();
@@ -134,25 +44,26 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn fixed(shape: fn(u64) -> Shape, count: u64) {
+fn fixed(kind: Kind, count: u64) {
     match number("MATRIARCH_SEED") {
-        Some(seed) => check_seeds(std::iter::once(seed), shape),
-        None => check_seeds(1..=count, shape),
+        Some(seed) => check_seeds(std::iter::once(seed), kind),
+        None => check_seeds(1..=count, kind),
     }
 }
 
-fn fresh(shape: fn(u64) -> Shape, count: u64) {
+fn fresh(kind: Kind, count: u64) {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let first = clock.as_millis() as u64 & 0xFFFF_FFFF;
     let count = number("MATRIARCH_SEEDS").unwrap_or(count);
     println!("fresh seeds {first} to {}", first + count - 1);
-    check_seeds(first..first + count, shape);
+    check_seeds(first..first + count, kind);
 }
 
-fn known(kind: &str, shape: fn(u64) -> Shape) {
+fn known(kind: Kind) {
     let lines = include_str!("../seeds/known.txt").lines();
-    let ours = lines.filter_map(|line| line.strip_prefix(kind)?.split_whitespace().next());
-    check_seeds(ours.filter_map(|seed| seed.parse().ok()), shape);
+    let ours = lines.filter_map(|line| line.strip_prefix(kind.name)?.strip_prefix(' '));
+    let seeds = ours.map(|rest| rest.split([':', ' ']).next().unwrap_or_default());
+    check_seeds(seeds.map(|seed| seed.parse().expect("the number of a seed")), kind);
 }
 
 /// A simulator in which nothing happens would find nothing.
@@ -160,9 +71,9 @@ fn known(kind: &str, shape: fn(u64) -> Shape) {
 fn the_worlds_are_eventful() {
     let mut ends = Vec::new();
     let mut all = Counts::default();
-    for (shape, seeds) in [(one_group as fn(u64) -> Shape, 1..=48), (two_regions, 1..=6)] {
+    for (kind, seeds) in [(seeds::GROUP, 1..=48), (seeds::REGIONS, 1..=6)] {
         for seed in seeds {
-            let mut world = World::new(seed, &shape(seed));
+            let mut world = world_of(kind, seed);
             run(&mut world).expect("a fixed seed");
             ends.extend(world.ended_moves());
             add(&mut all, &world.counts);
@@ -188,26 +99,29 @@ fn add(all: &mut Counts, one: &Counts) {
     all.kept += one.kept;
     all.waited += one.waited;
     all.recorded += one.recorded;
+    all.rescues += one.rescues;
+    all.hosts_lost += one.hosts_lost;
+    all.by_hand += one.by_hand;
 }
 
 #[test]
 fn one_group_survives_the_fixed_seeds() {
-    fixed(one_group, 150);
+    fixed(seeds::GROUP, 150);
 }
 
 #[test]
 fn one_group_survives_fresh_seeds() {
-    fresh(one_group, 25);
+    fresh(seeds::GROUP, 25);
 }
 
 #[test]
 fn failsafe_groups_survive_the_fixed_seeds() {
-    fixed(failsafe_group, 100);
+    fixed(seeds::FAILSAFE, 100);
 }
 
 #[test]
 fn failsafe_groups_survive_fresh_seeds() {
-    fresh(failsafe_group, 25);
+    fresh(seeds::FAILSAFE, 25);
 }
 
 /// Leaders do lead on past the end of their leases.
@@ -215,7 +129,7 @@ fn failsafe_groups_survive_fresh_seeds() {
 fn failsafe_groups_lead_on_without_a_store() {
     let mut all = Counts::default();
     for seed in 1..=60 {
-        let mut world = World::new(seed, &failsafe_group(seed));
+        let mut world = world_of(seeds::FAILSAFE, seed);
         run(&mut world).expect("a fixed seed");
         add(&mut all, &world.counts);
     }
@@ -225,7 +139,7 @@ fn failsafe_groups_lead_on_without_a_store() {
 
 #[test]
 fn synchronous_groups_survive_the_fixed_seeds() {
-    fixed(synchronous_group, 80);
+    fixed(seeds::SYNCHRONOUS, 80);
 }
 
 /// There is something to lose, and another member takes over with it.
@@ -233,7 +147,7 @@ fn synchronous_groups_survive_the_fixed_seeds() {
 fn synchronous_groups_wait_and_fail_over() {
     let mut all = Counts::default();
     for seed in 1..=25 {
-        let mut world = World::new(seed, &synchronous_group(seed));
+        let mut world = world_of(seeds::SYNCHRONOUS, seed);
         run(&mut world).expect("a fixed seed");
         add(&mut all, &world.counts);
     }
@@ -244,27 +158,27 @@ fn synchronous_groups_wait_and_fail_over() {
 
 #[test]
 fn synchronous_groups_survive_fresh_seeds() {
-    fresh(synchronous_group, 20);
+    fresh(seeds::SYNCHRONOUS, 20);
 }
 
 #[test]
 fn changing_times_survive_the_fixed_seeds() {
-    fixed(changing_times, 80);
+    fixed(seeds::TIMES, 80);
 }
 
 #[test]
 fn changing_times_survive_fresh_seeds() {
-    fresh(changing_times, 20);
+    fresh(seeds::TIMES, 20);
 }
 
 #[test]
 fn fast_groups_survive_the_fixed_seeds() {
-    fixed(fast_group, 80);
+    fixed(seeds::FAST, 80);
 }
 
 #[test]
 fn fast_groups_survive_fresh_seeds() {
-    fresh(fast_group, 20);
+    fresh(seeds::FAST, 20);
 }
 
 /// Ten minutes on a store that answers each call within `delay_ms`: how often did a
@@ -272,7 +186,7 @@ fn fast_groups_survive_fresh_seeds() {
 fn needless_failovers(delay_ms: u64, seeds: u64) -> u64 {
     let mut stopped = 0;
     for seed in 1..=seeds {
-        let mut world = World::new(seed, &fast_group(4 * seed + 1));
+        let mut world = world_of(seeds::FAST, 4 * seed + 1);
         settle(&mut world, BIRTH_MS).expect("nothing is wrong");
         let leads = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
         // Each way takes up to half of it, and 8 ms in any world.
@@ -300,7 +214,7 @@ fn a_fast_group_stands_a_busy_store() {
 #[test]
 fn n4_a_change_of_ttl_leaves_the_primary_alone() {
     for seed in 1..=40 {
-        let mut world = World::new(seed, &one_group(seed));
+        let mut world = world_of(seeds::GROUP, seed);
         settle(&mut world, BIRTH_MS).expect("nothing is wrong");
         let leads = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
         let leader = leads(&world).expect("it has come up");
@@ -320,12 +234,12 @@ fn n4_a_change_of_ttl_leaves_the_primary_alone() {
 
 #[test]
 fn failing_disks_survive_the_fixed_seeds() {
-    fixed(failing_disks, 80);
+    fixed(seeds::DISKS, 80);
 }
 
 #[test]
 fn failing_disks_survive_fresh_seeds() {
-    fresh(failing_disks, 20);
+    fresh(seeds::DISKS, 20);
 }
 
 /// Nothing else is wrong: another member leads soon if one is able to, and only then.
@@ -333,7 +247,7 @@ fn failing_disks_survive_fresh_seeds() {
 fn the_lock_leaves_a_failing_disk_for_somebody_who_is_able() {
     let mut moved = 0;
     for seed in 1..=30 {
-        let mut world = World::new(seed, &failing_disks(seed));
+        let mut world = world_of(seeds::DISKS, seed);
         settle(&mut world, BIRTH_MS).expect("nothing is wrong yet");
         let leads = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
         let leader = leads(&world).expect("it has come up");
@@ -350,14 +264,85 @@ fn the_lock_leaves_a_failing_disk_for_somebody_who_is_able() {
     assert!(moved > 15, "{moved}");
 }
 
+/// Stores whose keys are deleted, leases that outlive their time, wall clocks that are
+/// set, hosts that are lost for good, and an operator who does things by hand.
+#[test]
+fn groups_survive_mishaps() {
+    fixed(seeds::MISHAPS, 60);
+    fixed(seeds::SYNCHRONOUS_MISHAPS, 40);
+}
+
+#[test]
+fn regions_survive_mishaps() {
+    fixed(seeds::REGION_MISHAPS, 8);
+}
+
+#[test]
+fn three_regions_survive_the_fixed_seeds() {
+    fixed(seeds::THREE, 8);
+}
+
+/// Hosts are lost, and an operator is asked seldom.
+#[test]
+fn mishaps_happen_and_few_need_an_operator() {
+    let mut all = Counts::default();
+    for seed in 1..=40 {
+        let mut world = world_of(seeds::MISHAPS, seed);
+        run(&mut world).expect("a fixed seed");
+        add(&mut all, &world.counts);
+    }
+    println!("{all:?}");
+    assert!(all.hosts_lost > 15 && all.by_hand > 20 && all.promotions > 40, "{all:?}");
+    assert!(all.rescues < all.hosts_lost / 3, "{all:?}");
+}
+
+/// In the order that docs/reliability.md gives: pause, stop the daemons, restore, delete
+/// what named a leader, start the daemon of the primary first.
+fn restore_in_order(world: &mut World) {
+    let primary = |world: &World| world.members.iter().position(|m| m.server.accepts_commits());
+    let before = primary(world).expect("it has come up");
+    world.save_store(0);
+    world.on_fault(Fault::Switchover(before));
+    world.run_until(world.now + 30_000).expect("nothing is wrong");
+    let leader = primary(world).expect("one leads");
+    let promotions = world.counts.promotions;
+    world.on_fault(Fault::Pause(leader, true));
+    world.run_until(world.now + 30_000).expect("nothing is wrong");
+    for member in 0..world.members.len() {
+        world.on_fault(Fault::StayDown(member, 100_000));
+    }
+    world.on_fault(Fault::Restore(0));
+    let keys = world.members[leader].keys.clone();
+    for key in [keys.leader(), keys.sync(), keys.failover()] {
+        world.stores.delete(0, key);
+    }
+    world.members[leader].down_until = 0;
+    world.on_fault(Fault::StartDaemon(leader));
+    world.run_until(world.now + 30_000).expect("it goes on to lead");
+    world.heal_everything();
+    settle(world, SETTLE_MS).expect("all is well again");
+    assert_eq!((primary(world), world.counts.promotions), (Some(leader), promotions));
+}
+
+#[test]
+fn a_store_that_is_restored_in_order_changes_no_leader() {
+    for seed in 1..=20 {
+        for kind in [seeds::GROUP, seeds::SYNCHRONOUS] {
+            let mut world = world_of(kind, seed);
+            settle(&mut world, BIRTH_MS).expect("nothing is wrong");
+            restore_in_order(&mut world);
+        }
+    }
+}
+
 #[test]
 fn two_regions_survive_the_fixed_seeds() {
-    fixed(two_regions, 40);
+    fixed(seeds::REGIONS, 40);
 }
 
 #[test]
 fn two_regions_survive_fresh_seeds() {
-    fresh(two_regions, 10);
+    fresh(seeds::REGIONS, 10);
 }
 
 /// The member that makes a cluster enters it, whatever became of its claim meanwhile.
@@ -365,7 +350,7 @@ fn two_regions_survive_fresh_seeds() {
 fn a_store_that_is_wiped_while_a_cluster_is_made_gets_it_nevertheless() {
     let mut hit = 0;
     for seed in 1..=60 {
-        let mut world = World::new(seed, &one_group(seed));
+        let mut world = world_of(seeds::GROUP, seed);
         world.run_until(100 + seed * 40).expect("nothing is wrong yet");
         let made = world.members.iter().any(|m| m.daemon.machine.memory.claim.is_some());
         hit += u32::from(made && world.stores.get(0, "/service/shop/leader").is_none());
@@ -379,11 +364,5 @@ fn a_store_that_is_wiped_while_a_cluster_is_made_gets_it_nevertheless() {
 
 #[test]
 fn seeds_that_found_bugs_stay_found() {
-    known("group ", one_group);
-    known("failsafe ", failsafe_group);
-    known("disks ", failing_disks);
-    known("times ", changing_times);
-    known("fast ", fast_group);
-    known("synchronous ", synchronous_group);
-    known("regions ", two_regions);
+    seeds::KINDS.into_iter().for_each(known);
 }

@@ -16,6 +16,7 @@ use super::{
     Answer, DcsError, Event, Renewal, Session, Snapshot, Store, Version, WatchItem, Write, Written,
     covering,
 };
+pub use state::Saved;
 use state::{State, Watcher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,6 +102,11 @@ impl MemoryStore {
         self.lock().lose_watches(|_| true, "the store was restarted");
     }
 
+    /// How far the store is, without reading it.
+    pub fn version(&self) -> Version {
+        self.lock().version()
+    }
+
     pub fn read_now(&self, prefixes: &[String]) -> Result<Snapshot, DcsError> {
         let prefixes = covering(prefixes)?;
         self.ask(|state, _| Ok(state.read(&prefixes)))
@@ -127,6 +133,24 @@ impl MemoryStore {
             state.revoke(session);
             Ok(())
         })
+    }
+
+    /// A snapshot as a backup of the store keeps it, leases included.
+    pub fn save_now(&self) -> Saved {
+        self.lock().save()
+    }
+
+    /// The store comes back as it was saved. Revisions go back, all leases that were
+    /// saved live once more for their whole time, and every watch breaks.
+    pub fn restore_now(&self, saved: &Saved) {
+        let now = self.clock.load(Ordering::SeqCst);
+        self.lock().restore(saved, now);
+    }
+
+    /// As after an election among the store's own members: every lease begins anew.
+    pub fn prolong_leases(&self) {
+        let now = self.clock.load(Ordering::SeqCst);
+        self.lock().prolong_leases(now);
     }
 
     /// Every change after `revision`, in order.
@@ -236,6 +260,29 @@ mod tests {
         let elapse = async |d: Duration| time.advance(d.as_millis() as u64);
         conform::run(Arc::new(store.clone()), "/conform/", elapse).await.expect("conformance");
         kv::conform::run(&store, "/conform-keys/").await.expect("conformance of keys");
+    }
+
+    /// etcd's `snapshot restore`: revisions go back, and a lease of then is renewed.
+    #[test]
+    fn a_store_that_is_restored_has_its_leases_and_numbers_of_then() {
+        let store = MemoryStore::new();
+        let all = ["/".to_string()];
+        let lease = store.grant_now(Duration::from_secs(10)).expect("reachable");
+        store.txn_now(&put("/a", Some(lease))).expect("reachable");
+        let then = store.read_now(&all).expect("reachable");
+        let saved = store.save_now();
+        store.advance(11_000);
+        store.txn_now(&put("/b", None)).expect("reachable");
+        assert!(matches!(store.renew_now(lease), Ok(Renewal::Gone)));
+        store.restore_now(&saved);
+        assert_eq!(store.read_now(&all).expect("reachable"), then);
+        let earlier = store.events_since(Version::of_store(1));
+        assert!(matches!(earlier, Err(DcsError::Compacted)), "{earlier:?}");
+        store.advance(9_000);
+        store.prolong_leases();
+        store.advance(9_000);
+        assert!(matches!(store.renew_now(lease), Ok(Renewal::Alive)));
+        assert_ne!(store.grant_now(Duration::from_secs(10)).expect("reachable"), lease);
     }
 
     #[test]

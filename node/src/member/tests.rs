@@ -284,3 +284,34 @@ fn known_settings_hold_while_the_configuration_cannot_be_read() {
     }
     assert_eq!(stage.member.dynamic, before);
 }
+
+/// What is written after a beat.
+fn written_after(stage: &mut Stage) -> Vec<Write> {
+    let (now, seen) = (stage.now, stage.seen.clone());
+    let mut next = stage.member.begin_upkeep(now, &seen, super::Particulars::default());
+    let mut all = Vec::new();
+    while let Some(Effect::Call { call, .. }) = next {
+        if let Call::Write(write) | Call::Report { write, .. } = call {
+            all.push(write);
+        }
+        next = stage.member.go_on_with_upkeep(now, &seen, written(true));
+    }
+    all
+}
+
+/// Its `pre_promote` or its start may fail; then the next one must still have that end.
+#[test]
+fn the_end_of_an_orderly_stop_stays_until_a_member_has_opened() {
+    let reports = |stage: &mut Stage| {
+        stage.member.status_due = true;
+        let is_status = |write: &Write| format!("{write:?}").contains("PutStatus");
+        written_after(stage).iter().any(is_status)
+    };
+    let mut stage = Stage::leader();
+    let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+    view.take_sample("status", r#"{"optime":1000,"ended":"a","ended_timeline":1}"#, 7, 0);
+    let primary = std::mem::replace(&mut stage.seen.postgres, sample::follower().postgres);
+    assert!(!reports(&mut stage));
+    stage.seen.postgres = primary;
+    assert!(reports(&mut stage));
+}

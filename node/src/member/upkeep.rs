@@ -369,6 +369,9 @@ fn config(member: &mut Member, sights: &Sights) -> Option<Write> {
 
 fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
     let server = sights.seen.server().filter(|server| server.lsn.0 > 0)?;
+    if must_keep_the_end(sights) {
+        return None;
+    }
     if !std::mem::take(&mut member.status_due) && !sights.is_status_due {
         return None;
     }
@@ -380,6 +383,13 @@ fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
     };
     let status = leader.status(sights.view, &mut member.retention, sights.seen.now);
     write::status(sights.session, &status, sights.view)
+}
+
+/// A leader ended in order, and the member that holds the lock since then has not
+/// opened. Until one has, no member may lead that lacks this end: it stays in `/status`.
+fn must_keep_the_end(sights: &Sights) -> bool {
+    let ended = sights.view.status.as_ref().is_some_and(|status| status.value.ended.is_some());
+    ended && sights.seen.may_own() && !sights.seen.is_primary()
 }
 
 /// When the mode is off, and where this group follows another one.

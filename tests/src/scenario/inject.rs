@@ -56,7 +56,7 @@ pub fn start(story: &mut Story, words: &[&str]) -> Printed {
     let member = story.member(words.first().unwrap_or(&""))?;
     story.held.remove(&member);
     if story.lost.remove(&member) {
-        isolate(story, member, false);
+        story.world.isolate(member, false);
     }
     one(story, words, Fault::StartDaemon)
 }
@@ -64,21 +64,8 @@ pub fn start(story: &mut Story, words: &[&str]) -> Printed {
 pub fn lose(story: &mut Story, words: &[&str]) -> Printed {
     let member = hold(story, words)?;
     story.lost.insert(member);
-    isolate(story, member, true);
+    story.world.isolate(member, true);
     one(story, words, Fault::CrashNode)
-}
-
-/// No member reaches it, and it reaches no store.
-fn isolate(story: &mut Story, member: usize, cut: bool) {
-    for other in (0..story.world.members.len()).filter(|other| *other != member) {
-        between(story, member, other, &[Wire::Rest, Wire::Replication], cut);
-    }
-    for region in 0..story.world.stores.regions.len() {
-        match cut {
-            true => story.world.links.cut_store(member, region),
-            false => story.world.links.heal_store(member, region),
-        }
-    }
 }
 
 fn between(story: &mut Story, a: usize, b: usize, wires: &[Wire], cut: bool) {

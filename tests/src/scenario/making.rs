@@ -29,15 +29,11 @@ pub fn story(name: &str, words: &[&str]) -> Result<Story, String> {
 
 fn group(members: usize) -> Shape {
     Shape {
-        regions: 1,
-        groups: vec![Group::PLAIN],
-        members,
-        failsafe: false,
         // Not the mode: its invariants are judged as soon as one is on.
         synchronous: true,
         disks: true,
         times: true,
-        fast: false,
+        ..Shape::group(members)
     }
 }
 

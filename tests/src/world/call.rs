@@ -5,6 +5,7 @@
 //! have happened.
 
 use super::links::Wire;
+use super::stores::OwnWrite;
 use super::{Event, World};
 use crate::check;
 use node::dcs::{DcsError, Renewal, Session, Written};
@@ -154,7 +155,9 @@ impl World {
     fn write(&mut self, member: usize, write: &Write) -> Result<Written, DcsError> {
         check::sent(self, member, write);
         let m = &self.members[member];
-        self.stores.regions[m.place.region].write_now(&m.keys, write)
+        let written = self.stores.regions[m.place.region].write_now(&m.keys, write)?;
+        self.own_write = written.succeeded.then_some(OwnWrite { member, at: written.version });
+        Ok(written)
     }
 
     fn grant(&mut self, member: usize, ttl_ms: u64) -> Session {

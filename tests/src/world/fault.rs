@@ -4,13 +4,14 @@
 //! at once, so that progress can be demanded.
 
 use super::disk::Health;
+use super::job::replaces_data;
 use super::links::Wire;
 use super::mode::Synchrony;
 use super::perform::request;
 use super::rng::Rng;
 use super::{Event, Shape, World};
 use crate::check::synchronous::Word;
-use node::ha::observation::{Asked, Job};
+use node::ha::observation::Asked;
 use serde_json::{Map, Value, json};
 use topology::Dynamic;
 
@@ -121,12 +122,33 @@ pub enum Fault {
     Disk(usize, Health),
     /// The operator changes `ttl`: seconds.
     Ttl(usize, u64),
+    /// One of `mishap.rs` is due.
+    Mishap,
+    /// A store is backed up, comes back as it was then, or as if it were never used.
+    Save(usize),
+    Restore(usize),
+    Replace(usize),
+    /// All leases of a store begin anew.
+    Prolong(usize),
+    /// A host's wall clock is off by this from now on, in milliseconds.
+    SetClock(usize, i64),
+    LoseHost(usize),
+    NewHost(usize),
+    /// The operator stops a daemon for this long, in milliseconds.
+    StayDown(usize, u64),
+    /// The operator starts a server; whether as a primary, if it was one.
+    StartByHand(usize, bool),
+    /// The operator changes `/config`: JSON.
+    Patch(usize, String),
+    /// The operator names a leader where no member may lead.
+    Rescue,
 }
 
 impl World {
     pub fn begin_faults(&mut self) {
         (self.plan.start_fails, self.plan.job_fails) = self.plan.later;
         self.after(10, Event::Fault(Fault::Next));
+        self.begin_mishaps();
     }
 
     /// The chain of faults ends, everything is mended.
@@ -135,6 +157,7 @@ impl World {
         let faults = |event: &Event| !matches!(event, Event::Fault(_));
         self.keep_events(faults);
         self.links.heal_all();
+        self.end_mishaps();
         self.plan.start_fails = 0;
         self.plan.job_fails = 0;
         for member in 0..self.members.len() {
@@ -154,11 +177,12 @@ impl World {
     }
 
     pub fn on_fault(&mut self, fault: Fault) {
-        if !matches!(fault, Fault::Next) {
+        if !matches!(fault, Fault::Next | Fault::Mishap) {
             self.note(format!("FAULT {fault:?}"));
         }
         match fault {
             Fault::Next => self.choose_fault(),
+            Fault::Mishap => self.choose_mishap(),
             Fault::CutStore(m) => self.links.cut_store(m, self.members[m].place.region),
             Fault::HealStore(m) => {
                 self.links.heal_store(m, self.members[m].place.region);
@@ -202,6 +226,7 @@ impl World {
                 self.members[m].daemon.machine.memory.asked = Some(what);
                 self.wake_now(m);
             }
+            other => self.on_mishap(other),
         }
     }
 
@@ -264,13 +289,17 @@ impl World {
     /// Not while a member has nothing: after its daemon was started anew it
     /// could not tell a store that was emptied from one that is new.
     fn wipe(&mut self, region: usize) {
-        let copies = |job: &Job| matches!(job, Job::Clone { .. } | Job::Rebuild { .. });
-        let whole = self.members.iter().filter(|m| m.place.region == region).all(|m| {
-            m.server.system.is_some() && !m.daemon.job.as_ref().is_some_and(|w| copies(&w.job))
-        });
-        if whole {
+        if self.may_wipe(region) {
             self.stores.wipe(region);
+            self.fate.forgot = true;
         }
+    }
+
+    pub fn may_wipe(&self, region: usize) -> bool {
+        self.members.iter().filter(|m| m.place.region == region).all(|m| {
+            let job = m.daemon.job.as_ref().map(|work| &work.job);
+            m.server.system.is_some() && !job.is_some_and(replaces_data)
+        })
     }
 
     /// What the synchronous modes are for.
@@ -357,7 +386,7 @@ impl World {
     }
 
     /// The leader is the most rewarding victim.
-    fn leader_like(&self, member: usize) -> usize {
+    pub fn leader_like(&self, member: usize) -> usize {
         let client = self.members[member].place.client;
         let leader = self
             .members
@@ -399,7 +428,8 @@ impl World {
     }
 
     fn start_daemon(&mut self, member: usize) {
-        if self.members[member].daemon.alive {
+        let m = &self.members[member];
+        if m.daemon.alive || m.is_gone || self.now < m.down_until {
             return;
         }
         self.begin_daemon(member, self.now);

@@ -22,11 +22,17 @@ pub struct Work {
     result: Option<Result<(), String>>,
 }
 
+/// Until it ends there are no data that could be used.
+pub fn replaces_data(job: &Job) -> bool {
+    matches!(job, Job::Clone { .. } | Job::Rebuild { .. })
+}
+
 impl World {
     pub fn begin_job(&mut self, member: usize, job: Job) {
         self.note_of(member, &format!("begins {job:?}"));
         let m = &mut self.members[member];
         m.jobs += 1;
+        m.is_by_hand = false;
         let role = match m.server.process {
             Process::Up(role) => Some(role),
             _ => None,
@@ -55,12 +61,20 @@ impl World {
                 self.work_for(member, 100, self.plan.recovery_max.max(200));
             }
             Job::Rewind { .. } => self.work_for(member, 200, self.plan.clone_max),
-            Job::Rebuild { .. } => {
-                check::destroyed(self, member);
-                self.move_data_aside(member);
-                self.work_for(member, 500, self.plan.clone_max);
-            }
+            Job::Rebuild { from, .. } => self.begin_rebuild(member, &from),
         }
+    }
+
+    /// The source is asked once more before anything is removed.
+    fn begin_rebuild(&mut self, member: usize, from: &Following) {
+        let is_good = self.source(member, from).map(drop);
+        if is_good.is_ok() {
+            check::destroyed(self, member);
+            self.move_data_aside(member);
+        }
+        let work = self.members[member].daemon.job.as_mut().expect("it has just begun");
+        work.result = is_good.is_err().then_some(is_good);
+        self.work_for(member, 500, self.plan.clone_max);
     }
 
     fn begin_stop(&mut self, member: usize, how: StopHow) {

@@ -144,6 +144,14 @@ pub struct Member {
     /// Replication to this member lags by this much more.
     pub lag: u64,
     pub disk: Health,
+    /// How far the host's wall clock is off, in milliseconds.
+    pub wall_off: i64,
+    /// The host is lost with all that was on it.
+    pub is_gone: bool,
+    /// Its server was started by hand, and by no daemon since.
+    pub is_by_hand: bool,
+    /// The operator keeps the daemon down until then, on the true clock.
+    pub down_until: u64,
     pub jobs: u64,
     /// A stop of a region move or a switchover, for the checker.
     pub released_at: Option<usize>,
@@ -183,6 +191,10 @@ impl Member {
             slow_stop: 0,
             lag: 0,
             disk: Health::Well,
+            wall_off: 0,
+            is_gone: false,
+            is_by_hand: false,
+            down_until: 0,
             jobs: 0,
             released_at: None,
             signed_at: None,
@@ -217,6 +229,18 @@ impl Member {
         let life = self.daemon.life + 1;
         self.daemon = Daemon { alive: true, ..Daemon::new(machine, life) };
         self.promises = PromiseStore::with_promise(self.promises.promise(local).cloned());
+    }
+
+    /// Nothing of what this member knew is left, on disk either.
+    pub fn forget_all(&mut self) {
+        let machine = Machine::new(self.name.clone(), MINIMUM_TTL_S, Millis(0));
+        self.daemon = Daemon::new(machine, self.daemon.life);
+        (self.promises, self.kept_proof) = (PromiseStore::default(), None);
+    }
+
+    /// What the host's wall clock shows when the right time is `unix_ms`.
+    pub fn wall(&self, unix_ms: u64) -> u64 {
+        unix_ms.saturating_add_signed(self.wall_off)
     }
 
     /// The agreement of all members lies on disk until it ends.

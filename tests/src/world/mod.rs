@@ -7,6 +7,7 @@
 //! Absent on purpose: threads, sockets, the real clock.
 
 pub mod beat;
+pub mod by_hand;
 pub mod call;
 pub mod client;
 pub mod deadman;
@@ -17,6 +18,7 @@ pub mod fault;
 pub mod job;
 pub mod links;
 pub mod member;
+pub mod mishap;
 pub mod mode;
 pub mod observe;
 pub mod perform;
@@ -35,19 +37,20 @@ use client::Client;
 use fault::Plan;
 use links::Links;
 use member::Member;
+use mishap::{Fate, Mishaps};
 use node::dcs::Snapshot;
 use node::ha::Decision;
 use node::member::Call;
 use rng::Rng;
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use stores::Stores;
+use stores::{OwnWrite, Stores};
 use topology::region::Policy;
 use topology::{Group, Millis};
 
 /// Lines of the trace that a failure shows.
-const TRACE_MAX: usize = 2_000;
+const TRACE_MAX: usize = 10_000;
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -139,6 +142,34 @@ pub enum Event {
     },
 }
 
+/// An event that is to come. The earliest is the greatest; of those at one moment, the
+/// one that was planned first.
+struct Due {
+    moment: u64,
+    ticket: u64,
+    event: Event,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> Ordering {
+        (other.moment, other.ticket).cmp(&(self.moment, self.ticket))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.ticket == other.ticket
+    }
+}
+
+impl Eq for Due {}
+
 /// What a daemon decided, and when.
 #[derive(Clone, Debug)]
 pub struct Decided {
@@ -151,13 +182,16 @@ pub struct World {
     pub seed: u64,
     pub now: u64,
     pub rng: Rng,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: BinaryHeap<Due>,
     ticket: u64,
     pub stores: Stores,
+    /// What the call that is being served has written.
+    own_write: Option<OwnWrite>,
     pub members: Vec<Member>,
     pub clients: Vec<Client>,
     pub links: Links,
     pub plan: Plan,
+    pub fate: Fate,
     /// What all regions agreed on.
     pub policy: Policy,
     /// The next record of any log.
@@ -190,6 +224,11 @@ pub struct Counts {
     pub waited: u64,
     /// Changes of `/sync` while a mode was in force.
     pub recorded: u64,
+    /// How often an operator had to say who is to lead.
+    pub rescues: u64,
+    pub hosts_lost: u64,
+    /// Servers that an operator started.
+    pub by_hand: u64,
 }
 
 /// The shape of a world.
@@ -207,6 +246,25 @@ pub struct Shape {
     pub times: bool,
     /// The shortest times that a member's file may allow.
     pub fast: bool,
+    /// What else happens, and what the operator does by hand.
+    pub mishaps: Mishaps,
+}
+
+impl Shape {
+    /// One group, to which the usual faults happen.
+    pub fn group(members: usize) -> Shape {
+        Shape {
+            regions: 1,
+            groups: vec![Group::PLAIN],
+            members,
+            failsafe: false,
+            synchronous: false,
+            disks: false,
+            times: false,
+            fast: false,
+            mishaps: Mishaps::NONE,
+        }
+    }
 }
 
 impl World {
@@ -235,14 +293,16 @@ impl World {
             seed,
             now: 0,
             rng,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             ticket: 0,
             stores: Stores::new(shape.regions),
+            own_write: None,
             members,
             clients: shape.groups.iter().map(|_| Client::default()).collect(),
             links: Links::new(count, shape.regions),
             policy: region::policy(shape.regions, step_seconds),
             plan,
+            fate: Fate::new(seed, shape.mishaps, shape.regions),
             next_record: 0,
             trace: VecDeque::new(),
             decisions: VecDeque::new(),
@@ -250,6 +310,7 @@ impl World {
             counts: Counts::default(),
             events: 0,
         };
+        world.set_clocks_apart();
         world.begin();
         world
     }
@@ -272,13 +333,10 @@ impl World {
 
     /// Runs until the moment given, or until an invariant is broken.
     pub fn run_until(&mut self, end: u64) -> Result<(), Broken> {
-        while let Some((&(moment, ticket), _)) = self.queue.first_key_value() {
-            if moment > end {
-                break;
-            }
-            let event = self.queue.remove(&(moment, ticket)).expect("just seen");
-            self.now = moment;
-            self.happen(event);
+        while self.queue.peek().is_some_and(|due| due.moment <= end) {
+            let due = self.queue.pop().expect("just seen");
+            self.now = due.moment;
+            self.happen(due.event);
             self.events += 1;
             if let Some(broken) = self.broken.take() {
                 return Err(broken);
@@ -295,10 +353,6 @@ impl World {
             Event::Arrive { .. } | Event::Fault(_) | Event::Sweep => true,
             Event::AgentCall { call, .. } => call.writes(),
             _ => false,
-        };
-        let writer = match &event {
-            Event::Arrive { member, .. } => Some(*member),
-            _ => None,
         };
         match event {
             Event::Wake { member, life, timer } => self.on_wake(member, life, timer),
@@ -329,20 +383,21 @@ impl World {
             }
         }
         if changes_stores {
-            self.stores.stir();
-            self.tell_all_watchers(writer);
+            let own = self.own_write.take();
+            self.tell_all_watchers(own);
         }
     }
 
-    fn tell_all_watchers(&mut self, writer: Option<usize>) {
+    fn tell_all_watchers(&mut self, own: Option<OwnWrite>) {
         for region in 0..self.stores.regions.len() {
-            self.tell_watchers(region, writer);
+            self.tell_watchers(region, own);
         }
     }
 
     pub fn at(&mut self, moment: u64, event: Event) {
         self.ticket += 1;
-        self.queue.insert((moment.max(self.now), self.ticket), event);
+        let (moment, ticket) = (moment.max(self.now), self.ticket);
+        self.queue.push(Due { moment, ticket, event });
     }
 
     pub fn after(&mut self, ms: u64, event: Event) {
@@ -363,7 +418,7 @@ impl World {
     }
 
     pub fn keep_events(&mut self, keep: impl Fn(&Event) -> bool) {
-        self.queue.retain(|_, event| keep(event));
+        self.queue.retain(|due| keep(&due.event));
     }
 
     pub fn record_id(&mut self) -> u64 {

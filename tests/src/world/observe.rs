@@ -29,7 +29,7 @@ impl World {
         };
         let m = &self.members[member];
         Sight {
-            unix_ms: BEGAN_UNIX_MS + self.now,
+            unix_ms: m.wall(BEGAN_UNIX_MS + self.now),
             me: self.me(member),
             job: self.running(member),
             watchdog: Guarding::Unwanted,
@@ -143,7 +143,7 @@ impl World {
         let m = &self.members[member];
         let streams = seen.is_streaming();
         Particulars {
-            unix_ms: BEGAN_UNIX_MS + self.now,
+            unix_ms: m.wall(BEGAN_UNIX_MS + self.now),
             conn_url: format!("postgres://{}:5432/postgres", m.host()),
             api_url: format!("http://{}:8008/patroni", m.host()),
             replication_state: streams.then(|| "streaming".to_string()),

@@ -8,12 +8,13 @@ use super::{Event, World};
 use crate::check;
 use node::dcs::keys::Keys;
 use node::dcs::kv::{Op, Txn};
-use node::dcs::memory::MemoryStore;
+use node::dcs::memory::{MemoryStore, Saved};
 use node::dcs::{Event as Change, KeyValue, Snapshot};
 use node::member::wakes;
 use node::region::ownership::read_site;
 use standby::switch::Site;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use topology::Version;
@@ -26,8 +27,8 @@ pub struct Stores {
     pub regions: Vec<MemoryStore>,
     /// The version up to which watchers were told.
     told: Vec<Version>,
-    /// What the stores hold, until something may have changed it.
-    kept: RefCell<Vec<Option<Arc<Snapshot>>>>,
+    /// What the stores hold, as it was last read.
+    kept: RefCell<Vec<Arc<Snapshot>>>,
 }
 
 /// A daemon's copy of its store.
@@ -38,31 +39,49 @@ pub struct Mirror {
     pub lost: bool,
     /// How often in a row the store was not reached.
     missed: u64,
-    read: ReadOnce,
 }
 
-/// A copy as its readers see it, kept for as long as it is the same.
-#[derive(Clone, Debug, Default)]
-pub struct ReadOnce(Option<(Version, Arc<Site>)>);
+/// What a member has written by a call of its own; the version tells it from what
+/// others changed at the same moment, and from leases that end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnWrite {
+    pub member: usize,
+    pub at: Version,
+}
 
-impl ReadOnce {
-    pub fn site(&mut self, keys: &Keys, snapshot: &Snapshot) -> Arc<Site> {
-        let known = self.0.take().filter(|(at, _)| *at == snapshot.version);
-        let fresh = || (snapshot.version, Arc::new(read_site(keys, &snapshot.entries)));
-        self.0.insert(known.unwrap_or_else(fresh)).1.clone()
-    }
+/// Copies that are remembered with what they say; more than are in use at a time.
+const SITES_MAX: usize = 64;
+
+thread_local! {
+    static SITES: RefCell<VecDeque<(Arc<Snapshot>, Arc<Site>)>> =
+        const { RefCell::new(VecDeque::new()) };
+}
+
+/// A copy as its readers see it. Many members have the same one, so it is read once.
+pub fn site_of(keys: &Keys, snapshot: &Arc<Snapshot>) -> Arc<Site> {
+    SITES.with_borrow_mut(|sites| {
+        let known = sites.iter().rev().find(|(of, _)| Arc::ptr_eq(of, snapshot));
+        if let Some((_, site)) = known {
+            return site.clone();
+        }
+        let site = Arc::new(read_site(keys, &snapshot.entries));
+        if sites.len() == SITES_MAX {
+            sites.pop_front();
+        }
+        sites.push_back((snapshot.clone(), site.clone()));
+        site
+    })
 }
 
 impl Default for Mirror {
     fn default() -> Mirror {
-        Mirror { snapshot: Arc::default(), lost: true, missed: 0, read: ReadOnce::default() }
+        Mirror { snapshot: Arc::default(), lost: true, missed: 0 }
     }
 }
 
 impl Mirror {
-    /// The copy, read once for each version.
-    pub fn site(&mut self, keys: &Keys) -> Arc<Site> {
-        self.read.site(keys, &self.snapshot)
+    pub fn site(&self, keys: &Keys) -> Arc<Site> {
+        site_of(keys, &self.snapshot)
     }
 
     fn take(&mut self, snapshot: &Arc<Snapshot>) {
@@ -79,7 +98,7 @@ impl Stores {
             regions: (0..regions).map(|_| MemoryStore::with_clock(clock.clone())).collect(),
             clock,
             told: vec![Version::of_store(1); regions],
-            kept: RefCell::new(vec![None; regions]),
+            kept: RefCell::new(vec![Arc::default(); regions]),
         }
     }
 
@@ -88,17 +107,13 @@ impl Stores {
         self.clock.store(now, Ordering::SeqCst);
     }
 
-    /// Something is about to change, or has changed.
-    pub fn stir(&self) {
-        self.kept.borrow_mut().iter_mut().for_each(|kept| *kept = None);
-    }
-
     pub fn snapshot(&self, region: usize) -> Arc<Snapshot> {
-        let read = || {
+        let kept = &mut self.kept.borrow_mut()[region];
+        if kept.version != self.regions[region].version() {
             let read = self.regions[region].read_now(&[SCOPE.to_string()]);
-            Arc::new(read.expect("this handle has no faults"))
-        };
-        self.kept.borrow_mut()[region].get_or_insert_with(read).clone()
+            *kept = Arc::new(read.expect("this handle has no faults"));
+        }
+        kept.clone()
     }
 
     pub fn get(&self, region: usize, key: &str) -> Option<KeyValue> {
@@ -114,7 +129,19 @@ impl Stores {
         let keys = keys.into_iter().filter(|key| !key.contains("/topology/"));
         let then = keys.map(|key| Op::Delete { key }).collect();
         self.regions[region].txn_now(&Txn { when: vec![], then }).expect("no faults");
-        self.stir();
+    }
+
+    /// The store comes back as a backup has it.
+    pub fn restore(&mut self, region: usize, saved: &Saved) {
+        self.regions[region].restore_now(saved);
+        // A version says no more what was read.
+        self.kept.borrow_mut()[region] = Arc::default();
+        self.told[region] = self.snapshot(region).version;
+    }
+
+    pub fn delete(&self, region: usize, key: String) {
+        let txn = Txn { when: vec![], then: vec![Op::Delete { key }] };
+        self.regions[region].txn_now(&txn).expect("this handle has no faults");
     }
 
     /// An operator's write: nothing stands in its way.
@@ -122,26 +149,24 @@ impl Stores {
         let then = vec![Op::Put { key, value, session: None }];
         let txn = Txn { when: vec![], then };
         self.regions[region].txn_now(&txn).expect("this handle has no faults");
-        self.stir();
     }
 }
 
 impl World {
     /// Brings what changed in a store on its way to the watchers.
-    /// `writer`: the member whose call changed it.
-    pub fn tell_watchers(&mut self, region: usize, writer: Option<usize>) {
+    /// `own`: what a member's own call has written just now.
+    pub fn tell_watchers(&mut self, region: usize, own: Option<OwnWrite>) {
         let since = self.stores.told[region];
         let events = self.stores.regions[region].events_since(since);
         let events = events.expect("nothing is compacted");
         let Some(last) = events.last() else { return };
         self.stores.told[region] = version_of(last);
-        let keys: Vec<String> = events.iter().map(|e| key_of(e).to_string()).collect();
-        for key in keys.iter().filter(|key| matters(key)) {
+        for key in events.iter().map(key_of).filter(|key| matters(key)) {
             self.note(format!("store {region}: {} changed", key.trim_start_matches(SCOPE)));
         }
         let modes =
-            |key: &String| ["/sync", "/config", "/failover"].iter().any(|end| key.ends_with(end));
-        if self.plan.synchronous && keys.iter().any(modes) {
+            |key: &str| ["/sync", "/config", "/failover"].iter().any(|end| key.ends_with(end));
+        if self.plan.synchronous && events.iter().map(key_of).any(modes) {
             check::synchronous::stirred(self);
         }
         let snapshot = self.stores.snapshot(region);
@@ -150,11 +175,13 @@ impl World {
             if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
                 continue;
             }
-            let is_watched =
-                |key: &&String| key.starts_with(&m.prefix()) || key.contains("/topology/");
-            let watched: Vec<&str> = keys.iter().filter(is_watched).map(String::as_str).collect();
-            let (own, leads) = (writer == Some(member), m.daemon.machine.held);
-            let wakes = !watched.is_empty() && wakes(watched, own, leads);
+            let (prefix, leads) = (m.prefix(), m.daemon.machine.held);
+            let is_own = |event: &Change| own == Some(OwnWrite { member, at: version_of(event) });
+            let is_watched = |key: &str| key.starts_with(&prefix) || key.contains("/topology/");
+            let wakes = events.iter().any(|event| {
+                let key = key_of(event);
+                is_watched(key) && wakes([key], is_own(event), leads)
+            });
             let (life, snapshot) = (m.daemon.life, snapshot.clone());
             let late = self.rng.range(1, 10);
             self.after(late, Event::Heard { member, life, snapshot, wakes });
@@ -206,7 +233,8 @@ impl World {
         }
         let snapshot = self.stores.snapshot(region);
         let mirror = &mut self.members[member].daemon.mirror;
-        mirror.take(&snapshot);
+        // A whole read is what the store holds, also one that went back in time.
+        mirror.snapshot = snapshot;
         mirror.lost = false;
         mirror.missed = 0;
         self.wake_at(self.now + 1, member);
@@ -244,5 +272,41 @@ fn version_of(event: &Change) -> Version {
     match event {
         Change::Put(kv) => kv.version,
         Change::Deleted { version, .. } => *version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Shape;
+    use super::*;
+
+    /// What the changes wake the first member for, in the order in which they came.
+    fn woken(world: &World) -> Vec<bool> {
+        let mut due: Vec<_> = world.queue.iter().collect();
+        due.sort_by_key(|due| due.ticket);
+        let heard = |event: &Event| match event {
+            Event::Heard { member: 0, wakes, .. } => Some(*wakes),
+            _ => None,
+        };
+        due.into_iter().filter_map(|due| heard(&due.event)).collect()
+    }
+
+    /// Another member's lock may end, or a fault happen, at the moment of an own write.
+    #[test]
+    fn an_own_write_hides_no_change_of_others() {
+        let mut world = World::new(1, &Shape::group(2));
+        world.run_until(40_000).expect("nothing is wrong");
+        world.keep_events(|_| false);
+        let put = |world: &World, key: &str| {
+            world.stores.put(0, format!("{SCOPE}{key}"), "x".into());
+            world.stores.snapshot(0).version
+        };
+        let at = put(&world, "history");
+        world.tell_watchers(0, Some(OwnWrite { member: 0, at }));
+        assert_eq!(woken(&world), [false]);
+        put(&world, "failover");
+        let at = put(&world, "history");
+        world.tell_watchers(0, Some(OwnWrite { member: 0, at }));
+        assert!(woken(&world).contains(&true), "{:?}", woken(&world));
     }
 }

@@ -157,7 +157,7 @@ mod tests {
     use super::super::Shape;
     use super::super::postgres::{Process, Role};
     use super::*;
-    use topology::{Group, SyncMode};
+    use topology::SyncMode;
 
     /// A group that has come up, from now on without its daemons; its primary. No
     /// mode is on: the names are the test's.
@@ -171,16 +171,7 @@ mod tests {
     }
 
     fn some_group(seed: u64) -> (World, usize, Vec<usize>) {
-        let shape = Shape {
-            regions: 1,
-            groups: vec![Group::PLAIN],
-            members: 3,
-            failsafe: false,
-            synchronous: true,
-            disks: false,
-            times: false,
-            fast: false,
-        };
+        let shape = Shape { synchronous: true, ..Shape::group(3) };
         let mut world = World::new(seed, &shape);
         world.run_until(40_000).expect("no fault yet");
         world.keep_events(|event| {

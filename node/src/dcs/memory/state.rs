@@ -26,9 +26,25 @@ pub struct State {
     clients: u64,
 }
 
+#[derive(Clone, Debug)]
 struct Lease {
     ttl_ms: u64,
     deadline_ms: u64,
+}
+
+/// What a backup of the store holds.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    version: Version,
+    keys: BTreeMap<String, KeyValue>,
+    leases: BTreeMap<Session, Lease>,
+}
+
+impl Default for Saved {
+    /// A store that has never been used.
+    fn default() -> Saved {
+        Saved { version: Version::of_store(1), keys: BTreeMap::new(), leases: BTreeMap::new() }
+    }
 }
 
 pub struct Watcher {
@@ -56,6 +72,10 @@ impl State {
     pub fn next_client(&mut self) -> u64 {
         self.clients += 1;
         self.clients
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     pub fn read(&self, prefixes: &[String]) -> Snapshot {
@@ -192,6 +212,25 @@ impl State {
         for session in over {
             self.revoke(session);
         }
+    }
+
+    pub fn prolong_leases(&mut self, now: u64) {
+        for lease in self.leases.values_mut() {
+            lease.deadline_ms = now + lease.ttl_ms;
+        }
+    }
+
+    pub fn save(&self) -> Saved {
+        Saved { version: self.version, keys: self.keys.clone(), leases: self.leases.clone() }
+    }
+
+    /// Numbers of leases are not used twice: a store takes them from its clock.
+    pub fn restore(&mut self, saved: &Saved, now: u64) {
+        self.lose_watches(|_| true, "the store was restored");
+        (self.version, self.compacted) = (saved.version, saved.version);
+        (self.keys, self.leases) = (saved.keys.clone(), saved.leases.clone());
+        self.history.clear();
+        self.prolong_leases(now);
     }
 
     pub fn events_since(&self, version: Version) -> Result<Vec<Event>, DcsError> {

@@ -5,6 +5,7 @@
 
 use super::perform::AgentCall;
 use super::region_name;
+use crate::world::stores::site_of;
 use crate::world::{Event, World};
 use node::dcs::Snapshot;
 use standby::switch::agent::{self, Pace};
@@ -63,10 +64,12 @@ impl World {
     }
 
     fn machine(&mut self, member: usize) -> &mut agent::Agent {
-        let others = self.others(member).into_iter().map(region_name).collect();
+        let regions = self.stores.regions.len();
         let m = &mut self.members[member];
-        let region = region_name(m.place.region);
+        let own = m.place.region;
         let make = || {
+            let others = (0..regions).filter(|region| *region != own).map(region_name).collect();
+            let region = region_name(own);
             let identity = Identity {
                 name: format!("{region}/{}", m.name),
                 region,
@@ -142,9 +145,11 @@ impl World {
             if self.links.to_store(member, region) {
                 let copy = copies.entry(region).or_default();
                 copy.missed = 0;
-                if heard || !copy.live {
-                    copy.take(&snapshot, self.now);
+                if !copy.live {
+                    copy.refresh(&snapshot, self.now);
                     copy.live = true;
+                } else if heard {
+                    copy.take(&snapshot, self.now);
                 }
             } else if let Some(copy) = copies.get_mut(&region) {
                 copy.missed += 1;
@@ -153,24 +158,20 @@ impl World {
         }
     }
 
-    fn others(&self, member: usize) -> Vec<usize> {
-        let own = self.members[member].place.region;
-        (0..self.stores.regions.len()).filter(|region| *region != own).collect()
-    }
-
     fn agent_sight(&mut self, member: usize) -> Sight {
-        let (now, unix_ms) = (self.now, self.unix_ms());
+        let now = self.now;
+        let unix_ms = self.members[member].wall(self.unix_ms());
         let m = &mut self.members[member];
         let (session, holds_lock) = (m.daemon.machine.lease.id, m.daemon.speaks);
         let mirror = &m.daemon.mirror;
         let local = (!mirror.lost).then(|| {
             let snapshot = m.daemon.agent.newest(&mirror.snapshot);
-            let site = m.daemon.agent.local.site(&m.keys, &snapshot);
+            let site = site_of(&m.keys, &snapshot);
             LocalCopy { site, version: snapshot.version }
         });
         let mut copies: BTreeMap<RegionName, StoreCopy> = BTreeMap::new();
         for (region, copy) in &mut m.daemon.agent.copies {
-            let site = copy.read.site(&m.keys, &copy.snapshot);
+            let site = site_of(&m.keys, &copy.snapshot);
             let heard = m.clock.read(copy.heard);
             copies.insert(region_name(*region), StoreCopy { site, is_live: copy.live, heard });
         }
@@ -194,7 +195,27 @@ impl super::Agent {
     }
 }
 
+impl super::Agent {
+    /// The connection to a store broke.
+    pub fn lose_copy(&mut self, region: usize) {
+        if let Some(copy) = self.copies.get_mut(&region) {
+            copy.live = false;
+        }
+    }
+
+    /// The own store went back in time: its versions say nothing any more.
+    pub fn forget_own_write(&mut self) {
+        self.own_write = None;
+    }
+}
+
 impl super::Copy {
+    /// A whole read is what the store holds, also one that went back in time.
+    pub fn refresh(&mut self, snapshot: &Arc<Snapshot>, heard: u64) {
+        self.snapshot = snapshot.clone();
+        self.heard = self.heard.max(heard);
+    }
+
     /// What a watch, a read or an own write brought, from a moment on the true clock.
     pub fn take(&mut self, snapshot: &Arc<Snapshot>, heard: u64) {
         let is_first = self.snapshot.version == Version::default();

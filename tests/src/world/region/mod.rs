@@ -8,7 +8,6 @@ mod agent;
 pub mod perform;
 
 use super::World;
-use super::stores::ReadOnce;
 use node::dcs::Snapshot;
 use node::ha::Observation;
 use node::member::{StoreSight, closed_workers};
@@ -17,7 +16,7 @@ use node::region::request::requested;
 pub use standby::switch::effect::{Answer, Call, CallId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use topology::region::{Phase, Policy};
+use topology::region::{Journal, Phase, Policy};
 use topology::{RegionName, Session, Version};
 
 /// What one daemon's region task has.
@@ -30,7 +29,6 @@ pub struct Agent {
     copies: BTreeMap<usize, Copy>,
     /// The own store after the last own write.
     own_write: Option<Arc<Snapshot>>,
-    local: ReadOnce,
     /// What the last sight showed, and how often that was something new.
     known: Known,
     changes: u64,
@@ -51,7 +49,6 @@ pub struct Copy {
     /// When the store was last heard from, on the true clock.
     heard: u64,
     missed: u64,
-    read: ReadOnce,
 }
 
 impl Agent {
@@ -124,11 +121,13 @@ impl World {
         }
     }
 
-    /// The phase of a move that is neither done nor aborted, in any store.
+    /// The phase of a move that is neither done nor aborted, in the stores of its two
+    /// regions. A third one keeps the journal as it was when it took the certificate.
     pub fn unfinished_move(&self) -> Option<Phase> {
         let journals = (0..self.stores.regions.len()).filter_map(|region| {
             let local = read(&self.members[0].keys, &self.stores.snapshot(region).entries);
-            local.journal().map(|j| j.phase)
+            let takes_part = |j: &&Journal| [&j.from, &j.to].contains(&&region_name(region));
+            local.journal().filter(takes_part).map(|j| j.phase)
         });
         journals.into_iter().find(|phase| !phase.is_over())
     }

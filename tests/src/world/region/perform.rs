@@ -95,7 +95,6 @@ impl World {
         }
         let written =
             self.stores.regions[region].write_now(&self.members[member].keys, write).ok()?;
-        self.stores.stir();
         if self.rng.percent(self.links.lossy[region]) {
             return None;
         }
@@ -121,8 +120,7 @@ impl World {
         let m = &mut self.members[member];
         if m.daemon.agent.is_open {
             let copy = m.daemon.agent.copies.entry(region).or_default();
-            copy.take(&snapshot, sent);
-            copy.heard = copy.heard.max(sent);
+            copy.refresh(&snapshot, sent);
         }
         let site = node::region::ownership::read_site(&m.keys, &snapshot.entries);
         Some(Answer::Read(Arc::new(site)))
