@@ -214,7 +214,7 @@ pub const SETTINGS: &[Setting] = &[
     row("bootstrap.dcs.member_slots_ttl", SECONDS, "1800", "Seconds a gone member's slot stays."),
     row("bootstrap.dcs.{slots|permanent_slots|permanent_replication_slots}", Map, "",
         "Permanent slots."),
-    row("bootstrap.dcs.ignore_slots", Any, "", "Slots that are left alone."),
+    row("bootstrap.dcs.ignore_slots", Any, "", "Slots that are never dropped: a list of maps with name, type, database, plugin."),
     row("bootstrap.dcs.standby_cluster", Map, "", "The upstream of a standby cluster."),
     row("bootstrap.dcs.standby_clusters", Any, "",
         "Clusters that follow this one: name and slot of each."),

@@ -46,7 +46,7 @@ impl Beside {
             let result = match told.try_recv() {
                 Ok(result) => result,
                 Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Closed) => Err("ended by a fault of this daemon".to_string()),
+                Err(TryRecvError::Closed) => Err("the task panicked".to_string()),
             };
             ended.push((*work, result));
             false

@@ -34,8 +34,8 @@ impl Facts<'_> {
         let came_from_there = local.timeline > view.timeline().max(claimed);
         (self.is_demoted_cluster() && came_from_there && local.timeline > remote).then(|| {
             format!(
-                "the remote side answers on timeline {remote}, and this log has timeline {} from \
-                 there: nothing is thrown away for an older history",
+                "the remote server is on timeline {remote}, but this standby already has timeline {} \
+                 of the remote cluster: its log is kept, waiting for a server on that timeline",
                 local.timeline
             )
         })

@@ -102,15 +102,15 @@ pub const FOLLOW: &[Rule] = &[
         938,
         |f| f.o.is_standby() && f.must_detach(),
         |_| act(Action::Follow(None)),
-        "the leader changed and commits may wait for this standby: it attaches once its log was \
+        "the leader changed and commits may wait for this standby: it stops streaming until its log was \
          compared with the new leader's timeline",
     ),
     Rule::new(
         939,
         |f| f.is_fit_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "commits may wait for this standby: checking whether its WAL fits the new leader's \
-         timeline before it attaches",
+        "comparing this standby's log with the new leader's timeline before it streams: commits may \
+         wait for this standby",
     ),
     Rule::new(
         940,
@@ -152,13 +152,13 @@ pub const FOLLOW: &[Rule] = &[
         960,
         |f| f.is_fit_awaited(),
         |_| soon(200),
-        "commits may wait for this standby: it attaches once the leader is open and its timeline \
-         was compared with this log",
+        "waiting to compare this standby's log with the leader's timeline: it streams once they \
+         match",
     )
     .until(
         "the leader's record shows that it is open, and its history can be read (939)",
-        "it is asked again every second; a leader that does not open loses its lock, and the next \
-         one is compared with",
+        "the leader is asked again every second; a leader that does not open loses the lock, and \
+         the log is compared with the next one",
     )
     .saying(|f| f.why_uncompared()),
     Rule::new(

@@ -91,10 +91,10 @@ impl Memory {
         if seen.follows().is_some() || with.is_none() || with != self.compared_with.as_ref() {
             self.forget_comparison();
         }
-        self.is_fed_by(to);
+        self.note_source(to);
     }
 
-    fn is_fed_by(&mut self, source: Option<&Following>) {
+    fn note_source(&mut self, source: Option<&Following>) {
         let is_other = |leader: &MemberName| source.is_some_and(|source| source.member != *leader);
         if matches!(&self.fit, Fit::Known { leader, .. } if is_other(leader)) {
             self.fit = Fit::Stale;
@@ -252,7 +252,7 @@ impl Memory {
                     Job::StartStandby { follow, target } => (follow.clone(), *target),
                     _ => (None, None),
                 };
-                self.is_fed_by(self.pointed_to.clone().as_ref());
+                self.note_source(self.pointed_to.clone().as_ref());
             }
             Job::Restart { .. } | Job::Rebuild { .. } => self.asked = None,
             Job::Clone { .. } | Job::Restore => {
@@ -291,7 +291,7 @@ impl Memory {
             Job::Rewind { .. } | Job::Rebuild { .. } | Job::Clone { .. } | Job::Restore => {
                 self.rebuilt_in_pause = matches!(job, Job::Rebuild { .. });
                 self.divergence = Divergence::Prefix;
-                self.fits_source(job);
+                self.note_fit_after(job);
             }
             // What a stopped server's control file told may have been less than
             // its log holds: if it does not stream, it is compared as it runs.
@@ -303,7 +303,7 @@ impl Memory {
     }
 
     /// A copy of the leader, or a log rewound against it, has what the leader has.
-    fn fits_source(&mut self, job: &Job) {
+    fn note_fit_after(&mut self, job: &Job) {
         let source = match job {
             Job::Rewind { from } | Job::Rebuild { from, .. } | Job::Clone { from } => {
                 Some(&from.member)

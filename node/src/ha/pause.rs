@@ -183,15 +183,15 @@ pub const PAUSE: &[Rule] = &[
         458,
         |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_detach(),
         |_| act(Action::Follow(None)),
-        "the leader changed and commits may wait for this standby: it attaches once its log was \
+        "the leader changed and commits may wait for this standby: it stops streaming until its log was \
          compared with the new leader's timeline",
     ),
     Rule::new(
         459,
         |f| f.is_leader_elsewhere() && f.is_fit_due(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
-        "commits may wait for this standby: checking whether its WAL fits the new leader's \
-         timeline before it attaches",
+        "comparing this standby's log with the new leader's timeline before it streams: commits may \
+         wait for this standby",
     ),
     Rule::new(
         460,
@@ -225,8 +225,8 @@ pub const PAUSE: &[Rule] = &[
         480,
         |f| f.is_leader_elsewhere() && f.is_fit_awaited(),
         |_| soon(200),
-        "paused: this standby attaches once the leader is open and its timeline was compared with \
-         this log",
+        "paused: waiting to compare this standby's log with the leader's timeline: it streams once \
+         they match",
     )
     .until(
         "the leader's record shows that it is open, and its history can be read (459)",

@@ -19,7 +19,7 @@ pub const STANDBY_REQUEST: &[Rule] = &[
         750,
         |f| !f.is_request_for_me(),
         |_| act(Action::ClearRequest),
-        "the request is not for this standby leader, or asks for what is so already",
+        "the request names another leader, or its candidate already leads",
     ),
     Rule::new(
         751,

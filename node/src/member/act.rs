@@ -336,7 +336,7 @@ impl Member {
                 return Outcome::Done;
             }
         };
-        self.take_slot(with, remote);
+        self.note_missing_slot(with, remote);
         let (facts, history) = (Facts::of(seen), &remote.history);
         if let Some(why) = facts.why_remote_is_too_old(&local, history.current) {
             return Outcome::Unknown(why);
@@ -365,7 +365,7 @@ impl Member {
     }
 
     /// A slot that is not there keeps a standby leader from streaming, whatever its log.
-    fn take_slot(&mut self, with: &Following, remote: &RemoteLog) {
+    fn note_missing_slot(&mut self, with: &Following, remote: &RemoteLog) {
         let slot = with.slot.as_ref().filter(|_| remote.lacks_slot);
         let lacks = slot.map(|slot| {
             format!(

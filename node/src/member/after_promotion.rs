@@ -53,7 +53,7 @@ impl AfterPromotion {
             }
             Err(why) => {
                 self.failed_at = Some(now);
-                Some(format!("the checkpoint after the promotion: {why}"))
+                Some(format!("the checkpoint after the promotion failed: {why}; it is tried again"))
             }
         }
     }

@@ -50,8 +50,8 @@ pub const CHORES: &[Chore] = &[
         moment: Moment::First,
         due: watchdog,
         answered: |_, _| {},
-        why: "in pause, and while this member certainly does not write and is not about to, the \
-              watchdog rests; a server that does not stop leaves it armed",
+        why: "the watchdog is disarmed in pause, and also while this member certainly does not write \
+              and is not about to; a server that does not stop leaves it armed",
     },
     // Before the record, which says whether it is done.
     Chore {
@@ -60,7 +60,7 @@ pub const CHORES: &[Chore] = &[
         due: |member, sights| member.chores.checkpoint.due(sights.seen),
         answered: |_, _| {},
         why: "after a promotion the leader writes a checkpoint: until then its control file shows \
-              the timeline before, and no member can be rewound against it",
+              the previous timeline, and no member can be rewound against it",
     },
     // As soon as the server is a primary, so that they reach the archive before the first
     // segment of the new timeline is full.
@@ -77,8 +77,8 @@ pub const CHORES: &[Chore] = &[
         moment: Moment::First,
         due: configuration,
         answered: configuration_saved,
-        why: "the copy of `/config` in the data directory, with which a restarted daemon begins, \
-              is another; it is written only into data of this cluster that nothing else fills",
+        why: "the copy of `/config` in the data directory, from which a restarted daemon begins, is \
+              out of date: it is rewritten, only in this cluster's data and while no job runs",
     },
     Chore {
         id: 1350,
@@ -100,8 +100,8 @@ pub const CHORES: &[Chore] = &[
         moment: Moment::Last,
         due: Member::files_due,
         answered: Member::files_applied,
-        why: "the configuration, the role of the server or what it overrides has changed since \
-              its files were written: they are written, and read if a value in them is another",
+        why: "the configuration, the server's role or its overrides changed since its files were \
+              written: they are rewritten, and the server reloads them if a value differs",
     },
 ];
 

@@ -53,7 +53,7 @@ impl Histories {
             }
             Err(why) => {
                 self.failed = self.failed.saturating_add(1);
-                (self.failed == TOLD_AT).then(|| format!("histories of older timelines: {why}"))
+                (self.failed == TOLD_AT).then(|| format!("older timelines' history files could not be completed: {why}; it is tried again"))
             }
         }
     }

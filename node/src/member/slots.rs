@@ -60,13 +60,14 @@ pub const SLOTS: &[SlotRow] = &[
     SlotRow {
         id: 1230,
         due: step::unknown,
-        why: "a slot is not known here and was not used for a `loop_wait`: it is dropped",
+        why: "no member and no entry of `slots` needs this slot, and it was unused for a `loop_wait`: \
+              it is dropped",
     },
     SlotRow {
         id: 1240,
         due: step::advances,
-        why: "a slot that nothing streams from here moves with its member, so that no WAL is kept \
-              in vain",
+        why: "no receiver streams from a slot here: it is advanced to what its reader has confirmed \
+              elsewhere, so that no WAL is kept in vain",
     },
     // The last one: it fails where there is no room.
     SlotRow {
@@ -264,8 +265,8 @@ impl Member {
         });
         for name in self.slots.unknown.look(names, now) {
             let text = format!(
-                "the slot `{name}` is not known here and nothing uses it: it will be dropped. To \
-                 keep it, add {{\"name\": \"{name}\"}} to `ignore_slots` with edit-config"
+                "no member and no entry of `slots` needs the slot `{name}`: it will be dropped if it \
+                 stays unused. To keep it, add {{\"name\": \"{name}\"}} to `ignore_slots` with edit-config"
             );
             self.note(Level::Warn, text);
         }

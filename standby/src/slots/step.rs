@@ -50,7 +50,7 @@ impl fmt::Display for SlotStep {
                     }
                     DropWhy::Unreserved => "it reserves no WAL; it is made anew",
                     DropWhy::OtherKind => "its type, database or plugin is not the wanted one",
-                    DropWhy::Unknown => "it is not known here, and nothing uses it",
+                    DropWhy::Unknown => "no member and no entry of `slots` needs it, and it is unused",
                 };
                 write!(f, "dropping the slot `{name}`: {why}")
             }
@@ -100,9 +100,10 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A wanted slot whose WAL is gone: no standby can stream from it.
+/// A wanted slot whose WAL is gone: no standby can stream from it. A logical one would not
+/// be made anew, and is left for its owner to see.
 pub fn lost(scene: &Scene) -> Vec<SlotStep> {
-    scene.drops(DropWhy::Lost, |slot, _| slot.is_lost)
+    scene.drops(DropWhy::Lost, |slot, wanted| slot.is_lost && wanted.kind == Kind::Physical)
 }
 
 /// A slot that keeps rows since its member streamed from here. Only dropping it ends that.

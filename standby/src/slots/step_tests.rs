@@ -259,6 +259,8 @@ fn a_permanent_logical_slot_of_another_plugin_or_database_is_dropped() {
     let mut desk = Desk::leader(slots).with_all(75);
     desk.there.push(logical("p", "d", "pgoutput"));
     assert_eq!(desk.text(), "");
+    desk.there[2].is_lost = true;
+    assert_eq!(desk.text(), "", "it would not be made anew");
     desk.there.pop();
     desk.there.push(logical("p", "d", "test_decoding"));
     assert_eq!(desk.text(), "-p OtherKind");

@@ -25,11 +25,6 @@ impl Unknown {
     pub fn is_over(&self, name: &str, now: Millis, wait_ms: u64) -> bool {
         self.since.get(name).is_some_and(|since| now.since(*since) >= wait_ms)
     }
-
-    /// The server is another one, or its role is.
-    pub fn forget(&mut self) {
-        self.since.clear();
-    }
 }
 
 #[cfg(test)]

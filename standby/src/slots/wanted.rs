@@ -154,7 +154,7 @@ fn retained(s: &Situation, plan: &mut Plan) {
 }
 
 /// The clusters of `standby_clusters`: on every member that may lead, while this cluster
-/// follows no other one. Behind a demotion such a slot would keep WAL that no server reads.
+/// follows no other one. After a demotion such a slot would keep WAL that no server reads.
 fn linked(s: &Situation, plan: &mut Plan) {
     if s.nofailover || s.cluster == Some(ClusterKind::Standby) {
         return;

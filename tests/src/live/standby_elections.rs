@@ -84,6 +84,7 @@ async fn refused(copy: &Stage, leader: &MemberPlan, remote: &tokio_postgres::Cli
     let reply = copy.send(Method::POST, leader, "/switchover", body).await;
     copy.field.signal_backends(&candidate, "walreceiver", nix::sys::signal::Signal::SIGCONT);
     println!("  a candidate that stands still: {} {}", reply.status, reply.body);
+    assert_ne!(reply.status, 200, "the switchover was taken: {}", reply.body);
     assert_eq!(standby_leader(copy).await.name, leader.name);
     let failover = super::birth::entries(copy).await.remove("failover").map(|e| e.value);
     assert_eq!(failover.as_deref(), Some("{}"), "the request stands for ever");

@@ -22,7 +22,7 @@ impl Facts<'_> {
     pub fn must_fit_first(&self, wanted: &Following) -> bool {
         let leads = self.view().and_then(GroupView::leader_name) == Some(&wanted.member);
         leads
-            && self.may_commits_wait()
+            && self.commits_may_wait()
             && !self.fits_leader()
             && !self.stays_attached(wanted)
             && !self.starts_for_long()
@@ -68,7 +68,7 @@ impl Facts<'_> {
 
     /// What cannot be read may be a mode that is on. In a group that follows another one
     /// no commit waits.
-    fn may_commits_wait(&self) -> bool {
+    fn commits_may_wait(&self) -> bool {
         let follows = matches!(self.o.ownership, Ownership::Standby { .. })
             || self.o.dynamic.standby_cluster.is_some();
         !follows && (self.is_sync_mode_on() || !self.is_sync_record_gone())
