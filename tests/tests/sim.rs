@@ -292,7 +292,7 @@ fn mishaps_happen_and_few_need_an_operator() {
         add(&mut all, &world.counts);
     }
     println!("{all:?}");
-    assert!(all.hosts_lost > 15 && all.by_hand > 20 && all.promotions > 40, "{all:?}");
+    assert!(all.hosts_lost > 8 && all.by_hand > 20 && all.promotions > 40, "{all:?}");
     assert!(all.rescues < all.hosts_lost / 3, "{all:?}");
 }
 
