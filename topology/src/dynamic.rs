@@ -122,7 +122,7 @@ impl Dynamic {
             standby_cluster: standby_cluster::read(raw)?,
             standby_clusters: read.standby_clusters(),
             use_slots: read.use_slots(),
-            slots: permanent_slots(raw),
+            slots: read.permanent_slots(),
             ignore_slots: read.ignore_slots(),
             ignored: read.ignored,
             raw: raw.clone(),
@@ -258,6 +258,21 @@ impl Reading<'_> {
         })
     }
 
+    /// The first of the three names that is not empty.
+    fn permanent_slots(&mut self) -> serde_json::Map<String, Value> {
+        let mut first = None;
+        for key in ["permanent_replication_slots", "permanent_slots", "slots"] {
+            let Some(value) = self.raw.get(key).filter(|value| !is_nothing(value)) else {
+                continue;
+            };
+            match value.as_object() {
+                Some(map) => first = first.or(Some(map)),
+                None => self.ignored.push(bad(key, value, "a map of slots by name")),
+            }
+        }
+        first.cloned().unwrap_or_default()
+    }
+
     fn standby_clusters(&mut self) -> Vec<LinkedCluster> {
         const KEY: &str = "standby_clusters";
         let Some(value) = self.raw.get(KEY).filter(|value| !is_nothing(value)) else {
@@ -307,15 +322,6 @@ fn is_nothing(value: &Value) -> bool {
         Value::Object(map) => map.is_empty(),
         Value::Bool(true) => false,
     }
-}
-
-fn permanent_slots(raw: &Value) -> serde_json::Map<String, Value> {
-    ["permanent_replication_slots", "permanent_slots", "slots"]
-        .iter()
-        .filter_map(|key| raw.get(*key)?.as_object())
-        .find(|map| !map.is_empty())
-        .cloned()
-        .unwrap_or_default()
 }
 
 fn plain(value: &Value) -> String {

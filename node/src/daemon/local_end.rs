@@ -11,6 +11,7 @@ use crate::postgres::wal::{self, Place};
 use crate::postgres::{Error, Instance, history};
 use standby::rewind::{LocalEnd, Tail};
 use std::path::Path;
+use std::time::Duration;
 use topology::{History, Lsn, Timeline};
 
 pub(super) async fn at_rest(
@@ -74,6 +75,23 @@ pub(super) async fn running(instance: &Instance, server: &Server) -> Result<Loca
         Err(error) => guess(server, &error)?,
     };
     Ok(found(instance, timeline, lsn, Tail::Open))
+}
+
+/// Replay may be far behind what lies in `pg_wal`; the rest is replayed before the standby
+/// streams, and counts as confirmed then.
+pub(super) async fn unreplayed(
+    instance: &Instance,
+    replayed: LocalEnd,
+    limit: Duration,
+) -> Result<LocalEnd, NoEnd> {
+    let not_now = |error: Error| NoEnd::NotNow(format!("the log behind the replay: {error}"));
+    let control = instance.control().await.map_err(not_now)?;
+    let (timeline, lsn) = (replayed.timeline, replayed.lsn);
+    let place = Place { timeline, lsn, segment_bytes: control.wal_segment_bytes };
+    let asked = tokio::time::timeout(limit, wal::log_end(&instance.settings, place)).await;
+    let silent = |_| NoEnd::NotNow(format!("the log behind the replay: longer than {limit:?}"));
+    let end = asked.map_err(silent)?.map_err(not_now)?;
+    Ok(LocalEnd { lsn: end.max(lsn), ..replayed })
 }
 
 /// Without a free walsender: what the statistics say.

@@ -78,9 +78,9 @@ impl Daemon {
             Call::AskPeers(addresses) => Answer::Peers(self.peers.statuses(&addresses).await),
             Call::AskAll { others, ttl_ms } => self.ask_members(&others, ttl_ms).await,
             Call::History { with, asks_slot } => self.remote_history(&with, asks_slot).await,
-            Call::LocalEnd => {
+            Call::LocalEnd { whole } => {
                 let postgres = self.seen().postgres.clone();
-                Answer::End(self.server.local_end(&postgres).await.map(Box::new))
+                Answer::End(self.server.local_end(&postgres, whole).await.map(Box::new))
             }
             Call::EndBefore(lsn) => Answer::EndsAt(self.server.end_without_checkpoint(lsn).await),
             Call::MoveAside => done(self.server.move_aside().await),
@@ -154,8 +154,9 @@ impl Daemon {
         let slot = with.slot.as_deref().filter(|_| asks_slot);
         match self.server.remote_log(with, slot, may_rewind).await {
             Ok(log) => {
-                let (history, lacks_slot) = (log.history, log.has_slot == Some(false));
-                Answer::History(Box::new(RemoteLog { history, lacks_slot }))
+                let lacks_slot = log.has_slot == Some(false);
+                let (history, in_recovery) = (log.history, log.in_recovery);
+                Answer::History(Box::new(RemoteLog { history, lacks_slot, in_recovery }))
             }
             Err(why) => Answer::NoAnswer(why),
         }

@@ -28,7 +28,25 @@ impl Facts<'_> {
     /// The remote side is on an older timeline than a standby's log that came from there: a
     /// former primary, or a server that has not caught up. It is no proof that this log has
     /// left the history. A timeline that this cluster began itself is another matter.
-    pub fn why_remote_is_too_old(&self, local: &LocalEnd, remote: Timeline) -> Option<String> {
+    ///
+    /// A server in recovery is not known to have all of the history that it follows. Only
+    /// one that is open proves that a newer log has left its history: a cluster that is
+    /// demoted before the other side has received its last failover would be rewound to
+    /// what that side has.
+    pub fn why_remote_is_too_old(
+        &self,
+        local: &LocalEnd,
+        remote: Timeline,
+        in_recovery: Option<bool>,
+    ) -> Option<String> {
+        let leads_afar = self.o.holds_lock() && self.remote().is_some();
+        if leads_afar && in_recovery != Some(false) && local.timeline > remote {
+            return Some(format!(
+                "the remote server is a standby on timeline {remote}, and this log is on timeline \
+                 {}: it is kept until that server has received it, or another one is promoted there",
+                local.timeline
+            ));
+        }
         let view = self.view().filter(|_| self.leads_standby_group())?;
         let claimed = view.claim.as_ref().map_or(Timeline(0), |claim| claim.value.timeline);
         let came_from_there = local.timeline > view.timeline().max(claimed);

@@ -208,7 +208,9 @@ impl Memory {
         let request = seen.view().and_then(GroupView::request);
         let due = stands && request.is_some_and(|r| r.scheduled_at.is_none());
         let here = seen.server().map_or(Lsn(0), |server| server.lsn);
-        self.request_seen = due.then(|| self.request_seen.unwrap_or((seen.now, here)));
+        // Of a standby leader that starts it is not known yet.
+        let known = self.request_seen.map(|(at, had)| (at, if had.0 == 0 { here } else { had }));
+        self.request_seen = due.then(|| known.unwrap_or((seen.now, here)));
     }
 
     /// A former primary waits until its log is compared; the wait goes on while a

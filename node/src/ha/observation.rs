@@ -168,12 +168,16 @@ impl Observation {
         }
     }
 
+    /// A walreceiver streams, from whatever server.
+    pub fn receives(&self) -> bool {
+        let role = self.server().map(|s| &s.role);
+        matches!(role, Some(Seen::Known(ServerRole::Standby { streaming: true, .. })))
+    }
+
     /// Streams, and not from a timeline that the group has left: a diverged
     /// standby connects again and again and streams for moments in between.
     pub fn is_streaming(&self) -> bool {
-        let role = self.server().map(|s| &s.role);
-        let streams =
-            matches!(role, Some(Seen::Known(ServerRole::Standby { streaming: true, .. })));
+        let streams = self.receives();
         let mine = self.server().and_then(|s| s.timeline);
         let group = self.view().map(GroupView::timeline);
         let left = matches!((mine, group), (Some(mine), Some(group)) if mine < group);

@@ -29,7 +29,7 @@ pub const STANDBY_REQUEST: &[Rule] = &[
     ),
     Rule::new(
         752,
-        |f| f.ready_successor().is_ok(),
+        |f| f.o.is_standby() && f.ready_successor().is_ok(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "another member has received what this standby leader has: the lock is released, and no \
          server stops",

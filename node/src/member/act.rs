@@ -287,7 +287,8 @@ impl Member {
             }
             (Script::AskAll { sent }, answer) => Next::Over(self.asked_all(sent, answer, now)),
             (Script::History(with), Answer::History(history)) => {
-                Next::Goes(Script::LocalEnd(with, history), Effect::call(Call::LocalEnd))
+                let whole = Facts::of(seen).is_fit_awaited();
+                Next::Goes(Script::LocalEnd(with, history), Effect::call(Call::LocalEnd { whole }))
             }
             (Script::LocalEnd(with, history), Answer::End(end)) => {
                 Next::Over(self.compare(seen, &with, &history, end))
@@ -338,17 +339,20 @@ impl Member {
         };
         self.note_missing_slot(with, remote);
         let (facts, history) = (Facts::of(seen), &remote.history);
-        if let Some(why) = facts.why_remote_is_too_old(&local, history.current) {
+        if let Some(why) = facts.why_remote_is_too_old(&local, history.current, remote.in_recovery)
+        {
             return Outcome::Unknown(why);
         }
-        let is_open = facts.is_open_history(with, history);
-        if facts.is_fit_awaited() && !is_open {
-            return Outcome::Unknown(format!("{} has not opened its timeline yet", with.member));
+        let is_open = facts.is_open_history(with, history) && remote.in_recovery != Some(true);
+        if facts.is_fit_awaited()
+            && let Some(why) = facts.why_no_fit_yet(with, is_open)
+        {
+            return Outcome::Unknown(why);
         }
         self.memory.compared_timeline = Some(history.current);
         self.memory.divergence = match judge(&local, history) {
             Verdict::Prefix => {
-                if is_open && facts.has_no_source_but(with) {
+                if is_open && facts.has_no_source_but(with) && facts.is_end_certain() {
                     let (leader, timeline) = (with.member.clone(), history.current);
                     self.memory.fit = Fit::Known { leader, timeline };
                 }

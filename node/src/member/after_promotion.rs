@@ -92,7 +92,10 @@ mod tests {
         assert!(is_due(&mut state, &seen) && !state.is_done());
         assert!(!is_due(&mut state, &seen), "it runs");
         let told = state.ended(&Err("no answer".into()), seen.now);
-        assert_eq!(told.as_deref(), Some("the checkpoint after the promotion: no answer"));
+        assert_eq!(
+            told.as_deref(),
+            Some("the checkpoint after the promotion failed: no answer; it is tried again")
+        );
         assert!(!is_due(&mut state, &seen), "it has just failed");
         assert_eq!(state.again_ms(seen.now), AGAIN_MS);
         seen.now = seen.now + AGAIN_MS;

@@ -129,7 +129,10 @@ fn row_1320_asks_for_a_checkpoint_until_its_end_is_told() {
     assert_eq!(says(&stage), Some(false));
     stage.own.ended = vec![(Work::Checkpoint, Err("no answer".into()))];
     assert!(!asks(&mut stage), "it failed just now");
-    assert_eq!(stage.told(Level::Warn), ["the checkpoint after the promotion: no answer"]);
+    assert_eq!(
+        stage.told(Level::Warn),
+        ["the checkpoint after the promotion failed: no answer; it is tried again"]
+    );
     assert!(stage.member.sleep_ms(&stage.seen, None, stage.seen.now) <= 1_000);
     stage.seen.now = stage.seen.now + 1_000;
     assert!(asks(&mut stage));

@@ -74,8 +74,10 @@ pub enum Call {
         with: Following,
         asks_slot: bool,
     },
-    /// Where the own log ends.
-    LocalEnd,
+    /// Where the own log ends. `whole`: also what lies in `pg_wal` and is not replayed yet.
+    LocalEnd {
+        whole: bool,
+    },
     /// Where a stopped log ends but for its shutdown checkpoint.
     EndBefore(Lsn),
     /// Put the data of a failed bootstrap aside.
@@ -176,6 +178,8 @@ pub struct RemoteLog {
     pub history: History,
     /// The slot that the standby leader should use is certainly not there.
     pub lacks_slot: bool,
+    /// `None`: a version that does not tell.
+    pub in_recovery: Option<bool>,
 }
 
 /// Why the end of the own log is not told.

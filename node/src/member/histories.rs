@@ -92,6 +92,9 @@ mod tests {
         let mut kept = Histories::default();
         assert!(kept.due(&sample::follower()).is_none());
         let told = (0..5).filter_map(|_| kept.ended(&Err("no answer".into())));
-        assert_eq!(told.collect::<Vec<_>>(), ["histories of older timelines: no answer"]);
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            ["older timelines' history files could not be completed: no answer; it is tried again"]
+        );
     }
 }

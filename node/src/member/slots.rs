@@ -55,7 +55,7 @@ pub const SLOTS: &[SlotRow] = &[
     SlotRow {
         id: 1220,
         due: step::of_another_kind,
-        why: "a slot has another type, database or plugin than the wanted one: it is dropped",
+        why: "a logical slot has the name of a wanted physical one: it is dropped",
     },
     SlotRow {
         id: 1230,
@@ -183,7 +183,7 @@ impl Member {
             step::apply(&step, &mut round.sight.slots, round.sight.end);
         }
         self.tell_step(&step, failure);
-        round.tried.insert(step);
+        round.tried.insert(step.without_position());
         round.done += 1;
         self.next_step(now, seen, round)
     }
@@ -217,7 +217,7 @@ impl Member {
             let (there, unknown) = (&round.sight.slots, &self.slots.unknown);
             let scene = Scene { situation, plan: &plan, there, unknown, now };
             let mut steps = SLOTS.iter().flat_map(|row| (row.due)(&scene));
-            steps.find(|step| !round.tried.contains(step))
+            steps.find(|step| !round.tried.contains(&step.without_position()))
         })
     }
 

@@ -94,6 +94,29 @@ fn no_step_is_tried_twice_in_a_beat() {
     assert_eq!(warnings(&mut member).len(), 1);
 }
 
+/// Positions move on between the beats; a slot whose turn it is does not wait for ever.
+#[test]
+fn more_slots_than_steps_of_a_beat_are_moved_in_turn() {
+    let (mut member, mut seen, mut sight) = leader(&[]);
+    let names: Vec<String> = (10..10 + STEPS_MAX + 8).map(|n| format!("n{n}")).collect();
+    sight.slots.extend(names.iter().map(|name| Slot::physical(name, Lsn(10))));
+    let mut moved = std::collections::BTreeSet::new();
+    for position in [50, 60] {
+        let Seen::Known(view) = &mut seen.store else { panic!("the store is known") };
+        for name in &names {
+            let record =
+                format!(r#"{{"tags":{{"replicatefrom":"b"}},"xlog_location":{position}}}"#);
+            view.take_sample(&format!("members/{name}"), &record, 1, 1);
+        }
+        let mut effect = member.begin_slots(seen.now, &seen, sight.clone());
+        while let Some(step) = step_of(&effect) {
+            moved.extend(names.iter().filter(|name| step.contains(&format!("`{name}`"))));
+            effect = member.go_on_with_slots(seen.now, &seen, Answer::Done);
+        }
+    }
+    assert_eq!(moved.len(), names.len());
+}
+
 #[test]
 fn a_slot_that_is_not_known_is_named_before_it_is_dropped() {
     let (mut member, mut seen, sight) = leader(&[("b", true), ("c", true), ("old", false)]);
@@ -192,8 +215,8 @@ fn every_row_comes_to_a_step() {
         "dropping the slot `b`: the WAL",
         "dropping the slot `c`: it keeps dead rows",
         "dropping the slot `d`: it reserves no WAL",
-        "dropping the slot `f`: its type",
-        "dropping the slot `old`: it is not known",
+        "dropping the slot `f`: a physical slot",
+        "dropping the slot `old`: no member",
         "advancing the slot `e`",
         "creating the slot `b`",
     ];

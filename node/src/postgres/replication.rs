@@ -26,14 +26,16 @@ const SYSTEM: &str = "IDENTIFY_SYSTEM";
 const HISTORY: &str = "TIMELINE_HISTORY";
 /// PostgreSQL 15 and later.
 const SLOT: &str = "READ_REPLICATION_SLOT";
+const HOT_STANDBY: &str = "SHOW in_hot_standby";
 const READ_ONLY: &str = "SHOW transaction_read_only";
 
 /// What a peer says to a standby that would stream from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerLog {
     pub history: History,
-    /// It accepts writes.
-    pub is_primary: bool,
+    /// `None`: it may also be a primary whose sessions are read-only by default, and its
+    /// version (before 14) does not tell.
+    pub in_recovery: Option<bool>,
     /// `None`: no slot was asked about, or that version cannot be asked.
     pub has_slot: Option<bool>,
 }
@@ -58,15 +60,24 @@ pub async fn peer_log(target: &Target, slot: Option<&str>) -> Result<PeerLog, Er
     in_time(target, async {
         let client = physical(target).await?;
         let history = history_of(&client).await?;
-        let read_only = only_row(&client, READ_ONLY, READ_ONLY).await?;
-        let is_primary = read_only.try_get(0).ok().flatten() == Some("off");
+        let in_recovery = is_in_recovery(&client).await?;
         let has_slot = match slot {
             Some(name) => has_slot(&client, name).await,
             None => None,
         };
-        Ok(PeerLog { history, is_primary, has_slot })
+        Ok(PeerLog { history, in_recovery, has_slot })
     })
     .await
+}
+
+/// `in_hot_standby` is known to PostgreSQL 14 and later.
+async fn is_in_recovery(client: &Client) -> Result<Option<bool>, Error> {
+    let is_on = |row: SimpleQueryRow| row.try_get(0).ok().flatten() == Some("on");
+    if let Ok(row) = only_row(client, HOT_STANDBY, HOT_STANDBY).await {
+        return Ok(Some(is_on(row)));
+    }
+    let read_only = is_on(only_row(client, READ_ONLY, READ_ONLY).await?);
+    Ok((!read_only).then_some(false))
 }
 
 async fn history_of(client: &Client) -> Result<History, Error> {

@@ -16,7 +16,7 @@ pub enum DropWhy {
     HoldsRows,
     /// It reserves no WAL, and is made anew.
     Unreserved,
-    /// Its type, database or plugin is another one than wanted.
+    /// It is logical, and a physical one is wanted.
     OtherKind,
     Unknown,
 }
@@ -49,8 +49,10 @@ impl fmt::Display for SlotStep {
                          made anew"
                     }
                     DropWhy::Unreserved => "it reserves no WAL; it is made anew",
-                    DropWhy::OtherKind => "its type, database or plugin is not the wanted one",
-                    DropWhy::Unknown => "no member and no entry of `slots` needs it, and it is unused",
+                    DropWhy::OtherKind => "a physical slot of that name is wanted",
+                    DropWhy::Unknown => {
+                        "no member and no entry of `slots` needs it, and it is unused"
+                    }
                 };
                 write!(f, "dropping the slot `{name}`: {why}")
             }
@@ -93,6 +95,18 @@ impl<'a> Scene<'a> {
             && !citus.is_some_and(|database| is_reserved(slot, database))
     }
 
+    /// What cannot be read may define, or protect, any slot.
+    fn is_definition_unreadable(&self) -> bool {
+        let keys = [
+            "ignore_slots",
+            "standby_clusters",
+            "permanent_replication_slots",
+            "permanent_slots",
+            "slots",
+        ];
+        self.situation.dynamic.ignored.iter().any(|bad| keys.contains(&bad.key.as_str()))
+    }
+
     fn drops(&self, why: DropWhy, test: impl Fn(&Slot, &Wanted) -> bool) -> Vec<SlotStep> {
         let found = self.with_wanted().filter(|(slot, wanted)| test(slot, wanted));
         let found = found.filter(|(slot, _)| self.may_drop(slot));
@@ -120,13 +134,19 @@ pub fn unreserved(scene: &Scene) -> Vec<SlotStep> {
     })
 }
 
+/// A logical one would not be made anew.
 pub fn of_another_kind(scene: &Scene) -> Vec<SlotStep> {
-    scene.drops(DropWhy::OtherKind, |slot, wanted| slot.kind != wanted.kind)
+    scene.drops(DropWhy::OtherKind, |slot, wanted| {
+        slot.kind != wanted.kind && wanted.kind == Kind::Physical
+    })
 }
 
 /// What is not wanted, and nothing has used for a `loop_wait`.
 pub fn unknown(scene: &Scene) -> Vec<SlotStep> {
     let wait_ms = scene.situation.dynamic.loop_wait_ms;
+    if scene.is_definition_unreadable() {
+        return Vec::new();
+    }
     let names = unknown_names(scene).into_iter();
     let due = names.filter(|name| scene.unknown.is_over(name, scene.now, wait_ms));
     due.map(|name| SlotStep::Drop { name, why: DropWhy::Unknown }).collect()

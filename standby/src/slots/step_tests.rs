@@ -159,6 +159,22 @@ fn what_drops_comes_before_what_advances_and_that_before_what_creates() {
     assert_eq!(desk.text(), all);
 }
 
+/// Another program wrote it, for the REST API refuses it.
+#[test]
+fn a_definition_that_cannot_be_read_protects_every_slot() {
+    for (dynamic, text) in [
+        (json!({"ignore_slots": []}), "-left Unknown"),
+        (json!({"ignore_slots": {"name": "left"}}), ""),
+        (json!({"slots": ["left"]}), ""),
+        (json!({"standby_clusters": "left"}), ""),
+    ] {
+        let mut desk = Desk::leader(dynamic.clone()).with_all(75);
+        desk.there.push(Slot::physical("left", Lsn(1)));
+        desk.unknown.look(["left".to_string()].into(), desk.now - WAIT_MS);
+        assert_eq!(desk.text(), text, "{dynamic}");
+    }
+}
+
 #[test]
 fn slots_in_use_and_slots_of_others_are_left_alone() {
     let ignored = json!([{"type": "logical", "plugin": "wal2json"}, {"name": "mine"}]);
@@ -254,16 +270,16 @@ fn lost_unreserved_and_other_slots_of_a_wanted_name_are_made_anew() {
 }
 
 #[test]
-fn a_permanent_logical_slot_of_another_plugin_or_database_is_dropped() {
+fn a_permanent_logical_slot_is_not_dropped_for_none_would_be_made_anew() {
     let slots = json!({"slots": {"p": {"type": "logical", "database": "d", "plugin": "pgoutput"}}});
     let mut desk = Desk::leader(slots).with_all(75);
     desk.there.push(logical("p", "d", "pgoutput"));
     assert_eq!(desk.text(), "");
-    desk.there[2].is_lost = true;
+    desk.there.last_mut().expect("just pushed").is_lost = true;
     assert_eq!(desk.text(), "", "it would not be made anew");
     desk.there.pop();
     desk.there.push(logical("p", "d", "test_decoding"));
-    assert_eq!(desk.text(), "-p OtherKind");
+    assert_eq!(desk.text(), "", "nor would this one");
 }
 
 #[test]

@@ -228,6 +228,7 @@ impl World {
             (Some(_), true) => Answer::History(Box::new(RemoteLog {
                 history: server.log.history(),
                 lacks_slot: false,
+                in_recovery: Some(!server.accepts_commits()),
             })),
             _ => silence(),
         }

@@ -16,7 +16,7 @@ impl World {
     /// Does it, or sends it. `None`: the answer is on its way.
     pub fn perform(&mut self, m: usize, call: Call, limit_ms: Option<u64>) -> Option<Answer> {
         let done = match call {
-            Call::LocalEnd => {
+            Call::LocalEnd { .. } => {
                 let end = self.local_end(m);
                 Answer::End(end.map(Box::new).ok_or_else(|| NoEnd::NotNow("it is down".into())))
             }

@@ -21,12 +21,19 @@ const END_MAX: Duration = Duration::from_secs(2);
 impl Server {
     /// The end of the own log, with all that a comparison needs. `Unclear`: it
     /// cannot be read, and asking again gives the same.
-    pub async fn local_end(&self, seen: &Postgres) -> Result<LocalEnd, NoEnd> {
+    /// `whole`: of a running standby also what is not replayed yet.
+    pub async fn local_end(&self, seen: &Postgres, whole: bool) -> Result<LocalEnd, NoEnd> {
         match &seen.process {
             Process::Stopped(Seen::Known(shutdown_state)) => {
                 local_end::at_rest(&self.instance, shutdown_state).await
             }
-            Process::Running(server) => local_end::running(&self.instance, server).await,
+            Process::Running(server) => {
+                let replayed = local_end::running(&self.instance, server).await?;
+                match whole {
+                    true => local_end::unreplayed(&self.instance, replayed, END_MAX).await,
+                    false => Ok(replayed),
+                }
+            }
             Process::Starting { as_primary: false, .. } => {
                 local_end::starting(&self.instance).await
             }
@@ -94,17 +101,17 @@ impl Server {
     async fn log_for_rewind(&self, from: &Following) -> Result<PeerLog, Error> {
         let login = self.instance.rewind_login().await?;
         let session = self.instance.peer(&from.host, from.port, login, HEARTBEAT).await?;
-        let is_primary = !session.is_in_recovery().await?;
+        let in_recovery = Some(session.is_in_recovery().await?);
         let timeline = history::remote_timeline(&session).await?;
         let history = history::remote(&session, timeline).await?;
-        Ok(PeerLog { history, is_primary, has_slot: None })
+        Ok(PeerLog { history, in_recovery, has_slot: None })
     }
 }
 
 /// A primary, else the server on the newest timeline. A former primary that came back
 /// without its daemon is one too: of two primaries the newer timeline counts.
 fn most_telling(logs: Vec<PeerLog>) -> Option<PeerLog> {
-    logs.into_iter().max_by_key(|log| (log.is_primary, log.history.current))
+    logs.into_iter().max_by_key(|log| (log.in_recovery == Some(false), log.history.current))
 }
 
 #[cfg(test)]
@@ -114,9 +121,9 @@ mod tests {
 
     #[test]
     fn of_several_servers_a_primary_counts_and_then_the_newest_timeline() {
-        let log = |timeline, is_primary| {
+        let log = |timeline, is_primary: bool| {
             let history = History { current: Timeline(timeline), forks: Vec::new() };
-            PeerLog { history, is_primary, has_slot: None }
+            PeerLog { history, in_recovery: Some(!is_primary), has_slot: None }
         };
         let chosen = |logs: &[PeerLog]| most_telling(logs.to_vec());
         assert_eq!(chosen(&[]), None);

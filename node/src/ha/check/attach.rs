@@ -2,7 +2,7 @@
 
 use super::cycle::{tags, take};
 use crate::ha::facts::Facts;
-use crate::ha::observation::{Divergence, Fit, Observation, Process};
+use crate::ha::observation::{Divergence, Fit, Observation, Process, ServerRole};
 use crate::ha::sample::{self, NOW, follower, following, standby_of};
 use crate::ha::{Action, Step, decide};
 use serde_json::json;
@@ -123,9 +123,12 @@ fn a_comparison_is_stale_once_another_server_feeds_the_log() {
     assert!(is_alone(&o));
     o.postgres.process = standby_of(Some("a"));
     assert!(is_alone(&o));
+    let Process::Running(server) = &mut o.postgres.process else { panic!("it runs") };
+    server.role = Seen::Known(ServerRole::Standby { follows: None, streaming: true });
+    assert!(!is_alone(&o), "its walreceiver lives on");
+    assert!(Facts::of(&o).is_end_certain());
     o.postgres.process = Process::Starting { since: Millis(NOW), as_primary: false };
-    o.memory.pointed_to = Some(following("b"));
-    assert!(!is_alone(&o));
+    assert!(!Facts::of(&o).is_end_certain(), "only the least is known");
 }
 
 #[test]
@@ -168,6 +171,12 @@ fn without_a_mode_it_attaches_at_once() {
     }));
     // From another standby that streams.
     assert!(at_once(|o| o.me.tags = tags(json!({"replicatefrom": "b"}))));
+    // A region in doubt may not open; a leader that is open may be another region's.
+    assert!(!at_once(|o| o.ownership = Ownership::Doubtful("no certificate".into())));
+    assert!(at_once(|o| {
+        o.ownership = Ownership::Doubtful("no certificate".into());
+        take(o, "members/a", r#"{"state":"running","role":"standby_leader","timeline":2}"#);
+    }));
     assert!(at_once(|o| {
         o.ownership = Ownership::Standby { upstream: None, epoch: 1 };
     }));

@@ -3,7 +3,7 @@
 
 use crate::ha::action::{Action, Publish, Step};
 use crate::ha::facts::Facts;
-use crate::ha::observation::{Observation, Process, ServerRole};
+use crate::ha::observation::{End, Observation, Process, ServerRole, Shut, ShutdownState};
 use crate::ha::sample::{NOW, leader, standby_of};
 use crate::ha::{Outcome, decide};
 use standby::promotion::{PeerAnswer, PeerStatus};
@@ -125,12 +125,42 @@ fn an_older_remote_side_is_no_proof_against_what_came_from_there() {
         history: None,
     };
     let old = |local: u32, remote: u32| {
-        Facts::of(&o).why_remote_is_too_old(&end(local), Timeline(remote)).is_some()
+        let open = Some(false);
+        Facts::of(&o).why_remote_is_too_old(&end(local), Timeline(remote), open).is_some()
     };
     assert!(old(3, 2), "a timeline that came from the remote side");
     assert!(!old(3, 3) && !old(3, 4));
     assert!(!old(2, 1), "this cluster began it: it was promoted once");
     let mut primary = standby_leader();
     primary.dynamic.standby_cluster = None;
-    assert_eq!(Facts::of(&primary).why_remote_is_too_old(&end(3), Timeline(2)), None);
+    assert_eq!(Facts::of(&primary).why_remote_is_too_old(&end(3), Timeline(2), None), None);
+}
+
+/// A cluster that failed over, lost its link and is demoted then: the standby cluster has
+/// not received the new timeline.
+#[test]
+fn a_remote_standby_on_an_older_timeline_is_no_source_to_rewind_against() {
+    let mut o = standby_leader();
+    let end = LocalEnd {
+        timeline: Timeline(2),
+        lsn: Lsn(1_000),
+        tail: Tail::Closed { end: Some(Lsn(1_100)) },
+        history: None,
+    };
+    let old = |o: &Observation, remote, in_recovery| {
+        Facts::of(o).why_remote_is_too_old(&end, Timeline(remote), in_recovery).is_some()
+    };
+    let closed = ShutdownState {
+        end: End::Clean,
+        timeline: Timeline(2),
+        copied: false,
+        lsn: Lsn(1_000),
+        shut: Shut::Orderly,
+    };
+    for process in [o.postgres.process.clone(), Process::Stopped(Seen::Known(closed))] {
+        o.postgres.process = process;
+        assert!(old(&o, 1, Some(true)) && old(&o, 1, None));
+        assert!(!old(&o, 1, Some(false)), "a rehearsal is rewound against the primary there");
+        assert!(!old(&o, 2, Some(true)) && !old(&o, 3, None));
+    }
 }

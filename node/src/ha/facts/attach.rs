@@ -9,7 +9,7 @@
 //! and no other source could add to that log meanwhile.
 
 use super::Facts;
-use crate::ha::observation::{Fit, Following, Process};
+use crate::ha::observation::{End, Fit, Following, Process};
 use standby::switch::ownership::Ownership;
 use topology::{GroupView, History, MemberRole};
 
@@ -56,21 +56,44 @@ impl Facts<'_> {
         })
     }
 
-    /// The own log grows from no other server meanwhile.
+    /// What keeps a comparison from saying that this standby may attach.
+    pub fn why_no_fit_yet(&self, with: &Following, is_open: bool) -> Option<String> {
+        if !is_open {
+            return Some(format!("{} has not opened its timeline yet", with.member));
+        }
+        let receives = !self.has_no_source_but(with);
+        receives.then(|| "the walreceiver of the former leader still runs".to_string())
+    }
+
+    fn is_leader_open(&self) -> bool {
+        let leader = self.view().and_then(GroupView::leader_record);
+        leader.is_some_and(|record| record.role == MemberRole::Primary)
+    }
+
+    /// The own log grows from no other server meanwhile: a walreceiver may live on for a
+    /// while after the setting has changed.
     pub fn has_no_source_but(&self, with: &Following) -> bool {
-        let source = match self.o.postgres.process {
-            Process::Running(_) => self.o.follows(),
-            Process::Starting { .. } => self.o.memory.pointed_to.as_ref(),
-            Process::Stopped(_) => None,
-        };
-        source.is_none_or(|source| (&source.host, source.port) == (&with.host, with.port))
+        match self.o.follows() {
+            Some(source) => (&source.host, source.port) == (&with.host, with.port),
+            None => !self.o.receives(),
+        }
+    }
+
+    /// The end of the own log is read, not guessed: of a server that starts only the least
+    /// is known, and of a standby that is down.
+    pub fn is_end_certain(&self) -> bool {
+        self.o.server().is_some() || self.ended(End::Clean) || self.ended(End::Crashed)
     }
 
     /// What cannot be read may be a mode that is on. In a group that follows another one
     /// no commit waits.
     fn commits_may_wait(&self) -> bool {
-        let follows = matches!(self.o.ownership, Ownership::Standby { .. })
-            || self.o.dynamic.standby_cluster.is_some();
+        let follows = match self.o.ownership {
+            Ownership::Standby { .. } => true,
+            // A leader that is open may belong to the owner; another one may not open now.
+            Ownership::Doubtful(_) => !self.is_leader_open(),
+            _ => self.o.dynamic.standby_cluster.is_some(),
+        };
         !follows && (self.is_sync_mode_on() || !self.is_sync_record_gone())
     }
 
