@@ -78,7 +78,8 @@ impl Member {
         let why = match answer {
             Answer::Done => return self.chores.files.applied = wanted,
             Answer::Failed(why) => why,
-            _ => "no answer before the next renewal was due; it is tried again after the next beat".to_string(),
+            _ => "no answer before the next renewal was due; it is tried again after the next beat"
+                .to_string(),
         };
         self.note(Level::Error, format!("the changed settings could not be applied: {why}"));
     }

@@ -77,7 +77,10 @@ async fn comes_back_as_it_was(
     assert!(by_hand.status().expect("pg_ctl runs").success());
     tokio::time::sleep(std::time::Duration::from_secs(15)).await;
     let log = copy.log_since(leader, mark);
-    assert!(log.contains("the remote server is on timeline"), "the old server was not asked:\n{log}");
+    assert!(
+        log.contains("the remote server is on timeline"),
+        "the old server was not asked:\n{log}"
+    );
     assert!(!log.contains("pg_rewind"), "{} was rewound to a history that was left", leader.name);
     let mut end = main.field.command(&main.field.plan.pg_bin.join("pg_ctl"));
     end.args(["stop", "-m", "immediate", "-D"]).arg(main.field.data_dir(old));
