@@ -42,6 +42,8 @@
 //! | action, decision | what a rule does; the action with the rule that chose it |
 //! | job | a long action in the background slot: copy, rewind, start, stop, restart |
 //! | upkeep | what a member writes after a beat: its record, a leader's documents |
+//! | chore | what a member keeps in order on its own machine after a beat: settings, watchdog |
+//! | override | a setting of PostgreSQL that the daemon gives in place of the configuration's |
 //! | mark (of a data directory) | a file that says which change of it is under way |
 //! | guard thread | the thread that stops a primary if the beat hangs; `deadman.rs` |
 //! | watchdog | the device that resets the machine unless it is fed |
@@ -69,6 +71,10 @@
 //! | remote side | the region or cluster that a standby leader follows |
 //! | peer | another member of the group, as the REST API answers for it |
 //! | slot | what keeps WAL on a server for one receiver |
+//! | permanent slot | one that `slots` of `/config` defines; it belongs to no member |
+//! | linked cluster | a cluster that follows this one, listed in `standby_clusters` |
+//! | cascade | a standby that streams from another standby |
+//! | fit | the own log is a prefix of the leader's history, by a comparison |
 //! | upstream | the server that a standby streams from, or should |
 //! | source | the server that data is copied from, or that a log is compared with |
 //! | receiver | a client that streams WAL from a server, such as a standby |
