@@ -81,7 +81,27 @@ async fn crashed_before_a_missing_segment(a: &Node, server: &Postmaster) -> (Lsn
         }
     }
     let place = Place { timeline: control.timeline, lsn: control.redo, segment_bytes };
-    (wal::log_end(&a.0.settings, place).await.expect("an end"), gap)
+    let end = wal::log_end(&a.0.settings, place).await.expect("an end");
+    ends_ahead(a, place, end, gap).await;
+    (end, gap)
+}
+
+/// As a running standby is asked: no wait for a segment that is not there, and an empty one
+/// that is kept ready says nothing.
+async fn ends_ahead(a: &Node, place: Place, end: Lsn, gap: Lsn) {
+    let since = std::time::Instant::now();
+    let settings = &a.0.settings;
+    let at = |lsn| Place { lsn, ..place };
+    assert_eq!(wal::end_ahead(settings, place).await.expect("an end"), end);
+    assert_eq!(wal::end_ahead(settings, at(end)).await.expect("an end"), end);
+    assert_eq!(wal::end_ahead(settings, at(gap)).await.expect("an end"), gap);
+    let name = node::postgres::archive::segment_name(place.timeline, gap, place.segment_bytes);
+    let empty = settings.data_dir.join("pg_wal").join(name);
+    std::fs::write(&empty, vec![0; place.segment_bytes as usize]).expect("a segment");
+    assert_eq!(wal::end_ahead(settings, at(gap)).await.expect("an end"), gap);
+    assert_eq!(wal::end_ahead(settings, place).await.expect("an end"), end);
+    std::fs::remove_file(empty).expect("the segment");
+    assert!(since.elapsed() < std::time::Duration::from_secs(3), "it waited");
 }
 
 #[test]
@@ -456,6 +476,9 @@ async fn ends_of_the_log(a: &Node, control: &ControlData) {
     assert_eq!(wal::log_end(settings, at(first)).await.expect("pg_waldump"), end);
     assert_eq!(wal::log_end(settings, at(control.checkpoint)).await.expect("pg_waldump"), end);
     assert_eq!(wal::log_end(settings, at(end)).await.expect("nothing more"), end);
+    for begin in [first, control.checkpoint, end] {
+        assert_eq!(wal::end_ahead(settings, at(begin)).await.expect("pg_waldump"), end);
+    }
 }
 
 /// As before 13, where pg_rewind does not know the archive.

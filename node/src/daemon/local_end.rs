@@ -77,21 +77,22 @@ pub(super) async fn running(instance: &Instance, server: &Server) -> Result<Loca
     Ok(found(instance, timeline, lsn, Tail::Open))
 }
 
-/// Replay may be far behind what lies in `pg_wal`; the rest is replayed before the standby
-/// streams, and counts as confirmed then.
-pub(super) async fn unreplayed(
+/// All that a running standby has on the timeline that it replays: what is `replayed`, and
+/// whole records behind it. They are replayed before it streams, and count as confirmed then.
+/// Half a record does not: no walreceiver begins behind it.
+pub(super) async fn whole(
     instance: &Instance,
-    replayed: LocalEnd,
+    replayed: Lsn,
     limit: Duration,
 ) -> Result<LocalEnd, NoEnd> {
-    let not_now = |error: Error| NoEnd::NotNow(format!("the log behind the replay: {error}"));
+    let not_now = |error: Error| NoEnd::NotNow(format!("the end of the own log: {error}"));
+    let (timeline, _) = instance.replay_point().await.map_err(not_now)?;
     let control = instance.control().await.map_err(not_now)?;
-    let (timeline, lsn) = (replayed.timeline, replayed.lsn);
-    let place = Place { timeline, lsn, segment_bytes: control.wal_segment_bytes };
-    let asked = tokio::time::timeout(limit, wal::log_end(&instance.settings, place)).await;
-    let silent = |_| NoEnd::NotNow(format!("the log behind the replay: longer than {limit:?}"));
+    let place = Place { timeline, lsn: replayed, segment_bytes: control.wal_segment_bytes };
+    let asked = tokio::time::timeout(limit, wal::end_ahead(&instance.settings, place)).await;
+    let silent = |_| NoEnd::NotNow(format!("the end of the own log: not read within {limit:?}"));
     let end = asked.map_err(silent)?.map_err(not_now)?;
-    Ok(LocalEnd { lsn: end.max(lsn), ..replayed })
+    Ok(found(instance, timeline, end.max(replayed), Tail::Open))
 }
 
 /// Without a free walsender: what the statistics say.

@@ -167,6 +167,9 @@ impl Memory {
         if view.leader_name().is_some_and(another) {
             self.fit = Fit::Stale;
         }
+        if let Some((leader, timeline)) = Facts::of(seen).streams_leader_timeline() {
+            self.fit = Fit::Known { leader, timeline };
+        }
         let line = (view.leader_name().cloned(), view.timeline());
         if self.line.as_ref() != Some(&line) {
             self.forget_comparison();

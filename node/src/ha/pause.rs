@@ -179,6 +179,13 @@ pub const PAUSE: &[Rule] = &[
         "the request is cleared after a bounded time (442) and this leader leads on",
     )
     .saying(why_no_successor),
+    // No member of such a group takes the lock in pause.
+    Rule::new(
+        444,
+        |f| f.leads_standby_group() && f.request().is_some_and(|r| r.scheduled_at.is_none()),
+        |_| act(Action::ClearRequest),
+        "in pause a standby leader is not replaced: the request is cleared",
+    ),
     Rule::new(
         458,
         |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_detach(),

@@ -370,6 +370,7 @@ fn config(member: &mut Member, sights: &Sights) -> Option<Write> {
 fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
     let server = sights.seen.server().filter(|server| server.lsn.0 > 0)?;
     if must_keep_the_end(sights) {
+        member.status_due = true;
         return None;
     }
     if !std::mem::take(&mut member.status_due) && !sights.is_status_due {

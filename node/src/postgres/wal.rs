@@ -3,9 +3,13 @@
 //! pg_waldump reads it with PostgreSQL's own reader, so it stops where recovery
 //! would. Nothing here changes the data directory.
 
+use super::archive::segment_name;
 use super::error::Error;
 use super::run::run;
 use crate::config::Postgresql;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 use topology::{Lsn, Timeline};
@@ -78,6 +82,63 @@ pub async fn log_end(settings: &Postgresql, place: Place) -> Result<Lsn, Error> 
     }
     let last = last_record(stderr).ok_or(error)?;
     record_end(settings, Place { lsn: last, ..place }).await
+}
+
+/// Where the last valid record ends behind `place`, which a running standby has replayed.
+///
+/// The segments are named. Without that pg_waldump waits for one that is not there yet, and
+/// takes the size of a segment from any file of the directory, which may be an empty one.
+pub async fn end_ahead(settings: &Postgresql, place: Place) -> Result<Lsn, Error> {
+    let Some(last) = last_segment(settings, place) else { return Ok(place.lsn) };
+    let mut command = named(settings, place, last);
+    command.arg("--quiet");
+    match run(command, LIMIT).await {
+        Ok(_) => end_before(settings, place, Lsn(last.0 + place.segment_bytes)).await,
+        Err(Error::ToolFailed { stderr, .. }) if stderr.contains(NOTHING) => Ok(place.lsn),
+        Err(Error::ToolFailed { stderr, .. }) if last_record(&stderr).is_some() => {
+            let lsn = last_record(&stderr).expect("just seen");
+            let record = Place { lsn, ..place };
+            let mut command = named(settings, record, last);
+            command.arg("--limit=1");
+            end_in(&run(command, LIMIT).await?, record)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the last one begins of the segments that follow each other from `place` on.
+fn last_segment(settings: &Postgresql, place: Place) -> Option<Lsn> {
+    let first = place.lsn.0.checked_rem(place.segment_bytes).map(|within| place.lsn.0 - within)?;
+    if first == place.lsn.0 && !is_begun(&segment(settings, place), place.lsn) {
+        return None;
+    }
+    let begins = (0..).map(|number| Lsn(first + number * place.segment_bytes));
+    let is_there = |begin: &Lsn| segment(settings, Place { lsn: *begin, ..place }).exists();
+    begins.take_while(is_there).last()
+}
+
+/// Its first page is that of this position: PostgreSQL keeps segments ready that are empty,
+/// or have another one's content.
+fn is_begun(segment: &Path, begin: Lsn) -> bool {
+    const BEFORE_ADDRESS: u64 = 8;
+    let mut address = [0; 8];
+    let read =
+        File::open(segment).and_then(|file| file.read_exact_at(&mut address, BEFORE_ADDRESS));
+    read.is_ok() && u64::from_ne_bytes(address) == begin.0
+}
+
+/// The file in which `place` lies.
+fn segment(settings: &Postgresql, place: Place) -> PathBuf {
+    let name = segment_name(place.timeline, place.lsn, place.segment_bytes);
+    settings.data_dir.join("pg_wal").join(name)
+}
+
+fn named(settings: &Postgresql, place: Place, last: Lsn) -> Command {
+    let mut command = Command::new(settings.tool("pg_waldump"));
+    command.arg(format!("--start={}", place.lsn));
+    command.arg(segment(settings, place)).arg(segment(settings, Place { lsn: last, ..place }));
+    command.envs([("LC_ALL", "C"), ("LANG", "C")]);
+    command
 }
 
 /// Where the last record ends that lies between `place` and `gap`, where a

@@ -89,21 +89,14 @@ impl<'a> Scene<'a> {
         let is_defined = s.view.config.is_some() || s.view.empty_config.is_some();
         let citus = s.citus_database.filter(|_| s.role == Role::Primary);
         is_defined
+            && !self.is_unreadable(&["ignore_slots"])
             && !s.dynamic.pause
             && !slot.active
             && !is_ignored(slot, &s.dynamic.ignore_slots)
             && !citus.is_some_and(|database| is_reserved(slot, database))
     }
 
-    /// What cannot be read may define, or protect, any slot.
-    fn is_definition_unreadable(&self) -> bool {
-        let keys = [
-            "ignore_slots",
-            "standby_clusters",
-            "permanent_replication_slots",
-            "permanent_slots",
-            "slots",
-        ];
+    fn is_unreadable(&self, keys: &[&str]) -> bool {
         self.situation.dynamic.ignored.iter().any(|bad| keys.contains(&bad.key.as_str()))
     }
 
@@ -141,10 +134,14 @@ pub fn of_another_kind(scene: &Scene) -> Vec<SlotStep> {
     })
 }
 
+const DEFINITIONS: [&str; 4] =
+    ["standby_clusters", "permanent_replication_slots", "permanent_slots", "slots"];
+
 /// What is not wanted, and nothing has used for a `loop_wait`.
 pub fn unknown(scene: &Scene) -> Vec<SlotStep> {
     let wait_ms = scene.situation.dynamic.loop_wait_ms;
-    if scene.is_definition_unreadable() {
+    // What cannot be read may define any slot.
+    if scene.is_unreadable(&DEFINITIONS) {
         return Vec::new();
     }
     let names = unknown_names(scene).into_iter();

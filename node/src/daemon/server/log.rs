@@ -28,11 +28,12 @@ impl Server {
                 local_end::at_rest(&self.instance, shutdown_state).await
             }
             Process::Running(server) => {
-                let replayed = local_end::running(&self.instance, server).await?;
-                match whole {
-                    true => local_end::unreplayed(&self.instance, replayed, END_MAX).await,
-                    false => Ok(replayed),
+                if !whole {
+                    return local_end::running(&self.instance, server).await;
                 }
+                let replayed = self.monitor.as_ref().and_then(|monitor| monitor.status.replay);
+                let unknown = || NoEnd::NotNow("the replayed position is not known".into());
+                local_end::whole(&self.instance, replayed.ok_or_else(unknown)?, END_MAX).await
             }
             Process::Starting { as_primary: false, .. } => {
                 local_end::starting(&self.instance).await

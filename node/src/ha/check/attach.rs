@@ -101,8 +101,13 @@ fn another_leader_makes_the_comparison_stale() {
     memory.update_from(&o);
     assert_eq!(memory.fit, o.memory.fit);
     o.store = Seen::Known(sample::view("b"));
+    o.postgres.process = standby_of(None);
     memory.update_from(&o);
     assert_eq!(memory.fit, Fit::Stale);
+    // PostgreSQL streams the leader's own timeline only to a log that fits.
+    o.postgres.process = standby_of(Some("b"));
+    memory.update_from(&o);
+    assert_eq!(memory.fit, Fit::Known { leader: "b".into(), timeline: Timeline(2) });
 }
 
 /// Another source may have added what the leader does not have.
@@ -126,6 +131,8 @@ fn a_comparison_is_stale_once_another_server_feeds_the_log() {
     let Process::Running(server) = &mut o.postgres.process else { panic!("it runs") };
     server.role = Seen::Known(ServerRole::Standby { follows: None, streaming: true });
     assert!(!is_alone(&o), "its walreceiver lives on");
+    assert!(!Facts::of(&o).is_end_certain(), "nothing asks for all of it");
+    o.memory.fit = Fit::Stale;
     assert!(Facts::of(&o).is_end_certain());
     o.postgres.process = Process::Starting { since: Millis(NOW), as_primary: false };
     assert!(!Facts::of(&o).is_end_certain(), "only the least is known");

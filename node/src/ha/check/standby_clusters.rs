@@ -82,6 +82,16 @@ fn a_standby_leader_gives_its_lock_away_and_nothing_stops() {
     }
 }
 
+#[test]
+fn in_pause_a_standby_leader_is_not_replaced() {
+    let mut o = asked(r#"{"leader":"me","member":"a"}"#);
+    o.dynamic.pause = true;
+    o.peers = Some(peer(1_000));
+    assert_eq!((decide(&o).rule, decide(&o).step), (444, Step::Do(Action::ClearRequest)));
+    see(&mut o, "failover", r#"{"leader":"me","scheduled_at":"2030-01-01T00:00:00Z"}"#);
+    assert_ne!(decide(&o).rule, 444, "it stands until its time");
+}
+
 /// A region that follows is a standby group too; where ownership is in doubt, this member
 /// may be the leader that has everything.
 #[test]

@@ -11,7 +11,7 @@
 use super::Facts;
 use crate::ha::observation::{End, Fit, Following, Process};
 use standby::switch::ownership::Ownership;
-use topology::{GroupView, History, MemberRole};
+use topology::{GroupView, History, MemberName, MemberRole, Timeline};
 
 /// A server that starts may need the leader's log to become consistent, for instance a copy
 /// that this process knows nothing of.
@@ -80,9 +80,21 @@ impl Facts<'_> {
     }
 
     /// The end of the own log is read, not guessed: of a server that starts only the least
-    /// is known, and of a standby that is down.
+    /// is known, and of a standby that is down. A running one is asked for all of it when a
+    /// comparison decides whether it attaches.
     pub fn is_end_certain(&self) -> bool {
-        self.o.server().is_some() || self.ended(End::Clean) || self.ended(End::Crashed)
+        self.is_fit_awaited() || self.ended(End::Clean) || self.ended(End::Crashed)
+    }
+
+    /// It streams the leader's own timeline, as its record shows it since it opened: PostgreSQL
+    /// begins that only with a log that has not gone beyond the fork.
+    pub fn streams_leader_timeline(&self) -> Option<(MemberName, Timeline)> {
+        let view = self.view().filter(|_| self.o.receives())?;
+        let (name, leader) = (view.leader_name()?, view.leader_record()?);
+        let server = self.o.server()?;
+        let follows = self.o.follows().is_some_and(|from| &from.member == name);
+        let timeline = leader.timeline.filter(|_| leader.role == MemberRole::Primary)?;
+        (follows && server.timeline == Some(timeline)).then(|| (name.clone(), timeline))
     }
 
     /// What cannot be read may be a mode that is on. In a group that follows another one
