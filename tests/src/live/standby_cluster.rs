@@ -266,9 +266,13 @@ pub async fn table(remote: &MemberPlan) {
 pub async fn standby_leader(stage: &Stage) -> MemberPlan {
     let members = stage.members();
     let all: Vec<&MemberPlan> = members.iter().collect();
-    stage.until("a standby cluster", LONG, async || stage.ask.is_healthy(&all).await).await;
-    let leads = stage.ask.who(&all, "/standby-leader").await;
-    assert_eq!(leads.len(), 1);
+    let mut leads = Vec::new();
+    stage
+        .until("a standby cluster with one leader", LONG, async || {
+            leads = stage.ask.who(&all, "/standby-leader").await;
+            leads.len() == 1 && stage.ask.is_healthy(&all).await
+        })
+        .await;
     assert!(stage.primary().await.is_none(), "it is no standby cluster");
     leads[0].clone()
 }
