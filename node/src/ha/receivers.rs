@@ -205,24 +205,11 @@ mod tests {
     use crate::ha::action::{Action, Publish, Step};
     use crate::ha::decide;
     use crate::ha::observation::{Process, Running, Shut, ShutdownState};
-    use crate::ha::sample::{NOW, leader};
-    use standby::promotion::{PeerAnswer, PeerStatus};
+    use crate::ha::sample::{NOW, answer, leader};
+    use standby::promotion::PeerAnswer;
     use topology::{Seen, Timeline};
 
     const CHECKPOINT: Lsn = Lsn(5_000);
-
-    fn answer(name: &str, lsn: u64) -> PeerAnswer {
-        let status = PeerStatus {
-            in_recovery: true,
-            lsn: Lsn(lsn),
-            timeline: Some(Timeline(2)),
-            nofailover: false,
-            failover_priority: 1,
-            watchdog_failed: false,
-            disk_failed: false,
-        };
-        PeerAnswer { name: name.into(), status: Some(status) }
-    }
 
     /// The leader's daemon ends, its server has closed, receivers are connected.
     fn closed(physical: usize, logical: usize) -> Observation {

@@ -8,6 +8,7 @@ use super::observation::{
     DataDir, Following, Guarding, Lock, Me, Memory, Observation, Postgres, Process, Rewind, Server,
     ServerRole,
 };
+use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
 use topology::id::slot_name;
 use topology::{Dynamic, Group, GroupView, Lsn, Millis, Seen, SystemId, Tags, Timeline};
@@ -53,6 +54,20 @@ fn running(role: ServerRole) -> Process {
         restart_due: None,
         replication: None,
     })
+}
+
+/// A standby on timeline 2 answers that its log ends there.
+pub fn answer(name: &str, lsn: u64) -> PeerAnswer {
+    let status = PeerStatus {
+        in_recovery: true,
+        lsn: Lsn(lsn),
+        timeline: Some(Timeline(2)),
+        nofailover: false,
+        failover_priority: 1,
+        watchdog_failed: false,
+        disk_failed: false,
+    };
+    PeerAnswer { name: name.into(), status: Some(status) }
 }
 
 pub fn primary() -> Process {

@@ -54,10 +54,10 @@ impl World {
             Call::ResumeReplay | Call::EndReceivers(_) | Call::CutStop => Answer::Done,
             // Archives of this world lack nothing, its disks keep these files, and its
             // servers have no slots.
-            Call::CompleteHistories { .. }
-            | Call::SaveConfiguration
-            | Call::KeepPgpass
-            | Call::ChangeSlot(_) => Answer::Done,
+            Call::CompleteHistories { .. } | Call::SaveConfiguration | Call::KeepPgpass => {
+                Answer::Done
+            }
+            Call::ChangeSlot(step) => panic!("servers of this world have no slots: {step}"),
             // No machine of this world has one: it is never `Ready`.
             Call::ArmWatchdog => Answer::Failed("there is no watchdog".into()),
             Call::RestWatchdog => Answer::Done,

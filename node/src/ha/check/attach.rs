@@ -159,6 +159,11 @@ fn a_start_is_attached_when_it_takes_long() {
     };
     assert!(!matches!(start(29_000), Step::Do(Action::Follow(_))));
     assert_eq!(start(30_000), Step::Do(Action::Follow(Some(following("a")))));
+    // Once it runs it is detached again, and compared.
+    let mut o = changed();
+    o.postgres.process = standby_of(Some("a"));
+    (o.memory.fit, o.memory.has_begun) = (Fit::Unknown, true);
+    assert_eq!(rule(&o), 938);
 }
 
 /// Where no commit waits for this standby it attaches at once.

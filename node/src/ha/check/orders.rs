@@ -8,8 +8,8 @@ use crate::ha::observation::{
     Asked, DataDir, End, Failed, Job, Lock, Memory, Observation, Process, Running, Shut,
     ShutdownState, StopHow,
 };
-use crate::ha::sample::{NOW, leader, primary, standby_of};
-use standby::promotion::{PeerAnswer, PeerStatus};
+use crate::ha::sample::{NOW, answer, leader, primary, standby_of};
+use standby::promotion::PeerAnswer;
 use topology::{Lsn, Millis, Seen, SyncMode, Timeline};
 
 const OVERDUE: Step = Step::Do(Action::Begin(Job::Stop { how: StopHow::Overdue }));
@@ -18,19 +18,6 @@ const AT_ONCE: Step = Step::Do(Action::Begin(Job::Stop { how: StopHow::Immediate
 fn take(o: &mut Observation, key: &str, value: &str) {
     let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
     view.take_sample(key, value, 9, 0);
-}
-
-fn answer(name: &str, lsn: u64) -> PeerAnswer {
-    let status = PeerStatus {
-        in_recovery: true,
-        lsn: Lsn(lsn),
-        timeline: Some(Timeline(2)),
-        nofailover: false,
-        failover_priority: 1,
-        watchdog_failed: false,
-        disk_failed: false,
-    };
-    PeerAnswer { name: name.into(), status: Some(status) }
 }
 
 /// A standby with the lock that was told to leave recovery `ms` milliseconds ago.

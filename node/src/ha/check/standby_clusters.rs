@@ -4,9 +4,9 @@
 use crate::ha::action::{Action, Publish, Step};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{End, Observation, Process, ServerRole, Shut, ShutdownState};
-use crate::ha::sample::{NOW, leader, standby_of};
+use crate::ha::sample::{NOW, answer, leader, standby_of};
 use crate::ha::{Outcome, decide};
-use standby::promotion::{PeerAnswer, PeerStatus};
+use standby::promotion::PeerAnswer;
 use standby::rewind::{LocalEnd, Tail};
 use standby::switch::ownership::Ownership;
 use topology::dynamic::StandbyCluster;
@@ -33,16 +33,7 @@ fn see(o: &mut Observation, key: &str, value: &str) {
 }
 
 fn peer(lsn: u64) -> Vec<PeerAnswer> {
-    let status = PeerStatus {
-        in_recovery: true,
-        lsn: Lsn(lsn),
-        timeline: Some(Timeline(2)),
-        nofailover: false,
-        failover_priority: 1,
-        watchdog_failed: false,
-        disk_failed: false,
-    };
-    vec![PeerAnswer { name: "a".into(), status: Some(status) }]
+    vec![answer("a", lsn)]
 }
 
 /// The request was seen at this moment, at the position of `standby_leader`.

@@ -119,10 +119,11 @@ impl Facts<'_> {
         }
     }
 
-    /// It was attached when this process came, and has had no other leader since.
+    /// It was attached when this process came, and has had no other leader since. A server
+    /// that this process has started may have been attached because its start took long.
     fn stays_attached(&self, wanted: &Following) -> bool {
         let same = self.o.follows().is_some_and(|now| !differs(now, wanted));
-        same && self.o.memory.fit == Fit::Unknown
+        same && self.o.memory.fit == Fit::Unknown && !self.o.memory.has_begun
     }
 
     fn starts_for_long(&self) -> bool {
