@@ -57,7 +57,7 @@ impl Rest {
         };
         let client = Client::builder()
             .tls_backend_preconfigured(tls.context("the certificates of `ctl` cannot be used")?)
-            .user_agent(format!("Patroni/{} matriarchctl", node::PATRONI_VERSION))
+            .user_agent(format!("Patroni/{} matriarchctl", topology::member::PATRONI_VERSION))
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_WAIT_MAX)

@@ -4,7 +4,7 @@
 //! and dropping it kills the programs it runs. What a thread does at that moment,
 //! such as removing a directory, is ended first: the next job waits for it.
 
-use crate::ha::observation::{Job, Running};
+use member::ha::observation::{Job, Running};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::Mutex;

@@ -56,7 +56,7 @@ impl Peers {
         let tls = tls::client_config(Believed::new(trust, authorities), ctl.own())?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
-            .user_agent(format!("Patroni/{} matriarch", crate::PATRONI_VERSION))
+            .user_agent(format!("Patroni/{} matriarch", topology::member::PATRONI_VERSION))
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)

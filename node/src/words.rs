@@ -1,23 +1,11 @@
-//! Words of a command line, as a shell makes them; and times in words.
+//! Words of a command line, as a shell makes them.
 //!
 //! Commands in a configuration are split here and never given to a shell, so
 //! nothing in a value is expanded.
 
-use std::time::Duration;
-
 /// What a backslash takes its meaning from between double quotes; before
 /// anything else it stands for itself there.
 const ESCAPED_IN_QUOTES: [char; 4] = ['$', '`', '"', '\\'];
-
-/// A span of time as people read it: seconds with one digit below ten.
-pub fn span(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        _ if seconds < 0.1 => "less than 0.1 s".to_string(),
-        _ if seconds < 9.95 => format!("{seconds:.1} s").replace(".0 s", " s"),
-        _ => format!("{seconds:.0} s"),
-    }
-}
 
 /// Words as a shell makes them: quotes, and escapes outside single quotes.
 /// `None`: a quote is not closed, or nothing follows a backslash.

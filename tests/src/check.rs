@@ -245,7 +245,7 @@ pub fn starting(world: &mut World, member: usize) {
 
 /// Diverged, and the settings permit neither to rewind nor to rebuild it.
 fn is_kept_diverged(m: &crate::world::member::Member) -> bool {
-    use node::ha::observation::{Divergence, Rewind};
+    use member::ha::observation::{Divergence, Rewind};
     let diverged = matches!(
         m.daemon.machine.memory.divergence,
         Divergence::Diverged(_) | Divergence::Alien(_)

@@ -5,14 +5,14 @@
 //! code are compared with it; `UPDATE_PAGES=1 cargo test -p tests --test examples`
 //! writes them anew.
 
+use member::chores::CHORES;
+use member::ha::TABLES;
+use member::ha::table::{Rests, Rule, Wait};
+use member::overrides::OVERRIDES;
+use member::planned_restart::PLANNED_RESTART;
+use member::slots::SLOTS;
+use member::upkeep::UPKEEP;
 use node::config::{Environment, Loaded, load};
-use node::ha::TABLES;
-use node::ha::table::{Rests, Rule, Wait};
-use node::member::chores::CHORES;
-use node::member::overrides::OVERRIDES;
-use node::member::planned_restart::PLANNED_RESTART;
-use node::member::slots::SLOTS;
-use node::member::upkeep::UPKEEP;
 use standby::switch::campaign::CAMPAIGN;
 use standby::switch::table::SWITCH;
 use std::fmt::Write;
@@ -27,7 +27,7 @@ const EXAMPLES: [&str; 6] = [
     "regions-b.yml",
 ];
 
-/// When each table of rules is asked; the order is that of `node::ha::decide`.
+/// When each table of rules is asked; the order is that of `member::ha::decide`.
 const WHEN: [(&str, &str); 11] = [
     ("gate", "Asked first, always. Only rule 99 lets another table decide."),
     ("job", "A long action runs: bootstrap, copy, start, stop, restart or rewind."),

@@ -11,6 +11,10 @@ use crate::{Lsn, Tags, Timeline};
 use serde_json::{Map, Value};
 use std::fmt;
 
+/// The version that members publish. Tools compare it as Patroni's, so it
+/// names the release whose interface this daemon speaks.
+pub const PATRONI_VERSION: &str = "4.1.5";
+
 /// What a member says its PostgreSQL is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::time::Duration;
 
 /// Milliseconds since an arbitrary moment of this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,5 +35,15 @@ impl Sub<u64> for Millis {
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}s", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// A span of time as people read it: seconds with one digit below ten.
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        _ if seconds < 0.1 => "less than 0.1 s".to_string(),
+        _ if seconds < 9.95 => format!("{seconds:.1} s").replace(".0 s", " s"),
+        _ => format!("{seconds:.0} s"),
     }
 }

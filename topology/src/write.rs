@@ -19,6 +19,15 @@ use crate::{Lsn, MemberName, MemberRecord, Status, SystemId};
 pub use region::{Acceptance, JournalWrite, Mark, RegionWrite};
 use std::collections::BTreeMap;
 
+/// What a store says of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// False: a condition did not hold and nothing was written.
+    pub succeeded: bool,
+    /// The store's version; after a success the version of the keys written.
+    pub version: Version,
+}
+
 /// The write that a value comes from. A later write has a greater version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(i64);

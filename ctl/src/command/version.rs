@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 fn own() -> String {
-    format!("patronictl version {}", node::PATRONI_VERSION)
+    format!("patronictl version {}", topology::member::PATRONI_VERSION)
 }
 
 /// Needs neither a store nor a configuration.

@@ -4,7 +4,7 @@
 //! Callers that may not change anything get the time, the rule with its sentence, and
 //! the outcome in one word; detail and step are left out.
 
-use crate::ha::{Decision, Outcome};
+use member::ha::{Decision, Outcome};
 use serde_json::{Value, json};
 
 /// A decision as the daemon keeps it.
@@ -42,7 +42,7 @@ fn without_detail(entry: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ha::{Step, TABLES};
+    use member::ha::{Step, TABLES};
 
     #[test]
     fn s7_what_tools_said_is_for_operators() {

@@ -5,10 +5,10 @@
 
 use super::answer::Answer;
 use super::look::{Api, unavailable};
-use crate::ha::failsafe::{Promise, Refusal, promised_ms};
 use crate::peers::TTL_HEADER;
 use crate::promises::{lock, slots_of, write_promise};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
+use member::ha::failsafe::{Promise, Refusal, promised_ms};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use topology::MemberName;

@@ -212,7 +212,7 @@ fn number(value: u64) -> Option<String> {
 
 /// `4.1.5` as `040105`.
 fn version() -> String {
-    crate::PATRONI_VERSION.split('.').map(|part| format!("{part:0>2}")).collect()
+    topology::member::PATRONI_VERSION.split('.').map(|part| format!("{part:0>2}")).collect()
 }
 
 /// A time as PostgreSQL prints it, in seconds since 1970; 0 when unknown.

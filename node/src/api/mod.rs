@@ -146,7 +146,7 @@ fn response_headers(
 ) -> Result<Vec<(HeaderName, HeaderValue)>, ApiError> {
     let server = match settings.server_tokens.to_ascii_lowercase().as_str() {
         "productonly" => "Patroni".to_string(),
-        "minimal" => format!("Patroni/{}", crate::PATRONI_VERSION),
+        "minimal" => format!("Patroni/{}", topology::member::PATRONI_VERSION),
         _ => format!("Matriarch/{}", env!("CARGO_PKG_VERSION")),
     };
     let named = |name: &str, value: &str| -> Result<(HeaderName, HeaderValue), ApiError> {

@@ -62,7 +62,7 @@ pub struct Published {
     /// Failsafe mode is active until then, on either side of it.
     pub failsafe_until: Option<Millis>,
     /// `/failsafe` as last known, also when the store is away.
-    pub failsafe: Option<Arc<crate::ha::failsafe::Map>>,
+    pub failsafe: Option<Arc<member::ha::failsafe::Map>>,
     pub maximum_lag_on_failover: u64,
     /// How the daemon's own log keeps up.
     pub log: crate::log::Counters,

@@ -1,6 +1,6 @@
 //! What `POST /restart` asks for.
 
-pub use crate::ha::restarts::Conditions;
+pub use member::ha::restarts::Conditions;
 use serde_json::{Map, Value};
 use std::time::Duration;
 

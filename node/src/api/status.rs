@@ -234,7 +234,7 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     put("watchdog_failed", published.watchdog_failed.then_some(true.into()));
     put("disk_failed", published.disk_failed.then_some(true.into()));
     put("reason", published.reason.clone().map(Value::from));
-    let version = crate::PATRONI_VERSION;
+    let version = topology::member::PATRONI_VERSION;
     let about = json!({"version": version, "scope": published.scope, "name": published.name});
     put("patroni", Some(about));
     put("scheduled_restart", published.scheduled_restart.as_ref().map(shown_plan));

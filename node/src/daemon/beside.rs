@@ -4,8 +4,8 @@
 //! Work that is begun a second time replaces the first: only the end of the second is
 //! told. What has begun is not cancelled.
 
-use crate::member::chores::Work;
 use crate::postgres::{Error, Instance};
+use member::chores::Work;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use super::work::{HEARTBEAT, ServerJobs, Unready, text};
 use crate::act::citus;
 use crate::background::JobResult;
 use crate::config::{BootstrapMethod, ReplicaMethod, ReplicaMethods};
-use crate::ha::observation::{Following, Rebuild, StopHow};
 use crate::postgres::restored::Recovery;
 use crate::postgres::{DataDirState, Permission, Postmaster, ProvenSource, Session, users};
+use member::ha::observation::{Following, Rebuild, StopHow};
 use std::time::Duration;
 use topology::SystemId;
 

@@ -11,10 +11,10 @@
 mod line;
 
 use super::Daemon;
-use crate::ha::Observation;
-use crate::ha::observation::{Bootstrapping, Job};
-use crate::member::role_of;
 use line::{Call, Line};
+use member::ha::Observation;
+use member::ha::observation::{Bootstrapping, Job};
+use member::role_of;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use topology::MemberRole;

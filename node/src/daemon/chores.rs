@@ -5,9 +5,9 @@
 
 use super::Daemon;
 use crate::clock;
-use crate::ha::Observation;
-use crate::member::chores::{ChoreSight, Moment};
-use crate::member::{Effect, Report, SlotSight, may_campaign};
+use member::chores::{ChoreSight, Moment};
+use member::ha::Observation;
+use member::{Effect, Report, SlotSight, may_campaign};
 use standby::switch::LocalTopology;
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, RegionName};

@@ -6,10 +6,10 @@
 //! Absent on purpose: agreement of a majority. A member that was not asked could lead.
 
 use super::Daemon;
-use crate::ha::Observation;
-use crate::ha::failsafe::{PeerSet, PromiseStore};
-use crate::member::{Answer, Member};
 use crate::promises::{self, Proof, SharedPromises};
+use member::ha::Observation;
+use member::ha::failsafe::{PeerSet, PromiseStore};
+use member::{Answer, Member};
 use serde_json::{Value, json};
 use standby::slots::Slot;
 use std::collections::BTreeMap;

@@ -7,10 +7,10 @@
 
 use super::Daemon;
 use crate::clock;
-use crate::ha::Observation;
-use crate::ha::observation::{Job, Lock, Process, ServerRole, StopHow};
-use crate::member::Report;
-use crate::member::role_of;
+use member::Report;
+use member::ha::Observation;
+use member::ha::observation::{Job, Lock, Process, ServerRole, StopHow};
+use member::role_of;
 use topology::{MemberName, MemberRole, Millis};
 
 /// What was written last, and when.
@@ -131,8 +131,8 @@ fn at_rest(seen: &Observation, view: &topology::GroupView, me: &MemberName) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ha::observation::Running;
-    use crate::ha::{Step, decide, sample};
+    use member::ha::observation::Running;
+    use member::ha::{Step, decide, sample};
     use topology::Seen;
 
     /// The line of a beat that saw this and found nothing more to do.

@@ -5,10 +5,10 @@
 //! replays: a log that has left the history hears of newer ones all the time.
 
 use super::shutdown_state::shutdown_state_of;
-use crate::ha::observation::{End, Server, ShutdownState};
-use crate::member::NoEnd;
 use crate::postgres::wal::{self, Place};
 use crate::postgres::{Error, Instance, history};
+use member::NoEnd;
+use member::ha::observation::{End, Server, ShutdownState};
 use standby::rewind::{LocalEnd, Tail};
 use std::path::Path;
 use std::time::Duration;

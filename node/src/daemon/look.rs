@@ -4,10 +4,8 @@ use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
-use crate::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running};
-use crate::member::{
-    DiskProbe, Look, RestartSight, Sight, StoreSight, closed_workers, is_slow_stop,
-};
+use member::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running};
+use member::{DiskProbe, Look, RestartSight, Sight, StoreSight, closed_workers, is_slow_stop};
 use standby::switch::ownership::{Order, Ownership, without_region};
 use std::sync::Arc;
 use topology::Seen;

@@ -5,8 +5,8 @@
 
 use super::Daemon;
 use crate::act::citus::{self, Round};
-use crate::ha::Observation;
 use ::citus::{Address, Groups};
+use member::ha::Observation;
 use standby::switch::ownership::Ownership;
 use tokio::sync::oneshot;
 use topology::{Group, Millis};

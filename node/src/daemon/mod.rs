@@ -42,10 +42,10 @@ use crate::dcs::keys::Keys;
 use crate::dcs::mirror::{Changes, Mirror};
 use crate::dcs::{DcsError, Session, Store, Write, Written};
 use crate::deadman::Deadman;
-use crate::member::Member;
 use crate::peers::Peers;
 use crate::watchdog::Watchdog;
 use chores::Chores;
+use member::Member;
 use server::Server;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -91,7 +91,7 @@ pub struct Daemon {
     lease_out: watch::Sender<Option<Session>>,
     may_campaign: watch::Sender<bool>,
     /// Who waits for the end of a job.
-    replies: Vec<(crate::ha::observation::Asked, run::Reply)>,
+    replies: Vec<(member::ha::observation::Asked, run::Reply)>,
     last_rule: u16,
     /// The line of the last heartbeat.
     heartbeat: heartbeat::Heartbeat,

@@ -3,8 +3,8 @@
 //! Which of them apply is decided in `member/overrides.rs`.
 
 use super::Daemon;
-use crate::member::overrides::Overrides;
 use crate::postgres::recovery::TARGET;
+use member::overrides::Overrides;
 
 pub(super) const NAMES: &str = "synchronous_standby_names";
 /// Of the log, where all of it is kept: more than there is.

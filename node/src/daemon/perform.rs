@@ -6,15 +6,15 @@
 use super::Daemon;
 use super::beside::checkpoint;
 use crate::dcs::{DcsError, KeyValue, Renewal, Written};
-use crate::ha::Observation;
-use crate::ha::observation::{Following, Job, Rewind};
-use crate::member::act::{LATE, is_in_time};
-use crate::member::chores::Work;
-use crate::member::overrides::Overrides;
-use crate::member::{Answer, Call, Effect, Level, Local, Reload, RemoteLog, Report};
 use crate::postgres::timeline;
 use crate::promises::{self, lock};
 use crate::{clock, log, region};
+use member::act::{LATE, is_in_time};
+use member::chores::Work;
+use member::ha::Observation;
+use member::ha::observation::{Following, Job, Rewind};
+use member::overrides::Overrides;
+use member::{Answer, Call, Effect, Level, Local, Reload, RemoteLog, Report};
 use std::time::Duration;
 use topology::region::Token;
 use topology::{Dynamic, GroupView, Millis, Timeline, Write};
@@ -294,7 +294,7 @@ fn done(result: Result<(), String>) -> Answer {
 }
 
 fn unanswered(limit: Duration) -> Answer {
-    Answer::NoAnswer(format!("the store did not answer within {}", crate::words::span(limit)))
+    Answer::NoAnswer(format!("the store did not answer within {}", topology::time::span(limit)))
 }
 
 fn copying(from: &Following, seen: &Observation) -> String {
@@ -306,8 +306,8 @@ fn copying(from: &Following, seen: &Observation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ha::observation::Lock;
-    use crate::ha::{Action, Outcome, Step, decide, sample};
+    use member::ha::observation::Lock;
+    use member::ha::{Action, Outcome, Step, decide, sample};
     use std::time::Duration;
     use topology::Seen;
 

@@ -5,8 +5,8 @@
 //! The first look is waited for; later ones run beside the beat, which may have
 //! a promotion to do.
 
-use crate::ha::observation::Rewind;
 use crate::postgres::{ControlData, Instance, rewind};
+use member::ha::observation::Rewind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use topology::Millis;

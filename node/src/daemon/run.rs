@@ -17,11 +17,11 @@ use crate::config::Settings;
 use crate::dcs::counted::CountedStore;
 use crate::dcs::keys::Keys;
 use crate::dcs::{self, Store};
-use crate::ha::observation::Job;
-use crate::ha::{Decision, Outcome};
-use crate::member::{Report, STORE_CALL_MS};
 use crate::peers::Peers;
 use crate::{clock, log, notify};
+use member::ha::observation::Job;
+use member::ha::{Decision, Outcome};
+use member::{Report, STORE_CALL_MS};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -153,7 +153,7 @@ impl Daemon {
         let line = format!("rule {}: {}", decision.rule, decision.line());
         match outcome {
             Some(Outcome::Failed(why)) => log::error(&format!("{}: {why}", decision.line())),
-            Some(_) if decision.rule == crate::ha::gate::RENEW => {
+            Some(_) if decision.rule == member::ha::gate::RENEW => {
                 tracing::debug!("{line}");
                 return;
             }

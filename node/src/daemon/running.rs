@@ -3,9 +3,9 @@
 //! Timeline: a primary's own; a standby's newest of what its receiver, its
 //! control file and its log name, for none of them alone is always up to date.
 
-use crate::ha::observation::{Following, Server, ServerRole};
 use crate::postgres::conninfo;
 use crate::postgres::monitor::{Monitor, Walsender};
+use member::ha::observation::{Following, Server, ServerRole};
 use standby::sync::{Replication, Sender, SyncRank};
 use topology::{Lsn, MemberName, Seen, Timeline};
 

@@ -1,8 +1,8 @@
 //! What a stopped server left behind, from its control file and the files that
 //! say what it was.
 
-use crate::ha::observation::{End, Shut, ShutdownState};
 use crate::postgres::{ControlData, ControlState};
+use member::ha::observation::{End, Shut, ShutdownState};
 use std::path::Path;
 
 pub(super) fn shutdown_state_of(control: &ControlData, data_dir: &Path) -> ShutdownState {

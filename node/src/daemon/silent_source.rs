@@ -5,8 +5,8 @@
 //! tool is ended when that is not answered either. A source that answers may take its
 //! time, for a checkpoint before a base backup takes minutes.
 
-use crate::ha::observation::Following;
 use crate::postgres::{Error, Instance};
+use member::ha::observation::Following;
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether bytes move.

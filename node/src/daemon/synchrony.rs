@@ -6,8 +6,8 @@
 
 use super::Daemon;
 use super::overrides::NAMES;
-use crate::member::Answer;
-use crate::member::overrides::Overrides;
+use member::Answer;
+use member::overrides::Overrides;
 use standby::sync::Names;
 use std::time::Duration;
 

@@ -123,7 +123,7 @@ impl Attempts {
     fn arm(&mut self, charge: &Charge, dynamic: &Dynamic) {
         let Some(settings) = &charge.watchdog else { return };
         let mut watchdog = Watchdog::new(settings.clone());
-        if watchdog.state(dynamic, clock::now()) != crate::ha::observation::Guarding::Ready {
+        if watchdog.state(dynamic, clock::now()) != member::ha::observation::Guarding::Ready {
             return;
         }
         match watchdog.arm(dynamic, clock::now()) {

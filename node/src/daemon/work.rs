@@ -9,13 +9,13 @@ use super::silent_source::{ReadError, reading_from};
 use crate::background::JobResult;
 use crate::clock;
 use crate::config::Settings;
-use crate::ha::observation::{Following, ShutdownState, StopHow};
 use crate::postgres::conninfo::servers;
 use crate::postgres::log_tail::LogTail;
 use crate::postgres::{
     ControlState, Error, Instance, Permission, Postmaster, ProvenSource, Ready, Session, StartAs,
     StopMode, Upstream, Written, history, rewind, tools,
 };
+use member::ha::observation::{Following, ShutdownState, StopHow};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -11,6 +11,8 @@
 pub mod conform;
 pub mod counted;
 pub mod etcd;
+#[cfg(test)]
+mod group_writes_test;
 pub mod keys;
 pub mod kv;
 pub mod memory;
@@ -25,6 +27,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use keys::Keys;
+pub use topology::write::Written;
 pub use topology::{Session, Version, Write};
 
 /// Most prefixes of one read or watch, and most keys that one write changes: what
@@ -48,14 +51,6 @@ pub struct KeyValue {
 pub struct Snapshot {
     pub version: Version,
     pub entries: Vec<KeyValue>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// False: a condition did not hold and nothing was written.
-    pub succeeded: bool,
-    /// The store's version; after a success the version of the keys written.
-    pub version: Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +101,7 @@ fn unreached(waited: Duration, reason: &str) -> String {
     if waited < SILENCE {
         return format!("the store is not reached: {reason}");
     }
-    format!("the store did not answer within {}: {reason}", crate::words::span(waited))
+    format!("the store did not answer within {}: {reason}", topology::time::span(waited))
 }
 
 /// A failure that comes sooner is an answer, if not of the store.
@@ -201,7 +196,7 @@ mod tests {
             told(Duration::from_micros(8_123), "etcdserver: no leader"),
             "the store is not reached: etcdserver: no leader"
         );
-        let span = |ms| crate::words::span(Duration::from_millis(ms));
+        let span = |ms| topology::time::span(Duration::from_millis(ms));
         assert_eq!([span(1), span(1_234), span(59_400)], ["less than 0.1 s", "1.2 s", "59 s"]);
     }
 

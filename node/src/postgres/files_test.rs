@@ -4,8 +4,9 @@ use super::super::pgpass::pgpass_lines;
 use super::*;
 use crate::config::{Login, Secret};
 use crate::postgres::catalogue::Catalogue;
-use crate::postgres::parameters::{Role, Sources, effective};
+use crate::postgres::parameters::{Sources, effective};
 use crate::postgres::recovery::{self, Upstream};
+use member::role::Role;
 use serde_json::{Value, json};
 
 const PARAMETERS: &str = "\

@@ -90,7 +90,7 @@ use crate::config::{
     Bootstrap, BootstrapMethod, Citus, CustomMethod, Login, Postgresql, ToolOption,
 };
 use files::Places;
-use parameters::Role;
+use member::role::Role;
 use rewind_mark::Named;
 use serde_json::Value;
 use std::path::PathBuf;

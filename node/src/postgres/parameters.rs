@@ -14,6 +14,7 @@ use super::controldata::ControlData;
 use super::controlled;
 use super::spelling::scalar;
 use crate::config::{Citus, Postgresql};
+use member::role::Role;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -38,25 +39,6 @@ pub const RECOVERY: [&str; 18] = [
     "standby_mode",
     "trigger_file",
 ];
-
-/// As what the server runs, for the settings that depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Primary,
-    Replica,
-    StandbyLeader,
-}
-
-impl Role {
-    /// Ending of `parameters_X`, `pg_hba_X` and `pg_ident_X`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Primary => "primary",
-            Role::Replica => "replica",
-            Role::StandbyLeader => "standby_leader",
-        }
-    }
-}
 
 pub struct Sources<'a> {
     pub settings: &'a Postgresql,

@@ -11,11 +11,12 @@
 
 use super::error::{Error, remove_if_there};
 use super::files::{self, Places};
-use super::parameters::{Effective, RECOVERY, Role};
+use super::parameters::{Effective, RECOVERY};
 use super::spelling::scalar;
 use super::{Instance, Written};
 use crate::config::{BootstrapMethod, Postgresql};
 use crate::postgres::Postmaster;
+use member::role::Role;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -10,8 +10,8 @@
 
 use super::slots_of;
 use crate::clock;
-use crate::ha::failsafe::{Map, Promise};
 use crate::postgres;
+use member::ha::failsafe::{Map, Promise};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -10,7 +10,7 @@ pub use kept::{
     Proof, read_promise, read_proof, remove_promise, remove_proof, write_promise, write_proof,
 };
 
-use crate::ha::failsafe::PromiseStore;
+use member::ha::failsafe::PromiseStore;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

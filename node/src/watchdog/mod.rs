@@ -16,7 +16,7 @@ mod fifo;
 mod linux;
 pub mod timing;
 
-use crate::ha::observation::Guarding;
+use member::ha::observation::Guarding;
 use std::io;
 use std::path::{Path, PathBuf};
 use timing::Timing;

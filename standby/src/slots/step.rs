@@ -1,7 +1,7 @@
 //! The next steps from the slots that are there to those that are wanted.
 //!
 //! Each function gives all steps of one kind. Their order, in which what is dropped makes
-//! room for what is made, is that of the machine's rows (`node/src/member/slots.rs`).
+//! room for what is made, is that of the machine's rows (`node/member/src/slots.rs`).
 
 use super::{Kind, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
 use std::collections::BTreeSet;

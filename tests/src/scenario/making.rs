@@ -9,7 +9,7 @@ use crate::world::mode::Synchrony;
 use crate::world::region::policy;
 use crate::world::rng::Rng;
 use crate::world::{Shape, World};
-use node::ha::observation::Rewind;
+use member::ha::observation::Rewind;
 use serde_json::{Map, Value, json};
 use topology::{Group, MemberName, Tags};
 

@@ -5,7 +5,7 @@ use super::making::pairs;
 use super::story::Story;
 use super::usage::usage;
 use crate::world::fault::Fault;
-use node::ha::observation::Asked;
+use member::ha::observation::Asked;
 
 type Printed = Result<Vec<String>, String>;
 

@@ -8,7 +8,7 @@ use super::story::Story;
 use super::usage::usage;
 use crate::world::postgres::{Process, Role};
 use crate::world::region::region_name;
-use node::ha::Decision;
+use member::ha::Decision;
 use node::region::ownership::read;
 use topology::SyncState;
 

@@ -5,7 +5,7 @@
 
 use crate::world::fault::Fault;
 use crate::world::{Decided, Event, World};
-use node::ha::{Action, Decision, Step};
+use member::ha::{Action, Decision, Step};
 use std::collections::BTreeSet;
 
 /// Between two looks at the world.

@@ -5,11 +5,11 @@
 use super::call::Reply;
 use super::member::{AfterBeat, Stage};
 use super::{Event, World};
-use node::ha::observation::Lock;
-use node::ha::{Decision, Outcome, Step};
-use node::member::chores::Moment;
-use node::member::{Answer, Effect, Level, Local, Report, may_campaign};
-use node::observe::lock;
+use member::chores::Moment;
+use member::ha::observation::Lock;
+use member::ha::{Decision, Outcome, Step};
+use member::lock;
+use member::{Answer, Effect, Level, Local, Report, may_campaign};
 use topology::Millis;
 
 impl World {
@@ -189,7 +189,7 @@ impl World {
     /// In this world the store is always the right one, so the operator stops this server,
     /// as rule 831 asks.
     fn apply_refusal(&mut self, member: usize, rule: u16) {
-        if rule == node::ha::race::UNKNOWN_STORE {
+        if rule == member::ha::race::UNKNOWN_STORE {
             self.crash_server(member);
         }
     }

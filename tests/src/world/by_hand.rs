@@ -5,8 +5,8 @@ use super::fault::Fault;
 use super::links::Wire;
 use super::postgres::{Postgres, Role};
 use super::{Event, job};
+use member::ha::observation::End;
 use node::dcs::memory::Saved;
-use node::ha::observation::End;
 use serde_json::Value;
 use topology::Millis;
 

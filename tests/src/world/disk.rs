@@ -7,9 +7,9 @@
 
 use super::World;
 use super::postgres::Process;
-use node::ha::disk::FAILS_MS;
-use node::ha::observation::{Disk, Postgres};
-use node::member::DiskProbe;
+use member::DiskProbe;
+use member::ha::disk::FAILS_MS;
+use member::ha::observation::{Disk, Postgres};
 
 /// Percent of running servers that a broken disk ends at once.
 const PANICS: u64 = 30;

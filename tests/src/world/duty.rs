@@ -1,16 +1,16 @@
 //! The files of a server: the names of synchronous standbys in them.
 //!
 //! What they are to be, and when they are written, the machine decides
-//! (`node::member::overrides`, `node::member::chores`).
+//! (`member::overrides`, `member::chores`).
 
 use super::call::Reply;
 use super::postgres::Kind;
 use super::{Event, World};
-use node::ha::Outcome;
-use node::ha::observation::Job;
-use node::member::Answer;
-use node::member::overrides::Overrides;
-use node::postgres::parameters::Role;
+use member::Answer;
+use member::ha::Outcome;
+use member::ha::observation::Job;
+use member::overrides::Overrides;
+use member::role::Role;
 use standby::sync::Names;
 
 /// How long the daemon gives walsenders to read their settings.

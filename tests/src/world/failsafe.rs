@@ -1,13 +1,13 @@
 //! Failsafe mode: what each member answers when it is asked.
 //!
-//! The rules are the daemon's own (`node::ha::failsafe`). A promise is given at
+//! The rules are the daemon's own (`member::ha::failsafe`). A promise is given at
 //! the moment the question arrives, whatever the daemon's beat is doing; it
 //! lies on the member's disk and outlives its daemon.
 
 use super::World;
 use super::links::Wire;
-use node::ha::failsafe::{Promise, promised_ms};
-use node::member::Answer;
+use member::Answer;
+use member::ha::failsafe::{Promise, promised_ms};
 use std::collections::BTreeMap;
 use topology::{Lsn, MemberName};
 

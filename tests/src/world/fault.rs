@@ -11,7 +11,7 @@ use super::perform::request;
 use super::rng::Rng;
 use super::{Event, Shape, World};
 use crate::check::synchronous::Word;
-use node::ha::observation::Asked;
+use member::ha::observation::Asked;
 use serde_json::{Map, Value, json};
 use topology::Dynamic;
 

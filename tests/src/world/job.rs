@@ -8,7 +8,7 @@ use super::postgres::{Kind, Postgres, Process, Role};
 use super::server::Turn;
 use super::{Event, World};
 use crate::check;
-use node::ha::observation::{End, Following, Job, Shut, StopHow};
+use member::ha::observation::{End, Following, Job, Shut, StopHow};
 use topology::{Millis, SystemId};
 
 /// What runs in the background slot.

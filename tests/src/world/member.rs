@@ -8,11 +8,11 @@ use super::postgres::Postgres;
 use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
+use member::chores::Moment;
+use member::ha::failsafe::{PeerSet, PromiseStore};
+use member::ha::observation::{Job, Rewind};
+use member::{Member as Machine, Report};
 use node::dcs::keys::Keys;
-use node::ha::failsafe::{PeerSet, PromiseStore};
-use node::ha::observation::{Job, Rewind};
-use node::member::chores::Moment;
-use node::member::{Member as Machine, Report};
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
 
 /// The shortest `ttl` where no file says otherwise, in seconds.

@@ -32,6 +32,8 @@ pub mod synchronous;
 pub mod synchrony;
 
 use crate::check::{self, Broken};
+use ::member::Call;
+use ::member::ha::Decision;
 use call::Reply;
 use client::Client;
 use fault::Plan;
@@ -39,8 +41,6 @@ use links::Links;
 use member::Member;
 use mishap::{Fate, Mishaps};
 use node::dcs::Snapshot;
-use node::ha::Decision;
-use node::member::Call;
 use rng::Rng;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};

@@ -5,11 +5,11 @@
 
 use super::World;
 use super::postgres::{Process as Reality, Role};
-use node::ha::Observation;
-use node::ha::observation::ServerRole;
-use node::ha::observation::{DataDir, Guarding, Job, Me, Postgres, Process, Running, Server};
-use node::member::chores::{ChoreSight, Work};
-use node::member::{Look, Particulars, Sight, StoreSight};
+use member::chores::{ChoreSight, Work};
+use member::ha::Observation;
+use member::ha::observation::ServerRole;
+use member::ha::observation::{DataDir, Guarding, Job, Me, Postgres, Process, Running, Server};
+use member::{Look, Particulars, Sight, StoreSight};
 use standby::switch::ownership::Ownership;
 use topology::{Lsn, Seen, Timeline};
 

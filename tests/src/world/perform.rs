@@ -4,11 +4,11 @@
 
 use super::World;
 
-use node::ha::observation::{End, Following};
-use node::ha::{Observation, Outcome};
-use node::member::act::{LATE, is_in_time};
-use node::member::overrides::Overrides;
-use node::member::{Answer, Call, NoEnd};
+use member::act::{LATE, is_in_time};
+use member::ha::observation::{End, Following};
+use member::ha::{Observation, Outcome};
+use member::overrides::Overrides;
+use member::{Answer, Call, NoEnd};
 use standby::rewind::{LocalEnd, Tail};
 use topology::{Failover, Lsn};
 

@@ -5,7 +5,7 @@
 //! logs truly agree where their timelines and positions only say so.
 
 use super::synchrony::Sender;
-use node::ha::observation::{End, Following, Shut, ShutdownState};
+use member::ha::observation::{End, Following, Shut, ShutdownState};
 use topology::timeline::Fork;
 use topology::{History, Lsn, SystemId, Timeline};
 
@@ -255,7 +255,7 @@ impl Postgres {
             timeline,
             lsn: Lsn(last.start),
             copied: false,
-            shut: node::ha::observation::Shut::Orderly,
+            shut: member::ha::observation::Shut::Orderly,
         })
     }
 

@@ -3,8 +3,8 @@
 use super::postgres::{Kind, Process, Role};
 use super::{Event, World};
 use crate::check;
-use node::ha::Outcome;
-use node::ha::observation::End;
+use member::ha::Outcome;
+use member::ha::observation::End;
 
 /// A planned change of a server's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@
 
 use super::{Event, World};
 use crate::check;
+use member::wakes;
 use node::dcs::keys::Keys;
 use node::dcs::kv::{Op, Txn};
 use node::dcs::memory::{MemoryStore, Saved};
 use node::dcs::{Event as Change, KeyValue, Snapshot};
-use node::member::wakes;
 use node::region::ownership::read_site;
 use standby::switch::Site;
 use std::cell::RefCell;

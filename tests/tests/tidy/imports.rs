@@ -14,12 +14,12 @@ use std::path::Path;
 
 /// The daemon's modules. Each uses only those of the lines above it.
 const LAYERS: [&[&str]; 7] = [
-    &["clock", "ha", "init", "notify", "tls", "words"],
+    &["clock", "init", "notify", "tls", "words"],
     &["background", "watchdog"],
     &["config"],
     &["dcs", "log", "peers", "postgres"],
-    &["act", "deadman", "generate", "observe", "promises", "region"],
-    &["api", "command_line", "member"],
+    &["act", "deadman", "generate", "promises", "region"],
+    &["api", "command_line"],
     &["daemon"],
 ];
 

@@ -6,8 +6,8 @@
 use crate::api::published::{Command, Reply};
 use crate::api::restart::Request;
 use crate::daemon::{Daemon, Origin};
-use crate::ha::observation::{Asked, Job};
-use crate::member::planned_restart::RestartPlan;
+use member::ha::observation::{Asked, Job};
+use member::planned_restart::RestartPlan;
 
 impl Daemon {
     pub(super) async fn take(&mut self, command: Option<Command>, origin: &Origin) {

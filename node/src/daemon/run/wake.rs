@@ -2,7 +2,7 @@
 //! The rule is in `member/wake.rs`.
 
 use crate::dcs::mirror::{Change, Changes};
-use crate::member::wakes;
+use member::wakes;
 
 /// Waits for a change that another process made and that matters here.
 pub(super) async fn changed(changes: &mut Changes, leads: bool) {

@@ -8,10 +8,10 @@ use super::Server;
 use crate::daemon::cache;
 use crate::daemon::running::following;
 use crate::daemon::work::upstream;
-use crate::ha::observation::Following;
-use crate::member::Reload;
-use crate::postgres::parameters::Role;
 use crate::postgres::{Written, difference};
+use member::Reload;
+use member::ha::observation::Following;
+use member::role::Role;
 use serde_json::Value;
 use topology::Dynamic;
 

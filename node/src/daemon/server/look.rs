@@ -8,12 +8,12 @@ use super::Server;
 use crate::daemon::running::seen_server;
 use crate::daemon::shutdown_state::{is_copy, is_standby_data, shutdown_state_of};
 use crate::daemon::unwatched;
-use crate::ha::observation::{
-    DataDir, End, Postgres, Process, Server as ServerSeen, ServerRole, ShutdownState,
-};
 use crate::postgres::files::STANDBY_SIGNAL;
 use crate::postgres::monitor::Monitor;
 use crate::postgres::{ControlState, Error, Postmaster};
+use member::ha::observation::{
+    DataDir, End, Postgres, Process, Server as ServerSeen, ServerRole, ShutdownState,
+};
 use topology::{Lsn, Millis, Seen};
 
 impl Server {

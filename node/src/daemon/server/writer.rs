@@ -7,8 +7,8 @@
 //! Absent on purpose: what this daemon's own jobs put there (`daemon/filling.rs`).
 
 use super::Server;
-use crate::ha::observation::DataDir;
 use crate::postgres::DataDirState;
+use member::ha::observation::DataDir;
 use topology::Millis;
 
 /// Between two files a tool has none open.

@@ -8,9 +8,9 @@ mod agent;
 pub mod perform;
 
 use super::World;
+use member::ha::Observation;
+use member::{StoreSight, closed_workers};
 use node::dcs::Snapshot;
-use node::ha::Observation;
-use node::member::{StoreSight, closed_workers};
 use node::region::ownership::{read, read_site};
 use node::region::request::requested;
 pub use standby::switch::effect::{Answer, Call, CallId};

@@ -5,10 +5,10 @@ use super::Member;
 use super::effect::{Answer, Call, Effect};
 use super::next::Next;
 use super::{Level, Local};
-use crate::act::write;
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::{Observation, Outcome};
-use crate::observe::lock::{NextLease, OwnLease};
+use crate::lock::{NextLease, OwnLease};
+use crate::write;
 use topology::{Millis, Session, SystemId, Write};
 
 /// What is written.

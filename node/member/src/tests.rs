@@ -1,11 +1,11 @@
 //! The machine without a world: what it asks for, and what it makes of the answers.
 
 use super::{Answer, Call, Effect, Local, Look, Member, Sight, StoreSight};
-use crate::dcs::Written;
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::observation::Job;
 use crate::ha::{Observation, sample};
-use crate::observe::lock::OwnLease;
+use crate::lock::OwnLease;
+use topology::write::Written;
 use topology::{Millis, Seen, Session, Version, Write};
 
 const LEASE: Session = Session::of_store(7);

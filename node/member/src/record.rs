@@ -25,7 +25,7 @@ impl Member {
             api_url: Some(about.api_url.clone()),
             state: self.state(seen, about.custom_bootstrap).text().to_string(),
             role: self.role(seen),
-            version: crate::PATRONI_VERSION.to_string(),
+            version: topology::member::PATRONI_VERSION.to_string(),
             proxy_url: about.proxy_url.clone(),
             tags: self.memory.effective_tags(&seen.me.tags).shown(),
             pause: self.dynamic.pause,

@@ -7,8 +7,8 @@
 //! is put on the new lease by one write; until its outcome is known, the key may
 //! hang on either, and the earlier deadline of the two counts.
 
-use crate::dcs::Session;
 use crate::ha::observation::Lock;
+use topology::Session;
 use topology::{GroupView, MemberName, Millis, Seen};
 
 /// What this process knows of its own lease.

@@ -32,7 +32,6 @@ mod receipt;
 mod receivers;
 pub mod restarts;
 mod rewinding;
-#[cfg(test)]
 pub mod sample;
 mod sources;
 pub mod standby_request;

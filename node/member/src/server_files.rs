@@ -9,7 +9,7 @@ use super::overrides::Overrides;
 use super::{Level, Member};
 use crate::ha::facts::Facts;
 use crate::ha::observation::Job;
-use crate::postgres::parameters::Role;
+use crate::role::Role;
 use serde_json::Value;
 
 /// What this process knows of the server's files.

@@ -14,10 +14,10 @@
 
 use super::effect::{Answer, Call, Effect};
 use super::{Level, Member, Particulars, history, schedule};
-use crate::act::write;
 use crate::ha::Observation;
 use crate::ha::failsafe::Map;
-use crate::observe::lock::{NextLease, OwnLease};
+use crate::lock::{NextLease, OwnLease};
+use crate::write;
 use standby::report::Leader;
 use standby::switch::ownership::Ownership;
 use topology::write::{LeaderWrite, Replacement};
@@ -267,7 +267,7 @@ impl Member {
     ) -> Option<Effect> {
         if now >= upkeep.until {
             let span = std::time::Duration::from_millis(now.since(upkeep.began));
-            let span = crate::words::span(span);
+            let span = topology::time::span(span);
             let text = format!(
                 "upkeep writes stopped after {span}: the store is too slow; the next beat continues"
             );

@@ -1,7 +1,7 @@
 //! What the chores go by: the beat that is over, and what no look of it shows.
 
 use crate::ha::Observation;
-use crate::postgres::parameters::Role;
+use crate::role::Role;
 
 /// What no look of a beat shows.
 #[derive(Clone, Debug, Default)]

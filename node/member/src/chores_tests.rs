@@ -4,15 +4,15 @@ use super::chores::{CHORES, ChoreSight, Moment, Work};
 use super::overrides::{OVERRIDES, Overrides};
 use super::planned_restart::PLANNED_RESTART;
 use super::{Answer, Call, Effect, Level, Local, Member, Reload};
-use crate::dcs::Written;
 use crate::ha::observation::{Job, Running, StopHow};
 use crate::ha::{Observation, sample};
-use crate::observe::lock::OwnLease;
-use crate::postgres::parameters::Role;
+use crate::lock::OwnLease;
+use crate::role::Role;
 use serde_json::json;
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
 use topology::region::{Journal, Phase};
+use topology::write::Written;
 use topology::{Dynamic, Group, Millis, Session, SyncMode, Timeline, Version, Versioned};
 
 /// A member, and what it sees after its beats.

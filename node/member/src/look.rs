@@ -7,7 +7,7 @@ use super::{Level, Local, Look, Member, Sight, StoreSight, schedule};
 use crate::ha::failsafe::PromiseStore;
 use crate::ha::observation::{DataDir, Disk, Job, Running};
 use crate::ha::{Action, Observation};
-use crate::observe::lock;
+use crate::lock;
 use topology::{GroupView, Millis};
 
 /// What an action that took longer saw of the server is old.

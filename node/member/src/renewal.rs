@@ -14,7 +14,7 @@ use super::next::Next;
 use super::{Level, Local, Member};
 use crate::ha::observation::Lock;
 use crate::ha::{Observation, Outcome};
-use crate::observe::lock::{NextLease, OwnLease};
+use crate::lock::{NextLease, OwnLease};
 use topology::{Millis, Session, Write};
 
 /// A renewal under way.

@@ -6,7 +6,6 @@
 
 use super::Report;
 use super::overrides::Overrides;
-use crate::dcs::Written;
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
 use crate::ha::{Decision, Observation, Outcome, Receivers};
 use serde_json::Value;
@@ -17,6 +16,7 @@ use standby::switch::ownership::{Order, Ownership};
 use standby::sync::Names;
 use std::collections::BTreeMap;
 use topology::region::Token;
+use topology::write::Written;
 use topology::{
     Group, GroupView, History, Lsn, MemberName, Millis, RemoteEnd, Seen, Session, Timeline, Write,
 };
