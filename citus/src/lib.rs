@@ -26,11 +26,11 @@
 //! calls (the node has them), who is the leader (the store says).
 
 pub mod check;
-pub mod desired;
-pub mod diff;
+pub(crate) mod desired;
+pub(crate) mod diff;
 pub mod handover;
 pub mod node;
-pub mod redirect;
+pub(crate) mod redirect;
 pub mod statement;
 
 #[cfg(test)]

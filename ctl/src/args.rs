@@ -3,8 +3,8 @@
 //! Names, letters and environment variables are those that scripts already
 //! use; what only this tool has (`region`, `demo`) comes last.
 
-pub mod demo;
-pub mod region;
+pub(crate) mod demo;
+pub(crate) mod region;
 
 use crate::output::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -14,7 +14,7 @@ use topology::{GroupView, MemberName, MemberRole};
 /// Command-line interface for interacting with a formation.
 #[derive(Debug, Parser)]
 #[command(name = "matriarchctl", disable_version_flag = true)]
-pub struct Args {
+pub(crate) struct Args {
     /// Configuration file
     #[arg(short = 'c', long, env = "PATRONICTL_CONFIG_FILE", value_name = "TEXT")]
     pub config_file: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Generate a dsn for the provided member, defaults to a dsn of the leader
     Dsn(Dsn),
     /// Edit cluster configuration
@@ -76,7 +76,7 @@ pub enum Command {
 }
 
 #[derive(Clone, Debug, Default, ClapArgs)]
-pub struct OneCluster {
+pub(crate) struct OneCluster {
     /// Name of the cluster; the configured scope when not given
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: Option<String>,
@@ -86,7 +86,7 @@ pub struct OneCluster {
 }
 
 #[derive(Clone, Debug, Default, ClapArgs)]
-pub struct Members {
+pub(crate) struct Members {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: String,
     #[arg(value_name = "MEMBER_NAMES")]
@@ -97,7 +97,7 @@ pub struct Members {
 }
 
 #[derive(Clone, Debug, Default, ClapArgs)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Auto update the screen every 2 seconds
     #[arg(short = 'W')]
     pub every_two_seconds: bool,
@@ -107,7 +107,7 @@ pub struct Watch {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct List {
+pub(crate) struct List {
     #[arg(value_name = "CLUSTER_NAMES")]
     pub clusters: Vec<String>,
     /// Citus group
@@ -130,7 +130,7 @@ pub struct List {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Topology {
+pub(crate) struct Topology {
     #[arg(value_name = "CLUSTER_NAMES")]
     pub clusters: Vec<String>,
     /// Citus group
@@ -150,7 +150,7 @@ pub struct Topology {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Dsn {
+pub(crate) struct Dsn {
     #[command(flatten)]
     pub of: OneCluster,
     /// Give a dsn of any member with this role
@@ -162,7 +162,7 @@ pub struct Dsn {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct History {
+pub(crate) struct History {
     #[command(flatten)]
     pub of: OneCluster,
     /// Output format
@@ -171,7 +171,7 @@ pub struct History {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Pause {
+pub(crate) struct Pause {
     #[command(flatten)]
     pub of: OneCluster,
     /// Wait until it is applied on all nodes
@@ -180,7 +180,7 @@ pub struct Pause {
 }
 
 #[derive(Clone, Debug, Default, ClapArgs)]
-pub struct EditConfig {
+pub(crate) struct EditConfig {
     #[command(flatten)]
     pub of: OneCluster,
     /// Do not show changes
@@ -206,7 +206,7 @@ pub struct EditConfig {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Failover {
+pub(crate) struct Failover {
     #[command(flatten)]
     pub of: OneCluster,
     /// The name of the candidate
@@ -218,7 +218,7 @@ pub struct Failover {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Switchover {
+pub(crate) struct Switchover {
     #[command(flatten)]
     pub of: OneCluster,
     /// The name of the current leader
@@ -236,7 +236,7 @@ pub struct Switchover {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Reload {
+pub(crate) struct Reload {
     #[command(flatten)]
     pub of: Members,
     /// Reload only members with this role
@@ -248,7 +248,7 @@ pub struct Reload {
 }
 
 #[derive(Clone, Debug, Default, ClapArgs)]
-pub struct Restart {
+pub(crate) struct Restart {
     #[command(flatten)]
     pub of: Members,
     /// Restart only members with this role
@@ -276,7 +276,7 @@ pub struct Restart {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Reinit {
+pub(crate) struct Reinit {
     #[command(flatten)]
     pub of: Members,
     /// Do not ask for confirmation at any point
@@ -291,7 +291,7 @@ pub struct Reinit {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Remove {
+pub(crate) struct Remove {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: String,
     /// Citus group
@@ -303,7 +303,7 @@ pub struct Remove {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Flush {
+pub(crate) struct Flush {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: String,
     /// Members, and at last what to flush: `restart` or `switchover`
@@ -321,7 +321,7 @@ pub struct Flush {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Version {
+pub(crate) struct Version {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: Option<String>,
     #[arg(value_name = "MEMBER_NAMES")]
@@ -333,7 +333,7 @@ pub struct Version {
 
 /// Which members a command is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum RoleFilter {
+pub(crate) enum RoleFilter {
     Leader,
     Primary,
     StandbyLeader,
@@ -344,7 +344,7 @@ pub enum RoleFilter {
 }
 
 impl RoleFilter {
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             RoleFilter::Leader => "leader",
             RoleFilter::Primary => "primary",
@@ -355,7 +355,7 @@ impl RoleFilter {
         }
     }
 
-    pub fn matches(self, view: &GroupView, name: &MemberName) -> bool {
+    pub(crate) fn matches(self, view: &GroupView, name: &MemberName) -> bool {
         let is_leader = view.leader_name() == Some(name);
         let role = view.member(name).map(|record| record.role);
         match self {

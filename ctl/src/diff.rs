@@ -11,7 +11,7 @@ use similar::{DiffOp, group_diff_ops};
 const CONTEXT: usize = 3;
 
 /// Lines of the diff; empty when the texts are equal.
-pub fn unified(old: &str, new: &str) -> Vec<String> {
+pub(crate) fn unified(old: &str, new: &str) -> Vec<String> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let hunks = group_diff_ops(steps(&old, &new), CONTEXT);
     if hunks.is_empty() {

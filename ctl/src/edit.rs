@@ -9,7 +9,7 @@ const PARAMETERS: &str = "postgresql.parameters.";
 
 /// What to do with the document, in this order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Edits {
+pub(crate) struct Edits {
     pub replace: Option<Value>,
     pub apply: Option<Value>,
     /// `path=value` each.
@@ -17,11 +17,11 @@ pub struct Edits {
 }
 
 impl Edits {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.replace.is_none() && self.apply.is_none() && self.pairs.is_empty()
     }
 
-    pub fn over(&self, current: &Value) -> Result<Value> {
+    pub(crate) fn over(&self, current: &Value) -> Result<Value> {
         let mut config = self.replace.clone().unwrap_or_else(|| current.clone());
         if let Some(patch) = &self.apply {
             document::patch(&mut config, patch);
@@ -35,7 +35,7 @@ impl Edits {
 
 /// The keys that differ from `current` in `wanted`, as a change that names them; what
 /// was taken away is null.
-pub fn changed(current: &Value, wanted: &Value) -> Map<String, Value> {
+pub(crate) fn changed(current: &Value, wanted: &Value) -> Map<String, Value> {
     let empty = Map::new();
     let of = |value: &'_ Value| value.as_object().cloned().unwrap_or_else(|| empty.clone());
     let (current, wanted) = (of(current), of(wanted));
@@ -104,7 +104,7 @@ fn put(config: &mut Value, steps: &[&str], value: Value) {
 }
 
 /// A whole document; only a map is a configuration.
-pub fn document(text: &str, source: &str) -> Result<Value> {
+pub(crate) fn document(text: &str, source: &str) -> Result<Value> {
     let value = yaml(text).with_context(|| format!("{source} is no valid YAML"))?;
     if !value.is_object() {
         bail!("{source} must be a map with settings");

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use topology::{Group, GroupView};
 
 /// Recorded moments and the scope that was shown.
-pub const GOLDEN: [(&str, &str); 12] = [
+pub(crate) const GOLDEN: [(&str, &str); 12] = [
     ("02-three-nodes-default", "golden"),
     ("04-pending-restart", "golden"),
     ("06-synchronous-mode", "golden"),
@@ -36,7 +36,7 @@ fn read(name: &str, ending: &str) -> String {
 }
 
 /// Every recorded key of a moment.
-pub fn entries(name: &str) -> Vec<KeyValue> {
+pub(crate) fn entries(name: &str) -> Vec<KeyValue> {
     let Value::Array(rows) = serde_json::from_str(&read(name, "json")).unwrap() else {
         panic!("{name} is no list");
     };
@@ -51,7 +51,7 @@ pub fn entries(name: &str) -> Vec<KeyValue> {
 }
 
 /// The one group of a recorded moment.
-pub fn golden(name: &str, scope: &str) -> Groups {
+pub(crate) fn golden(name: &str, scope: &str) -> Groups {
     let mut view = GroupView::default();
     for entry in entries(name) {
         if let Some(key) = entry.key.strip_prefix(&format!("/service/{scope}/")) {
@@ -62,7 +62,7 @@ pub fn golden(name: &str, scope: &str) -> Groups {
 }
 
 /// Commands of a recorded moment with what they printed.
-pub fn transcript(name: &str) -> Vec<(String, String)> {
+pub(crate) fn transcript(name: &str) -> Vec<(String, String)> {
     let text = read(name, "txt");
     let parts = text.split("$ ").filter(|part| !part.is_empty());
     let pairs = parts.filter_map(|part| part.split_once('\n'));
@@ -70,7 +70,7 @@ pub fn transcript(name: &str) -> Vec<(String, String)> {
 }
 
 /// A world with the keys of a recorded moment and prepared answers.
-pub fn world(name: &str, answers: &str) -> (World, Screen) {
+pub(crate) fn world(name: &str, answers: &str) -> (World, Screen) {
     let store = MemoryStore::new();
     let put = |e: KeyValue| Op::Put { key: e.key, value: e.value, session: None };
     let then = entries(name).into_iter().map(put).collect();
@@ -90,13 +90,13 @@ fn settings() -> CtlSettings {
 }
 
 /// Another client's write: nothing stands in its way.
-pub fn put(world: &World, key: String, value: &str) {
+pub(crate) fn put(world: &World, key: String, value: &str) {
     let put = Op::Put { key, value: value.to_string(), session: None };
     world.memory.txn_now(&Txn { when: Vec::new(), then: vec![put] }).unwrap();
 }
 
 /// All members publish this address from now on.
-pub async fn move_apis(world: &World, url: &str) {
+pub(crate) async fn move_apis(world: &World, url: &str) {
     let snapshot = world.store.read(&["/service/".to_string()]).await.unwrap();
     for entry in snapshot.entries.into_iter().filter(|e| e.key.contains("/members/")) {
         let mut value: Value = serde_json::from_str(&entry.value).unwrap();

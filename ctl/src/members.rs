@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use topology::report::{GroupReport, MemberReport, Role};
 use topology::{Group, GroupView, Lsn, MemberRecord, Seen};
 
-pub type Groups = BTreeMap<Group, GroupView>;
+pub(crate) type Groups = BTreeMap<Group, GroupView>;
 
 /// What of a formation is shown, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub(crate) struct Shown {
     pub scope: String,
     pub is_citus: bool,
     /// With Citus: one group only.
@@ -40,7 +40,7 @@ const REMOTE: [&str; 3] = ["Remote Receive Lag", "Remote Replay Lag", "Remote La
 const MEGABYTE: f64 = 1_048_576.0;
 
 /// The table of all members.
-pub fn rows(groups: &Groups, shown: &Shown) -> Table {
+pub(crate) fn rows(groups: &Groups, shown: &Shown) -> Table {
     let style = HostStyle::of(groups);
     let mut rows = Vec::new();
     for (group, view) in groups {

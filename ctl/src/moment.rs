@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, ZonedDateTime};
 
 /// When something is to happen: `None` is now.
-pub fn parse_schedule(text: &str) -> Result<Option<String>> {
+pub(crate) fn parse_schedule(text: &str) -> Result<Option<String>> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("now") {
         return Ok(None);
@@ -20,7 +20,7 @@ pub fn parse_schedule(text: &str) -> Result<Option<String>> {
 }
 
 /// A time without a zone is the local one.
-pub fn parse(text: &str) -> Option<ZonedDateTime> {
+pub(crate) fn parse(text: &str) -> Option<ZonedDateTime> {
     // `date` prints a blank before the offset.
     let text = text.replace(" +", "+").replace(" -", "-");
     // The offset counts: a zone by name beside it might say something else.
@@ -37,17 +37,17 @@ fn iso(at: &ZonedDateTime) -> String {
 }
 
 /// To the second, as `list -t` and progress lines show it.
-pub fn to_the_second(at: &ZonedDateTime) -> String {
+pub(crate) fn to_the_second(at: &ZonedDateTime) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// With five digits of the second's fraction, as answers are stamped.
-pub fn stamp(at: &ZonedDateTime) -> String {
+pub(crate) fn stamp(at: &ZonedDateTime) -> String {
     format!("{}.{:05}", to_the_second(at), at.subsec_nanosecond() / 10_000)
 }
 
 /// An hour from now, as an example in a question.
-pub fn example(now: &ZonedDateTime) -> String {
+pub(crate) fn example(now: &ZonedDateTime) -> String {
     (now + SignedDuration::from_hours(1)).strftime("%Y-%m-%dT%H:%M").to_string()
 }
 

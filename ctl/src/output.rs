@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use topology::document;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     #[default]
     Pretty,
     Tsv,
@@ -19,7 +19,7 @@ pub enum Format {
 }
 
 /// The text of a table, ending in a line break.
-pub fn render(table: &Table, format: Format) -> String {
+pub(crate) fn render(table: &Table, format: Format) -> String {
     match format {
         Format::Pretty => table::pretty(table),
         Format::Tsv => table::tsv(table),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const DEFAULT_FILE: &str = ".config/patroni/patronictl.yaml";
 
 /// Settings from file and environment; `--dcs-url` replaces the store.
-pub fn settings(args: &Args) -> Result<CtlSettings> {
+pub(crate) fn settings(args: &Args) -> Result<CtlSettings> {
     let mut env = environment();
     let file = config_file(args.config_file.as_deref(), env.get("HOME"))?;
     let url = args.dcs_url.as_deref().map(DcsUrl::parse).transpose()?;

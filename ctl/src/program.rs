@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 const NAMES_MAX: u32 = 100;
 
 /// Lets the operator change a text.
-pub fn edit(text: &str) -> Result<String> {
+pub(crate) fn edit(text: &str) -> Result<String> {
     let (path, mut file) = scratch_file()?;
     let edited = file
         .write_all(text.as_bytes())
@@ -55,7 +55,7 @@ fn run_editor(path: &Path) -> Result<()> {
 }
 
 /// Shows a long text with a pager. False: there is none.
-pub fn page(text: &str) -> bool {
+pub(crate) fn page(text: &str) -> bool {
     let chosen = std::env::var("PAGER").ok().filter(|name| !name.trim().is_empty());
     for pager in chosen.iter().map(String::as_str).chain(["less -FRX", "more"]) {
         let mut words = pager.split_whitespace();

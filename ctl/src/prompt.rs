@@ -13,7 +13,7 @@ const ASKS_MAX: usize = 20;
 /// The operator (or the end of the input) said no.
 #[derive(Debug, thiserror::Error)]
 #[error("Aborted!")]
-pub struct Aborted;
+pub(crate) struct Aborted;
 
 /// What came back on a question.
 enum Answer {
@@ -26,7 +26,7 @@ enum Answer {
 /// Printed before a question is asked again.
 const INVALID: &str = "Error: invalid input";
 
-pub struct Terminal {
+pub(crate) struct Terminal {
     input: Box<dyn BufRead + Send + Sync>,
     output: Box<dyn Write + Send + Sync>,
     notes: Box<dyn Write + Send + Sync>,
@@ -35,7 +35,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    pub fn new(
+    pub(crate) fn new(
         input: impl BufRead + Send + Sync + 'static,
         output: impl Write + Send + Sync + 'static,
         notes: impl Write + Send + Sync + 'static,
@@ -49,17 +49,17 @@ impl Terminal {
     }
 
     /// Prints text as it is.
-    pub fn print(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn print(&mut self, text: &str) -> Result<()> {
         self.output.write_all(text.as_bytes()).context("cannot write to the output")?;
         self.output.flush().context("cannot write to the output")
     }
 
-    pub fn say(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn say(&mut self, line: &str) -> Result<()> {
         self.print(&format!("{line}\n"))
     }
 
     /// A remark that is no part of the output.
-    pub fn note(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn note(&mut self, line: &str) -> Result<()> {
         writeln!(self.notes, "{line}").context("cannot write to the error output")
     }
 
@@ -77,14 +77,14 @@ impl Terminal {
     }
 
     /// Everything that is left of the input.
-    pub fn rest(&mut self) -> Result<String> {
+    pub(crate) fn rest(&mut self) -> Result<String> {
         let mut text = String::new();
         self.input.read_to_string(&mut text).context("cannot read the standard input")?;
         Ok(text)
     }
 
     /// Asks until there is an answer; an empty one takes the default.
-    pub fn ask(&mut self, question: &str, default: Option<&str>) -> Result<String> {
+    pub(crate) fn ask(&mut self, question: &str, default: Option<&str>) -> Result<String> {
         let hint = default.map_or(String::new(), |d| format!(" [{d}]"));
         for _ in 0..ASKS_MAX {
             self.print(&format!("{question}{hint}: "))?;
@@ -99,7 +99,7 @@ impl Terminal {
     }
 
     /// Asks for a number of the named kind.
-    pub fn ask_number(&mut self, question: &str) -> Result<u32> {
+    pub(crate) fn ask_number(&mut self, question: &str) -> Result<u32> {
         for _ in 0..ASKS_MAX {
             let answer = self.ask(question, None)?;
             if let Ok(number) = answer.trim().parse() {
@@ -111,12 +111,12 @@ impl Terminal {
     }
 
     /// Goes on only after a yes; an empty answer is a no.
-    pub fn confirm(&mut self, question: &str) -> Result<()> {
+    pub(crate) fn confirm(&mut self, question: &str) -> Result<()> {
         if self.is_confirmed(question)? { Ok(()) } else { Err(Aborted.into()) }
     }
 
     /// A yes or a no; an empty answer is a no.
-    pub fn is_confirmed(&mut self, question: &str) -> Result<bool> {
+    pub(crate) fn is_confirmed(&mut self, question: &str) -> Result<bool> {
         for _ in 0..ASKS_MAX {
             self.print(&format!("{question} [y/N]: "))?;
             let word = match self.answer()? {
@@ -134,7 +134,7 @@ impl Terminal {
 }
 
 #[cfg(test)]
-pub mod recorded {
+pub(crate) mod recorded {
     //! A terminal with prepared answers whose output can be read.
 
     use super::Terminal;
@@ -142,10 +142,10 @@ pub mod recorded {
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
-    pub struct Screen(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Screen(Arc<Mutex<Vec<u8>>>);
 
     impl Screen {
-        pub fn text(&self) -> String {
+        pub(crate) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
@@ -160,7 +160,7 @@ pub mod recorded {
         }
     }
 
-    pub fn terminal(answers: impl AsRef<[u8]>) -> (Terminal, Screen) {
+    pub(crate) fn terminal(answers: impl AsRef<[u8]>) -> (Terminal, Screen) {
         let screen = Screen::default();
         let input = Cursor::new(answers.as_ref().to_vec());
         (Terminal::new(input, screen.clone(), screen.clone()), screen)

@@ -12,11 +12,11 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// For calls that a member answers from memory.
-pub const QUICK: Duration = Duration::from_secs(10);
+pub(crate) const QUICK: Duration = Duration::from_secs(10);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-pub struct Rest {
+pub(crate) struct Rest {
     client: Client,
     login: Option<Credentials>,
     /// Certificates must be verified, and there is no authority to verify them with.
@@ -24,26 +24,26 @@ pub struct Rest {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub status: u16,
     pub text: String,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url} gave no answer: {reason}")]
-pub struct NoAnswer {
+pub(crate) struct NoAnswer {
     pub url: String,
     pub reason: String,
 }
 
 impl Rest {
-    pub fn new(ctl: &Ctl, insecure: bool) -> Result<Rest> {
+    pub(crate) fn new(ctl: &Ctl, insecure: bool) -> Result<Rest> {
         let insecure = insecure || ctl.insecure;
         let trust = if insecure { Trust::Anyone } else { Trust::ChainAndName };
         let tls = tls::client_config(Believed::new(trust, ctl.cacert.as_deref()), ctl.own());
@@ -67,7 +67,7 @@ impl Rest {
     }
 
     /// One call; `endpoint` replaces the path of `api_url`.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         api_url: &str,
@@ -125,7 +125,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-pub mod answering {
+pub(crate) mod answering {
     //! A REST API that gives prepared answers and remembers the questions.
 
     use std::sync::{Arc, Mutex};
@@ -133,18 +133,18 @@ pub mod answering {
     use tokio::net::{TcpListener, TcpStream};
 
     #[derive(Clone, Default)]
-    pub struct Asked(Arc<Mutex<Vec<String>>>);
+    pub(crate) struct Asked(Arc<Mutex<Vec<String>>>);
 
     impl Asked {
         /// `METHOD /path body` of every request, in order.
-        pub fn all(&self) -> Vec<String> {
+        pub(crate) fn all(&self) -> Vec<String> {
             self.0.lock().unwrap().clone()
         }
     }
 
     /// Answers `(status, text)` to requests that begin with the given words;
     /// 404 to the rest. Returns the address.
-    pub async fn serve(answers: Vec<(&'static str, u16, String)>) -> (String, Asked) {
+    pub(crate) async fn serve(answers: Vec<(&'static str, u16, String)>) -> (String, Asked) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/patroni", listener.local_addr().unwrap());
         let asked = Asked::default();

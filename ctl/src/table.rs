@@ -9,13 +9,13 @@ use crate::yaml;
 use serde_json::Value;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     Left,
     Right,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
+pub(crate) struct Column {
     /// The name in tsv, json and yaml.
     pub key: &'static str,
     /// The heading in the bordered text; `None` when the title says it.
@@ -24,7 +24,7 @@ pub struct Column {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
+pub(crate) struct Table {
     /// Set into the first border line; its presence hides empty values in json.
     pub title: Option<String>,
     pub columns: Vec<Column>,
@@ -44,20 +44,20 @@ const RIGHT: [&str; 8] =
 const REASON_CHARS_MAX: usize = 50;
 
 impl Column {
-    pub fn new(key: &'static str) -> Column {
+    pub(crate) fn new(key: &'static str) -> Column {
         let align = if RIGHT.contains(&key) { Align::Right } else { Align::Left };
         let heading = if key.ends_with(" Lag") { "Lag" } else { key };
         Column { key, heading: Some(heading), align }
     }
 
     /// A column that the title stands for in the bordered text.
-    pub fn titled(key: &'static str) -> Column {
+    pub(crate) fn titled(key: &'static str) -> Column {
         Column { heading: None, ..Column::new(key) }
     }
 }
 
 /// The bordered text with its footer, ending in a line break.
-pub fn pretty(table: &Table) -> String {
+pub(crate) fn pretty(table: &Table) -> String {
     let shown: Vec<usize> =
         (0..table.columns.len()).filter(|i| table.columns[*i].heading.is_some()).collect();
     let head: Vec<Vec<String>> = shown.iter().map(|i| heading(&table.columns[*i])).collect();
@@ -82,7 +82,7 @@ pub fn pretty(table: &Table) -> String {
 }
 
 /// Tab separated: a header line and one line a row.
-pub fn tsv(table: &Table) -> String {
+pub(crate) fn tsv(table: &Table) -> String {
     let keys: Vec<&str> = table.columns.iter().map(|c| c.key).collect();
     let mut text = keys.join("\t") + "\n";
     for row in &table.rows {

@@ -5,7 +5,7 @@
 use topology::report::{GroupReport, MemberReport};
 
 /// Members in the order of the table, each with the text of its name's cell.
-pub fn order<'a>(group: &GroupReport<'a>, is_tree: bool) -> Vec<(MemberReport<'a>, String)> {
+pub(crate) fn order<'a>(group: &GroupReport<'a>, is_tree: bool) -> Vec<(MemberReport<'a>, String)> {
     match is_tree {
         true => {
             group.cascade().into_iter().map(|(level, m)| (m.clone(), label(level, m))).collect()

@@ -7,7 +7,7 @@ use node::config::read_yaml_word;
 use serde_json::Value;
 
 /// A text as one YAML word: plain, in single or in double quotes.
-pub fn word(text: &str, in_flow: bool) -> String {
+pub(crate) fn word(text: &str, in_flow: bool) -> String {
     if needs_double_quotes(text) {
         return Value::from(text).to_string();
     }

@@ -23,7 +23,7 @@ use topology::{Group, GroupView, MemberName, MemberRecord, Write};
 /// How long the store may take for one call.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
 
-pub struct World {
+pub(crate) struct World {
     pub settings: CtlSettings,
     pub store: Arc<dyn Store>,
     /// The store, as another client of it.
@@ -34,7 +34,7 @@ pub struct World {
 }
 
 /// All groups of a scope (or the one asked for) at one version of the store.
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub scope: String,
     pub is_citus: bool,
     /// The group asked for.
@@ -44,21 +44,21 @@ pub struct Cluster {
 }
 
 /// One group of a cluster, and where its keys are.
-pub struct One<'a> {
+pub(crate) struct One<'a> {
     pub keys: Keys,
     pub view: &'a GroupView,
 }
 
 /// One member of a cluster.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     pub group: Group,
     pub name: MemberName,
     pub record: MemberRecord,
 }
 
 impl World {
-    pub fn open(args: &Args) -> Result<World> {
+    pub(crate) fn open(args: &Args) -> Result<World> {
         let settings = place::settings(args)?;
         let store = dcs::open(&settings.store, STORE_WAIT_MAX)
             .context("the store cannot be used; check the etcd3 section or --dcs-url")?;
@@ -77,24 +77,24 @@ impl World {
         })
     }
 
-    pub fn now(&self) -> ZonedDateTime {
+    pub(crate) fn now(&self) -> ZonedDateTime {
         ZonedDateTime::now()
     }
 
     /// The cluster that was named, else the configured one.
-    pub fn scope(&self, named: Option<&str>) -> Result<String> {
+    pub(crate) fn scope(&self, named: Option<&str>) -> Result<String> {
         named.map(str::to_string).or_else(|| self.settings.scope.clone()).ok_or_else(|| {
             anyhow!("no cluster is named: give its name as argument, or set `scope`")
         })
     }
 
     /// The group that was asked for, else the one of the configuration.
-    pub fn own_group(&self, asked: Option<u32>) -> Option<u32> {
+    pub(crate) fn own_group(&self, asked: Option<u32>) -> Option<u32> {
         asked.or_else(|| self.settings.citus.as_ref().map(|c| c.group))
     }
 
     /// Everything below the scope, linearizably.
-    pub async fn read(&self, scope: &str, group: Option<u32>) -> Result<Cluster> {
+    pub(crate) async fn read(&self, scope: &str, group: Option<u32>) -> Result<Cluster> {
         let keys = Keys::new(&self.settings.namespace, scope, Group::PLAIN);
         let prefix = keys.scope_prefix();
         let snapshot = self.store.read(std::slice::from_ref(&prefix)).await;
@@ -113,16 +113,16 @@ impl World {
     }
 
     /// Prints the members as a table.
-    pub fn show(&mut self, cluster: &Cluster) -> Result<()> {
+    pub(crate) fn show(&mut self, cluster: &Cluster) -> Result<()> {
         self.terminal.print(&table::pretty(&cluster.table(false)))
     }
 
-    pub fn show_as(&mut self, cluster: &Cluster, format: Format) -> Result<()> {
+    pub(crate) fn show_as(&mut self, cluster: &Cluster, format: Format) -> Result<()> {
         self.terminal.print(&render(&cluster.table(false), format))
     }
 
     /// Writes what was decided on what was read. False: it was changed meanwhile.
-    pub async fn write(&self, keys: &Keys, write: &Write) -> Result<bool> {
+    pub(crate) async fn write(&self, keys: &Keys, write: &Write) -> Result<bool> {
         let done = self.store.write(keys, write).await;
         Ok(done.context("the store did not take the change")?.succeeded)
     }
@@ -134,7 +134,7 @@ fn keep_only(groups: &mut Groups, group: Group) {
 }
 
 /// The operator's terminal, or what stands in its place.
-pub fn screen() -> Terminal {
+pub(crate) fn screen() -> Terminal {
     let mut terminal =
         Terminal::new(BufReader::new(std::io::stdin()), std::io::stdout(), std::io::stderr());
     terminal.is_interactive = std::io::stdout().is_terminal();
@@ -142,7 +142,7 @@ pub fn screen() -> Terminal {
 }
 
 impl Cluster {
-    pub fn shown(&self, extended: bool, is_tree: bool) -> Shown {
+    pub(crate) fn shown(&self, extended: bool, is_tree: bool) -> Shown {
         Shown {
             scope: self.scope.clone(),
             is_citus: self.is_citus,
@@ -153,12 +153,12 @@ impl Cluster {
         }
     }
 
-    pub fn table(&self, extended: bool) -> table::Table {
+    pub(crate) fn table(&self, extended: bool) -> table::Table {
         members::rows(&self.groups, &self.shown(extended, false))
     }
 
     /// The one group a command is about.
-    pub fn one(&self) -> Result<One<'_>> {
+    pub(crate) fn one(&self) -> Result<One<'_>> {
         if self.is_citus && self.group.is_none() {
             bail!("{} has several Citus groups: name one with --group", self.scope);
         }
@@ -168,7 +168,7 @@ impl Cluster {
         Ok(One { keys: self.keys.for_group(*group), view })
     }
 
-    pub fn members(&self) -> Vec<Chosen> {
+    pub(crate) fn members(&self) -> Vec<Chosen> {
         let of_group = |(group, view): (&Group, &GroupView)| {
             let members = view.members.iter().map(|(name, record)| Chosen {
                 group: *group,
@@ -180,12 +180,12 @@ impl Cluster {
         self.groups.iter().flat_map(of_group).collect()
     }
 
-    pub fn view(&self, group: Group) -> Option<&GroupView> {
+    pub(crate) fn view(&self, group: Group) -> Option<&GroupView> {
         self.groups.get(&group)
     }
 
     /// Seconds between two beats, as the members were told.
-    pub fn loop_wait_s(&self) -> u64 {
+    pub(crate) fn loop_wait_s(&self) -> u64 {
         let config = self.groups.values().find_map(|view| view.config.as_ref());
         config.map_or(10, |c| c.value.loop_wait_ms / 1000)
     }
@@ -193,7 +193,7 @@ impl Cluster {
 
 impl One<'_> {
     /// Members with an API: the leader first, the others by name.
-    pub fn reachable(&self) -> Vec<(MemberName, String)> {
+    pub(crate) fn reachable(&self) -> Vec<(MemberName, String)> {
         let leader = self.view.leader_name();
         let with_api = |(name, member): (&MemberName, &topology::Versioned<MemberRecord>)| {
             Some((name.clone(), member.value.api_url.clone()?))
@@ -204,7 +204,7 @@ impl One<'_> {
     }
 
     /// Refuses to build on a configuration that cannot be read.
-    pub fn readable_config(&self) -> Result<()> {
+    pub(crate) fn readable_config(&self) -> Result<()> {
         match self.view.unreadable.iter().find(|(key, _)| key == "config") {
             Some((_, why)) => bail!("{} cannot be read: {why}", self.keys.config()),
             None => Ok(()),

@@ -16,12 +16,12 @@ const WIDTH: usize = 200;
 const FORM: Form = Form { is_sorted: true, key: |key| word(key, false), text: write_text };
 
 /// Block style, ending in a line break. Empty maps and lists are `{}`, `[]`.
-pub fn block(value: &Value) -> String {
+pub(crate) fn block(value: &Value) -> String {
     write_yaml_in(&FORM, value)
 }
 
 /// One line, as in `{a: 1, b: [x, y]}`.
-pub fn flow(value: &Value) -> String {
+pub(crate) fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let pairs = sorted(map).into_iter();

@@ -12,7 +12,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::AbortHandle;
 use topology::Millis;
 
-pub type JobResult = Result<(), String>;
+pub(crate) type JobResult = Result<(), String>;
 
 struct Slot {
     running: Running,
@@ -22,14 +22,14 @@ struct Slot {
 }
 
 #[derive(Default)]
-pub struct Background {
+pub(crate) struct Background {
     slot: Option<Slot>,
     /// Held by whatever job still does anything, also a cancelled one.
     job_lock: Arc<Mutex<()>>,
 }
 
 impl Background {
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         job: Job,
         now: Millis,
@@ -42,18 +42,18 @@ impl Background {
         self.slot = Some(Slot { running, task: task.abort_handle(), answer, result: None });
     }
 
-    pub fn running(&self) -> Option<&Running> {
+    pub(crate) fn running(&self) -> Option<&Running> {
         self.slot.as_ref().map(|slot| &slot.running)
     }
 
-    pub fn cancel(&mut self) -> Option<Job> {
+    pub(crate) fn cancel(&mut self) -> Option<Job> {
         let slot = self.slot.take()?;
         slot.task.abort();
         Some(slot.running.job)
     }
 
     /// Takes the result of a job that is over.
-    pub fn reap(&mut self) -> Option<(Job, JobResult)> {
+    pub(crate) fn reap(&mut self) -> Option<(Job, JobResult)> {
         let slot = self.slot.as_mut()?;
         let result = match slot.result.take() {
             Some(result) => result,
@@ -67,7 +67,7 @@ impl Background {
     }
 
     /// Waits until the running job is over; for ever when none runs.
-    pub async fn over(&mut self) {
+    pub(crate) async fn over(&mut self) {
         match &mut self.slot {
             Some(slot) if slot.result.is_none() => {
                 let answer = (&mut slot.answer).await;

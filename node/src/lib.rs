@@ -3,23 +3,23 @@
 //! The crate `member` decides and is pure; `daemon` and `region` look and perform. Modules
 //! depend on each other in one direction (`tests/tests/tidy/imports.rs`).
 
-pub mod act;
+pub(crate) mod act;
 pub mod api;
-pub mod background;
+pub(crate) mod background;
 pub mod clock;
 pub mod command_line;
 pub mod config;
 pub mod daemon;
 pub mod dcs;
 pub mod deadman;
-pub mod generate;
+pub(crate) mod generate;
 pub mod init;
 pub mod log;
-pub mod notify;
+pub(crate) mod notify;
 pub mod peers;
 pub mod postgres;
-pub mod promises;
+pub(crate) mod promises;
 pub mod region;
 pub mod tls;
-pub mod watchdog;
-pub mod words;
+pub(crate) mod watchdog;
+pub(crate) mod words;

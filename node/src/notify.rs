@@ -4,12 +4,12 @@ use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 
 /// Up, or done with a reload.
-pub fn ready() {
+pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
 /// The manager compares the moment with that of its own request.
-pub fn reloading() {
+pub(crate) fn reloading() {
     let moment = clock_gettime(ClockId::CLOCK_MONOTONIC);
     let Ok(moment) = moment else { return tell(&[NotifyState::Reloading]) };
     let usec = i128::from(moment.tv_sec()) * 1_000_000 + i128::from(moment.tv_nsec()) / 1_000;
@@ -17,7 +17,7 @@ pub fn reloading() {
 }
 
 /// From the request to the end.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 

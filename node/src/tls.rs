@@ -11,8 +11,8 @@
 //! Absent on purpose: what a server shows (`api/tls.rs`) and what libpq's
 //! settings mean (`postgres/tls.rs`).
 
-pub mod key;
-pub mod plain_x509;
+pub(crate) mod key;
+pub(crate) mod plain_x509;
 mod trust;
 
 use rustls::crypto::{CryptoProvider, ring};

@@ -9,7 +9,7 @@ const ESCAPED_IN_QUOTES: [char; 4] = ['$', '`', '"', '\\'];
 
 /// Words as a shell makes them: quotes, and escapes outside single quotes.
 /// `None`: a quote is not closed, or nothing follows a backslash.
-pub fn split(command: &str) -> Option<Vec<String>> {
+pub(crate) fn split(command: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut chars = command.chars();
     while let Some(c) = chars.next() {

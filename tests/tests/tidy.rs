@@ -291,11 +291,11 @@ fn only_named_files_remove_or_rename_files() {
 fn what_removes_or_renames_data_demands_a_permission() {
     let text = read(&root().join("node/src/postgres/data_dir.rs"));
     for name in ["remove", "empty", "disarm", "move_aside", "move_made_aside"] {
-        let wanted = format!("pub fn {name}(dir: &Path, permission: &Permission)");
+        let wanted = format!("fn {name}(dir: &Path, permission: &Permission)");
         assert!(text.contains(&wanted), "`{wanted}` is not in data_dir.rs");
     }
     let rewind = read(&root().join("node/src/postgres/mod.rs"));
-    let rewind = rewind.split("pub async fn rewind(").nth(1).expect("it rewinds");
+    let rewind = rewind.split("async fn rewind(").nth(1).expect("it rewinds");
     assert!(rewind.split(')').next().is_some_and(|words| words.contains("&Permission")));
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Where everything of the demo lies
     #[arg(long, default_value = ".demo", value_name = "DIRECTORY")]
     pub dir: PathBuf,

@@ -4,7 +4,7 @@ use crate::output::Format;
 use clap::{Args, Subcommand};
 
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Show the regions: owner, epoch, groups, lag
     List(List),
     /// Look for what would hinder a switch
@@ -16,14 +16,14 @@ pub enum Command {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct List {
+pub(crate) struct List {
     /// Output format
     #[arg(short = 'f', long, default_value = "pretty")]
     pub format: Format,
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// The region that is to own the formation
     #[arg(long, value_name = "REGION")]
     pub to: Option<String>,
@@ -33,7 +33,7 @@ pub struct Check {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct Switch {
+pub(crate) struct Switch {
     /// The region that is to own the formation
     #[arg(long, value_name = "REGION")]
     pub to: String,
@@ -46,7 +46,7 @@ pub struct Switch {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct History {
+pub(crate) struct History {
     /// Output format
     #[arg(short = 'f', long, default_value = "pretty")]
     pub format: Format,

@@ -16,7 +16,7 @@ use topology::{Dynamic, Write, document};
 
 const STDIN: &str = "-";
 
-pub async fn show(world: &mut World, args: &OneCluster) -> Result<()> {
+pub(crate) async fn show(world: &mut World, args: &OneCluster) -> Result<()> {
     let scope = world.scope(args.cluster.as_deref())?;
     let cluster = world.read(&scope, world.own_group(args.group)).await?;
     let one = cluster.one()?;
@@ -27,7 +27,7 @@ pub async fn show(world: &mut World, args: &OneCluster) -> Result<()> {
     }
 }
 
-pub async fn edit(world: &mut World, args: &EditConfig) -> Result<()> {
+pub(crate) async fn edit(world: &mut World, args: &EditConfig) -> Result<()> {
     let scope = world.scope(args.of.cluster.as_deref())?;
     let cluster = world.read(&scope, world.own_group(args.of.group)).await?;
     let one = cluster.one()?;

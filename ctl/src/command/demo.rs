@@ -3,7 +3,7 @@
 use crate::args::demo::Demo;
 use anyhow::Result;
 
-pub async fn run(args: Demo) -> Result<()> {
+pub(crate) async fn run(args: Demo) -> Result<()> {
     let dir = std::path::absolute(&args.dir)?;
     let (keep, stop, stand_in) = (args.keep, args.stop, args.stand_in);
     let options = ctl::demo::Options { dir, keep, stop, stand_in };

@@ -4,7 +4,7 @@ use crate::args::{Dsn, RoleFilter};
 use crate::world::{Cluster, World};
 use anyhow::{Result, bail};
 
-pub async fn run(world: &mut World, args: &Dsn) -> Result<()> {
+pub(crate) async fn run(world: &mut World, args: &Dsn) -> Result<()> {
     if args.role.is_some() && args.member.is_some() {
         bail!("--role and --member are mutually exclusive options");
     }

@@ -10,7 +10,7 @@ use reqwest::Method;
 use topology::write::Replacement;
 use topology::{Failover, Write};
 
-pub async fn run(world: &mut World, mut args: Flush) -> Result<()> {
+pub(crate) async fn run(world: &mut World, mut args: Flush) -> Result<()> {
     match args.words.pop().as_deref() {
         Some("restart") => restarts(world, &args).await,
         Some("switchover") => switchover(world, &args).await,

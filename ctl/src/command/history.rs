@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use topology::{GroupView, HistoryEntry};
 
-pub async fn run(world: &mut World, args: &History) -> Result<()> {
+pub(crate) async fn run(world: &mut World, args: &History) -> Result<()> {
     let scope = world.scope(args.of.cluster.as_deref())?;
     let cluster = world.read(&scope, world.own_group(args.of.group)).await?;
     let table = table(cluster.one()?.view);

@@ -14,7 +14,7 @@ const CLEAR: &str = "\x1b[2J\x1b[1;1H";
 const WATCH_MIN: Duration = Duration::from_millis(100);
 const WATCH_MAX: Duration = Duration::from_secs(86_400);
 
-pub struct Request {
+pub(crate) struct Request {
     clusters: Vec<String>,
     group: Option<u32>,
     extended: bool,
@@ -74,7 +74,7 @@ fn every(watch: &args::Watch) -> Option<Duration> {
     Some(wait.clamp(WATCH_MIN, WATCH_MAX))
 }
 
-pub async fn run(world: &mut World, request: &Request) -> Result<()> {
+pub(crate) async fn run(world: &mut World, request: &Request) -> Result<()> {
     let scopes = if request.clusters.is_empty() {
         world.settings.scope.clone().into_iter().collect()
     } else {

@@ -1,27 +1,27 @@
 //! One file a command; here is only which is which.
 
-pub mod config;
-pub mod demo;
-pub mod dsn;
-pub mod flush;
-pub mod history;
-pub mod list;
-pub mod pause;
-pub mod region;
-pub mod reinit;
-pub mod reload;
-pub mod remove;
-pub mod restart;
-pub mod select;
-pub mod switchover;
-pub mod version;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod dsn;
+pub(crate) mod flush;
+pub(crate) mod history;
+pub(crate) mod list;
+pub(crate) mod pause;
+pub(crate) mod region;
+pub(crate) mod reinit;
+pub(crate) mod reload;
+pub(crate) mod remove;
+pub(crate) mod restart;
+pub(crate) mod select;
+pub(crate) mod switchover;
+pub(crate) mod version;
 
 use crate::args::{Args, Command};
 use crate::world::World;
 use anyhow::Result;
 
 /// Runs the command of a command line.
-pub async fn run(args: Args) -> Result<()> {
+pub(crate) async fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Demo(demo) => demo::run(demo).await,
         Command::Version(version) if version.cluster.is_none() => version::own_only(),

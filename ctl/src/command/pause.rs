@@ -11,7 +11,7 @@ use topology::MemberName;
 
 const POLL: Duration = Duration::from_millis(500);
 
-pub async fn pause(world: &mut World, args: &Pause) -> Result<()> {
+pub(crate) async fn pause(world: &mut World, args: &Pause) -> Result<()> {
     let cluster = read(world, args).await?;
     let one = cluster.one()?;
     if one.view.is_paused() {
@@ -21,7 +21,7 @@ pub async fn pause(world: &mut World, args: &Pause) -> Result<()> {
     finish(world, args, &cluster, true).await
 }
 
-pub async fn resume(world: &mut World, args: &Pause) -> Result<()> {
+pub(crate) async fn resume(world: &mut World, args: &Pause) -> Result<()> {
     let cluster = read(world, args).await?;
     let one = cluster.one()?;
     if !one.view.is_paused() {

@@ -10,7 +10,7 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
-pub use formation::{Picture, draw};
+pub(crate) use formation::{Picture, draw};
 
 use crate::args::region::{Check, Command};
 use crate::output::render;
@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use sites::{Regions, Sites};
 use standby::switch::preflight::Level;
 
-pub async fn run(world: &mut World, command: Command) -> Result<()> {
+pub(crate) async fn run(world: &mut World, command: Command) -> Result<()> {
     let regions = Regions::open(world, &world.scope(None)?)?;
     let sites = regions.read().await;
     let out = &mut world.terminal;

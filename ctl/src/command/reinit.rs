@@ -15,7 +15,7 @@ const POLL: Duration = Duration::from_secs(2);
 const BUSY: &str = " already in progress";
 const CREATING: &str = "creating replica";
 
-pub async fn run(world: &mut World, args: &Reinit) -> Result<()> {
+pub(crate) async fn run(world: &mut World, args: &Reinit) -> Result<()> {
     let cluster = world.read(&args.of.cluster, args.of.group).await?;
     world.show(&cluster)?;
     let members = choose(world, args, &cluster)?;

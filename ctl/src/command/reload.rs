@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use std::time::Duration;
 
-pub async fn run(world: &mut World, args: &Reload) -> Result<()> {
+pub(crate) async fn run(world: &mut World, args: &Reload) -> Result<()> {
     let cluster = world.read(&args.of.cluster, args.of.group).await?;
     world.show(&cluster)?;
     let role = select::quoted(args.role);
@@ -26,7 +26,7 @@ pub async fn run(world: &mut World, args: &Reload) -> Result<()> {
 }
 
 /// One call to a member; without a published API there is no answer.
-pub async fn call(
+pub(crate) async fn call(
     world: &World,
     member: &Chosen,
     method: Method,
@@ -44,7 +44,7 @@ pub async fn call(
 }
 
 /// The line for an answer that is no success.
-pub fn failure(action: &str, name: &str, reply: &Result<Reply, NoAnswer>) -> String {
+pub(crate) fn failure(action: &str, name: &str, reply: &Result<Reply, NoAnswer>) -> String {
     match reply {
         Ok(Reply { status, text }) => {
             format!("Failed: {action} for member {name}, status code={status}, ({text})")

@@ -17,7 +17,7 @@ use topology::Write;
 
 const SENTENCE: &str = "Yes I am aware";
 
-pub async fn run(world: &mut World, args: &Remove) -> Result<()> {
+pub(crate) async fn run(world: &mut World, args: &Remove) -> Result<()> {
     let cluster = world.read(&args.cluster, args.group).await?;
     if cluster.is_citus && args.group.is_none() {
         bail!("For Citus clusters the --group must be specified");

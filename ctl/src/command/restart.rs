@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A member answers only when PostgreSQL runs again.
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(3_600);
 
-pub async fn run(world: &mut World, mut args: Restart) -> Result<()> {
+pub(crate) async fn run(world: &mut World, mut args: Restart) -> Result<()> {
     let cluster = world.read(&args.of.cluster, args.of.group).await?;
     world.show(&cluster)?;
     let role = select::quoted(args.role);

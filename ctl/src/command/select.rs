@@ -8,7 +8,7 @@ use topology::MemberName;
 /// Members with the role, and of these the named ones if any are named.
 ///
 /// `role_label` is the role as the error names it.
-pub fn members(
+pub(crate) fn members(
     cluster: &Cluster,
     names: &[String],
     role: RoleFilter,
@@ -33,16 +33,21 @@ pub fn members(
 }
 
 /// `'any'`, as commands name a role that may be given by an option.
-pub fn quoted(role: RoleFilter) -> String {
+pub(crate) fn quoted(role: RoleFilter) -> String {
     format!("'{}'", role.text())
 }
 
-pub fn list(members: &[Chosen]) -> String {
+pub(crate) fn list(members: &[Chosen]) -> String {
     members.iter().map(|m| MemberName::to_string(&m.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Asks before the members are touched.
-pub fn confirm(world: &mut World, action: &str, members: &[Chosen], after: &str) -> Result<()> {
+pub(crate) fn confirm(
+    world: &mut World,
+    action: &str,
+    members: &[Chosen],
+    after: &str,
+) -> Result<()> {
     let names = list(members);
     world.terminal.confirm(&format!("Are you sure you want to {action} members {names}{after}?"))
 }

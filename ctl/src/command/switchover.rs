@@ -16,7 +16,7 @@ use topology::write::Replacement;
 use topology::{Failover, GroupView, MemberName, SyncMode, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     Switchover,
     Failover,
 }
@@ -38,7 +38,7 @@ impl Action {
 }
 
 /// What was given on the command line.
-pub struct Request {
+pub(crate) struct Request {
     action: Action,
     of: args::OneCluster,
     leader: Option<String>,
@@ -62,7 +62,7 @@ impl From<args::Failover> for Request {
     }
 }
 
-pub async fn run(world: &mut World, request: Request) -> Result<()> {
+pub(crate) async fn run(world: &mut World, request: Request) -> Result<()> {
     let scope = world.scope(request.of.cluster.as_deref())?;
     let mut cluster = world.read(&scope, request.of.group).await?;
     world.terminal.say("Current cluster topology")?;

@@ -15,11 +15,11 @@ fn own() -> String {
 }
 
 /// Needs neither a store nor a configuration.
-pub fn own_only() -> Result<()> {
+pub(crate) fn own_only() -> Result<()> {
     world::screen().say(&own())
 }
 
-pub async fn run(world: &mut World, args: &Version) -> Result<()> {
+pub(crate) async fn run(world: &mut World, args: &Version) -> Result<()> {
     world.terminal.say(&own())?;
     let Some(scope) = &args.cluster else {
         return Ok(());

@@ -8,7 +8,7 @@ use tokio_postgres::NoTls;
 /// Between two rows of one client.
 const PAUSE: Duration = Duration::from_millis(5);
 
-pub struct Client {
+pub(super) struct Client {
     pub title: &'static str,
     pub writer: Writer,
 }
@@ -17,7 +17,7 @@ pub struct Client {
 ///
 /// With the extension the coordinator's client writes to a distributed table,
 /// whose shards lie on the worker: it goes on only when `pg_dist_node` is right.
-pub async fn start(plan: &Plan) -> anyhow::Result<Vec<Client>> {
+pub(super) async fn start(plan: &Plan) -> anyhow::Result<Vec<Client>> {
     let (coordinator, worker) = (plan.dsn(Some(0)), plan.dsn(Some(1)));
     execute(&worker, "CREATE TABLE ledger_worker (id bigint PRIMARY KEY)").await?;
     execute(&coordinator, "CREATE TABLE orders (id bigint PRIMARY KEY)").await?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// A line for each step, with the time since the beginning; on a terminal the
 /// running step is shown with a spinner.
-pub struct Progress {
+pub(super) struct Progress {
     begin: Instant,
     is_terminal: bool,
     turn: usize,
@@ -15,17 +15,17 @@ pub struct Progress {
 const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 
 impl Progress {
-    pub fn new() -> Progress {
+    pub(super) fn new() -> Progress {
         Progress { begin: Instant::now(), is_terminal: std::io::stdout().is_terminal(), turn: 0 }
     }
 
-    pub fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         self.clear();
         println!("{:>6.1}s  {text}", self.begin.elapsed().as_secs_f64());
     }
 
     /// What is being waited for; only shown where it can be wiped out again.
-    pub fn spin(&mut self, text: &str) {
+    pub(super) fn spin(&mut self, text: &str) {
         if !self.is_terminal {
             return;
         }
@@ -35,30 +35,30 @@ impl Progress {
         let _ = std::io::stdout().flush();
     }
 
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         if self.is_terminal {
             print!("\r\x1b[2K");
         }
     }
 
-    pub fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.begin.elapsed()
     }
 }
 
 /// One event and what the clients felt of it.
-pub struct EventLine {
+pub(super) struct EventLine {
     pub event: String,
     pub pauses: Vec<Duration>,
 }
 
 /// One client and its rows.
-pub struct CountLine {
+pub(super) struct CountLine {
     pub client: String,
     pub count: Count,
 }
 
-pub fn print_table(events: &[EventLine], counts: &[CountLine]) {
+pub(super) fn print_table(events: &[EventLine], counts: &[CountLine]) {
     println!("\nlongest write pause            {}", header(counts));
     for line in events {
         let pauses: Vec<String> =

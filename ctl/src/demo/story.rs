@@ -16,7 +16,7 @@ const MOVE: Duration = Duration::from_secs(90);
 /// How long clients write before and after an event.
 const CALM: Duration = Duration::from_secs(3);
 
-pub struct Story {
+pub(super) struct Story {
     field: Field,
     ctl: PathBuf,
     ask: Asker,
@@ -26,7 +26,7 @@ pub struct Story {
 }
 
 impl Story {
-    pub fn new(field: Field, ctl: PathBuf) -> Story {
+    pub(super) fn new(field: Field, ctl: PathBuf) -> Story {
         Story {
             field,
             ctl,
@@ -37,7 +37,7 @@ impl Story {
         }
     }
 
-    pub async fn tell(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn tell(&mut self) -> anyhow::Result<()> {
         self.introduce();
         self.start().await?;
         self.show_topology("before").await?;
@@ -244,13 +244,13 @@ impl Story {
         Ok(())
     }
 
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.clients.clear();
         self.progress.say("stopping everything");
         self.field.stop();
     }
 
-    pub fn leave_running(mut self, dir: &Path) {
+    pub(super) fn leave_running(mut self, dir: &Path) {
         self.clients.clear();
         let plan = &self.field.plan;
         let config = self.field.config_path(&plan.regions[0].members[0]);

@@ -9,8 +9,8 @@
 //! writes their configuration, starts, kills and asks them over REST and SQL.
 
 pub mod ask;
-pub mod fault;
-pub mod plan;
+pub(crate) mod fault;
+pub(crate) mod plan;
 pub mod process;
 pub mod writer;
 

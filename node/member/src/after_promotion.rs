@@ -20,12 +20,12 @@ pub(super) struct AfterPromotion {
 }
 
 impl AfterPromotion {
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.is_done
     }
 
     /// The checkpoint is not done, and none runs.
-    pub fn due(&mut self, seen: &Observation) -> Option<Call> {
+    pub(crate) fn due(&mut self, seen: &Observation) -> Option<Call> {
         if !seen.is_primary() || !seen.holds_lock() {
             *self = AfterPromotion::default();
             return None;
@@ -42,7 +42,7 @@ impl AfterPromotion {
 
     /// Gives what is to be told of it. The end of one that was begun for an earlier
     /// promotion says nothing.
-    pub fn ended(&mut self, result: &Result<(), String>, now: Millis) -> Option<String> {
+    pub(crate) fn ended(&mut self, result: &Result<(), String>, now: Millis) -> Option<String> {
         if !std::mem::take(&mut self.is_running) {
             return None;
         }
@@ -59,7 +59,7 @@ impl AfterPromotion {
     }
 
     /// Until it is tried again; 0: nothing has failed just now.
-    pub fn again_ms(&self, now: Millis) -> u64 {
+    pub(crate) fn again_ms(&self, now: Millis) -> u64 {
         self.failed_at.map_or(0, |at| (at + AGAIN_MS).since(now))
     }
 }

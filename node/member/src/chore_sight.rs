@@ -31,7 +31,7 @@ pub(super) struct Sights<'a> {
 
 impl Sights<'_> {
     /// The server runs, nothing is done to it, and the store is known.
-    pub fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.seen.server().is_some() && self.seen.job.is_none() && self.seen.view().is_some()
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Histories {
 }
 
 impl Histories {
-    pub fn due(&mut self, seen: &Observation) -> Option<Call> {
+    pub(crate) fn due(&mut self, seen: &Observation) -> Option<Call> {
         let leads = seen.is_primary() && seen.holds_lock();
         let timeline = seen.server().filter(|_| leads)?.timeline?;
         if self.is_running || !self.is_due(timeline, seen.now) {
@@ -44,7 +44,7 @@ impl Histories {
     }
 
     /// Gives what is to be told of it.
-    pub fn ended(&mut self, result: &Result<(), String>) -> Option<String> {
+    pub(crate) fn ended(&mut self, result: &Result<(), String>) -> Option<String> {
         self.is_running = false;
         match result {
             Ok(()) => {

@@ -27,7 +27,7 @@ pub mod chores;
 #[cfg(test)]
 mod chores_tests;
 mod disk_watch;
-pub mod effect;
+pub(crate) mod effect;
 mod failsafe;
 pub mod ha;
 mod histories;
@@ -43,7 +43,7 @@ mod record;
 mod region;
 mod renewal;
 pub mod role;
-pub mod schedule;
+pub(crate) mod schedule;
 mod server_files;
 pub mod slots;
 mod state;

@@ -10,7 +10,7 @@ use topology::Seen;
 
 /// What the time says of a scheduled request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// In this many milliseconds.
     In(u64),
     Now,
@@ -20,7 +20,7 @@ pub enum Due {
 }
 
 /// `now_ms`: the wall clock, in milliseconds since 1970.
-pub fn due(at: &str, now_ms: u64, loop_wait_ms: u64) -> Due {
+pub(crate) fn due(at: &str, now_ms: u64, loop_wait_ms: u64) -> Due {
     let Ok(at) = at.parse::<Timestamp>() else { return Due::Unreadable };
     let at = u64::try_from(at.as_millisecond()).unwrap_or(0);
     match now_ms.checked_sub(at) {
@@ -31,7 +31,7 @@ pub fn due(at: &str, now_ms: u64, loop_wait_ms: u64) -> Due {
     }
 }
 
-pub fn scheduled(seen: &Observation, unix_ms: u64) -> Option<Due> {
+pub(crate) fn scheduled(seen: &Observation, unix_ms: u64) -> Option<Due> {
     let at = seen.view()?.request()?.scheduled_at.as_ref()?;
     Some(due(at, unix_ms, seen.dynamic.loop_wait_ms))
 }

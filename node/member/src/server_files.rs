@@ -33,17 +33,17 @@ struct Source {
 
 impl ServerFiles {
     /// They are looked at again.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.applied = None;
     }
 
     /// An operator asked for it: they are written and read anew.
-    pub fn read_again(&mut self) {
+    pub(crate) fn read_again(&mut self) {
         (self.applied, self.in_force) = (None, false);
     }
 
     /// The server's files were written by the job from what held then.
-    pub fn job_ended(&mut self, job: &Job) {
+    pub(crate) fn job_ended(&mut self, job: &Job) {
         use Job::{Bootstrap, Restart, StartPrimary, StartStandby};
         if matches!(job, StartPrimary | StartStandby { .. } | Restart { .. } | Bootstrap) {
             (self.applied, self.in_force) = (None, true);

@@ -27,7 +27,7 @@ const SYNC_PAUSE: Duration = Duration::from_millis(20);
 /// A promoted coordinator whose rows still name the other region would decide
 /// over that region's transactions, so recovery is off before it opens. New
 /// sessions are read-only: clients that ask for a read-write server pass by.
-pub fn quarantine(citus: &Citus) -> Vec<(String, String)> {
+pub(crate) fn quarantine(citus: &Citus) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     let mut set = |name: &str, value: &str| settings.push((name.into(), value.into()));
     if !citus.stand_in {
@@ -41,7 +41,7 @@ pub fn quarantine(citus: &Citus) -> Vec<(String, String)> {
 }
 
 /// What a region's own store says of the groups, as rows are made of it.
-pub fn groups_now(views: &BTreeMap<Group, GroupView>) -> Groups {
+pub(crate) fn groups_now(views: &BTreeMap<Group, GroupView>) -> Groups {
     let group = |(group, view): (&Group, &GroupView)| {
         let record = view.leader_record()?;
         let leads = record.role == MemberRole::Primary && record.is_running();
@@ -51,12 +51,12 @@ pub fn groups_now(views: &BTreeMap<Group, GroupView>) -> Groups {
     views.iter().filter_map(group).collect()
 }
 
-pub fn desired(groups: &Groups) -> Desired {
+pub(crate) fn desired(groups: &Groups) -> Desired {
     citus::desired(groups, &BTreeMap::new(), &Wish::default())
 }
 
 /// One connection for statements of Citus, which may wait for long.
-pub struct CitusSession(Session);
+pub(crate) struct CitusSession(Session);
 
 const APPLICATION: &str = "Patroni citus";
 /// A region at rest is read-only for clients, but not for these sessions.
@@ -64,7 +64,7 @@ const OPTIONS: &str = " -c idle_in_transaction_session_timeout=0 \
                        -c default_transaction_read_only=off";
 
 impl CitusSession {
-    pub async fn open(target: Target, own: &Citus) -> Result<CitusSession, String> {
+    pub(crate) async fn open(target: Target, own: &Citus) -> Result<CitusSession, String> {
         let statement_limit = Duration::ZERO;
         let search_path = citus::statement::schemas(own.stand_in);
         let target = Target { statement_limit, search_path, options: OPTIONS, ..target };
@@ -73,7 +73,10 @@ impl CitusSession {
     }
 
     /// Runs one statement; its rows come back as they are.
-    pub async fn run(&self, statement: &Statement) -> Result<Vec<tokio_postgres::Row>, String> {
+    pub(crate) async fn run(
+        &self,
+        statement: &Statement,
+    ) -> Result<Vec<tokio_postgres::Row>, String> {
         let owned: Vec<Box<dyn ToSql + Sync + Send>> =
             statement.params().into_iter().map(bind).collect();
         let params: Vec<&(dyn ToSql + Sync)> =
@@ -85,12 +88,12 @@ impl CitusSession {
         answer.map_err(|e| format!("`{sql}`: {}", said(&e)))
     }
 
-    pub async fn batch(&self, sql: &str) -> Result<(), String> {
+    pub(crate) async fn batch(&self, sql: &str) -> Result<(), String> {
         let answer = tokio::time::timeout(STATEMENT, self.0.client().batch_execute(sql)).await;
         answer.map_err(|_| "the batch was not done in time".to_string())?.map_err(|e| said(&e))
     }
 
-    pub async fn rows(&self) -> Result<Vec<NodeRow>, String> {
+    pub(crate) async fn rows(&self) -> Result<Vec<NodeRow>, String> {
         let rows = self.run(&Statement::ReadNodes).await?;
         let parse = |row: &tokio_postgres::Row| {
             let text: String = row.try_get(0).map_err(|e| e.to_string())?;
@@ -119,7 +122,7 @@ fn said(error: &tokio_postgres::Error) -> String {
 
 /// What one round did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Round {
+pub(crate) struct Round {
     /// Addresses were changed.
     pub moved: bool,
     /// Everything is as desired, on the coordinator and its copies.
@@ -128,7 +131,7 @@ pub struct Round {
 
 /// Brings the coordinator's rows to `desired`. `opening`: the region has just
 /// become owner, and in-doubt transactions are resolved before it opens.
-pub async fn bring_about(
+pub(crate) async fn bring_about(
     settings: Arc<Settings>,
     instance: Instance,
     citus_settings: Citus,
@@ -211,7 +214,7 @@ async fn recover(settings: &Arc<Settings>, own: &Citus, session: &CitusSession, 
 }
 
 /// Makes the database and the extension (or the stand-in) of a new group.
-pub async fn create_database(
+pub(crate) async fn create_database(
     settings: &Settings,
     instance: &Instance,
     own: &Citus,

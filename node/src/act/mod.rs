@@ -2,4 +2,4 @@
 //!
 //! Actions are idempotent and do not retry inside.
 
-pub mod citus;
+pub(crate) mod citus;

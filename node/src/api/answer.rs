@@ -10,7 +10,7 @@ use serde_json::Value;
 use topology::document::spaced;
 
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub body: Shape,
     /// Beside those that every answer has.
@@ -18,7 +18,7 @@ pub struct Answer {
 }
 
 #[derive(Debug)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// The status says everything.
     Empty,
     Json(Bytes),
@@ -29,41 +29,41 @@ pub enum Shape {
 }
 
 impl Answer {
-    pub fn status(status: StatusCode) -> Answer {
+    pub(crate) fn status(status: StatusCode) -> Answer {
         Answer { status, body: Shape::Empty, headers: Vec::new() }
     }
 
-    pub fn json(status: StatusCode, value: &Value) -> Answer {
+    pub(crate) fn json(status: StatusCode, value: &Value) -> Answer {
         Answer { status, body: Shape::Json(spaced(value).into()), headers: Vec::new() }
     }
 
     /// A document that is text already.
-    pub fn said(status: StatusCode, text: Bytes) -> Answer {
+    pub(crate) fn said(status: StatusCode, text: Bytes) -> Answer {
         Answer { status, body: Shape::Json(text), headers: Vec::new() }
     }
 
-    pub fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+    pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Answer {
         Answer { status, body: Shape::Text(text.into()), headers: Vec::new() }
     }
 
-    pub fn plain(text: String) -> Answer {
+    pub(crate) fn plain(text: String) -> Answer {
         Answer { status: StatusCode::OK, body: Shape::Plain(text), headers: Vec::new() }
     }
 
-    pub fn page(status: StatusCode) -> Answer {
+    pub(crate) fn page(status: StatusCode) -> Answer {
         let reason = status.canonical_reason().unwrap_or("Error");
         Answer { status, body: Shape::Page(page_text(status, reason)), headers: Vec::new() }
     }
 
     /// For a method that this path, or anybody, does not know.
-    pub fn unsupported(method: &Method) -> Answer {
+    pub(crate) fn unsupported(method: &Method) -> Answer {
         let status = StatusCode::NOT_IMPLEMENTED;
         let method: String = method.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
         let message = format!("Unsupported method ('{method}')");
         Answer { status, body: Shape::Page(page_text(status, &message)), headers: Vec::new() }
     }
 
-    pub fn into_response(self, extra: &[(header::HeaderName, HeaderValue)]) -> Response {
+    pub(crate) fn into_response(self, extra: &[(header::HeaderName, HeaderValue)]) -> Response {
         let (kind, text) = match self.body {
             Shape::Empty => (None, Bytes::new()),
             Shape::Json(text) => (Some("application/json"), text),

@@ -31,11 +31,11 @@ pub struct BadAllowlist {
 
 /// The addresses that one entry of the allowlist stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network(IpNet);
+pub(crate) struct Network(IpNet);
 
 impl Network {
     /// An address or `address/bits`; one of IPv6 may stand in brackets.
-    pub fn parse(text: &str) -> Option<Network> {
+    pub(crate) fn parse(text: &str) -> Option<Network> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits.parse().ok()?)),
             None => (text, None),
@@ -45,17 +45,17 @@ impl Network {
         bits.map_or(Some(all), |bits| IpNet::new(address, bits).ok()).map(Network)
     }
 
-    pub fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.0.addr().to_canonical()
     }
 
     /// A caller over IPv4 may show an address of IPv6 that is mapped from it.
-    pub fn contains(&self, caller: IpAddr) -> bool {
+    pub(crate) fn contains(&self, caller: IpAddr) -> bool {
         self.0.contains(&caller.to_canonical())
     }
 }
 
-pub struct Gate {
+pub(crate) struct Gate {
     login: Option<Credentials>,
     needs_certificate: bool,
     networks: Vec<Network>,
@@ -65,7 +65,7 @@ pub struct Gate {
 
 impl Gate {
     /// Resolves the names of the allowlist once.
-    pub async fn new(settings: &RestApi, proof: ClientProof) -> Result<Gate, BadAllowlist> {
+    pub(crate) async fn new(settings: &RestApi, proof: ClientProof) -> Result<Gate, BadAllowlist> {
         let mut networks = Vec::new();
         for entry in &settings.allowlist {
             match Network::parse(entry) {
@@ -87,7 +87,7 @@ impl Gate {
     }
 
     /// `Err` is the refusal to send.
-    pub async fn admit(
+    pub(crate) async fn admit(
         &self,
         caller: &Caller,
         headers: &HeaderMap,
@@ -100,7 +100,11 @@ impl Gate {
     }
 
     /// The same wherever the caller's address is.
-    pub fn admit_unlisted(&self, caller: &Caller, headers: &HeaderMap) -> Result<(), Answer> {
+    pub(crate) fn admit_unlisted(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<(), Answer> {
         if self.needs_certificate && !caller.has_certificate {
             return Err(Answer::text(StatusCode::FORBIDDEN, "client certificate required"));
         }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use topology::document::spaced;
 
 #[derive(Default)]
-pub struct BodyCache(Mutex<Option<Text>>);
+pub(crate) struct BodyCache(Mutex<Option<Text>>);
 
 /// It keeps what it was made from: no other value can take its place in memory.
 struct Text {
@@ -25,7 +25,7 @@ struct Text {
 
 impl BodyCache {
     /// The body for `facts`, which are those of `published` and `monitor`.
-    pub fn body(
+    pub(crate) fn body(
         &self,
         facts: &Facts,
         published: &Arc<Published>,

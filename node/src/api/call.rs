@@ -18,9 +18,9 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Both sides are answers: `Err` only ends the work early.
-pub type Running<'a> = Pin<Box<dyn Future<Output = Result<Answer, Answer>> + Send + 'a>>;
+pub(super) type Running<'a> = Pin<Box<dyn Future<Output = Result<Answer, Answer>> + Send + 'a>>;
 
-pub struct Call<'a> {
+pub(super) struct Call<'a> {
     pub api: &'a Api,
     pub request: &'a Parts,
     /// The caller passed the checks for changing something. Only asked where the
@@ -30,17 +30,17 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    pub fn headers(&self) -> &HeaderMap {
+    pub(super) fn headers(&self) -> &HeaderMap {
         &self.request.headers
     }
 
     /// The options behind `?`, in order.
-    pub fn options(&self) -> Vec<(String, String)> {
+    pub(super) fn options(&self) -> Vec<(String, String)> {
         options(self.request)
     }
 
     /// A body that has to be there: an object with at least one key.
-    pub async fn required(self) -> Result<Map<String, Value>, Answer> {
+    pub(super) async fn required(self) -> Result<Map<String, Value>, Answer> {
         let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
         if !framed.iter().any(|name| self.headers().contains_key(name)) {
             return Err(Answer::page(StatusCode::LENGTH_REQUIRED));
@@ -50,7 +50,7 @@ impl Call<'_> {
     }
 
     /// Without a body: an empty object.
-    pub async fn optional(self) -> Result<Map<String, Value>, Answer> {
+    pub(super) async fn optional(self) -> Result<Map<String, Value>, Answer> {
         let read = tokio::time::timeout(BODY_WAIT_MAX, to_bytes(self.body, BODY_BYTES_MAX)).await;
         let bytes = read.map_err(|_| Answer::page(StatusCode::REQUEST_TIMEOUT))?;
         let bytes = bytes.map_err(|_| Answer::page(StatusCode::PAYLOAD_TOO_LARGE))?;
@@ -64,7 +64,7 @@ impl Call<'_> {
     }
 }
 
-pub fn options(request: &Parts) -> Vec<(String, String)> {
+pub(super) fn options(request: &Parts) -> Vec<(String, String)> {
     // Decoding a form into pairs of texts takes whatever comes.
     Query::<Vec<(String, String)>>::try_from_uri(&request.uri)
         .map(|query| query.0)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// The client of one connection.
 #[derive(Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     pub address: SocketAddr,
     /// It showed a certificate that was verified in the handshake.
     pub has_certificate: bool,

@@ -19,7 +19,7 @@ const NAMES: [(&str, CipherSuite); 6] = [
 ];
 
 /// The provider with the suites that are wanted.
-pub fn limited(provider: CryptoProvider, wanted: Option<&str>) -> CryptoProvider {
+pub(super) fn limited(provider: CryptoProvider, wanted: Option<&str>) -> CryptoProvider {
     let Some(wanted) = wanted else { return provider };
     let words = || wanted.split([':', ',', ' ']).filter(|word| !word.is_empty());
     let suite = |word: &str| NAMES.iter().find(|(name, _)| *name == word).map(|(_, suite)| *suite);

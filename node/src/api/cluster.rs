@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use topology::report::{GroupReport, MemberReport, Position, Switchover};
 use topology::{GroupView, Seen};
 
-pub fn cluster_json(view: &GroupView, scope: &str) -> Value {
+pub(super) fn cluster_json(view: &GroupView, scope: &str) -> Value {
     let group = GroupReport::of(view);
     let mut out = Map::new();
     out.insert("members".into(), group.members.iter().map(member).collect());

@@ -16,7 +16,7 @@ use topology::{Version, Write};
 /// How often a `PUT` reads again after another writer was first.
 const PUT_TRIES_MAX: usize = 5;
 
-pub async fn get(api: &Api) -> Result<Answer, Answer> {
+pub(super) async fn get(api: &Api) -> Result<Answer, Answer> {
     let copy = api.store_copy().await?;
     match copy.value(&api.context.keys.config()).filter(Value::is_object) {
         Some(value) => Ok(copy.answer(&value)),
@@ -24,7 +24,7 @@ pub async fn get(api: &Api) -> Result<Answer, Answer> {
     }
 }
 
-pub async fn merge(api: &Api, changes: Map<String, Value>) -> Result<Answer, Answer> {
+pub(super) async fn merge(api: &Api, changes: Map<String, Value>) -> Result<Answer, Answer> {
     let key = api.context.keys.config();
     let entry = api.read_key(&key).await?;
     let Some(entry) = entry else {
@@ -48,7 +48,7 @@ pub async fn merge(api: &Api, changes: Map<String, Value>) -> Result<Answer, Ans
     Ok(Answer::json(StatusCode::OK, &document))
 }
 
-pub async fn replace(api: &Api, document: Map<String, Value>) -> Result<Answer, Answer> {
+pub(super) async fn replace(api: &Api, document: Map<String, Value>) -> Result<Answer, Answer> {
     let key = api.context.keys.config();
     let value = Value::Object(document.clone());
     judge(&value, &document)?;

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 
 /// How long the head of a request may take, and how long a connection may be
 /// silent between two requests.
-pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
+pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
 const _: () = assert!(crate::peers::IDLE_MAX.as_secs() < HEAD_WAIT_MAX.as_secs());
 /// How long bytes that were sent may stay without an acknowledgement.
 const SENT_WAIT_MAX_MS: u32 = 30_000;
@@ -43,7 +43,7 @@ const SENT_WAIT_MAX_MS: u32 = 30_000;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// A connection that was accepted, with all that its life needs.
-pub struct Accepted {
+pub(super) struct Accepted {
     pub stream: TcpStream,
     pub address: SocketAddr,
     pub place: Place,
@@ -55,7 +55,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    pub async fn serve(self) {
+    pub(super) async fn serve(self) {
         // Without it answers would wait for the caller's acknowledgement.
         let _ = self.stream.set_nodelay(true);
         let _ = set_tcp_user_timeout(&self.stream, SENT_WAIT_MAX_MS);

@@ -8,7 +8,7 @@ use member::ha::{Decision, Outcome};
 use serde_json::{Value, json};
 
 /// A decision as the daemon keeps it.
-pub fn entry(at_ms: u64, decision: &Decision, outcome: Option<&Outcome>) -> Value {
+pub(crate) fn entry(at_ms: u64, decision: &Decision, outcome: Option<&Outcome>) -> Value {
     json!({
         "at": at_ms,
         "rule": decision.rule,
@@ -20,7 +20,7 @@ pub fn entry(at_ms: u64, decision: &Decision, outcome: Option<&Outcome>) -> Valu
 }
 
 /// `all`: as the daemon keeps them.
-pub fn shown(all: Value, may_change_something: bool) -> Value {
+pub(crate) fn shown(all: Value, may_change_something: bool) -> Value {
     match all {
         Value::Array(entries) if !may_change_something => {
             entries.iter().map(without_detail).collect()

@@ -17,12 +17,12 @@ use topology::MemberName;
 const POSITION: Duration = Duration::from_millis(500);
 
 /// A leader that asks must not count on a member whose mode is off.
-pub fn is_on(api: &Api) -> Result<(), Answer> {
+pub(crate) fn is_on(api: &Api) -> Result<(), Answer> {
     let is_on = lock(&api.context.failsafe).is_on;
     is_on.then_some(()).ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))
 }
 
-pub async fn post(
+pub(crate) async fn post(
     api: &Api,
     headers: &HeaderMap,
     body: Map<String, Value>,

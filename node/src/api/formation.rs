@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 use topology::graph::{Graph, Scene};
 use topology::{Group, Seen};
 
-pub async fn topology(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn topology(call: Call<'_>) -> Result<Answer, Answer> {
     let copy = call.api.scope_copy().await?;
     let scene = scene(&call.api.context.settings, copy.site(call.api));
     Ok(copy.answer(&Graph::build(&scene).json()))
 }
 
-pub async fn region(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn region(call: Call<'_>) -> Result<Answer, Answer> {
     let copy = call.api.store_copy().await?;
     let settings = &call.api.context.settings;
     let me = settings.topology.as_ref();

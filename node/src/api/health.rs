@@ -12,9 +12,9 @@ use topology::number::{Base, split_decimal};
 use topology::{Lsn, MemberRole, MemberState, Millis};
 
 /// The options behind `?`, in order.
-pub type Options = [(String, String)];
+pub(crate) type Options = [(String, String)];
 
-pub struct Check {
+pub(crate) struct Check {
     pub path: &'static str,
     pub passes: fn(&Facts, &Options) -> bool,
     /// Do `?tag_NAME=VALUE` filters apply?
@@ -39,7 +39,7 @@ const SYNC: &str = "200 for a replica that `/sync` names, in priority mode";
 const ASYNC: &str = "200 for a replica that `/sync` does not name";
 const READ_ONLY_SYNC: &str = "200 for a leader, and where `/sync` has 200";
 
-pub const CHECKS: &[Check] = &[
+pub(crate) const CHECKS: &[Check] = &[
     plain("/", PRIMARY, |f, _| primary(f)),
     plain("/primary", PRIMARY, |f, _| primary(f)),
     plain("/master", PRIMARY, |f, _| primary(f)),
@@ -67,20 +67,20 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// Without the slash at the end, except for the root itself.
-pub fn normal_path(path: &str) -> &str {
+pub(crate) fn normal_path(path: &str) -> &str {
     match path.trim_end_matches('/') {
         "" => "/",
         trimmed => trimmed,
     }
 }
 
-pub fn find(path: &str) -> Option<&'static Check> {
+pub(crate) fn find(path: &str) -> Option<&'static Check> {
     let path = normal_path(path);
     CHECKS.iter().find(|check| check.path == path)
 }
 
 impl Check {
-    pub fn is_passed(&self, facts: &Facts, options: &Options) -> bool {
+    pub(crate) fn is_passed(&self, facts: &Facts, options: &Options) -> bool {
         (!self.by_tags || tags_match(facts, options)) && (self.passes)(facts, options)
     }
 }
@@ -161,7 +161,7 @@ fn tag_text(tag: &Value) -> String {
 }
 
 /// `GET /liveness`: does the daemon still beat?
-pub fn is_alive(facts: &Facts) -> bool {
+pub(crate) fn is_alive(facts: &Facts) -> bool {
     let published = facts.published;
     let leads = published.role == MemberRole::Primary && published.running;
     let patience = if leads { published.ttl_ms } else { 2 * published.ttl_ms };
@@ -170,7 +170,7 @@ pub fn is_alive(facts: &Facts) -> bool {
 }
 
 /// `GET /readiness`: may traffic or a rolling update go on to the next one?
-pub fn is_ready(facts: &Facts, options: &Options) -> bool {
+pub(crate) fn is_ready(facts: &Facts, options: &Options) -> bool {
     if facts.is_leader {
         return true;
     }
@@ -192,7 +192,7 @@ fn option<'a>(options: &'a Options, name: &str) -> Option<&'a str> {
 }
 
 /// `16`, `16MB`, `1.5 GB`; `None` for anything else.
-pub fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = split_decimal(text);
     let factor = Base::Bytes.factor(unit)?;
     match number.parse::<u64>() {
@@ -202,6 +202,6 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// When an answer of the monitoring query is too old for a health check.
-pub fn is_recent(at: Millis, now: Millis, age_ms_max: u64) -> bool {
+pub(crate) fn is_recent(at: Millis, now: Millis, age_ms_max: u64) -> bool {
     now.since(at) < age_ms_max
 }

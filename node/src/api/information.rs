@@ -15,7 +15,7 @@ fn code(passed: bool) -> StatusCode {
 }
 
 /// Only `GET` gets a body.
-pub async fn check(api: &Api, check: &Check, request: &Parts) -> Answer {
+pub(super) async fn check(api: &Api, check: &Check, request: &Parts) -> Answer {
     let published = api.published();
     let monitor = api.recent_monitor(&published).await;
     let facts = facts(&published, monitor.as_deref(), api.now());
@@ -27,7 +27,7 @@ pub async fn check(api: &Api, check: &Check, request: &Parts) -> Answer {
     }
 }
 
-pub async fn status(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn status(call: Call<'_>) -> Result<Answer, Answer> {
     let api = call.api;
     let published = api.published();
     let monitor = api.fresh_monitor(&published).await;
@@ -37,45 +37,45 @@ pub async fn status(call: Call<'_>) -> Result<Answer, Answer> {
 }
 
 /// About the daemon alone: a server that hangs must not get it killed.
-pub async fn liveness(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn liveness(call: Call<'_>) -> Result<Answer, Answer> {
     let published = call.api.published();
     let facts = facts(&published, None, call.api.now());
     Ok(Answer::status(code(health::is_alive(&facts))))
 }
 
-pub async fn readiness(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn readiness(call: Call<'_>) -> Result<Answer, Answer> {
     let published = call.api.published();
     let monitor = call.api.recent_monitor(&published).await;
     let facts = facts(&published, monitor.as_deref(), call.api.now());
     Ok(Answer::status(code(health::is_ready(&facts, &call.options()))))
 }
 
-pub async fn metrics(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn metrics(call: Call<'_>) -> Result<Answer, Answer> {
     let published = call.api.published();
     let monitor = call.api.recent_monitor(&published).await;
     let facts = facts(&published, monitor.as_deref(), call.api.now());
     Ok(Answer::plain(numbers::render(&facts)))
 }
 
-pub async fn cluster(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn cluster(call: Call<'_>) -> Result<Answer, Answer> {
     let copy = call.api.store_copy().await?;
     let scope = &call.api.context.settings.scope;
     Ok(copy.answer(&cluster::cluster_json(&copy.group(call.api), scope)))
 }
 
-pub async fn history(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn history(call: Call<'_>) -> Result<Answer, Answer> {
     let copy = call.api.store_copy().await?;
     let value = copy.value(&call.api.context.keys.history());
     let value = value.filter(Value::is_array).unwrap_or_else(|| Value::Array(Vec::new()));
     Ok(copy.answer(&value))
 }
 
-pub async fn configuration(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn configuration(call: Call<'_>) -> Result<Answer, Answer> {
     super::configuration::get(call.api).await
 }
 
 /// The members of `/failsafe` with their URLs, as in the store or as last known.
-pub async fn failsafe(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn failsafe(call: Call<'_>) -> Result<Answer, Answer> {
     let published = call.api.published();
     let seen = published.view.as_ref().and_then(|view| view.failsafe.as_ref());
     let known = seen.map(|map| &map.value).or(published.failsafe.as_deref());
@@ -85,7 +85,7 @@ pub async fn failsafe(call: Call<'_>) -> Result<Answer, Answer> {
     Ok(Answer::json(StatusCode::OK, &Value::Object(urls.collect())))
 }
 
-pub async fn decisions(call: Call<'_>) -> Result<Answer, Answer> {
+pub(super) async fn decisions(call: Call<'_>) -> Result<Answer, Answer> {
     let shown = log::shown((call.api.context.decisions)(), call.may_change);
     Ok(Answer::json(StatusCode::OK, &shown))
 }

@@ -51,7 +51,7 @@ impl ListenError {
 /// The open ports. They can move to other addresses, and show another
 /// certificate, while connections that stand go on undisturbed. They close when
 /// this is dropped.
-pub struct Listeners {
+pub(crate) struct Listeners {
     service: Service,
     open: Mutex<Open>,
 }
@@ -65,25 +65,30 @@ struct Open {
 }
 
 /// What clients must show, from the settings.
-pub fn client_proof(settings: &RestApi) -> Result<ClientProof, ListenError> {
+pub(crate) fn client_proof(settings: &RestApi) -> Result<ClientProof, ListenError> {
     ClientProof::parse(&settings.verify_client)
         .ok_or_else(|| ListenError::VerifyClient(settings.verify_client.clone()))
 }
 
 /// Addresses that can be had and certificates that can be read, before anything
 /// is served.
-pub struct Ports {
+pub(crate) struct Ports {
     acceptor: Option<RustlsAcceptor>,
     listeners: Vec<TcpListener>,
 }
 
 impl Ports {
-    pub async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
+    pub(crate) async fn open(settings: &RestApi) -> Result<Ports, ListenError> {
         Ok(Ports { acceptor: acceptor(settings)?, listeners: bind(settings).await? })
     }
 
     /// Serves what comes in. Connections end when `stop` says so.
-    pub fn serve(self, api: Arc<Api>, places: Arc<Places>, stop: watch::Sender<bool>) -> Listeners {
+    pub(crate) fn serve(
+        self,
+        api: Arc<Api>,
+        places: Arc<Places>,
+        stop: watch::Sender<bool>,
+    ) -> Listeners {
         let acceptor = Arc::new(RwLock::new(self.acceptor));
         let settings = api.context.settings.clone();
         let service = Service { acceptor, places, api, stop };
@@ -97,13 +102,13 @@ impl Listeners {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.lock().addresses.clone()
     }
 
     /// Listens and encrypts as the settings say from now on. Certificates are
     /// read again; what cannot be read or bound leaves everything as it was.
-    pub async fn reopen(&self, settings: &RestApi) -> Result<(), ListenError> {
+    pub(crate) async fn reopen(&self, settings: &RestApi) -> Result<(), ListenError> {
         let acceptor = acceptor(settings)?;
         let (host, port) = {
             let open = self.lock();
@@ -123,7 +128,7 @@ impl Listeners {
     }
 
     /// No connection is accepted any more.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let mut accepting = std::mem::take(&mut self.lock().accepting);
         accepting.shutdown().await;
     }

@@ -27,7 +27,7 @@ const ANSWER_AGE_MS_MAX: u64 = 1_000;
 const COMMAND_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// One running API.
-pub struct Api {
+pub(crate) struct Api {
     pub context: ApiContext,
     pub rules: RwLock<Arc<Rules>>,
     pub rounds: Rounds,
@@ -42,7 +42,7 @@ pub struct Api {
 }
 
 /// What the settings say about callers, and what a reload changes as a whole.
-pub struct Rules {
+pub(crate) struct Rules {
     pub peers: Peers,
     pub gate: Gate,
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -50,7 +50,7 @@ pub struct Rules {
 
 /// What the server said to the last health check that asked it.
 #[derive(Clone)]
-pub struct LastAnswer {
+pub(crate) struct LastAnswer {
     asked: Millis,
     /// The answer's age counts from here, so callers that wait behind a slow query share it.
     answered: Millis,
@@ -58,21 +58,21 @@ pub struct LastAnswer {
 }
 
 impl Api {
-    pub fn published(&self) -> Arc<Published> {
+    pub(crate) fn published(&self) -> Arc<Published> {
         self.context.published.borrow().clone()
     }
 
     /// Those in force at this moment.
-    pub fn rules(&self) -> Arc<Rules> {
+    pub(crate) fn rules(&self) -> Arc<Rules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn now(&self) -> Millis {
+    pub(crate) fn now(&self) -> Millis {
         (self.context.now)()
     }
 
     /// Good enough for a health check.
-    pub async fn recent_monitor(&self, published: &Published) -> Option<Arc<ServerStatus>> {
+    pub(crate) async fn recent_monitor(&self, published: &Published) -> Option<Arc<ServerStatus>> {
         if !may_query(published.state) {
             return None;
         }
@@ -95,12 +95,12 @@ impl Api {
     }
 
     /// The answer of a query that is sent after this call.
-    pub async fn fresh_monitor(&self, published: &Published) -> Option<Arc<ServerStatus>> {
+    pub(crate) async fn fresh_monitor(&self, published: &Published) -> Option<Arc<ServerStatus>> {
         if may_query(published.state) { self.rounds.ask().await } else { None }
     }
 
     /// The own group, from the store, now.
-    pub async fn read_group(&self) -> Result<GroupView, Answer> {
+    pub(crate) async fn read_group(&self) -> Result<GroupView, Answer> {
         let keys = &self.context.keys;
         let read = self.context.store.read(&[keys.group_prefix()]).await.map_err(away)?;
         self.note(&read.entries);
@@ -109,14 +109,14 @@ impl Api {
     }
 
     /// One key, from the store, now.
-    pub async fn read_key(&self, key: &str) -> Result<Option<KeyValue>, Answer> {
+    pub(crate) async fn read_key(&self, key: &str) -> Result<Option<KeyValue>, Answer> {
         let read = self.context.store.read(&[key.to_string()]).await.map_err(away)?;
         self.note(&read.entries);
         Ok(read.entries.into_iter().find(|entry| entry.key == key))
     }
 
     /// Writes what was decided on what was read. `false`: another writer was first.
-    pub async fn write(&self, write: &Write) -> Result<bool, Answer> {
+    pub(crate) async fn write(&self, write: &Write) -> Result<bool, Answer> {
         let (context, keys) = (&self.context, &self.context.keys);
         let written = context.store.write(keys, write).await.map_err(away)?;
         context.mirror.apply(keys, write, written);
@@ -129,17 +129,17 @@ impl Api {
     }
 
     /// Makes the daemon run a beat now. A full queue will wake it too.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         let _ = self.context.commands.try_send(Command::Wake);
     }
 
-    pub async fn send(&self, command: Command) -> Result<(), Answer> {
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Answer> {
         let sent = self.context.commands.send_timeout(command, COMMAND_WAIT_MAX).await;
         sent.map_err(|_| unavailable("the daemon is busy or ends; try again"))
     }
 }
 
-pub fn unavailable(text: impl Into<String>) -> Answer {
+pub(super) fn unavailable(text: impl Into<String>) -> Answer {
     Answer::text(StatusCode::SERVICE_UNAVAILABLE, text)
 }
 

@@ -16,7 +16,10 @@ use tokio::sync::watch;
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Tells `places` who the members are, until the daemon ends.
-pub async fn keep_known(places: Arc<Places>, mut published: watch::Receiver<Arc<Published>>) {
+pub(super) async fn keep_known(
+    places: Arc<Places>,
+    mut published: watch::Receiver<Arc<Published>>,
+) {
     loop {
         let hosts = member_hosts(&published.borrow_and_update().clone());
         places.set_members(addresses(&hosts).await);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use std::fmt::Write;
 use topology::MemberRole;
 
-pub struct Metric {
+pub(crate) struct Metric {
     pub name: &'static str,
     pub kind: &'static str,
     pub help: &'static str,
@@ -39,7 +39,7 @@ const fn counter(
     Metric { name, kind: "counter", help, value }
 }
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     gauge("patroni_version", "Patroni semver without periods.", |_| Some(version())),
     gauge("patroni_postgres_running", "Value is 1 if Postgres is running, 0 otherwise.", |f| {
         flag(f.is_running)
@@ -153,7 +153,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// All rows as Prometheus reads them.
-pub fn render(facts: &Facts) -> String {
+pub(crate) fn render(facts: &Facts) -> String {
     let mut out = String::new();
     let labels = format!(
         "{{scope=\"{}\",name=\"{}\"}}",

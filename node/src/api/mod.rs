@@ -8,8 +8,8 @@
 //! operator asked for, and only on the version it read; PostgreSQL is touched
 //! by the daemon alone.
 
-pub mod answer;
-pub mod auth;
+pub(crate) mod answer;
+pub(crate) mod auth;
 mod body_cache;
 mod call;
 mod caller;
@@ -18,31 +18,31 @@ mod cluster;
 mod commands;
 mod configuration;
 mod connection;
-pub mod decisions;
+pub(crate) mod decisions;
 pub mod dynamic;
 pub mod endpoints;
-pub mod failsafe;
+pub(crate) mod failsafe;
 mod formation;
-pub mod health;
+pub(crate) mod health;
 mod information;
-pub mod listen;
+pub(crate) mod listen;
 mod look;
 mod member_addresses;
-pub mod metrics;
+pub(crate) mod metrics;
 mod places;
-pub mod published;
-pub mod restart;
+pub(crate) mod published;
+pub(crate) mod restart;
 mod restart_request;
 mod rounds;
 mod router;
 mod schedule;
 mod scope_read;
-pub mod status;
+pub(crate) mod status;
 mod store_copy;
 mod switchover;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod tls;
+pub(crate) mod tls;
 
 pub use published::{ApiContext, Command, Fresh, Published};
 pub use status::status_json;

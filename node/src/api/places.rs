@@ -24,7 +24,7 @@ const PER_ADDRESS_MAX: usize = 250;
 /// In `Seat::waits_since`: its request is being answered.
 const BUSY: u64 = u64::MAX;
 
-pub struct Places {
+pub(crate) struct Places {
     limits: Limits,
     taken: Mutex<Taken>,
     /// Counts events, so that the connection that waits longest is known.
@@ -46,7 +46,7 @@ struct Taken {
 }
 
 /// One connection's place. It is free again when this is dropped.
-pub struct Place {
+pub(crate) struct Place {
     seat: Arc<Seat>,
     places: Arc<Places>,
 }
@@ -60,10 +60,10 @@ struct Seat {
 }
 
 /// A request is being answered while this lives.
-pub struct Busy(Arc<Place>);
+pub(crate) struct Busy(Arc<Place>);
 
 impl Places {
-    pub fn new() -> Arc<Places> {
+    pub(crate) fn new() -> Arc<Places> {
         let all = PLACES_MAX;
         Places::limited(Limits { all, members: MEMBERS_PLACES, address: PER_ADDRESS_MAX })
     }
@@ -81,12 +81,12 @@ impl Places {
     }
 
     /// Whose places are kept free from now on.
-    pub fn set_members(&self, members: HashSet<IpAddr>) {
+    pub(crate) fn set_members(&self, members: HashSet<IpAddr>) {
         self.lock().members = members;
     }
 
     /// `None`: every connection that could be closed for it is being answered.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = address.to_canonical();
         let mut taken = self.lock();
         let is_member = taken.members.contains(&address);
@@ -134,11 +134,11 @@ impl Taken {
 
 impl Place {
     /// Returns when the connection has to make room for another one.
-    pub async fn told_to_leave(&self) {
+    pub(crate) async fn told_to_leave(&self) {
         self.seat.leave.notified().await;
     }
 
-    pub fn begin(self: &Arc<Self>) -> Busy {
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.seat.waits_since.store(BUSY, Ordering::Relaxed);
         Busy(self.clone())
     }

@@ -11,7 +11,7 @@ use crate::dcs::Store;
 use crate::dcs::counted::Writes;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
-pub use crate::postgres::ServerStatus;
+pub(crate) use crate::postgres::ServerStatus;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -71,7 +71,7 @@ pub struct Published {
 }
 
 /// What to answer, and whether it was done.
-pub type Reply = oneshot::Sender<Result<String, String>>;
+pub(crate) type Reply = oneshot::Sender<Result<String, String>>;
 
 /// What the API asks of the daemon.
 #[derive(Debug)]

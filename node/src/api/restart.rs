@@ -8,7 +8,7 @@
 use super::answer::Answer;
 use super::look::{Api, unavailable};
 use super::published::Command;
-pub use super::restart_request::{Conditions, Request};
+pub(crate) use super::restart_request::{Conditions, Request};
 use super::schedule::{BadMoment, future_moment, positive_seconds};
 use super::status::{Facts, facts};
 use axum::http::StatusCode;
@@ -29,7 +29,7 @@ fn bad(text: impl Into<String>) -> Answer {
     Answer::text(StatusCode::BAD_REQUEST, text)
 }
 
-pub fn read_request(body: Map<String, Value>) -> Result<Request, Answer> {
+pub(crate) fn read_request(body: Map<String, Value>) -> Result<Request, Answer> {
     let mut out = Request::default();
     for (key, value) in &body {
         match key.as_str() {
@@ -101,7 +101,7 @@ fn do_hold(conditions: &Conditions, facts: &Facts) -> bool {
     conditions.hold_for(facts.role, version, facts.published.pending_restart.is_some())
 }
 
-pub async fn post(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer> {
+pub(crate) async fn post(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer> {
     let request = read_request(body)?;
     let published = api.published();
     if request.schedule.is_some() {
@@ -131,7 +131,7 @@ async fn schedule(api: &Api, request: Request) -> Result<Answer, Answer> {
     }
 }
 
-pub async fn delete(api: &Api) -> Result<Answer, Answer> {
+pub(crate) async fn delete(api: &Api) -> Result<Answer, Answer> {
     let (reply, answer) = oneshot::channel();
     api.send(Command::ForgetRestart { reply }).await?;
     match at_once(answer).await? {
@@ -149,7 +149,7 @@ async fn at_once(
     answer.map_err(|_| unavailable("the daemon ended before it was done"))
 }
 
-pub async fn reinitialize(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer> {
+pub(crate) async fn reinitialize(api: &Api, body: Map<String, Value>) -> Result<Answer, Answer> {
     let published = api.published();
     if published.lock_until.is_some_and(|until| api.now() < until) {
         return Err(unavailable("I am the leader, can not reinitialize"));

@@ -1,6 +1,6 @@
 //! What `POST /restart` asks for.
 
-pub use member::ha::restarts::Conditions;
+pub(crate) use member::ha::restarts::Conditions;
 use serde_json::{Map, Value};
 use std::time::Duration;
 

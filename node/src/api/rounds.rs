@@ -29,11 +29,11 @@ const QUERIES_MAX: usize = 2;
 type Answer = Option<Arc<ServerStatus>>;
 type Caller = oneshot::Sender<Answer>;
 
-pub struct Rounds(mpsc::Sender<Caller>);
+pub(crate) struct Rounds(mpsc::Sender<Caller>);
 
 impl Rounds {
     /// Asks `server` for as long as this value lives.
-    pub fn spawn(server: Arc<dyn Fresh>) -> Rounds {
+    pub(crate) fn spawn(server: Arc<dyn Fresh>) -> Rounds {
         let (sender, callers) = mpsc::channel(CALLERS_MAX);
         let queue =
             Arc::new(Queue { callers: tokio::sync::Mutex::new(callers), last: Mutex::default() });
@@ -44,7 +44,7 @@ impl Rounds {
     }
 
     /// What a query says that is sent after this call.
-    pub async fn ask(&self) -> Answer {
+    pub(crate) async fn ask(&self) -> Answer {
         let (tell, told) = oneshot::channel();
         self.0.send(tell).await.ok()?;
         told.await.ok().flatten()

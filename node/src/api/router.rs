@@ -13,7 +13,7 @@ use axum::response::Response;
 use std::sync::Arc;
 
 /// Every request comes in here.
-pub async fn enter(api: Arc<Api>, caller: Caller, request: Request) -> Response {
+pub(super) async fn enter(api: Arc<Api>, caller: Caller, request: Request) -> Response {
     let _busy = caller.place.begin();
     let answer = answer(&api, &caller, request).await.unwrap_or_else(|refusal| refusal);
     answer.into_response(&api.rules().headers)

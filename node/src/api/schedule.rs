@@ -8,14 +8,14 @@ use jiff::{Timestamp, ZonedDateTime};
 use topology::number::{Base, split_decimal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadMoment {
+pub(super) enum BadMoment {
     Unreadable,
     NoZone,
     Past,
 }
 
 /// Reads a moment that must not have passed and says it as it is stored.
-pub fn future_moment(text: &str, now: Timestamp) -> Result<String, BadMoment> {
+pub(super) fn future_moment(text: &str, now: Timestamp) -> Result<String, BadMoment> {
     let moment = read(text)?;
     if moment.timestamp() <= now { Err(BadMoment::Past) } else { Ok(iso(&moment)) }
 }
@@ -52,7 +52,7 @@ fn iso(moment: &ZonedDateTime) -> String {
 }
 
 /// Seconds as `30`, `"30"`, `"2min"`; `None` unless it is a positive span.
-pub fn positive_seconds(value: &serde_json::Value) -> Option<f64> {
+pub(super) fn positive_seconds(value: &serde_json::Value) -> Option<f64> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
     let (number, unit) = split_decimal(&text);
     let seconds = number.parse::<f64>().ok()? * Base::Seconds.factor(unit)?;

@@ -9,13 +9,13 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// One read of the whole scope, or why there is none.
 #[derive(Clone)]
-pub struct ScopeRead {
+pub(crate) struct ScopeRead {
     pub asked: Instant,
     pub outcome: Result<Arc<Snapshot>, String>,
 }
 
 impl ScopeRead {
-    pub async fn of(store: &dyn Store, prefix: String) -> ScopeRead {
+    pub(crate) async fn of(store: &dyn Store, prefix: String) -> ScopeRead {
         let asked = Instant::now();
         let outcome = store.read(&[prefix]).await;
         let outcome = outcome.map(Arc::new);
@@ -24,12 +24,12 @@ impl ScopeRead {
     }
 
     /// Young enough, and not older than what callers were told.
-    pub fn serves(&self, wanted: Version) -> bool {
+    pub(crate) fn serves(&self, wanted: Version) -> bool {
         let is_old = self.outcome.as_ref().is_ok_and(|read| read.version < wanted);
         self.asked.elapsed() < READ_EVERY && !is_old
     }
 }
 
-pub fn cannot_be_used(error: &DcsError) -> String {
+pub(super) fn cannot_be_used(error: &DcsError) -> String {
     format!("the configuration store cannot be used: {error}")
 }

@@ -8,12 +8,12 @@
 
 use super::published::{Published, ServerStatus};
 use serde_json::{Map, Value, json};
-pub use topology::report::Duty;
+pub(crate) use topology::report::Duty;
 use topology::{Lsn, MemberRole, MemberState, Millis};
 
 /// Everything that answers are made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     pub published: &'a Published,
     pub monitor: Option<&'a ServerStatus>,
     pub now: Millis,
@@ -27,7 +27,7 @@ pub struct Facts<'a> {
 
 /// Of what the remote side last told, while it streams. Unknown is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemoteLag {
+pub(crate) struct RemoteLag {
     pub end: Option<Lsn>,
     pub receive_bytes: Option<u64>,
     pub replay_bytes: Option<u64>,
@@ -39,11 +39,11 @@ pub struct RemoteLag {
 const LOG_WAITING_USUAL: usize = 2;
 
 /// Is there a server that could answer the monitoring query?
-pub fn may_query(state: MemberState) -> bool {
+pub(crate) fn may_query(state: MemberState) -> bool {
     matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
 }
 
-pub fn facts<'a>(
+pub(crate) fn facts<'a>(
     published: &'a Published,
     monitor: Option<&'a ServerStatus>,
     now: Millis,
@@ -79,27 +79,27 @@ fn duty(published: &Published) -> Option<Duty> {
 
 impl Facts<'_> {
     /// `unknown`: it runs, but did not answer.
-    pub fn state_text(&self) -> &'static str {
+    pub(crate) fn state_text(&self) -> &'static str {
         match self.published.state {
             MemberState::Running if !self.is_running => "unknown",
             state => state.text(),
         }
     }
 
-    pub fn is_unlocked(&self) -> bool {
+    pub(crate) fn is_unlocked(&self) -> bool {
         self.published.view.as_ref().is_none_or(|view| view.leader.is_none())
     }
 
-    pub fn is_failsafe_active(&self) -> bool {
+    pub(crate) fn is_failsafe_active(&self) -> bool {
         self.published.failsafe_until.is_some_and(|until| self.now < until)
     }
 
-    pub fn replication_state(&self) -> Option<&'static str> {
+    pub(crate) fn replication_state(&self) -> Option<&'static str> {
         replication_state(self.monitor?, self.published.config.as_deref())
     }
 
     /// How far a standby leader is behind the remote side.
-    pub fn remote_lag(&self) -> Option<RemoteLag> {
+    pub(crate) fn remote_lag(&self) -> Option<RemoteLag> {
         let monitor = self.monitor.filter(|_| self.role == MemberRole::StandbyLeader)?;
         let end = monitor.latest_end.filter(|_| monitor.is_streaming());
         let behind = |at: Option<Lsn>| Some(at?.behind(end?));
@@ -112,7 +112,7 @@ impl Facts<'_> {
     }
 
     /// The end of the group's log, as far as this member has heard of it.
-    pub fn known_end(&self) -> Option<Lsn> {
+    pub(crate) fn known_end(&self) -> Option<Lsn> {
         let in_store = self.published.view.as_ref().map(|view| view.optime());
         let heard = self.monitor.and_then(|m| m.latest_end);
         in_store.into_iter().chain(heard).max()
@@ -130,7 +130,10 @@ const RESTORE_COMMANDS: [&str; 3] = [
 ///
 /// A server without a stream replays from the archive if it has one; `config`
 /// is the document in the store, where the archive is named.
-pub fn replication_state(monitor: &ServerStatus, config: Option<&Value>) -> Option<&'static str> {
+pub(crate) fn replication_state(
+    monitor: &ServerStatus,
+    config: Option<&Value>,
+) -> Option<&'static str> {
     let is_command = |value: &Value| value.as_str().is_some_and(|command| !command.is_empty());
     let has_archive = config.is_some_and(|config| {
         let mut named = RESTORE_COMMANDS.iter().filter_map(|path| config.pointer(path));
@@ -149,7 +152,7 @@ pub fn status_json(published: &Published, monitor: Option<&ServerStatus>, now: M
 }
 
 /// The same, from facts that are there already.
-pub fn body(facts: &Facts) -> Value {
+pub(crate) fn body(facts: &Facts) -> Value {
     let mut out = Map::new();
     out.insert("state".into(), facts.state_text().into());
     match facts.monitor {

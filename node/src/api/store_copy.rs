@@ -24,7 +24,7 @@ use topology::GroupView;
 /// How long an answer waits for what was written or read here a moment ago.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
 
-pub struct StoreCopy {
+pub(crate) struct StoreCopy {
     snapshot: Arc<Snapshot>,
     /// Time since the last answer of the store.
     age: Duration,
@@ -32,7 +32,7 @@ pub struct StoreCopy {
 
 impl Api {
     /// `Err`: there is no copy, or the store was lost longer than a ttl ago.
-    pub async fn store_copy(&self) -> Result<StoreCopy, Answer> {
+    pub(crate) async fn store_copy(&self) -> Result<StoreCopy, Answer> {
         let Some(view) = self.caught_up().await else {
             return Err(unavailable("the configuration store cannot be used: no answer yet"));
         };
@@ -47,7 +47,7 @@ impl Api {
 
     /// Every group of the scope. The copy of a Citus worker has its own group alone: the
     /// store is read instead, once in `READ_EVERY`, however many callers ask.
-    pub async fn scope_copy(&self) -> Result<StoreCopy, Answer> {
+    pub(crate) async fn scope_copy(&self) -> Result<StoreCopy, Answer> {
         let prefix = self.context.keys.scope_prefix();
         if self.context.mirror.covers(&prefix) {
             return self.store_copy().await;
@@ -89,24 +89,24 @@ impl Api {
 
 impl StoreCopy {
     /// This region: all groups of the copy, and the keys below `topology/`.
-    pub fn site(&self, api: &Api) -> Site {
+    pub(crate) fn site(&self, api: &Api) -> Site {
         crate::region::ownership::read_site(&api.context.keys, &self.snapshot.entries)
     }
 
     /// The own group.
-    pub fn group(&self, api: &Api) -> GroupView {
+    pub(crate) fn group(&self, api: &Api) -> GroupView {
         let keys = &api.context.keys;
         let mut groups = split_groups(&keys.scope_prefix(), &self.snapshot.entries);
         groups.remove(&keys.group).unwrap_or_default()
     }
 
     /// One key as JSON; `None` also for what is no JSON.
-    pub fn value(&self, key: &str) -> Option<Value> {
+    pub(crate) fn value(&self, key: &str) -> Option<Value> {
         let entry = self.snapshot.entries.iter().find(|entry| entry.key == key)?;
         serde_json::from_str(&entry.value).ok()
     }
 
-    pub fn answer(&self, value: &Value) -> Answer {
+    pub(crate) fn answer(&self, value: &Value) -> Answer {
         let mut answer = Answer::json(StatusCode::OK, value);
         answer.headers.push((header::AGE, HeaderValue::from(self.age.as_secs())));
         answer

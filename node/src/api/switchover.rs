@@ -25,7 +25,7 @@ const WRITE_TRIES_MAX: usize = 3;
 const WAIT_MIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Switchover,
     Failover,
 }
@@ -55,7 +55,7 @@ impl Kind {
 
 /// What was asked for, as far as the body alone can be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
+pub(super) struct Move {
     pub kind: Kind,
     pub leader: Option<MemberName>,
     pub candidate: Option<MemberName>,
@@ -71,7 +71,11 @@ fn impossible(text: impl Into<String>) -> Answer {
 }
 
 /// Judges the body; `paused` is the group's.
-pub fn read_move(kind: Kind, body: &Map<String, Value>, paused: bool) -> Result<Move, Answer> {
+pub(super) fn read_move(
+    kind: Kind,
+    body: &Map<String, Value>,
+    paused: bool,
+) -> Result<Move, Answer> {
     let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|s| !s.is_empty());
     let leader = text("leader").map(MemberName::from);
     let candidate = text("candidate").or_else(|| text("member")).map(MemberName::from);
@@ -164,7 +168,11 @@ fn is_synchronous(api: &Api, view: &GroupView) -> bool {
     synchronous_mode(view) == SyncMode::On && !api.published().standby_group
 }
 
-pub async fn post(api: &Api, kind: Kind, body: Map<String, Value>) -> Result<Answer, Answer> {
+pub(super) async fn post(
+    api: &Api,
+    kind: Kind,
+    body: Map<String, Value>,
+) -> Result<Answer, Answer> {
     let view = api.read_group().await?;
     let wanted = read_move(kind, &body, view.is_paused())?;
     if wanted.scheduled_at.is_some() {
@@ -224,7 +232,7 @@ fn failed(kind: Kind) -> Answer {
 
 /// How a request stands in one picture of the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(super) enum Standing {
     Moved(MemberName),
     /// The request was taken back and the old leader leads.
     Refused,
@@ -232,7 +240,11 @@ pub enum Standing {
 }
 
 /// Pure: `/failover` speaks of us at versions after `since`.
-pub fn standing(view: &GroupView, old: Option<&MemberName>, since: Option<Version>) -> Standing {
+pub(super) fn standing(
+    view: &GroupView,
+    old: Option<&MemberName>,
+    since: Option<Version>,
+) -> Standing {
     match view.leader_name() {
         Some(leader) if Some(leader) != old => Standing::Moved(leader.clone()),
         // Between two leaders: the member that cleared the request is about to lead.
@@ -285,7 +297,7 @@ fn moved(wanted: &Move, leader: &MemberName) -> Answer {
 }
 
 /// Takes a scheduled switchover back.
-pub async fn delete(api: &Api) -> Result<Answer, Answer> {
+pub(super) async fn delete(api: &Api) -> Result<Answer, Answer> {
     let view = api.read_group().await?;
     let scheduled = view.request().is_some_and(|request| request.scheduled_at.is_some());
     let Some(seen) = view.failover.as_ref().filter(|_| scheduled).map(|f| f.version) else {

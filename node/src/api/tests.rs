@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use topology::{GroupView, Lsn, MemberRole, MemberState, Millis, SystemId, Tags, Timeline};
 
-pub const NOW: Millis = Millis(100_000);
-pub const TTL_MS: u64 = 30_000;
+pub(crate) const NOW: Millis = Millis(100_000);
+pub(crate) const TTL_MS: u64 = 30_000;
 
 /// A group of three, led by n1.
-pub fn view() -> GroupView {
+pub(crate) fn view() -> GroupView {
     let mut view = GroupView::default();
     view.take_sample("leader", "n1", 1, 1);
     view.take_sample("status", r#"{"optime":67108960}"#, 1, 0);
@@ -37,7 +37,7 @@ pub fn view() -> GroupView {
     view
 }
 
-pub fn published(name: &str) -> Published {
+pub(crate) fn published(name: &str) -> Published {
     let leads = name == "n1";
     Published {
         name: name.into(),
@@ -71,11 +71,11 @@ pub fn published(name: &str) -> Published {
     }
 }
 
-pub fn tags(value: Value) -> Tags {
+pub(crate) fn tags(value: Value) -> Tags {
     Tags(value.as_object().cloned().unwrap_or_default())
 }
 
-pub fn primary() -> ServerStatus {
+pub(crate) fn primary() -> ServerStatus {
     ServerStatus {
         in_recovery: false,
         timeline: Some(Timeline(1)),
@@ -93,7 +93,7 @@ pub fn primary() -> ServerStatus {
     }
 }
 
-pub fn standby() -> ServerStatus {
+pub(crate) fn standby() -> ServerStatus {
     ServerStatus {
         in_recovery: true,
         postmaster_start_time: "2026-11-20 21:56:50.690293+00:00".to_string(),
@@ -106,7 +106,7 @@ pub fn standby() -> ServerStatus {
 }
 
 /// Settings of a member whose API listens on a free port of this machine.
-pub fn settings(restapi: RestApi) -> Settings {
+pub(crate) fn settings(restapi: RestApi) -> Settings {
     Settings {
         scope: "golden".to_string(),
         namespace: "/service/".to_string(),
@@ -125,6 +125,6 @@ pub fn settings(restapi: RestApi) -> Settings {
     }
 }
 
-pub fn login() -> crate::config::Credentials {
+pub(crate) fn login() -> crate::config::Credentials {
     crate::config::Credentials { username: "u".to_string(), password: Secret("p".to_string()) }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// May clients come without a certificate?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientProof {
+pub(crate) enum ClientProof {
     None,
     Optional,
     Required,
@@ -29,7 +29,7 @@ pub enum ClientProof {
 
 impl ClientProof {
     /// Reads `restapi.verify_client`.
-    pub fn parse(text: &str) -> Option<ClientProof> {
+    pub(crate) fn parse(text: &str) -> Option<ClientProof> {
         match text {
             "" | "none" => Some(ClientProof::None),
             "optional" => Some(ClientProof::Optional),
@@ -40,7 +40,7 @@ impl ClientProof {
 }
 
 /// Which certificate the server presents and which clients it accepts.
-pub fn server_config(
+pub(crate) fn server_config(
     own: Own,
     cafile: Option<&Path>,
     proof: ClientProof,

@@ -10,7 +10,11 @@ use super::{Bootstrap, BootstrapMethod};
 use serde_json::{Map, Value};
 use topology::Dynamic;
 
-pub fn read(document: Document, is_citus: bool, findings: &mut Findings) -> Option<Bootstrap> {
+pub(super) fn read(
+    document: Document,
+    is_citus: bool,
+    findings: &mut Findings,
+) -> Option<Bootstrap> {
     document.section("bootstrap")?;
     let mut dcs = document.section("bootstrap.dcs").cloned().unwrap_or_else(Map::new);
     if is_citus {

@@ -75,7 +75,7 @@ pub fn is_for_the_daemon(name: &str) -> bool {
 }
 
 /// What the variables say, as a document.
-pub fn overlay(env: &Environment, findings: &mut Findings) -> Value {
+pub(super) fn overlay(env: &Environment, findings: &mut Findings) -> Value {
     let mut document = Value::Object(Map::new());
     let aliases = ALIASES.iter().map(|(name, path)| (name.to_string(), path.to_string()));
     let named = settings::all_paths().filter(|(_, row)| row.env).map(|(path, _)| path);
@@ -92,7 +92,7 @@ pub fn overlay(env: &Environment, findings: &mut Findings) -> Value {
 }
 
 /// The value of a variable that is set and not empty.
-pub fn given<'a>(env: &'a Environment, name: &str) -> Option<&'a str> {
+pub(super) fn given<'a>(env: &'a Environment, name: &str) -> Option<&'a str> {
     env.get(name).map(String::as_str).filter(|text| !text.is_empty())
 }
 
@@ -131,7 +131,7 @@ fn has_pattern(text: &str) -> bool {
 }
 
 /// A YAML list, or the inside of one.
-pub fn list(text: &str) -> Option<Value> {
+pub(super) fn list(text: &str) -> Option<Value> {
     let whole = yaml::parse(text).ok().filter(Value::is_array);
     whole.or_else(|| yaml::parse(&format!("[{text}]")).ok().filter(Value::is_array))
 }

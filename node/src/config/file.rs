@@ -23,7 +23,7 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 const WHOLE: &str = "PATRONI_CONFIGURATION";
 
 /// The merged document. Empty when nothing is configured.
-pub fn document(path: Option<&Path>, env: &Environment, findings: &mut Findings) -> Value {
+pub(super) fn document(path: Option<&Path>, env: &Environment, findings: &mut Findings) -> Value {
     let mut document = Value::Object(Map::new());
     let whole = env::given(env, WHOLE);
     let files = path.and_then(|path| existing_files(path, whole.is_some(), findings));

@@ -20,7 +20,7 @@ use topology::region::{Isolation, Mode, Policy, RegionPolicy};
 const ENTRY_KEYS: [&str; 3] = ["name", "priority", "etcd3"];
 const PRIORITY: Kind = Kind::Whole { min: i64::MIN, max: i64::MAX };
 
-pub fn read(
+pub(super) fn read(
     document: Document,
     own_store: &StoreSettings,
     findings: &mut Findings,

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use strsim::levenshtein;
 
 /// Sections of other stores: known words, no settings.
-pub const OTHER_STORES: [&str; 5] = ["consul", "exhibitor", "kubernetes", "raft", "zookeeper"];
+pub(super) const OTHER_STORES: [&str; 5] =
+    ["consul", "exhibitor", "kubernetes", "raft", "zookeeper"];
 
 /// The known keys of a section; none when it is no section.
-pub fn children(section: &str) -> BTreeSet<String> {
+pub(super) fn children(section: &str) -> BTreeSet<String> {
     let mut keys: BTreeSet<String> = settings::all_paths()
         .filter_map(|(path, _)| {
             let rest = if section.is_empty() {
@@ -26,7 +27,10 @@ pub fn children(section: &str) -> BTreeSet<String> {
 }
 
 /// The known key within two edits, if that is less than half of the word.
-pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    key: &str,
+    known: impl IntoIterator<Item = &'a String>,
+) -> Option<&'a str> {
     const EDITS_MAX: usize = 2;
     let near = known.into_iter().map(|word| (levenshtein(key, word), word));
     let close = near.filter(|(edits, word)| *edits <= EDITS_MAX && edits * 2 < word.len());

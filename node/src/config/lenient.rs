@@ -24,14 +24,14 @@ pub(super) struct Lenient {
 }
 
 impl Lenient {
-    pub fn new(text: &str) -> Lenient {
+    pub(super) fn new(text: &str) -> Lenient {
         let margin = text.lines().map(leading).max().unwrap_or(0) + 1;
         Lenient { text: text.to_string(), margin, added: HashMap::new(), mended: 0 }
     }
 
     /// Mends what the parser refused at this place, which is the character `index`
     /// (from 0). `false`: it is no such thing.
-    pub fn mend(&mut self, refusal: &str, index: usize, place: Place) -> bool {
+    pub(super) fn mend(&mut self, refusal: &str, index: usize, place: Place) -> bool {
         self.mended += 1;
         if self.mended > MENDED_MAX {
             return false;
@@ -49,7 +49,7 @@ impl Lenient {
     }
 
     /// The place as it is in the text that was given.
-    pub fn as_written(&self, place: Place) -> Place {
+    pub(super) fn as_written(&self, place: Place) -> Place {
         let added = self.added.get(&place.line).copied().unwrap_or(0);
         let column = (place.column as isize - added).max(1) as usize;
         Place { column, ..place }

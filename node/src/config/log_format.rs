@@ -52,7 +52,7 @@ struct Look {
 
 /// A format string that was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Format(Vec<Piece>);
+pub(crate) struct Format(Vec<Piece>);
 
 impl Default for Format {
     fn default() -> Format {
@@ -61,7 +61,7 @@ impl Default for Format {
 }
 
 impl Format {
-    pub fn read(text: &str) -> Format {
+    pub(crate) fn read(text: &str) -> Format {
         let mut pieces = Vec::new();
         let mut plain = String::new();
         let mut rest = text;
@@ -87,7 +87,7 @@ impl Format {
     }
 
     /// Names of fields, in order.
-    pub fn fields(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Field { name, .. } => Some(name.as_str()),
             Piece::Text(_) => None,
@@ -95,13 +95,13 @@ impl Format {
     }
 
     /// Names that no record has.
-    pub fn unknown(&self) -> Vec<String> {
+    pub(crate) fn unknown(&self) -> Vec<String> {
         let unknown = self.fields().filter(|name| !is_field(name));
         unknown.map(str::to_string).collect()
     }
 
     /// The line; `value` gives a field's value, where the record has it.
-    pub fn render(&self, value: impl Fn(&str) -> Option<Value>) -> String {
+    pub(crate) fn render(&self, value: impl Fn(&str) -> Option<Value>) -> String {
         let mut line = String::new();
         for piece in &self.0 {
             match piece {
@@ -116,7 +116,7 @@ impl Format {
     }
 }
 
-pub fn is_field(name: &str) -> bool {
+pub(crate) fn is_field(name: &str) -> bool {
     FIELDS.contains(&name)
 }
 
@@ -147,7 +147,7 @@ fn field(text: &str) -> Option<(Piece, &str)> {
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     Text(String),
     Number(f64),
     Whole(i64),
@@ -179,7 +179,7 @@ impl Look {
 }
 
 /// A list of names and one-pair maps, or the fields of a format string.
-pub fn json_fields(format: &Json) -> Vec<(String, String)> {
+pub(crate) fn json_fields(format: &Json) -> Vec<(String, String)> {
     let named = |name: &str| (name.to_string(), name.to_string());
     let Some(items) = format.as_array() else {
         let format = format.as_str().map(Format::read).unwrap_or_default();

@@ -28,7 +28,7 @@ pub enum Ports {
     MayBeInUse,
 }
 
-pub fn check(
+pub(super) fn check(
     document: Document,
     postgresql: &Postgresql,
     store: &StoreSettings,

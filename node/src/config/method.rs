@@ -154,7 +154,7 @@ impl ReplicaMethod {
 }
 
 /// Is there an upstream for the whole cluster?
-pub fn is_standby_cluster(dynamic: &Value) -> bool {
+pub(crate) fn is_standby_cluster(dynamic: &Value) -> bool {
     let section = dynamic.get("standby_cluster").and_then(Value::as_object);
     let given = |key: &str| {
         section.and_then(|s| s.get(key)).is_some_and(|v| !v.is_null() && v != "" && *v != 0)

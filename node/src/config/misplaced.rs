@@ -12,7 +12,7 @@ const DCS_POSTGRESQL: &str = "bootstrap.dcs.postgresql";
 const EVERYWHERE: &str = "citus";
 
 const BELOW_DCS: &str = "write it below bootstrap.dcs, or use edit-config";
-pub const BELOW_POSTGRESQL: &str = "write it below postgresql";
+pub(super) const BELOW_POSTGRESQL: &str = "write it below postgresql";
 const BELOW_BOOTSTRAP: &str = "write it below bootstrap in the file of each member";
 const BELOW_TAGS: &str = "write it below tags";
 const OF_EACH_MEMBER: &str = "write it into the file of each member";
@@ -38,7 +38,7 @@ const ROWS: [(&str, &str, &str); 14] = [
 ];
 
 /// What to do with a key that its own section does not know and another one does.
-pub fn remedy(section: &str, key: &str) -> Option<&'static str> {
+pub(super) fn remedy(section: &str, key: &str) -> Option<&'static str> {
     let rows = ROWS.iter().filter(|(stands, ..)| *stands == section && key != EVERYWHERE);
     let mut known = rows.filter(|(_, place, _)| children(place).contains(key));
     known.next().map(|(.., remedy)| *remedy)

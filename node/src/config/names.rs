@@ -10,7 +10,7 @@ use standby::sync::never_synchronous;
 use topology::MemberName;
 use topology::id::NAME_BYTES_MAX;
 
-pub fn check(document: Document, findings: &mut Findings) {
+pub(super) fn check(document: Document, findings: &mut Findings) {
     check_member(document, findings);
     let scope = document.text_or_empty("scope");
     if scope.len() > NAME_BYTES_MAX {

@@ -92,7 +92,7 @@ impl NotYaml {
 }
 
 /// Says whether a key holds what must not appear in a log.
-pub fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     const PARTS: [&str; 5] = ["password", "passwd", "secret", "token", "pwd"];
     let key = key.to_lowercase();
     PARTS.iter().any(|part| key.contains(part))

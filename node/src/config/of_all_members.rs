@@ -15,7 +15,7 @@ use super::{misplaced, options};
 use serde_json::{Map, Value};
 
 /// Each member's own: its addresses, places and logins.
-pub const OF_ONE_MEMBER: [&str; 7] = [
+pub(crate) const OF_ONE_MEMBER: [&str; 7] = [
     "listen",
     "connect_address",
     "proxy_address",
@@ -29,7 +29,7 @@ const DCS: &str = "bootstrap.dcs";
 
 /// Checks a document of `/config`, or that of `bootstrap.dcs`, which stands at
 /// `place` (empty for the former).
-pub fn check(document: &Value, place: &str, findings: &mut Findings) {
+pub(crate) fn check(document: &Value, place: &str, findings: &mut Findings) {
     let at = |key: &str| if place.is_empty() { key.into() } else { format!("{place}.{key}") };
     for key in document.as_object().into_iter().flatten().map(|(key, _)| key) {
         let misplaced = misplaced::remedy(DCS, key).filter(|_| !children(DCS).contains(key));
@@ -71,7 +71,7 @@ fn check_section(section: &Map<String, Value>, place: &str, findings: &mut Findi
 }
 
 /// Checks one known key of `postgresql`.
-pub fn check_key(key: &str, value: &Value, path: &str, findings: &mut Findings) {
+pub(crate) fn check_key(key: &str, value: &Value, path: &str, findings: &mut Findings) {
     let own = format!("{SECTION}.{key}");
     let below = format!("{own}.");
     let rows: Vec<(String, &Setting)> = settings::all_paths()
@@ -123,7 +123,7 @@ fn add(path: &str, wrong: Option<Wrong>, findings: &mut Findings) {
 /// The part of a document that a change touches: below `postgresql` only the keys
 /// that the change names, elsewhere each named key as a whole. What is taken away
 /// is not there.
-pub fn touched_part(document: &Value, touched: &Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn touched_part(document: &Value, touched: &Map<String, Value>) -> Map<String, Value> {
     let named = touched.iter().filter_map(|(key, change)| {
         let value = document.get(key).filter(|value| !value.is_null())?;
         let part = if key == SECTION { narrowed(value, change) } else { value.clone() };

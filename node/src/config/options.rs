@@ -41,7 +41,11 @@ const REWIND_FORBIDDEN: [&str; 10] = [
     "help",
 ];
 
-pub fn read_rewind(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
+pub(super) fn read_rewind(
+    value: Option<&Value>,
+    path: &str,
+    findings: &mut Findings,
+) -> Vec<ToolOption> {
     let (allowed, dropped): (Vec<_>, Vec<_>) = read(value, path, findings)
         .into_iter()
         .partition(|option| !REWIND_FORBIDDEN.contains(&option.name.as_str()));
@@ -59,7 +63,11 @@ pub fn rewind_options_of(dynamic: &Value) -> (Vec<ToolOption>, Findings) {
     (options, findings)
 }
 
-pub fn read_initdb(value: Option<&Value>, path: &str, findings: &mut Findings) -> Vec<ToolOption> {
+pub(super) fn read_initdb(
+    value: Option<&Value>,
+    path: &str,
+    findings: &mut Findings,
+) -> Vec<ToolOption> {
     let options = read(value, path, findings);
     for option in options.iter().filter(|o| INITDB_FORBIDDEN.contains(&o.name.as_str())) {
         let what = format!("`{}` may not be given to initdb", option.name);
@@ -68,7 +76,7 @@ pub fn read_initdb(value: Option<&Value>, path: &str, findings: &mut Findings) -
     options
 }
 
-pub fn read_basebackup(
+pub(super) fn read_basebackup(
     value: Option<&Value>,
     path: &str,
     findings: &mut Findings,
@@ -90,7 +98,7 @@ fn may_be_given_to_basebackup(option: &ToolOption) -> bool {
 }
 
 /// Finds what is no option, of any program.
-pub fn check(value: &Value, path: &str, findings: &mut Findings) {
+pub(super) fn check(value: &Value, path: &str, findings: &mut Findings) {
     read(Some(value), path, findings);
 }
 

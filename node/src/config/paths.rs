@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 const BIN_NAMES: &str = "postgresql.bin_name";
 
 /// Rewrites every path of the document that is relative.
-pub fn make_absolute(raw: &mut Value, env: &Environment, findings: &mut Findings) {
+pub(super) fn make_absolute(raw: &mut Value, env: &Environment, findings: &mut Findings) {
     let base = env::given(env, WORKING_DIRECTORY).map(Path::new).filter(|base| base.is_absolute());
     let mut relative = |path: &str, text: &str| -> Option<String> {
         let Some(base) = base else {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 const PORT: u16 = 5432;
 
-pub fn read(document: Document, env: &Environment, findings: &mut Findings) -> Postgresql {
+pub(super) fn read(document: Document, env: &Environment, findings: &mut Findings) -> Postgresql {
     warn_of_methods_in_a_map(document, findings);
     read_basebackup(document.at("postgresql.basebackup"), "postgresql.basebackup", findings);
     let listen = document.text("postgresql.listen");
@@ -118,12 +118,12 @@ fn reachable_host(hosts: &[String]) -> String {
     }
 }
 
-pub fn is_wildcard(host: &str) -> bool {
+pub(super) fn is_wildcard(host: &str) -> bool {
     ["*", "0.0.0.0", "::"].contains(&host)
 }
 
 /// What to tell an operator who let others find nothing but `localhost`.
-pub fn unreachable_by_others(path: &str) -> String {
+pub(super) fn unreachable_by_others(path: &str) -> String {
     format!("{path} is missing; other members are told `localhost`: write HOST:PORT")
 }
 
@@ -137,7 +137,7 @@ fn password_file(document: Document, env: &Environment, findings: &mut Findings)
 }
 
 /// A login of `postgresql.authentication`, if it names a user.
-pub fn read_login(document: Document, role: &str) -> Option<Login> {
+pub(super) fn read_login(document: Document, role: &str) -> Option<Login> {
     let section = document.section(&format!("postgresql.authentication.{role}"))?;
     let mut extra = texts_of(Some(section));
     let username = extra.remove("username").filter(|name| !name.is_empty())?;

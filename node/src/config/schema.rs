@@ -63,7 +63,7 @@ const PARAMETERS: [(&str, i64, i64); 6] = [
     ("max_worker_processes", 0, COUNT_MAX),
 ];
 
-pub fn check(document: Document, findings: &mut Findings) {
+pub(super) fn check(document: Document, findings: &mut Findings) {
     let shortest = (SHORTEST_TTL_S.cast_signed(), MINIMUM_TTL_S.cast_signed());
     check_range(document, "minimum_ttl", Base::Seconds, shortest, findings);
     require(document, findings);

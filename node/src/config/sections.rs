@@ -14,7 +14,7 @@ use topology::tags::parse_bool;
 
 const PORT: u16 = 8008;
 
-pub fn read_log(document: Document, findings: &mut Findings) -> Log {
+pub(super) fn read_log(document: Document, findings: &mut Findings) -> Log {
     let level = match document.text_or_empty("log.level").to_uppercase().as_str() {
         "DEBUG" => "debug",
         "WARN" | "WARNING" => "warn",
@@ -68,7 +68,7 @@ fn log_format(document: Document, json: bool, findings: &mut Findings) -> Value 
     format.clone()
 }
 
-pub fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
+pub(super) fn read_restapi(document: Document, findings: &mut Findings) -> RestApi {
     let listen = document.text("restapi.listen");
     let (listen_host, listen_port) = listen
         .and_then(|text| address::parse_bind(&text, PORT))
@@ -160,7 +160,7 @@ fn read_credentials(
     }
 }
 
-pub fn read_ctl(document: Document, findings: &mut Findings) -> Ctl {
+pub(super) fn read_ctl(document: Document, findings: &mut Findings) -> Ctl {
     let own = read_credentials(document, "ctl.authentication", findings);
     let of_restapi = read_credentials(document, "restapi.authentication", findings);
     let certfile = document.path("ctl.certfile");
@@ -175,7 +175,7 @@ pub fn read_ctl(document: Document, findings: &mut Findings) -> Ctl {
 }
 
 /// Kept as written: others read them by type and order.
-pub fn read_tags(document: Document, findings: &mut Findings) -> Tags {
+pub(super) fn read_tags(document: Document, findings: &mut Findings) -> Tags {
     let tags = document.section("tags").cloned().unwrap_or_default();
     for (flag, number) in [("nofailover", "failover_priority"), ("nosync", "sync_priority")] {
         let set = tags.get(flag).and_then(parse_bool);
@@ -190,7 +190,7 @@ pub fn read_tags(document: Document, findings: &mut Findings) -> Tags {
 }
 
 /// A word that is not known means off, as in Patroni.
-pub fn read_watchdog(document: Document, findings: &mut Findings) -> WatchdogSettings {
+pub(super) fn read_watchdog(document: Document, findings: &mut Findings) -> WatchdogSettings {
     let defaults = WatchdogSettings::default();
     let mode = document.at("watchdog.mode");
     let device = document.text_or_empty("watchdog.device");
@@ -217,7 +217,7 @@ fn watchdog_mode(value: &Value) -> Mode {
 }
 
 /// Both the group and the database, or no Citus at all.
-pub fn read_citus(document: Document, findings: &mut Findings) -> Option<Citus> {
+pub(super) fn read_citus(document: Document, findings: &mut Findings) -> Option<Citus> {
     document.at("citus")?;
     let group = document.at("citus.group").and_then(parse_whole);
     let group = group.and_then(|number| u32::try_from(number).ok());

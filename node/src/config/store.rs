@@ -22,7 +22,7 @@ const SOURCES: [&str; 4] = ["proxy", "url", "hosts", "host"];
 const DOMAINS: [&str; 3] = ["srv", "discovery_srv", "srv_domain"];
 
 /// Reads the one store section of the document.
-pub fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
+pub(super) fn own_store(document: Document, findings: &mut Findings) -> StoreSettings {
     let given = |name: &str| document.at(name).is_some();
     let others: Vec<&str> = OTHER_STORES.into_iter().filter(|name| given(name)).collect();
     let Some(name) = ["etcd3", "etcd"].into_iter().find(|name| given(name)) else {

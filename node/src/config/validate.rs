@@ -22,7 +22,7 @@ const OPEN: [&str; 3] = ["", "tags", "bootstrap.dcs"];
 /// Sections whose unknown maps are methods that a user named.
 const WITH_METHODS: [&str; 2] = ["bootstrap", "postgresql"];
 /// Checks every row whose path `wanted` accepts.
-pub fn check(raw: &Value, wanted: impl Fn(&str) -> bool, findings: &mut Findings) {
+pub(super) fn check(raw: &Value, wanted: impl Fn(&str) -> bool, findings: &mut Findings) {
     check_sections(raw, &wanted, findings);
     for (path, setting) in settings::all_paths().filter(|(path, _)| wanted(path)) {
         if let Some(value) = Document::whole_of(raw).at(&path) {
@@ -32,7 +32,7 @@ pub fn check(raw: &Value, wanted: impl Fn(&str) -> bool, findings: &mut Findings
 }
 
 /// The same for one section that stands at another place than in the table.
-pub fn check_section(section: &Value, prefix: &str, path: &str, findings: &mut Findings) {
+pub(super) fn check_section(section: &Value, prefix: &str, path: &str, findings: &mut Findings) {
     let Some(map) = section.as_object() else {
         let what = format!("{} is no map", kind_only(section));
         return findings.add(path, what, "write `key: value` lines");
@@ -108,7 +108,7 @@ fn parents(path: &str) -> Vec<String> {
 }
 
 /// Finds required settings that are not given.
-pub fn require(raw: &Value, findings: &mut Findings) {
+pub(super) fn require(raw: &Value, findings: &mut Findings) {
     let document = Document::whole_of(raw);
     for (path, setting) in settings::all_paths().filter(|(_, setting)| setting.required) {
         let misshapen =
@@ -130,7 +130,7 @@ fn remedy_of_missing(path: &str, setting: &Setting) -> String {
 }
 
 /// Warns of keys that no row knows, in the sections that rows know.
-pub fn warn_of_unknown_keys(raw: &Value, findings: &mut Findings) {
+pub(super) fn warn_of_unknown_keys(raw: &Value, findings: &mut Findings) {
     if let Some(map) = raw.as_object() {
         walk(map, "", findings);
     }

@@ -22,7 +22,7 @@ const MERGE: &str = "<<";
 
 /// What a text says.
 #[derive(Debug)]
-pub struct Parsed {
+pub(super) struct Parsed {
     pub value: Value,
     /// Keys that stand twice in one map.
     pub repeated: Vec<String>,
@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<Value, NotYaml> {
 }
 
 /// The same, with what deserves a warning.
-pub fn read(text: &str) -> Result<Parsed, NotYaml> {
+pub(super) fn read(text: &str) -> Result<Parsed, NotYaml> {
     let mut lenient = Lenient::new(text);
     loop {
         let Refusal { fault, index, place } = match read_once(&lenient.text) {

@@ -28,7 +28,7 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub fn begin(&mut self, work: Work, task: impl Future<Output = Ended> + Send + 'static) {
+    pub(super) fn begin(&mut self, work: Work, task: impl Future<Output = Ended> + Send + 'static) {
         let (tell, told) = oneshot::channel();
         let over = self.over.clone();
         tokio::spawn(async move {
@@ -40,7 +40,7 @@ impl Beside {
     }
 
     /// What has ended since this was asked last.
-    pub fn take_ended(&mut self) -> Vec<(Work, Ended)> {
+    pub(super) fn take_ended(&mut self) -> Vec<(Work, Ended)> {
         let mut ended = Vec::new();
         self.running.retain(|work, told| {
             let result = match told.try_recv() {
@@ -55,7 +55,7 @@ impl Beside {
     }
 
     /// Ready when some work has come to its end.
-    pub fn over(&self) -> impl Future<Output = ()> + use<> {
+    pub(super) fn over(&self) -> impl Future<Output = ()> + use<> {
         let over = self.over.clone();
         async move { over.notified().await }
     }

@@ -31,7 +31,7 @@ pub(super) struct Copy {
 }
 
 impl ServerJobs {
-    pub async fn bootstrap(&self) -> JobResult {
+    pub(super) async fn bootstrap(&self) -> JobResult {
         let Some(bootstrap) = &self.settings.bootstrap else {
             return Err("there is no `bootstrap` section".into());
         };
@@ -120,7 +120,7 @@ impl ServerJobs {
 
     /// Fills the data directory by the first method that succeeds. `over`: what is
     /// in it may be replaced.
-    pub async fn copy(&self, copy: &Copy, over: Option<&Permission>) -> JobResult {
+    pub(super) async fn copy(&self, copy: &Copy, over: Option<&Permission>) -> JobResult {
         let read = ReplicaMethods::read(&self.settings.raw, &self.dynamic);
         read.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let methods = match (&copy.from, copy.plain) {
@@ -231,7 +231,12 @@ impl ServerJobs {
 
     /// Only decided with a good source at hand; it is asked once more before
     /// anything is removed.
-    pub async fn rebuild(&self, copy: &Copy, why: Rebuild, system: Option<SystemId>) -> JobResult {
+    pub(super) async fn rebuild(
+        &self,
+        copy: &Copy,
+        why: Rebuild,
+        system: Option<SystemId>,
+    ) -> JobResult {
         let from = copy.from.as_ref().ok_or("there is no member to copy")?;
         let session = self.source(from).await?;
         let source = self.proven(&session, from, system).await?;

@@ -53,14 +53,14 @@ pub(super) struct Story {
 
 impl Story {
     /// The server was started, restarted or reloaded: told when it is at rest.
-    pub fn expect(&mut self, event: Event) {
+    pub(super) fn expect(&mut self, event: Event) {
         if event != Event::Reload || self.due.is_none() {
             self.due = Some(event);
         }
     }
 
     /// The server runs, nothing is being done to it.
-    pub fn at_rest(&mut self, role: MemberRole) -> Option<(Event, MemberRole)> {
+    pub(super) fn at_rest(&mut self, role: MemberRole) -> Option<(Event, MemberRole)> {
         let due = self.due.take();
         match self.told.replace(role) {
             None => Some((Event::Start, role)),
@@ -71,24 +71,24 @@ impl Story {
 
     /// A promotion was accepted: also of a former primary that was a standby for
     /// too short a time to be told as one.
-    pub fn promoted(&mut self) -> (Event, MemberRole) {
+    pub(super) fn promoted(&mut self) -> (Event, MemberRole) {
         self.due = None;
         self.told = Some(MemberRole::Primary);
         (Event::RoleChange, MemberRole::Primary)
     }
 
     /// A leader could not be kept running.
-    pub fn becomes(&mut self, role: MemberRole) -> Option<(Event, MemberRole)> {
+    pub(super) fn becomes(&mut self, role: MemberRole) -> Option<(Event, MemberRole)> {
         let changed = self.told.replace(role) != Some(role);
         changed.then_some((Event::RoleChange, role))
     }
 
-    pub fn stopped(&mut self) -> Option<(Event, MemberRole)> {
+    pub(super) fn stopped(&mut self) -> Option<(Event, MemberRole)> {
         self.due = None;
         self.told.map(|role| (Event::Stop, role))
     }
 
-    pub fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         matches!(self.told, Some(MemberRole::Primary | MemberRole::StandbyLeader))
     }
 }
@@ -100,12 +100,12 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
-    pub fn new() -> Callbacks {
+    pub(super) fn new() -> Callbacks {
         Callbacks { story: Story::default(), main: Line::spawn(), reload: Line::spawn() }
     }
 
     /// Calls what is configured for the event.
-    pub fn tell(
+    pub(super) fn tell(
         &self,
         commands: &BTreeMap<String, String>,
         scope: &str,
@@ -122,7 +122,7 @@ impl Callbacks {
     }
 
     /// What was called last has begun; it goes on without the daemon.
-    pub async fn farewell(&mut self) {
+    pub(super) async fn farewell(&mut self) {
         let both = async { tokio::join!(self.main.has_begun(), self.reload.has_begun()) };
         let _ = tokio::time::timeout(BEGIN_MAX, both).await;
     }

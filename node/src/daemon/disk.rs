@@ -33,7 +33,11 @@ pub(super) struct Probe {
 
 impl Probe {
     /// `at_rest`: no server runs there, as far as the last beat knew. `None`: no answer.
-    pub async fn try_file(&mut self, data_dir: &Path, at_rest: bool) -> Option<Result<(), String>> {
+    pub(super) async fn try_file(
+        &mut self,
+        data_dir: &Path,
+        at_rest: bool,
+    ) -> Option<Result<(), String>> {
         let data_dir = data_dir.to_path_buf();
         let size = if at_rest { SEGMENT } else { SMALL };
         let mut running = match self.running.take() {

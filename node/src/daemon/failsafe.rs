@@ -30,7 +30,7 @@ pub(super) struct FailsafeState {
 
 impl FailsafeState {
     /// With the promise that lies on disk.
-    pub fn new(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> FailsafeState {
+    pub(super) fn new(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> FailsafeState {
         let promise = promises::read_promise(data_dir, me, ttl_ms);
         let promises = Arc::new(Mutex::new(PromiseStore::with_promise(promise)));
         FailsafeState { promises }

@@ -34,7 +34,7 @@ pub(super) struct Filling {
 
 impl Filling {
     /// Marks the directory, which is empty or may be replaced.
-    pub fn begin(
+    pub(super) fn begin(
         instance: &Arc<Instance>,
         what: &str,
         over: Option<&Permission>,
@@ -46,7 +46,7 @@ impl Filling {
     }
 
     /// Does the work, and writes down what it puts there.
-    pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         let mut pace = NOTE_PACE;
         loop {
@@ -65,7 +65,7 @@ impl Filling {
     }
 
     /// The data directory is complete.
-    pub fn finish(mut self) -> JobResult {
+    pub(super) fn finish(mut self) -> JobResult {
         self.is_over = true;
         self.instance.end_fill().map_err(text)
     }

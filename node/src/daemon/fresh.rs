@@ -33,7 +33,7 @@ struct Connection {
 
 impl FreshStatus {
     /// `instance`: with its settings as they change.
-    pub fn new(instance: watch::Receiver<Arc<Instance>>) -> FreshStatus {
+    pub(super) fn new(instance: watch::Receiver<Arc<Instance>>) -> FreshStatus {
         FreshStatus { instance, connection: tokio::sync::Mutex::new(None) }
     }
 

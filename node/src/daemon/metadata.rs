@@ -28,16 +28,16 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// Since this was asked last.
-    pub fn take_settled(&mut self) -> bool {
+    pub(super) fn take_settled(&mut self) -> bool {
         std::mem::take(&mut self.settled)
     }
 
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.done = None;
     }
 
     /// Waits for the end of the running round; for ever when none runs.
-    pub async fn over(&mut self) -> Result<Round, String> {
+    pub(super) async fn over(&mut self) -> Result<Round, String> {
         match &mut self.running {
             Some((_, answer)) => {
                 let answer = answer.await.unwrap_or_else(|_| Err("it was ended".to_string()));

@@ -9,7 +9,7 @@ mod cache;
 mod callback;
 mod chores;
 mod disk;
-pub mod failsafe;
+pub(crate) mod failsafe;
 mod filling;
 mod fresh;
 mod heartbeat;

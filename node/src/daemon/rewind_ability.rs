@@ -28,7 +28,7 @@ struct Found {
 }
 
 impl RewindAbility {
-    pub async fn look(&mut self, instance: &Arc<Instance>, now: Millis) {
+    pub(super) async fn look(&mut self, instance: &Arc<Instance>, now: Millis) {
         match self.looked {
             None => self.found.look(instance).await,
             Some(at) if now.since(at) < AGAIN_MS => return,
@@ -40,16 +40,16 @@ impl RewindAbility {
         self.looked = Some(now);
     }
 
-    pub fn take(&mut self, control: &ControlData) {
+    pub(super) fn take(&mut self, control: &ControlData) {
         self.found.take(control);
     }
 
     /// Settings were read again.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.looked = None;
     }
 
-    pub fn answer(&self) -> Rewind {
+    pub(super) fn answer(&self) -> Rewind {
         let program = self.found.program.load(Ordering::Relaxed);
         let hints = *self.found.hints.lock().unwrap_or_else(PoisonError::into_inner);
         match (program, hints) {

@@ -30,7 +30,7 @@ pub(super) struct Script {
 
 impl Script {
     /// Begins `command` with more arguments behind its own.
-    pub fn start(command: &str, more: &[String]) -> Result<Script, String> {
+    pub(super) fn start(command: &str, more: &[String]) -> Result<Script, String> {
         let words = split(command).ok_or_else(|| format!("`{command}`: a quote is not closed"))?;
         let (program, arguments) = words.split_first().ok_or("the command is empty")?;
         let mut started = Command::new(program);
@@ -47,19 +47,19 @@ impl Script {
     }
 
     /// It goes on when the daemon ends.
-    pub fn unbound(mut self) -> Script {
+    pub(super) fn unbound(mut self) -> Script {
         self.bound = false;
         self
     }
 
-    pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+    pub(super) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         let status = self.child.wait().await;
         self.group = None;
         status
     }
 
     /// Ends it and its children.
-    pub async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         let Some(group) = self.group else { return };
         // Each may have ended by itself; then there is no process to signal.
         let _ = killpg(group, Signal::SIGTERM);

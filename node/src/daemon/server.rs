@@ -52,7 +52,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub fn new(settings: Arc<Settings>) -> anyhow::Result<Server> {
+    pub(super) fn new(settings: Arc<Settings>) -> anyhow::Result<Server> {
         let instance = Arc::new(Instance::new(
             Arc::new(settings.postgresql.clone()),
             &settings.scope,
@@ -80,7 +80,7 @@ impl Server {
         })
     }
 
-    pub fn take_settings(&mut self, settings: Arc<Settings>) {
+    pub(super) fn take_settings(&mut self, settings: Arc<Settings>) {
         let postgresql = Arc::new(settings.postgresql.clone());
         self.instance = Arc::new(self.instance.with_settings(postgresql));
         if settings.postgresql.superuser != self.settings.postgresql.superuser {
@@ -93,22 +93,22 @@ impl Server {
     }
 
     /// A server runs on the data directory, as far as can be told.
-    pub fn may_run(&self) -> bool {
+    pub(super) fn may_run(&self) -> bool {
         !matches!(self.instance.postmaster(), Ok(None))
     }
 
     /// Where others reach the running server (`postgres/served.rs`).
-    pub fn served_at(&self) -> (String, u16) {
+    pub(super) fn served_at(&self) -> (String, u16) {
         self.instance.served_at(self.postmaster.as_ref().map(|postmaster| postmaster.pid))
     }
 
-    pub fn served_url(&self) -> String {
+    pub(super) fn served_url(&self) -> String {
         self.instance.served_url(self.postmaster.as_ref().map(|postmaster| postmaster.pid))
     }
 
     /// Before anything is decided: ends the tools of an earlier daemon that still
     /// fill the data directory.
-    pub async fn end_leftovers(&self) {
+    pub(super) async fn end_leftovers(&self) {
         match self.instance.end_leftover_fillers().await {
             Ok(true) => tracing::warn!("a copy that an earlier daemon left at work was ended"),
             Ok(false) => {}
@@ -117,24 +117,24 @@ impl Server {
     }
 
     /// As of the last beat.
-    pub fn status(&self) -> Option<&ServerStatus> {
+    pub(super) fn status(&self) -> Option<&ServerStatus> {
         Some(&self.monitor.as_ref()?.status)
     }
 
     /// What the guard thread stops.
-    pub fn guarded(&self) -> Option<Guarded> {
+    pub(super) fn guarded(&self) -> Option<Guarded> {
         self.postmaster.as_ref().map(guarded)
     }
 
     /// As of the last beat. A temporary slot ends with its session: it is left alone.
-    pub fn slots(&self) -> Vec<Slot> {
+    pub(super) fn slots(&self) -> Vec<Slot> {
         let slots = self.monitor.iter().flat_map(|m| &m.slots);
         slots.filter(|slot| !slot.temporary).map(|slot| slot.seen()).collect()
     }
 
     /// Settings that wait for a restart: the server says so, or the data
     /// directory demanded more than is configured.
-    pub fn pending_restart(&self) -> Option<Value> {
+    pub(super) fn pending_restart(&self) -> Option<Value> {
         let monitor = self.monitor.as_ref()?;
         let reason = |old: &str, new: &str| serde_json::json!({"old_value": old, "new_value": new});
         let raised = self.instance.raised().into_iter().filter(|_| monitor.status.in_recovery);
@@ -149,7 +149,7 @@ impl Server {
     }
 
     /// Waits for the end of the running postmaster; for ever when none runs.
-    pub async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         let Some(postmaster) = &self.postmaster else { return std::future::pending().await };
         match &self.session {
             // The connection ends the moment the server does.
@@ -161,19 +161,19 @@ impl Server {
         }
     }
 
-    pub fn promote(&self) -> Result<(), String> {
+    pub(super) fn promote(&self) -> Result<(), String> {
         let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
         postmaster.promote().map_err(|e| e.to_string())
     }
 
     /// Finds the postmaster anew, for those who do not wait for a beat.
-    pub fn finder(&self) -> impl Fn() -> Option<Guarded> + Send + 'static {
+    pub(super) fn finder(&self) -> impl Fn() -> Option<Guarded> + Send + 'static {
         let instance = self.instance.clone();
         move || instance.postmaster().ok().flatten().as_ref().map(guarded)
     }
 
     /// An immediate stop without waiting: the next look sees what came of it.
-    pub fn stop_now(&self) {
+    pub(super) fn stop_now(&self) {
         if let Ok(Some(postmaster)) = self.instance.postmaster()
             && let Err(error) = postmaster.stop(StopMode::Immediate)
         {
@@ -182,28 +182,28 @@ impl Server {
     }
 
     /// A stop begins: nothing is closed yet.
-    pub fn begin_stop(&self) {
+    pub(super) fn begin_stop(&self) {
         self.closing.send_replace(None);
         self.quiet.send_replace(None);
         self.cut.send_replace(false);
     }
 
     /// The running stop has ended every client.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.quiet.borrow().is_some()
     }
 
-    pub fn watch_quiet(&self) -> watch::Receiver<Option<Millis>> {
+    pub(super) fn watch_quiet(&self) -> watch::Receiver<Option<Millis>> {
         self.quiet.subscribe()
     }
 
     /// What the running stop has closed with.
-    pub fn closed(&self) -> Option<ShutdownState> {
+    pub(super) fn closed(&self) -> Option<ShutdownState> {
         self.closing.borrow().as_ref().map(|closed| closed.shutdown_state.clone())
     }
 
     /// How far the running stop has come.
-    pub fn ending(&self) -> Ending {
+    pub(super) fn ending(&self) -> Ending {
         let receivers = self.postmaster.as_ref().map(Postmaster::receivers).unwrap_or_default();
         Ending {
             quiet_since: *self.quiet.borrow(),
@@ -213,36 +213,36 @@ impl Server {
         }
     }
 
-    pub fn end_receivers(&self, which: Receivers) {
+    pub(super) fn end_receivers(&self, which: Receivers) {
         if let Some(postmaster) = &self.postmaster {
             postmaster.end_receivers(which == Receivers::All);
         }
     }
 
     /// The running stop waits for nothing any more.
-    pub fn cut_stop(&self) {
+    pub(super) fn cut_stop(&self) {
         self.cut.send_replace(true);
     }
 
-    pub fn watch_closing(&self) -> watch::Receiver<Option<Closed>> {
+    pub(super) fn watch_closing(&self) -> watch::Receiver<Option<Closed>> {
         self.closing.subscribe()
     }
 
-    pub fn instance(&self) -> Arc<Instance> {
+    pub(super) fn instance(&self) -> Arc<Instance> {
         self.instance.clone()
     }
 
-    pub fn rewind_ability(&self) -> Rewind {
+    pub(super) fn rewind_ability(&self) -> Rewind {
         self.rewind.answer()
     }
 
     /// After a pause anything may have been changed by hand.
-    pub fn look_anew(&mut self) {
+    pub(super) fn look_anew(&mut self) {
         (self.system, self.history, self.session) = (None, None, None);
     }
 
     /// Keeps the data of a failed bootstrap so that the operator can find the cause.
-    pub async fn move_aside(&mut self) -> Result<(), String> {
+    pub(super) async fn move_aside(&mut self) -> Result<(), String> {
         self.stop_now();
         if let Ok(Some(postmaster)) = self.instance.postmaster() {
             postmaster.wait_exit().await;
@@ -255,7 +255,7 @@ impl Server {
         Ok(())
     }
 
-    pub fn jobs(&self, dynamic: Value, overrides: Vec<(String, String)>) -> ServerJobs {
+    pub(super) fn jobs(&self, dynamic: Value, overrides: Vec<(String, String)>) -> ServerJobs {
         ServerJobs {
             settings: self.settings.clone(),
             instance: self.instance.clone(),
@@ -268,7 +268,7 @@ impl Server {
         }
     }
 
-    pub fn fresh(&self) -> FreshStatus {
+    pub(super) fn fresh(&self) -> FreshStatus {
         FreshStatus::new(self.reach.subscribe())
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub fn catch() -> std::io::Result<Signals> {
+    pub(super) fn catch() -> std::io::Result<Signals> {
         let (abort, quit) = (signal(SignalKind::from_raw(6))?, signal(SignalKind::quit())?);
         tokio::spawn(end_at_once(abort, quit));
         let (usr1, usr2) =
@@ -41,7 +41,7 @@ impl Signals {
         })
     }
 
-    pub async fn next(&mut self) -> Wish {
+    pub(super) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.term.recv() => Wish::End,
             _ = self.int.recv() => Wish::End,
@@ -50,7 +50,7 @@ impl Signals {
     }
 
     /// Waits for the wish to end; a reload has nothing to reload yet.
-    pub async fn end(&mut self) {
+    pub(super) async fn end(&mut self) {
         while self.next().await != Wish::End {}
     }
 }

@@ -31,7 +31,7 @@ pub(super) enum ReadError {
 }
 
 impl ReadError {
-    pub fn into_text(self) -> String {
+    pub(super) fn into_text(self) -> String {
         match self {
             ReadError::Tool(why) | ReadError::Silent(why) => why,
         }

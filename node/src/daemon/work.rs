@@ -87,16 +87,16 @@ pub(super) fn text(error: Error) -> String {
 }
 
 impl ServerJobs {
-    pub async fn start_primary(&self) -> JobResult {
+    pub(super) async fn start_primary(&self) -> JobResult {
         self.start(StartAs::Primary, self.start_limit()).await.map(drop)
     }
 
-    pub async fn start_standby(&self, follow: Option<&Following>) -> JobResult {
+    pub(super) async fn start_standby(&self, follow: Option<&Following>) -> JobResult {
         self.start(self.as_standby(follow), self.start_limit()).await.map(drop)
     }
 
     /// A new cluster, whose first recovery takes what it takes.
-    pub async fn start_new(&self) -> JobResult {
+    pub(super) async fn start_new(&self) -> JobResult {
         self.start(StartAs::Primary, START).await.map(drop)
     }
 
@@ -104,7 +104,7 @@ impl ServerJobs {
         Duration::from_secs(self.settings.postgresql.pg_ctl_timeout_s)
     }
 
-    pub async fn restart(
+    pub(super) async fn restart(
         &self,
         as_primary: bool,
         follow: Option<&Following>,
@@ -153,7 +153,7 @@ impl ServerJobs {
     }
 
     /// `left`: a server that was seen, should its directory be out of reach.
-    pub async fn stop_all(&self, how: StopHow, left: Option<Postmaster>) -> JobResult {
+    pub(super) async fn stop_all(&self, how: StopHow, left: Option<Postmaster>) -> JobResult {
         self.stop(how).await?;
         match left {
             Some(left) if left.is_alive().unwrap_or(true) => self.stop_hard(&left).await,
@@ -161,7 +161,7 @@ impl ServerJobs {
         }
     }
 
-    pub async fn stop(&self, how: StopHow) -> JobResult {
+    pub(super) async fn stop(&self, how: StopHow) -> JobResult {
         let patience = match how {
             StopHow::Planned => Patience::Ordered,
             StopHow::Demoted => Patience::Archiver,
@@ -274,13 +274,13 @@ impl ServerJobs {
     }
 
     /// A crashed server is brought to an orderly stop, without opening it.
-    pub async fn recover(&self) -> JobResult {
+    pub(super) async fn recover(&self) -> JobResult {
         self.instance.crash_recovery().await.map_err(text)
     }
 
     /// A crashed standby replays what it has and is stopped in order. Crash recovery in
     /// single-user mode would add a checkpoint to its log.
-    pub async fn recover_standby(&self) -> JobResult {
+    pub(super) async fn recover_standby(&self) -> JobResult {
         let accepts = self.start(StartAs::Standby { upstream: None }, RECOVERY).await?;
         let Some(postmaster) = self.instance.postmaster().map_err(text)? else {
             return Err("PostgreSQL ended before it could be stopped in order".to_string());
@@ -294,7 +294,7 @@ impl ServerJobs {
     }
 
     /// Rewinds against a source whose control file knows its timeline.
-    pub async fn rewind(
+    pub(super) async fn rewind(
         &self,
         from: &Following,
         from_primary: bool,
@@ -398,7 +398,7 @@ impl ServerJobs {
         self.instance.peer(&from.host, from.port, login, HEARTBEAT).await.map_err(text)
     }
 
-    pub async fn rewrite(&self, follow: Option<&Following>) -> Result<Written, String> {
+    pub(super) async fn rewrite(&self, follow: Option<&Following>) -> Result<Written, String> {
         let role = self.as_standby(follow);
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
         written.map_err(text)
@@ -408,7 +408,7 @@ impl ServerJobs {
         StartAs::Standby { upstream: follow.map(|from| upstream(from, &self.dynamic)) }
     }
 
-    pub async fn rewrite_primary(&self) -> Result<Written, String> {
+    pub(super) async fn rewrite_primary(&self) -> Result<Written, String> {
         let role = StartAs::Primary;
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
         written.map_err(text)
@@ -445,11 +445,11 @@ async fn has_exited(postmaster: &Postmaster, cut: &mut watch::Receiver<bool>) ->
 pub(super) struct Unready<'a>(Option<&'a Postmaster>);
 
 impl<'a> Unready<'a> {
-    pub fn of(postmaster: &'a Postmaster) -> Unready<'a> {
+    pub(super) fn of(postmaster: &'a Postmaster) -> Unready<'a> {
         Unready(Some(postmaster))
     }
 
-    pub fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.0 = None;
     }
 }

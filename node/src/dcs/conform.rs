@@ -31,7 +31,11 @@ type Verdict = Result<(), String>;
 
 /// Runs all checks below `prefix` (it ends with `/`). `elapse` lets time pass
 /// as the store's leases see it. The error says what did not hold.
-pub async fn run(store: Arc<dyn Store>, prefix: &str, elapse: impl AsyncFn(Duration)) -> Verdict {
+pub(crate) async fn run(
+    store: Arc<dyn Store>,
+    prefix: &str,
+    elapse: impl AsyncFn(Duration),
+) -> Verdict {
     let store = store.as_ref();
     let at = |part: &str| Suite { store, keys: Keys::new(prefix, part, Group::PLAIN) };
     at("lock").lock().await?;

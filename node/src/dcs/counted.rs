@@ -34,18 +34,18 @@ impl Writes {
 }
 
 /// A store whose writes are counted.
-pub struct CountedStore {
+pub(crate) struct CountedStore {
     store: Arc<dyn Store>,
     keys: Keys,
     writes: Arc<Writes>,
 }
 
 impl CountedStore {
-    pub fn new(store: Arc<dyn Store>, keys: &Keys) -> CountedStore {
+    pub(crate) fn new(store: Arc<dyn Store>, keys: &Keys) -> CountedStore {
         CountedStore { store, keys: keys.clone(), writes: Arc::default() }
     }
 
-    pub fn writes(&self) -> Arc<Writes> {
+    pub(crate) fn writes(&self) -> Arc<Writes> {
         self.writes.clone()
     }
 }

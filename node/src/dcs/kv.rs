@@ -5,7 +5,8 @@
 //! outside of the store module speaks in keys, but tests that play another client of
 //! the same store.
 
-pub mod conform;
+#[cfg(test)]
+pub(crate) mod conform;
 mod lower;
 mod lower_region;
 

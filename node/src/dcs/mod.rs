@@ -8,8 +8,9 @@
 //! lowering of a write to a transaction (`kv`) and pass one conformance suite
 //! (`conform`). `mirror` keeps a local copy that a watch feeds.
 
-pub mod conform;
-pub mod counted;
+#[cfg(test)]
+pub(crate) mod conform;
+pub(crate) mod counted;
 pub mod etcd;
 #[cfg(test)]
 mod group_writes_test;

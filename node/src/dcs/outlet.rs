@@ -8,32 +8,32 @@ use super::{Event, WatchItem};
 use tokio::sync::mpsc;
 
 /// Batches that wait for a slow reader; one more and the watch is lost.
-pub const WATCH_BATCHES_MAX: usize = 1024;
+pub(super) const WATCH_BATCHES_MAX: usize = 1024;
 
 pub(super) struct Outlet(mpsc::Sender<WatchItem>);
 
 impl Outlet {
-    pub fn new() -> (Outlet, mpsc::Receiver<WatchItem>) {
+    pub(super) fn new() -> (Outlet, mpsc::Receiver<WatchItem>) {
         let (sender, receiver) = mpsc::channel(WATCH_BATCHES_MAX + 1);
         (Outlet(sender), receiver)
     }
 
     /// False: the reader is gone or too slow; close the outlet.
-    pub fn offer(&self, events: Vec<Event>) -> bool {
+    pub(super) fn offer(&self, events: Vec<Event>) -> bool {
         self.0.capacity() > 1 && self.0.try_send(WatchItem::Events(events)).is_ok()
     }
 
     /// Says why the watch ends. A reader that has left is no loss.
-    pub fn close(self, reason: String) {
+    pub(super) fn close(self, reason: String) {
         let _ = self.0.try_send(WatchItem::Lost(reason));
     }
 
     /// Ends when the reader has left.
-    pub async fn abandoned(&self) {
+    pub(super) async fn abandoned(&self) {
         self.0.closed().await;
     }
 
-    pub fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         self.0.is_closed()
     }
 }

@@ -24,7 +24,7 @@ const LOCAL: [&str; 8] = [
 /// Said elsewhere in the configuration.
 const ELSEWHERE: [&str; 4] = ["listen_addresses", "port", "cluster_name", "data_directory"];
 
-pub fn lay_over(document: &mut Value, answers: &Answers) {
+pub(super) fn lay_over(document: &mut Value, answers: &Answers) {
     let text = |name: &str| answers.all.get(name).cloned().unwrap_or_default();
     if !text("cluster_name").is_empty() {
         document["scope"] = text("cluster_name").into();

@@ -26,7 +26,7 @@ const VARIABLES: [(&str, &str); 10] = [
     ("sslrootcert", "PGSSLROOTCERT"),
 ];
 
-pub fn target(dsn: Option<&str>) -> Result<Target, Error> {
+pub(super) fn target(dsn: Option<&str>) -> Result<Target, Error> {
     let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     target_of(dsn, given)
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const PACKAGES: [&str; 2] = ["/usr/lib/postgresql", "/usr/pgsql-"];
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Host {
+pub(super) struct Host {
     pub name: Option<String>,
     /// An address that others can reach.
     pub address: Option<String>,
@@ -19,7 +19,7 @@ pub struct Host {
     pub major: Option<u32>,
 }
 
-pub fn look(env: &Environment) -> Host {
+pub(super) fn look(env: &Environment) -> Host {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let address = name.as_deref().and_then(address_of).or_else(address_of_route);
     let given = env.get("PATRONI_POSTGRESQL_BIN_DIR").filter(|dir| !dir.is_empty());

@@ -25,7 +25,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("{what} cannot be written: {source}; name a file in a directory that you may write")]
     Write { what: String, source: std::io::Error },
     #[error("the connection string makes no sense: {0}; write e.g. host=/tmp user=postgres")]
@@ -42,7 +42,7 @@ pub enum Error {
 
 /// A configuration with defaults, what this machine tells and what the
 /// environment says.
-pub fn sample(env: &Environment) -> String {
+pub(crate) fn sample(env: &Environment) -> String {
     let mut document = sample::document(&host::look(env));
     topology::document::patch(&mut document, &environment_document(env));
     sample::fill_in_store(&mut document);
@@ -50,7 +50,7 @@ pub fn sample(env: &Environment) -> String {
 }
 
 /// A configuration with which the daemon takes over the server that runs here.
-pub fn from_server(dsn: Option<&str>, env: &Environment) -> Result<String, Error> {
+pub(crate) fn from_server(dsn: Option<&str>, env: &Environment) -> Result<String, Error> {
     let target = dsn::target(dsn)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let answers = runtime.map_err(Error::Runtime)?.block_on(server::ask(target))?;
@@ -62,7 +62,7 @@ pub fn from_server(dsn: Option<&str>, env: &Environment) -> Result<String, Error
 }
 
 /// To the file, which may hold passwords, or to standard output.
-pub fn put(text: &str, file: Option<&Path>) -> Result<(), Error> {
+pub(crate) fn put(text: &str, file: Option<&Path>) -> Result<(), Error> {
     let Some(path) = file else {
         let written = std::io::stdout().write_all(text.as_bytes());
         return written.map_err(|source| Error::Write { what: "standard output".into(), source });

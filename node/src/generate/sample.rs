@@ -12,7 +12,7 @@ const SCRAM: u32 = 10;
 const REWIND_USER: u32 = 11;
 const KEEP_SIZE: u32 = 13;
 
-pub fn document(host: &Host) -> Value {
+pub(super) fn document(host: &Host) -> Value {
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| MARK.to_string());
     let at = |port: u16| match &host.address {
         Some(address) => crate::config::join(address, port),
@@ -92,7 +92,7 @@ fn parameters(major: Option<u32>) -> Value {
     all
 }
 
-pub fn logins(major: Option<u32>) -> Value {
+pub(super) fn logins(major: Option<u32>) -> Value {
     let login = |user: &str| json!({"username": user, "password": MARK});
     let mut all = json!({"superuser": login("postgres"), "replication": login("replicator")});
     if is_at_least(major, REWIND_USER) {
@@ -103,7 +103,7 @@ pub fn logins(major: Option<u32>) -> Value {
 
 /// A store is needed; the user must name it, unless the environment did. Its
 /// section stands before `bootstrap`, where users look for it.
-pub fn fill_in_store(document: &mut Value) {
+pub(super) fn fill_in_store(document: &mut Value) {
     let Some(all) = document.as_object_mut() else { return };
     let mut sorted = Map::new();
     let mut stores = Map::new();

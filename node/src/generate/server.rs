@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Everything about the server that a configuration needs.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answers {
+pub(super) struct Answers {
     /// `server_version_num`.
     pub version: u32,
     pub superuser: String,
@@ -39,7 +39,7 @@ const IN_FILES: &str = "SELECT name, setting FROM pg_catalog.pg_file_settings \
 const WHO: &str = "SELECT pg_catalog.current_setting('server_version_num')::int, \
     current_user::text, (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)";
 
-pub async fn ask(target: Target) -> Result<Answers, Error> {
+pub(super) async fn ask(target: Target) -> Result<Answers, Error> {
     let (session, target) = connect(target).await?;
     let failed = |error: crate::postgres::Error| Error::Connect(chain(&error));
     let connected = session.row("connected role", WHO, &[]).await.map_err(failed)?;
@@ -134,7 +134,7 @@ fn lines_of_usual_file(
 }
 
 /// Beside the configuration and in the data directory.
-pub fn usual_places(answers: &Answers) -> Vec<PathBuf> {
+pub(super) fn usual_places(answers: &Answers) -> Vec<PathBuf> {
     let path = |name: &str| PathBuf::from(answers.all.get(name).cloned().unwrap_or_default());
     let beside = path("config_file").parent().map(Path::to_path_buf);
     beside.into_iter().chain([path("data_directory")]).collect()

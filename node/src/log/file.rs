@@ -24,7 +24,7 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    pub fn open(dir: &Path, log: &Log) -> Result<LogFile, LogError> {
+    pub(super) fn open(dir: &Path, log: &Log) -> Result<LogFile, LogError> {
         let path = dir.join(NAME);
         let told = |source| LogError::Open { path: path.clone(), source };
         let file = open(&path, log.mode).map_err(told)?;
@@ -33,7 +33,7 @@ impl LogFile {
         Ok(LogFile { file, size, size_max, keep, mode, path })
     }
 
-    pub fn write(&mut self, line: &str) -> io::Result<()> {
+    pub(super) fn write(&mut self, line: &str) -> io::Result<()> {
         let length = line.len() as u64;
         if self.keep > 0 && self.size > 0 && self.size + length > self.size_max {
             self.rotate()?;

@@ -24,7 +24,7 @@ pub(super) struct Record<'a> {
 
 impl Record<'_> {
     /// An attribute by its name in Python; `None`: there is no such one.
-    pub fn field(&self, name: &str, asctime: &str) -> Option<Value> {
+    pub(super) fn field(&self, name: &str, asctime: &str) -> Option<Value> {
         let text = |text: &str| Some(Value::Text(text.to_string()));
         let millis = self.now.millisecond();
         let file = self.file.rsplit('/').next().unwrap_or_default();
@@ -78,7 +78,7 @@ impl Default for Shape {
 }
 
 impl Form {
-    pub fn of(log: &Log) -> Form {
+    pub(super) fn of(log: &Log) -> Form {
         LazyLock::force(&STARTED);
         let fields = json_fields(&log.format);
         let shape = if log.json {
@@ -90,7 +90,7 @@ impl Form {
     }
 
     /// With its line end.
-    pub fn line(&self, record: &Record) -> String {
+    pub(super) fn line(&self, record: &Record) -> String {
         let asctime = asctime(&record.now, self.dateformat.as_deref());
         let mut line = match &self.shape {
             Shape::Plain(format) => format.render(|name| record.field(name, &asctime)),

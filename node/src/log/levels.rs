@@ -38,11 +38,11 @@ pub(super) struct Levels {
 
 impl Levels {
     /// As long as no configuration is known.
-    pub fn everything() -> Levels {
+    pub(super) fn everything() -> Levels {
         Levels { own: LevelFilter::DEBUG, libraries: LevelFilter::WARN, modules: Vec::new() }
     }
 
-    pub fn of(log: &Log) -> Levels {
+    pub(super) fn of(log: &Log) -> Levels {
         let own = level(&log.level);
         let mut modules: Vec<(String, LevelFilter)> =
             log.loggers.iter().map(|(name, text)| (module(name), level(text))).collect();

@@ -51,7 +51,7 @@ pub(super) enum Sink {
 }
 
 impl Queue {
-    pub fn start() -> std::io::Result<Arc<Queue>> {
+    pub(super) fn start() -> std::io::Result<Arc<Queue>> {
         let queue = Arc::new(Queue {
             state: Mutex::new(State {
                 items: VecDeque::new(),
@@ -76,7 +76,7 @@ impl Queue {
     }
 
     /// Lines from now on go there; at most `lines_max` of them wait.
-    pub fn turn(&self, sink: Sink, lines_max: usize) {
+    pub(super) fn turn(&self, sink: Sink, lines_max: usize) {
         let mut state = self.lock();
         if let Some(Item::Turn(_)) = state.items.back() {
             // No line follows the last `Turn`: the new one replaces it.
@@ -88,7 +88,7 @@ impl Queue {
         self.work.notify_one();
     }
 
-    pub fn push(&self, line: String) {
+    pub(super) fn push(&self, line: String) {
         let mut state = self.lock();
         if state.lines >= state.lines_max {
             state.lost += 1;
@@ -100,13 +100,13 @@ impl Queue {
         self.work.notify_one();
     }
 
-    pub fn counters(&self) -> Counters {
+    pub(super) fn counters(&self) -> Counters {
         let state = self.lock();
         Counters { waiting: state.lines, lost: state.lost }
     }
 
     /// `false`: not everything was written within `limit`.
-    pub fn flush(&self, limit: Duration) -> bool {
+    pub(super) fn flush(&self, limit: Duration) -> bool {
         let busy = |state: &mut State| !state.items.is_empty() || state.writing;
         let waited = self.done.wait_timeout_while(self.lock(), limit, busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
@@ -142,7 +142,7 @@ impl Queue {
 
 impl Sink {
     /// Opens what the configuration names.
-    pub fn open(log: &Log) -> Result<Sink, LogError> {
+    pub(super) fn open(log: &Log) -> Result<Sink, LogError> {
         match &log.dir {
             Some(dir) => Ok(Sink::File(LogFile::open(dir, log)?)),
             None => Ok(Sink::Terminal),

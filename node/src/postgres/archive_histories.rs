@@ -22,7 +22,7 @@ const COMMENT: &str = "# A copy: does archive_command replace what the archive h
 /// Archives those of `names` that the archive does not have. `restore`: the
 /// restore_command of a standby here, for a primary's files do not name it. `own`: a
 /// history that the server's own archiver brings there.
-pub async fn archive_histories(
+pub(super) async fn archive_histories(
     settings: &Postgresql,
     restore: Option<&str>,
     own: &str,
@@ -188,7 +188,7 @@ pub(super) mod tests {
 
     /// A data directory, an archive, and a `postgres` that knows two settings: its
     /// archive_command is `copy` with the place in the archive behind it.
-    pub fn prepared(dir: &Path, copy: &str) -> Postgresql {
+    pub(crate) fn prepared(dir: &Path, copy: &str) -> Postgresql {
         let data_dir = dir.join("data");
         fs::create_dir_all(data_dir.join("pg_wal/archive_status")).unwrap();
         fs::create_dir(dir.join("archive")).unwrap();

@@ -63,11 +63,11 @@ impl Told {
 }
 
 impl Notes {
-    pub fn pacer(&self) -> MutexGuard<'_, Pacer> {
+    pub(super) fn pacer(&self) -> MutexGuard<'_, Pacer> {
         self.pacer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn served(&self) -> MutexGuard<'_, Option<Served>> {
+    pub(super) fn served(&self) -> MutexGuard<'_, Option<Served>> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use topology::quote::connection_value;
 
 /// The section of the service file that connection strings name.
-pub const SERVICE: &str = "matriarch";
+pub(crate) const SERVICE: &str = "matriarch";
 /// Keys of `authentication` that follow the port, in this order.
 const SSL_KEYS: [&str; 6] =
     ["sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir"];
@@ -21,7 +21,7 @@ const NOTICES_SILENCE: &str =
 
 /// One server to connect to, and the login to use.
 #[derive(Clone, Debug)]
-pub struct Conninfo<'a> {
+pub(crate) struct Conninfo<'a> {
     pub login: &'a Login,
     pub host: &'a str,
     pub port: u16,
@@ -34,14 +34,14 @@ pub struct Conninfo<'a> {
 }
 
 impl Conninfo<'_> {
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         words(&self.pairs())
     }
 
     /// For a program that has no timeout of its own, as a standby has with
     /// `wal_receiver_timeout`. Every user of the machine can read its arguments: the
     /// password of the client's key comes through a service file.
-    pub fn render_for_program(&self) -> String {
+    pub(crate) fn render_for_program(&self) -> String {
         let mut pairs = self.pairs();
         let all = pairs.len();
         pairs.retain(|(key, _)| *key != "sslpassword");
@@ -85,7 +85,7 @@ fn words(pairs: &[(&'static str, String)]) -> String {
 
 /// The servers that a list of hosts names. One may bring its own port (`a:1`,
 /// `[::1]:1`); a bare IPv6 address brings none.
-pub fn servers(hosts: &str, port: u16) -> Vec<(String, u16)> {
+pub(crate) fn servers(hosts: &str, port: u16) -> Vec<(String, u16)> {
     let read = |item: &str| {
         let own = item.rsplit_once(':').filter(|(host, _)| {
             !host.contains(':') || (host.starts_with('[') && host.ends_with(']'))
@@ -108,7 +108,7 @@ fn host_and_port_words(hosts: &str, port: u16) -> (String, String) {
 }
 
 /// What `host_and_port_words` took, from the words of a connection string.
-pub fn from_words(host: &str, ports: Option<&str>) -> (String, u16) {
+pub(crate) fn from_words(host: &str, ports: Option<&str>) -> (String, u16) {
     const DEFAULT: u16 = 5432;
     let read = |port: &str| port.trim().parse().unwrap_or(DEFAULT);
     let ports: Vec<u16> = ports.unwrap_or_default().split(',').map(read).collect();
@@ -121,7 +121,7 @@ pub fn from_words(host: &str, ports: Option<&str>) -> (String, u16) {
 }
 
 /// Quotes one value, where it needs it.
-pub fn quote(value: &str) -> String {
+pub(crate) fn quote(value: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && c != '\'' && c != '\\';
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_string();
@@ -130,7 +130,7 @@ pub fn quote(value: &str) -> String {
 }
 
 /// Reads a connection string; `None` when it is not well formed.
-pub fn parse(text: &str) -> Option<Vec<(String, String)>> {
+pub(crate) fn parse(text: &str) -> Option<Vec<(String, String)>> {
     let mut rest = text.trim_start();
     let mut pairs = Vec::new();
     while !rest.is_empty() {

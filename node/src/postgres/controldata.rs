@@ -51,14 +51,14 @@ pub struct ControlData {
 }
 
 /// Runs `tool` (pg_controldata) on `data_dir`.
-pub async fn read(tool: &Path, data_dir: &Path) -> Result<ControlData, Error> {
+pub(crate) async fn read(tool: &Path, data_dir: &Path) -> Result<ControlData, Error> {
     let mut command = Command::new(tool);
     command.arg(data_dir).env("LC_ALL", "C").env("LANG", "C");
     parse(&run(command, LIMIT).await?)
 }
 
 /// Reads the output of pg_controldata.
-pub fn parse(text: &str) -> Result<ControlData, Error> {
+pub(crate) fn parse(text: &str) -> Result<ControlData, Error> {
     let fields: Fields = Fields(text.lines().filter_map(pair).collect());
     Ok(ControlData {
         system_id: SystemId(fields.text("Database system identifier")?.to_string()),
@@ -113,7 +113,7 @@ impl Fields<'_> {
 }
 
 #[cfg(test)]
-pub const SAMPLE: &str = "\
+pub(crate) const SAMPLE: &str = "\
 pg_control version number:            1300
 Database system identifier:           7710428522341793405
 Database cluster state:               shut down in recovery

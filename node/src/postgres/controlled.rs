@@ -49,14 +49,14 @@ const MB: f64 = 1_048_576.0;
 const COUNT_MAX: f64 = 262_143.0;
 
 /// By its lower-case name.
-pub fn is_one(name: &str) -> bool {
+pub(super) fn is_one(name: &str) -> bool {
     name == WAL_KEEP_SEGMENTS
         || NEVER_SET.contains(&name)
         || CONTROLLED.iter().any(|(controlled, ..)| *controlled == name)
 }
 
 /// All of them, as `given` or by default.
-pub fn values<'a>(
+pub(super) fn values<'a>(
     given: impl Fn(&str) -> Option<&'a Value>,
     warnings: &mut Vec<String>,
 ) -> Vec<(&'static str, String)> {
@@ -77,7 +77,7 @@ pub fn values<'a>(
 }
 
 /// `--name=value`, in the fixed order.
-pub fn command_line(parameters: &BTreeMap<String, String>) -> Vec<(String, String)> {
+pub(super) fn command_line(parameters: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let order = NEVER_SET.iter().copied().chain(CONTROLLED.iter().map(|(name, ..)| *name));
     let order = order.filter(|name| *name != WAL_KEEP_SIZE);
     order.filter_map(|name| Some((name.to_string(), parameters.get(name)?.clone()))).collect()

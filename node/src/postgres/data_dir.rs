@@ -51,12 +51,12 @@ pub enum DataDirState {
 }
 
 /// The major version of the PostgreSQL that made `dir`, if one did.
-pub fn major_of(dir: &Path) -> Option<u32> {
+pub(crate) fn major_of(dir: &Path) -> Option<u32> {
     read_if_there(&dir.join("PG_VERSION")).ok()??.trim().parse().ok()
 }
 
 /// Looks at `dir`; `tool` is pg_controldata.
-pub async fn state(tool: &Path, dir: &Path) -> DataDirState {
+pub(crate) async fn state(tool: &Path, dir: &Path) -> DataDirState {
     match shape(dir) {
         Ok(Shape::Cluster(major)) => match controldata::read(tool, dir).await {
             // A damaged control file is printed with a warning, not refused.
@@ -113,19 +113,19 @@ fn cause(error: &Error) -> String {
 
 /// Empties `dir` and what its links point to. The directory itself stays: it
 /// may be a mount point, or its parent may not be ours.
-pub fn remove(dir: &Path, permission: &Permission) -> Result<(), Error> {
+pub(crate) fn remove(dir: &Path, permission: &Permission) -> Result<(), Error> {
     refuse_foreign(dir)?;
     empty(dir, permission)
 }
 
 /// Is there no file in it? A directory that is not there holds none.
-pub fn is_nothing(dir: &Path) -> Result<bool, Error> {
+pub(crate) fn is_nothing(dir: &Path) -> Result<bool, Error> {
     Ok(matches!(shape(dir)?, Shape::Absent | Shape::Empty))
 }
 
 /// Closes an empty directory that was made readable for everyone: PostgreSQL would
 /// not start on what is copied into it.
-pub fn close(dir: &Path) -> Result<(), Error> {
+pub(crate) fn close(dir: &Path) -> Result<(), Error> {
     const OPEN: u32 = 0o027;
     let Ok(found) = std::fs::metadata(dir) else { return Ok(()) };
     if found.permissions().mode() & OPEN == 0 {
@@ -137,7 +137,7 @@ pub fn close(dir: &Path) -> Result<(), Error> {
 
 /// Empties a directory whatever is in it. Only for one that was empty when this
 /// daemon began to fill it, or that `remove` would empty.
-pub fn empty(dir: &Path, permission: &Permission) -> Result<(), Error> {
+pub(crate) fn empty(dir: &Path, permission: &Permission) -> Result<(), Error> {
     if is_nothing(dir)? {
         return close(dir);
     }
@@ -156,7 +156,7 @@ pub fn empty(dir: &Path, permission: &Permission) -> Result<(), Error> {
 
 /// Takes the control file away: what is left is no data directory that could
 /// be started.
-pub fn disarm(dir: &Path, permission: &Permission) -> Result<(), Error> {
+pub(crate) fn disarm(dir: &Path, permission: &Permission) -> Result<(), Error> {
     tracing::warn!("the control file of {} is renamed: {permission}", dir.display());
     let (control, kept) = (dir.join(CONTROL), dir.join("global/pg_control.failed"));
     match std::fs::rename(&control, &kept) {
@@ -168,7 +168,7 @@ pub fn disarm(dir: &Path, permission: &Permission) -> Result<(), Error> {
 /// Renames `dir` and its linked WAL to `<dir>.failed`, replacing an older one.
 /// Tablespaces stay where they are, with their links in the renamed directory.
 /// What cannot be renamed, such as a mount point, is disarmed.
-pub fn move_aside(dir: &Path, permission: &Permission) -> Result<PathBuf, Error> {
+pub(crate) fn move_aside(dir: &Path, permission: &Permission) -> Result<PathBuf, Error> {
     refuse_foreign(dir)?;
     match move_made_aside(dir, permission) {
         Err(error @ Error::File { what: "move aside", .. }) => {
@@ -180,7 +180,7 @@ pub fn move_aside(dir: &Path, permission: &Permission) -> Result<PathBuf, Error>
 }
 
 /// The same for whatever this daemon has filled an empty directory with.
-pub fn move_made_aside(dir: &Path, permission: &Permission) -> Result<PathBuf, Error> {
+pub(crate) fn move_made_aside(dir: &Path, permission: &Permission) -> Result<PathBuf, Error> {
     if is_nothing(dir)? {
         return Ok(with_ending(dir));
     }

@@ -31,7 +31,7 @@ pub struct FillMark {
 }
 
 /// The mark of this data directory. An error: it is not known.
-pub fn find(settings: &Postgresql) -> Result<Option<FillMark>, Error> {
+pub(crate) fn find(settings: &Postgresql) -> Result<Option<FillMark>, Error> {
     let Some(path) = mark::find(settings, ENDING)? else { return Ok(None) };
     let text = read_if_there(&path)?.unwrap_or_default();
     let what = text.lines().next().unwrap_or_default().to_string();
@@ -40,12 +40,12 @@ pub fn find(settings: &Postgresql) -> Result<Option<FillMark>, Error> {
 }
 
 /// Before the first change. `what` is going to happen, and who permitted it.
-pub fn set(settings: &Postgresql, what: &str) -> Result<(), Error> {
+pub(crate) fn set(settings: &Postgresql, what: &str) -> Result<(), Error> {
     mark::make(settings, ENDING, &text(what, &entries_of(&settings.data_dir)?))
 }
 
 /// Writes down what is there by now.
-pub fn note(settings: &Postgresql) -> Result<(), Error> {
+pub(crate) fn note(settings: &Postgresql) -> Result<(), Error> {
     let Some(found) = find(settings)? else { return Ok(()) };
     let now = entries_of(&settings.data_dir)?;
     if now.is_empty() || now == found.entries {
@@ -55,7 +55,7 @@ pub fn note(settings: &Postgresql) -> Result<(), Error> {
 }
 
 /// The data directory is complete, or empty again.
-pub fn clear(settings: &Postgresql) -> Result<(), Error> {
+pub(crate) fn clear(settings: &Postgresql) -> Result<(), Error> {
     mark::clear(settings, ENDING)
 }
 

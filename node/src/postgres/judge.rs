@@ -58,7 +58,7 @@ const LOUD: [&str; 5] = [
 ];
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     Taken,
     /// Out of range: the nearest possible value, and why.
     Instead(String, String),
@@ -67,14 +67,14 @@ pub enum Verdict {
 }
 
 #[derive(Debug, Default)]
-pub struct Judge {
+pub(super) struct Judge {
     known: Mutex<HashMap<(String, String), Verdict>>,
 }
 
 impl Judge {
     /// Takes out of `wished` what `postgres` refuses and corrects what is out of
     /// range; gives a sentence for each.
-    pub async fn sift(
+    pub(super) async fn sift(
         &self,
         postgres: &Path,
         wished: &mut BTreeMap<String, String>,

@@ -16,13 +16,13 @@ const FATAL: [&str; 2] = ["FATAL:", "PANIC:"];
 const TO_CLIENTS: &str = "the database system is ";
 
 /// Where the logs ended before a start.
-pub struct LogTail {
+pub(crate) struct LogTail {
     data_dir: PathBuf,
     before: Vec<(PathBuf, u64)>,
 }
 
 impl LogTail {
-    pub fn before_start(data_dir: &Path) -> LogTail {
+    pub(crate) fn before_start(data_dir: &Path) -> LogTail {
         let length = |path: PathBuf| {
             let bytes = std::fs::metadata(&path).map_or(0, |meta| meta.len());
             (path, bytes)
@@ -32,7 +32,7 @@ impl LogTail {
     }
 
     /// The last line since then that says what ended the server.
-    pub fn last_fatal(&self) -> Option<String> {
+    pub(crate) fn last_fatal(&self) -> Option<String> {
         logs(&self.data_dir).iter().rev().find_map(|path| {
             let known = self.before.iter().find(|(before, _)| before == path);
             last_fatal_in(path, known.map_or(0, |(_, bytes)| *bytes))

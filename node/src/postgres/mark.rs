@@ -24,7 +24,7 @@ fn places(settings: &Postgresql, ending: &str) -> [PathBuf; 2] {
 }
 
 /// The mark of this data directory. An error: it is not known.
-pub fn find(settings: &Postgresql, ending: &str) -> Result<Option<PathBuf>, Error> {
+pub(super) fn find(settings: &Postgresql, ending: &str) -> Result<Option<PathBuf>, Error> {
     for path in places(settings, ending) {
         if path.try_exists().map_err(Error::file("look for", &path))? {
             return Ok(Some(path));
@@ -34,7 +34,7 @@ pub fn find(settings: &Postgresql, ending: &str) -> Result<Option<PathBuf>, Erro
 }
 
 /// Makes the mark, safe on disk.
-pub fn make(settings: &Postgresql, ending: &str, text: &str) -> Result<(), Error> {
+pub(super) fn make(settings: &Postgresql, ending: &str, text: &str) -> Result<(), Error> {
     let [beside, far] = places(settings, ending);
     if write(&beside, text).is_ok() {
         return Ok(());
@@ -44,14 +44,14 @@ pub fn make(settings: &Postgresql, ending: &str, text: &str) -> Result<(), Error
 }
 
 /// Another text for a mark that is there; a crash leaves the old one or the new.
-pub fn replace(mark: &Path, text: &str) -> Result<(), Error> {
+pub(super) fn replace(mark: &Path, text: &str) -> Result<(), Error> {
     let new = mark.with_added_extension("new");
     let replaced = write(&new, text).and_then(|()| std::fs::rename(&new, mark));
     replaced.map_err(Error::file("write", mark))
 }
 
 /// Takes the mark away, also from the disk: what comes next may be kept longer.
-pub fn clear(settings: &Postgresql, ending: &str) -> Result<(), Error> {
+pub(super) fn clear(settings: &Postgresql, ending: &str) -> Result<(), Error> {
     for path in places(settings, ending) {
         if path.try_exists().map_err(Error::file("look for", &path))? {
             remove_if_there(&path)?;
@@ -61,7 +61,7 @@ pub fn clear(settings: &Postgresql, ending: &str) -> Result<(), Error> {
     Ok(())
 }
 
-pub fn boot_line() -> Option<String> {
+pub(super) fn boot_line() -> Option<String> {
     procfs::boot_id().map(|id| format!("boot {id}"))
 }
 

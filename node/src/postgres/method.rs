@@ -20,7 +20,7 @@ use crate::words;
 use tokio::process::Command;
 
 /// Makes a new cluster's data directory.
-pub async fn bootstrap(
+pub(crate) async fn bootstrap(
     settings: &Postgresql,
     scope: &str,
     method: &BootstrapMethod,
@@ -36,7 +36,7 @@ pub async fn bootstrap(
 }
 
 /// Makes a replica's data directory; without a source from a backup alone.
-pub async fn replica(
+pub(crate) async fn replica(
     settings: &Postgresql,
     scope: &str,
     method: &CustomMethod,
@@ -67,7 +67,7 @@ pub async fn replica(
 
 /// Runs what an operator wants done in a new cluster. `connstring` is its last
 /// argument; statements never wait for a standby and never time out.
-pub async fn post_bootstrap(
+pub(crate) async fn post_bootstrap(
     settings: &Postgresql,
     command: &str,
     target: Source<'_>,

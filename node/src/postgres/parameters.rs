@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Settings of recovery: they live in a block of their own.
-pub const RECOVERY: [&str; 18] = [
+pub(crate) const RECOVERY: [&str; 18] = [
     "archive_cleanup_command",
     "pause_at_recovery_target",
     "primary_conninfo",
@@ -40,7 +40,7 @@ pub const RECOVERY: [&str; 18] = [
     "trigger_file",
 ];
 
-pub struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     pub settings: &'a Postgresql,
     pub citus: Option<&'a Citus>,
     pub scope: &'a str,
@@ -76,7 +76,7 @@ pub struct Raised {
 
 /// Puts everything together. What PostgreSQL would refuse is still in it
 /// (`Catalogue::sift`).
-pub fn effective(sources: &Sources) -> Effective {
+pub(crate) fn effective(sources: &Sources) -> Effective {
     let mut all = Effective::default();
     controlled(sources, &mut all);
     free(sources, &mut all);
@@ -144,7 +144,7 @@ fn set(sources: &Sources, name: &str, value: &Value, all: &mut Effective) {
 }
 
 /// Not free to set: the value comes from `/config` alone, or from `listen` and `scope`.
-pub fn is_controlled(name: &str) -> bool {
+pub(crate) fn is_controlled(name: &str) -> bool {
     controlled::is_one(&name.to_lowercase())
 }
 

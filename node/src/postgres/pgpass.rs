@@ -4,7 +4,7 @@ use super::conninfo;
 use std::fmt::Write as _;
 
 /// One line of a pgpass file for each host of a comma-separated list.
-pub fn pgpass_lines(hosts: &str, port: u16, user: &str, password: &str) -> String {
+pub(super) fn pgpass_lines(hosts: &str, port: u16, user: &str, password: &str) -> String {
     let mut text = String::new();
     let escape = |word: &str| word.replace('\\', "\\\\").replace(':', "\\:");
     for (host, port) in conninfo::servers(hosts, port) {

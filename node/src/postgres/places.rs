@@ -15,12 +15,12 @@ const FOR_SOCKETS: u32 = 0o755;
 const FOR_PASSWORDS: u32 = 0o700;
 
 /// Makes the directories of the sockets that are missing.
-pub fn make_for_sockets(dirs: &[PathBuf]) -> Result<(), Error> {
+pub(super) fn make_for_sockets(dirs: &[PathBuf]) -> Result<(), Error> {
     dirs.iter().try_for_each(|dir| make(dir, FOR_SOCKETS, "unix_socket_directories"))
 }
 
 /// Makes the directory in which the password file is to stand.
-pub fn make_for_passwords(file: &Path) -> Result<(), Error> {
+pub(super) fn make_for_passwords(file: &Path) -> Result<(), Error> {
     match file.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         Some(dir) => make(dir, FOR_PASSWORDS, "postgresql.pgpass"),
         None => Ok(()),

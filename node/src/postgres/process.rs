@@ -346,7 +346,7 @@ pub(super) fn clean_environment(
 
 /// Where a server is reached, as it says itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listening {
+pub(crate) struct Listening {
     pub pid: i32,
     /// Its first address; empty: it listens on sockets only.
     pub host: String,
@@ -356,7 +356,7 @@ pub struct Listening {
 }
 
 /// Of the server that runs on `data_dir`, or ran last.
-pub fn listening(data_dir: &Path) -> Option<Listening> {
+pub(crate) fn listening(data_dir: &Path) -> Option<Listening> {
     let text = read_if_there(&data_dir.join("postmaster.pid")).ok()??;
     let (pid, _) = parse_pid_file(&text)?;
     let mut lines = text.lines().skip(3).map(str::trim);

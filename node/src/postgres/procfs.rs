@@ -54,7 +54,7 @@ pub fn listed_children(pid: i32) -> Vec<i32> {
 }
 
 /// Did a process that started at `ticks` start at `epoch` (seconds since 1970)?
-pub fn began_at(epoch: Option<u64>, ticks: u64) -> Result<bool, Error> {
+pub(super) fn began_at(epoch: Option<u64>, ticks: u64) -> Result<bool, Error> {
     let Some(epoch) = epoch else { return Ok(false) };
     let path = Path::new("/proc/stat");
     let text = read_if_there(path)?.unwrap_or_default();
@@ -64,7 +64,7 @@ pub fn began_at(epoch: Option<u64>, ticks: u64) -> Result<bool, Error> {
 }
 
 /// The clock may have been set since; then the program and its place decide.
-pub fn is_postgres_in(pid: i32, data_dir: &Path, postgres: &Path) -> bool {
+pub(super) fn is_postgres_in(pid: i32, data_dir: &Path, postgres: &Path) -> bool {
     let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
     let (Some(exe), Some(cwd)) = (link("exe"), link("cwd")) else {
         return false;
@@ -74,7 +74,7 @@ pub fn is_postgres_in(pid: i32, data_dir: &Path, postgres: &Path) -> bool {
     right_place && names.contains(&exe.file_name())
 }
 
-pub fn children_of(parent: i32) -> Vec<i32> {
+pub(super) fn children_of(parent: i32) -> Vec<i32> {
     let is_child = |pid: &i32| {
         let stat = Stat::of(*pid).ok().flatten();
         stat.is_some_and(|stat| stat.parent == parent)
@@ -90,7 +90,7 @@ pub struct Walsenders {
 }
 
 /// By their titles: one that sends the log as it is shows how far.
-pub fn walsenders_of(postmaster: i32) -> Walsenders {
+pub(super) fn walsenders_of(postmaster: i32) -> Walsenders {
     let mut found = Walsenders::default();
     for pid in children_of(postmaster) {
         let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -115,7 +115,7 @@ fn sends_physically(title: &str) -> Option<bool> {
 
 /// Has a postmaster children other than those that keep the server itself going?
 /// A child whose title cannot be read counts as a client, unless the child is gone.
-pub fn has_clients(postmaster: i32) -> bool {
+pub(super) fn has_clients(postmaster: i32) -> bool {
     let is_client = |pid: i32| match std::fs::read(format!("/proc/{pid}/cmdline")) {
         Ok(title) => !title.is_empty() && !is_auxiliary(&String::from_utf8_lossy(&title)),
         Err(error) => !is_gone(&error),
@@ -157,7 +157,7 @@ fn is_auxiliary(title: &str) -> bool {
 
 /// Is `dir` the working directory of any process? All of PostgreSQL's are in
 /// their data directory.
-pub fn is_anybody_in(dir: &Path) -> bool {
+pub(super) fn is_anybody_in(dir: &Path) -> bool {
     let Ok(dir) = std::fs::canonicalize(dir) else {
         return false;
     };
@@ -167,7 +167,7 @@ pub fn is_anybody_in(dir: &Path) -> bool {
 
 /// Children of a postmaster that is dead. By their titles: a person may run a
 /// single-user server in the same place.
-pub fn orphans_in(data_dir: &Path, postgres: &Path) -> Vec<i32> {
+pub(super) fn orphans_in(data_dir: &Path, postgres: &Path) -> Vec<i32> {
     let is_titled = |pid: i32| {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|t| t.starts_with(b"postgres: "))
     };
@@ -180,7 +180,7 @@ pub fn orphans_in(data_dir: &Path, postgres: &Path) -> Vec<i32> {
 }
 
 /// What a process has read from files and written to them.
-pub fn bytes_moved(pid: i32) -> Option<u64> {
+pub(super) fn bytes_moved(pid: i32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
     let count =
         |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
@@ -188,7 +188,7 @@ pub fn bytes_moved(pid: i32) -> Option<u64> {
 }
 
 /// Processes with this in their environment.
-pub fn with_variable(name: &str, value: &Path) -> Vec<i32> {
+pub(super) fn with_variable(name: &str, value: &Path) -> Vec<i32> {
     let mut wanted = format!("{name}=").into_bytes();
     wanted.extend(value.as_os_str().as_encoded_bytes());
     let has = |pid: &i32| {
@@ -200,7 +200,7 @@ pub fn with_variable(name: &str, value: &Path) -> Vec<i32> {
 }
 
 /// The name of a program that has a file below one of these open for writing.
-pub fn writer_below(places: &[PathBuf]) -> Option<String> {
+pub(super) fn writer_below(places: &[PathBuf]) -> Option<String> {
     let places: Vec<PathBuf> =
         places.iter().filter_map(|place| std::fs::canonicalize(place).ok()).collect();
     let me = i32::try_from(std::process::id()).unwrap_or_default();
@@ -230,19 +230,19 @@ fn is_open_for_writing(pid: i32, file: &str) -> bool {
 }
 
 /// Certainly not in `dir`: it can be seen where it is.
-pub fn works_elsewhere(pid: i32, dir: &Path) -> bool {
+pub(super) fn works_elsewhere(pid: i32, dir: &Path) -> bool {
     let Ok(place) = std::fs::read_link(format!("/proc/{pid}/cwd")) else { return false };
     std::fs::canonicalize(dir).is_ok_and(|dir| dir != place)
 }
 
 /// By the name that every user may read.
-pub fn is_named_postgres(pid: i32) -> bool {
+pub(super) fn is_named_postgres(pid: i32) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.starts_with("postgres") || name.starts_with("postmaster")
 }
 
 /// Is it this program? Also one that an interpreter runs, a wrapper in `bin_name`.
-pub fn runs_program(pid: i32, program: &Path) -> bool {
+pub(super) fn runs_program(pid: i32, program: &Path) -> bool {
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let name = program.file_name();

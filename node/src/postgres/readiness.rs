@@ -26,7 +26,7 @@ const TARGETS_MAX: usize = 64;
 
 /// What the postmaster says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(super) enum Status {
     Starting,
     Stopping,
     Ready,
@@ -38,13 +38,13 @@ pub enum Status {
 
 /// Line 8 of `postmaster.pid`, and when the file was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sign {
+pub(super) struct Sign {
     pub status: Status,
     written: Option<SystemTime>,
 }
 
 impl Sign {
-    pub fn of(data_dir: &Path) -> Sign {
+    pub(super) fn of(data_dir: &Path) -> Sign {
         let path = data_dir.join("postmaster.pid");
         // In this order: a file that is written in between shows another time later.
         let written = path.metadata().and_then(|meta| meta.modified()).ok();
@@ -90,11 +90,16 @@ struct Refusal {
 
 /// The last refusals, by user and database.
 #[derive(Debug, Default)]
-pub struct Pacer(HashMap<(String, String), Refusal>);
+pub(super) struct Pacer(HashMap<(String, String), Refusal>);
 
 impl Pacer {
     /// `Err`: the server is not asked now, for the reason that it gave last.
-    pub fn check(&mut self, target: (&str, &str), sign: &Sign, now: Instant) -> Result<(), Error> {
+    pub(super) fn check(
+        &mut self,
+        target: (&str, &str),
+        sign: &Sign,
+        now: Instant,
+    ) -> Result<(), Error> {
         let key = (target.0.to_string(), target.1.to_string());
         let Some(last) = self.0.get(&key) else {
             return match sign.status.takes_none() {
@@ -112,7 +117,7 @@ impl Pacer {
     }
 
     /// What became of an attempt that was begun with this sign.
-    pub fn note<T>(
+    pub(super) fn note<T>(
         &mut self,
         target: (&str, &str),
         sign: Sign,

@@ -22,7 +22,7 @@ pub struct Upstream {
 }
 
 /// The latest timeline, unless a rule names another one.
-pub const TARGET: &str = "recovery_target_timeline";
+pub(crate) const TARGET: &str = "recovery_target_timeline";
 
 const EMPTY_TARGETS: [&str; 5] = [
     "recovery_target",
@@ -37,7 +37,7 @@ const OLD: [&str; 3] = ["pause_at_recovery_target", "standby_mode", "trigger_fil
 
 /// The block of a standby. `None` as upstream: it only replays what it has
 /// and what its archive gives.
-pub fn settings(
+pub(crate) fn settings(
     effective: &Effective,
     settings: &Postgresql,
     member: &str,
@@ -66,7 +66,7 @@ pub fn settings(
 }
 
 /// Whose value is not for an operator to set, nor for PostgreSQL to doubt.
-pub fn is_ours(name: &str) -> bool {
+pub(crate) fn is_ours(name: &str) -> bool {
     name.starts_with("recovery_target") || name.starts_with("primary_")
 }
 
@@ -95,7 +95,7 @@ fn given(
 }
 
 /// What a standby here would ask the archive with.
-pub fn restore_command(settings: &Postgresql, dynamic: &Value) -> Option<String> {
+pub(crate) fn restore_command(settings: &Postgresql, dynamic: &Value) -> Option<String> {
     let mut block = given(&Effective::default(), settings, dynamic, 0);
     from_standby_cluster(dynamic, false, &mut block);
     block.remove("restore_command").filter(|command| !command.is_empty())

@@ -41,7 +41,7 @@ pub struct PeerLog {
 }
 
 /// The timeline that the own server replays, or writes, and how far. Without TLS.
-pub async fn identify(target: &Target) -> Result<(Timeline, Lsn), Error> {
+pub(super) async fn identify(target: &Target) -> Result<(Timeline, Lsn), Error> {
     in_time(target, async {
         let client = plain(target, &target.host, target.port, Kind::Database).await?;
         system(&client).await
@@ -50,13 +50,13 @@ pub async fn identify(target: &Target) -> Result<(Timeline, Lsn), Error> {
 }
 
 /// The history of the timeline that a peer writes or replays.
-pub async fn history(target: &Target) -> Result<History, Error> {
+pub(super) async fn history(target: &Target) -> Result<History, Error> {
     in_time(target, async { history_of(&physical(target).await?).await }).await
 }
 
 /// The same with all that decides whether to stream from that peer, and whether the slot
 /// is there that would be used.
-pub async fn peer_log(target: &Target, slot: Option<&str>) -> Result<PeerLog, Error> {
+pub(super) async fn peer_log(target: &Target, slot: Option<&str>) -> Result<PeerLog, Error> {
     in_time(target, async {
         let client = physical(target).await?;
         let history = history_of(&client).await?;

@@ -35,12 +35,12 @@ impl Drop for ToolGroup {
 }
 
 /// Runs `command`, demands exit status 0 within `limit`, returns what it printed.
-pub async fn run(command: Command, limit: Duration) -> Result<String, Error> {
+pub(crate) async fn run(command: Command, limit: Duration) -> Result<String, Error> {
     run_named(command, limit, |_| Ok(())).await
 }
 
 /// The same; `named` hears the pid as soon as it runs, and ends it by failing.
-pub async fn run_named(
+pub(crate) async fn run_named(
     command: Command,
     limit: Duration,
     named: impl FnOnce(i32) -> Result<(), Error>,
@@ -54,7 +54,7 @@ pub async fn run_named(
 
 /// Runs `command` on `input` and returns what it printed as errors: the whole of it,
 /// as far as that is kept. `None`: it was content.
-pub async fn complaints(
+pub(crate) async fn complaints(
     mut command: Command,
     input: std::fs::File,
     limit: Duration,
@@ -77,7 +77,7 @@ pub async fn complaints(
 
 /// The same for a command whose output a person is to read: it goes where ours
 /// goes.
-pub async fn run_shown(mut command: Command, limit: Duration) -> Result<(), Error> {
+pub(crate) async fn run_shown(mut command: Command, limit: Duration) -> Result<(), Error> {
     let tool = name_of(&command);
     command.stdin(Stdio::null());
     let shown = async {

@@ -26,12 +26,16 @@ pub struct Source<'a> {
 
 /// A file with a secret that is removed when it goes out of scope.
 #[derive(Debug)]
-pub struct SecretFile(NamedTempFile);
+pub(super) struct SecretFile(NamedTempFile);
 
 impl SecretFile {
     /// Beside the server's own pgpass file. What a daemon that was killed has left
     /// there for the same purpose is removed.
-    pub fn create(settings: &Postgresql, what: &str, text: &str) -> Result<SecretFile, Error> {
+    pub(super) fn create(
+        settings: &Postgresql,
+        what: &str,
+        text: &str,
+    ) -> Result<SecretFile, Error> {
         let pgpass = &settings.pgpass;
         let directory = match pgpass.parent() {
             Some(parent) if parent != Path::new("") => parent,
@@ -47,7 +51,7 @@ impl SecretFile {
         Ok(SecretFile(file))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -64,13 +68,13 @@ fn remove_leftovers(directory: &Path, prefix: &str) {
 
 /// All that one program needs to log in, for as long as it runs.
 #[derive(Debug)]
-pub struct Secrets {
+pub(super) struct Secrets {
     passwords: SecretFile,
     service: Option<SecretFile>,
 }
 
 impl Secrets {
-    pub fn create(
+    pub(super) fn create(
         settings: &Postgresql,
         login: &Login,
         source: Source<'_>,
@@ -89,7 +93,7 @@ impl Secrets {
         Ok(Secrets { passwords, service })
     }
 
-    pub fn give_to(&self, command: &mut Command) {
+    pub(super) fn give_to(&self, command: &mut Command) {
         command.env("PGPASSFILE", self.passwords.path());
         if let Some(service) = &self.service {
             command.env("PGSERVICEFILE", service.path());

@@ -14,7 +14,7 @@ use crate::config::Postgresql;
 
 /// What the running server began with, as far as this process knows.
 #[derive(Debug)]
-pub struct Served {
+pub(super) struct Served {
     pid: i32,
     listen: (Vec<String>, u16),
     /// Where others reach it.

@@ -19,7 +19,7 @@ use tokio::process::Command;
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Brings a crashed data directory to a clean stop without opening it.
-pub async fn recover(settings: &Postgresql) -> Result<(), Error> {
+pub(crate) async fn recover(settings: &Postgresql) -> Result<(), Error> {
     let label = settings.data_dir.join("backup_label");
     if read_if_there(&label)?.is_some() {
         return Err(Error::UnfinishedBackup(label));
@@ -34,7 +34,7 @@ pub async fn recover(settings: &Postgresql) -> Result<(), Error> {
 }
 
 /// A failure keeps nothing from going on: what was not archived stays here.
-pub async fn archive_what_waits(settings: &Postgresql) {
+pub(crate) async fn archive_what_waits(settings: &Postgresql) {
     match archive_ready(settings).await {
         Ok(0) => {}
         Ok(count) => tracing::info!("archived {count} segments that waited for it"),

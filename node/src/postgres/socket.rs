@@ -10,7 +10,7 @@ const DEFAULT_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// The directories that a value of unix_socket_directories names. The server works in
 /// its data directory, so a relative one (`..` is common) begins there.
-pub fn dirs(given: Option<&str>, data_dir: &Path) -> Vec<PathBuf> {
+pub(super) fn dirs(given: Option<&str>, data_dir: &Path) -> Vec<PathBuf> {
     match given {
         Some(given) => named(given).map(|dir| data_dir.join(dir)).collect(),
         None => DEFAULT_DIRS.iter().map(PathBuf::from).collect(),
@@ -25,7 +25,7 @@ fn named(given: &str) -> impl Iterator<Item = &str> {
 
 /// The one to connect through. Where only relative ones are given it is none, and
 /// TCP is used: access may have been given to it alone.
-pub fn dir_of(given: Option<&str>, port: u16) -> Option<PathBuf> {
+pub(super) fn dir_of(given: Option<&str>, port: u16) -> Option<PathBuf> {
     let is_used = |dir: &&str| Path::new(dir).join(format!(".s.PGSQL.{port}")).exists();
     match given {
         Some(given) => named(given).find(|dir| dir.starts_with('/')),
@@ -38,7 +38,7 @@ pub fn dir_of(given: Option<&str>, port: u16) -> Option<PathBuf> {
 /// of a zombie of `data_dir`, which ended but was not reaped, and files without a
 /// pid, or with that of another program, behind whose socket no process listens.
 /// Only meant for when no process works in `data_dir`.
-pub fn clear_stale(dirs: &[PathBuf], port: u16, data_dir: &Path) -> Result<(), Error> {
+pub(super) fn clear_stale(dirs: &[PathBuf], port: u16, data_dir: &Path) -> Result<(), Error> {
     for dir in dirs {
         let socket = dir.join(format!(".s.PGSQL.{port}"));
         let path = dir.join(format!(".s.PGSQL.{port}.lock"));

@@ -4,7 +4,7 @@ use serde_json::Value;
 use topology::tags::bool_of;
 
 /// A value as PostgreSQL reads it; lists are joined, `null` and maps are none.
-pub fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::Bool(on) => Some(on_or_off(*on).into()),
         Value::Number(number) => Some(number.to_string()),
@@ -22,7 +22,7 @@ fn on_or_off(on: bool) -> &'static str {
 }
 
 /// The spellings of a boolean that a configuration may have.
-pub fn boolean(text: &str) -> Option<&'static str> {
+pub(super) fn boolean(text: &str) -> Option<&'static str> {
     bool_of(text.trim()).map(on_or_off)
 }
 

@@ -13,17 +13,17 @@ use super::target::Target;
 use tokio_postgres::error::SqlState;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
+pub(super) enum Wire {
     Encrypted,
     Plain,
 }
 
-pub fn mode(target: &Target) -> &str {
+pub(super) fn mode(target: &Target) -> &str {
     target.login.extra.get("sslmode").map_or("prefer", String::as_str)
 }
 
 /// The first of the named servers that takes a connection.
-pub async fn connect<T, F>(
+pub(super) async fn connect<T, F>(
     target: &Target,
     attempt: impl Fn(String, u16, Wire) -> F,
 ) -> Result<T, Error>

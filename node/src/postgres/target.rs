@@ -4,8 +4,8 @@ use crate::config::Login;
 use std::time::Duration;
 use tokio_postgres::config::{Config, SslMode};
 
-pub const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-pub const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
 /// A dead peer is noticed by the kernel after this long.
 const TCP_LIMIT: Duration = Duration::from_secs(10);
 

@@ -24,7 +24,7 @@ const GAP_MAX: u32 = 1_000;
 /// A placeholder: to PostgreSQL, which passes over comments, a history of nothing.
 const PLACEHOLDER: &str = "# This timeline is none of the ancestors of the later ones.\n";
 
-pub fn file_name(timeline: Timeline) -> String {
+pub(crate) fn file_name(timeline: Timeline) -> String {
     format!("{:08X}.history", timeline.0)
 }
 
@@ -33,7 +33,7 @@ fn path_of(data_dir: &Path, timeline: Timeline) -> PathBuf {
 }
 
 /// Lets the next promotion on `data_dir`, now on `mine`, begin `claimed`.
-pub fn reserve(data_dir: &Path, mine: Timeline, claimed: Timeline) -> io::Result<()> {
+pub(crate) fn reserve(data_dir: &Path, mine: Timeline, claimed: Timeline) -> io::Result<()> {
     if claimed.0 > mine.0.saturating_add(GAP_MAX) {
         let text = format!("timeline {claimed} was claimed by a member on timeline {mine}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -42,7 +42,7 @@ pub fn reserve(data_dir: &Path, mine: Timeline, claimed: Timeline) -> io::Result
 }
 
 /// Gives every number below `current` a file that has none.
-pub fn complete(data_dir: &Path, current: Timeline) -> io::Result<()> {
+pub(crate) fn complete(data_dir: &Path, current: Timeline) -> io::Result<()> {
     let own = match fs::read_to_string(path_of(data_dir, current)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         text => text?,
@@ -70,7 +70,7 @@ fn beginning(text: &str, ancestor: Timeline) -> String {
 
 /// Removes placeholders for timelines that were never begun: a server would take the
 /// highest of them for the latest timeline, and refuse to start.
-pub fn forget_reserved(data_dir: &Path) -> io::Result<()> {
+pub(crate) fn forget_reserved(data_dir: &Path) -> io::Result<()> {
     let mut placeholders = Vec::new();
     let mut newest = 0;
     for entry in fs::read_dir(data_dir.join("pg_wal"))? {
@@ -89,7 +89,7 @@ pub fn forget_reserved(data_dir: &Path) -> io::Result<()> {
 }
 
 /// A file without a line that names an ancestor.
-pub fn is_placeholder(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_placeholder(path: &Path) -> io::Result<bool> {
     let text = fs::read_to_string(path)?;
     Ok(text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')))
 }

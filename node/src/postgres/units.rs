@@ -12,7 +12,7 @@ use topology::number::{BYTES, MICROSECONDS, with_unit};
 
 /// What `pg_settings` tells about one setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Nature {
+pub(crate) struct Nature {
     /// `bool`, `integer`, `real`, `enum` or `string`.
     pub kind: String,
     /// `kB`, `8kB`, `ms`, ...; of a number without suffix.
@@ -20,12 +20,12 @@ pub struct Nature {
 }
 
 impl Nature {
-    pub fn new(kind: &str, unit: Option<&str>) -> Nature {
+    pub(crate) fn new(kind: &str, unit: Option<&str>) -> Nature {
         Nature { kind: kind.to_string(), unit: unit.map(str::to_string) }
     }
 
     /// Do both texts mean the same to PostgreSQL?
-    pub fn is_same(&self, one: &str, other: &str) -> bool {
+    pub(crate) fn is_same(&self, one: &str, other: &str) -> bool {
         let equal = |read: &dyn Fn(&str) -> Option<String>| {
             let one = read(one);
             one.is_some() && one == read(other)
@@ -41,7 +41,7 @@ impl Nature {
     }
 
     /// As `SHOW` prints it.
-    pub fn shown(&self, text: &str) -> String {
+    pub(crate) fn shown(&self, text: &str) -> String {
         match self.kind.as_str() {
             "bool" => any_boolean(text).map_or_else(|| text.to_string(), str::to_string),
             "integer" => self.number(text).map_or_else(|| text.to_string(), |n| self.grown(n)),

@@ -23,7 +23,7 @@ const PROOF: &str = "matriarch.proof.json";
 
 /// All members in these maps agreed that this member stays the leader until `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub(crate) struct Proof {
     pub until: Millis,
     pub known: Map,
     pub unsure: Map,
@@ -67,7 +67,11 @@ fn word<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 /// Keeps a promise beyond the end of this process.
-pub fn write_promise(data_dir: &Path, me: &MemberName, promise: &Promise) -> std::io::Result<()> {
+pub(crate) fn write_promise(
+    data_dir: &Path,
+    me: &MemberName,
+    promise: &Promise,
+) -> std::io::Result<()> {
     let slots: BTreeMap<&str, u64> = promise.slots.iter().map(|(k, v)| (k.as_str(), v.0)).collect();
     let text = json!({
         "by": me.as_str(), "to": promise.to.as_str(), "conn_url": promise.conn_url,
@@ -78,7 +82,7 @@ pub fn write_promise(data_dir: &Path, me: &MemberName, promise: &Promise) -> std
 }
 
 /// The promise of an earlier process, if it is this member's and still holds.
-pub fn read_promise(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> Option<Promise> {
+pub(crate) fn read_promise(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> Option<Promise> {
     let value = read(data_dir, PROMISE, me)?;
     let text = |key: &str| word(&value, key).map(str::to_string);
     let number = |key: &str| value.get(key).and_then(Value::as_u64);
@@ -108,11 +112,11 @@ fn keep_for_this_boot(data_dir: &Path, me: &MemberName, promise: &Promise) {
     }
 }
 
-pub fn remove_promise(data_dir: &Path) {
+pub(crate) fn remove_promise(data_dir: &Path) {
     remove(data_dir, PROMISE);
 }
 
-pub fn write_proof(data_dir: &Path, me: &MemberName, proof: &Proof) -> std::io::Result<()> {
+pub(crate) fn write_proof(data_dir: &Path, me: &MemberName, proof: &Proof) -> std::io::Result<()> {
     let map = |map: &Map| -> Value {
         let urls = map.iter().map(|(name, url)| (name.to_string(), Value::from(url.clone())));
         Value::Object(urls.collect())
@@ -126,7 +130,7 @@ pub fn write_proof(data_dir: &Path, me: &MemberName, proof: &Proof) -> std::io::
 }
 
 /// The proof of an earlier process of this boot, if it still holds.
-pub fn read_proof(data_dir: &Path, me: &MemberName) -> Option<Proof> {
+pub(crate) fn read_proof(data_dir: &Path, me: &MemberName) -> Option<Proof> {
     let value = read(data_dir, PROOF, me)?;
     let until = Millis(value.get("until")?.as_u64()?);
     if word(&value, "boot")? != boot_id() || clock::now() >= until {
@@ -139,7 +143,7 @@ pub fn read_proof(data_dir: &Path, me: &MemberName) -> Option<Proof> {
     Some(Proof { until, known: map("known")?, unsure: map("unsure")? })
 }
 
-pub fn remove_proof(data_dir: &Path) {
+pub(crate) fn remove_proof(data_dir: &Path) {
     remove(data_dir, PROOF);
 }
 

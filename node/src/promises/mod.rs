@@ -6,7 +6,7 @@
 
 mod kept;
 
-pub use kept::{
+pub(crate) use kept::{
     Proof, read_promise, read_proof, remove_promise, remove_proof, write_promise, write_proof,
 };
 
@@ -16,15 +16,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use topology::Lsn;
 
-pub type SharedPromises = Arc<Mutex<PromiseStore>>;
+pub(crate) type SharedPromises = Arc<Mutex<PromiseStore>>;
 
-pub fn lock(promises: &SharedPromises) -> MutexGuard<'_, PromiseStore> {
+pub(crate) fn lock(promises: &SharedPromises) -> MutexGuard<'_, PromiseStore> {
     // Every change leaves it whole.
     promises.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `slots` of a question or of a kept promise.
-pub fn slots_of(value: &Value) -> BTreeMap<String, Lsn> {
+pub(crate) fn slots_of(value: &Value) -> BTreeMap<String, Lsn> {
     let slots = value.get("slots").and_then(Value::as_object).into_iter().flatten();
     slots.filter_map(|(name, lsn)| Some((name.clone(), Lsn(lsn.as_u64()?)))).collect()
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use topology::RegionName;
 use topology::region::Policy;
 
-pub struct AgentContext {
+pub(crate) struct AgentContext {
     pub region: RegionName,
     /// The policy of the daemon's settings.
     pub policy: Policy,
@@ -30,7 +30,7 @@ pub struct AgentContext {
 }
 
 impl AgentContext {
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         Identity {
             region: self.region.clone(),
             name: self.name.clone(),

@@ -15,7 +15,7 @@ pub mod ownership;
 mod perform;
 mod region_store;
 pub mod request;
-pub mod run;
+pub(crate) mod run;
 mod sql;
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use topology::{Millis, RegionName};
 
-pub struct Performer {
+pub(super) struct Performer {
     context: AgentContext,
     ports: Ports,
     changed: Changed,
@@ -53,7 +53,7 @@ struct Finished {
 }
 
 impl Performer {
-    pub fn new(context: AgentContext) -> Performer {
+    pub(super) fn new(context: AgentContext) -> Performer {
         let prefix = vec![context.keys.topology_prefix()];
         let local = Arc::new(Mirror::spawn(context.store.clone(), prefix));
         let ports = Ports {
@@ -73,7 +73,7 @@ impl Performer {
         }
     }
 
-    pub fn sight(&self) -> Sight {
+    pub(super) fn sight(&self) -> Sight {
         let now = clock::now();
         Sight {
             now,
@@ -88,7 +88,7 @@ impl Performer {
     }
 
     /// Waits for the end of a call, or for a change (`None`). Cancelling loses nothing.
-    pub async fn next(&mut self) -> Option<(CallId, Answer)> {
+    pub(super) async fn next(&mut self) -> Option<(CallId, Answer)> {
         loop {
             let (lease, lock) = (&mut self.context.lease, &mut self.context.holds_lock);
             let done = tokio::select! {
@@ -123,7 +123,7 @@ impl Performer {
         }
     }
 
-    pub fn perform(&mut self, effects: Vec<Effect>) {
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Call { id, within_ms, call } => self.call(id, within_ms, call),

@@ -12,7 +12,7 @@ use std::task::Poll;
 use topology::{Millis, Write};
 
 /// One region's store with a copy of it.
-pub struct RegionStore {
+pub(super) struct RegionStore {
     pub mirror: Mirror,
     keys: Keys,
     /// The copy as it was read last, for as long as it is the same.
@@ -20,13 +20,13 @@ pub struct RegionStore {
 }
 
 impl RegionStore {
-    pub fn open(store: Arc<dyn Store>, keys: &Keys) -> RegionStore {
+    pub(super) fn open(store: Arc<dyn Store>, keys: &Keys) -> RegionStore {
         let mirror = Mirror::spawn(store, vec![keys.scope_prefix()]);
         RegionStore { mirror, keys: keys.clone(), read: Mutex::default() }
     }
 
     /// The copy; `None` before the first read.
-    pub fn copy(&self, now: Millis) -> Option<StoreCopy> {
+    pub(super) fn copy(&self, now: Millis) -> Option<StoreCopy> {
         let view = self.mirror.snapshot()?;
         // Rounded down, so that the store never seems to have spoken later than it has.
         let ago = view.confirmed.elapsed().as_micros().div_ceil(1_000) as u64;
@@ -42,30 +42,30 @@ impl RegionStore {
     }
 
     /// Reads the store now, linearizably.
-    pub async fn read(&self) -> Result<Site, DcsError> {
+    pub(super) async fn read(&self) -> Result<Site, DcsError> {
         let read = self.mirror.refresh().await?;
         Ok(read_site(&self.keys, &read.entries))
     }
 
     /// Writes, and shows the write in the copy at once. False: a condition did
     /// not hold, look again.
-    pub async fn write(&self, write: &Write) -> Result<bool, DcsError> {
+    pub(super) async fn write(&self, write: &Write) -> Result<bool, DcsError> {
         Ok(self.mirror.write(&self.keys, write).await?.succeeded)
     }
 }
 
 /// Any change in any of these copies.
-pub struct Changed {
+pub(super) struct Changed {
     feeds: Vec<Changes>,
 }
 
 impl Changed {
-    pub fn of<'a>(mirrors: impl Iterator<Item = &'a Mirror>) -> Changed {
+    pub(super) fn of<'a>(mirrors: impl Iterator<Item = &'a Mirror>) -> Changed {
         Changed { feeds: mirrors.map(Mirror::subscribe).collect() }
     }
 
     /// Cancelling loses nothing.
-    pub async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         first_of(self.feeds.iter_mut().map(|feed| Box::pin(changed(feed))).collect()).await;
     }
 }

@@ -19,7 +19,7 @@ enum Event {
 }
 
 /// Runs until it is aborted.
-pub async fn run(context: AgentContext) {
+pub(crate) async fn run(context: AgentContext) {
     let mut agent = Agent::new(context.identity(), context.pace);
     let mut performer = Performer::new(context);
     let mut event = Event::Wake;

@@ -36,13 +36,17 @@ const PROBE: &str = "\
 
 /// How to log in to every leader: all groups and regions share one superuser.
 #[derive(Clone)]
-pub struct Access {
+pub(super) struct Access {
     config: Config,
     tls: MakeRustlsConnect,
 }
 
 impl Access {
-    pub fn new(login: &Login, database: &str, stand_in: bool) -> Result<Access, ClientError> {
+    pub(super) fn new(
+        login: &Login,
+        database: &str,
+        stand_in: bool,
+    ) -> Result<Access, ClientError> {
         let mode = login.extra.get("sslmode").map_or("prefer", String::as_str);
         let tls = tls::connector(login, mode)?;
         let mode = security(mode);
@@ -56,7 +60,7 @@ impl Access {
         Ok(Access { config, tls })
     }
 
-    pub async fn connect(&self, host: &str, port: u16) -> Result<Session, String> {
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<Session, String> {
         let mut config = self.config.clone();
         config.host(host).port(port);
         let connected = within(config.connect(self.tls.clone())).await;
@@ -76,18 +80,18 @@ fn security(mode: &str) -> SslMode {
     }
 }
 
-pub struct Session {
+pub(super) struct Session {
     client: Client,
     address: String,
 }
 
 impl Session {
-    pub async fn execute(&self, sql: &str) -> Result<(), String> {
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), String> {
         within(self.client.batch_execute(sql)).await.map_err(|why| self.at(why))
     }
 
     /// Runs a statement of Citus; gives the number it answers, if it is one.
-    pub async fn run(&self, statement: &Statement) -> Result<Option<i64>, String> {
+    pub(super) async fn run(&self, statement: &Statement) -> Result<Option<i64>, String> {
         let sql = statement.sql();
         let params = statement.params();
         if params.is_empty() && matches!(statement, Statement::Begin | Statement::HoldDecisions) {
@@ -99,7 +103,7 @@ impl Session {
         Ok(rows.first().and_then(|row| row.try_get::<_, i64>(0).ok()))
     }
 
-    pub async fn probe(&self) -> Result<Probe, String> {
+    pub(super) async fn probe(&self) -> Result<Probe, String> {
         let row = within(self.client.query_one(PROBE, &[])).await.map_err(|why| self.at(why))?;
         let mut probe = read_probe(&row).map_err(|why| self.at(why.to_string()))?;
         let names = STANDBY_SETTINGS.map(str::to_string).to_vec();
@@ -112,7 +116,7 @@ impl Session {
     }
 
     /// The rows of `pg_dist_node`.
-    pub async fn nodes(&self) -> Result<Vec<NodeRow>, String> {
+    pub(super) async fn nodes(&self) -> Result<Vec<NodeRow>, String> {
         let sql = Statement::ReadNodes.sql();
         let rows = within(self.client.query(sql.as_ref(), &[])).await;
         let parse = |row: &Row| {

@@ -25,7 +25,10 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the first key of the file. The password is used only where it is
 /// needed.
-pub fn read(path: &Path, password: Option<&str>) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(crate) fn read(
+    path: &Path,
+    password: Option<&str>,
+) -> Result<PrivateKeyDer<'static>, TlsError> {
     let size = std::fs::metadata(path).map_err(|e| bad(path, WANTED, e))?.len();
     if size > FILE_BYTES_MAX {
         return Err(bad(path, WANTED, "it is too large"));

@@ -27,12 +27,12 @@ fn parse(cert: &CertificateDer<'_>) -> Result<Certificate, Error> {
 }
 
 /// Is it of the version that has no extensions?
-pub fn is_plain(cert: &CertificateDer<'_>) -> bool {
+pub(crate) fn is_plain(cert: &CertificateDer<'_>) -> bool {
     parse(cert).is_ok_and(|cert| cert.tbs_certificate.version == Version::V1)
 }
 
 /// Does Web PKI refuse it at the end of a chain, whichever authority signed it?
-pub fn is_odd(cert: &CertificateDer<'_>) -> bool {
+pub(crate) fn is_odd(cert: &CertificateDer<'_>) -> bool {
     let is_authority = |cert: Certificate| {
         let constraints = cert.tbs_certificate.get::<BasicConstraints>();
         constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))
@@ -41,7 +41,7 @@ pub fn is_odd(cert: &CertificateDer<'_>) -> bool {
 }
 
 /// Has one of the authorities itself signed it, and is it valid now?
-pub fn verify(
+pub(crate) fn verify(
     cert: &CertificateDer<'_>,
     authorities: &[CertificateDer<'_>],
     now: UnixTime,
@@ -101,7 +101,7 @@ fn identifier(algorithm: &AlgorithmIdentifierOwned) -> Vec<u8> {
 }
 
 /// The signature of a handshake of TLS 1.2 by the key of a plain certificate.
-pub fn handshake(
+pub(crate) fn handshake(
     message: &[u8],
     cert: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
@@ -117,7 +117,7 @@ pub fn handshake(
 }
 
 /// The same for TLS 1.3.
-pub fn handshake13(
+pub(crate) fn handshake13(
     message: &[u8],
     cert: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
@@ -131,7 +131,7 @@ pub fn handshake13(
 
 /// Is the host the certificate's common name? Only a certificate without
 /// alternative names of hosts is called so.
-pub fn common_name(cert: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), Error> {
+pub(crate) fn common_name(cert: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), Error> {
     let wrong = || Error::from(CertificateError::NotValidForName);
     let cert = parse(cert)?;
     if has_alternatives(&cert) {

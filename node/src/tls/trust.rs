@@ -19,7 +19,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use std::sync::Arc;
 
 #[derive(Debug)]
-pub struct Verifier {
+pub(super) struct Verifier {
     trust: Trust,
     exact: Vec<CertificateDer<'static>>,
     /// `None`: anybody is believed.
@@ -29,7 +29,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    pub fn new(believed: Believed) -> Result<Verifier, TlsError> {
+    pub(super) fn new(believed: Believed) -> Result<Verifier, TlsError> {
         let provider = provider();
         let known = provider.signature_verification_algorithms;
         let judges_revocation = !believed.revoked.is_empty();

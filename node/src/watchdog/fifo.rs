@@ -9,10 +9,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-pub struct Fifo(File);
+pub(super) struct Fifo(File);
 
 impl Fifo {
-    pub fn open(path: &Path) -> io::Result<Fifo> {
+    pub(super) fn open(path: &Path) -> io::Result<Fifo> {
         // A reader that stands still must not hold up the beat.
         let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
         OpenOptions::new().write(true).custom_flags(flags).open(path).map(Fifo)

@@ -20,7 +20,7 @@ const MAGIC_CLOSE: u32 = 0x0100;
 /// struct watchdog_info.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub struct Info {
+pub(super) struct Info {
     options: u32,
     firmware_version: u32,
     identity: [u8; 32],
@@ -30,14 +30,14 @@ nix::ioctl_read!(get_support, b'W', 0, Info);
 nix::ioctl_readwrite!(set_timeout, b'W', 6, i32);
 nix::ioctl_read!(get_timeout, b'W', 7, i32);
 
-pub struct Linux {
+pub(super) struct Linux {
     file: File,
     options: u32,
     nowayout: bool,
 }
 
 impl Linux {
-    pub fn open(path: &Path) -> io::Result<Linux> {
+    pub(super) fn open(path: &Path) -> io::Result<Linux> {
         let file = OpenOptions::new().write(true).open(path)?;
         let mut info = Info::default();
         // SAFETY: the descriptor is open, and the kernel fills a watchdog_info.

@@ -14,7 +14,7 @@
 
 mod fifo;
 mod linux;
-pub mod timing;
+pub(crate) mod timing;
 
 use member::ha::observation::Guarding;
 use std::io;
@@ -83,20 +83,20 @@ struct Armed {
 }
 
 #[derive(Default)]
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     settings: WatchdogSettings,
     armed: Option<Armed>,
     failed: Option<(Millis, String)>,
 }
 
 impl Watchdog {
-    pub fn new(settings: WatchdogSettings) -> Watchdog {
+    pub(crate) fn new(settings: WatchdogSettings) -> Watchdog {
         Watchdog { settings, ..Watchdog::default() }
     }
 
     /// Settings that were read again; a device that is not wanted any more is
     /// put to rest at once.
-    pub fn take_settings(&mut self, settings: WatchdogSettings) {
+    pub(crate) fn take_settings(&mut self, settings: WatchdogSettings) {
         let moved =
             (&settings.device, settings.driver) != (&self.settings.device, self.settings.driver);
         if moved || settings.mode == Mode::Off {
@@ -108,7 +108,7 @@ impl Watchdog {
         self.settings = settings;
     }
 
-    pub fn state(&self, dynamic: &Dynamic, now: Millis) -> Guarding {
+    pub(crate) fn state(&self, dynamic: &Dynamic, now: Millis) -> Guarding {
         if self.armed.is_some() {
             return Guarding::Armed;
         }
@@ -136,7 +136,7 @@ impl Watchdog {
         Timing::of(self.settings.safety_margin, dynamic.ttl_ms, dynamic.loop_wait_ms)
     }
 
-    pub fn arm(&mut self, dynamic: &Dynamic, now: Millis) -> Result<(), String> {
+    pub(crate) fn arm(&mut self, dynamic: &Dynamic, now: Millis) -> Result<(), String> {
         let armed = self.try_arm(dynamic);
         match armed {
             Ok(armed) => {
@@ -173,7 +173,7 @@ impl Watchdog {
     }
 
     /// The lock was proven: another timeout of life for this machine.
-    pub fn feed(&mut self, dynamic: &Dynamic) {
+    pub(crate) fn feed(&mut self, dynamic: &Dynamic) {
         let timing = self.timing(dynamic);
         let Some(armed) = &mut self.armed else { return };
         let mut fed = Ok(());
@@ -192,7 +192,7 @@ impl Watchdog {
     }
 
     /// PostgreSQL certainly does not write.
-    pub fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if let Some(armed) = self.armed.take() {
             put_to_rest(armed.device);
         }

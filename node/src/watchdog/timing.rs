@@ -2,7 +2,7 @@
 
 /// What follows from ttl, loop_wait and the margin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub(crate) struct Timing {
     pub timeout_s: u32,
     pub loop_wait_ms: u64,
 }
@@ -10,7 +10,7 @@ pub struct Timing {
 impl Timing {
     /// The margin in seconds counts back from ttl; -1 means half of ttl. What
     /// is left must hold a whole loop, for it is fed once in each.
-    pub fn of(margin_s: i64, ttl_ms: u64, loop_wait_ms: u64) -> Result<Timing, String> {
+    pub(crate) fn of(margin_s: i64, ttl_ms: u64, loop_wait_ms: u64) -> Result<Timing, String> {
         let ttl_s = i64::try_from(ttl_ms / 1_000).unwrap_or(i64::MAX);
         let timeout = if margin_s == -1 { ttl_s / 2 } else { ttl_s.saturating_sub(margin_s) };
         let loop_s = i64::try_from(loop_wait_ms.div_ceil(1_000)).unwrap_or(i64::MAX);

@@ -87,7 +87,7 @@ async fn is_superuser(session: &Session) -> bool {
     session.row("mallory", SQL, &[]).await.expect("a row").get(0)
 }
 
-pub async fn s9_the_owner_of_the_database_stays_what_it_is(a: &Node, session: &Session) {
+pub(crate) async fn s9_the_owner_of_the_database_stays_what_it_is(a: &Node, session: &Session) {
     let mallory = Login { username: MALLORY.into(), ..super::login(MALLORY) };
     users::ensure(session, &mallory, "").await.expect("a user");
     session.execute("owner", "ALTER DATABASE postgres OWNER TO mallory").await.expect("an owner");
@@ -129,7 +129,7 @@ async fn everything_that_is_asked(a: &Node, session: &Session) {
 }
 
 /// What the server keeps of a password is what it would have made of it itself.
-pub async fn s8_verifiers_are_the_servers_own(session: &Session) {
+pub(crate) async fn s8_verifiers_are_the_servers_own(session: &Session) {
     const KEPT: &str = "SELECT rolpassword, \
         rolpassword = 'md5' || pg_catalog.md5($1::text || 'old_style') \
         FROM pg_catalog.pg_authid WHERE rolname = 'old_style'";

@@ -5,7 +5,7 @@
 use super::{NotYet, PeerAnswer, PeerStatus, RaceLimits, Racer, may_race};
 use topology::{GroupView, Lsn, MemberName, SyncMode, Tags, Timeline};
 
-pub fn answer(name: &str, lsn: u64) -> PeerAnswer {
+pub(super) fn answer(name: &str, lsn: u64) -> PeerAnswer {
     let status = PeerStatus {
         in_recovery: true,
         lsn: Lsn(lsn),
@@ -18,25 +18,25 @@ pub fn answer(name: &str, lsn: u64) -> PeerAnswer {
     PeerAnswer { name: name.into(), status: Some(status) }
 }
 
-pub fn view(optime: u64, failover: &str) -> GroupView {
+pub(super) fn view(optime: u64, failover: &str) -> GroupView {
     let mut view = GroupView::default();
     view.take_sample("status", &format!("{{\"optime\":{optime}}}"), 1, 0);
     view.take_sample("failover", failover, 2, 0);
     view
 }
 
-pub const LIMITS: RaceLimits = RaceLimits {
+pub(super) const LIMITS: RaceLimits = RaceLimits {
     maximum_lag: 100,
     check_timeline: false,
     failsafe_mode: false,
     mode: SyncMode::Off,
 };
 
-pub fn race(lsn: u64, peers: &[PeerAnswer], view: &GroupView) -> Result<(), NotYet> {
+pub(super) fn race(lsn: u64, peers: &[PeerAnswer], view: &GroupView) -> Result<(), NotYet> {
     race_in(SyncMode::Off, lsn, peers, view)
 }
 
-pub fn race_in(
+pub(super) fn race_in(
     mode: SyncMode,
     lsn: u64,
     peers: &[PeerAnswer],

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use topology::{Millis, RegionName, Seen};
 
 /// Deadline of one call to another region's store that the agent waits for.
-pub const REMOTE_CALL_MS: u64 = 3_000;
+pub(super) const REMOTE_CALL_MS: u64 = 3_000;
 /// Deadline of any other call to a store: the store's own, finer one comes first.
-pub const STORE_CALL_MS: u64 = 10_000;
+pub(super) const STORE_CALL_MS: u64 = 10_000;
 /// How much later than the performer the agent itself gives a call up.
 const GRACE_MS: u64 = 1_000;
 
@@ -35,22 +35,22 @@ impl Calls {
     }
 
     /// The purpose of a call that is over; `None`: it was given up before.
-    pub fn end(&mut self, id: CallId) -> Option<Purpose> {
+    pub(super) fn end(&mut self, id: CallId) -> Option<Purpose> {
         self.open.remove(&id).map(|(_, purpose)| purpose)
     }
 
     /// Calls without an answer although their deadline is over.
-    pub fn overdue(&self, now: Millis) -> Vec<CallId> {
+    pub(super) fn overdue(&self, now: Millis) -> Vec<CallId> {
         let late = self.open.iter().filter(|(_, (deadline, _))| *deadline + GRACE_MS <= now);
         late.map(|(id, _)| *id).collect()
     }
 
-    pub fn next_deadline(&self) -> Option<Millis> {
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
         self.open.values().map(|(deadline, _)| *deadline + GRACE_MS).min()
     }
 
     /// Gives up all calls whose purpose passes the test.
-    pub fn give_up(&mut self, test: impl Fn(&Purpose) -> bool) -> Vec<CallId> {
+    pub(super) fn give_up(&mut self, test: impl Fn(&Purpose) -> bool) -> Vec<CallId> {
         let ids = self.open.iter().filter(|(_, (_, purpose))| test(purpose));
         let ids: Vec<CallId> = ids.map(|(id, _)| *id).collect();
         for id in &ids {
@@ -70,53 +70,53 @@ pub(super) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    pub fn now(&self) -> Millis {
+    pub(super) fn now(&self) -> Millis {
         self.sight.now
     }
 
-    pub fn copy(&self, region: &RegionName) -> Option<&StoreCopy> {
+    pub(super) fn copy(&self, region: &RegionName) -> Option<&StoreCopy> {
         self.sight.copies.get(region)
     }
 
     /// A region's copy, however old.
-    pub fn site(&self, region: &RegionName) -> Option<Arc<Site>> {
+    pub(super) fn site(&self, region: &RegionName) -> Option<Arc<Site>> {
         Some(self.copy(region)?.site.clone())
     }
 
     /// A region's copy, if the watch that feeds it is up.
-    pub fn live(&self, region: &RegionName) -> Option<Arc<Site>> {
+    pub(super) fn live(&self, region: &RegionName) -> Option<Arc<Site>> {
         Some(self.copy(region).filter(|copy| copy.is_live)?.site.clone())
     }
 
     /// The own region's live copy.
-    pub fn own(&self) -> Option<Arc<Site>> {
+    pub(super) fn own(&self) -> Option<Arc<Site>> {
         self.live(&self.identity.region)
     }
 
     /// Is there a way to this other region's store?
-    pub fn knows(&self, region: &RegionName) -> bool {
+    pub(super) fn knows(&self, region: &RegionName) -> bool {
         self.identity.others.contains(region)
     }
 
     /// The other regions as their watches show them.
-    pub fn watched(&self) -> Sites {
+    pub(super) fn watched(&self) -> Sites {
         let seen = |name: &RegionName| -> Seen<LocalTopology> {
             self.live(name).map_or(Seen::Unknown, |site| Seen::Known(site.topology.clone()))
         };
         self.identity.others.iter().map(|name| (name.clone(), seen(name))).collect()
     }
 
-    pub fn call(&mut self, within_ms: u64, call: Call, purpose: Purpose) -> CallId {
+    pub(super) fn call(&mut self, within_ms: u64, call: Call, purpose: Purpose) -> CallId {
         let id = self.calls.begin(self.sight.now + within_ms, purpose);
         self.out.push(Effect::Call { id, within_ms, call });
         id
     }
 
-    pub fn read(&mut self, region: &RegionName, within_ms: u64, purpose: Purpose) {
+    pub(super) fn read(&mut self, region: &RegionName, within_ms: u64, purpose: Purpose) {
         self.call(within_ms, Call::Read(region.clone()), purpose);
     }
 
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         region: &RegionName,
         on: Arc<Site>,
@@ -129,17 +129,17 @@ impl Scene<'_> {
     }
 
     /// Gives up all calls whose purpose passes the test.
-    pub fn give_up(&mut self, test: impl Fn(&Purpose) -> bool) {
+    pub(super) fn give_up(&mut self, test: impl Fn(&Purpose) -> bool) {
         let ended = self.calls.give_up(test);
         self.out.extend(ended.into_iter().map(Effect::End));
     }
 
-    pub fn log(&mut self, severity: Severity, text: String) {
+    pub(super) fn log(&mut self, severity: Severity, text: String) {
         self.out.push(Effect::Log(severity, text));
     }
 
     /// A failed call of no consequence is only noted.
-    pub fn log_failure(&mut self, what: &str, answer: &Answer) {
+    pub(super) fn log_failure(&mut self, what: &str, answer: &Answer) {
         if let Answer::Failed(why) = answer {
             self.log(Severity::Debug, format!("{what}: {why}"));
         }

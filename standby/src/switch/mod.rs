@@ -21,9 +21,9 @@ pub mod ownership;
 pub mod preflight;
 pub mod publisher;
 mod purpose;
-pub mod question;
+pub(crate) mod question;
 pub mod register;
-pub mod site;
+pub(crate) mod site;
 pub mod table;
 mod votes;
 

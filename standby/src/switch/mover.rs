@@ -74,7 +74,7 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    pub fn new(tick_ms: u64, now: Millis) -> Mover {
+    pub(super) fn new(tick_ms: u64, now: Millis) -> Mover {
         Mover {
             tick_ms,
             id: String::new(),
@@ -97,7 +97,7 @@ impl Mover {
         }
     }
 
-    pub fn wake(&mut self, scene: &mut Scene) {
+    pub(super) fn wake(&mut self, scene: &mut Scene) {
         self.receipts.poll(scene);
         let is_changed = self.changes != Some(scene.sight.changes);
         if !self.is_acting && (is_changed || scene.now() >= self.due) {
@@ -106,12 +106,12 @@ impl Mover {
     }
 
     /// When to wake the mover at the latest; `None`: an answer is awaited.
-    pub fn wake_at(&self) -> Option<Millis> {
+    pub(super) fn wake_at(&self) -> Option<Millis> {
         let due = (!self.is_acting).then_some(self.due);
         [due, self.receipts.next_at()].into_iter().flatten().min()
     }
 
-    pub fn answer(&mut self, scene: &mut Scene, call: MoverCall, answer: Answer) {
+    pub(super) fn answer(&mut self, scene: &mut Scene, call: MoverCall, answer: Answer) {
         let is_news = match call {
             MoverCall::Copy => {
                 self.is_copying = false;

@@ -12,7 +12,7 @@ use topology::{Group, GroupView, MemberRole, RegionName};
 
 /// What a mover has done for one move. Lost with it; the next one redoes it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Progress {
+pub(crate) struct Progress {
     pub findings: Option<Vec<Finding>>,
     pub is_warm: bool,
     pub is_held: bool,
@@ -22,7 +22,7 @@ pub struct Progress {
 }
 
 /// The question to `super::table`.
-pub struct Question<'a> {
+pub(crate) struct Question<'a> {
     pub me: &'a RegionName,
     pub journal: &'a Journal,
     /// The asking region's store.
@@ -38,7 +38,7 @@ pub struct Question<'a> {
 }
 
 impl Question<'_> {
-    pub fn facts(&self) -> SwitchFacts {
+    pub(crate) fn facts(&self) -> SwitchFacts {
         let journal = self.journal;
         let tokens = tokens(journal, self.from);
         SwitchFacts {
@@ -101,13 +101,13 @@ fn is_following(view: &GroupView) -> bool {
 }
 
 /// A receipt proves the same thing that a promotion asks for.
-pub fn is_receipt(token: &Token, seen: &Replayed) -> bool {
+pub(crate) fn is_receipt(token: &Token, seen: &Replayed) -> bool {
     may_open(Some(token), &seen.system_id, seen.timeline, seen.lsn).is_ok()
 }
 
 /// The tokens that count: the store's while the old side stops, then the
 /// journal's.
-pub fn tokens(journal: &Journal, from: Option<&Site>) -> BTreeMap<Group, Token> {
+pub(crate) fn tokens(journal: &Journal, from: Option<&Site>) -> BTreeMap<Group, Token> {
     match (journal.phase, from) {
         (Phase::Stop, Some(site)) => site.topology.tokens_of(&journal.id),
         _ => journal.tokens.clone(),

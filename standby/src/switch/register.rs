@@ -326,13 +326,13 @@ pub(crate) mod tests {
     use topology::Versioned;
     use topology::region::{Journal, Phase};
 
-    pub fn certificate(epoch: u64, owner: &str) -> Certificate {
+    pub(crate) fn certificate(epoch: u64, owner: &str) -> Certificate {
         let kind = if epoch == 1 { CertificateKind::Initial } else { CertificateKind::Planned };
         let at = String::new();
         Certificate { epoch, ballot: epoch, kind, ..first(&policy(2), &owner.into(), &at) }
     }
 
-    pub fn journal(epoch: u64, from: &str, to: &str, phase: Phase) -> Versioned<Journal> {
+    pub(crate) fn journal(epoch: u64, from: &str, to: &str, phase: Phase) -> Versioned<Journal> {
         let value = Journal {
             id: "move".into(),
             from: from.into(),
@@ -348,7 +348,7 @@ pub(crate) mod tests {
         Versioned { value, version: Version::of_store(5), session: None }
     }
 
-    pub fn local_with(certificate: Certificate) -> LocalTopology {
+    pub(crate) fn local_with(certificate: Certificate) -> LocalTopology {
         let register = Register { promised: 1, accepted: Some(certificate.clone()) };
         LocalTopology {
             policy: Some(versioned(policy(2))),
@@ -358,7 +358,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub fn policy(regions: usize) -> Policy {
+    pub(crate) fn policy(regions: usize) -> Policy {
         let names = ["a", "b", "c", "d"];
         let regions = names[..regions]
             .iter()

@@ -45,16 +45,16 @@ struct Turn {
 }
 
 impl Votes {
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.turn.is_some()
     }
 
-    pub fn begin(&mut self, scene: &mut Scene, mark: Option<u64>) {
+    pub(super) fn begin(&mut self, scene: &mut Scene, mark: Option<u64>) {
         self.turn = Some(Turn { mark, ..Turn::default() });
         self.publish_after(scene, None);
     }
 
-    pub fn answer(&mut self, scene: &mut Scene, call: VotesCall, answer: Answer) {
+    pub(super) fn answer(&mut self, scene: &mut Scene, call: VotesCall, answer: Answer) {
         match call {
             VotesCall::Publish(region) => self.published(scene, &region, &answer),
             VotesCall::Step(step) => self.stepped(scene, step, &answer),

@@ -49,12 +49,12 @@ impl Situation<'_> {
 
 impl Facts<'_> {
     /// `/sync` that names only this leader, which has everything.
-    pub fn alone(&self) -> Step {
+    pub(super) fn alone(&self) -> Step {
         Step::Record(SyncState::alone(self.me.clone()))
     }
 
     /// A change of `/sync`, where it loses nothing.
-    pub fn write(&self, record: &Record) -> Option<Step> {
+    pub(super) fn write(&self, record: &Record) -> Option<Step> {
         if !self.may_write(record) {
             return None;
         }
@@ -66,7 +66,7 @@ impl Facts<'_> {
     }
 
     /// A change of the names, where it loses nothing and is one.
-    pub fn name(&self, names: Names) -> Option<Step> {
+    pub(super) fn name(&self, names: Names) -> Option<Step> {
         if self.names.is_same(&names) || !self.may_name(&names) {
             return None;
         }
@@ -75,7 +75,7 @@ impl Facts<'_> {
     }
 
     /// Standbys may be about to confirm; `at_most` before the next look.
-    pub fn wait(&self, at_most: u64) -> Option<Step> {
+    pub(super) fn wait(&self, at_most: u64) -> Option<Step> {
         let left = CONFIRM_MS.saturating_sub(self.elapsed_ms);
         (left > 0).then(|| Step::Wait { ms: left.min(at_most) })
     }

@@ -37,24 +37,24 @@ pub(super) fn world(sync: &str) -> World {
 }
 
 impl World {
-    pub fn member(&mut self, name: &str, tags: Value) {
+    pub(super) fn member(&mut self, name: &str, tags: Value) {
         let record = serde_json::json!({"state": "running", "role": "replica", "tags": tags});
         self.view.take_sample(&format!("members/{name}"), &record.to_string(), 1, 1);
     }
 
-    pub fn sync(&mut self, text: &str) {
+    pub(super) fn sync(&mut self, text: &str) {
         if !text.is_empty() {
             self.view.take_sample("sync", text, 1, 0);
         }
     }
 
     /// A running member that streams, all its positions the same.
-    pub fn standby(&mut self, name: &str, rank: SyncRank, lsn: u64) {
+    pub(super) fn standby(&mut self, name: &str, rank: SyncRank, lsn: u64) {
         self.member(name, Value::Null);
         self.sender(name, rank, lsn);
     }
 
-    pub fn sender(&mut self, name: &str, sync: SyncRank, lsn: u64) {
+    pub(super) fn sender(&mut self, name: &str, sync: SyncRank, lsn: u64) {
         self.seen.senders.retain(|sender| sender.name.as_str() != name);
         let at = Some(Lsn(lsn));
         let (write, flush, replay) = (at, at, at);
@@ -62,20 +62,20 @@ impl World {
         self.seen.senders.push(Sender { name, streaming: true, sync, write, flush, replay });
     }
 
-    pub fn leaves(&mut self, name: &str) {
+    pub(super) fn leaves(&mut self, name: &str) {
         self.seen.senders.retain(|sender| sender.name.as_str() != name);
     }
 
-    pub fn names(&mut self, text: &str) {
+    pub(super) fn names(&mut self, text: &str) {
         self.seen.names = text.to_string();
     }
 
-    pub fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let sync = self.view.sync.as_ref().map(|s| s.value.clone()).unwrap_or_default();
         self.confirmed.look(&self.seen, &sync, &self.policy, self.now);
     }
 
-    pub fn situation(&self) -> Situation<'_> {
+    pub(super) fn situation(&self) -> Situation<'_> {
         Situation {
             me: &self.me,
             now: self.now,
@@ -87,7 +87,7 @@ impl World {
     }
 
     /// Looks, asks and does it.
-    pub fn step(&mut self) -> Option<Step> {
+    pub(super) fn step(&mut self) -> Option<Step> {
         self.look();
         let step = next(&self.situation());
         match &step {

@@ -16,7 +16,7 @@ use super::record::Record;
 
 impl Facts<'_> {
     /// May `/sync` become this?
-    pub fn may_write(&self, record: &Record) -> bool {
+    pub(super) fn may_write(&self, record: &Record) -> bool {
         let is_alone = record.standbys.is_empty();
         is_alone
             || record.asks_for_more_than(&self.record)
@@ -25,7 +25,7 @@ impl Facts<'_> {
 
     /// May commits be acknowledged by these names from now on? While `/sync` is
     /// that of another leader, it does not say which standbys may be left out.
-    pub fn may_name(&self, names: &Names) -> bool {
+    pub(super) fn may_name(&self, names: &Names) -> bool {
         self.is_mine && self.record.finds(names)
     }
 }

@@ -113,7 +113,7 @@ fn written(method: Method, count: u64, list: &[String]) -> String {
 }
 
 /// Whether this can be the name of one standby: not of all standbys, nor of none.
-pub fn can_be_named(name: &MemberName) -> bool {
+pub(super) fn can_be_named(name: &MemberName) -> bool {
     never_synchronous(name).is_none()
 }
 

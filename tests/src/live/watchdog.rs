@@ -20,7 +20,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    pub fn make(path: &PathBuf) -> Device {
+    pub(super) fn make(path: &PathBuf) -> Device {
         nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         std::fs::set_permissions(path, Permissions::from_mode(0o666)).expect("for the daemon");
         let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
@@ -29,7 +29,7 @@ impl Device {
     }
 
     /// Reads what it was told since.
-    pub fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let mut bytes = [0; 256];
         while let Ok(read @ 1..) = self.fifo.read(&mut bytes) {
             self.told += &String::from_utf8_lossy(&bytes[..read]);
@@ -38,7 +38,7 @@ impl Device {
     }
 
     /// It was told to rest after all it was told before.
-    pub fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.told.ends_with('V')
     }
 

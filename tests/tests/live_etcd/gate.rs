@@ -9,14 +9,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub struct Gate {
+pub(crate) struct Gate {
     pub address: SocketAddr,
     swallows: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 impl Gate {
-    pub async fn before(target: String) -> Gate {
+    pub(crate) async fn before(target: String) -> Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let swallows = Arc::new(AtomicBool::new(false));
@@ -30,7 +30,7 @@ impl Gate {
     }
 
     /// Connections that lost something stay dead.
-    pub fn swallow(&self, on: bool) {
+    pub(crate) fn swallow(&self, on: bool) {
         self.swallows.store(on, Ordering::SeqCst);
     }
 }

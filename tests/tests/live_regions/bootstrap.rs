@@ -5,7 +5,7 @@ use super::load::{Load, is_wired, owner};
 use super::sql;
 use anyhow::{Context, Result, ensure};
 
-pub async fn first_owner_and_standby_region(f: &mut Formation) -> Result<()> {
+pub(crate) async fn first_owner_and_standby_region(f: &mut Formation) -> Result<()> {
     f.healthy(NORTH, LEASE).await?;
     f.healthy(SOUTH, LEASE).await?;
     the_first_certificate_is_in_both_stores(f).await?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Long enough for several beats of every daemon.
 const WATCHED: Duration = Duration::from_secs(6);
 
-pub async fn nothing_opens_in_doubt(f: &mut Formation) -> Result<()> {
+pub(crate) async fn nothing_opens_in_doubt(f: &mut Formation) -> Result<()> {
     let load = Load::start(f, "f").await?;
     load.settle(f, "f").await?;
     cold_start_without_the_other_store(f).await?;

@@ -18,18 +18,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use topology::Group;
 
-pub const COORDINATOR: Option<u32> = Some(0);
-pub const WORKER: Option<u32> = Some(1);
-pub const GROUPS: [Option<u32>; 2] = [COORDINATOR, WORKER];
-pub const NORTH: &str = "north";
-pub const SOUTH: &str = "south";
+pub(crate) const COORDINATOR: Option<u32> = Some(0);
+pub(crate) const WORKER: Option<u32> = Some(1);
+pub(crate) const GROUPS: [Option<u32>; 2] = [COORDINATOR, WORKER];
+pub(crate) const NORTH: &str = "north";
+pub(crate) const SOUTH: &str = "south";
 /// The longest that anything may take which needs no lease to run out.
-pub const SOON: Duration = Duration::from_secs(45);
+pub(crate) const SOON: Duration = Duration::from_secs(45);
 /// The same, with a lease that has to run out first.
-pub const LEASE: Duration = Duration::from_secs(75);
+pub(crate) const LEASE: Duration = Duration::from_secs(75);
 const STORE_CALL: Duration = Duration::from_secs(3);
 
-pub struct Formation {
+pub(crate) struct Formation {
     pub field: Field,
     pub ask: Asker,
     pub keys: Keys,
@@ -41,7 +41,7 @@ pub struct Formation {
 }
 
 impl Formation {
-    pub fn start() -> Result<Formation> {
+    pub(crate) fn start() -> Result<Formation> {
         let pg_bin = find_postgres().context("PostgreSQL 13 or later must be installed")?;
         let forced = std::env::var("MATRIARCH_STAND_IN").is_ok_and(|v| v == "1");
         let stand_in = forced || !has_citus(&pg_bin);
@@ -74,34 +74,34 @@ impl Formation {
         Ok(formation)
     }
 
-    pub fn start_daemons(&mut self, region: &str) -> Result<()> {
+    pub(crate) fn start_daemons(&mut self, region: &str) -> Result<()> {
         for member in self.members(region) {
             self.field.start_member(&member)?;
         }
         Ok(())
     }
 
-    pub fn members(&self, region: &str) -> Vec<MemberPlan> {
+    pub(crate) fn members(&self, region: &str) -> Vec<MemberPlan> {
         self.field.plan.members().filter(|m| m.region == region).cloned().collect()
     }
 
-    pub fn site_members(&self, region: &str, group: Option<u32>) -> Vec<MemberPlan> {
+    pub(crate) fn site_members(&self, region: &str, group: Option<u32>) -> Vec<MemberPlan> {
         self.field.plan.site(region, group).into_iter().cloned().collect()
     }
 
-    pub fn store(&self, region: &str) -> &EtcdStore {
+    pub(crate) fn store(&self, region: &str) -> &EtcdStore {
         &self.stores[region]
     }
 
     /// Everything one region's store holds.
-    pub async fn site(&self, region: &str) -> Result<Site> {
+    pub(crate) async fn site(&self, region: &str) -> Result<Site> {
         let read = self.store(region).read(&[self.keys.scope_prefix()]).await;
         let read = read.with_context(|| format!("the store of {region}"))?;
         Ok(read_site(&self.keys, &read.entries))
     }
 
     /// The member that holds a group's lock in a region.
-    pub async fn leader(&self, region: &str, group: Option<u32>) -> Result<MemberPlan> {
+    pub(crate) async fn leader(&self, region: &str, group: Option<u32>) -> Result<MemberPlan> {
         let site = self.site(region).await?;
         let view = site.groups.get(&Group(group)).context("the group is in the store")?;
         let name = view.leader_name().context("the group has a leader")?;
@@ -110,20 +110,20 @@ impl Formation {
     }
 
     /// The other member of a group of two.
-    pub fn partner(&self, of: &MemberPlan) -> MemberPlan {
+    pub(crate) fn partner(&self, of: &MemberPlan) -> MemberPlan {
         let others = self.site_members(&of.region, of.group);
         others.into_iter().find(|m| m.name != of.name).expect("two members a group")
     }
 
     /// The member whose daemon speaks for a region.
-    pub async fn agent(&self, region: &str) -> Result<MemberPlan> {
+    pub(crate) async fn agent(&self, region: &str) -> Result<MemberPlan> {
         let agent = self.site(region).await?.topology.agent.context("the region has an agent")?;
         let name = agent.value.rsplit('/').next().unwrap_or_default().to_string();
         Ok(self.field.plan.member(&name).context("a planned member")?.clone())
     }
 
     /// All groups of a region run, stream, and have one leader.
-    pub async fn healthy(&self, region: &str, limit: Duration) -> Result<()> {
+    pub(crate) async fn healthy(&self, region: &str, limit: Duration) -> Result<()> {
         for group in GROUPS {
             let members = self.site_members(region, group);
             let refs: Vec<&MemberPlan> = members.iter().collect();
@@ -134,7 +134,7 @@ impl Formation {
     }
 
     /// Runs the command line against a region's store; gives what it printed.
-    pub async fn ctl(&self, region: &str, args: &[&str]) -> Result<(bool, String)> {
+    pub(crate) async fn ctl(&self, region: &str, args: &[&str]) -> Result<(bool, String)> {
         let member = self.members(region).remove(0);
         let mut command = tokio::process::Command::new(&self.ctl);
         command.arg("-c").arg(self.field.config_path(&member)).args(args);
@@ -146,14 +146,14 @@ impl Formation {
     }
 
     /// What a member has logged since the last mark.
-    pub fn logged(&self, name: &str) -> String {
+    pub(crate) fn logged(&self, name: &str) -> String {
         let text = std::fs::read(self.field.log_path(name)).unwrap_or_default();
         let from = self.marks.get(name).copied().unwrap_or(0).min(text.len());
         String::from_utf8_lossy(&text[from..]).into_owned()
     }
 
     /// From now on only later lines count.
-    pub fn mark_logs(&mut self) {
+    pub(crate) fn mark_logs(&mut self) {
         let names: Vec<String> = self.field.plan.members().map(|m| m.name.clone()).collect();
         for name in names {
             let size = std::fs::metadata(self.field.log_path(&name)).map_or(0, |m| m.len());
@@ -162,7 +162,7 @@ impl Formation {
     }
 
     /// Waits until one of the members has logged all these words in one line.
-    pub async fn until_logged(&self, members: &[MemberPlan], words: &[&str]) -> Result<()> {
+    pub(crate) async fn until_logged(&self, members: &[MemberPlan], words: &[&str]) -> Result<()> {
         let has = |text: String| text.lines().any(|l| words.iter().all(|word| l.contains(word)));
         let what = format!("a log line with {words:?}");
         let said = async || members.iter().any(|m| has(self.logged(&m.name)));
@@ -170,24 +170,24 @@ impl Formation {
         Ok(())
     }
 
-    pub fn signal_store(&mut self, region: &str, signal: Signal) -> Result<()> {
+    pub(crate) fn signal_store(&mut self, region: &str, signal: Signal) -> Result<()> {
         ensure!(self.field.signal_store(region, signal), "the store of {region} does not run");
         Ok(())
     }
 
-    pub fn stop_store(&mut self, region: &str) -> Result<()> {
+    pub(crate) fn stop_store(&mut self, region: &str) -> Result<()> {
         self.signal_store(region, Signal::SIGTERM)?;
         self.field.wait_exit(&format!("etcd-{region}"), SOON)?;
         Ok(())
     }
 
-    pub fn start_store(&mut self, region: &str) -> Result<()> {
+    pub(crate) fn start_store(&mut self, region: &str) -> Result<()> {
         let plan = self.field.plan.region(region).context("a planned region")?.clone();
         Ok(self.field.start_store(&plan)?)
     }
 
     /// Ends a region's daemons as an operator does; PostgreSQL goes with them.
-    pub fn stop_daemons(&mut self, region: &str) -> Result<()> {
+    pub(crate) fn stop_daemons(&mut self, region: &str) -> Result<()> {
         let members = self.members(region);
         for member in &members {
             self.field.signal_daemon(&member.name, Signal::SIGTERM);
@@ -199,15 +199,15 @@ impl Formation {
     }
 
     /// While this file is there, the worker's servers in `north` do not stop.
-    pub fn hold_stops(&self) -> Result<()> {
+    pub(crate) fn hold_stops(&self) -> Result<()> {
         Ok(std::fs::write(hold_file(&self.dir), "")?)
     }
 
-    pub fn let_stop(&self) {
+    pub(crate) fn let_stop(&self) {
         let _ = std::fs::remove_file(hold_file(&self.dir));
     }
 
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.let_stop();
         self.field.stop();
         if std::env::var_os("MATRIARCH_KEEP").is_none() {
@@ -261,6 +261,6 @@ fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// The daemon's program, for tests that need no formation.
-pub fn daemon() -> Result<PathBuf> {
+pub(crate) fn daemon() -> Result<PathBuf> {
     program("matriarch")
 }

@@ -19,7 +19,7 @@ const ABORT_MAX: Duration = Duration::from_secs(2 * STEP_SECONDS + 8);
 /// Nothing stops while the store is only looked at.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-pub async fn a_silent_store_stops_no_writes(f: &mut Formation) -> Result<()> {
+pub(crate) async fn a_silent_store_stops_no_writes(f: &mut Formation) -> Result<()> {
     moves::set_step_seconds(f, STEP_SECONDS).await?;
     let (load, guard) = (Load::start(f, "e").await?, Guard::start(f));
     f.signal_store(SOUTH, Signal::SIGSTOP)?;

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-pub async fn leaders_change_within_a_region(f: &mut Formation) -> Result<()> {
+pub(crate) async fn leaders_change_within_a_region(f: &mut Formation) -> Result<()> {
     let load = Load::start(f, "b").await?;
     switchover(f, &load, WORKER).await?;
     switchover(f, &load, COORDINATOR).await?;

@@ -29,13 +29,13 @@ struct Span {
 }
 
 #[derive(Default)]
-pub struct Guard {
+pub(crate) struct Guard {
     spans: Arc<Mutex<Vec<Span>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Guard {
-    pub fn start(f: &Formation) -> Guard {
+    pub(crate) fn start(f: &Formation) -> Guard {
         let spans: Arc<Mutex<Vec<Span>>> = Arc::default();
         let watch = |m: &MemberPlan| tokio::spawn(watch(m.clone(), spans.clone()));
         let tasks = f.field.plan.members().map(watch).collect();
@@ -43,7 +43,7 @@ impl Guard {
     }
 
     /// Ends the watch and compares all spans.
-    pub fn one_primary_each(self) -> Result<()> {
+    pub(crate) fn one_primary_each(self) -> Result<()> {
         self.tasks.iter().for_each(JoinHandle::abort);
         let spans = self.spans.lock().expect("no watch panics").clone();
         ensure!(!spans.is_empty(), "the watch saw no primary at all");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-pub struct Load {
+pub(crate) struct Load {
     pub coordinator: Writer,
     pub worker: Writer,
 }
@@ -28,7 +28,7 @@ async fn until_synced(f: &Formation, coordinator: &MemberPlan) -> Result<()> {
 
 impl Load {
     /// `word` makes the tables' names unique.
-    pub async fn start(f: &Formation, word: &str) -> Result<Load> {
+    pub(crate) async fn start(f: &Formation, word: &str) -> Result<Load> {
         let owner = owner(f).await?;
         let (orders, ledger) = (format!("orders_{word}"), format!("ledger_{word}"));
         let create = |table: &str| format!("CREATE TABLE {table} (id bigint PRIMARY KEY)");
@@ -51,7 +51,7 @@ impl Load {
     }
 
     /// The same, as soon as both groups take writes.
-    pub async fn start_when_open(f: &Formation, word: &str) -> Result<Load> {
+    pub(crate) async fn start_when_open(f: &Formation, word: &str) -> Result<Load> {
         let region = owner(f).await?;
         let open = async || {
             for group in [COORDINATOR, WORKER] {
@@ -71,7 +71,7 @@ impl Load {
     }
 
     /// Waits until every client wrote after this moment.
-    pub async fn goes_on(&self, f: &Formation, since: Instant) -> Result<()> {
+    pub(crate) async fn goes_on(&self, f: &Formation, since: Instant) -> Result<()> {
         let writes = async || self.all().iter().all(|(_, w)| w.wrote_since(since));
         let waited = f.field.until("writes of every client", LEASE, writes).await;
         waited.with_context(|| {
@@ -82,18 +82,18 @@ impl Load {
     }
 
     /// The longest write pause of each client since then.
-    pub fn pauses(&self, since: Instant) -> [Duration; 2] {
+    pub(crate) fn pauses(&self, since: Instant) -> [Duration; 2] {
         self.all().map(|(_, writer)| writer.longest_pause(since))
     }
 
     /// Ends the clients and looks for every acknowledged row.
-    pub async fn settle(self, f: &Formation, stage: &str) -> Result<()> {
+    pub(crate) async fn settle(self, f: &Formation, stage: &str) -> Result<()> {
         self.goes_on(f, Instant::now()).await?;
         self.settle_stopped(stage).await
     }
 
     /// The same where a client was stopped before.
-    pub async fn settle_stopped(self, stage: &str) -> Result<()> {
+    pub(crate) async fn settle_stopped(self, stage: &str) -> Result<()> {
         for (name, writer) in self.all() {
             writer.stop();
             let count = writer.count().await.context("the rows cannot be counted")?;
@@ -106,7 +106,7 @@ impl Load {
 }
 
 /// The region that both stores name as owner.
-pub async fn owner(f: &Formation) -> Result<String> {
+pub(crate) async fn owner(f: &Formation) -> Result<String> {
     let of = async |region: &str| -> Result<(u64, String)> {
         let site = f.site(region).await?;
         let held = site.topology.certificate().context("a certificate")?;
@@ -118,7 +118,7 @@ pub async fn owner(f: &Formation) -> Result<String> {
 }
 
 /// Where `pg_dist_node` should point: the leaders' ports by group.
-pub async fn is_wired(f: &Formation, region: &str) -> Result<bool> {
+pub(crate) async fn is_wired(f: &Formation, region: &str) -> Result<bool> {
     let leaders = [f.leader(region, COORDINATOR).await?, f.leader(region, WORKER).await?];
     for asked in &leaders {
         if f.field.plan.stand_in && asked.group != COORDINATOR {

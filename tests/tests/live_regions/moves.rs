@@ -10,14 +10,14 @@ use topology::RegionName;
 use topology::region::{Journal, Phase, Policy};
 
 /// Asks for a move, as the command line does, and gives its name.
-pub async fn ask(f: &Formation, from: &str, to: &str) -> Result<String> {
+pub(crate) async fn ask(f: &Formation, from: &str, to: &str) -> Result<String> {
     let (here, there) = (RegionName::new(from), RegionName::new(to));
     let journal = request_switch(f.store(from), &f.keys, &here, &there, unix_ms()).await?;
     Ok(journal.id)
 }
 
 /// A move as an operator makes it; gives its journal, complete.
-pub async fn by_command(f: &Formation, from: &str, to: &str) -> Result<Journal> {
+pub(crate) async fn by_command(f: &Formation, from: &str, to: &str) -> Result<Journal> {
     for command in
         [&["region", "check", "--to", to][..], &["region", "switch", "--to", to, "--force"]]
     {
@@ -31,13 +31,13 @@ pub async fn by_command(f: &Formation, from: &str, to: &str) -> Result<Journal> 
 }
 
 /// The move's journal in a region's store.
-pub async fn journal(f: &Formation, region: &str, id: &str) -> Result<Option<Journal>> {
+pub(crate) async fn journal(f: &Formation, region: &str, id: &str) -> Result<Option<Journal>> {
     let site = f.site(region).await?;
     Ok(site.topology.journal().filter(|journal| journal.id == id).cloned())
 }
 
 /// Waits until the journal in this region is as wished.
-pub async fn until(
+pub(crate) async fn until(
     f: &Formation,
     region: &str,
     id: &str,
@@ -55,17 +55,17 @@ pub async fn until(
 }
 
 /// Waits for the end of the move, as the old owner's store tells it.
-pub async fn end(f: &Formation, region: &str, id: &str) -> Result<Journal> {
+pub(crate) async fn end(f: &Formation, region: &str, id: &str) -> Result<Journal> {
     until(f, region, id, LEASE, |journal| journal.phase.is_over()).await
 }
 
-pub fn must_be(journal: &Journal, phase: Phase) -> Result<()> {
+pub(crate) fn must_be(journal: &Journal, phase: Phase) -> Result<()> {
     ensure!(journal.phase == phase, "the move ended {:?}: {:?}", journal.phase, journal.error);
     Ok(())
 }
 
 /// How long each phase took, in one line.
-pub fn timetable(journal: &Journal) -> String {
+pub(crate) fn timetable(journal: &Journal) -> String {
     let spans = journal.steps.windows(2).map(|pair| {
         format!("{:?} {} ms", pair[0].phase, pair[1].at_ms.saturating_sub(pair[0].at_ms))
     });
@@ -73,7 +73,7 @@ pub fn timetable(journal: &Journal) -> String {
 }
 
 /// Gives every step of later moves this many seconds, in both regions.
-pub async fn set_step_seconds(f: &Formation, seconds: u64) -> Result<()> {
+pub(crate) async fn set_step_seconds(f: &Formation, seconds: u64) -> Result<()> {
     for region in [super::formation::NORTH, super::formation::SOUTH] {
         let site = f.site(region).await?;
         let held = site.topology.policy.context("a policy")?.value;
@@ -84,7 +84,7 @@ pub async fn set_step_seconds(f: &Formation, seconds: u64) -> Result<()> {
 }
 
 /// Deletes keys below `topology/`, as an operator is told to.
-pub async fn delete(f: &Formation, region: &str, keys: &[&str]) -> Result<()> {
+pub(crate) async fn delete(f: &Formation, region: &str, keys: &[&str]) -> Result<()> {
     let delete = |key: &&str| Op::Delete { key: f.keys.topology(key) };
     let then = keys.iter().map(delete).collect();
     f.store(region).txn(Txn { when: Vec::new(), then }).await?;
@@ -92,7 +92,7 @@ pub async fn delete(f: &Formation, region: &str, keys: &[&str]) -> Result<()> {
 }
 
 /// Writes a key below `topology/` without asking anybody, as a bad operator does.
-pub async fn put(f: &Formation, region: &str, key: &str, value: String) -> Result<()> {
+pub(crate) async fn put(f: &Formation, region: &str, key: &str, value: String) -> Result<()> {
     let put = Op::Put { key: f.keys.topology(key), value, session: None };
     f.store(region).txn(Txn { when: Vec::new(), then: vec![put] }).await?;
     Ok(())

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// In a debug build on two shared cores; the product's own limit is lower.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-pub async fn there_and_back_under_load(f: &mut Formation) -> Result<()> {
+pub(crate) async fn there_and_back_under_load(f: &mut Formation) -> Result<()> {
     let (load, guard) = (Load::start(f, "c").await?, Guard::start(f));
     switch(f, &load, NORTH, SOUTH).await?;
     switch(f, &load, SOUTH, NORTH).await?;

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use std::process::Command;
 
-pub fn wrong_sections_are_refused() -> Result<()> {
+pub(crate) fn wrong_sections_are_refused() -> Result<()> {
     let unlisted = json!(["west", "south"]);
     let twice = json!(["north", "south", "south"]);
     refused(&unlisted, "does not list `north`")?;

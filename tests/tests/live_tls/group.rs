@@ -14,21 +14,21 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-pub const LOGIN: (&str, &str) = ("operator", "rest-secret");
+pub(crate) const LOGIN: (&str, &str) = ("operator", "rest-secret");
 const KEY_PASSWORD: &str = "open sesame";
 const REGION: &str = "local";
 const STORE_CALL: Duration = Duration::from_secs(3);
 /// Lines of each log that a failed test shows.
 const TAIL: usize = 60;
 
-pub struct Group {
+pub(crate) struct Group {
     field: Field,
     dir: Option<TempDir>,
     tls: PathBuf,
 }
 
 impl Group {
-    pub fn start() -> Group {
+    pub(crate) fn start() -> Group {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::Builder::new().prefix("matriarch-tls-").tempdir();
         let dir = dir.expect("a directory");
@@ -70,16 +70,16 @@ impl Group {
         self.field.plan.member(name).expect("a member")
     }
 
-    pub fn other(&self, than: &str) -> String {
+    pub(crate) fn other(&self, than: &str) -> String {
         let others = self.members().into_iter().find(|m| m.name != than);
         others.expect("two members").name.clone()
     }
 
-    pub fn url(&self, member: &str, path: &str) -> String {
+    pub(crate) fn url(&self, member: &str, path: &str) -> String {
         format!("https://127.0.0.1:{}{path}", self.member(member).api_port)
     }
 
-    pub fn client(&self, with_certificate: bool) -> reqwest::Client {
+    pub(crate) fn client(&self, with_certificate: bool) -> reqwest::Client {
         let (cert, key) = (self.tls.join("all.crt"), self.tls.join("all.key"));
         let own = Own { cert: &cert, key: Some(&key), password: None };
         let believed = Believed::new(Trust::Chain, Some(&cert));
@@ -88,7 +88,7 @@ impl Group {
         client.no_proxy().timeout(Duration::from_secs(10)).build().expect("a client")
     }
 
-    pub async fn patch(&self, member: &str, change: Value) {
+    pub(crate) async fn patch(&self, member: &str, change: Value) {
         let request = self.client(true).patch(self.url(member, "/config")).json(&change);
         let answer = request.basic_auth(LOGIN.0, Some(LOGIN.1)).send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
@@ -100,11 +100,11 @@ impl Group {
         Some((status, serde_json::from_str(&answer.text().await.ok()?).unwrap_or_default()))
     }
 
-    pub async fn leads(&self, member: &str) -> bool {
+    pub(crate) async fn leads(&self, member: &str) -> bool {
         self.get(member, "/primary").await.is_some_and(|(status, _)| status == 200)
     }
 
-    pub async fn leader(&self) -> String {
+    pub(crate) async fn leader(&self) -> String {
         for member in self.members() {
             if self.leads(&member.name).await {
                 return member.name.clone();
@@ -113,12 +113,17 @@ impl Group {
         panic!("nobody leads")
     }
 
-    pub async fn until<F: AsyncFnMut() -> bool>(&self, what: &str, limit: Duration, question: F) {
+    pub(crate) async fn until<F: AsyncFnMut() -> bool>(
+        &self,
+        what: &str,
+        limit: Duration,
+        question: F,
+    ) {
         self.field.until(what, limit, question).await.unwrap_or_else(|why| panic!("{why}"));
     }
 
     /// One leads and the other streams from it.
-    pub async fn healthy(&self, limit: Duration) {
+    pub(crate) async fn healthy(&self, limit: Duration) {
         self.until("a healthy group", limit, async || {
             let first = &self.members()[0].name;
             let Some((_, cluster)) = self.get(first, "/cluster").await else { return false };
@@ -132,7 +137,7 @@ impl Group {
     }
 
     /// A value of the group's keys, and the lease that the key hangs on.
-    pub async fn store_value(&self, key: &str) -> Option<(String, Option<Session>)> {
+    pub(crate) async fn store_value(&self, key: &str) -> Option<(String, Option<Session>)> {
         let file = |name: &str| Some(self.tls.join(name));
         let settings = StoreSettings {
             hosts: vec![format!("127.0.0.1:{}", self.field.plan.regions[0].store_port)],
@@ -150,7 +155,7 @@ impl Group {
     }
 
     /// A session of the superuser, by the rules of the daemon.
-    pub async fn sql(&self, member: &str) -> Result<Client, tokio_postgres::Error> {
+    pub(crate) async fn sql(&self, member: &str) -> Result<Client, tokio_postgres::Error> {
         let overlay = overlay(&self.tls);
         let section = &overlay["postgresql"]["authentication"]["superuser"];
         let mut login = Login::default();
@@ -164,7 +169,7 @@ impl Group {
         Ok(client)
     }
 
-    pub async fn plain_sql(&self, member: &str) -> Result<(), tokio_postgres::Error> {
+    pub(crate) async fn plain_sql(&self, member: &str) -> Result<(), tokio_postgres::Error> {
         tokio_postgres::connect(&self.dsn(member), tokio_postgres::NoTls).await.map(|_| ())
     }
 
@@ -174,7 +179,7 @@ impl Group {
     }
 
     /// What `matriarchctl` prints; it has no configuration file.
-    pub fn ctl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
         let store = format!("127.0.0.1:{}", self.field.plan.regions[0].store_port);
         let done = Command::new(program("matriarchctl"))
             .args(arguments)
@@ -189,7 +194,7 @@ impl Group {
     }
 
     /// The serial number of the certificate that the REST API shows.
-    pub async fn shown_certificate(&self, member: &str) -> Vec<u8> {
+    pub(crate) async fn shown_certificate(&self, member: &str) -> Vec<u8> {
         let port = self.member(member).api_port;
         let (cert, key) = (self.tls.join("all.crt"), self.tls.join("all.key"));
         let address = format!("127.0.0.1:{port}");
@@ -209,7 +214,7 @@ impl Group {
 
     /// Another certificate of the same key is put in front; the old one stays
     /// an authority.
-    pub fn renew_certificate(&mut self) {
+    pub(crate) fn renew_certificate(&mut self) {
         let old = std::fs::read_to_string(self.tls.join("all.crt")).expect("our own file");
         let renew = "req -x509 -key all.key -days 2 -subj /CN=all -out new.crt";
         openssl(&self.tls, &format!("{renew} -addext subjectAltName=IP:127.0.0.1"));
@@ -217,7 +222,7 @@ impl Group {
         std::fs::write(self.tls.join("all.crt"), new + &old).expect("our own file");
     }
 
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.field.stop();
         for member in self.members() {
             let log = self.field.log(&member.name);

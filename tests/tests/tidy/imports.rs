@@ -80,7 +80,7 @@ fn expand_one(prefix: &str, item: &str, paths: &mut Vec<String>) {
 }
 
 /// All paths that a file names: in its `use` lines, and those that start with a keyword.
-pub fn named_paths(code: &str) -> Vec<String> {
+pub(crate) fn named_paths(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     let flat = code.split_whitespace().collect::<Vec<_>>().join(" ");
     for statement in flat.split(';') {

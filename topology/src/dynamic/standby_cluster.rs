@@ -37,7 +37,7 @@ impl LinkedCluster {
 }
 
 /// A section without a host, a port and an archive means none.
-pub fn read(raw: &Value) -> Result<Option<StandbyCluster>, BadDynamic> {
+pub(super) fn read(raw: &Value) -> Result<Option<StandbyCluster>, BadDynamic> {
     let Some(section) = raw.get("standby_cluster").filter(|v| !is_nothing(v)) else {
         return Ok(None);
     };

@@ -6,26 +6,26 @@ use crate::region::Policy;
 use crate::{Group, GroupView, Seen};
 use serde_json::json;
 
-pub fn g(number: u32) -> Group {
+pub(super) fn g(number: u32) -> Group {
     Group(Some(number))
 }
 
-pub fn scene(regions: &[RegionScene]) -> Scene {
+pub(super) fn scene(regions: &[RegionScene]) -> Scene {
     Scene { regions: regions.to_vec(), ..Scene::new("shop") }
 }
 
-pub fn policy(names: &[&str]) -> Policy {
+pub(super) fn policy(names: &[&str]) -> Policy {
     let regions: Vec<_> =
         names.iter().map(|name| json!({"name": name, "endpoints": ["h:1"]})).collect();
     serde_json::from_value(json!({"formation": "shop", "regions": regions})).unwrap()
 }
 
-pub fn route(group: u32, host: &str) -> Route {
+pub(super) fn route(group: u32, host: &str) -> Route {
     Route { group: g(group), host: host.to_string(), port: 5432 }
 }
 
 /// The owner of epoch 7.
-pub fn region(name: &str, groups: &[Group], members: usize) -> RegionScene {
+pub(super) fn region(name: &str, groups: &[Group], members: usize) -> RegionScene {
     RegionScene {
         name: name.into(),
         role: Seen::Known(RegionRole::Primary),
@@ -38,7 +38,7 @@ pub fn region(name: &str, groups: &[Group], members: usize) -> RegionScene {
     }
 }
 
-pub fn standby(name: &str, groups: &[Group], members: usize) -> RegionScene {
+pub(super) fn standby(name: &str, groups: &[Group], members: usize) -> RegionScene {
     let view = |group: &Group| (*group, view(name, *group, members, "standby_leader"));
     RegionScene {
         role: Seen::Known(RegionRole::Standby),
@@ -67,7 +67,7 @@ fn view(region: &str, group: Group, members: usize, leader_role: &str) -> GroupV
 }
 
 /// A group of members without addresses, each with its `replicatefrom`.
-pub fn tagged(leader: Option<&str>, members: &[(&str, &str)]) -> GroupView {
+pub(super) fn tagged(leader: Option<&str>, members: &[(&str, &str)]) -> GroupView {
     let mut view = GroupView::default();
     for (name, from) in members {
         let record = json!({"state": "running", "tags": {"replicatefrom": from}});

@@ -20,14 +20,14 @@ use topology::graph::{Finding, Graph, Route, Scene};
 use topology::{Group, RegionName, document};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Picture {
+pub(crate) enum Picture {
     Tree,
     Dot,
     Json,
 }
 
 /// Prints the formation that the scope belongs to.
-pub async fn draw(world: &mut World, scope: &str, picture: Picture) -> Result<()> {
+pub(crate) async fn draw(world: &mut World, scope: &str, picture: Picture) -> Result<()> {
     let has_regions = world.settings.topology.is_some();
     let (scene, notes) = match has_regions && world.settings.scope.as_deref() == Some(scope) {
         true => {
@@ -43,7 +43,7 @@ pub async fn draw(world: &mut World, scope: &str, picture: Picture) -> Result<()
 
 /// What the stores said as one scene, with the routes, and what stayed unread
 /// and why.
-pub async fn look(regions: &Regions, sites: &Sites) -> (Scene, Vec<String>) {
+pub(super) async fn look(regions: &Regions, sites: &Sites) -> (Scene, Vec<String>) {
     let mut scene = scene::of_stores(&stores(sites), &regions.formation, &regions.policy);
     let unread = sites.0.iter().filter_map(|(name, site)| Some((name, site.as_ref().err()?)));
     let mut notes: Vec<String> =
@@ -134,7 +134,7 @@ fn route(row: NodeRow) -> Route {
 
 /// The graph's findings for `region check`. They are warnings there: the
 /// preflight alone, which the agents run too, says what hinders a move.
-pub fn remarks(scene: &Scene, plan: &Plan) -> Vec<preflight::Finding> {
+pub(super) fn remarks(scene: &Scene, plan: &Plan) -> Vec<preflight::Finding> {
     let found = Graph::build(scene).findings().into_iter();
     let new = found.filter(|finding| !is_examined(finding, plan));
     new.map(|finding| {

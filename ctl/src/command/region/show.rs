@@ -21,7 +21,7 @@ fn numbers(key: &'static str) -> Column {
 }
 
 /// `region list`: one row a region.
-pub fn list(regions: &Regions, sites: &Sites) -> Table {
+pub(super) fn list(regions: &Regions, sites: &Sites) -> Table {
     let owner = sites.newest().map(|certificate| &certificate.owner);
     let lead = owner.and_then(|owner| sites.read(owner).ok());
     let row = |(name, site): (&RegionName, &Result<Site, String>)| match site {
@@ -115,14 +115,14 @@ fn running(sites: &Sites) -> Option<&Journal> {
     copies.into_values().find(|journal| journal.is_running(newest))
 }
 
-pub fn phase_name(phase: Phase) -> String {
+pub(super) fn phase_name(phase: Phase) -> String {
     let text = serde_json::to_value(phase).ok();
     let text = text.as_ref().and_then(Value::as_str).unwrap_or("?");
     text.replace('_', " ")
 }
 
 /// `region check`.
-pub fn findings(found: &[Finding]) -> Table {
+pub(super) fn findings(found: &[Finding]) -> Table {
     let row = |f: &Finding| {
         let level = f.level.to_string();
         vec![json!(level), json!(f.object), json!(f.message), json!(f.remedy)]
@@ -137,7 +137,7 @@ pub fn findings(found: &[Finding]) -> Table {
 }
 
 /// `region history`: every move that any store remembers, oldest first.
-pub fn history(sites: &Sites) -> Table {
+pub(super) fn history(sites: &Sites) -> Table {
     let lines = sites.known().filter_map(|(_, site)| site.topology.history.as_ref());
     let mut moves: BTreeMap<(u64, &str), &PastMove> = BTreeMap::new();
     for line in lines.flat_map(|history| &history.value) {

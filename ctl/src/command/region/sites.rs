@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use topology::region::{Certificate, Policy};
 use topology::{Group, RegionName};
 
-pub struct Regions {
+pub(super) struct Regions {
     pub formation: String,
     /// As configured; the stored one is in force.
     pub policy: Policy,
@@ -32,18 +32,18 @@ pub struct Regions {
 }
 
 /// What the stores said, or why they said nothing.
-pub struct Sites(pub BTreeMap<RegionName, Result<Site, String>>);
+pub(super) struct Sites(pub BTreeMap<RegionName, Result<Site, String>>);
 
 /// A move that may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(super) struct Plan {
     pub from: RegionName,
     pub to: RegionName,
     pub epoch: u64,
 }
 
 impl Regions {
-    pub fn open(world: &World, scope: &str) -> Result<Regions> {
+    pub(super) fn open(world: &World, scope: &str) -> Result<Regions> {
         let settings = &world.settings;
         let Some(topology) = &settings.topology else {
             bail!("region commands need a `topology` section in the configuration");
@@ -60,7 +60,7 @@ impl Regions {
         })
     }
 
-    pub async fn read(&self) -> Sites {
+    pub(super) async fn read(&self) -> Sites {
         let mut reading = JoinSet::new();
         for (name, store) in &self.stores {
             let (name, store, keys) = (name.clone(), store.clone(), self.keys.clone());
@@ -76,7 +76,7 @@ impl Regions {
     }
 
     /// The preflight, with the servers asked.
-    pub async fn examine(&self, sites: &Sites, plan: &Plan) -> Result<Vec<Finding>> {
+    pub(super) async fn examine(&self, sites: &Sites, plan: &Plan) -> Result<Vec<Finding>> {
         let servers = self
             .servers
             .as_ref()
@@ -88,13 +88,13 @@ impl Regions {
 }
 
 /// For questions to the servers; `None`: the configuration names no superuser.
-pub fn servers(settings: &CtlSettings) -> Result<Option<Arc<dyn GroupServers>>> {
+pub(super) fn servers(settings: &CtlSettings) -> Result<Option<Arc<dyn GroupServers>>> {
     let (login, citus) = (settings.superuser.as_ref(), settings.citus.as_ref());
     let servers = login.map(|login| SqlGroupServers::for_probes(login, citus)).transpose()?;
     Ok(servers.map(|servers| Arc::new(servers) as Arc<dyn GroupServers>))
 }
 
-pub async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {
+pub(super) async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {
     let prefixes = [keys.scope_prefix()];
     let read = tokio::time::timeout(REMOTE_CALL, store.read(&prefixes)).await;
     let read = read.map_err(|_| format!("no answer within {REMOTE_CALL:?}"))?;
@@ -102,7 +102,7 @@ pub async fn read(store: &dyn Store, keys: &Keys) -> Result<Site, String> {
 }
 
 impl Sites {
-    pub fn read(&self, region: &RegionName) -> Result<&Site> {
+    pub(super) fn read(&self, region: &RegionName) -> Result<&Site> {
         match self.0.get(region) {
             Some(Ok(site)) => Ok(site),
             Some(Err(why)) => bail!("the store of region {region} cannot be read: {why}"),
@@ -113,18 +113,18 @@ impl Sites {
         }
     }
 
-    pub fn known(&self) -> impl Iterator<Item = (&RegionName, &Site)> {
+    pub(super) fn known(&self) -> impl Iterator<Item = (&RegionName, &Site)> {
         self.0.iter().filter_map(|(name, site)| Some((name, site.as_ref().ok()?)))
     }
 
     /// The certificate of the highest epoch that any store holds.
-    pub fn newest(&self) -> Option<&Certificate> {
+    pub(super) fn newest(&self) -> Option<&Certificate> {
         let held = self.known().filter_map(|(_, site)| site.topology.accepted());
         held.max_by_key(|certificate| certificate.epoch)
     }
 
     /// From the owner to the region asked for, or to the only other one.
-    pub fn plan(&self, to: Option<&str>, regions: &Regions) -> Result<Plan> {
+    pub(super) fn plan(&self, to: Option<&str>, regions: &Regions) -> Result<Plan> {
         let newest = self.newest().ok_or_else(|| {
             anyhow!("no region owns formation {} yet: see the agents' logs", regions.formation)
         })?;

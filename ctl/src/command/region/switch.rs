@@ -26,7 +26,7 @@ const STEPS_MAX: u64 = 12;
 /// The longest sleep between two looks at the journals.
 const TICK: Duration = Duration::from_millis(500);
 
-pub async fn run(
+pub(super) async fn run(
     out: &mut Terminal,
     regions: &Regions,
     sites: &Sites,

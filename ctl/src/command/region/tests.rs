@@ -22,7 +22,7 @@ use topology::region::{Journal, Phase, Policy};
 const SYSTEM: &str = "7710375988543033523";
 
 #[derive(Clone)]
-pub struct Formation {
+pub(super) struct Formation {
     pub regions: Arc<Regions>,
     pub a: MemoryStore,
     pub b: MemoryStore,
@@ -75,7 +75,7 @@ fn keys() -> Keys {
     Keys::new("/service/", "shop", Group::PLAIN)
 }
 
-pub fn formation() -> Formation {
+pub(super) fn formation() -> Formation {
     let (a, b) = (MemoryStore::new(), MemoryStore::new());
     fill(&a, "a", "primary", 1_000);
     fill(&b, "b", "standby_leader", 960);
@@ -85,7 +85,7 @@ pub fn formation() -> Formation {
 
 /// Members are named like their hosts: `a0` leads the coordinator of region a,
 /// `a1` its worker. `worker` is where `pg_dist_node` finds the worker.
-pub fn citus(worker: &str) -> Formation {
+pub(super) fn citus(worker: &str) -> Formation {
     let (a, b) = (MemoryStore::new(), MemoryStore::new());
     for number in [0, 1] {
         let keys = keys().for_group(Group(Some(number)));
@@ -163,7 +163,7 @@ fn site(store: &MemoryStore) -> Site {
     read_site(&keys(), &store.read_now(&[keys().scope_prefix()]).unwrap().entries)
 }
 
-pub fn journal(phase: Phase) -> Journal {
+pub(super) fn journal(phase: Phase) -> Journal {
     Journal {
         id: "m".into(),
         from: "a".into(),
@@ -180,24 +180,24 @@ pub fn journal(phase: Phase) -> Journal {
 
 impl Formation {
     /// Writes the owner's copy, as its agent would.
-    pub fn write_journal(&self, journal: &Journal) {
+    pub(super) fn write_journal(&self, journal: &Journal) {
         let write = write::write_journal(&site(&self.a).topology, journal);
         assert!(self.a.write_now(&keys(), &write).unwrap().succeeded);
     }
 
     /// Lets the agent of `a` remember `b` as it is now.
-    pub fn remember_b(&self) {
+    pub(super) fn remember_b(&self) {
         let seen = observed_region(&"b".into(), &site(&self.b));
         let seen = put(keys().topology("peers/b"), &serde_json::to_string(&seen).unwrap());
         self.a.txn_now(&Txn { when: vec![], then: vec![seen] }).unwrap();
     }
 
-    pub fn without_hands(&self) -> Regions {
+    pub(super) fn without_hands(&self) -> Regions {
         let answers = Answers { is_streaming: true, rows: vec![] };
         Regions { servers: None, ..regions(&self.a, &self.b, answers) }
     }
 
-    pub async fn wait_for_request(&self) -> Journal {
+    pub(super) async fn wait_for_request(&self) -> Journal {
         for _ in 0..2_000 {
             if let Some(journal) = site(&self.a).topology.journal() {
                 return journal.clone();
@@ -207,7 +207,7 @@ impl Formation {
         panic!("nobody asked for a move");
     }
 
-    pub fn break_replication(&mut self) {
+    pub(super) fn break_replication(&mut self) {
         let answers = Answers { is_streaming: false, rows: vec![] };
         self.regions = Arc::new(regions(&self.a, &self.b, answers));
     }

@@ -9,7 +9,7 @@ use super::facts::{ENTRY_AGAIN_MS, Facts};
 use super::observation::{Bootstrapping, DataDir, Job};
 use super::table::{Rule, act, rest, soon};
 
-pub const BIRTH: &[Rule] = &[
+pub(crate) const BIRTH: &[Rule] = &[
     Rule::new(
         500,
         |f| f.is_bootstrap_lost(),

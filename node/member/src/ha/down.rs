@@ -26,7 +26,7 @@ use conditions::{
 /// old leader opens again.
 const RECEIPT_MS: u64 = 10_000;
 
-pub const DOWN: &[Rule] = &[
+pub(crate) const DOWN: &[Rule] = &[
     // A region move stopped this group: sign, and wait for the decision.
     Rule::new(
         600,

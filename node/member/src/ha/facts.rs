@@ -3,7 +3,7 @@
 //! Here is what many tables ask; what one subject needs has a file of its own.
 //! Invariant: a fact reads the observation and other facts, and nothing else.
 
-pub mod attach;
+pub(crate) mod attach;
 mod birth;
 mod divergence;
 mod lease;
@@ -13,7 +13,7 @@ mod sync;
 
 pub use birth::ENTRY_AGAIN_MS;
 #[cfg(test)]
-pub use lease::{ANSWERED_MS, RETRY_MAX_MS};
+pub(crate) use lease::{ANSWERED_MS, RETRY_MAX_MS};
 
 use super::observation::{DataDir, End, Job, Lock, Observation, Process, ShutdownState};
 use standby::switch::ownership::{Order, Ownership};

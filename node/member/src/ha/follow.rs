@@ -6,7 +6,7 @@ use super::observation::{Asked, Job, Process, StopHow};
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
-pub const FOLLOW: &[Rule] = &[
+pub(crate) const FOLLOW: &[Rule] = &[
     Rule::new(
         900,
         |f| f.o.is_primary(),
@@ -176,7 +176,7 @@ pub const FOLLOW: &[Rule] = &[
 ];
 
 /// What of a standby's recovery only a restart puts right.
-pub fn recovers_otherwise(f: &Facts) -> Option<String> {
+pub(crate) fn recovers_otherwise(f: &Facts) -> Option<String> {
     let server = f.o.server().filter(|_| f.o.is_standby() && !f.is_backing_off());
     server.and_then(|server| server.restart_due.clone())
 }

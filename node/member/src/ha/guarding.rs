@@ -6,7 +6,7 @@ use super::observation::{Guarding, Job, Observation, Process};
 /// Whether an armed watchdog stays armed: while this member may write, or is about to.
 /// A stop that takes longer than it may is still one whose clients commit, until the
 /// last of them is gone (`is_quiet`). `may_open`: the server accepts writes or will.
-pub fn is_watchdog_needed(seen: &Observation, may_open: bool, is_quiet: bool) -> bool {
+pub(crate) fn is_watchdog_needed(seen: &Observation, may_open: bool, is_quiet: bool) -> bool {
     let job = seen.job.as_ref().map(|running| &running.job);
     let ends = matches!(job, Some(Job::Stop { .. } | Job::Bootstrap));
     let leads = seen.holds_lock() && seen.may_own() && !seen.is_stopped();

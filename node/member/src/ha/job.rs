@@ -13,7 +13,7 @@ use topology::MemberRole;
 /// What a rewind has to come to its end once the daemon was told to end.
 const REWIND_MS: u64 = 5_000;
 
-pub const JOB: &[Rule] = &[
+pub(crate) const JOB: &[Rule] = &[
     Rule::new(
         100,
         |f| f.o.memory.stopping && !is_stop(f) && !is_rewind(f),

@@ -8,7 +8,7 @@ use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
 
-pub const LEADER: &[Rule] = &[
+pub(crate) const LEADER: &[Rule] = &[
     Rule::new(
         698,
         |f| f.o.is_primary() && f.is_demoted_cluster(),

@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::observation::{End, Job};
 use super::table::{Rule, act, soon};
 
-pub const LOST: &[Rule] = &[
+pub(crate) const LOST: &[Rule] = &[
     Rule::new(
         300,
         |f| {

@@ -6,27 +6,27 @@
 //!
 //! Which table applies is decided here; what to do, by the rows of the table.
 
-pub mod action;
+pub(crate) mod action;
 mod afar;
-pub mod birth;
+pub(crate) mod birth;
 #[cfg(test)]
 mod check;
 pub mod disk;
-pub mod down;
+pub(crate) mod down;
 mod duty;
 pub mod facts;
 pub mod failsafe;
-pub mod follow;
+pub(crate) mod follow;
 mod forgotten;
 pub mod gate;
-pub mod guarding;
-pub mod job;
-pub mod leader;
-pub mod lost;
+pub(crate) mod guarding;
+pub(crate) mod job;
+pub(crate) mod leader;
+pub(crate) mod lost;
 mod memory;
 pub mod observation;
 mod patience;
-pub mod pause;
+pub(crate) mod pause;
 pub mod race;
 mod receipt;
 mod receivers;
@@ -34,8 +34,8 @@ pub mod restarts;
 mod rewinding;
 pub mod sample;
 mod sources;
-pub mod standby_request;
-pub mod stopping;
+pub(crate) mod standby_request;
+pub(crate) mod stopping;
 mod synchrony;
 pub mod table;
 

@@ -10,7 +10,7 @@ use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
 use topology::GroupView;
 
-pub const PAUSE: &[Rule] = &[
+pub(crate) const PAUSE: &[Rule] = &[
     Rule::new(
         400,
         |f| f.is_other_system() && f.o.holds_lock(),

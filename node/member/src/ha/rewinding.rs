@@ -9,13 +9,13 @@ use super::facts::Facts;
 use super::observation::{Divergence, End, Job, Rewind, Shut};
 use standby::switch::ownership::Ownership;
 
-pub fn must_rewind(f: &Facts) -> bool {
+pub(super) fn must_rewind(f: &Facts) -> bool {
     f.is_diverged() && f.shutdown_state().is_some() || f.ended(End::Half)
 }
 
 /// The log has to be rewound and its server crashed; or it is not known whether
 /// it has to, and an orderly stop leaves an end that is easy to read.
-pub fn needs_recovery(f: &Facts) -> bool {
+pub(super) fn needs_recovery(f: &Facts) -> bool {
     let abrupt = f.shutdown_state().is_some_and(|r| r.shut == Shut::Abrupt && r.end != End::Half);
     let unreadable = matches!(f.divergence(), Divergence::Unreadable(_));
     let unclear = unreadable || f.is_comparison_overdue() && !f.is_compared();
@@ -24,11 +24,11 @@ pub fn needs_recovery(f: &Facts) -> bool {
 }
 
 /// Neither rewound nor built anew: only an operator can go on.
-pub fn is_stuck(f: &Facts) -> bool {
+pub(super) fn is_stuck(f: &Facts) -> bool {
     is_rewind_hopeless(f) && !is_rebuild_permitted(f)
 }
 
-pub fn is_rewind_hopeless(f: &Facts) -> bool {
+pub(super) fn is_rewind_hopeless(f: &Facts) -> bool {
     why_hopeless(f).is_some()
 }
 
@@ -52,11 +52,11 @@ fn why_hopeless(f: &Facts) -> Option<&'static str> {
     }
 }
 
-pub fn can_rewind(f: &Facts) -> bool {
+pub(super) fn can_rewind(f: &Facts) -> bool {
     !is_rewind_hopeless(f) && f.rewind_source().is_some()
 }
 
-pub fn may_rebuild(f: &Facts) -> bool {
+pub(super) fn may_rebuild(f: &Facts) -> bool {
     is_rebuild_permitted(f) && f.rewind_source().is_some()
 }
 
@@ -73,22 +73,22 @@ fn is_rebuild_permitted(f: &Facts) -> bool {
 
 /// It is not known whether a log that could not be compared has diverged. It may be
 /// discarded only after a rewind was tried and failed, and with the setting for that.
-pub fn may_rebuild_uncompared(f: &Facts) -> bool {
+pub(super) fn may_rebuild_uncompared(f: &Facts) -> bool {
     let failed = f.o.memory.failed.as_ref();
     let rewound = failed.is_some_and(|failed| matches!(failed.job, Job::Rewind { .. }));
     rewound && f.rewind_failed() && f.o.me.may_rebuild_failed
 }
 
-pub fn is_uncompared_for_good(f: &Facts) -> bool {
+pub(super) fn is_uncompared_for_good(f: &Facts) -> bool {
     f.is_given_up() && is_rewind_hopeless(f) && !may_rebuild_uncompared(f)
 }
 
-pub fn how(f: &Facts) -> Option<String> {
+pub(super) fn how(f: &Facts) -> Option<String> {
     let half = || f.ended(End::Half).then(|| "a rewind did not come to its end".to_string());
     f.diverged_how().or_else(half)
 }
 
-pub fn obstacle(f: &Facts) -> Option<String> {
+pub(super) fn obstacle(f: &Facts) -> Option<String> {
     let how = how(f).or_else(|| f.why_uncompared()).unwrap_or_default();
     let why = why_hopeless(f).unwrap_or_default();
     let failed =

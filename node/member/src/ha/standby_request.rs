@@ -14,7 +14,7 @@ use super::observation::Process;
 use super::table::{Rule, act, soon};
 use standby::switch::ownership::Ownership;
 
-pub const STANDBY_REQUEST: &[Rule] = &[
+pub(crate) const STANDBY_REQUEST: &[Rule] = &[
     Rule::new(
         750,
         |f| !f.is_request_for_me(),

@@ -7,7 +7,7 @@ use super::action::Action;
 use super::observation::{End, Job, StopHow};
 use super::table::{Rule, act, soon};
 
-pub const STOPPING: &[Rule] = &[
+pub(crate) const STOPPING: &[Rule] = &[
     Rule::new(
         200,
         |f| f.is_paused(),

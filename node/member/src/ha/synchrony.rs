@@ -7,7 +7,7 @@ use standby::sync::Step;
 /// What is asked again after this; there is a step, or the rule would not apply.
 const AGAIN_MS: u64 = 100;
 
-pub fn sync_action(step: Option<Step>) -> Decided {
+pub(super) fn sync_action(step: Option<Step>) -> Decided {
     match step {
         Some(Step::Record(state)) => act(Action::RecordSync(state)),
         Some(Step::Names(names)) => act(Action::NameSync(names)),

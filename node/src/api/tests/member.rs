@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-pub const WAIT_MAX: Duration = Duration::from_secs(20);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// A server that always answers the same, and counts.
 #[derive(Default)]
-pub struct Server {
+pub(super) struct Server {
     answer: Mutex<Option<ServerStatus>>,
     pub asked: AtomicUsize,
 }
@@ -36,7 +36,7 @@ impl Fresh for Server {
     }
 }
 
-pub struct Member {
+pub(super) struct Member {
     pub store: MemoryStore,
     pub keys: Keys,
     pub publish: watch::Sender<Arc<Published>>,
@@ -48,7 +48,7 @@ pub struct Member {
     mirror: Arc<Mirror>,
 }
 
-pub fn context(
+pub(super) fn context(
     settings: Settings,
     me: Published,
     store: &MemoryStore,
@@ -73,15 +73,19 @@ pub fn context(
 }
 
 impl Member {
-    pub async fn start(me: Published, monitor: ServerStatus, restapi: RestApi) -> Member {
+    pub(super) async fn start(me: Published, monitor: ServerStatus, restapi: RestApi) -> Member {
         Member::start_with(settings(restapi), me, monitor).await
     }
 
-    pub async fn start_with(settings: Settings, me: Published, monitor: ServerStatus) -> Member {
+    pub(super) async fn start_with(
+        settings: Settings,
+        me: Published,
+        monitor: ServerStatus,
+    ) -> Member {
         Member::start_on(MemoryStore::new(), settings, me, monitor).await
     }
 
-    pub async fn start_on(
+    pub(super) async fn start_on(
         store: MemoryStore,
         settings: Settings,
         me: Published,
@@ -103,15 +107,15 @@ impl Member {
         Member { store, keys, publish, commands, server, handle, client, failsafe, mirror }
     }
 
-    pub async fn leader() -> Member {
+    pub(super) async fn leader() -> Member {
         Member::start(published("n1"), primary(), RestApi::default()).await
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.handle.addresses[0])
     }
 
-    pub async fn ask(&self, method: Method, path: &str, body: Option<&str>) -> Response {
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&str>) -> Response {
         let mut request = self.client.request(method, self.url(path));
         if let Some(body) = body {
             request = request.body(body.to_string());
@@ -129,32 +133,32 @@ impl Member {
         tokio::time::timeout(WAIT_MAX, caught_up).await.expect("a copy of the store in time");
     }
 
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(super) async fn get(&self, path: &str) -> (u16, String) {
         self.catch_up().await;
         said(self.ask(Method::GET, path, None).await).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> (u16, String) {
+    pub(super) async fn post(&self, path: &str, body: Value) -> (u16, String) {
         said(self.ask(Method::POST, path, Some(&body.to_string())).await).await
     }
 
-    pub async fn patch(&self, body: Value) -> (u16, String) {
+    pub(super) async fn patch(&self, body: Value) -> (u16, String) {
         said(self.ask(Method::PATCH, "/config", Some(&body.to_string())).await).await
     }
 
-    pub fn put(&self, key: &str, value: &str) {
+    pub(super) fn put(&self, key: &str, value: &str) {
         let (key, value) = (key.to_string(), value.to_string());
         let txn = Txn { when: Vec::new(), then: vec![Op::Put { key, value, session: None }] };
         self.store.txn_now(&txn).unwrap();
     }
 
-    pub fn stored(&self, key: &str) -> Option<String> {
+    pub(super) fn stored(&self, key: &str) -> Option<String> {
         let read = self.store.read_now(&[key.to_string()]).unwrap();
         read.entries.into_iter().find(|e| e.key == key).map(|e| e.value)
     }
 
     /// Writes the group of `view()` with the APIs' real addresses.
-    pub fn settle(&self, members: &[(&str, String)]) {
+    pub(super) fn settle(&self, members: &[(&str, String)]) {
         self.put(&self.keys.config(), r#"{"ttl":30,"loop_wait":10}"#);
         self.put(&self.keys.leader(), "n1");
         self.put(&self.keys.status(), r#"{"optime":67108960}"#);
@@ -164,13 +168,13 @@ impl Member {
         }
     }
 
-    pub async fn command(&mut self) -> Command {
+    pub(super) async fn command(&mut self) -> Command {
         let command = tokio::time::timeout(WAIT_MAX, self.commands.recv()).await;
         command.expect("a command in time").expect("a running API")
     }
 
     /// What a daemon does after a beat: it publishes what the store says now.
-    pub fn publish_store(&self) {
+    pub(super) fn publish_store(&self) {
         let read = self.store.read_now(&[self.keys.group_prefix()]).unwrap();
         let mut groups = crate::dcs::keys::split_groups(&self.keys.scope_prefix(), &read.entries);
         let view = groups.remove(&self.keys.group).unwrap_or_default();
@@ -180,20 +184,20 @@ impl Member {
     }
 }
 
-pub async fn said(response: Response) -> (u16, String) {
+pub(super) async fn said(response: Response) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-pub fn ok(text: &str) -> (u16, String) {
+pub(super) fn ok(text: &str) -> (u16, String) {
     (200, text.to_string())
 }
 
-pub fn refused(code: u16, text: &str) -> (u16, String) {
+pub(super) fn refused(code: u16, text: &str) -> (u16, String) {
     (code, text.to_string())
 }
 
 /// n1 leads, n2 is able, n3 does not answer.
-pub async fn pair() -> (Member, Member) {
+pub(super) async fn pair() -> (Member, Member) {
     let leader = Member::leader().await;
     let store = leader.store.client();
     let replica =

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 const PATHS: [&str; 4] = ["/cluster", "/config", "/history", "/topology"];
 
 /// A store that counts how often it is read.
-pub struct Counted {
+pub(super) struct Counted {
     pub store: MemoryStore,
     pub reads: AtomicUsize,
 }

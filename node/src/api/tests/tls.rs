@@ -7,13 +7,13 @@ use crate::tls::{Believed, Own, Trust, client_config};
 use std::path::PathBuf;
 use std::process::Command;
 
-pub struct Pair {
+pub(super) struct Pair {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 /// A certificate with CA:TRUE and no key usage, made by openssl.
-pub fn self_signed(directory: &tempfile::TempDir, name: &str) -> Pair {
+pub(super) fn self_signed(directory: &tempfile::TempDir, name: &str) -> Pair {
     let cert = directory.path().join(format!("{name}.crt"));
     let key = directory.path().join(format!("{name}.key"));
     let made = Command::new("openssl")
@@ -30,7 +30,7 @@ pub fn self_signed(directory: &tempfile::TempDir, name: &str) -> Pair {
     Pair { cert, key }
 }
 
-pub fn restapi(pair: &Pair, verify_client: &str) -> RestApi {
+pub(super) fn restapi(pair: &Pair, verify_client: &str) -> RestApi {
     RestApi {
         certfile: Some(pair.cert.clone()),
         keyfile: Some(pair.key.clone()),
@@ -40,7 +40,7 @@ pub fn restapi(pair: &Pair, verify_client: &str) -> RestApi {
     }
 }
 
-pub fn client(trust: Trust, ca: &Pair, own: Option<&Pair>) -> reqwest::Client {
+pub(super) fn client(trust: Trust, ca: &Pair, own: Option<&Pair>) -> reqwest::Client {
     let own = own.map(|pair| Own { cert: &pair.cert, key: Some(&pair.key), password: None });
     let config = client_config(Believed::new(trust, Some(&ca.cert)), own).unwrap();
     let builder = reqwest::Client::builder().tls_backend_preconfigured(config);

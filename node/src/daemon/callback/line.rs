@@ -21,18 +21,18 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub fn spawn() -> Line {
+    pub(super) fn spawn() -> Line {
         let (newest, calls) = watch::channel((0, None));
         let (tell, begun) = watch::channel(0);
         tokio::spawn(serve(calls, tell));
         Line { newest, begun }
     }
 
-    pub fn call(&self, call: Call) {
+    pub(super) fn call(&self, call: Call) {
         self.newest.send_modify(|newest| *newest = (newest.0 + 1, Some(call)));
     }
 
-    pub async fn has_begun(&mut self) {
+    pub(super) async fn has_begun(&mut self) {
         let wanted = self.newest.borrow().0;
         // Its task ends with this line only.
         let _ = self.begun.wait_for(|begun| *begun >= wanted).await;

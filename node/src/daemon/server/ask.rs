@@ -46,7 +46,7 @@ impl Server {
         error.says_not_yet() || self.monitor.is_none() && error.is_no_answer()
     }
 
-    pub async fn resume_replay(&self) -> Result<(), String> {
+    pub(crate) async fn resume_replay(&self) -> Result<(), String> {
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
         let done =
             session.execute("resume replay", "SELECT pg_catalog.pg_wal_replay_resume()").await;
@@ -55,7 +55,11 @@ impl Server {
 
     /// Returns when the server shows these names of synchronous standbys and they
     /// act; or, in the end, what is missing.
-    pub async fn until_names_act(&mut self, names: &str, limit: Duration) -> Result<(), String> {
+    pub(crate) async fn until_names_act(
+        &mut self,
+        names: &str,
+        limit: Duration,
+    ) -> Result<(), String> {
         const SQL: &str = "SELECT pg_catalog.current_setting('synchronous_standby_names'), \
             EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer' \
             AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'))";
@@ -79,14 +83,14 @@ impl Server {
     }
 
     /// A transaction that changes nothing and waits for no standby.
-    pub async fn write_wal(&self) -> Result<(), String> {
+    pub(crate) async fn write_wal(&self) -> Result<(), String> {
         const SQL: &str = "BEGIN; SET LOCAL synchronous_commit TO off; \
             SELECT pg_catalog.txid_current(); COMMIT";
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
         session.execute("a small WAL record", SQL).await.map_err(|e| e.to_string())
     }
 
-    pub async fn change_slot(&self, step: &SlotStep) -> Result<(), String> {
+    pub(crate) async fn change_slot(&self, step: &SlotStep) -> Result<(), String> {
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
         let done = match step {
             SlotStep::CreatePhysical { name } => slots::create_physical(session, name).await,

@@ -18,7 +18,7 @@ use topology::Dynamic;
 impl Server {
     /// The dynamic configuration before the store is read: the copy in the
     /// data directory, else what a new cluster would begin with.
-    pub fn first_dynamic(&self) -> Dynamic {
+    pub(crate) fn first_dynamic(&self) -> Dynamic {
         let data_dir = &self.settings.postgresql.data_dir;
         let first = self.settings.bootstrap.as_ref().map(|b| b.dcs.clone());
         // A backup that was never started has its copy from the cluster that it is of.
@@ -37,7 +37,7 @@ impl Server {
         Dynamic::default()
     }
 
-    pub async fn follow(
+    pub(crate) async fn follow(
         &mut self,
         upstream: Option<&Following>,
         dynamic: &Value,
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// As what it runs, for settings that depend on it.
-    pub fn role(&self, dynamic: &Value) -> Option<Role> {
+    pub(crate) fn role(&self, dynamic: &Value) -> Option<Role> {
         let monitor = self.monitor.as_ref()?;
         if !monitor.status.in_recovery {
             return Some(Role::Primary);
@@ -61,7 +61,7 @@ impl Server {
 
     /// Rewrites the files for the role it has. True: the server was told to
     /// read them, because something in them is another value.
-    pub async fn apply_settings(
+    pub(crate) async fn apply_settings(
         &mut self,
         dynamic: &Value,
         overrides: &[(String, String)],
@@ -85,7 +85,7 @@ impl Server {
 
     /// Writes the files with other names of synchronous standbys, and has the
     /// server read them.
-    pub async fn rename_sync(
+    pub(crate) async fn rename_sync(
         &mut self,
         dynamic: &Value,
         overrides: &[(String, String)],
@@ -97,7 +97,7 @@ impl Server {
     }
 
     /// Writes the password file of a standby again, in case it was removed.
-    pub fn keep_pgpass(&self, dynamic: &Value) -> Result<(), String> {
+    pub(crate) fn keep_pgpass(&self, dynamic: &Value) -> Result<(), String> {
         let follows = self.monitor.as_ref().filter(|monitor| monitor.status.in_recovery);
         let Some(from) = follows.and_then(following) else { return Ok(()) };
         let kept = self.instance.keep_pgpass(&upstream(&from, dynamic));
@@ -122,7 +122,7 @@ impl Server {
     }
 
     /// The copy that a restarted daemon begins with.
-    pub fn save_dynamic(&self, dynamic: &Value) -> Result<(), String> {
+    pub(crate) fn save_dynamic(&self, dynamic: &Value) -> Result<(), String> {
         let written = cache::write(&self.settings.postgresql.data_dir, dynamic);
         written.map_err(|error| format!("{} cannot be written: {error}", cache::NAME))
     }

@@ -22,7 +22,7 @@ impl Server {
     /// The end of the own log, with all that a comparison needs. `Unclear`: it
     /// cannot be read, and asking again gives the same.
     /// `whole`: of a running standby also what is not replayed yet.
-    pub async fn local_end(&self, seen: &Postgres, whole: bool) -> Result<LocalEnd, NoEnd> {
+    pub(crate) async fn local_end(&self, seen: &Postgres, whole: bool) -> Result<LocalEnd, NoEnd> {
         match &seen.process {
             Process::Stopped(Seen::Known(shutdown_state)) => {
                 local_end::at_rest(&self.instance, shutdown_state).await
@@ -44,7 +44,7 @@ impl Server {
 
     /// The end that is published for a log whose end no standby has received. The lock is
     /// released after this call: a disk that hangs must not delay the release.
-    pub async fn end_without_checkpoint(&self, checkpoint: Lsn) -> Lsn {
+    pub(crate) async fn end_without_checkpoint(&self, checkpoint: Lsn) -> Lsn {
         let asked = self.instance.end_without_checkpoint(checkpoint);
         let why = match tokio::time::timeout(END_MAX, asked).await {
             Ok(Ok(lsn)) => return lsn,
@@ -57,7 +57,7 @@ impl Server {
 
     /// The history of the timeline that the running server is on. Its file does
     /// not change.
-    pub fn own_history(&mut self) -> Option<History> {
+    pub(crate) fn own_history(&mut self) -> Option<History> {
         let timeline = timeline_of(self.monitor.as_ref()?)?;
         if self.history.as_ref().is_none_or(|known| known.current != timeline) {
             let data_dir = &self.settings.postgresql.data_dir;
@@ -69,7 +69,7 @@ impl Server {
     /// What the server at that address says, which must be a primary or stream from one.
     /// Asked as a standby would ask; where that is refused and pg_rewind is in use, as its
     /// user. Of several servers the one that counts (`most_telling`).
-    pub async fn remote_log(
+    pub(crate) async fn remote_log(
         &self,
         from: &Following,
         slot: Option<&str>,

@@ -17,7 +17,7 @@ use member::ha::observation::{
 use topology::{Lsn, Millis, Seen};
 
 impl Server {
-    pub async fn look(&mut self, now: Millis) -> Postgres {
+    pub(crate) async fn look(&mut self, now: Millis) -> Postgres {
         let data = self.look_at_data(now).await;
         if matches!(data, DataDir::Valid { .. }) {
             self.rewind.look(&self.instance, now).await;
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// A postmaster that was seen and lives, whatever became of its directory.
-    pub fn left_running(&self) -> Option<Postmaster> {
+    pub(crate) fn left_running(&self) -> Option<Postmaster> {
         self.postmaster.clone().filter(|p| p.is_alive().unwrap_or(true))
     }
 

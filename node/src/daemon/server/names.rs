@@ -15,7 +15,7 @@ use topology::Millis;
 const READ_MS: u64 = 100;
 
 #[derive(Default)]
-pub struct ActingNames {
+pub(super) struct ActingNames {
     acting: Option<String>,
     /// What the setting shows, since when.
     shown: Option<(String, Millis)>,
@@ -24,7 +24,7 @@ pub struct ActingNames {
 impl ActingNames {
     /// Do the names that are shown act? `rests`: the checkpointer waits for work,
     /// with its files read.
-    pub fn look(&mut self, shown: &str, rests: bool, now: Millis) -> bool {
+    pub(super) fn look(&mut self, shown: &str, rests: bool, now: Millis) -> bool {
         if self.acting.as_deref() == Some(shown) {
             return true;
         }

@@ -24,7 +24,7 @@ pub(super) struct Settling {
 
 impl Settling {
     /// What `data` counts as. `writer`: a program that writes there now.
-    pub fn judge(&mut self, data: DataDir, writer: Option<String>, now: Millis) -> DataDir {
+    pub(super) fn judge(&mut self, data: DataDir, writer: Option<String>, now: Millis) -> DataDir {
         let usable = matches!(data, DataDir::Valid { .. });
         self.is_unready |= !usable || writer.is_some();
         if !usable || writer.is_some() {
@@ -56,7 +56,7 @@ fn busy(data: &DataDir, writer: &str) -> String {
 
 impl Server {
     /// What this daemon has just made is as it should be.
-    pub fn own_work_ended(&mut self) {
+    pub(crate) fn own_work_ended(&mut self) {
         self.settling = Settling::default();
     }
 

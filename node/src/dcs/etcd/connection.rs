@@ -33,19 +33,19 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const PROBE_KEY: &str = "/matriarch-probe";
 
 #[derive(Clone)]
-pub struct Connection {
+pub(super) struct Connection {
     pub client: Client,
     endpoint: Endpoint,
     serial: u64,
 }
 
 impl Connection {
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.endpoint.name
     }
 }
 
-pub struct Connections {
+pub(super) struct Connections {
     pub endpoints: Endpoints,
     pub identity: Arc<Identity>,
     timing: Timing,
@@ -75,7 +75,10 @@ struct Race {
 }
 
 impl Connections {
-    pub fn new(settings: &StoreSettings, timeout: Duration) -> Result<Connections, DcsError> {
+    pub(super) fn new(
+        settings: &StoreSettings,
+        timeout: Duration,
+    ) -> Result<Connections, DcsError> {
         let endpoints = Endpoints::new(settings)?;
         if settings.protocol == "https" {
             link::client_config(settings)?;
@@ -95,12 +98,12 @@ impl Connections {
         })
     }
 
-    pub fn set_keep_alive(&mut self, interval: Duration, timeout: Duration) {
+    pub(super) fn set_keep_alive(&mut self, interval: Duration, timeout: Duration) {
         (self.timing.ping_interval, self.timing.ping_timeout) = (interval, timeout);
     }
 
     /// Takes another login; what runs goes on, the next call logs in anew.
-    pub fn set_login(&self, settings: &StoreSettings) {
+    pub(super) fn set_login(&self, settings: &StoreSettings) {
         let mut own = self.settings();
         if (&own.username, &own.password) != (&settings.username, &settings.password) {
             own.username = settings.username.clone();
@@ -109,21 +112,21 @@ impl Connections {
         }
     }
 
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.endpoints.known().len().max(1)
     }
 
-    pub fn logs_in(&self) -> bool {
+    pub(super) fn logs_in(&self) -> bool {
         self.settings().username.is_some()
     }
 
-    pub fn names(&self) -> String {
+    pub(super) fn names(&self) -> String {
         let names: Vec<_> = self.endpoints.known().into_iter().map(|e| e.name).collect();
         names.join(", ")
     }
 
     /// The connection in use, or a new one. Its caller sets the deadline.
-    pub async fn get(self: &Arc<Self>) -> Result<Connection, DcsError> {
+    pub(super) async fn get(self: &Arc<Self>) -> Result<Connection, DcsError> {
         let current = self.slot().current.clone();
         let connection = match current {
             Some(connection) => connection,
@@ -153,7 +156,7 @@ impl Connections {
     }
 
     /// Leaves a connection that failed, unless another caller replaced it already.
-    pub fn leave(&self, failed: &Connection) {
+    pub(super) fn leave(&self, failed: &Connection) {
         let mut slot = self.slot();
         if slot.current.as_ref().is_some_and(|current| current.serial == failed.serial) {
             slot.current = None;
@@ -161,7 +164,7 @@ impl Connections {
         }
     }
 
-    pub fn leave_current(&self) {
+    pub(super) fn leave_current(&self) {
         let current = self.slot().current.clone();
         if let Some(current) = current {
             self.leave(&current);
@@ -316,11 +319,11 @@ async fn learn(connections: Arc<Connections>, mut client: Client) {
 }
 
 /// The part of a client that reads and writes keys.
-pub fn kv(client: &Client) -> KvClient {
+pub(super) fn kv(client: &Client) -> KvClient {
     client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// The part of a client that watches.
-pub fn watches(client: &Client) -> etcd_client::WatchClient {
+pub(super) fn watches(client: &Client) -> etcd_client::WatchClient {
     client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX)
 }

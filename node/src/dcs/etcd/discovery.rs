@@ -36,7 +36,10 @@ fn names(srv: &Srv) -> Vec<(&'static str, String)> {
     SERVICES.map(|service| (service, name(service))).to_vec()
 }
 
-pub async fn endpoints(srv: &Srv, settings: &StoreSettings) -> Result<Vec<Endpoint>, DcsError> {
+pub(super) async fn endpoints(
+    srv: &Srv,
+    settings: &StoreSettings,
+) -> Result<Vec<Endpoint>, DcsError> {
     let resolver = resolver(srv)?;
     let mut asked = JoinSet::new();
     for (index, (_, name)) in names(srv).into_iter().enumerate() {

@@ -3,10 +3,10 @@
 use std::fmt;
 
 /// Endpoints that are kept; a longer list is cut.
-pub const ENDPOINTS_MAX: usize = 32;
+pub(super) const ENDPOINTS_MAX: usize = 32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub(super) struct Endpoint {
     /// `host:port`
     pub name: String,
     /// Without the brackets of an IPv6 address.
@@ -16,7 +16,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// `host:port`, with or without a scheme before it.
-    pub fn parse(text: &str, tls: bool) -> Option<Endpoint> {
+    pub(super) fn parse(text: &str, tls: bool) -> Option<Endpoint> {
         let (tls, rest) = match text.split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),

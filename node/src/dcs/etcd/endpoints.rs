@@ -23,7 +23,7 @@ const REFRESH_TTLS: u32 = 10;
 /// SRV records are looked up again after this.
 const RESOLVED_FOR: Duration = Duration::from_secs(300);
 
-pub struct Endpoints {
+pub(super) struct Endpoints {
     named: Vec<Endpoint>,
     settings: StoreSettings,
     learned: Mutex<Learned>,
@@ -38,7 +38,7 @@ struct Learned {
 }
 
 impl Endpoints {
-    pub fn new(settings: &StoreSettings) -> Result<Endpoints, DcsError> {
+    pub(super) fn new(settings: &StoreSettings) -> Result<Endpoints, DcsError> {
         if settings.hosts.is_empty() && settings.srv.is_none() {
             return Err(DcsError::Settings("no endpoints; set etcd3.hosts".to_string()));
         }
@@ -64,7 +64,7 @@ impl Endpoints {
     }
 
     /// All that are known now: the named ones first, each once.
-    pub fn known(&self) -> Vec<Endpoint> {
+    pub(super) fn known(&self) -> Vec<Endpoint> {
         let learned = self.learned();
         let mut all: Vec<Endpoint> = Vec::new();
         for endpoint in self.named.iter().chain(&learned.resolved).chain(&learned.members) {
@@ -77,7 +77,7 @@ impl Endpoints {
 
     /// Looks up SRV records, where the settings want it and the last look is
     /// old. Old answers are better than none.
-    pub async fn resolve(&self) -> Result<(), DcsError> {
+    pub(super) async fn resolve(&self) -> Result<(), DcsError> {
         let Some(srv) = self.settings.srv.as_ref().filter(|_| self.named.is_empty()) else {
             return Ok(());
         };
@@ -101,13 +101,13 @@ impl Endpoints {
     }
 
     /// No endpoint answered: look the names up again next time.
-    pub fn distrust(&self) {
+    pub(super) fn distrust(&self) {
         self.learned().resolved_at = None;
     }
 
     /// Is the list of members due to be read? A caller that gets `true` must read
     /// it: no other caller gets `true` before the list is due again.
-    pub fn take_turn(&self) -> bool {
+    pub(super) fn take_turn(&self) -> bool {
         if self.settings.use_proxies {
             return false;
         }
@@ -120,17 +120,17 @@ impl Endpoints {
     }
 
     /// The list of members is to be read soon.
-    pub fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         self.learned().members_at = None;
     }
 
     /// A lease of this length was asked for.
-    pub fn heard_ttl(&self, ttl: Duration) {
+    pub(super) fn heard_ttl(&self, ttl: Duration) {
         self.learned().refresh = ttl * REFRESH_TTLS;
     }
 
     /// The addresses that the members tell their clients.
-    pub fn learn(&self, urls: impl Iterator<Item = String>) {
+    pub(super) fn learn(&self, urls: impl Iterator<Item = String>) {
         let mut learned = self.learned();
         let wants_tls = self.named.iter().chain(&learned.resolved).all(|endpoint| endpoint.tls);
         let usable = |endpoint: &Endpoint| {

@@ -14,7 +14,7 @@ use etcd_client::ResponseHeader;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Default)]
-pub struct Identity(Mutex<Known>);
+pub(super) struct Identity(Mutex<Known>);
 
 #[derive(Clone, Copy, Default)]
 struct Known {
@@ -30,12 +30,12 @@ impl Identity {
     }
 
     /// An endpoint that did not say (0) is judged by its first answer.
-    pub fn is_ours(&self, cluster: u64) -> bool {
+    pub(super) fn is_ours(&self, cluster: u64) -> bool {
         cluster == 0 || [0, cluster].contains(&self.known().cluster)
     }
 
     /// From now on this cluster is the store.
-    pub fn adopt(&self, cluster: u64) {
+    pub(super) fn adopt(&self, cluster: u64) {
         let mut known = self.known();
         if known.cluster != 0 && cluster != 0 && known.cluster != cluster {
             tracing::warn!(
@@ -49,7 +49,7 @@ impl Identity {
     }
 
     /// An answer that a majority of some cluster stands behind.
-    pub fn check(&self, header: Option<&ResponseHeader>) -> Result<(), DcsError> {
+    pub(super) fn check(&self, header: Option<&ResponseHeader>) -> Result<(), DcsError> {
         let Some(header) = header else { return Ok(()) };
         if !self.is_ours(header.cluster_id()) {
             return Err(foreign(header.cluster_id()));
@@ -60,7 +60,7 @@ impl Identity {
     }
 
     /// What a single member tells by itself: it may be behind the others.
-    pub fn check_watch(&self, header: Option<&ResponseHeader>) -> Result<(), DcsError> {
+    pub(super) fn check_watch(&self, header: Option<&ResponseHeader>) -> Result<(), DcsError> {
         let Some(header) = header else { return Ok(()) };
         if !self.is_ours(header.cluster_id()) {
             return Err(foreign(header.cluster_id()));
@@ -74,7 +74,7 @@ impl Identity {
     }
 }
 
-pub fn foreign(cluster: u64) -> DcsError {
+pub(super) fn foreign(cluster: u64) -> DcsError {
     translate::unreachable(format!(
         "it belongs to another etcd cluster ({cluster:x}); name endpoints of one cluster only, \
          or restart the daemon if the store was replaced"

@@ -32,14 +32,14 @@ type Linked = Result<TokioIo<Box<dyn Stream>>, Box<dyn std::error::Error + Send 
 
 /// Limits of a link.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub(super) struct Timing {
     pub connect: Duration,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
 }
 
 /// Connects at the first call.
-pub fn channel(
+pub(super) fn channel(
     endpoint: &Endpoint,
     settings: &StoreSettings,
     timing: &Timing,
@@ -91,7 +91,7 @@ fn tls(
 }
 
 /// The certificate that the store's client presents, and the ones it trusts.
-pub fn client_config(settings: &StoreSettings) -> Result<ClientConfig, DcsError> {
+pub(super) fn client_config(settings: &StoreSettings) -> Result<ClientConfig, DcsError> {
     let believed = Believed::new(Trust::ChainAndName, settings.cacert.as_deref());
     let key = settings.key.as_deref();
     let own = settings.cert.as_deref().map(|cert| Own { cert, key, password: None });

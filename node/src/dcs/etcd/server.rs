@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// A slow machine needs a while to start one.
 const START_MAX: Duration = Duration::from_secs(30);
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     directory: TempDir,
     port: u16,
@@ -25,12 +25,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start() -> Server {
+    pub(crate) fn start() -> Server {
         Server::start_with("http", |_| Vec::new())
     }
 
     /// `options` may put files into the directory it is given.
-    pub fn start_with(protocol: &str, options: impl Fn(&Path) -> Vec<String>) -> Server {
+    pub(crate) fn start_with(protocol: &str, options: impl Fn(&Path) -> Vec<String>) -> Server {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let options = options(directory.path());
         let (port, peer_port) = free_ports();
@@ -38,19 +38,19 @@ impl Server {
         Server { child, directory, port, peer_port, options, protocol: protocol.to_string() }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn settings(&self) -> StoreSettings {
+    pub(crate) fn settings(&self) -> StoreSettings {
         StoreSettings {
             hosts: vec![self.address()],
             protocol: self.protocol.clone(),
@@ -58,24 +58,24 @@ impl Server {
         }
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.child.kill().expect("etcd is ours to kill");
         self.child.wait().expect("etcd is our child");
     }
 
     /// Removes its data, while it is stopped.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         std::fs::remove_dir_all(self.directory.path().join("data")).expect("data of etcd");
     }
 
     /// Starts it again on its data.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let (directory, options) = (self.directory.path(), &self.options);
         self.child = spawn(directory, &self.protocol, self.port, self.peer_port, options);
     }
 
     /// Returns when every thread has stopped.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
         let until = Instant::now() + START_MAX;
         while !self.is_stopped() {
@@ -93,7 +93,7 @@ impl Server {
         })
     }
 
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
@@ -138,7 +138,7 @@ fn free_ports() -> (u16, u16) {
 }
 
 /// Reads until the store answers.
-pub async fn answered(store: &EtcdStore) -> Snapshot {
+pub(crate) async fn answered(store: &EtcdStore) -> Snapshot {
     let until = Instant::now() + START_MAX;
     loop {
         match store.read(&["/".to_string()]).await {

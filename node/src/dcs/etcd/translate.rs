@@ -8,13 +8,13 @@ use std::time::Duration;
 
 /// gRPC's status codes, by number: their type is not exported to us.
 mod code {
-    pub const INVALID_ARGUMENT: i32 = 3;
-    pub const NOT_FOUND: i32 = 5;
-    pub const PERMISSION_DENIED: i32 = 7;
-    pub const RESOURCE_EXHAUSTED: i32 = 8;
-    pub const FAILED_PRECONDITION: i32 = 9;
-    pub const OUT_OF_RANGE: i32 = 11;
-    pub const UNAUTHENTICATED: i32 = 16;
+    pub(super) const INVALID_ARGUMENT: i32 = 3;
+    pub(super) const NOT_FOUND: i32 = 5;
+    pub(super) const PERMISSION_DENIED: i32 = 7;
+    pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
+    pub(super) const FAILED_PRECONDITION: i32 = 9;
+    pub(super) const OUT_OF_RANGE: i32 = 11;
+    pub(super) const UNAUTHENTICATED: i32 = 16;
 }
 
 /// Words of etcd's answers about who we are; they come as invalid arguments.
@@ -22,12 +22,12 @@ const LOGIN_WORDS: [&str; 4] =
     ["authentication failed", "user name is empty", "auth store is old", "invalid auth token"];
 
 /// All prefixes in one transaction, so that the answer has one revision.
-pub fn read(prefixes: &[String]) -> etcd::Txn {
+pub(super) fn read(prefixes: &[String]) -> etcd::Txn {
     let get = |p: &String| TxnOp::get(p.as_str(), Some(GetOptions::new().with_prefix()));
     etcd::Txn::new().and_then(prefixes.iter().map(get).collect::<Vec<_>>())
 }
 
-pub fn snapshot(answer: &etcd::TxnResponse) -> Snapshot {
+pub(super) fn snapshot(answer: &etcd::TxnResponse) -> Snapshot {
     let mut entries = Vec::new();
     for response in answer.op_responses() {
         if let TxnOpResponse::Get(get) = response {
@@ -37,13 +37,13 @@ pub fn snapshot(answer: &etcd::TxnResponse) -> Snapshot {
     Snapshot { version: version(answer), entries }
 }
 
-pub fn txn(txn: Txn) -> etcd::Txn {
+pub(super) fn txn(txn: Txn) -> etcd::Txn {
     let when: Vec<_> = txn.when.into_iter().flat_map(compares).collect();
     let then: Vec<_> = txn.then.into_iter().map(operation).collect();
     etcd::Txn::new().when(when).and_then(then)
 }
 
-pub fn txn_result(answer: &etcd::TxnResponse) -> Written {
+pub(super) fn txn_result(answer: &etcd::TxnResponse) -> Written {
     Written { succeeded: answer.succeeded(), version: version(answer) }
 }
 
@@ -98,7 +98,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub fn event(event: &etcd::Event) -> Option<Event> {
+pub(super) fn event(event: &etcd::Event) -> Option<Event> {
     let entry = key_value(event.kv()?);
     Some(match event.event_type() {
         etcd::EventType::Put => Event::Put(entry),
@@ -106,12 +106,12 @@ pub fn event(event: &etcd::Event) -> Option<Event> {
     })
 }
 
-pub fn unreachable(reason: String) -> DcsError {
+pub(super) fn unreachable(reason: String) -> DcsError {
     DcsError::Unreachable { waited: Duration::ZERO, reason }
 }
 
 /// An error by what comes next. What is not known to be final is `Unreachable`.
-pub fn error(error: Error) -> DcsError {
+pub(super) fn error(error: Error) -> DcsError {
     let status = match &error {
         Error::GRpcStatus(status) => status,
         // The answer to a renewal: the client reads ttl 0 for us.
@@ -146,16 +146,16 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// No process listens there: the server that was there is gone.
-pub fn is_refused_connection(error: &DcsError) -> bool {
+pub(super) fn is_refused_connection(error: &DcsError) -> bool {
     matches!(error, DcsError::Unreachable { reason, .. } if reason.contains("onnection refused"))
 }
 
 /// The store keeps no users: a name and a password are of no use to it.
-pub fn is_auth_off(error: &Error) -> bool {
+pub(super) fn is_auth_off(error: &Error) -> bool {
     is_code(error, code::FAILED_PRECONDITION) && error.to_string().contains("not enabled")
 }
 
-pub fn is_permission(error: &Error) -> bool {
+pub(super) fn is_permission(error: &Error) -> bool {
     is_code(error, code::PERMISSION_DENIED)
 }
 

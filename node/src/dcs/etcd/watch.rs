@@ -10,13 +10,17 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 /// A stream whose watches all run, and what came meanwhile.
-pub struct Opened {
+pub(super) struct Opened {
     stream: WatchStream,
     early: Vec<WatchResponse>,
 }
 
 /// Starts a watch per prefix and waits until the store has confirmed each.
-pub async fn open(client: Client, prefixes: Vec<String>, from: i64) -> Result<Opened, Error> {
+pub(super) async fn open(
+    client: Client,
+    prefixes: Vec<String>,
+    from: i64,
+) -> Result<Opened, Error> {
     let options = WatchOptions::new().with_prefix().with_start_revision(from).with_fragment();
     let mut missing = prefixes.len();
     let mut prefixes = prefixes.into_iter();
@@ -43,7 +47,7 @@ pub async fn open(client: Client, prefixes: Vec<String>, from: i64) -> Result<Op
 
 /// Feeds the receiver until it is dropped, the store is dropped or the watch
 /// is over.
-pub fn start(
+pub(super) fn start(
     opened: Opened,
     identity: Arc<Identity>,
     alive: watch::Receiver<()>,

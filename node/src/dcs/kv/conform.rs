@@ -11,7 +11,7 @@ type Verdict = Result<(), String>;
 
 /// Runs all checks below `prefix` (it ends with `/`). The error says what did not
 /// hold.
-pub async fn run(store: &dyn KeyValueStore, prefix: &str) -> Verdict {
+pub(crate) async fn run(store: &dyn KeyValueStore, prefix: &str) -> Verdict {
     let at = |part: &str| Suite { store, prefix: format!("{prefix}{part}/") };
     at("conditions").conditions().await?;
     at("atomic").atomicity().await?;

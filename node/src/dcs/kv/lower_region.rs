@@ -9,7 +9,7 @@ use serde::Serialize;
 use topology::region::Verified;
 use topology::write::{Acceptance, JournalWrite, Mark, RegionWrite};
 
-pub fn lower_region(keys: &Keys, write: &RegionWrite) -> Txn {
+pub(super) fn lower_region(keys: &Keys, write: &RegionWrite) -> Txn {
     let agent_key = keys.topology("agent");
     match write {
         RegionWrite::ElectAgent { agent, session } => Txn::of(

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Changes that can be replayed to a watch; older ones count as compacted.
 const HISTORY_MAX: usize = 100_000;
 
-pub struct State {
+pub(super) struct State {
     version: Version,
     /// History is whole after this version.
     compacted: Version,
@@ -47,7 +47,7 @@ impl Default for Saved {
     }
 }
 
-pub struct Watcher {
+pub(super) struct Watcher {
     pub client: u64,
     pub prefixes: Vec<String>,
     pub outlet: Outlet,
@@ -69,16 +69,16 @@ impl Default for State {
 }
 
 impl State {
-    pub fn next_client(&mut self) -> u64 {
+    pub(super) fn next_client(&mut self) -> u64 {
         self.clients += 1;
         self.clients
     }
 
-    pub fn version(&self) -> Version {
+    pub(super) fn version(&self) -> Version {
         self.version
     }
 
-    pub fn read(&self, prefixes: &[String]) -> Snapshot {
+    pub(super) fn read(&self, prefixes: &[String]) -> Snapshot {
         let entries = prefixes.iter().flat_map(|p| self.below(p)).cloned().collect();
         Snapshot { version: self.version, entries }
     }
@@ -88,7 +88,7 @@ impl State {
         tail.map(|(_, entry)| entry).take_while(move |entry| entry.key.starts_with(prefix))
     }
 
-    pub fn txn(&mut self, txn: &Txn) -> Result<Written, DcsError> {
+    pub(super) fn txn(&mut self, txn: &Txn) -> Result<Written, DcsError> {
         check_shape(txn)?;
         let succeeded = txn.when.iter().all(|c| self.holds(c));
         if succeeded {
@@ -178,7 +178,7 @@ impl State {
         }
     }
 
-    pub fn grant(&mut self, ttl: Duration, now: u64) -> Session {
+    pub(super) fn grant(&mut self, ttl: Duration, now: u64) -> Session {
         self.leases_granted += 1;
         let ttl_ms = (ttl.as_millis() as u64).div_ceil(1000).max(1) * 1000;
         let session = Session::of_store(self.leases_granted);
@@ -186,7 +186,7 @@ impl State {
         session
     }
 
-    pub fn renew(&mut self, session: Session, now: u64) -> Renewal {
+    pub(super) fn renew(&mut self, session: Session, now: u64) -> Renewal {
         match self.leases.get_mut(&session) {
             Some(session) => {
                 session.deadline_ms = now + session.ttl_ms;
@@ -196,7 +196,7 @@ impl State {
         }
     }
 
-    pub fn revoke(&mut self, session: Session) {
+    pub(super) fn revoke(&mut self, session: Session) {
         if self.leases.remove(&session).is_none() {
             return;
         }
@@ -206,7 +206,7 @@ impl State {
         self.publish(events);
     }
 
-    pub fn expire(&mut self, now: u64) {
+    pub(super) fn expire(&mut self, now: u64) {
         let over = self.leases.iter().filter(|(_, l)| l.deadline_ms <= now);
         let over: Vec<_> = over.map(|(id, _)| *id).collect();
         for session in over {
@@ -214,18 +214,18 @@ impl State {
         }
     }
 
-    pub fn prolong_leases(&mut self, now: u64) {
+    pub(super) fn prolong_leases(&mut self, now: u64) {
         for lease in self.leases.values_mut() {
             lease.deadline_ms = now + lease.ttl_ms;
         }
     }
 
-    pub fn save(&self) -> Saved {
+    pub(super) fn save(&self) -> Saved {
         Saved { version: self.version, keys: self.keys.clone(), leases: self.leases.clone() }
     }
 
     /// Numbers of leases are not used twice: a store takes them from its clock.
-    pub fn restore(&mut self, saved: &Saved, now: u64) {
+    pub(super) fn restore(&mut self, saved: &Saved, now: u64) {
         self.lose_watches(|_| true, "the store was restored");
         (self.version, self.compacted) = (saved.version, saved.version);
         (self.keys, self.leases) = (saved.keys.clone(), saved.leases.clone());
@@ -233,7 +233,7 @@ impl State {
         self.prolong_leases(now);
     }
 
-    pub fn events_since(&self, version: Version) -> Result<Vec<Event>, DcsError> {
+    pub(super) fn events_since(&self, version: Version) -> Result<Vec<Event>, DcsError> {
         if version < self.compacted {
             return Err(DcsError::Compacted);
         }
@@ -241,7 +241,7 @@ impl State {
         Ok(self.history.range(from..).cloned().collect())
     }
 
-    pub fn watch(&mut self, watcher: Watcher, version: Version) -> Result<(), DcsError> {
+    pub(super) fn watch(&mut self, watcher: Watcher, version: Version) -> Result<(), DcsError> {
         let missed = self.events_since(version)?;
         for batch in missed.chunk_by(|a, b| version_of(a) == version_of(b)) {
             if !watcher.show(batch) {
@@ -253,14 +253,14 @@ impl State {
         Ok(())
     }
 
-    pub fn lose_watches(&mut self, which: impl Fn(&Watcher) -> bool, why: &str) {
+    pub(super) fn lose_watches(&mut self, which: impl Fn(&Watcher) -> bool, why: &str) {
         let lost: Vec<_> = self.watchers.extract_if(.., |w| which(w)).collect();
         for watcher in lost {
             watcher.outlet.close(why.to_string());
         }
     }
 
-    pub fn compact(&mut self, version: Version) {
+    pub(super) fn compact(&mut self, version: Version) {
         let from = self.history.partition_point(|e| version_of(e) <= version);
         self.history.drain(..from);
         self.compacted = self.compacted.max(version.min(self.version));

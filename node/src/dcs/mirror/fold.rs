@@ -14,7 +14,7 @@ use std::sync::Arc;
 const DELETED_MAX: usize = 4096;
 
 #[derive(Default)]
-pub struct Fold {
+pub(super) struct Fold {
     entries: BTreeMap<String, KeyValue>,
     deleted: BTreeMap<String, Version>,
     floor: Version,
@@ -24,7 +24,7 @@ pub struct Fold {
 }
 
 impl Fold {
-    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&mut self) -> Arc<Snapshot> {
         let (version, entries) = (self.version, &self.entries);
         let make = || {
             let entries = entries.values().cloned().collect();
@@ -34,12 +34,12 @@ impl Fold {
     }
 
     /// The newest revision that was folded in.
-    pub fn version(&self) -> Version {
+    pub(super) fn version(&self) -> Version {
         self.version
     }
 
     /// Does the copy show what this operation would leave behind?
-    pub fn holds(&self, op: &Op) -> bool {
+    pub(super) fn holds(&self, op: &Op) -> bool {
         match op {
             Op::Put { key, value, session } => self
                 .entries
@@ -55,14 +55,14 @@ impl Fold {
 
     /// Forgets everything for a read of another history; returns all keys of
     /// both.
-    pub fn anew(&mut self, read: &Snapshot) -> Vec<String> {
+    pub(super) fn anew(&mut self, read: &Snapshot) -> Vec<String> {
         let old = std::mem::take(self).entries.into_keys();
         let keys: BTreeSet<_> = old.chain(self.whole(read)).collect();
         keys.into_iter().collect()
     }
 
     /// Folds a whole read; returns the keys that it changed.
-    pub fn whole(&mut self, read: &Snapshot) -> Vec<String> {
+    pub(super) fn whole(&mut self, read: &Snapshot) -> Vec<String> {
         if read.version < self.floor {
             return Vec::new();
         }
@@ -82,12 +82,17 @@ impl Fold {
     }
 
     /// Folds what a watch brought; returns the keys that it changed.
-    pub fn events(&mut self, events: Vec<Event>) -> Vec<String> {
+    pub(super) fn events(&mut self, events: Vec<Event>) -> Vec<String> {
         events.into_iter().filter_map(|event| self.event(event)).collect()
     }
 
     /// Folds an own write at its revision; returns the keys that it changed.
-    pub fn own(&mut self, ops: &[Op], at: Version, below: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(super) fn own(
+        &mut self,
+        ops: &[Op],
+        at: Version,
+        below: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         let mut changed = Vec::new();
         for op in ops {
             match op {

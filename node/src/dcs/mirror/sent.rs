@@ -15,7 +15,7 @@ pub(super) struct SentOps {
 }
 
 /// One own write on its way; over when this is dropped.
-pub struct InFlight<'a> {
+pub(super) struct InFlight<'a> {
     shared: &'a Shared,
     id: u64,
 }
@@ -32,7 +32,7 @@ impl SentOps {
     }
 
     /// Does `key`, as `holds` knows it, look like what an own write leaves there?
-    pub fn explains(&self, key: &str, holds: impl Fn(&Op) -> bool) -> bool {
+    pub(super) fn explains(&self, key: &str, holds: impl Fn(&Op) -> bool) -> bool {
         let mut ops = self.waiting.iter().flat_map(|(_, ops)| ops);
         ops.any(|op| touches(op, key) && holds(op))
     }

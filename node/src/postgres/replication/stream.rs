@@ -14,7 +14,7 @@ const STARTUP: [u8; 4] = [0, 3, 0, 0];
 
 /// What kind of walsender is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// In a database; lines of pg_hba.conf for that database let it in.
     Database,
     /// Lines for `replication` let it in, as they do a standby.
@@ -31,7 +31,7 @@ impl Kind {
 }
 
 /// A stream that says in its first message that it is for replication.
-pub struct Introduced<S> {
+pub(super) struct Introduced<S> {
     stream: S,
     kind: Kind,
     is_first: bool,
@@ -41,7 +41,7 @@ pub struct Introduced<S> {
 }
 
 impl<S> Introduced<S> {
-    pub fn new(stream: S, kind: Kind) -> Introduced<S> {
+    pub(super) fn new(stream: S, kind: Kind) -> Introduced<S> {
         Introduced { stream, kind, is_first: true, left: Vec::new(), counts_as: 0 }
     }
 }
@@ -106,13 +106,13 @@ impl<S: TlsStream + Unpin> TlsStream for Introduced<S> {
 }
 
 /// Makes TLS, and introduces itself inside of it.
-pub struct IntroducedTls<T> {
+pub(super) struct IntroducedTls<T> {
     tls: T,
     kind: Kind,
 }
 
 impl<T> IntroducedTls<T> {
-    pub fn new(tls: T, kind: Kind) -> IntroducedTls<T> {
+    pub(super) fn new(tls: T, kind: Kind) -> IntroducedTls<T> {
         IntroducedTls { tls, kind }
     }
 }

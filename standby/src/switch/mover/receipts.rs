@@ -41,7 +41,7 @@ struct Asking {
 
 impl Receipts {
     /// Begins to ask every group of the new side whose token is known.
-    pub fn ask(&mut self, scene: &mut Scene, journal: &Journal, from: Option<&Site>) {
+    pub(super) fn ask(&mut self, scene: &mut Scene, journal: &Journal, from: Option<&Site>) {
         let needed = matches!(journal.phase, Phase::Stop | Phase::CatchUp | Phase::Certify);
         if !needed || !scene.knows(&journal.to) {
             self.groups.clear();
@@ -59,7 +59,7 @@ impl Receipts {
     }
 
     /// Asks the groups whose time has come.
-    pub fn poll(&mut self, scene: &mut Scene) {
+    pub(super) fn poll(&mut self, scene: &mut Scene) {
         let now = scene.now();
         for (group, asking) in &mut self.groups {
             if asking.at.is_none_or(|at| now < at) {
@@ -76,11 +76,11 @@ impl Receipts {
         }
     }
 
-    pub fn next_at(&self) -> Option<Millis> {
+    pub(super) fn next_at(&self) -> Option<Millis> {
         self.groups.values().filter_map(|asking| asking.at).min()
     }
 
-    pub fn ask_later(&mut self, group: Group, now: Millis) {
+    pub(super) fn ask_later(&mut self, group: Group, now: Millis) {
         if let Some(asking) = self.groups.get_mut(&group) {
             asking.at = Some(now + RECEIPTS_MS);
         }

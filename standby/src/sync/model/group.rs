@@ -28,7 +28,7 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    pub fn new(members: usize, policies: &[Policy], flaw: Option<Flaw>) -> Setting {
+    pub(super) fn new(members: usize, policies: &[Policy], flaw: Option<Flaw>) -> Setting {
         let mut view = GroupView::default();
         for letter in LETTERS.iter().take(members) {
             view.take_sample(&format!("members/{letter}"), r#"{"state":"running"}"#, 1, 1);
@@ -58,7 +58,7 @@ pub(super) struct Group {
 const NOW: Millis = Millis(1_000_000);
 
 impl Group {
-    pub fn new(members: usize) -> Group {
+    pub(super) fn new(members: usize) -> Group {
         Group {
             members,
             policy: 0,
@@ -73,16 +73,16 @@ impl Group {
         }
     }
 
-    pub fn others(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn others(&self) -> impl Iterator<Item = usize> + use<> {
         let leader = self.leader;
         (0..self.members).filter(move |at| *at != leader)
     }
 
-    pub fn is_streaming(&self, at: usize) -> bool {
+    pub(super) fn is_streaming(&self, at: usize) -> bool {
         self.streams & (1 << at) != 0
     }
 
-    pub fn sync(&self) -> Option<SyncState> {
+    pub(super) fn sync(&self) -> Option<SyncState> {
         let record = self.record?;
         let is_in = |at: &usize| record.standbys & (1 << at) != 0;
         Some(SyncState {
@@ -93,7 +93,7 @@ impl Group {
     }
 
     /// What its leader would see now.
-    pub fn seen(&self) -> Replication {
+    pub(super) fn seen(&self) -> Replication {
         let mut counted = 0;
         let mut senders = Vec::new();
         for at in self.others().filter(|at| self.is_streaming(*at)) {
@@ -115,7 +115,7 @@ impl Group {
     }
 
     /// What the leader does next, and the group after it.
-    pub fn step(&self, setting: &Setting) -> (Option<Step>, Group) {
+    pub(super) fn step(&self, setting: &Setting) -> (Option<Step>, Group) {
         let policy = &setting.policies[self.policy];
         let mut after = self.clone();
         let (me, sync) = (MemberName::from(LETTERS[self.leader]), self.sync());
@@ -202,7 +202,7 @@ impl Group {
     }
 
     /// Acknowledges what may be, and keeps positions small.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if !self.opening {
             self.acknowledge();
         }
@@ -239,7 +239,7 @@ impl Group {
     }
 
     /// Whether `/sync` allows this member to lead, by the votes that it asks for.
-    pub fn may_lead(&self, at: usize, setting: &Setting) -> bool {
+    pub(super) fn may_lead(&self, at: usize, setting: &Setting) -> bool {
         let Some(record) = self.record else { return false };
         let voters = record.standbys | 1 << record.leader;
         let is_voter = voters & (1 << at) != 0;

@@ -46,14 +46,14 @@ struct Stopped;
 type Done = Result<(), Stopped>;
 
 impl State {
-    pub fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         let together = self.voters.union(&self.names).count() + 1;
         let meet = self.voters.is_empty() || together <= self.quorum + self.count + 1;
         let nested = self.voters.is_within(&self.names) || self.names.is_within(&self.voters);
         meet && nested
     }
 
-    pub fn moves(&self) -> Vec<Move> {
+    pub(super) fn moves(&self) -> Vec<Move> {
         let mut list = List { at: self.clone(), moves: Vec::new() };
         // What comes after a stop is for a later look.
         let _ = list.run();

@@ -25,7 +25,7 @@ use topology::{
 const NOW: u64 = 10_000_000;
 const NAMES: [&str; 3] = ["me", "a", "b"];
 
-pub struct Generator {
+pub(super) struct Generator {
     state: u64,
     dynamic: Dynamic,
 }
@@ -49,7 +49,7 @@ fn versioned<T>(value: T) -> Option<Versioned<T>> {
 }
 
 /// A standby that is well, in a group without a leader.
-pub fn quiet() -> Observation {
+pub(super) fn quiet() -> Observation {
     let mut view = GroupView::default();
     view.take_sample("initialize", &system(1).0, 1, 0);
     let role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
@@ -100,7 +100,7 @@ fn nobody_has_data(o: &mut Observation) {
 }
 
 impl Generator {
-    pub fn new(seed: u64) -> Generator {
+    pub(super) fn new(seed: u64) -> Generator {
         Generator { state: seed, dynamic: Dynamic::default() }
     }
 
@@ -130,7 +130,7 @@ impl Generator {
         self.percent(chance).then(|| self.past())
     }
 
-    pub fn observation(&mut self) -> Observation {
+    pub(super) fn observation(&mut self) -> Observation {
         let lock = self.lock();
         let store = self.store(&lock);
         let lock = match (&store, lock) {

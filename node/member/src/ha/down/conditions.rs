@@ -9,20 +9,20 @@ use standby::switch::ownership::Ownership;
 /// A former primary, or a backup that was put here. The data of a standby may
 /// lack what its primary has: that one enters the cluster. In a standby cluster
 /// all data is of that kind.
-pub fn may_enter(f: &Facts) -> bool {
+pub(super) fn may_enter(f: &Facts) -> bool {
     let plain = f.o.ownership == Ownership::NoRegions;
     let led = f.shutdown_state().is_some_and(|r| r.end != End::Standby || r.copied);
     let copies = f.o.dynamic.standby_cluster.is_some() && f.shutdown_state().is_some();
     plain && f.o.system().is_some() && (led || copies)
 }
 
-pub fn is_handing_over(f: &Facts) -> bool {
+pub(super) fn is_handing_over(f: &Facts) -> bool {
     f.is_handing_over() && f.o.holds_lock() && f.ended(End::Clean) && f.request().is_some()
 }
 
 /// Asked to give the lock away, and stopped in another way than in order; or asked by
 /// name while it is down.
-pub fn leaves_without_end(f: &Facts) -> bool {
+pub(super) fn leaves_without_end(f: &Facts) -> bool {
     let ended = f.is_handing_over() && f.ended(End::Clean);
     let asked = f.is_handing_over() && f.is_request_for_me() || f.is_ordered_away();
     leads(f) && asked && !ended && f.shutdown_state().is_some()
@@ -30,36 +30,36 @@ pub fn leaves_without_end(f: &Facts) -> bool {
 
 /// An operator takes a loss upon himself, and in a synchronous mode those that may
 /// lead have all that was acknowledged.
-pub fn may_lack_the_end(f: &Facts) -> bool {
+pub(super) fn may_lack_the_end(f: &Facts) -> bool {
     f.is_ordered_away() || f.is_sync_mode_in_force()
 }
 
-pub fn why_given_up(f: &Facts) -> String {
+pub(super) fn why_given_up(f: &Facts) -> String {
     match f.successor(None) {
         Err(why) => why.to_string(),
         Ok(name) => format!("{name} may lack the end of the log, for the stop left no checkpoint"),
     }
 }
 
-pub fn missing(f: &Facts) -> Option<String> {
+pub(super) fn missing(f: &Facts) -> Option<String> {
     f.successor(f.shutdown_state().map(|r| r.lsn)).err().map(|why| why.to_string())
 }
 
-pub fn is_unguarded(f: &Facts) -> bool {
+pub(super) fn is_unguarded(f: &Facts) -> bool {
     leads(f) && f.watchdog_broken().is_some()
 }
 
 /// Holds the lock, long enough to come, in a region that may be open.
-pub fn leads(f: &Facts) -> bool {
+pub(super) fn leads(f: &Facts) -> bool {
     f.o.holds_lock() && f.may_own() && f.stop_order().is_none() && !f.is_fence_due()
 }
 
-pub fn fails_over_at_once(f: &Facts) -> bool {
+pub(super) fn fails_over_at_once(f: &Facts) -> bool {
     f.o.dynamic.primary_start_timeout_ms == 0 && f.ended(End::Crashed)
 }
 
 /// One failed start as a primary is enough where another member can lead.
-pub fn is_start_hopeless(f: &Facts) -> bool {
+pub(super) fn is_start_hopeless(f: &Facts) -> bool {
     let again = f.o.memory.failed.as_ref().is_some_and(|failed| failed.times >= 3);
     f.has_start_failed() || again
 }
@@ -70,19 +70,19 @@ pub fn is_start_hopeless(f: &Facts) -> bool {
 ///
 /// A crashed one, started as a standby, would replay its own log and go on with
 /// whatever the archive has at that place, which may fit by chance.
-pub fn must_compare(f: &Facts) -> bool {
+pub(super) fn must_compare(f: &Facts) -> bool {
     let failed = f.o.memory.failed.as_ref();
     let refused = failed.is_some_and(|f| matches!(f.job, Job::StartStandby { .. }));
     was_primary(f)
         || refused && f.is_backing_off() && f.shutdown_state().is_some() && !f.ended(End::Half)
 }
 
-pub fn start_as_standby(f: &Facts) -> Step {
+pub(super) fn start_as_standby(f: &Facts) -> Step {
     act(Action::Begin(Job::StartStandby { follow: f.upstream(), target: f.start_target() }))
 }
 
 /// Why it does not recover to the latest timeline.
-pub fn target(f: &Facts) -> Option<String> {
+pub(super) fn target(f: &Facts) -> Option<String> {
     let timeline = f.start_target()?;
     Some(format!(
         "to timeline {timeline}, the leader's: PostgreSQL found a history file above {:08X}.history, \
@@ -92,13 +92,13 @@ pub fn target(f: &Facts) -> Option<String> {
 }
 
 /// Another member may have taken over, or may do so while this server starts.
-pub fn crashed_without_leader(f: &Facts) -> bool {
+pub(super) fn crashed_without_leader(f: &Facts) -> bool {
     f.is_lock_free() && f.ended(End::Crashed) && (!f.is_alone() || f.is_group_ahead())
 }
 
 /// A primary that stopped in order, on the newest timeline, and cannot become a
 /// standby first. No other member could lead, and none could have led since.
-pub fn opens_in_place(f: &Facts) -> bool {
+pub(super) fn opens_in_place(f: &Facts) -> bool {
     let minimal =
         f.shutdown_state().is_some_and(|r| r.shut == Shut::Minimal && r.end == End::Clean);
     let newest = !f.is_group_ahead() && !f.may_others_have_led_since();
@@ -116,10 +116,10 @@ fn was_primary(f: &Facts) -> bool {
 }
 
 /// Leads a group that another region owns, with a log of its own.
-pub fn awaits_comparison(f: &Facts) -> bool {
+pub(super) fn awaits_comparison(f: &Facts) -> bool {
     f.o.holds_lock() && must_compare(f) && f.remote().is_some() && !f.is_compared()
 }
 
-pub fn is_uncompared(f: &Facts) -> bool {
+pub(super) fn is_uncompared(f: &Facts) -> bool {
     was_primary(f) && !f.is_compared()
 }

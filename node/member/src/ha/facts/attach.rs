@@ -133,6 +133,6 @@ impl Facts<'_> {
 }
 
 /// Another server, or another slot there.
-pub fn differs(now: &Following, wanted: &Following) -> bool {
+pub(crate) fn differs(now: &Following, wanted: &Following) -> bool {
     (&now.host, now.port, &now.slot) != (&wanted.host, wanted.port, &wanted.slot)
 }

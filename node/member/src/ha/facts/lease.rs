@@ -12,10 +12,10 @@ use topology::{MemberName, Millis};
 const RETRY_FIRST_MS: u64 = 100;
 /// But not after more than this, and a part of it, so that not all members of
 /// all groups ask at once. One that refused a renewal is asked again after this.
-pub const RETRY_MAX_MS: u64 = 1_000;
+pub(crate) const RETRY_MAX_MS: u64 = 1_000;
 /// After a renewal that was answered. A store that takes longer than `loop_wait` for
 /// each answer is asked at this distance: more would cost a short lease its renewal.
-pub const ANSWERED_MS: u64 = 200;
+pub(crate) const ANSWERED_MS: u64 = 200;
 const RETRY_SPREAD_PERCENT: u64 = 80;
 /// A beat that comes so little before the renewal is due does it: a follower
 /// beats when its leader has reported, which is not always to the millisecond. Of a
