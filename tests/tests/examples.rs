@@ -5,6 +5,7 @@
 //! code are compared with it; `UPDATE_PAGES=1 cargo test -p tests --test examples`
 //! writes them anew.
 
+use member::callbacks::CALLBACKS;
 use member::chores::CHORES;
 use member::ha::TABLES;
 use member::ha::table::{Rests, Rule, Wait};
@@ -157,6 +158,11 @@ fn rules() -> String {
     let rows = PLANNED_RESTART.iter().map(|row| (row.id, row.why, String::new()));
     let when = "A restart that was asked for later, at every look at the server.";
     write_table(&mut text, "planned restart", when, rows);
+    let rows = CALLBACKS.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "Which command of `postgresql.callbacks` is called; asked when a job has ended, a \
+                promotion was accepted or a lock given up, and at the end of a beat in which the \
+                server is at rest.";
+    write_table(&mut text, "callbacks", when, rows);
     let rows = SLOTS.iter().map(|row| (row.id, row.why, String::new()));
     let when = "What a member does about the replication slots of its server after a beat, one step \
                 at a time; the rows are asked from the first one on after each step.";

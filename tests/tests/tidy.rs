@@ -148,10 +148,12 @@ fn performers_of_an_agent_decide_nothing() {
 }
 
 /// Files that perform what a member's machine decides, for the daemon and in the simulator.
-const PERFORMERS_OF_A_MEMBER: [&str; 10] = [
+const PERFORMERS_OF_A_MEMBER: [&str; 12] = [
     "node/src/daemon/beside.rs",
+    "node/src/daemon/callback.rs",
     "node/src/daemon/chores.rs",
     "node/src/daemon/disk.rs",
+    "node/src/daemon/jobs.rs",
     "node/src/daemon/overrides.rs",
     "node/src/daemon/perform.rs",
     "node/src/daemon/synchrony.rs",
@@ -161,13 +163,15 @@ const PERFORMERS_OF_A_MEMBER: [&str; 10] = [
     "tests/src/world/failsafe.rs",
 ];
 /// What the machine, and it alone, asks.
-const RULES_OF_A_MEMBER: [&str; 6] = [
+const RULES_OF_A_MEMBER: [&str; 8] = [
     "sync_names(",
     "is_watchdog_needed",
     "Ownership::",
     "EndRewiring",
     "AGAIN_MS",
     "is_proof_over",
+    "Facts::of(",
+    "start_timeout_ms",
 ];
 
 #[test]

@@ -24,6 +24,8 @@ use topology::{GroupView, Lsn, MemberName, Millis, SyncState, Timeline, Write};
 pub(super) enum Script {
     /// Its answer is the outcome.
     Plain,
+    Promote,
+    Follow,
     Renewal(Renewal),
     OnLease(OnLease),
     Claim,
@@ -131,7 +133,8 @@ impl Member {
 
     fn follow(&mut self, upstream: Option<Following>, seen: &Observation) -> Next<Script> {
         self.memory.forget_before_following(upstream.as_ref(), seen);
-        plain(Call::Follow { upstream, overrides: self.overrides(seen) })
+        let call = Call::Follow { upstream, overrides: self.overrides(seen) };
+        Next::Goes(Script::Follow, Effect::call(call))
     }
 
     /// Whatever comes of it, the files are looked at again.
@@ -143,8 +146,8 @@ impl Member {
 
     fn begin_job(&mut self, job: &Job, seen: &Observation) -> Next<Script> {
         self.guard_job(job, seen);
-        let (job, overrides) = (job.clone(), self.overrides_of(seen, job));
-        plain(Call::Begin { job, overrides })
+        let terms = Box::new(self.job_terms(job, seen));
+        plain(Call::Begin { job: job.clone(), terms })
     }
 
     fn on_lease(&mut self, what: What, seen: &Observation, now: Millis) -> Next<Script> {
@@ -207,10 +210,8 @@ impl Member {
         self.arm(deadline);
         self.status_due = true;
         self.chores.checkpoint = Default::default();
-        Next::Goes(
-            Script::Plain,
-            Effect::call(Call::Promote { mine, claimed, lock_until: deadline }),
-        )
+        let call = Call::Promote { mine, claimed, lock_until: deadline };
+        Next::Goes(Script::Promote, Effect::call(call))
     }
 
     /// A job that may open the server for writes arms the guard thread before it starts.
@@ -296,6 +297,14 @@ impl Member {
             (Script::ClaimTimeline(claimed), Answer::Written(result)) if result.succeeded => {
                 self.promote(claimed, seen, now)
             }
+            (Script::Promote, Answer::Done) => {
+                self.call_promoted();
+                Next::Over(Outcome::Done)
+            }
+            (Script::Follow, Answer::Done) => {
+                self.call_after_reload();
+                Next::Over(Outcome::Done)
+            }
             (Script::Cancel, Answer::Cancelled(job)) => {
                 self.cancelled(job, now);
                 Next::Over(Outcome::Done)
@@ -308,7 +317,7 @@ impl Member {
         if outcome == Outcome::Done {
             self.local.push(Local::Disarm);
             if self.memory.failed.is_some() {
-                self.local.push(Local::Demoted);
+                self.call_given_up();
             }
         }
         if let Outcome::Unknown(_) = outcome {
@@ -431,7 +440,8 @@ impl Answer {
             | Answer::History(_)
             | Answer::End(_)
             | Answer::EndsAt(_)
-            | Answer::Cancelled(_) => Outcome::Done,
+            | Answer::Cancelled(_)
+            | Answer::Applied { .. } => Outcome::Done,
         }
     }
 }

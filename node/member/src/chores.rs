@@ -157,7 +157,12 @@ impl Member {
         let sights = Sights { seen, own: &from.own };
         let rows = (from.row..CHORES.len()).filter(|row| CHORES[*row].moment == from.moment);
         let mut due = rows.filter_map(|row| Some((row, (CHORES[row].due)(self, &sights)?)));
-        let (row, call) = due.next()?;
+        let Some((row, call)) = due.next() else {
+            if from.moment == Moment::Last && sights.is_at_rest() {
+                self.call_at_rest(seen);
+            }
+            return None;
+        };
         // What takes longer must not hold up the next renewal.
         let limit_ms = Some(self.report_limit_ms(seen, now).max(1));
         self.chores.under_way = Some(UnderWay { row, ..from });

@@ -6,8 +6,10 @@
 
 use super::Report;
 use super::overrides::Overrides;
+use crate::callbacks::Callback;
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
 use crate::ha::{Decision, Observation, Outcome, Receivers};
+use crate::job_terms::JobTerms;
 use serde_json::Value;
 use standby::promotion::PeerAnswer;
 use standby::rewind::LocalEnd;
@@ -105,7 +107,7 @@ pub enum Call {
     ChangeSlot(SlotStep),
     Begin {
         job: Job,
-        overrides: Overrides,
+        terms: Box<JobTerms>,
     },
     /// End the job in the background slot.
     Cancel,
@@ -170,6 +172,10 @@ pub enum Answer {
     End(Result<Box<LocalEnd>, NoEnd>),
     EndsAt(Lsn),
     Cancelled(Option<Job>),
+    /// The server's files are as they should be; it was told to read them, or need not.
+    Applied {
+        reloaded: bool,
+    },
 }
 
 /// What another server says to a standby that would stream from it.
@@ -283,8 +289,8 @@ pub enum Local {
     /// After a pause: everything may have been changed by hand.
     LookAnew,
     JobCancelled(Job),
-    /// The lock was released after a failure.
-    Demoted,
+    /// An operator's command for an event of PostgreSQL.
+    CallBack(Callback),
     Decided {
         decision: Decision,
         outcome: Option<Outcome>,

@@ -22,6 +22,7 @@
 pub mod act;
 mod after_promotion;
 mod beat;
+pub mod callbacks;
 mod chore_sight;
 pub mod chores;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod failsafe;
 pub mod ha;
 mod histories;
 mod history;
+pub mod job_terms;
 mod limits;
 pub mod lock;
 mod look;
@@ -70,6 +72,7 @@ use crate::ha::failsafe::PeerSet;
 use crate::ha::observation::Memory;
 use crate::lock::OwnLease;
 use beat::Beat;
+use callbacks::Callbacks;
 use chores::Chores;
 use disk_watch::DiskWatch;
 use planned_restart::Planned;
@@ -133,6 +136,7 @@ pub struct Member {
     planned: Planned,
     region_move: MoveMemory,
     chores: Chores,
+    callbacks: Callbacks,
     beat: Option<Beat>,
     upkeep: Option<Upkeep>,
     local: Vec<Local>,
@@ -170,6 +174,7 @@ impl Member {
             planned: Planned::default(),
             region_move: MoveMemory::default(),
             chores: Chores::default(),
+            callbacks: Callbacks::default(),
             beat: None,
             upkeep: None,
             local: Vec::new(),

@@ -75,6 +75,9 @@ impl Member {
         if let Some((job, result)) = sight.ended.take() {
             self.memory.finish(&job, &result, now);
             self.chores.files.job_ended(&job);
+            if result.is_ok() {
+                self.call_after_job(&job);
+            }
         }
     }
 

@@ -74,9 +74,14 @@ impl Member {
 
     pub(super) fn files_applied(&mut self, answer: Answer) {
         let wanted = self.chores.files.applying.take();
-        self.chores.files.in_force = matches!(answer, Answer::Done);
+        self.chores.files.in_force = matches!(answer, Answer::Applied { .. });
         let why = match answer {
-            Answer::Done => return self.chores.files.applied = wanted,
+            Answer::Applied { reloaded } => {
+                if reloaded {
+                    self.call_after_reload();
+                }
+                return self.chores.files.applied = wanted;
+            }
             Answer::Failed(why) => why,
             _ => "no answer before the next renewal was due; it is tried again after the next beat"
                 .to_string(),

@@ -128,7 +128,7 @@ impl Member {
     ) -> Option<Effect> {
         self.slots.round = None;
         self.note_group(seen);
-        let role = slot_role(seen)?;
+        let role = slot_role(seen).filter(|_| seen.job.is_none())?;
         let until = now + self.report_limit_ms(seen, now);
         let tried = std::mem::take(&mut self.slots.tried);
         let in_failsafe = self.group_in_failsafe(seen);

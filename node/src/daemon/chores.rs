@@ -26,22 +26,15 @@ impl Daemon {
         let may = may_campaign(seen);
         self.may_campaign.send_if_modified(|shown| std::mem::replace(shown, may) != may);
         let at_rest = seen.server().is_some() && self.background.running().is_none();
-        if seen.view().is_none() {
+        if seen.view().is_some() {
             if at_rest {
-                self.keep_slots(seen).await;
+                // Citus first: clients wait for its round, which runs in its own task.
+                self.keep_citus(seen);
             }
-            return;
+            self.keep_documents(seen).await;
+            self.keep_in_order(seen, Moment::Last).await;
         }
-        if at_rest {
-            // Citus first: clients wait for its round, which runs in its own task.
-            self.keep_citus(seen);
-        }
-        self.keep_documents(seen).await;
-        self.keep_in_order(seen, Moment::Last).await;
-        if at_rest {
-            self.call_back(seen);
-            self.keep_slots(seen).await;
-        }
+        self.keep_slots(seen).await;
     }
 
     /// Performs what the machine's rows of this moment ask for.

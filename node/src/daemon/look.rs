@@ -110,9 +110,6 @@ impl Daemon {
         if job.writes_the_data() {
             self.server.own_work_ended();
         }
-        if result.is_ok() {
-            self.expect_callback(&job);
-        }
         self.answer_restart(&job, &result);
         Some((job, result))
     }

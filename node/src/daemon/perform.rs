@@ -13,6 +13,7 @@ use member::act::{LATE, is_in_time};
 use member::chores::Work;
 use member::ha::Observation;
 use member::ha::observation::{Following, Job, Rewind};
+use member::job_terms::JobTerms;
 use member::overrides::Overrides;
 use member::{Answer, Call, Effect, Level, Local, Reload, RemoteLog, Report};
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl Daemon {
                 self.watchdog.rest();
                 Answer::Done
             }
-            Call::Begin { job, overrides } => self.begin(job, &overrides),
+            Call::Begin { job, terms } => self.begin(job, *terms),
             Call::ChangeSlot(step) => done(self.server.change_slot(&step).await),
             Call::Cancel => Answer::Cancelled(self.background.cancel()),
             Call::EndReceivers(which) => {
@@ -173,17 +174,13 @@ impl Daemon {
         if let Err(why) = self.server.promote() {
             return Answer::Failed(why);
         }
-        self.call_promoted();
         Answer::Done
     }
 
     async fn follow(&mut self, upstream: Option<&Following>, overrides: &Overrides) -> Answer {
         let values = self.values_of(overrides);
         match self.server.follow(upstream, &self.member.dynamic.raw, &values).await {
-            Ok(()) => {
-                self.expect_reload_callback();
-                Answer::Done
-            }
+            Ok(()) => Answer::Done,
             Err(why) => Answer::Failed(why),
         }
     }
@@ -191,12 +188,7 @@ impl Daemon {
     async fn apply_settings(&mut self, overrides: &Overrides, reload: Reload) -> Answer {
         let values = self.values_of(overrides);
         match self.server.apply_settings(&self.member.dynamic.raw, &values, reload).await {
-            Ok(told) => {
-                if told {
-                    self.expect_reload_callback();
-                }
-                Answer::Done
-            }
+            Ok(reloaded) => Answer::Applied { reloaded },
             Err(why) => Answer::Failed(why),
         }
     }
@@ -218,13 +210,13 @@ impl Daemon {
         Answer::Done
     }
 
-    fn begin(&mut self, job: Job, overrides: &Overrides) -> Answer {
+    fn begin(&mut self, job: Job, terms: JobTerms) -> Answer {
         match &job {
             Job::Stop { .. } | Job::Restart { .. } => self.server.begin_stop(),
             Job::Clone { from } => tracing::info!("{}", copying(from, self.seen())),
             _ => {}
         }
-        let work = self.work(&job, self.seen(), overrides);
+        let work = self.work(&job, terms);
         self.background.begin(job, clock::now(), work);
         Answer::Done
     }
@@ -254,7 +246,7 @@ impl Daemon {
                 Local::JobCancelled(job) => {
                     self.answer_restart(&job, &Err("cancelled".to_string()));
                 }
-                Local::Demoted => self.call_demoted(),
+                Local::CallBack(callback) => self.call_back(callback),
                 Local::Decided { decision, outcome } => self.note(&decision, outcome.as_ref()),
                 Local::Note(Level::Info, text) => tracing::info!("{text}"),
                 Local::Note(Level::Warn, text) => log::warn(&text),

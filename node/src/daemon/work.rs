@@ -16,6 +16,7 @@ use crate::postgres::{
     StopMode, Upstream, Written, history, rewind, tools,
 };
 use member::ha::observation::{Following, ShutdownState, StopHow};
+use member::job_terms::StartLimit;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,14 +64,6 @@ pub(super) struct Closed {
     pub since: Millis,
 }
 
-/// How long the start of a restarted server may take.
-pub(super) enum RestartLimit {
-    /// As the request says.
-    Asked(Duration),
-    /// As any start.
-    General(Duration),
-}
-
 /// Who may delay a stop that has written its last checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
@@ -108,7 +101,7 @@ impl ServerJobs {
         &self,
         as_primary: bool,
         follow: Option<&Following>,
-        limit: RestartLimit,
+        limit: StartLimit,
     ) -> JobResult {
         let how = if as_primary { StopHow::Planned } else { StopHow::Fast };
         self.stop_with(how, Patience::Receivers).await?;
@@ -118,16 +111,15 @@ impl ServerJobs {
             true => StartAs::Primary,
             false => self.as_standby(follow),
         };
-        match limit {
-            RestartLimit::Asked(limit) => match self.start(role, limit).await? {
-                true => Ok(()),
-                false => Err(format!("no connections are accepted after {limit:?}")),
-            },
-            RestartLimit::General(limit) => match self.start(role, limit).await? {
-                true => Ok(()),
-                false => Err(STILL_STARTING.to_string()),
-            },
-        }
+        let (limit, late) = match limit {
+            StartLimit::Asked(ms) => {
+                let limit = Duration::from_millis(ms);
+                (limit, format!("no connections are accepted after {limit:?}"))
+            }
+            StartLimit::General(ms) => (Duration::from_millis(ms), STILL_STARTING.to_string()),
+            StartLimit::OfTools => (self.start_limit(), STILL_STARTING.to_string()),
+        };
+        self.start(role, limit).await?.then_some(()).ok_or(late)
     }
 
     /// Starts and waits until connections are accepted, or `limit` is over: a

@@ -99,7 +99,7 @@ impl World {
                 | Local::ForgetPromise
                 | Local::ConfigChanged { .. }
                 | Local::JobCancelled(_)
-                | Local::Demoted => {}
+                | Local::CallBack(_) => {}
             }
         }
     }

@@ -80,11 +80,12 @@ impl World {
             return Answer::Failed("PostgreSQL does not answer".into());
         }
         let names = overrides.names.clone().unwrap_or_default();
-        if self.members[member].server.names_file != names {
+        let reloaded = self.members[member].server.names_file != names;
+        if reloaded {
             self.note_of(member, &format!("the files say [{names}]"));
             self.write_names(member, &names);
         }
-        Answer::Done
+        Answer::Applied { reloaded }
     }
 
     /// As what the server runs, where it answers.

@@ -39,8 +39,8 @@ impl World {
             Call::NameSync { names, .. } => return self.name_sync(m, &names),
             Call::ApplySettings { overrides, .. } => self.apply_settings(m, &overrides),
             Call::WriteWal => answer_of(self.write_wal(m)),
-            Call::Begin { job, overrides } => {
-                self.write_names_for(m, &job, &overrides);
+            Call::Begin { job, terms } => {
+                self.write_names_for(m, &job, &terms.overrides);
                 self.begin_job(m, job);
                 Answer::Done
             }
