@@ -84,7 +84,8 @@ fn charge_of_broken(origin: &Origin) -> Option<Charge> {
 fn run(settings: node::config::Settings, origin: node::daemon::Origin) -> anyhow::Result<i32> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let code = runtime.block_on(node::daemon::run::run(settings, origin));
+    // On the heap, where it takes what it needs; on the stack each move of it stays resident.
+    let code = runtime.block_on(Box::pin(node::daemon::run::run(settings, origin)));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     code
 }

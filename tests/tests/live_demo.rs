@@ -8,7 +8,6 @@ use ctl::demo::has_citus;
 use ctl::field::process::find_postgres;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The demo takes about a minute; on a busy machine two.
@@ -31,12 +30,11 @@ fn d2_the_demo_runs_with_the_extension_and_loses_nothing() {
     assert!(text.contains("Citus: the real extension"), "{text}");
 }
 
-/// Each demo keeps the cores busy with a whole formation.
-static TURN: Mutex<()> = Mutex::new(());
-
 /// Runs the demo to its end; it must say that every acknowledged row was found.
 fn demo(args: &[&str]) -> String {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Each demo keeps the cores busy with a whole formation.
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _turn = runtime.block_on(tests::live::turn_alone());
     let place = tempfile::tempdir().expect("a directory");
     // The servers run as another user, who has to pass through.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);

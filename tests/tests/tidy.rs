@@ -335,6 +335,23 @@ fn nothing_but_the_store_module_speaks_in_keys() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// A program of tests that is in no list is never run.
+#[test]
+fn every_file_of_tests_is_run() {
+    let dir = root().join("tests/tests");
+    let listed = read(&dir.join("live.rs")) + &read(&root().join("tests/Cargo.toml"));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).expect("the directory of tests") {
+        let path = entry.expect("an entry").path();
+        let main = if path.is_dir() { path.join("main.rs") } else { path };
+        let name = main.strip_prefix(&dir).expect("below it").display().to_string();
+        names.extend(Some(name).filter(|_| main.exists()));
+    }
+    assert!(names.len() > 30, "{names:?}");
+    names.retain(|name| !listed.contains(&format!("{name}\"")));
+    assert!(names.is_empty(), "not run: {names:?}");
+}
+
 #[test]
 fn nothing_is_left_for_later_in_the_code() {
     let words = ["todo!(", "unimplemented!(", "FIXME", "#[ignore"];

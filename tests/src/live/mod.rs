@@ -110,10 +110,10 @@ pub mod wiped;
 pub use stage::Stage;
 use std::future::Future;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Scenarios of one test binary that run at the same time: most of them wait for
-/// leases to end, and leave the cores to others meanwhile.
+/// Scenarios that run at the same time: most of them wait for leases to end, and leave the
+/// cores to others meanwhile.
 const SCENARIOS_MAX: u32 = 2;
 static TURNS: Semaphore = Semaphore::const_new(SCENARIOS_MAX as usize);
 
@@ -126,6 +126,16 @@ pub fn run(title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
 /// The same, with no other scenario beside it: its bounds are narrow.
 pub fn run_alone(title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
     run_with(SCENARIOS_MAX, title, limit, scenario);
+}
+
+/// The turn of a test that does not go through `run`.
+pub async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.expect("it is never closed")
+}
+
+/// The same, with no scenario beside it.
+pub async fn turn_alone() -> SemaphorePermit<'static> {
+    TURNS.acquire_many(SCENARIOS_MAX).await.expect("it is never closed")
 }
 
 fn run_with(turns: u32, title: &str, limit: Duration, scenario: impl Future<Output = ()>) {

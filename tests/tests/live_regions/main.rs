@@ -31,6 +31,7 @@ use std::time::Instant;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_formation_of_two_regions_lives_through_everything() -> anyhow::Result<()> {
     let wanted = std::env::var("MATRIARCH_STAGES").unwrap_or_else(|_| "bcdef".into());
+    let _turn = tests::live::turn_alone().await;
     let begin = Instant::now();
     let mut f = Formation::start()?;
     bootstrap::first_owner_and_standby_region(&mut f).await?;
