@@ -69,46 +69,46 @@ pub struct CallbackRow {
 
 pub const CALLBACKS: &[CallbackRow] = &[
     CallbackRow {
-        id: 1610,
+        id: 1710,
         when: |_, happened| happened == Happened::Promoted,
         calls: Calls::This(Event::RoleChange),
         why: "a promotion was accepted: on_role_change, also where the member was a standby for \
               too short a time to be reported as one",
     },
     CallbackRow {
-        id: 1620,
+        id: 1720,
         when: |known, happened| happened == Happened::Stopped && known.role.is_some(),
         calls: Calls::This(Event::Stop),
         why: "the server was stopped: on_stop, with the role that was reported last",
     },
     CallbackRow {
-        id: 1630,
+        id: 1730,
         when: |known, happened| happened == Happened::GaveUp && known.leads(),
         calls: Calls::This(Event::RoleChange),
         why: "a leader could not be kept running and its lock is released: on_role_change, as \
               demoted",
     },
     CallbackRow {
-        id: 1640,
+        id: 1740,
         when: |known, happened| known.role.is_none() && happened.role().is_some(),
         calls: Calls::This(Event::Start),
         why: "the server runs, and no event was reported by this daemon yet: on_start",
     },
     CallbackRow {
-        id: 1650,
+        id: 1750,
         when: |known, happened| happened.role().is_some_and(|role| known.role != Some(role)),
         calls: Calls::This(Event::RoleChange),
         why: "the server runs in another role than the one reported last: on_role_change, in \
               place of the start, restart or reload that came with it",
     },
     CallbackRow {
-        id: 1660,
+        id: 1760,
         when: |known, happened| happened.role().is_some() && known.waiting.is_some(),
         calls: Calls::Waiting,
         why: "the server was started, restarted or reloaded and runs again: that is reported",
     },
     CallbackRow {
-        id: 1699,
+        id: 1799,
         when: |_, _| true,
         calls: Calls::Nothing,
         why: "nothing is to be reported",
@@ -223,28 +223,28 @@ mod tests {
     #[test]
     fn a_start_a_restart_a_reload_and_a_change_of_the_role_are_reported_once() {
         let mut known = Callbacks::default();
-        assert_eq!(step(&mut known, Happened::Stopped), (1699, None));
+        assert_eq!(step(&mut known, Happened::Stopped), (1799, None));
         let rests = Happened::Rests;
-        assert_eq!(step(&mut known, rests(Replica)), (1640, Some((Event::Start, Replica))));
-        assert_eq!(step(&mut known, rests(Replica)), (1699, None));
+        assert_eq!(step(&mut known, rests(Replica)), (1740, Some((Event::Start, Replica))));
+        assert_eq!(step(&mut known, rests(Replica)), (1799, None));
         known.expect(Event::Restart);
         known.expect(Event::Reload);
-        assert_eq!(step(&mut known, rests(Replica)), (1660, Some((Event::Restart, Replica))));
+        assert_eq!(step(&mut known, rests(Replica)), (1760, Some((Event::Restart, Replica))));
         known.expect(Event::Reload);
-        let change = (1650, Some((Event::RoleChange, StandbyLeader)));
+        let change = (1750, Some((Event::RoleChange, StandbyLeader)));
         assert_eq!(step(&mut known, rests(StandbyLeader)), change);
-        assert_eq!(step(&mut known, rests(StandbyLeader)), (1699, None));
+        assert_eq!(step(&mut known, rests(StandbyLeader)), (1799, None));
     }
 
     #[test]
     fn a_promotion_is_reported_at_once_and_a_demotion_when_the_server_rests() {
         let mut known = Callbacks::default();
         step(&mut known, Happened::Rests(Replica));
-        let promoted = (1610, Some((Event::RoleChange, Primary)));
+        let promoted = (1710, Some((Event::RoleChange, Primary)));
         assert_eq!(step(&mut known, Happened::Promoted), promoted);
-        assert_eq!(step(&mut known, Happened::Stopped), (1620, Some((Event::Stop, Primary))));
+        assert_eq!(step(&mut known, Happened::Stopped), (1720, Some((Event::Stop, Primary))));
         known.expect(Event::Start);
-        let change = (1650, Some((Event::RoleChange, Replica)));
+        let change = (1750, Some((Event::RoleChange, Replica)));
         assert_eq!(step(&mut known, Happened::Rests(Replica)), change);
     }
 
@@ -252,17 +252,17 @@ mod tests {
     fn a_leader_that_gives_up_is_reported_as_demoted_once() {
         let mut known = Callbacks::default();
         step(&mut known, Happened::Rests(Replica));
-        assert_eq!(step(&mut known, Happened::GaveUp), (1699, None), "it led nothing");
+        assert_eq!(step(&mut known, Happened::GaveUp), (1799, None), "it led nothing");
         step(&mut known, Happened::Promoted);
-        let demoted = (1630, Some((Event::RoleChange, Demoted)));
+        let demoted = (1730, Some((Event::RoleChange, Demoted)));
         assert_eq!(step(&mut known, Happened::GaveUp), demoted);
-        assert_eq!(step(&mut known, Happened::GaveUp), (1699, None));
+        assert_eq!(step(&mut known, Happened::GaveUp), (1799, None));
         known.expect(Event::Start);
         assert_eq!(
             step(&mut known, Happened::Promoted),
-            (1610, Some((Event::RoleChange, Primary)))
+            (1710, Some((Event::RoleChange, Primary)))
         );
-        assert_eq!(step(&mut known, Happened::Rests(Primary)), (1699, None));
+        assert_eq!(step(&mut known, Happened::Rests(Primary)), (1799, None));
     }
 
     #[test]
