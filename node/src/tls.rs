@@ -22,10 +22,6 @@ use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where systems keep the authorities they trust.
-const SYSTEM_AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error(
@@ -146,14 +142,17 @@ pub struct Anchors {
 pub fn anchors(path: Option<&Path>) -> Result<Anchors, TlsError> {
     let exact = match path {
         Some(path) => certificates(path)?,
-        None => {
-            let kept = SYSTEM_AUTHORITIES.map(Path::new).into_iter().find(|path| path.is_file());
-            certificates(kept.ok_or(TlsError::NoSystemAuthorities)?)?
-        }
+        None => system_authorities()?,
     };
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(exact.iter().cloned());
     Ok(Anchors { exact, roots: Arc::new(roots) })
+}
+
+/// What could not be read beside readable ones is left out, as in other programs.
+fn system_authorities() -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() { Err(TlsError::NoSystemAuthorities) } else { Ok(found) }
 }
 
 #[cfg(test)]

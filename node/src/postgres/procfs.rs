@@ -1,8 +1,14 @@
 //! What Linux tells about processes.
 //!
 //! A process that has ended but was not reaped (a zombie) counts as dead.
+//!
+//! Titles are read here, as bytes: a name in them may be in any encoding, which the library
+//! does not read.
 
-use super::error::{Error, read_if_there};
+use super::error::Error;
+use ::procfs::ProcError;
+use ::procfs::process::{self, FDPermissions, FDTarget, Process};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -21,54 +27,74 @@ pub struct Stat {
 
 impl Stat {
     pub fn of(pid: i32) -> Result<Option<Stat>, Error> {
-        let path = PathBuf::from(format!("/proc/{pid}/stat"));
-        match read_if_there(&path) {
-            Ok(text) => Ok(text.and_then(|text| Stat::parse(&text))),
-            // The process ended between open and read.
-            Err(Error::File { source, .. }) if source.raw_os_error() == Some(3) => Ok(None),
-            Err(error) => Err(error),
+        match Process::new(pid).and_then(|process| process.stat()) {
+            Ok(stat) => Ok(Some(Stat::read(&stat))),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(unreadable(pid, error)),
         }
     }
 
-    fn parse(text: &str) -> Option<Stat> {
-        // The name in parentheses may hold anything; count from its end.
-        let words: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        let lives = !matches!(*words.first()?, "Z" | "X" | "x");
-        let parent = words.get(1)?.parse().ok()?;
-        Some(Stat { lives, parent, started: words.get(19)?.parse().ok()? })
+    fn read(stat: &process::Stat) -> Stat {
+        let lives = !matches!(stat.state, 'Z' | 'X' | 'x');
+        Stat { lives, parent: stat.ppid, started: stat.starttime }
     }
+}
+
+fn unreadable(pid: i32, error: ProcError) -> Error {
+    Error::File {
+        what: "read",
+        path: PathBuf::from(format!("/proc/{pid}")),
+        source: io_error(error),
+    }
+}
+
+fn io_error(error: ProcError) -> std::io::Error {
+    match error {
+        ProcError::Io(error, _) => error,
+        ProcError::PermissionDenied(_) => std::io::ErrorKind::PermissionDenied.into(),
+        ProcError::NotFound(_) => std::io::ErrorKind::NotFound.into(),
+        other => std::io::Error::other(other.to_string()),
+    }
+}
+
+/// Of a process that ended between open and read, too.
+fn is_gone(error: &ProcError) -> bool {
+    match error {
+        ProcError::NotFound(_) => true,
+        ProcError::Io(error, _) => is_no_process(error),
+        _ => false,
+    }
+}
+
+fn is_no_process(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    matches!(code, Some(nix::errno::Errno::ENOENT | nix::errno::Errno::ESRCH))
 }
 
 /// What changes with every start of the machine.
 pub fn boot_id() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(text.trim().to_string())
+    ::procfs::sys::kernel::random::boot_id().ok()
 }
 
 /// The children of a process, as the kernel lists them: without a look at any other
 /// process.
 pub fn listed_children(pid: i32) -> Vec<i32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let text = text.unwrap_or_default();
-    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    let task = Process::new(pid).and_then(|process| process.task_main_thread());
+    let children = task.and_then(|task| task.children()).unwrap_or_default();
+    children.into_iter().filter_map(|child| i32::try_from(child).ok()).collect()
 }
 
 /// Did a process that started at `ticks` start at `epoch` (seconds since 1970)?
 pub(super) fn began_at(epoch: Option<u64>, ticks: u64) -> Result<bool, Error> {
     let Some(epoch) = epoch else { return Ok(false) };
-    let path = Path::new("/proc/stat");
-    let text = read_if_there(path)?.unwrap_or_default();
-    let boot = text.lines().find_map(|line| line.strip_prefix("btime "));
-    let boot: Option<u64> = boot.and_then(|seconds| seconds.trim().parse().ok());
+    let boot = ::procfs::boot_time_secs().ok();
     Ok(boot.is_some_and(|boot| (boot + ticks / TICKS).abs_diff(epoch) <= START_TOLERANCE_S))
 }
 
 /// The clock may have been set since; then the program and its place decide.
 pub(super) fn is_postgres_in(pid: i32, data_dir: &Path, postgres: &Path) -> bool {
-    let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
-    let (Some(exe), Some(cwd)) = (link("exe"), link("cwd")) else {
-        return false;
-    };
+    let links = Process::new(pid).and_then(|process| Ok((process.exe()?, process.cwd()?)));
+    let Ok((exe, cwd)) = links else { return false };
     let names = [postgres.file_name(), Some("postmaster".as_ref()), Some("postgres".as_ref())];
     let right_place = std::fs::canonicalize(data_dir).is_ok_and(|dir| dir == cwd);
     right_place && names.contains(&exe.file_name())
@@ -118,16 +144,11 @@ fn sends_physically(title: &str) -> Option<bool> {
 pub(super) fn has_clients(postmaster: i32) -> bool {
     let is_client = |pid: i32| match std::fs::read(format!("/proc/{pid}/cmdline")) {
         Ok(title) => !title.is_empty() && !is_auxiliary(&String::from_utf8_lossy(&title)),
-        Err(error) => !is_gone(&error),
+        Err(error) => !is_no_process(&error),
     };
     let children = children_of(postmaster);
     // A postmaster that stops has its checkpointer to the end.
     children.is_empty() || children.into_iter().any(is_client)
-}
-
-fn is_gone(error: &std::io::Error) -> bool {
-    let code = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    matches!(code, Some(nix::errno::Errno::ENOENT | nix::errno::Errno::ESRCH))
 }
 
 /// `postgres: [CLUSTER: ]KIND`, where a client has its user, database and host.
@@ -161,8 +182,7 @@ pub(super) fn is_anybody_in(dir: &Path) -> bool {
     let Ok(dir) = std::fs::canonicalize(dir) else {
         return false;
     };
-    let mut places = pids().filter_map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok());
-    places.any(|place| place == dir)
+    processes().filter_map(|process| process.cwd().ok()).any(|place| place == dir)
 }
 
 /// Children of a postmaster that is dead. By their titles: a person may run a
@@ -181,69 +201,56 @@ pub(super) fn orphans_in(data_dir: &Path, postgres: &Path) -> Vec<i32> {
 
 /// What a process has read from files and written to them.
 pub(super) fn bytes_moved(pid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-    let count =
-        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    Some(count("rchar:").unwrap_or(0u64) + count("wchar:").unwrap_or(0u64))
+    let io = Process::new(pid).and_then(|process| process.io()).ok()?;
+    Some(io.rchar + io.wchar)
 }
 
 /// Processes with this in their environment.
 pub(super) fn with_variable(name: &str, value: &Path) -> Vec<i32> {
-    let mut wanted = format!("{name}=").into_bytes();
-    wanted.extend(value.as_os_str().as_encoded_bytes());
-    let has = |pid: &i32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == wanted)
+    let has = |process: &Process| {
+        let environment = process.environ().unwrap_or_default();
+        environment.get(OsStr::new(name)).is_some_and(|found| found == value.as_os_str())
     };
-    let me = i32::try_from(std::process::id()).unwrap_or_default();
-    pids().filter(|pid| *pid != me).filter(has).collect()
+    others().filter(has).map(|process| process.pid()).collect()
 }
 
 /// The name of a program that has a file below one of these open for writing.
 pub(super) fn writer_below(places: &[PathBuf]) -> Option<String> {
     let places: Vec<PathBuf> =
         places.iter().filter_map(|place| std::fs::canonicalize(place).ok()).collect();
-    let me = i32::try_from(std::process::id()).unwrap_or_default();
-    let writer = pids().filter(|pid| *pid != me).find(|pid| writes_below(*pid, &places))?;
-    std::fs::read_to_string(format!("/proc/{writer}/comm")).ok().map(|name| name.trim().into())
+    let writer = others().find(|process| writes_below(process, &places))?;
+    writer.stat().ok().map(|stat| stat.comm)
 }
 
-fn writes_below(pid: i32, places: &[PathBuf]) -> bool {
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+fn writes_below(process: &Process, places: &[PathBuf]) -> bool {
+    let exe = process.exe().unwrap_or_default();
     if exe.file_name().is_some_and(|name| name == "postgres" || name == "postmaster") {
         return false;
     }
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files.into_iter().any(|file| {
-        let target = std::fs::read_link(file.path()).unwrap_or_default();
-        let below = places.iter().any(|place| target.starts_with(place));
-        below && is_open_for_writing(pid, &file.file_name().to_string_lossy())
+    process.fd().into_iter().flatten().flatten().any(|file| match &file.target {
+        FDTarget::Path(target) => {
+            let below = places.iter().any(|place| target.starts_with(place));
+            below && file.mode().contains(FDPermissions::WRITE)
+        }
+        _ => false,
     })
-}
-
-/// The access mode is the last octal digit of the flags: 1 or 2 writes.
-fn is_open_for_writing(pid: i32, file: &str) -> bool {
-    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{file}")).unwrap_or_default();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & 0o3 != 0)
 }
 
 /// Certainly not in `dir`: it can be seen where it is.
 pub(super) fn works_elsewhere(pid: i32, dir: &Path) -> bool {
-    let Ok(place) = std::fs::read_link(format!("/proc/{pid}/cwd")) else { return false };
+    let Ok(place) = Process::new(pid).and_then(|process| process.cwd()) else { return false };
     std::fs::canonicalize(dir).is_ok_and(|dir| dir != place)
 }
 
 /// By the name that every user may read.
 pub(super) fn is_named_postgres(pid: i32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    name.starts_with("postgres") || name.starts_with("postmaster")
+    let name = Process::new(pid).and_then(|process| process.stat()).map(|stat| stat.comm);
+    name.is_ok_and(|name| name.starts_with("postgres") || name.starts_with("postmaster"))
 }
 
 /// Is it this program? Also one that an interpreter runs, a wrapper in `bin_name`.
 pub(super) fn runs_program(pid: i32, program: &Path) -> bool {
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let exe = Process::new(pid).and_then(|process| process.exe()).unwrap_or_default();
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let name = program.file_name();
     let mut words = line.split(|byte| *byte == 0).take(2);
@@ -254,9 +261,17 @@ pub(super) fn runs_program(pid: i32, program: &Path) -> bool {
     exe.file_name() == name && name.is_some() || words.any(is_named)
 }
 
+fn processes() -> impl Iterator<Item = Process> {
+    process::all_processes().into_iter().flatten().flatten()
+}
+
+fn others() -> impl Iterator<Item = Process> {
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    processes().filter(move |process| process.pid() != me)
+}
+
 fn pids() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    processes().map(|process| process.pid())
 }
 
 #[cfg(test)]
@@ -264,11 +279,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_name_may_hold_parentheses() {
-        let tail = "S 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 12345 0";
-        let stat = Stat::parse(&format!("42 (a) b) {tail}")).unwrap();
-        assert!(stat.lives);
-        assert_eq!((stat.parent, stat.started), (7, 12345));
+    fn a_process_lives_until_it_has_ended_also_when_nothing_has_reaped_it() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let begin = std::time::Instant::now();
+        while Stat::of(pid).unwrap().expect("not reaped").lives {
+            assert!(begin.elapsed().as_secs() < 10, "`true` does not end");
+            std::thread::yield_now();
+        }
+        assert_eq!(Stat::of(pid).unwrap().expect("not reaped").parent, me);
+        child.wait().unwrap();
+        assert!(Stat::of(pid).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_program_that_writes_below_a_place_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(dir.path().join("log")).unwrap();
+        let places = [dir.path().to_path_buf()];
+        assert_eq!(writer_below(&places), None, "only this process has it open");
+        let mut command = std::process::Command::new("sleep");
+        let mut writer = command.arg("30").stdout(file).spawn().unwrap();
+        let seen = writer_below(&places);
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        assert_eq!(seen.as_deref(), Some("sleep"));
+        let file = std::fs::File::open(dir.path().join("log")).unwrap();
+        let mut command = std::process::Command::new("sleep");
+        let mut reader = command.arg("30").stdin(file).spawn().unwrap();
+        let seen = writer_below(&places);
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+        assert_eq!(seen, None, "it only reads");
     }
 
     #[test]
