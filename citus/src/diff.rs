@@ -24,11 +24,13 @@ pub struct Terms {
     /// How long a session may hold a shard's lock before it is ended.
     pub cooldown_ms: i32,
     pub poolers: Poolers,
+    /// After so long the server ends a pause by itself; 0: never.
+    pub pause_ms: u32,
 }
 
 impl Default for Terms {
     fn default() -> Terms {
-        Terms { cooldown_ms: 10_000, poolers: Poolers::Keep }
+        Terms { cooldown_ms: 10_000, poolers: Poolers::Keep, pause_ms: 0 }
     }
 }
 

@@ -32,7 +32,7 @@ pub enum NoPause {
 /// Before the old leader stops: on the coordinator, in one session, stays open.
 pub fn pause(rows: &[NodeRow], group: u32, terms: &Terms) -> Result<Vec<Statement>, NoPause> {
     let row = primary_of(rows, group).ok_or(NoPause::NotRegistered(group))?;
-    let mut steps = begin_without_limits();
+    let mut steps = begin(terms.pause_ms);
     steps.push(Statement::UpdateNode {
         nodeid: row.nodeid,
         address: row.address().placeholder(),
@@ -49,7 +49,7 @@ pub fn pause_elsewhere(
     terms: &Terms,
 ) -> Result<Vec<Statement>, NoPause> {
     let row = primary_of(rows, group).ok_or(NoPause::NotRegistered(group))?;
-    let mut steps = begin_without_limits();
+    let mut steps = begin(terms.pause_ms);
     steps.push(Statement::PauseNode { nodeid: row.nodeid, cooldown_ms: terms.cooldown_ms });
     Ok(steps)
 }
@@ -90,7 +90,7 @@ pub fn release() -> Vec<Statement> {
 ///
 /// The lock waits for commits that are under way; `lock_ms` bounds that.
 pub fn hold(lock_ms: u32) -> Vec<Statement> {
-    let mut steps = begin_without_limits();
+    let mut steps = begin(0);
     steps.push(Statement::SetLimit(Limit::Lock, lock_ms));
     steps.push(Statement::HoldDecisions);
     steps
@@ -120,11 +120,12 @@ pub fn settle() -> Vec<Statement> {
     vec![Statement::RecoverPrepared]
 }
 
-fn begin_without_limits() -> Vec<Statement> {
+/// A transaction that the server ends after `limit_ms`; 0: never.
+fn begin(limit_ms: u32) -> Vec<Statement> {
     vec![
         Statement::Begin,
-        Statement::SetLimit(Limit::Statement, 0),
-        Statement::SetLimit(Limit::IdleInTransaction, 0),
+        Statement::SetLimit(Limit::Statement, limit_ms),
+        Statement::SetLimit(Limit::IdleInTransaction, limit_ms),
     ]
 }
 
@@ -173,6 +174,16 @@ mod tests {
         model.run(&pause(&model.rows, 1, &Terms::default()).unwrap()).unwrap();
         model.run(&release()).unwrap();
         assert_eq!(model.rows, cluster());
+    }
+
+    #[test]
+    fn the_server_ends_a_pause_whose_daemon_is_frozen() {
+        let terms = Terms { pause_ms: 31_000, ..Terms::default() };
+        let pauses = [pause(&cluster(), 1, &terms), pause_elsewhere(&cluster(), 1, &terms)];
+        for steps in pauses {
+            let limit = Statement::SetLimit(Limit::IdleInTransaction, 31_000);
+            assert!(steps.unwrap().contains(&limit));
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! | plan | the statements that turn actual rows into desired rows |
 //! | placeholder | an address no server listens on, `<name>-demoted`: it frees the real one |
 //! | pause | an open transaction whose shard locks hold writers during a switchover |
+//! | registrar | the machine of the coordinator's leader that keeps the table |
+//! | round | one look at the table, and what it changes |
 //! | hold | a lock that lets no distributed transaction be decided |
 //! | synced | every worker's copy equals the coordinator's table |
 //! | poolinfo | a redirection kept by one node; it beats the address in the row |
@@ -30,7 +32,9 @@ pub(crate) mod desired;
 pub(crate) mod diff;
 pub mod handover;
 pub mod node;
+mod now;
 pub(crate) mod redirect;
+pub mod registrar;
 pub mod statement;
 
 #[cfg(test)]
@@ -43,6 +47,7 @@ pub use check::{Finding, Level, check};
 pub use desired::{Desired, DesiredGroup, GroupNow, Groups, Wish, desired};
 pub use diff::{Blocked, Plan, Terms, diff};
 pub use node::{Address, NodeRole, NodeRow};
+pub use now::groups_now;
 pub use redirect::{Poolers, redirections};
 pub use statement::{Param, Statement};
 

@@ -26,7 +26,7 @@ use topology::RegionName;
 
 const CALL: Duration = Duration::from_secs(20);
 
-const TERMS: Terms = Terms { cooldown_ms: 500, poolers: Poolers::Keep };
+const TERMS: Terms = Terms { cooldown_ms: 500, poolers: Poolers::Keep, pause_ms: 0 };
 
 // ---- PostgreSQL -----------------------------------------------------------
 

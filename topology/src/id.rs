@@ -57,6 +57,10 @@ impl Group {
         self == Group::COORDINATOR
     }
 
+    pub fn is_worker(self) -> bool {
+        self.0.is_some_and(|number| number > 0)
+    }
+
     /// A word that is the same in every store key: the number, or `default`.
     pub fn key(self) -> String {
         self.to_string()

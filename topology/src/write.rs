@@ -103,6 +103,8 @@ pub enum Write {
     /// Delete all that a cluster may have, and its `others`, while this member leads
     /// or none does. `others` are named relative to the group's place.
     RemoveGroup { leader: Option<MemberName>, others: Vec<String> },
+    /// Free the lock of pauses, if it hangs on this lease.
+    EndPause { session: Session },
     /// Delete more keys of a cluster that was removed, while no member leads.
     RemoveOthers(Vec<String>),
 
@@ -131,6 +133,13 @@ pub enum LeaderWrite {
         on: Version,
     },
     PutHistory(Vec<HistoryEntry>),
+    /// Take the lock that lets one pause of the formation be open. `on`: a lock that this
+    /// process has left.
+    TakePause {
+        group: u32,
+        by: MemberName,
+        on: Option<Version>,
+    },
     /// The coordinator has rewritten its metadata for the region move `id`.
     EndRewiring {
         id: String,

@@ -1,6 +1,7 @@
 //! The terms of a job, as of the look at which it was decided.
 
 use super::Member;
+use super::events::EventRow;
 use super::overrides::Overrides;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
@@ -30,6 +31,8 @@ pub struct JobTerms {
     pub at_least: Option<Timeline>,
     /// The cluster that a copy must be of.
     pub system: Option<SystemId>,
+    /// What the coordinator is told before an orderly stop is signalled.
+    pub event: Option<&'static EventRow>,
 }
 
 /// How long the start of a restarted server may take.
@@ -62,6 +65,7 @@ impl Member {
             from_primary: seen.may_own(),
             at_least: seen.memory.compared_timeline,
             system: seen.view().and_then(|view| view.initialize.as_ref()?.value.clone()),
+            event: self.event_before(job, seen),
         }
     }
 

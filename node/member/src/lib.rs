@@ -29,6 +29,7 @@ pub mod chores;
 mod chores_tests;
 mod disk_watch;
 pub(crate) mod effect;
+pub mod events;
 mod failsafe;
 pub mod ha;
 mod histories;
@@ -133,6 +134,8 @@ pub struct Member {
     pub disk: DiskWatch,
     /// The disk failed when it was last looked at.
     disk_failed: bool,
+    /// When the server was started that the coordinator was told of last.
+    told_running: Option<String>,
     planned: Planned,
     region_move: MoveMemory,
     chores: Chores,
@@ -171,6 +174,7 @@ impl Member {
             was_paused: false,
             disk: DiskWatch::default(),
             disk_failed: false,
+            told_running: None,
             planned: Planned::default(),
             region_move: MoveMemory::default(),
             chores: Chores::default(),

@@ -99,8 +99,11 @@ pub enum Command {
         force: bool,
         reply: Reply,
     },
-    /// A worker's leader changes: the body of `POST /citus`.
-    CitusEvent(serde_json::Value),
+    /// A worker's leader changes. The reply is dropped when nothing is to be waited for.
+    CitusEvent {
+        event: citus::registrar::event::Event,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// What the server says of itself, now, on the API's own connection.

@@ -26,12 +26,11 @@ impl Daemon {
         let may = may_campaign(seen);
         self.may_campaign.send_if_modified(|shown| std::mem::replace(shown, may) != may);
         let at_rest = seen.server().is_some() && self.background.running().is_none();
+        // Citus first: clients wait for its round, which runs in its own task.
+        self.keep_citus(seen, at_rest);
         if seen.view().is_some() {
-            if at_rest {
-                // Citus first: clients wait for its round, which runs in its own task.
-                self.keep_citus(seen);
-            }
             self.keep_documents(seen).await;
+            self.tell_of_record(seen);
             self.keep_in_order(seen, Moment::Last).await;
         }
         self.keep_slots(seen).await;
@@ -64,7 +63,7 @@ impl Daemon {
         ChoreSight {
             is_quiet: self.server.is_quiet(),
             runs_as: self.server.role(&self.member.dynamic.raw),
-            has_rewired: self.metadata.take_settled(),
+            has_rewired: self.metadata.registrar.take_settled(),
             ended: self.beside.take_ended(),
         }
     }

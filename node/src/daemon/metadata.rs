@@ -1,88 +1,178 @@
-//! When `pg_dist_node` is looked at, and what is done when it is right.
+//! Performing what the registrar asks for: rounds of `pg_dist_node`, and pauses.
 //!
-//! Only a coordinator that leads and is open does anything here. One round runs
-//! at a time, beside the beat; its end wakes the beat.
+//! When each is due, the registrar decides (`citus/src/registrar`). One step runs at a
+//! time, beside the beats; its end wakes the beat.
 
 use super::Daemon;
-use crate::act::citus::{self, Round};
-use ::citus::{Address, Groups};
+use super::pause_lock::PauseLock;
+use crate::act::citus::{self, HeldGroup, Reach};
+use crate::clock;
+use ::citus::registrar::event::Event;
+use ::citus::registrar::{Ended, Hold, Registrar, Sight, Step};
+use ::citus::{Address, Groups, groups_now};
 use member::ha::Observation;
 use standby::switch::ownership::Ownership;
+use std::future::Future;
 use tokio::sync::oneshot;
-use topology::{Group, Millis};
+use topology::Group;
 
-/// After a round that failed.
-const RETRY_MS: u64 = 1_000;
+/// How a step ended; a pause that was opened brings its sessions.
+type Outcome = (Ended, Option<HeldGroup>);
 
-/// What is known of the rows.
 #[derive(Default)]
 pub(super) struct Metadata {
-    running: Option<(Groups, oneshot::Receiver<Result<Round, String>>)>,
-    /// The groups that the rows were last brought in line with.
-    done: Option<Groups>,
-    looked_at: Millis,
-    failed_at: Option<Millis>,
-    /// A round has found the rows as they should be, or brought them there.
-    settled: bool,
+    pub registrar: Registrar,
+    running: Option<oneshot::Receiver<Outcome>>,
+    held: Option<HeldGroup>,
+    /// Workers that wait until their writers are held, by group.
+    senders: Vec<(u32, oneshot::Sender<()>)>,
 }
 
 impl Metadata {
-    /// Since this was asked last.
-    pub(super) fn take_settled(&mut self) -> bool {
-        std::mem::take(&mut self.settled)
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.done = None;
-    }
-
-    /// Waits for the end of the running round; for ever when none runs.
-    pub(super) async fn over(&mut self) -> Result<Round, String> {
+    /// Waits for the end of the running step; for ever when none runs.
+    pub async fn over(&mut self) -> Outcome {
         match &mut self.running {
-            Some((_, answer)) => {
-                let answer = answer.await.unwrap_or_else(|_| Err("it was ended".to_string()));
-                let (groups, _) = self.running.take().expect("just waited for");
-                self.done = answer.as_ref().is_ok_and(|r| r.settled).then_some(groups);
-                answer
+            Some(outcome) => {
+                let failed = || (Ended::Failed("its task was ended".to_string()), None);
+                let outcome = outcome.await.unwrap_or_else(|_| failed());
+                self.running = None;
+                outcome
             }
             None => std::future::pending().await,
+        }
+    }
+
+    fn spawn(&mut self, step: impl Future<Output = Outcome> + Send + 'static) {
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            // The receiver is gone only when the daemon ends.
+            let _ = tell.send(step.await);
+        });
+        self.running = Some(told);
+    }
+
+    /// Of groups whose request is met, declined or forgotten.
+    fn answer_senders(&mut self) {
+        let waits = |group: u32| self.registrar.waits(group);
+        let (kept, answered) =
+            std::mem::take(&mut self.senders).into_iter().partition(|(group, _)| waits(*group));
+        self.senders = kept;
+        let answered: Vec<(u32, oneshot::Sender<()>)> = answered;
+        for (_, sender) in answered {
+            // One that waits no longer goes on without.
+            let _ = sender.send(());
         }
     }
 }
 
 impl Daemon {
-    pub(super) fn keep_citus(&mut self, seen: &Observation) {
+    /// `at_rest`: the server runs, and nothing is done to it.
+    pub(super) fn keep_citus(&mut self, seen: &Observation, at_rest: bool) {
+        let Some(own) = self.settings.citus.clone().filter(|own| own.group == 0) else { return };
+        let sight = self.citus_sight(seen, at_rest, own.group);
+        loop {
+            match self.metadata.registrar.step(&sight) {
+                Step::Rest => break,
+                Step::Decline { .. } => {}
+                step => {
+                    self.perform_step(step);
+                    break;
+                }
+            }
+        }
+        self.tell_citus();
+    }
+
+    fn citus_sight(&self, seen: &Observation, at_rest: bool, own: u32) -> Sight {
+        let leads = seen.holds_lock() && seen.is_primary() && seen.may_own();
+        let groups = self.groups_led_here(own);
+        Sight {
+            now: seen.now,
+            may_act: at_rest && leads && seen.view().is_some(),
+            opening: self.is_opening(&seen.ownership),
+            whole: self.is_whole(&groups),
+            is_lock_left: self.pause_lock().is_left(),
+            groups,
+            loop_wait_ms: self.member.dynamic.loop_wait_ms,
+            retry_timeout_ms: self.member.dynamic.retry_timeout_ms,
+        }
+    }
+
+    fn perform_step(&mut self, step: Step) {
         let Some(own) = self.settings.citus.clone() else { return };
-        if own.group != 0 || !seen.holds_lock() || !seen.is_primary() || !seen.may_own() {
-            self.metadata.forget();
+        let reach = Reach {
+            settings: self.settings.clone(),
+            instance: (*self.server.instance()).clone(),
+            own,
+            wish: Default::default(),
+        };
+        let lock = self.pause_lock();
+        match step {
+            Step::Rest | Step::Decline { .. } => {}
+            Step::Round(round) => {
+                self.metadata.spawn(async move { (citus::bring_about(reach, round).await, None) })
+            }
+            Step::Pause(hold) => self.metadata.spawn(open(lock, reach, hold)),
+            Step::Resume { groups, .. } => {
+                let held = self.metadata.held.take();
+                self.metadata.spawn(async move {
+                    let ended = match held {
+                        Some(held) => citus::resume(reach, held, groups).await,
+                        None => Err("its sessions are gone".to_string()),
+                    };
+                    lock.free().await;
+                    (ended.map_or_else(Ended::Failed, |()| Ended::Resumed), None)
+                });
+            }
+            Step::Release { .. } => {
+                let held = self.metadata.held.take();
+                self.metadata.spawn(async move {
+                    if let Some(held) = held {
+                        citus::release(held).await;
+                    }
+                    lock.free().await;
+                    (Ended::Released, None)
+                });
+            }
+            Step::FreeLock => self.metadata.spawn(async move {
+                lock.free().await;
+                (Ended::Released, None)
+            }),
+        }
+    }
+
+    /// A step is over.
+    pub(super) fn take_step(&mut self, (ended, held): Outcome) {
+        self.metadata.held = held;
+        self.metadata.registrar.ended(clock::now(), ended);
+        self.tell_citus();
+    }
+
+    fn tell_citus(&mut self) {
+        for text in self.metadata.registrar.take_told() {
+            crate::log::warn(&text);
+        }
+        self.metadata.answer_senders();
+    }
+
+    /// `reply` is answered when the writers are held, or dropped when they will not be.
+    pub(super) fn take_citus_event(&mut self, event: &Event, reply: oneshot::Sender<()>) {
+        let local = self.mirror.snapshot();
+        let entries = local.as_ref().map_or(&[][..], |view| &view.snapshot.entries);
+        let views = crate::dcs::keys::split_groups(&self.keys.scope_prefix(), entries);
+        if !event.is_believed(&views) {
+            tracing::debug!("{} of group {} is not believed", event.kind.text(), event.group);
             return;
         }
-        let groups = self.groups_led_here(own.group);
-        let opening = self.is_opening(&seen.ownership);
-        if self.metadata.running.is_some() || !self.is_round_due(seen.now, &groups, opening) {
-            return;
+        if self.metadata.registrar.take_event(event, clock::now()) {
+            self.metadata.senders.push((event.group, reply));
         }
-        // Half the rows would end the quarantine with the other half naming the
-        // old region.
-        if opening && !self.is_whole(&groups) {
-            return;
-        }
-        self.metadata.looked_at = seen.now;
-        let (tell, answer) = oneshot::channel();
-        let instance = (*self.server.instance()).clone();
-        let settings = self.settings.clone();
-        let work = citus::bring_about(settings, instance, own, groups.clone(), opening);
-        tokio::spawn(async move {
-            // The receiver is gone only when the daemon ends.
-            let _ = tell.send(work.await);
-        });
-        self.metadata.running = Some((groups, answer));
     }
 
     /// What the store says of all groups, and of the own one what is certain: its
     /// record may still tell of the standby that this member was a moment ago.
     fn groups_led_here(&self, own: u32) -> Groups {
-        let mut groups = citus::groups_now(&self.chores.groups);
+        let mut groups = groups_now(&self.chores.groups);
         let (host, port) = self.server.served_at();
         let here = Address::new(&host, port);
         groups.entry(own).or_default().leader = Some(here);
@@ -101,30 +191,34 @@ impl Daemon {
         }
     }
 
-    fn is_round_due(&self, now: Millis, groups: &Groups, opening: bool) -> bool {
-        let metadata = &self.metadata;
-        if metadata.failed_at.is_some_and(|at| now.since(at) < RETRY_MS) {
-            return false;
-        }
-        let old = now.since(metadata.looked_at) >= self.member.dynamic.loop_wait_ms;
-        metadata.done.as_ref() != Some(groups) || opening || old
-    }
-
     fn is_opening(&self, ownership: &Ownership) -> bool {
         matches!(ownership, Ownership::Owner { opening: true, .. }) && !self.member.is_rewired()
     }
 
-    /// A round is over. The machine tells the mover of a region move when it was that.
-    pub(super) fn take_round(&mut self, result: Result<Round, String>) {
-        match result {
-            Ok(round) => {
-                self.metadata.failed_at = None;
-                self.metadata.settled |= round.settled;
-            }
-            Err(why) => {
-                crate::log::warn(&format!("pg_dist_node could not be brought up to date: {why}"));
-                self.metadata.failed_at = Some(crate::clock::now());
-            }
+    fn pause_lock(&self) -> PauseLock {
+        let entry = self.mirror.snapshot().and_then(|view| {
+            let key = self.keys.pause();
+            view.snapshot.entries.iter().find(|entry| entry.key == key).cloned()
+        });
+        PauseLock {
+            mirror: self.mirror.clone(),
+            keys: self.keys.clone(),
+            me: self.settings.name.clone(),
+            session: self.member.lease.id,
+            entry,
+        }
+    }
+}
+
+async fn open(lock: PauseLock, reach: Reach, hold: Hold) -> Outcome {
+    if let Err(why) = lock.take(hold.group).await {
+        return (Ended::Failed(why), None);
+    }
+    match citus::open(reach, hold).await {
+        Ok(held) => (Ended::Paused, Some(held)),
+        Err(why) => {
+            lock.free().await;
+            (Ended::Failed(why), None)
         }
     }
 }

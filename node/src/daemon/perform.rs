@@ -171,6 +171,9 @@ impl Daemon {
         if !is_in_time(clock::now(), lock_until) {
             return Answer::Failed(LATE.into());
         }
+        if let Some(row) = self.member.event_of_promotion(self.seen()) {
+            tokio::spawn(self.notice(row).send());
+        }
         if let Err(why) = self.server.promote() {
             return Answer::Failed(why);
         }

@@ -93,7 +93,7 @@ impl Daemon {
                 () = tokio::time::sleep(sleep) => {}
                 () = changed(&mut self.changes, leads) => {}
                 () = self.background.over() => {}
-                round = self.metadata.over() => self.take_round(round),
+                outcome = self.metadata.over() => self.take_step(outcome),
                 () = self.server.ended() => {}
                 () = self.beside.over() => {}
                 _ = closing.wait_for(Option::is_some), if stops => {}
@@ -109,6 +109,7 @@ impl Daemon {
 
     fn longest_sleep(&self, report: &Report) -> Duration {
         let ms = self.member.sleep_ms(&report.seen, report.at_most_ms, clock::now());
+        let ms = self.metadata.registrar.wake_in_ms(clock::now()).map_or(ms, |due| due.min(ms));
         Duration::from_millis(ms)
     }
 

@@ -264,6 +264,7 @@ impl Server {
             closing: self.closing.clone(),
             quiet: self.quiet.clone(),
             may_checkpoint: true,
+            notice: None,
             cut: self.cut.subscribe(),
         }
     }

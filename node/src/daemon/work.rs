@@ -3,6 +3,7 @@
 //! Everything here may take long and may be dropped at any await: programs die
 //! with the future, and the next beat sees what is there.
 
+use super::notice::Notice;
 use super::script;
 use super::shutdown_state::shutdown_state_of;
 use super::silent_source::{ReadError, reading_from};
@@ -53,6 +54,8 @@ pub(super) struct ServerJobs {
     /// The disk takes files. On a full one a checkpoint of ours would end in a PANIC, and the
     /// stop would then wait for a crash recovery that has no room either.
     pub may_checkpoint: bool,
+    /// Sent, and its answer awaited, before an orderly stop is signalled.
+    pub notice: Option<Notice>,
     /// Says that the running stop waits for nothing any more.
     pub cut: watch::Receiver<bool>,
 }
@@ -178,6 +181,9 @@ impl ServerJobs {
             && let Err(why) = script::run(command, &[]).await
         {
             tracing::warn!("before_stop: {why}");
+        }
+        if let Some(notice) = self.notice.clone().filter(|_| how == StopHow::Planned) {
+            notice.send().await;
         }
         match how {
             StopHow::Planned | StopHow::Fast => {

@@ -108,6 +108,11 @@ impl Keys {
         self.topology(&format!("{CLAIM}{}", self.group.key()))
     }
 
+    /// The lock that lets one pause of the formation be open.
+    pub fn pause(&self) -> String {
+        self.topology("pause")
+    }
+
     fn key(&self, name: &str) -> String {
         self.group_prefix() + name
     }

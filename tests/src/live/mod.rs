@@ -7,6 +7,7 @@
 //! | birth | a new group, its keys and its REST API |
 //! | planned | switchovers, the end of a daemon |
 //! | crash | PostgreSQL or a whole node dies |
+//! | citus_formation, citus_load | a coordinator and two workers, and clients of their tables |
 //! | compare | former primaries whose log fits |
 //! | rewind | logs that have left the group's history |
 //! | histories | gaps in the numbers of timelines, and a recovery from the archive |
@@ -55,6 +56,8 @@
 pub mod attach;
 pub mod birth;
 pub mod checkpoint;
+pub mod citus_formation;
+pub mod citus_load;
 pub mod compare;
 pub mod container;
 pub mod copies;

@@ -341,7 +341,7 @@ fn within_reach(pg_bin: &Path, dir: &Path) -> PathBuf {
 }
 
 /// The daemon that was built from these sources, beside the test program.
-fn daemon() -> PathBuf {
+pub fn daemon() -> PathBuf {
     let us = std::env::current_exe().expect("where is this program?");
     let target = us.parent().and_then(Path::parent).expect("target/<profile>/deps");
     let daemon = target.join("matriarch");

@@ -4,6 +4,7 @@
 use super::member::{Member, ok, pair, refused, said};
 use super::*;
 use crate::api::Command;
+use citus::registrar::event::EventKind;
 use reqwest::Method;
 use std::time::Duration;
 
@@ -213,7 +214,8 @@ async fn only_a_replica_of_a_led_group_is_rebuilt() {
 
 #[tokio::test]
 async fn only_the_coordinators_leader_hears_of_workers() {
-    let event = json!({"type": "before_demote", "group": 1, "leader": "w1"});
+    let event = json!({"type": "before_demote", "group": 1, "leader": "w1", "timeout": 0.05,
+        "cooldown": 10});
     let citus =
         |group| crate::config::Citus { database: "citus".to_string(), group, stand_in: false };
     for (name, group, heard) in [("n1", 0, true), ("n2", 0, false), ("n1", 1, false)] {
@@ -222,7 +224,11 @@ async fn only_the_coordinators_leader_hears_of_workers() {
         let mut member = Member::start_with(settings, published(name), primary()).await;
         assert_eq!(member.post("/mpp", event.clone()).await, ok("OK"));
         match member.commands.try_recv() {
-            Ok(Command::CitusEvent(body)) => assert!(heard && body == event),
+            Ok(Command::CitusEvent { event, .. }) => {
+                assert!(heard);
+                assert_eq!((event.kind, event.group), (EventKind::BeforeDemote, 1));
+                assert_eq!((event.timeout_ms, event.cooldown_ms), (50, Some(10_000)));
+            }
             other => assert!(!heard && other.is_err(), "{name} {group}"),
         }
     }

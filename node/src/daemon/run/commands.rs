@@ -31,7 +31,7 @@ impl Daemon {
                 let _ = reply.send(asked);
             }
             // What the event tells is in the store as well, which is watched.
-            Some(Command::CitusEvent(_)) => {}
+            Some(Command::CitusEvent { event, reply }) => self.take_citus_event(&event, reply),
         }
     }
 

@@ -38,6 +38,10 @@ pub fn lower(keys: &Keys, write: &Write) -> Txn {
         Write::ReplaceConfig(config) => replaced(keys.config(), config.on, &config.value),
         Write::PutRequest { request, leader } => put_request(keys, request, leader.as_ref()),
         Write::RemoveGroup { leader, others } => remove_group(keys, leader.as_ref(), others),
+        Write::EndPause { session } => Txn::of(
+            [Compare::SessionIs(keys.pause(), *session)],
+            [Op::Delete { key: keys.pause() }],
+        ),
         Write::RemoveOthers(others) => Txn {
             when: vec![Compare::Absent(keys.leader())],
             then: delete_others(keys, others).collect(),
@@ -102,6 +106,11 @@ fn lower_leader(keys: &Keys, session: Session, write: &LeaderWrite) -> Txn {
         }
         LeaderWrite::PutHistory(entries) => {
             txn.then.push(put(keys.history(), write_history(entries)));
+        }
+        LeaderWrite::TakePause { group, by, on } => {
+            let text = serde_json::json!({"group": group, "by": by}).to_string();
+            txn.when.push(unchanged(keys.pause(), *on));
+            txn.then.push(put_on(session, keys.pause(), &text));
         }
         LeaderWrite::EndRewiring { id } => {
             let rewired = json(&Rewired { id: id.clone() });

@@ -1,0 +1,369 @@
+//! When `pg_dist_node` is read and changed, and when a group's writers are held.
+//!
+//! The machine of the coordinator's leader. `step` is asked after every beat; it gives
+//! one step, which runs beside the beats, and is told its end. What the groups look like
+//! is enough to bring the rows in line (a *round*). Events of other daemons
+//! (`event`) come sooner: a worker that is about to stop asks that its writers be held,
+//! and waits for it.
+//!
+//! Invariants: one step at a time; one pause at a time, and no round while one is open,
+//! because both take the locks of reference tables and would end each other's sessions;
+//! every pause has a deadline; no event reaches a row that a round would not.
+//!
+//! Absent on purpose: the statements (see `diff`, `handover`) and the lock in the store
+//! that keeps a second coordinator from opening a pause.
+
+pub mod event;
+pub mod rules;
+#[cfg(test)]
+mod tests;
+
+use crate::{Address, Groups};
+use event::{Event, EventKind};
+use std::collections::{BTreeMap, BTreeSet};
+use topology::Millis;
+
+/// After a round that failed, or did not reach all that was to be done.
+pub const RETRY_MS: u64 = 1_000;
+/// For how long another group's rows wait for the end of a pause.
+pub const OTHERS_MS: u64 = 2_000;
+
+/// What the machine goes by.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    pub now: Millis,
+    /// This member leads the coordinator's group, is open, and no long action runs.
+    pub may_act: bool,
+    /// The groups of the owner, as its store shows them.
+    pub groups: Groups,
+    /// The region has just become the owner and is not rewired.
+    pub opening: bool,
+    /// Every group has a known leader.
+    pub whole: bool,
+    /// The lock of pauses in the store hangs on this process's lease.
+    pub is_lock_left: bool,
+    pub loop_wait_ms: u64,
+    pub retry_timeout_ms: u64,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Rest,
+    /// Bring the rows in line with these groups.
+    Round(Round),
+    /// Hold the writers of a group.
+    Pause(Hold),
+    /// The group has a leader: its writers go on there.
+    Resume {
+        group: u32,
+        groups: Groups,
+    },
+    /// Give the pause up: everything is as it was before.
+    Release {
+        group: u32,
+    },
+    /// The request of this group is not met; its sender is answered.
+    Decline {
+        group: u32,
+    },
+    /// Free the lock of pauses in the store.
+    FreeLock,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    pub groups: Groups,
+    /// The region opens: nothing may be left undone.
+    pub opening: bool,
+    /// In-doubt transactions are to be resolved.
+    pub resolve: bool,
+    pub cooldown_ms: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub group: u32,
+    /// The leaders of the other metadata nodes.
+    pub elsewhere: BTreeMap<u32, Address>,
+    pub cooldown_ms: i32,
+    /// How long the pause may last.
+    pub limit_ms: u64,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// `repaired`: rows were changed. `settled`: nothing is left to do. `resolved`: every
+    /// metadata node has resolved its in-doubt transactions.
+    Round {
+        repaired: bool,
+        settled: bool,
+        resolved: bool,
+    },
+    Paused,
+    Resumed,
+    Released,
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pause {
+    group: u32,
+    /// The leader when it was asked for.
+    leader: Option<Address>,
+    since: Millis,
+    deadline: Millis,
+    /// The leader was away, or was another one, at some look.
+    was_down: bool,
+    /// Since when another group waits for its rows.
+    others_wait: Option<Millis>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Request {
+    at: Millis,
+    timeout_ms: u64,
+    cooldown_ms: Option<u64>,
+}
+
+/// What has happened since the daemon began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rounds that had to change a row.
+    pub repairs: u64,
+    pub pauses: u64,
+    /// Pauses that reached their deadline or were given up.
+    pub given_up: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Registrar {
+    /// The groups that the rows were last found in line with.
+    settled: Option<Groups>,
+    leaders: BTreeMap<u32, Option<Address>>,
+    /// Groups whose leader went or changed since in-doubt transactions were resolved.
+    in_doubt: BTreeSet<u32>,
+    looked_at: Millis,
+    failed_at: Option<Millis>,
+    under_way: Option<Step>,
+    pause: Option<Pause>,
+    requests: BTreeMap<u32, Request>,
+    /// A round has found or brought all rows right since `take_settled` was asked.
+    has_settled: bool,
+    counts: Counts,
+    /// What a person should read, oldest first.
+    told: Vec<String>,
+}
+
+impl Registrar {
+    /// The next step. It is under way until `ended` is told.
+    pub fn step(&mut self, sight: &Sight) -> Step {
+        self.observe(sight);
+        let rule = rules::first(&rules::Facts { registrar: self, sight });
+        let step = (rule.then)(&rules::Facts { registrar: self, sight });
+        self.begin(rule.why, &step, sight);
+        step
+    }
+
+    /// Another daemon's news. True: its sender waits until the group's pause is open, or
+    /// declined.
+    pub fn take_event(&mut self, event: &Event, now: Millis) -> bool {
+        if self.settled.is_none() && self.pause.is_none() {
+            return false;
+        }
+        match event.kind {
+            EventKind::AfterPromote => {
+                self.in_doubt.insert(event.group);
+                if let Some(pause) = self.pause.as_mut().filter(|p| p.group == event.group) {
+                    pause.was_down = true;
+                }
+                self.requests.remove(&event.group);
+                false
+            }
+            EventKind::BeforeDemote | EventKind::BeforePromote => {
+                let is_held = self.pause.as_ref().is_some_and(|p| p.group == event.group);
+                if is_held && self.under_way.is_none() {
+                    return false;
+                }
+                let timeout_ms = event.timeout_ms;
+                let request = Request { at: now, timeout_ms, cooldown_ms: event.cooldown_ms };
+                self.requests.insert(event.group, request);
+                event.kind == EventKind::BeforeDemote
+            }
+        }
+    }
+
+    pub fn ended(&mut self, now: Millis, ended: Ended) {
+        let step = self.under_way.take();
+        if step == Some(Step::FreeLock) {
+            return;
+        }
+        let failed = matches!(ended, Ended::Failed(_));
+        self.failed_at = failed.then_some(now);
+        match (step, ended) {
+            (Some(Step::Round(round)), Ended::Round { repaired, settled, resolved }) => {
+                self.round_ended(now, round, (repaired, settled, resolved));
+            }
+            (Some(Step::Pause(hold)), Ended::Paused) => {
+                self.counts.pauses += 1;
+                self.requests.remove(&hold.group);
+            }
+            (Some(Step::Pause(hold)), Ended::Failed(why)) => {
+                self.requests.remove(&hold.group);
+                self.pause = None;
+                let group = hold.group;
+                self.tell(format!("the writers of group {group} are not held: {why}"));
+            }
+            (Some(Step::Resume { group, .. }), ended) => {
+                self.pause = None;
+                // Whatever came of it, a round looks at the rows and resolves.
+                (self.settled, self.failed_at) = (None, None);
+                self.in_doubt.insert(group);
+                if let Ended::Failed(why) = ended {
+                    self.tell(format!("the pause of group {group} ended with an error: {why}"));
+                }
+            }
+            (Some(Step::Release { group }), _) => {
+                self.pause = None;
+                (self.settled, self.failed_at) = (None, None);
+                self.in_doubt.insert(group);
+            }
+            (_, Ended::Failed(why)) => {
+                self.tell(format!("pg_dist_node could not be brought up to date: {why}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn round_ended(&mut self, now: Millis, round: Round, did: (bool, bool, bool)) {
+        let (repaired, settled, resolved) = did;
+        self.counts.repairs += u64::from(repaired);
+        if resolved {
+            let led = |group: &u32| round.groups.get(group).is_some_and(|g| g.leader.is_some());
+            // One that has changed its leader meanwhile is asked again.
+            let same = |group: &u32| {
+                self.leaders.get(group).cloned().flatten()
+                    == round.groups.get(group).and_then(|now| now.leader.clone())
+            };
+            let done: Vec<u32> =
+                self.in_doubt.iter().copied().filter(|g| led(g) && same(g)).collect();
+            self.in_doubt.retain(|group| !done.contains(group));
+        }
+        if settled {
+            self.settled = Some(round.groups);
+            self.has_settled = true;
+        } else {
+            self.settled = None;
+            self.failed_at = Some(now);
+        }
+    }
+
+    /// Since this was asked last.
+    pub fn take_settled(&mut self) -> bool {
+        std::mem::take(&mut self.has_settled)
+    }
+
+    pub fn take_told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The group whose writers are held, and since when.
+    pub fn paused(&self) -> Option<(u32, Millis)> {
+        self.pause.as_ref().map(|pause| (pause.group, pause.since))
+    }
+
+    /// Requests whose senders still wait.
+    pub fn waits(&self, group: u32) -> bool {
+        self.requests.contains_key(&group)
+    }
+
+    /// Until something is due by time alone.
+    pub fn wake_in_ms(&self, now: Millis) -> Option<u64> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        let retry = self.failed_at.map(|at| at + RETRY_MS);
+        let pause = self.pause.as_ref();
+        let others = pause.and_then(|p| p.others_wait).map(|at| at + OTHERS_MS);
+        let all = [retry, others, pause.map(|pause| pause.deadline)];
+        all.into_iter().flatten().map(|at| at.since(now)).min()
+    }
+
+    fn tell(&mut self, text: String) {
+        self.told.push(text);
+    }
+
+    /// Takes in what was seen, before a rule is looked for.
+    fn observe(&mut self, sight: &Sight) {
+        if !sight.may_act {
+            self.settled = None;
+            self.failed_at = None;
+            self.requests.clear();
+            // The next leader's first round resolves for every group.
+            self.leaders.clear();
+            return;
+        }
+        for (number, group) in &sight.groups {
+            let before = self.leaders.insert(*number, group.leader.clone());
+            if before.as_ref() != Some(&group.leader) {
+                self.in_doubt.insert(*number);
+            }
+        }
+        self.in_doubt.retain(|group| sight.groups.contains_key(group));
+        let is_over = |r: &Request| sight.now.since(r.at) >= r.timeout_ms;
+        self.requests.retain(|_, request| !is_over(request));
+        self.observe_pause(sight);
+    }
+
+    fn observe_pause(&mut self, sight: &Sight) {
+        let settled = self.settled.as_ref();
+        let Some(pause) = &mut self.pause else { return };
+        let leader =
+            |groups: &Groups, group: u32| groups.get(&group).and_then(|now| now.leader.clone());
+        let now = leader(&sight.groups, pause.group);
+        pause.was_down |= now.is_none() || now != pause.leader;
+        let moved = sight.groups.iter().any(|(number, group)| {
+            let before = settled.and_then(|settled| leader(settled, *number));
+            *number != pause.group && group.leader.is_some() && group.leader != before
+        });
+        pause.others_wait = match moved {
+            true => pause.others_wait.or(Some(sight.now)),
+            false => None,
+        };
+    }
+
+    /// The step is under way from now on.
+    fn begin(&mut self, why: &str, step: &Step, sight: &Sight) {
+        match step {
+            Step::Rest => return,
+            Step::Decline { group } => {
+                self.requests.remove(group);
+                self.tell(format!("the writers of group {group} are not held: {why}"));
+                return;
+            }
+            Step::Round(_) => self.looked_at = sight.now,
+            Step::Pause(hold) => {
+                let leader = sight.groups.get(&hold.group).and_then(|now| now.leader.clone());
+                self.pause = Some(Pause {
+                    group: hold.group,
+                    leader,
+                    since: sight.now,
+                    deadline: sight.now + hold.limit_ms,
+                    was_down: false,
+                    others_wait: None,
+                });
+            }
+            Step::Resume { .. } | Step::FreeLock => {}
+            Step::Release { group } => {
+                self.counts.given_up += 1;
+                self.tell(format!("the pause of group {group} is given up: {why}"));
+            }
+        }
+        self.under_way = Some(step.clone());
+    }
+}

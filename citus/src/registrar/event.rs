@@ -1,0 +1,54 @@
+//! What another daemon tells the coordinator's leader: Patroni's `POST /citus`.
+//!
+//! An event is believed only where the store says the same: the sender must be the leader
+//! of its group. It is discarded without a word otherwise, as Patroni does.
+
+use std::collections::BTreeMap;
+use topology::{Group, GroupView, MemberName};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A worker's leader is about to stop: its writers are to be held.
+    BeforeDemote,
+    /// A worker's new leader is about to be promoted.
+    BeforePromote,
+    /// A worker's leader runs as primary.
+    AfterPromote,
+}
+
+impl EventKind {
+    pub const fn text(self) -> &'static str {
+        match self {
+            EventKind::BeforeDemote => "before_demote",
+            EventKind::BeforePromote => "before_promote",
+            EventKind::AfterPromote => "after_promote",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<EventKind> {
+        use EventKind::*;
+        [BeforeDemote, BeforePromote, AfterPromote].into_iter().find(|kind| kind.text() == text)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub kind: EventKind,
+    pub group: u32,
+    pub leader: MemberName,
+    /// How long the sender needs the pause at most.
+    pub timeout_ms: u64,
+    pub cooldown_ms: Option<u64>,
+}
+
+impl Event {
+    /// The store names the sender as the leader of its group, with its address.
+    pub fn is_believed(&self, views: &BTreeMap<Group, GroupView>) -> bool {
+        let view = views.get(&Group(Some(self.group))).filter(|_| self.group != 0);
+        view.is_some_and(|view| {
+            let record = view.leader_record();
+            view.leader_name() == Some(&self.leader)
+                && record.is_some_and(|record| record.conn_url.is_some())
+        })
+    }
+}

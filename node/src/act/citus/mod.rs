@@ -1,0 +1,85 @@
+//! Citus: what is done to the coordinator's metadata and to a new group's database.
+//!
+//! Which statements and in which order is the citus crate's; this module connects,
+//! sends them, and bounds their time. It runs beside the beat, because Citus
+//! may hold a statement for long while the lock must still be renewed.
+
+mod pause;
+mod round;
+mod session;
+
+pub(crate) use pause::{HeldGroup, open, release, resume};
+pub(crate) use round::bring_about;
+pub(crate) use session::CitusSession;
+
+use crate::config::{Citus, Settings};
+use crate::postgres::Instance;
+use citus::statement::Authinfo;
+use citus::{Desired, Groups, Statement, Wish};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What every call needs to reach the servers.
+#[derive(Clone)]
+pub(crate) struct Reach {
+    pub settings: Arc<Settings>,
+    pub instance: Instance,
+    pub own: Citus,
+    pub wish: Wish,
+}
+
+impl Reach {
+    fn desired(&self, groups: &Groups) -> Desired {
+        citus::desired(groups, &BTreeMap::new(), &self.wish)
+    }
+}
+
+/// Settings of a coordinator or worker while its region is not to be written.
+///
+/// A promoted coordinator whose rows still name the other region would decide
+/// over that region's transactions, so recovery is off before it opens. New
+/// sessions are read-only: clients that ask for a read-write server pass by.
+pub(crate) fn quarantine(citus: &Citus) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    let mut set = |name: &str, value: &str| settings.push((name.into(), value.into()));
+    if !citus.stand_in {
+        set("citus.recover_2pc_interval", "-1");
+        set("citus.distributed_deadlock_detection_factor", "-1");
+    }
+    if citus.group == 0 {
+        set("default_transaction_read_only", "on");
+    }
+    settings
+}
+
+/// Makes the database and the extension (or the stand-in) of a new group.
+pub(crate) async fn create_database(
+    settings: &Settings,
+    instance: &Instance,
+    own: &Citus,
+) -> Result<(), String> {
+    let pg = &settings.postgresql;
+    if own.database != pg.database {
+        let here = instance.local_target(&pg.database, session::APPLICATION);
+        let session = CitusSession::open(here, own).await?;
+        let name = own.database.clone();
+        let there = session.run(&Statement::FindDatabase { name: name.clone() }).await?;
+        if there.is_empty() {
+            session.run(&Statement::CreateDatabase { name }).await?;
+        }
+    }
+    let here = instance.local_target(&own.database, session::APPLICATION);
+    let session = CitusSession::open(here, own).await?;
+    if own.stand_in {
+        return session.batch(citus::STAND_IN).await;
+    }
+    session.run(&Statement::CreateExtension).await.map_err(|why| {
+        format!("{why}; install the Citus extension for this PostgreSQL on every member")
+    })?;
+    if let Some(password) = &pg.superuser.password {
+        let quoted = password.0.replace('\\', "\\\\").replace('\'', "\\'");
+        let authinfo = Authinfo(format!("password='{quoted}'"));
+        session.run(&Statement::SetAuthinfo { authinfo }).await?;
+    }
+    Ok(())
+}
