@@ -43,7 +43,7 @@ async fn switch(formation: &Formation, load: &Load) {
 fn told(what: &str, load: &Load, begin: Instant) {
     for through in ["coordinator", "worker"] {
         let seen = load.writers(through, begin);
-        let (longest, gap) = (seen.longest, load.back_after(through, begin));
+        let (longest, gap) = (seen.longest, load.longest_gap(through, begin));
         println!(
             "  {what}, through the {through}: longest statement {longest:.2?}, longest gap \
              {gap:.2?}, {} errors {:?}",

@@ -8,7 +8,7 @@ use ctl::field::process::find_postgres;
 use ctl::field::{Field, MemberPlan, Plan};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
@@ -162,9 +162,10 @@ impl Formation {
 }
 
 impl Drop for Formation {
-    /// A failed test leaves its directory.
+    /// A failed test leaves its directory, as does one with `MATRIARCH_KEEP=1`.
     fn drop(&mut self) {
-        if std::thread::panicking()
+        let is_asked = std::env::var_os("MATRIARCH_KEEP").is_some();
+        if (is_asked || std::thread::panicking())
             && let Some(dir) = self.dir.take()
         {
             eprintln!("---- everything is kept in {}", dir.keep().display());
@@ -197,9 +198,4 @@ fn plan(pg_bin: PathBuf, is_real: bool) -> Plan {
         plan.parameters["citus.node_connection_timeout"] = "5s".into();
     }
     plan
-}
-
-/// For a path that only a test with the extension needs.
-pub fn has_extension() -> bool {
-    find_postgres().is_some_and(|pg_bin: PathBuf| has_citus(Path::new(&pg_bin)))
 }

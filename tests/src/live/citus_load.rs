@@ -44,7 +44,6 @@ struct LoadClient {
 
 pub struct Load {
     clients: Vec<LoadClient>,
-    coordinator: MemberPlan,
 }
 
 /// Keys whose shards lie on groups 1 and 2.
@@ -59,12 +58,9 @@ struct Keys {
 pub struct Seen {
     pub longest: Duration,
     pub errors: Vec<String>,
-    /// From the moment to the end of the first statement that succeeded after `down`.
-    pub first_after: Option<Duration>,
 }
 
 impl Load {
-    /// `through_worker`: clients of group 2's leader too.
     pub async fn start(formation: &Formation) -> Load {
         let coordinator = formation.leader(COORDINATOR).await;
         let worker = formation.leader(2).await;
@@ -76,7 +72,7 @@ impl Load {
             WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'ledger'::regclass)";
         formation.sql(&coordinator, distribute).await;
         let keys = keys(&coordinator).await;
-        let mut load = Load { clients: Vec::new(), coordinator: coordinator.clone() };
+        let mut load = Load { clients: Vec::new() };
         for (at, through) in [(&coordinator, "coordinator"), (&worker, "worker")] {
             for does in [Does::WritesBoth, Does::WritesBoth, Does::WritesOne, Does::Reads] {
                 load.add(at, &format!("{does:?} through the {through}"), does, keys);
@@ -106,21 +102,8 @@ impl Load {
         seen(self.clients.iter().filter(|c| c.does == Does::Reads), since)
     }
 
-    /// When the first statement that began after `since` succeeded, of each kind of writer:
-    /// the latest of all clients.
-    pub fn first_write(&self, through: &str, since: Instant) -> Option<Duration> {
-        let ours = |c: &&LoadClient| c.does != Does::Reads && c.name.ends_with(through);
-        let first = |c: &LoadClient| {
-            let log = c.log.lock().expect("no panic");
-            let line = log.iter().find(|l| l.at - l.took > since && l.error.is_none())?;
-            Some(line.at - since)
-        };
-        let firsts: Option<Vec<Duration>> = self.clients.iter().filter(ours).map(first).collect();
-        firsts?.into_iter().max()
-    }
-
-    /// When the last client wrote again after the last error that any of them got since.
-    pub fn back_after(&self, through: &str, since: Instant) -> Duration {
+    /// The longest time in which any of these writers got nothing done.
+    pub fn longest_gap(&self, through: &str, since: Instant) -> Duration {
         let ours =
             self.clients.iter().filter(|c| c.does != Does::Reads && c.name.ends_with(through));
         let gap = |c: &LoadClient| {
@@ -156,7 +139,6 @@ impl Load {
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         let at = formation.leader(COORDINATOR).await;
-        let _ = &self.coordinator;
         let db = connect(&at).await.expect("the coordinator takes connections");
         let _ = db.execute("SELECT recover_prepared_transactions()", &[]).await;
         for client in &self.clients {

@@ -22,10 +22,10 @@ use std::sync::Arc;
 /// What every call needs to reach the servers.
 #[derive(Clone)]
 pub(crate) struct Reach {
-    pub settings: Arc<Settings>,
-    pub instance: Instance,
-    pub own: Citus,
-    pub wish: Wish,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) instance: Instance,
+    pub(crate) own: Citus,
+    pub(crate) wish: Wish,
 }
 
 impl Reach {

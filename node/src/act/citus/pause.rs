@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 /// What the locks may take beyond the cooldown, after which their holders are ended.
 const MARGIN_MS: u64 = 1_000;
 
-pub struct HeldGroup {
-    pub group: u32,
+pub(crate) struct HeldGroup {
+    pub(crate) group: u32,
     terms: Terms,
     here: CitusSession,
     elsewhere: BTreeMap<u32, CitusSession>,

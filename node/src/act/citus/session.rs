@@ -14,10 +14,10 @@ pub(super) const APPLICATION: &str = "Patroni citus";
 /// A region at rest is read-only for clients, but not for these sessions.
 const OPTIONS: &str = " -c idle_in_transaction_session_timeout=0 -c lock_timeout=0";
 
-pub struct CitusSession(Session);
+pub(crate) struct CitusSession(Session);
 
 impl CitusSession {
-    pub async fn open(target: Target, own: &Citus) -> Result<CitusSession, String> {
+    pub(crate) async fn open(target: Target, own: &Citus) -> Result<CitusSession, String> {
         let statement_limit = Duration::ZERO;
         let search_path = citus::statement::schemas(own.stand_in);
         let target = Target { statement_limit, search_path, options: OPTIONS, ..target };
@@ -26,13 +26,13 @@ impl CitusSession {
     }
 
     /// To the server beside this daemon.
-    pub async fn here(reach: &Reach) -> Result<CitusSession, String> {
+    pub(crate) async fn here(reach: &Reach) -> Result<CitusSession, String> {
         let target = reach.instance.local_target(&reach.own.database, APPLICATION);
         CitusSession::open(target, &reach.own).await
     }
 
     /// To the leader of another group.
-    pub async fn at(reach: &Reach, leader: &Address) -> Result<CitusSession, String> {
+    pub(crate) async fn at(reach: &Reach, leader: &Address) -> Result<CitusSession, String> {
         let login = &reach.settings.postgresql.superuser;
         let (host, port) = (&leader.host, leader.port);
         let there = Target::new(host, port, login, &reach.own.database, APPLICATION);
@@ -40,7 +40,7 @@ impl CitusSession {
     }
 
     /// Runs one statement; its rows come back as they are.
-    pub async fn run(&self, statement: &Statement) -> Result<Vec<tokio_postgres::Row>, String> {
+    pub(crate) async fn run(&self, statement: &Statement) -> Result<Vec<tokio_postgres::Row>, String> {
         let owned: Vec<Box<dyn ToSql + Sync + Send>> =
             statement.params().into_iter().map(bind).collect();
         let params: Vec<&(dyn ToSql + Sync)> =
@@ -53,19 +53,19 @@ impl CitusSession {
     }
 
     /// One after the other, up to the first that fails.
-    pub async fn run_all(&self, statements: &[Statement]) -> Result<(), String> {
+    pub(crate) async fn run_all(&self, statements: &[Statement]) -> Result<(), String> {
         for statement in statements {
             self.run(statement).await?;
         }
         Ok(())
     }
 
-    pub async fn batch(&self, sql: &str) -> Result<(), String> {
+    pub(crate) async fn batch(&self, sql: &str) -> Result<(), String> {
         let answer = tokio::time::timeout(STATEMENT, self.0.client().batch_execute(sql)).await;
         answer.map_err(|_| "the batch was not done in time".to_string())?.map_err(|e| said(&e))
     }
 
-    pub async fn rows(&self) -> Result<Vec<NodeRow>, String> {
+    pub(crate) async fn rows(&self) -> Result<Vec<NodeRow>, String> {
         let rows = self.run(&Statement::ReadNodes).await?;
         let parse = |row: &tokio_postgres::Row| {
             let text: String = row.try_get(0).map_err(|e| e.to_string())?;
