@@ -23,7 +23,7 @@ use event::{Event, EventKind};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::Millis;
 
-/// After a round that failed, or did not reach all that was to be done.
+/// After a round that failed; at first also after one that left something undone.
 pub const RETRY_MS: u64 = 1_000;
 /// For how long another group's rows wait for the end of a pause.
 pub const OTHERS_MS: u64 = 2_000;
@@ -120,6 +120,13 @@ struct Pause {
     others_wait: Option<Millis>,
 }
 
+/// What was left undone is tried again, each time after twice as long, up to `loop_wait`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Undone {
+    at: Millis,
+    wait_ms: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Request {
     at: Millis,
@@ -146,6 +153,8 @@ pub struct Registrar {
     in_doubt: BTreeSet<u32>,
     looked_at: Millis,
     failed_at: Option<Millis>,
+    /// The last round left something undone.
+    undone: Option<Undone>,
     under_way: Option<Step>,
     pause: Option<Pause>,
     requests: BTreeMap<u32, Request>,
@@ -250,13 +259,10 @@ impl Registrar {
                 self.in_doubt.iter().copied().filter(|g| led(g) && same(g)).collect();
             self.in_doubt.retain(|group| !done.contains(group));
         }
-        if settled {
-            self.settled = Some(round.groups);
-            self.has_settled = true;
-        } else {
-            self.settled = None;
-            self.failed_at = Some(now);
-        }
+        self.settled = Some(round.groups);
+        self.has_settled |= settled;
+        let wait_ms = self.undone.map_or(RETRY_MS, |undone| undone.wait_ms * 2);
+        self.undone = (!settled).then_some(Undone { at: now, wait_ms });
     }
 
     /// Since this was asked last.
@@ -277,6 +283,11 @@ impl Registrar {
         self.pause.as_ref().map(|pause| (pause.group, pause.since))
     }
 
+    /// The last round left nothing to do.
+    pub fn is_settled(&self) -> bool {
+        self.settled.is_some() && self.undone.is_none()
+    }
+
     /// Requests whose senders still wait.
     pub fn waits(&self, group: u32) -> bool {
         self.requests.contains_key(&group)
@@ -290,7 +301,8 @@ impl Registrar {
         let retry = self.failed_at.map(|at| at + RETRY_MS);
         let pause = self.pause.as_ref();
         let others = pause.and_then(|p| p.others_wait).map(|at| at + OTHERS_MS);
-        let all = [retry, others, pause.map(|pause| pause.deadline)];
+        let undone = self.undone.filter(|_| pause.is_none()).map(|u| u.at + u.wait_ms);
+        let all = [retry, others, undone, pause.map(|pause| pause.deadline)];
         all.into_iter().flatten().map(|at| at.since(now)).min()
     }
 
@@ -301,8 +313,7 @@ impl Registrar {
     /// Takes in what was seen, before a rule is looked for.
     fn observe(&mut self, sight: &Sight) {
         if !sight.may_act {
-            self.settled = None;
-            self.failed_at = None;
+            (self.settled, self.failed_at, self.undone) = (None, None, None);
             self.requests.clear();
             // The next leader's first round resolves for every group.
             self.leaders.clear();

@@ -5,8 +5,10 @@
 //! code are compared with it; `UPDATE_PAGES=1 cargo test -p tests --test examples`
 //! writes them anew.
 
+use citus::registrar::rules::REGISTRAR;
 use member::callbacks::CALLBACKS;
 use member::chores::CHORES;
+use member::events::EVENTS;
 use member::ha::TABLES;
 use member::ha::table::{Rests, Rule, Wait};
 use member::overrides::OVERRIDES;
@@ -167,6 +169,13 @@ fn rules() -> String {
     let when = "What a member does about the replication slots of its server after a beat, one step \
                 at a time; the rows are asked from the first one on after each step.";
     write_table(&mut text, "slots", when, rows);
+    let rows = REGISTRAR.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "What the coordinator's leader does about `pg_dist_node` after a beat; the first row \
+                that matches decides.";
+    write_table(&mut text, "registrar", when, rows);
+    let rows = EVENTS.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "What a worker's leader tells the coordinator's leader (`POST /citus`).";
+    write_table(&mut text, "events", when, rows);
     text
 }
 

@@ -111,6 +111,13 @@ pub const REGISTRAR: &[Rule] = &[
               every metadata node has resolved its own",
     },
     Rule {
+        id: 1663,
+        when: |f| f.is_undone_due(),
+        then: round,
+        why: "the last round left something undone (a copy is behind, a row is in the way): it is \
+              tried again after a second, then ever more seldom, at most once a `loop_wait`",
+    },
+    Rule {
         id: 1670,
         when: |f| f.oldest_request().is_some(),
         then: pause,
@@ -145,6 +152,13 @@ impl Facts<'_> {
 
     fn has_just_failed(&self) -> bool {
         self.registrar.failed_at.is_some_and(|at| self.sight.now.since(at) < RETRY_MS)
+    }
+
+    fn is_undone_due(&self) -> bool {
+        self.registrar.undone.is_some_and(|undone| {
+            let wait_ms = undone.wait_ms.min(self.sight.loop_wait_ms);
+            self.sight.now.since(undone.at) >= wait_ms
+        })
     }
 
     fn must_resolve(&self) -> bool {

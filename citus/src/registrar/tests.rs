@@ -268,6 +268,24 @@ fn rows_are_looked_at_once_a_loop() {
 }
 
 #[test]
+fn what_is_left_undone_is_tried_again_ever_more_seldom_and_holds_no_sender_up() {
+    let mut bench = Bench::at_rest();
+    bench.wait(bench.sight.loop_wait_ms);
+    assert!(matches!(bench.step(), Step::Round(_)));
+    for wait_ms in [1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+        bench.round_ends(false);
+        assert!(!bench.registrar.is_settled());
+        bench.wait(wait_ms - 1);
+        assert_eq!(bench.step(), Step::Rest, "{wait_ms}");
+        bench.wait(1);
+        assert!(matches!(bench.step(), Step::Round(_)), "{wait_ms}");
+    }
+    bench.round_ends(false);
+    assert!(bench.tell(EventKind::BeforeDemote, 1, "w1"));
+    assert!(matches!(bench.step(), Step::Pause(_)));
+}
+
+#[test]
 fn every_row_fires() {
     let mut fired = BTreeSet::new();
     let mut bench = Bench::new();
@@ -292,7 +310,10 @@ fn every_row_fires() {
     bench.wait(RETRY_MS);
     bench.registrar.settled = None;
     bench.step();
-    bench.ends(Ended::Round { repaired: false, settled: true, resolved: false });
+    bench.ends(Ended::Round { repaired: false, settled: false, resolved: false });
+    bench.step();
+    bench.round_ends(false);
+    bench.wait(RETRY_MS * 2);
     bench.step();
     bench.round_ends(true);
     bench.step();

@@ -22,7 +22,7 @@ use super::{Level, Member};
 use crate::ha::Observation;
 use crate::ha::guarding::is_watchdog_needed;
 use serde_json::Value;
-use topology::Millis;
+use topology::{Millis, Version};
 
 /// One thing to keep in order.
 pub struct Chore {
@@ -89,6 +89,15 @@ pub const CHORES: &[Chore] = &[
               leaves its quarantine",
     },
     Chore {
+        id: 1355,
+        moment: Moment::First,
+        due: retry_of_stream,
+        answered: failure_told,
+        why: "a standby does not stream although its leader's record says that it runs: its \
+              receiver tries again at once, once for each such record, instead of after \
+              wal_retrieve_retry_interval; in a synchronous mode commits wait for it",
+    },
+    Chore {
         id: 1360,
         moment: Moment::Last,
         due: password_file,
@@ -113,6 +122,8 @@ pub(super) struct Chores {
     pub files: ServerFiles,
     /// What the copy of `/config` in the data directory holds, as far as this process knows.
     saved: Value,
+    /// The leader's record for which the receiver was made to try again.
+    retried: Option<Version>,
     under_way: Option<UnderWay>,
 }
 
@@ -200,6 +211,21 @@ fn configuration_saved(member: &mut Member, answer: Answer) {
         Answer::Done => member.chores.saved = member.dynamic.raw.clone(),
         answer => failure_told(member, answer),
     }
+}
+
+fn retry_of_stream(member: &mut Member, sights: &Sights) -> Option<Call> {
+    let seen = sights.seen;
+    if !sights.is_at_rest() || !seen.is_standby() || seen.receives() {
+        return None;
+    }
+    let view = seen.view()?;
+    let leader = view.leader_name()?;
+    if seen.follows().is_none_or(|from| from.member != *leader) {
+        return None;
+    }
+    let record = view.members.get(leader).filter(|record| record.value.is_running())?;
+    let is_news = member.chores.retried.replace(record.version) != Some(record.version);
+    is_news.then_some(Call::RetryStream)
 }
 
 fn password_file(_: &mut Member, sights: &Sights) -> Option<Call> {

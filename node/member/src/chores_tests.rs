@@ -4,7 +4,7 @@ use super::chores::{CHORES, ChoreSight, Moment, Work};
 use super::overrides::{OVERRIDES, Overrides};
 use super::planned_restart::PLANNED_RESTART;
 use super::{Answer, Call, Effect, Level, Local, Member, Reload};
-use crate::ha::observation::{Job, Running, StopHow};
+use crate::ha::observation::{Job, Process, Running, ServerRole, StopHow};
 use crate::ha::{Observation, sample};
 use crate::lock::OwnLease;
 use crate::role::Role;
@@ -13,7 +13,7 @@ use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
 use topology::region::{Journal, Phase};
 use topology::write::Written;
-use topology::{Dynamic, Group, Millis, Session, SyncMode, Timeline, Version, Versioned};
+use topology::{Dynamic, Group, Millis, Seen, Session, SyncMode, Timeline, Version, Versioned};
 
 /// A member, and what it sees after its beats.
 struct Stage {
@@ -346,4 +346,33 @@ fn row_1450_keeps_the_log_of_a_crashed_standby_that_is_recovered() {
     let set = overrides(|_| {}, Some(job));
     assert_eq!((set.target, set.keeps_log), (Some(Timeline(5)), true));
     assert!(!overrides(|_| {}, None).keeps_log);
+}
+
+#[test]
+fn a_standby_whose_leader_runs_again_tries_at_once_and_once_for_each_record() {
+    let mut stage = Stage::follower();
+    let retries = |stage: &mut Stage| has(&stage.done(), |call| matches!(call, Call::RetryStream));
+    assert!(!retries(&mut stage), "it streams");
+    let Process::Running(server) = &mut stage.seen.postgres.process else { panic!("it runs") };
+    let Seen::Known(ServerRole::Standby { streaming, .. }) = &mut server.role else {
+        panic!("a standby")
+    };
+    *streaming = false;
+    let write = |stage: &mut Stage, state: &str, version: i64| {
+        let Seen::Known(view) = &mut stage.seen.store else { panic!("it is known") };
+        let record = view.members.get_mut(&"a".into()).expect("the leader's");
+        record.value.state = state.into();
+        record.version = Version::of_store(version);
+    };
+    write(&mut stage, "crashed", 2);
+    assert!(!retries(&mut stage), "its leader is down");
+    write(&mut stage, "running", 3);
+    assert!(retries(&mut stage));
+    assert!(!retries(&mut stage), "once for a record");
+    write(&mut stage, "running", 4);
+    assert!(retries(&mut stage), "a loop later it still does not stream");
+    let Process::Running(server) = &mut stage.seen.postgres.process else { panic!("it runs") };
+    server.role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
+    write(&mut stage, "running", 5);
+    assert!(!retries(&mut stage), "it is detached on purpose");
 }

@@ -95,6 +95,8 @@ pub enum Call {
         overrides: Overrides,
     },
     ResumeReplay,
+    /// Make a standby try at once to stream, instead of after `wal_retrieve_retry_interval`.
+    RetryStream,
     /// Write these names into the server's files, and wait until they act.
     NameSync {
         names: Names,

@@ -150,6 +150,34 @@ pub(crate) const METRICS: &[Metric] = &[
         "Age of the last commit that this standby leader has replayed, 0 if it has replayed all.",
         |f| Some((f.remote_lag()?.replay_ms? as f64 / 1e3).to_string()),
     ),
+    gauge(
+        "matriarch_citus_settled",
+        "Value is 1 if pg_dist_node and its copies are as the store wants them, 0 otherwise.",
+        |f| flag(f.published.citus?.is_settled),
+    ),
+    counter(
+        "matriarch_citus_repairs_total",
+        "Rounds of the coordinator's leader that had to change pg_dist_node.",
+        |f| number(f.published.citus?.counts.repairs),
+    ),
+    counter(
+        "matriarch_citus_pauses_total",
+        "How often the writers of a group were held while its leader changed.",
+        |f| number(f.published.citus?.counts.pauses),
+    ),
+    counter(
+        "matriarch_citus_pauses_given_up_total",
+        "Pauses that ended without a new leader of their group.",
+        |f| number(f.published.citus?.counts.given_up),
+    ),
+    gauge(
+        "matriarch_citus_pause_seconds",
+        "For how long the writers of a group have been held, 0 if none are.",
+        |f| {
+            let since = f.published.citus?.paused_since;
+            Some(since.map_or(0.0, |since| f.now.since(since) as f64 / 1e3).to_string())
+        },
+    ),
 ];
 
 /// All rows as Prometheus reads them.

@@ -66,8 +66,18 @@ pub struct Published {
     pub maximum_lag_on_failover: u64,
     /// How the daemon's own log keeps up.
     pub log: crate::log::Counters,
+    /// Of the coordinator's leader.
+    pub citus: Option<CitusNumbers>,
     /// Writes to the store since the daemon began.
     pub writes: Arc<Writes>,
+}
+
+/// How the coordinator's metadata fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CitusNumbers {
+    pub is_settled: bool,
+    pub paused_since: Option<Millis>,
+    pub counts: citus::registrar::Counts,
 }
 
 /// What to answer, and whether it was done.

@@ -6,10 +6,11 @@
 use super::Daemon;
 use super::pause_lock::PauseLock;
 use crate::act::citus::{self, HeldGroup, Reach};
+use crate::api::published::CitusNumbers;
 use crate::clock;
 use ::citus::registrar::event::Event;
 use ::citus::registrar::{Ended, Hold, Registrar, Sight, Step};
-use ::citus::{Address, Groups, groups_now};
+use ::citus::{Address, Groups, Wish, groups_now};
 use member::ha::Observation;
 use standby::switch::ownership::Ownership;
 use std::future::Future;
@@ -104,7 +105,7 @@ impl Daemon {
             settings: self.settings.clone(),
             instance: (*self.server.instance()).clone(),
             own,
-            wish: Default::default(),
+            wish: Wish { register_secondaries: true, ..Wish::default() },
         };
         let lock = self.pause_lock();
         match step {
@@ -146,6 +147,16 @@ impl Daemon {
         self.metadata.held = held;
         self.metadata.registrar.ended(clock::now(), ended);
         self.tell_citus();
+    }
+
+    pub(super) fn citus_numbers(&self, seen: &Observation) -> Option<CitusNumbers> {
+        let leads = self.settings.group().is_coordinator() && seen.holds_lock();
+        let registrar = &self.metadata.registrar;
+        leads.then(|| CitusNumbers {
+            is_settled: registrar.is_settled(),
+            paused_since: registrar.paused().map(|(_, since)| since),
+            counts: registrar.counts(),
+        })
     }
 
     fn tell_citus(&mut self) {

@@ -104,6 +104,7 @@ impl Daemon {
             reason: reason(seen),
             disk_failed: Facts::of(seen).disk_failed().is_some(),
             log: crate::log::counters(),
+            citus: self.citus_numbers(seen),
             writes: self.writes.clone(),
         };
         self.published.send_replace(Arc::new(published));

@@ -84,6 +84,7 @@ pub use procfs::{Stat, boot_id, listed_children};
 pub use recovery::Upstream;
 pub use replication::PeerLog;
 pub use session::Session;
+pub(crate) use target::TRUSTED;
 pub use target::Target;
 
 use crate::config::{

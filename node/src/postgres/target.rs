@@ -11,7 +11,7 @@ const TCP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the owner of a database may set for it (`ALTER DATABASE`) must not decide what
 /// becomes of our statements: the role is the one that logged in, and it may write.
-const TRUSTED: &str = " -c role=none -c default_transaction_read_only=off";
+pub(crate) const TRUSTED: &str = " -c role=none -c default_transaction_read_only=off";
 
 /// The server to connect to, and the login to use.
 #[derive(Clone, Debug)]

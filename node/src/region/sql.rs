@@ -53,7 +53,8 @@ impl Access {
         let mut config = Config::new();
         config.user(&login.username).application_name(APPLICATION).ssl_mode(mode);
         config.connect_timeout(TIMEOUT).dbname(database);
-        config.options(format!("-c search_path={}", citus::statement::schemas(stand_in)));
+        let path = citus::statement::schemas(stand_in);
+        config.options(format!("-c search_path={path}{}", crate::postgres::TRUSTED));
         if let Some(password) = &login.password {
             config.password(&password.0);
         }

@@ -8,6 +8,7 @@
 //! | planned | switchovers, the end of a daemon |
 //! | crash | PostgreSQL or a whole node dies |
 //! | citus_formation, citus_load | a coordinator and two workers, and clients of their tables |
+//! | citus_attack | what the owner of a database plants in it |
 //! | compare | former primaries whose log fits |
 //! | rewind | logs that have left the group's history |
 //! | histories | gaps in the numbers of timelines, and a recovery from the archive |
@@ -56,6 +57,7 @@
 pub mod attach;
 pub mod birth;
 pub mod checkpoint;
+pub mod citus_attack;
 pub mod citus_formation;
 pub mod citus_load;
 pub mod compare;

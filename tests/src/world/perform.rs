@@ -51,7 +51,9 @@ impl World {
             Call::Cancel => Answer::Cancelled(self.cancel_job(m)),
             // Nothing pauses replay here. A receiver of this world takes what it can, and
             // nothing holds it up.
-            Call::ResumeReplay | Call::EndReceivers(_) | Call::CutStop => Answer::Done,
+            Call::ResumeReplay | Call::RetryStream | Call::EndReceivers(_) | Call::CutStop => {
+                Answer::Done
+            }
             // Archives of this world lack nothing, its disks keep these files, and its
             // servers have no slots.
             Call::CompleteHistories { .. } | Call::SaveConfiguration | Call::KeepPgpass => {

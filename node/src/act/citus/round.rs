@@ -27,7 +27,7 @@ async fn round_of(reach: &Reach, round: &Round) -> Result<Ended, String> {
     let terms = Terms { cooldown_ms: round.cooldown_ms, ..Terms::default() };
     let plan = citus::diff(&desired, &rows, &terms);
     for blocked in &plan.blocked {
-        tracing::warn!("pg_dist_node: {blocked}");
+        crate::log::warn(&format!("pg_dist_node: {blocked}"));
     }
     session.run_all(&plan.transaction()).await?;
     let moved = !plan.in_one_transaction.is_empty();
@@ -41,7 +41,7 @@ async fn round_of(reach: &Reach, round: &Round) -> Result<Ended, String> {
     }
     let synced = synchronise(&session, round).await;
     if let Err(why) = &synced {
-        tracing::warn!("{why}");
+        crate::log::warn(why);
     }
     if round.opening {
         synced.clone()?;
@@ -50,15 +50,23 @@ async fn round_of(reach: &Reach, round: &Round) -> Result<Ended, String> {
     if round.resolve {
         resolved &= resolve_elsewhere(reach, round).await;
     }
-    if synced.is_ok() {
-        for statement in &plan.after {
-            session.run(statement).await?;
-            tracing::info!("pg_dist_node: {statement:?}");
-        }
-    }
-    let repaired = moved || !plan.after.is_empty();
+    let done = if synced.is_ok() { add_and_remove(&session, &plan.after).await } else { 0 };
+    let repaired = moved || done > 0;
     let settled = synced.is_ok() && plan.blocked.is_empty() && plan.after.is_empty();
     Ok(Ended::Round { repaired, settled, resolved })
+}
+
+/// Rows that come and go, up to the first that Citus refuses: while a copy of the table is
+/// out of reach, all of them are.
+async fn add_and_remove(session: &CitusSession, statements: &[Statement]) -> usize {
+    for (done, statement) in statements.iter().enumerate() {
+        if let Err(why) = session.run(statement).await {
+            crate::log::warn(&format!("pg_dist_node: {why}"));
+            return done;
+        }
+        tracing::info!("pg_dist_node: {statement:?}");
+    }
+    statements.len()
 }
 
 /// The copies on the workers. The maintenance daemon was woken by the commit and

@@ -40,7 +40,10 @@ impl CitusSession {
     }
 
     /// Runs one statement; its rows come back as they are.
-    pub(crate) async fn run(&self, statement: &Statement) -> Result<Vec<tokio_postgres::Row>, String> {
+    pub(crate) async fn run(
+        &self,
+        statement: &Statement,
+    ) -> Result<Vec<tokio_postgres::Row>, String> {
         let owned: Vec<Box<dyn ToSql + Sync + Send>> =
             statement.params().into_iter().map(bind).collect();
         let params: Vec<&(dyn ToSql + Sync)> =

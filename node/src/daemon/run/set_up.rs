@@ -63,6 +63,7 @@ fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Publi
         disk_failed: false,
         reason: None,
         log: Default::default(),
+        citus: None,
         writes: writes.clone(),
     }
 }

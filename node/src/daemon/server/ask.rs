@@ -53,6 +53,13 @@ impl Server {
         done.map_err(|e| e.to_string())
     }
 
+    /// A reload wakes the process that waits for the next try.
+    pub(crate) async fn retry_stream(&self) -> Result<(), String> {
+        let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
+        let done = session.execute("retry stream", "SELECT pg_catalog.pg_reload_conf()").await;
+        done.map_err(|e| e.to_string())
+    }
+
     /// Returns when the server shows these names of synchronous standbys and they
     /// act; or, in the end, what is missing.
     pub(crate) async fn until_names_act(
