@@ -23,3 +23,38 @@ fn secondaries(view: &GroupView) -> Vec<crate::Address> {
     let members = view.members.iter().map(|(name, member)| (name, &member.value));
     members.filter(serves).filter_map(|(_, record)| record.address().map(Into::into)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Address;
+
+    #[test]
+    fn members_that_run_and_take_readers_are_secondaries() {
+        let mut view = GroupView::default();
+        view.take_sample("leader", "a", 1, 7);
+        let member = |name: &str, state: &str, role: &str, tags: &str| {
+            format!(
+                r#"{{"conn_url":"postgres://{name}:5/x","state":"{state}","role":"{role}","tags":{tags}}}"#
+            )
+        };
+        for (name, state, role, tags) in [
+            ("a", "running", "primary", "{}"),
+            ("b", "running", "replica", "{}"),
+            ("c", "stopped", "replica", "{}"),
+            ("d", "running", "replica", r#"{"noloadbalance":true}"#),
+        ] {
+            view.take_sample(&format!("members/{name}"), &member(name, state, role, tags), 1, 7);
+        }
+        let mut views = BTreeMap::from([(Group(Some(1)), view)]);
+        let now = groups_now(&views);
+        assert_eq!(now[&1].leader, Some(Address::new("a", 5)));
+        assert_eq!(now[&1].secondaries, [Address::new("b", 5)]);
+        // Between two leaders, and while it starts, the leader is not known.
+        let view = views.get_mut(&Group(Some(1))).expect("just made");
+        view.take_sample("members/a", &member("a", "starting", "primary", "{}"), 2, 7);
+        assert_eq!(groups_now(&views)[&1].leader, None);
+        views.get_mut(&Group(Some(1))).expect("just made").leader = None;
+        assert_eq!(groups_now(&views)[&1].leader, None);
+    }
+}

@@ -148,6 +148,8 @@ pub struct Counts {
 pub struct Registrar {
     /// The groups that the rows were last found in line with.
     settled: Option<Groups>,
+    /// A round has reached its end since this member leads: events count.
+    has_looked: bool,
     leaders: BTreeMap<u32, Option<Address>>,
     /// Groups whose leader went or changed since in-doubt transactions were resolved.
     in_doubt: BTreeSet<u32>,
@@ -178,7 +180,7 @@ impl Registrar {
     /// Another daemon's news. True: its sender waits until the group's pause is open, or
     /// declined.
     pub fn take_event(&mut self, event: &Event, now: Millis) -> bool {
-        if self.settled.is_none() && self.pause.is_none() {
+        if !self.has_looked {
             return false;
         }
         match event.kind {
@@ -208,8 +210,9 @@ impl Registrar {
         if step == Some(Step::FreeLock) {
             return;
         }
-        let failed = matches!(ended, Ended::Failed(_));
-        self.failed_at = failed.then_some(now);
+        if matches!(step, Some(Step::Round(_))) {
+            self.failed_at = matches!(ended, Ended::Failed(_)).then_some(now);
+        }
         match (step, ended) {
             (Some(Step::Round(round)), Ended::Round { repaired, settled, resolved }) => {
                 self.round_ended(now, round, (repaired, settled, resolved));
@@ -260,6 +263,7 @@ impl Registrar {
             self.in_doubt.retain(|group| !done.contains(group));
         }
         self.settled = Some(round.groups);
+        self.has_looked = true;
         self.has_settled |= settled;
         let wait_ms = self.undone.map_or(RETRY_MS, |undone| undone.wait_ms * 2);
         self.undone = (!settled).then_some(Undone { at: now, wait_ms });
@@ -314,6 +318,7 @@ impl Registrar {
     fn observe(&mut self, sight: &Sight) {
         if !sight.may_act {
             (self.settled, self.failed_at, self.undone) = (None, None, None);
+            self.has_looked = false;
             self.requests.clear();
             // The next leader's first round resolves for every group.
             self.leaders.clear();

@@ -1,8 +1,9 @@
 //! The command line: every command, option and default.
 //!
 //! Names, letters and environment variables are those that scripts already
-//! use; what only this tool has (`region`, `demo`) comes last.
+//! use; what only this tool has (`region`, `citus`, `demo`) comes last.
 
+pub(crate) mod citus;
 pub(crate) mod demo;
 pub(crate) mod region;
 
@@ -71,6 +72,9 @@ pub(crate) enum Command {
     /// Regions of a formation: who owns it, and moving it
     #[command(subcommand)]
     Region(region::Command),
+    /// The coordinator's metadata of Citus
+    #[command(subcommand)]
+    Citus(citus::Command),
     /// Start a formation of two regions on this machine, to try things out
     Demo(demo::Demo),
 }

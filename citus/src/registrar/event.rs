@@ -52,3 +52,43 @@ impl Event {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(record: &str) -> BTreeMap<Group, GroupView> {
+        let mut view = GroupView::default();
+        view.take_sample("leader", "w1", 1, 7);
+        view.take_sample("members/w1", record, 1, 7);
+        BTreeMap::from([(Group(Some(1)), view)])
+    }
+
+    fn event(group: u32, leader: &str) -> Event {
+        let kind = EventKind::BeforeDemote;
+        Event { kind, group, leader: leader.into(), timeout_ms: 1, cooldown_ms: None }
+    }
+
+    #[test]
+    fn only_the_leader_that_the_store_names_is_believed() {
+        let views = view(r#"{"conn_url":"postgres://h:1/postgres"}"#);
+        assert!(event(1, "w1").is_believed(&views));
+        assert!(!event(1, "w2").is_believed(&views), "another member");
+        assert!(!event(2, "w1").is_believed(&views), "another group");
+        assert!(!event(0, "w1").is_believed(&views), "the coordinator's own group");
+        assert!(!event(1, "w1").is_believed(&view("{}")), "without an address");
+    }
+
+    #[test]
+    fn kinds_have_patroni_s_names() {
+        use EventKind::*;
+        for (kind, name) in [
+            (BeforeDemote, "before_demote"),
+            (BeforePromote, "before_promote"),
+            (AfterPromote, "after_promote"),
+        ] {
+            assert_eq!((kind.text(), EventKind::parse(name)), (name, Some(kind)));
+        }
+        assert_eq!(EventKind::parse("before_lunch"), None);
+    }
+}

@@ -304,7 +304,7 @@ fn every_row_fires() {
     bench.sight.opening = false;
     bench.ends(Ended::Failed("so".into()));
     bench.step();
-    bench.registrar.settled = Some(usual());
+    (bench.registrar.settled, bench.registrar.has_looked) = (Some(usual()), true);
     bench.tell(EventKind::BeforeDemote, 1, "w1");
     bench.step();
     bench.wait(RETRY_MS);

@@ -1,5 +1,6 @@
 //! One file a command; here is only which is which.
 
+pub(crate) mod citus;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod dsn;
@@ -50,6 +51,7 @@ async fn dispatch(world: &mut World, command: Command) -> Result<()> {
         Command::Reinit(args) => reinit::run(world, &args).await,
         Command::Flush(args) => flush::run(world, args).await,
         Command::Remove(args) => remove::run(world, &args).await,
+        Command::Citus(command) => citus::run(world, command).await,
         Command::Region(command) => region::run(world, command).await,
         Command::Demo(demo) => demo::run(demo).await,
     }

@@ -11,6 +11,7 @@ mod switch;
 mod tests;
 
 pub(crate) use formation::{Picture, draw};
+pub(super) use sites::servers;
 
 use crate::args::region::{Check, Command};
 use crate::output::render;

@@ -20,6 +20,7 @@ use super::histories::Histories;
 use super::server_files::ServerFiles;
 use super::{Level, Member};
 use crate::ha::Observation;
+use crate::ha::facts::Facts;
 use crate::ha::guarding::is_watchdog_needed;
 use serde_json::Value;
 use topology::{Millis, Version};
@@ -220,7 +221,8 @@ fn retry_of_stream(member: &mut Member, sights: &Sights) -> Option<Call> {
     }
     let view = seen.view()?;
     let leader = view.leader_name()?;
-    if seen.follows().is_none_or(|from| from.member != *leader) {
+    let facts = Facts::of(seen);
+    if facts.must_follow_another() || facts.upstream().is_none_or(|from| from.member != *leader) {
         return None;
     }
     let record = view.members.get(leader).filter(|record| record.value.is_running())?;

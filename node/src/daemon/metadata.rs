@@ -31,7 +31,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// Waits for the end of the running step; for ever when none runs.
-    pub async fn over(&mut self) -> Outcome {
+    pub(super) async fn over(&mut self) -> Outcome {
         match &mut self.running {
             Some(outcome) => {
                 let failed = || (Ended::Failed("its task was ended".to_string()), None);
@@ -86,10 +86,11 @@ impl Daemon {
 
     fn citus_sight(&self, seen: &Observation, at_rest: bool, own: u32) -> Sight {
         let leads = seen.holds_lock() && seen.is_primary() && seen.may_own();
-        let groups = self.groups_led_here(own);
+        let may_act = at_rest && leads && seen.view().is_some();
+        let groups = if may_act { self.groups_led_here(own) } else { Groups::new() };
         Sight {
             now: seen.now,
-            may_act: at_rest && leads && seen.view().is_some(),
+            may_act,
             opening: self.is_opening(&seen.ownership),
             whole: self.is_whole(&groups),
             is_lock_left: self.pause_lock().is_left(),

@@ -73,7 +73,7 @@ impl Daemon {
 }
 
 impl Notice {
-    pub async fn send(self) {
+    pub(super) async fn send(self) {
         let Some(url) = self.coordinator().await else {
             tracing::warn!("the coordinator's leader is not known: its clients are not held");
             return;

@@ -23,12 +23,12 @@ pub(super) struct PauseLock {
 
 impl PauseLock {
     /// The entry in the store is this process's own.
-    pub fn is_left(&self) -> bool {
+    pub(super) fn is_left(&self) -> bool {
         let on = self.entry.as_ref().map(|entry| entry.session);
         on.is_some_and(|session| session.is_some() && session == self.session)
     }
 
-    pub async fn take(&self, group: u32) -> Result<(), String> {
+    pub(super) async fn take(&self, group: u32) -> Result<(), String> {
         let Some(session) = self.session else { return Err("this member has no lease".into()) };
         let on = self.entry.as_ref().filter(|_| self.is_left()).map(|entry| entry.version);
         let write = LeaderWrite::TakePause { group, by: self.me.clone(), on };
@@ -45,7 +45,7 @@ impl PauseLock {
     }
 
     /// What stays, for the store is silent, is freed by a later step.
-    pub async fn free(&self) {
+    pub(super) async fn free(&self) {
         let Some(session) = self.session else { return };
         let write = Write::EndPause { session };
         let _ = tokio::time::timeout(STORE_CALL, self.mirror.write(&self.keys, &write)).await;

@@ -29,12 +29,9 @@ const PLANT: &str = "
         LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.trap('pause_node'); END $$;
     CREATE FUNCTION evil.row_to_json(record) RETURNS json LANGUAGE plpgsql AS
         $$ BEGIN PERFORM evil.trap('row_to_json'); RETURN '{}'; END $$;
-    CREATE VIEW evil.pg_dist_node AS
-        SELECT n.*, evil.pg_is_in_recovery() AS trapped FROM pg_catalog.pg_dist_node n;
     RESET ROLE;
     ALTER DATABASE app OWNER TO mallory;
-    ALTER DATABASE app SET search_path = evil, pg_catalog;
-    ALTER DATABASE app SET role = mallory;";
+    ALTER DATABASE app SET search_path = evil, pg_catalog;";
 
 /// On the leaders of these groups.
 pub async fn plant(formation: &Formation, groups: &[u32]) {

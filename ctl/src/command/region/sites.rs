@@ -88,7 +88,7 @@ impl Regions {
 }
 
 /// For questions to the servers; `None`: the configuration names no superuser.
-pub(super) fn servers(settings: &CtlSettings) -> Result<Option<Arc<dyn GroupServers>>> {
+pub(in crate::command) fn servers(settings: &CtlSettings) -> Result<Option<Arc<dyn GroupServers>>> {
     let (login, citus) = (settings.superuser.as_ref(), settings.citus.as_ref());
     let servers = login.map(|login| SqlGroupServers::for_probes(login, citus)).transpose()?;
     Ok(servers.map(|servers| Arc::new(servers) as Arc<dyn GroupServers>))
