@@ -6,6 +6,8 @@
 
 #[path = "live_bootstrap.rs"]
 mod live_bootstrap;
+#[path = "live_citus.rs"]
+mod live_citus;
 #[path = "live_config.rs"]
 mod live_config;
 #[path = "live_data_dir.rs"]
