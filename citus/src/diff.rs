@@ -65,6 +65,13 @@ impl Plan {
         self.in_one_transaction.is_empty() && self.after.is_empty()
     }
 
+    /// A group without a primary row gets one.
+    pub fn adds_primaries(&self) -> bool {
+        self.after.iter().any(|statement| {
+            matches!(statement, Statement::AddPrimary { .. } | Statement::SetCoordinatorHost { .. })
+        })
+    }
+
     /// The first part with its transaction around it; empty if there is none.
     pub fn transaction(&self) -> Vec<Statement> {
         if self.in_one_transaction.is_empty() {

@@ -94,17 +94,24 @@ pub struct Hold {
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// `repaired`: rows were changed. `settled`: nothing is left to do. `resolved`: every
-    /// metadata node has resolved its in-doubt transactions.
-    Round {
-        repaired: bool,
-        settled: bool,
-        resolved: bool,
-    },
+    Round(Did),
     Paused,
     Resumed,
     Released,
     Failed(String),
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Did {
+    /// Rows were changed.
+    pub repaired: bool,
+    /// All primaries are entered, and the copies are in step.
+    pub settled: bool,
+    /// Nothing at all is left to do; secondaries may come later than primaries.
+    pub complete: bool,
+    /// Every metadata node has resolved its in-doubt transactions.
+    pub resolved: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +160,8 @@ pub struct Registrar {
     leaders: BTreeMap<u32, Option<Address>>,
     /// Groups whose leader went or changed since in-doubt transactions were resolved.
     in_doubt: BTreeSet<u32>,
+    /// Of those, groups for which not every metadata node has answered.
+    unresolved: BTreeSet<u32>,
     looked_at: Millis,
     failed_at: Option<Millis>,
     /// The last round left something undone.
@@ -214,9 +223,7 @@ impl Registrar {
             self.failed_at = matches!(ended, Ended::Failed(_)).then_some(now);
         }
         match (step, ended) {
-            (Some(Step::Round(round)), Ended::Round { repaired, settled, resolved }) => {
-                self.round_ended(now, round, (repaired, settled, resolved));
-            }
+            (Some(Step::Round(round)), Ended::Round(did)) => self.round_ended(now, round, did),
             (Some(Step::Pause(hold)), Ended::Paused) => {
                 self.counts.pauses += 1;
                 self.requests.remove(&hold.group);
@@ -248,25 +255,30 @@ impl Registrar {
         }
     }
 
-    fn round_ended(&mut self, now: Millis, round: Round, did: (bool, bool, bool)) {
-        let (repaired, settled, resolved) = did;
-        self.counts.repairs += u64::from(repaired);
-        if resolved {
-            let led = |group: &u32| round.groups.get(group).is_some_and(|g| g.leader.is_some());
-            // One that has changed its leader meanwhile is asked again.
-            let same = |group: &u32| {
-                self.leaders.get(group).cloned().flatten()
-                    == round.groups.get(group).and_then(|now| now.leader.clone())
-            };
-            let done: Vec<u32> =
-                self.in_doubt.iter().copied().filter(|g| led(g) && same(g)).collect();
-            self.in_doubt.retain(|group| !done.contains(group));
+    fn round_ended(&mut self, now: Millis, round: Round, did: Did) {
+        self.counts.repairs += u64::from(did.repaired);
+        if round.resolve {
+            self.resolved(&round.groups, did.resolved);
         }
         self.settled = Some(round.groups);
         self.has_looked = true;
-        self.has_settled |= settled;
+        self.has_settled |= did.settled;
         let wait_ms = self.undone.map_or(RETRY_MS, |undone| undone.wait_ms * 2);
-        self.undone = (!settled).then_some(Undone { at: now, wait_ms });
+        let is_complete = did.complete && self.unresolved.is_empty();
+        self.undone = (!is_complete).then_some(Undone { at: now, wait_ms });
+    }
+
+    /// A group that has changed its leader since the round began is still in doubt.
+    fn resolved(&mut self, groups: &Groups, everywhere: bool) {
+        let leader = |group: &u32| groups.get(group).and_then(|now| now.leader.clone());
+        let same = |group: &u32| self.leaders.get(group).cloned().flatten() == leader(group);
+        let asked: BTreeSet<u32> =
+            self.in_doubt.iter().copied().filter(|g| leader(g).is_some() && same(g)).collect();
+        self.in_doubt.retain(|group| !asked.contains(group));
+        match everywhere {
+            true => self.unresolved.clear(),
+            false => self.unresolved.extend(asked),
+        }
     }
 
     /// Since this was asked last.

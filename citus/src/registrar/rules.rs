@@ -114,7 +114,8 @@ pub const REGISTRAR: &[Rule] = &[
         id: 1663,
         when: |f| f.is_undone_due(),
         then: round,
-        why: "the last round left something undone (a copy is behind, a row is in the way): it is \
+        why: "the last round left something undone (a copy is behind, a row is in the way, a node has \
+              not resolved its in-doubt transactions): it is \
               tried again after a second, then ever more seldom, at most once a `loop_wait`",
     },
     Rule {
@@ -180,7 +181,9 @@ fn round(facts: &Facts) -> Step {
     Step::Round(Round {
         groups: facts.sight.groups.clone(),
         opening: facts.sight.opening,
-        resolve: facts.sight.opening || facts.must_resolve(),
+        resolve: facts.sight.opening
+            || facts.must_resolve()
+            || !facts.registrar.unresolved.is_empty(),
         cooldown_ms: facts.cooldown_ms(None),
     })
 }

@@ -167,3 +167,26 @@ fn the_synchronous_state_is_chained_from_version_to_version() {
     assert!(end_sync(LEADS, second));
     assert_eq!(value(&store, &keys.sync()), None);
 }
+
+/// Two pauses of one formation would end each other's sessions.
+#[test]
+fn one_pause_is_open_and_ends_with_the_lease_of_its_leader() {
+    let (store, keys) = store();
+    let take = |session: Session, on: Option<Version>| {
+        let write = LeaderWrite::TakePause { group: 1, by: "n1".into(), on };
+        sent(&store, &Write::AsLeader { session, write })
+    };
+    assert!(take(LEADS, None));
+    assert_eq!(value(&store, &keys.pause()).as_deref(), Some(r#"{"group":1,"by":"n1"}"#));
+    assert!(!take(LEADS, None), "one is open");
+    let other = store.grant_now(Duration::from_secs(30)).expect("reachable");
+    assert!(!take(other, None), "only the leader opens one");
+    assert!(!sent(&store, &Write::EndPause { session: other }), "it is not its own");
+    let read = store.read_now(&[keys.pause()]).expect("reachable");
+    assert!(take(LEADS, Some(read.entries[0].version)), "what was left is taken over");
+    // Also one that leads no more frees what is its own.
+    by_hand(&store, Op::Delete { key: keys.leader() });
+    assert!(sent(&store, &Write::EndPause { session: LEADS }));
+    assert_eq!(value(&store, &keys.pause()), None);
+    assert!(!sent(&store, &Write::EndPause { session: LEADS }));
+}

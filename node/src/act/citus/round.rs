@@ -1,7 +1,7 @@
 //! One round: the rows of the coordinator, their copies, and in-doubt transactions.
 
 use super::{CitusSession, Reach};
-use citus::registrar::{Ended, Round};
+use citus::registrar::{Did, Ended, Round};
 use citus::{Address, NodeRow, Statement, Terms};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -51,9 +51,13 @@ async fn round_of(reach: &Reach, round: &Round) -> Result<Ended, String> {
         resolved &= resolve_elsewhere(reach, round).await;
     }
     let done = if synced.is_ok() { add_and_remove(&session, &plan.after).await } else { 0 };
-    let repaired = moved || done > 0;
-    let settled = synced.is_ok() && plan.blocked.is_empty() && plan.after.is_empty();
-    Ok(Ended::Round { repaired, settled, resolved })
+    let settled = synced.is_ok() && plan.blocked.is_empty() && !plan.adds_primaries();
+    Ok(Ended::Round(Did {
+        repaired: moved || done > 0,
+        settled,
+        complete: settled && plan.after.is_empty(),
+        resolved,
+    }))
 }
 
 /// Rows that come and go, up to the first that Citus refuses: while a copy of the table is
