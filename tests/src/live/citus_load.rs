@@ -109,7 +109,7 @@ impl Load {
         let gap = |c: &LoadClient| {
             let log = c.log.lock().expect("no panic");
             let ok: Vec<Instant> = log.iter().filter(|l| l.error.is_none()).map(|l| l.at).collect();
-            let before = ok.iter().filter(|at| **at <= since).next_back().copied().unwrap_or(since);
+            let before = ok.iter().rfind(|at| **at <= since).copied().unwrap_or(since);
             let mut last = before;
             let mut longest = Duration::ZERO;
             for at in ok.into_iter().filter(|at| *at > since).chain([Instant::now()]) {
