@@ -24,7 +24,7 @@ pub struct Terms {
     /// How long a session may hold a shard's lock before it is ended.
     pub cooldown_ms: i32,
     pub poolers: Poolers,
-    /// After so long the server ends a pause by itself; 0: never.
+    /// After this time the server ends a pause by itself; 0: never.
     pub pause_ms: u32,
 }
 

@@ -52,6 +52,7 @@ use server::Server;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Kept for `GET /decisions` and post-mortems.
@@ -67,6 +68,10 @@ pub struct Origin {
 
 /// The last decisions, oldest first.
 pub type Decisions = Arc<Mutex<VecDeque<serde_json::Value>>>;
+
+/// One call to the store may take this long: well below the lock's ttl, so
+/// that a frozen store leaves time to fence.
+const STORE_CALL: Duration = Duration::from_millis(member::STORE_CALL_MS);
 
 pub struct Daemon {
     settings: Arc<Settings>,

@@ -5,7 +5,7 @@
 //! instead of a wait; the rows follow from what the store says.
 
 use super::Daemon;
-use super::run::STORE_CALL;
+use super::STORE_CALL;
 use crate::dcs::Store;
 use crate::dcs::keys::{Keys, split_groups};
 use crate::peers::{PEER_WAIT_MAX, Peers};

@@ -4,7 +4,7 @@
 //! coordinator that takes over while an earlier one still has it opens no pause: the
 //! sessions of both would end each other.
 
-use super::run::STORE_CALL;
+use super::STORE_CALL;
 use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 use crate::dcs::{KeyValue, Session};

@@ -10,7 +10,7 @@ mod wake;
 
 use super::server::Server;
 use super::signals::{Signals, Wish};
-use super::{Daemon, Origin, start};
+use super::{Daemon, Origin, STORE_CALL, start};
 use crate::api::decisions;
 use crate::api::published::Command;
 use crate::config::Settings;
@@ -19,17 +19,13 @@ use crate::dcs::keys::Keys;
 use crate::dcs::{self, Store};
 use crate::peers::Peers;
 use crate::{clock, log, notify};
+use member::Report;
 use member::ha::observation::Job;
 use member::ha::{Decision, Outcome};
-use member::{Report, STORE_CALL_MS};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use wake::changed;
-
-/// One call to the store may take this long: well below the lock's ttl, so
-/// that a frozen store leaves time to fence.
-pub(super) const STORE_CALL: Duration = Duration::from_millis(STORE_CALL_MS);
 
 /// Requests whose answer comes when the action is over.
 pub(super) use crate::api::published::Reply;
