@@ -37,20 +37,25 @@ const OPTIONAL: [&str; 4] =
 
 const REMOTE: [&str; 3] = ["Remote Receive Lag", "Remote Replay Lag", "Remote Lag Seconds"];
 
+const LOGICAL: &str = "Logical Slots";
+
 const MEGABYTE: f64 = 1_048_576.0;
 
 /// The table of all members.
 pub(crate) fn rows(groups: &Groups, shown: &Shown) -> Table {
     let style = HostStyle::of(groups);
+    let has_logical = shown.extended && has_logical_slots(groups);
     let mut rows = Vec::new();
     for (group, view) in groups {
         for (member, label) in tree::order(&GroupReport::of(view), shown.is_tree) {
-            rows.push(cells(shown, *group, &member, &label, style));
+            let mut row = cells(shown, *group, &member, &label, style);
+            row.extend(has_logical.then(|| text_or_empty(logical_slots(member.record))));
+            rows.push(row);
         }
     }
     let mut table = Table {
         title: Some(title(groups, shown)),
-        columns: columns(shown),
+        columns: columns(shown, has_logical),
         rows,
         footer: footer(groups, shown),
         is_tree: shown.is_tree,
@@ -61,7 +66,19 @@ pub(crate) fn rows(groups: &Groups, shown: &Shown) -> Table {
     table
 }
 
-fn columns(shown: &Shown) -> Vec<Column> {
+/// Whether a reader of each permanent logical slot can go on at this member.
+fn logical_slots(record: &MemberRecord) -> Option<String> {
+    let words = record.logical_slots.iter().map(|(name, word)| format!("{name} {word}"));
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+fn has_logical_slots(groups: &Groups) -> bool {
+    let mut members = groups.values().flat_map(|view| view.members.values());
+    members.any(|member| !member.value.logical_slots.is_empty())
+}
+
+fn columns(shown: &Shown, has_logical: bool) -> Vec<Column> {
     let mut columns = vec![Column::titled("Cluster")];
     if shown.is_citus {
         let group = if shown.group.is_some() { Column::titled } else { Column::new };
@@ -74,6 +91,7 @@ fn columns(shown: &Shown) -> Vec<Column> {
     if shown.remote_lag_at.is_some() {
         columns.extend(REMOTE.map(Column::new));
     }
+    columns.extend(has_logical.then(|| Column::new(LOGICAL)));
     columns
 }
 

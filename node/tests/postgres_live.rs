@@ -223,7 +223,7 @@ fn follow(leader: &Node, slot: Option<&str>) -> StartAs {
 }
 
 async fn start(node: &Node, start_as: &StartAs, dynamic: &Value) -> (Postmaster, Session) {
-    let (postmaster, _) = node.0.start(start_as, dynamic, &[]).await.expect("a start");
+    let (postmaster, _) = node.0.start(start_as, dynamic, &[], &[]).await.expect("a start");
     match node.0.wait_ready(&postmaster, APP, LIMIT).await.expect("an answer") {
         Ready::Accepting(session) => (postmaster, session),
         other => panic!("not ready: {other:?}: {}", log_text(node)),
@@ -307,7 +307,7 @@ async fn birth(a: &Node, dynamic: &Value) -> (Postmaster, Session) {
     assert_eq!(a.0.control().await.expect("control data").system_id, seen.system_id);
     assert!(matches!(a.0.data_state().await, DataDirState::Valid { system, .. }
         if system == seen.system_id));
-    let again = a.0.start(&StartAs::Primary, dynamic, &[]).await;
+    let again = a.0.start(&StartAs::Primary, dynamic, &[], &[]).await;
     assert!(matches!(again, Err(Error::AlreadyRuns(_))));
     assert!(matches!(a.0.remove_data(&Permission::given_up()), Err(Error::AlreadyRuns(_))));
     attack::s9_the_owner_of_the_database_stays_what_it_is(a, &session).await;

@@ -7,7 +7,7 @@
 //!
 //! Absent on purpose: creating, moving and dropping slots (see `slots`).
 
-use crate::slots::{Slot, permanent};
+use crate::slots::{Slot, permanent, refused};
 use indexmap::IndexMap;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
@@ -50,6 +50,8 @@ pub struct Leader<'a> {
     pub optime: Lsn,
     pub slots: &'a [Slot],
     pub dynamic: &'a Dynamic,
+    /// Logical slots that were here while this server was the primary; `None`: it is none.
+    pub owned: Option<&'a BTreeSet<String>>,
 }
 
 impl Leader<'_> {
@@ -64,7 +66,13 @@ impl Leader<'_> {
             retain_slots,
             ended: None,
             ended_timeline: None,
+            refused_slots: self.refused(view),
         }
+    }
+
+    fn refused(&self, view: &GroupView) -> IndexMap<String, Lsn> {
+        let owned = self.owned.into_iter();
+        owned.flat_map(|owned| refused(view, self.dynamic, self.slots, owned)).collect()
     }
 
     /// Without a time to keep slots of members, only permanent ones matter.
@@ -140,7 +148,13 @@ mod tests {
         ];
         let dynamic = dynamic(raw);
         let me = MemberName::new("n1");
-        let leader = Leader { name: &me, optime: Lsn(67109776), slots: &slots, dynamic: &dynamic };
+        let leader = Leader {
+            name: &me,
+            optime: Lsn(67109776),
+            slots: &slots,
+            dynamic: &dynamic,
+            owned: None,
+        };
         let told = leader.status(&view(&["n1", "n2", "n3"]), &mut Retention::default(), Millis(5));
         assert_eq!(told.write(), text);
         let short = Dynamic { member_slots_ttl_ms: 0, ..dynamic.clone() };
@@ -157,7 +171,8 @@ mod tests {
         let mut kept = Retention::default();
         let mut tell = |members: &[&str], slots: &[&str], before: &str, now| {
             let slots: Vec<Slot> = slots.iter().map(|name| slot(name, true, 7)).collect();
-            let leader = Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic };
+            let leader =
+                Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic, owned: None };
             let mut view = view(members);
             view.take_sample("status", before, 1, 0);
             leader.status(&view, &mut kept, Millis(now)).retain_slots
@@ -174,7 +189,8 @@ mod tests {
     fn who_takes_the_lock_goes_on_with_the_list_and_gives_everybody_the_full_time() {
         let (me, dynamic) = (MemberName::new("n2"), dynamic(json!({"slots": {"keep": 0}})));
         let slots = [slot("keep", true, 3)];
-        let leader = Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic };
+        let leader =
+            Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic, owned: None };
         let mut view = view(&["n2", "keep"]);
         view.take_sample("status", r#"{"optime":1,"retain_slots":["gone","n1"]}"#, 1, 0);
         let mut kept = Retention::default();

@@ -253,7 +253,7 @@ fn no_file_grows_without_end() {
 
 /// Who removes or renames files, and which: everything below a data directory that
 /// is data goes through `data_dir.rs`, whose functions demand a `Permission`.
-const REMOVERS: [(&str, &str); 18] = [
+const REMOVERS: [(&str, &str); 19] = [
     ("node/src/postgres/data_dir.rs", "the data directory, with a permission"),
     ("node/src/postgres/error.rs", "one file that may be absent, for the modules below"),
     ("node/src/postgres/mark.rs", "our own marks, outside the data directory"),
@@ -264,6 +264,7 @@ const REMOVERS: [(&str, &str); 18] = [
     ("node/src/postgres/single_user.rs", "archive status, written again afterwards"),
     ("node/src/postgres/instance_data.rs", "the trigger of a promotion"),
     ("node/src/postgres/archive.rs", "segments that a command has half fetched"),
+    ("node/src/postgres/slot_files.rs", "copies of slots that it has written itself"),
     ("node/src/postgres/archive_histories.rs", "our own copies of history files"),
     ("node/src/postgres/timeline.rs", "empty history files of our own"),
     ("node/src/daemon/cache.rs", "our own copy of the configuration"),

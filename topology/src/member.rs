@@ -9,6 +9,7 @@
 use crate::quote::percent_decoded;
 use crate::{Lsn, Tags, Timeline};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The version that members publish. Tools compare it as Patroni's, so it
@@ -143,6 +144,9 @@ pub struct MemberRecord {
     pub reason: Option<String>,
     /// Of a standby leader.
     pub remote: Option<RemoteEnd>,
+    /// Of each permanent logical slot that this member keeps, whether a reader can go on here:
+    /// `ready`, `pending` or `missing`.
+    pub logical_slots: BTreeMap<String, String>,
 }
 
 /// What a standby leader knows of the log that it follows.
@@ -211,6 +215,7 @@ impl MemberRecord {
             pause: flag("pause") == Some(true),
             reason: text("reason"),
             remote: map.get("remote").filter(|value| value.is_object()).map(RemoteEnd::read),
+            logical_slots: words(map.get("logical_slots")),
         }
     }
 
@@ -242,6 +247,9 @@ impl MemberRecord {
         put("pause", self.pause.then_some(true.into()));
         put("reason", self.reason.clone().map(Value::from));
         put("remote", self.remote.as_ref().map(RemoteEnd::write));
+        let slots = self.logical_slots.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str())));
+        let has_slots = !self.logical_slots.is_empty();
+        put("logical_slots", has_slots.then(|| Value::Object(slots.collect())));
         Value::Object(out).to_string()
     }
 
@@ -260,6 +268,11 @@ impl MemberRecord {
         let (_, path) = rest.split('?').next()?.split_once('/')?;
         percent_decoded(path).filter(|name| !name.is_empty())
     }
+}
+
+fn words(value: Option<&Value>) -> BTreeMap<String, String> {
+    let map = value.and_then(Value::as_object).into_iter().flatten();
+    map.filter_map(|(key, word)| Some((key.clone(), word.as_str()?.to_string()))).collect()
 }
 
 /// `host:port` with the brackets that an IPv6 host needs.
@@ -306,6 +319,15 @@ mod tests {
         let reason = Some("there is no global/pg_control".to_string());
         let record = MemberRecord { reason, state: "stopped".into(), ..MemberRecord::default() };
         assert_eq!(MemberRecord::read(&record.write()), record);
+    }
+
+    #[test]
+    fn words_of_logical_slots_are_read_as_they_were_written() {
+        let logical_slots = [("a".to_string(), "ready".to_string())].into();
+        let record = MemberRecord { logical_slots, ..MemberRecord::default() };
+        assert!(record.write().ends_with(r#","logical_slots":{"a":"ready"}}"#));
+        assert_eq!(MemberRecord::read(&record.write()), record);
+        assert!(MemberRecord::read(r#"{"logical_slots":[1]}"#).logical_slots.is_empty());
     }
 
     #[test]

@@ -93,6 +93,7 @@ prop_compose! {
         timeline in any::<Option<u32>>(),
         reason in prop::option::of(text()),
         remote in prop::option::of((lsn(), prop::option::of(text()))),
+        logical_slots in prop::collection::btree_map(text(), text(), 0..3),
     ) -> MemberRecord {
         let [conn_url, api_url, proxy_url, replication_state] = urls;
         let [state, version] = texts;
@@ -110,6 +111,7 @@ prop_compose! {
             timeline: timeline.map(Timeline),
             reason,
             remote: remote.map(|(lsn, replayed_at)| RemoteEnd { lsn, replayed_at }),
+            logical_slots,
         }
     }
 }
@@ -157,11 +159,14 @@ proptest! {
         slots in prop::collection::vec((text(), any::<u64>().prop_map(Lsn)), 0..5),
         retain_slots in prop::collection::vec(text(), 0..4),
         ended in prop::option::of((name(), prop::option::of(any::<u32>().prop_map(Timeline)))),
+        refused in prop::collection::vec((text(), any::<u64>().prop_map(Lsn)), 0..3),
     ) {
+        let refused_slots = refused.into_iter().collect();
         let slots = slots.into_iter().collect();
         let (ended, ended_timeline) = ended.map_or((None, None), |(name, on)| (Some(name), on));
         let optime = Lsn(optime);
-        let status = Status { optime, slots, retain_slots, ended, ended_timeline };
+        let status =
+            Status { optime, slots, retain_slots, ended, ended_timeline, refused_slots };
         let known = view("status", &status.write());
         prop_assert_eq!(known.status.unwrap().value, status);
     }

@@ -24,6 +24,9 @@ pub struct Status {
     pub ended: Option<MemberName>,
     /// The timeline of that leader: a position on another one is none of its log.
     pub ended_timeline: Option<Timeline>,
+    /// Logical slots that the leader does not make, for they would skip data, and what their
+    /// readers have confirmed.
+    pub refused_slots: IndexMap<String, Lsn>,
 }
 
 impl Status {
@@ -41,23 +44,29 @@ impl Status {
             None => Value::Null,
         };
         let (slots, retain) = (part("slots"), part("retain_slots"));
-        let slots = slots.as_object().into_iter().flatten();
+        let positions = |value: &Value| {
+            let slots = value.as_object().into_iter().flatten();
+            slots.filter_map(|(k, v)| Some((k.clone(), Lsn(number(v)?)))).collect()
+        };
         let retain = retain.as_array().into_iter().flatten();
         Status {
             optime: Lsn(map.get("optime").and_then(number).unwrap_or(0)),
-            slots: slots.filter_map(|(k, v)| Some((k.clone(), Lsn(number(v)?)))).collect(),
+            slots: positions(&slots),
             retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
             ended: map.get("ended").and_then(Value::as_str).map(MemberName::new),
             ended_timeline: map.get("ended_timeline").and_then(timeline),
+            refused_slots: positions(&part("refused_slots")),
         }
     }
 
     pub fn write(&self) -> String {
         let mut out = Map::new();
         out.insert("optime".into(), self.optime.0.into());
+        let positions = |slots: &IndexMap<String, Lsn>| {
+            Value::Object(slots.iter().map(|(k, v)| (k.clone(), Value::from(v.0))).collect())
+        };
         if !self.slots.is_empty() {
-            let slots = self.slots.iter().map(|(k, v)| (k.clone(), Value::from(v.0)));
-            out.insert("slots".into(), Value::Object(slots.collect()));
+            out.insert("slots".into(), positions(&self.slots));
         }
         if !self.retain_slots.is_empty() {
             out.insert("retain_slots".into(), self.retain_slots.clone().into());
@@ -65,6 +74,9 @@ impl Status {
         if let Some(ended) = &self.ended {
             out.insert("ended".into(), ended.as_str().into());
             out.extend(self.ended_timeline.map(|t| ("ended_timeline".to_string(), t.0.into())));
+        }
+        if !self.refused_slots.is_empty() {
+            out.insert("refused_slots".into(), positions(&self.refused_slots));
         }
         Value::Object(out).to_string()
     }
@@ -138,6 +150,13 @@ mod tests {
     fn a_position_alone_carries_the_slots_over() {
         let moved = Status::read(REAL).moved_to(Lsn(9));
         assert_eq!(moved.write(), REAL.replace("\"optime\":24399872", "\"optime\":9"));
+    }
+
+    #[test]
+    fn refused_slots_are_read_as_they_were_written() {
+        let text = r#"{"optime":9,"refused_slots":{"a":7}}"#;
+        assert_eq!(Status::read(text).write(), text);
+        assert_eq!(Status::read(text).moved_to(Lsn(10)).refused_slots["a"], Lsn(7));
     }
 
     #[test]

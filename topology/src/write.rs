@@ -125,7 +125,7 @@ pub enum LeaderWrite {
     PutFailsafe(BTreeMap<MemberName, String>),
     /// The report, and its position where old releases read it.
     PutStatus {
-        status: Option<Status>,
+        status: Option<Box<Status>>,
         legacy_optime: Option<Lsn>,
     },
     PutSync(Replacement<SyncState>),

@@ -1,6 +1,8 @@
 //! Actions: the calls that each of them takes, and what their answers mean.
 
 use super::effect::{Answer, Call, Effect, NoEnd, RemoteLog};
+use super::job_terms::JobTerms;
+use super::logical_slots::BeforeOpening;
 use super::next::Next;
 use super::on_lease::{OnLease, What};
 use super::overrides::Overrides;
@@ -42,11 +44,15 @@ pub(super) enum Script {
     History(Following),
     LocalEnd(Following, Box<RemoteLog>),
     ClaimTimeline(Timeline),
+    /// Work on slots is ended before this server opens.
+    EndSlotWork(Timeline),
     Cancel,
 }
 
 /// No promotion begins with less than this left of the lock.
 const PROMOTION_MS: u64 = 1_000;
+/// A promotion waits this long for work on slots to end.
+const SLOT_WORK_MS: u64 = 300;
 pub const LATE: &str = "the lock ends before the promotion would";
 
 /// Asked when the promotion is decided, and again just before it is signalled: files may
@@ -146,7 +152,8 @@ impl Member {
 
     fn begin_job(&mut self, job: &Job, seen: &Observation) -> Next<Script> {
         self.guard_job(job, seen);
-        let terms = Box::new(self.job_terms(job, seen));
+        let copies = self.slot_copies(seen, job);
+        let terms = Box::new(JobTerms { copies, ..self.job_terms(job, seen) });
         plain(Call::Begin { job: job.clone(), terms })
     }
 
@@ -189,12 +196,29 @@ impl Member {
             return failed("the own timeline is not known");
         };
         if let Some(claimed) = view.claimed_by(&self.name, mine) {
-            return self.promote(claimed, seen, now);
+            return self.make_ready_to_open(claimed, seen, now);
         }
         let Some(lease) = self.lease.id else { return Next::Over(Outcome::Lost) };
         let write = write::claim(&self.name, lease, view, mine);
         let claimed = view.claimable(mine);
         Next::Goes(Script::ClaimTimeline(claimed), Effect::call(Call::Write(write)))
+    }
+
+    /// A reader of a logical slot finds it free, or not there at all.
+    fn make_ready_to_open(
+        &mut self,
+        claimed: Timeline,
+        seen: &Observation,
+        now: Millis,
+    ) -> Next<Script> {
+        match self.before_opening(seen) {
+            Some(BeforeOpening { drops }) => {
+                let call = Call::EndSlotWork { drops };
+                let effect = Effect::Call { call, limit_ms: Some(SLOT_WORK_MS) };
+                Next::Goes(Script::EndSlotWork(claimed), effect)
+            }
+            None => self.promote(claimed, seen, now),
+        }
     }
 
     fn promote(&mut self, claimed: Timeline, seen: &Observation, now: Millis) -> Next<Script> {
@@ -295,7 +319,7 @@ impl Member {
                 Next::Over(self.compare(seen, &with, &history, end))
             }
             (Script::ClaimTimeline(claimed), Answer::Written(result)) if result.succeeded => {
-                self.promote(claimed, seen, now)
+                self.make_ready_to_open(claimed, seen, now)
             }
             (Script::Promote, Answer::Done) => {
                 self.call_promoted();
@@ -305,6 +329,8 @@ impl Member {
                 self.call_after_reload();
                 Next::Over(Outcome::Done)
             }
+            // What could not be dropped now is dropped after the opening (1180).
+            (Script::EndSlotWork(claimed), _) => self.promote(claimed, seen, now),
             (Script::Cancel, Answer::Cancelled(job)) => {
                 self.cancelled(job, now);
                 Next::Over(Outcome::Done)

@@ -107,6 +107,15 @@ pub enum Call {
     RestWatchdog,
     /// Make, move or drop a slot of the own server.
     ChangeSlot(SlotStep),
+    /// The same beside the beats, or ask this leader for its slots.
+    BeginSlotWork {
+        step: SlotStep,
+        leader: Option<Box<Following>>,
+    },
+    /// End the work on slots that runs beside the beats, and then drop these.
+    EndSlotWork {
+        drops: Vec<String>,
+    },
     Begin {
         job: Job,
         terms: Box<JobTerms>,

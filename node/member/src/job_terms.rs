@@ -33,6 +33,27 @@ pub struct JobTerms {
     pub system: Option<SystemId>,
     /// What the coordinator is told before an orderly stop is signalled.
     pub event: Option<&'static EventRow>,
+    /// Logical slots that a standby gets before it starts.
+    pub copies: Option<SlotCopies>,
+}
+
+/// Logical slots to copy from a leader before a standby starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotCopies {
+    pub from: Following,
+    pub system: SystemId,
+    pub slots: Vec<SlotCopy>,
+    /// The server restarts for nothing else.
+    pub is_purpose: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotCopy {
+    pub name: String,
+    pub database: String,
+    pub plugin: String,
+    /// The one that is there is of no use.
+    pub replaces: bool,
 }
 
 /// How long the start of a restarted server may take.
@@ -66,6 +87,7 @@ impl Member {
             at_least: seen.memory.compared_timeline,
             system: seen.view().and_then(|view| view.initialize.as_ref()?.value.clone()),
             event: self.event_before(job, seen),
+            copies: None,
         }
     }
 

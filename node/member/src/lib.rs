@@ -37,6 +37,7 @@ mod history;
 pub mod job_terms;
 mod limits;
 pub mod lock;
+mod logical_slots;
 mod look;
 mod next;
 mod on_lease;
@@ -48,6 +49,7 @@ mod renewal;
 pub mod role;
 pub(crate) mod schedule;
 mod server_files;
+mod slot_sight;
 pub mod slots;
 mod state;
 #[cfg(test)]
@@ -62,11 +64,12 @@ pub use effect::{
     Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Reload, RemoteLog, RestartSight,
     Sight, StoreSight,
 };
+pub use job_terms::{SlotCopies, SlotCopy};
 pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
 pub use record::{reason, role_of};
 pub use region::{closed_workers, may_campaign};
-pub use slots::SlotSight;
+pub use slot_sight::{SlotEnd, SlotFailure, SlotSight};
 pub use wake::wakes;
 
 use crate::ha::failsafe::PeerSet;

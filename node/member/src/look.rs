@@ -74,6 +74,7 @@ impl Member {
     fn take_ended(&mut self, sight: &mut Sight, now: Millis) {
         if let Some((job, result)) = sight.ended.take() {
             self.memory.finish(&job, &result, now);
+            self.restart_ended(&job, &result);
             self.chores.files.job_ended(&job);
             if result.is_ok() {
                 self.call_after_job(&job);
@@ -110,6 +111,9 @@ impl Member {
         seen.lock = lock::read(&self.name, &seen.store, &self.lease, self.held, seen.now);
         self.held = lock::is_relied_on(&seen.lock);
         self.update_proof(seen);
+        if let Some(version) = restart.and_then(|server| server.version) {
+            self.note_version(version);
+        }
         if let Some(server) = restart {
             self.judge_planned_restart(seen, unix_ms, server);
         }

@@ -8,7 +8,7 @@ use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::Job;
 use standby::switch::ownership::Ownership;
-use topology::Timeline;
+use topology::{MemberRole, Timeline};
 
 /// What the files of a server say beside the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,12 @@ pub struct Overrides {
     pub target: Option<Timeline>,
     /// No segment of the log is removed.
     pub keeps_log: bool,
+    /// `hot_standby_feedback`.
+    pub feedback: bool,
+    /// `sync_replication_slots`.
+    pub syncs_slots: bool,
+    /// `synchronized_standby_slots`.
+    pub awaited_slots: Option<Vec<String>>,
 }
 
 /// One reason for a setting.
@@ -37,6 +43,8 @@ struct Purpose<'a> {
     seen: &'a Observation,
     /// The job that starts it; `None`: it runs.
     job: Option<&'a Job>,
+    /// What readers of logical slots wait for.
+    awaited: Option<Vec<String>>,
 }
 
 impl Purpose<'_> {
@@ -93,17 +101,41 @@ pub const OVERRIDES: &[Override] = &[
         why: "a crashed standby is recovered for a rewind: it stays on its own timeline, and its \
               log is kept",
     },
+    Override {
+        id: 1460,
+        when: |member, purpose| member.keeps_feedback(purpose.seen),
+        sets: |_, set| set.feedback = true,
+        why: "this member, or one that cascades from it, keeps copies of permanent logical slots: \
+              the upstream server must keep the catalogue rows that they need",
+    },
+    Override {
+        id: 1470,
+        when: Member::syncs_slots,
+        sets: |_, set| set.syncs_slots = true,
+        why: "PostgreSQL 17: a standby that streams from the primary has the server copy logical \
+              slots",
+    },
+    Override {
+        id: 1480,
+        when: |_, purpose| purpose.awaited.is_some(),
+        sets: |purpose, set| set.awaited_slots.clone_from(&purpose.awaited),
+        why: "PostgreSQL 17: readers of logical slots get what the standbys that may lead have, so \
+              that none of them is ahead of the next primary",
+    },
 ];
 
 impl Member {
     /// For the server that runs.
     pub(super) fn overrides(&self, seen: &Observation) -> Overrides {
-        self.overrides_for(&Purpose { seen, job: None })
+        let awaited = self.awaited_slots(seen).filter(|_| seen.is_primary());
+        self.overrides_for(&Purpose { seen, job: None, awaited })
     }
 
     /// For the server that this job starts.
     pub(super) fn overrides_of(&self, seen: &Observation, job: &Job) -> Overrides {
-        self.overrides_for(&Purpose { seen, job: Some(job) })
+        let mut purpose = Purpose { seen, job: Some(job), awaited: None };
+        purpose.awaited = self.awaited_slots(seen).filter(|_| purpose.opens());
+        self.overrides_for(&purpose)
     }
 
     fn overrides_for(&self, purpose: &Purpose) -> Overrides {
@@ -112,6 +144,19 @@ impl Member {
             (row.sets)(purpose, &mut set);
         }
         set
+    }
+
+    /// A server that cascades, or that follows another cluster, has nothing to copy from. The
+    /// server's worker fails beside a leader that is not open yet, and then rests for a minute.
+    fn syncs_slots(&self, purpose: &Purpose) -> bool {
+        let seen = purpose.seen;
+        let is_below_another = seen.me.tags.replicatefrom().is_some();
+        let leader = seen.view().and_then(|view| view.leader_record());
+        if !leader.is_some_and(|leader| leader.role == MemberRole::Primary) {
+            return false;
+        }
+        let is_replica = seen.may_own() && !seen.holds_lock() && !seen.is_primary();
+        self.syncs_natively(seen) && is_replica && !is_below_another && !purpose.opens()
     }
 
     /// Only groups of Citus have rows that could name another region.

@@ -33,6 +33,7 @@ impl Member {
             pending_restart: about.pending_restart.is_some(),
             pending_restart_reason: about.pending_restart.clone(),
             reason: reason(seen),
+            logical_slots: self.logical_slots(),
             ..MemberRecord::default()
         };
         if seen.holds_lock() && seen.may_own() && !self.chores.checkpoint.is_done() {

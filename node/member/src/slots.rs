@@ -11,17 +11,20 @@
 //! failsafe mode is active, by the group as it was last seen: none is dropped then.
 
 use super::effect::{Answer, Call, Effect};
+use super::logical_slots::{LogicalMemory, Moment};
 use super::record::role_of;
+use super::slot_sight::SlotSight;
 use super::{Level, Member};
 use crate::ha::Observation;
+use crate::ha::facts::Facts;
 use crate::ha::failsafe::inject;
 use crate::ha::observation::ServerRole;
 use standby::slots::{
-    ClusterKind, Plan, Role, Scene, Situation, Slot, SlotStep, Unknown, step, wanted,
+    ClusterKind, Plan, Role, Scene, Situation, SlotStep, Unknown, logical, step, wanted,
 };
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
-use topology::{GroupView, Lsn, Millis, RegionName};
+use topology::{GroupView, Millis};
 
 /// One kind of step.
 pub struct SlotRow {
@@ -35,6 +38,18 @@ pub struct SlotRow {
 
 /// In the order in which they are done.
 pub const SLOTS: &[SlotRow] = &[
+    SlotRow {
+        id: 1180,
+        due: logical::skipping,
+        why: "the reader of a logical slot has confirmed more than the log of this new primary has: \
+              the slot is dropped before it skips what is written from here on",
+    },
+    SlotRow {
+        id: 1185,
+        due: logical::not_synced,
+        why: "PostgreSQL 17: a failover slot of a standby that is no copy keeps the server from \
+              copying any slot: it is dropped",
+    },
     SlotRow {
         id: 1190,
         due: step::lost,
@@ -55,7 +70,7 @@ pub const SLOTS: &[SlotRow] = &[
     SlotRow {
         id: 1220,
         due: step::of_another_kind,
-        why: "a logical slot has the name of a wanted physical one: it is dropped",
+        why: "a slot of another type, database or plugin is wanted under this name: it is dropped",
     },
     SlotRow {
         id: 1230,
@@ -75,20 +90,33 @@ pub const SLOTS: &[SlotRow] = &[
         due: step::creations,
         why: "a wanted slot is missing: it is created, those of members before permanent ones",
     },
+    SlotRow {
+        id: 1270,
+        due: logical::creations,
+        why: "a permanent logical slot is new, or was dropped here by a person: the primary makes it, \
+              beside the beats",
+    },
+    SlotRow {
+        id: 1280,
+        due: logical::failover,
+        why: "PostgreSQL 17: a permanent logical slot was made without `failover`: it is set once \
+              the slot is not used",
+    },
+    SlotRow {
+        id: 1290,
+        due: logical::advances,
+        why: "a standby moves its copy of a logical slot to what the reader has confirmed on the \
+              leader, beside the beats",
+    },
+    SlotRow {
+        id: 1300,
+        due: logical::leader_asked,
+        why: "a standby that keeps copies of logical slots compares them with the leader's",
+    },
 ];
 
 /// Steps of one beat.
 const STEPS_MAX: usize = 32;
-
-/// The slots of the server, and what is not part of an observation.
-#[derive(Clone, Debug, Default)]
-pub struct SlotSight {
-    pub slots: Vec<Slot>,
-    /// The end of a primary's log on disk; what a standby has replayed.
-    pub end: Lsn,
-    pub other_regions: Vec<RegionName>,
-    pub citus_database: Option<String>,
-}
 
 /// What is remembered of the slots between two beats.
 #[derive(Debug, Default)]
@@ -101,6 +129,7 @@ pub(super) struct SlotMemory {
     findings: BTreeSet<String>,
     /// The group when it was last seen with a leader, with `failsafe_mode`.
     last_view: Option<GroupView>,
+    pub logical: LogicalMemory,
     round: Option<Round>,
 }
 
@@ -118,6 +147,12 @@ struct Round {
     step: Option<SlotStep>,
 }
 
+impl Round {
+    fn moment<'a>(&'a self, now: Millis, seen: &'a Observation, view: &'a GroupView) -> Moment<'a> {
+        Moment { now, seen, view, role: self.role, sight: &self.sight }
+    }
+}
+
 impl Member {
     /// The first step after a beat; `None`: the slots are as they should be.
     pub fn begin_slots(
@@ -127,6 +162,7 @@ impl Member {
         sight: SlotSight,
     ) -> Option<Effect> {
         self.slots.round = None;
+        self.slot_work_ended(&sight.ended, now);
         self.note_group(seen);
         let role = slot_role(seen).filter(|_| seen.job.is_none())?;
         let until = now + self.report_limit_ms(seen, now);
@@ -134,9 +170,12 @@ impl Member {
         let in_failsafe = self.group_in_failsafe(seen);
         let round = Round { sight, role, in_failsafe, tried, done: 0, until, step: None };
         let view = group(seen, &round)?;
-        let plan = self.plan(seen, view, &round, wanted);
+        let mut plan = self.plan(seen, view, &round, wanted);
+        self.note_logical(&round.moment(now, seen, view), &plan);
+        let found = self.scene(now, seen, view, &round, logical::findings);
+        plan.findings.extend(found);
         self.tell_findings(&plan);
-        self.look_for_unknown(now, seen, view, &round, &plan);
+        self.look_for_unknown(now, seen, view, &round);
         self.next_step(now, seen, round)
     }
 
@@ -182,7 +221,11 @@ impl Member {
         if failure.is_none() {
             step::apply(&step, &mut round.sight.slots, round.sight.end);
         }
-        self.tell_step(&step, failure);
+        match step.beside() {
+            // Its end is told later.
+            Some(_) if failure.is_none() => self.slots.logical.begun(&step, now),
+            _ => self.tell_step(&step, failure),
+        }
         round.tried.insert(step.without_position());
         round.done += 1;
         self.next_step(now, seen, round)
@@ -197,7 +240,15 @@ impl Member {
         let limit_ms = Some(round.until.since(now));
         round.step = Some(step.clone());
         self.slots.round = Some(round);
-        Some(Effect::Call { call: Call::ChangeSlot(step), limit_ms })
+        let call = match step.beside() {
+            None => Call::ChangeSlot(step),
+            Some(_) => {
+                let asks = step == SlotStep::AskLeader;
+                let leader = Facts::of(seen).leader_source().filter(|_| asks);
+                Call::BeginSlotWork { step, leader: leader.map(Box::new) }
+            }
+        };
+        Some(Effect::Call { call, limit_ms })
     }
 
     /// The first step of the first row that has one. While this member is about to open,
@@ -212,12 +263,29 @@ impl Member {
         if round.role == Role::Promoting || view.leader.is_none() {
             return None;
         }
+        self.scene(now, seen, view, round, |scene| {
+            let mut steps = SLOTS.iter().flat_map(|row| (row.due)(scene));
+            let wait_ms = self.dynamic.loop_wait_ms;
+            steps.find(|step| {
+                let is_tried = round.tried.contains(&step.without_position());
+                !is_tried && !self.slots.logical.rests(step, now, wait_ms)
+            })
+        })
+    }
+
+    fn scene<T>(
+        &self,
+        now: Millis,
+        seen: &Observation,
+        view: &GroupView,
+        round: &Round,
+        look: impl FnOnce(&Scene) -> T,
+    ) -> T {
         self.plan(seen, view, round, |situation| {
-            let plan = wanted(situation);
-            let (there, unknown) = (&round.sight.slots, &self.slots.unknown);
-            let scene = Scene { situation, plan: &plan, there, unknown, now };
-            let mut steps = SLOTS.iter().flat_map(|row| (row.due)(&scene));
-            steps.find(|step| !round.tried.contains(&step.without_position()))
+            let plan = &wanted(situation);
+            let logical = &self.slots.logical.sight(&round.moment(now, seen, view), &self.dynamic);
+            let (there, unknown) = (&round.sight.slots[..], &self.slots.unknown);
+            look(&Scene { situation, plan, logical, there, unknown, now })
         })
     }
 
@@ -257,12 +325,8 @@ impl Member {
         seen: &Observation,
         view: &GroupView,
         round: &Round,
-        plan: &Plan,
     ) {
-        let names = self.plan(seen, view, round, |situation| {
-            let (there, unknown) = (&round.sight.slots, &self.slots.unknown);
-            step::unknown_names(&Scene { situation, plan, there, unknown, now })
-        });
+        let names = self.scene(now, seen, view, round, step::unknown_names);
         for name in self.slots.unknown.look(names, now) {
             let text = format!(
                 "no member and no entry of `slots` needs the slot `{name}`: it will be dropped if it \
@@ -283,11 +347,17 @@ impl Member {
     }
 
     /// A failure is told when it is new, or another one.
-    fn tell_step(&mut self, step: &SlotStep, failure: Option<String>) {
+    pub(super) fn tell_step(&mut self, step: &SlotStep, failure: Option<String>) {
         let key = step.without_position();
         let Some(why) = failure else {
             self.slots.failures.remove(&key);
-            if matches!(step, SlotStep::Drop { .. }) {
+            let is_told = matches!(
+                step,
+                SlotStep::Drop { .. }
+                    | SlotStep::CreateLogical { .. }
+                    | SlotStep::SetFailover { .. }
+            );
+            if is_told {
                 self.note(Level::Info, step.to_string());
             }
             return;

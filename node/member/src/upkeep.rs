@@ -381,6 +381,7 @@ fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
         optime: server.lsn,
         slots: &sights.about.slots,
         dynamic: &member.dynamic,
+        owned: sights.seen.may_own().then(|| member.slots.logical.owned()),
     };
     let status = leader.status(sights.view, &mut member.retention, sights.seen.now);
     write::status(sights.session, &status, sights.view)
@@ -411,7 +412,10 @@ fn history_line(member: &mut Member, sights: &Sights) -> Option<Write> {
     }
     let (me, max) = (member.name.as_str(), member.dynamic.max_timelines_history);
     let began = &sights.about.timeline_began;
-    let entries = history::merged(own, &member.history, me, began, max);
+    let mut entries = history::merged(own, &member.history, me, began, max);
+    if let (Some(last), Some(unready)) = (entries.last_mut(), &member.slots.logical.promoted_with) {
+        last.reason.push_str(&format!("; logical slots not ready: {unready}"));
+    }
     Some(sights.as_leader(LeaderWrite::PutHistory(entries)))
 }
 

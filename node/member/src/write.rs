@@ -122,7 +122,7 @@ pub fn finish_bootstrap(
 pub fn status(session: Session, status: &Status, view: &GroupView) -> Option<Write> {
     let is_new = view.status.as_ref().is_none_or(|known| known.value != *status);
     let legacy_optime = legacy_optime(status.optime, view);
-    let status = is_new.then(|| status.clone());
+    let status = is_new.then(|| Box::new(status.clone()));
     let says_something = status.is_some() || legacy_optime.is_some();
     let write = LeaderWrite::PutStatus { status, legacy_optime };
     says_something.then_some(Write::AsLeader { session, write })

@@ -201,7 +201,27 @@ pub(crate) fn render(facts: &Facts) -> String {
         );
     }
     write_counts(facts, &mut out);
+    write_slots(facts, &mut out);
     out
+}
+
+/// Ours alone, where permanent logical slots are kept.
+fn write_slots(facts: &Facts, out: &mut String) {
+    const NAME: &str = "matriarch_logical_slot_ready";
+    let published = facts.published;
+    if published.logical_slots.is_empty() {
+        return;
+    }
+    let (scope, name) = (escape(&published.scope), escape(published.name.as_str()));
+    let help = "Value is 1 if a reader of this permanent logical slot can go on here, 0 otherwise.";
+    // Writing to a string cannot fail.
+    let _ = write!(out, "# HELP {NAME} {help}\n# TYPE {NAME} gauge\n");
+    for (slot, word) in &published.logical_slots {
+        let is_ready = u8::from(word == "ready");
+        let slot = escape(slot);
+        let _ =
+            writeln!(out, "{NAME}{{scope=\"{scope}\",name=\"{name}\",slot=\"{slot}\"}} {is_ready}");
+    }
 }
 
 /// Ours alone: what this daemon writes to the store, for each document.

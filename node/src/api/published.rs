@@ -47,6 +47,8 @@ pub struct Published {
     pub reason: Option<String>,
     /// The data directory takes no new files.
     pub disk_failed: bool,
+    /// Whether a reader of each permanent logical slot can go on here, in a word.
+    pub logical_slots: BTreeMap<String, String>,
     pub system_id: Option<SystemId>,
     pub tags: Tags,
     /// Settings that wait for a restart, by name.

@@ -237,6 +237,8 @@ fn add_group(facts: &Facts, out: &mut Map<String, Value>) {
     put("watchdog_failed", published.watchdog_failed.then_some(true.into()));
     put("disk_failed", published.disk_failed.then_some(true.into()));
     put("reason", published.reason.clone().map(Value::from));
+    let slots = &published.logical_slots;
+    put("logical_slots", (!slots.is_empty()).then(|| json!(slots)));
     let version = topology::member::PATRONI_VERSION;
     let about = json!({"version": version, "scope": published.scope, "name": published.name});
     put("patroni", Some(about));

@@ -55,6 +55,7 @@ pub(crate) fn published(name: &str) -> Published {
         citus: None,
         writes: Default::default(),
         disk_failed: false,
+        logical_slots: Default::default(),
         reason: None,
         system_id: SystemId::parse("7710375988543033523"),
         tags: Tags::default(),

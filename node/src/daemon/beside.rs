@@ -54,6 +54,11 @@ impl Beside {
         ended
     }
 
+    /// What wakes the daemon when work beside the beats has ended.
+    pub(super) fn over_of_others(&self) -> Arc<Notify> {
+        self.over.clone()
+    }
+
     /// Ready when some work has come to its end.
     pub(super) fn over(&self) -> impl Future<Output = ()> + use<> {
         let over = self.over.clone();

@@ -19,6 +19,11 @@ pub(super) struct Chores {
     pub local_topology: LocalTopology,
 }
 
+/// `server_version_num` of a release from 10 on.
+fn major_of(version: i32) -> u32 {
+    u32::try_from(version / 10_000).unwrap_or_default()
+}
+
 impl Daemon {
     pub(super) async fn keep_up(&mut self, report: &Report) {
         let seen = &report.seen;
@@ -69,7 +74,8 @@ impl Daemon {
     }
 
     /// The slots of the server as of this beat.
-    fn slot_sight(&self) -> SlotSight {
+    fn slot_sight(&mut self) -> SlotSight {
+        let ended = self.slot_work.take_ended();
         let status = self.server.status();
         let end = status.and_then(|s| if s.in_recovery { s.replay } else { s.flushed });
         SlotSight {
@@ -77,6 +83,10 @@ impl Daemon {
             end: end.unwrap_or_default(),
             other_regions: self.other_regions(),
             citus_database: self.settings.citus.as_ref().map(|citus| citus.database.clone()),
+            major: status.map_or(0, |status| major_of(status.server_version)),
+            decodes: self.server.decodes(),
+            started: status.map(|status| status.postmaster_start_time.clone()),
+            ended,
         }
     }
 

@@ -17,6 +17,7 @@ impl Daemon {
         let mut jobs = self.server.jobs(self.member.dynamic.raw.clone(), values);
         jobs.may_checkpoint = terms.may_checkpoint;
         jobs.notice = terms.event.map(|row| self.notice(row));
+        jobs.copies = terms.copies;
         let plain = terms.plain_copy;
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { jobs.bootstrap().await }),

@@ -31,6 +31,7 @@ mod server;
 mod shutdown_state;
 mod signals;
 mod silent_source;
+mod slot_work;
 mod start;
 mod synchrony;
 pub mod unwatched;
@@ -85,6 +86,7 @@ pub struct Daemon {
     peers: Peers,
     background: Background,
     beside: beside::Beside,
+    slot_work: slot_work::SlotWork,
     disk: disk::Probe,
     deadman: Deadman,
     watchdog: Watchdog,

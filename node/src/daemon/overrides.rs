@@ -13,7 +13,7 @@ const WAL_KEPT: &str = "1TB";
 impl Daemon {
     /// Names and values for the server's files.
     pub(super) fn values_of(&self, overrides: &Overrides) -> Vec<(String, String)> {
-        let Overrides { is_quarantined, names, target, keeps_log } = overrides;
+        let Overrides { is_quarantined, names, target, keeps_log, .. } = overrides;
         let mut values = match &self.settings.citus {
             Some(citus) if *is_quarantined => crate::act::citus::quarantine(citus),
             _ => Vec::new(),
@@ -27,6 +27,15 @@ impl Daemon {
         }
         if *keeps_log {
             set("wal_keep_size", WAL_KEPT.to_string());
+        }
+        if overrides.feedback {
+            set("hot_standby_feedback", "on".to_string());
+        }
+        if overrides.syncs_slots {
+            set("sync_replication_slots", "on".to_string());
+        }
+        if let Some(slots) = &overrides.awaited_slots {
+            set("synchronized_standby_slots", slots.join(","));
         }
         values
     }

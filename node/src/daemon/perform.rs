@@ -5,6 +5,7 @@
 
 use super::Daemon;
 use super::beside::checkpoint;
+use super::slot_work;
 use crate::dcs::{DcsError, KeyValue, Renewal, Written};
 use crate::postgres::timeline;
 use crate::promises::{self, lock};
@@ -16,6 +17,7 @@ use member::ha::observation::{Following, Job, Rewind};
 use member::job_terms::JobTerms;
 use member::overrides::Overrides;
 use member::{Answer, Call, Effect, Level, Local, Reload, RemoteLog, Report};
+use standby::slots::SlotStep;
 use std::time::Duration;
 use topology::region::Token;
 use topology::{Dynamic, GroupView, Millis, Timeline, Write};
@@ -100,6 +102,12 @@ impl Daemon {
             }
             Call::Begin { job, terms } => self.begin(job, *terms),
             Call::ChangeSlot(step) => done(self.server.change_slot(&step).await),
+            Call::BeginSlotWork { step, leader } => {
+                self.begin_slot_work(step, leader.map(|leader| *leader))
+            }
+            Call::EndSlotWork { drops } => {
+                done(self.slot_work.end(self.server.session(), &drops).await)
+            }
             Call::Cancel => Answer::Cancelled(self.background.cancel()),
             Call::EndReceivers(which) => {
                 self.server.end_receivers(which);
@@ -211,6 +219,12 @@ impl Daemon {
             let done = instance.complete_histories(timeline, &dynamic).await;
             done.map_err(|error| error.with_causes())
         });
+        Answer::Done
+    }
+
+    fn begin_slot_work(&mut self, step: SlotStep, leader: Option<Following>) -> Answer {
+        let work = slot_work::work(self.server.instance(), step.clone(), leader);
+        self.slot_work.begin(step, self.beside.over_of_others(), work);
         Answer::Done
     }
 

@@ -102,6 +102,7 @@ impl Daemon {
             maximum_lag_on_failover: self.member.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
             reason: reason(seen),
+            logical_slots: self.member.logical_slots(),
             disk_failed: Facts::of(seen).disk_failed().is_some(),
             log: crate::log::counters(),
             citus: self.citus_numbers(seen),

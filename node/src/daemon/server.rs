@@ -132,6 +132,15 @@ impl Server {
         slots.filter(|slot| !slot.temporary).map(|slot| slot.seen()).collect()
     }
 
+    /// As of the last beat: `wal_level` is logical.
+    pub(super) fn decodes(&self) -> bool {
+        self.monitor.as_ref().is_some_and(|monitor| monitor.wal_level == "logical")
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
     /// Settings that wait for a restart: the server says so, or the data
     /// directory demanded more than is configured.
     pub(super) fn pending_restart(&self) -> Option<Value> {
@@ -265,6 +274,7 @@ impl Server {
             quiet: self.quiet.clone(),
             may_checkpoint: true,
             notice: None,
+            copies: None,
             cut: self.cut.subscribe(),
         }
     }

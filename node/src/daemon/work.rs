@@ -12,13 +12,16 @@ use crate::clock;
 use crate::config::Settings;
 use crate::postgres::conninfo::servers;
 use crate::postgres::log_tail::LogTail;
+use crate::postgres::slot_files::{self, SlotFile};
 use crate::postgres::{
     ControlState, Error, Instance, Permission, Postmaster, ProvenSource, Ready, Session, StartAs,
     StopMode, Upstream, Written, history, rewind, tools,
 };
+use member::SlotCopies;
 use member::ha::observation::{Following, ShutdownState, StopHow};
 use member::job_terms::StartLimit;
 use serde_json::Value;
+use standby::slots::NATIVE;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -39,6 +42,8 @@ const GLANCE: Duration = Duration::from_millis(500);
 /// After its last checkpoint a server waits until its standbys have received it, for
 /// wal_sender_timeout if one is dead. A stop that hands over no lock waits this long.
 const RECEIVERS: Duration = Duration::from_secs(3);
+/// A start waits this long for the leader's slots.
+const SLOTS: Duration = Duration::from_secs(3);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
@@ -56,6 +61,8 @@ pub(super) struct ServerJobs {
     pub may_checkpoint: bool,
     /// Sent, and its answer awaited, before an orderly stop is signalled.
     pub notice: Option<Notice>,
+    /// Logical slots that a standby gets before it starts.
+    pub copies: Option<SlotCopies>,
     /// Says that the running stop waits for nothing any more.
     pub cut: watch::Receiver<bool>,
 }
@@ -88,12 +95,42 @@ impl ServerJobs {
     }
 
     pub(super) async fn start_standby(&self, follow: Option<&Following>) -> JobResult {
-        self.start(self.as_standby(follow), self.start_limit()).await.map(drop)
+        let slots = self.read_slots().await;
+        self.start_with(self.as_standby(follow), self.start_limit(), &slots).await.map(drop)
     }
 
     /// A new cluster, whose first recovery takes what it takes.
     pub(super) async fn start_new(&self) -> JobResult {
         self.start(StartAs::Primary, START).await.map(drop)
+    }
+
+    /// A start does not wait for long for copies of slots: without them it is asked for again.
+    async fn read_slots(&self) -> Vec<SlotFile> {
+        let Some(copies) = &self.copies else { return Vec::new() };
+        let is_native = self.instance.catalogue().await.is_ok_and(|known| known.major >= NATIVE);
+        if is_native {
+            return Vec::new();
+        }
+        let wanted = copies.slots.iter().map(|slot| slot_files::Wanted {
+            name: slot.name.clone(),
+            database: slot.database.clone(),
+            plugin: slot.plugin.clone(),
+            replaces: slot.replaces,
+        });
+        let (wanted, from): (Vec<_>, _) = (wanted.collect(), &copies.from);
+        let login = &self.settings.postgresql.rewind;
+        let read = self.instance.read_slots(&from.host, from.port, login, &wanted, &copies.system);
+        match tokio::time::timeout(SLOTS, read).await {
+            Ok(Ok(files)) => files,
+            Ok(Err(error)) => {
+                tracing::warn!("no logical slot of {} is copied: {}", from.member, text(error));
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::warn!("no logical slot of {} is copied: no answer", from.member);
+                Vec::new()
+            }
+        }
     }
 
     fn start_limit(&self) -> Duration {
@@ -107,6 +144,11 @@ impl ServerJobs {
         limit: StartLimit,
     ) -> JobResult {
         let how = if as_primary { StopHow::Planned } else { StopHow::Fast };
+        // Before the stop: its standbys may need this server meanwhile.
+        let slots = self.read_slots().await;
+        if slots.is_empty() && self.copies.as_ref().is_some_and(|copies| copies.is_purpose) {
+            return Err("no logical slot could be copied from the leader".to_string());
+        }
         self.stop_with(how, Patience::Receivers).await?;
         // What is said of the stop holds for the server of before.
         (_, _) = (self.quiet.send_replace(None), self.closing.send_replace(None));
@@ -122,14 +164,23 @@ impl ServerJobs {
             StartLimit::General(ms) => (Duration::from_millis(ms), STILL_STARTING.to_string()),
             StartLimit::OfTools => (self.start_limit(), STILL_STARTING.to_string()),
         };
-        self.start(role, limit).await?.then_some(()).ok_or(late)
+        self.start_with(role, limit, &slots).await?.then_some(()).ok_or(late)
     }
 
     /// Starts and waits until connections are accepted, or `limit` is over: a
     /// long recovery is watched by the beat, in which others may take over.
     async fn start(&self, role: StartAs, limit: Duration) -> Result<bool, String> {
+        self.start_with(role, limit, &[]).await
+    }
+
+    async fn start_with(
+        &self,
+        role: StartAs,
+        limit: Duration,
+        slots: &[SlotFile],
+    ) -> Result<bool, String> {
         let log = LogTail::before_start(&self.settings.postgresql.data_dir);
-        let started = self.instance.start(&role, &self.dynamic, &self.overrides).await;
+        let started = self.instance.start(&role, &self.dynamic, &self.overrides, slots).await;
         let (postmaster, _) = started.map_err(text)?;
         let unready = Unready::of(&postmaster);
         let ready = self.instance.wait_ready(&postmaster, HEARTBEAT, limit).await;

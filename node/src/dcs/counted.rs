@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::dcs::memory::MemoryStore;
     use topology::write::{LeaderWrite, Replacement};
-    use topology::{Failover, Group, Status};
+    use topology::{Failover, Group};
 
     #[tokio::test]
     async fn only_writes_that_were_taken_count_each_for_its_document() {
@@ -101,7 +101,8 @@ mod tests {
         let (me, agent) = ("n1".into(), "a/n1".to_string());
         let record = Replacement { value: Default::default(), on: None };
         let elect = topology::write::RegionWrite::ElectAgent { agent, session };
-        let write = LeaderWrite::PutStatus { status: Some(Status::default()), legacy_optime: None };
+        let write =
+            LeaderWrite::PutStatus { status: Some(Default::default()), legacy_optime: None };
         let status = Write::AsLeader { session, write };
         let request = Replacement { value: Failover::default(), on: None };
         let asked = Write::PutRequest { request, leader: None };

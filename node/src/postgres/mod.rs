@@ -14,6 +14,7 @@
 //! | process, procfs, socket, readiness, places | the postmaster, and what it needs around it |
 //! | served | where it is reached |
 //! | session, tls, monitor, history, slots, users | SQL |
+//! | slot_files | copies of logical slots, for PostgreSQL before 17 |
 //! | replication | what SQL does not tell |
 //! | run, tools, method | PostgreSQL's programs, and an operator's |
 //! | rewind, single_user, wal | what comes before and with a rewind |
@@ -61,6 +62,7 @@ mod secrets;
 mod served;
 pub(crate) mod session;
 pub(crate) mod single_user;
+pub mod slot_files;
 pub mod slots;
 mod socket;
 mod spelling;
@@ -94,6 +96,7 @@ use files::Places;
 use member::role::Role;
 use rewind_mark::Named;
 use serde_json::Value;
+use slot_files::SlotFile;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,6 +110,8 @@ const READY_PACE: Duration = Duration::from_millis(20);
 const REPLAY: &str = "Patroni replay point";
 /// And of the one that asks a peer for its history.
 const HISTORY: &str = "Patroni history";
+/// And of the one that hands a logical slot to the server's own worker.
+const SLOTS: &str = "Matriarch slot work";
 
 /// As what to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +184,7 @@ impl Instance {
         start_as: &StartAs,
         dynamic: &Value,
         overrides: &[(String, String)],
+        slots: &[SlotFile],
     ) -> Result<(Postmaster, Written), Error> {
         self.make_room().await?;
         if let Some(mark) = rewind_mark::find(&self.settings)? {
@@ -188,6 +194,11 @@ impl Instance {
         files::restore_backups(&places)?;
         let written = self.write_config(start_as, dynamic, overrides).await?;
         files::set_standby(&places, *start_as != StartAs::Primary)?;
+        let data_dir = &self.settings.data_dir;
+        let copied = slot_files::install(data_dir, slots, &written.effective.parameters)?;
+        if !copied.is_empty() {
+            tracing::info!("logical slots are copied from the leader: {}", copied.join(", "));
+        }
         let postmaster = self.launch(&written).await?;
         Ok((postmaster, written))
     }
@@ -291,6 +302,23 @@ impl Instance {
         let answer = Session::connect(&target).await;
         self.notes.pacer().note(who, sign, Instant::now(), &answer);
         answer
+    }
+
+    /// The local server, for statements that may take as long as `limit`.
+    pub async fn long_session(
+        &self,
+        database: &str,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Session, Error> {
+        let target = Target { statement_limit: limit, ..self.local_target(database, name) };
+        Session::connect(&target).await
+    }
+
+    /// PostgreSQL 17: no SQL sets it.
+    pub async fn set_failover(&self, slot: &str) -> Result<(), Error> {
+        let target = self.local_target(&self.settings.database, SLOTS);
+        replication::set_failover(&target, slot).await
     }
 
     /// How the daemon reaches its own server.

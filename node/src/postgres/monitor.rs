@@ -15,7 +15,7 @@ use super::parameters::RECOVERY;
 use super::session::Session;
 use super::units::Nature;
 use serde::{Deserialize, Deserializer, Serialize};
-use standby::slots::Kind;
+use standby::slots::{Kind, Xid};
 use tokio_postgres::Row;
 use topology::{Lsn, SystemId, Timeline};
 
@@ -85,6 +85,7 @@ const SQL: &str = concat!(
   pg_catalog.current_setting('primary_slot_name', true) AS primary_slot_name,
   pg_catalog.current_setting('synchronous_standby_names') AS synchronous_standby_names,
   pg_catalog.current_setting('synchronous_commit') AS synchronous_commit,
+  pg_catalog.current_setting('wal_level') AS wal_level,
   EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer'
     AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')) AS checkpointer_rests,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(s)), '[]')
@@ -160,6 +161,7 @@ impl Slot {
         };
         standby::slots::Slot {
             name: self.name.clone(),
+            catalog_xmin: self.catalog_xmin.as_deref().and_then(|id| id.parse().ok()).map(Xid),
             holds_rows: self.xmin.is_some() || self.catalog_xmin.is_some(),
             is_lost: self.wal_status.as_deref() == Some("lost")
                 || self.conflicting == Some(true)
@@ -238,6 +240,7 @@ pub struct Monitor {
     pub primary_slot_name: Option<String>,
     pub synchronous_standby_names: String,
     pub synchronous_commit: String,
+    pub wal_level: String,
     /// The checkpointer waits, with its files read.
     pub checkpointer_rests: bool,
     pub pending_restart: Vec<Pending>,
@@ -275,6 +278,7 @@ pub async fn read(session: &Session) -> Result<Monitor, Error> {
         primary_slot_name: row.word("primary_slot_name")?,
         synchronous_standby_names: row.get("synchronous_standby_names")?,
         synchronous_commit: row.get("synchronous_commit")?,
+        wal_level: row.get("wal_level")?,
         checkpointer_rests: row.get("checkpointer_rests")?,
         pending_restart,
         recovery_waits: recovery.into_iter().map(|pending| pending.name).collect(),

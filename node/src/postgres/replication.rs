@@ -80,6 +80,18 @@ async fn is_in_recovery(client: &Client) -> Result<Option<bool>, Error> {
     Ok((!read_only).then_some(false))
 }
 
+/// PostgreSQL 17: the server copies this logical slot to standbys. Names of slots need no
+/// escape.
+pub(super) async fn set_failover(target: &Target, slot: &str) -> Result<(), Error> {
+    const WHAT: &str = "ALTER_REPLICATION_SLOT";
+    in_time(target, async {
+        let client = plain(target, &target.host, target.port, Kind::Database).await?;
+        let command = format!("{WHAT} \"{slot}\" (FAILOVER true)");
+        client.simple_query(&command).await.map_err(Error::sql(WHAT)).map(drop)
+    })
+    .await
+}
+
 async fn history_of(client: &Client) -> Result<History, Error> {
     let (timeline, _) = system(client).await?;
     if timeline.0 <= 1 {

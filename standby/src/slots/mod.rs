@@ -13,19 +13,28 @@
 //! | spared | `ignore_slots`, and the slots of a Citus shard move |
 //! | unknown | since when a slot that is not wanted is there and unused |
 //! | step | the steps from what is there to what is wanted |
+//! | logical | the same for logical slots: made, moved, handed to the server's own worker |
+//! | readiness | whether a copy of a logical slot can be resumed after a promotion |
+//! | refused | slots that would skip data |
 //!
 //! Invariants: an active slot is never dropped; in a pause no slot is dropped; without a
 //! readable `/config`, which may define them, neither.
 //!
-//! Absent on purpose: creating, copying and moving logical slots.
+//! Absent on purpose: how a logical slot is copied (`node/src/postgres/slot_files.rs`).
 
+pub mod logical;
 mod permanent;
+mod readiness;
+mod refused;
 mod spared;
 pub mod step;
 mod unknown;
 mod wanted;
 
+pub use logical::{Logical, NATIVE};
 pub use permanent::{ClusterKind, Permanent, Specification, permanent, specification};
+pub use readiness::Readiness;
+pub use refused::{refused, skips};
 pub use spared::{is_ignored, is_reserved};
 pub use step::{DropWhy, Scene, SlotStep};
 pub use unknown::Unknown;
@@ -53,6 +62,8 @@ pub struct Slot {
     pub confirmed_flush: Option<Lsn>,
     /// It keeps dead rows from vacuum, as a standby with `hot_standby_feedback` asked.
     pub holds_rows: bool,
+    /// From this transaction on it keeps dead rows of catalogues.
+    pub catalog_xmin: Option<Xid>,
     /// PostgreSQL has invalidated it: the WAL it needs is gone.
     pub is_lost: bool,
     /// PostgreSQL 17: the server's own worker copies it to standbys.
@@ -80,10 +91,21 @@ impl Slot {
             restart_lsn: Some(at),
             confirmed_flush: None,
             holds_rows: false,
+            catalog_xmin: None,
             is_lost: false,
             failover: false,
             synced: false,
         }
+    }
+}
+
+/// A transaction id. There is no order of all: of two, one precedes within 2^31.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xid(pub u32);
+
+impl Xid {
+    pub fn is_at_most(self, other: Xid) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) <= 0
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each function gives all steps of one kind. Their order, in which what is dropped makes
 //! room for what is made, is that of the machine's rows (`node/member/src/slots.rs`).
 
-use super::{Kind, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
+use super::{Kind, Logical, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
 use std::collections::BTreeSet;
 use std::fmt;
 use topology::{Lsn, Millis};
@@ -16,23 +16,70 @@ pub enum DropWhy {
     HoldsRows,
     /// It reserves no WAL, and is made anew.
     Unreserved,
-    /// It is logical, and a physical one is wanted.
+    /// A slot of another type, database or plugin is wanted.
     OtherKind,
     Unknown,
+    /// PostgreSQL 17: its namesake on the primary cannot be copied while it is there.
+    NotSynced,
+    /// Its reader has confirmed more than this server's log has.
+    Skips,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SlotStep {
-    Drop { name: String, why: DropWhy },
-    Advance { name: String, to: Lsn },
-    CreatePhysical { name: String },
+    Drop {
+        name: String,
+        why: DropWhy,
+    },
+    Advance {
+        name: String,
+        to: Lsn,
+    },
+    CreatePhysical {
+        name: String,
+    },
+    /// `failover`: PostgreSQL 17 and newer copy it to standbys.
+    CreateLogical {
+        name: String,
+        database: String,
+        plugin: String,
+        failover: bool,
+    },
+    AdvanceLogical {
+        name: String,
+        database: String,
+        to: Lsn,
+    },
+    /// PostgreSQL 17: have the server copy it to standbys.
+    SetFailover {
+        name: String,
+    },
+    /// Ask the leader where its slots stand.
+    AskLeader,
 }
 
 impl SlotStep {
+    /// It may take longer than a beat: it runs beside the beats, one for each key.
+    pub fn beside(&self) -> Option<&str> {
+        match self {
+            SlotStep::CreateLogical { database, .. }
+            | SlotStep::AdvanceLogical { database, .. } => Some(database),
+            SlotStep::SetFailover { .. } | SlotStep::AskLeader => Some(""),
+            SlotStep::Drop { .. } | SlotStep::Advance { .. } | SlotStep::CreatePhysical { .. } => {
+                None
+            }
+        }
+    }
+
     /// The same for all positions.
     pub fn without_position(&self) -> SlotStep {
         match self {
             SlotStep::Advance { name, .. } => SlotStep::Advance { name: name.clone(), to: Lsn(0) },
+            SlotStep::AdvanceLogical { name, database, .. } => SlotStep::AdvanceLogical {
+                name: name.clone(),
+                database: database.clone(),
+                to: Lsn(0),
+            },
             other => other.clone(),
         }
     }
@@ -49,15 +96,37 @@ impl fmt::Display for SlotStep {
                          made anew"
                     }
                     DropWhy::Unreserved => "it reserves no WAL; it is made anew",
-                    DropWhy::OtherKind => "a physical slot of that name is wanted",
+                    DropWhy::OtherKind => {
+                        "one of another type, database or plugin is wanted under that name"
+                    }
                     DropWhy::Unknown => {
                         "no member and no entry of `slots` needs it, and it is unused"
+                    }
+                    DropWhy::NotSynced => {
+                        "PostgreSQL does not keep it in line with the primary's, and copies no slot \
+                         while it is there"
+                    }
+                    DropWhy::Skips => {
+                        "its reader has confirmed more than this server's log has, and would miss \
+                         what is written from here on"
                     }
                 };
                 write!(f, "dropping the slot `{name}`: {why}")
             }
             SlotStep::Advance { name, to } => write!(f, "advancing the slot `{name}` to {to}"),
             SlotStep::CreatePhysical { name } => write!(f, "creating the slot `{name}`"),
+            SlotStep::CreateLogical { name, database, plugin, .. } => write!(
+                f,
+                "creating the logical slot `{name}` in the database `{database}` with the plugin \
+                 `{plugin}`"
+            ),
+            SlotStep::AdvanceLogical { name, to, .. } => {
+                write!(f, "advancing the logical slot `{name}` to {to}")
+            }
+            SlotStep::SetFailover { name } => {
+                write!(f, "having PostgreSQL copy the logical slot `{name}` to standbys")
+            }
+            SlotStep::AskLeader => write!(f, "asking the leader for its logical slots"),
         }
     }
 }
@@ -66,6 +135,7 @@ impl fmt::Display for SlotStep {
 pub struct Scene<'a> {
     pub situation: &'a Situation<'a>,
     pub plan: &'a Plan,
+    pub logical: &'a Logical,
     /// As the server showed them, with the steps done since.
     pub there: &'a [Slot],
     pub unknown: &'a Unknown,
@@ -73,18 +143,18 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn slots(&self) -> impl Iterator<Item = &'a Slot> + use<'a> {
+    pub(super) fn slots(&self) -> impl Iterator<Item = &'a Slot> + use<'a> {
         let is_primary = self.situation.role == Role::Primary;
         // A standby's own worker keeps those that it copies.
         self.there.iter().filter(move |slot| is_primary || !slot.synced)
     }
 
-    fn with_wanted(&self) -> impl Iterator<Item = (&'a Slot, &'a Wanted)> + use<'a> {
+    pub(super) fn with_wanted(&self) -> impl Iterator<Item = (&'a Slot, &'a Wanted)> + use<'a> {
         let plan = self.plan;
         self.slots().filter_map(move |slot| Some((slot, plan.wanted.get(&slot.name)?)))
     }
 
-    fn may_drop(&self, slot: &Slot) -> bool {
+    pub(super) fn may_drop(&self, slot: &Slot) -> bool {
         let s = self.situation;
         let is_defined = s.view.config.is_some() || s.view.empty_config.is_some();
         let citus = s.citus_database.filter(|_| s.role == Role::Primary);
@@ -107,10 +177,14 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A wanted slot whose WAL is gone: no standby can stream from it. A logical one would not
-/// be made anew, and is left for its owner to see.
+/// A wanted slot whose WAL is gone: nothing can stream from it. A logical one of a primary is
+/// left for its owner to see, for a new one would skip what was written meanwhile; on a
+/// standby it is a copy, and copied anew.
 pub fn lost(scene: &Scene) -> Vec<SlotStep> {
-    scene.drops(DropWhy::Lost, |slot, wanted| slot.is_lost && wanted.kind == Kind::Physical)
+    let is_primary = scene.situation.role == Role::Primary;
+    scene.drops(DropWhy::Lost, |slot, wanted| {
+        slot.is_lost && (wanted.kind == Kind::Physical || !is_primary)
+    })
 }
 
 /// A slot that keeps rows since its member streamed from here. Only dropping it ends that.
@@ -127,11 +201,8 @@ pub fn unreserved(scene: &Scene) -> Vec<SlotStep> {
     })
 }
 
-/// A logical one would not be made anew.
 pub fn of_another_kind(scene: &Scene) -> Vec<SlotStep> {
-    scene.drops(DropWhy::OtherKind, |slot, wanted| {
-        slot.kind != wanted.kind && wanted.kind == Kind::Physical
-    })
+    scene.drops(DropWhy::OtherKind, |slot, wanted| slot.kind != wanted.kind)
 }
 
 const DEFINITIONS: [&str; 4] =
@@ -154,8 +225,10 @@ pub fn unknown_names(scene: &Scene) -> BTreeSet<String> {
     let plan = scene.plan;
     let is_known =
         |slot: &Slot| plan.wanted.contains_key(&slot.name) || plan.unclear.contains(&slot.name);
-    let is_failover = |slot: &Slot| slot.failover && !slot.is_physical();
-    let slots = scene.slots().filter(|slot| !is_known(slot) && !is_failover(slot));
+    let is_foreign = |slot: &Slot| {
+        slot.failover && !slot.is_physical() && !scene.logical.defined.contains(&slot.name)
+    };
+    let slots = scene.slots().filter(|slot| !is_known(slot) && !is_foreign(slot));
     slots.filter(|slot| scene.may_drop(slot)).map(|slot| slot.name.clone()).collect()
 }
 
@@ -199,6 +272,11 @@ pub fn apply(step: &SlotStep, there: &mut Vec<Slot>, end: Lsn) {
                 slot.restart_lsn = Some(*to);
             }
         }
+        // Their ends are told later.
+        SlotStep::CreateLogical { .. }
+        | SlotStep::AdvanceLogical { .. }
+        | SlotStep::SetFailover { .. }
+        | SlotStep::AskLeader => {}
     }
 }
 

@@ -59,7 +59,10 @@ impl World {
             Call::CompleteHistories { .. } | Call::SaveConfiguration | Call::KeepPgpass => {
                 Answer::Done
             }
-            Call::ChangeSlot(step) => panic!("servers of this world have no slots: {step}"),
+            Call::ChangeSlot(step) | Call::BeginSlotWork { step, .. } => {
+                panic!("servers of this world have no slots: {step}")
+            }
+            Call::EndSlotWork { .. } => panic!("servers of this world have no slots to work on"),
             // No machine of this world has one: it is never `Ready`.
             Call::ArmWatchdog => Answer::Failed("there is no watchdog".into()),
             Call::RestWatchdog => Answer::Done,

@@ -9,7 +9,7 @@
 //! silent, and when there is no leader that could remove it.
 
 use super::facts::Facts;
-use super::follow::recovers_otherwise;
+use super::follow::{copies_slots, recovers_otherwise};
 use super::observation::{Asked, Job, Lock, Memory, Observation};
 use topology::{SyncMode, Tags};
 
@@ -31,7 +31,7 @@ impl Memory {
     /// of what it was for. Without a leader nothing is restarted.
     pub fn update_duty(&mut self, seen: &Observation) {
         let paused = seen.dynamic.pause;
-        let restart_due = !paused && recovers_otherwise(&Facts::of(seen)).is_some();
+        let restart_due = !paused && restarts_for_itself(&Facts::of(seen));
         let restarts = self.asked == Some(Asked::Restart) || restart_due;
         let ends = self.stopping && !paused;
         let led = matches!(seen.lock, Lock::Other(_));
@@ -53,6 +53,10 @@ impl Memory {
         }
         tags
     }
+}
+
+fn restarts_for_itself(f: &Facts) -> bool {
+    recovers_otherwise(f).or_else(|| copies_slots(f)).is_some()
 }
 
 /// Who leads, and who is never synchronous, has none.
@@ -146,6 +150,11 @@ mod tests {
             look(&mut stays);
             assert_eq!(stays.memory.leaving_duty, None);
         }
+        let mut copies = on_duty();
+        copies.memory.slots_to_copy = Some("reader".into());
+        assert_eq!(look(&mut copies).0, 943);
+        take(&mut copies, "sync", r#"{"leader":"a","quorum":0}"#);
+        assert_eq!(look(&mut copies), (944, restart()));
         let mut stops = on_duty();
         stops.memory.stopping = true;
         assert_eq!(look(&mut stops).0, 207);

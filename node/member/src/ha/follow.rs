@@ -137,6 +137,27 @@ pub(crate) const FOLLOW: &[Rule] = &[
     )
     .saying(recovers_otherwise),
     Rule::new(
+        943,
+        |f| copies_slots(f).is_some() && f.is_awaited_by_commits(),
+        |_| soon(200),
+        "a restart for copies of logical slots is due: waiting until the leader counts on another \
+         standby",
+    )
+    .until(
+        "the leader names another standby in `/sync`",
+        "after two `loop_wait` the restart is done all the same (944)",
+    )
+    .saying(copies_slots),
+    // PostgreSQL before 17 reads the files of slots only when it starts.
+    Rule::new(
+        944,
+        |f| copies_slots(f).is_some(),
+        |_| act(Action::Begin(Job::Restart { as_primary: false })),
+        "the leader has permanent logical slots that are missing here: this standby restarts with \
+         copies of them",
+    )
+    .saying(copies_slots),
+    Rule::new(
         945,
         |f| f.is_first_sight(),
         |f| act(Action::CheckDivergence { with: f.leader_source().expect("just seen") }),
@@ -174,6 +195,12 @@ pub(crate) const FOLLOW: &[Rule] = &[
         "it is compared again every ten seconds, and rewound or built anew when it has diverged",
     ),
 ];
+
+/// The slots that only a restart brings.
+pub(crate) fn copies_slots(f: &Facts) -> Option<String> {
+    let is_due = f.o.is_streaming() && !f.is_backing_off() && !f.is_paused();
+    f.o.memory.slots_to_copy.clone().filter(|_| is_due)
+}
 
 /// What of a standby's recovery only a restart puts right.
 pub(crate) fn recovers_otherwise(f: &Facts) -> Option<String> {

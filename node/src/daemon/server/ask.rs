@@ -103,6 +103,7 @@ impl Server {
             SlotStep::CreatePhysical { name } => slots::create_physical(session, name).await,
             SlotStep::Drop { name, .. } => slots::drop(session, name).await,
             SlotStep::Advance { name, to } => slots::advance(session, name, *to).await,
+            other => return Err(format!("this takes longer than a beat: {other}")),
         };
         done.map_err(|error| match slots::is_full(&error) {
             true => format!(

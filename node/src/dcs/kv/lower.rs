@@ -97,7 +97,7 @@ fn lower_leader(keys: &Keys, session: Session, write: &LeaderWrite) -> Txn {
             txn.then.push(put(keys.failsafe(), text_of(members)));
         }
         LeaderWrite::PutStatus { status, legacy_optime } => {
-            txn.then.extend(put_status(keys, status.as_ref(), *legacy_optime));
+            txn.then.extend(put_status(keys, status.as_deref(), *legacy_optime));
         }
         LeaderWrite::PutSync(state) => txn.replace(keys.sync(), state.on, state.value.write()),
         LeaderWrite::DeleteSync { on } => {

@@ -261,7 +261,7 @@ async fn b6_a_report_is_sent_without_what_the_copy_shows() {
     let keys = Keys::new("/", "s", Group::PLAIN);
     let session = store.grant_now(Duration::from_secs(30)).expect("reachable");
     let report = |status: Option<&str>, legacy_optime| {
-        let status = status.map(Status::read);
+        let status = status.map(|text| Box::new(Status::read(text)));
         Write::AsLeader { session, write: LeaderWrite::PutStatus { status, legacy_optime } }
     };
     let whole = || report(Some(r#"{"optime":5}"#), Some(Lsn(5)));

@@ -76,6 +76,8 @@ pub struct Memory {
     pub dropped: Option<String>,
     /// A synchronous standby that is about to stop wants to be none, since when.
     pub leaving_duty: Option<Millis>,
+    /// Permanent logical slots that are missing here and are on the leader: a start copies them.
+    pub slots_to_copy: Option<String>,
     /// How long the start of an asked restart may take, if that was said.
     pub start_limit_ms: Option<u64>,
     /// What the `pre_promote` command said to the lock held now.

@@ -85,6 +85,7 @@ impl Generator {
             asked_since: None,
             dropped: None,
             leaving_duty: self.maybe_past(30),
+            slots_to_copy: self.percent(20).then(|| "reader".into()),
             start_limit_ms: self.pick(&[None, None, Some(5_000)]),
             gate: self.gate(),
             failed: self.failed(),

@@ -1,0 +1,249 @@
+//! What a member remembers of its logical slots, and what follows from that.
+//!
+//! Work on them runs beside the beats; its ends come with a later `SlotSight`. A standby's
+//! copies are judged by what the leader says of its own slots (`standby/src/slots/readiness.rs`),
+//! and those that are missing make it restart, one member at a time: before PostgreSQL 17
+//! a server takes a copy only when it starts.
+//!
+//! Invariants: a slot makes a server restart at most once in ten minutes; while the store
+//! is silent none is copied.
+
+mod copies;
+mod opening;
+mod settings;
+
+pub(crate) use opening::BeforeOpening;
+use settings::keeps_feedback;
+
+use super::Member;
+use super::slot_sight::{SlotEnd, SlotSight};
+use crate::ha::Observation;
+use crate::ha::facts::Facts;
+use standby::slots::{
+    Kind, Logical, NATIVE, Plan, Readiness, Role, Slot, SlotStep, logical, refused,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use topology::id::slot_name;
+use topology::{Dynamic, GroupView, MemberName, Millis};
+
+/// Between two restarts for copies of the same slot.
+const RESTART_AGAIN_MS: u64 = 600_000;
+/// An answer of the leader is good for this many loops.
+const ANSWER_LOOPS: u64 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct LogicalMemory {
+    major: u32,
+    decodes: bool,
+    /// The logical slots of the server when it was last looked at.
+    there: Vec<Slot>,
+    under_way: BTreeSet<SlotStep>,
+    /// When a step beside the beats has failed: it waits for a loop, and others go first.
+    failed: BTreeMap<SlotStep, Millis>,
+    /// Slots that were here while this server was the primary.
+    owned: BTreeSet<String>,
+    /// Failover slots that `slots` has defined while they were here.
+    defined: BTreeSet<String>,
+    /// Copies that this server had when it opened, with readers that are ahead of it.
+    skipping: BTreeSet<String>,
+    readiness: BTreeMap<String, Readiness>,
+    /// Under which leader, and since which start of the server, they are judged.
+    judged: Option<(MemberName, Option<String>)>,
+    answer: Option<(Millis, Vec<Slot>)>,
+    asked: Option<Millis>,
+    /// Copies that cannot be moved, and why.
+    again: BTreeMap<String, String>,
+    /// Slots that are to be copied at a start, and since when.
+    due: BTreeSet<String>,
+    due_since: Option<Millis>,
+    restarted: BTreeMap<String, Millis>,
+    /// This member or one below it keeps copies.
+    feedback: bool,
+    /// When each physical slot was last used, for `synchronized_standby_slots`.
+    used: BTreeMap<String, Millis>,
+    /// What the last promotion found not to be ready.
+    pub(crate) promoted_with: Option<String>,
+}
+
+/// What the slots of a beat are judged by.
+pub(super) struct Moment<'a> {
+    pub now: Millis,
+    pub seen: &'a Observation,
+    pub view: &'a GroupView,
+    pub role: Role,
+    pub sight: &'a SlotSight,
+}
+
+impl LogicalMemory {
+    pub(crate) fn begun(&mut self, step: &SlotStep, now: Millis) {
+        if *step == SlotStep::AskLeader {
+            self.asked = Some(now);
+        }
+        self.under_way.insert(step.clone());
+    }
+
+    /// Its end wakes the member: without this a step that fails would be tried without a pause.
+    pub(crate) fn rests(&self, step: &SlotStep, now: Millis, wait_ms: u64) -> bool {
+        let failed = self.failed.get(&step.without_position());
+        failed.is_some_and(|at| now.since(*at) < wait_ms)
+    }
+
+    /// What the rows go by.
+    pub(crate) fn sight(&self, moment: &Moment, dynamic: &Dynamic) -> Logical {
+        let Moment { now, seen, view, role, sight } = moment;
+        let is_due = self.asked.is_none_or(|at| now.since(at) >= dynamic.loop_wait_ms);
+        let refused = match role {
+            Role::Primary => refused(view, dynamic, &sight.slots, &self.owned),
+            _ => BTreeMap::new(),
+        };
+        Logical {
+            major: self.major,
+            decodes: self.decodes,
+            busy: self.under_way.iter().filter_map(SlotStep::beside).map(str::to_string).collect(),
+            refused,
+            skipping: self.skipping.clone(),
+            defined: self.defined.clone(),
+            asks_leader: is_due && Facts::of(seen).leader_source().is_some(),
+        }
+    }
+
+    /// For a leader's `/status`.
+    pub(crate) fn owned(&self) -> &BTreeSet<String> {
+        &self.owned
+    }
+
+    /// The word for each slot, for the member record.
+    pub(crate) fn words(&self) -> BTreeMap<String, String> {
+        let words = self.readiness.iter();
+        words.map(|(name, readiness)| (name.clone(), readiness.word().to_string())).collect()
+    }
+
+    pub(crate) fn is_native(&self) -> bool {
+        self.major >= NATIVE
+    }
+
+    fn judge(&mut self, moment: &Moment, plan: &Plan) {
+        let leader = moment.view.leader_name().cloned();
+        let judged = leader.map(|leader| (leader, moment.sight.started.clone()));
+        if self.judged != judged {
+            self.readiness.values_mut().for_each(|readiness| *readiness = readiness.anew());
+            (self.judged, self.answer) = (judged, None);
+        }
+        let theirs = self.answer.as_ref().map_or(&[][..], |(_, slots)| slots);
+        let find = |slots: &'_ [Slot], name: &str| slots.iter().find(|s| s.name == name).cloned();
+        let physical = own_upstream_slot(moment).and_then(|name| find(theirs, &name)?.catalog_xmin);
+        let mut readiness = BTreeMap::new();
+        for (name, kind) in logical_of(plan) {
+            let own = find(&moment.sight.slots, name).filter(|slot| slot.kind == *kind);
+            let before = self.readiness.get(name).copied().unwrap_or_default();
+            let next = match self.is_native() {
+                true => logical::native_readiness(&moment.sight.slots, name),
+                false => before.next(own.as_ref(), find(theirs, name).as_ref(), physical),
+            };
+            readiness.insert(name.clone(), next);
+        }
+        self.readiness = readiness;
+    }
+}
+
+fn logical_of(plan: &Plan) -> impl Iterator<Item = (&String, &Kind)> {
+    let all = plan.wanted.iter().map(|(name, wanted)| (name, &wanted.kind));
+    all.filter(|(_, kind)| **kind != Kind::Physical)
+}
+
+/// The slot on the leader through which this member's feedback comes: its own, or that of
+/// the member nearest to the leader that it cascades from.
+fn own_upstream_slot(moment: &Moment) -> Option<String> {
+    let mut at = moment.seen.me.name.clone();
+    for _ in 0..=moment.view.members.len() {
+        let record = moment.view.member(&at)?;
+        let above = record.tags.replicatefrom().map(MemberName::new);
+        let above = above.filter(|name| moment.view.member(name).is_some());
+        match above.filter(|name| moment.view.leader_name() != Some(name)) {
+            Some(above) => at = above,
+            None => return Some(slot_name(at.as_str())),
+        }
+    }
+    None
+}
+
+impl Member {
+    pub(super) fn slot_work_ended(&mut self, ended: &[SlotEnd], now: Millis) {
+        for end in ended {
+            let logical = &mut self.slots.logical;
+            logical.under_way.remove(&end.step);
+            let key = end.step.without_position();
+            match &end.result {
+                Ok(_) => logical.failed.remove(&key),
+                Err(_) => logical.failed.insert(key, now),
+            };
+            if let (SlotStep::AskLeader, Ok(slots)) = (&end.step, &end.result) {
+                logical.answer = Some((now, slots.clone()));
+            }
+            if let (SlotStep::AdvanceLogical { name, .. }, Err(failure)) = (&end.step, &end.result)
+                && failure.copy_again
+            {
+                logical.again.insert(name.clone(), failure.why.clone());
+            }
+            let failure = end.result.as_ref().err().map(|failure| failure.why.clone());
+            self.tell_step(&end.step, failure);
+        }
+    }
+
+    /// Takes in what this beat shows of logical slots.
+    pub(super) fn note_logical(&mut self, moment: &Moment, plan: &Plan) {
+        let logical = &mut self.slots.logical;
+        let slots = &moment.sight.slots;
+        (logical.major, logical.decodes) = (moment.sight.major, moment.sight.decodes);
+        logical.there = slots.iter().filter(|slot| !slot.is_physical()).cloned().collect();
+        logical.note_used(moment);
+        logical.feedback = keeps_feedback(moment.seen, moment.view, &self.dynamic);
+        match moment.role {
+            Role::Primary => {
+                let names = logical.there.iter().map(|slot| slot.name.clone());
+                logical.owned.extend(names.filter(|name| !logical.skipping.contains(name)));
+                let failover = logical.there.iter().filter(|slot| slot.failover);
+                let names: BTreeSet<String> = failover.map(|slot| slot.name.clone()).collect();
+                logical.defined.retain(|name| names.contains(name));
+                let defined = names.into_iter().filter(|name| plan.wanted.contains_key(name));
+                logical.defined.extend(defined);
+                logical.skipping.retain(|name| slots.iter().any(|slot| slot.name == *name));
+                (logical.judged, logical.answer) = (None, None);
+                logical.due.clear();
+                let state = |name: &String| match slots.iter().find(|slot| slot.name == *name) {
+                    // One that is being made has no position yet.
+                    Some(slot) if !slot.is_lost && slot.position().is_some() => Readiness::Ready,
+                    _ => Readiness::Missing,
+                };
+                let names = logical_of(plan).map(|(name, _)| (name.clone(), state(name)));
+                logical.readiness = names.collect();
+            }
+            Role::Replica => {
+                logical.owned.clear();
+                logical.judge(moment, plan);
+                logical.find_due(moment, plan);
+            }
+            Role::StandbyLeader | Role::Promoting => {
+                logical.owned.clear();
+                logical.due.clear();
+            }
+        }
+        self.memory.slots_to_copy = self.slots_to_copy(moment);
+    }
+}
+
+impl Member {
+    /// The word for each permanent logical slot that is kept here.
+    pub fn logical_slots(&self) -> BTreeMap<String, String> {
+        self.slots.logical.words()
+    }
+
+    /// Settings of a server are written before its slots are looked at.
+    pub(super) fn note_version(&mut self, version: i32) {
+        self.slots.logical.major = u32::try_from(version / 10_000).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+#[path = "logical_slots_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! When a standby restarts for copies of logical slots, and which it gets.
+
+use super::{ANSWER_LOOPS, LogicalMemory, Moment, RESTART_AGAIN_MS, logical_of};
+use crate::Member;
+use crate::ha::Observation;
+use crate::ha::facts::Facts;
+use crate::ha::observation::Job;
+use crate::job_terms::{SlotCopies, SlotCopy};
+use standby::slots::{Kind, Permanent, Plan, Readiness, Slot, Specification, permanent};
+use std::collections::BTreeSet;
+
+impl LogicalMemory {
+    /// Slots that the leader has and this server lacks, or cannot move.
+    pub(super) fn find_due(&mut self, moment: &Moment, plan: &Plan) {
+        let Moment { now, sight, .. } = moment;
+        let age_max = ANSWER_LOOPS * moment.seen.dynamic.loop_wait_ms;
+        let answer = self.answer.as_ref().filter(|(at, _)| now.since(*at) <= age_max);
+        let theirs = answer.map_or(&[][..], |(_, slots)| slots);
+        let is_recent = |name: &String| {
+            self.restarted.get(name).is_some_and(|at| now.since(*at) < RESTART_AGAIN_MS)
+        };
+        let is_due = |name: &String, kind: &Kind| {
+            let is_there = |slot: &&Slot| slot.name == *name && slot.kind == *kind;
+            let lacks = !sight.slots.iter().any(|slot| slot.name == *name);
+            (lacks || self.again.contains_key(name))
+                && theirs.iter().find(is_there).is_some_and(|slot| !slot.is_lost)
+                && !is_recent(name)
+        };
+        let is_well = self.major > 0 && self.decodes && moment.seen.view().is_some();
+        let can = is_well && !self.is_native() && !moment.seen.dynamic.pause;
+        let due: BTreeSet<String> = logical_of(plan)
+            .filter(|(name, kind)| can && is_due(name, kind))
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.due_since = (!due.is_empty()).then(|| self.due_since.unwrap_or(*now));
+        self.due = due;
+    }
+
+    fn copy_of(&self, slot: Specification) -> Option<SlotCopy> {
+        let Kind::Logical { database, plugin } = slot.kind else { return None };
+        let replaces = self.again.contains_key(&slot.name);
+        Some(SlotCopy { name: slot.name, database, plugin, replaces })
+    }
+}
+
+/// Others that lack copies go first, in the order of names; none while another standby is away.
+fn is_my_turn(moment: &Moment) -> bool {
+    let me = &moment.seen.me.name;
+    let leader = moment.view.leader_name();
+    let others =
+        moment.view.members.iter().filter(|(name, _)| *name != me && Some(*name) != leader);
+    let mut keep = others.filter(|(_, m)| !m.value.tags.nofailover() && !m.value.tags.nostream());
+    keep.all(|(name, m)| {
+        let is_away = m.value.replication_state.as_deref() != Some("streaming");
+        let lacks = m.value.logical_slots.values().any(|word| word == Readiness::Missing.word());
+        !is_away && (!lacks || name > me)
+    })
+}
+
+impl Member {
+    /// What makes this standby restart now.
+    pub(super) fn slots_to_copy(&self, moment: &Moment) -> Option<String> {
+        let logical = &self.slots.logical;
+        let since = logical.due_since.filter(|_| !logical.due.is_empty())?;
+        let waited = moment.now.since(since) >= 2 * self.dynamic.ttl_ms;
+        let names = || logical.due.iter().cloned().collect::<Vec<_>>().join(", ");
+        (waited || is_my_turn(moment)).then(names)
+    }
+
+    /// The slots to copy before this job starts a standby.
+    pub(crate) fn slot_copies(&mut self, seen: &Observation, job: &Job) -> Option<SlotCopies> {
+        let starts = matches!(job, Job::StartStandby { .. } | Job::Restart { as_primary: false });
+        let is_kept = starts && seen.may_own() && !seen.me.tags.nofailover();
+        let system = seen.system()?.clone();
+        let (view, from) = (seen.view()?, Facts::of(seen).leader_source().filter(|_| is_kept)?);
+        let is_leader = view.leader_name() == Some(&from.member);
+        if !is_leader || from.member == self.name || !self.dynamic.use_slots {
+            return None;
+        }
+        let Permanent { specifications, .. } = permanent(&self.dynamic.slots);
+        let logical = &mut self.slots.logical;
+        let slots: Vec<SlotCopy> =
+            specifications.into_iter().filter_map(|slot| logical.copy_of(slot)).collect();
+        for name in std::mem::take(&mut logical.due) {
+            logical.again.remove(&name);
+            logical.restarted.insert(name, seen.now);
+        }
+        let is_due = self.memory.slots_to_copy.take().is_some();
+        let is_restart = matches!(job, Job::Restart { .. });
+        let is_purpose = is_due && is_restart && self.memory.asked.is_none();
+        (!slots.is_empty()).then_some(SlotCopies { from, system, slots, is_purpose })
+    }
+
+    /// The leader did not give its slots: the server went on as it was.
+    pub(crate) fn restart_ended(&mut self, job: &Job, result: &Result<(), String>) {
+        if matches!(job, Job::Restart { .. }) && result.is_err() {
+            self.slots.logical.restarted.clear();
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! What a member makes of its logical slots, answered by the test.
+
+use super::super::effect::{Answer, Call, Effect};
+use super::super::{Local, SlotFailure, overrides::Overrides};
+use super::*;
+use crate::ha::observation::{Job, Lock};
+use crate::ha::sample;
+use serde_json::{Value, json};
+use standby::slots::Xid;
+use topology::{Lsn, Seen, Tags};
+
+/// A member with its server, beat after beat.
+struct Stage {
+    member: Member,
+    seen: Observation,
+    sight: SlotSight,
+}
+
+fn slot(name: &str, at: u64, xmin: u32) -> Slot {
+    let kind = Kind::Logical { database: "d".into(), plugin: "p".into() };
+    let (confirmed_flush, catalog_xmin) = (Some(Lsn(at)), Some(Xid(xmin)));
+    Slot { kind, confirmed_flush, catalog_xmin, ..Slot::physical(name, Lsn(1)) }
+}
+
+impl Stage {
+    /// `me` of the sample with b and c; it follows b.
+    fn standby() -> Stage {
+        let mut stage = Stage::leader();
+        stage.seen.lock = Lock::Other("b".into());
+        stage.seen.postgres.process = sample::standby_of(Some("b"));
+        let view = stage.view();
+        view.take_sample("leader", "b", 2, 1);
+        let running = r#"{"role":"primary","state":"running","conn_url":"postgres://h:1/d"}"#;
+        view.take_sample("members/b", running, 2, 1);
+        stage
+    }
+
+    fn leader() -> Stage {
+        let mut seen = sample::leader();
+        let reader = json!({"database": "d", "plugin": "p"});
+        let config = json!({"ttl": 30, "slots": {"x": reader, "y": reader}});
+        seen.dynamic = Dynamic::read(&config).expect("a good document");
+        let mut member = Member::new("me".into(), 20, seen.now);
+        member.dynamic = seen.dynamic.clone();
+        let slots = vec![Slot { active: true, ..Slot::physical("b", Lsn(90)) }];
+        let mut sight = SlotSight { slots, end: Lsn(90), ..SlotSight::default() };
+        (sight.major, sight.decodes, sight.started) = (15, true, Some("then".into()));
+        let mut stage = Stage { member, seen, sight };
+        let view = stage.view();
+        view.members.clear();
+        for name in ["me", "b", "c"] {
+            let record = r#"{"role":"replica","state":"running","replication_state":"streaming"}"#;
+            view.take_sample(&format!("members/{name}"), record, 1, 1);
+        }
+        view.take_sample("config", &config.to_string(), 1, 0);
+        let names = ["b", "c"].into_iter().filter(|name| *name != "b");
+        stage.sight.slots.extend(names.map(|name| Slot::physical(name, Lsn(90))));
+        stage
+    }
+
+    fn view(&mut self) -> &mut GroupView {
+        let Seen::Known(view) = &mut self.seen.store else { panic!("the store is known") };
+        view
+    }
+
+    fn has(&mut self, slots: &[Slot]) {
+        self.sight.slots.retain(|slot| slot.is_physical());
+        self.sight.slots.extend(slots.iter().cloned());
+    }
+
+    /// One beat, in which all calls succeed; what was begun or done.
+    fn beat(&mut self) -> Vec<String> {
+        self.seen.now = self.seen.now + self.seen.dynamic.loop_wait_ms;
+        if self.seen.holds_lock() {
+            let (renewed, deadline) = (self.seen.now, self.seen.now + 30_000);
+            self.seen.lock = Lock::Mine { renewed, deadline };
+        }
+        let mut steps = Vec::new();
+        let mut next = self.member.begin_slots(self.seen.now, &self.seen, self.sight.clone());
+        self.sight.ended.clear();
+        while let Some(Effect::Call { call, .. }) = next {
+            match call {
+                Call::ChangeSlot(step) | Call::BeginSlotWork { step, .. } => {
+                    steps.push(step.to_string());
+                }
+                other => panic!("no call about slots: {other:?}"),
+            }
+            next = self.member.go_on_with_slots(self.seen.now, &self.seen, Answer::Done);
+        }
+        steps
+    }
+
+    fn ends(&mut self, step: SlotStep, result: Result<Vec<Slot>, SlotFailure>) {
+        self.sight.ended.push(SlotEnd { step, result });
+    }
+
+    /// The leader's answer, with what this member's slot there keeps.
+    fn hears(&mut self, slots: &[Slot], physical: Option<u32>) {
+        let mine = Slot { catalog_xmin: physical.map(Xid), ..Slot::physical("me", Lsn(80)) };
+        let all = slots.iter().cloned().chain([mine]).collect();
+        self.ends(SlotStep::AskLeader, Ok(all));
+    }
+
+    fn words(&self) -> Vec<String> {
+        let words = self.member.slots.logical.words().into_iter();
+        words.map(|(name, word)| format!("{name} {word}")).collect()
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        let local = self.member.take_local().into_iter();
+        let told = local.filter_map(|local| match local {
+            Local::Note(_, text) => Some(text),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn overrides(&self) -> Overrides {
+        self.member.overrides(&self.seen)
+    }
+}
+
+fn create(name: &str) -> SlotStep {
+    let (database, plugin) = ("d".to_string(), "p".to_string());
+    SlotStep::CreateLogical { name: name.into(), database, plugin, failover: false }
+}
+
+#[test]
+fn row_1270_makes_one_slot_of_a_database_at_a_time_and_tells_what_fails_once() {
+    let mut stage = Stage::leader();
+    assert_eq!(stage.beat(), [create("x").to_string()]);
+    assert!(stage.beat().is_empty(), "it is under way");
+    let failure = SlotFailure { why: "no such plugin".into(), copy_again: false };
+    stage.ends(create("x"), Err(failure.clone()));
+    stage.told();
+    assert_eq!(stage.beat(), [create("y").to_string()], "what has failed rests for a loop");
+    let told = stage.told();
+    assert!(told.len() == 1 && told[0].ends_with("no such plugin"), "{told:?}");
+    stage.has(&[slot("y", 80, 700)]);
+    stage.ends(create("y"), Ok(Vec::new()));
+    assert_eq!(stage.beat(), [create("x").to_string()], "and is tried again");
+    stage.told();
+    stage.ends(create("x"), Err(failure));
+    assert!(stage.beat().is_empty());
+    assert!(stage.told().is_empty());
+    assert_eq!(stage.words(), ["x missing", "y ready"]);
+}
+
+#[test]
+fn a_slot_that_was_used_elsewhere_is_refused_and_one_that_a_person_dropped_is_made() {
+    let mut stage = Stage::leader();
+    stage.view().take_sample("status", r#"{"optime":90,"slots":{"x":70,"y":80}}"#, 2, 0);
+    stage.has(&[slot("y", 80, 700)]);
+    assert!(stage.beat().is_empty());
+    let told = stage.told();
+    assert!(told[0].contains("`x` is not made on this server"), "{told:?}");
+    stage.has(&[]);
+    assert_eq!(stage.beat(), [create("y").to_string()]);
+}
+
+#[test]
+fn row_1300_asks_the_leader_once_a_loop_and_its_answer_makes_a_copy_ready() {
+    let mut stage = Stage::standby();
+    let ask = SlotStep::AskLeader.to_string();
+    stage.has(&[slot("x", 80, 700), slot("y", 80, 700)]);
+    assert_eq!(stage.beat(), [ask.as_str()]);
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    assert!(stage.beat().is_empty(), "it is under way");
+    stage.hears(&[slot("x", 80, 700), slot("y", 80, 710)], Some(700));
+    assert_eq!(stage.beat(), [ask]);
+    assert_eq!(stage.words(), ["x ready", "y pending"]);
+    stage.hears(&[], None);
+    stage.sight.started = Some("later".into());
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"], "the server was started anew");
+}
+
+#[test]
+fn row_1290_moves_copies_and_what_cannot_be_moved_is_copied_again() {
+    let mut stage = Stage::standby();
+    stage.view().take_sample("status", r#"{"optime":90,"slots":{"x":85,"y":85}}"#, 2, 0);
+    stage.has(&[slot("x", 80, 700), slot("y", 85, 700)]);
+    let (name, database, to) = ("x".to_string(), "d".to_string(), Lsn(85));
+    let step = SlotStep::AdvanceLogical { name, database, to };
+    assert!(stage.beat().contains(&step.to_string()));
+    stage.hears(&[slot("x", 85, 700), slot("y", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy, None);
+    let failure = SlotFailure { why: "WAL is gone".into(), copy_again: true };
+    stage.ends(step, Err(failure));
+    stage.hears(&[slot("x", 85, 700), slot("y", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
+    let job = Job::Restart { as_primary: false };
+    let copies = stage.member.slot_copies(&stage.seen, &job).expect("copies");
+    let replaced = copies.slots.iter().map(|slot| (slot.name.as_str(), slot.replaces));
+    assert_eq!(replaced.collect::<Vec<_>>(), [("x", true), ("y", false)]);
+    assert!(copies.is_purpose && copies.from.member == "b".into());
+    stage.hears(&[slot("x", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy, None, "not twice in ten minutes");
+}
+
+/// Of several members that lack copies the first by name goes first, and none while
+/// another one is away; but not for ever.
+#[test]
+fn a_copy_restarts_one_member_at_a_time() {
+    let mut stage = Stage::standby();
+    let record = |word: &str, state: &str| {
+        format!(
+            r#"{{"role":"replica","state":"running","replication_state":"{state}",
+            "logical_slots":{{"x":"{word}"}}}}"#
+        )
+    };
+    let mut due = |before: &str, after: &str| {
+        stage.view().take_sample("members/c", before, 3, 1);
+        stage.view().take_sample("members/z", after, 3, 1);
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        stage.member.memory.slots_to_copy.clone()
+    };
+    let (lacks, has) = (record("missing", "streaming"), record("ready", "streaming"));
+    let away = record("ready", "in archive recovery");
+    assert_eq!(due(&lacks, &has), None);
+    assert_eq!(due(&has, &away), None);
+    assert_eq!(due(&has, &lacks).as_deref(), Some("x"));
+    let times = 2 * 30_000 / 10_000;
+    let last = (0..times).map(|_| due(&lacks, &away)).last().flatten();
+    assert_eq!(last.as_deref(), Some("x"), "the wait has an end");
+}
+
+#[test]
+fn nothing_is_copied_in_pause_without_wal_level_or_to_a_member_that_never_leads() {
+    let changes: [fn(&mut Stage); 5] = [
+        |stage| {
+            stage.member.dynamic.pause = true;
+            stage.seen.dynamic.pause = true;
+        },
+        |stage| stage.sight.decodes = false,
+        |stage| stage.sight.major = 17,
+        |stage| {
+            stage.seen.me.tags =
+                Tags([("nofailover".to_string(), true.into())].into_iter().collect())
+        },
+        |stage| stage.has(&[slot("x", 80, 700)]),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut stage = Stage::standby();
+        change(&mut stage);
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        assert_eq!(stage.member.memory.slots_to_copy, None, "{index}");
+    }
+}
+
+#[test]
+fn a_promotion_names_what_is_not_ready_and_drops_what_would_skip() {
+    let mut stage = Stage::standby();
+    stage.view().take_sample("status", r#"{"optime":2000,"slots":{"x":2000,"y":80}}"#, 2, 0);
+    stage.has(&[slot("x", 80, 700), slot("y", 80, 700)]);
+    stage.beat();
+    stage.told();
+    let before = stage.member.before_opening(&stage.seen).expect("it has slots");
+    assert_eq!(before.drops, ["x"], "its reader has more than this log");
+    let told = stage.told();
+    assert!(told[0].contains("`x` is not resumed") && told[1].contains("y (pending)"), "{told:?}");
+    let with = stage.member.slots.logical.promoted_with.as_deref();
+    assert_eq!(with, Some("y (pending), x (refused)"));
+    // It could not be dropped before the opening.
+    let mut open = Stage::leader();
+    open.member.slots.logical = std::mem::take(&mut stage.member.slots.logical);
+    open.view().take_sample("status", r#"{"optime":2000,"slots":{"x":2000,"y":80}}"#, 2, 0);
+    open.has(&[slot("x", 80, 700), slot("y", 80, 700)]);
+    open.member.slots.logical.under_way.clear();
+    let steps = open.beat();
+    assert!(steps[0].starts_with("dropping the slot `x`: its reader"), "{steps:?}");
+    open.has(&[slot("y", 80, 700)]);
+    assert!(open.beat().is_empty(), "it is not made anew");
+}
+
+#[test]
+fn a_member_without_logical_slots_opens_at_once() {
+    let mut stage = Stage::standby();
+    stage.has(&[]);
+    stage.sight.decodes = false;
+    assert!(stage.member.before_opening(&stage.seen).is_none());
+}
+
+#[test]
+fn row_1460_keeps_rows_for_copies_here_and_below() {
+    let on = |change: &dyn Fn(&mut Stage)| {
+        let mut stage = Stage::standby();
+        change(&mut stage);
+        stage.beat();
+        stage.overrides().feedback
+    };
+    assert!(on(&|_| {}));
+    let without = Dynamic::read(&json!({"slots": {"x": null}})).expect("a good document");
+    assert!(!on(&|stage| stage.member.dynamic = without.clone()));
+    let never = |stage: &mut Stage, name: &str, tags: Value| {
+        let record = json!({"tags": tags, "state": "running"}).to_string();
+        stage.view().take_sample(&format!("members/{name}"), &record, 4, 1);
+    };
+    assert!(!on(&|stage| never(stage, "me", json!({"nofailover": true}))));
+    // One that cascades from this member keeps them.
+    assert!(on(&|stage| {
+        never(stage, "me", json!({"nofailover": true}));
+        never(stage, "c", json!({"replicatefrom": "me"}));
+    }));
+}
+
+#[test]
+fn row_1470_has_the_server_copy_slots_on_a_standby_that_streams_from_the_primary() {
+    let mut stage = Stage::standby();
+    stage.beat();
+    assert!(!stage.overrides().syncs_slots, "before 17 there is no such setting");
+    stage.sight.major = 17;
+    stage.beat();
+    assert!(stage.overrides().syncs_slots);
+    let below = Tags([("replicatefrom".to_string(), "c".into())].into_iter().collect());
+    stage.seen.me.tags = below;
+    assert!(!stage.overrides().syncs_slots);
+    let mut leader = Stage::leader();
+    leader.sight.major = 17;
+    leader.beat();
+    assert!(!leader.overrides().syncs_slots);
+}
+
+#[test]
+fn row_1480_lets_readers_wait_for_standbys_that_may_lead() {
+    let mut stage = Stage::leader();
+    stage.beat();
+    assert_eq!(stage.overrides().awaited_slots, None);
+    stage.sight.major = 17;
+    stage.beat();
+    let awaited = stage.overrides().awaited_slots;
+    assert_eq!(awaited, Some(vec!["b".to_string()]), "c was never seen to stream");
+    stage.sight.slots.iter_mut().for_each(|slot| slot.active = false);
+    stage.seen.now = stage.seen.now + 30_000;
+    assert_eq!(stage.overrides().awaited_slots, Some(vec![]), "it is away for long");
+    let own = json!({"postgresql": {"parameters": {"synchronized_standby_slots": "b"}}});
+    stage.member.dynamic.raw = own;
+    assert_eq!(stage.overrides().awaited_slots, None, "an operator has said which");
+    let mut standby = Stage::standby();
+    standby.sight.major = 17;
+    standby.beat();
+    assert_eq!(standby.overrides().awaited_slots, None);
+}
+
+#[test]
+fn rows_1185_and_1280_hand_slots_to_the_server() {
+    let mut stage = Stage::standby();
+    stage.sight.major = 17;
+    stage.has(&[Slot { failover: true, ..slot("x", 80, 700) }]);
+    let steps = stage.beat();
+    assert!(steps[0].starts_with("dropping the slot `x`: PostgreSQL"), "{steps:?}");
+    stage.has(&[Slot { failover: true, synced: true, ..slot("x", 80, 700) }]);
+    stage.beat();
+    assert_eq!(stage.words(), ["x ready", "y missing"]);
+    let mut leader = Stage::leader();
+    leader.sight.major = 17;
+    leader.has(&[slot("x", 80, 700), Slot { failover: true, ..slot("y", 80, 700) }]);
+    let wanted = SlotStep::SetFailover { name: "x".into() };
+    assert_eq!(leader.beat(), [wanted.to_string()]);
+    // A definition that goes takes its slot with it; one of a subscription stays.
+    let native = |name| Slot { failover: true, ..slot(name, 80, 700) };
+    leader.has(&[native("x"), native("y"), native("of_a_subscription")]);
+    leader.beat();
+    let less = json!({"ttl": 30, "slots": {"y": {"database": "d", "plugin": "p"}}});
+    leader.member.dynamic = Dynamic::read(&less).expect("a good document");
+    leader.beat();
+    let steps = leader.beat();
+    assert!(
+        steps.len() == 1 && steps[0].starts_with("dropping the slot `x`: no member"),
+        "{steps:?}"
+    );
+}

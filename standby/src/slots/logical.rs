@@ -1,0 +1,196 @@
+//! The steps of logical slots.
+//!
+//! Until PostgreSQL 16 a standby takes a logical slot only as a copy of the primary's file,
+//! when it starts; there the copy is moved by decoding, which takes time: those steps run
+//! beside the beats, one in each database. From 17 on the server copies slots itself, if
+//! they are made with `failover`.
+//!
+//! Invariants: no slot is made that would skip data (`refused`); a copy moves no further than
+//! its reader has confirmed on the leader, nor than this server has replayed.
+
+use super::step::{DropWhy, Scene, SlotStep};
+use super::{Kind, Readiness, Role, Slot, Wanted};
+use std::collections::{BTreeMap, BTreeSet};
+use topology::Lsn;
+
+/// From this version on PostgreSQL copies slots to standbys itself.
+pub const NATIVE: u32 = 17;
+
+/// What the steps of logical slots go by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logical {
+    /// The major version of the server; 0: not known.
+    pub major: u32,
+    /// `wal_level` of the running server is logical.
+    pub decodes: bool,
+    /// What is under way beside the beats, by what `SlotStep::beside` says.
+    pub busy: BTreeSet<String>,
+    /// Not made here, for they would skip data.
+    pub refused: BTreeMap<String, Lsn>,
+    /// Slots that this server had when it opened, and that would skip data.
+    pub skipping: BTreeSet<String>,
+    /// Failover slots that `slots` has defined while they were here. Others of that kind
+    /// belong to subscriptions.
+    pub defined: BTreeSet<String>,
+    /// The leader's slots are to be looked at.
+    pub asks_leader: bool,
+}
+
+impl Logical {
+    pub fn is_native(&self) -> bool {
+        self.major >= NATIVE
+    }
+}
+
+impl<'a> Scene<'a> {
+    fn is_primary(&self) -> bool {
+        self.situation.role == Role::Primary
+    }
+
+    fn is_free(&self, step: &SlotStep) -> bool {
+        step.beside().is_none_or(|key| !self.logical.busy.contains(key))
+    }
+
+    fn wanted_logical(&self) -> impl Iterator<Item = (&'a String, &'a str, &'a str, &'a Wanted)> {
+        self.plan.wanted.iter().filter_map(|(name, wanted)| match &wanted.kind {
+            Kind::Logical { database, plugin } => {
+                Some((name, database.as_str(), plugin.as_str(), wanted))
+            }
+            Kind::Physical => None,
+        })
+    }
+}
+
+/// Slots of readers that are ahead of this server, if they could not be dropped before it
+/// opened.
+pub fn skipping(scene: &Scene) -> Vec<SlotStep> {
+    let is_due = |slot: &&Slot| {
+        !slot.is_physical() && scene.is_primary() && scene.logical.skipping.contains(&slot.name)
+    };
+    let found = scene.slots().filter(is_due).filter(|slot| !slot.active);
+    found.map(|slot| SlotStep::Drop { name: slot.name.clone(), why: DropWhy::Skips }).collect()
+}
+
+/// PostgreSQL 17: a slot of a former primary keeps the server from copying its namesake, and
+/// all others with it.
+pub fn not_synced(scene: &Scene) -> Vec<SlotStep> {
+    if scene.situation.role != Role::Replica || scene.situation.view.leader.is_none() {
+        return Vec::new();
+    }
+    let is_broken = |slot: &&Slot| !slot.is_physical() && slot.failover && !slot.synced;
+    let found = scene.there.iter().filter(is_broken).filter(|slot| scene.may_drop(slot));
+    found.map(|slot| SlotStep::Drop { name: slot.name.clone(), why: DropWhy::NotSynced }).collect()
+}
+
+/// On a primary, each in its own database. A definition that is new begins here.
+pub fn creations(scene: &Scene) -> Vec<SlotStep> {
+    if !scene.is_primary() || !scene.logical.decodes {
+        return Vec::new();
+    }
+    let is_there = |name: &String| scene.there.iter().any(|slot| slot.name == *name);
+    let missing = scene
+        .wanted_logical()
+        .filter(|(name, ..)| !is_there(name) && !scene.logical.refused.contains_key(name.as_str()));
+    let steps = missing.map(|(name, database, plugin, _)| SlotStep::CreateLogical {
+        name: name.clone(),
+        database: database.to_string(),
+        plugin: plugin.to_string(),
+        failover: scene.logical.is_native(),
+    });
+    steps.filter(|step| scene.is_free(step)).collect()
+}
+
+/// PostgreSQL 17: slots that were made without `failover`. It cannot be set while they are
+/// used.
+pub fn failover(scene: &Scene) -> Vec<SlotStep> {
+    if !scene.is_primary() || !scene.logical.is_native() {
+        return Vec::new();
+    }
+    let found = scene.with_wanted().filter(|(slot, wanted)| {
+        let is_ours = slot.kind == wanted.kind && !slot.is_physical();
+        is_ours && !slot.failover && !slot.active && !slot.is_lost
+    });
+    let steps = found.map(|(slot, _)| SlotStep::SetFailover { name: slot.name.clone() });
+    steps.filter(|step| scene.is_free(step)).collect()
+}
+
+/// The copies of a standby. A target that is behind the copy, or not replayed yet, is an
+/// error in PostgreSQL: it is not asked for.
+pub fn advances(scene: &Scene) -> Vec<SlotStep> {
+    if scene.situation.role != Role::Replica {
+        return Vec::new();
+    }
+    let found = scene.with_wanted().filter(|(slot, wanted)| {
+        let is_copy = slot.kind == wanted.kind && !slot.is_physical() && !slot.failover;
+        is_copy && !slot.active && !slot.is_lost && slot.restart_lsn.is_some()
+    });
+    let steps = found.filter_map(|(slot, wanted)| {
+        let to = wanted.to?.min(scene.situation.end);
+        let Kind::Logical { database, .. } = &slot.kind else { return None };
+        let step =
+            SlotStep::AdvanceLogical { name: slot.name.clone(), database: database.clone(), to };
+        (slot.confirmed_flush? < to).then_some(step)
+    });
+    steps.filter(|step| scene.is_free(step)).collect()
+}
+
+/// A standby that keeps copies compares them with the leader's slots.
+pub fn leader_asked(scene: &Scene) -> Vec<SlotStep> {
+    let has_logical = scene.wanted_logical().next().is_some();
+    let is_due = scene.situation.role == Role::Replica
+        && scene.logical.asks_leader
+        && !scene.logical.is_native();
+    let is_due = is_due && has_logical && scene.is_free(&SlotStep::AskLeader);
+    if is_due { vec![SlotStep::AskLeader] } else { Vec::new() }
+}
+
+/// What an operator should correct, beside what the definitions say themselves.
+pub fn findings(scene: &Scene) -> Vec<String> {
+    let names: Vec<&str> = scene.wanted_logical().map(|(name, ..)| name.as_str()).collect();
+    let mut found = Vec::new();
+    if !names.is_empty() && scene.logical.major > 0 && !scene.logical.decodes {
+        found.push(format!(
+            "wal_level is not logical, so the logical slots {} are not kept here: set wal_level to \
+             logical with edit-config and restart the members, the leader first",
+            quoted(&names)
+        ));
+    }
+    if scene.is_primary() {
+        let refused = scene.logical.refused.iter();
+        found.extend(refused.map(|(name, at)| refusal(name, *at)));
+        let lost = scene.with_wanted().filter(|(slot, _)| slot.is_lost && !slot.is_physical());
+        found.extend(lost.map(|(slot, _)| {
+            format!(
+                "the logical slot `{}` is lost: the WAL or the rows that its reader needs are gone. \
+                 Drop it to have it made anew; its reader misses what was written meanwhile",
+                slot.name
+            )
+        }));
+    }
+    found
+}
+
+fn refusal(name: &str, at: Lsn) -> String {
+    format!(
+        "the logical slot `{name}` is not made on this server: its reader has confirmed {at} on \
+         another one, and would miss what was written since without a sign of it. To begin \
+         anew, take the slot out of `slots` with edit-config and put it back"
+    )
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// How far each copy that is wanted here can be relied on. From 17 on the server tells it.
+pub fn native_readiness(there: &[Slot], name: &str) -> Readiness {
+    match there.iter().find(|slot| slot.name == name) {
+        Some(slot) if slot.synced && !slot.is_lost => Readiness::Ready,
+        Some(slot) if !slot.is_lost => Readiness::Copied { seen: None },
+        _ => Readiness::Missing,
+    }
+}
+
+#[cfg(test)]
+#[path = "logical_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! Whether the copy of a logical slot on a standby can be resumed after a promotion.
+//!
+//! A logical slot reads the catalogues as they were. The primary keeps their dead rows for
+//! its own slot, and for a standby only once that standby's feedback has arrived: until
+//! then rows that the copy needs may have been removed, here as there.
+//!
+//! So a copy is ready when the primary has kept those rows without a gap: first by its own
+//! logical slot, from `seen` on, and then by this standby's physical slot. What that
+//! physical slot keeps must not begin after what this copy needs.
+//!
+//! A copy is judged anew after each start of the server and under each other leader.
+
+use super::{Slot, Xid};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    #[default]
+    Missing,
+    /// `seen`: what the primary's slot kept when the physical one first kept anything.
+    Copied {
+        seen: Option<Xid>,
+    },
+    Ready,
+}
+
+impl Readiness {
+    /// For the member record, status bodies and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Readiness::Missing => "missing",
+            Readiness::Copied { .. } => "pending",
+            Readiness::Ready => "ready",
+        }
+    }
+
+    /// `own`: the copy. `theirs`: the primary's, and `physical` what this standby's slot there
+    /// keeps, both of one answer.
+    pub fn next(
+        self,
+        own: Option<&Slot>,
+        theirs: Option<&Slot>,
+        physical: Option<Xid>,
+    ) -> Readiness {
+        let Some(own) = own.filter(|own| !own.is_lost) else { return Readiness::Missing };
+        let seen = match self {
+            Readiness::Ready => return Readiness::Ready,
+            Readiness::Copied { seen } => seen,
+            Readiness::Missing => None,
+        };
+        let theirs = theirs.and_then(|slot| slot.catalog_xmin);
+        let seen = seen.or(theirs.filter(|_| physical.is_some()));
+        match (seen, physical, own.catalog_xmin) {
+            (Some(seen), Some(physical), Some(own))
+                if seen.is_at_most(physical) && physical.is_at_most(own) =>
+            {
+                Readiness::Ready
+            }
+            _ => Readiness::Copied { seen },
+        }
+    }
+
+    /// The server was started, or another one leads.
+    pub fn anew(self) -> Readiness {
+        match self {
+            Readiness::Missing => Readiness::Missing,
+            Readiness::Copied { .. } | Readiness::Ready => Readiness::Copied { seen: None },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use topology::Lsn;
+
+    fn slot(xmin: u32) -> Slot {
+        Slot { catalog_xmin: Some(Xid(xmin)), ..Slot::physical("a", Lsn(1)) }
+    }
+
+    fn next(before: Readiness, own: u32, theirs: u32, physical: Option<u32>) -> Readiness {
+        before.next(Some(&slot(own)), Some(&slot(theirs)), physical.map(Xid))
+    }
+
+    #[test]
+    fn a_copy_is_ready_once_the_primary_keeps_all_that_it_needs() {
+        let new = Readiness::Missing;
+        let waits = next(new, 700, 700, None);
+        assert_eq!(waits, Readiness::Copied { seen: None }, "no feedback has arrived");
+        assert_eq!(next(waits, 700, 705, Some(700)), Readiness::Copied { seen: Some(Xid(705)) });
+        // The primary removed rows up to 705 before it kept any for this standby.
+        let behind = Readiness::Copied { seen: Some(Xid(705)) };
+        assert_eq!(next(behind, 704, 720, Some(704)), behind);
+        assert_eq!(next(behind, 706, 720, Some(705)), Readiness::Ready);
+        assert_eq!(next(behind, 706, 720, Some(707)), behind, "less is kept than the copy needs");
+        assert_eq!(next(Readiness::Ready, 1, 2, None), Readiness::Ready);
+        assert_eq!(next(new, 700, 700, Some(700)), Readiness::Ready);
+    }
+
+    #[test]
+    fn a_lost_copy_is_missing_and_a_new_start_is_judged_anew() {
+        let lost = Slot { is_lost: true, ..slot(5) };
+        assert_eq!(Readiness::Ready.next(Some(&lost), None, None), Readiness::Missing);
+        assert_eq!(Readiness::Ready.next(None, None, None), Readiness::Missing);
+        assert_eq!(Readiness::Ready.anew(), Readiness::Copied { seen: None });
+        assert_eq!(Readiness::Missing.anew().word(), "missing");
+    }
+
+    #[test]
+    fn transaction_ids_wrap() {
+        assert!(Xid(u32::MAX).is_at_most(Xid(3)) && !Xid(3).is_at_most(Xid(u32::MAX)));
+        assert!(Xid(7).is_at_most(Xid(7)));
+    }
+}
