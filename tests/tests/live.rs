@@ -22,6 +22,8 @@ mod live_failsafe;
 mod live_faults;
 #[path = "live_group.rs"]
 mod live_group;
+#[path = "live_logical.rs"]
+mod live_logical;
 #[path = "live_partition.rs"]
 mod live_partition;
 #[path = "live_process.rs"]

@@ -72,6 +72,7 @@ pub mod etcd;
 pub mod failsafe;
 pub mod generated;
 pub mod histories;
+pub mod logical;
 pub mod maintenance;
 pub mod majority;
 pub mod net;

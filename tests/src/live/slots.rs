@@ -22,7 +22,7 @@ fn keep_little_wal(plan: &mut Plan) {
     parameters["min_wal_size"] = json!("32MB");
 }
 
-async fn shows(stage: &Stage, member: &MemberPlan, what: &str, sql: &str, wanted: &str) {
+pub(super) async fn shows(stage: &Stage, member: &MemberPlan, what: &str, sql: &str, wanted: &str) {
     let what = format!("{what} on {}", member.name);
     let mut last = String::new();
     let question = async || {
@@ -33,13 +33,13 @@ async fn shows(stage: &Stage, member: &MemberPlan, what: &str, sql: &str, wanted
     answer.unwrap_or_else(|why| panic!("{why}: `{last}` instead of `{wanted}`"));
 }
 
-async fn slots(stage: &Stage, member: &MemberPlan, wanted: &str) {
+pub(super) async fn slots(stage: &Stage, member: &MemberPlan, wanted: &str) {
     let sql = "SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots \
                WHERE NOT temporary";
     shows(stage, member, "its slots", sql, wanted).await;
 }
 
-async fn run_sql(member: &MemberPlan, sql: &str) {
+pub(super) async fn run_sql(member: &MemberPlan, sql: &str) {
     let client = connect(member).await.expect("it takes connections");
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
@@ -56,7 +56,7 @@ async fn write_wal(member: &MemberPlan, mb: u64) {
 }
 
 /// The first member leads; the others have started behind it.
-async fn stand_up_behind_the_first(stage: &mut Stage) -> Vec<MemberPlan> {
+pub(super) async fn stand_up_behind_the_first(stage: &mut Stage) -> Vec<MemberPlan> {
     stage.start_store();
     let members = stage.members();
     stage.start(&members[0]);
