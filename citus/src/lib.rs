@@ -14,6 +14,7 @@
 //! | registrar | the machine of the coordinator's leader that keeps the table |
 //! | round | one look at the table, and what it changes |
 //! | hold | a lock that lets no distributed transaction be decided |
+//! | quarantine | settings of a server while its region is not to be written |
 //! | synced | every worker's copy equals the coordinator's table |
 //! | poolinfo | a redirection kept by one node; it beats the address in the row |
 //! | stand-in | SQL with the same names for tests on PostgreSQL without the extension |
@@ -33,12 +34,13 @@ pub(crate) mod diff;
 pub mod handover;
 pub mod node;
 mod now;
+mod quarantine;
 pub(crate) mod redirect;
 pub mod registrar;
 pub mod statement;
 
-#[cfg(test)]
-mod model;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 mod moves;
 #[cfg(test)]
 mod plans;
@@ -47,7 +49,8 @@ pub use check::{Finding, Level, check};
 pub use desired::{Desired, DesiredGroup, GroupNow, Groups, Wish, desired};
 pub use diff::{Blocked, Plan, Terms, diff};
 pub use node::{Address, NodeRole, NodeRow};
-pub use now::groups_now;
+pub use now::{groups_led_here, groups_now, is_whole};
+pub use quarantine::quarantine;
 pub use redirect::{Poolers, redirections};
 pub use statement::{Param, Statement};
 

@@ -1,4 +1,4 @@
-//! A small `pg_dist_node` that runs statements, for tests.
+//! A small `pg_dist_node` that runs statements, for tests and the simulator.
 //!
 //! It refuses what the real table refuses, and also what the real one accepts
 //! but a plan must never ask for: an address that is registered already, the
@@ -7,7 +7,7 @@
 use crate::{Address, DEFAULT_CLUSTER, NodeRole, NodeRow, Statement};
 
 /// A synced primary row.
-pub(crate) fn row(nodeid: i32, groupid: u32, host: &str) -> NodeRow {
+pub fn row(nodeid: i32, groupid: u32, host: &str) -> NodeRow {
     NodeRow {
         nodeid,
         groupid,
@@ -23,30 +23,31 @@ pub(crate) fn row(nodeid: i32, groupid: u32, host: &str) -> NodeRow {
     }
 }
 
-pub(crate) struct Model {
+#[derive(Clone, Debug)]
+pub struct Model {
     pub rows: Vec<NodeRow>,
     saved: Option<Vec<NodeRow>>,
     next_nodeid: i32,
 }
 
 impl Model {
-    pub(crate) fn new(rows: Vec<NodeRow>) -> Model {
+    pub fn new(rows: Vec<NodeRow>) -> Model {
         let next_nodeid = rows.iter().map(|row| row.nodeid).max().unwrap_or(0) + 1;
         Model { rows, saved: None, next_nodeid }
     }
 
-    pub(crate) fn in_transaction(&self) -> bool {
+    pub fn in_transaction(&self) -> bool {
         self.saved.is_some()
     }
 
     /// What the daemon does a moment after a change of address.
-    pub(crate) fn sync(&mut self) {
+    pub fn sync(&mut self) {
         for row in self.rows.iter_mut().filter(|row| row.is_primary()) {
             row.metadatasynced = true;
         }
     }
 
-    pub(crate) fn run(&mut self, statements: &[Statement]) -> Result<(), String> {
+    pub fn run(&mut self, statements: &[Statement]) -> Result<(), String> {
         for statement in statements {
             self.execute(statement)
                 .and_then(|()| self.constraints())

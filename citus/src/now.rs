@@ -1,6 +1,6 @@
 //! The groups of a region, as its own store shows them.
 
-use crate::{GroupNow, Groups};
+use crate::{Address, GroupNow, Groups};
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, MemberName, MemberRecord, MemberRole};
 
@@ -16,7 +16,24 @@ pub fn groups_now(views: &BTreeMap<Group, GroupView>) -> Groups {
     views.iter().filter_map(group).collect()
 }
 
-fn secondaries(view: &GroupView) -> Vec<crate::Address> {
+/// The same, with what is certain of the own group: its record may still tell of the
+/// standby that this member was a moment ago.
+pub fn groups_led_here(views: &BTreeMap<Group, GroupView>, own: u32, here: Address) -> Groups {
+    let mut groups = groups_now(views);
+    groups.entry(own).or_default().leader = Some(here);
+    groups
+}
+
+/// Every group of the move (without one: every known group) has a leader.
+pub fn is_whole(groups: &Groups, moved: Option<&[Group]>) -> bool {
+    let leads = |now: Option<&GroupNow>| now.is_some_and(|now| now.leader.is_some());
+    match moved {
+        Some(moved) => moved.iter().filter_map(|group| group.0).all(|g| leads(groups.get(&g))),
+        None => groups.values().all(|now| leads(Some(now))),
+    }
+}
+
+fn secondaries(view: &GroupView) -> Vec<Address> {
     let serves = |(name, record): &(&MemberName, &MemberRecord)| {
         Some(*name) != view.leader_name() && record.is_running() && !record.tags.noloadbalance()
     };
@@ -27,7 +44,6 @@ fn secondaries(view: &GroupView) -> Vec<crate::Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Address;
 
     #[test]
     fn members_that_run_and_take_readers_are_secondaries() {

@@ -68,7 +68,7 @@ pub use job_terms::{SlotCopies, SlotCopy};
 pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
 pub use record::{reason, role_of};
-pub use region::{closed_workers, may_campaign};
+pub use region::{closed_workers, keeps_rows, may_campaign};
 pub use slot_sight::{SlotEnd, SlotFailure, SlotSight};
 pub use wake::wakes;
 

@@ -55,7 +55,7 @@ impl Member {
     }
 
     /// This process has brought `pg_dist_node` in line with the last move.
-    pub fn is_rewired(&self) -> bool {
+    pub(crate) fn is_rewired(&self) -> bool {
         let last = self.region_move.seen.as_ref().map(|last| &last.id);
         last.is_some() && last == self.region_move.rewired.as_ref()
     }
@@ -74,6 +74,11 @@ impl Member {
         let write = LeaderWrite::EndRewiring { id };
         let write = Write::AsLeader { session: self.lease.id?, write };
         Some(Call::Report { what: "the end of the rewiring", write })
+    }
+
+    /// The region has just become owner, and `pg_dist_node` may still name another one.
+    pub fn must_rewire(&self, seen: &Observation) -> bool {
+        matches!(seen.ownership, Ownership::Owner { opening: true, .. }) && !self.is_rewired()
     }
 
     /// Without an answer it is told again after the next look at the rows.
@@ -98,6 +103,12 @@ impl Member {
 /// A formation's first certificate comes before its first leader.
 pub fn may_campaign(seen: &Observation) -> bool {
     seen.holds_lock() || seen.lock == Lock::Free
+}
+
+/// This member keeps `pg_dist_node` as it should be: a coordinator that leads and is open.
+pub fn keeps_rows(seen: &Observation) -> bool {
+    let is_open = seen.holds_lock() && seen.is_primary() && seen.may_own();
+    seen.me.group.is_coordinator() && is_open && seen.view().is_some()
 }
 
 /// Worker groups whose leader is not open for writes yet, while a region opens.

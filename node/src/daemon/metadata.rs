@@ -10,12 +10,11 @@ use crate::api::published::CitusNumbers;
 use crate::clock;
 use ::citus::registrar::event::Event;
 use ::citus::registrar::{Ended, Hold, Registrar, Sight, Step};
-use ::citus::{Address, Groups, Wish, groups_now};
+use ::citus::{Address, Groups, Wish, groups_led_here, is_whole};
 use member::ha::Observation;
-use standby::switch::ownership::Ownership;
+use member::keeps_rows;
 use std::future::Future;
 use tokio::sync::oneshot;
-use topology::Group;
 
 /// How a step ended; a pause that was opened brings its sessions.
 type Outcome = (Ended, Option<HeldGroup>);
@@ -85,14 +84,16 @@ impl Daemon {
     }
 
     fn citus_sight(&self, seen: &Observation, at_rest: bool, own: u32) -> Sight {
-        let leads = seen.holds_lock() && seen.is_primary() && seen.may_own();
-        let may_act = at_rest && leads && seen.view().is_some();
-        let groups = if may_act { self.groups_led_here(own) } else { Groups::new() };
+        let may_act = at_rest && keeps_rows(seen);
+        let (host, port) = self.server.served_at();
+        let here = || groups_led_here(&self.chores.groups, own, Address::new(&host, port));
+        let groups = if may_act { here() } else { Groups::new() };
+        let journal = self.chores.local_topology.journal();
         Sight {
             now: seen.now,
             may_act,
-            opening: self.is_opening(&seen.ownership),
-            whole: self.is_whole(&groups),
+            opening: self.member.must_rewire(seen),
+            whole: is_whole(&groups, journal.map(|journal| journal.groups.as_slice())),
             is_lock_left: self.pause_lock().is_left(),
             groups,
             loop_wait_ms: self.member.dynamic.loop_wait_ms,
@@ -179,32 +180,6 @@ impl Daemon {
         if self.metadata.registrar.take_event(event, clock::now()) {
             self.metadata.senders.push((event.group, reply));
         }
-    }
-
-    /// What the store says of all groups, and of the own one what is certain: its
-    /// record may still tell of the standby that this member was a moment ago.
-    fn groups_led_here(&self, own: u32) -> Groups {
-        let mut groups = groups_now(&self.chores.groups);
-        let (host, port) = self.server.served_at();
-        let here = Address::new(&host, port);
-        groups.entry(own).or_default().leader = Some(here);
-        groups
-    }
-
-    /// Every group of the move (without a journal: every known one) has a primary.
-    fn is_whole(&self, groups: &Groups) -> bool {
-        let leads = |group: &Group| {
-            let now = group.0.and_then(|number| groups.get(&number));
-            group.0.is_none() || now.is_some_and(|now| now.leader.is_some())
-        };
-        match self.chores.local_topology.journal() {
-            Some(journal) => journal.groups.iter().all(leads),
-            None => self.chores.groups.keys().all(leads),
-        }
-    }
-
-    fn is_opening(&self, ownership: &Ownership) -> bool {
-        matches!(ownership, Ownership::Owner { opening: true, .. }) && !self.member.is_rewired()
     }
 
     fn pause_lock(&self) -> PauseLock {

@@ -15,7 +15,7 @@ impl Daemon {
     pub(super) fn values_of(&self, overrides: &Overrides) -> Vec<(String, String)> {
         let Overrides { is_quarantined, names, target, keeps_log, .. } = overrides;
         let mut values = match &self.settings.citus {
-            Some(citus) if *is_quarantined => crate::act::citus::quarantine(citus),
+            Some(own) if *is_quarantined => citus::quarantine(own.group, own.stand_in),
             _ => Vec::new(),
         };
         let mut set = |name: &str, value: String| values.push((name.to_string(), value));

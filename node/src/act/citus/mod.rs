@@ -34,24 +34,6 @@ impl Reach {
     }
 }
 
-/// Settings of a coordinator or worker while its region is not to be written.
-///
-/// A promoted coordinator whose rows still name the other region would decide
-/// over that region's transactions, so recovery is off before it opens. New
-/// sessions are read-only: clients that ask for a read-write server pass by.
-pub(crate) fn quarantine(citus: &Citus) -> Vec<(String, String)> {
-    let mut settings = Vec::new();
-    let mut set = |name: &str, value: &str| settings.push((name.into(), value.into()));
-    if !citus.stand_in {
-        set("citus.recover_2pc_interval", "-1");
-        set("citus.distributed_deadlock_detection_factor", "-1");
-    }
-    if citus.group == 0 {
-        set("default_transaction_read_only", "on");
-    }
-    settings
-}
-
 /// Makes the database and the extension (or the stand-in) of a new group.
 pub(crate) async fn create_database(
     settings: &Settings,
