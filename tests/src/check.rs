@@ -15,8 +15,12 @@
 //! - *forgets nothing*: a daemon takes away only its own lock, a claim that it
 //!   gives back, and what a move or a mode leaves behind; what must go with its
 //!   writer hangs on a lease, and nothing else does.
+//! - *one owner*: a move of a formation happens in all of its groups or in none.
+//! - in a formation of Citus, what `check/citus.rs` says.
 //! - *progress*: when faults stop, there is a leader and all stream from it.
 
+pub mod citus;
+pub mod slots;
 pub mod synchronous;
 
 use crate::world::World;
@@ -213,10 +217,11 @@ pub fn settled(world: &World) -> Result<(), Broken> {
         let Some((leader, _)) = group().find(|(_, m)| m.server.accepts_commits()) else {
             return Err(stuck(format!("group {client} has no primary")));
         };
-        for (_, m) in group().filter(|(index, _)| *index != leader) {
+        for (index, m) in group().filter(|(index, _)| *index != leader) {
             let streams =
                 m.server.process == Process::Up(Role::Standby) && m.server.streams_from.is_some();
-            if !streams && !is_kept_diverged(m) {
+            let excused = slots::is_left_behind(world, index)? || is_kept_diverged(m);
+            if !streams && !excused && !has_kept_source(world, m) {
                 return Err(stuck(format!("{} does not stream", m.name)));
             }
         }
@@ -232,6 +237,28 @@ pub fn settled(world: &World) -> Result<(), Broken> {
             synchronous::settled(world, client, leader)?;
         }
     }
+    one_region(world)?;
+    if world.slots.is_some() {
+        slots::settled(world)?;
+    }
+    match &world.citus {
+        Some(formation) => citus::settled(world, formation),
+        None => Ok(()),
+    }
+}
+
+/// A move has happened or not: the primaries of all groups are in one region.
+fn one_region(world: &World) -> Result<(), Broken> {
+    let open = || world.members.iter().filter(|m| m.server.accepts_commits());
+    let mut regions = open().map(|m| m.place.region);
+    let first = regions.next();
+    if regions.any(|region| Some(region) != first) {
+        let who: Vec<&str> = open().map(|m| m.name.as_str()).collect();
+        return Err(Broken {
+            invariant: "one owner",
+            what: format!("{} are open", who.join(" and ")),
+        });
+    }
     Ok(())
 }
 
@@ -241,6 +268,13 @@ pub fn starting(world: &mut World, member: usize) {
         let what = format!("{} starts on half of a rewind", world.members[member].name);
         world.break_with("no regress", what);
     }
+}
+
+/// It streams from the member that its tag names, and an operator has to rebuild that one.
+fn has_kept_source(world: &World, m: &Member) -> bool {
+    let source = m.server.follows.as_ref().and_then(|following| world.member_at(following));
+    let source = source.map(|source| &world.members[source]);
+    m.tags.replicatefrom().is_some() && source.is_some_and(is_kept_diverged)
 }
 
 /// Diverged, and the settings permit neither to rewind nor to rebuild it.

@@ -38,8 +38,11 @@ pub const MISHAPS: Kind = kind("mishaps", group_with_mishaps);
 pub const SYNCHRONOUS_MISHAPS: Kind = kind("synchronous-mishaps", synchronous_with_mishaps);
 pub const REGION_MISHAPS: Kind = kind("region-mishaps", regions_with_mishaps);
 pub const THREE: Kind = kind("three", three_regions);
+pub const SLOTS: Kind = kind("slots", group_with_slots);
+pub const CITUS: Kind = kind("citus", citus_formation);
+pub const CITUS_REGIONS: Kind = kind("citus-regions", citus_regions);
 
-pub const KINDS: [Kind; 11] = [
+pub const KINDS: [Kind; 14] = [
     GROUP,
     FAILSAFE,
     DISKS,
@@ -51,6 +54,9 @@ pub const KINDS: [Kind; 11] = [
     SYNCHRONOUS_MISHAPS,
     REGION_MISHAPS,
     THREE,
+    SLOTS,
+    CITUS,
+    CITUS_REGIONS,
 ];
 
 fn one_group(seed: u64) -> Shape {
@@ -103,6 +109,23 @@ fn synchronous_with_mishaps(seed: u64) -> Shape {
 fn regions_with_mishaps(seed: u64) -> Shape {
     let mishaps = Mishaps { clocks: false, ..Mishaps::USUAL };
     Shape { mishaps, ..two_regions(seed) }
+}
+
+/// One group whose servers have slots and remove WAL; members stream from each other.
+fn group_with_slots(seed: u64) -> Shape {
+    let (failsafe, synchronous) = (seed.is_multiple_of(5), seed.is_multiple_of(4));
+    Shape { slots: true, failsafe, synchronous, ..Shape::group(3 + (seed % 2) as usize) }
+}
+
+/// One region with a coordinator and two worker groups of two members, synchronous or not.
+fn citus_formation(seed: u64) -> Shape {
+    let groups = vec![Group(Some(0)), Group(Some(1)), Group(Some(2))];
+    Shape { groups, citus: true, synchronous: seed.is_multiple_of(2), ..Shape::group(2) }
+}
+
+/// The same in two regions.
+fn citus_regions(seed: u64) -> Shape {
+    Shape { regions: 2, synchronous: false, ..citus_formation(seed) }
 }
 
 /// Three regions of one group each.

@@ -102,6 +102,9 @@ fn add(all: &mut Counts, one: &Counts) {
     all.rescues += one.rescues;
     all.hosts_lost += one.hosts_lost;
     all.by_hand += one.by_hand;
+    all.distributed += one.distributed;
+    all.in_doubt += one.in_doubt;
+    all.rounds += one.rounds;
 }
 
 #[test]
@@ -343,6 +346,46 @@ fn two_regions_survive_the_fixed_seeds() {
 #[test]
 fn two_regions_survive_fresh_seeds() {
     fresh(seeds::REGIONS, 10);
+}
+
+/// A coordinator and workers, and clients that write over several groups.
+#[test]
+fn citus_formations_survive_the_fixed_seeds() {
+    fixed(seeds::CITUS, 14);
+    fixed(seeds::CITUS_REGIONS, 3);
+}
+
+#[test]
+fn citus_formations_survive_fresh_seeds() {
+    fresh(seeds::CITUS, 4);
+    fresh(seeds::CITUS_REGIONS, 1);
+}
+
+/// `pg_dist_node` follows the leaders, and transactions are left in doubt and resolved.
+#[test]
+fn citus_formations_are_eventful() {
+    let mut all = Counts::default();
+    for (kind, seeds) in [(seeds::CITUS, 1..=4), (seeds::CITUS_REGIONS, 2..=2)] {
+        for seed in seeds {
+            let mut world = world_of(kind, seed);
+            run(&mut world).expect("a fixed seed");
+            add(&mut all, &world.counts);
+        }
+    }
+    println!("{all:?}");
+    assert!(all.distributed > 500 && all.in_doubt > 20 && all.rounds > 50, "{all:?}");
+    assert!(all.promotions > 10, "{all:?}");
+}
+
+/// Slots are made, moved and dropped, and WAL is removed.
+#[test]
+fn groups_with_slots_survive_the_fixed_seeds() {
+    fixed(seeds::SLOTS, 24);
+}
+
+#[test]
+fn groups_with_slots_survive_fresh_seeds() {
+    fresh(seeds::SLOTS, 6);
 }
 
 /// The member that makes a cluster enters it, whatever became of its claim meanwhile.

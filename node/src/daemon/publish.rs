@@ -7,7 +7,6 @@ use crate::clock;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use member::ha::Observation;
-use member::ha::facts::Facts;
 use member::ha::observation::Guarding;
 use member::{Particulars, Report, reason};
 use standby::switch::ownership::Ownership;
@@ -103,7 +102,7 @@ impl Daemon {
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
             reason: reason(seen),
             logical_slots: self.member.logical_slots(),
-            disk_failed: Facts::of(seen).disk_failed().is_some(),
+            disk_failed: seen.has_failed_disk(),
             log: crate::log::counters(),
             citus: self.citus_numbers(seen),
             writes: self.writes.clone(),

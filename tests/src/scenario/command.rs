@@ -24,7 +24,10 @@ const fn row(
 
 /// Commands that make a world; the first of a scenario is one of them.
 pub const MAKING: [(&str, &str); 2] = [
-    ("cluster", "MEMBER.. [KEY=VALUE..]: one group; keys are those of /config, or seed"),
+    (
+        "cluster",
+        "MEMBER.. [KEY=VALUE..]: one group; keys are those of /config, or seed, wal=removed, places",
+    ),
     ("formation", "[KEY=VALUE..]: two regions of two groups of two members, a0n0 to b1n1"),
 ];
 
@@ -61,7 +64,7 @@ pub const COMMANDS: &[Command] = &[
     row("promote", "MEMBER: its server, by hand", operator::promote),
     row("move", "to the other region, as an operator asks for it", operator::ask_for_move),
     // What there is to see.
-    row("show", "[members | keys [KEY..] | trace [MEMBER..] | clients | move]", show::show),
+    row("show", "[members | keys [KEY..] | trace [MEMBER..] | clients | move | slots]", show::show),
 ];
 
 pub fn perform(story: &mut Option<Story>, line: &str) -> Printed {

@@ -8,11 +8,16 @@ use super::usage::usage;
 use crate::world::mode::Synchrony;
 use crate::world::region::policy;
 use crate::world::rng::Rng;
+use crate::world::slots::Slots;
 use crate::world::{Shape, World};
 use member::ha::observation::Rewind;
 use serde_json::{Map, Value, json};
 use topology::{Group, MemberName, Tags};
 
+/// Bytes of a large record, where WAL is removed.
+const LARGE: u64 = 8_000;
+/// `max_replication_slots`, unless the text says otherwise.
+const PLACES: u64 = 10;
 /// `step_seconds` of moves between regions.
 const STEP_SECONDS: u64 = 10;
 
@@ -53,6 +58,8 @@ pub fn pairs(words: &[&str]) -> Result<Map<String, Value>, String> {
 }
 
 fn made(shape: &Shape, mut settings: Map<String, Value>) -> World {
+    let removes_wal = settings.remove("wal").is_some();
+    let places = settings.remove("places").and_then(|places| places.as_u64()).unwrap_or(PLACES);
     let seed = settings.remove("seed").and_then(|seed| seed.as_u64());
     let rng = seed.map_or_else(Rng::calm, Rng::new);
     let mut world = World::with(rng, seed.unwrap_or(0), shape);
@@ -67,6 +74,11 @@ fn made(shape: &Shape, mut settings: Map<String, Value>) -> World {
     plan.synchrony = Synchrony::OFF;
     plan.minimum_ttl = 5;
     (plan.recovery_max, plan.clone_max, plan.record_max) = (1_000, 2_000, 500);
+    if removes_wal {
+        plan.record_max = LARGE;
+        world.slots = Some(Box::new(Slots::calm(places as usize)));
+        world.begin_checkpoints();
+    }
     for member in &mut world.members {
         member.tags = Tags(Map::new());
         (member.rewind, member.has_gate) = (Rewind::Possible, false);

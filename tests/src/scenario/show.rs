@@ -10,6 +10,7 @@ use crate::world::postgres::{Process, Role};
 use crate::world::region::region_name;
 use member::ha::Decision;
 use node::region::ownership::read;
+use standby::slots::Slot;
 use topology::SyncState;
 
 /// A number of this many digits is a position, a system id or a time.
@@ -27,6 +28,7 @@ pub fn show(story: &mut Story, words: &[&str]) -> Printed {
         ["trace", names @ ..] => trace(story, names),
         ["clients"] => Ok(clients(story)),
         ["move"] => Ok(moves(story)),
+        ["slots"] => Ok(slots(story)),
         _ => usage(),
     }
 }
@@ -157,6 +159,29 @@ fn lost(writes: u64) -> String {
         1..WRITES_PER_SECOND => "less than a second's".to_string(),
         _ => format!("those of about {}s", writes / WRITES_PER_SECOND),
     }
+}
+
+/// The slots of each server, and whether it has removed WAL since its data were made.
+fn slots(story: &Story) -> Vec<String> {
+    let world = &story.world;
+    let tell = |member: usize| {
+        let m = &world.members[member];
+        let slots: Vec<String> = world.slots_of(member).iter().map(slot).collect();
+        let slots = if slots.is_empty() { "none".to_string() } else { slots.join(", ") };
+        let removed = m.server.wal.kept_from > m.server.wal.born_at;
+        let wal = if removed { "old WAL is removed" } else { "all WAL is kept" };
+        format!("{}: slots {slots}; {wal}", m.name)
+    };
+    (0..world.members.len()).map(tell).collect()
+}
+
+fn slot(slot: &Slot) -> String {
+    let state = match slot {
+        Slot { is_lost: true, .. } => "lost",
+        Slot { active: true, .. } => "active",
+        _ => "idle",
+    };
+    format!("{} ({state})", slot.name)
 }
 
 /// Who owns the formation, and how far a move has come, as each store tells it.

@@ -113,6 +113,7 @@ impl World {
         let seen = &report.seen;
         let daemon = &mut self.members[member].daemon;
         daemon.has_looked = true;
+        daemon.disk_failed = seen.has_failed_disk();
         if seen.view().is_some() && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
             daemon.is_new = false;
         }
@@ -150,15 +151,18 @@ impl World {
         match stage {
             Stage::Chores(_) => m.daemon.machine.go_on_with_chores(now, &report.seen, answer),
             Stage::Documents => m.daemon.machine.go_on_with_upkeep(now, &report.seen, answer),
+            Stage::Slots => m.daemon.machine.go_on_with_slots(now, &report.seen, answer),
         }
     }
 
     fn has_next_stage(&mut self, member: usize) -> bool {
+        let has_slots = self.slots.is_some();
         let Some(after) = &mut self.members[member].daemon.after_beat else { return false };
         let next = match after.stage {
             Stage::Chores(Moment::First) => Some(Stage::Documents),
             Stage::Documents => Some(Stage::Chores(Moment::Last)),
-            Stage::Chores(Moment::Last) => None,
+            Stage::Chores(Moment::Last) if has_slots => Some(Stage::Slots),
+            Stage::Chores(Moment::Last) | Stage::Slots => None,
         };
         after.stage = next.unwrap_or(after.stage);
         next.is_some()
@@ -174,8 +178,15 @@ impl World {
                 self.members[member].daemon.machine.begin_chores(now, &seen, moment, own)
             }
             Stage::Documents => {
+                if seen.is_at_rest() && seen.view().is_some() {
+                    self.keep_rows(member, &seen);
+                }
                 let about = self.particulars(member, &seen);
                 self.members[member].daemon.machine.begin_upkeep(now, &seen, about)
+            }
+            Stage::Slots => {
+                let sight = self.slot_sight(member);
+                self.members[member].daemon.machine.begin_slots(now, &seen, sight)
             }
         }
     }

@@ -212,7 +212,7 @@ impl World {
                 nofailover: peer.tags.nofailover(),
                 failover_priority: peer.tags.failover_priority(),
                 watchdog_failed: false,
-                disk_failed: self.says_disk_failed(other),
+                disk_failed: peer.daemon.disk_failed,
             }),
         }
     }

@@ -8,7 +8,6 @@
 use super::World;
 use super::postgres::Process;
 use member::DiskProbe;
-use member::ha::disk::FAILS_MS;
 use member::ha::observation::{Disk, Postgres};
 
 /// Percent of running servers that a broken disk ends at once.
@@ -51,15 +50,5 @@ impl World {
             machine.disk_answered(if fails { full() } else { Ok(()) }, now);
         }
         machine.disk.known().clone()
-    }
-
-    /// What the daemon tells the others of its disk.
-    pub fn says_disk_failed(&self, member: usize) -> bool {
-        let m = &self.members[member];
-        let now = m.clock.read(self.now);
-        match m.daemon.machine.disk.known() {
-            Disk::Failing { since, .. } => now.since(*since) >= FAILS_MS,
-            Disk::Well => false,
-        }
     }
 }

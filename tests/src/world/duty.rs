@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    fn answers(&self, member: usize) -> bool {
+    pub fn answers(&self, member: usize) -> bool {
         let server = &self.members[member].server;
         (server.accepts_commits() || server.is_standby()) && !server.mute
     }
@@ -61,11 +61,13 @@ impl World {
         if starts {
             let names = overrides.names.clone().unwrap_or_default();
             self.members[member].server.names_file = names;
+            self.members[member].server.quarantine_file = overrides.is_quarantined;
         }
     }
 
     /// A running server is told to read its files again when it is to follow another.
     pub fn reload_names(&mut self, member: usize, overrides: &Overrides) {
+        self.write_quarantine(member, overrides.is_quarantined);
         let server = &mut self.members[member].server;
         let names = overrides.names.clone().unwrap_or_default();
         server.names_file = names.clone();
@@ -79,6 +81,7 @@ impl World {
         if !self.answers(member) {
             return Answer::Failed("PostgreSQL does not answer".into());
         }
+        self.write_quarantine(member, overrides.is_quarantined);
         let names = overrides.names.clone().unwrap_or_default();
         let reloaded = self.members[member].server.names_file != names;
         if reloaded {

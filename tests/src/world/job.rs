@@ -6,6 +6,7 @@
 use super::links::Wire;
 use super::postgres::{Kind, Postgres, Process, Role};
 use super::server::Turn;
+use super::slots::Wal;
 use super::{Event, World};
 use crate::check;
 use member::ha::observation::{End, Following, Job, Shut, StopHow};
@@ -238,6 +239,7 @@ impl World {
         // On one timeline pg_rewind finds nothing to do, and says so.
         if server.log.timeline() != source.log.timeline() {
             server.copy_of(&source);
+            server.wal = Wal::rewound(&source.wal);
         }
         server.half = false;
         Ok(())

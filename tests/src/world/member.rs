@@ -2,12 +2,14 @@
 
 use super::Event;
 use super::call::CALL_MS;
+use super::citus::round::RoundWork;
 use super::disk::Health;
 use super::job::Work;
 use super::postgres::Postgres;
 use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
+use citus::Rounds;
 use member::chores::Moment;
 use member::ha::failsafe::{PeerSet, PromiseStore};
 use member::ha::observation::{Job, Rewind};
@@ -79,6 +81,11 @@ pub struct Daemon {
     pub awaits_checkpoint: bool,
     /// A beat was completed since this process began or was thawed.
     pub has_looked: bool,
+    /// What it tells the others of its disk, as of its last beat.
+    pub disk_failed: bool,
+    /// When a coordinator looks at `pg_dist_node`, and the round that runs.
+    pub rounds: Rounds,
+    pub round: Option<RoundWork>,
 }
 
 /// How far the time after a beat has come.
@@ -92,6 +99,7 @@ pub struct AfterBeat {
 pub enum Stage {
     Chores(Moment),
     Documents,
+    Slots,
 }
 
 impl Daemon {
@@ -115,6 +123,9 @@ impl Daemon {
             is_new: true,
             awaits_checkpoint: false,
             has_looked: false,
+            disk_failed: false,
+            rounds: Rounds::default(),
+            round: None,
         }
     }
 }
@@ -150,6 +161,12 @@ pub struct Member {
     pub is_gone: bool,
     /// Its server was started by hand, and by no daemon since.
     pub is_by_hand: bool,
+    /// Its standby tells which rows it still reads.
+    pub has_feedback: bool,
+    /// When the store last had its record, on the true clock.
+    pub seen_at: u64,
+    /// The WAL that it needs was removed, and might be.
+    pub may_starve: bool,
     /// The operator keeps the daemon down until then, on the true clock.
     pub down_until: u64,
     pub jobs: u64,
@@ -194,6 +211,9 @@ impl Member {
             wall_off: 0,
             is_gone: false,
             is_by_hand: false,
+            has_feedback: false,
+            seen_at: 0,
+            may_starve: false,
             down_until: 0,
             jobs: 0,
             released_at: None,

@@ -9,6 +9,7 @@
 pub mod beat;
 pub mod by_hand;
 pub mod call;
+pub mod citus;
 pub mod client;
 pub mod deadman;
 pub mod disk;
@@ -27,6 +28,7 @@ pub mod region;
 pub mod replication;
 pub mod rng;
 pub mod server;
+pub mod slots;
 pub mod stores;
 pub mod synchronous;
 pub mod synchrony;
@@ -35,6 +37,7 @@ use crate::check::{self, Broken};
 use ::member::Call;
 use ::member::ha::Decision;
 use call::Reply;
+use citus::Formation;
 use client::Client;
 use fault::Plan;
 use links::Links;
@@ -42,6 +45,7 @@ use member::Member;
 use mishap::{Fate, Mishaps};
 use node::dcs::Snapshot;
 use rng::Rng;
+use slots::Slots;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -140,6 +144,11 @@ pub enum Event {
         id: region::CallId,
         answer: Box<region::Answer>,
     },
+    Citus(citus::Turn),
+    /// A server writes a checkpoint.
+    Checkpoint {
+        member: usize,
+    },
 }
 
 /// An event that is to come. The earliest is the greatest; of those at one moment, the
@@ -192,6 +201,10 @@ pub struct World {
     pub links: Links,
     pub plan: Plan,
     pub fate: Fate,
+    /// Servers have slots, and remove WAL.
+    pub slots: Option<Box<Slots>>,
+    /// The groups are those of a Citus formation.
+    pub citus: Option<Box<Formation>>,
     /// What all regions agreed on.
     pub policy: Policy,
     /// The next record of any log.
@@ -229,6 +242,12 @@ pub struct Counts {
     pub hosts_lost: u64,
     /// Servers that an operator started.
     pub by_hand: u64,
+    /// Transactions over several groups that were committed, and parts of some that were
+    /// left in doubt.
+    pub distributed: u64,
+    pub in_doubt: u64,
+    /// Looks at `pg_dist_node`.
+    pub rounds: u64,
 }
 
 /// The shape of a world.
@@ -246,6 +265,10 @@ pub struct Shape {
     pub times: bool,
     /// The shortest times that a member's file may allow.
     pub fast: bool,
+    /// Servers have slots, and remove the WAL that none needs.
+    pub slots: bool,
+    /// The groups are those of a Citus formation, and clients write over several of them.
+    pub citus: bool,
     /// What else happens, and what the operator does by hand.
     pub mishaps: Mishaps,
 }
@@ -262,6 +285,8 @@ impl Shape {
             disks: false,
             times: false,
             fast: false,
+            slots: false,
+            citus: false,
             mishaps: Mishaps::NONE,
         }
     }
@@ -283,6 +308,8 @@ impl World {
                     let mut member = Member::new(place, &mut rng);
                     if shape.synchronous {
                         member.tags.0.extend(mode::tags(&place, &mut rng));
+                        // With two members, none could commit in a strict mode.
+                        shape.citus.then(|| member.tags.0.remove("nosync"));
                     }
                     members.push(member);
                 }
@@ -300,6 +327,10 @@ impl World {
             members,
             clients: shape.groups.iter().map(|_| Client::default()).collect(),
             links: Links::new(count, shape.regions),
+            slots: shape
+                .slots
+                .then(|| Box::new(Slots::new(seed, shape.groups.len(), shape.members))),
+            citus: shape.citus.then(|| Box::new(Formation::new(seed, count))),
             policy: region::policy(shape.regions, step_seconds),
             plan,
             fate: Fate::new(seed, shape.mishaps, shape.regions),
@@ -311,6 +342,7 @@ impl World {
             events: 0,
         };
         world.set_clocks_apart();
+        world.begin_slots();
         world.begin();
         world
     }
@@ -326,6 +358,7 @@ impl World {
                 self.after(100, Event::Agent { member });
             }
         }
+        self.begin_citus();
         for group in 0..self.clients.len() {
             self.at(100, Event::Write { group });
         }
@@ -381,6 +414,8 @@ impl World {
             Event::AgentReply { member, life, id, answer } => {
                 self.on_agent_reply(member, life, id, *answer);
             }
+            Event::Citus(turn) => self.on_citus(turn),
+            Event::Checkpoint { member } => self.on_checkpoint(member),
         }
         if changes_stores {
             let own = self.own_write.take();

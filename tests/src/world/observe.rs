@@ -148,6 +148,7 @@ impl World {
             api_url: format!("http://{}:8008/patroni", m.host()),
             replication_state: streams.then(|| "streaming".to_string()),
             timeline_began: "2027-01-15T08:00:00.000000+00:00".into(),
+            slots: self.slots_of(member),
             ..Particulars::default()
         }
     }

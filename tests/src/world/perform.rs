@@ -54,13 +54,13 @@ impl World {
             Call::ResumeReplay | Call::RetryStream | Call::EndReceivers(_) | Call::CutStop => {
                 Answer::Done
             }
-            // Archives of this world lack nothing, its disks keep these files, and its
-            // servers have no slots.
+            // Archives of this world lack nothing, and its disks keep these files.
             Call::CompleteHistories { .. } | Call::SaveConfiguration | Call::KeepPgpass => {
                 Answer::Done
             }
-            Call::ChangeSlot(step) | Call::BeginSlotWork { step, .. } => {
-                panic!("servers of this world have no slots: {step}")
+            Call::ChangeSlot(step) => self.change_slot(m, &step),
+            Call::BeginSlotWork { step, .. } => {
+                panic!("servers of this world have no logical slots: {step}")
             }
             Call::EndSlotWork { .. } => panic!("servers of this world have no slots to work on"),
             // No machine of this world has one: it is never `Ready`.

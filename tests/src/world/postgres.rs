@@ -4,6 +4,7 @@
 //! identities are what only the checker may look at: they tell whether two
 //! logs truly agree where their timelines and positions only say so.
 
+use super::slots::Wal;
 use super::synchrony::Sender;
 use member::ha::observation::{End, Following, Shut, ShutdownState};
 use topology::timeline::Fork;
@@ -17,6 +18,19 @@ pub enum Kind {
     Shutdown,
     /// The first record of a new timeline.
     Promoted,
+    Citus(Mark),
+}
+
+/// What the tables of Citus hold from a record on; transactions by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// Another content of `pg_dist_node`.
+    Nodes,
+    Prepared(u32),
+    Committed(u32),
+    RolledBack(u32),
+    /// The group that began it commits it.
+    Decided(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +48,8 @@ pub struct Log {
     records: Vec<Record>,
     /// Where a timeline was left for the next one.
     turns: Vec<(u32, u64)>,
+    /// The records that Citus wrote.
+    marks: Vec<(u64, Mark)>,
 }
 
 impl Log {
@@ -41,7 +57,15 @@ impl Log {
         &self.records
     }
 
+    /// What Citus wrote, with the records' identities.
+    pub fn marks(&self) -> &[(u64, Mark)] {
+        &self.marks
+    }
+
     pub fn push(&mut self, record: Record) {
+        if let Kind::Citus(mark) = record.kind {
+            self.marks.push((record.id, mark));
+        }
         if let Some(last) = self.records.last().filter(|l| l.timeline != record.timeline) {
             self.turns.push((last.timeline, record.start));
         }
@@ -154,6 +178,11 @@ pub struct Postgres {
     pub senders: Vec<Sender>,
     /// Commits that wait for standbys.
     pub waiting: Vec<Waiting>,
+    /// Slots, and the WAL that is still there.
+    pub wal: Wal,
+    /// Citus is in quarantine: as the files say it, and as it is in force.
+    pub quarantine_file: bool,
+    pub is_quarantined: bool,
 }
 
 impl Postgres {
@@ -178,6 +207,9 @@ impl Postgres {
             acting: String::new(),
             senders: Vec::new(),
             waiting: Vec::new(),
+            wal: Wal::default(),
+            quarantine_file: false,
+            is_quarantined: false,
         }
     }
 
@@ -280,6 +312,8 @@ impl Postgres {
         self.log = source.log.clone();
         self.newest_timeline = source.newest_timeline;
         self.names_file = source.names_file.clone();
+        self.quarantine_file = source.quarantine_file;
+        self.wal = Wal::copied(source.log.end());
         self.end = End::Standby;
         (self.abrupt, self.half) = (false, false);
     }

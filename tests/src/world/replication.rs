@@ -54,7 +54,8 @@ impl World {
     fn upstream_of(&self, member: usize) -> Option<usize> {
         let upstream = self.reachable_source(member)?;
         let log = &self.members[member].server.log;
-        log.may_continue_with(&self.members[upstream].server.log).then_some(upstream)
+        let fits = log.may_continue_with(&self.members[upstream].server.log);
+        (fits && self.has_wal_for(member, upstream)).then_some(upstream)
     }
 
     /// The server it is told to follow, if that one takes its connection.
@@ -92,6 +93,7 @@ impl World {
         server.newest_timeline = server.newest_timeline.max(newest);
         let began = server.streams_from != Some(upstream);
         server.streams_from = Some(upstream);
+        self.move_slot(member, upstream);
         if began {
             let line = format!("streams from {}", self.members[upstream].name);
             self.note_of(member, &line);

@@ -149,6 +149,7 @@ impl World {
                 client.kept.push(id);
             }
         }
+        self.distributed_acknowledged(id);
     }
 }
 

@@ -8,11 +8,19 @@
 //! Invariant: nothing is decided on one failed look, for a query may fill a disk
 //! for a moment.
 
+use super::Observation;
 use super::facts::Facts;
 use super::observation::Disk;
 
 /// A disk that fails for this long is not just full for a moment.
-pub const FAILS_MS: u64 = 800;
+const FAILS_MS: u64 = 800;
+
+impl Observation {
+    /// What a member tells the others of its disk.
+    pub fn has_failed_disk(&self) -> bool {
+        Facts::of(self).disk_failed().is_some()
+    }
+}
 
 impl Facts<'_> {
     /// Why the data directory takes no files, and has not for a while.

@@ -9,7 +9,7 @@ pub mod perform;
 
 use super::World;
 use member::ha::Observation;
-use member::{StoreSight, closed_workers};
+use member::{StoreSight, closed_workers, keeps_rows};
 use node::dcs::Snapshot;
 use node::region::ownership::{read, read_site};
 use node::region::request::requested;
@@ -57,6 +57,11 @@ impl Agent {
         self.machine.as_ref().is_some_and(|machine| machine.speaks())
     }
 
+    /// By this call, or it is under way.
+    pub fn holds_by(&self, call: CallId) -> bool {
+        self.holds.contains(&call)
+    }
+
     /// Distributed commits are held back, or are about to be.
     pub fn holds(&self) -> bool {
         !self.holds.is_empty()
@@ -99,10 +104,13 @@ impl World {
         seen.closed_workers = closed_workers(&site.groups, &seen.ownership);
     }
 
-    /// The coordinator rewrites its rows beside its beats, once every worker is open.
-    pub fn has_rewired(&self, member: usize, seen: &Observation) -> bool {
-        let is_coordinator = self.members[member].place.group.is_coordinator();
-        is_coordinator && seen.is_primary() && seen.closed_workers.is_empty()
+    /// The coordinator rewrites its rows beside its beats, once every worker is open. Where
+    /// the groups are plain ones, the rows are written at once.
+    pub fn has_rewired(&mut self, member: usize, seen: &Observation) -> bool {
+        match self.citus.is_some() {
+            true => self.members[member].daemon.rounds.take_settled(),
+            false => keeps_rows(seen) && seen.closed_workers.is_empty(),
+        }
     }
 
     /// An operator asks for a move away from the owner, if that is possible now.

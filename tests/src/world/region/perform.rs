@@ -18,6 +18,8 @@ use topology::{Lsn, RegionName, Timeline, Write};
 /// What every server of the model answers about itself.
 const VERSION: u64 = 150_004;
 const SETTING: u64 = 100;
+/// How long a hold waits for commits that are under way.
+const HOLD_LOCK_MS: u64 = 2_000;
 
 /// A call of a member's agent on its way.
 #[derive(Clone, Debug)]
@@ -59,6 +61,10 @@ impl World {
             return;
         }
         let AgentCall { life, id, sent, within_ms, call } = call;
+        if self.waits_to_hold(member, &call, sent) {
+            let call = Box::new(AgentCall { life, id, sent, within_ms, call });
+            return self.after(50, Event::AgentCall { member, call });
+        }
         let answer = match call {
             Call::Campaign { on, key, claim } => {
                 let region = self.members[member].place.region;
@@ -75,7 +81,8 @@ impl World {
                 Some(Answer::Failed("it failed".to_string()))
             }
             Call::Checkpoint(_) => Some(Answer::Took(self.now - sent)),
-            Call::Hold(_) | Call::WakeReplay(_) => Some(Answer::Done),
+            Call::Hold(targets) => Some(self.hold_back(member, id, &targets)),
+            Call::WakeReplay(_) => Some(Answer::Done),
         };
         let late = self.rng.range(1, if answer.is_some() { 20 } else { within_ms });
         let silence = || Answer::Failed("no answer within the deadline".to_string());
@@ -133,6 +140,24 @@ impl World {
         let reached = other == member || self.links.between(Wire::Rest, member, other);
         let up = matches!(peer.server.process, Process::Up(_)) && !peer.server.mute;
         (reached && up).then_some(other)
+    }
+
+    /// A commit is being decided: the lock waits for it.
+    fn waits_to_hold(&self, member: usize, call: &Call, sent: u64) -> bool {
+        let Call::Hold(targets) = call else { return false };
+        let mut servers = targets.iter().filter_map(|target| self.server_at(member, target));
+        self.citus.is_some()
+            && self.now - sent < HOLD_LOCK_MS
+            && servers.any(|server| self.is_deciding(server))
+    }
+
+    /// Without Citus there is nothing between groups.
+    fn hold_back(&mut self, member: usize, call: CallId, targets: &[Target]) -> Answer {
+        if self.citus.is_none() {
+            return Answer::Done;
+        }
+        let servers = targets.iter().map(|target| self.server_at(member, target)).collect();
+        self.hold(member, call, servers).map_or_else(Answer::Failed, |()| Answer::Done)
     }
 
     /// The member's daemon answers for its server.
