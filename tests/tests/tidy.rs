@@ -148,19 +148,22 @@ fn performers_of_an_agent_decide_nothing() {
 }
 
 /// Files that perform what a member's machine decides, for the daemon and in the simulator.
-const PERFORMERS_OF_A_MEMBER: [&str; 12] = [
+const PERFORMERS_OF_A_MEMBER: [&str; 15] = [
     "node/src/daemon/beside.rs",
     "node/src/daemon/callback.rs",
     "node/src/daemon/chores.rs",
     "node/src/daemon/disk.rs",
     "node/src/daemon/jobs.rs",
+    "node/src/daemon/metadata.rs",
     "node/src/daemon/overrides.rs",
     "node/src/daemon/perform.rs",
     "node/src/daemon/synchrony.rs",
     "tests/src/world/beat.rs",
+    "tests/src/world/citus/round.rs",
     "tests/src/world/disk.rs",
     "tests/src/world/duty.rs",
     "tests/src/world/failsafe.rs",
+    "tests/src/world/slots.rs",
 ];
 /// What the machine, and it alone, asks.
 const RULES_OF_A_MEMBER: [&str; 8] = [

@@ -28,7 +28,10 @@ pub const MAKING: [(&str, &str); 2] = [
         "cluster",
         "MEMBER.. [KEY=VALUE..]: one group; keys are those of /config, or seed, wal=removed, places",
     ),
-    ("formation", "[KEY=VALUE..]: two regions of two groups of two members, a0n0 to b1n1"),
+    (
+        "formation",
+        "[KEY=VALUE..]: two regions of two groups of two members, a0n0 to b1n1; or citus=on",
+    ),
 ];
 
 pub const COMMANDS: &[Command] = &[
@@ -64,7 +67,11 @@ pub const COMMANDS: &[Command] = &[
     row("promote", "MEMBER: its server, by hand", operator::promote),
     row("move", "to the other region, as an operator asks for it", operator::ask_for_move),
     // What there is to see.
-    row("show", "[members | keys [KEY..] | trace [MEMBER..] | clients | move | slots]", show::show),
+    row(
+        "show",
+        "[members | keys [KEY..] | trace [MEMBER..] | clients | move | slots | nodes]",
+        show::show,
+    ),
 ];
 
 pub fn perform(story: &mut Option<Story>, line: &str) -> Printed {

@@ -5,6 +5,7 @@
 
 use super::story::Story;
 use super::usage::usage;
+use crate::world::citus::Formation;
 use crate::world::mode::Synchrony;
 use crate::world::region::policy;
 use crate::world::rng::Rng;
@@ -26,7 +27,7 @@ pub fn story(name: &str, words: &[&str]) -> Result<Story, String> {
     let settings = pairs(&settings)?;
     let world = match (name, names.len()) {
         ("cluster", 1..) => named(made(&group(names.len()), settings), &names),
-        ("formation", 0) => made(&regions(), settings),
+        ("formation", 0) => made(&regions(settings.contains_key("citus")), settings),
         _ => return Err("a scenario begins with `cluster a b c` or `formation`".into()),
     };
     Ok(Story::of(world))
@@ -42,9 +43,9 @@ fn group(members: usize) -> Shape {
     }
 }
 
-fn regions() -> Shape {
+fn regions(citus: bool) -> Shape {
     let groups = vec![Group(Some(0)), Group(Some(1))];
-    Shape { regions: 2, groups, synchronous: false, ..group(2) }
+    Shape { regions: 2, groups, synchronous: false, citus, ..group(2) }
 }
 
 /// `KEY=VALUE`, where a value is JSON or a text.
@@ -58,12 +59,16 @@ pub fn pairs(words: &[&str]) -> Result<Map<String, Value>, String> {
 }
 
 fn made(shape: &Shape, mut settings: Map<String, Value>) -> World {
+    settings.remove("citus");
     let removes_wal = settings.remove("wal").is_some();
     let places = settings.remove("places").and_then(|places| places.as_u64()).unwrap_or(PLACES);
     let seed = settings.remove("seed").and_then(|seed| seed.as_u64());
     let rng = seed.map_or_else(Rng::calm, Rng::new);
     let mut world = World::with(rng, seed.unwrap_or(0), shape);
     world.policy = policy(shape.regions, STEP_SECONDS);
+    if world.citus.is_some() {
+        world.citus = Some(Box::new(Formation::calm(world.members.len())));
+    }
     let plan = &mut world.plan;
     let document = json!({
         "ttl": 30, "loop_wait": 10, "retry_timeout": 10,

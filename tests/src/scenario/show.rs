@@ -29,6 +29,7 @@ pub fn show(story: &mut Story, words: &[&str]) -> Printed {
         ["clients"] => Ok(clients(story)),
         ["move"] => Ok(moves(story)),
         ["slots"] => Ok(slots(story)),
+        ["nodes"] if story.world.citus.is_some() => Ok(nodes(story)),
         _ => usage(),
     }
 }
@@ -159,6 +160,21 @@ fn lost(writes: u64) -> String {
         1..WRITES_PER_SECOND => "less than a second's".to_string(),
         _ => format!("those of about {}s", writes / WRITES_PER_SECOND),
     }
+}
+
+/// `pg_dist_node` as every open server of a Citus formation has it.
+fn nodes(story: &Story) -> Vec<String> {
+    let world = &story.world;
+    let is_open = |member: &usize| world.members[*member].server.accepts_commits();
+    let open = (0..world.members.len()).filter(is_open);
+    let tell = |member: usize| {
+        let rows = world.rows_at(member);
+        let rows = rows.iter().map(|row| format!("group {} at {}", row.groupid, row.nodename));
+        let rows = rows.collect::<Vec<_>>().join(", ");
+        let closed = if world.is_read_only(member) { "; read-only" } else { "" };
+        format!("{}: {rows}{closed}", world.members[member].name)
+    };
+    open.map(tell).collect()
 }
 
 /// The slots of each server, and whether it has removed WAL since its data were made.

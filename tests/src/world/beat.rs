@@ -178,9 +178,7 @@ impl World {
                 self.members[member].daemon.machine.begin_chores(now, &seen, moment, own)
             }
             Stage::Documents => {
-                if seen.is_at_rest() && seen.view().is_some() {
-                    self.keep_rows(member, &seen);
-                }
+                self.keep_rows(member, &seen);
                 let about = self.particulars(member, &seen);
                 self.members[member].daemon.machine.begin_upkeep(now, &seen, about)
             }

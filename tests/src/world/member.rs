@@ -9,7 +9,7 @@ use super::postgres::Postgres;
 use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
-use citus::Rounds;
+use citus::registrar::Registrar;
 use member::chores::Moment;
 use member::ha::failsafe::{PeerSet, PromiseStore};
 use member::ha::observation::{Job, Rewind};
@@ -84,7 +84,7 @@ pub struct Daemon {
     /// What it tells the others of its disk, as of its last beat.
     pub disk_failed: bool,
     /// When a coordinator looks at `pg_dist_node`, and the round that runs.
-    pub rounds: Rounds,
+    pub registrar: Registrar,
     pub round: Option<RoundWork>,
 }
 
@@ -124,7 +124,7 @@ impl Daemon {
             awaits_checkpoint: false,
             has_looked: false,
             disk_failed: false,
-            rounds: Rounds::default(),
+            registrar: Registrar::default(),
             round: None,
         }
     }

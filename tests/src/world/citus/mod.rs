@@ -2,7 +2,7 @@
 //! transactions over several groups.
 //!
 //! When a coordinator's daemon looks at the rows, and which statements follow, it is told
-//! by the same functions as the daemon (`citus::Rounds`, `citus::Round`); here the
+//! by the same functions as the daemon (`citus::registrar`, `citus::diff`); here the
 //! statements are performed on the tables of the model. All of it draws from a source of
 //! its own, so that a kind of worlds without Citus keeps its story.
 //!
@@ -10,6 +10,7 @@
 
 pub mod resolve;
 pub mod round;
+mod script;
 pub mod tables;
 pub mod transaction;
 
@@ -76,6 +77,11 @@ impl Formation {
             holds: Vec::new(),
             resolves_at: vec![0; members],
         }
+    }
+
+    /// Nothing fails by itself, and all delays are the middle of their ranges.
+    pub fn calm(members: usize) -> Formation {
+        Formation { rng: Rng::calm(), ..Formation::new(0, members) }
     }
 }
 

@@ -1,14 +1,20 @@
 //! Rounds on `pg_dist_node`, performed on the coordinator's table.
 //!
-//! A round runs beside the beats, as a task of its daemon: it ends with the daemon, and
-//! what it has not committed is gone. Each step takes a while, a commit waits for the
-//! standbys that its server is set to wait for, and an answer may be lost.
+//! When one is due, the daemon's own registrar says (`citus::registrar`). A round runs
+//! beside the beats, as a task of its daemon: it ends with the daemon, and what it has not
+//! committed is gone. Each step takes a while, a commit waits for the standbys that its
+//! server is set to wait for, and an answer may be lost.
+//!
+//! Absent on purpose: pauses. No daemon of this world asks for one.
 
 use super::Turn;
+use super::script::{Came as Heard, Script, Step};
 use crate::world::{Event, World};
 use citus::model::Model;
-use citus::{Address, NodeRow, Occasion, Round, RoundAnswer, Statement, Step, groups_led_here};
+use citus::registrar::{Ended, Sight, Step as Due};
+use citus::{Address, Groups, NodeRow, Statement, groups_led_here, is_whole};
 use member::ha::Observation;
+use member::keeps_rows;
 use std::collections::BTreeMap;
 
 /// Percent of commits whose answer is lost.
@@ -20,7 +26,7 @@ const PORT: u16 = 5432;
 /// A round under way.
 #[derive(Clone, Debug)]
 pub struct RoundWork {
-    round: Round,
+    script: Script,
     step: Step,
     number: u64,
     /// Since when the server of its session is up.
@@ -35,48 +41,60 @@ pub struct RoundWork {
 
 /// What came of a step.
 enum Came {
-    Answer(RoundAnswer),
+    Answer(Heard),
     /// It is looked at again.
     NotYet,
-    Failed(String),
+    /// The session is gone.
+    Lost(&'static str),
 }
 
 impl World {
     /// Begins the round that is due.
     pub fn keep_rows(&mut self, member: usize, seen: &Observation) {
-        if self.citus.is_none() {
+        if self.citus.is_none() || !self.members[member].place.group.is_coordinator() {
             return;
         }
-        let here = Address::new(self.members[member].host(), PORT);
-        let now = self.members[member].clock.read(self.now);
-        let m = &mut self.members[member];
-        if !member::keeps_rows(seen) {
-            m.daemon.rounds.forget();
-            return;
-        }
-        let site = m.daemon.mirror.site(&m.keys);
-        let own = m.place.group.0.expect("a group of Citus");
-        let groups = groups_led_here(&site.groups, own, here);
-        let opening = m.daemon.machine.must_rewire(seen);
-        let occasion = Occasion {
-            now,
-            loop_wait_ms: m.daemon.machine.dynamic.loop_wait_ms,
-            groups: &groups,
-            opening,
-            moved: site.topology.journal().map(|journal| journal.groups.as_slice()),
-        };
-        if m.daemon.rounds.begin(&occasion) {
-            let (round, step) = Round::begin(groups, opening);
-            self.begin_round(member, round, step);
+        let sight = self.rows_sight(member, seen);
+        match self.members[member].daemon.registrar.step(&sight) {
+            Due::Round(round) => {
+                let (script, step) = Script::begin(round, self.group_number(member));
+                self.begin_round(member, script, step);
+            }
+            Due::Rest => {}
+            other => panic!("no daemon of this world asks for a pause: {other:?}"),
         }
     }
 
-    fn begin_round(&mut self, member: usize, round: Round, step: Step) {
+    fn rows_sight(&mut self, member: usize, seen: &Observation) -> Sight {
+        let m = &mut self.members[member];
+        let here = Address::new(m.host(), PORT);
+        let may_act = seen.job.is_none() && seen.server().is_some() && keeps_rows(seen);
+        let site = m.daemon.mirror.site(&m.keys);
+        let own = m.place.group.0.expect("a group of Citus");
+        let groups = match may_act {
+            true => groups_led_here(&site.groups, own, here),
+            false => Groups::new(),
+        };
+        let machine = &m.daemon.machine;
+        let moved = site.topology.journal().map(|journal| journal.groups.as_slice());
+        Sight {
+            now: seen.now,
+            may_act,
+            opening: machine.must_rewire(seen),
+            whole: is_whole(&groups, moved),
+            is_lock_left: false,
+            groups,
+            loop_wait_ms: machine.dynamic.loop_wait_ms,
+            retry_timeout_ms: machine.dynamic.retry_timeout_ms,
+        }
+    }
+
+    fn begin_round(&mut self, member: usize, script: Script, step: Step) {
         let began = self.now;
         let m = &mut self.members[member];
         m.jobs += 1;
         let (number, session) = (m.jobs, m.server.since);
-        let work = RoundWork { round, step, number, session, began, open: None, waits: None };
+        let work = RoundWork { script, step, number, session, began, open: None, waits: None };
         m.daemon.round = Some(work);
         self.round_after(2, 30, member);
     }
@@ -106,78 +124,66 @@ impl World {
                 self.members[member].daemon.round = Some(work);
                 self.round_after(50, 100, member);
             }
-            Came::Failed(why) => {
-                self.note_of(member, &format!("pg_dist_node is not up to date: {why}"));
-                self.round_over(member, Err(()));
-            }
+            Came::Lost(why) => self.round_over(member, Ended::Failed(why.to_string())),
         }
     }
 
-    fn round_answered(&mut self, member: usize, mut work: RoundWork, answer: RoundAnswer) {
-        let next = work.round.next(answer);
-        for note in work.round.take_notes() {
-            self.note_of(member, &format!("pg_dist_node: {note:?}"));
-        }
-        match next {
-            Ok(Step::Over(done)) => self.round_over(member, Ok(done)),
+    fn round_answered(&mut self, member: usize, mut work: RoundWork, answer: Heard) {
+        match work.script.next(answer) {
+            Ok(Step::Over(did)) => self.round_over(member, Ended::Round(did)),
             Ok(step) => {
                 let (low, high) = match &step {
-                    Step::Pause { ms } => (*ms, *ms),
-                    Step::Recover(_) => (10, 200),
+                    Step::Look { after_ms } => (*after_ms, *after_ms + 2),
+                    Step::Resolve(_) => (10, 200),
                     _ => (1, 12),
                 };
                 (work.step, work.began) = (step, self.now);
                 self.members[member].daemon.round = Some(work);
                 self.round_after(low, high, member);
             }
-            Err(why) => {
-                self.note_of(member, &format!("pg_dist_node is not up to date: {why}"));
-                self.round_over(member, Err(()));
-            }
+            Err(why) => self.round_over(member, Ended::Failed(why)),
         }
     }
 
-    fn round_over(&mut self, member: usize, result: Result<citus::RoundDone, ()>) {
+    fn round_over(&mut self, member: usize, ended: Ended) {
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
-        m.daemon.rounds.ended(result, now);
+        m.daemon.registrar.ended(now, ended);
+        let told = m.daemon.registrar.take_told();
         self.counts.rounds += 1;
+        told.iter().for_each(|text| self.note_of(member, text));
         self.wake_now(member);
     }
 
     fn do_step(&mut self, member: usize, work: &mut RoundWork) -> Came {
         let server = &self.members[member].server;
         if server.since != work.session || !self.takes_statements(member) {
-            return Came::Failed("the session is gone".to_string());
+            return Came::Lost("the session is gone");
         }
         if let Some(id) = work.waits {
             return self.wait_for_commit(member, work, id);
         }
         match work.step.clone() {
-            Step::Read => Came::Answer(RoundAnswer::Rows(self.rows_at(member).to_vec())),
-            Step::Count(_) => {
-                let behind = self.rows_at(member).iter().filter(|row| row.is_unsynced()).count();
-                Came::Answer(RoundAnswer::Number(behind as i64))
+            Step::Read | Step::Look { .. } => {
+                Came::Answer(Heard::Rows(self.rows_at(member).to_vec()))
             }
             Step::Run(statement) => self.run(member, work, &statement),
-            Step::Recover(workers) => {
-                self.resolve_all(member, &workers);
-                Came::Answer(RoundAnswer::Done)
+            Step::Resolve(leaders) => {
+                Came::Answer(Heard::Resolved(self.resolve_at(member, &leaders)))
             }
-            Step::Pause { .. } | Step::Over(_) => Came::Answer(RoundAnswer::Done),
+            Step::Over(_) => Came::Answer(Heard::Done),
         }
     }
 
     fn wait_for_commit(&mut self, member: usize, work: &mut RoundWork, id: u64) -> Came {
         if self.is_waiting(member, id) {
             let is_late = self.now - work.began > STATEMENT_MS;
-            let late = || Came::Failed("no answer within the deadline".to_string());
-            return if is_late { late() } else { Came::NotYet };
+            return if is_late { Came::Lost("no answer within the deadline") } else { Came::NotYet };
         }
         work.waits = None;
         match self.formation().rng.percent(LOST) {
-            true => Came::Failed("the connection broke".to_string()),
-            false => Came::Answer(RoundAnswer::Done),
+            true => Came::Lost("the connection broke"),
+            false => Came::Answer(Heard::Done),
         }
     }
 
@@ -185,16 +191,16 @@ impl World {
         let done = match statement {
             Statement::SyncAllNodes => self.send_copies(member),
             Statement::Begin => self.run_in(work.open.insert(self.table(member)), statement),
-            Statement::AddPrimary { address, .. } => match self.unreached(member, address) {
+            _ if !is_of_all(statement) => self.run_in_table(member, work, statement),
+            _ => match self.unreached(member, statement) {
                 Some(silent) => Err(format!("{silent} does not answer")),
                 None => self.run_in_table(member, work, statement),
             },
-            _ => self.run_in_table(member, work, statement),
         };
         match done {
             Ok(()) if work.waits.is_some() => Came::NotYet,
-            Ok(()) => Came::Answer(RoundAnswer::Done),
-            Err(why) => Came::Failed(why),
+            Ok(()) => Came::Answer(Heard::Done),
+            Err(why) => Came::Answer(Heard::Failed(why)),
         }
     }
 
@@ -219,7 +225,7 @@ impl World {
             work.open = Some(table);
         } else {
             let rows = table.rows;
-            if let Statement::AddPrimary { .. } = statement {
+            if is_of_all(statement) {
                 self.put_copies(member, &rows);
             }
             work.waits = Some(self.put_rows(member, rows));
@@ -231,11 +237,15 @@ impl World {
         self.members.iter().position(|m| m.host() == address.host)
     }
 
-    /// A new row is written on all nodes: the first that does not answer.
-    fn unreached(&self, member: usize, new: &Address) -> Option<Address> {
+    /// Rows come and go on all nodes at once: the first that does not answer.
+    fn unreached(&self, member: usize, statement: &Statement) -> Option<Address> {
         let rows = self.rows_at(member);
+        let new = match statement {
+            Statement::AddPrimary { address, .. } => Some(address.clone()),
+            _ => None,
+        };
         let primaries = rows.iter().filter(|row| row.is_primary());
-        let mut all = primaries.map(|row| row.address()).chain([new.clone()]);
+        let mut all = primaries.map(|row| row.address()).chain(new);
         let answers = |address: &Address| {
             let other = self.member_at_address(address);
             other.is_some_and(|other| self.can_connect(member, other))
@@ -251,14 +261,27 @@ impl World {
         }
     }
 
-    /// Each node resolves the transactions of its own group.
-    fn resolve_all(&mut self, member: usize, workers: &BTreeMap<u32, Address>) {
-        self.resolve(member);
-        for address in workers.values() {
-            let worker = self.member_at_address(address);
-            if let Some(worker) = worker.filter(|worker| self.can_connect(member, *worker)) {
-                self.resolve(worker);
+    /// Each node resolves the transactions of its own group: this one, or these leaders.
+    fn resolve_at(&mut self, member: usize, leaders: &BTreeMap<u32, Address>) -> bool {
+        if leaders.is_empty() {
+            self.resolve(member);
+        }
+        let mut all = true;
+        for address in leaders.values() {
+            let there = self.member_at_address(address);
+            match there.filter(|there| self.can_connect(member, *there)) {
+                Some(there) => self.resolve(there),
+                None => all = false,
             }
         }
+        all
     }
+}
+
+/// It changes the table of every node.
+fn is_of_all(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::AddPrimary { .. } | Statement::AddSecondary { .. } | Statement::RemoveNode { .. }
+    )
 }

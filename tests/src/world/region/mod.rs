@@ -108,7 +108,7 @@ impl World {
     /// the groups are plain ones, the rows are written at once.
     pub fn has_rewired(&mut self, member: usize, seen: &Observation) -> bool {
         match self.citus.is_some() {
-            true => self.members[member].daemon.rounds.take_settled(),
+            true => self.members[member].daemon.registrar.take_settled(),
             false => keeps_rows(seen) && seen.closed_workers.is_empty(),
         }
     }
