@@ -178,7 +178,11 @@ impl World {
     fn wait_for_commit(&mut self, member: usize, work: &mut RoundWork, id: u64) -> Came {
         if self.is_waiting(member, id) {
             let is_late = self.now - work.began > STATEMENT_MS;
-            return if is_late { Came::Lost("no answer within the deadline") } else { Came::NotYet };
+            return if is_late {
+                Came::Lost("no answer within the deadline")
+            } else {
+                Came::NotYet
+            };
         }
         work.waits = None;
         match self.formation().rng.percent(LOST) {
@@ -282,6 +286,8 @@ impl World {
 fn is_of_all(statement: &Statement) -> bool {
     matches!(
         statement,
-        Statement::AddPrimary { .. } | Statement::AddSecondary { .. } | Statement::RemoveNode { .. }
+        Statement::AddPrimary { .. }
+            | Statement::AddSecondary { .. }
+            | Statement::RemoveNode { .. }
     )
 }
