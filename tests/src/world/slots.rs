@@ -240,6 +240,7 @@ impl World {
         SlotSight {
             slots: self.slots_of(member),
             end: Lsn(self.members[member].server.log.end()),
+            major: 15,
             ..SlotSight::default()
         }
     }
@@ -270,7 +271,10 @@ impl World {
     ) -> Result<(), &'static str> {
         let (SlotStep::Drop { name, .. }
         | SlotStep::Advance { name, .. }
-        | SlotStep::CreatePhysical { name }) = step;
+        | SlotStep::CreatePhysical { name }) = step
+        else {
+            panic!("servers of this world have no logical slots: {step}");
+        };
         let (active, end) = (self.is_active(member, name), self.members[member].server.log.end());
         let wal = &mut self.members[member].server.wal;
         let has_place = wal.slots.len() < places;
@@ -287,10 +291,10 @@ impl World {
             }
             (_, None) => return Err("it is not there"),
             (_, Some(_)) if active => return Err("it is active"),
-            (SlotStep::Drop { name, .. }, Some(_)) => drop(wal.slots.remove(name)),
             (SlotStep::Advance { to, .. }, Some(slot)) => {
                 slot.restart = slot.restart.max(to.0.min(end));
             }
+            (_, Some(_)) => drop(wal.slots.remove(name)),
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ const PUSH_TRIES: u32 = 100;
 const PAUSE_MS: u64 = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     Read,
     Run(Statement),
     /// The rows once more, after a pause.
@@ -26,7 +26,7 @@ pub enum Step {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Came {
+pub(super) enum Came {
     Rows(Vec<NodeRow>),
     Done,
     Failed(String),
@@ -45,7 +45,7 @@ enum Stage {
 }
 
 #[derive(Clone, Debug)]
-pub struct Script {
+pub(super) struct Script {
     round: Round,
     own: u32,
     plan: Plan,
@@ -56,14 +56,14 @@ pub struct Script {
 }
 
 impl Script {
-    pub fn begin(round: Round, own: u32) -> (Script, Step) {
+    pub(super) fn begin(round: Round, own: u32) -> (Script, Step) {
         let did = Did { repaired: false, settled: false, complete: false, resolved: true };
         let (plan, stage, left) = (Plan::default(), Stage::Reading, VecDeque::new());
         (Script { round, own, plan, stage, left, did, is_synced: false }, Step::Read)
     }
 
     /// `Err`: the round is over without success.
-    pub fn next(&mut self, came: Came) -> Result<Step, String> {
+    pub(super) fn next(&mut self, came: Came) -> Result<Step, String> {
         match (self.stage, came) {
             (Stage::Reading, Came::Rows(rows)) => self.take_rows(&rows),
             (Stage::Pushing, Came::Failed(why)) => return self.looked(Err(why)),
