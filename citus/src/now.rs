@@ -73,4 +73,14 @@ mod tests {
         views.get_mut(&Group(Some(1))).expect("just made").leader = None;
         assert_eq!(groups_now(&views)[&1].leader, None);
     }
+
+    #[test]
+    fn a_region_is_whole_when_every_group_of_the_move_has_a_leader() {
+        let views = BTreeMap::from([(Group(Some(1)), GroupView::default())]);
+        let groups = groups_led_here(&views, 0, Address::new("c", 5));
+        assert_eq!(groups[&0].leader, Some(Address::new("c", 5)));
+        let (own, both) = ([Group(Some(0))], [Group(Some(0)), Group(Some(1))]);
+        assert!(is_whole(&groups, Some(&own)));
+        assert!(!is_whole(&groups, Some(&both)) && !is_whole(&groups, None));
+    }
 }

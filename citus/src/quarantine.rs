@@ -19,3 +19,20 @@ pub fn quarantine(group: u32, stand_in: bool) -> Vec<(String, String)> {
     }
     settings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_off_everywhere_and_a_coordinator_takes_no_writes() {
+        let has = |group: u32, stand_in: bool, name: &str| {
+            quarantine(group, stand_in).iter().any(|(setting, _)| setting == name)
+        };
+        assert!(has(0, false, "citus.recover_2pc_interval"));
+        assert!(has(3, false, "citus.recover_2pc_interval"));
+        assert!(!has(0, true, "citus.recover_2pc_interval"));
+        assert!(has(0, true, "default_transaction_read_only"));
+        assert!(!has(3, false, "default_transaction_read_only"));
+    }
+}
