@@ -201,6 +201,8 @@ impl Registrar {
                 self.requests.remove(&event.group);
                 false
             }
+            // It comes late: the group has its new leader, and nothing would end a pause.
+            EventKind::BeforePromote if self.has_leader(event.group) => false,
             EventKind::BeforeDemote | EventKind::BeforePromote => {
                 let is_held = self.pause.as_ref().is_some_and(|p| p.group == event.group);
                 if is_held && self.under_way.is_none() {
@@ -212,6 +214,10 @@ impl Registrar {
                 event.kind == EventKind::BeforeDemote
             }
         }
+    }
+
+    fn has_leader(&self, group: u32) -> bool {
+        self.leaders.get(&group).is_some_and(|leader| leader.is_some())
     }
 
     pub fn ended(&mut self, now: Millis, ended: Ended) {

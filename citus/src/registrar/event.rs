@@ -42,6 +42,13 @@ pub struct Event {
 }
 
 impl Event {
+    /// No event holds writers for longer than this cluster's own settings would.
+    pub fn within(&self, ttl_ms: u64, retry_timeout_ms: u64) -> Event {
+        let timeout_ms = self.timeout_ms.min(ttl_ms);
+        let cooldown_ms = self.cooldown_ms.map(|ms| ms.min(retry_timeout_ms));
+        Event { timeout_ms, cooldown_ms, ..self.clone() }
+    }
+
     /// The store names the sender as the leader of its group, with its address.
     pub fn is_believed(&self, views: &BTreeMap<Group, GroupView>) -> bool {
         let view = views.get(&Group(Some(self.group))).filter(|_| self.group != 0);
@@ -77,6 +84,15 @@ mod tests {
         assert!(!event(2, "w1").is_believed(&views), "another group");
         assert!(!event(0, "w1").is_believed(&views), "the coordinator's own group");
         assert!(!event(1, "w1").is_believed(&view("{}")), "without an address");
+    }
+
+    #[test]
+    fn an_event_holds_writers_for_a_ttl_at_most() {
+        let asked = Event { timeout_ms: 3_600_000, cooldown_ms: Some(60_000), ..event(1, "w1") };
+        let taken = asked.within(30_000, 10_000);
+        assert_eq!((taken.timeout_ms, taken.cooldown_ms), (30_000, Some(10_000)));
+        let short = event(1, "w1").within(30_000, 10_000);
+        assert_eq!((short.timeout_ms, short.cooldown_ms), (1, None));
     }
 
     #[test]

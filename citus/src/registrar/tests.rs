@@ -368,3 +368,17 @@ fn every_row_fires() {
     let all: BTreeSet<u16> = REGISTRAR.iter().map(|rule| rule.id).collect();
     assert_eq!(fired, all);
 }
+
+/// Nothing would end such a pause before its deadline.
+#[test]
+fn news_of_a_promotion_that_is_over_holds_nobody() {
+    let mut bench = Bench::at_rest();
+    assert!(!bench.tell(EventKind::BeforePromote, 1, "w1"));
+    assert_eq!(bench.step(), Step::Rest, "its leader is known");
+    bench.sight.groups = groups(&[(0, Some("c")), (1, None), (2, Some("w2"))]);
+    bench.step();
+    bench.round_ends(true);
+    assert!(!bench.tell(EventKind::BeforePromote, 1, "w1"), "its sender does not wait");
+    let mut steps = (0..3).map(|_| bench.step());
+    assert!(steps.any(|step| matches!(step, Step::Pause(Hold { group: 1, .. }))));
+}

@@ -74,7 +74,6 @@ impl Member {
     fn take_ended(&mut self, sight: &mut Sight, now: Millis) {
         if let Some((job, result)) = sight.ended.take() {
             self.memory.finish(&job, &result, now);
-            self.restart_ended(&job, &result);
             self.chores.files.job_ended(&job);
             if result.is_ok() {
                 self.call_after_job(&job);

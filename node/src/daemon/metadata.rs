@@ -177,7 +177,9 @@ impl Daemon {
             tracing::debug!("{} of group {} is not believed", event.kind.text(), event.group);
             return;
         }
-        if self.metadata.registrar.take_event(event, clock::now()) {
+        let dynamic = &self.member.dynamic;
+        let event = event.within(dynamic.ttl_ms, dynamic.retry_timeout_ms);
+        if self.metadata.registrar.take_event(&event, clock::now()) {
             self.metadata.senders.push((event.group, reply));
         }
     }

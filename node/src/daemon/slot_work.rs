@@ -78,10 +78,13 @@ impl SlotWork {
         }
         let session = session.ok_or("PostgreSQL does not answer")?;
         slots::end_sessions(session, NAME).await.map_err(|error| error.with_causes())?;
+        let mut ended = Ok(());
         for name in drops {
-            slots::drop(session, name).await.map_err(|error| error.with_causes())?;
+            // One that cannot be dropped keeps no other from it.
+            let dropped = slots::drop(session, name).await.map_err(|error| error.with_causes());
+            ended = ended.and(dropped);
         }
-        Ok(())
+        ended
     }
 }
 

@@ -70,7 +70,7 @@ async fn read(session: &Session, wanted: &[Wanted]) -> Result<Vec<SlotFile>, Err
     const SQL: &str = "SELECT s.slot_name::text, s.database::text, s.plugin::text, \
         pg_catalog.pg_read_binary_file('pg_replslot/' || s.slot_name || '/state') \
         FROM pg_catalog.pg_replication_slots s WHERE s.slot_type = 'logical' \
-        AND NOT s.temporary AND NOT pg_catalog.pg_is_in_recovery() \
+        AND NOT s.temporary AND s.confirmed_flush_lsn IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() \
         AND s.slot_name::text = ANY($1::text[])";
     let names: Vec<&str> = wanted.iter().map(|slot| slot.name.as_str()).collect();
     let mut files = Vec::new();

@@ -8,6 +8,7 @@ use crate::ha::observation::Job;
 use crate::job_terms::{SlotCopies, SlotCopy};
 use standby::slots::{Kind, Permanent, Plan, Readiness, Slot, Specification, permanent};
 use std::collections::BTreeSet;
+use topology::MemberRecord;
 
 impl LogicalMemory {
     /// Slots that the leader has and this server lacks, or cannot move.
@@ -23,7 +24,7 @@ impl LogicalMemory {
             let is_there = |slot: &&Slot| slot.name == *name && slot.kind == *kind;
             let lacks = !sight.slots.iter().any(|slot| slot.name == *name);
             (lacks || self.again.contains_key(name))
-                && theirs.iter().find(is_there).is_some_and(|slot| !slot.is_lost)
+                && theirs.iter().find(is_there).is_some_and(is_copyable)
                 && !is_recent(name)
         };
         let is_well = self.major > 0 && self.decodes && moment.seen.view().is_some();
@@ -43,6 +44,23 @@ impl LogicalMemory {
     }
 }
 
+/// One that is still being made has confirmed nothing, and would not survive a start.
+fn is_copyable(slot: &Slot) -> bool {
+    !slot.is_lost && slot.confirmed_flush.is_some()
+}
+
+/// How many of those that lack copies come before this member, in the order of names.
+fn rank(moment: &Moment) -> u64 {
+    let me = &moment.seen.me.name;
+    let leader = moment.view.leader_name();
+    let before = moment.view.members.iter().filter(|(name, _)| *name < me && Some(*name) != leader);
+    before.filter(|(_, m)| lacks_copies(&m.value)).count() as u64
+}
+
+fn lacks_copies(record: &MemberRecord) -> bool {
+    record.logical_slots.values().any(|word| word == Readiness::Missing.word())
+}
+
 /// Others that lack copies go first, in the order of names; none while another standby is away.
 fn is_my_turn(moment: &Moment) -> bool {
     let me = &moment.seen.me.name;
@@ -52,8 +70,7 @@ fn is_my_turn(moment: &Moment) -> bool {
     let mut keep = others.filter(|(_, m)| !m.value.tags.nofailover() && !m.value.tags.nostream());
     keep.all(|(name, m)| {
         let is_away = m.value.replication_state.as_deref() != Some("streaming");
-        let lacks = m.value.logical_slots.values().any(|word| word == Readiness::Missing.word());
-        !is_away && (!lacks || name > me)
+        !is_away && (!lacks_copies(&m.value) || name > me)
     })
 }
 
@@ -62,7 +79,9 @@ impl Member {
     pub(super) fn slots_to_copy(&self, moment: &Moment) -> Option<String> {
         let logical = &self.slots.logical;
         let since = logical.due_since.filter(|_| !logical.due.is_empty())?;
-        let waited = moment.now.since(since) >= 2 * self.dynamic.ttl_ms;
+        // The wait has an end, and not the same one for all.
+        let limit_ms = 2 * self.dynamic.ttl_ms * (1 + rank(moment));
+        let waited = moment.now.since(since) >= limit_ms;
         let names = || logical.due.iter().cloned().collect::<Vec<_>>().join(", ");
         (waited || is_my_turn(moment)).then(names)
     }
@@ -89,12 +108,5 @@ impl Member {
         let is_restart = matches!(job, Job::Restart { .. });
         let is_purpose = is_due && is_restart && self.memory.asked.is_none();
         (!slots.is_empty()).then_some(SlotCopies { from, system, slots, is_purpose })
-    }
-
-    /// The leader did not give its slots: the server went on as it was.
-    pub(crate) fn restart_ended(&mut self, job: &Job, result: &Result<(), String>) {
-        if matches!(job, Job::Restart { .. }) && result.is_err() {
-            self.slots.logical.restarted.clear();
-        }
     }
 }

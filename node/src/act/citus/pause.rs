@@ -16,6 +16,11 @@ use tokio::task::JoinSet;
 
 /// What the locks may take beyond the cooldown, after which their holders are ended.
 const MARGIN_MS: u64 = 1_000;
+/// The other metadata nodes get this time once the coordinator holds its writers, which wait
+/// meanwhile.
+const OTHERS_OPEN: Duration = Duration::from_secs(1);
+/// And this one to go on, before the pause counts as over.
+const OTHERS_GO_ON: Duration = Duration::from_secs(2);
 
 pub(crate) struct HeldGroup {
     pub(crate) group: u32,
@@ -54,14 +59,20 @@ async fn open_all(reach: Reach, hold: Hold) -> Result<HeldGroup, String> {
     }
     here.run_all(&steps).await?;
     let mut elsewhere = BTreeMap::new();
-    while let Some(opened) = opening.join_next().await {
-        match opened {
-            Ok((number, Ok(session))) => drop(elsewhere.insert(number, session)),
-            Ok((number, Err(why))) => {
-                tracing::warn!("clients of group {number}'s leader are not held: {why}");
+    let joining = async {
+        while let Some(opened) = opening.join_next().await {
+            match opened {
+                Ok((number, Ok(session))) => drop(elsewhere.insert(number, session)),
+                Ok((number, Err(why))) => {
+                    tracing::warn!("clients of group {number}'s leader are not held: {why}");
+                }
+                Err(error) => tracing::error!("{error}"),
             }
-            Err(error) => tracing::error!("{error}"),
         }
+    };
+    // What is not there by then is given up with its session.
+    if tokio::time::timeout(OTHERS_OPEN, joining).await.is_err() {
+        tracing::warn!("the clients of some groups' leaders are not held in time");
     }
     Ok(HeldGroup { group: hold.group, terms, here, elsewhere })
 }
@@ -77,11 +88,15 @@ pub(crate) async fn resume(reach: Reach, held: HeldGroup, groups: Groups) -> Res
         going.spawn(async move { (number, go_on(&session, &desired, group, &terms).await) });
     }
     let here = go_on(&here, &desired, group, &terms).await;
-    while let Some(gone) = going.join_next().await {
-        if let Ok((number, Err(why))) = gone {
-            tracing::warn!("the copy of pg_dist_node on group {number}: {why}");
+    let joining = async {
+        while let Some(gone) = going.join_next().await {
+            if let Ok((number, Err(why))) = gone {
+                tracing::warn!("the copy of pg_dist_node on group {number}: {why}");
+            }
         }
-    }
+    };
+    // The maintenance daemon sends the row to those that are slower.
+    let _ = tokio::time::timeout(OTHERS_GO_ON, joining).await;
     here
 }
 
@@ -98,8 +113,7 @@ async fn go_on(
 
 /// Everything is as it was before.
 pub(crate) async fn release(held: HeldGroup) {
-    for session in held.elsewhere.values().chain([&held.here]) {
-        // A session that is gone has rolled back.
-        let _ = session.run_all(&handover::release()).await;
-    }
+    // A session that is gone has rolled back, and one that is closed does.
+    let _ = held.here.run_all(&handover::release()).await;
+    drop(held.elsewhere);
 }
