@@ -322,6 +322,13 @@ fn row_1470_has_the_server_copy_slots_on_a_standby_that_streams_from_the_primary
     let below = Tags([("replicatefrom".to_string(), "c".into())].into_iter().collect());
     stage.seen.me.tags = below;
     assert!(!stage.overrides().syncs_slots);
+    stage.seen.me.tags = Tags::default();
+    stage.member.dynamic.slots = Default::default();
+    stage.beat();
+    assert!(!stage.overrides().syncs_slots, "nothing is defined");
+    stage.has(&[Slot { failover: true, synced: true, ..slot("x", 80, 700) }]);
+    stage.beat();
+    assert!(stage.overrides().syncs_slots, "the worker removes its copy");
     let mut leader = Stage::leader();
     leader.sight.major = 17;
     leader.beat();

@@ -257,6 +257,7 @@ pub async fn native(major: u32) {
     }
     stage.patch(json!({"slots": null})).await;
     has_slot(&stage, &members[1], READER, false).await;
+    has_slot(&stage, &members[0], READER, false).await;
     stage.one_writer();
     stage.end();
 }

@@ -9,6 +9,13 @@ use topology::id::slot_name;
 use topology::{Dynamic, GroupView, MemberName};
 
 impl LogicalMemory {
+    /// Copies on a standby that PostgreSQL's own worker has made, and it alone removes: once
+    /// the slot of the primary has gone.
+    fn has_synced(&self, seen: &Observation) -> bool {
+        let is_standby = seen.is_standby() && !seen.holds_lock();
+        is_standby && self.is_native() && self.there.iter().any(|slot| slot.synced)
+    }
+
     pub(super) fn note_used(&mut self, moment: &Moment) {
         let physical = moment.sight.slots.iter().filter(|slot| slot.is_physical());
         let there: BTreeMap<&str, bool> = physical.map(|s| (s.name.as_str(), s.active)).collect();
@@ -47,7 +54,9 @@ impl Member {
     /// Without a store, what held when it was last seen.
     pub(crate) fn keeps_feedback(&self, seen: &Observation) -> bool {
         match seen.view() {
-            Some(view) => keeps_feedback(seen, view, &self.dynamic),
+            Some(view) => {
+                keeps_feedback(seen, view, &self.dynamic) || self.slots.logical.has_synced(seen)
+            }
             None => self.slots.logical.feedback,
         }
     }
