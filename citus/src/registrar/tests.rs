@@ -371,7 +371,7 @@ fn every_row_fires() {
 
 /// Nothing would end such a pause before its deadline.
 #[test]
-fn news_of_a_promotion_that_is_over_holds_nobody() {
+fn news_of_a_promotion_that_is_over_opens_no_pause() {
     let mut bench = Bench::at_rest();
     assert!(!bench.tell(EventKind::BeforePromote, 1, "w1"));
     assert_eq!(bench.step(), Step::Rest, "its leader is known");
