@@ -228,7 +228,7 @@ mod tests {
             secondaries,
         };
         let groups = Groups::from([(0, led("c", vec![])), (1, led("w", vec![at("s")]))]);
-        let wish = Wish { register_secondaries: true, ..Wish::default() };
+        let wish = Wish::own_replicas();
         desired(&groups, &BTreeMap::new(), &wish)
     }
 

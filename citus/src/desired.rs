@@ -38,6 +38,13 @@ pub struct Wish {
     pub owner: Option<RegionName>,
 }
 
+impl Wish {
+    /// What the daemons keep: the replicas of their own region.
+    pub fn own_replicas() -> Wish {
+        Wish { register_secondaries: true, ..Wish::default() }
+    }
+}
+
 /// The rows of one group that a plan is to bring about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredGroup {

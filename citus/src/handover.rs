@@ -144,7 +144,7 @@ mod tests {
             secondaries: secondaries.iter().copied().map(at).collect(),
         };
         let groups = Groups::from([(0, group(Some("c"), &[])), (1, group(worker, secondaries))]);
-        let wish = Wish { register_secondaries: true, ..Wish::default() };
+        let wish = Wish::own_replicas();
         desired(&groups, &BTreeMap::new(), &wish)
     }
 

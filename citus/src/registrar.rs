@@ -10,10 +10,13 @@
 //! because both take the locks of reference tables and would end each other's sessions;
 //! every pause has a deadline; no event reaches a row that a round would not.
 //!
-//! Absent on purpose: the statements (see `diff`, `handover`) and the lock in the store
-//! that keeps a second coordinator from opening a pause.
+//! Absent on purpose: the statements and their order (see `diff`, `round`, `handover`) and
+//! the lock in the store that keeps a second coordinator from opening a pause.
 
 pub mod event;
+pub mod round;
+#[cfg(test)]
+mod round_tests;
 pub mod rules;
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ pub(crate) async fn run(world: &mut World, command: Command) -> Result<()> {
             let rows = rows(world, &args).await?;
             let scope = world.scope(args.cluster.as_deref())?;
             let groups = groups_now(&world.read(&scope, None).await?.groups);
-            let wish = Wish { register_secondaries: true, ..Wish::default() };
+            let wish = Wish::own_replicas();
             let found = check(&desired(&groups, &BTreeMap::new(), &wish), &rows);
             world.terminal.print(&render(&findings_table(&found), args.format))?;
             match found.iter().filter(|finding| finding.level == Level::Error).count() {

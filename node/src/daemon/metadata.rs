@@ -107,7 +107,7 @@ impl Daemon {
             settings: self.settings.clone(),
             instance: (*self.server.instance()).clone(),
             own,
-            wish: Wish { register_secondaries: true, ..Wish::default() },
+            wish: Wish::own_replicas(),
         };
         let lock = self.pause_lock();
         match step {

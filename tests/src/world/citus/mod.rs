@@ -10,7 +10,6 @@
 
 pub mod resolve;
 pub mod round;
-mod script;
 pub mod tables;
 pub mod transaction;
 

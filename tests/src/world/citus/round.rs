@@ -1,18 +1,18 @@
 //! Rounds on `pg_dist_node`, performed on the coordinator's table.
 //!
-//! When one is due, the daemon's own registrar says (`citus::registrar`). A round runs
-//! beside the beats, as a task of its daemon: it ends with the daemon, and what it has not
+//! When one is due, the daemon's own registrar says (`citus::registrar`), and what comes
+//! after what, its machine of rounds (`citus::registrar::round`). A round runs beside the beats, as a task of its daemon: it ends with the daemon, and what it has not
 //! committed is gone. Each step takes a while, a commit waits for the standbys that its
 //! server is set to wait for, and an answer may be lost.
 //!
 //! Absent on purpose: pauses. No daemon of this world asks for one.
 
 use super::Turn;
-use super::script::{Came as Heard, Script, Step};
 use crate::world::{Event, World};
 use citus::model::Model;
-use citus::registrar::{Ended, Sight, Step as Due};
-use citus::{Address, Groups, NodeRow, Statement, groups_led_here, is_whole};
+use citus::registrar::round::{Answer, Machine, Step};
+use citus::registrar::{Ended, Round, Sight, Step as Due};
+use citus::{Address, Groups, NodeRow, Statement, Wish, groups_led_here, is_whole};
 use member::ha::Observation;
 use member::keeps_rows;
 use std::collections::BTreeMap;
@@ -26,9 +26,10 @@ const PORT: u16 = 5432;
 /// A round under way.
 #[derive(Clone, Debug)]
 pub struct RoundWork {
-    script: Script,
+    machine: Machine,
     step: Step,
     number: u64,
+    since: u64,
     /// Since when the server of its session is up.
     session: u64,
     /// When the step was first tried.
@@ -41,7 +42,7 @@ pub struct RoundWork {
 
 /// What came of a step.
 enum Came {
-    Answer(Heard),
+    Answer(Answer),
     /// It is looked at again.
     NotYet,
     /// The session is gone.
@@ -56,10 +57,7 @@ impl World {
         }
         let sight = self.rows_sight(member, seen);
         match self.members[member].daemon.registrar.step(&sight) {
-            Due::Round(round) => {
-                let (script, step) = Script::begin(round, self.group_number(member));
-                self.begin_round(member, script, step);
-            }
+            Due::Round(round) => self.begin_round(member, round),
             Due::Rest => {}
             other => panic!("no daemon of this world asks for a pause: {other:?}"),
         }
@@ -89,12 +87,14 @@ impl World {
         }
     }
 
-    fn begin_round(&mut self, member: usize, script: Script, step: Step) {
-        let began = self.now;
+    fn begin_round(&mut self, member: usize, round: Round) {
+        let (machine, step) = Machine::begin(round, &Wish::own_replicas());
+        let (since, began) = (self.now, self.now);
         let m = &mut self.members[member];
         m.jobs += 1;
         let (number, session) = (m.jobs, m.server.since);
-        let work = RoundWork { script, step, number, session, began, open: None, waits: None };
+        let (open, waits) = (None, None);
+        let work = RoundWork { machine, step, number, since, session, began, open, waits };
         m.daemon.round = Some(work);
         self.round_after(2, 30, member);
     }
@@ -128,21 +128,17 @@ impl World {
         }
     }
 
-    fn round_answered(&mut self, member: usize, mut work: RoundWork, answer: Heard) {
-        match work.script.next(answer) {
-            Ok(Step::Over(did)) => self.round_over(member, Ended::Round(did)),
-            Ok(step) => {
-                let (low, high) = match &step {
-                    Step::Look { after_ms } => (*after_ms, *after_ms + 2),
-                    Step::Resolve(_) => (10, 200),
-                    _ => (1, 12),
-                };
-                (work.step, work.began) = (step, self.now);
-                self.members[member].daemon.round = Some(work);
-                self.round_after(low, high, member);
-            }
-            Err(why) => self.round_over(member, Ended::Failed(why)),
-        }
+    fn round_answered(&mut self, member: usize, mut work: RoundWork, answer: Answer) {
+        let step = work.machine.answer(self.now - work.since, answer);
+        let (low, high) = match step {
+            Step::Over(ended) => return self.round_over(member, ended),
+            Step::Read { after_ms } => (after_ms, after_ms + 2),
+            Step::ResolveHere | Step::ResolveAt(_) => (10, 200),
+            Step::Run(_) => (1, 12),
+        };
+        (work.step, work.began) = (step, self.now);
+        self.members[member].daemon.round = Some(work);
+        self.round_after(low, high, member);
     }
 
     fn round_over(&mut self, member: usize, ended: Ended) {
@@ -164,14 +160,16 @@ impl World {
             return self.wait_for_commit(member, work, id);
         }
         match work.step.clone() {
-            Step::Read | Step::Look { .. } => {
-                Came::Answer(Heard::Rows(self.rows_at(member).to_vec()))
-            }
+            Step::Read { .. } => Came::Answer(Answer::Rows(self.rows_at(member).to_vec())),
             Step::Run(statement) => self.run(member, work, &statement),
-            Step::Resolve(leaders) => {
-                Came::Answer(Heard::Resolved(self.resolve_at(member, &leaders)))
+            Step::ResolveHere => {
+                self.resolve(member);
+                Came::Answer(Answer::Resolved(true))
             }
-            Step::Over(_) => Came::Answer(Heard::Done),
+            Step::ResolveAt(leaders) => {
+                Came::Answer(Answer::Resolved(self.resolve_at(member, &leaders)))
+            }
+            Step::Over(_) => Came::Answer(Answer::Done),
         }
     }
 
@@ -187,7 +185,7 @@ impl World {
         work.waits = None;
         match self.formation().rng.percent(LOST) {
             true => Came::Lost("the connection broke"),
-            false => Came::Answer(Heard::Done),
+            false => Came::Answer(Answer::Done),
         }
     }
 
@@ -203,8 +201,8 @@ impl World {
         };
         match done {
             Ok(()) if work.waits.is_some() => Came::NotYet,
-            Ok(()) => Came::Answer(Heard::Done),
-            Err(why) => Came::Answer(Heard::Failed(why)),
+            Ok(()) => Came::Answer(Answer::Done),
+            Err(why) => Came::Answer(Answer::Failed(why)),
         }
     }
 
@@ -265,11 +263,8 @@ impl World {
         }
     }
 
-    /// Each node resolves the transactions of its own group: this one, or these leaders.
+    /// Each node resolves the transactions of its own group.
     fn resolve_at(&mut self, member: usize, leaders: &BTreeMap<u32, Address>) -> bool {
-        if leaders.is_empty() {
-            self.resolve(member);
-        }
         let mut all = true;
         for address in leaders.values() {
             let there = self.member_at_address(address);

@@ -1,0 +1,259 @@
+//! The steps of one round, in their order: rows, in-doubt transactions, copies, new rows.
+//!
+//! `begin` gives the first step; each answer gives the next one, up to `Step::Over`. Changes
+//! of address come first, in one transaction. The coordinator's own in-doubt transactions
+//! need no copies and are resolved at once, for its clients wait for them; only a region
+//! that opens looks at the copies before anything is resolved. Rows come and go last, while
+//! all copies are in step, because Citus refuses them otherwise.
+//!
+//! Invariant: every wait ends. The copies are waited for by time, and each other step is
+//! answered within the performer's own limit.
+//!
+//! Absent on purpose: connections and the limit of a statement.
+
+use super::{Did, Ended, Round};
+use crate::{Address, COORDINATOR_GROUP, Desired, NodeRow, Plan, Statement, Terms, Wish};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The copies on the workers usually follow in a tenth of a second.
+const DAEMON_WAIT_MS: u64 = 1_000;
+const PUSH_WAIT_MS: u64 = 2_000;
+/// Between two looks at the copies.
+const PAUSE_MS: u64 = 20;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Read the coordinator's rows, after a pause.
+    Read {
+        after_ms: u64,
+    },
+    /// Run it on the coordinator, in the session of this round.
+    Run(Statement),
+    /// Resolve the in-doubt transactions of the coordinator's group.
+    ResolveHere,
+    /// Resolve those of these groups on their leaders, all at once.
+    ResolveAt(BTreeMap<u32, Address>),
+    Over(Ended),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Rows(Vec<NodeRow>),
+    Done,
+    Failed(String),
+    /// Whether all that were asked have done it.
+    Resolved(bool),
+}
+
+/// What is told to the log, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Info(String),
+    Warning(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Reading,
+    Moving,
+    ResolvingHere,
+    Looking { until_ms: u64, is_pushed: bool },
+    Pushing,
+    ResolvingElsewhere,
+    Arranging,
+}
+
+#[derive(Clone, Debug)]
+pub struct Machine {
+    round: Round,
+    desired: Desired,
+    plan: Plan,
+    stage: Stage,
+    /// Statements of the stage; the first one is under way.
+    left: VecDeque<Statement>,
+    did: Did,
+    is_synced: bool,
+    told: Vec<Told>,
+}
+
+impl Machine {
+    pub fn begin(round: Round, wish: &Wish) -> (Machine, Step) {
+        let desired = crate::desired(&round.groups, &BTreeMap::new(), wish);
+        let machine = Machine {
+            round,
+            desired,
+            plan: Plan::default(),
+            stage: Stage::Reading,
+            left: VecDeque::new(),
+            did: Did { repaired: false, settled: false, complete: false, resolved: true },
+            is_synced: false,
+            told: Vec::new(),
+        };
+        (machine, Step::Read { after_ms: 0 })
+    }
+
+    /// The answer to the step before. `elapsed_ms` counts from the begin of the round.
+    pub fn answer(&mut self, elapsed_ms: u64, answer: Answer) -> Step {
+        match (self.stage, answer) {
+            (Stage::Reading, Answer::Rows(rows)) => self.make_plan(elapsed_ms, &rows),
+            (Stage::Moving, Answer::Done) => self.move_on(elapsed_ms),
+            (Stage::ResolvingHere, Answer::Resolved(all)) => self.resolved_here(elapsed_ms, all),
+            (Stage::Looking { .. }, Answer::Rows(rows)) => self.look(elapsed_ms, &rows),
+            (Stage::Pushing, Answer::Done) => self.begin_looking(elapsed_ms + PUSH_WAIT_MS, true),
+            (Stage::Looking { .. } | Stage::Pushing, Answer::Failed(why)) => self.looked(Err(why)),
+            (Stage::ResolvingElsewhere, Answer::Resolved(all)) => self.resolved_elsewhere(all),
+            (Stage::Arranging, Answer::Done) => self.arranged(),
+            (Stage::Arranging, Answer::Failed(why)) => self.refused(why),
+            (_, Answer::Failed(why)) => Step::Over(Ended::Failed(why)),
+            (stage, answer) => {
+                let why = format!("{answer:?} is no answer while {stage:?}");
+                Step::Over(Ended::Failed(why))
+            }
+        }
+    }
+
+    pub fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    fn tell(&mut self, text: String) {
+        self.told.push(Told::Info(text));
+    }
+
+    fn warn(&mut self, text: String) {
+        self.told.push(Told::Warning(text));
+    }
+
+    fn make_plan(&mut self, elapsed_ms: u64, rows: &[NodeRow]) -> Step {
+        let terms = Terms { cooldown_ms: self.round.cooldown_ms, ..Terms::default() };
+        self.plan = crate::diff(&self.desired, rows, &terms);
+        for blocked in &self.plan.blocked {
+            self.told.push(Told::Warning(format!("pg_dist_node: {blocked}")));
+        }
+        self.stage = Stage::Moving;
+        self.left = self.plan.transaction().into();
+        match self.left.front() {
+            Some(first) => Step::Run(first.clone()),
+            None => self.moved(elapsed_ms),
+        }
+    }
+
+    fn move_on(&mut self, elapsed_ms: u64) -> Step {
+        self.left.pop_front();
+        if let Some(next) = self.left.front() {
+            return Step::Run(next.clone());
+        }
+        self.did.repaired = true;
+        let moves = format!("{:?}", self.plan.in_one_transaction);
+        self.tell(format!("pg_dist_node was brought up to date: {moves}"));
+        self.moved(elapsed_ms)
+    }
+
+    fn moved(&mut self, elapsed_ms: u64) -> Step {
+        if self.round.resolve && !self.round.opening {
+            return self.resolve_here();
+        }
+        self.begin_looking(elapsed_ms + DAEMON_WAIT_MS, false)
+    }
+
+    fn resolve_here(&mut self) -> Step {
+        self.stage = Stage::ResolvingHere;
+        Step::ResolveHere
+    }
+
+    /// Before the copies are looked at, but for a region that opens.
+    fn resolved_here(&mut self, elapsed_ms: u64, all: bool) -> Step {
+        self.did.resolved &= all;
+        match self.round.opening {
+            true => self.resolve_elsewhere(),
+            false => self.begin_looking(elapsed_ms + DAEMON_WAIT_MS, false),
+        }
+    }
+
+    fn begin_looking(&mut self, until_ms: u64, is_pushed: bool) -> Step {
+        self.stage = Stage::Looking { until_ms, is_pushed };
+        Step::Read { after_ms: 0 }
+    }
+
+    /// The maintenance daemon was woken by the commit and sends the changed rows only; a
+    /// push sends the whole schema, so it comes second.
+    fn look(&mut self, elapsed_ms: u64, rows: &[NodeRow]) -> Step {
+        if !self.is_behind(rows) {
+            return self.looked(Ok(()));
+        }
+        match self.stage {
+            Stage::Looking { until_ms, .. } if elapsed_ms < until_ms => {
+                Step::Read { after_ms: PAUSE_MS }
+            }
+            Stage::Looking { is_pushed: false, .. } => {
+                self.stage = Stage::Pushing;
+                Step::Run(Statement::SyncAllNodes)
+            }
+            _ => self.looked(Err("copies of pg_dist_node on the workers are behind".to_string())),
+        }
+    }
+
+    /// A copy on a group without a known leader cannot follow, and is not waited for.
+    fn is_behind(&self, rows: &[NodeRow]) -> bool {
+        let leader = |number| self.round.groups.get(number).and_then(|now| now.leader.as_ref());
+        rows.iter().any(|row| leader(&row.groupid).is_some() && row.is_unsynced())
+    }
+
+    fn looked(&mut self, synced: Result<(), String>) -> Step {
+        self.is_synced = synced.is_ok();
+        match synced {
+            Err(why) if self.round.opening => return Step::Over(Ended::Failed(why)),
+            Err(why) => self.warn(why),
+            Ok(()) if self.round.opening => return self.resolve_here(),
+            Ok(()) => {}
+        }
+        self.resolve_elsewhere()
+    }
+
+    /// In-doubt transactions hold row locks until they are resolved; each node resolves
+    /// those of its own group only, so every node is asked.
+    fn resolve_elsewhere(&mut self) -> Step {
+        if !self.round.resolve {
+            return self.arrange();
+        }
+        self.stage = Stage::ResolvingElsewhere;
+        let others = self.round.groups.iter().filter(|(number, _)| **number != COORDINATOR_GROUP);
+        Step::ResolveAt(others.filter_map(|(n, now)| Some((*n, now.leader.clone()?))).collect())
+    }
+
+    fn resolved_elsewhere(&mut self, all: bool) -> Step {
+        self.did.resolved &= all;
+        self.arrange()
+    }
+
+    fn arrange(&mut self) -> Step {
+        let is_whole = self.plan.blocked.is_empty() && !self.plan.adds_primaries();
+        self.did.settled = self.is_synced && is_whole;
+        self.did.complete = self.did.settled && self.plan.after.is_empty();
+        self.stage = Stage::Arranging;
+        self.left = if self.is_synced { self.plan.after.clone().into() } else { VecDeque::new() };
+        self.next_row()
+    }
+
+    fn next_row(&self) -> Step {
+        match self.left.front() {
+            Some(statement) => Step::Run(statement.clone()),
+            None => Step::Over(Ended::Round(self.did)),
+        }
+    }
+
+    fn arranged(&mut self) -> Step {
+        if let Some(done) = self.left.pop_front() {
+            self.did.repaired = true;
+            self.tell(format!("pg_dist_node: {done:?}"));
+        }
+        self.next_row()
+    }
+
+    /// While a copy of the table is out of reach, Citus refuses all of them.
+    fn refused(&mut self, why: String) -> Step {
+        self.warn(format!("pg_dist_node: {why}"));
+        self.left.clear();
+        self.next_row()
+    }
+}
