@@ -6,10 +6,11 @@ use super::effect::{Answer, Call, Effect};
 use super::next::Next;
 use super::{Level, Local};
 use crate::ha::failsafe::PromiseStore;
+use crate::ha::observation::Handed;
 use crate::ha::{Observation, Outcome};
 use crate::lock::{NextLease, OwnLease};
 use crate::write;
-use topology::{Millis, Session, SystemId, Write};
+use topology::{Millis, Session, SystemId, Timeline, Write};
 
 /// What is written.
 #[derive(Clone, Debug)]
@@ -42,6 +43,9 @@ impl Member {
         seen: &Observation,
         now: Millis,
     ) -> (OnLease, Effect) {
+        if let (What::Lock, Some(view)) = (&what, seen.view()) {
+            self.memory.handed = Handed::with_the_lock(view, own_timeline(seen));
+        }
         let mut write = OnLease { what, is_second: false, waits: Waits::Write };
         let effect = self.ensured(&mut write, seen, now);
         (write, effect)
@@ -68,7 +72,7 @@ impl Member {
         let view = seen.view().cloned().unwrap_or_default();
         match what {
             What::Lock => {
-                let mine = seen.server().and_then(|s| s.timeline).filter(|_| seen.is_standby());
+                let mine = own_timeline(seen).filter(|_| seen.is_standby());
                 write::acquire(&self.name, lease, &view, mine)
             }
             What::NewCluster(system) => {
@@ -145,4 +149,8 @@ impl Member {
         }
         Outcome::Done
     }
+}
+
+fn own_timeline(seen: &Observation) -> Option<Timeline> {
+    seen.server().and_then(|server| server.timeline)
 }

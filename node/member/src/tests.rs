@@ -2,11 +2,11 @@
 
 use super::{Answer, Call, Effect, Local, Look, Member, Sight, StoreSight};
 use crate::ha::failsafe::PromiseStore;
-use crate::ha::observation::Job;
+use crate::ha::observation::{End, Job, Process, Shut, ShutdownState};
 use crate::ha::{Observation, sample};
 use crate::lock::OwnLease;
 use topology::write::Written;
-use topology::{Millis, Seen, Session, Version, Write};
+use topology::{Lsn, Millis, Seen, Session, Timeline, Version, Write};
 
 const LEASE: Session = Session::of_store(7);
 const NEXT: Session = Session::of_store(8);
@@ -314,4 +314,37 @@ fn the_end_of_an_orderly_stop_stays_until_a_member_has_opened() {
     assert!(!reports(&mut stage));
     stage.seen.postgres = primary;
     assert!(reports(&mut stage));
+}
+
+/// The leader hands its lock over; the member that takes it releases it before it opens.
+#[test]
+fn an_end_that_was_handed_over_outlives_a_member_that_took_the_lock_and_never_opened() {
+    let mut stage = Stage::candidate();
+    let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+    view.take_sample("status", r#"{"optime":400}"#, 7, 0);
+    view.take_sample("failover", r#"{"leader":"a"}"#, 7, 0);
+    stage.wake();
+    assert!(matches!(stage.answer(Answer::Peers(Vec::new())), Some(Call::Write(_))));
+    stage.answer(written(true));
+
+    let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+    view.take_sample("failover", "{}", 8, 0);
+    view.take_sample("leader", "me", 8, 7);
+    stage.seen.lock =
+        crate::ha::observation::Lock::Mine { renewed: stage.now, deadline: stage.now };
+    stage.member.status_due = true;
+    let reported = written_after(&mut stage).iter().any(|w| format!("{w:?}").contains("PutStatus"));
+    assert!(!reported, "it does not report before it is open");
+
+    stage.member.memory.stopping = true;
+    stage.seen.postgres.process = stopped_standby();
+    let Call::Write(Write::ReleaseLock(release)) = stage.wake() else { panic!("a release") };
+    let status = release.status.expect("the end that was handed over");
+    assert_eq!((status.optime.0, status.ended), (400, Some("me".into())));
+    assert_eq!(status.ended_timeline, Some(Timeline(2)));
+}
+
+fn stopped_standby() -> Process {
+    let (end, timeline, lsn, shut) = (End::Standby, Timeline(2), Lsn(1_000), Shut::Orderly);
+    Process::Stopped(Seen::Known(ShutdownState { end, timeline, copied: false, lsn, shut }))
 }

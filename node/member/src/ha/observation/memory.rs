@@ -5,7 +5,7 @@
 use super::{Following, Job};
 use standby::sync::Confirmations;
 use std::collections::BTreeMap;
-use topology::{Lsn, MemberName, Millis, Timeline, Version};
+use topology::{GroupView, Lsn, MemberName, Millis, Timeline, Version};
 
 /// What a daemon remembers from beat to beat. Lost when it restarts; nothing
 /// here may be needed for safety.
@@ -35,6 +35,8 @@ pub struct Memory {
     /// An operator's request that this leader has seen: since when, and what it
     /// had flushed then.
     pub request_seen: Option<(Millis, Lsn)>,
+    /// What the leader before handed over when this member took the lock.
+    pub handed: Option<Handed>,
     /// The lock was taken for an operator's request while paused.
     pub won_in_pause: bool,
     /// Promotion was signalled, since when.
@@ -121,6 +123,28 @@ pub struct Memory {
     pub confirmed: Confirmations,
     /// Built anew in pause, and not started yet.
     pub rebuilt_in_pause: bool,
+}
+
+/// The end of a leader's log that was handed over, as it stands in `/status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handed {
+    pub end: Lsn,
+    /// The timeline of that log, as far as this member knew its own.
+    pub timeline: Option<Timeline>,
+    /// Of `/status`: with another one it is a newer report.
+    on: Version,
+}
+
+impl Handed {
+    /// What a member, now on `mine`, takes over with the lock.
+    pub fn with_the_lock(view: &GroupView, mine: Option<Timeline>) -> Option<Handed> {
+        let status = view.status.as_ref().filter(|_| view.is_handed_over())?;
+        Some(Handed { end: status.value.optime, timeline: mine, on: status.version })
+    }
+
+    pub fn still_stands(&self, view: &GroupView) -> bool {
+        view.status.as_ref().is_some_and(|status| status.version == self.on)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -49,6 +49,7 @@ impl Generator {
             entry_refused: self.maybe_past(30),
             handover: self.maybe_past(25),
             received: Default::default(),
+            handed: None,
             receivers_ended: self.maybe_past(30),
             logical_ended: self.maybe_past(30),
             request_seen: self.maybe_past(90).map(|since| (since, self.lsn())),
