@@ -27,7 +27,7 @@ fmt:
 # Formatting, lints, the programs with the features of their own crates only (a
 # build of the whole workspace lends them those of the others), then everything
 # that runs: unit and property tests, then tidy, the simulation and the live
-# tests, two at a time, on real PostgreSQL (the installed one; 16 and 18 are
+# tests, three at a time, on real PostgreSQL (the installed one; 16 and 18 are
 # fetched once, as is Patroni to take over from) and etcd.
 test: packages-test
 	cargo fmt --all --check
@@ -35,4 +35,4 @@ test: packages-test
 	cargo check --quiet -p node -p ctl
 	cargo build --workspace --bins
 	cargo test --workspace --exclude tests --no-fail-fast
-	cargo test --package tests --no-fail-fast -- --test-threads 2
+	cargo test --package tests --no-fail-fast -- --test-threads 3

@@ -120,7 +120,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Scenarios that run at the same time: most of them wait for leases to end, and leave the
 /// cores to others meanwhile.
-const SCENARIOS_MAX: u32 = 2;
+const SCENARIOS_MAX: u32 = 3;
 static TURNS: Semaphore = Semaphore::const_new(SCENARIOS_MAX as usize);
 
 /// Runs a scenario as a test of its own, and fails if it is not over in time. Another
