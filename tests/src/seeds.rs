@@ -105,10 +105,8 @@ fn synchronous_with_mishaps(seed: u64) -> Shape {
     Shape { mishaps: Mishaps::USUAL, ..synchronous_group(seed) }
 }
 
-/// Without wall clocks that differ: the time of a move's step goes by them.
 fn regions_with_mishaps(seed: u64) -> Shape {
-    let mishaps = Mishaps { clocks: false, ..Mishaps::USUAL };
-    Shape { mishaps, ..two_regions(seed) }
+    Shape { mishaps: Mishaps::USUAL, ..two_regions(seed) }
 }
 
 /// One group whose servers have slots and remove WAL; members stream from each other.

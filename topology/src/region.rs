@@ -167,6 +167,10 @@ pub struct Journal {
     pub to: RegionName,
     /// The epoch that is in force when the move begins.
     pub epoch: u64,
+    /// Which move of this epoch it is, counted from 1 in the owner's store. 0: an older
+    /// program asked for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u64,
     pub phase: Phase,
     pub groups: Vec<Group>,
     /// The daemon that drives, as `region/member`.
@@ -180,7 +184,18 @@ pub struct Journal {
     pub error: Option<String>,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Journal {
+    /// Of two moves the later one is greater. The wall clock counts only where an older
+    /// program asked for one of them: clocks of two hosts may differ.
+    pub fn order(&self) -> (u64, u64, u64) {
+        let asked = self.steps.first().map_or(0, |step| step.at_ms);
+        (self.epoch, self.attempt, asked)
+    }
+
     /// Is the move under way, as far as a store knows that has accepted `epoch`? A
     /// later epoch was decided by a later move.
     pub fn is_running(&self, epoch: u64) -> bool {

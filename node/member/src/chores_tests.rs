@@ -196,6 +196,7 @@ fn opening() -> Stage {
         from: "a".into(),
         to: "b".into(),
         epoch: 2,
+        attempt: 1,
         phase: Phase::Rewire,
         groups: vec![Group(Some(0)), Group(Some(1))],
         driver: "b/me".into(),

@@ -159,13 +159,17 @@ impl Member {
         self.syncs_natively(seen) && is_replica && !is_below_another && !purpose.opens()
     }
 
-    /// Only groups of Citus have rows that could name another region.
     fn is_quarantined(&self, purpose: &Purpose) -> bool {
-        let is_closed = match &purpose.seen.ownership {
+        self.refuses_writes(purpose.seen)
+    }
+
+    /// Only groups of Citus have rows that could name another region.
+    pub fn refuses_writes(&self, seen: &Observation) -> bool {
+        let is_closed = match &seen.ownership {
             Ownership::NoRegions => false,
             Ownership::Owner { opening, .. } => *opening && !self.is_rewired(),
             Ownership::Standby { .. } | Ownership::Doubtful(_) => true,
         };
-        is_closed && purpose.seen.me.group.0.is_some()
+        is_closed && seen.me.group.0.is_some()
     }
 }

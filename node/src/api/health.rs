@@ -49,7 +49,7 @@ pub(crate) const CHECKS: &[Check] = &[
     plain("/leader", "200 for the leader of either kind", |f, _| leader(f)),
     by_tags("/replica", "200 for a replica that runs, without the tag `noloadbalance`", replica),
     by_tags("/read-only", "200 for a leader, and where `/replica` has 200", |f, o| {
-        writable_or_leading(f) || replica(f, o)
+        leads_readers(f) || replica(f, o)
     }),
     by_tags("/health", "200 while PostgreSQL runs and answers", |f, _| f.is_running),
     by_tags("/sync", SYNC, |f, o| with_duty(f, o, Duty::Sync)),
@@ -85,14 +85,19 @@ impl Check {
     }
 }
 
+/// In quarantine sessions are read-only: a proxy would send writers into errors.
 fn primary(facts: &Facts) -> bool {
-    let leads = holds(facts, &[MemberRole::Primary]) && accepts_writes(facts);
+    open_primary(facts) && !facts.published.quarantined
+}
+
+fn open_primary(facts: &Facts) -> bool {
+    let leads = holds(facts, &[MemberRole::Primary]) && accepts_connections(facts);
     leads && !facts.published.standby_group
 }
 
 /// As far as is known: a server that does not answer just now keeps its clients, one
 /// that starts, leaves recovery or is down gets none.
-fn accepts_writes(facts: &Facts) -> bool {
+fn accepts_connections(facts: &Facts) -> bool {
     let may_answer = facts.monitor.is_some() || facts.published.state == MemberState::Running;
     facts.role == MemberRole::Primary && may_answer
 }
@@ -106,8 +111,8 @@ fn leader(facts: &Facts) -> bool {
     holds(facts, &[MemberRole::Primary, MemberRole::StandbyLeader])
 }
 
-fn writable_or_leading(facts: &Facts) -> bool {
-    primary(facts) || standby_leader(facts)
+fn leads_readers(facts: &Facts) -> bool {
+    open_primary(facts) || standby_leader(facts)
 }
 
 /// The lock; while paused and without any picture of the group, the role.
@@ -147,7 +152,7 @@ fn asynchronous(facts: &Facts, options: &Options) -> bool {
 
 fn read_only_with(facts: &Facts, options: &Options, duty: Duty) -> bool {
     let has_picture = facts.published.view.is_some();
-    has_picture && (writable_or_leading(facts) || with_duty(facts, options, duty))
+    has_picture && (leads_readers(facts) || with_duty(facts, options, duty))
 }
 
 fn tags_match(facts: &Facts, options: &Options) -> bool {

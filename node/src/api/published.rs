@@ -61,6 +61,8 @@ pub struct Published {
     pub last_beat: Millis,
     /// A standby cluster, or a group of a standby region.
     pub standby_group: bool,
+    /// A region that opens, or is not to be written: sessions are read-only (row 1410).
+    pub quarantined: bool,
     /// Failsafe mode is active until then, on either side of it.
     pub failsafe_until: Option<Millis>,
     /// `/failsafe` as last known, also when the store is away.

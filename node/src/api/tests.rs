@@ -66,6 +66,7 @@ pub(crate) fn published(name: &str) -> Published {
         ttl_ms: TTL_MS,
         last_beat: NOW - 5_000,
         standby_group: false,
+        quarantined: false,
         failsafe_until: None,
         failsafe: None,
         maximum_lag_on_failover: 1 << 20,

@@ -98,6 +98,7 @@ impl Daemon {
             failsafe_until: self.failsafe_until(seen),
             failsafe: self.member.peer_set.known().map(Arc::new),
             standby_group: standby_region || self.member.dynamic.standby_cluster.is_some(),
+            quarantined: self.member.refuses_writes(seen),
             maximum_lag_on_failover: self.member.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
             reason: reason(seen),

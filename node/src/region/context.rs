@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use topology::RegionName;
 use topology::region::Policy;
 
+#[derive(Clone)]
 pub(crate) struct AgentContext {
     pub region: RegionName,
     /// The policy of the daemon's settings.

@@ -41,7 +41,7 @@ pub trait GroupServers: Send + Sync {
     /// One checkpoint; says how long it took.
     fn checkpoint(&self, target: Target) -> Done<'_, Duration>;
     /// Keeps the groups of the old side from deciding distributed transactions.
-    fn hold(&self, targets: Vec<Target>) -> Done<'_, Held>;
+    fn hold(&self, targets: Vec<Target>, limit_ms: u64) -> Done<'_, Held>;
     fn replayed(&self, target: Target) -> Done<'_, Replayed>;
     /// Makes a standby look at once at what it has received.
     fn wake_replay(&self, _: Target) -> Done<'_, ()> {
@@ -102,19 +102,19 @@ impl GroupServers for SqlGroupServers {
         Box::pin(async move {
             let session = self.access.connect(&target.host, target.port).await?;
             let began = Instant::now();
-            session.execute("CHECKPOINT").await?;
+            session.checkpoint().await?;
             Ok(began.elapsed())
         })
     }
 
-    fn hold(&self, targets: Vec<Target>) -> Done<'_, Held> {
+    fn hold(&self, targets: Vec<Target>, limit_ms: u64) -> Done<'_, Held> {
         Box::pin(async move {
             if !self.with_citus {
                 // Without Citus there is nothing between groups: the fast stop
                 // ends the clients.
                 return Ok(Box::new(()) as Held);
             }
-            let sessions = hold_all(&self.access, targets).await?;
+            let sessions = hold_all(&self.access, targets, limit_ms).await?;
             Ok(Box::new(sessions) as Held)
         })
     }
@@ -150,12 +150,17 @@ fn read_replayed(body: &Value) -> Option<Replayed> {
 
 /// First the lock everywhere, then the end of the clients, then the drain: a
 /// client that ends earlier would free what others are waiting for.
-async fn hold_all(access: &Access, targets: Vec<Target>) -> Result<Vec<Arc<Session>>, String> {
+async fn hold_all(
+    access: &Access,
+    targets: Vec<Target>,
+    limit_ms: u64,
+) -> Result<Vec<Arc<Session>>, String> {
     let mut locking = JoinSet::new();
     for target in targets {
         let access = access.clone();
         locking.spawn(async move {
             let session = access.connect(&target.host, target.port).await?;
+            session.execute(&ending_by_itself(limit_ms)).await?;
             for statement in handover::hold(HOLD_LOCK_MS) {
                 session.run(&statement).await?;
             }
@@ -175,6 +180,16 @@ async fn hold_all(access: &Access, targets: Vec<Target>) -> Result<Vec<Arc<Sessi
         ended.map_err(|e| e.to_string())??;
     }
     Ok(sessions)
+}
+
+/// The server ends a hold whose driver is gone: at once when its host says so, after the
+/// timeouts of TCP when the host is silent, after the limit when only the process hangs.
+fn ending_by_itself(limit_ms: u64) -> String {
+    format!(
+        "SET idle_in_transaction_session_timeout = {limit_ms}; SET tcp_keepalives_idle = 5; \
+         SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; \
+         SET tcp_user_timeout = 10000"
+    )
 }
 
 async fn end_and_drain(session: &Session) -> Result<(), String> {

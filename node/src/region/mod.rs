@@ -36,6 +36,7 @@ use topology::{Group, RegionName};
 
 /// Deadline of one call to another region's store.
 pub const REMOTE_CALL: Duration = Duration::from_secs(3);
+const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 /// What the daemon gives its region task.
 pub struct RegionContext {
@@ -52,7 +53,7 @@ pub struct RegionContext {
 pub fn spawn(context: RegionContext) -> JoinHandle<()> {
     tokio::spawn(async move {
         match AgentContext::of(context) {
-            Ok(Some(context)) => run::run(context).await,
+            Ok(Some(context)) => run::supervised(AFTER_A_PANIC, || run::run(context.clone())).await,
             Ok(None) => {}
             Err(why) => tracing::error!("the region agent cannot start: {why}"),
         }

@@ -216,7 +216,7 @@ impl Ports {
             Call::Checkpoint(target) => answer(servers.checkpoint(target).await, |took| {
                 Answer::Took(took.as_millis() as u64)
             }),
-            Call::Hold(targets) => match servers.hold(targets).await {
+            Call::Hold { targets, limit_ms } => match servers.hold(targets, limit_ms).await {
                 Ok(held) => return (Answer::Done, Some(held)),
                 Err(why) => Answer::Failed(why),
             },

@@ -50,6 +50,11 @@ pub async fn request_switch(
     if written.succeeded { Ok(journal) } else { Err(RequestError::Conflict) }
 }
 
+/// Moves of one epoch are counted in the owner's store, where they are asked for.
+fn next_attempt(last: Option<&Journal>, epoch: u64) -> u64 {
+    last.filter(|last| last.epoch == epoch).map_or(0, |last| last.attempt) + 1
+}
+
 /// The journal of a move that may be asked for. Pure.
 pub fn requested(
     site: &Site,
@@ -88,6 +93,7 @@ pub fn requested(
         from: here.clone(),
         to: to.clone(),
         epoch: in_force.epoch,
+        attempt: next_attempt(local.journal(), in_force.epoch),
         phase: Phase::Requested,
         groups,
         driver: String::new(),

@@ -19,6 +19,8 @@ use topology::Lsn;
 
 /// Deadline of a connection and of a statement.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// A checkpoint of a busy server; the mover's own deadline ends it earlier or at the same time.
+const CHECKPOINT: Duration = Duration::from_secs(300);
 /// Marks our sessions: the statement that ends clients leaves them alone.
 const APPLICATION: &str = "matriarch region";
 
@@ -89,6 +91,11 @@ pub(super) struct Session {
 impl Session {
     pub(super) async fn execute(&self, sql: &str) -> Result<(), String> {
         within(self.client.batch_execute(sql)).await.map_err(|why| self.at(why))
+    }
+
+    pub(super) async fn checkpoint(&self) -> Result<(), String> {
+        let done = within_time(CHECKPOINT, self.client.batch_execute("CHECKPOINT"));
+        done.await.map_err(|why| self.at(why))
     }
 
     /// Runs a statement of Citus; gives the number it answers, if it is one.
@@ -162,8 +169,15 @@ fn read_probe(row: &Row) -> Result<Probe, tokio_postgres::Error> {
 async fn within<T>(
     call: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, String> {
-    match tokio::time::timeout(TIMEOUT, call).await {
-        Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
+    within_time(TIMEOUT, call).await
+}
+
+async fn within_time<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(limit, call).await {
+        Err(_) => Err(format!("no answer within {limit:?}")),
         Ok(Err(error)) => Err(match error.as_db_error() {
             Some(server) => server.message().to_string(),
             None => error.to_string(),

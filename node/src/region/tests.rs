@@ -119,7 +119,7 @@ impl GroupServers for FakeServers {
         Box::pin(async { Ok(Duration::from_millis(1)) })
     }
 
-    fn hold(&self, _: Vec<Target>) -> Done<'_, Held> {
+    fn hold(&self, _: Vec<Target>, _: u64) -> Done<'_, Held> {
         Box::pin(async { Ok(Box::new(()) as Held) })
     }
 

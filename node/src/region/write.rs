@@ -8,7 +8,7 @@
 
 use standby::switch::LocalTopology;
 use standby::switch::effect::{AgentKey, AgentWrite, Claim, StoreWrite};
-use standby::switch::local::{may_replace, with_move};
+use standby::switch::local::{comes_with, with_move};
 use standby::switch::register::{accept, successor};
 use standby::switch::table::advanced;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, SignedToken, Token};
@@ -80,7 +80,7 @@ fn acceptance(
     if vote.is_none() && !restores {
         return None;
     }
-    let journal = journal.filter(|journal| may_replace(local.journal(), journal));
+    let journal = journal.filter(|journal| comes_with(certificate, local.journal(), journal));
     Some(Acceptance {
         certificate: on(local, "certificate", certificate.clone()),
         vote,
@@ -231,6 +231,7 @@ mod tests {
             from: "a".into(),
             to: "b".into(),
             epoch: 1,
+            attempt: 1,
             phase,
             groups: vec![],
             driver: String::new(),
@@ -338,6 +339,24 @@ mod tests {
     fn token() -> Token {
         let system_id = SystemId("7710375988543033523".into());
         Token { system_id, timeline: Timeline(1), lsn: Lsn(7) }
+    }
+
+    /// An aborted move was asked for on a host whose wall clock is ahead.
+    #[test]
+    fn a_certificate_always_brings_its_journal() {
+        let store = owned();
+        let local = look(&store);
+        let steps = vec![topology::region::StepRecord { phase: Phase::Requested, at_ms: u64::MAX }];
+        let aborted =
+            Journal { id: "earlier".into(), attempt: 9, steps, ..journal(Phase::Aborted) };
+        assert!(send(&store, &write_journal(&local, &aborted)));
+        let local = look(&store);
+        let register = &local.register.as_ref().expect("a vote").value;
+        let in_force = local.certificate().expect("one is in force");
+        let next = successor(register, in_force, &"b".into(), &Default::default(), "now");
+        let write = deliver(&local, &next, &journal(Phase::Open)).expect("it is new here");
+        assert!(send(&store, &write));
+        assert_eq!(look(&store).journal().map(|j| j.id.clone()), Some("m".to_string()));
     }
 
     fn signing(phase: Phase) -> Journal {

@@ -7,7 +7,7 @@ use super::super::register::tests::{certificate, journal, local_with, policy};
 use super::super::{LocalTopology, Replayed, Site};
 use super::*;
 use std::sync::Arc;
-use topology::region::{Phase, StepRecord, Token};
+use topology::region::{Phase, SignedToken, StepRecord, Token};
 use topology::{
     Group, GroupView, Lsn, RegionName, Session, SystemId, Timeline, Version, Versioned,
 };
@@ -319,7 +319,7 @@ fn a_hold_ends_when_the_move_is_given_up() {
     rig.look_in(5);
     let effects = rig.wake();
     let (hold, call) = only(&effects);
-    assert!(matches!(call, Call::Hold(targets) if targets.len() == 1));
+    assert!(matches!(call, Call::Hold { targets, limit_ms: 50_000 } if targets.len() == 1));
     let effects = rig.answer(hold, Answer::Done);
     let (id, call) = only(&effects);
     assert_eq!(phase_of(call), Phase::Stop);
@@ -333,6 +333,77 @@ fn a_hold_ends_when_the_move_is_given_up() {
     rig.look_in(5);
     let effects = rig.answer(id, Answer::Read(Arc::new(rig.own.clone())));
     assert!(effects.contains(&Effect::End(hold)), "{effects:?}");
+}
+
+/// A worker that runs on could decide a transaction of a coordinator that has signed.
+#[test]
+fn a_hold_lasts_until_the_last_group_has_signed() {
+    let mut rig = Rig::moving(Phase::Hold);
+    rig.look_in(5);
+    let (hold, _) = only_call(&rig.wake());
+    let (id, call) = only_call(&rig.answer(hold, Answer::Done));
+    assert_eq!(phase_of(&call), Phase::Stop);
+    rig.own.topology.switch.as_mut().expect("a move").value.phase = Phase::Stop;
+    rig.look_in(5);
+    let effects = rig.answer(id, Answer::Written);
+    assert!(!effects.contains(&Effect::End(hold)), "the group has not signed: {effects:?}");
+
+    let id = rig.own.topology.journal().expect("a move").id.clone();
+    rig.own.topology.tokens.insert(Group::PLAIN, SignedToken { id, token: token() });
+    rig.look_in(5);
+    assert!(rig.wake().contains(&Effect::End(hold)));
+}
+
+/// The driver before it wrote the time of its own wall clock into the journal.
+#[test]
+fn a_step_is_late_by_the_drivers_own_clock() {
+    for behind_ms in [0, 3_600_000] {
+        let mut rig = Rig::moving(Phase::Hold);
+        rig.sight.unix_ms += behind_ms;
+        rig.look_in(5);
+        assert!(matches!(only_call(&rig.wake()).1, Call::Hold { .. }), "{behind_ms} ms apart");
+        rig.sight.unix_ms = 0;
+        rig.look_in(20_001);
+        rig.heard = rig.sight.now;
+        let effects = rig.wake();
+        let aborted = effects.iter().any(|effect| match effect {
+            Effect::Call { call: call @ Call::Write(_), .. } => phase_of(call) == Phase::Aborted,
+            _ => false,
+        });
+        assert!(aborted, "{effects:?}");
+    }
+}
+
+/// The stop would take as long, with all writes held back; and a long one is waited for.
+#[test]
+fn a_checkpoint_may_take_long_and_one_that_fails_ends_the_move_before_anything_stops() {
+    let mut rig = Rig::moving(Phase::Warm);
+    rig.look_in(5);
+    let checkpoints: Vec<CallId> = rig
+        .wake()
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Call { id, call: Call::Checkpoint(_), within_ms } => {
+                assert_eq!(*within_ms, 300_000);
+                Some(*id)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(checkpoints.len(), 2, "on both sides");
+    rig.heard = rig.sight.now + 100_000;
+    rig.look_in(100_000);
+    assert_eq!(rig.wake(), [], "it is not late");
+    let effects = rig.answer(checkpoints[0], Answer::Failed("no room".into()));
+    let (_, call) = only_call(&effects);
+    let AgentWrite::Journal(journal) = written(&call) else { panic!("no journal") };
+    assert_eq!(journal.phase, Phase::Aborted);
+    assert!(journal.error.as_ref().is_some_and(|why| why.contains("no room")));
+}
+
+fn only_call(effects: &[Effect]) -> (CallId, Call) {
+    let (id, call) = only(effects);
+    (id, call.clone())
 }
 
 #[test]

@@ -112,8 +112,12 @@ pub enum Call {
     /// Ask a leader over SQL what a preflight must know.
     Probe(Target),
     Checkpoint(Target),
-    /// Keep the leaders from deciding distributed transactions, until `Effect::End`.
-    Hold(Vec<Target>),
+    /// Keep the leaders from deciding distributed transactions, until `Effect::End`. If
+    /// the driver's host is lost, their servers end it by themselves after `limit_ms`.
+    Hold {
+        targets: Vec<Target>,
+        limit_ms: u64,
+    },
     /// Ask a leader how far it has replayed.
     Replayed(Target),
     /// Make a standby look at once at what it has received.

@@ -28,8 +28,16 @@ pub fn may_replace(old: Option<&Journal>, new: &Journal) -> bool {
         let turns_back = old.phase.is_decided() && new.phase == Phase::Aborted;
         return new.phase > old.phase && !old.phase.is_over() && !turns_back;
     }
-    let began = |j: &Journal| (j.epoch, j.steps.first().map_or(0, |s| s.at_ms));
-    began(new) > began(old)
+    new.order() > old.order()
+}
+
+/// May the journal that brings a certificate stand in the place of `old`? Without it the
+/// quarantine of the move would have no end, so its order does not count: the move is
+/// decided, and any other one of its epoch is not.
+pub fn comes_with(certificate: &Certificate, old: Option<&Journal>, new: &Journal) -> bool {
+    let decides = new.phase.is_decided() && new.epoch + 1 == certificate.epoch;
+    let is_other = old.is_none_or(|old| old.id != new.id && old.epoch <= new.epoch);
+    decides && is_other || may_replace(old, new)
 }
 
 /// One region's `topology/` keys, at one moment of its store.
@@ -209,6 +217,36 @@ mod tests {
         assert!(!may_replace(Some(&at("y", 2, Phase::Requested)), &at("x", 1, Phase::Open)));
     }
 
+    /// The host from which the first move was asked for has a wall clock that is ahead.
+    #[test]
+    fn moves_of_one_epoch_are_ordered_by_their_number_and_not_by_wall_clocks() {
+        use crate::switch::register::tests::{certificate, journal};
+        use topology::region::StepRecord;
+        let asked = |attempt, at_ms, phase| Journal {
+            id: format!("{attempt}"),
+            attempt,
+            steps: vec![StepRecord { phase: Phase::Requested, at_ms }],
+            ..journal(1, "a", "b", phase).value
+        };
+        let first = asked(1, 9_000_000, Phase::Aborted);
+        let second = asked(2, 5_000_000, Phase::Requested);
+        assert!(may_replace(Some(&first), &second) && !may_replace(Some(&second), &first));
+        let old_program = asked(0, 9_000_000, Phase::Aborted);
+        assert!(may_replace(Some(&old_program), &second));
+
+        // Decided, though another move's journal looks later.
+        let decided = asked(2, 5_000_000, Phase::Open);
+        let later = asked(3, 9_000_000, Phase::Aborted);
+        let of = |epoch| certificate(epoch, "b");
+        assert!(!may_replace(Some(&later), &decided));
+        assert!(comes_with(&of(2), Some(&later), &decided));
+        assert!(!comes_with(&of(3), Some(&later), &decided), "another certificate");
+        let next_epoch = Journal { epoch: 2, ..asked(1, 0, Phase::Requested) };
+        assert!(!comes_with(&of(2), Some(&next_epoch), &decided), "a later epoch's move");
+        let done = asked(2, 5_000_000, Phase::Done);
+        assert!(!comes_with(&of(2), Some(&done), &decided), "it never goes back");
+    }
+
     #[test]
     fn history_is_bounded_and_names_a_move_once() {
         let journal = |id: usize| Journal {
@@ -216,6 +254,7 @@ mod tests {
             from: "a".into(),
             to: "b".into(),
             epoch: 1,
+            attempt: 1,
             phase: Phase::Done,
             groups: vec![],
             driver: String::new(),

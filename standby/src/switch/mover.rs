@@ -43,6 +43,8 @@ const RETRY_MIN_MS: u64 = 50;
 const MENTION_MS: u64 = 5_000;
 /// How long a step may take when the store tells no policy.
 const STEP_SECONDS: u64 = 20;
+/// How long checkpoints may take at least: writes go on meanwhile.
+const WARM_SECONDS: u64 = 300;
 
 #[derive(Debug)]
 pub(super) struct Mover {
@@ -57,6 +59,8 @@ pub(super) struct Mover {
     examining: Option<Examining>,
     warming: Option<Warming>,
     receipts: Receipts,
+    /// The phase of the move, and when this mover first saw it.
+    phase: Option<(Phase, Millis)>,
     /// When this mover first saw that every group has signed.
     signed_at: Option<Millis>,
     is_copying: bool,
@@ -84,6 +88,7 @@ impl Mover {
             examining: None,
             warming: None,
             receipts: Receipts::default(),
+            phase: None,
             signed_at: None,
             is_copying: false,
             is_listening: false,
@@ -154,8 +159,8 @@ impl Mover {
             self.let_go(scene);
             return self.pause(scene, IDLE_MS);
         };
-        self.begin_move(scene, &lead.journal);
         let from = scene.site(&lead.journal.from);
+        self.begin_move(scene, &lead.journal, from.as_deref());
         self.listen(scene, &lead.journal, from.as_deref());
         let (answer, waits_for) = self.ask(scene, &lead, &own);
         self.receipts.ask(scene, &lead.journal, from.as_deref());
@@ -177,7 +182,6 @@ impl Mover {
     fn ask(&self, scene: &Scene, lead: &Lead, own: &Site) -> (table::Answer, String) {
         let journal = &lead.journal;
         let (from, to) = (scene.site(&journal.from), scene.site(&journal.to));
-        let policy = own.topology.policy.as_ref();
         let question = Question {
             me: &scene.identity.region,
             journal,
@@ -186,15 +190,14 @@ impl Mover {
             to: to.as_deref(),
             progress: &self.progress,
             is_silent: self.is_silent(scene, journal),
-            step_seconds: policy.map_or(STEP_SECONDS, |p| p.value.step_seconds),
-            now_ms: scene.sight.unix_ms,
+            is_late: self.is_late(scene, step_seconds(own)),
         };
         let facts = question.facts();
         (next(journal, &facts), awaited(journal, &facts))
     }
 
     /// Another move than before: what was done for the old one is forgotten.
-    fn begin_move(&mut self, scene: &mut Scene, journal: &Journal) {
+    fn begin_move(&mut self, scene: &mut Scene, journal: &Journal, from: Option<&Site>) {
         if self.id != journal.id {
             scene.give_up(|purpose| matches!(purpose, Purpose::Mover(call) if call.is_work()));
             self.let_go(scene);
@@ -203,14 +206,25 @@ impl Mover {
             self.working = None;
             self.examining = None;
             self.warming = None;
+            self.phase = None;
             self.signed_at = None;
             self.is_listening = false;
             self.receipts = Receipts::default();
         }
-        if journal.phase != Phase::Hold {
-            // Either the servers stop now, or the move is over.
+        if self.phase.is_none_or(|(phase, _)| phase != journal.phase) {
+            self.phase = Some((journal.phase, scene.now()));
+        }
+        if !needs_hold(journal, from) {
             self.let_go(scene);
         }
+    }
+
+    /// By this process's own clock: the wall clocks of two drivers may differ. A driver
+    /// that goes on for another one counts from the moment at which it saw the phase.
+    fn is_late(&self, scene: &Scene, step_seconds: u64) -> bool {
+        let Some((phase, since)) = self.phase else { return false };
+        let limit_s = if phase == Phase::Warm { WARM_SECONDS } else { 0 }.max(step_seconds);
+        scene.now().since(since) > limit_s.saturating_mul(1_000)
     }
 
     /// Ends the hold, also one that is about to begin.
@@ -240,8 +254,7 @@ impl Mover {
         if !is_ahead || !scene.knows(&journal.to) {
             return;
         }
-        let signed = tokens(journal, from);
-        if journal.phase >= Phase::Stop && journal.groups.iter().all(|g| signed.contains_key(g)) {
+        if journal.phase >= Phase::Stop && all_signed(journal, from) {
             self.signed_at.get_or_insert(scene.now());
         }
         let heard = scene.copy(&journal.to).map(|copy| copy.heard);
@@ -316,6 +329,25 @@ impl MoverCall {
             | MoverCall::ReadBeforeDelivery(..) => false,
         }
     }
+}
+
+fn step_seconds(site: &Site) -> u64 {
+    site.topology.policy.as_ref().map_or(STEP_SECONDS, |policy| policy.value.step_seconds)
+}
+
+/// A group that still runs could decide a distributed transaction of one that has signed
+/// its end: so the hold lasts until the last signature.
+fn needs_hold(journal: &Journal, from: Option<&Site>) -> bool {
+    match journal.phase {
+        Phase::Hold => true,
+        Phase::Stop => !all_signed(journal, from),
+        _ => false,
+    }
+}
+
+fn all_signed(journal: &Journal, from: Option<&Site>) -> bool {
+    let signed = tokens(journal, from);
+    journal.groups.iter().all(|group| signed.contains_key(group))
 }
 
 /// The journal to act on, if any is this region's to act on.

@@ -33,8 +33,8 @@ pub(crate) struct Question<'a> {
     pub progress: &'a Progress,
     /// The new owner's store has not answered for a while.
     pub is_silent: bool,
-    pub step_seconds: u64,
-    pub now_ms: u64,
+    /// The phase has lasted longer than the policy allows.
+    pub is_late: bool,
 }
 
 impl Question<'_> {
@@ -44,7 +44,7 @@ impl Question<'_> {
         SwitchFacts {
             me: self.me.clone(),
             in_force: self.own.topology.certificate().cloned(),
-            is_late: self.is_late(),
+            is_late: self.is_late,
             findings: self.progress.findings.clone(),
             is_warm: self.progress.is_warm,
             is_held: self.progress.is_held,
@@ -67,11 +67,6 @@ impl Question<'_> {
 
     fn groups_but(&self, test: impl Fn(Group) -> bool) -> BTreeSet<Group> {
         self.journal.groups.iter().copied().filter(|group| !test(*group)).collect()
-    }
-
-    fn is_late(&self) -> bool {
-        let began = self.journal.steps.last().map_or(0, |step| step.at_ms);
-        self.now_ms.saturating_sub(began) > self.step_seconds.saturating_mul(1_000)
     }
 
     fn strangers(&self) -> BTreeSet<Group> {

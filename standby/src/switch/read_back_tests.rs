@@ -93,6 +93,7 @@ prop_compose! {
         texts in prop::array::uniform2(text()),
         regions in (region(), region()),
         epoch in any::<u64>(),
+        attempt in 0..3u64,
         phase in phase(),
         groups in prop::collection::vec(group(), 0..3),
         steps in prop::collection::vec((phase(), any::<u64>()), 0..4),
@@ -102,7 +103,7 @@ prop_compose! {
         let [id, driver] = texts;
         let step = |(phase, at_ms)| StepRecord { phase, at_ms };
         Journal {
-            id, from: regions.0, to: regions.1, epoch, phase, groups, driver,
+            id, from: regions.0, to: regions.1, epoch, attempt, phase, groups, driver,
             steps: steps.into_iter().map(step).collect(), tokens, error,
         }
     }

@@ -338,6 +338,7 @@ pub(crate) mod tests {
             from: from.into(),
             to: to.into(),
             epoch,
+            attempt: 1,
             phase,
             groups: vec![Group::PLAIN],
             driver: String::new(),

@@ -169,6 +169,7 @@ pub(super) fn journal(phase: Phase) -> Journal {
         from: "a".into(),
         to: "b".into(),
         epoch: 1,
+        attempt: 1,
         phase,
         groups: vec![Group::PLAIN],
         driver: String::new(),

@@ -48,6 +48,15 @@ fn every_role_has_its_paths() {
     assert!(green(&stopped, None).is_empty());
 }
 
+/// Proxies would send writers to a server whose sessions are read-only.
+#[test]
+fn a_primary_in_quarantine_takes_no_writers() {
+    let opening = Published { quarantined: true, ..published("n1") };
+    let paths = ["/leader", "/read-only", "/health"];
+    let reading = ["/read-only-quorum", "/read-only-sync", "/read-only-synchronous"];
+    assert_eq!(green(&opening, Some(&primary())), [&paths[..], &reading].concat());
+}
+
 #[test]
 fn duties_have_their_paths() {
     let sync = green(&with_sync(published("n2"), json!(true)), Some(&standby()));

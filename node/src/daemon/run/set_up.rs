@@ -56,6 +56,7 @@ fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Publi
         ttl_ms: dynamic.ttl_ms,
         last_beat: clock::now(),
         standby_group: false,
+        quarantined: false,
         failsafe_until: None,
         failsafe: None,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,

@@ -4,12 +4,12 @@
 //! `Progress::failure`, and the table gives the move up.
 
 use super::super::calls::{STORE_CALL_MS, Scene};
-use super::super::effect::{Answer, Call, Severity};
+use super::super::effect::{Answer, Call};
 use super::super::preflight::{Finding, Probe, Side, preflight};
 use super::super::purpose::{Lead, MoverCall, Purpose};
 use super::super::table::Work;
 use super::super::{Site, Target};
-use super::Mover;
+use super::{Mover, WARM_SECONDS, step_seconds};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use topology::{Group, RegionName};
@@ -19,8 +19,10 @@ const WARM_ROUNDS_MAX: usize = 3;
 const WARM_ENOUGH_MS: u64 = 300;
 /// Deadlines: a connection and each statement has its own of ten seconds.
 const PROBE_MS: u64 = 30_000;
-const CHECKPOINT_MS: u64 = 20_000;
+const CHECKPOINT_MS: u64 = WARM_SECONDS * 1_000;
 const HOLD_MS: u64 = 60_000;
+/// A hold lasts for two steps at most: for its own and for the stop.
+const HOLD_MARGIN_MS: u64 = 10_000;
 
 type Probes = BTreeMap<Group, Result<Probe, String>>;
 
@@ -63,7 +65,8 @@ impl Mover {
                 self.warm(scene, Warming { targets, rounds: 0, open: 0, longest_ms: 0 });
             }
             Work::Hold => {
-                let call = Call::Hold(from.leaders().collect());
+                let limit_ms = 2 * 1_000 * step_seconds(&from) + HOLD_MARGIN_MS;
+                let call = Call::Hold { targets: from.leaders().collect(), limit_ms };
                 self.hold = Some(scene.call(HOLD_MS, call, Purpose::Mover(MoverCall::Hold)));
             }
         }
@@ -149,10 +152,12 @@ impl Mover {
         warming.open = warming.open.saturating_sub(1);
         match answer {
             Answer::Took(ms) => warming.longest_ms = warming.longest_ms.max(*ms),
-            // Only the length of the stop depends on it.
+            // The stop would take as long as this one, with all writes held back.
             other => {
-                let text = format!("no checkpoint before the move: {}", other.failure());
-                scene.log(Severity::Warn, text);
+                let why = format!("checkpoint before the stop: {}", other.failure());
+                self.progress.failure = Some(why);
+                self.warming = None;
+                return true;
             }
         }
         let Some(mut warming) = self.warming.take_if(|warming| warming.open == 0) else {

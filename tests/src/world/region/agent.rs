@@ -125,7 +125,7 @@ impl World {
     fn begin_call(&mut self, member: usize, id: CallId, within_ms: u64, call: Call) {
         let late = self.agent_latency(member, &call);
         let daemon = &mut self.members[member].daemon;
-        if matches!(call, Call::Hold(_)) {
+        if matches!(call, Call::Hold { .. }) {
             daemon.agent.holds.insert(id);
         }
         let (life, sent) = (daemon.life, self.now);

@@ -48,7 +48,7 @@ impl World {
             Call::Read(region) => Some(self.region_of(region)),
             Call::Write(write) => Some(self.region_of(&write.region)),
             Call::Probe(_) | Call::Replayed(_) | Call::WakeReplay(_) => None,
-            Call::Checkpoint(_) | Call::Hold(_) => return self.rng.range(30, 800),
+            Call::Checkpoint(_) | Call::Hold { .. } => return self.rng.range(30, 800),
         };
         let slow = region.map_or(0, |region| self.links.slow[region]);
         let late = self.rng.range(1, 30);
@@ -77,11 +77,13 @@ impl World {
             Call::Read(region) => self.read_for(member, self.region_of(&region), sent),
             Call::Probe(target) => self.probe(member, &target),
             Call::Replayed(target) => self.replayed(member, &target),
-            Call::Checkpoint(_) | Call::Hold(_) if self.rng.percent(self.plan.job_fails / 3) => {
+            Call::Checkpoint(_) | Call::Hold { .. }
+                if self.rng.percent(self.plan.job_fails / 3) =>
+            {
                 Some(Answer::Failed("it failed".to_string()))
             }
             Call::Checkpoint(_) => Some(Answer::Took(self.now - sent)),
-            Call::Hold(targets) => Some(self.hold_back(member, id, &targets)),
+            Call::Hold { targets, .. } => Some(self.hold_back(member, id, &targets)),
             Call::WakeReplay(_) => Some(Answer::Done),
         };
         let late = self.rng.range(1, if answer.is_some() { 20 } else { within_ms });
@@ -144,7 +146,7 @@ impl World {
 
     /// A commit is being decided: the lock waits for it.
     fn waits_to_hold(&self, member: usize, call: &Call, sent: u64) -> bool {
-        let Call::Hold(targets) = call else { return false };
+        let Call::Hold { targets, .. } = call else { return false };
         let mut servers = targets.iter().filter_map(|target| self.server_at(member, target));
         self.citus.is_some()
             && self.now - sent < HOLD_LOCK_MS
