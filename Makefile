@@ -34,5 +34,5 @@ test: packages-test
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo check --quiet -p node -p ctl
 	cargo build --workspace --bins
-	cargo test --workspace --exclude tests --no-fail-fast
-	cargo test --package tests --no-fail-fast -- --test-threads 3
+	cargo test --workspace --exclude sim --exclude tests --no-fail-fast
+	cargo test --package sim --package tests --no-fail-fast -- --test-threads 3

@@ -1,4 +1,4 @@
-//! Everything that runs on real PostgreSQL and etcd, in one program: two tests at a time, also
+//! Everything that runs on real PostgreSQL and etcd, in one program: three tests at a time, also
 //! of two suites, so that a suite of one long test keeps no core waiting. One suite alone:
 //! `cargo test -p tests --test live live_rewind`.
 //!

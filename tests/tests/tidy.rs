@@ -24,16 +24,19 @@ const IMPURE: [&str; 8] = [
 ];
 /// Crates that each crate may depend on; anything else in the workspace is a
 /// wrong arrow.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("topology", &[]),
     ("standby", &["topology"]),
     ("citus", &["topology"]),
     ("node/member", &["topology", "standby"]),
     ("node", &["topology", "standby", "citus", "member"]),
     ("ctl", &["topology", "standby", "citus", "node"]),
+    ("sim", &["topology", "standby", "citus", "node", "member"]),
+    ("tests", &["topology", "standby", "citus", "node", "member", "ctl"]),
 ];
 /// The directories of all crates. That of the machine lies inside that of its daemon.
-const CRATES: [&str; 7] = ["topology", "standby", "citus", "node/member", "node", "ctl", "tests"];
+const CRATES: [&str; 8] =
+    ["topology", "standby", "citus", "node/member", "node", "ctl", "sim", "tests"];
 const LINES_MAX: usize = 600;
 
 fn root() -> PathBuf {
@@ -85,7 +88,7 @@ fn code(text: &str) -> String {
 
 fn is_test(path: &Path) -> bool {
     let name = path.to_string_lossy();
-    ["/tests", "check.rs", "/check/", "_test", "model.rs", "plans.rs"]
+    ["/tests", "/sim/", "check.rs", "/check/", "_test", "model.rs", "plans.rs"]
         .iter()
         .any(|part| name.contains(part))
 }
@@ -110,8 +113,8 @@ const PERFORMERS: [&str; 5] = [
     "node/src/region/run.rs",
     "node/src/region/perform.rs",
     "node/src/region/region_store.rs",
-    "tests/src/world/region/agent.rs",
-    "tests/src/world/region/perform.rs",
+    "sim/src/world/region/agent.rs",
+    "sim/src/world/region/perform.rs",
 ];
 /// What the machine, and it alone, asks: its tables, facts and rules.
 const AGENTS_RULES: [&str; 13] = [
@@ -158,12 +161,12 @@ const PERFORMERS_OF_A_MEMBER: [&str; 15] = [
     "node/src/daemon/overrides.rs",
     "node/src/daemon/perform.rs",
     "node/src/daemon/synchrony.rs",
-    "tests/src/world/beat.rs",
-    "tests/src/world/citus/round.rs",
-    "tests/src/world/disk.rs",
-    "tests/src/world/duty.rs",
-    "tests/src/world/failsafe.rs",
-    "tests/src/world/slots.rs",
+    "sim/src/world/beat.rs",
+    "sim/src/world/citus/round.rs",
+    "sim/src/world/disk.rs",
+    "sim/src/world/duty.rs",
+    "sim/src/world/failsafe.rs",
+    "sim/src/world/slots.rs",
 ];
 /// What the machine, and it alone, asks.
 const RULES_OF_A_MEMBER: [&str; 8] = [

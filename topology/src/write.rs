@@ -158,6 +158,9 @@ pub struct Acquisition {
     pub request: Option<Failover>,
     /// The timeline that a standby claims.
     pub claim: Option<Replacement<Claim>>,
+    /// The position from now on, where an operator named a member that is behind the last
+    /// one: what lies beyond is given up.
+    pub status: Option<Status>,
 }
 
 /// How a leader gives the lock away.

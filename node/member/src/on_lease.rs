@@ -10,7 +10,7 @@ use crate::ha::observation::Handed;
 use crate::ha::{Observation, Outcome};
 use crate::lock::{NextLease, OwnLease};
 use crate::write;
-use topology::{Millis, Session, SystemId, Timeline, Write};
+use topology::{Millis, Session, SystemId, Write};
 
 /// What is written.
 #[derive(Clone, Debug)]
@@ -43,8 +43,9 @@ impl Member {
         seen: &Observation,
         now: Millis,
     ) -> (OnLease, Effect) {
-        if let (What::Lock, Some(view)) = (&what, seen.view()) {
-            self.memory.handed = Handed::with_the_lock(view, own_timeline(seen));
+        if let What::Lock = what {
+            let known = seen.view().zip(seen.server());
+            self.memory.handed = known.and_then(|(view, mine)| Handed::with_the_lock(view, mine));
         }
         let mut write = OnLease { what, is_second: false, waits: Waits::Write };
         let effect = self.ensured(&mut write, seen, now);
@@ -72,8 +73,9 @@ impl Member {
         let view = seen.view().cloned().unwrap_or_default();
         match what {
             What::Lock => {
-                let mine = own_timeline(seen).filter(|_| seen.is_standby());
-                write::acquire(&self.name, lease, &view, mine)
+                let mine = seen.server().and_then(|s| s.timeline).filter(|_| seen.is_standby());
+                let here = seen.server().map(|server| server.lsn);
+                write::acquire(&self.name, lease, &view, mine, here)
             }
             What::NewCluster(system) => {
                 let config = topology::document::compact(&self.dynamic.raw);
@@ -149,8 +151,4 @@ impl Member {
         }
         Outcome::Done
     }
-}
-
-fn own_timeline(seen: &Observation) -> Option<Timeline> {
-    seen.server().and_then(|server| server.timeline)
 }

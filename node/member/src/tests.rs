@@ -348,3 +348,24 @@ fn stopped_standby() -> Process {
     let (end, timeline, lsn, shut) = (End::Standby, Timeline(2), Lsn(1_000), Shut::Orderly);
     Process::Stopped(Seen::Known(ShutdownState { end, timeline, copied: false, lsn, shut }))
 }
+
+/// If it ends before its first report, the other members still know what counts.
+#[test]
+fn a_member_that_an_operator_names_gives_up_what_lies_beyond_its_own_end() {
+    let taken = |failover: &str, optime: u64| {
+        let mut stage = Stage::candidate();
+        let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+        view.take_sample("status", &format!(r#"{{"optime":{optime},"slots":{{"x":5}}}}"#), 7, 0);
+        view.take_sample("failover", failover, 8, 0);
+        let mut call = stage.wake();
+        if matches!(call, Call::AskPeers(_)) {
+            call = stage.answer(Answer::Peers(Vec::new())).expect("the lock is taken");
+        }
+        let Call::Write(Write::AcquireLock(acquisition)) = call else { panic!("{call:?}") };
+        acquisition.status
+    };
+    let given_up = taken(r#"{"member":"me"}"#, 90_000_000).expect("it is behind");
+    assert_eq!((given_up.optime, given_up.slots.len()), (Lsn(1_000), 1));
+    assert_eq!(taken(r#"{"member":"me"}"#, 900), None, "it has everything");
+    assert_eq!(taken("{}", 1_001), None, "within the limits, and no operator was asked");
+}

@@ -24,6 +24,7 @@ pub fn acquire(
     session: Session,
     view: &GroupView,
     mine: Option<Timeline>,
+    here: Option<Lsn>,
 ) -> Write {
     let asked = view.failover.as_ref().filter(|f| f.value != Failover::default());
     Write::AcquireLock(Box::new(Acquisition {
@@ -34,7 +35,16 @@ pub fn acquire(
         failover: version_of(&view.failover),
         request: asked.map(|failover| left_of(&failover.value, me, view)),
         claim: mine.map(|mine| claim_on(me, view, mine)),
+        status: here.and_then(|here| given_up(me, view, here)),
     }))
+}
+
+/// An operator names a member that is behind the last known position. If that stayed in
+/// `/status`, no member could lead after this one ends before its first report.
+fn given_up(me: &MemberName, view: &GroupView, here: Lsn) -> Option<Status> {
+    let is_named = view.request().is_some_and(|request| request.candidate.as_ref() == Some(me));
+    let known = view.status.as_ref().filter(|known| is_named && known.value.optime > here)?;
+    Some(known.value.moved_to(here))
 }
 
 /// What is left of a request once `me` took the lock. In pause only named

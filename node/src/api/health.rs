@@ -33,7 +33,8 @@ const fn by_tags(path: &'static str, about: &'static str, passes: Passes) -> Che
     Check { path, passes, by_tags: true, about }
 }
 
-const PRIMARY: &str = "200 for the leader that accepts writes";
+const PRIMARY: &str = "200 for the leader that accepts writes; 503 on a Citus group that opens after a \
+     region move (quarantine)";
 const STANDBY_LEADER: &str = "200 for the leader of a standby cluster or region";
 const SYNC: &str = "200 for a replica that `/sync` names, in priority mode";
 const ASYNC: &str = "200 for a replica that `/sync` does not name";

@@ -53,7 +53,7 @@ fn known_bug_21_a_lock_is_not_taken_on_an_old_sync_state() {
         put(&store, keys.sync(), text);
     };
     let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
-    let take = |view: &GroupView| sent(&store, &acquire(&"n2".into(), lease, view, None));
+    let take = |view: &GroupView| sent(&store, &acquire(&"n2".into(), lease, view, None, None));
     let unrecorded = view(&store, &keys);
     record("n2");
     assert!(!take(&unrecorded), "a mode came into force since");

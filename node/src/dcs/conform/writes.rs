@@ -27,6 +27,7 @@ pub(super) fn acquire(me: &str, session: Session) -> Write {
         failover: None,
         request: None,
         claim: Some(Replacement { value: claim, on: None }),
+        status: None,
     }))
 }
 

@@ -131,7 +131,7 @@ fn put_status(
 }
 
 fn acquire(keys: &Keys, acquisition: &Acquisition) -> Txn {
-    let Acquisition { me, session, failsafe, sync, failover, request, claim } = acquisition;
+    let Acquisition { me, session, failsafe, sync, failover, request, claim, status } = acquisition;
     let mut txn = Txn::of(
         [
             Compare::Absent(keys.leader()),
@@ -150,6 +150,8 @@ fn acquire(keys: &Keys, acquisition: &Acquisition) -> Txn {
     if let Some(claim) = claim {
         txn.replace(keys.claim(), claim.on, claim.value.write());
     }
+    // While no member leads, none writes it.
+    txn.then.extend(put_status(keys, status.as_ref(), None));
     txn
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: all of it may be lost with the process, and nothing becomes unsafe.
 
-use super::{Following, Job};
+use super::{Following, Job, Server};
 use standby::sync::Confirmations;
 use std::collections::BTreeMap;
 use topology::{GroupView, Lsn, MemberName, Millis, Timeline, Version};
@@ -136,10 +136,12 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// What a member, now on `mine`, takes over with the lock.
-    pub fn with_the_lock(view: &GroupView, mine: Option<Timeline>) -> Option<Handed> {
+    /// What a member takes over with the lock, if it has that end. One that an operator
+    /// names may lack it: then that end is given up.
+    pub fn with_the_lock(view: &GroupView, mine: &Server) -> Option<Handed> {
         let status = view.status.as_ref().filter(|_| view.is_handed_over())?;
-        Some(Handed { end: status.value.optime, timeline: mine, on: status.version })
+        let end = status.value.optime;
+        (mine.lsn > end).then_some(Handed { end, timeline: mine.timeline, on: status.version })
     }
 
     pub fn still_stands(&self, view: &GroupView) -> bool {

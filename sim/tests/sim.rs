@@ -1,15 +1,15 @@
 //! Seeds: each one is a world of its own, with its faults.
 //!
-//! Rerun one with `MATRIARCH_SEED=123 cargo test -p tests --test sim`, with more
+//! Rerun one with `MATRIARCH_SEED=123 cargo test -p sim --test sim`, with more
 //! of its story with `MATRIARCH_TRACE=5000`; look for new ones with
-//! `MATRIARCH_SEEDS=1000 cargo test -p tests --test sim fresh`, or faster with the
-//! program `worlds`. A seed that found a bug is kept in `tests/seeds/known.txt`.
+//! `MATRIARCH_SEEDS=1000 cargo test -p sim --test sim fresh`, or faster with the
+//! program `worlds`. A seed that found a bug is kept in `sim/seeds/known.txt`.
 
+use sim::seeds::{self, BIRTH_MS, Kind, SETTLE_MS, run, settle};
+use sim::world::disk::Health;
+use sim::world::fault::Fault;
+use sim::world::{Counts, World};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tests::seeds::{self, BIRTH_MS, Kind, SETTLE_MS, run, settle};
-use tests::world::disk::Health;
-use tests::world::fault::Fault;
-use tests::world::{Counts, World};
 use topology::region::Phase;
 
 /// A leader looks at its disk once in a loop, and stops before others lead.
@@ -25,7 +25,7 @@ fn failure(seed: u64, kind: Kind) -> Option<String> {
     let shown = number("MATRIARCH_TRACE").map_or(TRACE_SHOWN, |lines| lines as usize);
     let failure = seeds::failure(seed, &(kind.shape)(seed), shown)?;
     let name = kind.name;
-    let again = format!("cargo run --profile worlds -p tests --bin worlds {name} {seed} 1");
+    let again = format!("cargo run --profile worlds -p sim --bin worlds {name} {seed} 1");
     Some(format!("{}{name} {seed}: {}\n{again}", failure.story, failure.broken))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Others stand beside the code that they are about; docs/reliability.md lists all.
 
-use tests::world::{Shape, World};
+use sim::world::{Shape, World};
 
 /// A blocked catalogue, or a slow view of statistics: the server lives and commits, its
 /// lock is renewed, and no daemon learns more of it for two minutes.

@@ -5,10 +5,10 @@
 //! With names of mishaps (`world/mishap.rs`) only those happen, in any kind.
 //! `MATRIARCH_TRACE=500` shows as much of the story of each failure.
 
+use sim::seeds::{KINDS, Kind, failure};
+use sim::world::mishap::Mishaps;
 use std::ops::Range;
 use std::process::ExitCode;
-use tests::seeds::{KINDS, Kind, failure};
-use tests::world::mishap::Mishaps;
 
 const USAGE: &str = "usage: worlds KIND[,KIND..]|all FIRST COUNT [MISHAP,..]";
 

@@ -1,17 +1,17 @@
-//! Scenarios: the committed texts of `tests/scenarios`, replayed.
+//! Scenarios: the committed texts of `sim/scenarios`, replayed.
 //!
 //! A text whose outputs differ from what happens now fails, and the difference is
-//! printed. `UPDATE_SCENARIOS=1 cargo test -p tests --test scenarios` renews the
+//! printed. `UPDATE_SCENARIOS=1 cargo test -p sim --test scenarios` renews the
 //! outputs; the change is then reviewed as any other. `MATRIARCH_SCENARIO=name`
 //! replays one text alone, with `MATRIARCH_TRACE=1` it prints the world's whole trace.
 
+use sim::scenario::command::{COMMANDS, MAKING};
+use sim::scenario::difference::difference;
+use sim::scenario::replay;
+use sim::scenario::text::Text;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tests::scenario::command::{COMMANDS, MAKING};
-use tests::scenario::difference::difference;
-use tests::scenario::replay;
-use tests::scenario::text::Text;
 
 /// A page.
 const LINES_MAX: usize = 80;
