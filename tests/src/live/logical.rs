@@ -110,9 +110,13 @@ pub async fn on_a_primary(major: u32) {
             words.iter().all(|word| log.contains(word))
         })
         .await;
-    let metrics = stage.get(leader, "/metrics").await.body;
-    let metrics = metrics.as_str().expect("a text");
-    assert!(metrics.contains("slot=\"reader\"} 1") && metrics.contains("slot=\"odd\"} 0"));
+    stage
+        .until("which are ready, in the metrics", LOOPS, async || {
+            let metrics = stage.get(leader, "/metrics").await.body;
+            let metrics = metrics.as_str().unwrap_or_default();
+            metrics.contains("slot=\"reader\"} 1") && metrics.contains("slot=\"odd\"} 0")
+        })
+        .await;
     // A person drops one: it is made anew, and its definition makes it go.
     run_sql(leader, "SELECT pg_drop_replication_slot('reader')").await;
     slots(&stage, leader, "orders plain reader").await;

@@ -296,7 +296,7 @@ pub async fn arrives(stage: &Stage, remote: &tokio_postgres::Client, row: i32) {
 
 pub async fn shows(stage: &Stage, member: &MemberPlan, row: i32) {
     let what = format!("row {row} on {}", member.name);
-    stage.until(&what, SHORT, async || has(member, row).await).await;
+    stage.until(&what, LONG, async || has(member, row).await).await;
 }
 
 pub async fn has(member: &MemberPlan, row: i32) -> bool {
