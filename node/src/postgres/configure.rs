@@ -10,6 +10,7 @@ use super::catalogue::Catalogue;
 use super::controldata::ControlData;
 use super::error::Error;
 use super::files::{self, Places};
+use super::init_sync;
 use super::parameters::{self, Effective, Raised, Sources};
 use super::process::Postmaster;
 use super::readiness::Pacer;
@@ -113,6 +114,8 @@ impl Instance {
         let overrides: Vec<(String, String)> = others.cloned().collect();
         let effective = self.effective(role, dynamic, &overrides, control.as_ref(), &catalogue);
         let mut effective = effective.await;
+        let method = init_sync::default_method(catalogue.major, &self.settings.data_dir);
+        effective.weakest.extend(method);
         let mut block = self.recovery_block(start_as, &mut effective, dynamic, &catalogue).await;
         if let (Some(block), Some((name, to))) = (&mut block, target) {
             block.insert(name.clone(), to.clone());

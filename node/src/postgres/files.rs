@@ -113,7 +113,12 @@ pub(crate) fn render(
     recovery: Option<&BTreeMap<String, String>>,
     places: &Places,
 ) -> String {
-    let mut text = format!("{BANNER}include '{}'\n\n", quoted(&places.included()));
+    let mut text = BANNER.to_string();
+    for (name, value) in &effective.weakest {
+        line(&mut text, name, value);
+    }
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "include '{}'\n", quoted(&places.included()));
     for (name, value) in &effective.parameters {
         line(&mut text, name, value);
     }

@@ -81,6 +81,17 @@ fn the_file_of_a_leader_is_patronis() {
 }
 
 #[test]
+fn what_any_other_source_overrides_stands_above_the_include() {
+    let all = Effective {
+        weakest: vec![("recovery_init_sync_method", "syncfs")],
+        ..Effective::default()
+    };
+    let text = render(&all, None, &Places::of(&settings()));
+    let at = |part: &str| text.find(part).expect("a line");
+    assert!(at("recovery_init_sync_method = 'syncfs'\n") < at("include '"), "{text}");
+}
+
+#[test]
 fn the_file_of_a_replica_is_patronis() {
     let dynamic = json!({"ttl": 30});
     let all = computed(&dynamic);

@@ -37,6 +37,7 @@ pub(crate) mod error;
 pub(crate) mod files;
 pub(crate) mod fill_mark;
 pub mod history;
+mod init_sync;
 mod instance_data;
 mod judge;
 pub(crate) mod log_tail;

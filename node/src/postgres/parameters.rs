@@ -58,6 +58,8 @@ pub(crate) struct Sources<'a> {
 pub struct Effective {
     /// `--name=value`, in the fixed order.
     pub command_line: Vec<(String, String)>,
+    /// For postgresql.conf, above everything else: any other source overrides it.
+    pub weakest: Vec<(&'static str, &'static str)>,
     /// For postgresql.conf.
     pub parameters: BTreeMap<String, String>,
     /// Recovery settings found among the parameters.
