@@ -6,8 +6,8 @@
 //! and waits a beat where a primary has just moved.
 //!
 //! Invariants: a primary row keeps its nodeid and is never removed; no two rows
-//! ever share an address; rows of groups that `Desired` does not know are not
-//! touched; applying a plan leaves nothing for the next one to do.
+//! ever share an address; rows of groups that `Desired` does not know, of disabled nodes
+//! and of clones are not touched; applying a plan leaves nothing for the next one to do.
 //!
 //! Absent on purpose: draining a group that is gone. Its shards decide that.
 
@@ -137,7 +137,7 @@ impl<'a> Draft<'a> {
     fn place_primaries(&mut self) {
         for (&group, wanted) in &self.desired.groups {
             match primary_of(self.rows, group) {
-                Some(row) if row.address() == wanted.primary => {}
+                Some(row) if row.is_left_alone() || row.address() == wanted.primary => {}
                 Some(row) => self.go(row.nodeid, &wanted.primary),
                 None => self.add(group, &wanted.primary, None),
             }
@@ -174,7 +174,10 @@ impl<'a> Draft<'a> {
             row.groupid == group && row.is_secondary() && row.nodecluster == cluster
         };
         let here: Vec<&NodeRow> = self.rows.iter().filter(ours).collect();
-        let known: BTreeSet<Address> = here.iter().map(|row| row.address()).collect();
+        let mut known: BTreeSet<Address> = here.iter().map(|row| row.address()).collect();
+        let kept = self.rows.iter().filter(|row| row.groupid == group && row.is_left_alone());
+        known.extend(kept.map(NodeRow::address));
+        let here: Vec<&NodeRow> = here.into_iter().filter(|row| !row.is_left_alone()).collect();
         let mut gone = here.iter().filter(|row| !members.contains(&row.address()));
         for address in members.difference(&known) {
             match gone.next() {
@@ -192,7 +195,8 @@ impl<'a> Draft<'a> {
     fn free_claimed(&mut self) {
         for row in self.rows.iter().filter(|row| self.desired.groups.contains_key(&row.groupid)) {
             let settled = self.goals.contains_key(&row.nodeid) || self.gone.contains(&row.nodeid);
-            if row.is_primary() || settled || !self.claimed.contains(&row.address()) {
+            let stays = row.is_primary() || row.is_left_alone() || settled;
+            if stays || !self.claimed.contains(&row.address()) {
                 continue;
             }
             match self.left_by_primary(row.groupid) {

@@ -19,6 +19,7 @@ pub fn row(nodeid: i32, groupid: u32, host: &str) -> NodeRow {
         hasmetadata: true,
         metadatasynced: true,
         shouldhaveshards: groupid != 0,
+        nodeisclone: false,
         poolinfo: None,
     }
 }

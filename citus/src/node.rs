@@ -4,7 +4,7 @@
 //! position to get wrong, and a value this program cannot represent is an
 //! error of that read instead of a row that is silently missing.
 //!
-//! Absent on purpose: `noderack` and the clone columns; nothing here uses them.
+//! Absent on purpose: `noderack` and of which node a clone is one; nothing here uses them.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -89,6 +89,9 @@ pub struct NodeRow {
     pub hasmetadata: bool,
     pub metadatasynced: bool,
     pub shouldhaveshards: bool,
+    /// A copy that an operator is about to make a group of its own (Citus 13.2).
+    #[serde(default)]
+    pub nodeisclone: bool,
     #[serde(default)]
     pub poolinfo: Option<String>,
 }
@@ -104,6 +107,11 @@ impl NodeRow {
 
     pub fn is_secondary(&self) -> bool {
         self.noderole == NodeRole::Secondary
+    }
+
+    /// A row that no plan touches: an operator has disabled the node, or works with it.
+    pub fn is_left_alone(&self) -> bool {
+        self.nodeisclone || !self.isactive
     }
 
     /// An active copy of the table that is behind the coordinator's.

@@ -150,7 +150,8 @@ pub enum Statement {
 const READ_NODES: &str = "\
     SELECT row_to_json(n)::text FROM (\
     SELECT nodeid, groupid, nodename, nodeport, noderole::text, nodecluster::text, isactive, \
-    hasmetadata, coalesce(metadatasynced, false) AS metadatasynced, shouldhaveshards, poolinfo \
+    hasmetadata, coalesce(metadatasynced, false) AS metadatasynced, shouldhaveshards, poolinfo, \
+    coalesce((to_jsonb(pg_dist_node) ->> 'nodeisclone')::bool, false) AS nodeisclone \
     FROM pg_dist_node LEFT JOIN pg_dist_poolinfo USING (nodeid) \
     ORDER BY groupid, nodeid LIMIT 16385) n";
 
