@@ -30,6 +30,14 @@ use topology::Millis;
 pub const RETRY_MS: u64 = 1_000;
 /// For how long another group's rows wait for the end of a pause.
 pub const OTHERS_MS: u64 = 2_000;
+/// What the locks of a pause may take beyond the cooldown, after which their holders are
+/// ended; and how long after its deadline the servers end it by themselves.
+pub const MARGIN_MS: u64 = 1_000;
+/// The other metadata nodes get this time once the coordinator holds its writers, which wait
+/// meanwhile.
+pub const OTHERS_OPEN_MS: u64 = 1_000;
+/// And this one to go on, before the pause counts as over.
+pub const OTHERS_GO_ON_MS: u64 = 2_000;
 
 /// What the machine goes by.
 #[derive(Clone, Debug)]
@@ -92,6 +100,11 @@ pub struct Hold {
     pub cooldown_ms: i32,
     /// How long the pause may last.
     pub limit_ms: u64,
+    /// How long the locks may take.
+    pub locks_ms: u64,
+    /// How long the other metadata nodes are waited for when it opens, and when it ends.
+    pub others_open_ms: u64,
+    pub others_go_on_ms: u64,
 }
 
 /// How a step ended.
@@ -142,6 +155,8 @@ struct Request {
     at: Millis,
     timeout_ms: u64,
     cooldown_ms: Option<u64>,
+    /// Its sender's server runs until it is answered; else the group may have its leader already.
+    is_awaited: bool,
 }
 
 /// What has happened since the daemon began.
@@ -166,6 +181,8 @@ pub struct Registrar {
     /// Of those, groups for which not every metadata node has answered.
     unresolved: BTreeSet<u32>,
     looked_at: Millis,
+    /// When the rows are looked at again, if nothing happens before.
+    next_look: Option<Millis>,
     failed_at: Option<Millis>,
     /// The last round left something undone.
     undone: Option<Undone>,
@@ -185,7 +202,7 @@ impl Registrar {
         self.observe(sight);
         let rule = rules::first(&rules::Facts { registrar: self, sight });
         let step = (rule.then)(&rules::Facts { registrar: self, sight });
-        self.begin(rule.why, &step, sight);
+        self.begin(rule, &step, sight);
         step
     }
 
@@ -204,23 +221,22 @@ impl Registrar {
                 self.requests.remove(&event.group);
                 false
             }
-            // It comes late: the group has its new leader, and nothing would end a pause.
-            EventKind::BeforePromote if self.has_leader(event.group) => false,
             EventKind::BeforeDemote | EventKind::BeforePromote => {
                 let is_held = self.pause.as_ref().is_some_and(|p| p.group == event.group);
                 if is_held && self.under_way.is_none() {
                     return false;
                 }
-                let timeout_ms = event.timeout_ms;
-                let request = Request { at: now, timeout_ms, cooldown_ms: event.cooldown_ms };
+                let is_awaited = event.kind == EventKind::BeforeDemote;
+                let request = Request {
+                    at: now,
+                    timeout_ms: event.timeout_ms,
+                    cooldown_ms: event.cooldown_ms,
+                    is_awaited,
+                };
                 self.requests.insert(event.group, request);
-                event.kind == EventKind::BeforeDemote
+                is_awaited
             }
         }
-    }
-
-    fn has_leader(&self, group: u32) -> bool {
-        self.leaders.get(&group).is_some_and(|leader| leader.is_some())
     }
 
     pub fn ended(&mut self, now: Millis, ended: Ended) {
@@ -327,7 +343,7 @@ impl Registrar {
         let pause = self.pause.as_ref();
         let others = pause.and_then(|p| p.others_wait).map(|at| at + OTHERS_MS);
         let undone = self.undone.filter(|_| pause.is_none()).map(|u| u.at + u.wait_ms);
-        let all = [retry, others, undone, pause.map(|pause| pause.deadline)];
+        let all = [retry, others, undone, self.next_look, pause.map(|pause| pause.deadline)];
         all.into_iter().flatten().map(|at| at.since(now)).min()
     }
 
@@ -375,12 +391,16 @@ impl Registrar {
     }
 
     /// The step is under way from now on.
-    fn begin(&mut self, why: &str, step: &Step, sight: &Sight) {
+    fn begin(&mut self, rule: &rules::Rule, step: &Step, sight: &Sight) {
+        let look = self.looked_at + sight.loop_wait_ms;
+        self.next_look = (rule.id == rules::AT_REST).then_some(look);
+        let why = rule.why;
         match step {
             Step::Rest => return,
             Step::Decline { group } => {
-                self.requests.remove(group);
-                self.tell(format!("the writers of group {group} are not held: {why}"));
+                if self.requests.remove(group).is_some_and(|request| request.is_awaited) {
+                    self.tell(format!("the writers of group {group} are not held: {why}"));
+                }
                 return;
             }
             Step::Round(_) => self.looked_at = sight.now,

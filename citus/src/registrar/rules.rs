@@ -1,6 +1,9 @@
 //! The rules of the coordinator's `pg_dist_node`, as rows. The first that matches decides.
 
-use super::{Hold, RETRY_MS, Registrar, Request, Round, Sight, Step};
+use super::{
+    Hold, MARGIN_MS, OTHERS_GO_ON_MS, OTHERS_OPEN_MS, RETRY_MS, Registrar, Request, Round, Sight,
+    Step,
+};
 use crate::COORDINATOR_GROUP;
 use std::collections::BTreeMap;
 
@@ -18,6 +21,9 @@ pub struct Facts<'a> {
     pub registrar: &'a Registrar,
     pub sight: &'a Sight,
 }
+
+/// The last row: by time alone, only the next look is due.
+pub(super) const AT_REST: u16 = 1699;
 
 pub const REGISTRAR: &[Rule] = &[
     Rule {
@@ -119,6 +125,13 @@ pub const REGISTRAR: &[Rule] = &[
               tried again after a second, then ever more seldom, at most once a `loop_wait`",
     },
     Rule {
+        id: 1669,
+        when: |f| f.late_request().is_some(),
+        then: |f| Step::Decline { group: f.late_request().expect("just seen") },
+        why: "news of a promotion that is over: the group has its leader, whose return would end a \
+              pause",
+    },
+    Rule {
         id: 1670,
         when: |f| f.oldest_request().is_some(),
         then: pause,
@@ -130,7 +143,12 @@ pub const REGISTRAR: &[Rule] = &[
         then: round,
         why: "the rows are looked at every `loop_wait`: what another program changed is repaired",
     },
-    Rule { id: 1699, when: |_| true, then: |_| Step::Rest, why: "the rows are as they should be" },
+    Rule {
+        id: AT_REST,
+        when: |_| true,
+        then: |_| Step::Rest,
+        why: "the rows are as they should be",
+    },
 ];
 
 /// The row that decides.
@@ -172,6 +190,13 @@ impl Facts<'_> {
         all.min_by_key(|(_, request)| request.at)
     }
 
+    /// A group that was about to get a leader, and has it.
+    fn late_request(&self) -> Option<u32> {
+        let led = |group: &u32| self.sight.groups.get(group).is_some_and(|g| g.leader.is_some());
+        let mut promoted = self.registrar.requests.iter().filter(|(_, r)| !r.is_awaited);
+        promoted.find(|(group, _)| led(group)).map(|(group, _)| *group)
+    }
+
     fn cooldown_ms(&self, asked: Option<u64>) -> i32 {
         i32::try_from(asked.unwrap_or(self.sight.retry_timeout_ms)).unwrap_or(i32::MAX)
     }
@@ -197,11 +222,15 @@ fn pause(facts: &Facts) -> Step {
         .filter(|(number, _)| **number != group && **number != COORDINATOR_GROUP)
         .filter_map(|(number, now)| Some((*number, now.leader.clone()?)))
         .collect();
+    let cooldown_ms = facts.cooldown_ms(request.cooldown_ms);
     Step::Pause(Hold {
         group,
         elsewhere,
-        cooldown_ms: facts.cooldown_ms(request.cooldown_ms),
+        cooldown_ms,
         limit_ms: request.timeout_ms,
+        locks_ms: u64::from(cooldown_ms.unsigned_abs()) + MARGIN_MS,
+        others_open_ms: OTHERS_OPEN_MS,
+        others_go_on_ms: OTHERS_GO_ON_MS,
     })
 }
 

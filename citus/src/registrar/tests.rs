@@ -3,7 +3,8 @@
 use super::event::{Event, EventKind};
 use super::rules::REGISTRAR;
 use super::*;
-use crate::GroupNow;
+use crate::model::row;
+use crate::{GroupNow, Terms, Wish, desired, diff};
 use std::collections::BTreeSet;
 
 struct Bench {
@@ -266,9 +267,48 @@ fn a_region_opens_only_as_a_whole() {
     assert!(matches!(bench.step(), Step::Round(Round { opening: true, resolve: true, .. })));
 }
 
+/// What happens while a round runs is one more round, and that one transaction.
+#[test]
+fn changes_and_events_of_32_workers_in_a_second_are_one_transaction() {
+    let formation = |worker: &str| {
+        let worker = |group| GroupNow {
+            leader: Some(at(&format!("{worker}{group}"))),
+            secondaries: Vec::new(),
+        };
+        let workers = (1..=32).map(|group| (group, worker(group)));
+        workers.chain([(0, groups(&[(0, Some("c"))])[&0].clone())]).collect::<Groups>()
+    };
+    let mut bench = Bench::new();
+    bench.sight.groups = formation("old");
+    assert!(matches!(bench.step(), Step::Round(_)));
+    bench.round_ends(true);
+    bench.wait(bench.sight.loop_wait_ms);
+    assert!(matches!(bench.step(), Step::Round(_)));
+    let (old, new) = (formation("old"), formation("new"));
+    for group in 1..=32 {
+        bench.wait(30);
+        bench.sight.groups.insert(group, new[&group].clone());
+        bench.tell(EventKind::AfterPromote, group, "w");
+        assert_eq!(bench.step(), Step::Rest);
+    }
+    bench.round_ends(true);
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    bench.round_ends(true);
+    assert_eq!(bench.step(), Step::Rest, "nothing is left for another one");
+
+    let rows = (0..)
+        .zip(old.iter())
+        .map(|(nodeid, (group, now))| row(nodeid, *group, &now.leader.as_ref().expect("led").host));
+    let rows: Vec<_> = rows.collect();
+    let desired = desired(&round.groups, &BTreeMap::new(), &Wish::default());
+    let plan = diff(&desired, &rows, &Terms::default());
+    assert_eq!((plan.in_one_transaction.len(), plan.after.len()), (32, 0));
+}
+
 #[test]
 fn rows_are_looked_at_once_a_loop() {
     let mut bench = Bench::at_rest();
+    assert_eq!(bench.registrar.wake_in_ms(bench.sight.now), Some(10_000), "no beat has to come");
     bench.wait(bench.sight.loop_wait_ms);
     assert!(matches!(bench.step(), Step::Round(Round { resolve: false, .. })));
     bench.ends(Ended::Round(Did { repaired: true, settled: true, complete: true, resolved: true }));
@@ -345,6 +385,9 @@ fn every_row_fires() {
     bench.round_ends(true);
     bench.tell(EventKind::AfterPromote, 1, "w1");
     bench.step();
+    bench.round_ends(true);
+    bench.tell(EventKind::BeforePromote, 1, "w1");
+    bench.step();
     fired.append(&mut bench.fired);
     let mut bench = Bench::paused();
     bench.step();
@@ -374,7 +417,9 @@ fn every_row_fires() {
 fn news_of_a_promotion_that_is_over_opens_no_pause() {
     let mut bench = Bench::at_rest();
     assert!(!bench.tell(EventKind::BeforePromote, 1, "w1"));
-    assert_eq!(bench.step(), Step::Rest, "its leader is known");
+    assert_eq!(bench.step(), Step::Decline { group: 1 }, "its leader is known");
+    assert!(bench.fired.contains(&1669) && bench.told().is_empty(), "its sender did not wait");
+    assert_eq!(bench.step(), Step::Rest);
     bench.sight.groups = groups(&[(0, Some("c")), (1, None), (2, Some("w2"))]);
     bench.step();
     bench.round_ends(true);

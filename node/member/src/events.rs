@@ -21,6 +21,16 @@ pub struct EventRow {
     pub why: &'static str,
 }
 
+/// How long an answer is waited for that nothing depends on.
+const NEWS_MS: u64 = 2_000;
+
+impl EventRow {
+    /// How long its sender waits for the answer.
+    pub fn wait_ms(&self, ttl_ms: u64) -> u64 {
+        if self.is_awaited { ttl_ms } else { NEWS_MS }
+    }
+}
+
 const BEFORE_DEMOTE: usize = 0;
 const BEFORE_PROMOTE: usize = 1;
 const AFTER_PROMOTE: usize = 2;
@@ -108,6 +118,12 @@ mod tests {
         seen.me.group = Group::PLAIN;
         assert_eq!(told(&seen, &planned), None);
         assert_eq!(told(&sample::follower(), &planned), None);
+    }
+
+    #[test]
+    fn only_a_stop_waits_for_its_answer_and_for_one_ttl_at_most() {
+        let waits: Vec<u64> = EVENTS.iter().map(|row| row.wait_ms(30_000)).collect();
+        assert_eq!(waits, [30_000, NEWS_MS, NEWS_MS]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::Daemon;
 use super::STORE_CALL;
 use crate::dcs::Store;
 use crate::dcs::keys::{Keys, split_groups};
-use crate::peers::{PEER_WAIT_MAX, Peers};
+use crate::peers::Peers;
 use member::events::EventRow;
 use member::ha::Observation;
 use serde_json::json;
@@ -39,16 +39,12 @@ impl Daemon {
             "timeout": seconds(dynamic.ttl_ms),
             "cooldown": seconds(dynamic.retry_timeout_ms),
         });
-        let wait = match row.is_awaited {
-            true => Duration::from_millis(dynamic.ttl_ms),
-            false => PEER_WAIT_MAX,
-        };
         Notice {
             store: self.store.clone(),
             keys: self.keys.for_group(COORDINATOR),
             peers: self.peers.clone(),
             body,
-            wait,
+            wait: Duration::from_millis(row.wait_ms(dynamic.ttl_ms)),
         }
     }
 }

@@ -2,43 +2,36 @@
 //!
 //! On the coordinator the group's row has a placeholder in an open transaction; on every
 //! other metadata node the group's shards are locked. Dropping the sessions undoes both.
+//! All sessions are open, and their transactions begun, before the first lock is asked for:
+//! writers wait from then on.
 //!
 //! Invariant: the server ends each of these sessions by itself soon after the pause's
 //! deadline, also when this daemon is frozen or its machine is cut off.
 
 use super::{CitusSession, Reach};
-use citus::registrar::Hold;
-use citus::{Desired, Groups, Terms, handover};
+use citus::registrar::{Hold, MARGIN_MS};
+use citus::{Desired, Groups, NodeRow, Statement, Terms, handover};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-
-/// What the locks may take beyond the cooldown, after which their holders are ended.
-const MARGIN_MS: u64 = 1_000;
-/// The other metadata nodes get this time once the coordinator holds its writers, which wait
-/// meanwhile.
-const OTHERS_OPEN: Duration = Duration::from_secs(1);
-/// And this one to go on, before the pause counts as over.
-const OTHERS_GO_ON: Duration = Duration::from_secs(2);
 
 pub(crate) struct HeldGroup {
     pub(crate) group: u32,
     terms: Terms,
     here: CitusSession,
+    /// As the session sees them: nobody else can change them meanwhile.
+    rows: Vec<NodeRow>,
     elsewhere: BTreeMap<u32, CitusSession>,
+    /// How long the others may take to go on.
+    go_on: Duration,
+    since: Instant,
 }
 
 /// Opens the pause everywhere at once. A worker that cannot take part is passed by: its
 /// own clients get errors, those of all others wait.
 pub(crate) async fn open(reach: Reach, hold: Hold) -> Result<HeldGroup, String> {
-    let limit = Duration::from_millis(u64::from(hold.cooldown_ms.unsigned_abs()) + MARGIN_MS);
-    let opening = open_all(reach, hold);
-    let opened = tokio::time::timeout(limit, opening).await;
-    opened.map_err(|_| format!("the locks of its shards were not free within {limit:?}"))?
-}
-
-async fn open_all(reach: Reach, hold: Hold) -> Result<HeldGroup, String> {
+    let began = Instant::now();
     let here = CitusSession::here(&reach).await?;
     let rows = here.rows().await?;
     let limit_ms = u32::try_from(hold.limit_ms + MARGIN_MS).unwrap_or(u32::MAX);
@@ -46,23 +39,85 @@ async fn open_all(reach: Reach, hold: Hold) -> Result<HeldGroup, String> {
     let steps = handover::pause(&rows, hold.group, &terms).map_err(|why| why.to_string())?;
     let there = handover::pause_elsewhere(&rows, hold.group, &terms);
     let there = there.map_err(|why| why.to_string())?;
-    let mut opening = JoinSet::new();
-    for (number, leader) in hold.elsewhere {
-        let (reach, steps) = (reach.clone(), there.clone());
-        opening.spawn(async move {
-            let opened = async {
+    let (begin, lock) = parted(&steps);
+    here.run_all(begin).await?;
+    let (begin, lock_there) = parted(&there);
+    let others = prepare_others(&reach, &hold, begin).await;
+    let ready = began.elapsed();
+    let limit = Duration::from_millis(hold.locks_ms);
+    let locking = lock_all(here, lock, others, lock_there, &hold);
+    let locked = tokio::time::timeout(limit, locking).await;
+    let (here, rows, elsewhere) =
+        locked.map_err(|_| format!("the locks of its shards were not free within {limit:?}"))??;
+    let since = began + ready;
+    tracing::info!(
+        "the writers of group {} are held: sessions were ready after {ready:.0?}, locks {:.0?} later",
+        hold.group,
+        since.elapsed()
+    );
+    let go_on = Duration::from_millis(hold.others_go_on_ms);
+    Ok(HeldGroup { group: hold.group, terms, here, rows, elsewhere, go_on, since })
+}
+
+/// What comes before the lock, and the lock.
+fn parted(steps: &[Statement]) -> (&[Statement], &[Statement]) {
+    steps.split_at(steps.len() - 1)
+}
+
+/// Sessions with the other metadata nodes whose transactions have begun. What is not there
+/// in time is given up.
+async fn prepare_others(
+    reach: &Reach,
+    hold: &Hold,
+    begin: &[Statement],
+) -> BTreeMap<u32, CitusSession> {
+    let mut preparing = JoinSet::new();
+    for (number, leader) in hold.elsewhere.clone() {
+        let (reach, begin) = (reach.clone(), begin.to_vec());
+        preparing.spawn(async move {
+            let prepared = async {
                 let session = CitusSession::at(&reach, &leader).await?;
-                session.run_all(&steps).await.map(|()| session)
+                // Also fills the caches of a session that is new.
+                session.rows().await?;
+                session.run_all(&begin).await.map(|()| session)
             };
-            (number, opened.await)
+            (number, prepared.await)
         });
     }
-    here.run_all(&steps).await?;
-    let mut elsewhere = BTreeMap::new();
+    within(hold.others_open_ms, preparing).await
+}
+
+type Locked = (CitusSession, Vec<NodeRow>, BTreeMap<u32, CitusSession>);
+
+async fn lock_all(
+    here: CitusSession,
+    lock: &[Statement],
+    others: BTreeMap<u32, CitusSession>,
+    lock_there: &[Statement],
+    hold: &Hold,
+) -> Result<Locked, String> {
+    let mut locking = JoinSet::new();
+    for (number, session) in others {
+        let lock = lock_there.to_vec();
+        locking.spawn(async move {
+            let locked = session.run_all(&lock).await;
+            (number, locked.map(|()| session))
+        });
+    }
+    here.run_all(lock).await?;
+    let rows = here.rows().await?;
+    Ok((here, rows, within(hold.others_open_ms, locking).await))
+}
+
+type Opening = JoinSet<(u32, Result<CitusSession, String>)>;
+
+/// The sessions that are there in time; the others are dropped.
+async fn within(limit_ms: u64, mut opening: Opening) -> BTreeMap<u32, CitusSession> {
+    let mut opened = BTreeMap::new();
     let joining = async {
-        while let Some(opened) = opening.join_next().await {
-            match opened {
-                Ok((number, Ok(session))) => drop(elsewhere.insert(number, session)),
+        while let Some(answer) = opening.join_next().await {
+            match answer {
+                Ok((number, Ok(session))) => drop(opened.insert(number, session)),
                 Ok((number, Err(why))) => {
                     tracing::warn!("clients of group {number}'s leader are not held: {why}");
                 }
@@ -70,24 +125,35 @@ async fn open_all(reach: Reach, hold: Hold) -> Result<HeldGroup, String> {
             }
         }
     };
-    // What is not there by then is given up with its session.
-    if tokio::time::timeout(OTHERS_OPEN, joining).await.is_err() {
+    if tokio::time::timeout(Duration::from_millis(limit_ms), joining).await.is_err() {
         tracing::warn!("the clients of some groups' leaders are not held in time");
     }
-    Ok(HeldGroup { group: hold.group, terms, here, elsewhere })
+    opened
 }
 
 /// The group's row gets its new address, here and in the copies that are held: their
 /// clients need not wait until the maintenance daemon has sent it.
 pub(crate) async fn resume(reach: Reach, held: HeldGroup, groups: Groups) -> Result<(), String> {
+    let began = Instant::now();
     let desired = Arc::new(reach.desired(&groups));
-    let HeldGroup { group, terms, here, elsewhere } = held;
+    let HeldGroup { group, terms, here, rows, elsewhere, go_on: limit, since } = held;
     let mut going = JoinSet::new();
     for (number, session) in elsewhere {
         let desired = desired.clone();
-        going.spawn(async move { (number, go_on(&session, &desired, group, &terms).await) });
+        going.spawn(async move {
+            let gone = async {
+                let rows = session.rows().await?;
+                go_on(&session, &rows, &desired, group, &terms).await
+            };
+            (number, gone.await)
+        });
     }
-    let here = go_on(&here, &desired, group, &terms).await;
+    let here = go_on(&here, &rows, &desired, group, &terms).await;
+    tracing::info!(
+        "the writers of group {group} go on after {:.0?}, {:.0?} of them for its row",
+        since.elapsed(),
+        began.elapsed()
+    );
     let joining = async {
         while let Some(gone) = going.join_next().await {
             if let Ok((number, Err(why))) = gone {
@@ -96,18 +162,18 @@ pub(crate) async fn resume(reach: Reach, held: HeldGroup, groups: Groups) -> Res
         }
     };
     // The maintenance daemon sends the row to those that are slower.
-    let _ = tokio::time::timeout(OTHERS_GO_ON, joining).await;
+    let _ = tokio::time::timeout(limit, joining).await;
     here
 }
 
 async fn go_on(
     session: &CitusSession,
+    rows: &[NodeRow],
     desired: &Desired,
     group: u32,
     terms: &Terms,
 ) -> Result<(), String> {
-    let rows = session.rows().await?;
-    let steps = handover::resume(desired, &rows, group, terms);
+    let steps = handover::resume(desired, rows, group, terms);
     session.run_all(&steps.ok_or("its leader is not known any more")?).await
 }
 
