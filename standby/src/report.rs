@@ -7,7 +7,7 @@
 //!
 //! Absent on purpose: creating, moving and dropping slots (see `slots`).
 
-use crate::slots::{Slot, permanent, refused};
+use crate::slots::{Reader, Slot, permanent};
 use indexmap::IndexMap;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
@@ -50,8 +50,52 @@ pub struct Leader<'a> {
     pub optime: Lsn,
     pub slots: &'a [Slot],
     pub dynamic: &'a Dynamic,
-    /// Logical slots that were here while this server was the primary; `None`: it is none.
-    pub owned: Option<&'a BTreeSet<String>>,
+    pub readers: ReadersTold,
+}
+
+/// What a leader tells of readers of permanent logical slots, beside its own slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadersTold {
+    /// Slots that are not made, or resumed, here.
+    refused: BTreeMap<String, Reader>,
+    /// This counts, and not what the slots here say.
+    confirmed: BTreeMap<String, Lsn>,
+}
+
+impl ReadersTold {
+    pub fn of_primary(refused: BTreeMap<String, Reader>) -> ReadersTold {
+        ReadersTold { refused, confirmed: BTreeMap::new() }
+    }
+
+    /// A standby that holds the lock: its copies may be behind their readers, and it has
+    /// refused none yet.
+    pub fn before_opening(readers: BTreeMap<String, Reader>, view: &GroupView) -> ReadersTold {
+        let status = view.status.as_ref().map(|status| &status.value);
+        let is_refused = |name: &String, reader: &Reader| {
+            reader.is_ahead || status.is_some_and(|s| s.refused_slots.contains_key(name))
+        };
+        let (refused, confirmed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            readers.into_iter().partition(|(name, reader)| is_refused(name, reader));
+        let confirmed = confirmed.into_iter().map(|(name, reader)| (name, reader.at));
+        ReadersTold { refused, confirmed: confirmed.collect() }
+    }
+
+    /// They do not wait for the next report.
+    pub fn are_news(&self, view: &GroupView) -> bool {
+        let status = view.status.as_ref().map(|status| &status.value);
+        status.is_some_and(|status| {
+            status.refused_slots != self.positions() || status.skipping_slots != self.skipping()
+        })
+    }
+
+    fn positions(&self) -> IndexMap<String, Lsn> {
+        self.refused.iter().map(|(name, reader)| (name.clone(), reader.at)).collect()
+    }
+
+    fn skipping(&self) -> Vec<String> {
+        let ahead = self.refused.iter().filter(|(_, reader)| reader.is_ahead);
+        ahead.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 impl Leader<'_> {
@@ -66,13 +110,9 @@ impl Leader<'_> {
             retain_slots,
             ended: None,
             ended_timeline: None,
-            refused_slots: self.refused(view),
+            refused_slots: self.readers.positions(),
+            skipping_slots: self.readers.skipping(),
         }
-    }
-
-    fn refused(&self, view: &GroupView) -> IndexMap<String, Lsn> {
-        let owned = self.owned.into_iter();
-        owned.flat_map(|owned| refused(view, self.dynamic, self.slots, owned)).collect()
     }
 
     /// Without a time to keep slots of members, only permanent ones matter.
@@ -81,10 +121,12 @@ impl Leader<'_> {
         let all = self.dynamic.member_slots_ttl_ms > 0;
         let is_linked = |name: &str| self.dynamic.standby_clusters.iter().any(|l| l.slot == name);
         let is_kept = |name: &str| permanent.names(name) || is_linked(name);
-        let told = self.slots.iter().filter(|s| all || is_kept(&s.name));
+        let is_refused = |name: &str| self.readers.refused.contains_key(name);
+        let told = self.slots.iter().filter(|s| (all || is_kept(&s.name)) && !is_refused(&s.name));
         let told = told.filter_map(|slot| Some((slot.name.clone(), slot.position()?)));
         let own = all.then(|| (slot_name(self.name.as_str()), self.optime));
-        told.chain(own).collect()
+        // What comes last counts.
+        told.chain(own).chain(self.readers.confirmed.clone()).collect()
     }
 
     /// Those that are there and of a member that may stream. The leader's own
@@ -153,7 +195,7 @@ mod tests {
             optime: Lsn(67109776),
             slots: &slots,
             dynamic: &dynamic,
-            owned: None,
+            readers: ReadersTold::default(),
         };
         let told = leader.status(&view(&["n1", "n2", "n3"]), &mut Retention::default(), Millis(5));
         assert_eq!(told.write(), text);
@@ -171,8 +213,13 @@ mod tests {
         let mut kept = Retention::default();
         let mut tell = |members: &[&str], slots: &[&str], before: &str, now| {
             let slots: Vec<Slot> = slots.iter().map(|name| slot(name, true, 7)).collect();
-            let leader =
-                Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic, owned: None };
+            let leader = Leader {
+                name: &me,
+                optime: Lsn(9),
+                slots: &slots,
+                dynamic: &dynamic,
+                readers: ReadersTold::default(),
+            };
             let mut view = view(members);
             view.take_sample("status", before, 1, 0);
             leader.status(&view, &mut kept, Millis(now)).retain_slots
@@ -189,8 +236,13 @@ mod tests {
     fn who_takes_the_lock_goes_on_with_the_list_and_gives_everybody_the_full_time() {
         let (me, dynamic) = (MemberName::new("n2"), dynamic(json!({"slots": {"keep": 0}})));
         let slots = [slot("keep", true, 3)];
-        let leader =
-            Leader { name: &me, optime: Lsn(9), slots: &slots, dynamic: &dynamic, owned: None };
+        let leader = Leader {
+            name: &me,
+            optime: Lsn(9),
+            slots: &slots,
+            dynamic: &dynamic,
+            readers: ReadersTold::default(),
+        };
         let mut view = view(&["n2", "keep"]);
         view.take_sample("status", r#"{"optime":1,"retain_slots":["gone","n1"]}"#, 1, 0);
         let mut kept = Retention::default();

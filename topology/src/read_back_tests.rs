@@ -160,13 +160,21 @@ proptest! {
         retain_slots in prop::collection::vec(text(), 0..4),
         ended in prop::option::of((name(), prop::option::of(any::<u32>().prop_map(Timeline)))),
         refused in prop::collection::vec((text(), any::<u64>().prop_map(Lsn)), 0..3),
+        skipping_slots in prop::collection::vec(text(), 0..3),
     ) {
         let refused_slots = refused.into_iter().collect();
         let slots = slots.into_iter().collect();
         let (ended, ended_timeline) = ended.map_or((None, None), |(name, on)| (Some(name), on));
         let optime = Lsn(optime);
-        let status =
-            Status { optime, slots, retain_slots, ended, ended_timeline, refused_slots };
+        let status = Status {
+            optime,
+            slots,
+            retain_slots,
+            ended,
+            ended_timeline,
+            refused_slots,
+            skipping_slots,
+        };
         let known = view("status", &status.write());
         prop_assert_eq!(known.status.unwrap().value, status);
     }

@@ -27,6 +27,9 @@ pub struct Status {
     /// Logical slots that the leader does not make, for they would skip data, and what their
     /// readers have confirmed.
     pub refused_slots: IndexMap<String, Lsn>,
+    /// Those of them whose readers have confirmed more than the log of the group has: no
+    /// member resumes a copy of them.
+    pub skipping_slots: Vec<String>,
 }
 
 impl Status {
@@ -44,18 +47,22 @@ impl Status {
             None => Value::Null,
         };
         let (slots, retain) = (part("slots"), part("retain_slots"));
+        let names = |value: &Value| {
+            let names = value.as_array().into_iter().flatten();
+            names.filter_map(|name| name.as_str().map(str::to_string)).collect()
+        };
         let positions = |value: &Value| {
             let slots = value.as_object().into_iter().flatten();
             slots.filter_map(|(k, v)| Some((k.clone(), Lsn(number(v)?)))).collect()
         };
-        let retain = retain.as_array().into_iter().flatten();
         Status {
             optime: Lsn(map.get("optime").and_then(number).unwrap_or(0)),
             slots: positions(&slots),
-            retain_slots: retain.filter_map(|v| v.as_str().map(str::to_string)).collect(),
+            retain_slots: names(&retain),
             ended: map.get("ended").and_then(Value::as_str).map(MemberName::new),
             ended_timeline: map.get("ended_timeline").and_then(timeline),
             refused_slots: positions(&part("refused_slots")),
+            skipping_slots: names(&part("skipping_slots")),
         }
     }
 
@@ -77,6 +84,9 @@ impl Status {
         }
         if !self.refused_slots.is_empty() {
             out.insert("refused_slots".into(), positions(&self.refused_slots));
+        }
+        if !self.skipping_slots.is_empty() {
+            out.insert("skipping_slots".into(), self.skipping_slots.clone().into());
         }
         Value::Object(out).to_string()
     }
@@ -154,8 +164,9 @@ mod tests {
 
     #[test]
     fn refused_slots_are_read_as_they_were_written() {
-        let text = r#"{"optime":9,"refused_slots":{"a":7}}"#;
+        let text = r#"{"optime":9,"refused_slots":{"a":7,"b":8},"skipping_slots":["b"]}"#;
         assert_eq!(Status::read(text).write(), text);
+        assert_eq!(Status::read(text).moved_to(Lsn(10)).skipping_slots, ["b"]);
         assert_eq!(Status::read(text).moved_to(Lsn(10)).refused_slots["a"], Lsn(7));
     }
 

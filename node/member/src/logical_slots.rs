@@ -13,14 +13,15 @@ mod opening;
 mod settings;
 
 pub(crate) use opening::BeforeOpening;
-use settings::keeps_feedback;
+use settings::{copies_from_remote, follows_another, keeps_feedback};
 
 use super::Member;
 use super::slot_sight::{SlotEnd, SlotSight};
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use standby::slots::{
-    Kind, Logical, NATIVE, Plan, Readiness, Role, Slot, SlotStep, logical, refused,
+    Kind, Logical, NATIVE, Plan, Reader, Readers, Readiness, Role, Slot, SlotStep, logical,
+    permanent,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
@@ -44,13 +45,20 @@ pub(super) struct LogicalMemory {
     owned: BTreeSet<String>,
     /// Failover slots that `slots` has defined while they were here.
     defined: BTreeSet<String>,
-    /// Copies that this server had when it opened, with readers that are ahead of it.
-    skipping: BTreeSet<String>,
+    readers: Readers,
+    /// This group follows another one, or did so until it opens.
+    followed: bool,
     readiness: BTreeMap<String, Readiness>,
     /// Under which leader, and since which start of the server, they are judged.
     judged: Option<(MemberName, Option<String>)>,
     answer: Option<(Millis, Vec<Slot>)>,
     asked: Option<Millis>,
+    /// Slots that the leader has and this server lacks.
+    lacking: BTreeSet<String>,
+    /// Slots of this server's own that it must not resume: they begin behind their readers.
+    late: BTreeSet<String>,
+    /// Since when a slot of this standby's own begins behind its reader.
+    late_since: BTreeMap<String, Millis>,
     /// Copies that cannot be moved, and why.
     again: BTreeMap<String, String>,
     /// Slots that are to be copied at a start, and since when.
@@ -93,23 +101,31 @@ impl LogicalMemory {
         let Moment { now, seen, view, role, sight } = moment;
         let is_due = self.asked.is_none_or(|at| now.since(at) >= dynamic.loop_wait_ms);
         let refused = match role {
-            Role::Primary => refused(view, dynamic, &sight.slots, &self.owned),
+            Role::Primary => self.refused(&sight.slots),
             _ => BTreeMap::new(),
         };
         Logical {
             major: self.major,
             decodes: self.decodes,
             busy: self.under_way.iter().filter_map(SlotStep::beside).map(str::to_string).collect(),
-            refused,
-            skipping: self.skipping.clone(),
+            refused: refused.into_iter().map(|(name, reader)| (name, reader.at)).collect(),
+            skipping: self.readers.ahead().into_keys().chain(self.late.clone()).collect(),
+            knows_readers: view.status.is_some(),
             defined: self.defined.clone(),
+            lacking: self.lacking.clone(),
             asks_leader: is_due && Facts::of(seen).leader_source().is_some(),
         }
     }
 
-    /// For a leader's `/status`.
-    pub(crate) fn owned(&self) -> &BTreeSet<String> {
-        &self.owned
+    /// Slots that a primary does not make, or resume.
+    pub(crate) fn refused(&self, there: &[Slot]) -> BTreeMap<String, Reader> {
+        let resumed = there.iter().filter(|slot| !self.late.contains(&slot.name));
+        self.readers.refused(&resumed.cloned().collect::<Vec<_>>(), &self.owned)
+    }
+
+    /// What readers have confirmed on the last primary.
+    pub(crate) fn readers(&self) -> BTreeMap<String, Reader> {
+        self.readers.all().clone()
     }
 
     /// The word for each slot, for the member record.
@@ -146,6 +162,17 @@ impl LogicalMemory {
     }
 }
 
+/// What a standby leader's server has copied from the remote side; nothing else is kept there.
+fn native_copies(dynamic: &Dynamic, slots: &[Slot]) -> BTreeMap<String, Readiness> {
+    let all = permanent(&dynamic.slots).specifications.into_iter();
+    let names = all.filter(|slot| slot.kind != Kind::Physical).map(|slot| slot.name);
+    let state = |name: String| {
+        let readiness = logical::native_readiness(slots, &name);
+        (name, readiness)
+    };
+    names.map(state).collect()
+}
+
 fn logical_of(plan: &Plan) -> impl Iterator<Item = (&String, &Kind)> {
     let all = plan.wanted.iter().map(|(name, wanted)| (name, &wanted.kind));
     all.filter(|(_, kind)| **kind != Kind::Physical)
@@ -168,6 +195,13 @@ fn own_upstream_slot(moment: &Moment) -> Option<String> {
 }
 
 impl Member {
+    /// Also while a job runs, and on a member that keeps no copies.
+    pub(super) fn note_readers(&mut self, seen: &Observation) {
+        if let Some(view) = seen.view() {
+            self.slots.logical.readers.look(view, &self.dynamic, seen.holds_lock());
+        }
+    }
+
     pub(super) fn slot_work_ended(&mut self, ended: &[SlotEnd], now: Millis) {
         for end in ended {
             let logical = &mut self.slots.logical;
@@ -185,6 +219,9 @@ impl Member {
             {
                 logical.again.insert(name.clone(), failure.why.clone());
             }
+            // Until it is told, another primary would take it for one that was never used.
+            self.status_due |=
+                matches!((&end.step, &end.result), (SlotStep::CreateLogical { .. }, Ok(_)));
             let failure = end.result.as_ref().err().map(|failure| failure.why.clone());
             self.tell_step(&end.step, failure);
         }
@@ -195,19 +232,32 @@ impl Member {
         let logical = &mut self.slots.logical;
         let slots = &moment.sight.slots;
         (logical.major, logical.decodes) = (moment.sight.major, moment.sight.decodes);
+        if moment.role == Role::Primary {
+            let mut before = std::mem::take(&mut logical.there);
+            before.retain(|slot| logical.owned.contains(&slot.name));
+            logical.readers.find_ahead(&self.dynamic, &before, moment.sight.end);
+        }
         logical.there = slots.iter().filter(|slot| !slot.is_physical()).cloned().collect();
         logical.note_used(moment);
-        logical.feedback = keeps_feedback(moment.seen, moment.view, &self.dynamic);
+        logical.feedback = keeps_feedback(moment.seen, moment.view, &self.dynamic)
+            || logical.is_native() && copies_from_remote(moment.seen, &self.dynamic);
+        logical.followed = match moment.role {
+            Role::Primary => false,
+            Role::Promoting => logical.followed,
+            Role::StandbyLeader | Role::Replica => follows_another(moment.seen),
+        };
         match moment.role {
             Role::Primary => {
                 let names = logical.there.iter().map(|slot| slot.name.clone());
-                logical.owned.extend(names.filter(|name| !logical.skipping.contains(name)));
+                let is_kept =
+                    |name: &String| !logical.readers.is_ahead(name) && !logical.late.contains(name);
+                logical.owned.extend(names.filter(is_kept));
+                logical.late.retain(|name| slots.iter().any(|slot| slot.name == *name));
                 let failover = logical.there.iter().filter(|slot| slot.failover);
                 let names: BTreeSet<String> = failover.map(|slot| slot.name.clone()).collect();
                 logical.defined.retain(|name| names.contains(name));
                 let defined = names.into_iter().filter(|name| plan.wanted.contains_key(name));
                 logical.defined.extend(defined);
-                logical.skipping.retain(|name| slots.iter().any(|slot| slot.name == *name));
                 (logical.judged, logical.answer) = (None, None);
                 logical.due.clear();
                 let state = |name: &String| match slots.iter().find(|slot| slot.name == *name) {
@@ -220,10 +270,17 @@ impl Member {
             }
             Role::Replica => {
                 logical.owned.clear();
+                logical.late.clear();
                 logical.judge(moment, plan);
+                logical.find_lacking(moment, plan);
                 logical.find_due(moment, plan);
             }
-            Role::StandbyLeader | Role::Promoting => {
+            Role::StandbyLeader => {
+                logical.owned.clear();
+                logical.due.clear();
+                logical.readiness = native_copies(&self.dynamic, slots);
+            }
+            Role::Promoting => {
                 logical.owned.clear();
                 logical.due.clear();
             }

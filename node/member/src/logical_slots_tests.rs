@@ -158,6 +158,55 @@ fn a_slot_that_was_used_elsewhere_is_refused_and_one_that_a_person_dropped_is_ma
     assert_eq!(stage.beat(), [create("y").to_string()]);
 }
 
+/// A member that has not even a copy refuses; another member that has one may resume it, unless
+/// the reader is ahead of what the group has.
+#[test]
+fn row_1180_drops_copies_of_a_refused_slot_whose_reader_is_ahead_on_all_members() {
+    let mut stage = Stage::standby();
+    stage.has(&[slot("x", 80, 700), slot("y", 80, 700)]);
+    let refused = r#"{"optime":90,"refused_slots":{"x":85,"y":85},"skipping_slots":["y"]}"#;
+    stage.view().take_sample("status", refused, 2, 0);
+    let steps = stage.beat();
+    assert!(steps[0].starts_with("dropping the slot `y`: its reader"), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.contains("`x`")), "{steps:?}");
+    // The store forgets it, and a member that could not drop its copy is promoted.
+    stage.view().status = None;
+    stage.beat();
+    stage.view().take_sample("status", r#"{"optime":95}"#, 3, 0);
+    stage.seen.postgres.process = sample::standby_of(Some("b"));
+    let before = stage.member.before_opening(&stage.seen).expect("it has slots");
+    assert_eq!(before.drops, ["y"], "however long its log is now");
+    // Nor is it copied from a primary that could not drop it at once.
+    stage.has(&[slot("x", 80, 700)]);
+    stage.hears(&[slot("x", 85, 700), slot("y", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy, None);
+    stage.has(&[]);
+    stage.hears(&[slot("x", 85, 700), slot("y", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
+}
+
+#[test]
+fn row_1180_drops_a_slot_from_under_a_reader_that_confirms_more_than_an_open_primary_has() {
+    let mut stage = Stage::leader();
+    stage.has(&[slot("x", 95, 700), slot("y", 80, 700)]);
+    assert!(stage.beat().is_empty(), "both are read in one look, one after the other");
+    let steps = stage.beat();
+    assert!(steps.len() == 1 && steps[0].starts_with("dropping the slot `x`"), "{steps:?}");
+    stage.has(&[slot("y", 80, 700)]);
+    assert!(stage.beat().is_empty(), "it is not made anew");
+}
+
+#[test]
+fn without_a_report_no_slot_is_made_for_it_may_have_been_used() {
+    let mut stage = Stage::leader();
+    stage.view().status = None;
+    assert!(stage.beat().is_empty());
+    stage.view().take_sample("status", r#"{"optime":90}"#, 2, 0);
+    assert_eq!(stage.beat(), [create("x").to_string()]);
+}
+
 #[test]
 fn row_1300_asks_the_leader_once_a_loop_and_its_answer_makes_a_copy_ready() {
     let mut stage = Stage::standby();
@@ -319,6 +368,11 @@ fn row_1470_has_the_server_copy_slots_on_a_standby_that_streams_from_the_primary
     stage.sight.major = 17;
     stage.beat();
     assert!(stage.overrides().syncs_slots);
+    stage.has(&[Slot { failover: true, ..slot("x", 80, 700) }]);
+    stage.beat();
+    assert!(!stage.overrides().syncs_slots, "the worker would fail for it");
+    stage.has(&[]);
+    stage.beat();
     let below = Tags([("replicatefrom".to_string(), "c".into())].into_iter().collect());
     stage.seen.me.tags = below;
     assert!(!stage.overrides().syncs_slots);
@@ -383,4 +437,90 @@ fn rows_1185_and_1280_hand_slots_to_the_server() {
         steps.len() == 1 && steps[0].starts_with("dropping the slot `x`: no member"),
         "{steps:?}"
     );
+}
+
+/// A standby leader, whose cluster follows another one through a slot.
+fn standby_leader(major: u32) -> Stage {
+    let mut stage = Stage::leader();
+    stage.seen.postgres.process = sample::standby_of(Some("remote"));
+    let mut config = stage.member.dynamic.raw.clone();
+    config["standby_cluster"] = json!({"host": "h"});
+    stage.seen.dynamic = Dynamic::read(&config).expect("a good document");
+    stage.member.dynamic = stage.seen.dynamic.clone();
+    stage.sight.major = major;
+    stage.beat();
+    stage
+}
+
+#[test]
+fn row_1470_has_a_standby_leader_s_server_copy_the_slots_of_the_remote_side() {
+    let mut stage = standby_leader(17);
+    assert!(stage.overrides().syncs_slots && stage.overrides().feedback);
+    assert!(!stage.told().iter().any(|text| text.contains("follows another one")));
+    stage.has(&[Slot { failover: true, synced: true, ..slot("x", 80, 700) }]);
+    assert!(stage.beat().is_empty());
+    assert_eq!(stage.words(), ["x ready", "y missing"]);
+    let mut before = standby_leader(15);
+    assert!(!before.overrides().syncs_slots && !before.overrides().feedback);
+    let told = before.told();
+    assert!(
+        told.iter().any(|text| text.starts_with("this cluster follows another one")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_promoted_standby_cluster_does_not_make_slots_that_may_have_been_used_elsewhere() {
+    let mut stage = standby_leader(15);
+    let mut config = stage.member.dynamic.raw.clone();
+    config["standby_cluster"] = Value::Null;
+    stage.seen.dynamic = Dynamic::read(&config).expect("a good document");
+    stage.member.dynamic = stage.seen.dynamic.clone();
+    assert!(stage.beat().is_empty(), "it opens");
+    stage.member.before_opening(&stage.seen);
+    let refused = stage.member.slots.logical.refused(&[]);
+    assert_eq!(refused.into_keys().collect::<Vec<_>>(), ["x", "y"]);
+    stage.seen.postgres.process = sample::primary();
+    assert!(stage.beat().is_empty(), "they are not made");
+    let told = stage.told();
+    assert!(told.iter().any(|text| text.contains("`x` is not made on this server")), "{told:?}");
+}
+
+/// Its beginning lies behind what the reader has confirmed: what lies between would be skipped.
+#[test]
+fn row_1285_makes_a_slot_of_its_own_on_16_that_is_resumed_once_its_reader_has_passed_it() {
+    let mut stage = Stage::standby();
+    stage.sight.major = 16;
+    stage.view().take_sample("status", r#"{"optime":90,"slots":{"x":70,"y":70}}"#, 2, 0);
+    stage.beat();
+    stage.hears(&[slot("x", 70, 700), slot("y", 70, 700)], Some(700));
+    let own = |name: &str| SlotStep::CreateOnStandby {
+        name: name.into(),
+        database: "d".into(),
+        plugin: "p".into(),
+    };
+    assert!(stage.beat().contains(&own("x").to_string()));
+    assert_eq!(stage.member.memory.slots_to_copy, None, "nothing restarts");
+    stage.ends(own("x"), Ok(Vec::new()));
+    stage.has(&[slot("x", 80, 700), slot("y", 60, 700)]);
+    stage.hears(&[slot("x", 70, 700), slot("y", 70, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y ready"]);
+    let before = stage.member.before_opening(&stage.seen).expect("it has slots");
+    assert_eq!(before.drops, ["x"]);
+    let mut passed = Stage::standby();
+    passed.sight.major = 16;
+    passed.has(&[slot("x", 80, 700), slot("y", 60, 700)]);
+    passed.view().take_sample("status", r#"{"optime":90,"slots":{"x":80,"y":70}}"#, 2, 0);
+    passed.beat();
+    passed.hears(&[slot("x", 80, 700), slot("y", 70, 700)], Some(700));
+    passed.beat();
+    assert_eq!(passed.words(), ["x ready", "y ready"]);
+    assert!(passed.member.before_opening(&passed.seen).expect("slots").drops.is_empty());
+    // Its reader does not come that far: a copy is better.
+    for _ in 0..=RESTART_AGAIN_MS / 10_000 {
+        stage.hears(&[slot("x", 70, 700), slot("y", 70, 700)], Some(700));
+        stage.beat();
+    }
+    assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
 }

@@ -113,7 +113,7 @@ pub const OVERRIDES: &[Override] = &[
         when: Member::syncs_slots,
         sets: |_, set| set.syncs_slots = true,
         why: "PostgreSQL 17: a standby that streams from the primary has the server copy logical \
-              slots",
+              slots, once none of a former primary is left there",
     },
     Override {
         id: 1480,
@@ -146,17 +146,24 @@ impl Member {
         set
     }
 
-    /// A server that cascades, or that follows another cluster, has nothing to copy from. The
-    /// server's worker fails beside a leader that is not open yet, and then rests for a minute.
+    /// A server that cascades has nothing to copy from, and only the leader of a cluster that
+    /// follows another one streams from a primary. The server's worker fails beside a leader that
+    /// is not open yet, and then rests for a minute.
     fn syncs_slots(&self, purpose: &Purpose) -> bool {
         let seen = purpose.seen;
+        if self.has_broken_copies() || purpose.opens() {
+            return false;
+        }
+        if self.copies_natively_from_remote(seen) {
+            return true;
+        }
         let is_below_another = seen.me.tags.replicatefrom().is_some();
         let leader = seen.view().and_then(|view| view.leader_record());
         if !leader.is_some_and(|leader| leader.role == MemberRole::Primary) {
             return false;
         }
         let is_replica = seen.may_own() && !seen.holds_lock() && !seen.is_primary();
-        self.syncs_natively(seen) && is_replica && !is_below_another && !purpose.opens()
+        self.syncs_natively(seen) && is_replica && !is_below_another
     }
 
     fn is_quarantined(&self, purpose: &Purpose) -> bool {

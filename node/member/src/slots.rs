@@ -41,8 +41,8 @@ pub const SLOTS: &[SlotRow] = &[
     SlotRow {
         id: 1180,
         due: logical::skipping,
-        why: "the reader of a logical slot has confirmed more than the log of this new primary has: \
-              the slot is dropped before it skips what is written from here on",
+        why: "the reader of a logical slot has confirmed more than the log of a new primary had: the \
+              slot is dropped on all members, for it would skip what was written instead",
     },
     SlotRow {
         id: 1185,
@@ -101,6 +101,12 @@ pub const SLOTS: &[SlotRow] = &[
         due: logical::failover,
         why: "PostgreSQL 17: a permanent logical slot was made without `failover`: it is set once \
               the slot is not used",
+    },
+    SlotRow {
+        id: 1285,
+        due: logical::own,
+        why: "PostgreSQL 16: the leader has a permanent logical slot that is missing here: the standby \
+              makes one of its own, beside the beats",
     },
     SlotRow {
         id: 1290,
@@ -181,6 +187,7 @@ impl Member {
 
     /// Positions that members told are no news once their records can be read.
     fn note_group(&mut self, seen: &Observation) {
+        self.note_readers(seen);
         let Some(view) = seen.view() else { return };
         self.heard.clear();
         match self.dynamic.failsafe_mode {
@@ -243,7 +250,7 @@ impl Member {
         let call = match step.beside() {
             None => Call::ChangeSlot(step),
             Some(_) => {
-                let asks = step == SlotStep::AskLeader;
+                let asks = matches!(step, SlotStep::AskLeader | SlotStep::CreateOnStandby { .. });
                 let leader = Facts::of(seen).leader_source().filter(|_| asks);
                 Call::BeginSlotWork { step, leader: leader.map(Box::new) }
             }
@@ -355,6 +362,7 @@ impl Member {
                 step,
                 SlotStep::Drop { .. }
                     | SlotStep::CreateLogical { .. }
+                    | SlotStep::CreateOnStandby { .. }
                     | SlotStep::SetFailover { .. }
             );
             if is_told {

@@ -5,8 +5,9 @@ use crate::ha::failsafe::PromiseStore;
 use crate::ha::observation::{End, Job, Process, Shut, ShutdownState};
 use crate::ha::{Observation, sample};
 use crate::lock::OwnLease;
-use topology::write::Written;
-use topology::{Lsn, Millis, Seen, Session, Timeline, Version, Write};
+use serde_json::json;
+use topology::write::{LeaderWrite, Written};
+use topology::{Dynamic, Lsn, Millis, Seen, Session, Timeline, Version, Write};
 
 const LEASE: Session = Session::of_store(7);
 const NEXT: Session = Session::of_store(8);
@@ -368,4 +369,33 @@ fn a_member_that_an_operator_names_gives_up_what_lies_beyond_its_own_end() {
     assert_eq!((given_up.optime, given_up.slots.len()), (Lsn(1_000), 1));
     assert_eq!(taken(r#"{"member":"me"}"#, 900), None, "it has everything");
     assert_eq!(taken("{}", 1_001), None, "within the limits, and no operator was asked");
+}
+
+/// Its own copies may be behind their readers, which the next leader has to know.
+#[test]
+fn what_readers_have_confirmed_stays_until_a_member_has_opened_and_refusals_are_told_at_once() {
+    let reported = |stage: &mut Stage| {
+        let told = |write: Write| match write {
+            Write::AsLeader { write: LeaderWrite::PutStatus { status, .. }, .. } => status,
+            _ => None,
+        };
+        written_after(stage).into_iter().find_map(told)
+    };
+    let mut stage = Stage::leader();
+    let config = json!({"slots": {"x": {"database": "d", "plugin": "p"}}});
+    stage.member.dynamic = Dynamic::read(&config).expect("a good document");
+    let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+    view.take_sample("status", r#"{"optime":900,"slots":{"x":800}}"#, 7, 0);
+    let primary = std::mem::replace(&mut stage.seen.postgres, sample::follower().postgres);
+    stage.member.status_due = true;
+    let status = reported(&mut stage).expect("a report");
+    assert_eq!((status.slots["x"], status.refused_slots.len()), (Lsn(800), 0));
+    // It opens without the slot: no renewal is waited for.
+    stage.seen.postgres = primary;
+    stage.member.status_due = false;
+    let status = reported(&mut stage).expect("a report");
+    assert_eq!((status.slots.get("x"), status.refused_slots["x"]), (None, Lsn(800)));
+    let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+    view.take_sample("status", &status.write(), 8, 0);
+    assert!(reported(&mut stage).is_none());
 }

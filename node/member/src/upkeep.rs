@@ -18,7 +18,7 @@ use crate::ha::Observation;
 use crate::ha::failsafe::Map;
 use crate::lock::{NextLease, OwnLease};
 use crate::write;
-use standby::report::Leader;
+use standby::report::{Leader, ReadersTold};
 use standby::switch::ownership::Ownership;
 use topology::write::{LeaderWrite, Replacement};
 use topology::{GroupView, MemberRecord, Millis, Session, Write};
@@ -139,6 +139,7 @@ impl Member {
     ) -> Option<Effect> {
         let view = seen.view()?;
         self.note_view(view);
+        self.note_readers(seen);
         if seen.job.is_none() && super::record::role_of(seen).is_some() {
             self.ran_as = Some(self.role(seen));
         }
@@ -373,7 +374,9 @@ fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
         member.status_due = true;
         return None;
     }
-    if !std::mem::take(&mut member.status_due) && !sights.is_status_due {
+    let readers = member.readers(sights);
+    let is_news = readers.are_news(sights.view);
+    if !std::mem::take(&mut member.status_due) && !sights.is_status_due && !is_news {
         return None;
     }
     let leader = Leader {
@@ -381,10 +384,22 @@ fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
         optime: server.lsn,
         slots: &sights.about.slots,
         dynamic: &member.dynamic,
-        owned: sights.seen.may_own().then(|| member.slots.logical.owned()),
+        readers,
     };
     let status = leader.status(sights.view, &mut member.retention, sights.seen.now);
     write::status(sights.session, &status, sights.view)
+}
+
+impl Member {
+    /// What this leader tells of readers of logical slots, beside its own slots.
+    fn readers(&self, sights: &Sights) -> ReadersTold {
+        let logical = &self.slots.logical;
+        match (sights.seen.may_own(), sights.seen.is_primary()) {
+            (false, _) => ReadersTold::default(),
+            (true, true) => ReadersTold::of_primary(logical.refused(&sights.about.slots)),
+            (true, false) => ReadersTold::before_opening(logical.readers(), sights.view),
+        }
+    }
 }
 
 /// A leader ended in order, and the member that holds the lock since then has not

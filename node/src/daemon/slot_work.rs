@@ -10,6 +10,7 @@ use crate::postgres::{Error, Instance, Session, slots};
 use member::ha::observation::Following;
 use member::{SlotEnd, SlotFailure};
 use standby::slots::{Slot, SlotStep};
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use tokio::task::AbortHandle;
 const NAME: &str = "Matriarch slot work";
 /// Making a slot waits for all transactions that run; moving one may decode much WAL.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// How often a primary is asked for its transactions.
+const SNAPSHOT_PACE: Duration = Duration::from_secs(1);
 
 type Ended = Result<Vec<Slot>, SlotFailure>;
 
@@ -110,6 +114,14 @@ pub(super) async fn work(
             let session = instance.long_session(&database, NAME, LIMIT).await.map_err(failed)?;
             create(&session, &name, &plugin, failover).await.map(none)
         }
+        SlotStep::CreateOnStandby { name, database, plugin } => {
+            let leader = leader.ok_or_else(|| failure("no member leads".into()))?;
+            let session = instance.long_session(&database, NAME, LIMIT).await.map_err(failed)?;
+            tokio::select! {
+                made = create(&session, &name, &plugin, false) => made.map(none),
+                never = show_transactions(&instance, &leader) => match never {},
+            }
+        }
         SlotStep::AdvanceLogical { name, database, to } => {
             let session = instance.long_session(&database, NAME, LIMIT).await.map_err(failed)?;
             let done = slots::advance_logical(&session, &name, to).await;
@@ -126,6 +138,22 @@ pub(super) async fn work(
             slots_of(&instance, &leader).await.map_err(failed)
         }
         other => Err(failure(format!("this is done within a beat: {other}"))),
+    }
+}
+
+/// A slot of a standby begins where the primary's log shows which transactions run. The
+/// primary writes that now and then, and sooner where its login may ask for it.
+async fn show_transactions(instance: &Instance, leader: &Following) -> Infallible {
+    loop {
+        tokio::time::sleep(SNAPSHOT_PACE).await;
+        let login = &instance.settings.rewind;
+        let shown = async {
+            let session = instance.peer(&leader.host, leader.port, login, NAME).await?;
+            slots::log_snapshot(&session).await
+        };
+        if let Err(error) = shown.await {
+            tracing::debug!("the leader does not write its transactions: {}", error.with_causes());
+        }
     }
 }
 

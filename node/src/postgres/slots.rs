@@ -48,6 +48,22 @@ pub async fn drop(session: &Session, name: &str) -> Result<(), Error> {
     unless(done, &SqlState::UNDEFINED_OBJECT)
 }
 
+/// The same, and the session that uses it is ended first.
+pub async fn take(session: &Session, name: &str) -> Result<(), Error> {
+    const WHAT: &str = "end of the reader of a slot";
+    const SQL: &str = "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(active_pid)) \
+        FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text AND active_pid IS NOT NULL";
+    for _ in 0..LOOKS_MAX {
+        let row = session.row(WHAT, SQL, &[&name]).await?;
+        let used: i64 = row.try_get(0).map_err(|_| Error::Answer { what: WHAT, field: "count" })?;
+        if used == 0 {
+            break;
+        }
+        tokio::time::sleep(ENDING_PACE).await;
+    }
+    drop(session, name).await
+}
+
 /// Moves a physical slot forward; one that is further already, or reserves no WAL, stays.
 pub async fn advance(session: &Session, name: &str, to: Lsn) -> Result<(), Error> {
     const SQL: &str = "SELECT pg_catalog.pg_replication_slot_advance($1::text, $2::text::pg_lsn) \
@@ -79,6 +95,12 @@ pub async fn of_primary(session: &Session) -> Result<Vec<monitor::Slot>, Error> 
     serde_json::from_str(&text.ok_or_else(unclear)?).map_err(|_| unclear())
 }
 
+/// Has a primary write which transactions run, for slots that standbys make: PostgreSQL 16.
+pub async fn log_snapshot(session: &Session) -> Result<(), Error> {
+    const SQL: &str = "SELECT pg_catalog.pg_log_standby_snapshot()::text";
+    session.rows("running transactions", SQL, &[]).await.map(std::mem::drop)
+}
+
 /// Ends all sessions of this name, and waits until they are gone.
 pub async fn end_sessions(session: &Session, name: &str) -> Result<(), Error> {
     const WHAT: &str = "end of work on slots";
@@ -95,6 +117,8 @@ pub async fn end_sessions(session: &Session, name: &str) -> Result<(), Error> {
     }
 }
 
+/// How many times it is looked whether a reader has ended.
+const LOOKS_MAX: usize = 20;
 /// How often it is looked whether a session has ended.
 const ENDING_PACE: std::time::Duration = std::time::Duration::from_millis(10);
 

@@ -5,7 +5,7 @@
 
 use crate::config::Login;
 use crate::peers::ClientError;
-use crate::postgres::tls;
+use crate::postgres::{monitor, tls};
 use citus::node::NodeRow;
 use citus::statement::{Param, Statement};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
@@ -35,6 +35,11 @@ const PROBE: &str = "\
     (SELECT count(*) FROM pg_prepared_xacts), \
     coalesce((SELECT max(extract(epoch FROM now() - xact_start)) FROM pg_stat_activity \
               WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), 0)::int8";
+
+/// Every version shows some of the columns.
+const LOGICAL: &str = "\
+    SELECT coalesce(json_agg(row_to_json(s)), '[]')::text FROM pg_replication_slots s \
+    WHERE slot_type = 'logical' AND NOT temporary";
 
 /// How to log in to every leader: all groups and regions share one superuser.
 #[derive(Clone)]
@@ -120,6 +125,10 @@ impl Session {
         for row in rows {
             probe.settings.insert(row.get(0), row.get::<_, i64>(1).unsigned_abs());
         }
+        let row = within(self.client.query_one(LOGICAL, &[])).await.map_err(|why| self.at(why))?;
+        let slots: Vec<monitor::Slot> =
+            serde_json::from_str(row.get(0)).map_err(|why| self.at(why.to_string()))?;
+        probe.logical = slots.iter().map(monitor::Slot::seen).collect();
         Ok(probe)
     }
 
@@ -162,6 +171,7 @@ fn read_probe(row: &Row) -> Result<Probe, tokio_postgres::Error> {
         lsn: Lsn(count(7)?),
         prepared: count(8)?,
         oldest_transaction_s: count(9)?,
+        logical: Vec::new(),
     })
 }
 

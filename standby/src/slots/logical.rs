@@ -2,19 +2,23 @@
 //!
 //! Until PostgreSQL 16 a standby takes a logical slot only as a copy of the primary's file,
 //! when it starts; there the copy is moved by decoding, which takes time: those steps run
-//! beside the beats, one in each database. From 17 on the server copies slots itself, if
+//! beside the beats, one in each database. A standby of PostgreSQL 16 makes a slot of its own
+//! instead: it begins later than its reader on the primary, and is of use once that has passed
+//! it. From 17 on the server copies slots itself, if
 //! they are made with `failover`.
 //!
-//! Invariants: no slot is made that would skip data (`refused`); a copy moves no further than
+//! Invariants: no slot is made that would skip data (`readers`); a copy moves no further than
 //! its reader has confirmed on the leader, nor than this server has replayed.
 
 use super::step::{DropWhy, Scene, SlotStep};
-use super::{Kind, Readiness, Role, Slot, Wanted};
+use super::{ClusterKind, Kind, Readiness, Role, Slot, Wanted, permanent};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::Lsn;
 
 /// From this version on PostgreSQL copies slots to standbys itself.
 pub const NATIVE: u32 = 17;
+/// This version makes logical slots on a standby, but copies none.
+const ON_STANDBYS: u32 = 16;
 
 /// What the steps of logical slots go by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,11 +31,15 @@ pub struct Logical {
     pub busy: BTreeSet<String>,
     /// Not made here, for they would skip data.
     pub refused: BTreeMap<String, Lsn>,
-    /// Slots that this server had when it opened, and that would skip data.
+    /// Slots that no member resumes: their readers are ahead of the group.
     pub skipping: BTreeSet<String>,
+    /// What readers have confirmed can be read; without it any slot may have been used.
+    pub knows_readers: bool,
     /// Failover slots that `slots` has defined while they were here. Others of that kind
     /// belong to subscriptions.
     pub defined: BTreeSet<String>,
+    /// Slots that the leader has and this standby lacks.
+    pub lacking: BTreeSet<String>,
     /// The leader's slots are to be looked at.
     pub asks_leader: bool,
 }
@@ -39,6 +47,10 @@ pub struct Logical {
 impl Logical {
     pub fn is_native(&self) -> bool {
         self.major >= NATIVE
+    }
+
+    pub fn makes_own(&self) -> bool {
+        makes_own(self.major)
     }
 }
 
@@ -61,20 +73,22 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Slots of readers that are ahead of this server, if they could not be dropped before it
-/// opened.
+/// Slots of readers that are ahead: on a primary what could not be dropped before it opened,
+/// also from under its reader; on a standby any copy.
 pub fn skipping(scene: &Scene) -> Vec<SlotStep> {
-    let is_due = |slot: &&Slot| {
-        !slot.is_physical() && scene.is_primary() && scene.logical.skipping.contains(&slot.name)
-    };
-    let found = scene.slots().filter(is_due).filter(|slot| !slot.active);
+    let is_ahead =
+        |slot: &&Slot| !slot.is_physical() && scene.logical.skipping.contains(&slot.name);
+    let found = scene.slots().filter(is_ahead);
+    let found = found.filter(|slot| scene.is_primary() || scene.may_drop(slot));
     found.map(|slot| SlotStep::Drop { name: slot.name.clone(), why: DropWhy::Skips }).collect()
 }
 
 /// PostgreSQL 17: a slot of a former primary keeps the server from copying its namesake, and
 /// all others with it.
 pub fn not_synced(scene: &Scene) -> Vec<SlotStep> {
-    if scene.situation.role != Role::Replica || scene.situation.view.leader.is_none() {
+    let role = scene.situation.role;
+    let is_standby = matches!(role, Role::Replica | Role::StandbyLeader);
+    if !is_standby || scene.situation.view.leader.is_none() {
         return Vec::new();
     }
     let is_broken = |slot: &&Slot| !slot.is_physical() && slot.failover && !slot.synced;
@@ -84,7 +98,7 @@ pub fn not_synced(scene: &Scene) -> Vec<SlotStep> {
 
 /// On a primary, each in its own database. A definition that is new begins here.
 pub fn creations(scene: &Scene) -> Vec<SlotStep> {
-    if !scene.is_primary() || !scene.logical.decodes {
+    if !scene.is_primary() || !scene.logical.decodes || !scene.logical.knows_readers {
         return Vec::new();
     }
     let is_there = |name: &String| scene.there.iter().any(|slot| slot.name == *name);
@@ -96,6 +110,28 @@ pub fn creations(scene: &Scene) -> Vec<SlotStep> {
         database: database.to_string(),
         plugin: plugin.to_string(),
         failover: scene.logical.is_native(),
+    });
+    steps.filter(|step| scene.is_free(step)).collect()
+}
+
+/// A standby of this version makes slots of its own, without a restart.
+pub fn makes_own(major: u32) -> bool {
+    major == ON_STANDBYS
+}
+
+/// PostgreSQL 16: on a standby, one in each database at a time.
+pub fn own(scene: &Scene) -> Vec<SlotStep> {
+    let is_due = scene.situation.role == Role::Replica
+        && scene.logical.makes_own()
+        && scene.logical.decodes
+        && !scene.situation.dynamic.pause;
+    let missing = scene
+        .wanted_logical()
+        .filter(|(name, ..)| is_due && scene.logical.lacking.contains(name.as_str()));
+    let steps = missing.map(|(name, database, plugin, _)| SlotStep::CreateOnStandby {
+        name: name.clone(),
+        database: database.to_string(),
+        plugin: plugin.to_string(),
     });
     steps.filter(|step| scene.is_free(step)).collect()
 }
@@ -147,7 +183,7 @@ pub fn leader_asked(scene: &Scene) -> Vec<SlotStep> {
 /// What an operator should correct, beside what the definitions say themselves.
 pub fn findings(scene: &Scene) -> Vec<String> {
     let names: Vec<&str> = scene.wanted_logical().map(|(name, ..)| name.as_str()).collect();
-    let mut found = Vec::new();
+    let mut found = followers(scene).into_iter().collect::<Vec<_>>();
     if !names.is_empty() && scene.logical.major > 0 && !scene.logical.decodes {
         found.push(format!(
             "wal_level is not logical, so the logical slots {} are not kept here: set wal_level to \
@@ -170,11 +206,33 @@ pub fn findings(scene: &Scene) -> Vec<String> {
     found
 }
 
+/// A cluster that follows another one: only from PostgreSQL 17 on its leader's server has
+/// copies.
+fn followers(scene: &Scene) -> Option<String> {
+    let s = scene.situation;
+    let follows = s.role == Role::StandbyLeader && s.cluster == Some(ClusterKind::Standby);
+    if !follows || scene.logical.is_native() || scene.logical.major == 0 {
+        return None;
+    }
+    let all = permanent(&s.dynamic.slots).specifications.into_iter();
+    let names: Vec<String> =
+        all.filter(|slot| slot.kind != Kind::Physical).map(|slot| slot.name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "this cluster follows another one: before PostgreSQL 17 the logical slots {} are not \
+             kept here. Once it is promoted they are made only after they were taken out of \
+             `slots` and put back, for a reader that has used them elsewhere would miss changes",
+            quoted(&names)
+        )
+    })
+}
+
 fn refusal(name: &str, at: Lsn) -> String {
     format!(
-        "the logical slot `{name}` is not made on this server: its reader has confirmed {at} on \
-         another one, and would miss what was written since without a sign of it. To begin \
-         anew, take the slot out of `slots` with edit-config and put it back"
+        "the logical slot `{name}` is not made on this server: its reader has used it on another \
+         one, up to {at}, and would miss what was written since without a sign of it. To begin \
+         anew, take the slot out of `slots` with edit-config and put it back after a loop"
     )
 }
 

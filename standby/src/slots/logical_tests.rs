@@ -28,7 +28,8 @@ impl Bench {
         view.take_sample("config", &config.to_string(), 1, 0);
         view.take_sample("status", r#"{"optime":90,"slots":{"a":70,"b":80}}"#, 1, 0);
         let dynamic = Dynamic::read(&config).unwrap();
-        let logical = Logical { major: 15, decodes: true, ..Logical::default() };
+        let logical =
+            Logical { major: 15, decodes: true, knows_readers: true, ..Logical::default() };
         Bench { view, dynamic, role, there: Vec::new(), logical, end: Lsn(75) }
     }
 
@@ -96,7 +97,9 @@ fn a_primary_makes_what_is_new_in_one_database_at_a_time() {
     bench.logical.refused = [("b".to_string(), Lsn(80))].into();
     assert!(bench.steps(creations)[0].contains("`c`"));
     let found = bench.on(findings);
-    assert!(found[0].contains("`b` is not made on this server: its reader has confirmed 0/50"));
+    assert!(found[0].contains(
+        "`b` is not made on this server: its reader has used it on another one, up to 0/50"
+    ));
     bench.logical.decodes = false;
     assert!(bench.steps(creations).is_empty());
     let found = bench.on(findings);
@@ -196,11 +199,17 @@ fn another_plugin_or_database_is_another_slot() {
 }
 
 #[test]
-fn what_skips_is_dropped_as_soon_as_the_server_is_open() {
+fn what_skips_is_dropped_on_all_members_and_on_a_primary_from_under_its_reader() {
     let mut bench = Bench::of(Role::Primary).with(&[slot("a", "one", 70), slot("b", "one", 70)]);
     assert!(bench.steps(skipping).is_empty());
     bench.logical.skipping = ["a".to_string()].into();
     assert!(bench.steps(skipping)[0].starts_with("dropping the slot `a`: its reader"));
     bench.there[0].active = true;
+    assert_eq!(bench.steps(skipping).len(), 1);
+    bench.role = Role::Replica;
     assert!(bench.steps(skipping).is_empty());
+    bench.there[0].active = false;
+    assert_eq!(bench.steps(skipping).len(), 1);
+    bench.there[0].synced = true;
+    assert!(bench.steps(skipping).is_empty(), "the server's worker has it");
 }

@@ -15,7 +15,7 @@
 //! | step | the steps from what is there to what is wanted |
 //! | logical | the same for logical slots: made, moved, handed to the server's own worker |
 //! | readiness | whether a copy of a logical slot can be resumed after a promotion |
-//! | refused | slots that would skip data |
+//! | readers | what readers of logical slots have confirmed; slots that would skip data |
 //!
 //! Invariants: an active slot is never dropped; in a pause no slot is dropped; without a
 //! readable `/config`, which may define them, neither.
@@ -24,8 +24,8 @@
 
 pub mod logical;
 mod permanent;
+mod readers;
 mod readiness;
-mod refused;
 mod spared;
 pub mod step;
 mod unknown;
@@ -33,8 +33,8 @@ mod wanted;
 
 pub use logical::{Logical, NATIVE};
 pub use permanent::{ClusterKind, Permanent, Specification, permanent, specification};
+pub use readers::{Reader, Readers};
 pub use readiness::Readiness;
-pub use refused::{refused, skips};
 pub use spared::{is_ignored, is_reserved};
 pub use step::{DropWhy, Scene, SlotStep};
 pub use unknown::Unknown;

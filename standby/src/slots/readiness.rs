@@ -8,6 +8,9 @@
 //! logical slot, from `seen` on, and then by this standby's physical slot. What that
 //! physical slot keeps must not begin after what this copy needs.
 //!
+//! A slot that a standby has made itself begins later than the primary's: it is ready once the
+//! reader has passed its beginning there.
+//!
 //! A copy is judged anew after each start of the server and under each other leader.
 
 use super::{Slot, Xid};
@@ -42,6 +45,8 @@ impl Readiness {
         physical: Option<Xid>,
     ) -> Readiness {
         let Some(own) = own.filter(|own| !own.is_lost) else { return Readiness::Missing };
+        let begins_later =
+            theirs.is_some_and(|theirs| theirs.confirmed_flush < own.confirmed_flush);
         let seen = match self {
             Readiness::Ready => return Readiness::Ready,
             Readiness::Copied { seen } => seen,
@@ -51,7 +56,7 @@ impl Readiness {
         let seen = seen.or(theirs.filter(|_| physical.is_some()));
         match (seen, physical, own.catalog_xmin) {
             (Some(seen), Some(physical), Some(own))
-                if seen.is_at_most(physical) && physical.is_at_most(own) =>
+                if seen.is_at_most(physical) && physical.is_at_most(own) && !begins_later =>
             {
                 Readiness::Ready
             }
@@ -94,6 +99,15 @@ mod tests {
         assert_eq!(next(behind, 706, 720, Some(707)), behind, "less is kept than the copy needs");
         assert_eq!(next(Readiness::Ready, 1, 2, None), Readiness::Ready);
         assert_eq!(next(new, 700, 700, Some(700)), Readiness::Ready);
+    }
+
+    #[test]
+    fn a_slot_that_begins_later_than_the_primary_s_waits_for_its_reader() {
+        let at = |at: u64| Slot { confirmed_flush: Some(Lsn(at)), ..slot(700) };
+        let judged =
+            |theirs: u64| Readiness::Missing.next(Some(&at(50)), Some(&at(theirs)), Some(Xid(700)));
+        assert_eq!(judged(49), Readiness::Copied { seen: Some(Xid(700)) });
+        assert_eq!(judged(50), Readiness::Ready);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Each function gives all steps of one kind. Their order, in which what is dropped makes
 //! room for what is made, is that of the machine's rows (`node/member/src/slots.rs`).
 
+use super::permanent::KEYS;
 use super::{Kind, Logical, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,7 +22,7 @@ pub enum DropWhy {
     Unknown,
     /// PostgreSQL 17: its namesake on the primary cannot be copied while it is there.
     NotSynced,
-    /// Its reader has confirmed more than this server's log has.
+    /// Its reader has confirmed more than the log of the group has.
     Skips,
 }
 
@@ -45,6 +46,12 @@ pub enum SlotStep {
         plugin: String,
         failover: bool,
     },
+    /// PostgreSQL 16: a slot of a standby's own, in place of a copy.
+    CreateOnStandby {
+        name: String,
+        database: String,
+        plugin: String,
+    },
     AdvanceLogical {
         name: String,
         database: String,
@@ -63,6 +70,7 @@ impl SlotStep {
     pub fn beside(&self) -> Option<&str> {
         match self {
             SlotStep::CreateLogical { database, .. }
+            | SlotStep::CreateOnStandby { database, .. }
             | SlotStep::AdvanceLogical { database, .. } => Some(database),
             SlotStep::SetFailover { .. } | SlotStep::AskLeader => Some(""),
             SlotStep::Drop { .. } | SlotStep::Advance { .. } | SlotStep::CreatePhysical { .. } => {
@@ -107,8 +115,8 @@ impl fmt::Display for SlotStep {
                          while it is there"
                     }
                     DropWhy::Skips => {
-                        "its reader has confirmed more than this server's log has, and would miss \
-                         what is written from here on"
+                        "its reader has confirmed more than the log of this group has, and would \
+                         miss what was written instead"
                     }
                 };
                 write!(f, "dropping the slot `{name}`: {why}")
@@ -119,6 +127,10 @@ impl fmt::Display for SlotStep {
                 f,
                 "creating the logical slot `{name}` in the database `{database}` with the plugin \
                  `{plugin}`"
+            ),
+            SlotStep::CreateOnStandby { name, database, .. } => write!(
+                f,
+                "creating the logical slot `{name}` of this standby in the database `{database}`"
             ),
             SlotStep::AdvanceLogical { name, to, .. } => {
                 write!(f, "advancing the logical slot `{name}` to {to}")
@@ -205,14 +217,11 @@ pub fn of_another_kind(scene: &Scene) -> Vec<SlotStep> {
     scene.drops(DropWhy::OtherKind, |slot, wanted| slot.kind != wanted.kind)
 }
 
-const DEFINITIONS: [&str; 4] =
-    ["standby_clusters", "permanent_replication_slots", "permanent_slots", "slots"];
-
 /// What is not wanted, and nothing has used for a `loop_wait`.
 pub fn unknown(scene: &Scene) -> Vec<SlotStep> {
     let wait_ms = scene.situation.dynamic.loop_wait_ms;
     // What cannot be read may define any slot.
-    if scene.is_unreadable(&DEFINITIONS) {
+    if scene.is_unreadable(&KEYS) || scene.is_unreadable(&["standby_clusters"]) {
         return Vec::new();
     }
     let names = unknown_names(scene).into_iter();
@@ -274,6 +283,7 @@ pub fn apply(step: &SlotStep, there: &mut Vec<Slot>, end: Lsn) {
         }
         // Their ends are told later.
         SlotStep::CreateLogical { .. }
+        | SlotStep::CreateOnStandby { .. }
         | SlotStep::AdvanceLogical { .. }
         | SlotStep::SetFailover { .. }
         | SlotStep::AskLeader => {}

@@ -3,6 +3,7 @@
 //! Each finding names its object and its remedy. A check whose facts are not
 //! known is an error: a move is never begun on a guess.
 
+use crate::slots::{Kind, Slot, permanent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use topology::region::Journal;
@@ -89,6 +90,8 @@ pub struct Probe {
     pub prepared: u64,
     /// Age in seconds of the oldest transaction of a client.
     pub oldest_transaction_s: u64,
+    /// Logical slots that survive a restart.
+    pub logical: Vec<Slot>,
 }
 
 /// One region, as its store and its servers tell it.
@@ -239,6 +242,7 @@ fn servers(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
     replication(old, new, to.object(group), found);
     configuration(old, new, to.object(group), found);
     clients(old, from.object(group), found);
+    logical_slots(from, to, group, found);
     debug_assert!(found.len() >= before);
 }
 
@@ -305,6 +309,32 @@ fn clients(old: &Probe, object: String, found: &mut Vec<Finding>) {
     if old.oldest_transaction_s >= 60 {
         let message = format!("a transaction runs for {} s and is ended", old.oldest_transaction_s);
         found.push(Finding::warning(&object, message, "wait for it or end it yourself"));
+    }
+}
+
+/// A reader of a permanent logical slot must find it on the new side, where it was: it would
+/// miss what a slot that is made there skips.
+fn logical_slots(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
+    let (Some(old), Some(new)) = (from.probe(group), to.probe(group)) else { return };
+    let config = from.groups[&group].config.as_ref().map(|config| &config.value);
+    let defined = config.map(|config| permanent(&config.slots)).unwrap_or_default();
+    let logical = defined.specifications.iter().filter(|slot| slot.kind != Kind::Physical);
+    for slot in old.logical.iter().filter(|slot| logical.clone().any(|d| d.name == slot.name)) {
+        let copy = new.logical.iter().find(|copy| copy.name == slot.name);
+        let is_ready = copy.is_some_and(|copy| copy.synced && !copy.is_lost);
+        if is_ready {
+            continue;
+        }
+        let message =
+            format!("the logical slot `{}` is not ready: its reader ends here", slot.name);
+        let remedy = if old.version / 10_000 < u64::from(crate::slots::NATIVE) {
+            "before PostgreSQL 17 no other region has copies: take the slot out of `slots`, and set \
+             its reader up anew after the move"
+        } else {
+            "let its reader confirm something and wait; or take the slot out of `slots`, and set \
+             its reader up anew after the move"
+        };
+        found.push(Finding::error(to.object(group), message, remedy));
     }
 }
 
@@ -406,6 +436,28 @@ mod tests {
         for (world, expected) in cases {
             assert!(errors(&world).contains(expected), "{expected} in:\n{}", errors(&world));
         }
+    }
+
+    #[test]
+    fn a_logical_slot_that_is_not_ready_on_the_new_side_is_named() {
+        let kind = Kind::Logical { database: "d".into(), plugin: "p".into() };
+        let slot = Slot { kind, failover: true, ..Slot::physical("reader", Lsn(900)) };
+        let mut world = change_probe(0, |p| p.logical = vec![slot.clone()]);
+        assert_eq!(errors(&world), "", "it is not permanent");
+        let config = r#"{"slots":{"reader":{"database":"d","plugin":"p"},"reader_2":null}}"#;
+        let view = world.groups[0].get_mut(&Group::PLAIN).expect("a group");
+        view.take_sample("config", config, 1, 0);
+        assert!(errors(&world).contains("the logical slot `reader` is not ready"));
+        let mut copy = |copy: Slot| {
+            for probe in world.probes[1].values_mut().flatten() {
+                probe.logical = vec![copy.clone()];
+            }
+            errors(&world)
+        };
+        assert!(copy(slot.clone()).contains("`reader`"), "it is no copy");
+        let synced = Slot { synced: true, ..slot };
+        assert!(copy(Slot { is_lost: true, ..synced.clone() }).contains("`reader`"));
+        assert_eq!(copy(synced), "");
     }
 
     #[test]

@@ -6,24 +6,69 @@ use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::Job;
 use crate::job_terms::{SlotCopies, SlotCopy};
+use standby::slots::logical::makes_own;
 use standby::slots::{Kind, Permanent, Plan, Readiness, Slot, Specification, permanent};
 use std::collections::BTreeSet;
 use topology::MemberRecord;
 
 impl LogicalMemory {
+    /// The leader's slots, if its answer is young.
+    fn theirs(&self, moment: &Moment) -> &[Slot] {
+        let age_max = ANSWER_LOOPS * moment.seen.dynamic.loop_wait_ms;
+        let answer = self.answer.as_ref().filter(|(at, _)| moment.now.since(*at) <= age_max);
+        answer.map_or(&[][..], |(_, slots)| slots)
+    }
+
+    /// Slots that the leader has and this server lacks.
+    pub(super) fn find_lacking(&mut self, moment: &Moment, plan: &Plan) {
+        let slots = &moment.sight.slots;
+        let is_lacking = |name: &String, kind: &Kind| {
+            let its = self.theirs(moment).iter().find(|s| s.name == *name && s.kind == *kind);
+            let lacks = !slots.iter().any(|slot| slot.name == *name);
+            lacks && its.is_some_and(is_copyable) && !self.readers.is_ahead(name)
+        };
+        let lacking = logical_of(plan).filter(|(name, kind)| is_lacking(name, kind));
+        self.lacking = lacking.map(|(name, _)| name.clone()).collect();
+        self.find_passed_by_none(moment);
+    }
+
+    /// A slot of this standby's own whose reader does not come to its beginning: a copy of the
+    /// leader's is better, though it takes a restart.
+    fn find_passed_by_none(&mut self, moment: &Moment) {
+        let slots = &moment.sight.slots;
+        let is_late = |slot: &&Slot| {
+            let its = self.theirs(moment).iter().find(|its| its.name == slot.name);
+            makes_own(self.major)
+                && its.is_some_and(|its| its.confirmed_flush < slot.confirmed_flush)
+        };
+        let late: BTreeSet<String> = slots
+            .iter()
+            .filter(|s| !s.is_physical())
+            .filter(is_late)
+            .map(|s| s.name.clone())
+            .collect();
+        self.late_since.retain(|name, _| late.contains(name));
+        for name in late {
+            let since = *self.late_since.entry(name.clone()).or_insert(moment.now);
+            if moment.now.since(since) >= RESTART_AGAIN_MS {
+                self.again.insert(name, "its reader does not come to its beginning".to_string());
+            }
+        }
+    }
+
     /// Slots that the leader has and this server lacks, or cannot move.
     pub(super) fn find_due(&mut self, moment: &Moment, plan: &Plan) {
         let Moment { now, sight, .. } = moment;
-        let age_max = ANSWER_LOOPS * moment.seen.dynamic.loop_wait_ms;
-        let answer = self.answer.as_ref().filter(|(at, _)| now.since(*at) <= age_max);
-        let theirs = answer.map_or(&[][..], |(_, slots)| slots);
+        let theirs = self.theirs(moment);
         let is_recent = |name: &String| {
             self.restarted.get(name).is_some_and(|at| now.since(*at) < RESTART_AGAIN_MS)
         };
         let is_due = |name: &String, kind: &Kind| {
             let is_there = |slot: &&Slot| slot.name == *name && slot.kind == *kind;
-            let lacks = !sight.slots.iter().any(|slot| slot.name == *name);
+            let is_missing = !sight.slots.iter().any(|slot| slot.name == *name);
+            let lacks = is_missing && !makes_own(self.major);
             (lacks || self.again.contains_key(name))
+                && !self.readers.is_ahead(name)
                 && theirs.iter().find(is_there).is_some_and(is_copyable)
                 && !is_recent(name)
         };
@@ -39,6 +84,9 @@ impl LogicalMemory {
 
     fn copy_of(&self, slot: Specification) -> Option<SlotCopy> {
         let Kind::Logical { database, plugin } = slot.kind else { return None };
+        if self.readers.is_ahead(&slot.name) {
+            return None;
+        }
         let replaces = self.again.contains_key(&slot.name);
         Some(SlotCopy { name: slot.name, database, plugin, replaces })
     }

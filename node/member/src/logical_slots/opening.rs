@@ -1,8 +1,10 @@
 //! What a promotion means for the readers of logical slots.
 
+use super::LogicalMemory;
 use crate::ha::Observation;
 use crate::{Level, Member};
-use standby::slots::{Readiness, skips};
+use standby::slots::Readiness;
+use standby::slots::logical::makes_own;
 use std::collections::BTreeMap;
 use topology::Lsn;
 
@@ -16,14 +18,28 @@ impl Member {
     /// What a promotion of this member means for the readers of logical slots: it is told, and
     /// copies that would skip data are not resumed. `None`: there is nothing to end.
     pub(crate) fn before_opening(&mut self, seen: &Observation) -> Option<BeforeOpening> {
-        let (view, end) = (seen.view()?, seen.server()?.lsn);
-        let logical = &self.slots.logical;
-        let drops = skips(view, &self.dynamic, &logical.there, end);
-        self.tell_opening(&drops);
+        let end = seen.server()?.lsn;
+        self.note_readers(seen);
         let logical = &mut self.slots.logical;
-        logical.skipping = drops.keys().cloned().collect();
+        if logical.followed {
+            logical.readers.doubt(&self.dynamic, &logical.there, end);
+        }
+        let late = logical.late();
+        let there = logical.there.iter().filter(|slot| !late.contains(&slot.name));
+        logical.readers.judge(&self.dynamic, &there.cloned().collect::<Vec<_>>(), end);
+        let mut drops = logical.readers.ahead();
+        drops.retain(|name, _| logical.there.iter().any(|slot| slot.name == *name));
+        self.tell_opening(&drops);
+        let logical = &self.slots.logical;
         let is_needed = !logical.there.is_empty() || !logical.under_way.is_empty();
-        let drops: Vec<String> = drops.into_keys().collect();
+        for name in &late {
+            let text = format!(
+                "the logical slot `{name}` is not resumed: it was made here behind what its reader \
+                 had confirmed on the former leader"
+            );
+            self.note(Level::Error, text);
+        }
+        let drops: Vec<String> = drops.into_keys().chain(late).collect();
         is_needed.then_some(BeforeOpening { drops })
     }
 
@@ -51,5 +67,19 @@ impl Member {
             );
             self.note(Level::Warn, text);
         }
+    }
+}
+
+impl LogicalMemory {
+    /// Slots of a standby's own that no reader is known to have passed.
+    fn late(&mut self) -> Vec<String> {
+        if !makes_own(self.major) {
+            return Vec::new();
+        }
+        let unready = self.readiness.iter().filter(|(_, r)| **r != Readiness::Ready);
+        let unready = unready.map(|(name, _)| name.clone()).collect();
+        let late = self.readers.begin_late(&self.there, &unready);
+        self.late = late.iter().cloned().collect();
+        late
     }
 }

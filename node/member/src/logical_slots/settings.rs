@@ -4,6 +4,7 @@ use super::{LogicalMemory, Moment};
 use crate::Member;
 use crate::ha::Observation;
 use standby::slots::{Kind, permanent};
+use standby::switch::ownership::Ownership;
 use std::collections::BTreeMap;
 use topology::id::slot_name;
 use topology::{Dynamic, GroupView, MemberName};
@@ -12,8 +13,13 @@ impl LogicalMemory {
     /// Copies on a standby that PostgreSQL's own worker has made, and it alone removes: once
     /// the slot of the primary has gone.
     fn has_synced(&self, seen: &Observation) -> bool {
-        let is_standby = seen.is_standby() && !seen.holds_lock();
-        is_standby && self.is_native() && self.there.iter().any(|slot| slot.synced)
+        let is_kept = seen.is_standby() && (!seen.holds_lock() || follows_another(seen));
+        is_kept && self.is_native() && self.there.iter().any(|slot| slot.synced)
+    }
+
+    /// What is no copy, on a standby: PostgreSQL's worker would fail for it, and then rest.
+    fn has_broken(&self) -> bool {
+        self.there.iter().any(|slot| slot.failover && !slot.synced)
     }
 
     pub(super) fn note_used(&mut self, moment: &Moment) {
@@ -43,19 +49,44 @@ pub(super) fn keeps_feedback(seen: &Observation, view: &GroupView, dynamic: &Dyn
         }
         false
     };
+    if !seen.may_own() {
+        return false;
+    }
     let keeps = view.members.iter().filter(|(_, m)| {
         let tags = &m.value.tags;
         !tags.nofailover() && !tags.nostream()
     });
-    is_defined && dynamic.use_slots && seen.may_own() && keeps.map(|(name, _)| name).any(is_kept)
+    is_defined && dynamic.use_slots && keeps.map(|(name, _)| name).any(is_kept)
+}
+
+/// PostgreSQL 17: the leader of a cluster that follows another one streams from its primary, by
+/// a slot, and its server copies the logical slots from there.
+pub(super) fn copies_from_remote(seen: &Observation, dynamic: &Dynamic) -> bool {
+    let read = permanent(&dynamic.slots);
+    let is_defined = read.specifications.iter().any(|slot| slot.kind != Kind::Physical);
+    let has_slot = seen.follows().is_some_and(|following| following.slot.is_some());
+    let follows = follows_another(seen) && seen.holds_lock() && seen.is_standby();
+    is_defined && dynamic.use_slots && follows && has_slot
+}
+
+/// Certainly, and not while that is in doubt.
+pub(super) fn follows_another(seen: &Observation) -> bool {
+    !seen.may_own() && !matches!(seen.ownership, Ownership::Doubtful(_))
 }
 
 impl Member {
+    /// A standby leader's server copies slots itself, and needs feedback for that.
+    pub(crate) fn copies_natively_from_remote(&self, seen: &Observation) -> bool {
+        self.slots.logical.is_native() && copies_from_remote(seen, &self.dynamic)
+    }
+
     /// Without a store, what held when it was last seen.
     pub(crate) fn keeps_feedback(&self, seen: &Observation) -> bool {
         match seen.view() {
             Some(view) => {
-                keeps_feedback(seen, view, &self.dynamic) || self.slots.logical.has_synced(seen)
+                keeps_feedback(seen, view, &self.dynamic)
+                    || self.copies_natively_from_remote(seen)
+                    || self.slots.logical.has_synced(seen)
             }
             None => self.slots.logical.feedback,
         }
@@ -63,6 +94,11 @@ impl Member {
 
     pub(crate) fn syncs_natively(&self, seen: &Observation) -> bool {
         self.slots.logical.is_native() && self.keeps_feedback(seen)
+    }
+
+    /// Slots of a former primary go first (1185).
+    pub(crate) fn has_broken_copies(&self) -> bool {
+        self.slots.logical.has_broken()
     }
 
     /// The physical slots that logical readers wait for, so that none of them is ahead of a

@@ -8,7 +8,7 @@ use super::Server;
 use crate::clock;
 use crate::postgres::monitor::{self, Monitor};
 use crate::postgres::{Error, Session, slots};
-use standby::slots::SlotStep;
+use standby::slots::{DropWhy, SlotStep};
 use std::time::Duration;
 
 /// The application name of the daemon's connection, which the field knows.
@@ -101,6 +101,7 @@ impl Server {
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
         let done = match step {
             SlotStep::CreatePhysical { name } => slots::create_physical(session, name).await,
+            SlotStep::Drop { name, why: DropWhy::Skips } => slots::take(session, name).await,
             SlotStep::Drop { name, .. } => slots::drop(session, name).await,
             SlotStep::Advance { name, to } => slots::advance(session, name, *to).await,
             other => return Err(format!("this takes longer than a beat: {other}")),
