@@ -1,13 +1,15 @@
 //! Permanent logical slots on real PostgreSQL and etcd. The scenarios are in
-//! `tests/src/live/logical.rs`.
+//! `tests/src/live/logical.rs`, `linked_slots.rs` and `readers.rs`.
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::Duration;
-use tests::live::{logical, run};
+use tests::live::{linked_slots, logical, readers, run};
 
 /// No scenario needs half of this.
 const LIMIT: Duration = Duration::from_secs(240);
+/// Enough for 20 rounds, too.
+const READERS: Duration = Duration::from_secs(3_000);
 
 #[test]
 fn permanent_logical_slots_are_made_and_bad_ones_named() {
@@ -20,8 +22,33 @@ fn copies_of_logical_slots_are_moved_and_read_on_after_switchovers() {
 }
 
 #[test]
-fn a_reader_misses_nothing_when_other_members_come_to_lead() {
-    run("a reader of a logical slot", LIMIT, logical::consumer());
+fn a_standby_of_16_makes_a_slot_of_its_own_without_a_restart() {
+    run("slots of standbys on 16", LIMIT, logical::own(16));
+}
+
+#[test]
+fn feedback_follows_a_cascade_and_goes_with_the_definition() {
+    run("feedback along a cascade", LIMIT, logical::feedback_of_a_cascade());
+}
+
+#[test]
+fn a_standby_cluster_of_18_has_a_copy_that_its_reader_goes_on_with() {
+    run("a slot in a standby cluster on 18", LIMIT, linked_slots::native(18));
+}
+
+#[test]
+fn a_standby_cluster_of_15_says_that_it_keeps_no_logical_slots() {
+    run("no slot in a standby cluster", LIMIT, linked_slots::refused(15));
+}
+
+#[test]
+fn readers_miss_nothing_when_other_members_come_to_lead() {
+    run("readers of logical slots", READERS, readers::go_on(15));
+}
+
+#[test]
+fn readers_miss_nothing_when_other_members_come_to_lead_on_18() {
+    run("readers of logical slots on 18", READERS, readers::go_on(18));
 }
 
 #[test]

@@ -4,12 +4,9 @@ use super::slots::{run_sql, shows, slots, stand_up_behind_the_first};
 use super::stage::{LONG, Stage, ask_sql, connect};
 use super::versions::programs;
 use ctl::field::{MemberPlan, Plan};
-use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Some loops, a restart of each standby one after the other, on busy cores.
@@ -18,18 +15,18 @@ const LOOPS: Duration = Duration::from_secs(60);
 const WORKER: Duration = Duration::from_secs(150);
 const READER: &str = "reader";
 
-fn decode(plan: &mut Plan) {
+pub(super) fn decode(plan: &mut Plan) {
     let parameters = &mut plan.dcs["postgresql"]["parameters"];
     parameters["wal_level"] = json!("logical");
     parameters["wal_receiver_status_interval"] = json!("1s");
     plan.dcs["loop_wait"] = json!(2);
 }
 
-fn definition(plugin: &str) -> Value {
+pub(super) fn definition(plugin: &str) -> Value {
     json!({"type": "logical", "database": "postgres", "plugin": plugin})
 }
 
-async fn has_slot(stage: &Stage, member: &MemberPlan, name: &str, is_there: bool) {
+pub(super) async fn has_slot(stage: &Stage, member: &MemberPlan, name: &str, is_there: bool) {
     // One that is being made is active.
     let sql = format!(
         "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = '{name}' \
@@ -39,21 +36,21 @@ async fn has_slot(stage: &Stage, member: &MemberPlan, name: &str, is_there: bool
 }
 
 /// The word of each slot, as `/patroni` shows it.
-async fn word(stage: &Stage, member: &MemberPlan) -> Option<String> {
+pub(super) async fn word(stage: &Stage, member: &MemberPlan, slot: &str) -> Option<String> {
     let body = stage.get(member, "/patroni").await.body;
-    body["logical_slots"][READER].as_str().map(str::to_string)
+    body["logical_slots"][slot].as_str().map(str::to_string)
 }
 
-async fn is_ready(stage: &Stage, member: &MemberPlan) {
-    let what = format!("a ready copy on {}", member.name);
-    let question = async || word(stage, member).await.as_deref() == Some("ready");
-    let answer = stage.field.until(&what, LOOPS, question).await;
+pub(super) async fn is_ready(stage: &Stage, member: &MemberPlan, slot: &str, limit: Duration) {
+    let what = format!("a ready copy of {slot} on {}", member.name);
+    let question = async || word(stage, member, slot).await.as_deref() == Some("ready");
+    let answer = stage.field.until(&what, limit, question).await;
     if let Err(why) = answer {
-        let slot = ask_sql(
+        let there = ask_sql(
             member,
             "SELECT string_agg(row_to_json(s)::text, ' ') FROM pg_replication_slots s",
         );
-        panic!("{why}: {:?}, {:?}", word(stage, member).await, slot.await);
+        panic!("{why}: {:?}, {:?}", word(stage, member, slot).await, there.await);
     }
 }
 
@@ -74,7 +71,7 @@ async fn read(member: &MemberPlan, seen: &mut BTreeSet<u32>) {
     }
 }
 
-async fn switch(stage: &Stage, old: &MemberPlan, new: &MemberPlan) {
+pub(super) async fn switch(stage: &Stage, old: &MemberPlan, new: &MemberPlan) {
     let body = json!({"leader": old.name, "candidate": new.name});
     let reply = stage.send(Method::POST, old, "/switchover", body).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
@@ -143,7 +140,7 @@ pub async fn copies(major: u32) {
     for member in &members[1..] {
         has_slot(&stage, member, READER, true).await;
         shows(&stage, member, "feedback", "SHOW hot_standby_feedback", "on").await;
-        is_ready(&stage, member).await;
+        is_ready(&stage, member, READER, LOOPS).await;
     }
     insert(&members[0], 101, 200).await;
     read(&members[0], &mut seen).await;
@@ -159,7 +156,7 @@ pub async fn copies(major: u32) {
     for (old, new, from) in [(0, 1, 201), (1, 2, 301)] {
         let (old, new) = (&members[old], &members[new]);
         insert(old, from, from + 49).await;
-        is_ready(&stage, new).await;
+        is_ready(&stage, new, READER, LOOPS).await;
         switch(&stage, old, new).await;
         insert(new, from + 50, from + 99).await;
         read(new, &mut seen).await;
@@ -177,6 +174,103 @@ pub async fn copies(major: u32) {
     stage.end();
 }
 
+/// A standby of PostgreSQL 16 makes a slot of its own: nothing restarts. It is ready once the
+/// reader has passed its beginning; one that no reader has passed is not resumed.
+pub async fn own(major: u32) {
+    let mut stage = Stage::prepare_plan(3, &programs(major), |plan, _| decode(plan));
+    let members = stand_up_behind_the_first(&mut stage).await;
+    let started = "SELECT pg_postmaster_start_time()::text";
+    let mut before = Vec::new();
+    for member in &members {
+        before.push(ask_sql(member, started).await.expect("a time"));
+    }
+    insert(&members[0], 1, 100).await;
+    run_sql(&members[0], "CREATE PUBLICATION everything FOR ALL TABLES").await;
+    let slots = json!({"reader": definition("pgoutput"), "idle": definition("pgoutput")});
+    stage.patch(json!({"slots": slots})).await;
+    for member in &members {
+        has_slot(&stage, member, READER, true).await;
+        has_slot(&stage, member, "idle", true).await;
+    }
+    for member in &members[1..] {
+        let passed = async || {
+            let read = "SELECT pg_replication_slot_advance('reader', pg_current_wal_flush_lsn())";
+            run_sql(&members[0], read).await;
+            word(&stage, member, READER).await.as_deref() == Some("ready")
+        };
+        stage.until("a slot that its reader has passed", LOOPS, passed).await;
+        assert_eq!(word(&stage, member, "idle").await.as_deref(), Some("pending"));
+    }
+    for (member, before) in members.iter().zip(&before) {
+        assert_eq!(ask_sql(member, started).await.expect("a time"), *before, "{}", member.name);
+    }
+    insert(&members[0], 101, 150).await;
+    let mark = stage.mark(&members[1]);
+    switch(&stage, &members[0], &members[1]).await;
+    insert(&members[1], 151, 200).await;
+    let rows = "SELECT count(*)::text FROM pg_logical_slot_get_binary_changes('reader', NULL, NULL, \
+                'proto_version', '1', 'publication_names', 'everything') \
+                WHERE get_byte(data, 0) = ascii('I')";
+    assert_eq!(ask_sql(&members[1], rows).await.expect("changes"), "100");
+    let words = ["`idle` is not resumed: it was made here behind", "`idle` is not made on this"];
+    stage
+        .until("what is refused in the log", LOOPS, async || {
+            let log = stage.log_since(&members[1], mark);
+            words.iter().all(|word| log.contains(word))
+        })
+        .await;
+    has_slot(&stage, &members[1], "idle", false).await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// n1 <- n2 <- n3 <- n4, of which n2 and n3 never lead and keep no copies: their servers pass on
+/// what n4's copy needs, until its definition goes.
+pub async fn feedback_of_a_cascade() {
+    let mut stage = Stage::prepare_in(4, |plan| {
+        decode(plan);
+        for (name, above, never_leads) in
+            [("n2", "n1", true), ("n3", "n2", true), ("n4", "n3", false)]
+        {
+            let tags = json!({"replicatefrom": above, "nofailover": never_leads});
+            plan.overlays.insert(name.into(), json!({"tags": tags}));
+        }
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    let feedback = "SHOW hot_standby_feedback";
+    for member in &members[1..] {
+        shows(&stage, member, "no feedback", feedback, "off").await;
+    }
+    stage.patch(json!({"slots": {"reader": definition("test_decoding")}})).await;
+    has_slot(&stage, &members[3], READER, true).await;
+    for member in &members[1..] {
+        shows(&stage, member, "feedback", feedback, "on").await;
+    }
+    for member in &members[1..3] {
+        has_slot(&stage, member, READER, false).await;
+    }
+    // Down the chain each server keeps the rows of the one below.
+    for (above, below) in members.iter().zip(["n2", "n3", "n4"]) {
+        let kept = format!(
+            "SELECT (catalog_xmin IS NOT NULL)::text FROM pg_replication_slots \
+             WHERE slot_name = '{below}'"
+        );
+        shows(&stage, above, "what its standby needs", &kept, "true").await;
+    }
+    is_ready(&stage, &members[3], READER, LOOPS).await;
+    stage.patch(json!({"slots": null})).await;
+    for member in &members[1..] {
+        shows(&stage, member, "no feedback", feedback, "off").await;
+    }
+    for (above, below) in members.iter().zip(["n2", "n3", "n4"]) {
+        let kept = format!(
+            "SELECT (catalog_xmin IS NULL)::text FROM pg_replication_slots WHERE slot_name = '{below}'"
+        );
+        shows(&stage, above, "nothing kept", &kept, "true").await;
+    }
+    stage.end();
+}
+
 /// A standby without a copy is promoted: the slot that its reader has used is not made anew
 /// there, until its definition is put back.
 pub async fn refused() {
@@ -191,7 +285,7 @@ pub async fn refused() {
     let status = async || stage.get(new, "/cluster").await.status == 200;
     stage.until("a look at the group", LONG, status).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(word(&stage, new).await.as_deref(), Some("missing"));
+    assert_eq!(word(&stage, new, READER).await.as_deref(), Some("missing"));
     let mark = stage.mark(new);
     switch_in_pause(&stage, old, new).await;
     let words =
@@ -240,7 +334,7 @@ pub async fn native(major: u32) {
     let (synced, awaited) = ("SHOW sync_replication_slots", "SHOW synchronized_standby_slots");
     for member in &members[1..] {
         shows(&stage, member, "its worker", synced, "on").await;
-        is_ready(&stage, member).await;
+        is_ready(&stage, member, READER, LOOPS).await;
         shows(&stage, member, "no awaited slots", awaited, "").await;
     }
     shows(&stage, &members[0], "awaited slots", awaited, "n2,n3").await;
@@ -255,7 +349,7 @@ pub async fn native(major: u32) {
             // A reader moves on: a copy that begins later than its reader would be of no use.
             let read = "SELECT pg_replication_slot_advance('reader', pg_current_wal_flush_lsn())";
             let _ = ask_sql(&members[1], read).await;
-            word(&stage, member).await.as_deref() == Some("ready")
+            word(&stage, member, READER).await.as_deref() == Some("ready")
         };
         stage.until(&what, WORKER, copied).await;
     }
@@ -264,85 +358,4 @@ pub async fn native(major: u32) {
     has_slot(&stage, &members[0], READER, false).await;
     stage.one_writer();
     stage.end();
-}
-
-/// pg_recvlogical as a real reader, which connects anew to whichever server is the primary.
-/// `MATRIARCH_ROUNDS`: how many times another member comes to lead. Each row that the last
-/// primary has must have come at least once.
-pub async fn consumer() {
-    let mut stage = Stage::prepare_in(3, |plan| {
-        decode(plan);
-        plan.dcs["primary_start_timeout"] = json!(0);
-    });
-    let members = stand_up_behind_the_first(&mut stage).await;
-    stage.patch(json!({"slots": {"reader": definition("test_decoding")}})).await;
-    for member in &members {
-        has_slot(&stage, member, READER, true).await;
-    }
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("received");
-    let mut reader = receive(&members, &file);
-    let rounds = std::env::var("MATRIARCH_ROUNDS").ok().and_then(|text| text.parse().ok());
-    let mut leader = members[0].clone();
-    for round in 1..=rounds.unwrap_or(3u32) {
-        for member in stage.others(&leader) {
-            is_ready(&stage, &member).await;
-        }
-        if round % 3 == 0 {
-            leader = fail_over(&stage, &leader).await;
-        }
-        let writer = stage.writer(&format!("round_{round}")).await;
-        if round % 3 != 0 {
-            let next = stage.others(&leader)[round as usize % 2].clone();
-            switch(&stage, &leader, &next).await;
-            leader = next;
-        }
-        stage.settle_without_loss(writer).await;
-        assert_eq!(stage.healthy(LONG).await.name, leader.name);
-        all_received(&stage, &leader, &format!("round_{round}"), &file).await;
-    }
-    reader.kill().expect("it runs");
-    reader.wait().expect("it ends");
-    stage.one_writer();
-    stage.end();
-}
-
-/// A reader gets rows before a standby has them, so nothing is written at that moment.
-async fn fail_over(stage: &Stage, leader: &MemberPlan) -> MemberPlan {
-    assert!(stage.field.signal_postmaster(leader, Signal::SIGKILL));
-    stage.new_leader(leader, LONG).await
-}
-
-fn receive(members: &[MemberPlan], file: &Path) -> Child {
-    let hosts: Vec<&str> = members.iter().map(|m| m.host.as_str()).collect();
-    let ports: Vec<String> = members.iter().map(|m| m.pg_port.to_string()).collect();
-    let target = format!(
-        "dbname=postgres user=postgres host={} port={} target_session_attrs=read-write",
-        hosts.join(","),
-        ports.join(",")
-    );
-    let mut command = Command::new(programs(15).join("pg_recvlogical"));
-    command.args(["--dbname", &target, "--slot", READER, "--start", "--status-interval=1"]);
-    command.args(["--fsync-interval=1", "--file"]).arg(file);
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("pg_recvlogical starts")
-}
-
-async fn all_received(stage: &Stage, leader: &MemberPlan, table: &str, file: &Path) {
-    let ids = format!("SELECT string_agg(id::text, ' ') FROM {table}");
-    let ids = ask_sql(leader, &ids).await.expect("rows");
-    let wanted: BTreeSet<&str> = ids.split(' ').collect();
-    let (mut missing, mut twice) = (0, 0);
-    let what = format!("all {} rows of {table} received", wanted.len());
-    let received = async || {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let begin = format!("table public.{table}: INSERT: id[bigint]:");
-        let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(&begin)).collect();
-        let seen: BTreeSet<&str> = lines.iter().copied().collect();
-        missing = wanted.difference(&seen).count();
-        twice = lines.len() - seen.len();
-        missing == 0
-    };
-    let answer = stage.field.until(&what, LOOPS, received).await;
-    answer.unwrap_or_else(|why| panic!("{why}: {missing} are missing"));
-    println!("  {table}: {} rows received, none missing, {twice} twice", wanted.len());
 }

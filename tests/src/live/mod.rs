@@ -28,6 +28,7 @@
 //! | settings | changes of the configuration |
 //! | served | where a server is reached while its settings change |
 //! | times | other times of the lock, and short ones |
+//! | slots, logical, linked_slots, readers | replication slots, and what reads from logical ones |
 //! | source | a server that no daemon knows, with a backup and an archive |
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
 //! | standby_cluster | a cluster that follows another one, and changes places with it |
@@ -72,6 +73,7 @@ pub mod etcd;
 pub mod failsafe;
 pub mod generated;
 pub mod histories;
+pub mod linked_slots;
 pub mod logical;
 pub mod maintenance;
 pub mod majority;
@@ -83,6 +85,7 @@ pub mod pause;
 pub mod planned;
 pub mod process;
 pub mod promotions;
+pub mod readers;
 pub mod recovery;
 pub mod refusal;
 pub mod requests;

@@ -66,6 +66,13 @@ impl Source {
         source
     }
 
+    /// More settings of the stopped server.
+    pub fn set(&self, lines: &str) {
+        let path = self.data.join("postgresql.conf");
+        let text = std::fs::read_to_string(&path).expect("initdb made it");
+        std::fs::write(&path, text + lines).expect("it can be written");
+    }
+
     /// Another place and port for the stopped server.
     pub fn move_to(&mut self, data: &Path, port: u16) {
         std::fs::rename(&self.data, data).expect("our own directory");
