@@ -62,7 +62,7 @@ impl GroupServers for Answers {
         Box::pin(async { Err("not asked for".to_string()) })
     }
 
-    fn hold(&self, _: Vec<Target>) -> Done<'_, Held> {
+    fn hold(&self, _: Vec<Target>, _: u64) -> Done<'_, Held> {
         Box::pin(async { Err("not asked for".to_string()) })
     }
 
