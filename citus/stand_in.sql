@@ -314,7 +314,10 @@ END $$;
 CREATE OR REPLACE FUNCTION citus_stand_in.recover_prepared_transactions() RETURNS int
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM citus_stand_in.refuse_recovery('ShareUpdateExclusiveLock');
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'writing to worker nodes is not currently allowed'
+            USING ERRCODE = 'read_only_sql_transaction', DETAIL = 'the database is read-only';
+    END IF;
     LOCK TABLE citus_stand_in.pg_dist_transaction IN SHARE UPDATE EXCLUSIVE MODE;
     DELETE FROM citus_stand_in.pg_dist_transaction t
      WHERE NOT EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.gid = t.gid);

@@ -33,6 +33,7 @@ pub struct Finding {
     pub remedy: String,
 }
 
+const DISABLED: &str = "the node is disabled and its row is left alone until it is activated";
 const BY_ITSELF: &str = "the coordinator's leader repairs it; if it stays, read that member's log";
 
 /// All findings: groups by number, then rows by nodeid, then what is blocked.
@@ -53,6 +54,16 @@ pub fn worst(findings: &[Finding]) -> Level {
     findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
 }
 
+/// A running rebalance: a failover of another group leaves it alone.
+pub fn of_moves(count: i64) -> Option<Finding> {
+    (count > 0).then(|| Finding {
+        level: Level::Ok,
+        object: "shards".to_string(),
+        what: format!("{count} shard moves or splits are under way"),
+        remedy: String::new(),
+    })
+}
+
 /// A node must believe to be in its own group; no failover changes that.
 pub fn of_local_group(expected: u32, found: u32) -> Option<Finding> {
     (expected != found).then(|| {
@@ -68,6 +79,7 @@ fn of_group(group: u32, wanted: &DesiredGroup, rows: &[NodeRow]) -> Vec<Finding>
     let object = format!("group {group}");
     let mut found = Vec::new();
     match primary_of(rows, group) {
+        None if wanted.is_leaving => {}
         None => found.push(error(
             &object,
             format!("has no primary row; its leader is {}", wanted.primary),
@@ -76,7 +88,8 @@ fn of_group(group: u32, wanted: &DesiredGroup, rows: &[NodeRow]) -> Vec<Finding>
         Some(row) if row.address() != wanted.primary => {
             let (here, leader) = (row.address(), &wanted.primary);
             let what = format!("queries go to {here}, the leader is {leader}");
-            found.push(error(&object, what, BY_ITSELF));
+            let remedy = if row.is_left_alone() { DISABLED } else { BY_ITSELF };
+            found.push(error(&object, what, remedy));
         }
         Some(row) if redirected_elsewhere(row, wanted) => {
             let what = format!(
@@ -94,7 +107,10 @@ fn of_group(group: u32, wanted: &DesiredGroup, rows: &[NodeRow]) -> Vec<Finding>
         found.push(Finding {
             level: Level::Ok,
             object,
-            what: format!("routes to its leader {}", wanted.primary),
+            what: match wanted.is_leaving {
+                true => "is being removed".to_string(),
+                false => format!("routes to its leader {}", wanted.primary),
+            },
             remedy: String::new(),
         });
     }
@@ -103,7 +119,8 @@ fn of_group(group: u32, wanted: &DesiredGroup, rows: &[NodeRow]) -> Vec<Finding>
 
 fn redirected_elsewhere(row: &NodeRow, wanted: &DesiredGroup) -> bool {
     let text = row.poolinfo.as_deref();
-    text.is_some_and(|text| pooled(text, &row.address()) != wanted.primary)
+    let goal = wanted.pooler.as_ref().unwrap_or(&wanted.primary);
+    text.is_some_and(|text| &pooled(text, &row.address()) != goal)
 }
 
 fn of_clusters(object: &str, group: u32, wanted: &DesiredGroup, rows: &[NodeRow]) -> Vec<Finding> {
@@ -226,6 +243,7 @@ mod tests {
         let led = |host: &str, secondaries: Vec<Address>| GroupNow {
             leader: Some(at(host)),
             secondaries,
+            ..GroupNow::default()
         };
         let groups = Groups::from([(0, led("c", vec![])), (1, led("w", vec![at("s")]))]);
         let wish = Wish::own_replicas();
@@ -285,6 +303,14 @@ mod tests {
         let found = check(&desired, &good());
         assert_eq!(worst(&found), Level::Warning);
         assert!(found.iter().any(|f| f.object == "group 1" && f.what.contains("no known")));
+    }
+
+    #[test]
+    fn running_moves_are_reported_and_no_fault() {
+        assert_eq!(of_moves(0), None);
+        let finding = of_moves(2).expect("a finding");
+        assert_eq!((finding.level, finding.object.as_str()), (Level::Ok, "shards"));
+        assert!(finding.what.starts_with("2 shard moves"));
     }
 
     #[test]

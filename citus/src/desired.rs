@@ -22,6 +22,8 @@ pub struct GroupNow {
     pub leader: Option<Address>,
     /// Running members that may serve reads (no `noloadbalance`), sans leader.
     pub secondaries: Vec<Address>,
+    /// An operator removes the group: no row of it is added.
+    pub is_leaving: bool,
 }
 
 pub type Groups = BTreeMap<u32, GroupNow>;
@@ -36,6 +38,8 @@ pub struct Wish {
     /// The owning region, where there are regions. Its name is no cluster any
     /// more: what a move left registered under it is cleared away.
     pub owner: Option<RegionName>,
+    /// Poolers in front of groups: every node connects to a group through its own.
+    pub poolers: BTreeMap<u32, Address>,
 }
 
 impl Wish {
@@ -52,6 +56,10 @@ pub struct DesiredGroup {
     /// Clusters whose secondaries are ours to arrange: exactly these addresses.
     /// A cluster that is not a key is not ours and stays as it is.
     pub secondaries: BTreeMap<String, BTreeSet<Address>>,
+    /// A primary row follows the leader while it is there, and is not added.
+    pub is_leaving: bool,
+    /// Where every node's `pg_dist_poolinfo` sends connections for the group.
+    pub pooler: Option<Address>,
 }
 
 /// Rows by group. A group that is not a key keeps its rows untouched.
@@ -89,6 +97,7 @@ pub fn desired(own: &Groups, others: &BTreeMap<RegionName, Groups>, wish: &Wish)
         .chain(answer.contested.keys().cloned())
         .collect();
     for (number, group) in &mut answer.groups {
+        group.pooler = wish.poolers.get(number).cloned();
         if wish.register_secondaries {
             let members = own.get(number).map_or(&[][..], |now| &now.secondaries);
             let rows = claim(members.iter(), &mut taken);
@@ -118,7 +127,12 @@ fn primaries(own: &Groups) -> Desired {
                 answer.contested.insert(leader.clone(), claims[leader].clone());
             }
             Some(leader) => {
-                let rows = DesiredGroup { primary: leader.clone(), secondaries: BTreeMap::new() };
+                let rows = DesiredGroup {
+                    primary: leader.clone(),
+                    secondaries: BTreeMap::new(),
+                    is_leaving: group.is_leaving,
+                    pooler: None,
+                };
                 answer.groups.insert(*number, rows);
             }
         }
@@ -173,6 +187,7 @@ mod tests {
         GroupNow {
             leader: leader.map(at),
             secondaries: secondaries.iter().copied().map(at).collect(),
+            is_leaving: false,
         }
     }
 
@@ -181,7 +196,8 @@ mod tests {
     }
 
     fn everything() -> Wish {
-        Wish { register_secondaries: true, register_regions: true, owner: Some("a".into()) }
+        let owner = Some("a".into());
+        Wish { register_secondaries: true, register_regions: true, owner, ..Wish::default() }
     }
 
     #[test]

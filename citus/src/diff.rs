@@ -139,6 +139,7 @@ impl<'a> Draft<'a> {
             match primary_of(self.rows, group) {
                 Some(row) if row.is_left_alone() || row.address() == wanted.primary => {}
                 Some(row) => self.go(row.nodeid, &wanted.primary),
+                None if wanted.is_leaving => {}
                 None => self.add(group, &wanted.primary, None),
             }
         }
@@ -304,6 +305,10 @@ impl<'a> Draft<'a> {
             return false;
         };
         let row = self.rows.iter().find(|row| row.nodeid == *nodeid);
+        let group = row.and_then(|row| self.desired.groups.get(&row.groupid));
+        if group.and_then(|group| group.pooler.as_ref()) == Some(address) {
+            return false;
+        }
         row.is_some_and(|row| &row.address() != address && !self.goals.contains_key(nodeid))
     }
 

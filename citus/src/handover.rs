@@ -142,6 +142,7 @@ mod tests {
         let group = |leader: Option<&str>, secondaries: &[&str]| GroupNow {
             leader: leader.map(at),
             secondaries: secondaries.iter().copied().map(at).collect(),
+            ..GroupNow::default()
         };
         let groups = Groups::from([(0, group(Some("c"), &[])), (1, group(worker, secondaries))]);
         let wish = Wish::own_replicas();

@@ -29,9 +29,11 @@
 //! calls (the node has them), who is the leader (the store says).
 
 pub mod check;
+pub mod copies;
 pub(crate) mod desired;
 pub(crate) mod diff;
 pub mod handover;
+mod leave;
 pub mod node;
 mod now;
 mod quarantine;
@@ -48,8 +50,9 @@ mod plans;
 pub use check::{Finding, Level, check};
 pub use desired::{Desired, DesiredGroup, GroupNow, Groups, Wish, desired};
 pub use diff::{Blocked, Plan, Terms, diff};
+pub use leave::{NoLeave, leave};
 pub use node::{Address, NodeRole, NodeRow};
-pub use now::{groups_led_here, groups_now, is_whole};
+pub use now::{LEAVING, groups_led_here, groups_now, is_whole};
 pub use quarantine::quarantine;
 pub use redirect::{Poolers, redirections};
 pub use statement::{Param, Statement};

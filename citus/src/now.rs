@@ -4,6 +4,9 @@ use crate::{Address, GroupNow, Groups};
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, MemberName, MemberRecord, MemberRole};
 
+/// The key below `citus` in a group's `/config` that keeps its rows from being added.
+pub const LEAVING: &str = "leaving";
+
 /// A leader that is not known to run as a primary is an unknown one; secondaries are the
 /// other members that run and take readers.
 pub fn groups_now(views: &BTreeMap<Group, GroupView>) -> Groups {
@@ -11,7 +14,9 @@ pub fn groups_now(views: &BTreeMap<Group, GroupView>) -> Groups {
         let leads = |r: &&MemberRecord| r.role == MemberRole::Primary && r.is_running();
         let leader = view.leader_record().filter(leads).and_then(|record| record.address());
         let leader = leader.map(Into::into);
-        Some((group.0?, GroupNow { leader, secondaries: secondaries(view) }))
+        let is_leaving = is_leaving(view);
+        let secondaries = if is_leaving { Vec::new() } else { secondaries(view) };
+        Some((group.0?, GroupNow { leader, secondaries, is_leaving }))
     };
     views.iter().filter_map(group).collect()
 }
@@ -31,6 +36,12 @@ pub fn is_whole(groups: &Groups, moved: Option<&[Group]>) -> bool {
         Some(moved) => moved.iter().filter_map(|group| group.0).all(|g| leads(groups.get(&g))),
         None => groups.values().all(|now| leads(Some(now))),
     }
+}
+
+/// `matriarchctl citus remove-group` has written so into the group's `/config`.
+fn is_leaving(view: &GroupView) -> bool {
+    let citus = view.config.as_ref().and_then(|config| config.value.raw.get("citus"));
+    citus.and_then(|citus| citus.get(LEAVING)).and_then(|flag| flag.as_bool()) == Some(true)
 }
 
 fn secondaries(view: &GroupView) -> Vec<Address> {
@@ -72,6 +83,21 @@ mod tests {
         assert_eq!(groups_now(&views)[&1].leader, None);
         views.get_mut(&Group(Some(1))).expect("just made").leader = None;
         assert_eq!(groups_now(&views)[&1].leader, None);
+    }
+
+    #[test]
+    fn a_group_that_is_being_removed_says_so_in_its_configuration() {
+        let mut view = GroupView::default();
+        let member = |name: &str, role: &str| {
+            format!(r#"{{"conn_url":"postgres://{name}:5/x","state":"running","role":"{role}"}}"#)
+        };
+        view.take_sample("leader", "a", 1, 7);
+        view.take_sample("members/a", &member("a", "primary"), 1, 7);
+        view.take_sample("members/b", &member("b", "replica"), 1, 7);
+        view.take_sample("config", r#"{"ttl":30,"citus":{"leaving":true}}"#, 1, 7);
+        let now = groups_now(&BTreeMap::from([(Group(Some(2)), view)]));
+        assert!(now[&2].is_leaving && now[&2].secondaries.is_empty());
+        assert_eq!(now[&2].leader, Some(Address::new("a", 5)), "its row still follows");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! node and no sync corrects it: `redirections` is asked on every node, with
 //! the rows that were read there.
 //!
-//! Absent on purpose: making redirections. Operators do that.
+//! Where a pooler is configured for a group, every node goes through it. Otherwise
+//! redirections are an operator's: none is made.
 
 use crate::desired::Desired;
 use crate::node::pooled;
@@ -27,9 +28,15 @@ pub fn redirections(desired: &Desired, rows: &[NodeRow], poolers: Poolers) -> Ve
     let mut nodes: BTreeSet<Address> = rows.iter().map(NodeRow::address).collect();
     nodes.extend(desired.addresses().into_iter().cloned());
     let redirect = |row: &NodeRow| {
-        let address = desired.groups.get(&row.groupid)?.primary.clone();
-        let pooled = pooled(row.poolinfo.as_deref()?, &row.address());
         let nodeid = row.nodeid;
+        let group = desired.groups.get(&row.groupid)?;
+        let set = row.poolinfo.as_deref().map(|text| pooled(text, &row.address()));
+        if let Some(pooler) = &group.pooler {
+            let address = pooler.clone();
+            return (set.as_ref() != Some(pooler))
+                .then_some(Statement::SetPoolinfo { nodeid, address });
+        }
+        let (address, pooled) = (group.primary.clone(), set?);
         match poolers {
             _ if pooled == address => None,
             _ if nodes.contains(&pooled) => Some(Statement::SetPoolinfo { nodeid, address }),
@@ -50,8 +57,12 @@ mod tests {
     fn asked(poolinfo: Option<&str>, poolers: Poolers) -> Vec<Statement> {
         let mut old = row(4, 1, "old");
         old.poolinfo = poolinfo.map(str::to_string);
-        let group =
-            DesiredGroup { primary: Address::new("new", 5432), secondaries: BTreeMap::new() };
+        let group = DesiredGroup {
+            primary: Address::new("new", 5432),
+            secondaries: BTreeMap::new(),
+            is_leaving: false,
+            pooler: None,
+        };
         let desired = Desired { groups: BTreeMap::from([(1, group)]), ..Desired::default() };
         redirections(&desired, &[row(1, 0, "c"), old], poolers)
     }
@@ -64,6 +75,26 @@ mod tests {
         assert_eq!(asked(Some("host=c"), Poolers::Remove), fix);
         assert_eq!(asked(Some("host=new"), Poolers::Remove), vec![]);
         assert_eq!(asked(None, Poolers::Remove), vec![]);
+    }
+
+    #[test]
+    fn a_configured_pooler_is_set_and_kept_through_a_failover() {
+        let pooler = Address::new("bouncer", 6432);
+        let group = DesiredGroup {
+            primary: Address::new("new", 5432),
+            secondaries: BTreeMap::new(),
+            is_leaving: false,
+            pooler: Some(pooler.clone()),
+        };
+        let desired = Desired { groups: BTreeMap::from([(1, group)]), ..Desired::default() };
+        let mut worker = row(4, 1, "old");
+        let set = vec![Statement::SetPoolinfo { nodeid: 4, address: pooler }];
+        for before in [None, Some("host=old port=5432"), Some("host=other port=1")] {
+            worker.poolinfo = before.map(str::to_string);
+            assert_eq!(redirections(&desired, &[worker.clone()], Poolers::Keep), set);
+        }
+        worker.poolinfo = Some("host='bouncer' port=6432".to_string());
+        assert_eq!(redirections(&desired, &[worker], Poolers::Keep), vec![]);
     }
 
     #[test]

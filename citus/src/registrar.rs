@@ -28,6 +28,8 @@ use topology::Millis;
 
 /// After a round that failed; at first also after one that left something undone.
 pub const RETRY_MS: u64 = 1_000;
+/// The longest round. A new worker gets the whole schema in it.
+pub const ROUND_MS: u64 = 60_000;
 /// For how long another group's rows wait for the end of a pause.
 pub const OTHERS_MS: u64 = 2_000;
 /// What the locks of a pause may take beyond the cooldown, after which their holders are
@@ -53,6 +55,10 @@ pub struct Sight {
     pub whole: bool,
     /// The lock of pauses in the store hangs on this process's lease.
     pub is_lock_left: bool,
+    /// A round is under way and may be cut short.
+    pub in_tail: bool,
+    /// Workers have copies of the table; the stand-in's have none.
+    pub has_copies: bool,
     pub loop_wait_ms: u64,
     pub retry_timeout_ms: u64,
 }
@@ -80,6 +86,8 @@ pub enum Step {
     },
     /// Free the lock of pauses in the store.
     FreeLock,
+    /// Cut the round under way short; it ends by itself soon.
+    Interrupt,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +97,11 @@ pub struct Round {
     pub opening: bool,
     /// In-doubt transactions are to be resolved.
     pub resolve: bool,
+    /// The copies on the workers are to be compared.
+    pub compares: bool,
     pub cooldown_ms: i32,
+    /// How long all of it may take.
+    pub limit_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +140,18 @@ pub struct Did {
     pub complete: bool,
     /// Every metadata node has resolved its in-doubt transactions.
     pub resolved: bool,
+}
+
+impl Did {
+    /// The same round in two databases.
+    pub fn and(self, other: Did) -> Did {
+        Did {
+            repaired: self.repaired || other.repaired,
+            settled: self.settled && other.settled,
+            complete: self.complete && other.complete,
+            resolved: self.resolved && other.resolved,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +211,8 @@ pub struct Registrar {
     /// The last round left something undone.
     undone: Option<Undone>,
     under_way: Option<Step>,
+    /// The round under way was asked to end.
+    is_interrupted: bool,
     pause: Option<Pause>,
     requests: BTreeMap<u32, Request>,
     /// A round has found or brought all rows right since `take_settled` was asked.
@@ -241,6 +267,7 @@ impl Registrar {
 
     pub fn ended(&mut self, now: Millis, ended: Ended) {
         let step = self.under_way.take();
+        self.is_interrupted = false;
         if step == Some(Step::FreeLock) {
             return;
         }
@@ -397,6 +424,10 @@ impl Registrar {
         let why = rule.why;
         match step {
             Step::Rest => return,
+            Step::Interrupt => {
+                self.is_interrupted = true;
+                return;
+            }
             Step::Decline { group } => {
                 if self.requests.remove(group).is_some_and(|request| request.is_awaited) {
                     self.tell(format!("the writers of group {group} are not held: {why}"));

@@ -26,6 +26,17 @@ pub fn schemas(stand_in: bool) -> &'static str {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authinfo(pub String);
 
+impl Authinfo {
+    /// Citus takes these keys; None without any of them.
+    pub fn of(password: Option<&str>, sslcert: Option<&str>, sslkey: Option<&str>) -> Option<Self> {
+        let given = [("password", password), ("sslcert", sslcert), ("sslkey", sslkey)];
+        let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let text: Vec<String> =
+            given.map(|(key, value)| format!("{key}={}", connection_value(value))).collect();
+        (!text.is_empty()).then(|| Authinfo(text.join(" ")))
+    }
+}
+
 impl fmt::Debug for Authinfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
@@ -103,6 +114,16 @@ pub enum Statement {
     RemoveNode {
         address: Address,
     },
+    /// Moves every shard off a node; takes as long as its data.
+    DrainNode {
+        address: Address,
+    },
+    /// The node forgets the formation: without it, it could go on querying it.
+    StopSync {
+        address: Address,
+    },
+    /// One int8: shards that are being moved or split now.
+    CountMoves,
     /// Shard locks until the transaction ends, on this node only.
     PauseNode {
         nodeid: i32,
@@ -121,6 +142,10 @@ pub enum Statement {
     CountUnsynced,
     /// The way out when the copies do not catch up by themselves.
     SyncAllNodes,
+    /// The same for one node.
+    SyncNode {
+        address: Address,
+    },
 
     /// No distributed transaction is decided until this transaction ends.
     HoldDecisions,
@@ -207,12 +232,16 @@ impl Statement {
                 "SELECT citus_update_node($1::int4, $2::text, $3::int4, true, $4::int4)"
             }
             RemoveNode { .. } => "SELECT citus_remove_node($1::text, $2::int4)",
+            DrainNode { .. } => "SELECT citus_drain_node($1::text, $2::int4)",
+            StopSync { .. } => "SELECT stop_metadata_sync_to_node($1::text, $2::int4)",
+            CountMoves => "SELECT count(*) FROM get_rebalance_progress() WHERE progress = 1",
             PauseNode { .. } => "SELECT citus_pause_node_within_txn($1::int4, true, $2::int4)",
             SetPoolinfo { .. } => SET_POOLINFO,
             DropPoolinfo { .. } => "DELETE FROM pg_dist_poolinfo WHERE nodeid = $1::int4",
             ReplicateReferenceTables => "SELECT replicate_reference_tables()",
             CountUnsynced => COUNT_UNSYNCED,
             SyncAllNodes => "SELECT start_metadata_sync_to_all_nodes()",
+            SyncNode { .. } => "SELECT start_metadata_sync_to_node($1::text, $2::int4)",
             HoldDecisions => "LOCK TABLE pg_dist_transaction IN EXCLUSIVE MODE",
             ForgetActivity => "SELECT pg_stat_clear_snapshot()",
             EndClients => END_CLIENTS,
@@ -230,7 +259,11 @@ impl Statement {
         let text = |value: &str| Param::Text(value.to_string());
         match self {
             SetLimit(limit, ms) => vec![text(limit.setting()), Param::Text(ms.to_string())],
-            SetCoordinatorHost { address } | RemoveNode { address } => located(address).into(),
+            SetCoordinatorHost { address }
+            | RemoveNode { address }
+            | SyncNode { address }
+            | DrainNode { address }
+            | StopSync { address } => located(address).into(),
             AddPrimary { group, address } => with(address, [number(*group)]),
             AddSecondary { group, address, cluster } => {
                 with(address, [number(*group), text(cluster)])
@@ -288,6 +321,9 @@ mod tests {
         vec![
             Statement::SetCoordinatorHost { address: address.clone() },
             Statement::RemoveNode { address: address.clone() },
+            Statement::SyncNode { address: address.clone() },
+            Statement::DrainNode { address: address.clone() },
+            Statement::StopSync { address: address.clone() },
             Statement::AddPrimary { group: 1, address: address.clone() },
             Statement::AddSecondary { group: 1, address: address.clone(), cluster },
             Statement::UpdateNode { nodeid: 1, address: address.clone(), cooldown_ms: 5 },
@@ -340,6 +376,15 @@ mod tests {
         let statement = Statement::SetAuthinfo { authinfo };
         let shown = format!("{statement:?} {:?}", statement.params());
         assert!(!shown.contains("hunter2"));
+    }
+
+    #[test]
+    fn nodes_log_in_with_a_password_or_a_certificate() {
+        let of = |password, cert, key| Authinfo::of(password, cert, key).map(|info| info.0);
+        assert_eq!(of(None, None, None), None);
+        assert_eq!(of(Some("it's"), None, None).as_deref(), Some(r"password='it\'s'"));
+        let both = of(Some("x"), Some("/c.crt"), Some("/c.key"));
+        assert_eq!(both.as_deref(), Some("password='x' sslcert='/c.crt' sslkey='/c.key'"));
     }
 
     #[test]

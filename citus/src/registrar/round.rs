@@ -6,12 +6,17 @@
 //! that opens looks at the copies before anything is resolved. Rows come and go last, while
 //! all copies are in step, because Citus refuses them otherwise.
 //!
-//! Invariant: every wait ends. The copies are waited for by time, and each other step is
-//! answered within the performer's own limit.
+//! Once the rows are in, the rest may be cut short (`interrupt`): what waits for an
+//! unreachable node then holds up neither another group's row nor its writers.
+//!
+//! Invariant: every wait ends. The copies are waited for by time, each other step is
+//! answered within the performer's own limit, and the round as a whole has one.
 //!
 //! Absent on purpose: connections and the limit of a statement.
 
 use super::{Did, Ended, Round};
+use crate::copies::{NodeCopy, difference};
+use crate::redirect::{Poolers, redirections};
 use crate::{Address, COORDINATOR_GROUP, Desired, NodeRow, Plan, Statement, Terms, Wish};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,6 +38,10 @@ pub enum Step {
     ResolveHere,
     /// Resolve those of these groups on their leaders, all at once.
     ResolveAt(BTreeMap<u32, Address>),
+    /// Read the copies on these groups' leaders, all at once.
+    ReadCopies(BTreeMap<u32, Address>),
+    /// Run it on the leader of another group.
+    RunAt(Address, Statement),
     Over(Ended),
 }
 
@@ -43,6 +52,8 @@ pub enum Answer {
     Failed(String),
     /// Whether all that were asked have done it.
     Resolved(bool),
+    /// Of the nodes that have answered.
+    Copies(BTreeMap<u32, NodeCopy>),
 }
 
 /// What is told to the log, oldest first.
@@ -60,6 +71,8 @@ enum Stage {
     Looking { until_ms: u64, is_pushed: bool },
     Pushing,
     ResolvingElsewhere,
+    Comparing,
+    Mending,
     Arranging,
 }
 
@@ -71,6 +84,10 @@ pub struct Machine {
     stage: Stage,
     /// Statements of the stage; the first one is under way.
     left: VecDeque<Statement>,
+    /// The rows as they were read last.
+    rows: Vec<NodeRow>,
+    /// What puts the copies right; the first one is under way.
+    mends: VecDeque<Step>,
     did: Did,
     is_synced: bool,
     told: Vec<Told>,
@@ -85,6 +102,8 @@ impl Machine {
             plan: Plan::default(),
             stage: Stage::Reading,
             left: VecDeque::new(),
+            rows: Vec::new(),
+            mends: VecDeque::new(),
             did: Did { repaired: false, settled: false, complete: false, resolved: true },
             is_synced: false,
             told: Vec::new(),
@@ -94,6 +113,36 @@ impl Machine {
 
     /// The answer to the step before. `elapsed_ms` counts from the begin of the round.
     pub fn answer(&mut self, elapsed_ms: u64, answer: Answer) -> Step {
+        let next = self.next(elapsed_ms, answer);
+        if elapsed_ms < self.round.limit_ms || matches!(next, Step::Over(_)) {
+            return next;
+        }
+        let why = format!("the round was not done within {} ms", self.round.limit_ms);
+        if !self.is_in_tail() || self.round.opening {
+            return Step::Over(Ended::Failed(why));
+        }
+        self.warn(why);
+        self.interrupt()
+    }
+
+    /// How long the step under way may still take.
+    pub fn left_ms(&self, elapsed_ms: u64) -> u64 {
+        self.round.limit_ms.saturating_sub(elapsed_ms)
+    }
+
+    /// The rows are in: what is left may be done by a later round.
+    pub fn is_in_tail(&self) -> bool {
+        !matches!(self.stage, Stage::Reading | Stage::Moving)
+    }
+
+    /// Ends the round here; its step under way is given up.
+    pub fn interrupt(&mut self) -> Step {
+        self.did.resolved &= !self.round.resolve;
+        (self.did.settled, self.did.complete) = (false, false);
+        Step::Over(Ended::Round(self.did))
+    }
+
+    fn next(&mut self, elapsed_ms: u64, answer: Answer) -> Step {
         match (self.stage, answer) {
             (Stage::Reading, Answer::Rows(rows)) => self.make_plan(elapsed_ms, &rows),
             (Stage::Moving, Answer::Done) => self.move_on(elapsed_ms),
@@ -102,6 +151,9 @@ impl Machine {
             (Stage::Pushing, Answer::Done) => self.begin_looking(elapsed_ms + PUSH_WAIT_MS, true),
             (Stage::Looking { .. } | Stage::Pushing, Answer::Failed(why)) => self.looked(Err(why)),
             (Stage::ResolvingElsewhere, Answer::Resolved(all)) => self.resolved_elsewhere(all),
+            (Stage::Comparing, Answer::Copies(copies)) => self.compare(&copies),
+            (Stage::Mending, Answer::Done) => self.mended(Ok(())),
+            (Stage::Mending, Answer::Failed(why)) => self.mended(Err(why)),
             (Stage::Arranging, Answer::Done) => self.arranged(),
             (Stage::Arranging, Answer::Failed(why)) => self.refused(why),
             (_, Answer::Failed(why)) => Step::Over(Ended::Failed(why)),
@@ -178,6 +230,7 @@ impl Machine {
     /// The maintenance daemon was woken by the commit and sends the changed rows only; a
     /// push sends the whole schema, so it comes second.
     fn look(&mut self, elapsed_ms: u64, rows: &[NodeRow]) -> Step {
+        self.rows = rows.to_vec();
         if !self.is_behind(rows) {
             return self.looked(Ok(()));
         }
@@ -214,16 +267,69 @@ impl Machine {
     /// those of its own group only, so every node is asked.
     fn resolve_elsewhere(&mut self) -> Step {
         if !self.round.resolve {
-            return self.arrange();
+            return self.read_copies();
         }
         self.stage = Stage::ResolvingElsewhere;
+        Step::ResolveAt(self.others())
+    }
+
+    fn others(&self) -> BTreeMap<u32, Address> {
         let others = self.round.groups.iter().filter(|(number, _)| **number != COORDINATOR_GROUP);
-        Step::ResolveAt(others.filter_map(|(n, now)| Some((*n, now.leader.clone()?))).collect())
+        others.filter_map(|(n, now)| Some((*n, now.leader.clone()?))).collect()
     }
 
     fn resolved_elsewhere(&mut self, all: bool) -> Step {
         self.did.resolved &= all;
-        self.arrange()
+        self.read_copies()
+    }
+
+    /// A copy that is behind needs no second reason.
+    fn read_copies(&mut self) -> Step {
+        let others = self.others();
+        if !self.round.compares || !self.is_synced || others.is_empty() {
+            return self.arrange();
+        }
+        self.stage = Stage::Comparing;
+        Step::ReadCopies(others)
+    }
+
+    fn compare(&mut self, copies: &BTreeMap<u32, NodeCopy>) -> Step {
+        for (group, copy) in copies {
+            let Some(row) = crate::node::primary_of(&self.rows, *group) else { continue };
+            let address = row.address();
+            if !row.hasmetadata || !row.metadatasynced {
+                continue;
+            }
+            if let Some(why) = difference(&self.rows, *group, copy) {
+                self.warn(format!("the copy of pg_dist_node on group {group}: {why}; it is sent"));
+                let statement = Statement::SyncNode { address: address.clone() };
+                self.mends.push_back(Step::Run(statement));
+            }
+            for statement in redirections(&self.desired, &copy.rows, Poolers::Keep) {
+                self.mends.push_back(Step::RunAt(address.clone(), statement));
+            }
+        }
+        self.stage = Stage::Mending;
+        self.next_mend()
+    }
+
+    fn next_mend(&mut self) -> Step {
+        match self.mends.front() {
+            Some(step) => step.clone(),
+            None => self.arrange(),
+        }
+    }
+
+    fn mended(&mut self, done: Result<(), String>) -> Step {
+        match done {
+            Ok(()) => self.did.repaired = true,
+            Err(why) => {
+                self.is_synced = false;
+                self.warn(format!("a copy of pg_dist_node could not be put right: {why}"));
+            }
+        }
+        self.mends.pop_front();
+        self.next_mend()
     }
 
     fn arrange(&mut self) -> Step {

@@ -2,9 +2,11 @@
 
 use super::round::{Answer, Machine, Step, Told};
 use super::{Did, Ended, Round};
+use crate::copies::NodeCopy;
 use crate::desired::{GroupNow, Groups, Wish};
 use crate::model::{Model, row};
 use crate::{Address, NodeRow, Statement};
+use std::collections::BTreeMap;
 
 fn groups(leaders: &[&str]) -> Groups {
     let now = |host: &&str| GroupNow {
@@ -15,7 +17,14 @@ fn groups(leaders: &[&str]) -> Groups {
 }
 
 fn round(leaders: &[&str]) -> Round {
-    Round { groups: groups(leaders), opening: false, resolve: true, cooldown_ms: 10_000 }
+    Round {
+        groups: groups(leaders),
+        opening: false,
+        resolve: true,
+        compares: false,
+        cooldown_ms: 10_000,
+        limit_ms: 30_000,
+    }
 }
 
 /// The coordinator's server. Each answer takes `ms`.
@@ -25,6 +34,8 @@ struct Server {
     copies: bool,
     /// A push reaches every worker.
     pushes: bool,
+    /// What the worker of group 1 has, where it is not the coordinator's table.
+    copy: Option<NodeCopy>,
     ms: u64,
     steps: Vec<String>,
     told: Vec<Told>,
@@ -34,7 +45,15 @@ impl Server {
     fn new(hosts: &[&str]) -> Server {
         let rows = (1..).zip(0..).zip(hosts).map(|((id, group), host)| row(id, group, host));
         let table = Model::new(rows.collect());
-        Server { table, copies: true, pushes: true, ms: 5, steps: Vec::new(), told: Vec::new() }
+        Server {
+            table,
+            copies: true,
+            pushes: true,
+            copy: None,
+            ms: 5,
+            steps: Vec::new(),
+            told: Vec::new(),
+        }
     }
 
     fn run(&mut self, round: Round) -> Ended {
@@ -59,6 +78,14 @@ impl Server {
                 ("read".to_string(), Answer::Rows(self.table.rows.clone()))
             }
             Step::Run(Statement::SyncAllNodes) => ("push".to_string(), self.push()),
+            Step::Run(Statement::SyncNode { address }) => {
+                self.copy = None;
+                (format!("send to {address}"), Answer::Done)
+            }
+            Step::ReadCopies(leaders) => {
+                ("read copies".to_string(), Answer::Copies(self.read_copies(&leaders)))
+            }
+            Step::RunAt(at, statement) => (format!("{} at {at}", word(&statement)), Answer::Done),
             Step::Run(statement) => {
                 let word = word(&statement);
                 (word, self.table.run(&[statement]).map_or_else(Answer::Failed, |()| Answer::Done))
@@ -76,6 +103,16 @@ impl Server {
             self.steps.push(word);
         }
         answer
+    }
+
+    fn read_copies(&self, leaders: &BTreeMap<u32, Address>) -> BTreeMap<u32, NodeCopy> {
+        let rows = &self.table.rows;
+        let same = |group: &u32| NodeCopy { group: *group, rows: rows.clone() };
+        let copy = |group: &u32| match &self.copy {
+            Some(other) if *group == 1 => other.clone(),
+            _ => same(group),
+        };
+        leaders.keys().map(|group| (*group, copy(group))).collect()
     }
 
     fn push(&mut self) -> Answer {
@@ -207,4 +244,70 @@ fn a_failure_ends_the_round_before_the_copies_and_not_after() {
     assert!(matches!(machine.answer(3, failed()), Step::ResolveAt(_)));
     let did = Did { repaired: false, settled: false, complete: false, resolved: false };
     assert_eq!(machine.answer(4, Answer::Resolved(true)), Step::Over(Ended::Round(did)));
+}
+
+fn comparing(leaders: &[&str]) -> Round {
+    Round { compares: true, resolve: false, ..round(leaders) }
+}
+
+#[test]
+fn a_copy_that_disagrees_is_named_and_sent_again() {
+    let mut server = Server::new(&["c1", "w1", "x1"]);
+    let mut rows = server.table.rows.clone();
+    rows[2].nodename = "wrong".to_string();
+    server.copy = Some(NodeCopy { group: 1, rows });
+    let did = Did { repaired: true, settled: true, complete: true, resolved: true };
+    assert_eq!(server.run(comparing(&["c1", "w1", "x1"])), Ended::Round(did));
+    assert_eq!(server.steps, ["read", "read copies", "send to w1:5432"]);
+    let text = "the copy of pg_dist_node on group 1: row 3 is primary wrong:5432";
+    assert!(matches!(&server.told[..], [Told::Warning(told)] if told.starts_with(text)));
+
+    // The next round finds nothing; a worker that was built anew knows no group.
+    server.steps.clear();
+    assert_eq!(
+        server.run(comparing(&["c1", "w1", "x1"])),
+        Ended::Round(Did { repaired: false, ..did })
+    );
+    server.copy = Some(NodeCopy { group: 0, rows: Vec::new() });
+    assert_eq!(server.run(comparing(&["c1", "w1", "x1"])), Ended::Round(did));
+}
+
+#[test]
+fn a_worker_that_sends_queries_to_an_old_leader_is_redirected_there() {
+    let mut server = Server::new(&["c1", "w1", "x1"]);
+    let mut rows = server.table.rows.clone();
+    rows[2].poolinfo = Some("host=c1 port=5432".to_string());
+    server.copy = Some(NodeCopy { group: 1, rows });
+    server.run(comparing(&["c1", "w1", "x1"]));
+    assert_eq!(server.steps, ["read", "read copies", "setpoolinfo at w1:5432"]);
+}
+
+#[test]
+fn a_round_is_cut_short_only_when_its_rows_are_in() {
+    let rows = vec![row(1, 0, "c1"), row(2, 1, "w1")];
+    let (mut machine, _) = Machine::begin(round(&["c1", "w2"]), &Wish::default());
+    assert!(!machine.is_in_tail());
+    machine.answer(1, Answer::Rows(rows));
+    assert!(!machine.is_in_tail(), "a transaction is open");
+    for _ in 0..3 {
+        machine.answer(2, Answer::Done);
+    }
+    assert_eq!(machine.answer(3, Answer::Done), Step::ResolveHere);
+    assert!(machine.is_in_tail());
+    let did = Did { repaired: true, settled: false, complete: false, resolved: false };
+    assert_eq!(machine.interrupt(), Step::Over(Ended::Round(did)));
+}
+
+#[test]
+fn a_round_ends_at_its_own_limit() {
+    let limited = || Round { limit_ms: 1_500, ..round(&["c1", "w2"]) };
+    let mut slow = Server { ms: 600, ..Server::new(&["c1", "w1"]) };
+    let why = "the round was not done within 1500 ms".to_string();
+    assert_eq!(slow.run(limited()), Ended::Failed(why));
+
+    // Its rows are in: the next one has the rest to do.
+    let mut stuck = Server { copies: false, pushes: false, ..Server::new(&["c1", "w1"]) };
+    let did = Did { repaired: true, settled: false, complete: false, resolved: false };
+    assert_eq!(stuck.run(limited()), Ended::Round(did));
+    assert_eq!(stuck.primaries(), ["c1", "w2"]);
 }

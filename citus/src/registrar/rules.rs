@@ -1,8 +1,8 @@
 //! The rules of the coordinator's `pg_dist_node`, as rows. The first that matches decides.
 
 use super::{
-    Hold, MARGIN_MS, OTHERS_GO_ON_MS, OTHERS_OPEN_MS, RETRY_MS, Registrar, Request, Round, Sight,
-    Step,
+    Hold, MARGIN_MS, OTHERS_GO_ON_MS, OTHERS_OPEN_MS, RETRY_MS, ROUND_MS, Registrar, Request,
+    Round, Sight, Step,
 };
 use crate::COORDINATOR_GROUP;
 use std::collections::BTreeMap;
@@ -26,6 +26,14 @@ pub struct Facts<'a> {
 pub(super) const AT_REST: u16 = 1699;
 
 pub const REGISTRAR: &[Rule] = &[
+    Rule {
+        id: 1605,
+        when: |f| f.sight.in_tail && !f.registrar.is_interrupted && f.is_round_in_the_way(),
+        then: |_| Step::Interrupt,
+        why: "the rows are in, and another group's row or writers wait for the end of the round: \
+              what is left (a copy, in-doubt transactions of a node that does not answer) is done by \
+              the next one",
+    },
     Rule {
         id: 1610,
         when: |f| f.registrar.under_way.is_some(),
@@ -169,6 +177,16 @@ impl Facts<'_> {
         waits.is_some_and(|since| self.sight.now.since(since) >= super::OTHERS_MS)
     }
 
+    /// A round whose groups have changed, or whose end a request waits for.
+    fn is_round_in_the_way(&self) -> bool {
+        let Some(Step::Round(round)) = &self.registrar.under_way else { return false };
+        let moved = self.sight.groups.iter().any(|(number, now)| {
+            let before = round.groups.get(number).and_then(|before| before.leader.as_ref());
+            now.leader.is_some() && now.leader.as_ref() != before
+        });
+        !round.opening && (moved || self.oldest_request().is_some())
+    }
+
     fn has_just_failed(&self) -> bool {
         self.registrar.failed_at.is_some_and(|at| self.sight.now.since(at) < RETRY_MS)
     }
@@ -209,7 +227,9 @@ fn round(facts: &Facts) -> Step {
         resolve: facts.sight.opening
             || facts.must_resolve()
             || !facts.registrar.unresolved.is_empty(),
+        compares: facts.sight.has_copies && !facts.sight.opening,
         cooldown_ms: facts.cooldown_ms(None),
+        limit_ms: ROUND_MS,
     })
 }
 

@@ -19,7 +19,7 @@ fn at(host: &str) -> Address {
 
 fn groups(leaders: &[(u32, Option<&str>)]) -> Groups {
     let group = |(number, leader): &(u32, Option<&str>)| {
-        (*number, GroupNow { leader: leader.map(at), secondaries: Vec::new() })
+        (*number, GroupNow { leader: leader.map(at), ..GroupNow::default() })
     };
     leaders.iter().map(group).collect()
 }
@@ -41,6 +41,8 @@ impl Bench {
             opening: false,
             whole: true,
             is_lock_left: false,
+            in_tail: false,
+            has_copies: true,
             loop_wait_ms: 10_000,
             retry_timeout_ms: 10_000,
         };
@@ -222,6 +224,35 @@ fn what_was_told_of_a_crash_is_resolved_without_having_been_seen() {
     assert!(matches!(bench.step(), Step::Round(Round { resolve: true, .. })));
 }
 
+/// A round waits for a node that does not answer.
+#[test]
+fn what_waits_for_a_node_holds_up_neither_rows_nor_writers_of_others() {
+    let moved = groups(&[(0, Some("c")), (1, Some("x1")), (2, Some("w2"))]);
+    let mut bench = Bench::at_rest();
+    bench.sight.groups = moved.clone();
+    assert!(matches!(bench.step(), Step::Round(_)));
+    bench.sight.groups.insert(2, groups(&[(2, Some("x2"))])[&2].clone());
+    assert_eq!(bench.step(), Step::Rest, "its rows are not in");
+    bench.sight.in_tail = true;
+    assert_eq!(bench.step(), Step::Interrupt);
+    assert_eq!(bench.step(), Step::Rest, "once");
+    bench.sight.in_tail = false;
+    let cut = Did { repaired: true, settled: false, complete: false, resolved: false };
+    bench.ends(Ended::Round(cut));
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    let leader = |groups: &Groups, group| groups[&group].leader.clone();
+    assert_eq!(leader(&round.groups, 2), leader(&bench.sight.groups, 2));
+    assert!(round.resolve);
+
+    bench.sight.in_tail = true;
+    assert_eq!(bench.step(), Step::Rest, "nobody waits");
+    assert!(bench.tell(EventKind::BeforeDemote, 1, "x1"));
+    assert_eq!(bench.step(), Step::Interrupt);
+    bench.sight.in_tail = false;
+    bench.ends(Ended::Round(cut));
+    assert!(matches!(bench.step(), Step::Pause(Hold { group: 1, .. })));
+}
+
 #[test]
 fn a_round_that_failed_is_tried_again_after_a_second_and_holds_no_sender_up() {
     let mut bench = Bench::at_rest();
@@ -273,7 +304,7 @@ fn changes_and_events_of_32_workers_in_a_second_are_one_transaction() {
     let formation = |worker: &str| {
         let worker = |group| GroupNow {
             leader: Some(at(&format!("{worker}{group}"))),
-            secondaries: Vec::new(),
+            ..GroupNow::default()
         };
         let workers = (1..=32).map(|group| (group, worker(group)));
         workers.chain([(0, groups(&[(0, Some("c"))])[&0].clone())]).collect::<Groups>()
@@ -406,6 +437,13 @@ fn every_row_fires() {
     fired.append(&mut bench.fired);
     let mut bench = Bench::paused();
     bench.sight.may_act = false;
+    bench.step();
+    fired.append(&mut bench.fired);
+    let mut bench = Bench::new();
+    bench.step();
+    bench.registrar.has_looked = true;
+    bench.tell(EventKind::BeforeDemote, 1, "w1");
+    bench.sight.in_tail = true;
     bench.step();
     fired.append(&mut bench.fired);
     let all: BTreeSet<u16> = REGISTRAR.iter().map(|rule| rule.id).collect();

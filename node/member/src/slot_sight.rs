@@ -10,7 +10,8 @@ pub struct SlotSight {
     /// The end of a primary's log on disk; what a standby has replayed.
     pub end: Lsn,
     pub other_regions: Vec<RegionName>,
-    pub citus_database: Option<String>,
+    /// Of a Citus group.
+    pub citus_databases: Vec<String>,
     /// The major version of the server; 0: not known.
     pub major: u32,
     /// `wal_level` of the running server is logical.

@@ -319,7 +319,7 @@ impl Member {
             regions: others(seen.may_own()),
             doubtful_regions: others(is_doubtful),
             heard: &self.heard,
-            citus_database: round.sight.citus_database.as_deref(),
+            citus_databases: &round.sight.citus_databases,
         };
         look(&situation)
     }

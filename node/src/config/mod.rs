@@ -320,12 +320,35 @@ impl Postgresql {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Citus {
     pub database: String,
+    /// Further databases, each with rows of its own.
+    pub others: Vec<String>,
+    /// The pooler in front of each group, by its number.
+    pub poolers: BTreeMap<u32, (String, u16)>,
     pub group: u32,
     /// Tests and demo only: the project's SQL stand-in instead of the extension.
     pub stand_in: bool,
+}
+
+impl Citus {
+    /// Every database of the formation, the first one first.
+    pub fn databases(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.database).chain(&self.others)
+    }
+
+    /// What the coordinator's daemon keeps.
+    pub fn wish(&self) -> citus::Wish {
+        let poolers = self.poolers.iter();
+        let poolers = poolers.map(|(group, at)| (*group, at.clone().into()));
+        citus::Wish { poolers: poolers.collect(), ..citus::Wish::own_replicas() }
+    }
+
+    /// The same group, with this database alone.
+    pub fn in_database(&self, name: &str) -> Citus {
+        Citus { database: name.to_string(), others: Vec::new(), ..self.clone() }
+    }
 }
 
 /// The `topology` section: the formation and this daemon's place in it.

@@ -8,11 +8,14 @@ use super::postgresql::{is_wildcard, unreachable_by_others};
 use super::{Citus, Credentials, Ctl, Log, RestApi, address};
 use crate::watchdog::{Driver, Mode, WatchdogSettings};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use topology::Tags;
 use topology::member::join_host;
 use topology::tags::parse_bool;
 
 const PORT: u16 = 8008;
+/// Of poolers, unless another one is named.
+const POOLER_PORT: u16 = 6432;
 
 pub(super) fn read_log(document: Document, findings: &mut Findings) -> Log {
     let level = match document.text_or_empty("log.level").to_uppercase().as_str() {
@@ -217,6 +220,38 @@ fn watchdog_mode(value: &Value) -> Mode {
 }
 
 /// Both the group and the database, or no Citus at all.
+/// `citus.poolers`: an address for each number of a group.
+fn poolers(document: Document, findings: &mut Findings) -> BTreeMap<u32, (String, u16)> {
+    let mut poolers = BTreeMap::new();
+    let Some(given) = document.at("citus.poolers").and_then(Value::as_object) else {
+        return poolers;
+    };
+    for (group, text) in given {
+        let at = text.as_str().and_then(|text| address::parse_address(text, POOLER_PORT));
+        match (group.parse(), at) {
+            (Ok(group), Some(at)) => drop(poolers.insert(group, at)),
+            _ => findings.warn(format!("citus.poolers.{group}: HOST:PORT of a group's pooler")),
+        }
+    }
+    poolers
+}
+
+/// `citus.databases`: a list of names, with or without `citus.database`.
+fn more_databases(document: Document, first: &str, findings: &mut Findings) -> Vec<String> {
+    let mut others: Vec<String> = Vec::new();
+    let Some(given) = document.at("citus.databases") else { return others };
+    let given = given.as_array().cloned().unwrap_or_else(|| vec![given.clone()]);
+    for name in given {
+        match name.as_str() {
+            Some(name) if name.is_empty() || name == first => {}
+            Some(name) if others.iter().any(|other| other == name) => {}
+            Some(name) => others.push(name.to_string()),
+            None => findings.warn("citus.databases: only names are read".to_string()),
+        }
+    }
+    others
+}
+
 pub(super) fn read_citus(document: Document, findings: &mut Findings) -> Option<Citus> {
     document.at("citus")?;
     let group = document.at("citus.group").and_then(parse_whole);
@@ -224,7 +259,10 @@ pub(super) fn read_citus(document: Document, findings: &mut Findings) -> Option<
     let database = document.at("citus.database").and_then(Value::as_str).map(str::to_string);
     match (group, database) {
         (Some(group), Some(database)) => {
-            Some(Citus { database, group, stand_in: document.flag("citus.stand_in") })
+            let others = more_databases(document, &database, findings);
+            let poolers = poolers(document, findings);
+            let stand_in = document.flag("citus.stand_in");
+            Some(Citus { database, others, poolers, group, stand_in })
         }
         _ => {
             let wanted = "a whole `group` from 0 and a text `database`";
@@ -243,6 +281,22 @@ mod tests {
         let mut findings = Findings::default();
         let value = read(Document::whole_of(&raw), &mut findings);
         (value, findings)
+    }
+
+    #[test]
+    fn a_formation_has_one_database_or_several() {
+        let read = |raw: Value| with(raw, read_citus).0.map(|citus| citus.others);
+        let one = json!({"citus": {"group": 0, "database": "a"}});
+        assert_eq!(read(one), Some(vec![]));
+        let at = json!({"citus": {"group": 0, "database": "a",
+            "poolers": {"1": "b1:6433", "x": "b3:1"}}});
+        let (citus, findings) = with(at, read_citus);
+        let poolers = citus.expect("a section").poolers;
+        assert_eq!(poolers, BTreeMap::from([(1, ("b1".to_string(), 6433))]));
+        assert!(findings.warnings()[0].starts_with("citus.poolers.x: "));
+        let three =
+            json!({"citus": {"group": 0, "database": "a", "databases": ["b", "a", "c", 7]}});
+        assert_eq!(read(three), Some(vec!["b".to_string(), "c".to_string()]));
     }
 
     #[test]

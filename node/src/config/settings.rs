@@ -289,6 +289,8 @@ pub const SETTINGS: &[Setting] = &[
 
     row("citus.group", Any, "", "0 is the coordinator.").env(),
     row("citus.database", Any, "", "The same on all groups.").env(),
+    row("citus.databases", Any, "", "More databases, each with rows of its own; the same on all groups."),
+    row("citus.poolers", Any, "", "`HOST:PORT` of a pooler by group: all nodes go through it."),
     row("citus.stand_in", Switch, "false", "Tests only: the SQL stand-in."),
 
     row("topology.formation", Text, "", "Name of the formation."),

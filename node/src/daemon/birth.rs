@@ -113,7 +113,7 @@ impl ServerJobs {
 
     async fn create_citus(&self) -> JobResult {
         match &self.settings.citus {
-            Some(citus) => citus::create_database(&self.settings, &self.instance, citus).await,
+            Some(citus) => citus::create_databases(&self.settings, &self.instance, citus).await,
             None => Ok(()),
         }
     }

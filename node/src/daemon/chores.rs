@@ -78,11 +78,14 @@ impl Daemon {
         let ended = self.slot_work.take_ended();
         let status = self.server.status();
         let end = status.and_then(|s| if s.in_recovery { s.replay } else { s.flushed });
+        let citus = self.settings.citus.as_ref();
         SlotSight {
             slots: self.server.slots(),
             end: end.unwrap_or_default(),
             other_regions: self.other_regions(),
-            citus_database: self.settings.citus.as_ref().map(|citus| citus.database.clone()),
+            citus_databases: citus
+                .map(|own| own.databases().cloned().collect())
+                .unwrap_or_default(),
             major: status.map_or(0, |status| major_of(status.server_version)),
             decodes: self.server.decodes(),
             started: status.map(|status| status.postmaster_start_time.clone()),

@@ -5,12 +5,12 @@
 
 use super::Daemon;
 use super::pause_lock::PauseLock;
-use crate::act::citus::{self, HeldGroup, Reach};
+use crate::act::citus::{self, Cut, HeldGroup, Reach};
 use crate::api::published::CitusNumbers;
 use crate::clock;
 use ::citus::registrar::event::Event;
 use ::citus::registrar::{Ended, Hold, Registrar, Sight, Step};
-use ::citus::{Address, Groups, Wish, groups_led_here, is_whole};
+use ::citus::{Address, Groups, groups_led_here, is_whole};
 use member::ha::Observation;
 use member::keeps_rows;
 use std::future::Future;
@@ -24,6 +24,8 @@ pub(super) struct Metadata {
     pub registrar: Registrar,
     running: Option<oneshot::Receiver<Outcome>>,
     held: Option<HeldGroup>,
+    /// Of the round under way.
+    cut: Option<Cut>,
     /// Workers that wait until their writers are held, by group.
     senders: Vec<(u32, oneshot::Sender<()>)>,
 }
@@ -95,6 +97,8 @@ impl Daemon {
             opening: self.member.must_rewire(seen),
             whole: is_whole(&groups, journal.map(|journal| journal.groups.as_slice())),
             is_lock_left: self.pause_lock().is_left(),
+            in_tail: self.metadata.cut.as_ref().is_some_and(Cut::in_tail),
+            has_copies: self.settings.citus.as_ref().is_some_and(|own| !own.stand_in),
             groups,
             loop_wait_ms: self.member.dynamic.loop_wait_ms,
             retry_timeout_ms: self.member.dynamic.retry_timeout_ms,
@@ -103,24 +107,33 @@ impl Daemon {
 
     fn perform_step(&mut self, step: Step) {
         let Some(own) = self.settings.citus.clone() else { return };
+        let wish = own.wish();
         let reach = Reach {
             settings: self.settings.clone(),
             instance: (*self.server.instance()).clone(),
             own,
-            wish: Wish::own_replicas(),
+            wish,
         };
         let lock = self.pause_lock();
         match step {
             Step::Rest | Step::Decline { .. } => {}
+            Step::Interrupt => {
+                if let Some(cut) = &self.metadata.cut {
+                    cut.ask();
+                }
+            }
             Step::Round(round) => {
-                self.metadata.spawn(async move { (citus::bring_about(reach, round).await, None) })
+                let cut = Cut::default();
+                self.metadata.cut = Some(cut.clone());
+                let round = citus::bring_about(reach, round, cut);
+                self.metadata.spawn(async move { (round.await, None) })
             }
             Step::Pause(hold) => self.metadata.spawn(open(lock, reach, hold)),
             Step::Resume { groups, .. } => {
                 let held = self.metadata.held.take();
                 self.metadata.spawn(async move {
                     let ended = match held {
-                        Some(held) => citus::resume(reach, held, groups).await,
+                        Some(held) => citus::resume(held, groups).await,
                         None => Err("its sessions are gone".to_string()),
                     };
                     lock.free().await;
@@ -147,6 +160,7 @@ impl Daemon {
     /// A step is over.
     pub(super) fn take_step(&mut self, (ended, held): Outcome) {
         self.metadata.held = held;
+        self.metadata.cut = None;
         self.metadata.registrar.ended(clock::now(), ended);
         self.tell_citus();
     }

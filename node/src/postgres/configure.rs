@@ -116,6 +116,7 @@ impl Instance {
         let mut effective = effective.await;
         let method = init_sync::default_method(catalogue.major, &self.settings.data_dir);
         effective.weakest.extend(method);
+        effective.weakest.extend(parameters::citus_defaults(self.citus.as_ref()));
         let mut block = self.recovery_block(start_as, &mut effective, dynamic, &catalogue).await;
         if let (Some(block), Some((name, to))) = (&mut block, target) {
             block.insert(name.clone(), to.clone());

@@ -32,8 +32,8 @@ fn tells_errors(kernel: Option<(u8, u8)>) -> bool {
 /// A symbolic link beside `pg_wal`. What cannot be read may hold one.
 fn has_other_links(data_dir: &Path) -> bool {
     DIRECTORIES.iter().any(|name| {
-        let Ok(entries) = std::fs::read_dir(data_dir.join(name)) else { return true };
-        entries.into_iter().any(|entry| {
+        let Ok(mut entries) = std::fs::read_dir(data_dir.join(name)) else { return true };
+        entries.any(|entry| {
             let Ok(entry) = entry else { return true };
             let is_link = entry.file_type().map_or(true, |kind| kind.is_symlink());
             is_link && entry.file_name() != "pg_wal"

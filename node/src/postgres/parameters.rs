@@ -187,6 +187,25 @@ fn add_citus(citus: &Citus, settings: &Postgresql, parameters: &mut BTreeMap<Str
     parameters.insert("citus.local_hostname".into(), settings.local_host().into());
 }
 
+/// What a group of Citus has unless something else is said: a node that has gone without a
+/// word is given up within seconds, also by Citus's own maintenance daemon.
+pub(super) fn citus_defaults(citus: Option<&Citus>) -> &'static [(&'static str, &'static str)] {
+    match citus {
+        Some(citus) if !citus.stand_in => &CITUS_DEFAULTS,
+        _ => &[],
+    }
+}
+
+/// `sslmode` is what Citus has by itself.
+const CITUS_DEFAULTS: [(&str, &str); 2] = [
+    ("citus.node_connection_timeout", "5s"),
+    (
+        "citus.node_conninfo",
+        "sslmode=require keepalives_idle=5 keepalives_interval=2 keepalives_count=3 \
+         tcp_user_timeout=5000",
+    ),
+];
+
 /// A standby refuses to run with less than its primary.
 fn raise(control: &ControlData, all: &mut Effective) {
     let demanded = [
@@ -287,13 +306,24 @@ mod tests {
 
     #[test]
     fn citus_is_preloaded_first() {
-        let citus = Citus { database: "c".into(), group: 0, stand_in: false };
+        let citus = Citus { database: "c".into(), ..Citus::default() };
         let local = json!({"shared_preload_libraries": "pg_stat_statements,citus"});
         let all = put_together(local, json!({}), Some(&citus));
         assert_eq!(all.parameters["shared_preload_libraries"], "citus,pg_stat_statements");
         assert_eq!(all.parameters["max_prepared_transactions"], "200");
         assert_eq!(all.parameters["wal_level"], "logical");
         assert_eq!(all.parameters["citus.local_hostname"], "127.0.0.1");
+    }
+
+    #[test]
+    fn nodes_of_citus_give_a_silent_node_up_within_seconds() {
+        let citus = Citus { database: "c".into(), group: 1, ..Citus::default() };
+        let all = citus_defaults(Some(&citus));
+        let conninfo = all.iter().find(|(name, _)| *name == "citus.node_conninfo").unwrap().1;
+        assert!(conninfo.contains("tcp_user_timeout=5000 ") || conninfo.ends_with("=5000"));
+        assert!(conninfo.starts_with("sslmode=require "), "Citus's own default stays");
+        let stand_in = Citus { stand_in: true, ..citus };
+        assert!(citus_defaults(Some(&stand_in)).is_empty() && citus_defaults(None).is_empty());
     }
 
     #[test]

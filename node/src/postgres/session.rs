@@ -11,6 +11,7 @@ use super::sslmode::{self, Wire};
 use super::target::Target;
 use super::tls;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,10 +19,10 @@ use tokio::sync::watch;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Our own deadline comes this much after the server's.
 const GRACE: Duration = Duration::from_secs(1);
-#[derive(Debug)]
 pub struct Session {
     client: Client,
     ended: watch::Receiver<()>,
@@ -29,6 +30,8 @@ pub struct Session {
     silent: AtomicBool,
     statements: Mutex<HashMap<&'static str, Statement>>,
     statement_limit: Duration,
+    /// Of an encrypted connection: a request to cancel goes the same way.
+    connector: Option<MakeRustlsConnect>,
 }
 
 impl Session {
@@ -114,6 +117,15 @@ impl Session {
         &self.client
     }
 
+    /// Asks the server to end the statement under way.
+    pub async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
+        let token = self.client.cancel_token();
+        match &self.connector {
+            Some(connector) => token.cancel_query(connector.clone()).await,
+            None => token.cancel_query(NoTls).await,
+        }
+    }
+
     async fn statement(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(statement) = self.cached().get(sql).cloned() {
             return Ok(statement);
@@ -163,7 +175,7 @@ async fn plain(target: &Target, host: &str, port: u16) -> Result<Session, Error>
     let mut config = target.config(SslMode::Disable);
     config.host(host).port(port);
     let (client, connection) = config.connect(NoTls).await.map_err(refused(target))?;
-    Ok(session(target, client, connection))
+    Ok(session(target, None, client, connection))
 }
 
 async fn encrypted(target: &Target, host: &str, port: u16) -> Result<Session, Error> {
@@ -171,8 +183,9 @@ async fn encrypted(target: &Target, host: &str, port: u16) -> Result<Session, Er
         .map_err(|why| Error::Tls { address: target.address(), why: why.to_string() })?;
     let mut config = target.config(SslMode::Require);
     config.host(host).port(port);
-    let (client, connection) = config.connect(connector).await.map_err(refused(target))?;
-    Ok(session(target, client, connection))
+    let connected = config.connect(connector.clone()).await;
+    let (client, connection) = connected.map_err(refused(target))?;
+    Ok(session(target, Some(connector), client, connection))
 }
 
 fn refused(target: &Target) -> impl FnOnce(tokio_postgres::Error) -> Error {
@@ -182,6 +195,7 @@ fn refused(target: &Target) -> impl FnOnce(tokio_postgres::Error) -> Error {
 
 fn session(
     target: &Target,
+    connector: Option<MakeRustlsConnect>,
     client: Client,
     connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
 ) -> Session {
@@ -197,6 +211,13 @@ fn session(
         silent: AtomicBool::new(false),
         statements: Mutex::new(HashMap::new()),
         statement_limit: target.statement_limit,
+        connector,
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("is_usable", &self.is_usable()).finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::{Citus, Login, Settings};
 use crate::peers::{ClientError, Peers};
 use citus::handover;
 use citus::node::NodeRow;
+use citus::statement::Statement;
 use serde_json::Value;
 use standby::switch::preflight::Probe;
 use standby::switch::{Replayed, Target};
@@ -46,6 +47,10 @@ pub trait GroupServers: Send + Sync {
     /// Makes a standby look at once at what it has received.
     fn wake_replay(&self, _: Target) -> Done<'_, ()> {
         Box::pin(async { Ok(()) })
+    }
+    /// One statement of an operator, for as long as it takes; the number it answers.
+    fn change(&self, _: Target, _: Statement) -> Done<'_, Option<i64>> {
+        Box::pin(async { Err("this implementation changes nothing".to_string()) })
     }
     /// The coordinator's `pg_dist_node`, for graphs; a move does without.
     fn nodes(&self, _: Target) -> Done<'_, Vec<NodeRow>> {
@@ -95,6 +100,13 @@ impl GroupServers for SqlGroupServers {
         Box::pin(async move {
             let session = self.access.connect(&target.host, target.port).await?;
             session.nodes().await
+        })
+    }
+
+    fn change(&self, target: Target, statement: Statement) -> Done<'_, Option<i64>> {
+        Box::pin(async move {
+            let session = self.access.connect(&target.host, target.port).await?;
+            session.run_long(&statement).await
         })
     }
 

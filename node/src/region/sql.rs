@@ -116,6 +116,15 @@ impl Session {
         Ok(rows.first().and_then(|row| row.try_get::<_, i64>(0).ok()))
     }
 
+    /// The same without a deadline: the operator who waits for it may end it.
+    pub(super) async fn run_long(&self, statement: &Statement) -> Result<Option<i64>, String> {
+        let (sql, params) = (statement.sql(), statement.params());
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(bound).collect();
+        let rows = self.client.query(sql.as_ref(), &params).await;
+        let rows = rows.map_err(|error| self.at(in_its_words(&error)))?;
+        Ok(rows.first().and_then(|row| row.try_get::<_, i64>(0).ok()))
+    }
+
     pub(super) async fn probe(&self) -> Result<Probe, String> {
         let row = within(self.client.query_one(PROBE, &[])).await.map_err(|why| self.at(why))?;
         let mut probe = read_probe(&row).map_err(|why| self.at(why.to_string()))?;
@@ -175,6 +184,13 @@ fn read_probe(row: &Row) -> Result<Probe, tokio_postgres::Error> {
     })
 }
 
+fn in_its_words(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(server) => server.message().to_string(),
+        None => error.to_string(),
+    }
+}
+
 /// One call within the deadline; a server's error in the server's words.
 async fn within<T>(
     call: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -188,10 +204,7 @@ async fn within_time<T>(
 ) -> Result<T, String> {
     match tokio::time::timeout(limit, call).await {
         Err(_) => Err(format!("no answer within {limit:?}")),
-        Ok(Err(error)) => Err(match error.as_db_error() {
-            Some(server) => server.message().to_string(),
-            None => error.to_string(),
-        }),
+        Ok(Err(error)) => Err(in_its_words(&error)),
         Ok(Ok(value)) => Ok(value),
     }
 }

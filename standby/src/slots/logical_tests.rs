@@ -59,7 +59,7 @@ impl Bench {
             regions: &[],
             doubtful_regions: &[],
             heard: &heard,
-            citus_database: None,
+            citus_databases: &[],
         };
         let (plan, unknown) = (wanted(&situation), Unknown::default());
         let (situation, plan, unknown) = (&situation, &plan, &unknown);

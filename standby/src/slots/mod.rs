@@ -140,8 +140,8 @@ pub struct Situation<'a> {
     pub doubtful_regions: &'a [RegionName],
     /// Positions that members have told themselves.
     pub heard: &'a BTreeMap<MemberName, Lsn>,
-    /// The database of a Citus group.
-    pub citus_database: Option<&'a str>,
+    /// The databases of a Citus group.
+    pub citus_databases: &'a [String],
 }
 
 /// The slot that a standby region's leader uses on the primary region.

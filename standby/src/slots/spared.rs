@@ -29,7 +29,7 @@ fn fits(slot: &Slot, entry: &Map<String, Value>) -> bool {
 }
 
 /// A shard move or split of Citus reads from it: without it the move fails.
-pub fn is_reserved(slot: &Slot, citus_database: &str) -> bool {
+pub fn is_reserved(slot: &Slot, citus_databases: &[String]) -> bool {
     let Kind::Logical { database, plugin } = &slot.kind else { return false };
     let prefix = match plugin.as_str() {
         "pgoutput" => "citus_shard_move_slot",
@@ -37,7 +37,7 @@ pub fn is_reserved(slot: &Slot, citus_database: &str) -> bool {
         _ => return false,
     };
     let rest = slot.name.strip_prefix(prefix);
-    database == citus_database && rest.is_some_and(is_two_or_three_numbers)
+    citus_databases.contains(database) && rest.is_some_and(is_two_or_three_numbers)
 }
 
 /// `_1_2` or `_1_2_3`.
@@ -89,6 +89,7 @@ mod tests {
 
     #[test]
     fn the_slots_of_a_shard_move_are_known_by_name_plugin_and_database() {
+        let databases = ["shop", "more"].map(str::to_string);
         for (name, plugin, reserved) in [
             ("citus_shard_move_slot_1_10", "pgoutput", true),
             ("citus_shard_move_slot_1_10_7", "pgoutput", true),
@@ -101,9 +102,12 @@ mod tests {
             ("citus_shard_split_slot_1_2", "pgoutput", false),
             ("mine", "pgoutput", false),
         ] {
-            assert_eq!(is_reserved(&logical(name, "shop", plugin), "shop"), reserved, "{name}");
-            assert!(!is_reserved(&logical(name, "other", plugin), "shop"));
+            for (database, ours) in [("shop", reserved), ("more", reserved), ("other", false)] {
+                let slot = logical(name, database, plugin);
+                assert_eq!(is_reserved(&slot, &databases), ours, "{name} in {database}");
+            }
         }
-        assert!(!is_reserved(&Slot::physical("citus_shard_move_slot_1_2", Lsn(1)), "shop"));
+        let physical = Slot::physical("citus_shard_move_slot_1_2", Lsn(1));
+        assert!(!is_reserved(&physical, &databases));
     }
 }

@@ -169,13 +169,12 @@ impl<'a> Scene<'a> {
     pub(super) fn may_drop(&self, slot: &Slot) -> bool {
         let s = self.situation;
         let is_defined = s.view.config.is_some() || s.view.empty_config.is_some();
-        let citus = s.citus_database.filter(|_| s.role == Role::Primary);
         is_defined
             && !self.is_unreadable(&["ignore_slots"])
             && !s.dynamic.pause
             && !slot.active
             && !is_ignored(slot, &s.dynamic.ignore_slots)
-            && !citus.is_some_and(|database| is_reserved(slot, database))
+            && !(s.role == Role::Primary && is_reserved(slot, s.citus_databases))
     }
 
     fn is_unreadable(&self, keys: &[&str]) -> bool {

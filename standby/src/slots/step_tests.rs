@@ -59,6 +59,7 @@ impl Desk {
 
     fn on<T>(&self, look: impl FnOnce(&Scene) -> T) -> T {
         let (me, heard) = (MemberName::new("me"), BTreeMap::new());
+        let databases = ["shop".to_string()];
         let situation = Situation {
             me: &me,
             nofailover: false,
@@ -70,7 +71,7 @@ impl Desk {
             regions: &[],
             doubtful_regions: &[],
             heard: &heard,
-            citus_database: Some("shop"),
+            citus_databases: &databases,
         };
         let plan = wanted(&situation);
         let (there, unknown, now) = (&self.there[..], &self.unknown, self.now);

@@ -46,7 +46,7 @@ impl Group {
             regions: &self.regions,
             doubtful_regions: &[],
             heard: &self.heard,
-            citus_database: None,
+            citus_databases: &[],
         };
         look(&situation)
     }

@@ -9,7 +9,7 @@ mod round;
 mod session;
 
 pub(crate) use pause::{HeldGroup, open, release, resume};
-pub(crate) use round::bring_about;
+pub(crate) use round::{Cut, bring_about};
 pub(crate) use session::CitusSession;
 
 use crate::config::{Citus, Settings};
@@ -29,13 +29,30 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
+    /// One for each database of the formation: each has rows of its own.
+    fn of_each_database(&self) -> Vec<Reach> {
+        let within = |name: &String| Reach { own: self.own.in_database(name), ..self.clone() };
+        self.own.databases().map(within).collect()
+    }
+
     fn desired(&self, groups: &Groups) -> Desired {
         citus::desired(groups, &BTreeMap::new(), &self.wish)
     }
 }
 
-/// Makes the database and the extension (or the stand-in) of a new group.
-pub(crate) async fn create_database(
+/// Makes the databases and in each the extension (or the stand-in) of a new group.
+pub(crate) async fn create_databases(
+    settings: &Settings,
+    instance: &Instance,
+    own: &Citus,
+) -> Result<(), String> {
+    for name in own.databases() {
+        create_database(settings, instance, &own.in_database(name)).await?;
+    }
+    Ok(())
+}
+
+async fn create_database(
     settings: &Settings,
     instance: &Instance,
     own: &Citus,
@@ -58,9 +75,10 @@ pub(crate) async fn create_database(
     session.run(&Statement::CreateExtension).await.map_err(|why| {
         format!("{why}; install the Citus extension for this PostgreSQL on every member")
     })?;
-    if let Some(password) = &pg.superuser.password {
-        let quoted = password.0.replace('\\', "\\\\").replace('\'', "\\'");
-        let authinfo = Authinfo(format!("password='{quoted}'"));
+    let login = &pg.superuser;
+    let key = |name: &str| login.extra.get(name).map(String::as_str);
+    let password = login.password.as_ref().map(|password| password.0.as_str());
+    if let Some(authinfo) = Authinfo::of(password, key("sslcert"), key("sslkey")) {
         session.run(&Statement::SetAuthinfo { authinfo }).await?;
     }
     Ok(())

@@ -16,8 +16,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-pub(crate) struct HeldGroup {
-    pub(crate) group: u32,
+/// The sessions in every database.
+pub(crate) struct HeldGroup(Vec<HeldDatabase>);
+
+struct HeldDatabase {
+    group: u32,
+    reach: Reach,
     terms: Terms,
     here: CitusSession,
     /// As the session sees them: nobody else can change them meanwhile.
@@ -28,9 +32,22 @@ pub(crate) struct HeldGroup {
     since: Instant,
 }
 
-/// Opens the pause everywhere at once. A worker that cannot take part is passed by: its
-/// own clients get errors, those of all others wait.
+/// Opens the pause in all databases, or in none.
 pub(crate) async fn open(reach: Reach, hold: Hold) -> Result<HeldGroup, String> {
+    let mut opening = JoinSet::new();
+    for reach in reach.of_each_database() {
+        opening.spawn(open_in(reach, hold.clone()));
+    }
+    let mut held = Vec::new();
+    while let Some(opened) = opening.join_next().await {
+        held.push(opened.map_err(|error| error.to_string())??);
+    }
+    Ok(HeldGroup(held))
+}
+
+/// Opens it everywhere at once. A worker that cannot take part is passed by: its own clients
+/// get errors, those of all others wait.
+async fn open_in(reach: Reach, hold: Hold) -> Result<HeldDatabase, String> {
     let began = Instant::now();
     let here = CitusSession::here(&reach).await?;
     let rows = here.rows().await?;
@@ -56,7 +73,7 @@ pub(crate) async fn open(reach: Reach, hold: Hold) -> Result<HeldGroup, String> 
         since.elapsed()
     );
     let go_on = Duration::from_millis(hold.others_go_on_ms);
-    Ok(HeldGroup { group: hold.group, terms, here, rows, elsewhere, go_on, since })
+    Ok(HeldDatabase { group: hold.group, reach, terms, here, rows, elsewhere, go_on, since })
 }
 
 /// What comes before the lock, and the lock.
@@ -131,12 +148,25 @@ async fn within(limit_ms: u64, mut opening: Opening) -> BTreeMap<u32, CitusSessi
     opened
 }
 
+/// The first failure, after all have been tried.
+pub(crate) async fn resume(held: HeldGroup, groups: Groups) -> Result<(), String> {
+    let mut going = JoinSet::new();
+    for database in held.0 {
+        going.spawn(resume_in(database, groups.clone()));
+    }
+    let mut all = Ok(());
+    while let Some(gone) = going.join_next().await {
+        all = all.and(gone.map_err(|error| error.to_string()).flatten());
+    }
+    all
+}
+
 /// The group's row gets its new address, here and in the copies that are held: their
 /// clients need not wait until the maintenance daemon has sent it.
-pub(crate) async fn resume(reach: Reach, held: HeldGroup, groups: Groups) -> Result<(), String> {
+async fn resume_in(held: HeldDatabase, groups: Groups) -> Result<(), String> {
     let began = Instant::now();
+    let HeldDatabase { group, reach, terms, here, rows, elsewhere, go_on: limit, since } = held;
     let desired = Arc::new(reach.desired(&groups));
-    let HeldGroup { group, terms, here, rows, elsewhere, go_on: limit, since } = held;
     let mut going = JoinSet::new();
     for (number, session) in elsewhere {
         let desired = desired.clone();
@@ -179,7 +209,9 @@ async fn go_on(
 
 /// Everything is as it was before.
 pub(crate) async fn release(held: HeldGroup) {
-    // A session that is gone has rolled back, and one that is closed does.
-    let _ = held.here.run_all(&handover::release()).await;
-    drop(held.elsewhere);
+    for database in held.0 {
+        // A session that is gone has rolled back, and one that is closed does.
+        let _ = database.here.run_all(&handover::release()).await;
+        drop(database.elsewhere);
+    }
 }

@@ -1,15 +1,56 @@
 //! Performs the steps of one round on `pg_dist_node` (`citus::registrar::round`).
+//!
+//! Invariant: no statement of a round that was cut short goes on: it would keep the locks
+//! that others wait for.
 
 use super::{CitusSession, Reach};
+use citus::copies::NodeCopy;
 use citus::registrar::round::{Answer, Machine, Step, Told};
-use citus::registrar::{Ended, Round};
+use citus::registrar::{Did, Ended, Round};
 use citus::{Address, Statement};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// Brings the coordinator's rows in line with the groups of `round`.
-pub(crate) async fn bring_about(reach: Reach, round: Round) -> Ended {
+/// One node's copy.
+const COPY_WAIT: Duration = Duration::from_secs(2);
+/// A statement that was cancelled is waited for.
+const CANCEL_WAIT: Duration = Duration::from_secs(1);
+
+/// A round under way, as seen from outside.
+#[derive(Clone, Default)]
+pub(crate) struct Cut {
+    in_tail: Arc<AtomicBool>,
+    asked: Arc<Notify>,
+}
+
+impl Cut {
+    pub(crate) fn in_tail(&self) -> bool {
+        self.in_tail.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn ask(&self) {
+        self.asked.notify_one();
+    }
+}
+
+/// Brings the coordinator's rows in line with the groups of `round`, in every database.
+pub(crate) async fn bring_about(reach: Reach, round: Round, cut: Cut) -> Ended {
+    let mut all = Did { repaired: false, settled: true, complete: true, resolved: true };
+    for reach in reach.of_each_database() {
+        cut.in_tail.store(false, Ordering::Release);
+        match in_database(reach, round.clone(), &cut).await {
+            Ended::Round(did) => all = all.and(did),
+            ended => return ended,
+        }
+    }
+    Ended::Round(all)
+}
+
+async fn in_database(reach: Reach, round: Round, cut: &Cut) -> Ended {
     let session = match CitusSession::here(&reach).await {
         Ok(session) => session,
         Err(why) => return Ended::Failed(why),
@@ -17,13 +58,31 @@ pub(crate) async fn bring_about(reach: Reach, round: Round) -> Ended {
     let begun = Instant::now();
     let (mut machine, mut step) = Machine::begin(round, &reach.wish);
     loop {
-        let answer = match step {
+        let performed = match step {
             Step::Over(ended) => return ended,
-            step => perform(&reach, &session, step).await,
+            step => perform(&reach, &session, step),
         };
-        step = machine.answer(millis_since(begun), answer);
+        let left = Duration::from_millis(machine.left_ms(millis_since(begun)));
+        tokio::pin!(performed);
+        step = tokio::select! {
+            answer = &mut performed => machine.answer(millis_since(begun), answer),
+            () = cut.asked.notified(), if machine.is_in_tail() => {
+                give_up(&session, performed).await;
+                machine.interrupt()
+            }
+            () = tokio::time::sleep(left) => {
+                give_up(&session, performed).await;
+                machine.answer(millis_since(begun), Answer::Failed("no answer in time".to_string()))
+            }
+        };
         machine.take_told().into_iter().for_each(log);
+        cut.in_tail.store(machine.is_in_tail(), Ordering::Release);
     }
+}
+
+async fn give_up(session: &CitusSession, performed: impl Future<Output = Answer>) {
+    session.cancel().await;
+    let _ = tokio::time::timeout(CANCEL_WAIT, performed).await;
 }
 
 fn millis_since(begun: Instant) -> u64 {
@@ -49,6 +108,11 @@ async fn perform(reach: &Reach, session: &CitusSession, step: Step) -> Answer {
         },
         Step::ResolveHere => Answer::Resolved(resolve_here(session).await),
         Step::ResolveAt(leaders) => Answer::Resolved(resolve_at(reach, leaders).await),
+        Step::ReadCopies(leaders) => Answer::Copies(read_copies(reach, leaders).await),
+        Step::RunAt(address, statement) => {
+            let run = async { CitusSession::at(reach, &address).await?.run(&statement).await };
+            run.await.map_or_else(Answer::Failed, |_| Answer::Done)
+        }
         Step::Over(_) => Answer::Done,
     }
 }
@@ -85,4 +149,28 @@ async fn resolve_at(reach: &Reach, leaders: BTreeMap<u32, Address>) -> bool {
         all &= done.unwrap_or(false);
     }
     all
+}
+
+/// Of the nodes that answer in time.
+async fn read_copies(reach: &Reach, leaders: BTreeMap<u32, Address>) -> BTreeMap<u32, NodeCopy> {
+    let mut reading = JoinSet::new();
+    for (number, leader) in leaders {
+        let reach = reach.clone();
+        reading.spawn(async move {
+            let copy = async { CitusSession::at(&reach, &leader).await?.copy().await };
+            let copy = tokio::time::timeout(COPY_WAIT, copy).await;
+            (number, copy.unwrap_or_else(|_| Err(format!("no answer within {COPY_WAIT:?}"))))
+        });
+    }
+    let mut copies = BTreeMap::new();
+    while let Some(read) = reading.join_next().await {
+        match read {
+            Ok((number, Ok(copy))) => drop(copies.insert(number, copy)),
+            Ok((number, Err(why))) => {
+                tracing::warn!("the copy of pg_dist_node on group {number}: {why}");
+            }
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+    copies
 }

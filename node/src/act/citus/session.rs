@@ -3,6 +3,7 @@
 use super::Reach;
 use crate::config::Citus;
 use crate::postgres::{Session, Target};
+use citus::copies::NodeCopy;
 use citus::statement::Authinfo;
 use citus::{Address, NodeRow, Param, Statement};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio_postgres::types::ToSql;
 
 /// One statement; the longest cooldown of Citus that is asked for lies within.
 const STATEMENT: Duration = Duration::from_secs(60);
+const CANCEL: Duration = Duration::from_secs(1);
 pub(super) const APPLICATION: &str = "Patroni citus";
 /// A region at rest is read-only for clients, but not for these sessions.
 const OPTIONS: &str = " -c idle_in_transaction_session_timeout=0 -c lock_timeout=0";
@@ -61,6 +63,22 @@ impl CitusSession {
             self.run(statement).await?;
         }
         Ok(())
+    }
+
+    /// Ends the statement under way on the server.
+    pub(crate) async fn cancel(&self) {
+        let cancelled = tokio::time::timeout(CANCEL, self.0.cancel()).await;
+        if !matches!(cancelled, Ok(Ok(()))) {
+            tracing::warn!("a statement on pg_dist_node could not be cancelled");
+        }
+    }
+
+    /// What this node says of itself.
+    pub(crate) async fn copy(&self) -> Result<NodeCopy, String> {
+        let answer = self.run(&Statement::ReadLocalGroup).await?;
+        let group = answer.first().ok_or("pg_dist_local_group is empty")?;
+        let group: i32 = group.try_get(0).map_err(|e| e.to_string())?;
+        Ok(NodeCopy { group: u32::try_from(group).unwrap_or(u32::MAX), rows: self.rows().await? })
     }
 
     pub(crate) async fn batch(&self, sql: &str) -> Result<(), String> {

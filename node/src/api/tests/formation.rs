@@ -145,7 +145,7 @@ async fn without_the_store_neither_is_answered() {
 /// The copy of a worker has its own group alone.
 #[tokio::test]
 async fn a_worker_reads_the_other_groups_once_for_all_callers() {
-    let citus = Some(Citus { database: "x".to_string(), group: 1, stand_in: false });
+    let citus = Some(Citus { group: 1, ..Citus::default() });
     let worker = Settings { citus, ..settings(RestApi::default()) };
     let member = Member::start_with(worker.clone(), published("n1"), primary()).await;
     for number in [0, 1] {

@@ -216,8 +216,7 @@ async fn only_a_replica_of_a_led_group_is_rebuilt() {
 async fn only_the_coordinators_leader_hears_of_workers() {
     let event = json!({"type": "before_demote", "group": 1, "leader": "w1", "timeout": 0.05,
         "cooldown": 10});
-    let citus =
-        |group| crate::config::Citus { database: "citus".to_string(), group, stand_in: false };
+    let citus = |group| crate::config::Citus { group, ..crate::config::Citus::default() };
     for (name, group, heard) in [("n1", 0, true), ("n2", 0, false), ("n1", 1, false)] {
         let mut settings = settings(RestApi::default());
         settings.citus = Some(citus(group));

@@ -9,6 +9,7 @@
 
 use super::Turn;
 use crate::world::{Event, World};
+use citus::copies::NodeCopy;
 use citus::model::Model;
 use citus::registrar::round::{Answer, Machine, Step};
 use citus::registrar::{Ended, Round, Sight, Step as Due};
@@ -59,6 +60,13 @@ impl World {
         match self.members[member].daemon.registrar.step(&sight) {
             Due::Round(round) => self.begin_round(member, round),
             Due::Rest => {}
+            Due::Interrupt => {
+                if let Some(mut work) = self.members[member].daemon.round.take()
+                    && let Step::Over(ended) = work.machine.interrupt()
+                {
+                    self.round_over(member, ended);
+                }
+            }
             other => panic!("no daemon of this world asks for a pause: {other:?}"),
         }
     }
@@ -81,6 +89,8 @@ impl World {
             opening: machine.must_rewire(seen),
             whole: is_whole(&groups, moved),
             is_lock_left: false,
+            in_tail: m.daemon.round.as_ref().is_some_and(|work| work.machine.is_in_tail()),
+            has_copies: true,
             groups,
             loop_wait_ms: machine.dynamic.loop_wait_ms,
             retry_timeout_ms: machine.dynamic.retry_timeout_ms,
@@ -133,8 +143,8 @@ impl World {
         let (low, high) = match step {
             Step::Over(ended) => return self.round_over(member, ended),
             Step::Read { after_ms } => (after_ms, after_ms + 2),
-            Step::ResolveHere | Step::ResolveAt(_) => (10, 200),
-            Step::Run(_) => (1, 12),
+            Step::ResolveHere | Step::ResolveAt(_) | Step::ReadCopies(_) => (10, 200),
+            Step::Run(_) | Step::RunAt(..) => (1, 12),
         };
         (work.step, work.began) = (step, self.now);
         self.members[member].daemon.round = Some(work);
@@ -169,7 +179,11 @@ impl World {
             Step::ResolveAt(leaders) => {
                 Came::Answer(Answer::Resolved(self.resolve_at(member, &leaders)))
             }
-            Step::Over(_) => Came::Answer(Answer::Done),
+            Step::ReadCopies(leaders) => {
+                Came::Answer(Answer::Copies(self.copies_at(member, &leaders)))
+            }
+            // No node of this world is redirected.
+            Step::RunAt(..) | Step::Over(_) => Came::Answer(Answer::Done),
         }
     }
 
@@ -191,7 +205,7 @@ impl World {
 
     fn run(&mut self, member: usize, work: &mut RoundWork, statement: &Statement) -> Came {
         let done = match statement {
-            Statement::SyncAllNodes => self.send_copies(member),
+            Statement::SyncAllNodes | Statement::SyncNode { .. } => self.send_copies(member),
             Statement::Begin => self.run_in(work.open.insert(self.table(member)), statement),
             _ if !is_of_all(statement) => self.run_in_table(member, work, statement),
             _ => match self.unreached(member, statement) {
@@ -261,6 +275,20 @@ impl World {
         for worker in workers.into_iter().filter(|worker| *worker != coordinator) {
             self.put_rows(worker, rows.to_vec());
         }
+    }
+
+    /// What the leaders that answer say of themselves.
+    fn copies_at(
+        &self,
+        member: usize,
+        leaders: &BTreeMap<u32, Address>,
+    ) -> BTreeMap<u32, NodeCopy> {
+        let copy = |(group, address): (&u32, &Address)| {
+            let there = self.member_at_address(address)?;
+            let rows = self.can_connect(member, there).then(|| self.rows_at(there).to_vec())?;
+            Some((*group, NodeCopy { group: *group, rows }))
+        };
+        leaders.iter().filter_map(copy).collect()
     }
 
     /// Each node resolves the transactions of its own group.
