@@ -9,6 +9,8 @@ pub(crate) enum Command {
     Nodes(Look),
     /// Compare `pg_dist_node` with the leaders of all groups
     Check(Look),
+    /// Move all shards off a group of workers and take it out of the formation
+    RemoveGroup(RemoveGroup),
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -19,4 +21,14 @@ pub(crate) struct Look {
     /// Output format
     #[arg(short = 'f', long, default_value = "pretty")]
     pub format: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RemoveGroup {
+    /// Number of the group
+    #[arg(value_name = "GROUP")]
+    pub group: u32,
+    /// Name of the cluster; the configured scope when not given
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
 }

@@ -1,7 +1,9 @@
 //! `citus`: the coordinator's `pg_dist_node`, and whether it is as it should be.
 //!
 //! Read anew: all groups from the store, the rows from the coordinator's leader. Nothing
-//! is changed; the coordinator's daemon does that.
+//! is changed, the coordinator's daemon does that; only `remove-group` takes a group out.
+
+mod remove_group;
 
 use super::region::servers;
 use crate::args::citus::{Command, Look};
@@ -10,7 +12,7 @@ use crate::table::{Column, Table};
 use crate::world::World;
 use anyhow::{Context, Result, bail};
 use citus::node::NodeRow;
-use citus::{Finding, Level, Wish, check, desired, groups_now};
+use citus::{Finding, Level, Statement, Wish, check, desired, groups_now};
 use node::region::REMOTE_CALL;
 use serde_json::{Value, json};
 use standby::switch::Target;
@@ -19,6 +21,7 @@ use topology::Group;
 
 pub(crate) async fn run(world: &mut World, command: Command) -> Result<()> {
     match command {
+        Command::RemoveGroup(args) => remove_group::run(world, &args).await,
         Command::Nodes(args) => {
             let rows = rows(world, &args).await?;
             world.terminal.print(&render(&nodes_table(&rows), args.format))
@@ -27,8 +30,10 @@ pub(crate) async fn run(world: &mut World, command: Command) -> Result<()> {
             let rows = rows(world, &args).await?;
             let scope = world.scope(args.cluster.as_deref())?;
             let groups = groups_now(&world.read(&scope, None).await?.groups);
-            let wish = Wish::own_replicas();
-            let found = check(&desired(&groups, &BTreeMap::new(), &wish), &rows);
+            let citus = world.settings.citus.as_ref();
+            let wish = citus.map_or_else(Wish::own_replicas, |citus| citus.wish());
+            let mut found = check(&desired(&groups, &BTreeMap::new(), &wish), &rows);
+            found.extend(check::of_moves(moves(world, &scope).await.unwrap_or_default()));
             world.terminal.print(&render(&findings_table(&found), args.format))?;
             match found.iter().filter(|finding| finding.level == Level::Error).count() {
                 0 => Ok(()),
@@ -48,6 +53,15 @@ async fn rows(world: &World, args: &Look) -> Result<Vec<NodeRow>> {
     let rows = tokio::time::timeout(REMOTE_CALL, servers.nodes(target)).await;
     let rows = rows.with_context(|| format!("no answer within {REMOTE_CALL:?}"))?;
     rows.map_err(anyhow::Error::msg).context("pg_dist_node cannot be read")
+}
+
+/// None where it cannot be told: the stand-in has no shards.
+async fn moves(world: &World, scope: &str) -> Option<i64> {
+    let cluster = world.read(scope, None).await.ok()?;
+    let target = Target::leader_of(Group::COORDINATOR, cluster.view(Group::COORDINATOR)?)?;
+    let servers = servers(&world.settings).ok()??;
+    let count = servers.change(target, Statement::CountMoves);
+    tokio::time::timeout(REMOTE_CALL, count).await.ok()?.ok()?
 }
 
 fn nodes_table(rows: &[NodeRow]) -> Table {
@@ -109,7 +123,7 @@ mod tests {
     fn a_finding_names_its_object_and_what_to_do() {
         let groups = [(0, "c"), (1, "x")].map(|(group, host)| {
             let leader = Some(citus::Address::new(host, 5432));
-            (group, citus::GroupNow { leader, secondaries: Vec::new() })
+            (group, citus::GroupNow { leader, ..citus::GroupNow::default() })
         });
         let desired = desired(&groups.into(), &BTreeMap::new(), &Wish::default());
         let found = check(&desired, &[row(1, 0, "c"), row(2, 1, "w")]);
