@@ -17,171 +17,15 @@ use citus::{
     Wish, check, desired, diff,
 };
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
+use tests::live::bare_server::{Server, has_extension, home};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
 use topology::RegionName;
 
 const CALL: Duration = Duration::from_secs(20);
 
 const TERMS: Terms = Terms { cooldown_ms: 500, poolers: Poolers::Keep, pause_ms: 0 };
-
-// ---- PostgreSQL -----------------------------------------------------------
-
-/// PostgreSQL refuses root: as root, commands run as the user `postgres`.
-fn command(program: impl AsRef<Path>) -> Command {
-    if !nix::unistd::geteuid().is_root() {
-        return Command::new(program.as_ref());
-    }
-    let mut command = Command::new("runuser");
-    command.args(["-u", "postgres", "--"]).arg(program.as_ref());
-    command
-}
-
-fn run_command(mut command: Command) -> Result<()> {
-    let log = tempfile::tempfile()?;
-    let status =
-        command.current_dir("/").stdout(log.try_clone()?).stderr(log.try_clone()?).status()?;
-    if status.success() {
-        return Ok(());
-    }
-    let mut text = String::new();
-    std::io::Seek::rewind(&mut &log)?;
-    std::io::Read::read_to_string(&mut &log, &mut text)?;
-    bail!("{command:?} failed: {text}")
-}
-
-fn pg_config(what: &str) -> Result<PathBuf> {
-    let out = Command::new("pg_config").arg(what).output();
-    let out = out.context("PostgreSQL's pg_config must be in PATH")?;
-    Ok(PathBuf::from(String::from_utf8(out.stdout)?.trim()))
-}
-
-fn has_extension() -> Result<bool> {
-    Ok(pg_config("--sharedir")?.join("extension/citus.control").exists())
-}
-
-fn free_port() -> Result<u16> {
-    Ok(ctl::field::free_ports(1)?[0])
-}
-
-/// One server; stopped and forgotten when dropped.
-struct Server {
-    bin: PathBuf,
-    data: PathBuf,
-    port: u16,
-}
-
-impl Server {
-    fn new(home: &Path, name: &str) -> Result<Server> {
-        Ok(Server { bin: pg_config("--bindir")?, data: home.join(name), port: free_port()? })
-    }
-
-    fn primary(home: &Path, name: &str, extension: bool) -> Result<Server> {
-        let server = Server::new(home, name)?;
-        let mut initdb = command(server.bin.join("initdb"));
-        initdb.args(["-A", "trust", "-U", "postgres", "--no-sync", "-D"]);
-        initdb.arg(&server.data);
-        run_command(initdb)?;
-        server.append("pg_hba.conf", "host all,replication all 127.0.0.0/8 trust\n")?;
-        server.append("postgresql.conf", &settings(extension))?;
-        server.start()?;
-        Ok(server)
-    }
-
-    /// A physical copy that follows this server, settings of its region added.
-    fn standby(&self, home: &Path, name: &str, extension: bool) -> Result<Server> {
-        let server = Server::new(home, name)?;
-        let mut copy = command(self.bin.join("pg_basebackup"));
-        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-c", "fast", "--no-sync"]);
-        copy.args(["-p", &self.port.to_string(), "-D"]).arg(&server.data);
-        run_command(copy)?;
-        if extension {
-            let quarantine = "citus.recover_2pc_interval = -1\n\
-                              citus.distributed_deadlock_detection_factor = -1\n";
-            server.append("postgresql.conf", quarantine)?;
-        }
-        server.start()?;
-        Ok(server)
-    }
-
-    fn append(&self, file: &str, text: &str) -> Result<()> {
-        use std::io::Write;
-        let path = self.data.join(file);
-        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
-        Ok(file.write_all(text.as_bytes())?)
-    }
-
-    fn start(&self) -> Result<()> {
-        let log = self.data.join("log");
-        let options = format!("-p {}", self.port);
-        self.pg_ctl(&["-l", &log.to_string_lossy(), "-o", &options, "start"])
-    }
-
-    fn pg_ctl(&self, args: &[&str]) -> Result<()> {
-        let mut pg_ctl = command(self.bin.join("pg_ctl"));
-        pg_ctl.args(["-w", "-t", "20", "-D"]).arg(&self.data).args(args);
-        run_command(pg_ctl)
-    }
-
-    fn stop(&self) -> Result<()> {
-        self.pg_ctl(&["-m", "fast", "stop"])
-    }
-
-    fn promote(&self) -> Result<()> {
-        self.pg_ctl(&["promote"])
-    }
-
-    fn at(&self, last: u8) -> Address {
-        Address::new(format!("127.0.0.{last}"), self.port)
-    }
-
-    async fn connect(&self) -> Result<Client> {
-        self.connect_as("matriarch").await
-    }
-
-    async fn connect_as(&self, application: &str) -> Result<Client> {
-        let to = format!(
-            "host=127.0.0.1 port={} user=postgres application_name={application}",
-            self.port
-        );
-        let (client, connection) = tokio_postgres::connect(&to, NoTls).await?;
-        tokio::spawn(connection);
-        Ok(client)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.pg_ctl(&["-m", "immediate", "stop"]);
-    }
-}
-
-fn settings(extension: bool) -> String {
-    let mut text = String::from(
-        "listen_addresses = '127.0.0.1,127.0.0.2,127.0.0.3'\n\
-         unix_socket_directories = ''\nfsync = off\nshared_buffers = 16MB\n\
-         max_connections = 40\nwal_level = logical\nmax_prepared_transactions = 80\n",
-    );
-    if extension {
-        text += "shared_preload_libraries = 'citus'\n\
-                 citus.node_conninfo = 'sslmode=prefer'\n\
-                 citus.local_hostname = '127.0.0.1'\n";
-    }
-    text
-}
-
-/// A folder that the servers' user owns.
-fn home() -> Result<tempfile::TempDir> {
-    let home = tempfile::tempdir()?;
-    if nix::unistd::geteuid().is_root() {
-        let user = nix::unistd::User::from_name("postgres")?.context("no user postgres")?;
-        nix::unistd::chown(home.path(), Some(user.uid), Some(user.gid))?;
-    }
-    Ok(home)
-}
 
 // ---- statements -----------------------------------------------------------
 
@@ -256,8 +100,7 @@ fn led(leaders: &[Address], wish: &Wish, others: &BTreeMap<RegionName, Groups>) 
 }
 
 fn groups(leaders: &[Address]) -> Groups {
-    let group =
-        |leader: &Address| GroupNow { leader: Some(leader.clone()), secondaries: Vec::new() };
+    let group = |leader: &Address| GroupNow { leader: Some(leader.clone()), ..GroupNow::default() };
     (0..).zip(leaders.iter().map(group)).collect()
 }
 
@@ -455,7 +298,8 @@ async fn redirection(coordinator: &Client) -> Result<()> {
 }
 
 fn regions(owner: &str) -> Wish {
-    Wish { register_secondaries: true, register_regions: true, owner: Some(owner.into()) }
+    let owner = Some(owner.into());
+    Wish { register_secondaries: true, register_regions: true, owner, ..Wish::default() }
 }
 
 /// Region `b` is registered, `a` is held and stopped, `b` opens and knows all.
@@ -510,10 +354,10 @@ async fn open(
     Ok(())
 }
 
-// ---- the stand-in by itself -----------------------------------------------
+// ---- one suite for both ---------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_stand_in_answers_like_the_extension() -> Result<()> {
+async fn the_stand_in_finds_its_own_names_whatever_the_database_sets() -> Result<()> {
     let home = home()?;
     let server = Server::primary(home.path(), "s", false)?;
     let first = server.connect().await?;
@@ -526,61 +370,141 @@ async fn the_stand_in_answers_like_the_extension() -> Result<()> {
     ensure!(path == "app, \"Odd Name\", citus_stand_in", "{path}");
     let version: String = ask(&client, &Statement::ReadVersion).await?[0].try_get(0)?;
     ensure!(version.starts_with("stand-in"), "{version}");
-    refusals(&client).await?;
-    on_a_standby(&server, home.path()).await
-}
-
-/// Calls and the texts with which the extension refuses them.
-async fn refusals(client: &Client) -> Result<()> {
-    let setup = "SELECT citus_set_coordinator_host('c'); SELECT citus_add_node('w', 5432, 1); \
-                 SELECT citus_add_secondary_node('s', 5432, 'w', 5432, 'b')";
-    client.batch_execute(setup).await?;
-    let same = client.query_one("SELECT citus_add_node('w', 5432, 7)", &[]).await?;
-    ensure!(same.try_get::<_, i32>(0)? == 2, "an existing address gives its old nodeid");
-    let cases = [
-        ("citus_update_node(99, 'x', 1)", "node 99 not found"),
-        (
-            "citus_update_node(1, 'w', 5432)",
-            "there is already another node with the specified hostname and port",
-        ),
-        ("citus_add_node('x', 1, 1)", "group 1 already has a primary node"),
-        (
-            "citus_add_node('x', 1, 2, 'primary', 'b')",
-            "primaries must be added to the default cluster",
-        ),
-        ("citus_add_secondary_node('x', 1, 'y', 2)", "node at \"y:2\" does not exist"),
-        ("citus_remove_node('x', 1)", "node at \"x:1\" does not exist"),
-        ("citus_pause_node_within_txn(77)", "node 77 not found"),
-    ];
-    for (call, text) in cases {
-        refused(client, call, text).await?;
-    }
-    let twice = "UPDATE pg_dist_node SET groupid = 0 WHERE nodeid = 2";
-    let error = client.batch_execute(twice).await.expect_err("two primaries");
-    ensure!(server_says(&error) == "there cannot be two primary nodes in a group");
     Ok(())
 }
 
-async fn refused(client: &Client, call: &str, text: &str) -> Result<()> {
-    match client.batch_execute(&format!("SELECT {call}")).await {
-        Ok(()) => bail!("{call} was accepted"),
-        Err(error) => {
-            let said = server_says(&error);
-            ensure!(said.contains(text), "{call}: {said}");
-            Ok(())
+/// Rows without what differs by design.
+const ROWS: &str = "SELECT string_agg(concat_ws(' ', nodeid, groupid, nodename, noderole, \
+    nodecluster, hasmetadata, isactive, shouldhaveshards), ', ' ORDER BY nodeid) FROM pg_dist_node";
+
+/// Statements and what comes of them: the first column of the first row, or the error.
+/// `{w}` is the worker's port, `{c}` the coordinator's.
+const SUITE: [(&str, &str); 34] = [
+    ("SELECT citus_is_coordinator()", "f"),
+    ("SELECT citus_set_coordinator_host('127.0.0.1', {c})", ""),
+    ("SELECT citus_is_coordinator()", "t"),
+    ("SELECT citus_set_coordinator_host('127.0.0.1', {c})", ""),
+    ("SELECT citus_add_node('127.0.0.1', {w}, 1)", "2"),
+    ("SELECT citus_add_node('127.0.0.1', {w}, 7)", "2"),
+    ("SELECT citus_add_secondary_node('s', 5432, '127.0.0.1', {w}, 'b')", "3"),
+    ("SELECT citus_add_node('t', 5432, 1, 'secondary', 'default')", "4"),
+    (
+        ROWS,
+        "1 0 127.0.0.1 primary default t t f, 2 1 127.0.0.1 primary default t t t, \
+         3 1 s secondary b f t t, 4 1 t secondary default f t t",
+    ),
+    ("SELECT citus_update_node(99, 'x', 1)", "node 99 not found"),
+    (
+        "SELECT citus_update_node(3, '127.0.0.1', {w})",
+        "there is already another node with the specified hostname and port",
+    ),
+    ("SELECT citus_update_node(2, '127.0.0.1', {w})", ""),
+    ("SELECT citus_add_node('x', 1, 1)", "group 1 already has a primary node"),
+    (
+        "SELECT citus_add_node('x', 1, 2, 'primary', 'b')",
+        "primaries must be added to the default cluster",
+    ),
+    ("SELECT citus_add_secondary_node('x', 1, 'y', 2)", "node at \"y:2\" does not exist"),
+    ("SELECT citus_remove_node('x', 1)", "node at \"x:1\" does not exist"),
+    ("BEGIN; SELECT citus_pause_node_within_txn(77)", "node 77 not found"),
+    ("BEGIN; SELECT citus_pause_node_within_txn(2, true, 500)", ""),
+    ("COMMIT", ""),
+    (
+        "UPDATE pg_dist_node SET groupid = 0 WHERE nodeid = 2",
+        "there cannot be two primary nodes in a group",
+    ),
+    ("BEGIN; SELECT citus_update_node(2, 'other', 1, true, 500)", ""),
+    ("SELECT nodename FROM pg_dist_node WHERE nodeid = 2", "other"),
+    ("ROLLBACK", ""),
+    ("SELECT nodename FROM pg_dist_node WHERE nodeid = 2", "127.0.0.1"),
+    ("INSERT INTO pg_dist_poolinfo VALUES (2, 'host=p port=1')", ""),
+    (
+        "INSERT INTO pg_dist_authinfo VALUES (0, 'postgres', 'password=secret'); \
+         SELECT count(*) FROM pg_dist_authinfo",
+        "1",
+    ),
+    ("DELETE FROM pg_dist_authinfo; DELETE FROM pg_dist_poolinfo", ""),
+    ("SELECT citus_update_node(4, 'u', 5432)", ""),
+    ("SELECT start_metadata_sync_to_all_nodes()", "t"),
+    ("SELECT citus_remove_node('u', 5432)", ""),
+    ("SELECT citus_remove_node('s', 5432)", ""),
+    ("SELECT count(*) FROM pg_dist_node", "2"),
+    ("SELECT recover_prepared_transactions()", "0"),
+    ("SELECT replicate_reference_tables()", ""),
+];
+
+/// On a standby of the coordinator; the text is contained in the answer.
+const ON_A_STANDBY: [(&str, &str); 6] = [
+    ("SELECT citus_is_coordinator()", "t"),
+    ("SELECT citus_update_node(2, 'x', 1)", "cannot assign TransactionIds during recovery"),
+    ("SELECT citus_add_node('x', 1)", "while recovery is in progress"),
+    ("SELECT citus_remove_node('127.0.0.1', {w})", "while recovery is in progress"),
+    ("SELECT recover_prepared_transactions()", "writing to worker nodes is not currently allowed"),
+    ("SELECT count(*) FROM pg_dist_node", "2"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stand_in_gives_the_answers_of_the_suite() -> Result<()> {
+    answers_of_the_suite(false).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_extension_gives_the_answers_of_the_suite() -> Result<()> {
+    if !has_extension()? {
+        println!("the citus extension is not installed: the stand-in is compared with a record");
+        return Ok(());
+    }
+    answers_of_the_suite(true).await
+}
+
+async fn answers_of_the_suite(extension: bool) -> Result<()> {
+    let home = home()?;
+    let coordinator = Server::primary(home.path(), "c", extension)?;
+    let worker = Server::primary(home.path(), "w", extension)?;
+    for server in [&coordinator, &worker] {
+        install(server, extension).await?;
+    }
+    let mut wrong =
+        differences(&coordinator.connect().await?, &SUITE, (&coordinator, &worker)).await;
+    let standby = coordinator.standby(home.path(), "t", extension)?;
+    let client = standby.connect().await?;
+    wrong.extend(differences(&client, &ON_A_STANDBY, (&coordinator, &worker)).await);
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Statements whose answer is another one. A transaction that an error has broken ends.
+async fn differences(
+    client: &Client,
+    suite: &[(&str, &str)],
+    (coordinator, worker): (&Server, &Server),
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (sql, wanted) in suite {
+        let ports = [("{c}", coordinator.port), ("{w}", worker.port)];
+        let sql = ports
+            .iter()
+            .fold(sql.to_string(), |sql, (name, port)| sql.replace(name, &port.to_string()));
+        let said = match tokio::time::timeout(CALL, client.simple_query(&sql)).await {
+            Ok(Ok(messages)) => first_text(&messages),
+            Ok(Err(error)) => {
+                let _ = client.batch_execute("ROLLBACK").await;
+                server_says(&error)
+            }
+            Err(_) => format!("no answer within {CALL:?}"),
+        };
+        if !said.contains(wanted) || wanted.is_empty() != said.is_empty() {
+            wrong.push(format!("`{sql}`: `{said}` instead of `{wanted}`"));
         }
     }
+    wrong
 }
 
-async fn on_a_standby(server: &Server, home: &Path) -> Result<()> {
-    let standby = server.standby(home, "t", false)?;
-    let client = standby.connect().await?;
-    let update = "cannot assign TransactionIds during recovery";
-    refused(&client, "citus_update_node(2, 'x', 1)", update).await?;
-    let lock = "while recovery is in progress";
-    refused(&client, "citus_add_node('x', 1)", lock).await?;
-    refused(&client, "citus_remove_node('w', 5432)", lock).await?;
-    refused(&client, "recover_prepared_transactions()", lock).await?;
-    ensure!(rows(&client).await?.len() == 3, "the copy is readable");
-    Ok(())
+/// Of the last statement that has rows.
+fn first_text(messages: &[SimpleQueryMessage]) -> String {
+    let text = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_string()),
+        _ => None,
+    };
+    messages.iter().rev().find_map(text).unwrap_or_default()
 }

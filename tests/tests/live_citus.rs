@@ -15,8 +15,12 @@ use tests::live::run_alone;
 
 const LIMIT: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(20);
-/// The aim is half a second on a machine that does nothing else; CI's have little room.
-const PAUSE_MAX: Duration = Duration::from_secs(3);
+/// The aim is half a second on a machine that does nothing else; with a load of 6 on two cores
+/// it is 1.1 to 1.3 s.
+const PAUSE_MAX: Duration = Duration::from_millis(2_500);
+/// From the kill of a postmaster to writes of all: 1.2 s with that load, 5 s and more where each
+/// file of the data directory is synchronised.
+const CRASH_MAX: Duration = Duration::from_secs(4);
 /// From the moment at which a crashed server takes connections again.
 const AFTER_CRASH_MAX: Duration = Duration::from_millis(1_500);
 
@@ -68,6 +72,11 @@ async fn held(formation: &Formation, load: &Load, what: &str, change: impl Async
     formation.is_wired(SOON).await;
     load.goes_on(formation, Instant::now(), SOON).await;
     told(what, load, begin);
+    let log = formation.log(&formation.leader(COORDINATOR).await);
+    let of_pauses: Vec<&str> = log.lines().filter(|l| l.contains("the writers of group")).collect();
+    for line in of_pauses.iter().rev().take(2).rev() {
+        println!("  {}", line.split("INFO: ").last().unwrap_or(line));
+    }
     for through in ["coordinator", "worker"] {
         let seen = load.writers(through, begin);
         assert!(seen.errors.is_empty(), "{what}, through the {through}: {:?}", seen.errors);
@@ -113,6 +122,7 @@ fn c2_a_crashed_postmaster_costs_little_more_than_its_recovery() {
             told(&format!("kill -9 of {}", victim.name), &load, begin);
             println!("  it accepts connections after {took:.2?}, all write {after:.2?} later");
             assert!(after < AFTER_CRASH_MAX, "{after:?}");
+            assert!(took + after < CRASH_MAX, "{took:?} and {after:?}");
         }
         load.settle(&formation).await;
         formation.end();

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | stage | one plain group and what a test may ask of it |
 //! | watch | the twin of *one writer*: asks all servers all the time |
+//! | bare_server | a server without a daemon, for tests of statements |
 //! | birth | a new group, its keys and its REST API |
 //! | planned | switchovers, the end of a daemon |
 //! | crash | PostgreSQL or a whole node dies |
 //! | citus_formation, citus_load | a coordinator and two workers, and clients of their tables |
+//! | citus_lab | any groups of Citus, started one by one |
 //! | citus_attack | what the owner of a database plants in it |
 //! | compare | former primaries whose log fits |
 //! | rewind | logs that have left the group's history |
@@ -56,10 +58,12 @@
 //! They are functions here and tests in `tests/tests/live_*.rs`.
 
 pub mod attach;
+pub mod bare_server;
 pub mod birth;
 pub mod checkpoint;
 pub mod citus_attack;
 pub mod citus_formation;
+pub mod citus_lab;
 pub mod citus_load;
 pub mod compare;
 pub mod container;
