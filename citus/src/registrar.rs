@@ -200,6 +200,8 @@ pub struct Registrar {
     /// A round has reached its end since this member leads: events count.
     has_looked: bool,
     leaders: BTreeMap<u32, Option<Address>>,
+    /// When each member was last seen to run, by group.
+    recent: BTreeMap<(u32, Address), Millis>,
     /// Groups whose leader went or changed since in-doubt transactions were resolved.
     in_doubt: BTreeSet<u32>,
     /// Of those, groups for which not every metadata node has answered.
@@ -225,11 +227,36 @@ pub struct Registrar {
 impl Registrar {
     /// The next step. It is under way until `ended` is told.
     pub fn step(&mut self, sight: &Sight) -> Step {
+        let sight = &self.with_recent(sight);
         self.observe(sight);
         let rule = rules::first(&rules::Facts { registrar: self, sight });
         let step = (rule.then)(&rules::Facts { registrar: self, sight });
         self.begin(rule, &step, sight);
         step
+    }
+
+    /// Members that ran within the last `loop_wait` count as secondaries: an old leader that
+    /// comes back as a standby keeps the row of the one that took its place.
+    fn with_recent(&mut self, sight: &Sight) -> Sight {
+        let mut seen = sight.clone();
+        if !sight.may_act {
+            self.recent.clear();
+            return seen;
+        }
+        for (number, group) in &sight.groups {
+            for address in group.leader.iter().chain(&group.secondaries) {
+                self.recent.insert((*number, address.clone()), sight.now);
+            }
+        }
+        self.recent.retain(|_, at| sight.now.since(*at) < sight.loop_wait_ms);
+        for (number, address) in self.recent.keys() {
+            let Some(group) = seen.groups.get_mut(number) else { continue };
+            let is_there = group.leader.as_ref() == Some(address);
+            if !is_there && !group.is_leaving && !group.secondaries.contains(address) {
+                group.secondaries.push(address.clone());
+            }
+        }
+        seen
     }
 
     /// Another daemon's news. True: its sender waits until the group's pause is open, or

@@ -118,14 +118,29 @@ fn a_switchover_is_held_from_the_request_to_the_new_leader() {
     bench.sight.groups = groups(&[(0, Some("c")), (1, None), (2, Some("w2"))]);
     assert_eq!(bench.step(), Step::Rest);
     bench.sight.groups = groups(&[(0, Some("c")), (1, Some("x1")), (2, Some("w2"))]);
-    let groups = bench.sight.groups.clone();
-    assert_eq!(bench.step(), Step::Resume { group: 1, groups });
+    let mut groups = bench.sight.groups.clone();
+    groups.get_mut(&1).expect("there").secondaries.push(at("w1"));
+    assert_eq!(bench.step(), Step::Resume { group: 1, groups }, "the old one may come back");
     bench.ends(Ended::Resumed);
     let Step::Round(round) = bench.step() else { panic!("no round") };
     assert!(round.resolve, "what was in doubt is resolved at once");
     bench.round_ends(true);
     assert_eq!(bench.step(), Step::Rest);
     assert_eq!(bench.registrar.counts(), Counts { repairs: 0, pauses: 1, given_up: 0 });
+}
+
+#[test]
+fn a_member_that_has_just_run_keeps_its_row_for_a_loop() {
+    let mut bench = Bench::at_rest();
+    bench.sight.groups = groups(&[(0, Some("c")), (1, Some("x1")), (2, Some("w2"))]);
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    assert_eq!(round.groups[&1].secondaries, [at("w1")]);
+    bench.round_ends(true);
+    bench.wait(bench.sight.loop_wait_ms - 1);
+    assert_eq!(bench.step(), Step::Rest);
+    bench.wait(1);
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    assert!(round.groups[&1].secondaries.is_empty());
 }
 
 #[test]
