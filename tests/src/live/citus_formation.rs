@@ -1,58 +1,90 @@
 //! A coordinator, a worker of three members and one of a single member, on the real Citus
 //! extension or on the project's SQL stand-in.
 
-use super::stage::{LONG, SHORT};
+use super::ground;
+use super::stage::{LONG, SHORT, TTL};
 use ctl::demo::has_citus;
 use ctl::field::ask::Asker;
-use ctl::field::process::find_postgres;
 use ctl::field::{Field, MemberPlan, Plan};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
 pub const COORDINATOR: u32 = 0;
 const GROUPS: [Option<u32>; 3] = [Some(0), Some(1), Some(2)];
 const REGION: &str = "local";
+/// A server that is frozen takes a connection and says nothing.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Small servers: five of them run on two cores. With three members the commits of group 1
+/// need not wait until its old leader has come back.
+const SMALL: [usize; 3] = [1, 3, 1];
 
 pub struct Formation {
     pub field: Field,
     pub ask: Asker,
     /// The extension is there; else the stand-in, which has no shards.
     pub is_real: bool,
-    dir: Option<tempfile::TempDir>,
+    /// Members that are not asked: they are frozen or cut off.
+    away: Mutex<BTreeSet<String>>,
+    dir: Option<TempDir>,
 }
+
+/// A row of `pg_dist_node`: group, host, port.
+pub type PrimaryRow = (i32, String, i32);
 
 impl Formation {
     /// With the times that a configuration without any has.
     pub async fn raise() -> Formation {
-        Formation::raise_with(|_| {}).await
-    }
-
-    pub async fn raise_with(change: impl FnOnce(&mut Plan)) -> Formation {
-        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
-        let forced = std::env::var("MATRIARCH_STAND_IN").is_ok_and(|v| v == "1");
-        let is_real = !forced && has_citus(&pg_bin);
-        println!("  Citus: {}", if is_real { "the real extension" } else { "the SQL stand-in" });
-        let dir = tempfile::Builder::new().prefix("matriarch-citus-").tempdir();
-        let dir = dir.expect("a temporary directory");
-        let mut plan = plan(pg_bin, is_real);
-        change(&mut plan);
-        let mut field = Field::prepare(dir.path(), plan, &super::stage::daemon()).expect("a field");
-        let region = field.plan.regions[0].clone();
-        field.start_store(&region).expect("etcd starts");
-        for member in &region.members {
-            field.start_member(member).expect("the daemon starts");
-        }
-        let formation = Formation { field, ask: Asker::new(), is_real, dir: Some(dir) };
-        formation.healthy().await;
-        formation.is_wired(LONG).await;
+        let mut formation = Formation::prepare(SMALL, |_| {});
+        formation.stand_up().await;
         formation
     }
 
+    /// Directory and configurations only; so many members in groups 0, 1 and 2.
+    pub fn prepare(members: [usize; 3], change: impl FnOnce(&mut Plan)) -> Formation {
+        let pg_bin = ground::programs();
+        let forced = std::env::var("MATRIARCH_STAND_IN").is_ok_and(|v| v == "1");
+        let is_real = !forced && has_citus(&pg_bin);
+        println!("  Citus: {}", if is_real { "the real extension" } else { "the SQL stand-in" });
+        let dir = ground::directory("citus");
+        let mut plan = plan(members, pg_bin, is_real);
+        change(&mut plan);
+        let field = Field::prepare(dir.path(), plan, &ground::daemon()).expect("a field");
+        let (ask, away) = (Asker::new(), Mutex::default());
+        Formation { field, ask, is_real, away, dir: Some(dir) }
+    }
+
+    /// Starts what was prepared; waits until all stream and all rows are right.
+    pub async fn stand_up(&mut self) {
+        ground::start_store(&mut self.field);
+        let members: Vec<MemberPlan> = self.field.plan.members().cloned().collect();
+        for member in &members {
+            self.field.start_member(member).expect("the daemon starts");
+        }
+        self.healthy().await;
+        self.is_wired(LONG).await;
+    }
+
+    /// All that are not away.
     pub fn members(&self, group: u32) -> Vec<MemberPlan> {
-        self.field.plan.site(REGION, Some(group)).into_iter().cloned().collect()
+        let away = self.away.lock().expect("no panic");
+        let members = self.field.plan.site(REGION, Some(group)).into_iter();
+        members.filter(|member| !away.contains(&member.name)).cloned().collect()
+    }
+
+    /// Until all are back this member is not asked, and not waited for.
+    pub fn is_away(&self, member: &MemberPlan) {
+        self.away.lock().expect("no panic").insert(member.name.clone());
+    }
+
+    pub fn all_are_back(&self) {
+        self.away.lock().expect("no panic").clear();
     }
 
     pub async fn until<F: AsyncFnMut() -> bool>(
@@ -61,7 +93,7 @@ impl Formation {
         limit: Duration,
         question: F,
     ) -> Duration {
-        self.field.until(what, limit, question).await.unwrap_or_else(|why| panic!("{why}"))
+        ground::until(&self.field, what, limit, question).await
     }
 
     /// Every group has one leader, and all others stream from it.
@@ -74,10 +106,26 @@ impl Formation {
         }
     }
 
+    /// In a synchronous mode only a standby that is counted on may be handed the lock.
+    pub async fn is_counted_on(&self, group: u32) {
+        let leader = self.leader(group).await;
+        let what = format!("a standby of group {group} that commits wait for");
+        self.until(&what, LONG, async || {
+            let Some(reply) = self.ask.get(&leader, "/cluster").await else { return false };
+            let members = reply.body["members"].as_array().cloned().unwrap_or_default();
+            members.iter().any(|m| m["role"] == "sync_standby" || m["role"] == "quorum_standby")
+        })
+        .await;
+    }
+
     pub async fn leader(&self, group: u32) -> MemberPlan {
+        self.leader_if_any(group).await.expect("the group has a leader")
+    }
+
+    pub async fn leader_if_any(&self, group: u32) -> Option<MemberPlan> {
         let members = self.members(group);
         let members: Vec<&MemberPlan> = members.iter().collect();
-        self.ask.primary(&members).await.cloned().expect("the group has a leader")
+        self.ask.primary(&members).await.cloned()
     }
 
     pub async fn standby(&self, group: u32) -> MemberPlan {
@@ -107,14 +155,16 @@ impl Formation {
             let members = self.members(group);
             let members: Vec<&MemberPlan> = members.iter().collect();
             let Some(leader) = self.ask.primary(&members).await else { return false };
-            wanted.push((i32::try_from(group).expect("small"), i32::from(leader.pg_port)));
+            let group = i32::try_from(group).expect("small");
+            wanted.push((group, leader.host.clone(), i32::from(leader.pg_port)));
         }
         for group in GROUPS.into_iter().flatten() {
             if group != COORDINATOR && !self.is_real {
                 continue;
             }
-            let leader = self.leader(group).await;
-            if self.primary_rows(&leader).await.ok().as_ref() != Some(&wanted) {
+            let Some(leader) = self.leader_if_any(group).await else { return false };
+            let rows = tokio::time::timeout(PATIENCE, self.primary_rows(&leader)).await;
+            if rows.ok().and_then(Result::ok).as_ref() != Some(&wanted) {
                 return false;
             }
         }
@@ -124,11 +174,20 @@ impl Formation {
     async fn primary_rows(
         &self,
         at: &MemberPlan,
-    ) -> Result<Vec<(i32, i32)>, tokio_postgres::Error> {
-        let sql = "SELECT groupid, nodeport FROM pg_dist_node \
+    ) -> Result<Vec<PrimaryRow>, tokio_postgres::Error> {
+        let sql = "SELECT groupid, nodename, nodeport FROM pg_dist_node \
                    WHERE noderole = 'primary' AND isactive ORDER BY groupid";
         let rows = connect(at).await?.query(sql, &[]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    /// A group's primary row keeps its number whatever becomes of its leader.
+    pub async fn numbers(&self) -> Vec<(i32, i32)> {
+        let sql = "SELECT groupid, nodeid FROM pg_dist_node \
+                   WHERE noderole = 'primary' ORDER BY groupid";
+        let leader = self.leader(COORDINATOR).await;
+        let rows = connect(&leader).await.expect("it takes connections").query(sql, &[]).await;
+        rows.expect("rows").iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
     pub async fn switchover(&self, group: u32) -> MemberPlan {
@@ -154,16 +213,8 @@ impl Formation {
         self.field.log(&member.name)
     }
 
-    /// Ends everything; no daemon may have panicked.
     pub fn end(mut self) {
-        let members: Vec<MemberPlan> = self.field.plan.members().cloned().collect();
-        for member in &members {
-            self.field.kill_node(member);
-        }
-        self.field.stop();
-        for member in &members {
-            assert!(!self.log(member).contains("panicked at"), "{} panicked", member.name);
-        }
+        ground::end(&mut self.field);
     }
 
     pub async fn soon(&self, what: &str, question: impl AsyncFnMut() -> bool) -> Duration {
@@ -172,14 +223,8 @@ impl Formation {
 }
 
 impl Drop for Formation {
-    /// A failed test leaves its directory, as does one with `MATRIARCH_KEEP=1`.
     fn drop(&mut self) {
-        let is_asked = std::env::var_os("MATRIARCH_KEEP").is_some();
-        if (is_asked || std::thread::panicking())
-            && let Some(dir) = self.dir.take()
-        {
-            eprintln!("---- everything is kept in {}", dir.keep().display());
-        }
+        ground::keep_if_asked(&mut self.dir);
     }
 }
 
@@ -195,12 +240,22 @@ pub async fn connect(member: &MemberPlan) -> Result<Client, tokio_postgres::Erro
     Ok(client)
 }
 
-/// Small servers: five of them run on two cores. With three members the commits of group 1
-/// need not wait until its old leader has come back.
-fn plan(pg_bin: PathBuf, is_real: bool) -> Plan {
-    let mut plan = Plan::new(&[REGION], &GROUPS, 3, pg_bin).expect("free ports");
-    let of_one = |m: &MemberPlan| m.group != Some(1) && !m.name.ends_with('1');
-    plan.regions[0].members.retain(|m| !of_one(m));
+/// The shortest times that are allowed, so that a lost leader is soon followed.
+pub fn short_times(plan: &mut Plan) {
+    let times = [("ttl", TTL.as_secs()), ("loop_wait", 5), ("retry_timeout", 5)];
+    times.into_iter().for_each(|(name, seconds)| plan.dcs[name] = seconds.into());
+}
+
+fn plan(members: [usize; 3], pg_bin: PathBuf, is_real: bool) -> Plan {
+    let most = members.into_iter().max().unwrap_or_default();
+    let mut plan = Plan::new(&[REGION], &GROUPS, most, pg_bin).expect("free ports");
+    let mut left = members;
+    plan.regions[0].members.retain(|member| {
+        let left = &mut left[member.group.expect("a group of Citus") as usize];
+        let is_one = *left > 0;
+        *left = left.saturating_sub(1);
+        is_one
+    });
     plan.stand_in = !is_real;
     plan.dcs = json!({
         "postgresql": {"use_pg_rewind": true, "parameters": {

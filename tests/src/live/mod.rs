@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | ground | programs, directory, start of the store, end of everything |
 //! | stage | one plain group and what a test may ask of it |
 //! | watch | the twin of *one writer*: asks all servers all the time |
 //! | bare_server | a server without a daemon, for tests of statements |
@@ -76,6 +77,7 @@ pub mod disk;
 pub mod etcd;
 pub mod failsafe;
 pub mod generated;
+pub mod ground;
 pub mod histories;
 pub mod linked_slots;
 pub mod logical;

@@ -1,14 +1,14 @@
 //! One plain group of real members, and what a test may ask of it.
 
+use super::ground;
 use super::watch::{Doubled, Watch};
 use ctl::field::ask::{Asker, Reply};
-use ctl::field::process::{find, find_postgres};
+use ctl::field::process::find;
 use ctl::field::writer::Count;
 use ctl::field::{Field, MemberPlan, Plan, Writer};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
@@ -53,13 +53,13 @@ impl Stage {
 
     /// Directory and configurations only.
     pub fn prepare(members: usize) -> Stage {
-        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        let pg_bin = ground::programs();
         Stage::prepare_on(members, &pg_bin)
     }
 
     /// The same with a plan that was changed for this directory.
     pub fn prepare_with(members: usize, change: impl FnOnce(&mut Plan, &Path)) -> Stage {
-        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        let pg_bin = ground::programs();
         Stage::prepare_plan(members, &pg_bin, change)
     }
 
@@ -70,7 +70,7 @@ impl Stage {
 
     /// The same with a plan that is changed before anything is made of it.
     pub fn prepare_in(members: usize, change: impl FnOnce(&mut Plan)) -> Stage {
-        let pg_bin = find_postgres().expect("PostgreSQL 13 or later: apt-get install postgresql");
+        let pg_bin = ground::programs();
         Stage::prepare_plan(members, &pg_bin, |plan, _| change(plan))
     }
 
@@ -79,9 +79,8 @@ impl Stage {
         pg_bin: &Path,
         change: impl FnOnce(&mut Plan, &Path),
     ) -> Stage {
-        let dir = tempfile::Builder::new().prefix("matriarch-live-").tempdir();
-        let dir = dir.expect("a temporary directory");
-        let pg_bin = within_reach(pg_bin, dir.path());
+        let dir = ground::directory("live");
+        let pg_bin = ground::within_reach(pg_bin, dir.path());
         assert!(find("etcd").is_some(), "etcd is missing: apt-get install etcd-server");
         let mut plan = Plan::new(&[REGION], &[None], members, pg_bin).expect("free ports");
         plan.dcs = json!({
@@ -92,15 +91,14 @@ impl Stage {
             },
         });
         change(&mut plan, dir.path());
-        let field = Field::prepare(dir.path(), plan, &daemon()).expect("a field");
+        let field = Field::prepare(dir.path(), plan, &ground::daemon()).expect("a field");
         let dsn = |m: &MemberPlan| (m.name.clone(), dsn_of(m));
         let watch = Watch::start(field.plan.members().map(dsn).collect());
         Stage { field, ask: Asker::new(), watch, began: Instant::now(), dir: Some(dir) }
     }
 
     pub fn start_store(&mut self) {
-        let region = self.field.plan.regions[0].clone();
-        self.field.start_store(&region).expect("etcd starts");
+        ground::start_store(&mut self.field);
     }
 
     pub fn start(&mut self, member: &MemberPlan) {
@@ -155,7 +153,7 @@ impl Stage {
         limit: Duration,
         question: F,
     ) -> Duration {
-        self.field.until(what, limit, question).await.unwrap_or_else(|why| panic!("{why}"))
+        ground::until(&self.field, what, limit, question).await
     }
 
     /// One leads and all others stream from it; gives the leader.
@@ -266,14 +264,7 @@ impl Stage {
 
     /// Ends everything; no daemon may have panicked.
     pub fn end(mut self) {
-        for member in self.members() {
-            self.field.kill_node(&member);
-        }
-        self.field.stop();
-        for member in self.members() {
-            let log = self.field.log(&member.name);
-            assert!(!log.contains("panicked at"), "the daemon of {} panicked", member.name);
-        }
+        ground::end(&mut self.field);
     }
 
     fn show_logs(&self) {
@@ -292,10 +283,8 @@ impl Drop for Stage {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
-            if let Some(dir) = self.dir.take() {
-                eprintln!("---- everything is kept in {}", dir.keep().display());
-            }
         }
+        ground::keep_if_asked(&mut self.dir);
     }
 }
 
@@ -318,45 +307,4 @@ pub async fn ask_sql(member: &MemberPlan, sql: &str) -> Result<String, tokio_pos
 pub async fn timeline_of(member: &MemberPlan) -> u32 {
     let sql = "SELECT timeline_id::text FROM pg_control_checkpoint()";
     ask_sql(member, sql).await.ok().and_then(|t| t.parse().ok()).unwrap_or_default()
-}
-
-/// What `tools/postgres_versions.sh` fetched may lie where the servers' user
-/// cannot read: it is copied, with the libraries that lie beside its package.
-fn within_reach(pg_bin: &Path, dir: &Path) -> PathBuf {
-    let bin = pg_bin.canonicalize().expect("a directory of programs");
-    let tree = bin.parent().expect("`bin` lies in a tree");
-    if !tree.join("share").is_dir() {
-        return pg_bin.to_path_buf();
-    }
-    let package = tree.parent().expect("the tree lies in a package");
-    let libraries = package.with_extension("libs");
-    let to = dir.join("postgres");
-    let inside = to.join(package.file_name().expect("a name"));
-    std::fs::create_dir_all(&inside).expect("a directory");
-    for (from, to) in [(tree, &inside), (&libraries, &to)] {
-        let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
-        assert!(copied.is_ok_and(|status| status.success()), "{} is copied", from.display());
-    }
-    inside.join(tree.file_name().expect("a name")).join("bin")
-}
-
-/// The daemon that was built from these sources, beside the test program.
-pub fn daemon() -> PathBuf {
-    let us = std::env::current_exe().expect("where is this program?");
-    let target = us.parent().and_then(Path::parent).expect("target/<profile>/deps");
-    let daemon = target.join("matriarch");
-    let build = "build it first: cargo build --workspace --bins";
-    let Ok(built) = daemon.metadata().and_then(|m| m.modified()) else {
-        panic!("{} is missing; {build}", daemon.display());
-    };
-    // Cargo's own list of what it was built from.
-    let list = std::fs::read_to_string(daemon.with_extension("d")).unwrap_or_default();
-    let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
-    let is_newer = |path: &&str| {
-        std::fs::metadata(path).and_then(|m| m.modified()).is_ok_and(|changed| changed > built)
-    };
-    if let Some(newer) = sources.split_whitespace().find(is_newer) {
-        panic!("{} is older than {newer}; {build}", daemon.display());
-    }
-    daemon
 }
