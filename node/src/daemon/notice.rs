@@ -31,13 +31,12 @@ pub(super) struct Notice {
 impl Daemon {
     pub(super) fn notice(&self, row: &EventRow) -> Notice {
         let dynamic = &self.member.dynamic;
-        let seconds = |ms: u64| ms as f64 / 1e3;
         let body = json!({
             "type": row.name,
             "group": self.settings.group().0,
             "leader": self.settings.name,
-            "timeout": seconds(dynamic.ttl_ms),
-            "cooldown": seconds(dynamic.retry_timeout_ms),
+            "timeout": whole_seconds(dynamic.ttl_ms),
+            "cooldown": whole_seconds(dynamic.retry_timeout_ms),
         });
         Notice {
             store: self.store.clone(),
@@ -68,6 +67,12 @@ impl Daemon {
     }
 }
 
+/// Patroni hands the cooldown to a function that takes whole numbers, and refuses the event
+/// over any other.
+fn whole_seconds(ms: u64) -> u64 {
+    ms.div_ceil(1_000)
+}
+
 impl Notice {
     pub(super) async fn send(self) {
         let Some(url) = self.coordinator().await else {
@@ -85,5 +90,16 @@ impl Notice {
         let read = tokio::time::timeout(STORE_CALL, read).await.ok()?.ok()?;
         let groups = split_groups(&self.keys.scope_prefix(), &read.entries);
         groups.get(&COORDINATOR)?.leader_record()?.api_url.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_of_patroni_gets_whole_seconds() {
+        let body = json!({"timeout": whole_seconds(30_000), "cooldown": whole_seconds(2_500)});
+        assert_eq!(body.to_string(), r#"{"cooldown":3,"timeout":30}"#);
     }
 }
