@@ -8,6 +8,8 @@
 mod live_bootstrap;
 #[path = "live_citus.rs"]
 mod live_citus;
+#[path = "live_citus_faults.rs"]
+mod live_citus_faults;
 #[path = "live_citus_rows.rs"]
 mod live_citus_rows;
 #[path = "live_config.rs"]

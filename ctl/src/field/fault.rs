@@ -29,6 +29,14 @@ impl Field {
         pid.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
     }
 
+    /// The whole node: daemon, postmaster and all its children.
+    pub fn signal_node(&mut self, member: &MemberPlan, signal: Signal) -> bool {
+        let server: Vec<i32> = self.postmaster_pid(member).into_iter().flat_map(family).collect();
+        let told = self.signal_daemon(&member.name, signal);
+        let server_told = server.iter().filter(|pid| kill(Pid::from_raw(**pid), signal).is_ok());
+        server_told.count() > 0 && told
+    }
+
     /// Backends of a member whose title says so, as in `walsender`.
     pub fn backends(&self, member: &MemberPlan, title: &str) -> Vec<i32> {
         let Some(postmaster) = self.postmaster_pid(member) else { return Vec::new() };

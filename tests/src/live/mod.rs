@@ -11,6 +11,9 @@
 //! | crash | PostgreSQL or a whole node dies |
 //! | citus_formation, citus_load | a coordinator and two workers, and clients of their tables |
 //! | citus_lab | any groups of Citus, started one by one |
+//! | citus_bank, citus_faults | transfers over both workers while leaders are lost |
+//! | citus_moments | unlucky moments in a worker's change of leader |
+//! | citus_mixed | one group by Patroni, the others by us |
 //! | citus_attack | what the owner of a database plants in it |
 //! | compare | former primaries whose log fits |
 //! | rewind | logs that have left the group's history |
@@ -63,9 +66,13 @@ pub mod bare_server;
 pub mod birth;
 pub mod checkpoint;
 pub mod citus_attack;
+pub mod citus_bank;
+pub mod citus_faults;
 pub mod citus_formation;
 pub mod citus_lab;
 pub mod citus_load;
+pub mod citus_mixed;
+pub mod citus_moments;
 pub mod compare;
 pub mod container;
 pub mod copies;

@@ -134,7 +134,7 @@ async fn elect(stage: &mut Stage, leader: &MemberPlan, writer: &Writer) {
 }
 
 /// A program that starts Patroni, where the servers' user may run it.
-fn launcher(dir: &Path) -> PathBuf {
+pub(super) fn launcher(dir: &Path) -> PathBuf {
     let us = std::env::current_exe().expect("where is this program?");
     let target = us.ancestors().nth(3).expect("target/<profile>/deps");
     let tree = target.join("patroni");
