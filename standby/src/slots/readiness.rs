@@ -19,7 +19,8 @@ use super::{Slot, Xid};
 pub enum Readiness {
     #[default]
     Missing,
-    /// `seen`: what the primary's slot kept when the physical one first kept anything.
+    /// `seen`: what the primary's slot kept when the physical one first kept all that this copy
+    /// needs.
     Copied {
         seen: Option<Xid>,
     },
@@ -53,13 +54,14 @@ impl Readiness {
             Readiness::Missing => None,
         };
         let theirs = theirs.and_then(|slot| slot.catalog_xmin);
-        let seen = seen.or(theirs.filter(|_| physical.is_some()));
-        match (seen, physical, own.catalog_xmin) {
-            (Some(seen), Some(physical), Some(own))
-                if seen.is_at_most(physical) && physical.is_at_most(own) && !begins_later =>
-            {
-                Readiness::Ready
-            }
+        let is_kept = |own: Xid| physical.is_some_and(|physical| physical.is_at_most(own));
+        let seen = match own.catalog_xmin {
+            Some(own) if is_kept(own) => seen.or(theirs),
+            // What this standby keeps begins later: the primary's slot counts again.
+            _ => None,
+        };
+        match (seen, own.catalog_xmin) {
+            (Some(seen), Some(own)) if seen.is_at_most(own) && !begins_later => Readiness::Ready,
             _ => Readiness::Copied { seen },
         }
     }
@@ -96,7 +98,10 @@ mod tests {
         let behind = Readiness::Copied { seen: Some(Xid(705)) };
         assert_eq!(next(behind, 704, 720, Some(704)), behind);
         assert_eq!(next(behind, 706, 720, Some(705)), Readiness::Ready);
-        assert_eq!(next(behind, 706, 720, Some(707)), behind, "less is kept than the copy needs");
+        let anew = Readiness::Copied { seen: None };
+        assert_eq!(next(behind, 706, 720, Some(707)), anew, "less is kept than the copy needs");
+        // Another copy here needs more, and keeps it.
+        assert_eq!(next(new, 954, 954, Some(945)), Readiness::Ready);
         assert_eq!(next(Readiness::Ready, 1, 2, None), Readiness::Ready);
         assert_eq!(next(new, 700, 700, Some(700)), Readiness::Ready);
     }

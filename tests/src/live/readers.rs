@@ -8,7 +8,7 @@
 use super::logical::{decode, definition, has_slot, is_ready, switch};
 use super::slots::{run_sql, stand_up_behind_the_first};
 use super::source::Source;
-use super::stage::{LONG, Stage, ask_sql};
+use super::stage::{LONG, SHORT, Stage, ask_sql};
 use super::versions::programs;
 use ctl::field::MemberPlan;
 use nix::sys::signal::Signal;
@@ -113,6 +113,7 @@ async fn change_the_leader(
         return next;
     }
     let writer = stage.writer(&table).await;
+    stage.until("some rows", SHORT, async || writer.acknowledged() >= 200).await;
     let next = match is_switchover {
         true => {
             let next = stage.others(&leader)[round as usize % 2].clone();
