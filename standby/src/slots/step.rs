@@ -169,12 +169,13 @@ impl<'a> Scene<'a> {
     pub(super) fn may_drop(&self, slot: &Slot) -> bool {
         let s = self.situation;
         let is_defined = s.view.config.is_some() || s.view.empty_config.is_some();
+        let of_citus = s.role == Role::Primary && is_reserved(slot, s.citus_databases);
         is_defined
             && !self.is_unreadable(&["ignore_slots"])
             && !s.dynamic.pause
             && !slot.active
             && !is_ignored(slot, &s.dynamic.ignore_slots)
-            && !(s.role == Role::Primary && is_reserved(slot, s.citus_databases))
+            && !of_citus
     }
 
     fn is_unreadable(&self, keys: &[&str]) -> bool {

@@ -63,7 +63,8 @@ impl Lab {
         change(&mut plan);
         let dir = tempfile::Builder::new().prefix("matriarch-lab-").tempdir();
         let dir = dir.expect("a temporary directory");
-        let mut field = Field::prepare(dir.path(), plan, &super::stage::daemon()).expect("a field");
+        let mut field =
+            Field::prepare(dir.path(), plan, &super::ground::daemon()).expect("a field");
         let region = field.plan.regions[0].clone();
         field.start_store(&region).expect("etcd starts");
         Some(Lab { field, ask: Asker::new(), dir: Some(dir) })
