@@ -18,7 +18,7 @@ const BALANCE: i64 = 1_000;
 const PACE: Duration = Duration::from_millis(20);
 /// For a connection: a frozen server takes it and says nothing.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Nobody resolves a transaction by hand: it is done by then.
+/// The daemon has resolved every in-doubt transaction by then, without an operator.
 const RESOLVED_MAX: Duration = Duration::from_secs(10);
 pub const COORDINATORS: &str = "coordinator";
 pub const WORKERS: &str = "worker";
@@ -115,7 +115,7 @@ impl Bank {
         all
     }
 
-    /// Nobody transfers meanwhile. Gives how long in-doubt transactions were there.
+    /// No teller transfers meanwhile. Gives how long in-doubt transactions were there.
     pub async fn audit(&self, formation: &Formation) -> Duration {
         let _closed = self.open.write().await;
         let took = nothing_is_in_doubt(formation).await;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const STORE: &str = "etcd-local";
 /// Between rounds, so that a round does not pay for the one before.
 const CALM: Duration = Duration::from_millis(500);
-/// A node that is frozen as a whole wakes up so long after another member leads.
+/// A node that is frozen as a whole wakes up after another member has led for this time.
 const THAW: Duration = Duration::from_secs(3);
 /// A frozen postmaster wakes up after this.
 const NAP: Duration = Duration::from_secs(6);
@@ -77,7 +77,7 @@ struct Told {
 }
 
 impl Rounds {
-    /// So many members in groups 0, 1 and 2, each in a namespace of its own.
+    /// `members` of groups 0, 1 and 2, each in a namespace of its own.
     pub async fn raise(members: [usize; 3]) -> Rounds {
         let names = members.iter().zip(["coord", "work1", "work2"]);
         let names =
@@ -110,8 +110,8 @@ impl Rounds {
             _ => self.lose(group, &old, fault).await,
         }
         match fault {
-            // A frozen server answers its network: sessions that wait for it can be ended by
-            // nobody, and keep the locks that a change of its row needs.
+            // A frozen server's kernel still answers: sessions that wait for the server cannot
+            // be ended, and keep the locks that a change of its row needs.
             Fault::FreezeNode => tokio::time::sleep(THAW).await,
             // Without a watchdog the old server runs on, and its commits wait for standbys that
             // have left it, and with them the sessions of other workers.
@@ -216,8 +216,8 @@ fn tell(told: &Told) {
 }
 
 fn summary(group: u32, fault: Fault, rounds: &[Told]) {
-    let who = if group == COORDINATOR { "coordinator" } else { "worker" };
-    println!("  {} x {who}, {}:", rounds.len(), fault.says());
+    let side = if group == COORDINATOR { "coordinator" } else { "worker" };
+    println!("  {} x {side}, {}:", rounds.len(), fault.says());
     for at in 0..2 {
         let through = rounds[0].through[at].0;
         let mut longest: Vec<Duration> = rounds.iter().map(|r| r.through[at].1.longest).collect();

@@ -46,7 +46,7 @@ impl Formation {
         formation
     }
 
-    /// Directory and configurations only; so many members in groups 0, 1 and 2.
+    /// Directory and configurations only; `members` of groups 0, 1 and 2.
     pub fn prepare(members: [usize; 3], change: impl FnOnce(&mut Plan)) -> Formation {
         let pg_bin = ground::programs();
         let forced = std::env::var("MATRIARCH_STAND_IN").is_ok_and(|v| v == "1");
