@@ -230,8 +230,8 @@ impl Drop for Formation {
 
 pub async fn connect(member: &MemberPlan) -> Result<Client, tokio_postgres::Error> {
     let (host, port) = (&member.host, member.pg_port);
-    // What the owner of the database sets for it does not hold here.
-    let options = "-c role=none -c search_path=public";
+    // What the owner of the database sets for it does not hold here; the stand-in has a schema.
+    let options = "-c role=none -c search_path=public,citus_stand_in";
     let dsn = format!(
         "host={host} port={port} user=postgres dbname=app connect_timeout=2 options='{options}'"
     );
