@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Resume(Pause),
     /// Show cluster configuration
     ShowConfig(OneCluster),
+    /// Show the replication slots of all members: who holds them, and how much WAL they keep
+    Slots(Slots),
     /// Switchover to a replica
     Switchover(Switchover),
     /// Prints ASCII topology for given cluster
@@ -126,6 +128,17 @@ pub(crate) struct List {
     /// Print timestamp
     #[arg(short = 't', long)]
     pub timestamp: bool,
+    /// Output format
+    #[arg(short = 'f', long, default_value = "pretty")]
+    pub format: Format,
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Slots {
+    #[command(flatten)]
+    pub of: OneCluster,
     /// Output format
     #[arg(short = 'f', long, default_value = "pretty")]
     pub format: Format,

@@ -37,8 +37,18 @@ pub(crate) struct Table {
 }
 
 /// Columns that numbers make right aligned.
-const RIGHT: [&str; 8] =
-    ["Group", "TL", "LSN", "Lag", "Receive LSN", "Receive Lag", "Replay LSN", "Replay Lag"];
+const RIGHT: [&str; 10] = [
+    "Group",
+    "TL",
+    "LSN",
+    "Lag",
+    "Receive LSN",
+    "Receive Lag",
+    "Replay LSN",
+    "Replay Lag",
+    "Distance",
+    "Safe",
+];
 
 /// The longest line of a restart reason that is shown whole in a bordered text.
 const REASON_CHARS_MAX: usize = 50;

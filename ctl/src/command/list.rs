@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// Clears the screen and goes to its upper left corner.
-const CLEAR: &str = "\x1b[2J\x1b[1;1H";
+pub(super) const CLEAR: &str = "\x1b[2J\x1b[1;1H";
 const WATCH_MIN: Duration = Duration::from_millis(100);
 const WATCH_MAX: Duration = Duration::from_secs(86_400);
 
@@ -68,7 +68,7 @@ fn picture(args: &args::Topology) -> Option<Picture> {
     }
 }
 
-fn every(watch: &args::Watch) -> Option<Duration> {
+pub(super) fn every(watch: &args::Watch) -> Option<Duration> {
     let seconds = watch.seconds.or(watch.every_two_seconds.then_some(2.0))?;
     let wait = Duration::try_from_secs_f64(seconds).unwrap_or(WATCH_MAX);
     Some(wait.clamp(WATCH_MIN, WATCH_MAX))

@@ -14,7 +14,8 @@ pub(crate) mod reload;
 pub(crate) mod remove;
 pub(crate) mod restart;
 pub(crate) mod select;
-pub(crate) mod switchover;
+pub(crate) mod slots;
+mod switchover;
 pub(crate) mod version;
 
 use crate::args::{Args, Command};
@@ -37,6 +38,7 @@ async fn dispatch(world: &mut World, command: Command) -> Result<()> {
     match command {
         Command::List(args) => list::run(world, &args.into()).await,
         Command::Topology(args) => list::run(world, &args.into()).await,
+        Command::Slots(args) => slots::run(world, &args).await,
         Command::Switchover(args) => switchover::run(world, args.into()).await,
         Command::Failover(args) => switchover::run(world, args.into()).await,
         Command::ShowConfig(args) => config::show(world, &args).await,

@@ -3,14 +3,16 @@
 //! The order of keys, down to "lag before LSN unless both are unknown", is
 //! that of the golden dumps.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use topology::report::{GroupReport, MemberReport, Position, Switchover};
-use topology::{GroupView, Seen};
+use topology::report::{GroupReport, MemberReport, Position, Role, Switchover};
+use topology::{GroupView, RemoteEnd, Seen};
 
-pub(super) fn cluster_json(view: &GroupView, scope: &str) -> Value {
+/// `unix_ms`: now, for ages.
+pub(super) fn cluster_json(view: &GroupView, scope: &str, unix_ms: u64) -> Value {
     let group = GroupReport::of(view);
     let mut out = Map::new();
-    out.insert("members".into(), group.members.iter().map(member).collect());
+    out.insert("members".into(), group.members.iter().map(|m| member(m, unix_ms)).collect());
     if group.is_paused {
         out.insert("pause".into(), true.into());
     }
@@ -32,7 +34,7 @@ fn scheduled(switchover: &Switchover) -> Value {
     Value::Object(out)
 }
 
-fn member(member: &MemberReport) -> Value {
+fn member(member: &MemberReport, unix_ms: u64) -> Value {
     let record = member.record;
     let mut out = Map::new();
     let mut put = |key: &str, value: Option<Value>| {
@@ -60,6 +62,29 @@ fn member(member: &MemberReport) -> Value {
         add_position("replay_lsn", "replay_lag", at.replay, &mut out);
         add_position("lsn", "lag", at.any, &mut out);
     }
+    if let Some(remote) =
+        member.record.remote.as_ref().filter(|_| member.role == Role::StandbyLeader)
+    {
+        out.insert("remote".into(), remote_json(member, remote, unix_ms));
+    }
+    Value::Object(out)
+}
+
+/// How far a standby leader is behind the cluster or region that it follows, as in `GET /patroni`.
+fn remote_json(member: &MemberReport, remote: &RemoteEnd, unix_ms: u64) -> Value {
+    let [receive, replay] = member.remote_lags();
+    let at = remote.replayed_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
+    let age = |at: Timestamp| (unix_ms as i64 - at.as_millisecond()).max(0) as f64 / 1e3;
+    let seconds = match replay {
+        Seen::Known(0) => Some(0.0),
+        _ => at.map(age),
+    };
+    let mut out = Map::new();
+    out.extend(remote.lsn.map(|lsn| ("lsn".to_string(), lsn.to_string().into())));
+    let lags = [("receive_lag", receive), ("replay_lag", replay)];
+    let known = lags.into_iter().filter_map(|(key, lag)| Some((key, *lag.known()?)));
+    out.extend(known.map(|(key, bytes)| (key.to_string(), bytes.into())));
+    out.extend(seconds.map(|age| ("replay_lag_seconds".to_string(), age.into())));
     Value::Object(out)
 }
 

@@ -108,6 +108,9 @@ const ENDPOINTS: &[Endpoint] = &[
     open("/failsafe", "the members that must agree in failsafe mode; 502 without any", |call| {
         Box::pin(information::failsafe(call))
     }),
+    open("/slots", "the replication slots of this member's server", |call| {
+        Box::pin(information::slots(call))
+    }),
     open("/metrics", "numbers for Prometheus", |call| Box::pin(information::metrics(call))),
     Endpoint {
         access: Access::OpenInPart,

@@ -5,7 +5,8 @@ use super::call::{Call, options};
 use super::health::{self, Check};
 use super::look::Api;
 use super::status::facts;
-use super::{cluster, decisions as log, metrics as numbers};
+use super::{cluster, decisions as log, metrics as numbers, slots};
+use crate::clock;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
@@ -60,7 +61,7 @@ pub(super) async fn metrics(call: Call<'_>) -> Result<Answer, Answer> {
 pub(super) async fn cluster(call: Call<'_>) -> Result<Answer, Answer> {
     let copy = call.api.store_copy().await?;
     let scope = &call.api.context.settings.scope;
-    Ok(copy.answer(&cluster::cluster_json(&copy.group(call.api), scope)))
+    Ok(copy.answer(&cluster::cluster_json(&copy.group(call.api), scope, clock::unix_ms())))
 }
 
 pub(super) async fn history(call: Call<'_>) -> Result<Answer, Answer> {
@@ -83,6 +84,13 @@ pub(super) async fn failsafe(call: Call<'_>) -> Result<Answer, Answer> {
     let known = known.ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))?;
     let urls = known.iter().map(|(name, url)| (name.to_string(), url.clone().into()));
     Ok(Answer::json(StatusCode::OK, &Value::Object(urls.collect())))
+}
+
+/// As of the last beat.
+pub(super) async fn slots(call: Call<'_>) -> Result<Answer, Answer> {
+    let published = call.api.published();
+    let (name, role) = (published.name.as_str(), published.role.text());
+    Ok(Answer::json(StatusCode::OK, &slots::body(name, role, &published.slots)))
 }
 
 pub(super) async fn decisions(call: Call<'_>) -> Result<Answer, Answer> {

@@ -3,6 +3,7 @@
 //! Metrics are rows: name, type, help, value. A row without a value is left
 //! out.
 
+use super::slots::SlotReport;
 use super::status::{Duty, Facts};
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -201,12 +202,62 @@ pub(crate) fn render(facts: &Facts) -> String {
         );
     }
     write_counts(facts, &mut out);
-    write_slots(facts, &mut out);
+    write_readiness(facts, &mut out);
+    for metric in SLOT_METRICS {
+        write_slots(facts, metric, &mut out);
+    }
     out
 }
 
+struct SlotMetric {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&SlotReport) -> Option<String>,
+}
+
+const SLOT_METRICS: &[SlotMetric] = &[
+    SlotMetric {
+        name: "matriarch_slot_active",
+        help: "Value is 1 if this replication slot is in use, 0 otherwise.",
+        value: |slot| flag(slot.active),
+    },
+    SlotMetric {
+        name: "matriarch_slot_distance_bytes",
+        help: "WAL from where the reader of this replication slot goes on to the end of the log.",
+        value: |slot| number(slot.distance_bytes?),
+    },
+    SlotMetric {
+        name: "matriarch_slot_safe_bytes",
+        help: "WAL that can be written before this replication slot may be lost by \
+               max_slot_wal_keep_size.",
+        value: |slot| Some(slot.safe_bytes?.to_string()),
+    },
+    SlotMetric {
+        name: "matriarch_slot_lost",
+        help: "Value is 1 if the WAL that this replication slot needs is gone, 0 otherwise.",
+        value: |slot| flag(slot.wal_status.as_deref() == Some("lost")),
+    },
+];
+
+/// Ours alone: one line for each slot of the own server.
+fn write_slots(facts: &Facts, metric: &SlotMetric, out: &mut String) {
+    let published = facts.published;
+    let known = published.slots.iter().filter_map(|slot| Some((slot, (metric.value)(slot)?)));
+    let (scope, member) = (escape(&published.scope), escape(published.name.as_str()));
+    let name = metric.name;
+    for (index, (slot, value)) in known.enumerate() {
+        if index == 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "# HELP {name} {}\n# TYPE {name} gauge\n", metric.help);
+        }
+        let labels = [("slot", &slot.name), ("type", &slot.kind)];
+        let labels = labels.map(|(key, value)| format!("{key}=\"{}\"", escape(value))).join(",");
+        let _ = writeln!(out, "{name}{{scope=\"{scope}\",name=\"{member}\",{labels}}} {value}");
+    }
+}
+
 /// Ours alone, where permanent logical slots are kept.
-fn write_slots(facts: &Facts, out: &mut String) {
+fn write_readiness(facts: &Facts, out: &mut String) {
     const NAME: &str = "matriarch_logical_slot_ready";
     let published = facts.published;
     if published.logical_slots.is_empty() {

@@ -37,6 +37,7 @@ mod rounds;
 mod router;
 mod schedule;
 mod scope_read;
+pub mod slots;
 pub(crate) mod status;
 mod store_copy;
 mod switchover;

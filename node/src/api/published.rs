@@ -6,6 +6,7 @@
 //! nothing here writes to PostgreSQL.
 
 use super::restart_request::Request;
+use super::slots::SlotReport;
 use crate::config::Settings;
 use crate::dcs::Store;
 use crate::dcs::counted::Writes;
@@ -49,6 +50,8 @@ pub struct Published {
     pub disk_failed: bool,
     /// Whether a reader of each permanent logical slot can go on here, in a word.
     pub logical_slots: BTreeMap<String, String>,
+    /// The slots of the own server.
+    pub slots: Arc<Vec<SlotReport>>,
     pub system_id: Option<SystemId>,
     pub tags: Tags,
     /// Settings that wait for a restart, by name.

@@ -56,6 +56,7 @@ pub(crate) fn published(name: &str) -> Published {
         writes: Default::default(),
         disk_failed: false,
         logical_slots: Default::default(),
+        slots: Default::default(),
         reason: None,
         system_id: SystemId::parse("7710375988543033523"),
         tags: Tags::default(),

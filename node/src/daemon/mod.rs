@@ -31,6 +31,7 @@ mod server;
 mod shutdown_state;
 mod signals;
 mod silent_source;
+mod slot_warning;
 mod slot_work;
 mod start;
 mod synchrony;
@@ -88,6 +89,7 @@ pub struct Daemon {
     beside: beside::Beside,
     slot_work: slot_work::SlotWork,
     disk: disk::Probe,
+    slot_warning: slot_warning::SlotWarning,
     deadman: Deadman,
     watchdog: Watchdog,
     chores: Chores,

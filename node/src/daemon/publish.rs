@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use crate::api::published::Published;
+use crate::api::slots::{self, SlotReport};
 use crate::api::status::replication_state;
 use crate::clock;
 use jiff::Timestamp;
@@ -46,6 +47,16 @@ impl Daemon {
         }
     }
 
+    fn slot_reports(&self, seen: &Observation) -> Vec<SlotReport> {
+        let Some(monitor) = self.server.monitored() else { return Vec::new() };
+        let known = slots::Known {
+            view: seen.view(),
+            dynamic: &self.member.dynamic,
+            ready: &self.member.logical_slots(),
+        };
+        slots::reports(monitor, &known)
+    }
+
     fn has_custom_bootstrap(&self) -> bool {
         self.settings.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.method.is_some())
     }
@@ -67,6 +78,8 @@ impl Daemon {
         let previous = self.published.borrow().clone();
         let view = seen.view().cloned().map(Arc::new).or_else(|| previous.view.clone());
         let known = seen.view().is_some();
+        let slots = Arc::new(self.slot_reports(seen));
+        self.warn_about_slots(&slots);
         let standby_region = matches!(seen.ownership, Ownership::Standby { .. });
         let published = Published {
             name: self.settings.name.clone(),
@@ -103,6 +116,7 @@ impl Daemon {
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
             reason: reason(seen),
             logical_slots: self.member.logical_slots(),
+            slots,
             disk_failed: seen.has_failed_disk(),
             log: crate::log::counters(),
             citus: self.citus_numbers(seen),

@@ -121,6 +121,11 @@ impl Server {
         Some(&self.monitor.as_ref()?.status)
     }
 
+    /// As of the last beat.
+    pub(super) fn monitored(&self) -> Option<&Monitor> {
+        self.monitor.as_ref()
+    }
+
     /// What the guard thread stops.
     pub(super) fn guarded(&self) -> Option<Guarded> {
         self.postmaster.as_ref().map(guarded)

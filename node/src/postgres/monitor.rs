@@ -139,6 +139,9 @@ pub struct Slot {
     pub plugin: Option<String>,
     /// `lost`: the WAL it needs is gone.
     pub wal_status: Option<String>,
+    /// Bytes that can be written before it may be lost.
+    #[serde(default)]
+    pub safe_wal_size: Option<i64>,
     /// PostgreSQL 16: rows that it needs are gone.
     #[serde(default)]
     pub conflicting: Option<bool>,

@@ -198,7 +198,7 @@ async fn no_plan(stage: &Stage, member: &MemberPlan) {
 }
 
 /// What `matriarchctl` prints.
-async fn control(stage: &Stage, words: &[&str]) -> String {
+pub(super) async fn control(stage: &Stage, words: &[&str]) -> String {
     let us = std::env::current_exe().expect("where is this program?");
     let built = us.ancestors().nth(2).expect("target/<profile>/deps");
     let program = built.join("matriarchctl");

@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::cluster::cluster_json;
 use crate::api::metrics;
+use crate::api::slots::SlotReport;
 use crate::api::status::{facts, status_json};
 use topology::document::spaced;
 
@@ -137,7 +138,7 @@ fn cluster() -> GroupView {
 
 #[test]
 fn the_cluster_is_described_as_ever() {
-    assert_eq!(spaced(&cluster_json(&cluster(), "golden")), CLUSTER);
+    assert_eq!(spaced(&cluster_json(&cluster(), "golden", 0)), CLUSTER);
 }
 
 #[test]
@@ -145,10 +146,46 @@ fn a_standby_cluster_has_a_standby_leader_that_streams() {
     let mut view = cluster();
     let leader = r#"{"state":"running","role":"standby_leader","replication_state":"streaming"}"#;
     view.take_sample("members/n1", leader, 2, 1);
-    let body = cluster_json(&view, "golden");
+    let body = cluster_json(&view, "golden", 0);
     assert_eq!(body["members"][0]["role"], "standby_leader");
     assert_eq!(body["members"][0]["state"], "streaming");
     assert!(body["members"][0].get("lag").is_none());
+    assert!(body["members"][0].get("remote").is_none(), "it says nothing of the remote side");
+    let leader = r#"{"state":"running","role":"standby_leader","replication_state":"streaming",
+        "receive_lsn":500,"replay_lsn":300,
+        "remote":{"lsn":600,"replayed_at":"1970-01-01 00:00:10+00:00"}}"#;
+    view.take_sample("members/n1", leader, 3, 1);
+    let body = cluster_json(&view, "golden", 14_500);
+    let remote = &body["members"][0]["remote"];
+    assert_eq!(remote["receive_lag"], 100, "{remote}");
+    assert_eq!((&remote["replay_lag"], &remote["replay_lag_seconds"]), (&json!(300), &json!(4.5)));
+}
+
+#[test]
+fn slots_have_metrics_with_a_line_for_each() {
+    let slot = |name: &str, safe| SlotReport {
+        name: name.into(),
+        kind: "physical".into(),
+        active: name == "n2",
+        distance_bytes: Some(4096),
+        wal_status: Some("reserved".into()),
+        safe_bytes: safe,
+        ..SlotReport::default()
+    };
+    let mut me = published("n1");
+    let text = metrics::render(&facts(&me, Some(&primary()), NOW));
+    assert!(!text.contains("matriarch_slot_"), "there is none");
+    me.slots = Arc::new(vec![slot("n2", None), slot("n\"3", Some(-7))]);
+    let text = metrics::render(&facts(&me, Some(&primary()), NOW));
+    for line in [
+        r#"matriarch_slot_active{scope="golden",name="n1",slot="n2",type="physical"} 1"#,
+        r#"matriarch_slot_distance_bytes{scope="golden",name="n1",slot="n2",type="physical"} 4096"#,
+        r#"matriarch_slot_safe_bytes{scope="golden",name="n1",slot="n\"3",type="physical"} -7"#,
+        r#"matriarch_slot_lost{scope="golden",name="n1",slot="n2",type="physical"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert_eq!(text.matches("# TYPE matriarch_slot_safe_bytes gauge").count(), 1);
 }
 
 /// The value of a metric, as it is written.

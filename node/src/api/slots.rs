@@ -1,0 +1,189 @@
+//! `GET /slots`: the replication slots of this member's server, who holds each, and how much WAL it
+//! keeps. Pure.
+//!
+//! As of the last beat: a question about slots costs the server nothing. Temporary slots end with
+//! their sessions and are left out.
+
+use crate::postgres::monitor::{Monitor, Slot};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use topology::id::slot_name;
+use topology::{Dynamic, GroupView};
+
+/// One slot, as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotReport {
+    pub name: String,
+    /// `physical` or `logical`.
+    pub kind: String,
+    pub active: bool,
+    /// The member, cluster or region that reads it, or `permanent`; `None`: not known.
+    pub holder: Option<String>,
+    pub database: Option<String>,
+    pub plugin: Option<String>,
+    /// Bytes of WAL from where its reader goes on to the end of the log; `None`: it
+    /// reserves none.
+    pub distance_bytes: Option<u64>,
+    /// PostgreSQL's word: `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// Bytes that can be written before the slot may be lost; `None`: without a limit.
+    pub safe_bytes: Option<i64>,
+    /// From this transaction on it keeps dead rows.
+    pub xmin: Option<String>,
+    /// The same for catalogues.
+    pub catalog_xmin: Option<String>,
+    /// Of a permanent logical slot: whether a reader can go on here, in a word.
+    pub ready: Option<String>,
+}
+
+/// What the cluster knows of its slots.
+pub struct Known<'a> {
+    pub view: Option<&'a GroupView>,
+    pub dynamic: &'a Dynamic,
+    /// Readiness of permanent logical slots, by name.
+    pub ready: &'a BTreeMap<String, String>,
+}
+
+/// All slots of a server.
+pub fn reports(monitor: &Monitor, known: &Known) -> Vec<SlotReport> {
+    let slots = monitor.slots.iter().filter(|slot| !slot.temporary);
+    slots.map(|slot| report(slot, monitor, known)).collect()
+}
+
+fn report(slot: &Slot, monitor: &Monitor, known: &Known) -> SlotReport {
+    let end = monitor.written.or(monitor.status.position());
+    let distance = slot.restart_lsn.zip(end).map(|(at, end)| at.behind(end));
+    SlotReport {
+        name: slot.name.clone(),
+        kind: slot.slot_type.clone(),
+        active: slot.active,
+        holder: holder(slot, known),
+        database: slot.database.clone(),
+        plugin: slot.plugin.clone(),
+        distance_bytes: distance,
+        wal_status: slot.wal_status.clone(),
+        safe_bytes: slot.safe_wal_size,
+        xmin: slot.xmin.clone(),
+        catalog_xmin: slot.catalog_xmin.clone(),
+        ready: known.ready.get(&slot.name).cloned(),
+    }
+}
+
+fn holder(slot: &Slot, known: &Known) -> Option<String> {
+    let name = slot.name.as_str();
+    let mut members = known.view.iter().flat_map(|view| view.members.keys());
+    let member = members.find(|member| slot_name(member.as_str()) == name);
+    let cluster = known.dynamic.standby_clusters.iter().find(|link| link.slot == name);
+    let region = name.strip_prefix("region_").map(|region| format!("region {region}"));
+    member
+        .map(|member| member.to_string())
+        .or(cluster.map(|link| format!("cluster {}", link.name)))
+        .or(region)
+        .or(known.dynamic.slots.contains_key(name).then(|| "permanent".to_string()))
+}
+
+pub(super) fn body(name: &str, role: &str, slots: &[SlotReport]) -> Value {
+    json!({ "member": name, "role": role, "slots": slots })
+}
+
+/// A slot with less room than this part of what it may keep is warned of.
+const ROOM_PART: u64 = 5;
+/// Slots that keep less are no danger to a disk.
+pub const KEPT_MIN: u64 = 64 << 20;
+
+/// Why WAL that this slot keeps is a danger now, and what helps. `free`: bytes left where the log
+/// lies.
+pub fn danger(slot: &SlotReport, free: Option<u64>) -> Option<String> {
+    let distance = slot.distance_bytes?;
+    let threat = threat_of_loss(slot, distance).or_else(|| threat_to_disk(distance, free?))?;
+    let holder = slot.holder.as_deref().unwrap_or("not known");
+    let state = if slot.active { "active" } else { "not active" };
+    Some(format!(
+        "the slot {} (holder: {holder}, {state}) keeps {distance} bytes of WAL: {threat}; bring its \
+         reader back, or drop the slot if nothing needs it",
+        slot.name
+    ))
+}
+
+fn threat_of_loss(slot: &SlotReport, distance: u64) -> Option<String> {
+    let safe = slot.safe_bytes?;
+    let left = u64::try_from(safe).unwrap_or(0);
+    let is_close = left < (distance + left) / ROOM_PART;
+    is_close.then(|| {
+        format!(
+            "it is lost after {left} more bytes by max_slot_wal_keep_size, and its reader then \
+             needs a new copy"
+        )
+    })
+}
+
+fn threat_to_disk(distance: u64, free: u64) -> Option<String> {
+    let is_close = distance >= KEPT_MIN && distance >= free;
+    is_close.then(|| {
+        format!(
+            "the disk of the log has {free} bytes left; max_slot_wal_keep_size would set a limit"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(distance: u64, safe: Option<i64>) -> SlotReport {
+        SlotReport {
+            name: "n2".into(),
+            kind: "physical".into(),
+            holder: Some("n-2".into()),
+            distance_bytes: Some(distance),
+            safe_bytes: safe,
+            ..SlotReport::default()
+        }
+    }
+
+    #[test]
+    fn a_slot_is_warned_of_before_it_is_lost() {
+        assert_eq!(danger(&slot(100 << 20, Some(100 << 20)), None), None);
+        let why = danger(&slot(90 << 20, Some(10 << 20)), None).unwrap();
+        let text = "the slot n2 (holder: n-2, not active) keeps 94371840 bytes of WAL: it is lost \
+                    after 10485760 more bytes by max_slot_wal_keep_size, and its reader then needs \
+                    a new copy; bring its reader back, or drop the slot if nothing needs it";
+        assert_eq!(why, text);
+        assert!(danger(&slot(90 << 20, Some(-5)), None).is_some(), "its time is over");
+        let none = SlotReport { distance_bytes: None, ..slot(0, Some(0)) };
+        assert_eq!(danger(&none, Some(0)), None, "it keeps nothing");
+    }
+
+    #[test]
+    fn a_slot_is_warned_of_before_the_disk_is_full() {
+        assert_eq!(danger(&slot(1 << 30, None), Some(2 << 30)), None);
+        assert_eq!(danger(&slot(1 << 30, None), None), None, "the room is not known");
+        let why = danger(&slot(1 << 30, None), Some(1 << 30)).unwrap();
+        assert!(why.contains("the disk of the log has 1073741824 bytes left"), "{why}");
+        assert_eq!(danger(&slot(1 << 20, None), Some(0)), None, "this one does not fill it");
+    }
+
+    #[test]
+    fn the_holder_of_a_slot_is_known_by_its_name() {
+        let mut view = GroupView::default();
+        view.take_sample("members/n-2", "{}", 1, 7);
+        let document = json!({"slots": {"readers": {"type": "physical"}},
+            "standby_clusters": [{"name": "dr", "slot": "dr_slot"}]});
+        let dynamic = Dynamic::read(&document).unwrap();
+        let ready = BTreeMap::new();
+        let known = Known { view: Some(&view), dynamic: &dynamic, ready: &ready };
+        let of = |name: &str| {
+            let text = json!({"slot_name": name, "slot_type": "physical", "active": true,
+                "temporary": false, "restart_lsn": "0/10", "confirmed_flush_lsn": null,
+                "xmin": null, "catalog_xmin": null, "database": null, "plugin": null,
+                "wal_status": "reserved"});
+            holder(&serde_json::from_value(text).unwrap(), &known)
+        };
+        assert_eq!(of("n_2").as_deref(), Some("n-2"));
+        assert_eq!(of("dr_slot").as_deref(), Some("cluster dr"));
+        assert_eq!(of("region_b").as_deref(), Some("region b"));
+        assert_eq!(of("readers").as_deref(), Some("permanent"));
+        assert_eq!(of("stranger"), None);
+    }
+}
