@@ -17,6 +17,8 @@ pub struct Net {
     /// Of this process, and of this network among those it has laid.
     mark: String,
     bridge: String,
+    /// The bridge's own address.
+    outside: String,
     /// Namespace and address of each node.
     nodes: BTreeMap<String, (String, String)>,
 }
@@ -29,8 +31,9 @@ impl Net {
         let bridge = format!("mtr{mark}");
         let subnet = format!("10.77.{}", (own + nth) % 250);
         run(&["ip", "link", "add", &bridge, "type", "bridge"]);
-        let mut net = Net { mark, bridge, nodes: BTreeMap::new() };
-        run(&["ip", "address", "add", &format!("{subnet}.254/24"), "dev", &net.bridge]);
+        let outside = format!("{subnet}.254");
+        let mut net = Net { mark, bridge, outside, nodes: BTreeMap::new() };
+        run(&["ip", "address", "add", &format!("{}/24", net.outside), "dev", &net.bridge]);
         run(&["ip", "link", "set", &net.bridge, "up"]);
         for (index, name) in names.iter().enumerate() {
             net.add(name, index + 1, &format!("{subnet}.{}", index + 1));
@@ -61,6 +64,11 @@ impl Net {
 
     pub fn address(&self, name: &str) -> String {
         self.nodes[name].1.clone()
+    }
+
+    /// Where the nodes reach this machine itself.
+    pub fn outside(&self) -> &str {
+        &self.outside
     }
 
     /// Nothing that `from` sends arrives at `to` any more.
