@@ -30,6 +30,19 @@ pub const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Leaders that do not say so rely on it for the ttl that both know.
 pub const TTL_HEADER: &str = "matriarch-ttl";
 
+/// After enough members have agreed, another one may take this long.
+const LATE_MAX: Duration = Duration::from_millis(50);
+
+/// A question to all members that a leader or a candidate needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub body: &'a Value,
+    /// For how long the sender will rely on the promise.
+    pub ttl_ms: u64,
+    /// So many have to agree.
+    pub enough: usize,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("the REST client cannot be set up")]
@@ -121,18 +134,19 @@ impl Peers {
 
     /// Asks all of them at once to let the sender lead on; each that fails is
     /// asked once more. The answers, with the position that some tell, come in
-    /// the order of the question.
+    /// the order of the question. Once enough have agreed, the others are waited for a
+    /// moment.
     pub async fn agree(
         &self,
         members: &[(MemberName, String)],
-        question: &Value,
-        ttl_ms: u64,
+        question: Question<'_>,
         wait_max: Duration,
     ) -> Vec<Result<Option<Lsn>, String>> {
+        let Question { body, ttl_ms, enough } = question;
         let mut asked = JoinSet::new();
         for (index, (_, api_url)) in members.iter().enumerate() {
             let (peers, url) = (self.clone(), endpoint_url(api_url, "failsafe"));
-            let question = question.clone();
+            let question = body.clone();
             asked.spawn(async move {
                 let first = peers.agree_once(&url, &question, ttl_ms, wait_max).await;
                 let answer = match first {
@@ -143,12 +157,19 @@ impl Peers {
             });
         }
         let mut answers = vec![Err("no answer".to_string()); members.len()];
-        while let Some(done) = asked.join_next().await {
+        let mut agreed = 0;
+        loop {
+            let next = asked.join_next();
+            let done = match agreed >= enough {
+                true => tokio::time::timeout(LATE_MAX, next).await.ok().flatten(),
+                false => next.await,
+            };
+            let Some(done) = done else { return answers };
             if let Ok((index, answer)) = done {
+                agreed += usize::from(answer.is_ok());
                 answers[index] = answer;
             }
         }
-        answers
     }
 
     async fn agree_once(

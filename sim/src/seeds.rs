@@ -29,6 +29,7 @@ const fn kind(name: &'static str, shape: fn(u64) -> Shape) -> Kind {
 
 pub const GROUP: Kind = kind("group", one_group);
 pub const FAILSAFE: Kind = kind("failsafe", failsafe_group);
+pub const MAJORITY: Kind = kind("majority", majority_group);
 pub const DISKS: Kind = kind("disks", failing_disks);
 pub const TIMES: Kind = kind("times", changing_times);
 pub const FAST: Kind = kind("fast", fast_group);
@@ -42,9 +43,10 @@ pub const SLOTS: Kind = kind("slots", group_with_slots);
 pub const CITUS: Kind = kind("citus", citus_formation);
 pub const CITUS_REGIONS: Kind = kind("citus-regions", citus_regions);
 
-pub const KINDS: [Kind; 14] = [
+pub const KINDS: [Kind; 15] = [
     GROUP,
     FAILSAFE,
+    MAJORITY,
     DISKS,
     TIMES,
     FAST,
@@ -66,6 +68,12 @@ fn one_group(seed: u64) -> Shape {
 /// One group in failsafe mode, with a store that is away more often.
 fn failsafe_group(seed: u64) -> Shape {
     Shape { failsafe: true, ..one_group(seed) }
+}
+
+/// The same by a majority, with three to five members.
+fn majority_group(seed: u64) -> Shape {
+    let fast = seed.is_multiple_of(7);
+    Shape { failsafe: true, majority: true, fast, ..Shape::group(3 + (seed % 3) as usize) }
 }
 
 /// One group whose operator changes `ttl`, with and without failsafe mode.

@@ -8,7 +8,7 @@
 use sim::seeds::{self, BIRTH_MS, Kind, SETTLE_MS, run, settle};
 use sim::world::disk::Health;
 use sim::world::fault::Fault;
-use sim::world::{Counts, World};
+use sim::world::{Counts, Shape, World};
 use std::time::{SystemTime, UNIX_EPOCH};
 use topology::region::Phase;
 
@@ -96,6 +96,8 @@ fn add(all: &mut Counts, one: &Counts) {
     all.lost += one.lost;
     all.agreed += one.agreed;
     all.led_on += one.led_on;
+    all.by_majority += one.by_majority;
+    all.candidates += one.candidates;
     all.kept += one.kept;
     all.waited += one.waited;
     all.recorded += one.recorded;
@@ -138,6 +140,41 @@ fn failsafe_groups_lead_on_without_a_store() {
     }
     println!("{all:?}");
     assert!(all.agreed > 20 && all.led_on > 10 && all.promotions > 10, "{all:?}");
+}
+
+#[test]
+fn failsafe_groups_by_majority_survive_the_fixed_seeds() {
+    fixed(seeds::MAJORITY, 100);
+}
+
+#[test]
+fn failsafe_groups_by_majority_survive_fresh_seeds() {
+    fresh(seeds::MAJORITY, 25);
+}
+
+/// Leaders lead on without some of the members, and candidates get promises.
+#[test]
+fn failsafe_groups_lead_on_by_a_majority() {
+    let mut all = Counts::default();
+    for seed in 1..=60 {
+        let mut world = world_of(seeds::MAJORITY, seed);
+        run(&mut world).expect("a fixed seed");
+        add(&mut all, &world.counts);
+    }
+    println!("{all:?}");
+    assert!(all.by_majority > 20 && all.led_on > 10 && all.candidates > 10, "{all:?}");
+}
+
+/// The half of the rule that is the candidate's: without its questions there are two
+/// writers, and it is seen.
+#[test]
+fn candidates_that_ask_for_no_promise_make_two_writers() {
+    let broken = (1..=60).find_map(|seed| {
+        let shape = Shape { unpromised: true, ..(seeds::MAJORITY.shape)(seed) };
+        let broken = seeds::failure(seed, &shape, 0)?.broken.to_string();
+        broken.contains("one writer").then(|| format!("majority {seed}: {broken}"))
+    });
+    println!("{}", broken.expect("one writer is broken for none of the seeds"));
 }
 
 #[test]

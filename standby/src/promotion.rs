@@ -119,6 +119,17 @@ pub enum NotYet {
         "/failsafe does not name this member: a leader without a store would not have asked it"
     )]
     NotInFailsafe,
+    #[error(
+        "{leader} may lead on without the store while a majority of /failsafe agrees: enough \
+         of its members must promise this one that they do not support {leader}{why}"
+    )]
+    Unpromised {
+        leader: MemberName,
+        /// Empty, or what was answered, after a separator.
+        why: String,
+    },
+    #[error("the store does not answer, and may say that another leader leads on")]
+    StoreSilent,
     #[error("workers that are not open yet: {0}")]
     WorkersFirst(String),
 }

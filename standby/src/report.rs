@@ -51,6 +51,8 @@ pub struct Leader<'a> {
     pub slots: &'a [Slot],
     pub dynamic: &'a Dynamic,
     pub readers: ReadersTold,
+    /// The leader that a majority is enough for, from this report on.
+    pub failsafe_majority: Option<MemberName>,
 }
 
 /// What a leader tells of readers of permanent logical slots, beside its own slots.
@@ -112,6 +114,7 @@ impl Leader<'_> {
             ended_timeline: None,
             refused_slots: self.readers.positions(),
             skipping_slots: self.readers.skipping(),
+            failsafe_majority: self.failsafe_majority.clone(),
         }
     }
 
@@ -196,6 +199,7 @@ mod tests {
             slots: &slots,
             dynamic: &dynamic,
             readers: ReadersTold::default(),
+            failsafe_majority: None,
         };
         let told = leader.status(&view(&["n1", "n2", "n3"]), &mut Retention::default(), Millis(5));
         assert_eq!(told.write(), text);
@@ -219,6 +223,7 @@ mod tests {
                 slots: &slots,
                 dynamic: &dynamic,
                 readers: ReadersTold::default(),
+                failsafe_majority: None,
             };
             let mut view = view(members);
             view.take_sample("status", before, 1, 0);
@@ -242,6 +247,7 @@ mod tests {
             slots: &slots,
             dynamic: &dynamic,
             readers: ReadersTold::default(),
+            failsafe_majority: None,
         };
         let mut view = view(&["n2", "keep"]);
         view.take_sample("status", r#"{"optime":1,"retain_slots":["gone","n1"]}"#, 1, 0);

@@ -23,3 +23,8 @@ fn b7_a_switchover_after_failsafe_mode_takes_as_long_as_any() {
 fn n10_a_hiccup_in_failsafe_mode_does_not_end_it() {
     run("hiccups in failsafe mode", LIMIT, failsafe::hiccups());
 }
+
+#[test]
+fn t02_a_majority_is_enough_where_it_is_asked_for() {
+    run("failsafe by majority", LIMIT, failsafe::by_majority());
+}

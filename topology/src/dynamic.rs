@@ -35,6 +35,8 @@ pub struct Dynamic {
     pub max_timelines_history: usize,
     /// A leader whose store is away leads on while all members agree.
     pub failsafe_mode: bool,
+    /// In that mode a majority of the members is enough.
+    pub failsafe_majority: bool,
     /// How long a race may wait for standbys that still receive.
     pub primary_race_backoff_ms: u64,
     pub member_slots_ttl_ms: u64,
@@ -78,6 +80,14 @@ impl SyncMode {
     }
 }
 
+/// What `failsafe_mode` may be.
+pub const FAILSAFE_MODES: &str = "true, false or majority";
+
+/// `failsafe_mode: majority`.
+pub fn is_majority(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().eq_ignore_ascii_case("majority"))
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("/config: `{key}` is `{found}`, but must be {wanted}; correct it with `edit-config`")]
 pub struct BadDynamic {
@@ -99,6 +109,7 @@ impl Dynamic {
         let start_timeout = ["primary_start_timeout", "master_start_timeout"];
         let stop_timeout = ["primary_stop_timeout", "master_stop_timeout"];
         let strict = read.flag("synchronous_mode_strict");
+        let failsafe_majority = raw.get("failsafe_mode").is_some_and(is_majority);
         Ok(Dynamic {
             ttl_ms: ttl * 1000,
             loop_wait_ms: loop_wait * 1000,
@@ -115,7 +126,8 @@ impl Dynamic {
             check_timeline: read.flag("check_timeline"),
             pause: pause(raw)?,
             max_timelines_history: read.number("max_timelines_history", Base::Plain, 0) as usize,
-            failsafe_mode: read.flag("failsafe_mode"),
+            failsafe_mode: failsafe_majority || read.failsafe(),
+            failsafe_majority,
             primary_race_backoff_ms: read.number("primary_race_backoff", Base::Seconds, 0) * 1000,
             member_slots_ttl_ms: read.number("member_slots_ttl", Base::Seconds, 1800) * 1000,
             is_synchronous: raw.get("synchronous_mode").is_some_and(|mode| !is_off(mode)),
@@ -217,11 +229,19 @@ impl Reading<'_> {
     }
 
     fn flag(&mut self, key: &str) -> bool {
+        self.flag_or(key, "true or false")
+    }
+
+    fn failsafe(&mut self) -> bool {
+        self.flag_or("failsafe_mode", FAILSAFE_MODES)
+    }
+
+    fn flag_or(&mut self, key: &str, wanted: &'static str) -> bool {
         let Some(value) = self.raw.get(key).filter(|value| !value.is_null()) else {
             return false;
         };
         parse_bool(value).unwrap_or_else(|| {
-            self.ignored.push(bad(key, value, "true or false"));
+            self.ignored.push(bad(key, value, wanted));
             false
         })
     }
@@ -427,6 +447,22 @@ mod tests {
     }
 
     #[test]
+    fn failsafe_mode_asks_all_or_a_majority() {
+        let mode = |value: Value| {
+            let read = Dynamic::read(&json!({"failsafe_mode": value})).unwrap();
+            (read.failsafe_mode, read.failsafe_majority, read.ignored)
+        };
+        assert_eq!(mode(json!(true)), (true, false, vec![]));
+        assert_eq!(mode(json!("off")), (false, false, vec![]));
+        assert_eq!(mode(json!("Majority")), (true, true, vec![]));
+        let (is_on, _, ignored) = mode(json!("most"));
+        assert!(!is_on);
+        let text = "/config: `failsafe_mode` is `\"most\"`, but must be true, false or majority; \
+                    correct it with `edit-config`";
+        assert_eq!(ignored[0].to_string(), text);
+    }
+
+    #[test]
     fn synchronous_modes_have_words_and_counts() {
         let read = |raw: Value| Dynamic::read(&raw).unwrap();
         let mode = |value: Value| read(json!({"synchronous_mode": value})).synchronous_mode;
@@ -459,6 +495,9 @@ mod tests {
             ("failsafe_mode", json!("perhaps")),
             ("check_timeline", json!([])),
             ("ignore_slots", json!(["a"])),
+            ("slots", json!(["a"])),
+            ("slots", json!("a")),
+            ("permanent_slots", json!(5)),
         ];
         for (key, value) in wrong {
             let read = Dynamic::read(&json!({key: value})).unwrap();

@@ -161,6 +161,7 @@ proptest! {
         ended in prop::option::of((name(), prop::option::of(any::<u32>().prop_map(Timeline)))),
         refused in prop::collection::vec((text(), any::<u64>().prop_map(Lsn)), 0..3),
         skipping_slots in prop::collection::vec(text(), 0..3),
+        failsafe_majority in prop::option::of(name()),
     ) {
         let refused_slots = refused.into_iter().collect();
         let slots = slots.into_iter().collect();
@@ -172,6 +173,7 @@ proptest! {
             retain_slots,
             ended,
             ended_timeline,
+            failsafe_majority,
             refused_slots,
             skipping_slots,
         };

@@ -24,6 +24,9 @@ pub struct Status {
     pub ended: Option<MemberName>,
     /// The timeline of that leader: a position on another one is none of its log.
     pub ended_timeline: Option<Timeline>,
+    /// The leader that a majority of `/failsafe` is enough for while its store is away. Another
+    /// member needs the word of enough members that none of them has promised it anything.
+    pub failsafe_majority: Option<MemberName>,
     /// Logical slots that the leader does not make, for they would skip data, and what their
     /// readers have confirmed.
     pub refused_slots: IndexMap<String, Lsn>,
@@ -61,6 +64,10 @@ impl Status {
             retain_slots: names(&retain),
             ended: map.get("ended").and_then(Value::as_str).map(MemberName::new),
             ended_timeline: map.get("ended_timeline").and_then(timeline),
+            failsafe_majority: map
+                .get("failsafe_majority")
+                .and_then(Value::as_str)
+                .map(MemberName::new),
             refused_slots: positions(&part("refused_slots")),
             skipping_slots: names(&part("skipping_slots")),
         }
@@ -82,6 +89,9 @@ impl Status {
             out.insert("ended".into(), ended.as_str().into());
             out.extend(self.ended_timeline.map(|t| ("ended_timeline".to_string(), t.0.into())));
         }
+        if let Some(leader) = &self.failsafe_majority {
+            out.insert("failsafe_majority".into(), leader.as_str().into());
+        }
         if !self.refused_slots.is_empty() {
             out.insert("refused_slots".into(), positions(&self.refused_slots));
         }
@@ -94,6 +104,12 @@ impl Status {
     /// Another position; the slots stay, because the writer does not know them now.
     pub fn moved_to(&self, optime: Lsn) -> Status {
         Status { optime, ended: None, ended_timeline: None, ..self.clone() }
+    }
+
+    /// The same once `leader` has given its lock away in order: no promise serves it.
+    pub fn released_by(&self, leader: &MemberName) -> Status {
+        let others = self.failsafe_majority.clone().filter(|name| name != leader);
+        Status { failsafe_majority: others, ..self.clone() }
     }
 
     /// The same as the end of the log of `leader`, which no other member has.
@@ -160,6 +176,15 @@ mod tests {
     fn a_position_alone_carries_the_slots_over() {
         let moved = Status::read(REAL).moved_to(Lsn(9));
         assert_eq!(moved.write(), REAL.replace("\"optime\":24399872", "\"optime\":9"));
+    }
+
+    #[test]
+    fn the_leader_of_a_majority_is_named_until_it_gives_its_lock_away() {
+        let text = r#"{"optime":9,"failsafe_majority":"n1"}"#;
+        assert_eq!(Status::read(text).write(), text);
+        assert_eq!(Status::read(text).moved_to(Lsn(9)).write(), text);
+        assert_eq!(Status::read(text).released_by(&"n2".into()).write(), text);
+        assert_eq!(Status::read(text).released_by(&"n1".into()).failsafe_majority, None);
     }
 
     #[test]

@@ -152,6 +152,7 @@ pub struct Acquisition {
     pub me: MemberName,
     pub session: Session,
     pub failsafe: Option<Version>,
+    pub status_on: Option<Version>,
     pub sync: Option<Version>,
     pub failover: Option<Version>,
     /// What is left of the request in `/failover`, if there is one.

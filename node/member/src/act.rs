@@ -41,6 +41,9 @@ pub(super) enum Script {
     AskAll {
         sent: Millis,
     },
+    AskPromises {
+        sent: Millis,
+    },
     History(Following),
     LocalEnd(Following, Box<RemoteLog>),
     ClaimTimeline(Timeline),
@@ -78,6 +81,18 @@ impl Member {
             self.note(Level::Warn, text);
             return Next::Over(Outcome::Lost);
         }
+        if *action == Action::AskPromises {
+            return match self.ask_promises(seen, now, promises) {
+                Some(effect) => Next::Goes(Script::AskPromises { sent: now }, effect),
+                None => Next::Over(Outcome::Lost),
+            };
+        }
+        if opens(action) && !Facts::of(seen).is_cleared() {
+            let why = "not opening: another leader may lead on by the word of a majority";
+            self.note(Level::Warn, why);
+            return Next::Over(Outcome::Lost);
+        }
+        self.note_operators_word(action, seen, now);
         self.first_call(now, seen, action)
     }
 
@@ -108,6 +123,7 @@ impl Member {
                 Next::Goes(Script::AskPeers, Effect::call(call))
             }
             Action::AskAll => Next::Goes(Script::AskAll { sent: now }, self.ask_all(seen, now)),
+            Action::AskPromises => Next::Over(Outcome::Lost),
             Action::CheckDivergence { with } => {
                 // In the own group the leader makes the slot, in a formation the owner's.
                 let asks_slot = seen.holds_lock() && Facts::of(seen).is_demoted_cluster();
@@ -321,6 +337,9 @@ impl Member {
                 Next::Over(Outcome::Done)
             }
             (Script::AskAll { sent }, answer) => Next::Over(self.asked_all(sent, answer, now)),
+            (Script::AskPromises { sent }, answer) => {
+                Next::Over(self.asked_promises(sent, answer, now, promises))
+            }
             (Script::History(with), Answer::History(history)) => {
                 let whole = Facts::of(seen).is_fit_awaited();
                 Next::Goes(Script::LocalEnd(with, history), Effect::call(Call::LocalEnd { whole }))
@@ -514,6 +533,11 @@ fn sign(id: &str, lsn: Lsn, seen: &Observation) -> Next<Script> {
 
 fn failed(why: &str) -> Next<Script> {
     Next::Over(Outcome::Failed(why.to_string()))
+}
+
+/// The server accepts writes after it.
+fn opens(action: &Action) -> bool {
+    matches!(action, Action::Promote | Action::Begin(Job::StartPrimary))
 }
 
 /// From here on this member may come to accept writes.

@@ -7,6 +7,7 @@
 use super::Report;
 use super::overrides::Overrides;
 use crate::callbacks::Callback;
+use crate::ha::failsafe::Asker;
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
 use crate::ha::{Decision, Observation, Outcome, Receivers};
 use crate::job_terms::JobTerms;
@@ -66,10 +67,13 @@ pub enum Call {
     /// Read the store into the local copy.
     Refresh,
     AskPeers(Vec<(MemberName, String)>),
-    /// Ask these members to let this one lead on for `ttl_ms`.
+    /// Ask these members to let this one lead, or lead on, for `ttl_ms`. So many of them must
+    /// agree.
     AskAll {
         others: Vec<(MemberName, String)>,
+        enough: usize,
         ttl_ms: u64,
+        by: Asker,
     },
     /// The timeline history of another server, and whether the slot to be used is there.
     History {
@@ -177,7 +181,7 @@ pub enum Answer {
         is_leader: bool,
     },
     Peers(Vec<PeerAnswer>),
-    /// All members agreed; where those that said so stand.
+    /// Enough members agreed; where those that said so stand.
     Agreed(BTreeMap<MemberName, Lsn>),
     History(Box<RemoteLog>),
     End(Result<Box<LocalEnd>, NoEnd>),

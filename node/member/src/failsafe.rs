@@ -6,17 +6,25 @@
 
 use super::effect::{Answer, Call, Effect};
 use super::{Level, Local, Member};
-use crate::ha::failsafe::{Failsafe, PromiseStore, is_proof_over, promised};
+use crate::ha::facts::Facts;
+use crate::ha::failsafe::{
+    Asker, CANDIDATE_MS, Failsafe, PromiseStore, electors, enough_for_candidate, is_proof_over,
+    promised,
+};
 use crate::ha::observation::{Job, Lock, Process};
 use crate::ha::{Action, Observation, Outcome};
 use topology::{Millis, Seen};
+
+/// A candidate counts on promises for this much less than they last: the lock must be
+/// seen to be its own before.
+const CANDIDATE_MARGIN_MS: u64 = 500;
 
 impl Member {
     /// What this beat sees of failsafe mode. Where the store shows no leader, the member
     /// that this member's promise was made to counts as the leader.
     pub(super) fn apply_failsafe(&mut self, seen: &mut Observation, promises: &mut PromiseStore) {
         if let Some(view) = seen.view() {
-            self.peer_set.read(view);
+            self.peer_set.read(&self.name, view);
         }
         promises.is_on = self.dynamic.failsafe_mode;
         seen.view().inspect(|view| promises.learn(view));
@@ -76,11 +84,65 @@ impl Member {
         promises.update(leads_or_may_write(seen, self.memory.promoting.is_some()), leader);
     }
 
-    /// Asks all other members at once. All of them must agree.
+    /// Asks all other members at once. All of them must agree, or a majority.
     pub(super) fn ask_all(&self, seen: &Observation, now: Millis) -> Effect {
         let others = self.peer_set.others(&self.name);
-        let call = Call::AskAll { others, ttl_ms: self.dynamic.ttl_ms };
+        let enough = match self.dynamic.failsafe_majority {
+            true => self.peer_set.majority(),
+            false => None,
+        };
+        let enough = enough.unwrap_or(others.len());
+        let call = Call::AskAll { others, enough, ttl_ms: self.dynamic.ttl_ms, by: Asker::Leader };
         Effect::Call { call, limit_ms: Some(self.until_fence_ms(seen, now)) }
+    }
+
+    /// A candidate, or a holder of the lock that has not opened, asks for promises. Its own
+    /// is given first: it supports no leader until the others' are over.
+    pub(super) fn ask_promises(
+        &mut self,
+        seen: &Observation,
+        now: Millis,
+        promises: &mut PromiseStore,
+    ) -> Option<Effect> {
+        self.memory.promises_asked = Some(now);
+        if !promises.stand(&self.name, now, now + CANDIDATE_MS) {
+            return None;
+        }
+        let electors = electors(seen.view()?, self.peer_set.last(), &self.name);
+        let enough = enough_for_candidate(&electors, &self.name);
+        let others = electors.into_iter().filter(|(name, _)| *name != self.name).collect();
+        let by = Asker::Candidate;
+        let call = Call::AskAll { others, enough, ttl_ms: CANDIDATE_MS, by };
+        Some(Effect::Call { call, limit_ms: Some(CANDIDATE_MS / 2) })
+    }
+
+    pub(super) fn asked_promises(
+        &mut self,
+        sent: Millis,
+        answer: Answer,
+        now: Millis,
+        promises: &PromiseStore,
+    ) -> Outcome {
+        let why = match answer {
+            Answer::Agreed(_) if promises.stands(now) => {
+                self.memory.promised_until = sent + (CANDIDATE_MS - CANDIDATE_MARGIN_MS);
+                self.memory.unpromised_why = None;
+                return Outcome::Done;
+            }
+            Answer::Agreed(_) => "this member has promised another candidate".to_string(),
+            Answer::Failed(why) => why,
+            _ => "not enough members answered in time".to_string(),
+        };
+        self.memory.unpromised_why = Some(format!(": {why}"));
+        Outcome::Lost
+    }
+
+    /// An operator's word stands for the promises.
+    pub(super) fn note_operators_word(&mut self, action: &Action, seen: &Observation, now: Millis) {
+        let facts = Facts::of(seen);
+        if *action == Action::AcquireLock && facts.is_named_without_failsafe() {
+            self.memory.promised_until = now + CANDIDATE_MS;
+        }
     }
 
     pub(super) fn asked_all(&mut self, sent: Millis, answer: Answer, now: Millis) -> Outcome {

@@ -21,7 +21,7 @@ use crate::write;
 use standby::report::{Leader, ReadersTold};
 use standby::switch::ownership::Ownership;
 use topology::write::{LeaderWrite, Replacement};
-use topology::{GroupView, MemberRecord, Millis, Session, Write};
+use topology::{GroupView, MemberName, MemberRecord, Millis, Session, Write};
 
 /// One document that a leader keeps.
 pub struct Row {
@@ -385,6 +385,7 @@ fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
         slots: &sights.about.slots,
         dynamic: &member.dynamic,
         readers,
+        failsafe_majority: majority_leader(member, sights),
     };
     let status = leader.status(sights.view, &mut member.retention, sights.seen.now);
     write::status(sights.session, &status, sights.view)
@@ -399,6 +400,19 @@ impl Member {
             (true, true) => ReadersTold::of_primary(logical.refused(&sights.about.slots)),
             (true, false) => ReadersTold::before_opening(logical.readers(), sights.view),
         }
+    }
+}
+
+/// A primary tells that a majority is enough for it before it relies on that. What another
+/// leader told stays until this member is open.
+fn majority_leader(member: &Member, sights: &Sights) -> Option<MemberName> {
+    let known = sights.view.status.as_ref().and_then(|s| s.value.failsafe_majority.clone());
+    match (sights.seen.is_primary(), member.dynamic.failsafe_majority) {
+        (true, true) => Some(member.name.clone()),
+        // Promises that were given before the mode changed may still be relied on.
+        (true, false) if member.proof.is_some() => known,
+        (true, false) => None,
+        (false, _) => known,
     }
 }
 

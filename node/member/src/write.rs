@@ -31,6 +31,7 @@ pub fn acquire(
         me: me.clone(),
         session,
         failsafe: version_of(&view.failsafe),
+        status_on: version_of(&view.status),
         sync: version_of(&view.sync),
         failover: version_of(&view.failover),
         request: asked.map(|failover| left_of(&failover.value, me, view)),
@@ -81,8 +82,10 @@ fn claim_on(me: &MemberName, view: &GroupView, mine: Timeline) -> Replacement<Cl
 pub fn release(me: &MemberName, publish: Publish, view: &GroupView) -> Write {
     let known = || view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
     let (status, lsn) = match publish {
-        Publish::Handover(lsn) => (Some(known().moved_to(lsn)), Some(lsn)),
-        Publish::End(lsn, timeline) => (Some(known().ended_by(me, timeline, lsn)), Some(lsn)),
+        Publish::Handover(lsn) => (Some(known().moved_to(lsn).released_by(me)), Some(lsn)),
+        Publish::End(lsn, timeline) => {
+            (Some(known().ended_by(me, timeline, lsn).released_by(me)), Some(lsn))
+        }
         Publish::Nothing => (None, None),
     };
     let is_handover = matches!(publish, Publish::Handover(_));

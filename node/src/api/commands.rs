@@ -7,6 +7,7 @@ use super::switchover::{self, Kind};
 use super::{configuration, failsafe, restart as restarts};
 use axum::http::StatusCode;
 use citus::registrar::event::{Event, EventKind};
+use member::ha::failsafe::Asker;
 use serde_json::{Map, Value};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -50,9 +51,15 @@ pub(super) async fn reinitialize(call: Call<'_>) -> Result<Answer, Answer> {
 
 /// A leader without a store asks for this member's promise.
 pub(super) async fn promise(call: Call<'_>) -> Result<Answer, Answer> {
-    failsafe::is_on(call.api)?;
     let (api, request) = (call.api, call.request);
-    failsafe::post(api, &request.headers, call.required().await?).await
+    match call.required().await {
+        Ok(body) => failsafe::post(api, &request.headers, body).await,
+        // That the mode is off counts for more than what is wrong with the question.
+        Err(answer) => {
+            failsafe::is_on(api, Asker::Leader)?;
+            Err(answer)
+        }
+    }
 }
 
 /// No event asks for longer.

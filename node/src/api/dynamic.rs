@@ -12,6 +12,7 @@ use crate::config::of_all_members::{self, touched_part};
 use serde_json::{Map, Value};
 use standby::slots::specification;
 use topology::Dynamic;
+use topology::dynamic::{FAILSAFE_MODES, is_majority};
 use topology::number::{Base, counted, whole};
 use topology::tags::parse_bool;
 
@@ -51,7 +52,7 @@ type Test = fn(&Value) -> bool;
 const BOUNDS: [(&str, Test, &str); 9] = [
     ("synchronous_mode", is_sync_mode, "true, false or quorum"),
     ("synchronous_mode_strict", is_flag, "true or false"),
-    ("failsafe_mode", is_flag, "true or false"),
+    ("failsafe_mode", |v| is_flag(v) || is_majority(v), FAILSAFE_MODES),
     ("synchronous_node_count", |v| whole(v).is_some_and(|n| n >= 1), "a whole number, 1 or more"),
     ("maximum_lag_on_syncnode", |v| counted(v, Base::Bytes).is_some(), "a whole number"),
     ("primary_race_backoff", |v| seconds(v).is_some_and(|n| n >= 0), "a whole number, 0 or more"),

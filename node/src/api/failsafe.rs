@@ -8,7 +8,7 @@ use super::look::{Api, unavailable};
 use crate::peers::TTL_HEADER;
 use crate::promises::{lock, slots_of, write_promise};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use member::ha::failsafe::{Promise, Refusal, promised_ms};
+use member::ha::failsafe::{Asker, Promise, Refusal, candidate_ms, promised_ms};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use topology::MemberName;
@@ -16,9 +16,10 @@ use topology::MemberName;
 /// How long an answer waits for the position of the own server.
 const POSITION: Duration = Duration::from_millis(500);
 
-/// A leader that asks must not count on a member whose mode is off.
-pub(crate) fn is_on(api: &Api) -> Result<(), Answer> {
-    let is_on = lock(&api.context.failsafe).is_on;
+/// A leader that asks must not count on a member whose mode is off. A candidate may: the
+/// leader before it may not know yet that it is off.
+pub(crate) fn is_on(api: &Api, by: Asker) -> Result<(), Answer> {
+    let is_on = by == Asker::Candidate || lock(&api.context.failsafe).is_on;
     is_on.then_some(()).ok_or_else(|| Answer::page(StatusCode::BAD_GATEWAY))
 }
 
@@ -29,8 +30,13 @@ pub(crate) async fn post(
 ) -> Result<Answer, Answer> {
     let published = api.published();
     let me = &api.context.settings.name;
-    let ttl_ms = relied_ttl_ms(headers, published.ttl_ms)?;
-    let asked = read(&Value::Object(body), api.now() + ttl_ms)
+    let by = match body.get("candidate").and_then(Value::as_bool) {
+        Some(true) => Asker::Candidate,
+        _ => Asker::Leader,
+    };
+    is_on(api, by)?;
+    let ttl_ms = relied_ttl_ms(headers, published.ttl_ms, by)?;
+    let asked = read(&Value::Object(body), api.now() + ttl_ms, by)
         .ok_or_else(|| Answer::page(StatusCode::BAD_REQUEST))?;
     if asked.to == *me {
         return Err(Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "this is my own name"));
@@ -55,15 +61,18 @@ pub(crate) async fn post(
 }
 
 /// For how long the caller will rely on a promise.
-fn relied_ttl_ms(headers: &HeaderMap, known_ms: u64) -> Result<u64, Answer> {
+fn relied_ttl_ms(headers: &HeaderMap, known_ms: u64, by: Asker) -> Result<u64, Answer> {
     let wanted = headers.get(TTL_HEADER).and_then(|h| h.to_str().ok()?.parse::<u64>().ok());
+    if by == Asker::Candidate {
+        return Ok(candidate_ms(wanted));
+    }
     promised_ms(wanted, known_ms).map_err(|why| {
         tracing::warn!("POST /failsafe is refused: {why}");
         refused(why)
     })
 }
 
-fn read(body: &Value, until: topology::Millis) -> Option<Promise> {
+fn read(body: &Value, until: topology::Millis, by: Asker) -> Option<Promise> {
     let word = |key: &str| body.get(key).and_then(Value::as_str).filter(|w| !w.is_empty());
     Some(Promise {
         to: MemberName::new(word("name")?),
@@ -71,6 +80,7 @@ fn read(body: &Value, until: topology::Millis) -> Option<Promise> {
         api_url: word("api_url")?.to_string(),
         slots: slots_of(body),
         until,
+        by,
     })
 }
 

@@ -208,7 +208,7 @@ pub const SETTINGS: &[Setting] = &[
     row("bootstrap.dcs.synchronous_mode", SwitchOr(&["quorum"]), "off", "Synchronous mode."),
     row("bootstrap.dcs.synchronous_mode_strict", Switch, "false", "Never without a standby."),
     row("bootstrap.dcs.synchronous_node_count", COUNT, "1", "Wanted synchronous standbys."),
-    row("bootstrap.dcs.failsafe_mode", Switch, "false", "Keep leading while all members agree."),
+    row("bootstrap.dcs.failsafe_mode", SwitchOr(&["majority"]), "false", "Keep leading while all members, or a majority of them, agree."),
     row("bootstrap.dcs.check_timeline", Switch, "false", "Candidates need the newest timeline."),
     row("bootstrap.dcs.pause", Switch, "false", "Maintenance mode."),
     row("bootstrap.dcs.member_slots_ttl", SECONDS, "1800", "Seconds a gone member's slot stays."),

@@ -2,13 +2,12 @@
 //!
 //! The rules of who may promise what are in `ha/failsafe.rs`. What was promised, and
 //! what was agreed to, also lies on disk (`promises`).
-//!
-//! Absent on purpose: agreement of a majority. A member that was not asked could lead.
 
 use super::Daemon;
+use crate::peers::Question;
 use crate::promises::{self, Proof, SharedPromises};
 use member::ha::Observation;
-use member::ha::failsafe::{PeerSet, PromiseStore};
+use member::ha::failsafe::{Asker, PeerSet, PromiseStore};
 use member::{Answer, Member};
 use serde_json::{Value, json};
 use standby::slots::Slot;
@@ -39,24 +38,34 @@ impl FailsafeState {
 
 /// What all members agreed to lies on disk too: the machine goes on with it.
 pub(super) fn take_kept_proof(member: &mut Member, data_dir: &Path) {
-    if let Some(Proof { until, known, unsure }) = promises::read_proof(data_dir, &member.name) {
-        member.peer_set = PeerSet::kept(known, unsure);
+    if let Some(Proof { until, known, unsure, is_majority_told }) =
+        promises::read_proof(data_dir, &member.name)
+    {
+        member.peer_set = PeerSet::kept(known, unsure, is_majority_told);
         member.proof = Some(until);
     }
 }
 
 impl Daemon {
-    /// Asks these members at once. All of them must agree.
+    /// Asks these members at once. So many of them must agree.
     pub(super) async fn ask_members(
         &mut self,
         others: &[(MemberName, String)],
+        enough: usize,
         ttl_ms: u64,
+        by: Asker,
     ) -> Answer {
-        let body = self.question();
-        let answers = self.peers.agree(others, &body, ttl_ms, ANSWER).await;
-        let silent = others.iter().zip(&answers).find(|(_, answer)| answer.is_err());
-        if let Some(((name, _), Err(why))) = silent {
-            return Answer::Failed(format!("{name} does not agree: {why}"));
+        let mut body = self.question();
+        if by == Asker::Candidate {
+            body["candidate"] = true.into();
+        }
+        let question = Question { body: &body, ttl_ms, enough };
+        let answers = self.peers.agree(others, question, ANSWER).await;
+        if answers.iter().filter(|answer| answer.is_ok()).count() < enough {
+            let refused = others.iter().zip(&answers).filter_map(|((name, _), answer)| {
+                Some(format!("{name} does not agree: {}", answer.as_ref().err()?))
+            });
+            return Answer::Failed(refused.collect::<Vec<_>>().join("; "));
         }
         let positions = others.iter().zip(answers);
         let positions =
@@ -67,7 +76,9 @@ impl Daemon {
     /// A daemon that is started anew while its store is away goes on asking.
     pub(super) fn keep_proof(&self, until: Millis) {
         let known = self.member.peer_set.known().unwrap_or_default();
-        let kept = Proof { until, known, unsure: self.member.peer_set.unsure().clone() };
+        let unsure = self.member.peer_set.unsure().clone();
+        let is_majority_told = self.member.peer_set.is_majority_told();
+        let kept = Proof { until, known, unsure, is_majority_told };
         let (data_dir, me) = (&self.settings.postgresql.data_dir, &self.settings.name);
         if let Err(error) = promises::write_proof(data_dir, me, &kept) {
             tracing::warn!(
@@ -79,7 +90,8 @@ impl Daemon {
 
     /// Until when the mode is active, on either side.
     pub(super) fn failsafe_until(&self, seen: &Observation) -> Option<Millis> {
-        seen.failsafe.promise.as_ref().map(|p| p.until).max(self.member.proof)
+        let promise = seen.failsafe.promise.as_ref().filter(|p| p.by == Asker::Leader);
+        promise.map(|p| p.until).max(self.member.proof)
     }
 
     fn question(&self) -> Value {

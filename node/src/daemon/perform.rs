@@ -79,7 +79,9 @@ impl Daemon {
             Call::Sign { id, token } => self.sign(&id, &token).await,
             Call::Refresh => self.refresh().await,
             Call::AskPeers(addresses) => Answer::Peers(self.peers.statuses(&addresses).await),
-            Call::AskAll { others, ttl_ms } => self.ask_members(&others, ttl_ms).await,
+            Call::AskAll { others, enough, ttl_ms, by } => {
+                self.ask_members(&others, enough, ttl_ms, by).await
+            }
             Call::History { with, asks_slot } => self.remote_history(&with, asks_slot).await,
             Call::LocalEnd { whole } => {
                 let postgres = self.seen().postgres.clone();

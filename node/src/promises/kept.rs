@@ -11,7 +11,7 @@
 use super::slots_of;
 use crate::clock;
 use crate::postgres;
-use member::ha::failsafe::{Map, Promise};
+use member::ha::failsafe::{Asker, Map, Promise};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -27,6 +27,8 @@ pub(crate) struct Proof {
     pub until: Millis,
     pub known: Map,
     pub unsure: Map,
+    /// A majority of them is enough.
+    pub is_majority_told: bool,
 }
 
 fn boot_id() -> String {
@@ -97,6 +99,7 @@ pub(crate) fn read_promise(data_dir: &Path, me: &MemberName, ttl_ms: u64) -> Opt
         api_url: text("api_url")?,
         slots: slots_of(&value),
         until,
+        by: Asker::default(),
     };
     if !same_boot {
         keep_for_this_boot(data_dir, me, &promise);
@@ -124,7 +127,7 @@ pub(crate) fn write_proof(data_dir: &Path, me: &MemberName, proof: &Proof) -> st
     let (known, unsure) = (map(&proof.known), map(&proof.unsure));
     let text = json!({
         "by": me.as_str(), "until": proof.until.0, "boot": boot_id(),
-        "known": known, "unsure": unsure,
+        "known": known, "unsure": unsure, "majority": proof.is_majority_told,
     });
     write(data_dir, PROOF, &text)
 }
@@ -140,7 +143,8 @@ pub(crate) fn read_proof(data_dir: &Path, me: &MemberName) -> Option<Proof> {
         let map = value.get(key)?.as_object()?.iter();
         map.map(|(name, url)| Some((name.as_str().into(), url.as_str()?.to_string()))).collect()
     };
-    Some(Proof { until, known: map("known")?, unsure: map("unsure")? })
+    let is_majority_told = value.get("majority").and_then(Value::as_bool) == Some(true);
+    Some(Proof { until, known: map("known")?, unsure: map("unsure")?, is_majority_told })
 }
 
 pub(crate) fn remove_proof(data_dir: &Path) {
@@ -162,6 +166,7 @@ mod tests {
             api_url: "http://h:2/patroni".into(),
             slots: BTreeMap::from([("b".to_string(), Lsn(7))]),
             until: clock::now() + 10_000,
+            by: Asker::default(),
         };
         // A member with an empty directory cannot lead; the directory must stay empty.
         write_promise(dir.path(), &me, &promise).unwrap();
@@ -200,7 +205,8 @@ mod tests {
         let me = MemberName::new("me");
         let map = |name: &str| Map::from([(name.into(), format!("http://{name}:8008/patroni"))]);
         let until = clock::now() + 10_000;
-        let proof = Proof { until, known: map("me"), unsure: map("a") };
+        let (known, unsure) = (map("me"), map("a"));
+        let proof = Proof { until, known, unsure, is_majority_told: true };
         write_proof(dir.path(), &me, &proof).unwrap();
         assert_eq!(read_proof(dir.path(), &me), Some(proof.clone()));
         assert_eq!(read_proof(dir.path(), &"a".into()), None, "a copy of another's data");

@@ -27,6 +27,9 @@ impl World {
             daemon.wake_pending = true;
             return;
         }
+        if self.plan.unpromised {
+            daemon.machine.memory.promised_until = Millis(u64::MAX / 2);
+        }
         let effect = daemon.machine.wake();
         self.perform_all(member, effect);
     }

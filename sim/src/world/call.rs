@@ -4,6 +4,7 @@
 //! on the way, the caller learns only that there was no answer: the write may
 //! have happened.
 
+use super::failsafe::Question;
 use super::links::Wire;
 use super::stores::OwnWrite;
 use super::{Event, World};
@@ -110,7 +111,10 @@ impl World {
                 Answer::Refreshed { is_leader: leader.is_some_and(|kv| kv.value == m.name.0) }
             }
             Call::AskPeers(peers) => self.ask_peers(member, peers),
-            Call::AskAll { others, ttl_ms } => self.agree(member, others, *ttl_ms),
+            Call::AskAll { others, enough, ttl_ms, by } => {
+                let question = Question { others, enough: *enough, ttl_ms: *ttl_ms, by: *by };
+                self.agree(member, &question)
+            }
             Call::History { with, .. } => self.tell_history(member, with),
             other => panic!("{other:?} is not sent"),
         }

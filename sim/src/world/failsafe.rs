@@ -7,20 +7,35 @@
 use super::World;
 use super::links::Wire;
 use member::Answer;
-use member::ha::failsafe::{Promise, promised_ms};
+use member::ha::failsafe::{Asker, Promise, candidate_ms, promised_ms};
 use std::collections::BTreeMap;
 use topology::{Lsn, MemberName};
 
+/// A leader or a candidate asks these members.
+pub struct Question<'a> {
+    pub others: &'a [(MemberName, String)],
+    pub enough: usize,
+    pub ttl_ms: u64,
+    pub by: Asker,
+}
+
 impl World {
     /// Each member answers when the question arrives, or not at all.
-    pub fn agree(&mut self, member: usize, others: &[(MemberName, String)], ttl_ms: u64) -> Answer {
-        let mut agreed = true;
+    pub fn agree(&mut self, member: usize, question: &Question) -> Answer {
+        let Question { others, enough, ttl_ms, by } = *question;
+        let mut agreed = 0;
         for (name, _) in others {
-            agreed &= self.agree_one(member, name, ttl_ms);
+            let is_lost = self.plan.majority && self.rng.percent(10);
+            agreed += usize::from(self.agree_one(member, name, ttl_ms, by) && !is_lost);
         }
-        if !agreed {
-            return Answer::Failed("not all members agree".into());
+        if agreed < enough {
+            return Answer::Failed("not enough members agree".into());
         }
+        if by == Asker::Candidate {
+            self.counts.candidates += 1;
+            return Answer::Agreed(BTreeMap::new());
+        }
+        self.counts.by_majority += u64::from(agreed < others.len());
         let m = &self.members[member];
         let lease_end = m.daemon.machine.lease.deadline();
         self.counts.led_on += u64::from(m.clock.read(self.now) >= lease_end);
@@ -32,7 +47,7 @@ impl World {
         Answer::Agreed(told)
     }
 
-    fn agree_one(&mut self, member: usize, name: &MemberName, ttl_ms: u64) -> bool {
+    fn agree_one(&mut self, member: usize, name: &MemberName, ttl_ms: u64, by: Asker) -> bool {
         let Some(other) = self.members.iter().position(|m| m.name == *name) else {
             return false;
         };
@@ -43,13 +58,18 @@ impl World {
         let m = &mut self.members[other];
         let now = m.clock.read(self.now);
         let known_ms = m.daemon.machine.dynamic.ttl_ms;
-        let answer = promised_ms(Some(ttl_ms), known_ms).and_then(|ms| {
+        let ms = match by {
+            Asker::Leader => promised_ms(Some(ttl_ms), known_ms),
+            Asker::Candidate => Ok(candidate_ms(Some(ttl_ms))),
+        };
+        let answer = ms.and_then(|ms| {
             let asked = Promise {
                 to,
                 conn_url: format!("postgres://{host}:5432/postgres"),
                 api_url: format!("http://{host}:8008/patroni"),
                 slots: Default::default(),
                 until: now + ms,
+                by,
             };
             m.promises.accept(asked, now)
         });

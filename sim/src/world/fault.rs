@@ -34,6 +34,8 @@ pub struct Plan {
     pub later: (u64, u64),
     pub ttl_ms: u64,
     pub failsafe: bool,
+    pub majority: bool,
+    pub unpromised: bool,
     pub synchronous: bool,
     pub disks: bool,
     pub times: bool,
@@ -61,11 +63,16 @@ impl Plan {
         if failsafe {
             document["failsafe_mode"] = true.into();
         }
+        if shape.majority {
+            document["failsafe_mode"] = "majority".into();
+        }
         Plan {
             document: document.as_object().cloned().unwrap_or_default(),
             paused: false,
             synchrony,
             failsafe,
+            majority: shape.majority,
+            unpromised: shape.unpromised,
             synchronous: shape.synchronous,
             disks: shape.disks,
             times: shape.times,
@@ -80,6 +87,14 @@ impl Plan {
             ttl_ms: ttl * 1_000,
         }
     }
+}
+
+/// Whose word a leader without a store needs.
+#[derive(Clone, Copy, Debug)]
+pub enum Agreement {
+    None,
+    All,
+    Majority,
 }
 
 #[derive(Clone, Debug)]
@@ -122,6 +137,8 @@ pub enum Fault {
     Disk(usize, Health),
     /// The operator changes `ttl`: seconds.
     Ttl(usize, u64),
+    /// The operator changes `failsafe_mode`.
+    Agreement(usize, Agreement),
     /// One of `mishap.rs` is due.
     Mishap,
     /// A store is backed up, comes back as it was then, or as if it were never used.
@@ -222,6 +239,7 @@ impl World {
             Fault::Mode(m) => self.change_mode(m),
             Fault::Disk(m, health) => self.set_disk(m, health),
             Fault::Ttl(m, seconds) => self.set_ttl(m, seconds),
+            Fault::Agreement(m, whose) => self.set_agreement(m, whose),
             Fault::Ask(m, what) => {
                 self.members[m].daemon.machine.memory.asked = Some(what);
                 self.wake_now(m);
@@ -244,6 +262,11 @@ impl World {
         }
         if self.plan.failsafe && self.rng.percent(25) {
             return self.choose_silence(m, last);
+        }
+        if self.plan.majority && self.rng.percent(8) {
+            let whose = self.rng.pick(&[Agreement::None, Agreement::All]);
+            self.fault_later(0, Fault::Agreement(m, whose));
+            return self.fault_later(last, Fault::Agreement(m, Agreement::Majority));
         }
         if self.plan.disks && self.rng.percent(25) {
             let health = self.rng.pick(&[Health::Full, Health::Broken]);
@@ -499,6 +522,16 @@ impl World {
     pub fn set_ttl(&mut self, member: usize, seconds: u64) {
         self.plan.document.insert("ttl".into(), seconds.into());
         self.plan.ttl_ms = seconds * 1_000;
+        self.write_config(member);
+    }
+
+    fn set_agreement(&mut self, member: usize, whose: Agreement) {
+        let value = match whose {
+            Agreement::None => false.into(),
+            Agreement::All => true.into(),
+            Agreement::Majority => "majority".into(),
+        };
+        self.plan.document.insert("failsafe_mode".into(), value);
         self.write_config(member);
     }
 

@@ -267,7 +267,10 @@ impl Member {
     pub fn keep_proof(&mut self, until: Millis) {
         let peer_set = &self.daemon.machine.peer_set;
         let known = peer_set.known().unwrap_or_default();
-        self.kept_proof = Some((until, PeerSet::kept(known, peer_set.unsure().clone())));
+        self.kept_proof = Some((
+            until,
+            PeerSet::kept(known, peer_set.unsure().clone(), peer_set.is_majority_told()),
+        ));
     }
 
     pub fn is_running(&self) -> bool {

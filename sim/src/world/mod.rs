@@ -229,6 +229,10 @@ pub struct Counts {
     /// How often all members agreed that a leader leads on, and how often past its lease.
     pub agreed: u64,
     pub led_on: u64,
+    /// Of those agreements, the ones that some members did not give.
+    pub by_majority: u64,
+    /// Enough members promised a candidate.
+    pub candidates: u64,
     /// Acknowledged records that a failover lost, as it may.
     pub lost: u64,
     /// Openings with something that a synchronous mode had to keep.
@@ -257,6 +261,10 @@ pub struct Shape {
     pub groups: Vec<Group>,
     pub members: usize,
     pub failsafe: bool,
+    /// In that mode a majority is enough.
+    pub majority: bool,
+    /// Candidates believe that they have promises that none gave: it must be noticed.
+    pub unpromised: bool,
     /// Replication has delays of its own; the synchronous modes are used.
     pub synchronous: bool,
     /// Disks fail, too.
@@ -281,6 +289,8 @@ impl Shape {
             groups: vec![Group::PLAIN],
             members,
             failsafe: false,
+            majority: false,
+            unpromised: false,
             synchronous: false,
             disks: false,
             times: false,

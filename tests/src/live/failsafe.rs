@@ -60,7 +60,11 @@ pub async fn store_frozen() {
 
 /// Turns the mode on and waits until `/failsafe` names all members.
 pub(super) async fn turn_on(stage: &Stage) -> MemberPlan {
-    stage.patch(json!({"failsafe_mode": true})).await;
+    turn_on_with(stage, json!(true)).await
+}
+
+async fn turn_on_with(stage: &Stage, mode: Value) -> MemberPlan {
+    stage.patch(json!({ "failsafe_mode": mode })).await;
     let leader = stage.leader().await;
     for member in stage.members() {
         stage
@@ -102,6 +106,60 @@ async fn one_is_missing(stage: &mut Stage, leader: &MemberPlan) {
     println!("  one member does not answer: writes end after {:.2?}", since.elapsed());
     assert!(stage.field.signal_daemon(&missing.name, Signal::SIGCONT));
     assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+}
+
+/// With a majority a member that does not answer ends nothing, two that do not answer do. A
+/// member that sees the store meanwhile does not lead beside the leader.
+pub async fn by_majority() {
+    let mut stage = Stage::raise(3).await;
+    let refused = json!({"failsafe_mode": "most"});
+    let member = stage.members()[0].clone();
+    let reply = stage.send(Method::PATCH, &member, "/config", refused).await;
+    assert_eq!(reply.status, 400, "{}", reply.body);
+    let text = reply.body.to_string();
+    assert!(text.contains("true, false or majority"), "{text}");
+
+    let leader = turn_on_with(&stage, json!("majority")).await;
+    stage
+        .until("the leader in /status", SHORT, async || {
+            let status = entries(&stage).await.remove("status");
+            let named = format!("\"failsafe_majority\":\"{}\"", leader.name);
+            status.is_some_and(|status| status.value.contains(&named))
+        })
+        .await;
+    let writer = stage.writer("by_majority").await;
+    let timeline = timeline_of(&leader).await;
+    let others = stage.others(&leader);
+    let since = Instant::now();
+    assert!(stage.field.signal_daemon(&others[0].name, Signal::SIGSTOP));
+    assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
+    tokio::time::sleep(PAST).await;
+    assert!(writer.wrote_since(Instant::now() - HICCUP), "writes ended with the lease");
+    assert!(writer.longest_pause(since) < HICCUP, "{:?}", writer.longest_pause(since));
+    assert!(stage.field.signal_daemon(&others[1].name, Signal::SIGSTOP));
+    let alone = Instant::now();
+    let end = 2 * TTL;
+    stage.until("nobody writable", end, async || stage.watch.writable().is_empty()).await;
+    println!("  no other member answers: writes end after {:.2?}", alone.elapsed());
+    for other in &others {
+        assert!(stage.field.signal_daemon(&other.name, Signal::SIGCONT));
+    }
+    assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
+    let leader = stage.healthy(LONG).await;
+    println!("  {} leads, timeline {timeline} before", leader.name);
+
+    // A crash: a candidate gets the promise of the member that is left.
+    let lost = Instant::now();
+    stage.field.kill_node(&leader);
+    let new = stage.new_leader(&leader, TTL + SHORT).await;
+    println!("  crash: {} leads after {:.1?}", new.name, lost.elapsed());
+    let log = stage.log_since(&new, 0);
+    assert!(log.contains("asking the members that `/failsafe` names"), "no promise was asked for");
+    stage.start(&leader);
+    stage.healthy(LONG).await;
+    stage.settle(writer).await;
+    stage.one_writer();
+    stage.end();
 }
 
 /// Right after an outage of the store a switchover takes as long as any: the lock

@@ -29,6 +29,8 @@ pub enum Action {
     AskPeers,
     /// Ask every member that could lead to let this member lead on without a store.
     AskAll,
+    /// Ask members that `/failsafe` names to promise that they support no other leader.
+    AskPromises,
     /// Read the leader's timeline history and compare.
     CheckDivergence {
         with: Following,

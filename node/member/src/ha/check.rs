@@ -177,6 +177,15 @@ fn nobody_promotes_without_a_lock_that_lasts() {
 }
 
 #[test]
+fn nothing_opens_beside_a_leader_that_a_majority_may_keep() {
+    always("leads beside a leader that a majority may keep", |o, action| {
+        let leads = opens(action) || *action == Action::AcquireLock;
+        let born = matches!(action, Action::Begin(Job::Bootstrap));
+        !leads || born || Facts::of(o).is_cleared()
+    });
+}
+
+#[test]
 fn a_region_that_does_not_own_opens_nothing() {
     always("opens in a region that does not own", |o, action| {
         let closed = matches!(o.ownership, Ownership::Standby { .. } | Ownership::Doubtful(_));

@@ -215,7 +215,7 @@ pub(crate) const DOWN: &[Rule] = &[
     ),
     Rule::new(
         631,
-        |f| leads(f) && !f.is_backing_off() && f.shutdown_state().is_some(),
+        |f| leads(f) && !f.is_backing_off() && f.shutdown_state().is_some() && f.is_cleared(),
         |_| act(Action::Begin(Job::StartPrimary)),
         "PostgreSQL is down and this member holds the lock: it starts in place",
     ),

@@ -7,6 +7,7 @@ pub(crate) mod attach;
 mod birth;
 mod divergence;
 mod lease;
+mod majority;
 mod start;
 mod succession;
 mod sync;

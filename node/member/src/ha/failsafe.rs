@@ -18,13 +18,11 @@
 //! lock compares the request which that release wrote, so that the lock cannot have
 //! been taken, and given to the same leader again, in between.
 
-pub use super::observation::{Failsafe, Promise};
+pub use super::observation::{Asker, Failsafe, Promise};
 use super::observation::{Lock, Observation};
+pub use super::peer_set::{Map, PeerSet, electors, enough_for_candidate};
 use std::collections::BTreeMap;
 use topology::{GroupView, MemberName, MemberRecord, MemberRole, Millis, Version, Versioned};
-
-/// Members by name, with the address of their REST API: `/failsafe`.
-pub type Map = BTreeMap<MemberName, String>;
 
 /// Why a member does not agree; the text is the answer's body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +33,8 @@ pub enum Refusal {
     Leads,
     #[error("{0} holds the lock")]
     OtherLeader(MemberName),
+    #[error("{0} was promised support")]
+    OtherCandidate(MemberName),
     #[error(
         "a promise for {asked_ms} ms was asked for; with a ttl of {known_ms} ms this member \
          promises {longest_ms} ms at most"
@@ -45,6 +45,15 @@ pub enum Refusal {
 /// A leader may know of a longer ttl than this member, but not of any: one that
 /// relies on more times the known ttl than this is refused, not promised less.
 const TTL_FACTOR_MAX: u64 = 2;
+
+/// A candidate asks for promises that last this long: enough to take the lock, and short for
+/// those that wait if it does not.
+pub const CANDIDATE_MS: u64 = 4_000;
+
+/// For how long a member promises not to support another leader than this candidate.
+pub fn candidate_ms(asked_ms: Option<u64>) -> u64 {
+    asked_ms.unwrap_or(CANDIDATE_MS).min(CANDIDATE_MS)
+}
 
 /// For how long a member promises not to lead. `asked_ms`: for how long the leader will
 /// rely on it, if it says so; `known_ms`: the `ttl` that this member knows.
@@ -67,6 +76,8 @@ pub struct PromiseStore {
     /// Who holds the lock, when the store tells.
     leader: Option<MemberName>,
     promise: Option<Promise>,
+    /// This member is a candidate, and promises no leader anything until then.
+    standing: Option<(MemberName, Millis)>,
     /// Addresses of members, from the records that the store showed last.
     addresses: BTreeMap<MemberName, Addresses>,
 }
@@ -82,7 +93,8 @@ impl Default for PromiseStore {
     /// Closed until a first look tells what runs here.
     fn default() -> PromiseStore {
         let addresses = BTreeMap::new();
-        PromiseStore { is_on: false, occupied: true, leader: None, promise: None, addresses }
+        let (leader, promise, standing) = (None, None, None);
+        PromiseStore { is_on: false, occupied: true, leader, promise, standing, addresses }
     }
 }
 
@@ -105,14 +117,13 @@ impl PromiseStore {
     /// answers is taken from its record, not from the question, which is not proven
     /// to come from it.
     pub fn accept(&mut self, mut asked: Promise, now: Millis) -> Result<(), Refusal> {
-        if !self.is_on {
-            return Err(Refusal::Off);
-        }
         if self.occupied {
-            return Err(Refusal::Leads);
+            let refusal = if self.is_on { Refusal::Leads } else { Refusal::Off };
+            return Err(refusal);
         }
-        if let Some(leader) = self.leader.as_ref().filter(|leader| **leader != asked.to) {
-            return Err(Refusal::OtherLeader(leader.clone()));
+        match asked.by {
+            Asker::Leader => self.may_lead_on(&asked.to, now)?,
+            Asker::Candidate => self.give_way(&asked.to, now)?,
         }
         if let Some(other) = self.promise(now) {
             if other.to != asked.to {
@@ -124,6 +135,46 @@ impl PromiseStore {
         (asked.conn_url, asked.api_url) = (known.conn_url, known.api_url);
         self.promise = Some(asked);
         Ok(())
+    }
+
+    fn may_lead_on(&self, leader: &MemberName, now: Millis) -> Result<(), Refusal> {
+        if !self.is_on {
+            return Err(Refusal::Off);
+        }
+        if let Some((me, _)) = self.standing.as_ref().filter(|(_, until)| now < *until) {
+            return Err(Refusal::OtherCandidate(me.clone()));
+        }
+        match self.leader.as_ref().filter(|other| *other != leader) {
+            Some(other) => Err(Refusal::OtherLeader(other.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Of two candidates that ask each other the one whose name comes first is supported.
+    fn give_way(&mut self, to: &MemberName, now: Millis) -> Result<(), Refusal> {
+        if let Some((me, _)) = self.standing.as_ref().filter(|(_, until)| now < *until)
+            && me < to
+        {
+            return Err(Refusal::OtherCandidate(me.clone()));
+        }
+        if self.promise(now).is_none() {
+            self.standing = None;
+        }
+        Ok(())
+    }
+
+    /// This member becomes a candidate, unless it has promised something to another one.
+    pub fn stand(&mut self, me: &MemberName, now: Millis, until: Millis) -> bool {
+        let is_free = self.promise(now).is_none();
+        if is_free {
+            self.standing = Some((me.clone(), until));
+        }
+        is_free
+    }
+
+    /// It is one still: it has given way to none.
+    pub fn stands(&self, now: Millis) -> bool {
+        self.promise(now).is_none() && self.standing.as_ref().is_some_and(|(_, end)| now < *end)
     }
 
     /// Claims leadership, unless this member promised another member not to lead.
@@ -152,96 +203,6 @@ impl PromiseStore {
 
     pub fn promise(&self, now: Millis) -> Option<&Promise> {
         self.promise.as_ref().filter(|promise| now < promise.until)
-    }
-}
-
-/// The maps that the store holds or may hold.
-#[derive(Clone, Debug, Default)]
-pub struct PeerSet {
-    known: Option<Map>,
-    /// Sent to the store without an answer.
-    unsure: Map,
-    /// Members that `/failsafe` names and whose records are gone, since when.
-    missing: BTreeMap<MemberName, Millis>,
-}
-
-impl PeerSet {
-    /// What an earlier process knew while it led on without a store.
-    pub fn kept(known: Map, unsure: Map) -> PeerSet {
-        PeerSet { known: Some(known), unsure, ..PeerSet::default() }
-    }
-
-    pub fn unsure(&self) -> &Map {
-        &self.unsure
-    }
-
-    /// What the store tells.
-    pub fn read(&mut self, view: &GroupView) {
-        self.known = view.failsafe.as_ref().map(|map| map.value.clone());
-        if self.known.as_ref() == Some(&self.unsure) {
-            self.unsure.clear();
-        }
-    }
-
-    /// `/failsafe` as a leader writes it: every member with an API, and itself. A member
-    /// whose record is gone stays in it for one `ttl`: after an outage of the store, or
-    /// after all daemons were frozen, the records come back one by one. A map without
-    /// those members would keep them from taking the lock of a leader that dies now, and
-    /// would not ask them in the next outage.
-    pub fn next(
-        &mut self,
-        me: &MemberName,
-        my_url: &str,
-        view: &GroupView,
-        now: Millis,
-        ttl_ms: u64,
-    ) -> Map {
-        let url = |(name, m): (&MemberName, &Versioned<MemberRecord>)| {
-            Some((name.clone(), m.value.api_url.clone()?))
-        };
-        let shown: Map = view.members.iter().filter_map(url).collect();
-        let named = view.failsafe.iter().flat_map(|map| map.value.clone());
-        let mut map: Map = named.filter(|(name, _)| !shown.contains_key(name)).collect();
-        self.missing.retain(|name, _| map.contains_key(name));
-        map.retain(|name, _| now.since(*self.missing.entry(name.clone()).or_insert(now)) < ttl_ms);
-        map.extend(shown);
-        map.insert(me.clone(), my_url.to_string());
-        map
-    }
-
-    /// A map is about to be sent. It may be cut off on its way, or its answer may be.
-    pub fn sending(&mut self, map: &Map) -> Map {
-        let before = self.unsure.clone();
-        self.unsure.extend(map.clone());
-        before
-    }
-
-    /// It did not reach the store: `before` is what `sending` gave.
-    pub fn not_taken(&mut self, before: Map) {
-        self.unsure = before;
-    }
-
-    pub fn written(&mut self, map: Map) {
-        self.known = Some(map);
-        self.unsure.clear();
-    }
-
-    pub fn known(&self) -> Option<Map> {
-        self.known.clone()
-    }
-
-    pub fn names(&self, me: &MemberName) -> bool {
-        self.known.as_ref().is_some_and(|map| map.contains_key(me))
-    }
-
-    /// Every member that has to agree. One name may have two addresses: both count.
-    pub fn others(&self, me: &MemberName) -> Vec<(MemberName, String)> {
-        let all = self.known.iter().flatten().chain(&self.unsure);
-        let mut others: Vec<_> =
-            all.filter(|(name, _)| *name != me).map(|(n, url)| (n.clone(), url.clone())).collect();
-        others.sort();
-        others.dedup();
-        others
     }
 }
 
@@ -451,39 +412,6 @@ mod tests {
         assert!(is_proof_over(&seen, proof));
     }
 
-    #[test]
-    fn t01_an_outage_of_the_store_takes_no_member_out_of_failsafe() {
-        let (mut peers, me) = (PeerSet::default(), MemberName::new("me"));
-        let mut view = GroupView::default();
-        view.take_sample("failsafe", r#"{"a":"http://a","b":"http://b","me":"http://me"}"#, 7, 0);
-        view.take_sample("members/b", r#"{"api_url":"http://moved"}"#, 8, 7);
-        let mut next = |view: &GroupView, now| peers.next(&me, "http://me", view, Millis(now), 30);
-        let kept = next(&view, 100);
-        assert_eq!(kept.get(&"a".into()).map(String::as_str), Some("http://a"));
-        assert_eq!(kept.get(&"b".into()).map(String::as_str), Some("http://moved"));
-        // It comes back and goes again: its time begins anew.
-        let mut back = view.clone();
-        back.take_sample("members/a", r#"{"api_url":"http://a"}"#, 9, 7);
-        assert_eq!(
-            (next(&back, 120).len(), next(&view, 129).len(), next(&view, 158).len()),
-            (3, 3, 3)
-        );
-        assert_eq!(next(&view, 159).len(), 2, "a member that does not come back is gone");
-    }
-
-    #[test]
-    fn a_map_that_is_cut_off_on_its_way_counts_as_one_that_the_store_may_hold() {
-        let (mut peers, me) = (PeerSet::default(), MemberName::new("me"));
-        let map = |names: &[&str]| -> Map {
-            names.iter().map(|n| (MemberName::new(*n), format!("http://{n}"))).collect()
-        };
-        peers.written(map(&["me", "a"]));
-        let before = peers.sending(&map(&["me", "a", "c"]));
-        assert_eq!(peers.others(&me).len(), 2, "c may take the lock, so it is asked");
-        peers.not_taken(before);
-        assert_eq!(peers.others(&me).len(), 1);
-    }
-
     /// One that asked then would wait for a member that is down until it has to stop.
     #[test]
     fn a_leader_whose_store_is_slow_and_answers_asks_no_member() {
@@ -498,6 +426,48 @@ mod tests {
         assert!(Facts::of(&seen).must_ask_all());
     }
 
+    fn stands(by: &str, until: u64) -> Promise {
+        Promise { by: Asker::Candidate, ..asked(by, until) }
+    }
+
+    #[test]
+    fn a_member_supports_one_leader_or_candidate_at_a_time() {
+        let mut promises = open();
+        promises.accept(asked("a", 100), Millis(1)).unwrap();
+        let taken = Err(Refusal::OtherLeader("a".into()));
+        assert_eq!(promises.accept(stands("b", 50), Millis(99)), taken);
+        assert!(!promises.stand(&"me".into(), Millis(99), Millis(200)));
+        promises.accept(stands("b", 150), Millis(100)).unwrap();
+        let taken = Err(Refusal::OtherLeader("b".into()));
+        assert_eq!(promises.accept(asked("a", 200), Millis(149)), taken);
+        promises.accept(asked("a", 200), Millis(150)).unwrap();
+        // What it has seen of the lock, and whether the mode is on, is nothing to a candidate.
+        let mut promises = open();
+        promises.update(false, Some("a".into()));
+        promises.is_on = false;
+        promises.accept(stands("b", 150), Millis(1)).unwrap();
+        promises.update(true, None);
+        assert_eq!(promises.accept(stands("b", 250), Millis(200)), Err(Refusal::Off));
+    }
+
+    #[test]
+    fn of_two_candidates_that_ask_each_other_one_is_supported() {
+        let (mut a, mut b) = (open(), open());
+        assert!(a.stand(&"a".into(), Millis(1), Millis(50)));
+        assert!(b.stand(&"b".into(), Millis(1), Millis(50)));
+        let refused = Err(Refusal::OtherCandidate("a".into()));
+        assert_eq!(a.accept(stands("b", 50), Millis(2)), refused);
+        assert_eq!(b.accept(stands("a", 50), Millis(2)), Ok(()));
+        assert!(a.stands(Millis(3)) && a.claim(Millis(3)));
+        assert!(!b.stands(Millis(3)) && !b.claim(Millis(3)), "it gave way");
+        // A candidate supports no leader that asks, until its time is over.
+        let mut c = open();
+        assert!(c.stand(&"c".into(), Millis(1), Millis(50)));
+        let refused = Err(Refusal::OtherCandidate("c".into()));
+        assert_eq!(c.accept(asked("x", 100), Millis(49)), refused);
+        assert_eq!(c.accept(asked("x", 100), Millis(50)), Ok(()));
+    }
+
     #[test]
     fn two_leaders_are_not_promised_the_same() {
         let mut promises = open();
@@ -509,25 +479,6 @@ mod tests {
         promises.update(false, Some("b".into()));
         let other = Err(Refusal::OtherLeader("b".into()));
         assert_eq!(promises.accept(asked("a", 300), Millis(4)), other);
-    }
-
-    #[test]
-    fn everybody_who_may_lead_is_asked() {
-        let (mut peer_set, me) = (PeerSet::default(), MemberName::new("me"));
-        let map = |names: &[&str]| -> Map {
-            names.iter().map(|n| (MemberName::new(*n), format!("http://{n}"))).collect()
-        };
-        assert!(!peer_set.names(&me));
-        peer_set.written(map(&["me", "a"]));
-        peer_set.sending(&map(&["me", "b"]));
-        assert!(peer_set.names(&me));
-        let names: Vec<_> = peer_set.others(&me).into_iter().map(|(n, _)| n.0).collect();
-        assert_eq!(names, ["a", "b"]);
-        // The store tells what came of it.
-        let mut view = GroupView::default();
-        view.take_sample("failsafe", r#"{"b":"http://b","me":"http://me"}"#, 7, 0);
-        peer_set.read(&view);
-        assert_eq!(peer_set.others(&me).len(), 1);
     }
 
     #[test]

@@ -100,6 +100,21 @@ pub const GATE: &[Rule] = &[
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "this member promised, in failsafe mode, to accept another leader: releasing the lock",
     ),
+    Rule::new(
+        52,
+        |f| f.must_ask_promises_as_leader(),
+        |_| act(Action::AskPromises),
+        "holds the lock, and a former leader may lead on by the word of a majority: asking the \
+         members that `/failsafe` names for their promise",
+    ),
+    Rule::new(
+        53,
+        |f| f.are_promises_overdue(),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
+        "too few members of `/failsafe` promise: releasing the lock so that another member can \
+         ask",
+    )
+    .saying(unpromised),
     Rule::new(PASS, |_| true, |_| rest(), "nothing stands in the way").at_rest(),
 ];
 
@@ -125,6 +140,10 @@ fn is_damage_young(f: &Facts) -> bool {
 
 fn damaged_ms(f: &Facts) -> u64 {
     f.o.memory.damaged_since.map_or(0, |since| f.o.now.since(since))
+}
+
+fn unpromised(f: &Facts) -> Option<String> {
+    f.open().err().map(|why| why.to_string())
 }
 
 /// What is wrong with the data directory, and what a person can do.

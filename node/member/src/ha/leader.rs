@@ -331,7 +331,8 @@ pub(crate) const LEADER: &[Rule] = &[
     .until(
         "the store answers, or the proof runs out",
         "every member is asked again; without their agreement this primary stops (20)",
-    ),
+    )
+    .saying(super::lost::majority),
     Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock")
     .at_rest(),
 ];

@@ -33,13 +33,19 @@ pub(crate) const LOST: &[Rule] = &[
     .until(
         "the store answers, or the proof runs out",
         "every member is asked again; without their agreement this primary stops (20)",
-    ),
+    )
+    .saying(majority),
     Rule::new(399, |_| true, |_| soon(1_000), "the store does not answer; nothing can be decided")
         .until(
             "the store answers",
             "the member stays as it is; a primary was stopped before its lock ended (20)",
         ),
 ];
+
+/// What `all members` means where a majority is enough.
+pub(super) fn majority(f: &Facts) -> Option<String> {
+    f.o.dynamic.failsafe_majority.then(|| "or a majority of them agrees".to_string())
+}
 
 /// Stopped by us when the lock ran out, so that reads may come back.
 fn was_fenced(f: &Facts) -> bool {

@@ -121,6 +121,9 @@ impl Memory {
             (self.grown_to, self.grew_at) = (server.lsn, seen.now);
         }
         let Some(view) = seen.view() else { return };
+        if let Some(status) = &view.status {
+            self.majority_leader.clone_from(&status.value.failsafe_majority);
+        }
         let claimed = view.initialize.as_ref().is_some_and(|i| i.value.is_none());
         if claimed && self.bootstrap == Bootstrapping::No {
             self.claimed_elsewhere = Some(seen.now);
@@ -202,6 +205,12 @@ impl Memory {
     fn update_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
         self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));
+        let facts = Facts::of(seen);
+        let is_known = seen.view().is_some() && facts.other_majority_leader().is_none();
+        let is_cleared = self.is_tenure_cleared || is_known || seen.now < self.promised_until;
+        self.is_tenure_cleared = seen.holds_lock() && is_cleared;
+        let is_uncleared = seen.holds_lock() && !is_cleared;
+        self.uncleared_since = is_uncleared.then(|| self.uncleared_since.unwrap_or(seen.now));
     }
 
     /// A request of an operator is new, still stands, or is over.

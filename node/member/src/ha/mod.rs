@@ -27,6 +27,7 @@ mod memory;
 pub mod observation;
 mod patience;
 pub(crate) mod pause;
+mod peer_set;
 pub mod race;
 mod receipt;
 mod receivers;

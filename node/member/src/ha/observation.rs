@@ -8,7 +8,7 @@ mod job;
 mod memory;
 mod postgres;
 
-pub use failsafe::{Failsafe, Promise};
+pub use failsafe::{Asker, Failsafe, Promise};
 pub use job::{Ending, Job, Rebuild, Running, StopHow};
 pub use memory::{Asked, Bootstrapping, Divergence, Failed, Fit, Gate, Handed, Memory};
 pub use postgres::{

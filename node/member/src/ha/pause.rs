@@ -51,7 +51,10 @@ pub(crate) const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         408,
-        |f| is_start_asked(f) && was_primary(f) && f.is_lock_free() && !f.is_other_system(),
+        |f| {
+            let is_free = f.is_lock_free() && f.is_cleared();
+            is_start_asked(f) && was_primary(f) && is_free && !f.is_other_system()
+        },
         |_| act(Action::AcquireLock),
         "a restart of a stopped primary was asked for: it takes the free lock first",
     ),
@@ -121,6 +124,13 @@ pub(crate) const PAUSE: &[Rule] = &[
         |f| f.is_promoting() && f.is_leader_elsewhere(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
         "another member holds the lock: a promotion that was asked for is stopped with its server",
+    ),
+    Rule::new(
+        423,
+        |f| is_candidate(f) && f.must_ask_promises(),
+        |_| act(Action::AskPromises),
+        "a former leader may lead on by the word of a majority: asking the members that \
+         `/failsafe` names for their promise",
     ),
     Rule::new(
         430,

@@ -181,6 +181,13 @@ pub const RACE: &[Rule] = &[
         "the lock is free and this member is the healthiest",
     ),
     Rule::new(
+        852,
+        |f| f.must_ask_promises(),
+        |_| act(Action::AskPromises),
+        "a former leader may lead on by the word of a majority: asking the members that \
+         `/failsafe` names for their promise",
+    ),
+    Rule::new(
         899,
         |_| true,
         |_| soon(300),

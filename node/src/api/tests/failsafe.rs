@@ -2,6 +2,7 @@
 
 use super::member::{Member, refused, said};
 use super::*;
+use crate::peers::Question;
 use crate::promises::lock;
 use reqwest::Method;
 use std::time::Duration;
@@ -11,6 +12,11 @@ const WAIT: Duration = Duration::from_secs(5);
 fn question() -> Value {
     json!({"name": "n1", "conn_url": "postgres://127.0.0.1:1/postgres",
         "api_url": "http://127.0.0.1:2/patroni", "slots": {"n1": 67108960, "n2": 67108000}})
+}
+
+/// All of three have to agree.
+fn asking(body: &Value, ttl_ms: u64) -> Question<'_> {
+    Question { body, ttl_ms, enough: 3 }
 }
 
 async fn replica() -> Member {
@@ -68,7 +74,7 @@ async fn whoever_asks_hears_every_single_answer() {
         ("n4".into(), "http://127.0.0.1:1/patroni".to_string()),
     ];
     // The sender relies on it for longer than this member's own ttl.
-    let answers = peers.agree(&members, &question(), 2 * TTL_MS, WAIT).await;
+    let answers = peers.agree(&members, asking(&question(), 2 * TTL_MS), WAIT).await;
     assert_eq!(answers[0], Ok(Some(Lsn(67108960))));
     assert_eq!(answers[1], Err("500 Running as a leader".to_string()));
     assert!(answers[2].is_err());
@@ -81,11 +87,11 @@ async fn s5_a_promise_is_given_for_twice_the_known_ttl_at_most() {
     let member = replica().await;
     let peers = crate::peers::Peers::new(&settings(RestApi::default())).unwrap();
     let members = [("n2".into(), member.url("/patroni"))];
-    let answers = peers.agree(&members, &question(), 2 * TTL_MS + 1, WAIT).await;
+    let answers = peers.agree(&members, asking(&question(), 2 * TTL_MS + 1), WAIT).await;
     let why = answers[0].clone().unwrap_err();
     assert!(why.starts_with("500 a promise for"), "{why}");
     assert!(lock(&member.failsafe).promise(NOW).is_none(), "it was promised nevertheless");
-    let answers = peers.agree(&members, &question(), 2 * TTL_MS, WAIT).await;
+    let answers = peers.agree(&members, asking(&question(), 2 * TTL_MS), WAIT).await;
     assert_eq!(answers[0], Ok(Some(Lsn(67108960))));
     let promise = lock(&member.failsafe).promise(NOW).cloned().unwrap();
     assert_eq!(promise.until, NOW + 2 * TTL_MS);

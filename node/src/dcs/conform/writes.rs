@@ -23,6 +23,7 @@ pub(super) fn acquire(me: &str, session: Session) -> Write {
         me: MemberName::new(me),
         session,
         failsafe: None,
+        status_on: None,
         sync: None,
         failover: None,
         request: None,

@@ -131,13 +131,16 @@ fn put_status(
 }
 
 fn acquire(keys: &Keys, acquisition: &Acquisition) -> Txn {
-    let Acquisition { me, session, failsafe, sync, failover, request, claim, status } = acquisition;
+    let Acquisition { me, session, failsafe, status_on, sync, failover, request, claim, status } =
+        acquisition;
     let mut txn = Txn::of(
         [
             Compare::Absent(keys.leader()),
             // A leader that leads on without a store asked only the members in
             // `/failsafe`; a member outside that map may not take the lock.
             unchanged(keys.failsafe(), *failsafe),
+            // `/status` says which leader may lead on by the word of a majority.
+            unchanged(keys.status(), *status_on),
             // `/sync` decides who may lead: it must be as it was read.
             unchanged(keys.sync(), *sync),
             // So must the request: an operator or the last leader may have named another

@@ -110,6 +110,13 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// An operator asked for a failover to this member, and failsafe mode is off.
+    pub fn is_named_without_failsafe(&self) -> bool {
+        let me = Some(&self.o.me.name);
+        let named = self.request().is_some_and(|request| request.candidate.as_ref() == me);
+        named && self.is_forced() && !self.o.dynamic.failsafe_mode
+    }
+
     /// A failover that an operator asked for by name: it may lose writes.
     fn is_forced(&self) -> bool {
         self.request().is_some_and(|request| request.leader.is_none())
@@ -135,10 +142,13 @@ impl<'a> Facts<'a> {
         self.view().is_some_and(|view| Electorate::of(view, mode).is_some())
     }
 
-    /// A synchronous mode is in force, and another member may have led since: a primary
-    /// without a lock may lack what that member acknowledged.
+    /// Another member may have led since: a primary without a lock may lack what that member
+    /// acknowledged, in a synchronous mode, or that member may lead on without its store.
     pub fn may_others_have_led_since(&self) -> bool {
         let Some(view) = self.view() else { return false };
+        if self.other_majority_leader().is_some() {
+            return true;
+        }
         let electorate = Electorate::of(view, self.synchronous_mode());
         electorate.is_some_and(|e| !e.keeps(&self.o.me.name, self.own_timeline(), view))
     }
@@ -154,12 +164,21 @@ impl<'a> Facts<'a> {
 
     /// May this member take the free lock? Only meaningful once peers answered.
     pub fn race(&self) -> Result<(), NotYet> {
+        self.race_but_for_promises()?;
+        self.cleared()
+    }
+
+    pub(super) fn race_but_for_promises(&self) -> Result<(), NotYet> {
         self.race_among(self.o.peers.as_deref().ok_or(NotYet::TimelineUnknown)?)
     }
 
     /// An operator named this member, and it may take the free lock whatever the others
     /// would say: one of them that does not answer is not waited for.
     pub fn is_heir_by_name(&self) -> bool {
+        self.is_heir_but_for_promises() && self.is_cleared()
+    }
+
+    pub(super) fn is_heir_but_for_promises(&self) -> bool {
         let me = Some(&self.o.me.name);
         let named = self.request().is_some_and(|request| request.candidate.as_ref() == me);
         named && self.race_among(&[]).is_ok()
@@ -196,6 +215,7 @@ impl<'a> Facts<'a> {
 
     /// May the lock holder leave recovery?
     pub fn open(&self) -> Result<(), NotYet> {
+        self.cleared()?;
         let Ownership::Owner { token, opening, .. } = &self.o.ownership else {
             return Ok(());
         };

@@ -26,4 +26,16 @@ pub struct Promise {
     pub api_url: String,
     pub slots: BTreeMap<String, Lsn>,
     pub until: Millis,
+    pub by: Asker,
+}
+
+/// Who asks for a promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asker {
+    /// A leader that has lost its store: its members do not lead.
+    #[default]
+    Leader,
+    /// A member that is about to lead: the others support no leader before it. The store
+    /// decides who gets the lock, so what they have seen of it does not count.
+    Candidate,
 }

@@ -41,6 +41,18 @@ pub struct Memory {
     pub won_in_pause: bool,
     /// Promotion was signalled, since when.
     pub promoting: Option<Millis>,
+    /// Which leader `/status` last said that a majority is enough for.
+    pub majority_leader: Option<MemberName>,
+    /// Enough members of `/failsafe` have promised this one, until then.
+    pub promised_until: Millis,
+    /// When they were asked last for it, and what kept them from it.
+    pub promises_asked: Option<Millis>,
+    pub unpromised_why: Option<String>,
+    /// Since this member took its lock there was a moment at which no other leader could
+    /// rely on a majority's promises.
+    pub is_tenure_cleared: bool,
+    /// The lock is held without that, since when.
+    pub uncleared_since: Option<Millis>,
     /// A promotion that did not come to its end was given up, at.
     pub promotion_failed: Option<Millis>,
     pub divergence: Divergence,

@@ -55,6 +55,12 @@ impl Generator {
             request_seen: self.maybe_past(90).map(|since| (since, self.lsn())),
             won_in_pause: self.percent(30),
             promoting: self.maybe_past(15),
+            majority_leader: None,
+            promised_until: Millis(0),
+            promises_asked: self.maybe_past(10),
+            unpromised_why: None,
+            is_tenure_cleared: self.percent(50),
+            uncleared_since: self.maybe_past(10),
             promotion_failed: self.maybe_past(10),
             divergence: self.divergence(),
             compared_with: self

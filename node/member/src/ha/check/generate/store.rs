@@ -13,6 +13,14 @@ use topology::{
     Seen, Status, SyncMode, SyncState, SystemId, Tags, Timeline, Versioned,
 };
 
+/// Seldom another member: it keeps a candidate from most of what it would do.
+const MAJORITY_LEADERS: [Option<&str>; 12] = {
+    let mut all = [None; 12];
+    all[0] = Some("a");
+    all[1] = Some("me");
+    all
+};
+
 impl Generator {
     pub(super) fn tags(&mut self) -> Tags {
         let mut tags = serde_json::Map::new();
@@ -64,6 +72,7 @@ impl Generator {
             view.status = versioned(Status {
                 optime: Lsn(self.pick(&[1_000, 1_000, 4_000_000])),
                 ended: self.percent(5).then(|| "a".into()),
+                failsafe_majority: self.pick(&MAJORITY_LEADERS).map(MemberName::new),
                 ..Status::default()
             });
         }
