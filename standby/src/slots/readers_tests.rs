@@ -190,6 +190,7 @@ impl Group {
             optime: Lsn(leader.log.len() as u64),
             slots: &slots,
             dynamic: &dynamic,
+            failsafe_majority: None,
             readers: ReadersTold::of_primary(refused),
         };
         let status = told.status(&GroupView::default(), &mut Retention::default(), Millis(1));
