@@ -39,7 +39,7 @@ pub struct Question<'a> {
     pub body: &'a Value,
     /// For how long the sender will rely on the promise.
     pub ttl_ms: u64,
-    /// So many have to agree.
+    /// This many members have to agree.
     pub enough: usize,
 }
 

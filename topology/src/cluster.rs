@@ -100,7 +100,7 @@ impl GroupView {
             "status" => self.status = Some(versioned(Status::read(value), version, session)),
             "failover" => self.failover = Some(versioned(Failover::read(value), version, session)),
             "sync" => self.sync = Some(versioned(SyncState::read(value), version, session)),
-            "optime/leader" => self.take_legacy_optime(value, version, session),
+            "optime/leader" => self.take_legacy_optime(value, session),
             "history" => self.take_history(value, version, session),
             "claim" => self.claim = Some(versioned(Claim::read(value), version, session)),
             "failsafe" => self.failsafe = Some(versioned(read_failsafe(value), version, session)),
@@ -114,11 +114,11 @@ impl GroupView {
         self.take(key, value, Version::of_store(version), session);
     }
 
-    /// Stands for `/status` as long as there is none.
-    fn take_legacy_optime(&mut self, value: &str, version: Version, session: Option<Session>) {
+    /// Stands for `/status` as long as there is none; it has no version of that key.
+    fn take_legacy_optime(&mut self, value: &str, session: Option<Session>) {
         let status = Status::read(value);
         self.legacy_optime = Some(status.optime);
-        self.status.get_or_insert(versioned(status, version, session));
+        self.status.get_or_insert(versioned(status, Version::default(), session));
     }
 
     /// What cannot be read is no history: the group's timeline is not known.

@@ -67,7 +67,7 @@ pub enum Call {
     /// Read the store into the local copy.
     Refresh,
     AskPeers(Vec<(MemberName, String)>),
-    /// Ask these members to let this one lead, or lead on, for `ttl_ms`. So many of them must
+    /// Ask these members to let this one lead, or lead on, for `ttl_ms`. This many of them must
     /// agree.
     AskAll {
         others: Vec<(MemberName, String)>,

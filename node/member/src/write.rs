@@ -31,7 +31,7 @@ pub fn acquire(
         me: me.clone(),
         session,
         failsafe: version_of(&view.failsafe),
-        status_on: version_of(&view.status),
+        status_on: version_of(&view.status).filter(|version| *version != Version::default()),
         sync: version_of(&view.sync),
         failover: version_of(&view.failover),
         request: asked.map(|failover| left_of(&failover.value, me, view)),

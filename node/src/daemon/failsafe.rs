@@ -47,7 +47,7 @@ pub(super) fn take_kept_proof(member: &mut Member, data_dir: &Path) {
 }
 
 impl Daemon {
-    /// Asks these members at once. So many of them must agree.
+    /// Asks these members at once. This many of them must agree.
     pub(super) async fn ask_members(
         &mut self,
         others: &[(MemberName, String)],

@@ -63,6 +63,22 @@ fn known_bug_21_a_lock_is_not_taken_on_an_old_sync_state() {
     assert!(take(&view(&store, &keys)));
 }
 
+/// An old release keeps the position in another key, and no `/status`.
+#[test]
+fn a_lock_is_taken_where_only_the_old_key_tells_the_position() {
+    let (store, keys) = store();
+    by_hand(&store, Op::Delete { key: keys.leader() });
+    put(&store, keys.legacy_optime(), "5".to_string());
+    let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
+    let take = |view: &GroupView| sent(&store, &acquire(&"n2".into(), lease, view, None, None));
+    let old = view(&store, &keys);
+    assert_eq!(old.optime(), Lsn(5));
+    put(&store, keys.status(), r#"{"optime":6}"#.to_string());
+    assert!(!take(&old), "a report came since");
+    by_hand(&store, Op::Delete { key: keys.status() });
+    assert!(take(&view(&store, &keys)));
+}
+
 #[test]
 fn a_report_is_written_when_it_is_new_and_a_release_keeps_its_slots() {
     let (store, keys) = store();

@@ -186,7 +186,7 @@ pub fn settled(world: &World, client: usize, leader: usize) -> Result<(), Broken
         // Those who were named last stay so, also one that is away or that would
         // not be named again: whether writes flow is for them.
         let waits = parsed.is_some() && record.is_some();
-        return if waits { Ok(()) } else { stuck("strict, and it waits for nobody".into()) };
+        return if waits { Ok(()) } else { stuck("strict, and it waits for no standby".into()) };
     }
     let waits = match &parsed {
         None => wanted == 0,

@@ -63,7 +63,7 @@ fn ask(world: &mut World, rows: &[NodeRow], group: u32) -> Result<()> {
     Ok(())
 }
 
-/// A group that the store does not know is added by nobody.
+/// No daemon adds a group that the store does not know.
 async fn mark(world: &World, scope: &str, group: u32) -> Result<()> {
     let cluster = world.read(scope, Some(group)).await?;
     let one = cluster.one()?;

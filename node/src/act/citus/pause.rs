@@ -24,7 +24,7 @@ struct HeldDatabase {
     reach: Reach,
     terms: Terms,
     here: CitusSession,
-    /// As the session sees them: nobody else can change them meanwhile.
+    /// As the session sees them: no other session can change them meanwhile.
     rows: Vec<NodeRow>,
     elsewhere: BTreeMap<u32, CitusSession>,
     /// How long the others may take to go on.

@@ -3,7 +3,7 @@
 //!
 //! A leader that `/status` names as `failsafe_majority` leads on without its store while a
 //! majority of `/failsafe` promises. So a member that would lead after it needs the promise
-//! of so many members of that map that one of them is in every majority; a member promises
+//! of enough members of that map that one of them is in every majority; a member promises
 //! to one leader at a time.
 //!
 //! Invariant: such a promise and the lock are in force at one moment before anything opens
