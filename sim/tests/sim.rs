@@ -169,7 +169,7 @@ fn failsafe_groups_lead_on_by_a_majority() {
 /// writers, and it is seen.
 #[test]
 fn candidates_that_ask_for_no_promise_make_two_writers() {
-    let broken = (1..=60).find_map(|seed| {
+    let broken = (1..=300).find_map(|seed| {
         let shape = Shape { unpromised: true, ..(seeds::MAJORITY.shape)(seed) };
         let broken = seeds::failure(seed, &shape, 0)?.broken.to_string();
         broken.contains("one writer").then(|| format!("majority {seed}: {broken}"))

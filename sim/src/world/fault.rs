@@ -348,8 +348,12 @@ impl World {
     fn choose_silence(&mut self, member: usize, last: u64) {
         let last = last + self.rng.pick(&[0, 20_000, 60_000]);
         let region = self.members[member].place.region;
-        if self.rng.percent(10) {
+        // By a majority a store that is emptied behind its leader's back is a known limit.
+        if !self.plan.majority && self.rng.percent(10) {
             return self.fault_later(0, Fault::Wipe(region));
+        }
+        if self.plan.majority && self.rng.percent(50) {
+            return self.cut_from_store_and_a_member(member, last);
         }
         let (now, later) = match self.rng.range(0, 2) {
             0 => (Fault::CutStore(member), Fault::HealStore(member)),
@@ -357,6 +361,16 @@ impl World {
         };
         self.fault_later(0, now);
         self.fault_later(last, later);
+    }
+
+    /// The other member sees the store and is not asked; a majority may be.
+    fn cut_from_store_and_a_member(&mut self, member: usize, last: u64) {
+        let next = self.rng.range(1, self.members.len() as u64 - 1) as usize;
+        let other = (member + next) % self.members.len();
+        self.fault_later(0, Fault::CutStore(member));
+        self.fault_later(last, Fault::HealStore(member));
+        self.fault_later(0, Fault::Cut(Wire::Rest, member, other));
+        self.fault_later(last, Fault::Heal(Wire::Rest, member, other));
     }
 
     fn choose_region_fault(&mut self, member: usize, last: u64) {
