@@ -131,8 +131,8 @@ mod tests {
 +--------+---------+----------+-----------+--------+----------+----------+---------+------+----------+----------+-------+
 | Member | Slot    | Type     | Holder    | Active | Distance | Status   |    Safe | Xmin | Database | Plugin   | Ready |
 +--------+---------+----------+-----------+--------+----------+----------+---------+------+----------+----------+-------+
-| n1     | n2      | physical | n2        | True   |     4096 | reserved |         |      |          |          |       |
-| n1     | orders  | logical  | permanent | False  |     4096 | reserved | 1000000 | 733  | shop     | pgoutput | ready |
+| n1     | n2      | physical | n2        | true   |     4096 | reserved |         |      |          |          |       |
+| n1     | orders  | logical  | permanent | false  |     4096 | reserved | 1000000 | 733  | shop     | pgoutput | ready |
 | n2     | unknown |          |           |        |          |          |         |      |          |          |       |
 +--------+---------+----------+-----------+--------+----------+----------+---------+------+----------+----------+-------+
 ";
