@@ -45,7 +45,7 @@ fn r1_drift_is_repaired_within_a_beat_and_what_is_not_ours_stays() {
 
         let wrong =
             "UPDATE pg_dist_node SET nodeport = 1 WHERE groupid = 1 AND noderole = 'primary'";
-        for (what, at) in [("a row", &coordinator), ("a worker's copy", &worker)] {
+        for (count, what, at) in [(1.0, "a row", &coordinator), (2.0, "a worker's copy", &worker)] {
             lab.must(at, wrong).await;
             let changed = Instant::now();
             let right = async || lab.has_primaries(&[0, 1, 2]).await;
@@ -53,13 +53,14 @@ fn r1_drift_is_repaired_within_a_beat_and_what_is_not_ours_stays() {
             let took = changed.elapsed();
             println!("  {what} that another program changed is right after {took:.2?}");
             assert!(took < LOOP_WAIT + ROOM, "{took:?}");
+            // One round may repair both: the next fault comes after the end of this one.
+            lab.soon("the repair in the metrics", async || {
+                lab.metric(&coordinator, "matriarch_citus_repairs_total").await >= repairs + count
+            })
+            .await;
         }
         let named = "the copy of pg_dist_node on group 2: row";
         assert!(lab.field.log(&coordinator.name).contains(named));
-        lab.soon("both repairs in the metrics", async || {
-            lab.metric(&coordinator, "matriarch_citus_repairs_total").await >= repairs + 2.0
-        })
-        .await;
 
         role_of_the_owner(&lab, wrong).await;
 

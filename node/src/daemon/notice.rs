@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_coordinator_of_patroni_gets_whole_seconds() {
-        let body = json!({"timeout": whole_seconds(30_000), "cooldown": whole_seconds(2_500)});
-        assert_eq!(body.to_string(), r#"{"cooldown":3,"timeout":30}"#);
+        assert_eq!(json!(whole_seconds(30_000)).to_string(), "30");
+        assert_eq!(json!(whole_seconds(2_500)).to_string(), "3");
     }
 }

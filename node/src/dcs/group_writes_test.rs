@@ -68,6 +68,7 @@ fn known_bug_21_a_lock_is_not_taken_on_an_old_sync_state() {
 fn a_lock_is_taken_where_only_the_old_key_tells_the_position() {
     let (store, keys) = store();
     by_hand(&store, Op::Delete { key: keys.leader() });
+    put(&store, keys.initialize(), "7710375988543033523".to_string());
     put(&store, keys.legacy_optime(), "5".to_string());
     let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
     let take = |view: &GroupView| sent(&store, &acquire(&"n2".into(), lease, view, None, None));

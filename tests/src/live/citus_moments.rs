@@ -4,8 +4,6 @@
 use super::citus_bank::{Bank, COORDINATORS, Tale, WORKERS};
 use super::citus_formation::{COORDINATOR, Formation, short_times};
 use super::stage::{LONG, SHORT, TTL};
-use ctl::field::MemberPlan;
-use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -109,79 +107,4 @@ async fn paused_in_the_middle(scene: &Scene, groups: &[u32], after: Duration) {
         scene.patch(*group, json!({"pause": null})).await;
     }
     scene.settled().await;
-}
-
-/// The coordinator's daemon freezes, then a worker is to hand over; later the worker's daemon
-/// dies between the coordinator's answer and the stop of its server.
-pub async fn a_daemon_is_gone_in_the_middle() {
-    let Some(mut scene) = Scene::raise([2, 2, 1]).await else { return };
-    frozen_coordinator(&mut scene).await;
-    dead_worker(&mut scene).await;
-    scene.end();
-}
-
-async fn frozen_coordinator(scene: &mut Scene) {
-    tokio::time::sleep(CALM).await;
-    let old = scene.formation.leader(COORDINATOR).await;
-    let begin = Instant::now();
-    scene.formation.is_away(&old);
-    assert!(scene.formation.field.signal_daemon(&old.name, Signal::SIGSTOP));
-    let (leader, standby) = (scene.formation.leader(1).await, scene.formation.standby(1).await);
-    let body = json!({"leader": leader.name, "candidate": standby.name});
-    // Its stop waits for an answer longer than the client does for one.
-    let reply = scene.formation.send(&leader, "/switchover", body).await;
-    println!("  a worker hands over beside a frozen coordinator: {} {}", reply.0, reply.1);
-    let formation = &scene.formation;
-    formation
-        .until("the worker's new leader", SHORT, async || {
-            formation.leader_if_any(1).await.is_some_and(|leads| leads.name == standby.name)
-        })
-        .await;
-    println!("  it has handed over after {:.1?}", begin.elapsed());
-    formation
-        .until("another coordinator", TTL + SHORT, async || {
-            formation.leader_if_any(COORDINATOR).await.is_some()
-        })
-        .await;
-    formation.is_wired(SHORT).await;
-    println!("  rows right after {:.1?}", begin.elapsed());
-    scene.bank.goes_on(formation, Instant::now(), SHORT).await;
-    assert!(scene.formation.field.signal_daemon(&old.name, Signal::SIGCONT));
-    scene.formation.all_are_back();
-    scene.settled().await;
-    scene.tell("coordinator's daemon frozen", begin);
-}
-
-/// What the daemon would have sent; then it dies and its server runs on.
-async fn dead_worker(scene: &mut Scene) {
-    let seconds = 6;
-    tokio::time::sleep(CALM).await;
-    let worker = scene.formation.leader(1).await;
-    let begin = Instant::now();
-    before_demote(&scene.formation, &worker, seconds).await;
-    println!("  the coordinator holds the writers after {:.2?}", begin.elapsed());
-    scene.formation.field.kill_daemon(&worker.name);
-    scene
-        .bank
-        .goes_on(&scene.formation, Instant::now(), Duration::from_secs(seconds) + MARGIN)
-        .await;
-    let tales = scene.tell("worker's daemon dead", begin);
-    for tale in &tales {
-        assert!(tale.longest < Duration::from_secs(seconds) + MARGIN, "{:?}", tale.longest);
-        assert!(tale.errors.is_empty(), "{:?}", tale.errors);
-    }
-    let (_, given_up) = scene.sum_of_pauses().await;
-    assert_eq!(given_up, 1.0);
-    scene.formation.field.start_member(&worker).expect("the daemon starts");
-    scene.settled().await;
-}
-
-async fn before_demote(formation: &Formation, worker: &MemberPlan, seconds: u64) {
-    let coordinator = formation.leader(COORDINATOR).await;
-    let event = json!({
-        "type": "before_demote", "group": 1, "leader": worker.name,
-        "timeout": seconds, "cooldown": 5,
-    });
-    let reply = formation.send(&coordinator, "/citus", event).await;
-    assert_eq!(reply.0, 200, "{}", reply.1);
 }

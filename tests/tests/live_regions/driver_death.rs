@@ -1,8 +1,8 @@
 //! Stage d: who drives a move, or takes part in it, dies in the middle.
 //!
 //! The next agent of the old owner goes on when the lease of the dead one has
-//! run out: it finishes the move if the step's deadline allows it, else it gives
-//! the move up. Either way the formation is open in exactly one region.
+//! run out: it finishes the move if that takes no longer than a step from then on, else it
+//! gives the move up. Either way the formation is open in exactly one region.
 
 use super::formation::{COORDINATOR, Formation, LEASE, NORTH, SOON, SOUTH, WORKER};
 use super::guard::Guard;
@@ -77,9 +77,11 @@ async fn driver_dies_and_the_next_one_gives_up(f: &mut Formation) -> Result<()> 
     let caught = moves::until(f, NORTH, &id, SOON, |j| j.phase == Phase::CatchUp).await;
     let since = Instant::now();
     let driver = kill_driver(f).await?;
+    // The new side replays nothing until the next driver has given up.
+    let journal = moves::end(f, NORTH, &id).await;
     f.field.signal_backends(&slow, "startup", Signal::SIGCONT);
     caught?;
-    let journal = moves::end(f, NORTH, &id).await?;
+    let journal = journal?;
     moves::must_be(&journal, Phase::Aborted)?;
     serves_only_in(f, &load, NORTH).await?;
     println!("         driver killed at CatchUp: given up {:.1?} later", since.elapsed());
