@@ -25,12 +25,6 @@ const OTHERS: &str = "\
     (102, 1, 'disabled', 5432, 'secondary', 'default', false, false, 0), \
     (103, 1, 'elsewhere', 5432, 'secondary', 'reports', true, false, 0)";
 
-/// What a database's owner sets for it does not hold for the daemon's sessions.
-const ROLE: &str = "\
-    SET citus.enable_create_role_propagation = off; SET citus.enable_alter_database_owner = off; \
-    CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE app TO mallory; \
-    ALTER DATABASE app SET role = mallory";
-
 #[test]
 fn r1_drift_is_repaired_within_a_beat_and_what_is_not_ours_stays() {
     run_alone("drift is repaired within a beat", LIMIT, async {
@@ -61,8 +55,6 @@ fn r1_drift_is_repaired_within_a_beat_and_what_is_not_ours_stays() {
         }
         let named = "the copy of pg_dist_node on group 2: row";
         assert!(lab.field.log(&coordinator.name).contains(named));
-
-        role_of_the_owner(&lab, wrong).await;
 
         let rows = lab.rows(&coordinator).await;
         assert_eq!(primaries(&rows), before, "primary rows keep their nodeids");
@@ -102,17 +94,6 @@ async fn every_database_and_every_node_has_its_rows(lab: &Lab) {
         })
         .await;
     }
-}
-
-async fn role_of_the_owner(lab: &Lab, wrong: &str) {
-    let coordinator = lab.leader(0).await;
-    lab.must(&coordinator, ROLE).await;
-    lab.must(&coordinator, wrong).await;
-    let changed = Instant::now();
-    lab.until("rows that are right again", SOON, async || lab.has_primaries(&[0, 1, 2]).await)
-        .await;
-    println!("  with a role set for the database: right after {:.2?}", changed.elapsed());
-    lab.must(&coordinator, "ALTER DATABASE app RESET role").await;
 }
 
 #[test]
