@@ -260,7 +260,7 @@ fn what_waits_for_a_node_holds_up_neither_rows_nor_writers_of_others() {
     assert!(round.resolve);
 
     bench.sight.in_tail = true;
-    assert_eq!(bench.step(), Step::Rest, "nobody waits");
+    assert_eq!(bench.step(), Step::Rest, "no sender waits");
     assert!(bench.tell(EventKind::BeforeDemote, 1, "x1"));
     assert_eq!(bench.step(), Step::Interrupt);
     bench.sight.in_tail = false;

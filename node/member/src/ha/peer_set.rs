@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_who_may_lead_is_asked() {
+    fn every_member_that_may_lead_is_asked() {
         let (mut peer_set, me) = (PeerSet::default(), MemberName::new("me"));
         let map = |names: &[&str]| -> Map {
             names.iter().map(|n| (MemberName::new(*n), format!("http://{n}"))).collect()

@@ -33,8 +33,8 @@ impl<'a> Facts<'a> {
     /// lock is this member's or is taken now.
     pub fn is_cleared(&self) -> bool {
         let memory = &self.o.memory;
-        let nobody = self.view().is_some() && self.other_majority_leader().is_none();
-        nobody
+        let is_unclaimed = self.view().is_some() && self.other_majority_leader().is_none();
+        is_unclaimed
             || self.o.holds_lock() && memory.is_tenure_cleared
             || self.o.now < memory.promised_until
     }
