@@ -12,6 +12,7 @@ pub mod ask;
 pub(crate) mod fault;
 pub(crate) mod plan;
 pub mod process;
+mod segments;
 pub mod writer;
 
 pub use plan::{MemberPlan, Plan, RegionPlan};

@@ -1,6 +1,7 @@
 //! The processes of a field: started, noted by pid, ended by pid.
 
 use super::plan::{MemberPlan, Plan, RegionPlan};
+use super::segments::remove_segments;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use node::postgres::{Stat, listed_children};
@@ -255,7 +256,8 @@ impl Drop for Field {
     }
 }
 
-/// Ends what was noted in a field's directory: by name and pid, stores last.
+/// Ends what was noted in a field's directory: by name and pid, stores last; then no trace
+/// of its servers is left outside the directory.
 pub fn stop_directory(dir: &Path) {
     let text = fs::read_to_string(dir.join(PIDS)).unwrap_or_default();
     let pids: BTreeMap<String, i32> = serde_json::from_str(&text).unwrap_or_default();
@@ -269,6 +271,7 @@ pub fn stop_directory(dir: &Path) {
     end_all(&postmasters(dir), Signal::SIGQUIT, Duration::from_secs(10));
     let stores: Vec<i32> = stores.iter().map(|(_, p)| **p).filter(|p| ours(*p)).collect();
     end_all(&stores, Signal::SIGTERM, Duration::from_secs(5));
+    remove_segments(dir);
     let _ = fs::remove_file(dir.join(PIDS));
 }
 

@@ -3,6 +3,7 @@
 
 use ctl::field::process::find_postgres;
 use ctl::field::{Field, MemberPlan};
+use procfs::{Current, SharedMemorySegments};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -32,13 +33,18 @@ pub async fn until<F: AsyncFnMut() -> bool>(
     field.until(what, limit, question).await.unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// Ends everything; no daemon may have panicked.
+/// Ends everything; no daemon may have panicked, and no killed server leaves its shared
+/// memory segment behind: the kernel allows 4,096 of them.
 pub fn end(field: &mut Field) {
     let members: Vec<MemberPlan> = field.plan.members().cloned().collect();
+    let postmasters: Vec<i32> = members.iter().filter_map(|m| field.postmaster_pid(m)).collect();
     for member in &members {
         field.kill_node(member);
     }
     field.stop();
+    let segments = SharedMemorySegments::current().expect("the kernel lists segments").0;
+    let left = segments.iter().filter(|segment| postmasters.contains(&segment.cpid)).count();
+    assert_eq!(left, 0, "shared memory segments of killed servers are left");
     for member in &members {
         let has_panicked = field.log(&member.name).contains("panicked at");
         assert!(!has_panicked, "the daemon of {} panicked", member.name);
