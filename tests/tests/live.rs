@@ -38,6 +38,8 @@ mod live_regions;
 mod live_requests;
 #[path = "live_rewind.rs"]
 mod live_rewind;
+#[path = "live_rounds.rs"]
+mod live_rounds;
 #[path = "live_scripts.rs"]
 mod live_scripts;
 #[path = "live_served.rs"]

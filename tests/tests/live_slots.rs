@@ -6,8 +6,9 @@
 use std::time::Duration;
 use tests::live::{run, slots};
 
-/// No scenario needs half of this.
+/// No scenario needs half of this, but one that writes gigabytes (`MATRIARCH_WAL_MB`).
 const LIMIT: Duration = Duration::from_secs(240);
+const LONG_LIMIT: Duration = Duration::from_secs(1_800);
 
 #[test]
 fn n7_one_creation_that_fails_starves_no_member() {
@@ -16,7 +17,7 @@ fn n7_one_creation_that_fails_starves_no_member() {
 
 #[test]
 fn n5_wal_of_a_cascade_does_not_pile_up() {
-    run("slots of a cascade", LIMIT, slots::cascade());
+    run("slots of a cascade", LONG_LIMIT, slots::cascade());
 }
 
 #[test]
@@ -47,4 +48,9 @@ fn permanent_physical_slots_live_through_switchovers() {
 #[test]
 fn failsafe_slots_move_on_without_a_store() {
     run("slots in failsafe mode", LIMIT, slots::in_failsafe());
+}
+
+#[test]
+fn slots_are_shown_and_warned_of() {
+    run("slots that are shown", LIMIT, slots::shown());
 }

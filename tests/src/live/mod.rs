@@ -29,6 +29,7 @@
 //! | pause, maintenance | an operator is in charge |
 //! | requests | what stands in `/failover`, and a lock that is gone |
 //! | net, partition | nodes in namespaces of their own, and cuts between them |
+//! | rounds, slow_link | every fault in turn, with all acknowledged rows counted; a proxy that delays |
 //! | watchdog | a device that resets a machine whose daemon hangs |
 //! | scripts | commands of an operator, restarts for later, long stops and starts |
 //! | settings | changes of the configuration |
@@ -103,12 +104,14 @@ pub mod recovery;
 pub mod refusal;
 pub mod requests;
 pub mod rewind;
+pub mod rounds;
 pub mod scripts;
 pub mod served;
 pub mod settings;
 pub mod silence;
 pub mod silent_source;
 pub mod slots;
+pub mod slow_link;
 pub mod source;
 pub mod stage;
 pub mod standby_archive;

@@ -1,6 +1,7 @@
 //! Replication slots of members: kept for those that stream, moved, dropped, made anew.
 
 use super::failsafe::turn_on;
+use super::scripts::control;
 use super::stage::{LONG, REGION, SHORT, Stage, TTL, ask_sql, connect};
 use super::versions::programs;
 use ctl::field::{MemberPlan, Plan};
@@ -82,9 +83,11 @@ pub async fn steps_on_their_own() {
     stage.patch(json!({"slots": {"aaa": null, "aab": {}, "aac": {"type": "physical"}}})).await;
     slots(&stage, leader, "aaa aab n2 n3").await;
     slots(&stage, replica, "aaa aab n1 n3").await;
-    let log = stage.log_since(leader, mark);
-    let told = "creating the slot `aac`";
-    assert!(log.contains(told) && log.contains("max_replication_slots"), "it is not told: {log}");
+    let is_told = async || {
+        let log = stage.log_since(leader, mark);
+        log.contains("creating the slot `aac`") && log.contains("max_replication_slots")
+    };
+    stage.until("a word on the slot that cannot be made", SHORT, is_told).await;
 
     let mark = stage.mark(leader);
     let replaced = "SELECT pg_drop_replication_slot('aaa'), \
@@ -276,16 +279,20 @@ pub async fn in_failsafe() {
     let mut stage = Stage::prepare_in(3, |plan| {
         keep_little_wal(plan);
         plan.overlays.insert("n3".into(), json!({"tags": {"replicatefrom": "n2"}}));
+        plan.dcs["slots"] = json!({"keep": {"type": "physical"}});
     });
     let members = stand_up_behind_the_first(&mut stage).await;
     turn_on(&stage).await;
-    slots(&stage, &members[0], "n2 n3").await;
-    slots(&stage, &members[1], "n1 n3").await;
-    slots(&stage, &members[2], "n1 n2").await;
+    slots(&stage, &members[0], "keep n2 n3").await;
+    slots(&stage, &members[1], "keep n1 n3").await;
+    slots(&stage, &members[2], "keep n1 n2").await;
     let began = Instant::now();
     assert!(stage.field.signal_store(REGION, Signal::SIGSTOP));
     tokio::time::sleep(TTL + Duration::from_secs(5)).await;
     write_wal(&members[0], 300).await;
+    // The reader of the permanent slot confirms; its copies follow by what the leader says.
+    let confirm = "SELECT pg_replication_slot_advance('keep', pg_current_wal_flush_lsn())";
+    run_sql(&members[0], confirm).await;
     for member in &members {
         keeps_little(&stage, &members[0], member).await;
     }
@@ -293,7 +300,49 @@ pub async fn in_failsafe() {
     assert_eq!(stage.get(&members[0], "/primary").await.status, 200, "it leads on");
     assert!(stage.field.signal_store(REGION, Signal::SIGCONT));
     assert_eq!(stage.healthy(LONG).await.name, members[0].name);
-    slots(&stage, &members[0], "n2 n3").await;
+    slots(&stage, &members[0], "keep n2 n3").await;
+    stage.one_writer();
+    stage.end();
+}
+
+/// Each slot is shown with its holder and what it keeps, and warned of before it is lost.
+pub async fn shown() {
+    let mut stage = Stage::prepare_in(2, |plan| {
+        keep_little_wal(plan);
+        plan.dcs["postgresql"]["parameters"]["max_slot_wal_keep_size"] = json!("128MB");
+        plan.dcs["slots"] = json!({"keep": {"type": "physical"}});
+    });
+    let members = stand_up_behind_the_first(&mut stage).await;
+    slots(&stage, &members[0], "keep n2").await;
+    let mark = stage.mark(&members[0]);
+    let warning = "the slot keep (holder: permanent, not active) keeps ";
+    for _ in 0..4 {
+        if stage.log_since(&members[0], mark).contains(warning) {
+            break;
+        }
+        write_wal(&members[0], 30).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+    let log = stage.log_since(&members[0], mark);
+    assert!(log.contains(warning) && log.contains("by max_slot_wal_keep_size"), "{log}");
+    assert_eq!(log.matches(warning).count(), 1, "told once");
+
+    let body = stage.get(&members[0], "/slots").await.body;
+    let told = body["slots"].as_array().expect("a list");
+    let of = |name: &str| told.iter().find(|slot| slot["name"] == name).expect(name).clone();
+    assert_eq!((&of("n2")["holder"], &of("n2")["active"]), (&json!("n2"), &json!(true)));
+    let keep = of("keep");
+    assert!(keep["distance_bytes"].as_u64().is_some_and(|kept| kept > 50 << 20), "{keep}");
+    assert!(keep["safe_bytes"].as_i64().is_some(), "{keep}");
+    let metrics = stage.get(&members[0], "/metrics").await.body;
+    let metrics = metrics.as_str().expect("a text");
+    for name in ["active", "distance_bytes", "safe_bytes", "lost"] {
+        let name = format!("matriarch_slot_{name}{{");
+        assert!(metrics.contains(&name), "{name}: {metrics}");
+    }
+    let listed = control(&stage, &["slots", "-f", "tsv"]).await;
+    assert!(listed.contains("n1\tkeep\tphysical\tpermanent\t"), "{listed}");
+    assert!(listed.contains("n2\tkeep\tphysical\tpermanent\t"), "{listed}");
     stage.one_writer();
     stage.end();
 }
