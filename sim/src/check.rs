@@ -28,7 +28,7 @@ use crate::world::member::Member;
 use crate::world::postgres::{Process, Role};
 use node::dcs::kv::{Op, lower};
 use std::fmt;
-use topology::Write;
+use topology::{Lsn, Write};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
@@ -221,8 +221,8 @@ pub fn settled(world: &World) -> Result<(), Broken> {
             let streams =
                 m.server.process == Process::Up(Role::Standby) && m.server.streams_from.is_some();
             let excused = slots::is_left_behind(world, index)? || is_kept_diverged(m);
-            if !streams && !excused && !has_kept_source(world, m) {
-                return Err(stuck(format!("{} does not stream", m.name)));
+            if !streams && !excused && !has_kept_source(world, m)? {
+                return Err(stuck(format!("{} does not stream{}", m.name, source_of(world, m))));
             }
         }
         let log = &world.members[leader].server.log;
@@ -245,6 +245,23 @@ pub fn settled(world: &World) -> Result<(), Broken> {
         Some(formation) => citus::settled(world, formation),
         None => Ok(()),
     }
+}
+
+/// Where a standby would stream from, and what that server has for it.
+fn source_of(world: &World, m: &Member) -> String {
+    let Some(following) = &m.server.follows else { return ", and follows no server".into() };
+    let Some(source) = world.member_at(following) else { return String::new() };
+    let source = &world.members[source];
+    let slot = following.slot.as_ref().map(|name| (name, source.server.wal.slots.get(name)));
+    format!(
+        " from {}: its log ends at {} of timeline {}, the source keeps {} to {} of timeline {}, slot {slot:?}",
+        source.name,
+        Lsn(m.server.log.end()),
+        m.server.log.timeline(),
+        Lsn(source.server.wal.kept_from),
+        Lsn(source.server.log.end()),
+        source.server.log.timeline(),
+    )
 }
 
 /// A move has happened or not: the primaries of all groups are in one region.
@@ -270,11 +287,20 @@ pub fn starting(world: &mut World, member: usize) {
     }
 }
 
-/// It streams from the member that its tag names, and an operator has to rebuild that one.
-fn has_kept_source(world: &World, m: &Member) -> bool {
-    let source = m.server.follows.as_ref().and_then(|following| world.member_at(following));
-    let source = source.map(|source| &world.members[source]);
-    m.tags.replicatefrom().is_some() && source.is_some_and(is_kept_diverged)
+/// It streams, over some members that tags name, from one that an operator has to rebuild.
+fn has_kept_source(world: &World, m: &Member) -> Result<bool, Broken> {
+    let mut at = m;
+    for _ in 0..world.members.len() {
+        let source = at.server.follows.as_ref().and_then(|following| world.member_at(following));
+        let Some(source) = source.filter(|_| at.tags.replicatefrom().is_some()) else {
+            return Ok(false);
+        };
+        at = &world.members[source];
+        if is_kept_diverged(at) || slots::is_left_behind(world, source)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Diverged, and the settings permit neither to rewind nor to rebuild it.

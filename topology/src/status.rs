@@ -22,7 +22,8 @@ pub struct Status {
     /// The leader that ended in order at `optime` while no other member was known to
     /// have everything up to there. Gone with the next leader's report.
     pub ended: Option<MemberName>,
-    /// The timeline of that leader: a position on another one is none of its log.
+    /// The timeline of that leader, or of one that handed over: a position on another one is
+    /// none of its log.
     pub ended_timeline: Option<Timeline>,
     /// The leader that a majority of `/failsafe` is enough for while its store is away. Another
     /// member needs the word of enough members that none of them has promised it anything.
@@ -87,8 +88,8 @@ impl Status {
         }
         if let Some(ended) = &self.ended {
             out.insert("ended".into(), ended.as_str().into());
-            out.extend(self.ended_timeline.map(|t| ("ended_timeline".to_string(), t.0.into())));
         }
+        out.extend(self.ended_timeline.map(|t| ("ended_timeline".to_string(), t.0.into())));
         if let Some(leader) = &self.failsafe_majority {
             out.insert("failsafe_majority".into(), leader.as_str().into());
         }
@@ -110,6 +111,11 @@ impl Status {
     pub fn released_by(&self, leader: &MemberName) -> Status {
         let others = self.failsafe_majority.clone().filter(|name| name != leader);
         Status { failsafe_majority: others, ..self.clone() }
+    }
+
+    /// The same as the end of a log that another member has too.
+    pub fn handed_over_at(&self, on: Option<Timeline>, at: Lsn) -> Status {
+        Status { ended_timeline: on, ..self.moved_to(at) }
     }
 
     /// The same as the end of the log of `leader`, which no other member has.

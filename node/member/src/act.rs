@@ -180,18 +180,8 @@ impl Member {
 
     fn release(&self, publish: Publish, seen: &Observation) -> Next<Script> {
         let view = seen.view().cloned().unwrap_or_default();
-        let write = write::release(&self.name, self.kept_end(publish, &view), &view);
+        let write = write::release(&self.name, publish, &view);
         Next::Goes(Script::Release, Effect::call(Call::Write(write)))
-    }
-
-    /// A member that has not opened tells nothing of its own log. The end that was handed
-    /// to it still counts: the next leader must have it too.
-    fn kept_end(&self, publish: Publish, view: &GroupView) -> Publish {
-        let handed = self.memory.handed.filter(|handed| handed.still_stands(view));
-        match (publish, handed) {
-            (Publish::Nothing, Some(handed)) => Publish::End(handed.end, handed.timeline),
-            _ => publish,
-        }
     }
 
     fn give_back_initialize(&self) -> Next<Script> {

@@ -39,7 +39,9 @@ impl Member {
             (None, Lock::Mine { .. } | Lock::Unknown) => {
                 self.memory.started + self.dynamic.retry_timeout_ms
             }
-            (None, Lock::Free | Lock::Other(_)) => return STORE_CALL_MS,
+            // Another member may take it at any moment.
+            (None, Lock::Free) => now,
+            (None, Lock::Other(_)) => return STORE_CALL_MS,
         };
         match self.may_open(seen) {
             true => fence.since(now).clamp(STORE_WAIT_MIN_MS, STORE_CALL_MS),
@@ -117,6 +119,17 @@ mod tests {
         let again = member.memory.renewal_again(&member.name);
         assert_eq!(member.sleep_ms(&seen, None, seen.now), again.since(seen.now));
         assert!(again.since(seen.now) < 1_000);
+    }
+
+    #[test]
+    fn a_primary_without_the_lock_does_not_wait_long_for_it() {
+        let mut seen = sample::leader();
+        seen.lock = Lock::Free;
+        let member = Member::new("me".into(), 20, Millis(0));
+        assert_eq!(member.until_fence_ms(&seen, seen.now), STORE_WAIT_MIN_MS);
+        seen = sample::follower();
+        seen.lock = Lock::Free;
+        assert_eq!(member.until_fence_ms(&seen, seen.now), STORE_CALL_MS);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use super::effect::{Answer, Call, Effect};
 use super::next::Next;
 use super::{Level, Local};
 use crate::ha::failsafe::PromiseStore;
-use crate::ha::observation::Handed;
 use crate::ha::{Observation, Outcome};
 use crate::lock::{NextLease, OwnLease};
 use crate::write;
@@ -25,6 +24,8 @@ pub(super) struct OnLease {
     /// A lease that was gone has been replaced.
     is_second: bool,
     waits: Waits,
+    /// A server that may be open without the lock does not wait longer for it.
+    until: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -36,6 +37,12 @@ enum Waits {
     Refresh(String),
 }
 
+impl OnLease {
+    fn limited(&self, call: Call, now: Millis) -> Effect {
+        Effect::Call { call, limit_ms: self.until.map(|until| until.since(now).max(1)) }
+    }
+}
+
 impl Member {
     pub(super) fn begin_on_lease(
         &mut self,
@@ -43,11 +50,9 @@ impl Member {
         seen: &Observation,
         now: Millis,
     ) -> (OnLease, Effect) {
-        if let What::Lock = what {
-            let known = seen.view().zip(seen.server());
-            self.memory.handed = known.and_then(|(view, mine)| Handed::with_the_lock(view, mine));
-        }
-        let mut write = OnLease { what, is_second: false, waits: Waits::Write };
+        let may_be_open = matches!(what, What::Lock) && self.may_open(seen);
+        let until = may_be_open.then(|| now + self.until_fence_ms(seen, now));
+        let mut write = OnLease { what, is_second: false, waits: Waits::Write, until };
         let effect = self.ensured(&mut write, seen, now);
         (write, effect)
     }
@@ -60,11 +65,11 @@ impl Member {
         match self.lease.id {
             Some(lease) => {
                 write.waits = Waits::Write;
-                Effect::call(Call::Write(self.write_on(lease, &write.what, seen)))
+                write.limited(Call::Write(self.write_on(lease, &write.what, seen)), now)
             }
             None => {
                 write.waits = Waits::Grant(now);
-                Effect::call(Call::Grant { ttl_ms: self.dynamic.ttl_ms })
+                write.limited(Call::Grant { ttl_ms: self.dynamic.ttl_ms }, now)
             }
         }
     }
@@ -119,7 +124,8 @@ impl Member {
             (_, answer) => match (&write.what, answer.into_outcome()) {
                 (What::Lock, Outcome::Unknown(why)) => {
                     write.waits = Waits::Refresh(why);
-                    Next::Goes(write, Effect::call(Call::Refresh))
+                    let effect = write.limited(Call::Refresh, now);
+                    Next::Goes(write, effect)
                 }
                 (_, outcome) => Next::Over(outcome),
             },

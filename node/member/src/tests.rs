@@ -325,10 +325,15 @@ fn an_end_that_was_handed_over_outlives_a_member_that_took_the_lock_and_never_op
     view.take_sample("status", r#"{"optime":400}"#, 7, 0);
     view.take_sample("failover", r#"{"leader":"a"}"#, 7, 0);
     stage.wake();
-    assert!(matches!(stage.answer(Answer::Peers(Vec::new())), Some(Call::Write(_))));
+    let call = stage.answer(Answer::Peers(Vec::new()));
+    let Some(Call::Write(Write::AcquireLock(acquisition))) = call else { panic!("{call:?}") };
+    let kept = acquisition.status.expect("the end that was handed over");
+    assert_eq!((kept.optime.0, kept.ended.clone()), (400, Some("a".into())));
+    assert_eq!(kept.ended_timeline, Some(Timeline(2)));
     stage.answer(written(true));
 
     let Seen::Known(view) = &mut stage.seen.store else { panic!("the store is known") };
+    view.take_sample("status", &kept.write(), 8, 0);
     view.take_sample("failover", "{}", 8, 0);
     view.take_sample("leader", "me", 8, 7);
     stage.seen.lock =
@@ -340,9 +345,7 @@ fn an_end_that_was_handed_over_outlives_a_member_that_took_the_lock_and_never_op
     stage.member.memory.stopping = true;
     stage.seen.postgres.process = stopped_standby();
     let Call::Write(Write::ReleaseLock(release)) = stage.wake() else { panic!("a release") };
-    let status = release.status.expect("the end that was handed over");
-    assert_eq!((status.optime.0, status.ended), (400, Some("me".into())));
-    assert_eq!(status.ended_timeline, Some(Timeline(2)));
+    assert_eq!(release.status, None, "what it wrote with the lock stays");
 }
 
 fn stopped_standby() -> Process {

@@ -370,7 +370,7 @@ fn config(member: &mut Member, sights: &Sights) -> Option<Write> {
 
 fn status(member: &mut Member, sights: &Sights) -> Option<Write> {
     let server = sights.seen.server().filter(|server| server.lsn.0 > 0)?;
-    if must_keep_the_end(member, sights) {
+    if must_keep_the_end(sights) {
         member.status_due = true;
         return None;
     }
@@ -418,11 +418,10 @@ fn majority_leader(member: &Member, sights: &Sights) -> Option<MemberName> {
 
 /// A leader ended in order, and the member that holds the lock since then has not
 /// opened. Until one has, no member may lead that lacks this end: it stays in `/status`.
-fn must_keep_the_end(member: &Member, sights: &Sights) -> bool {
+fn must_keep_the_end(sights: &Sights) -> bool {
     let view = sights.view;
     let ended = view.status.as_ref().is_some_and(|status| status.value.ended.is_some());
-    let handed = member.memory.handed.is_some_and(|handed| handed.still_stands(view));
-    (ended || handed) && sights.seen.may_own() && !sights.seen.is_primary()
+    ended && sights.seen.may_own() && !sights.seen.is_primary()
 }
 
 /// When the mode is off, and where this group follows another one.

@@ -36,8 +36,20 @@ pub fn acquire(
         failover: version_of(&view.failover),
         request: asked.map(|failover| left_of(&failover.value, me, view)),
         claim: mine.map(|mine| claim_on(me, view, mine)),
-        status: here.and_then(|here| given_up(me, view, here)),
+        status: here.and_then(|here| given_up(me, view, here).or(kept_end(view, mine, here))),
     }))
+}
+
+/// The end that was handed over must outlive a member that takes the lock and never opens:
+/// its own write ends the request that told so. With the same name as after an orderly stop
+/// the next leader must have that end too.
+fn kept_end(view: &GroupView, mine: Option<Timeline>, here: Lsn) -> Option<Status> {
+    let leader = view.request().and_then(|request| request.leader.as_ref());
+    let known = view.status.as_ref().filter(|_| view.is_handed_over())?;
+    let end = known.value.optime;
+    let is_had = mine.is_some() && here > end;
+    let timeline = known.value.ended_timeline.or(mine);
+    leader.filter(|_| is_had).map(|leader| known.value.ended_by(leader, timeline, end))
 }
 
 /// An operator names a member that is behind the last known position. If that stayed in
@@ -82,13 +94,15 @@ fn claim_on(me: &MemberName, view: &GroupView, mine: Timeline) -> Replacement<Cl
 pub fn release(me: &MemberName, publish: Publish, view: &GroupView) -> Write {
     let known = || view.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
     let (status, lsn) = match publish {
-        Publish::Handover(lsn) => (Some(known().moved_to(lsn).released_by(me)), Some(lsn)),
+        Publish::Handover(lsn, timeline) => {
+            (Some(known().handed_over_at(timeline, lsn).released_by(me)), Some(lsn))
+        }
         Publish::End(lsn, timeline) => {
             (Some(known().ended_by(me, timeline, lsn).released_by(me)), Some(lsn))
         }
         Publish::Nothing => (None, None),
     };
-    let is_handover = matches!(publish, Publish::Handover(_));
+    let is_handover = matches!(publish, Publish::Handover(..));
     Write::ReleaseLock(Box::new(Release {
         me: me.clone(),
         on: version_of(&view.leader),

@@ -87,7 +87,10 @@ fn a_report_is_written_when_it_is_new_and_a_release_keeps_its_slots() {
     let write = status(LEADS, &told, &view(&store, &keys)).expect("it is new");
     assert!(sent(&store, &write));
     assert_eq!(status(LEADS, &told, &view(&store, &keys)), None);
-    assert!(sent(&store, &release(&"n1".into(), Publish::Handover(Lsn(9)), &view(&store, &keys))));
+    assert!(sent(
+        &store,
+        &release(&"n1".into(), Publish::Handover(Lsn(9), None), &view(&store, &keys))
+    ));
     let left = value(&store, &keys.status()).expect("it stays");
     assert_eq!(left, r#"{"optime":9,"slots":{"n2":4},"retain_slots":["n2"]}"#);
     assert_eq!(value(&store, &keys.leader()), None);
@@ -114,7 +117,10 @@ fn the_old_key_is_written_while_an_old_release_is_there() {
     // The report is known; the old release that came back lacks it.
     member("2.0.2");
     assert!(tell(6));
-    assert!(sent(&store, &release(&"n1".into(), Publish::Handover(Lsn(7)), &view(&store, &keys))));
+    assert!(sent(
+        &store,
+        &release(&"n1".into(), Publish::Handover(Lsn(7), None), &view(&store, &keys))
+    ));
     assert_eq!(value(&store, &keys.legacy_optime()).as_deref(), Some("7"));
 }
 

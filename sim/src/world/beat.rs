@@ -61,7 +61,10 @@ impl World {
         loop {
             let answer = match effect {
                 Effect::Rest(report) => return self.end_beat(member, *report),
-                Effect::Look(look) => Answer::Looked(Box::new(self.look(member, look))),
+                Effect::Look(look) => {
+                    self.members[member].daemon.looks = true;
+                    Answer::Looked(Box::new(self.look(member, look)))
+                }
                 Effect::Call { call, limit_ms } => match self.perform(member, call, limit_ms) {
                     Some(answer) => answer,
                     None => return,
@@ -115,9 +118,11 @@ impl World {
         }
         let seen = &report.seen;
         let daemon = &mut self.members[member].daemon;
-        daemon.has_looked = true;
+        daemon.has_looked = daemon.looks;
         daemon.disk_failed = seen.has_failed_disk();
-        if seen.view().is_some() && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
+        // A free lock may have been taken since: only an answer to the own try tells.
+        let is_told = seen.view().is_some() && seen.lock != Lock::Free;
+        if is_told && (!seen.holds_lock() || lock::is_relied_on(&seen.lock)) {
             daemon.is_new = false;
         }
         daemon.speaks = may_campaign(seen);

@@ -441,7 +441,8 @@ impl World {
         if !std::mem::take(&mut daemon.frozen) {
             return;
         }
-        daemon.has_looked = false;
+        // What it looked at before does not count: it is told by the next beat.
+        (daemon.has_looked, daemon.looks) = (false, false);
         let deferred = std::mem::take(&mut daemon.deferred);
         for event in deferred {
             self.after(0, event);

@@ -75,11 +75,13 @@ pub struct Daemon {
     pub speaks: bool,
     pub last_paused: Option<Millis>,
     pub agent: Agent,
-    /// The store has not told this process yet whose lock it is.
+    /// The store has not told this process yet whose lock it is: a free one is no answer.
     pub is_new: bool,
     /// The checkpoint after a promotion was asked for; its end is still to be told.
     pub awaits_checkpoint: bool,
-    /// A beat was completed since this process began or was thawed.
+    /// This beat looked at the world, after the last thaw.
+    pub looks: bool,
+    /// Such a beat was completed since this process began or was thawed.
     pub has_looked: bool,
     /// What it tells the others of its disk, as of its last beat.
     pub disk_failed: bool,
@@ -122,6 +124,7 @@ impl Daemon {
             agent: Agent::default(),
             is_new: true,
             awaits_checkpoint: false,
+            looks: false,
             has_looked: false,
             disk_failed: false,
             registrar: Registrar::default(),

@@ -65,7 +65,7 @@ pub(super) fn current(timeline: Option<Timeline>, view: &GroupView) -> Result<()
     not_on_older(timeline, view.timeline())
 }
 
-fn not_on_older(timeline: Option<Timeline>, group: Timeline) -> Result<(), NotYet> {
+pub(super) fn not_on_older(timeline: Option<Timeline>, group: Timeline) -> Result<(), NotYet> {
     match timeline {
         None => Err(NotYet::TimelineUnknown),
         Some(mine) if mine < group => Err(NotYet::OldTimeline { mine, group }),

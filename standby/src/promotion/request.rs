@@ -10,7 +10,9 @@
 //! an operator named for a failover. And a member that lacks the end of a log that
 //! was handed over does not race.
 
-use super::condition::{asked, current, elected, is_asked, not_behind, not_overtaken};
+use super::condition::{
+    asked, current, elected, is_asked, not_behind, not_on_older, not_overtaken,
+};
 use super::electorate::{Electorate, Stand, stand};
 use super::{NotYet, PeerAnswer, RaceLimits, Racer};
 use topology::{Failover, GroupView, Lsn, MemberName, Timeline};
@@ -94,11 +96,26 @@ impl Case<'_> {
         let others = peers.iter().filter(|peer| &peer.name != me.name);
         let mut able = others.filter(|peer| {
             let name = &peer.name;
-            (anybody || self.request.candidate.as_ref() == Some(name))
+            let is_named = self.request.candidate.as_ref() == Some(name);
+            (anybody || is_named)
                 && (is_asked(name, self.view) || self.by_word(name))
-                && stand(peer).is_some_and(|one| self.is_able(one, me, peers))
+                && stand(peer).is_some_and(|one| {
+                    self.is_able(one, me, peers) && (is_named || self.is_first(one, peers))
+                })
         });
         able.next().map(|peer| &peer.name)
+    }
+
+    /// No standby keeps this one from the race: waiting for one that itself waits for a third
+    /// would never end.
+    fn is_first(&self, one: Stand, peers: &[PeerAnswer]) -> bool {
+        let is_left = |other: &Stand| self.request.leader.as_ref() == Some(other.name);
+        let others = peers.iter().filter_map(stand).filter(|other| !is_left(other));
+        let mut others = others.filter(|other| self.admits(other.name));
+        !others.any(|other| {
+            let is_newer = other.timeline > one.timeline;
+            is_newer || other.timeline == one.timeline && other.lsn > one.lsn
+        })
     }
 
     fn is_able(&self, one: Stand, me: &Racer, peers: &[PeerAnswer]) -> bool {
@@ -120,6 +137,11 @@ impl Case<'_> {
         let view = self.view;
         let old = self.request.leader.as_ref();
         let is_there = old.is_some_and(|old| view.members.contains_key(old));
+        if view.is_handed_over() {
+            // `/history` may not name that leader's timeline yet.
+            let ended = view.status.as_ref().and_then(|status| status.value.ended_timeline);
+            not_on_older(timeline, ended.unwrap_or_default())?;
+        }
         if !(view.is_handed_over() && is_there) {
             not_behind(lsn, timeline, view, self.limits)?;
             return Ok(Fit::Near);
@@ -180,6 +202,20 @@ mod tests {
         assert_eq!(race(1, &[], &view(1000, r#"{"member":"me"}"#)), Ok(()));
     }
 
+    /// `a` is within the limits and gives way to `b`, which is not.
+    #[test]
+    fn the_old_leader_waits_for_no_member_that_gives_way_to_a_third() {
+        let view = view(1000, r#"{"leader":"me"}"#);
+        let mut older = answer("a", 950);
+        older.status.as_mut().expect("it answers").timeline = Some(Timeline(0));
+        let waits = Err(NotYet::OtherCandidate("a".into()));
+        assert_eq!(race(1000, &[older.clone()], &view), waits);
+        assert_eq!(race(1000, &[older, answer("b", 100)], &view), Ok(()));
+        let (a, ahead) = (answer("a", 950), answer("b", 960));
+        let first = Err(NotYet::OtherCandidate("b".into()));
+        assert_eq!(race(1000, &[a, ahead], &view), first);
+    }
+
     #[test]
     fn after_a_handover_only_those_race_who_have_everything() {
         for member in ["", r#","member":"me""#, r#","member":"a""#] {
@@ -187,6 +223,9 @@ mod tests {
             assert_eq!(race(1000, &[], &view), Err(NotYet::Behind { bytes: 1, allowed: 0 }));
             assert_eq!(race(1001, &[answer("a", 1000)], &view), Ok(()));
         }
+        let mut other = handed_over(1000, r#"{"leader":"old"}"#);
+        other.take_sample("status", r#"{"optime":1000,"ended_timeline":2}"#, 1, 0);
+        assert!(matches!(race(5000, &[], &other), Err(NotYet::OldTimeline { .. })));
         let mut newer = handed_over(1000, r#"{"leader":"old"}"#);
         newer.take_sample("history", r#"[[1,500,"x"]]"#, 1, 0);
         assert!(matches!(race(5000, &[], &newer), Err(NotYet::OldTimeline { .. })));

@@ -78,7 +78,7 @@ pub enum Publish {
     Nothing,
     /// Another member has everything up to this shutdown checkpoint: a member that
     /// has not may not lead.
-    Handover(Lsn),
+    Handover(Lsn, Option<Timeline>),
     /// It ended in order with this shutdown checkpoint, which no other member is known
     /// to have: only members lead that have everything before it, until this one is
     /// back or an operator names another one.

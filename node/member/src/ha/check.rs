@@ -440,7 +440,7 @@ fn a_primary_beside_another_leader_stops_at_once() {
     for_each_observation(|o, decision| {
         let stray = o.is_primary() && matches!(o.lock, Lock::Other(_)) && o.job.is_none();
         let exempt = o.dynamic.pause || Facts::of(o).is_data_unusable();
-        if !stray || exempt || o.memory.stopping {
+        if !stray || exempt {
             return;
         }
         let stops = matches!(

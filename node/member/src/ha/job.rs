@@ -123,7 +123,7 @@ pub(crate) const JOB: &[Rule] = &[
         |f| f.is_closed_for_another() && f.successor(f.closed().map(|c| c.lsn)).is_ok(),
         |f| {
             let lsn = f.closed().expect("just seen").lsn;
-            act(Action::ReleaseLock { publish: Publish::Handover(lsn) })
+            act(Action::ReleaseLock { publish: Publish::Handover(lsn, f.own_timeline()) })
         },
         "PostgreSQL has closed and still archives: the lock is released for a replica",
     ),

@@ -131,7 +131,10 @@ pub(crate) const LEADER: &[Rule] = &[
     ),
     Rule::new(
         718,
-        |f| f.o.is_primary() && f.may_own() && f.watchdog_broken().is_some(),
+        |f| {
+            let leads = f.o.is_primary() && f.may_own() && f.is_lock_renewed();
+            leads && f.watchdog_broken().is_some()
+        },
         |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "the watchdog is required and cannot be used: this primary stops",
     )
@@ -265,6 +268,16 @@ pub(crate) const LEADER: &[Rule] = &[
          commits before it",
     ),
     // An operator's request.
+    Rule::new(
+        739,
+        |f| f.request().is_some() && f.o.is_primary() && !f.is_lock_renewed(),
+        |_| soon(100),
+        "a new leader was asked for: waiting until this process has renewed the lock",
+    )
+    .until(
+        "the lease that the lock hangs on is renewed (10)",
+        "the store gets one `retry_timeout` to answer: then this primary stops (20)",
+    ),
     Rule::new(
         740,
         |f| f.request().is_some() && !f.is_request_for_me(),

@@ -52,6 +52,9 @@ impl Memory {
                 Outcome::Lost | Outcome::Failed(_) => self.is_sync_unsure,
             };
         }
+        if *action == Action::AcquireLock {
+            self.is_lock_unanswered = matches!(outcome, Outcome::Unknown(_));
+        }
         if *outcome != Outcome::Done {
             return;
         }
@@ -204,6 +207,7 @@ impl Memory {
     /// The lock is free, or is not: since when.
     fn update_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
+        self.is_lock_unanswered &= free;
         self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));
         let facts = Facts::of(seen);
         let is_known = seen.view().is_some() && facts.other_majority_leader().is_none();

@@ -10,7 +10,7 @@ mod postgres;
 
 pub use failsafe::{Asker, Failsafe, Promise};
 pub use job::{Ending, Job, Rebuild, Running, StopHow};
-pub use memory::{Asked, Bootstrapping, Divergence, Failed, Fit, Gate, Handed, Memory};
+pub use memory::{Asked, Bootstrapping, Divergence, Failed, Fit, Gate, Memory};
 pub use postgres::{
     DataDir, End, Following, Postgres, Process, Server, ServerRole, Shut, ShutdownState,
 };

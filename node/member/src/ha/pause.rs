@@ -8,7 +8,7 @@ use super::facts::Facts;
 use super::observation::{Asked, DataDir, End, Job, StopHow};
 use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
-use topology::GroupView;
+use topology::Timeline;
 
 pub(crate) const PAUSE: &[Rule] = &[
     Rule::new(
@@ -272,11 +272,14 @@ fn is_start_asked(f: &Facts) -> bool {
     f.o.memory.asked == Some(Asked::Restart) && f.o.is_stopped() && !f.is_backing_off()
 }
 
-/// A primary of the newest timeline, in a region that may open.
+/// A primary of the newest timeline, in a region that may open. A timeline that another member
+/// claimed counts: that one may have led before it could write `/history`.
 fn was_primary(f: &Facts) -> bool {
-    let newest = f.view().map(GroupView::timeline);
+    let Some(view) = f.view() else { return false };
+    let others = view.claim.as_ref().map(|claim| &claim.value).filter(|c| c.by != f.o.me.name);
+    let newest = view.timeline().max(others.map_or(Timeline(0), |claim| claim.timeline));
     let left = f.shutdown_state().filter(|r| r.end != End::Standby).map(|r| r.timeline);
-    f.may_own() && matches!((left, newest), (Some(left), Some(newest)) if left >= newest)
+    f.may_own() && left.is_some_and(|left| left >= newest)
 }
 
 fn is_candidate(f: &Facts) -> bool {
@@ -296,7 +299,7 @@ fn is_wanted(f: &Facts) -> bool {
 }
 
 fn leads_on_request(f: &Facts) -> bool {
-    f.o.holds_lock() && f.o.is_primary() && f.request().is_some()
+    f.is_lock_renewed() && f.o.is_primary() && f.request().is_some()
 }
 
 fn names_another(f: &Facts) -> bool {

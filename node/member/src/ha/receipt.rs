@@ -24,7 +24,7 @@ impl Facts<'_> {
     /// What is told of the own log when the lock is released.
     pub fn told(&self) -> Publish {
         match (self.received(), self.end_in_order()) {
-            (Some(past), _) => Publish::Handover(past),
+            (Some(past), _) => Publish::Handover(past, self.own_timeline()),
             (None, Some(past)) => Publish::End(past, self.own_timeline()),
             (None, None) => Publish::Nothing,
         }

@@ -279,7 +279,8 @@ mod tests {
     fn h2_who_has_the_checkpoint_leads_and_the_others_are_not_waited_for() {
         let mut o = closed(1, 1);
         let peers = [answer("a", 5_001), answer("b", 1_000)];
-        let release = Action::ReleaseLock { publish: Publish::Handover(CHECKPOINT) };
+        let release =
+            Action::ReleaseLock { publish: Publish::Handover(CHECKPOINT, Some(Timeline(2))) };
         assert_eq!(at(&mut o, 0, &peers), (151, Step::Do(release)));
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
         view.leader = None;
@@ -357,7 +358,8 @@ mod tests {
     #[test]
     fn known_bug_22_an_archiver_that_hangs_keeps_nobody_from_leading_and_does_not_hold_a_stop() {
         let mut o = closed(0, 0);
-        let release = Action::ReleaseLock { publish: Publish::Handover(CHECKPOINT) };
+        let release =
+            Action::ReleaseLock { publish: Publish::Handover(CHECKPOINT, Some(Timeline(2))) };
         let peers = [answer("a", 5_001)];
         assert_eq!(at(&mut o, 0, &peers), (151, Step::Do(release)));
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };

@@ -4,6 +4,7 @@
 //! is released before the process ends, so that a replica takes over at once.
 
 use super::action::Action;
+use super::facts::Facts;
 use super::observation::{End, Job, StopHow};
 use super::table::{Rule, act, soon};
 
@@ -32,9 +33,15 @@ pub(crate) const STOPPING: &[Rule] = &[
         "after two `loop_wait` the member stops all the same, and commits wait for the leader's next choice",
     ),
     Rule::new(
+        208,
+        |f| f.o.is_primary() && f.is_leader_elsewhere(),
+        |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
+        "the daemon ends and another member leads: this primary stops at once",
+    ),
+    Rule::new(
         210,
         |f| !f.o.is_stopped() && !f.has_no_data(),
-        |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
+        |f| act(Action::Begin(Job::Stop { how: how_to_stop(f) })),
         "the daemon ends: PostgreSQL stops first",
     ),
     Rule::new(
@@ -61,3 +68,9 @@ pub(crate) const STOPPING: &[Rule] = &[
     ),
     Rule::new(299, |_| true, |_| act(Action::Exit(0)), "the daemon ends"),
 ];
+
+/// Clients write on during the checkpoint of a planned stop. Without a lock that this process
+/// has renewed another member may lead by then.
+fn how_to_stop(f: &Facts) -> StopHow {
+    if f.o.is_primary() && !f.is_lock_renewed() { StopHow::Fast } else { StopHow::Planned }
+}

@@ -8,7 +8,7 @@ use crate::ha::observation::{
     Bootstrapping, DataDir, Divergence, End, Job, Lock, Observation, Process, Rewind, ServerRole,
     Shut, ShutdownState, StopHow,
 };
-use crate::ha::sample::follower;
+use crate::ha::sample::{follower, leader};
 use crate::ha::{Outcome, decide};
 use standby::promotion::NotYet;
 use topology::{GroupView, Lsn, Millis, Seen, SystemId, Timeline};
@@ -226,6 +226,56 @@ fn n16_a_key_of_an_earlier_process_opens_nothing() {
     o.memory.started = Millis(o.now.0 - o.dynamic.retry_timeout_ms);
     let standby = |job: &Job| matches!(job, Job::StartStandby { follow: None, .. });
     assert!(matches!(decide(&o).step, Step::Do(Action::Begin(job)) if standby(&job)));
+}
+
+/// The lock was free when the store was last heard: another member may have taken it since.
+#[test]
+fn a_primary_without_the_lock_stops_when_the_store_is_silent() {
+    let mut o = leader();
+    o.lock = Lock::Free;
+    o.memory.lease_misses = 1;
+    assert_eq!(rule(&o), 20);
+    // The store answered that the lease is gone: it is emptied, and the lock can be taken.
+    o.memory.lease_misses = 0;
+    assert_ne!(rule(&o), 20);
+    o.memory.is_lock_unanswered = true;
+    assert_eq!(rule(&o), 20);
+}
+
+/// Clients write on during the checkpoint of a planned stop: another member may lead by then.
+#[test]
+fn nothing_planned_begins_on_the_lock_of_an_earlier_process() {
+    let stop = |how| Step::Do(Action::Begin(Job::Stop { how }));
+    let mut o = leader();
+    see(&mut o, "failover", r#"{"leader":"me","member":"a"}"#);
+    let Lock::Mine { renewed, deadline } = o.lock else { panic!("a leader") };
+    o.lock = Lock::Mine { renewed, deadline: Millis(0) };
+    o.memory.started = o.now;
+    o.memory.lease_tried = o.now;
+    o.memory.lease_misses = 1;
+    assert_eq!(rule(&o), 739);
+    o.memory.stopping = true;
+    assert_eq!((rule(&o), decide(&o).step), (210, stop(StopHow::Fast)));
+    o.lock = Lock::Other("a".into());
+    assert_eq!((rule(&o), decide(&o).step), (208, stop(StopHow::Immediate)));
+    o.lock = Lock::Mine { renewed, deadline };
+    assert_eq!((rule(&o), decide(&o).step), (210, stop(StopHow::Planned)));
+}
+
+/// That member may have led, and died before it could write `/history`.
+#[test]
+fn rule_408_a_former_primary_is_not_restarted_behind_a_timeline_that_another_member_claimed() {
+    let mut o = quiet();
+    see(&mut o, "config", r#"{"pause":true}"#);
+    o.dynamic.pause = true;
+    o.lock = Lock::Free;
+    stop(&mut o, End::Crashed);
+    o.memory.asked = Some(crate::ha::observation::Asked::Restart);
+    assert_eq!(rule(&o), 408);
+    see(&mut o, "claim", "2 a");
+    assert_ne!(rule(&o), 408);
+    see(&mut o, "claim", "2 me");
+    assert_eq!(rule(&o), 408);
 }
 
 /// Its log gets no record of its own: a later leader may have other records there, and

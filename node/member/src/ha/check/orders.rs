@@ -239,7 +239,8 @@ fn n1_a_leader_with_a_failing_disk_that_stopped_in_order_waits_for_who_has_its_e
     let released = matches!(decision.step, Step::Do(Action::ReleaseLock { .. }));
     assert!(!released, "{decision:?}");
     o.peers = Some(vec![answer("a", 2_001)]);
-    let release = Step::Do(Action::ReleaseLock { publish: Publish::Handover(Lsn(2_000)) });
+    let release =
+        Step::Do(Action::ReleaseLock { publish: Publish::Handover(Lsn(2_000), Some(Timeline(2))) });
     assert_eq!(decide(&o).step, release);
 }
 

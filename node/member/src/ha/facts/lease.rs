@@ -68,8 +68,13 @@ impl Facts<'_> {
                 let grace = self.o.memory.started + self.o.dynamic.retry_timeout_ms;
                 self.o.now >= grace
             }
-            // Led on without a store until a moment ago, and has no lock yet.
-            Lock::Free => self.o.failsafe.proof.is_some(),
+            // Led on without a store until a moment ago, and has no lock yet; or the store
+            // does not answer any more, and another member may have taken the lock.
+            Lock::Free => {
+                let memory = &self.o.memory;
+                let is_silent = memory.lease_misses > 0 || memory.is_lock_unanswered;
+                self.o.failsafe.proof.is_some() || is_silent
+            }
             Lock::Other(_) => false,
         }
     }

@@ -110,11 +110,16 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// An operator asked for a failover to this member, and failsafe mode is off.
+    /// An operator switched failsafe mode off and then asked for a failover to this member. A
+    /// request that is older than the settings does not say that the old leader is gone.
     pub fn is_named_without_failsafe(&self) -> bool {
         let me = Some(&self.o.me.name);
         let named = self.request().is_some_and(|request| request.candidate.as_ref() == me);
-        named && self.is_forced() && !self.o.dynamic.failsafe_mode
+        let is_newer = self.view().is_some_and(|view| {
+            let settings = view.config.as_ref().map(|config| config.version);
+            view.failover.as_ref().map(|request| request.version) > settings
+        });
+        named && self.is_forced() && is_newer && !self.o.dynamic.failsafe_mode
     }
 
     /// A failover that an operator asked for by name: it may lose writes.

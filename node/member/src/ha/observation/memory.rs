@@ -2,10 +2,10 @@
 //!
 //! Invariant: all of it may be lost with the process, and nothing becomes unsafe.
 
-use super::{Following, Job, Server};
+use super::{Following, Job};
 use standby::sync::Confirmations;
 use std::collections::BTreeMap;
-use topology::{GroupView, Lsn, MemberName, Millis, Timeline, Version};
+use topology::{Lsn, MemberName, Millis, Timeline, Version};
 
 /// What a daemon remembers from beat to beat. Lost when it restarts; nothing
 /// here may be needed for safety.
@@ -35,8 +35,6 @@ pub struct Memory {
     /// An operator's request that this leader has seen: since when, and what it
     /// had flushed then.
     pub request_seen: Option<(Millis, Lsn)>,
-    /// What the leader before handed over when this member took the lock.
-    pub handed: Option<Handed>,
     /// The lock was taken for an operator's request while paused.
     pub won_in_pause: bool,
     /// Promotion was signalled, since when.
@@ -80,6 +78,8 @@ pub struct Memory {
     pub lease_tried: Millis,
     /// How many tries in a row the store has not answered.
     pub lease_misses: u32,
+    /// The free lock was asked for, and no answer came.
+    pub is_lock_unanswered: bool,
     /// The store refused the last renewal.
     pub lease_refused: bool,
     /// A restart or a reinitialize that an operator asked for.
@@ -135,30 +135,6 @@ pub struct Memory {
     pub confirmed: Confirmations,
     /// Built anew in pause, and not started yet.
     pub rebuilt_in_pause: bool,
-}
-
-/// The end of a leader's log that was handed over, as it stands in `/status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handed {
-    pub end: Lsn,
-    /// The timeline of that log, as far as this member knew its own.
-    pub timeline: Option<Timeline>,
-    /// Of `/status`: with another one it is a newer report.
-    on: Version,
-}
-
-impl Handed {
-    /// What a member takes over with the lock, if it has that end. One that an operator
-    /// names may lack it: then that end is given up.
-    pub fn with_the_lock(view: &GroupView, mine: &Server) -> Option<Handed> {
-        let status = view.status.as_ref().filter(|_| view.is_handed_over())?;
-        let end = status.value.optime;
-        (mine.lsn > end).then_some(Handed { end, timeline: mine.timeline, on: status.version })
-    }
-
-    pub fn still_stands(&self, view: &GroupView) -> bool {
-        view.status.as_ref().is_some_and(|status| status.version == self.on)
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -49,7 +49,6 @@ impl Generator {
             entry_refused: self.maybe_past(30),
             handover: self.maybe_past(25),
             received: Default::default(),
-            handed: None,
             receivers_ended: self.maybe_past(30),
             logical_ended: self.maybe_past(30),
             request_seen: self.maybe_past(90).map(|since| (since, self.lsn())),
@@ -77,6 +76,7 @@ impl Generator {
             lease_renewed: if fresh { Millis(NOW) } else { self.past() },
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
             lease_misses: self.pick(&[0, 0, 1, 2, 20]),
+            is_lock_unanswered: self.pick(&[false, false, false, true]),
             lease_refused: self.percent(5),
             asked: self.pick(&[
                 None,
