@@ -5,7 +5,6 @@
 //! allows 4,096 on a machine. Then no server starts any more, so a field that ends removes
 //! the segments of its own servers.
 
-use super::process::is_alive;
 use procfs::{Current, SharedMemorySegments};
 use std::fs;
 use std::path::Path;
@@ -19,15 +18,13 @@ struct Noted {
 }
 
 /// Removes the segments of all dead servers whose data lies in the field's directory.
-/// A segment is removed only if the kernel too says that this server made it and
-/// no process is attached to it.
+/// A segment is removed only if the kernel too says that this server made it, and that
+/// no process is attached to it: a living server is.
 pub(super) fn remove_segments(dir: &Path) {
     let noted = noted_in(&dir.join("data"));
     let Ok(segments) = SharedMemorySegments::current() else { return };
     for segment in segments.0 {
-        let was_made_by = |n: &Noted| {
-            (n.postmaster, n.id) == (segment.cpid, segment.shmid) && !is_alive(n.postmaster)
-        };
+        let was_made_by = |n: &Noted| (n.postmaster, n.id) == (segment.cpid, segment.shmid);
         if segment.nattch == 0 && noted.iter().any(was_made_by) {
             let _ = Command::new("ipcrm").args(["-m", &segment.shmid.to_string()]).output();
         }
