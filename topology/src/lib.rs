@@ -100,6 +100,8 @@
 //! | move | a planned change of the owner |
 //! | mover | the part of an agent that drives a move |
 //! | journal | how far a move is; in the stores of both sides |
+//! | schedule | a move that is to begin later, by its time or a cron line (`Schedule`) |
+//! | occurrence | one time at which a schedule is due, and what became of it |
 //! | phase | the state of a move in its journal |
 //! | order | what a running move asks of a group |
 //! | hold | open sessions that keep distributed transactions undecided |
@@ -124,6 +126,7 @@ pub mod number;
 pub mod quote;
 pub mod region;
 pub mod report;
+pub mod schedule;
 pub(crate) mod seen;
 pub mod status;
 pub(crate) mod sync;

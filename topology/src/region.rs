@@ -4,6 +4,7 @@
 //! `<namespace>/<scope>/topology/`. What may be written when is a rule and
 //! lives in `standby/src/switch`.
 
+use crate::schedule::Limits;
 use crate::{Group, Lsn, MemberName, RegionName, SystemId, Timeline};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -182,6 +183,21 @@ pub struct Journal {
     /// Why the move was given up, in words.
     #[serde(default)]
     pub error: Option<String>,
+    /// What the move may cost.
+    #[serde(default, skip_serializing_if = "Limits::are_none")]
+    pub limits: Limits,
+    /// An operator's request to give the move up. It is written only before the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort: Option<AbortRequest>,
+}
+
+/// A request to give a move up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbortRequest {
+    /// The host on which it was asked for.
+    pub host: String,
+    /// Milliseconds of the Unix clock.
+    pub at_ms: u64,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -20,6 +20,7 @@ use crate::world::World;
 use anyhow::{Result, bail};
 use sites::{Regions, Sites};
 use standby::switch::preflight::Level;
+use topology::schedule::Limits;
 
 pub(crate) async fn run(world: &mut World, command: Command) -> Result<()> {
     let regions = Regions::open(world, &world.scope(None)?)?;
@@ -35,7 +36,7 @@ pub(crate) async fn run(world: &mut World, command: Command) -> Result<()> {
 
 async fn check(out: &mut Terminal, regions: &Regions, sites: &Sites, args: &Check) -> Result<()> {
     let plan = sites.plan(args.to.as_deref(), regions)?;
-    let mut found = regions.examine(sites, &plan).await?;
+    let mut found = regions.examine(sites, &plan, &Limits::default()).await?;
     let (scene, notes) = formation::look(regions, sites).await;
     notes.iter().try_for_each(|note| out.note(note))?;
     found.extend(formation::remarks(&scene, &plan));

@@ -203,6 +203,8 @@ fn opening() -> Stage {
         steps: Vec::new(),
         tokens: Default::default(),
         error: None,
+        limits: Default::default(),
+        abort: None,
     };
     let switch = Versioned { value: journal, version: Version::of_store(5), session: None };
     let local = LocalTopology { switch: Some(switch), ..LocalTopology::default() };

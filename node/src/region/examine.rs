@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::Poll;
 use topology::region::Journal;
+use topology::schedule::Limits;
 use topology::{Group, RegionName};
 
 /// Preflight of a move between two sites; `sides` are the old and the new one.
 pub async fn examine(
     servers: &dyn GroupServers,
     sides: [(&RegionName, &Site); 2],
+    limits: &Limits,
     running: Option<&Journal>,
 ) -> Vec<Finding> {
     let [from, to] = sides;
@@ -24,6 +26,7 @@ pub async fn examine(
     preflight(
         &Side { region: from.0, groups: &from.1.groups, probes: &old },
         &Side { region: to.0, groups: &to.1.groups, probes: &new },
+        limits,
         running,
     )
 }

@@ -11,11 +11,13 @@
 mod context;
 pub mod examine;
 pub mod group_servers;
+pub mod occurrence;
 pub mod ownership;
 mod perform;
 mod region_store;
 pub mod request;
 pub(crate) mod run;
+pub mod schedules;
 mod sql;
 #[cfg(test)]
 mod tests;

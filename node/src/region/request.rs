@@ -1,104 +1,74 @@
-//! Asking for a planned move: the operator's side.
+//! Asking for a planned move, and for giving one up: the operator's side.
 //!
-//! The request is a journal in the phase `Requested` in the owner's store; the
-//! owner's agent finds it there.
+//! A request is a journal in the phase `Requested` in the owner's store, or one that
+//! carries an `AbortRequest`; the owner's agent finds it there.
 
 use super::ownership::read_site;
 use super::write::write_journal;
 use crate::dcs::keys::Keys;
 use crate::dcs::{DcsError, Store};
-use standby::switch::Site;
-use topology::region::{Journal, Phase, StepRecord};
-use topology::{Group, RegionName};
+use standby::switch::request::{Refusal, requested};
+use topology::RegionName;
+use topology::region::{AbortRequest, Journal, Phase};
+use topology::schedule::Limits;
+
+/// The mover writes the journal a few times a second at most.
+const ABORT_ATTEMPTS_MAX: usize = 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     #[error(transparent)]
     Store(#[from] DcsError),
-    #[error("region {0} is not in the policy; its regions are {1}")]
-    UnknownRegion(RegionName, String),
-    #[error("region {0} owns the formation already, since epoch {1}")]
-    AlreadyOwner(RegionName, u64),
-    #[error("this store is not the owner's: region {0} owns the formation; ask its store")]
-    NotOwner(RegionName),
-    #[error("no region owns the formation yet: `topology/{0}` is absent or cannot be read")]
-    NoOwner(&'static str),
-    #[error("a move from {from} to {to} is running, in phase {phase:?}; wait for its end")]
-    Running { from: RegionName, to: RegionName, phase: Phase },
-    #[error("`topology/switch` cannot be read ({0}); correct or delete it")]
-    Unreadable(String),
-    #[error("region {0} has no agent: start its daemons, or wait until one of them is elected")]
-    NoAgent(RegionName),
-    #[error("region {0} has no groups in its store")]
-    NoGroups(RegionName),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("the journal was changed meanwhile; look at the regions and ask again")]
     Conflict,
+    #[error("no move is under way in this region's store")]
+    NoMove,
+    #[error("the move from {from} to {to} is decided (phase {phase:?}): it cannot be taken back")]
+    Decided { from: RegionName, to: RegionName, phase: Phase },
 }
 
 /// Writes the request into the store of `here`, which must be the owner.
 pub async fn request_switch(
     store: &dyn Store,
     keys: &Keys,
-    here: &RegionName,
-    to: &RegionName,
+    (here, to): (&RegionName, &RegionName),
+    limits: &Limits,
     now_ms: u64,
 ) -> Result<Journal, RequestError> {
     let read = store.read(&[keys.scope_prefix()]).await?;
     let site = read_site(keys, &read.entries);
-    let journal = requested(&site, here, to, now_ms)?;
+    let journal = requested(&site, here, to, limits, now_ms)?;
     let written = store.write(keys, &write_journal(&site.topology, &journal)).await?;
     if written.succeeded { Ok(journal) } else { Err(RequestError::Conflict) }
 }
 
-/// Moves of one epoch are counted in the owner's store, where they are asked for.
-fn next_attempt(last: Option<&Journal>, epoch: u64) -> u64 {
-    last.filter(|last| last.epoch == epoch).map_or(0, |last| last.attempt) + 1
-}
-
-/// The journal of a move that may be asked for. Pure.
-pub fn requested(
-    site: &Site,
-    here: &RegionName,
-    to: &RegionName,
-    now_ms: u64,
-) -> Result<Journal, RequestError> {
-    let local = &site.topology;
-    let policy = &local.policy.as_ref().ok_or(RequestError::NoOwner("policy"))?.value;
-    let in_force = local.certificate().ok_or(RequestError::NoOwner("certificate"))?;
-    if policy.region(to).is_none() {
-        let names: Vec<_> = policy.regions.iter().map(|r| r.name.as_str()).collect();
-        return Err(RequestError::UnknownRegion(to.clone(), names.join(", ")));
+/// Asks the driver of the move `id` to give it up; `store` is the old owner's. The journal
+/// that the decision compares carries the request: once it is written, this journal's
+/// move is not decided any more.
+pub async fn request_abort(
+    store: &dyn Store,
+    keys: &Keys,
+    id: &str,
+    request: &AbortRequest,
+) -> Result<(), RequestError> {
+    for _ in 0..ABORT_ATTEMPTS_MAX {
+        let read = store.read(&[keys.topology_prefix()]).await?;
+        let local = super::ownership::read(keys, &read.entries);
+        let running = local.journal().filter(|j| j.id == id && j.phase != Phase::Done);
+        let mut journal = running.ok_or(RequestError::NoMove)?.clone();
+        if journal.phase.is_decided() {
+            let Journal { from, to, phase, .. } = journal;
+            return Err(RequestError::Decided { from, to, phase });
+        }
+        if journal.phase == Phase::Aborted || journal.abort.is_some() {
+            return Ok(());
+        }
+        journal.abort = Some(request.clone());
+        if store.write(keys, &write_journal(&local, &journal)).await?.succeeded {
+            return Ok(());
+        }
     }
-    if &in_force.owner == to {
-        return Err(RequestError::AlreadyOwner(to.clone(), in_force.epoch));
-    }
-    if &in_force.owner != here {
-        return Err(RequestError::NotOwner(in_force.owner.clone()));
-    }
-    if let Some(why) = local.unreadable.get("switch") {
-        return Err(RequestError::Unreadable(why.clone()));
-    }
-    if let Some(Journal { from, to, phase, .. }) = local.journal().filter(|j| !j.phase.is_over()) {
-        return Err(RequestError::Running { from: from.clone(), to: to.clone(), phase: *phase });
-    }
-    if local.agent.is_none() {
-        return Err(RequestError::NoAgent(here.clone()));
-    }
-    let groups: Vec<Group> = site.groups.keys().copied().collect();
-    if groups.is_empty() {
-        return Err(RequestError::NoGroups(here.clone()));
-    }
-    Ok(Journal {
-        id: format!("{here}-{to}-{}-{now_ms}", in_force.epoch + 1),
-        from: here.clone(),
-        to: to.clone(),
-        epoch: in_force.epoch,
-        attempt: next_attempt(local.journal(), in_force.epoch),
-        phase: Phase::Requested,
-        groups,
-        driver: String::new(),
-        steps: vec![StepRecord { phase: Phase::Requested, at_ms: now_ms }],
-        tokens: Default::default(),
-        error: None,
-    })
+    Err(RequestError::Conflict)
 }

@@ -19,6 +19,7 @@ use standby::promotion::may_open;
 use standby::switch::agent::Pace;
 use standby::switch::ownership::{Order, Ownership, order, ownership};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
+use standby::switch::request::Refusal;
 use standby::switch::{Replayed, Site, Target};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use topology::region::{Journal, Phase, Policy, Token};
+use topology::schedule::Limits;
 use topology::{Group, Lsn, RegionName, SystemId, Timeline};
 
 const SYSTEM: &str = "7710375988543033523";
@@ -331,7 +333,8 @@ impl World {
 
     async fn ask(&self, from: &str, to: &str) -> Result<Journal, RequestError> {
         let store = &self.stores[from];
-        request_switch(store, &keys(), &from.into(), &to.into(), unix_ms()).await
+        let (from, to) = (from.into(), to.into());
+        request_switch(store, &keys(), (&from, &to), &Limits::default(), unix_ms()).await
     }
 }
 
@@ -493,15 +496,24 @@ async fn a_lost_store_is_repaired_from_the_other_region() {
 async fn a_move_goes_there_and_back() {
     let world = World::without_clocks();
     world.settled().await;
-    assert!(matches!(world.ask("a", "x").await, Err(RequestError::UnknownRegion(..))));
-    assert!(matches!(world.ask("a", "a").await, Err(RequestError::AlreadyOwner(..))));
-    assert!(matches!(world.ask("b", "b").await, Err(RequestError::NotOwner(_))));
+    assert!(matches!(
+        world.ask("a", "x").await,
+        Err(RequestError::Refused(Refusal::UnknownRegion(..)))
+    ));
+    assert!(matches!(
+        world.ask("a", "a").await,
+        Err(RequestError::Refused(Refusal::AlreadyOwner(..)))
+    ));
+    assert!(matches!(world.ask("b", "b").await, Err(RequestError::Refused(Refusal::NotOwner(_)))));
     let mut owner = "a";
     for epoch in 2..=3 {
         let to = other(owner);
         lock(&world.servers).closed = 0;
         world.ask(owner, to).await.expect("asked");
-        assert!(matches!(world.ask(owner, to).await, Err(RequestError::Running { .. })));
+        assert!(matches!(
+            world.ask(owner, to).await,
+            Err(RequestError::Refused(Refusal::Running { .. }))
+        ));
         let over = |w: &World, region: &str| w.phase(region) == Some(Phase::Done);
         world.until("both copies are done", |w| over(w, "a") && over(w, "b")).await;
         assert!(world.is_open(to), "{:?}", world.roles(to));

@@ -6,12 +6,14 @@
 //! and `adopt` carry a decision to other stores. `commit` compares the old owner's vote, certificate and journal with what the decision was
 //! made on, so an abort and a commit exclude each other.
 
+use super::occurrence;
 use standby::switch::LocalTopology;
 use standby::switch::effect::{AgentKey, AgentWrite, Claim, StoreWrite};
 use standby::switch::local::{comes_with, with_move};
 use standby::switch::register::{accept, successor};
 use standby::switch::table::advanced;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, SignedToken, Token};
+use topology::schedule::{Outcome, Schedule};
 use topology::write::{Acceptance, JournalWrite, Mark, RegionWrite, Replacement};
 use topology::{MemberName, Write};
 
@@ -26,6 +28,14 @@ pub fn of_agent(write: &StoreWrite) -> Option<Write> {
         AgentWrite::Verify(epoch) => Some(verify(local, *epoch, key)),
         AgentWrite::Peer(peer) => Some(publish_peer(peer, key)),
         AgentWrite::Journal(journal) => Some(write_journal(local, journal)),
+        AgentWrite::Schedule(schedule) => Some(put_schedule(local, schedule, None)),
+        AgentWrite::RemoveSchedule(id) => {
+            let on = local.version(&schedule_key(id))?;
+            Some(Write::Region(RegionWrite::RemoveSchedule { id: id.clone(), on }))
+        }
+        AgentWrite::Conclude { id, outcome, journal, now_ms } => {
+            conclude(local, id, outcome, journal.as_deref(), *now_ms)
+        }
         AgentWrite::Commit { now_ms, at } => commit(local, *now_ms, &key.name, at),
         AgentWrite::Deliver { certificate, journal } => deliver(local, certificate, journal),
     }
@@ -132,16 +142,43 @@ fn journal_on(local: &LocalTopology, journal: &Journal) -> JournalWrite {
     }
 }
 
+fn schedule_key(id: &str) -> String {
+    format!("schedule/{id}")
+}
+
+/// A schedule in the place of what was read, and with it the request of its move.
+pub fn put_schedule(
+    local: &LocalTopology,
+    schedule: &Schedule,
+    journal: Option<&Journal>,
+) -> Write {
+    let schedule = on(local, &schedule_key(&schedule.id), schedule.clone());
+    let journal = journal.map(|journal| Box::new(journal_on(local, journal)));
+    Write::Region(RegionWrite::PutSchedule { schedule: Box::new(schedule), journal })
+}
+
+/// The end of a schedule's present occurrence. `None`: it is over, or is not there.
+pub fn conclude(
+    local: &LocalTopology,
+    id: &str,
+    outcome: &Outcome,
+    journal: Option<&Journal>,
+    now_ms: u64,
+) -> Option<Write> {
+    let schedule = local.schedules.get(id).filter(|schedule| schedule.is_pending())?;
+    Some(put_schedule(local, &occurrence::concluded(schedule, outcome, now_ms), journal))
+}
+
 /// Decides a planned move, in the old owner's store.
 ///
-/// `None`: what was read does not allow it (no vote for the epoch in force, or
-/// the journal is not in the phase before the decision).
+/// `None`: what was read does not allow it (no vote for the epoch in force, the journal
+/// is not in the phase before the decision, or an operator has asked for its end).
 pub fn commit(old: &LocalTopology, now_ms: u64, driver: &str, at: &str) -> Option<Write> {
     let (register, in_force) = (&old.register.as_ref()?.value, old.certificate()?);
     let mut journal = old.journal()?.clone();
     let ready = matches!(journal.phase, Phase::Stop | Phase::CatchUp | Phase::Certify);
     let ours = in_force.epoch == journal.epoch && in_force.owner == journal.from;
-    if !ready || !ours || register.accepted.as_ref() != Some(in_force) {
+    if !ready || !ours || journal.abort.is_some() || register.accepted.as_ref() != Some(in_force) {
         return None;
     }
     if journal.phase == Phase::Stop {
@@ -238,6 +275,8 @@ mod tests {
             steps: vec![],
             tokens: Default::default(),
             error: None,
+            limits: Default::default(),
+            abort: None,
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Every daemon of a region runs one. The leader of a group tries to become the
 //! agent (`campaign`); the agent keeps votes and certificates in order, publishes
-//! what it sees of the other regions (`votes`), and drives planned moves (`mover`).
+//! what it sees of the other regions (`votes`), begins moves that were scheduled
+//! (`scheduler`), and drives planned moves (`mover`).
 //! `node::region` performs its effects on real stores and servers, the simulator on
 //! models of them.
 //!
@@ -23,6 +24,7 @@ use super::effect::{AgentKey, Answer, Call, CallId, Claim, Effect, Identity, Sev
 use super::mover::Mover;
 use super::purpose::Purpose;
 use super::register::MarkMemory;
+use super::scheduler::Scheduler;
 use super::votes::Votes;
 use topology::Millis;
 
@@ -70,6 +72,7 @@ struct AgentSession {
     opened: Millis,
     votes: Votes,
     mover: Mover,
+    scheduler: Scheduler,
 }
 
 impl Agent {
@@ -203,6 +206,7 @@ impl Agent {
             opened: sight.now,
             votes: Votes::default(),
             mover: Mover::new(self.pace.mover_ms, sight.now),
+            scheduler: Scheduler::default(),
         });
         self.turn_at = sight.now + SOON_MS;
     }
@@ -276,6 +280,7 @@ impl Agent {
                 self.end_turn(sight, out);
             }
             Purpose::Mover(call) => session.mover.answer(&mut scene, call, answer),
+            Purpose::Schedule(call) => session.scheduler.answer(&mut scene, call, answer),
             Purpose::Forward => {
                 scene.log_failure("a certificate could not be passed on", &answer);
             }
@@ -283,11 +288,13 @@ impl Agent {
         }
     }
 
-    /// The mover's turn comes with every wake-up, and does not wait for the votes.
+    /// The turns of mover and scheduler come with every wake-up, and do not wait for the
+    /// votes.
     fn move_on(&mut self, sight: &Sight, out: &mut Vec<Effect>) {
         let Some(key) = self.session.as_ref().map(|session| session.key.clone()) else { return };
         if let Some((session, mut scene)) = self.with(sight, out, &key) {
             session.mover.wake(&mut scene);
+            session.scheduler.wake(&mut scene);
         }
     }
 }

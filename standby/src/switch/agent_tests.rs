@@ -502,3 +502,6 @@ fn the_answers_to_an_earlier_session_are_ignored() {
     assert_eq!(rig.wake(), [Effect::CloseCopies]);
     assert_eq!(rig.answer(id, Answer::Written), []);
 }
+
+#[path = "scheduler_tests.rs"]
+mod scheduling;

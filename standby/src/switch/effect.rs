@@ -12,6 +12,7 @@ use super::{LocalTopology, Replayed, Site, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Certificate, Journal, PeerRegion, Policy};
+use topology::schedule::{Outcome, Schedule};
 use topology::{Millis, RegionName, Seen, Session, Version};
 
 /// The daemon that may become the agent.
@@ -155,6 +156,17 @@ pub enum AgentWrite {
     Verify(u64),
     Peer(PeerRegion),
     Journal(Journal),
+    /// A copy of a schedule, as it is.
+    Schedule(Box<Schedule>),
+    RemoveSchedule(String),
+    /// What became of a schedule's present occurrence, and with it the request of the
+    /// move that it starts.
+    Conclude {
+        id: String,
+        outcome: Outcome,
+        journal: Option<Box<Journal>>,
+        now_ms: u64,
+    },
     /// The decision of a planned move.
     Commit {
         now_ms: u64,

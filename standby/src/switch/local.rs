@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, Register, Token};
 pub use topology::region::{PastMove, Rewired, SignedToken, Verified};
+use topology::schedule::Schedule;
 use topology::{Group, RegionName, Session, Version, Versioned};
 
 /// Past moves that `history` keeps.
@@ -54,6 +55,8 @@ pub struct LocalTopology {
     pub agent: Option<Versioned<String>>,
     pub peers: BTreeMap<RegionName, PeerRegion>,
     pub history: Option<Versioned<Vec<PastMove>>>,
+    /// By their ids.
+    pub schedules: BTreeMap<String, Schedule>,
     /// Keys whose value made no sense, with the reason.
     pub unreadable: BTreeMap<String, String>,
     /// The version of every key that was taken, readable or not.
@@ -114,6 +117,8 @@ impl LocalTopology {
             self.tokens.insert(group, plain(value)?);
         } else if let Some(region) = key.strip_prefix("peers/") {
             self.peers.insert(RegionName::new(region), plain(value)?);
+        } else if let Some(id) = key.strip_prefix("schedule/") {
+            self.schedules.insert(id.to_string(), plain(value)?);
         }
         Ok(())
     }
@@ -261,6 +266,8 @@ mod tests {
             steps: vec![],
             tokens: BTreeMap::new(),
             error: None,
+            limits: Default::default(),
+            abort: None,
         };
         let mut lines = Vec::new();
         for id in 0..HISTORY_MAX + 5 {

@@ -18,6 +18,7 @@ mod work;
 
 use super::calls::{STORE_CALL_MS, Scene};
 use super::effect::{AgentWrite, Answer, CallId, Effect, Severity};
+use super::examining::Examining;
 use super::local::may_replace;
 use super::purpose::{Lead, MoverCall, Purpose};
 use super::question::{Progress, Question, tokens};
@@ -27,7 +28,7 @@ use receipts::Receipts;
 use std::sync::Arc;
 use topology::Millis;
 use topology::region::{Journal, Phase};
-use work::{Examining, Warming};
+use work::Warming;
 
 /// Between two questions for one group's receipt.
 const RECEIPTS_MS: u64 = 10;
@@ -61,6 +62,8 @@ pub(super) struct Mover {
     receipts: Receipts,
     /// The phase of the move, and when this mover first saw it.
     phase: Option<(Phase, Millis)>,
+    /// When this mover first saw that the move holds writes.
+    paused_at: Option<Millis>,
     /// When this mover first saw that every group has signed.
     signed_at: Option<Millis>,
     is_copying: bool,
@@ -89,6 +92,7 @@ impl Mover {
             warming: None,
             receipts: Receipts::default(),
             phase: None,
+            paused_at: None,
             signed_at: None,
             is_copying: false,
             is_listening: false,
@@ -124,8 +128,7 @@ impl Mover {
                 false
             }
             MoverCall::Listen => self.listened(scene, &answer),
-            MoverCall::ExamineRead(region) => self.read_for_preflight(scene, &region, answer),
-            MoverCall::Probe(region, group) => self.probed(&region, group, answer),
+            MoverCall::Examine(call) => self.examined(scene, call, answer),
             MoverCall::Checkpoint => self.warmed(scene, &answer),
             MoverCall::Hold => self.held(&answer),
             MoverCall::Replayed(target, token) => self.replayed(scene, target, token, &answer),
@@ -191,6 +194,7 @@ impl Mover {
             progress: &self.progress,
             is_silent: self.is_silent(scene, journal),
             is_late: self.is_late(scene, step_seconds(own)),
+            is_past_pause: self.is_past_pause(scene, journal),
         };
         let facts = question.facts();
         (next(journal, &facts), awaited(journal, &facts))
@@ -207,12 +211,16 @@ impl Mover {
             self.examining = None;
             self.warming = None;
             self.phase = None;
+            self.paused_at = None;
             self.signed_at = None;
             self.is_listening = false;
             self.receipts = Receipts::default();
         }
         if self.phase.is_none_or(|(phase, _)| phase != journal.phase) {
             self.phase = Some((journal.phase, scene.now()));
+        }
+        if journal.phase >= Phase::Hold {
+            self.paused_at.get_or_insert(scene.now());
         }
         if !needs_hold(journal, from) {
             self.let_go(scene);
@@ -225,6 +233,14 @@ impl Mover {
         let Some((phase, since)) = self.phase else { return false };
         let limit_s = if phase == Phase::Warm { WARM_SECONDS } else { 0 }.max(step_seconds);
         scene.now().since(since) > limit_s.saturating_mul(1_000)
+    }
+
+    /// By this process's own clock, as `is_late`.
+    fn is_past_pause(&self, scene: &Scene, journal: &Journal) -> bool {
+        let limit_s = journal.limits.pause_seconds_max;
+        limit_s.zip(self.paused_at).is_some_and(|(limit_s, since)| {
+            scene.now().since(since) > limit_s.saturating_mul(1_000)
+        })
     }
 
     /// Ends the hold, also one that is about to begin.
@@ -317,8 +333,7 @@ impl MoverCall {
     fn is_work(&self) -> bool {
         match self {
             MoverCall::Listen
-            | MoverCall::ExamineRead(_)
-            | MoverCall::Probe(..)
+            | MoverCall::Examine(_)
             | MoverCall::Checkpoint
             | MoverCall::Hold
             | MoverCall::Replayed(..)

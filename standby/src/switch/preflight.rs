@@ -7,9 +7,11 @@ use crate::slots::{Kind, Slot, permanent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use topology::region::Journal;
+use topology::schedule::Limits;
 use topology::{Group, GroupView, Lsn, MemberRole, RegionName, SystemId};
 
-/// A standby may be this far behind in replay when a move begins.
+/// A standby is less than this behind in replay when a move begins; an operator may
+/// allow less.
 pub const LAG_BYTES_MAX: u64 = 16 << 20;
 
 /// Settings that a standby must not have lower than its primary: replay stops
@@ -59,6 +61,11 @@ impl Finding {
 
     pub fn ok(object: impl Into<String>, message: impl Into<String>) -> Finding {
         Finding::of(Level::Ok, object, message, "")
+    }
+
+    /// In one line.
+    pub fn text(&self) -> String {
+        format!("{}: {} ({})", self.object, self.message, self.remedy)
     }
 
     fn of(
@@ -114,8 +121,15 @@ impl Side<'_> {
 }
 
 /// Examines both sides; an empty list never comes back.
-pub fn preflight(from: &Side, to: &Side, running: Option<&Journal>) -> Vec<Finding> {
+pub fn preflight(
+    from: &Side,
+    to: &Side,
+    limits: &Limits,
+    running: Option<&Journal>,
+) -> Vec<Finding> {
     let mut found = Vec::new();
+    let allowed = limits.lag_bytes_max.unwrap_or(u64::MAX);
+    let lag_max = allowed.min(LAG_BYTES_MAX - 1);
     if let Some(journal) = running.filter(|j| !j.phase.is_over()) {
         let message = format!("a move from {} to {} is running", journal.from, journal.to);
         let remedy = "wait for it to end: `region list` shows it";
@@ -127,7 +141,7 @@ pub fn preflight(from: &Side, to: &Side, running: Option<&Journal>) -> Vec<Findi
         let before = found.len();
         leaders(from, to, *group, &mut found);
         systems(from, to, *group, &mut found);
-        servers(from, to, *group, &mut found);
+        servers(from, to, *group, lag_max, &mut found);
         if found[before..].iter().all(|f| f.level == Level::Ok) {
             let message = format!("ready, {} bytes behind", lag(from, to, *group).unwrap_or(0));
             found.push(Finding::ok(to.object(*group), message));
@@ -224,7 +238,7 @@ fn systems(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
     }
 }
 
-fn servers(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
+fn servers(from: &Side, to: &Side, group: Group, lag_max: u64, found: &mut Vec<Finding>) {
     let before = found.len();
     for side in [from, to] {
         let why = match side.probes.get(&group) {
@@ -239,14 +253,14 @@ fn servers(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
     let (Some(old), Some(new)) = (from.probe(group), to.probe(group)) else {
         return;
     };
-    replication(old, new, to.object(group), found);
+    replication(old, new, to.object(group), lag_max, found);
     configuration(old, new, to.object(group), found);
     clients(old, from.object(group), found);
     logical_slots(from, to, group, found);
     debug_assert!(found.len() >= before);
 }
 
-fn replication(old: &Probe, new: &Probe, object: String, found: &mut Vec<Finding>) {
+fn replication(old: &Probe, new: &Probe, object: String, lag_max: u64, found: &mut Vec<Finding>) {
     if !new.in_recovery || old.in_recovery {
         let message = "the servers' roles are not primary and standby";
         found.push(Finding::error(&object, message, "see the daemons' logs of that group"));
@@ -261,8 +275,8 @@ fn replication(old: &Probe, new: &Probe, object: String, found: &mut Vec<Finding
         found.push(Finding::error(&object, message, "select pg_wal_replay_resume()"));
     }
     let bytes = new.lsn.behind(old.lsn);
-    if bytes >= LAG_BYTES_MAX {
-        let message = format!("{bytes} bytes behind, {LAG_BYTES_MAX} allowed");
+    if bytes > lag_max {
+        let message = format!("{bytes} bytes behind, {lag_max} allowed");
         found.push(Finding::error(&object, message, "wait until it has caught up"));
     }
 }
@@ -371,6 +385,7 @@ mod tests {
     struct World {
         groups: [BTreeMap<Group, GroupView>; 2],
         probes: [BTreeMap<Group, Result<Probe, String>>; 2],
+        limits: Limits,
     }
 
     fn world() -> World {
@@ -379,6 +394,7 @@ mod tests {
         World {
             groups: [one(view("primary", 2)), one(view("standby_leader", 2))],
             probes: [answer(probe(false)), answer(probe(true))],
+            limits: Limits::default(),
         }
     }
 
@@ -386,7 +402,7 @@ mod tests {
         let (a, b) = (RegionName::new("a"), RegionName::new("b"));
         let from = Side { region: &a, groups: &world.groups[0], probes: &world.probes[0] };
         let to = Side { region: &b, groups: &world.groups[1], probes: &world.probes[1] };
-        preflight(&from, &to, None)
+        preflight(&from, &to, &world.limits, None)
     }
 
     fn errors(world: &World) -> String {
@@ -436,6 +452,19 @@ mod tests {
         for (world, expected) in cases {
             assert!(errors(&world).contains(expected), "{expected} in:\n{}", errors(&world));
         }
+    }
+
+    #[test]
+    fn an_operator_may_allow_less_lag_and_never_more() {
+        let behind = |bytes: u64, lag_bytes_max| {
+            let mut world = change_probe(0, |p| p.lsn = Lsn(1_000 + bytes));
+            world.limits.lag_bytes_max = Some(lag_bytes_max);
+            errors(&world)
+        };
+        assert_eq!(behind(0, 0), "");
+        assert!(behind(1, 0).contains("1 bytes behind, 0 allowed"), "{}", behind(1, 0));
+        assert_eq!(behind(500, 500), "");
+        assert!(behind(LAG_BYTES_MAX, u64::MAX).contains("16777215 allowed"));
     }
 
     #[test]
@@ -489,7 +518,7 @@ mod tests {
         let (a, groups) = (RegionName::new("a"), BTreeMap::new());
         let side = Side { region: &a, groups: &groups, probes: &BTreeMap::new() };
         let running = journal(1, "a", "b", Phase::Stop).value;
-        let found = preflight(&side, &side, Some(&running));
+        let found = preflight(&side, &side, &Limits::default(), Some(&running));
         assert!(found.iter().any(|f| f.message.contains("is running")));
         let mut world = world();
         let group = world.groups[1].get_mut(&Group::PLAIN).unwrap();

@@ -5,6 +5,7 @@ use super::register::AgentStep;
 use super::{Site, Target};
 use std::sync::Arc;
 use topology::region::{Journal, Phase, Token};
+use topology::schedule::Outcome;
 use topology::{Group, RegionName};
 
 /// What a call is for: how its answer is read.
@@ -16,6 +17,24 @@ pub(super) enum Purpose {
     /// A certificate passed on; nothing waits for it.
     Forward,
     Mover(MoverCall),
+    Schedule(ScheduleCall),
+}
+
+/// A question of a preflight.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum ExamineCall {
+    Read(RegionName),
+    Probe(RegionName, Group),
+}
+
+/// What a call of the scheduler is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum ScheduleCall {
+    Examine(ExamineCall),
+    /// A copy for another store, or one that came from it.
+    Copy,
+    /// The end of an occurrence.
+    Conclude(String, Outcome),
 }
 
 /// What a turn waits for.
@@ -40,8 +59,7 @@ pub(super) enum MoverCall {
     Reread(Box<Acting>, u64),
     /// Before a delivery to a store whose copy is not live.
     ReadBeforeDelivery(Box<Acting>, Box<Lead>),
-    ExamineRead(RegionName),
-    Probe(RegionName, Group),
+    Examine(ExamineCall),
     Checkpoint,
     Hold,
     Replayed(Target, Token),

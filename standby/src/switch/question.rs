@@ -35,6 +35,8 @@ pub(crate) struct Question<'a> {
     pub is_silent: bool,
     /// The phase has lasted longer than the policy allows.
     pub is_late: bool,
+    /// Writes have been held for longer than the move's operator allows.
+    pub is_past_pause: bool,
 }
 
 impl Question<'_> {
@@ -45,6 +47,7 @@ impl Question<'_> {
             me: self.me.clone(),
             in_force: self.own.topology.certificate().cloned(),
             is_late: self.is_late,
+            is_past_pause: self.is_past_pause,
             findings: self.progress.findings.clone(),
             is_warm: self.progress.is_warm,
             is_held: self.progress.is_held,

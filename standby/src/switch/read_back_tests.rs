@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use topology::region::{
-    Certificate, CertificateKind, Isolation, Journal, Mode, PeerGroup, PeerMember, PeerRegion,
-    Phase, Policy, RegionPolicy, Register, StepRecord, Token,
+    AbortRequest, Certificate, CertificateKind, Isolation, Journal, Mode, PeerGroup, PeerMember,
+    PeerRegion, Phase, Policy, RegionPolicy, Register, StepRecord, Token,
 };
+use topology::schedule::{CronLine, Limits, Occurrence, Outcome, Schedule};
 use topology::{Group, Lsn, MemberName, RegionName, SystemId, Timeline};
 
 fn text() -> impl Strategy<Value = String> {
@@ -89,6 +90,40 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn limits()(of in any::<(Option<u64>, Option<u64>)>()) -> Limits {
+        Limits { lag_bytes_max: of.0, pause_seconds_max: of.1 }
+    }
+}
+
+fn occurrence() -> impl Strategy<Value = Occurrence> {
+    let outcome = prop_oneof![
+        text().prop_map(Outcome::Started),
+        text().prop_map(Outcome::Skipped),
+        text().prop_map(Outcome::Cancelled),
+    ];
+    (any::<u64>(), outcome).prop_map(|(due_ms, outcome)| Occurrence { due_ms, outcome })
+}
+
+prop_compose! {
+    fn schedule()(
+        texts in prop::array::uniform2(text()),
+        regions in (region(), region()),
+        numbers in prop::array::uniform3(any::<u64>()),
+        cron in prop::option::of((text(), text())),
+        due_ms in any::<Option<u64>>(),
+        limits in limits(),
+        last in prop::option::of(occurrence()),
+    ) -> Schedule {
+        let ([id, host], [epoch, revision, window_minutes]) = (texts, numbers);
+        let cron = cron.map(|(line, timezone)| CronLine { line, timezone });
+        Schedule {
+            id, from: regions.0, to: regions.1, epoch, revision, host, cron, due_ms,
+            window_minutes, limits, last,
+        }
+    }
+}
+
+prop_compose! {
     fn journal()(
         texts in prop::array::uniform2(text()),
         regions in (region(), region()),
@@ -99,12 +134,15 @@ prop_compose! {
         steps in prop::collection::vec((phase(), any::<u64>()), 0..4),
         tokens in tokens(),
         error in prop::option::of(text()),
+        limits in limits(),
+        abort in prop::option::of((text(), any::<u64>())),
     ) -> Journal {
         let [id, driver] = texts;
+        let abort = abort.map(|(host, at_ms)| AbortRequest { host, at_ms });
         let step = |(phase, at_ms)| StepRecord { phase, at_ms };
         Journal {
             id, from: regions.0, to: regions.1, epoch, attempt, phase, groups, driver,
-            steps: steps.into_iter().map(step).collect(), tokens, error,
+            steps: steps.into_iter().map(step).collect(), tokens, error, limits, abort,
         }
     }
 }
@@ -178,6 +216,13 @@ proptest! {
         let signed = SignedToken { id: journal.id, token };
         let key = format!("switch/token/{group}");
         prop_assert_eq!(read(&key, &signed).tokens.remove(&group).unwrap(), signed);
+    }
+
+    #[test]
+    fn b6_a_schedule_reads_back(schedule in schedule()) {
+        let key = format!("schedule/{}", schedule.id);
+        let known = read(&key, &schedule).schedules.remove(&schedule.id).unwrap();
+        prop_assert_eq!(known, schedule);
     }
 
     #[test]

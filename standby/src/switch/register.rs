@@ -345,6 +345,8 @@ pub(crate) mod tests {
             steps: vec![],
             tokens: BTreeMap::new(),
             error: None,
+            limits: Default::default(),
+            abort: None,
         };
         Versioned { value, version: Version::of_store(5), session: None }
     }

@@ -28,6 +28,8 @@ pub struct SwitchFacts {
     pub in_force: Option<Certificate>,
     /// The phase has lasted longer than the policy allows.
     pub is_late: bool,
+    /// Writes have been held for longer than the move's operator allows.
+    pub is_past_pause: bool,
     /// What the preflight found; `None` while it has not run here.
     pub findings: Option<Vec<Finding>>,
     pub is_warm: bool,
@@ -125,6 +127,12 @@ pub const SWITCH: &[Row] = &[
         "the region does not own the formation at the journal's epoch",
     ),
     row(
+        45,
+        |j, _| !j.phase.is_decided() && j.abort.is_some(),
+        |j, _| Next::Abort(aborted(j)),
+        "an operator asked that the move be given up",
+    ),
+    row(
         50,
         |j, f| !j.phase.is_decided() && f.failure.is_some(),
         |_, f| Next::Abort(f.failure.clone().unwrap_or_default()),
@@ -135,6 +143,12 @@ pub const SWITCH: &[Row] = &[
         |j, f| !j.phase.is_decided() && f.is_late,
         |j, f| Next::Abort(late(j, f)),
         "a step took too long before the certificate",
+    ),
+    row(
+        65,
+        |j, f| !j.phase.is_decided() && f.is_past_pause,
+        |j, _| Next::Abort(past_pause(j)),
+        "writes were held for too long before the certificate",
     ),
     row(
         100,
@@ -334,6 +348,16 @@ fn late(journal: &Journal, facts: &SwitchFacts) -> String {
     format!("step {:?} was too late: {}", journal.phase, awaited(journal, facts))
 }
 
+fn aborted(journal: &Journal) -> String {
+    let host = journal.abort.as_ref().map_or("", |request| &request.host);
+    format!("an operator aborted it on host {host}")
+}
+
+fn past_pause(journal: &Journal) -> String {
+    let seconds = journal.limits.pause_seconds_max.unwrap_or_default();
+    format!("writes were held for longer than the {seconds} s that its operator allows")
+}
+
 fn is_certified(journal: &Journal, facts: &SwitchFacts) -> bool {
     let names_us = |c: &Certificate| c.epoch == journal.epoch + 1 && c.owner == journal.to;
     facts.in_force.as_ref().is_some_and(names_us)
@@ -396,7 +420,7 @@ fn is_proven(journal: &Journal, facts: &SwitchFacts) -> bool {
 fn errors(facts: &SwitchFacts) -> Vec<String> {
     let all = facts.findings.iter().flatten();
     let errors = all.filter(|f| f.level == Level::Error);
-    errors.map(|f| format!("{}: {} ({})", f.object, f.message, f.remedy)).collect()
+    errors.map(Finding::text).collect()
 }
 
 fn list(groups: &BTreeSet<Group>) -> String {

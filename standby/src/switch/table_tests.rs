@@ -4,7 +4,7 @@ use super::super::register::tests::{certificate, journal};
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use topology::region::Token;
+use topology::region::{AbortRequest, Token};
 use topology::{Lsn, SystemId, Timeline};
 
 fn facts(me: &str) -> SwitchFacts {
@@ -129,6 +129,36 @@ fn a_whole_move_takes_every_phase_in_order() {
     assert_eq!(seen, all);
 }
 
+fn abort_request() -> AbortRequest {
+    AbortRequest { host: "desk".into(), at_ms: 5 }
+}
+
+#[test]
+fn an_operator_may_end_a_move_until_it_is_decided() {
+    let asked = |phase| Journal { abort: Some(abort_request()), ..signed(phase) };
+    use Phase::*;
+    for phase in [Requested, Preflight, Warm, Hold, Stop, CatchUp, Certify] {
+        let answer = next(&asked(phase), &facts("a"));
+        assert_eq!(answer.row, 45, "{phase:?}");
+        assert_eq!(answer.next, Next::Abort("an operator aborted it on host desk".into()));
+        assert_eq!(next(&asked(phase), &facts("b")).next, Next::Rest, "{phase:?}");
+    }
+    let decided = SwitchFacts { in_force: Some(certificate(2, "b")), ..facts("a") };
+    assert_eq!(next(&asked(Stop), &decided).next, Next::Advance(Open));
+    assert_eq!(next(&asked(Open), &decided).next, Next::Deliver);
+}
+
+#[test]
+fn a_hold_that_lasts_too_long_for_the_operator_ends_the_move_until_it_is_decided() {
+    let mut journal = signed(Phase::CatchUp);
+    journal.limits.pause_seconds_max = Some(3);
+    let mut f = SwitchFacts { is_past_pause: true, behind: groups(), ..facts("a") };
+    let Next::Abort(why) = next(&journal, &f).next else { panic!() };
+    assert!(why.contains("longer than the 3 s"), "{why}");
+    f.in_force = Some(certificate(2, "b"));
+    assert_eq!(next(&journal, &f).next, Next::Advance(Phase::Open));
+}
+
 fn any_phase() -> impl Strategy<Value = Phase> {
     use Phase::*;
     prop::sample::select(vec![
@@ -138,9 +168,14 @@ fn any_phase() -> impl Strategy<Value = Phase> {
 }
 
 prop_compose! {
-    fn any_journal()(phase in any_phase(), tokens in any::<bool>(), citus in any::<bool>())
-        -> Journal {
+    fn any_journal()(
+        phase in any_phase(),
+        tokens in any::<bool>(),
+        citus in any::<bool>(),
+        aborted in prop::sample::select(vec![true, false, false, false]),
+    ) -> Journal {
         let mut journal = if tokens { signed(phase) } else { at(phase) };
+        journal.abort = aborted.then(abort_request);
         if citus {
             journal.groups.push(Group::COORDINATOR);
         }
@@ -152,7 +187,7 @@ prop_compose! {
     fn any_facts()(
         me in prop::sample::select(vec!["a", "b"]),
         force in prop::sample::select(vec![(1, "a"), (2, "b"), (2, "a"), (3, "a"), (0, "a")]),
-        flags in any::<[bool; 9]>(),
+        flags in any::<[bool; 11]>(),
         sets in any::<[bool; 5]>(),
         findings in 0..3,
     ) -> SwitchFacts {
@@ -162,6 +197,7 @@ prop_compose! {
             me: me.into(),
             in_force: (force.0 > 0).then(|| certificate(force.0, force.1)),
             is_late: flags[0] && flags[1],
+            is_past_pause: flags[9] && flags[10],
             findings: [None, Some(vec![]), Some(vec![error])][findings as usize].clone(),
             is_warm: flags[2],
             is_held: flags[3],

@@ -8,11 +8,13 @@ use node::region::request::request_switch;
 use std::time::Duration;
 use topology::RegionName;
 use topology::region::{Journal, Phase, Policy};
+use topology::schedule::Limits;
 
 /// Asks for a move, as the command line does, and gives its name.
 pub(crate) async fn ask(f: &Formation, from: &str, to: &str) -> Result<String> {
     let (here, there) = (RegionName::new(from), RegionName::new(to));
-    let journal = request_switch(f.store(from), &f.keys, &here, &there, unix_ms()).await?;
+    let (sides, limits) = ((&here, &there), Limits::default());
+    let journal = request_switch(f.store(from), &f.keys, sides, &limits, unix_ms()).await?;
     Ok(journal.id)
 }
 

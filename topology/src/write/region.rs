@@ -3,6 +3,7 @@
 use super::{Replacement, Session, Version};
 use crate::MemberName;
 use crate::region::{Certificate, Journal, PastMove, PeerRegion, Policy, Register, SignedToken};
+use crate::schedule::Schedule;
 
 /// One change below `topology/`. `agent` is the name that the sender has as the
 /// region's agent: the write happens only while the agent's key holds that name.
@@ -43,6 +44,16 @@ pub enum RegionWrite {
         peer: Box<PeerRegion>,
     },
     PutJournal(Box<JournalWrite>),
+    /// A schedule, and with it the request of the move that it starts.
+    PutSchedule {
+        schedule: Box<Replacement<Schedule>>,
+        journal: Option<Box<JournalWrite>>,
+    },
+    /// A schedule that is over is forgotten.
+    RemoveSchedule {
+        id: String,
+        on: Version,
+    },
     /// A stopped group's signature, while `me` has its lock and the journal is the one
     /// that asked for it.
     SignToken {

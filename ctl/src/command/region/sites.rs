@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use topology::region::{Certificate, Policy};
+use topology::schedule::Limits;
 use topology::{Group, RegionName};
 
 pub(super) struct Regions {
@@ -76,14 +77,19 @@ impl Regions {
     }
 
     /// The preflight, with the servers asked.
-    pub(super) async fn examine(&self, sites: &Sites, plan: &Plan) -> Result<Vec<Finding>> {
+    pub(super) async fn examine(
+        &self,
+        sites: &Sites,
+        plan: &Plan,
+        limits: &Limits,
+    ) -> Result<Vec<Finding>> {
         let servers = self
             .servers
             .as_ref()
             .context("the servers cannot be asked: set postgresql.authentication.superuser")?;
         let (from, to) = (sites.read(&plan.from)?, sites.read(&plan.to)?);
         let running = from.topology.journal();
-        Ok(examine(&**servers, [(&plan.from, from), (&plan.to, to)], running).await)
+        Ok(examine(&**servers, [(&plan.from, from), (&plan.to, to)], limits, running).await)
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use topology::Seen;
 use topology::region::{Journal, Phase};
 use topology::report::lag_bytes;
+use topology::schedule::Limits;
 
 /// Steps that each have the policy's deadline, and some to spare.
 const STEPS_MAX: u64 = 12;
@@ -32,8 +33,8 @@ pub(super) async fn run(
     sites: &Sites,
     args: &Switch,
 ) -> Result<()> {
-    let plan = sites.plan(Some(&args.to), regions)?;
-    let found = regions.examine(sites, &plan).await?;
+    let (plan, limits) = (sites.plan(Some(&args.to), regions)?, Limits::default());
+    let found = regions.examine(sites, &plan, &limits).await?;
     refuse_errors(out, &found, &plan)?;
     if args.dry_run {
         return out.print(&describe(&plan, sites));
@@ -45,7 +46,8 @@ pub(super) async fn run(
     }
     let mut watch = Watch::begin(regions, &plan);
     let store = &regions.stores[&plan.from];
-    let asked = request_switch(&**store, &regions.keys, &plan.from, &plan.to, unix_ms()).await?;
+    let asked =
+        request_switch(&**store, &regions.keys, (&plan.from, &plan.to), &limits, unix_ms()).await?;
     let policy = sites.read(&plan.from)?.topology.policy.as_ref();
     let step_seconds = policy.map_or(20, |policy| policy.value.step_seconds);
     let limit = Duration::from_secs(step_seconds.saturating_mul(STEPS_MAX));

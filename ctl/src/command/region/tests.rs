@@ -176,6 +176,8 @@ pub(super) fn journal(phase: Phase) -> Journal {
         steps: vec![],
         tokens: Default::default(),
         error: None,
+        limits: Default::default(),
+        abort: None,
     }
 }
 

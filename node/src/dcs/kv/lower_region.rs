@@ -49,6 +49,19 @@ pub(super) fn lower_region(keys: &Keys, write: &RegionWrite) -> Txn {
             add_journal(keys, journal, &mut txn);
             txn
         }
+        RegionWrite::PutSchedule { schedule, journal } => {
+            let mut txn = Txn::default();
+            let key = keys.topology(&format!("schedule/{}", schedule.value.id));
+            txn.replace(key, schedule.on, json(&schedule.value));
+            if let Some(journal) = journal {
+                add_journal(keys, journal, &mut txn);
+            }
+            txn
+        }
+        RegionWrite::RemoveSchedule { id, on } => {
+            let key = keys.topology(&format!("schedule/{id}"));
+            Txn::of([unchanged(key.clone(), Some(*on))], [Op::Delete { key }])
+        }
         RegionWrite::SignToken { me, token, journal } => {
             let key = keys.topology(&format!("switch/token/{}", keys.group.key()));
             Txn::of(

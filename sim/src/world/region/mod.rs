@@ -12,11 +12,12 @@ use member::ha::Observation;
 use member::{StoreSight, closed_workers, keeps_rows};
 use node::dcs::Snapshot;
 use node::region::ownership::{read, read_site};
-use node::region::request::requested;
 pub use standby::switch::effect::{Answer, Call, CallId};
+use standby::switch::request::requested;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Journal, Phase, Policy};
+use topology::schedule::Limits;
 use topology::{RegionName, Session, Version};
 
 /// What one daemon's region task has.
@@ -119,7 +120,8 @@ impl World {
             let keys = self.members[0].keys.clone();
             let site = read_site(&keys, &self.stores.snapshot(region).entries);
             let to = region_name((region + 1) % self.stores.regions.len());
-            let Ok(journal) = requested(&site, &region_name(region), &to, self.unix_ms()) else {
+            let (from, limits) = (region_name(region), Limits::default());
+            let Ok(journal) = requested(&site, &from, &to, &limits, self.unix_ms()) else {
                 continue;
             };
             let write = node::region::write::write_journal(&site.topology, &journal);
