@@ -4,6 +4,8 @@
 //! Every group obeys `ownership` and `order` and nothing else. *One writer* is
 //! checked at every change of a role: two regions are never open at once.
 
+mod schedules;
+
 use super::context::AgentContext;
 use super::group_servers::{Done, GroupServers, Held};
 use super::ownership::read_site;

@@ -310,6 +310,53 @@ mod tests {
         }
     }
 
+    /// The journal that carries it is the one that the decision compares.
+    #[test]
+    fn a_request_to_abort_and_a_commit_exclude_each_other() {
+        for request_first in [true, false] {
+            let store = owned();
+            assert!(send(&store, &write_journal(&look(&store), &journal(Phase::CatchUp))));
+            let seen = look(&store);
+            let decide = commit(&seen, 5, "a/n1", "now").expect("ready");
+            let request = topology::region::AbortRequest { host: "desk".into(), at_ms: 5 };
+            let asked = Journal { abort: Some(request), ..journal(Phase::CatchUp) };
+            let ask = write_journal(&seen, &asked);
+            let order = if request_first { [&ask, &decide] } else { [&decide, &ask] };
+            assert!(send(&store, order[0]) && !send(&store, order[1]));
+            assert_eq!(commit(&look(&store), 5, "a/n1", "now"), None);
+        }
+    }
+
+    /// Two agents, or one whose clock was set back, begin an occurrence once.
+    #[test]
+    fn a_schedule_and_the_request_of_its_move_are_one_write() {
+        let store = owned();
+        let schedule = Schedule {
+            id: "s".into(),
+            from: "a".into(),
+            to: "b".into(),
+            epoch: 1,
+            revision: 1,
+            host: "desk".into(),
+            cron: None,
+            due_ms: Some(5),
+            window_minutes: 10,
+            limits: Default::default(),
+            last: None,
+        };
+        assert!(send(&store, &put_schedule(&look(&store), &schedule, None)));
+        let seen = look(&store);
+        let begin = || {
+            let (outcome, journal) = (Outcome::Started("m".into()), journal(Phase::Requested));
+            conclude(&seen, "s", &outcome, Some(&journal), 6).expect("pending")
+        };
+        assert!(send(&store, &begin()) && !send(&store, &begin()));
+        let after = look(&store);
+        assert_eq!(after.journal().map(|journal| journal.phase), Some(Phase::Requested));
+        assert!(!after.schedules["s"].is_pending());
+        assert_eq!(conclude(&after, "s", &Outcome::Started("m".into()), None, 7), None);
+    }
+
     #[test]
     fn nothing_is_committed_outside_its_phase_or_epoch() {
         let store = owned();
