@@ -416,6 +416,10 @@ mod tests {
             "m version golden n1",
             "m pause --wait",
             "m region list",
+            "m region switch --to b --at 2027-01-01T03:00:00Z --max-lag 1MB --window 5 --yes",
+            "m region switch --to b --cron 0_3_*_*_0 --timezone Europe/Vienna --max-pause 3",
+            "m region abort --schedule b-1 --force",
+            "m region abort --move",
             "m demo --dir x --stop",
         ];
         for line in lines {

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, ZonedDateTime};
+use jiff::{SignedDuration, Timestamp, ZonedDateTime};
 
 /// When something is to happen: `None` is now.
 pub(crate) fn parse_schedule(text: &str) -> Result<Option<String>> {
@@ -27,6 +27,18 @@ pub(crate) fn parse(text: &str) -> Option<ZonedDateTime> {
     let pieces = Pieces::parse(&text).ok().filter(|p| p.time_zone_annotation().is_none())?;
     let zone = pieces.to_numeric_offset().map_or_else(TimeZone::system, TimeZone::fixed);
     pieces.date().to_datetime(pieces.time().unwrap_or_default()).to_zoned_datetime(zone).ok()
+}
+
+/// A moment of the Unix clock, in local time.
+pub(crate) fn of_ms(ms: u64) -> Option<ZonedDateTime> {
+    let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok())?;
+    Some(at.to_zoned_datetime(TimeZone::system()))
+}
+
+/// The same as a text with its offset, to the second.
+pub(crate) fn text_of_ms(ms: u64) -> String {
+    let at = of_ms(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
+    at.unwrap_or_else(|| "?".to_string())
 }
 
 /// ISO 8601 with zone; a fraction only when there is one.
@@ -54,7 +66,6 @@ pub(crate) fn example(now: &ZonedDateTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
 
     #[test]
     fn zones_are_kept_and_blanks_understood() {

@@ -3,12 +3,15 @@
 //! Every command needs the `topology` section of the configuration, which names the
 //! regions' stores.
 
+mod abort;
 mod formation;
+mod schedule;
 mod show;
 mod sites;
 mod switch;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub(crate) use formation::{Picture, draw};
 pub(super) use sites::servers;
@@ -30,6 +33,7 @@ pub(crate) async fn run(world: &mut World, command: Command) -> Result<()> {
         Command::List(args) => out.print(&render(&show::list(&regions, &sites), args.format)),
         Command::History(args) => out.print(&render(&show::history(&sites), args.format)),
         Command::Check(args) => check(out, &regions, &sites, &args).await,
+        Command::Abort(args) => abort::run(out, &regions, &sites, &args).await,
         Command::Switch(args) => switch::run(out, &regions, &sites, &args).await,
     }
 }

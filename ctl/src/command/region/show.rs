@@ -3,10 +3,8 @@
 //! Invariant *pure*: nothing is asked here. What is not known says so.
 
 use super::sites::{Regions, Sites};
-use crate::moment::to_the_second;
+use crate::moment::{of_ms, text_of_ms, to_the_second};
 use crate::table::{Align, Column, Table};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use standby::switch::Site;
 use standby::switch::local::PastMove;
@@ -14,6 +12,7 @@ use standby::switch::preflight::Finding;
 use std::collections::BTreeMap;
 use topology::region::{Journal, Phase};
 use topology::report::lag_bytes;
+use topology::schedule::{CronLine, Schedule};
 use topology::{GroupView, RegionName, Seen};
 
 fn numbers(key: &'static str) -> Column {
@@ -97,13 +96,34 @@ fn footer(sites: &Sites) -> Vec<String> {
     }
     if let Some(journal) = running(sites) {
         let (from, to, phase) = (&journal.from, &journal.to, phase_name(journal.phase));
-        lines.push(format!(" Move from {from} to {to}: {phase}"));
+        let aborts = journal.abort.as_ref().map_or("", |_| ", to be given up");
+        lines.push(format!(" Move from {from} to {to}: {phase}{aborts}"));
     }
+    lines.extend(sites.schedules().values().map(|schedule| format!(" {}", told(schedule))));
     lines
 }
 
+/// A schedule in one line.
+pub(super) fn told(schedule: &Schedule) -> String {
+    let Schedule { id, from, to, host, .. } = schedule;
+    let mut line = format!("Schedule {id}: from {from} to {to}");
+    match (schedule.due_ms, &schedule.cron) {
+        (None, _) => line += ", over",
+        (Some(due_ms), None) => line += &format!(" at {}", text_of_ms(due_ms)),
+        (Some(due_ms), Some(CronLine { line: cron, timezone })) => {
+            let next = text_of_ms(due_ms);
+            line += &format!(" by `{cron}` in {timezone}, next at {next}");
+        }
+    }
+    line += &format!(", made on host {host}");
+    if let Some(last) = &schedule.last {
+        line += &format!("; at {} {}", text_of_ms(last.due_ms), last.outcome);
+    }
+    line
+}
+
 /// The move under way, in the copy that is furthest.
-fn running(sites: &Sites) -> Option<&Journal> {
+pub(super) fn running(sites: &Sites) -> Option<&Journal> {
     let newest = sites.newest().map_or(0, |certificate| certificate.epoch);
     let mut copies = BTreeMap::new();
     for journal in sites.known().filter_map(|(_, site)| site.topology.journal()) {
@@ -165,9 +185,7 @@ fn past_row(past: &PastMove) -> Vec<Value> {
         None => phase_name(past.phase),
         Some(why) => format!("{}: {why}", phase_name(past.phase)),
     };
-    let began =
-        i64::try_from(past.began_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    let began = began.map(|at| to_the_second(&at.to_zoned_datetime(TimeZone::system())));
+    let began = of_ms(past.began_ms).map(|at| to_the_second(&at));
     let seconds = format!("{:.1}", past.took_ms as f64 / 1_000.0);
     vec![
         json!(epoch),

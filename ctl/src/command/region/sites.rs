@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use topology::region::{Certificate, Policy};
-use topology::schedule::Limits;
+use topology::schedule::{Limits, Schedule};
 use topology::{Group, RegionName};
 
 pub(super) struct Regions {
@@ -127,6 +127,22 @@ impl Sites {
     pub(super) fn newest(&self) -> Option<&Certificate> {
         let held = self.known().filter_map(|(_, site)| site.topology.accepted());
         held.max_by_key(|certificate| certificate.epoch)
+    }
+
+    /// Every schedule that any store holds, in its newest copy: between equals the owner's.
+    pub(super) fn schedules(&self) -> BTreeMap<&str, &Schedule> {
+        let owner = self.newest().map(|certificate| &certificate.owner);
+        let mut newest: BTreeMap<&str, (u64, bool, &Schedule)> = BTreeMap::new();
+        for (name, site) in self.known() {
+            for schedule in site.topology.schedules.values() {
+                let copy = (schedule.revision, Some(name) == owner, schedule);
+                let known = newest.entry(&schedule.id).or_insert(copy);
+                if (copy.0, copy.1) > (known.0, known.1) {
+                    *known = copy;
+                }
+            }
+        }
+        newest.into_iter().map(|(id, (.., schedule))| (id, schedule)).collect()
     }
 
     /// From the owner to the region asked for, or to the only other one.

@@ -1,18 +1,18 @@
-//! `region switch`: ask for a planned move and watch it.
+//! `region switch`: ask for a planned move and watch it, or schedule it.
 //!
 //! The move is the agents' work: this command writes the request and reads the
 //! journals. It may be interrupted at any time; the move goes on or is given up
 //! by itself.
 
+use super::schedule;
 use super::show::{findings, phase_name};
 use super::sites::{Plan, Regions, Sites};
+use super::watch::Watch;
 use crate::args::region::Switch;
 use crate::prompt::Terminal;
 use crate::table::pretty;
 use anyhow::{Result, bail};
 use node::clock::unix_ms;
-use node::dcs::mirror::{Changes, Mirror};
-use node::region::ownership;
 use node::region::request::request_switch;
 use standby::switch::preflight::{Finding, Level};
 use std::time::Duration;
@@ -24,8 +24,6 @@ use topology::schedule::Limits;
 
 /// Steps that each have the policy's deadline, and some to spare.
 const STEPS_MAX: u64 = 12;
-/// The longest sleep between two looks at the journals.
-const TICK: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(
     out: &mut Terminal,
@@ -33,18 +31,27 @@ pub(super) async fn run(
     sites: &Sites,
     args: &Switch,
 ) -> Result<()> {
-    let (plan, limits) = (sites.plan(Some(&args.to), regions)?, Limits::default());
+    let due = schedule::due(args, unix_ms())?;
+    let plan = sites.plan(Some(&args.to), regions)?;
+    let limits = Limits { lag_bytes_max: args.max_lag, pause_seconds_max: args.max_pause };
     let found = regions.examine(sites, &plan, &limits).await?;
     refuse_errors(out, &found, &plan)?;
     if args.dry_run {
-        return out.print(&describe(&plan, sites));
+        out.print(&describe(&plan, sites))?;
+    }
+    if let Some(due) = due {
+        let new = schedule::New { plan: &plan, due, limits, args };
+        return schedule::make(out, regions, &new).await;
+    }
+    if args.dry_run {
+        return out.say("Nothing was changed.");
     }
     if !args.force {
         let name = &regions.formation;
         let question = format!("Move formation {name} from {} to {} now?", plan.from, plan.to);
         out.confirm(&question)?;
     }
-    let mut watch = Watch::begin(regions, &plan);
+    let mut watch = Watch::begin(regions, (&plan.from, &plan.to));
     let store = &regions.stores[&plan.from];
     let asked =
         request_switch(&**store, &regions.keys, (&plan.from, &plan.to), &limits, unix_ms()).await?;
@@ -85,46 +92,8 @@ fn describe(plan: &Plan, sites: &Sites) -> String {
          6. certify: {to} owns; before this the move can be given up\n\
          7. open: the groups of {to} promote, workers before the coordinator\n\
          8. rewire: the coordinator of {to} names its own workers\n\
-         9. reverse: the groups of {from} follow {to}\n\
-         Nothing was changed.\n"
+         9. reverse: the groups of {from} follow {to}\n"
     )
-}
-
-/// Both copies of the journal, as they come.
-struct Watch {
-    copies: Vec<(Mirror, Changes)>,
-    keys: node::dcs::keys::Keys,
-}
-
-impl Watch {
-    fn begin(regions: &Regions, plan: &Plan) -> Watch {
-        let prefix = regions.keys.topology_prefix();
-        let open = |region| {
-            let mirror = Mirror::spawn(regions.stores[region].clone(), vec![prefix.clone()]);
-            let changes = mirror.subscribe();
-            (mirror, changes)
-        };
-        Watch { copies: vec![open(&plan.from), open(&plan.to)], keys: regions.keys.clone() }
-    }
-
-    /// The copy of this move that is furthest. Nothing aborts a decided move.
-    fn journal(&self, id: &str) -> Option<Journal> {
-        let copies = self.copies.iter().filter_map(|(mirror, _)| {
-            let view = mirror.snapshot()?;
-            let local = ownership::read(&self.keys, &view.snapshot.entries);
-            local.journal().filter(|journal| journal.id == id).cloned()
-        });
-        copies.max_by_key(|journal| journal.phase)
-    }
-
-    async fn changed(&mut self) {
-        let [(_, from), (_, to)] = self.copies.as_mut_slice() else { return };
-        tokio::select! {
-            Some(_) = from.next() => {}
-            Some(_) = to.next() => {}
-            () = tokio::time::sleep(TICK) => {}
-        }
-    }
 }
 
 /// A line a phase, until the move is over.
@@ -183,7 +152,7 @@ mod tests {
     use topology::region::StepRecord;
 
     fn args(dry_run: bool) -> Switch {
-        Switch { to: "b".into(), dry_run, force: true }
+        Switch { to: "b".into(), dry_run, force: true, ..Switch::default() }
     }
 
     fn with_steps(phases: &[Phase]) -> Journal {

@@ -201,8 +201,13 @@ impl Formation {
     }
 
     pub(super) async fn wait_for_request(&self) -> Journal {
+        self.wait_for(|_| true).await
+    }
+
+    /// The owner's copy of the journal, once it is as wished.
+    pub(super) async fn wait_for(&self, wished: impl Fn(&Journal) -> bool) -> Journal {
         for _ in 0..2_000 {
-            if let Some(journal) = site(&self.a).topology.journal() {
+            if let Some(journal) = site(&self.a).topology.journal().filter(|j| wished(j)) {
                 return journal.clone();
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
