@@ -3,10 +3,11 @@
 //! A request is a journal in the phase `Requested` in the owner's store, or one that
 //! carries an `AbortRequest`; the owner's agent finds it there.
 
-use super::ownership::read_site;
+use super::ownership::{read, read_site};
 use super::write::write_journal;
 use crate::dcs::keys::Keys;
 use crate::dcs::{DcsError, Store};
+use standby::switch::LocalTopology;
 use standby::switch::request::{Refusal, requested};
 use topology::RegionName;
 use topology::region::{AbortRequest, Journal, Phase};
@@ -54,21 +55,29 @@ pub async fn request_abort(
     request: &AbortRequest,
 ) -> Result<(), RequestError> {
     for _ in 0..ABORT_ATTEMPTS_MAX {
-        let read = store.read(&[keys.topology_prefix()]).await?;
-        let local = super::ownership::read(keys, &read.entries);
-        let running = local.journal().filter(|j| j.id == id && j.phase != Phase::Done);
-        let mut journal = running.ok_or(RequestError::NoMove)?.clone();
-        if journal.phase.is_decided() {
-            let Journal { from, to, phase, .. } = journal;
-            return Err(RequestError::Decided { from, to, phase });
-        }
-        if journal.phase == Phase::Aborted || journal.abort.is_some() {
-            return Ok(());
-        }
-        journal.abort = Some(request.clone());
+        let entries = store.read(&[keys.topology_prefix()]).await?.entries;
+        let local = read(keys, &entries);
+        let Some(journal) = with_abort(&local, id, request)? else { return Ok(()) };
         if store.write(keys, &write_journal(&local, &journal)).await?.succeeded {
             return Ok(());
         }
     }
     Err(RequestError::Conflict)
+}
+
+/// The journal that carries the request. `None`: nothing is left to ask for.
+pub fn with_abort(
+    local: &LocalTopology,
+    id: &str,
+    request: &AbortRequest,
+) -> Result<Option<Journal>, RequestError> {
+    let running = local.journal().filter(|j| j.id == id && j.phase != Phase::Done);
+    let Journal { from, to, phase, abort, .. } = running.ok_or(RequestError::NoMove)?;
+    if phase.is_decided() {
+        let (from, to, phase) = (from.clone(), to.clone(), *phase);
+        return Err(RequestError::Decided { from, to, phase });
+    }
+    let is_asked = *phase == Phase::Aborted || abort.is_some();
+    let asked = running.filter(|_| !is_asked).cloned();
+    Ok(asked.map(|journal| Journal { abort: Some(request.clone()), ..journal }))
 }

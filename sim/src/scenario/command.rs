@@ -66,10 +66,16 @@ pub const COMMANDS: &[Command] = &[
     row("reinit", "MEMBER", operator::reinit),
     row("promote", "MEMBER: its server, by hand", operator::promote),
     row("move", "to the other region, as an operator asks for it", operator::ask_for_move),
+    row(
+        "schedule",
+        "in SECONDS | by MINUTE HOUR DAY MONTH WEEKDAY: such a move, in UTC",
+        operator::schedule,
+    ),
+    row("abort", "the move that is under way, as an operator asks for it", operator::abort),
     // What there is to see.
     row(
         "show",
-        "[members | keys [KEY..] | trace [MEMBER..] | clients | move | slots | nodes]",
+        "[members | keys [KEY..] | trace [MEMBER..] | clients | move | schedules | slots | nodes]",
         show::show,
     ),
 ];

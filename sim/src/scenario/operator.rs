@@ -1,11 +1,14 @@
 //! What an operator does: requests in the store, changed settings, and what is done
 //! to a server by hand.
 
+use super::inject::number;
 use super::making::pairs;
 use super::story::Story;
 use super::usage::usage;
 use crate::world::fault::Fault;
 use member::ha::observation::Asked;
+use node::region::occurrence::after;
+use topology::schedule::CronLine;
 
 type Printed = Result<Vec<String>, String>;
 
@@ -95,4 +98,24 @@ pub fn promote(story: &mut Story, words: &[&str]) -> Printed {
 pub fn ask_for_move(story: &mut Story, _: &[&str]) -> Printed {
     story.happen(Fault::Move)?;
     Ok(Vec::new())
+}
+
+pub fn schedule(story: &mut Story, words: &[&str]) -> Printed {
+    let now_ms = story.world.unix_ms();
+    let (due_ms, cron) = match words {
+        ["in", seconds] => (now_ms + 1_000 * number(seconds)?, None),
+        ["by", fields @ ..] => {
+            let cron = CronLine { line: fields.join(" "), timezone: "UTC".into() };
+            (after(&cron, now_ms)?, Some(cron))
+        }
+        _ => return usage(),
+    };
+    let id = format!("s{}", story.world.topology_of(AT).schedules.len() + 1);
+    story.world.schedule_move(&id, due_ms, cron);
+    Ok(Vec::new())
+}
+
+pub fn abort(story: &mut Story, _: &[&str]) -> Printed {
+    let asked = story.world.ask_for_abort();
+    Ok(asked.err().map(|why| format!("refused: {why}")).into_iter().collect())
 }

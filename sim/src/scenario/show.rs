@@ -12,6 +12,7 @@ use member::ha::Decision;
 use node::region::ownership::read;
 use standby::slots::Slot;
 use topology::SyncState;
+use topology::schedule::{Outcome, Schedule};
 
 /// A number of this many digits is a position, a system id or a time.
 const POSITION_DIGITS: usize = 5;
@@ -28,6 +29,7 @@ pub fn show(story: &mut Story, words: &[&str]) -> Printed {
         ["trace", names @ ..] => trace(story, names),
         ["clients"] => Ok(clients(story)),
         ["move"] => Ok(moves(story)),
+        ["schedules"] => Ok(schedules(story)),
         ["slots"] => Ok(slots(story)),
         ["nodes"] if story.world.citus.is_some() => Ok(nodes(story)),
         _ => usage(),
@@ -215,4 +217,36 @@ fn moves(story: &Story) -> Vec<String> {
         format!("store {}: {owner}{}", region_name(region), journal.unwrap_or_default())
     };
     (0..story.world.stores.regions.len()).map(tell).collect()
+}
+
+/// The schedules, and what became of their last occurrence. Stores that differ are told
+/// one by one.
+fn schedules(story: &Story) -> Vec<String> {
+    let world = &story.world;
+    let of = |region: usize| -> Vec<String> {
+        let all = world.topology_of(region).schedules;
+        all.values().map(|s| schedule(s, world.unix_ms())).collect()
+    };
+    let regions = 0..world.stores.regions.len();
+    let first = of(0);
+    if regions.clone().all(|region| of(region) == first) {
+        return first;
+    }
+    let tell = |region: usize| {
+        let name = region_name(region);
+        of(region).into_iter().map(move |line| format!("store {name}: {line}"))
+    };
+    regions.flat_map(tell).collect()
+}
+
+fn schedule(schedule: &Schedule, now_ms: u64) -> String {
+    let due =
+        schedule.due_ms.map(|due_ms| format!("due in {}s", due_ms.saturating_sub(now_ms) / 1_000));
+    let last = schedule.last.as_ref().map(|last| match &last.outcome {
+        Outcome::Started(_) => "started".to_string(),
+        other => other.to_string(),
+    });
+    let told: Vec<String> = [due, last].into_iter().flatten().collect();
+    let Schedule { id, from, to, .. } = schedule;
+    format!("schedule {id}, {from} to {to}: {}", told.join("; "))
 }

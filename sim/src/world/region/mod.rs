@@ -5,19 +5,18 @@
 //! `node::region::write`; the agent alone decides.
 
 mod agent;
+mod operator;
 pub mod perform;
 
 use super::World;
 use member::ha::Observation;
 use member::{StoreSight, closed_workers, keeps_rows};
 use node::dcs::Snapshot;
-use node::region::ownership::{read, read_site};
+use node::region::ownership::read;
 pub use standby::switch::effect::{Answer, Call, CallId};
-use standby::switch::request::requested;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topology::region::{Journal, Phase, Policy};
-use topology::schedule::Limits;
 use topology::{RegionName, Session, Version};
 
 /// What one daemon's region task has.
@@ -111,23 +110,6 @@ impl World {
         match self.citus.is_some() {
             true => self.members[member].daemon.registrar.take_settled(),
             false => keeps_rows(seen) && seen.closed_workers.is_empty(),
-        }
-    }
-
-    /// An operator asks for a move away from the owner, if that is possible now.
-    pub fn ask_for_move(&mut self) {
-        for region in 0..self.stores.regions.len() {
-            let keys = self.members[0].keys.clone();
-            let site = read_site(&keys, &self.stores.snapshot(region).entries);
-            let to = region_name((region + 1) % self.stores.regions.len());
-            let (from, limits) = (region_name(region), Limits::default());
-            let Ok(journal) = requested(&site, &from, &to, &limits, self.unix_ms()) else {
-                continue;
-            };
-            let write = node::region::write::write_journal(&site.topology, &journal);
-            let asked = self.stores.regions[region].write_now(&keys, &write);
-            self.note(format!("move {} asked for: {asked:?}", journal.id));
-            return;
         }
     }
 
