@@ -47,7 +47,19 @@ impl Formation {
         let stand_in = forced || !has_citus(&pg_bin);
         println!("Citus: {}", if stand_in { "the stand-in" } else { "the real extension" });
         let dir = std::env::temp_dir().join(format!("live-regions-{}", std::process::id()));
-        let plan = plan(&dir, pg_bin, stand_in)?;
+        let plan = plan(&dir, pg_bin, &GROUPS, stand_in)?;
+        Formation::of(dir, plan)
+    }
+
+    /// Two regions of one group without Citus.
+    pub(crate) fn plain() -> Result<Formation> {
+        let pg_bin = find_postgres().context("PostgreSQL 13 or later must be installed")?;
+        let dir = std::env::temp_dir().join(format!("live-schedules-{}", std::process::id()));
+        let plan = plan(&dir, pg_bin, &[None], true)?;
+        Formation::of(dir, plan)
+    }
+
+    fn of(dir: PathBuf, plan: Plan) -> Result<Formation> {
         let stores = plan.regions.iter().map(|region| {
             let hosts = vec![format!("127.0.0.1:{}", region.store_port)];
             let settings =
@@ -198,7 +210,7 @@ impl Formation {
         Ok(())
     }
 
-    /// While this file is there, the worker's servers in `north` do not stop.
+    /// While this file is there, the servers of the last group in `north` do not stop.
     pub(crate) fn hold_stops(&self) -> Result<()> {
         Ok(std::fs::write(hold_file(&self.dir), "")?)
     }
@@ -221,8 +233,8 @@ fn hold_file(dir: &Path) -> PathBuf {
 }
 
 /// Small servers: eight of them run on two cores.
-fn plan(dir: &Path, pg_bin: PathBuf, stand_in: bool) -> Result<Plan> {
-    let mut plan = Plan::new(&[NORTH, SOUTH], &GROUPS, 2, pg_bin)?;
+fn plan(dir: &Path, pg_bin: PathBuf, groups: &[Option<u32>], stand_in: bool) -> Result<Plan> {
+    let mut plan = Plan::new(&[NORTH, SOUTH], groups, 2, pg_bin)?;
     plan.stand_in = stand_in;
     plan.dcs = json!({
         "ttl": 20, "loop_wait": 5, "retry_timeout": 5, "primary_start_timeout": 0,
@@ -239,9 +251,10 @@ fn plan(dir: &Path, pg_bin: PathBuf, stand_in: bool) -> Result<Plan> {
         plan.parameters["citus.node_connection_timeout"] = "5s".into();
     }
     let wait = format!("sh -c 'while [ -e {} ]; do sleep 0.02; done'", hold_file(dir).display());
-    let workers: Vec<String> =
-        plan.site(NORTH, WORKER).iter().map(|member| member.name.clone()).collect();
-    for name in workers {
+    let last = groups.last().copied().flatten();
+    let held: Vec<String> =
+        plan.site(NORTH, last).iter().map(|member| member.name.clone()).collect();
+    for name in held {
         plan.overlays.insert(name, json!({"postgresql": {"before_stop": wait}}));
     }
     Ok(plan)

@@ -22,6 +22,7 @@ mod guard;
 mod load;
 mod moves;
 mod planned;
+mod schedules;
 mod section;
 mod sql;
 
@@ -49,6 +50,20 @@ async fn a_formation_of_two_regions_lives_through_everything() -> anyhow::Result
     }
     f.stop();
     told(begin, "stopped");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_are_scheduled_and_given_up_on_request() -> anyhow::Result<()> {
+    let _turn = tests::live::turn_alone().await;
+    let begin = Instant::now();
+    let f = Formation::plain()?;
+    schedules::a_move_is_aborted_before_its_decision(&f).await?;
+    told(begin, "a move was aborted");
+    schedules::schedules_are_cancelled(&f).await?;
+    schedules::a_move_begins_at_its_time(&f).await?;
+    told(begin, "a scheduled move is done");
+    f.stop();
     Ok(())
 }
 
