@@ -6,7 +6,7 @@
 //! Invariant *unknown is not absent*: a key that cannot be read stands in
 //! `unreadable` under its name, and what would follow from it is `null`.
 //!
-//! Absent on purpose: why a move was given up. The sentence may quote what a server
+//! Absent on purpose: why a move was given up or skipped. The sentence may quote what a server
 //! said, which is for operators (`region history`).
 
 use crate::switch::LocalTopology;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use topology::RegionName;
 use topology::graph::RegionRole;
 use topology::region::Policy;
+use topology::schedule::Schedule;
 
 /// This region as its configuration names it.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,7 @@ pub fn region_document(me: Option<Named>, local: &LocalTopology) -> Option<Value
         "policy": policy,
         "agent": local.agent.as_ref().map(|agent| &agent.value),
         "operation": operation(local),
+        "schedules": schedules(local),
         "unreadable": local.unreadable,
     }))
 }
@@ -58,6 +60,13 @@ fn operation(local: &LocalTopology) -> Option<Value> {
         shown.remove("error");
     }
     Some(shown)
+}
+
+/// Those that are pending. What became of an occurrence is left out: its reason may quote
+/// what a server said, too.
+fn schedules(local: &LocalTopology) -> Vec<Value> {
+    let pending = local.schedules.values().filter(|schedule| schedule.is_pending());
+    pending.map(|schedule| json!(Schedule { last: None, ..schedule.clone() })).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +115,21 @@ mod tests {
         assert!(running.get("error").is_none());
         assert_eq!(operation(&journal(3, "aborted")), Value::Null);
         assert_eq!(operation(&journal(1, "catch_up")), Value::Null, "a later move has decided");
+    }
+
+    #[test]
+    fn pending_schedules_are_shown_without_what_became_of_earlier_occurrences() {
+        let schedule = |due_ms: Option<u64>| {
+            let last = json!({"due_ms": 3, "skipped": "FATAL: user boss"});
+            json!({"id": "s", "from": "a", "to": "b", "epoch": 3, "revision": 1, "host": "desk",
+                "due_ms": due_ms, "window_minutes": 10, "last": last})
+            .to_string()
+        };
+        let (pending, over) = (schedule(Some(5)), schedule(None));
+        let shown = document("a", &[("schedule/s", &*pending), ("schedule/t", &*over)]);
+        let schedules = shown["schedules"].as_array().unwrap();
+        assert_eq!((schedules.len(), &schedules[0]["due_ms"]), (1, &json!(5)));
+        assert!(!shown.to_string().contains("boss"), "{shown}");
     }
 
     #[test]

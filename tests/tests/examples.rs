@@ -17,6 +17,7 @@ use member::slots::SLOTS;
 use member::upkeep::UPKEEP;
 use node::config::{Environment, Loaded, load};
 use standby::switch::campaign::CAMPAIGN;
+use standby::switch::schedule::SCHEDULE;
 use standby::switch::table::SWITCH;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -146,6 +147,9 @@ fn rules() -> String {
     assert_eq!(TABLES.len(), WHEN.len());
     let rows = SWITCH.iter().map(|row| (row.id, row.why, String::new()));
     write_table(&mut text, "move", "A planned move of the formation; asked by an agent.", rows);
+    let rows = SCHEDULE.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "A move that was scheduled; asked by the agent of the owner, about each schedule.";
+    write_table(&mut text, "schedule", when, rows);
     let rows = CAMPAIGN.iter().map(|row| (row.id, row.why, String::new()));
     write_table(&mut text, "agent", "Which daemon of a region becomes its agent.", rows);
     let rows = UPKEEP.iter().map(|row| (row.id, row.why, String::new()));

@@ -1,3 +1,5 @@
+//! Tests of the table of a schedule, and of its shape.
+
 use super::*;
 use crate::switch::register::tests::certificate;
 use topology::schedule::CronLine;
