@@ -79,9 +79,11 @@ fn left(id: &str, kept: &[String]) -> String {
 
 async fn add(store: &dyn Store, keys: &Keys, schedule: &Schedule) -> Result<(), ScheduleError> {
     change(store, keys, |local| {
-        if local.schedules.contains_key(&schedule.id) {
+        match local.schedules.get(&schedule.id) {
             // The owner's agent was faster.
-            return Ok(None);
+            Some(known) if known == schedule => return Ok(None),
+            Some(_) => return Err(ScheduleError::Conflict),
+            None => {}
         }
         let pending = local.schedules.values().filter(|schedule| schedule.is_pending()).count();
         let is_full = pending >= PENDING_MAX;

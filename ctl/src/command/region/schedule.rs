@@ -80,7 +80,7 @@ impl New<'_> {
     fn schedule(&self) -> Schedule {
         let Plan { from, to, epoch } = self.plan;
         Schedule {
-            id: format!("{to}-{}", unix_ms() / 1_000),
+            id: format!("{to}-{}", unix_ms()),
             from: from.clone(),
             to: to.clone(),
             epoch: *epoch,

@@ -74,6 +74,16 @@ async fn a_schedule_that_one_store_does_not_take_is_taken_back_from_all() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_taken_is_no_schedule_that_was_made() {
+    let world = World::new(20);
+    let lines = lines(&world);
+    create(&lines, &keys(), &in_a_moment("s", 60_000)).await.expect("made");
+    let other = in_a_moment("s", 90_000);
+    assert!(create(&lines, &keys(), &other).await.is_err());
+    assert_ne!(world.site("a").topology.schedules["s"], other);
+}
+
+#[tokio::test]
 async fn what_is_cancelled_at_the_owner_is_cancelled_everywhere_and_once() {
     let world = World::with_agents(20);
     world.settled().await;
