@@ -27,7 +27,7 @@ fn rig(unix_ms: u64) -> Rig {
     let mut rig = Rig::settled();
     for site in [&mut rig.own, &mut rig.other] {
         site.topology.policy = Some(versioned(policy(2), None));
-        for (_, view) in &mut site.groups {
+        for view in site.groups.values_mut() {
             view.take_sample("initialize", SYSTEM, 1, 0);
         }
         site.topology.schedules.insert("s".into(), schedule());
