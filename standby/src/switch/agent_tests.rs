@@ -374,6 +374,30 @@ fn a_step_is_late_by_the_drivers_own_clock() {
     }
 }
 
+/// It counts from the hold on, over all steps before the decision.
+#[test]
+fn a_move_that_holds_writes_for_longer_than_its_operator_allows_is_given_up() {
+    let mut rig = Rig::moving(Phase::Hold);
+    rig.own.topology.switch.as_mut().expect("a move").value.limits.pause_seconds_max = Some(3);
+    rig.look_in(5);
+    let (hold, _) = only_call(&rig.wake());
+    let (id, call) = only_call(&rig.answer(hold, Answer::Done));
+    assert_eq!(phase_of(&call), Phase::Stop);
+    rig.own.topology.switch.as_mut().expect("a move").value.phase = Phase::Stop;
+    rig.look_in(1_000);
+    rig.answer(id, Answer::Written);
+    let abort = |rig: &mut Rig, ms: u64| {
+        rig.heard = rig.sight.now + ms;
+        rig.look_in(ms);
+        rig.wake().iter().any(|effect| match effect {
+            Effect::Call { call: call @ Call::Write(_), .. } => phase_of(call) == Phase::Aborted,
+            _ => false,
+        })
+    };
+    assert!(!abort(&mut rig, 2_000), "three seconds");
+    assert!(abort(&mut rig, 1));
+}
+
 /// The stop would take as long, with all writes held back; and a long one is waited for.
 #[test]
 fn a_checkpoint_may_take_long_and_one_that_fails_ends_the_move_before_anything_stops() {
