@@ -48,6 +48,8 @@ fn kept_end(view: &GroupView, mine: Option<Timeline>, here: Lsn) -> Option<Statu
     let known = view.status.as_ref().filter(|_| view.is_handed_over())?;
     let end = known.value.optime;
     let is_had = mine.is_some() && here > end;
+    // A leader that is gone for good cannot be waited for.
+    let leader = leader.filter(|leader| view.members.contains_key(*leader));
     let timeline = known.value.ended_timeline.or(mine);
     leader.filter(|_| is_had).map(|leader| known.value.ended_by(leader, timeline, end))
 }

@@ -83,9 +83,10 @@ pub async fn steps_on_their_own() {
     stage.patch(json!({"slots": {"aaa": null, "aab": {}, "aac": {"type": "physical"}}})).await;
     slots(&stage, leader, "aaa aab n2 n3").await;
     slots(&stage, replica, "aaa aab n1 n3").await;
+    let told = "creating the slot `aac`";
     let is_told = async || {
         let log = stage.log_since(leader, mark);
-        log.contains("creating the slot `aac`") && log.contains("max_replication_slots")
+        log.contains(told) && log.contains("max_replication_slots")
     };
     stage.until("a word on the slot that cannot be made", SHORT, is_told).await;
 

@@ -40,6 +40,12 @@ pub const GATE: &[Rule] = &[
         "the lock could not be renewed before its deadline: stopping PostgreSQL",
     ),
     Rule::new(
+        21,
+        |f| f.o.is_primary() && f.is_leader_elsewhere() && is_stopping_softly(f),
+        |_| act(Action::CancelJob),
+        "another member leads while this primary stops in order: the stop is cut short",
+    ),
+    Rule::new(
         22,
         |f| is_data_gone(f) && !f.o.is_stopped() && f.o.job.is_none(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
@@ -183,6 +189,12 @@ fn may_write(f: &Facts) -> bool {
     let silent = f.o.server().is_some_and(|s| s.role == Seen::Unknown) && f.o.holds_lock();
     let read_only = matches!(f.job(), Some(Job::StartStandby { .. }));
     f.o.is_primary() || f.o.memory.promoting.is_some() || starting || silent && !read_only
+}
+
+/// Clients may write on for as long as such a stop makes its first checkpoint.
+fn is_stopping_softly(f: &Facts) -> bool {
+    let is_soft = matches!(f.job(), Some(Job::Stop { how }) if !how.is_immediate());
+    is_soft && f.closed().is_none() && !f.is_paused()
 }
 
 fn is_stopping_hard(f: &Facts) -> bool {

@@ -40,7 +40,10 @@ pub(crate) const LEADER: &[Rule] = &[
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
         703,
-        |f| f.leads_on_failed_disk() && f.successor(None).is_ok(),
+        |f| {
+            let may_stop = f.is_lock_renewed() || !f.o.is_primary();
+            f.leads_on_failed_disk() && may_stop && f.successor(None).is_ok()
+        },
         |f| {
             let how = if f.is_starting() { StopHow::Overdue } else { StopHow::Planned };
             act(Action::Begin(Job::Stop { how }))
@@ -141,7 +144,7 @@ pub(crate) const LEADER: &[Rule] = &[
     .saying(|f| f.watchdog_broken()),
     Rule::new(
         719,
-        |f| f.may_own() && f.watchdog_broken().is_some(),
+        |f| f.may_own() && f.watchdog_broken().is_some() && !f.o.is_primary(),
         |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
         "watchdog required but unusable: releasing the lock so that another member can lead",
     )

@@ -207,7 +207,13 @@ impl Memory {
     /// The lock is free, or is not: since when.
     fn update_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
-        self.is_lock_unanswered &= free;
+        self.is_lock_unanswered &= free || seen.lock == Lock::Unknown;
+        // Its answers count from the moment at which it answers again.
+        if std::mem::replace(&mut self.is_store_silent, seen.view().is_none())
+            && seen.view().is_some()
+        {
+            self.lease_misses = 0;
+        }
         self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));
         let facts = Facts::of(seen);
         let is_known = seen.view().is_some() && facts.other_majority_leader().is_none();

@@ -5,8 +5,8 @@ use super::generate::quiet;
 use crate::ha::action::{Action, Step};
 use crate::ha::facts::Facts;
 use crate::ha::observation::{
-    Bootstrapping, DataDir, Divergence, End, Job, Lock, Observation, Process, Rewind, ServerRole,
-    Shut, ShutdownState, StopHow,
+    Bootstrapping, DataDir, Divergence, End, Guarding, Job, Lock, Observation, Process, Rewind,
+    Running, ServerRole, Shut, ShutdownState, StopHow,
 };
 use crate::ha::sample::{follower, leader};
 use crate::ha::{Outcome, decide};
@@ -240,6 +240,35 @@ fn a_primary_without_the_lock_stops_when_the_store_is_silent() {
     assert_ne!(rule(&o), 20);
     o.memory.is_lock_unanswered = true;
     assert_eq!(rule(&o), 20);
+    // What was last seen counts while the store cannot be read.
+    (o.lock, o.store) = (Lock::Unknown, Seen::Unknown);
+    let mut memory = o.memory.clone();
+    memory.update_from(&o);
+    assert!(memory.is_lock_unanswered);
+    assert_eq!(rule(&o), 20);
+}
+
+/// Clients may write on while such a stop makes its first checkpoint.
+#[test]
+fn rule_21_a_stop_in_order_is_cut_short_beside_another_leader() {
+    let mut o = leader();
+    let job = Job::Stop { how: StopHow::Planned };
+    o.job = Some(Running { job, since: o.now, closed: None, ending: Default::default() });
+    o.lock = Lock::Other("a".into());
+    assert_eq!((rule(&o), decide(&o).step), (21, Step::Do(Action::CancelJob)));
+}
+
+/// A required watchdog that cannot be used: the lock of an earlier process is not given away
+/// under a server that is open.
+#[test]
+fn rule_719_gives_no_lock_away_under_an_open_primary() {
+    let mut o = leader();
+    o.watchdog = Guarding::Broken("no device".into());
+    assert_eq!(rule(&o), 718);
+    let Lock::Mine { renewed, .. } = o.lock else { panic!("a leader") };
+    o.lock = Lock::Mine { renewed, deadline: Millis(0) };
+    (o.memory.started, o.memory.lease_tried, o.memory.lease_misses) = (o.now, o.now, 1);
+    assert_ne!(rule(&o), 719);
 }
 
 /// Clients write on during the checkpoint of a planned stop: another member may lead by then.

@@ -62,6 +62,8 @@ impl Facts<'_> {
         }
         match self.o.lock {
             Lock::Mine { deadline, .. } if deadline.0 > 0 => self.o.now + budget >= deadline,
+            // The lock was free when it was last seen, and was asked for in vain.
+            Lock::Unknown if self.o.memory.is_lock_unanswered => true,
             Lock::Mine { .. } | Lock::Unknown => {
                 // A daemon that just came up beside a running server: the store
                 // gets one retry_timeout to say whose lock it is.

@@ -115,11 +115,17 @@ impl<'a> Facts<'a> {
     pub fn is_named_without_failsafe(&self) -> bool {
         let me = Some(&self.o.me.name);
         let named = self.request().is_some_and(|request| request.candidate.as_ref() == me);
-        let is_newer = self.view().is_some_and(|view| {
+        named
+            && self.is_forced()
+            && self.is_asked_since_the_settings()
+            && !self.o.dynamic.failsafe_mode
+    }
+
+    fn is_asked_since_the_settings(&self) -> bool {
+        self.view().is_some_and(|view| {
             let settings = view.config.as_ref().map(|config| config.version);
             view.failover.as_ref().map(|request| request.version) > settings
-        });
-        named && self.is_forced() && is_newer && !self.o.dynamic.failsafe_mode
+        })
     }
 
     /// A failover that an operator asked for by name: it may lose writes.
@@ -206,7 +212,7 @@ impl<'a> Facts<'a> {
         let limits = RaceLimits {
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
             check_timeline: self.o.dynamic.check_timeline && self.may_own(),
-            failsafe_mode: self.o.dynamic.failsafe_mode,
+            failsafe_mode: self.o.dynamic.failsafe_mode || !self.is_asked_since_the_settings(),
             mode: self.synchronous_mode(),
         };
         promotion::may_race(&racer, &self.racing(view, peers), view, limits)

@@ -80,6 +80,8 @@ pub struct Memory {
     pub lease_misses: u32,
     /// The free lock was asked for, and no answer came.
     pub is_lock_unanswered: bool,
+    /// The last look could not read the store.
+    pub is_store_silent: bool,
     /// The store refused the last renewal.
     pub lease_refused: bool,
     /// A restart or a reinitialize that an operator asked for.
