@@ -62,11 +62,18 @@ pub struct ReadersTold {
     refused: BTreeMap<String, Reader>,
     /// This counts, and not what the slots here say.
     confirmed: BTreeMap<String, Lsn>,
+    /// Logical slots here are copies of another region's: they tell of no reader.
+    hides_copies: bool,
 }
 
 impl ReadersTold {
     pub fn of_primary(refused: BTreeMap<String, Reader>) -> ReadersTold {
-        ReadersTold { refused, confirmed: BTreeMap::new() }
+        ReadersTold { refused, ..ReadersTold::default() }
+    }
+
+    /// The leader of a standby region, which has asked the remote leader.
+    pub fn of_standby_region(confirmed: BTreeMap<String, Lsn>) -> ReadersTold {
+        ReadersTold { confirmed, hides_copies: true, ..ReadersTold::default() }
     }
 
     /// A standby that holds the lock: its copies may be behind their readers, and it has
@@ -79,7 +86,7 @@ impl ReadersTold {
         let (refused, confirmed): (BTreeMap<_, _>, BTreeMap<_, _>) =
             readers.into_iter().partition(|(name, reader)| is_refused(name, reader));
         let confirmed = confirmed.into_iter().map(|(name, reader)| (name, reader.at));
-        ReadersTold { refused, confirmed: confirmed.collect() }
+        ReadersTold { refused, confirmed: confirmed.collect(), hides_copies: false }
     }
 
     /// They do not wait for the next report.
@@ -125,7 +132,9 @@ impl Leader<'_> {
         let is_linked = |name: &str| self.dynamic.standby_clusters.iter().any(|l| l.slot == name);
         let is_kept = |name: &str| permanent.names(name) || is_linked(name);
         let is_refused = |name: &str| self.readers.refused.contains_key(name);
+        let is_hidden = |slot: &&Slot| self.readers.hides_copies && !slot.is_physical();
         let told = self.slots.iter().filter(|s| (all || is_kept(&s.name)) && !is_refused(&s.name));
+        let told = told.filter(|slot| !is_hidden(slot));
         let told = told.filter_map(|slot| Some((slot.name.clone(), slot.position()?)));
         let own = all.then(|| (slot_name(self.name.as_str()), self.optime));
         // What comes last counts.
@@ -211,6 +220,25 @@ mod tests {
     }
 
     /// The slots of n2 and n3 are there only after they have come.
+    /// Its copies are behind their readers, or begin later than they are.
+    #[test]
+    fn the_leader_of_a_standby_region_tells_of_readers_what_the_remote_leader_says() {
+        let raw = json!({"slots": {"a": {"database": "d", "plugin": "p"},
+            "b": {"database": "d", "plugin": "p"}}});
+        let (me, dynamic) = (MemberName::new("n1"), dynamic(raw));
+        let leader = Leader {
+            name: &me,
+            optime: Lsn(9),
+            slots: &[slot("a", false, 5), slot("b", false, 5), slot("n2", true, 7)],
+            dynamic: &dynamic,
+            readers: ReadersTold::of_standby_region([("a".to_string(), Lsn(6))].into()),
+            failsafe_majority: None,
+        };
+        let told = leader.status(&view(&["n1"]), &mut Retention::default(), Millis(1));
+        let told: Vec<_> = told.slots.iter().map(|(name, at)| (name.as_str(), at.0)).collect();
+        assert_eq!(told, [("n2", 7), ("n1", 9), ("a", 6)]);
+    }
+
     #[test]
     fn only_slots_that_are_there_are_kept_and_a_gone_member_s_for_its_time() {
         let (me, dynamic) = (MemberName::new("n1"), dynamic(json!({})));

@@ -6,14 +6,17 @@
 //! a server takes a copy only when it starts.
 //!
 //! Invariants: a slot makes a server restart at most once in ten minutes; while the store
-//! is silent none is copied.
+//! is silent none is copied. A copy of a standby region is proven anew whenever the remote
+//! leader or its timeline is another one, also where the copy is a slot that this server had as
+//! the primary.
 
 mod copies;
 mod opening;
 mod settings;
 
 pub(crate) use opening::BeforeOpening;
-use settings::{copies_from_remote, follows_another, keeps_feedback};
+pub(crate) use settings::copies_region;
+use settings::{copies_from_remote, follows_another, follows_region, keeps_feedback};
 
 use super::Member;
 use super::slot_sight::{SlotEnd, SlotSight};
@@ -25,7 +28,7 @@ use standby::slots::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
-use topology::{Dynamic, GroupView, MemberName, Millis};
+use topology::{Dynamic, GroupView, Lsn, MemberName, Millis, Timeline};
 
 /// Between two restarts for copies of the same slot.
 const RESTART_AGAIN_MS: u64 = 600_000;
@@ -50,8 +53,12 @@ pub(super) struct LogicalMemory {
     followed: bool,
     readiness: BTreeMap<String, Readiness>,
     /// Under which leader, and since which start of the server, they are judged.
-    judged: Option<(MemberName, Option<String>)>,
+    judged: Option<Judged>,
     answer: Option<(Millis, Vec<Slot>)>,
+    /// In a standby region: what the remote leader said last of readers.
+    remote: BTreeMap<String, Lsn>,
+    /// Copies whose slot it does not have.
+    gone: BTreeSet<String>,
     asked: Option<Millis>,
     /// Slots that the leader has and this server lacks.
     lacking: BTreeSet<String>,
@@ -71,6 +78,29 @@ pub(super) struct LogicalMemory {
     used: BTreeMap<String, Millis>,
     /// What the last promotion found not to be ready.
     pub(crate) promoted_with: Option<String>,
+}
+
+/// Who leads, also in another region, and when the server was started.
+#[derive(Debug, PartialEq, Eq)]
+struct Judged {
+    leader: String,
+    /// Of the remote leader, as this server has it: two failovers may lead back to the same one.
+    timeline: Option<Timeline>,
+    started: Option<String>,
+}
+
+impl Judged {
+    fn of(moment: &Moment) -> Option<Judged> {
+        let started = moment.sight.started.clone();
+        if moment.role != Role::StandbyLeader {
+            let leader = moment.view.leader_name()?.to_string();
+            return Some(Judged { leader, timeline: None, started });
+        }
+        let remote = Facts::of(moment.seen).remote()?;
+        let leader = format!("{} at {}:{}", remote.member, remote.host, remote.port);
+        let timeline = moment.seen.server().and_then(|server| server.timeline);
+        Some(Judged { leader, timeline, started })
+    }
 }
 
 /// What the slots of a beat are judged by.
@@ -114,6 +144,8 @@ impl LogicalMemory {
             defined: self.defined.clone(),
             lacking: self.lacking.clone(),
             asks_leader: is_due && Facts::of(seen).leader_source().is_some(),
+            remote: self.remote.clone(),
+            gone: self.gone.clone(),
         }
     }
 
@@ -139,8 +171,7 @@ impl LogicalMemory {
     }
 
     fn judge(&mut self, moment: &Moment, plan: &Plan) {
-        let leader = moment.view.leader_name().cloned();
-        let judged = leader.map(|leader| (leader, moment.sight.started.clone()));
+        let judged = Judged::of(moment);
         if self.judged != judged {
             self.readiness.values_mut().for_each(|readiness| *readiness = readiness.anew());
             (self.judged, self.answer) = (judged, None);
@@ -154,7 +185,10 @@ impl LogicalMemory {
             let before = self.readiness.get(name).copied().unwrap_or_default();
             let next = match self.is_native() {
                 true => logical::native_readiness(&moment.sight.slots, name),
-                false => before.next(own.as_ref(), find(theirs, name).as_ref(), physical),
+                false => {
+                    let its = find(theirs, name).filter(|slot| slot.kind == *kind);
+                    before.next(own.as_ref(), its.as_ref(), physical)
+                }
             };
             readiness.insert(name.clone(), next);
         }
@@ -162,7 +196,7 @@ impl LogicalMemory {
     }
 }
 
-/// What a standby leader's server has copied from the remote side; nothing else is kept there.
+/// What a standby leader's own server has copied from the remote side.
 fn native_copies(dynamic: &Dynamic, slots: &[Slot]) -> BTreeMap<String, Readiness> {
     let all = permanent(&dynamic.slots).specifications.into_iter();
     let names = all.filter(|slot| slot.kind != Kind::Physical).map(|slot| slot.name);
@@ -181,6 +215,9 @@ fn logical_of(plan: &Plan) -> impl Iterator<Item = (&String, &Kind)> {
 /// The slot on the leader through which this member's feedback comes: its own, or that of
 /// the member nearest to the leader that it cascades from.
 fn own_upstream_slot(moment: &Moment) -> Option<String> {
+    if moment.role == Role::StandbyLeader {
+        return Facts::of(moment.seen).remote()?.slot;
+    }
     let mut at = moment.seen.me.name.clone();
     for _ in 0..=moment.view.members.len() {
         let record = moment.view.member(&at)?;
@@ -240,7 +277,8 @@ impl Member {
         logical.there = slots.iter().filter(|slot| !slot.is_physical()).cloned().collect();
         logical.note_used(moment);
         logical.feedback = keeps_feedback(moment.seen, moment.view, &self.dynamic)
-            || logical.is_native() && copies_from_remote(moment.seen, &self.dynamic);
+            || (logical.is_native() || copies_region(moment.seen, logical.major))
+                && copies_from_remote(moment.seen, &self.dynamic);
         logical.followed = match moment.role {
             Role::Primary => false,
             Role::Promoting => logical.followed,
@@ -248,6 +286,7 @@ impl Member {
         };
         match moment.role {
             Role::Primary => {
+                (logical.remote, logical.gone) = Default::default();
                 let names = logical.there.iter().map(|slot| slot.name.clone());
                 let is_kept =
                     |name: &String| !logical.readers.is_ahead(name) && !logical.late.contains(name);
@@ -270,8 +309,17 @@ impl Member {
             }
             Role::Replica => {
                 logical.owned.clear();
+                (logical.remote, logical.gone) = Default::default();
                 logical.late.clear();
                 logical.judge(moment, plan);
+                logical.find_lacking(moment, plan);
+                logical.find_due(moment, plan);
+            }
+            Role::StandbyLeader if copies_region(moment.seen, logical.major) => {
+                logical.owned.clear();
+                logical.late.clear();
+                logical.judge(moment, plan);
+                logical.note_remote(moment, plan);
                 logical.find_lacking(moment, plan);
                 logical.find_due(moment, plan);
             }
@@ -286,6 +334,30 @@ impl Member {
             }
         }
         self.memory.slots_to_copy = self.slots_to_copy(moment);
+    }
+}
+
+impl LogicalMemory {
+    /// What the remote leader has, and what it has not: only a young answer counts.
+    fn note_remote(&mut self, moment: &Moment, plan: &Plan) {
+        let is_there = |slot: &Slot| logical_of(plan).any(|(name, _)| *name == slot.name);
+        let theirs: Vec<Slot> = self.theirs(moment).to_vec();
+        let positions = theirs.iter().filter(|slot| is_there(slot));
+        self.remote.extend(positions.filter_map(|s| Some((s.name.clone(), s.confirmed_flush?))));
+        self.remote.retain(|name, _| plan.wanted.contains_key(name));
+        let is_gone = |name: &&String| !theirs.iter().any(|slot| slot.name == **name);
+        let own = self.there.iter().map(|slot| &slot.name);
+        let own = own.filter(|name| plan.wanted.contains_key(*name));
+        self.gone = match theirs.is_empty() {
+            // Its physical slot of this region is always in an answer.
+            true => BTreeSet::new(),
+            false => own.filter(is_gone).cloned().collect(),
+        };
+    }
+
+    /// What the leader of a standby region tells of readers: `None` where its own slots tell.
+    pub(crate) fn remote_readers(&self, seen: &Observation) -> Option<BTreeMap<String, Lsn>> {
+        (follows_region(seen) && !self.is_native()).then(|| self.remote.clone())
     }
 }
 

@@ -11,7 +11,7 @@
 //! failsafe mode is active, by the group as it was last seen: none is dropped then.
 
 use super::effect::{Answer, Call, Effect};
-use super::logical_slots::{LogicalMemory, Moment};
+use super::logical_slots::{LogicalMemory, Moment, copies_region};
 use super::record::role_of;
 use super::slot_sight::SlotSight;
 use super::{Level, Member};
@@ -49,6 +49,12 @@ pub const SLOTS: &[SlotRow] = &[
         due: logical::not_synced,
         why: "PostgreSQL 17: a failover slot of a standby that is no copy keeps the server from \
               copying any slot: it is dropped",
+    },
+    SlotRow {
+        id: 1187,
+        due: logical::gone,
+        why: "a standby region, before PostgreSQL 17: the remote leader does not have the slot that \
+              this is a copy of: the copy is dropped, for its reader may be past it",
     },
     SlotRow {
         id: 1190,
@@ -308,7 +314,10 @@ impl Member {
         // Other regions stream from the owner only; elsewhere such a slot would keep WAL
         // that no server reads.
         let others = |is: bool| if is { round.sight.other_regions.as_slice() } else { &[] };
+        let copies_region =
+            round.role == Role::StandbyLeader && copies_region(seen, round.sight.major);
         let situation = Situation {
+            copies_region,
             me: &self.name,
             nofailover: seen.me.tags.nofailover(),
             view,

@@ -395,6 +395,9 @@ impl Member {
     /// What this leader tells of readers of logical slots, beside its own slots.
     fn readers(&self, sights: &Sights) -> ReadersTold {
         let logical = &self.slots.logical;
+        if let Some(remote) = logical.remote_readers(sights.seen) {
+            return ReadersTold::of_standby_region(remote);
+        }
         match (sights.seen.may_own(), sights.seen.is_primary()) {
             (false, _) => ReadersTold::default(),
             (true, true) => ReadersTold::of_primary(logical.refused(&sights.about.slots)),

@@ -41,6 +41,13 @@ const LOGICAL: &str = "\
     SELECT coalesce(json_agg(row_to_json(s)), '[]')::text FROM pg_replication_slots s \
     WHERE slot_type = 'logical' AND NOT temporary";
 
+/// The oldest segment that is there, as a position: `pg_wal` may begin behind what a slot needs.
+const WAL_FROM: &str = "\
+    WITH names AS (SELECT name FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'), \
+    sizes AS (SELECT pg_size_bytes(current_setting('wal_segment_size')) AS size) \
+    SELECT min(('x' || substr(name, 9, 8))::bit(32)::int8 * 4294967296 \
+               + ('x' || substr(name, 17, 8))::bit(32)::int8 * size) FROM names, sizes";
+
 /// How to log in to every leader: all groups and regions share one superuser.
 #[derive(Clone)]
 pub(super) struct Access {
@@ -137,6 +144,9 @@ impl Session {
         let row = within(self.client.query_one(LOGICAL, &[])).await.map_err(|why| self.at(why))?;
         let slots: Vec<monitor::Slot> =
             serde_json::from_str(row.get(0)).map_err(|why| self.at(why.to_string()))?;
+        let row = within(self.client.query_one(WAL_FROM, &[])).await.map_err(|why| self.at(why))?;
+        let from: Option<i64> = row.try_get(0).map_err(|why| self.at(why.to_string()))?;
+        probe.wal_from = from.map(|from| Lsn(from.unsigned_abs()));
         probe.logical = slots.iter().map(monitor::Slot::seen).collect();
         Ok(probe)
     }
@@ -181,6 +191,7 @@ fn read_probe(row: &Row) -> Result<Probe, tokio_postgres::Error> {
         prepared: count(8)?,
         oldest_transaction_s: count(9)?,
         logical: Vec::new(),
+        wal_from: None,
     })
 }
 

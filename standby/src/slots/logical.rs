@@ -1,6 +1,6 @@
 //! The steps of logical slots.
 //!
-//! Until PostgreSQL 16 a standby takes a logical slot only as a copy of the primary's file,
+//! Until PostgreSQL 16 a standby (a replica, or the leader of a standby region) takes a logical slot only as a copy of the primary's file,
 //! when it starts; there the copy is moved by decoding, which takes time: those steps run
 //! beside the beats, one in each database. A standby of PostgreSQL 16 makes a slot of its own
 //! instead: it begins later than its reader on the primary, and is of use once that has passed
@@ -42,6 +42,10 @@ pub struct Logical {
     pub lacking: BTreeSet<String>,
     /// The leader's slots are to be looked at.
     pub asks_leader: bool,
+    /// In a standby region: what readers have confirmed on the remote leader.
+    pub remote: BTreeMap<String, Lsn>,
+    /// In a standby region: copies whose slot the remote leader does not have.
+    pub gone: BTreeSet<String>,
 }
 
 impl Logical {
@@ -57,6 +61,20 @@ impl Logical {
 impl<'a> Scene<'a> {
     fn is_primary(&self) -> bool {
         self.situation.role == Role::Primary
+    }
+
+    /// A standby leader has something to copy only in a standby region.
+    fn is_copying(&self) -> bool {
+        let s = self.situation;
+        s.role == Role::Replica || s.role == Role::StandbyLeader && s.copies_region
+    }
+
+    /// Up to where a copy may move. The own `/status` of a standby region tells of copies.
+    fn confirmed(&self, name: &str, wanted: &Wanted) -> Option<Lsn> {
+        match self.situation.role {
+            Role::StandbyLeader => self.logical.remote.get(name).copied(),
+            _ => wanted.to,
+        }
     }
 
     fn is_free(&self, step: &SlotStep) -> bool {
@@ -96,6 +114,15 @@ pub fn not_synced(scene: &Scene) -> Vec<SlotStep> {
     found.map(|slot| SlotStep::Drop { name: slot.name.clone(), why: DropWhy::NotSynced }).collect()
 }
 
+/// In a standby region: what the remote leader has refused or dropped may have been used past
+/// what is here, so that a resumed copy would skip what was written instead.
+pub fn gone(scene: &Scene) -> Vec<SlotStep> {
+    let is_gone = |slot: &&Slot| !slot.is_physical() && scene.logical.gone.contains(&slot.name);
+    let found = scene.slots().filter(is_gone).filter(|slot| scene.may_drop(slot));
+    let found = found.filter(|_| scene.is_copying());
+    found.map(|slot| SlotStep::Drop { name: slot.name.clone(), why: DropWhy::Gone }).collect()
+}
+
 /// On a primary, each in its own database. A definition that is new begins here.
 pub fn creations(scene: &Scene) -> Vec<SlotStep> {
     if !scene.is_primary() || !scene.logical.decodes || !scene.logical.knows_readers {
@@ -121,7 +148,7 @@ pub fn makes_own(major: u32) -> bool {
 
 /// PostgreSQL 16: on a standby, one in each database at a time.
 pub fn own(scene: &Scene) -> Vec<SlotStep> {
-    let is_due = scene.situation.role == Role::Replica
+    let is_due = scene.is_copying()
         && scene.logical.makes_own()
         && scene.logical.decodes
         && !scene.situation.dynamic.pause;
@@ -153,7 +180,7 @@ pub fn failover(scene: &Scene) -> Vec<SlotStep> {
 /// The copies of a standby. A target that is behind the copy, or not replayed yet, is an
 /// error in PostgreSQL: it is not asked for.
 pub fn advances(scene: &Scene) -> Vec<SlotStep> {
-    if scene.situation.role != Role::Replica {
+    if !scene.is_copying() {
         return Vec::new();
     }
     let found = scene.with_wanted().filter(|(slot, wanted)| {
@@ -161,7 +188,7 @@ pub fn advances(scene: &Scene) -> Vec<SlotStep> {
         is_copy && !slot.active && !slot.is_lost && slot.restart_lsn.is_some()
     });
     let steps = found.filter_map(|(slot, wanted)| {
-        let to = wanted.to?.min(scene.situation.end);
+        let to = scene.confirmed(&slot.name, wanted)?.min(scene.situation.end);
         let Kind::Logical { database, .. } = &slot.kind else { return None };
         let step =
             SlotStep::AdvanceLogical { name: slot.name.clone(), database: database.clone(), to };
@@ -173,7 +200,7 @@ pub fn advances(scene: &Scene) -> Vec<SlotStep> {
 /// A standby that keeps copies compares them with the leader's slots.
 pub fn leader_asked(scene: &Scene) -> Vec<SlotStep> {
     let has_logical = scene.wanted_logical().next().is_some();
-    let is_due = scene.situation.role == Role::Replica
+    let is_due = scene.is_copying()
         && scene.logical.asks_leader
         && !scene.logical.is_native();
     let is_due = is_due && has_logical && scene.is_free(&SlotStep::AskLeader);
@@ -206,12 +233,12 @@ pub fn findings(scene: &Scene) -> Vec<String> {
     found
 }
 
-/// A cluster that follows another one: only from PostgreSQL 17 on its leader's server has
-/// copies.
+/// A cluster that follows another one, and is no region of the same formation: only from
+/// PostgreSQL 17 on its leader's server has copies.
 fn followers(scene: &Scene) -> Option<String> {
     let s = scene.situation;
     let follows = s.role == Role::StandbyLeader && s.cluster == Some(ClusterKind::Standby);
-    if !follows || scene.logical.is_native() || scene.logical.major == 0 {
+    if !follows || s.copies_region || scene.logical.is_native() || scene.logical.major == 0 {
         return None;
     }
     let all = permanent(&s.dynamic.slots).specifications.into_iter();

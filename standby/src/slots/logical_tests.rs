@@ -12,6 +12,7 @@ struct Bench {
     there: Vec<Slot>,
     logical: Logical,
     end: Lsn,
+    copies_region: bool,
 }
 
 impl Bench {
@@ -30,7 +31,7 @@ impl Bench {
         let dynamic = Dynamic::read(&config).unwrap();
         let logical =
             Logical { major: 15, decodes: true, knows_readers: true, ..Logical::default() };
-        Bench { view, dynamic, role, there: Vec::new(), logical, end: Lsn(75) }
+        Bench { view, dynamic, role, there: Vec::new(), logical, end: Lsn(75), copies_region: false }
     }
 
     fn with(mut self, slots: &[Slot]) -> Bench {
@@ -54,7 +55,11 @@ impl Bench {
             view: &self.view,
             dynamic: &self.dynamic,
             role: self.role,
-            cluster: Some(ClusterKind::Primary),
+            cluster: Some(match self.copies_region {
+                true => ClusterKind::Standby,
+                false => ClusterKind::Primary,
+            }),
+            copies_region: self.copies_region,
             end: self.end,
             regions: &[],
             doubtful_regions: &[],
@@ -133,6 +138,25 @@ fn a_copy_moves_to_what_is_confirmed_and_replayed_and_never_back() {
     assert!(primary.steps(advances).is_empty());
     let physical = primary.steps(step::advances);
     assert!(physical.is_empty(), "{physical:?}");
+}
+
+/// Its own `/status` tells how far copies are.
+#[test]
+fn the_leader_of_a_standby_region_moves_copies_to_what_the_remote_leader_says() {
+    let there = [slot("a", "one", 60), slot("c", "two", 60)];
+    let mut bench = Bench::of(Role::StandbyLeader).with(&there);
+    bench.logical.asks_leader = true;
+    bench.logical.remote = [("c".to_string(), Lsn(72))].into();
+    assert!(bench.steps(advances).is_empty() && bench.steps(leader_asked).is_empty());
+    bench.copies_region = true;
+    assert_eq!(bench.steps(advances), ["advancing the logical slot `c` to 0/48"]);
+    assert_eq!(bench.steps(leader_asked).len(), 1);
+    assert!(bench.on(findings).is_empty(), "they are kept here");
+    assert!(bench.steps(gone).is_empty());
+    bench.logical.gone = ["a".to_string()].into();
+    assert!(bench.steps(gone)[0].starts_with("dropping the slot `a`: the remote leader"));
+    bench.there[0].active = true;
+    assert!(bench.steps(gone).is_empty());
 }
 
 #[test]

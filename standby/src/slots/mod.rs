@@ -131,6 +131,9 @@ pub struct Situation<'a> {
     pub role: Role,
     /// Whether the group follows another region or cluster; `None`: that is not known.
     pub cluster: Option<ClusterKind>,
+    /// The leader of a standby region whose server copies no logical slots itself: it keeps
+    /// copies of the remote leader's.
+    pub copies_region: bool,
     /// No slot moves past this: the end of a primary's log, what a standby has replayed.
     pub end: Lsn,
     /// The other regions, where this one owns the formation.

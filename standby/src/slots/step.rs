@@ -24,6 +24,8 @@ pub enum DropWhy {
     NotSynced,
     /// Its reader has confirmed more than the log of the group has.
     Skips,
+    /// A standby region: the slot that it is a copy of is not on the remote leader.
+    Gone,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +115,10 @@ impl fmt::Display for SlotStep {
                     DropWhy::NotSynced => {
                         "PostgreSQL does not keep it in line with the primary's, and copies no slot \
                          while it is there"
+                    }
+                    DropWhy::Gone => {
+                        "the remote leader has no slot of that name, so that its reader may have \
+                         confirmed more than this copy can go on from"
                     }
                     DropWhy::Skips => {
                         "its reader has confirmed more than the log of this group has, and would \

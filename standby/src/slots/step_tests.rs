@@ -67,6 +67,7 @@ impl Desk {
             dynamic: &self.dynamic,
             role: self.role,
             cluster: Some(ClusterKind::Primary),
+            copies_region: false,
             end: Lsn(75),
             regions: &[],
             doubtful_regions: &[],

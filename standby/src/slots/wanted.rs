@@ -231,7 +231,8 @@ fn permanent_physical(s: &Situation, plan: &mut Plan, name: String) {
 impl Situation<'_> {
     /// Logical slots need WAL that streams here, from a server that decodes it.
     fn keeps_logical(&self) -> bool {
-        self.cluster == Some(ClusterKind::Primary) && !self.is_below_nostream()
+        let keeps = self.cluster == Some(ClusterKind::Primary) || self.copies_region;
+        keeps && !self.is_below_nostream()
     }
 
     /// This member, or one that it cascades from, gets its WAL from an archive; or the

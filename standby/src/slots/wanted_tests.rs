@@ -42,6 +42,7 @@ impl Group {
             dynamic: &self.dynamic,
             role: if leads { Role::Primary } else { Role::Replica },
             cluster: Some(ClusterKind::Primary),
+            copies_region: false,
             end: Lsn(1_000),
             regions: &self.regions,
             doubtful_regions: &[],

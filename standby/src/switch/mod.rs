@@ -28,6 +28,7 @@ pub mod request;
 pub mod schedule;
 mod scheduler;
 pub(crate) mod site;
+mod slots;
 pub mod table;
 mod votes;
 

@@ -3,7 +3,8 @@
 //! Each finding names its object and its remedy. A check whose facts are not
 //! known is an error: a move is never begun on a guess.
 
-use crate::slots::{Kind, Slot, permanent};
+use super::slots;
+use crate::slots::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use topology::region::Journal;
@@ -99,6 +100,8 @@ pub struct Probe {
     pub oldest_transaction_s: u64,
     /// Logical slots that survive a restart.
     pub logical: Vec<Slot>,
+    /// Where the WAL begins that is still there; `None`: that is not known.
+    pub wal_from: Option<Lsn>,
 }
 
 /// One region, as its store and its servers tell it.
@@ -330,24 +333,16 @@ fn clients(old: &Probe, object: String, found: &mut Vec<Finding>) {
 /// miss what a slot that is made there skips.
 fn logical_slots(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>) {
     let (Some(old), Some(new)) = (from.probe(group), to.probe(group)) else { return };
-    let config = from.groups[&group].config.as_ref().map(|config| &config.value);
-    let defined = config.map(|config| permanent(&config.slots)).unwrap_or_default();
-    let logical = defined.specifications.iter().filter(|slot| slot.kind != Kind::Physical);
-    for slot in old.logical.iter().filter(|slot| logical.clone().any(|d| d.name == slot.name)) {
-        let copy = new.logical.iter().find(|copy| copy.name == slot.name);
-        let is_ready = copy.is_some_and(|copy| copy.synced && !copy.is_lost);
-        if is_ready {
-            continue;
-        }
+    let defined = slots::defined(&from.groups[&group]);
+    let (major, there, wal_from) = (new.version / 10_000, &new.logical[..], new.wal_from);
+    let new = &slots::Copies { major, there, wal_from };
+    for slot in old.logical.iter().filter(|slot| defined.contains(&slot.name)) {
+        let Err(why) = slots::is_ready(slot, new, &to.groups[&group]) else { continue };
         let message =
-            format!("the logical slot `{}` is not ready: its reader ends here", slot.name);
-        let remedy = if old.version / 10_000 < u64::from(crate::slots::NATIVE) {
-            "before PostgreSQL 17 no other region has copies: take the slot out of `slots`, and set \
-             its reader up anew after the move"
-        } else {
-            "let its reader confirm something and wait; or take the slot out of `slots`, and set \
-             its reader up anew after the move"
-        };
+            format!("the logical slot `{}` is not ready: {why}; its reader ends here", slot.name);
+        let remedy = "define it in `slots` of that region too, let its reader confirm something and \
+                      wait; or take the slot out of `slots`, and set its reader up anew after the \
+                      move";
         found.push(Finding::error(to.object(group), message, remedy));
     }
 }
@@ -356,6 +351,7 @@ fn logical_slots(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>)
 mod tests {
     use super::super::register::tests::journal;
     use super::*;
+    use crate::slots::Kind;
     use topology::region::Phase;
 
     const SYSTEM: &str = "7710375988543033523";
@@ -454,6 +450,31 @@ mod tests {
         }
     }
 
+    /// `reader` on the old side; its copy, and the word for it, on the new one.
+    fn with_reader(copy: Option<Slot>, word: &str) -> World {
+        let mut world = change_probe(0, |p| p.logical = vec![reader()]);
+        let config = r#"{"slots":{"reader":{"database":"d","plugin":"p"},"reader_2":null}}"#;
+        let of = |world: &mut World, side: usize, key: &str, value: &str| {
+            let view = world.groups[side].get_mut(&Group::PLAIN).expect("a group");
+            view.take_sample(key, value, 3, 1);
+        };
+        of(&mut world, 0, "config", config);
+        let record = format!(
+            r#"{{"state":"running","role":"standby_leader","timeline":2,
+            "logical_slots":{{"reader":"{word}"}}}}"#
+        );
+        of(&mut world, 1, "members/standby_leader", &record);
+        for probe in world.probes[1].values_mut().flatten() {
+            (probe.logical, probe.wal_from) = (copy.clone().into_iter().collect(), Some(Lsn(800)));
+        }
+        world
+    }
+
+    fn reader() -> Slot {
+        let kind = Kind::Logical { database: "d".into(), plugin: "p".into() };
+        Slot { kind, ..Slot::physical("reader", Lsn(900)) }
+    }
+
     #[test]
     fn an_operator_may_allow_less_lag_and_never_more() {
         let behind = |bytes: u64, lag_bytes_max| {
@@ -469,24 +490,34 @@ mod tests {
 
     #[test]
     fn a_logical_slot_that_is_not_ready_on_the_new_side_is_named() {
-        let kind = Kind::Logical { database: "d".into(), plugin: "p".into() };
-        let slot = Slot { kind, failover: true, ..Slot::physical("reader", Lsn(900)) };
-        let mut world = change_probe(0, |p| p.logical = vec![slot.clone()]);
+        let world = change_probe(0, |p| p.logical = vec![reader()]);
         assert_eq!(errors(&world), "", "it is not permanent");
-        let config = r#"{"slots":{"reader":{"database":"d","plugin":"p"},"reader_2":null}}"#;
-        let view = world.groups[0].get_mut(&Group::PLAIN).expect("a group");
-        view.take_sample("config", config, 1, 0);
-        assert!(errors(&world).contains("the logical slot `reader` is not ready"));
-        let mut copy = |copy: Slot| {
-            for probe in world.probes[1].values_mut().flatten() {
-                probe.logical = vec![copy.clone()];
+        let named = |copy: Option<Slot>, word: &str| {
+            let errors = errors(&with_reader(copy, word));
+            assert!(errors.is_empty() || errors.contains("`reader` is not ready"), "{errors}");
+            errors
+        };
+        assert!(named(None, "missing").contains("no copy"));
+        assert!(named(Some(reader()), "pending").contains("is `pending`"));
+        assert_eq!(named(Some(reader()), "ready"), "");
+        let old = Slot { restart_lsn: Some(Lsn(799)), ..reader() };
+        assert!(named(Some(old), "ready").contains("WAL"), "it was written before the copy");
+        assert!(named(Some(Slot { is_lost: true, ..reader() }), "ready").contains("no copy"));
+        let kind = Kind::Logical { database: "other".into(), plugin: "p".into() };
+        assert!(named(Some(Slot { kind, ..reader() }), "ready").contains("no copy"));
+    }
+
+    #[test]
+    fn from_17_on_a_copy_is_one_that_the_server_keeps_in_line() {
+        let of_17 = |copy: Slot| {
+            let mut world = with_reader(Some(copy), "ready");
+            for probe in world.probes.iter_mut().flat_map(|side| side.values_mut()).flatten() {
+                probe.version = 170_002;
             }
             errors(&world)
         };
-        assert!(copy(slot.clone()).contains("`reader`"), "it is no copy");
-        let synced = Slot { synced: true, ..slot };
-        assert!(copy(Slot { is_lost: true, ..synced.clone() }).contains("`reader`"));
-        assert_eq!(copy(synced), "");
+        assert!(of_17(reader()).contains("no copy"));
+        assert_eq!(of_17(Slot { synced: true, ..reader() }), "");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::preflight::Finding;
 use super::table::SwitchFacts;
-use super::{Replayed, Site};
+use super::{Replayed, Site, slots};
 use crate::promotion::may_open;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::region::{Journal, Phase, Token};
@@ -53,6 +53,7 @@ impl Question<'_> {
             is_held: self.progress.is_held,
             failure: self.progress.failure.clone(),
             strangers: self.strangers(),
+            unready_slots: self.unready_slots(),
             unsigned: self.groups_but(|group| tokens.contains_key(&group)),
             behind: self.groups_but(|group| {
                 let token = tokens.get(&group);
@@ -75,6 +76,12 @@ impl Question<'_> {
     fn strangers(&self) -> BTreeSet<Group> {
         let groups = self.from.into_iter().flat_map(|site| site.groups.keys());
         groups.copied().filter(|group| !self.journal.groups.contains(group)).collect()
+    }
+
+    fn unready_slots(&self) -> BTreeSet<String> {
+        let of = |site: Option<&Site>, group| site.and_then(|s| s.groups.get(group)).cloned();
+        let sides = self.journal.groups.iter().map(|g| (of(self.from, g), of(self.to, g)));
+        sides.flat_map(|(from, to)| slots::unready(from.as_ref(), to.as_ref())).collect()
     }
 
     fn is_rewired(&self) -> bool {

@@ -38,6 +38,8 @@ pub struct SwitchFacts {
     pub failure: Option<String>,
     /// Groups of the old side that are not in the journal.
     pub strangers: BTreeSet<Group>,
+    /// Permanent logical slots of the old side that the new side could not resume.
+    pub unready_slots: BTreeSet<String>,
     /// Groups whose token is not there yet.
     pub unsigned: BTreeSet<Group>,
     /// Groups of the new side that have not proved that they replayed it.
@@ -204,6 +206,12 @@ pub const SWITCH: &[Row] = &[
         |_, f| Next::Abort(format!("groups {} appeared during the move", list(&f.strangers))),
         "a group is not in the journal",
     ),
+    row(
+        175,
+        |j, f| j.phase == Phase::Hold && !f.unready_slots.is_empty(),
+        |_, f| Next::Abort(unready(f)),
+        "a logical slot is not ready on the new side any more",
+    ),
     row(180, |j, _| j.phase == Phase::Hold, |_, _| Next::Advance(Phase::Stop), "writes are held"),
     row(
         190,
@@ -303,6 +311,14 @@ pub const SWITCH: &[Row] = &[
     ),
     row(999, |_, _| true, |_, _| Next::Rest, "nothing applies"),
 ];
+
+fn unready(f: &SwitchFacts) -> String {
+    let names: Vec<&str> = f.unready_slots.iter().map(String::as_str).collect();
+    format!(
+        "the logical slots {} are not ready on the new side any more: their readers would end",
+        names.join(", ")
+    )
+}
 
 /// What the mover does next, with the row that says so.
 pub fn next(journal: &Journal, facts: &SwitchFacts) -> Answer {

@@ -80,6 +80,19 @@ fn a_late_step_aborts_before_the_certificate_and_waits_after_it() {
     assert_eq!(next(&signed(Phase::Open), &f).next, Next::Wait);
 }
 
+/// Copies may have become unproven since the preflight; once all has stopped nothing changes
+/// them any more.
+#[test]
+fn row_175_gives_up_before_the_stop_for_a_slot_that_is_not_ready_any_more() {
+    let unready_slots = ["reader".to_string()].into();
+    let f = SwitchFacts { is_held: true, unready_slots, ..facts("a") };
+    let Next::Abort(why) = next(&at(Phase::Hold), &f).next else { panic!() };
+    assert!(why.contains("reader are not ready"), "{why}");
+    assert_eq!(next(&at(Phase::Stop), &f).next, Next::Commit);
+    let ready = SwitchFacts { is_held: true, ..facts("a") };
+    assert_eq!(next(&at(Phase::Hold), &ready).next, Next::Advance(Phase::Stop));
+}
+
 #[test]
 fn the_other_side_drives_only_what_is_decided() {
     assert_eq!(next(&at(Phase::Stop), &facts("b")).next, Next::Rest);
@@ -189,6 +202,7 @@ prop_compose! {
         force in prop::sample::select(vec![(1, "a"), (2, "b"), (2, "a"), (3, "a"), (0, "a")]),
         flags in any::<[bool; 11]>(),
         sets in any::<[bool; 5]>(),
+        is_unready in any::<bool>(),
         findings in 0..3,
     ) -> SwitchFacts {
         let some = |on: bool| if on { groups() } else { BTreeSet::new() };
@@ -203,6 +217,7 @@ prop_compose! {
             is_held: flags[3],
             failure: (flags[4] && flags[5]).then(|| "broken".to_string()),
             strangers: some(sets[0]),
+            unready_slots: is_unready.then(|| "reader".to_string()).into_iter().collect(),
             unsigned: some(sets[1]),
             behind: some(sets[2]),
             is_silent: flags[8],

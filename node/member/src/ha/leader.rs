@@ -2,7 +2,7 @@
 
 use super::action::{Action, Publish};
 use super::facts::Facts;
-use super::follow::recovers_otherwise;
+use super::follow::{copies_slots, recovers_otherwise};
 use super::observation::{Asked, Job, Process, StopHow};
 use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
@@ -110,6 +110,15 @@ pub(crate) const LEADER: &[Rule] = &[
         "PostgreSQL accepts connections",
         "`primary_start_timeout`: another member takes over if one can (711)",
     ),
+    // PostgreSQL before 17 reads the files of slots only when it starts.
+    Rule::new(
+        714,
+        |f| copies_remote_slots(f).is_some(),
+        |_| act(Action::Begin(Job::Restart { as_primary: false })),
+        "the remote leader has permanent logical slots that are missing here: this standby leader \
+         restarts with copies of them",
+    )
+    .saying(copies_remote_slots),
     Rule::new(
         715,
         |f| matches!(&f.o.postgres.process, Process::Running(s) if s.role == Seen::Unknown),
@@ -352,6 +361,12 @@ pub(crate) const LEADER: &[Rule] = &[
     Rule::new(799, |_| true, |_| rest(), "no action. I am the leader with the lock")
     .at_rest(),
 ];
+
+/// The slots that only a restart brings to the leader of a standby region that is well otherwise.
+fn copies_remote_slots(f: &Facts) -> Option<String> {
+    let is_well = f.o.is_standby() && !f.is_diverged() && !f.must_follow_another();
+    copies_slots(f).filter(|_| is_well && !f.may_own())
+}
 
 fn stands_before_gate(f: &Facts) -> bool {
     f.o.is_standby() && f.may_own() && f.o.memory.promoting.is_none()

@@ -1,5 +1,6 @@
 //! When a standby restarts for copies of logical slots, and which it gets.
 
+use super::settings::follows_region;
 use super::{ANSWER_LOOPS, LogicalMemory, Moment, RESTART_AGAIN_MS, logical_of};
 use crate::Member;
 use crate::ha::Observation;
@@ -13,7 +14,7 @@ use topology::MemberRecord;
 
 impl LogicalMemory {
     /// The leader's slots, if its answer is young.
-    fn theirs(&self, moment: &Moment) -> &[Slot] {
+    pub(super) fn theirs(&self, moment: &Moment) -> &[Slot] {
         let age_max = ANSWER_LOOPS * moment.seen.dynamic.loop_wait_ms;
         let answer = self.answer.as_ref().filter(|(at, _)| moment.now.since(*at) <= age_max);
         answer.map_or(&[][..], |(_, slots)| slots)
@@ -137,11 +138,13 @@ impl Member {
     /// The slots to copy before this job starts a standby.
     pub(crate) fn slot_copies(&mut self, seen: &Observation, job: &Job) -> Option<SlotCopies> {
         let starts = matches!(job, Job::StartStandby { .. } | Job::Restart { as_primary: false });
-        let is_kept = starts && seen.may_own() && !seen.me.tags.nofailover();
+        let of_region = follows_region(seen);
+        let may_lead = seen.may_own() && !seen.me.tags.nofailover();
+        let is_kept = starts && (may_lead || of_region);
         let system = seen.system()?.clone();
         let (view, from) = (seen.view()?, Facts::of(seen).leader_source().filter(|_| is_kept)?);
-        let is_leader = view.leader_name() == Some(&from.member);
-        if !is_leader || from.member == self.name || !self.dynamic.use_slots {
+        let is_leader = view.leader_name() == Some(&from.member) && from.member != self.name;
+        if !(is_leader || of_region) || !self.dynamic.use_slots {
             return None;
         }
         let Permanent { specifications, .. } = permanent(&self.dynamic.slots);

@@ -1,0 +1,86 @@
+//! Permanent logical slots in a move: readers must find them on the new side.
+//!
+//! The leader of each group says in its record which slots it has, and which copies can be
+//! resumed (`crate::slots::readiness`). The preflight asks the servers too; before the old side
+//! stops, the records are compared once more, for a failover on either side since then makes
+//! copies unproven.
+
+use crate::slots::{Kind, NATIVE, Readiness, Slot, permanent};
+use std::collections::BTreeSet;
+use topology::{GroupView, Lsn};
+
+/// The logical slots that `slots` of this group defines.
+pub(crate) fn defined(view: &GroupView) -> BTreeSet<String> {
+    let config = view.config.as_ref().map(|config| &config.value);
+    let read = config.map(|config| permanent(&config.slots)).unwrap_or_default();
+    let logical = read.specifications.into_iter().filter(|slot| slot.kind != Kind::Physical);
+    logical.map(|slot| slot.name).collect()
+}
+
+/// What the new side's leader has.
+pub(crate) struct Copies<'a> {
+    pub major: u64,
+    pub there: &'a [Slot],
+    /// Where its WAL begins; `None`: that is not known.
+    pub wal_from: Option<Lsn>,
+}
+
+/// Can the reader of `slot` go on at the new leader, whose group is `view`? If not, why.
+pub(crate) fn is_ready(slot: &Slot, new: &Copies, view: &GroupView) -> Result<(), String> {
+    let is_native = new.major >= u64::from(NATIVE);
+    let is_copy = |copy: &&Slot| {
+        copy.name == slot.name && copy.kind == slot.kind && (copy.synced || !is_native)
+    };
+    let copy = new.there.iter().find(is_copy).filter(|copy| !copy.is_lost);
+    let copy = copy.ok_or("there is no copy of it")?;
+    match word(view, &slot.name) {
+        Some(word) if word == Readiness::Ready.word() => {}
+        Some(word) => return Err(format!("its copy is `{word}`")),
+        None => return Err("`slots` does not define it there".to_string()),
+    }
+    let is_whole = matches!((copy.restart_lsn, new.wal_from), (Some(at), Some(from)) if at >= from);
+    match is_whole || is_native {
+        true => Ok(()),
+        false => Err("the WAL that its copy needs is not there".to_string()),
+    }
+}
+
+/// Slots that the old side's leader has and the new side's does not say to be ready. A side
+/// that is not seen says nothing.
+pub(crate) fn unready(from: Option<&GroupView>, to: Option<&GroupView>) -> BTreeSet<String> {
+    let Some(from) = from else { return BTreeSet::new() };
+    let is_there = |view: &GroupView, name: &str| {
+        word(view, name).is_some_and(|word| word == Readiness::Ready.word())
+    };
+    let there = defined(from).into_iter().filter(|name| is_there(from, name));
+    there.filter(|name| !to.is_some_and(|to| is_there(to, name))).collect()
+}
+
+fn word<'a>(view: &'a GroupView, name: &str) -> Option<&'a str> {
+    view.leader_record()?.logical_slots.get(name).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(word: &str) -> GroupView {
+        let mut view = GroupView::default();
+        let config = r#"{"slots":{"a":{"database":"d","plugin":"p"},"plain":null}}"#;
+        view.take_sample("config", config, 1, 0);
+        view.take_sample("leader", "l", 1, 1);
+        let record = format!(r#"{{"logical_slots":{{"a":"{word}","undefined":"ready"}}}}"#);
+        view.take_sample("members/l", &record, 1, 1);
+        view
+    }
+
+    #[test]
+    fn a_slot_that_the_old_side_has_must_be_ready_on_the_new_one() {
+        let of = |from: &str, to: &str| unready(Some(&view(from)), Some(&view(to)));
+        assert!(of("ready", "ready").is_empty());
+        assert_eq!(of("ready", "pending"), ["a".to_string()].into());
+        assert!(of("missing", "pending").is_empty(), "its reader has ended already");
+        assert_eq!(unready(Some(&view("ready")), None).len(), 1, "unknown is not ready");
+        assert_eq!(unready(Some(&view("ready")), Some(&GroupView::default())).len(), 1);
+    }
+}
