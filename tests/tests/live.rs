@@ -32,6 +32,8 @@ mod live_logical;
 mod live_partition;
 #[path = "live_process.rs"]
 mod live_process;
+#[path = "live_region_slots.rs"]
+mod live_region_slots;
 #[path = "live_regions/main.rs"]
 mod live_regions;
 #[path = "live_requests.rs"]

@@ -19,11 +19,11 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// Until a copy is ready: PostgreSQL starts its worker anew once a minute.
-const READY: Duration = Duration::from_secs(150);
+pub(super) const READY: Duration = Duration::from_secs(150);
 /// A reader connects anew once in five seconds.
 const RECEIVED: Duration = Duration::from_secs(60);
 
-enum Reader {
+pub(super) enum Reader {
     Client { slot: &'static str, plugin: &'static str, file: PathBuf, child: Child },
     Subscription(Source),
 }
@@ -67,7 +67,7 @@ pub async fn go_on(major: u32) {
 }
 
 /// What this version brings along.
-fn plugins(major: u32) -> Vec<(&'static str, &'static str)> {
+pub(super) fn plugins(major: u32) -> Vec<(&'static str, &'static str)> {
     let mut plugins = vec![("raw", "pgoutput")];
     if major < 16 {
         plugins.push(("text", "test_decoding"));
@@ -145,7 +145,7 @@ fn target(members: &[MemberPlan]) -> String {
     )
 }
 
-fn client(
+pub(super) fn client(
     stage: &Stage,
     members: &[MemberPlan],
     slot: &'static str,
@@ -168,7 +168,7 @@ fn client(
 }
 
 /// Its tables have no key: a row that comes twice stands there twice.
-fn subscription(stage: &Stage, members: &[MemberPlan], rounds: u32, major: u32) -> Reader {
+pub(super) fn subscription(stage: &Stage, members: &[MemberPlan], rounds: u32, major: u32) -> Reader {
     let source = Source::begin(stage);
     source.set("wal_retrieve_retry_interval = '1s'\n");
     source.start(&stage.field);
@@ -215,7 +215,7 @@ impl Reader {
     }
 
     /// Waits until it has all rows of the leader; how many have come twice.
-    async fn has_all(&mut self, stage: &Stage, leader: &MemberPlan, table: &str) -> usize {
+    pub(super) async fn has_all(&mut self, stage: &Stage, leader: &MemberPlan, table: &str) -> usize {
         let ids = ask_sql(leader, &format!("SELECT string_agg(id::text, ' ') FROM {table}")).await;
         let ids = ids.expect("rows");
         let wanted: BTreeSet<i64> = ids.split(' ').filter_map(|id| id.parse().ok()).collect();
@@ -247,7 +247,7 @@ impl Reader {
         }
     }
 
-    fn end(&mut self, stage: &Stage) {
+    pub(super) fn end(&mut self, stage: &Stage) {
         match self {
             Reader::Client { child, .. } => {
                 child.kill().expect("it runs");
