@@ -16,10 +16,13 @@
 //!   gives back, and what a move or a mode leaves behind; what must go with its
 //!   writer hangs on a lease, and nothing else does.
 //! - *one owner*: a move of a formation happens in all of its groups or in none.
+//! - readers of logical slots miss nothing, and none is left behind by a move
+//!   (`check/readers.rs`).
 //! - in a formation of Citus, what `check/citus.rs` says.
 //! - *progress*: when faults stop, there is a leader and all stream from it.
 
 pub mod citus;
+pub mod readers;
 pub mod slots;
 pub mod synchronous;
 
@@ -166,6 +169,7 @@ pub fn promoted(world: &mut World, member: usize) {
         );
         world.break_with("nothing acknowledged is lost", what);
     }
+    readers::promoted(world, member);
     let log = &world.members[member].server.log;
     let has: std::collections::HashSet<u64> = log.records().iter().map(|r| r.id).collect();
     world.counts.lost += missing.len() as u64;
@@ -238,7 +242,9 @@ pub fn settled(world: &World) -> Result<(), Broken> {
         }
     }
     one_region(world)?;
-    if world.slots.is_some() {
+    if world.readers.is_some() {
+        readers::settled(world)?;
+    } else if world.slots.is_some() {
         slots::settled(world)?;
     }
     match &world.citus {

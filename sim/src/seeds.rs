@@ -40,10 +40,11 @@ pub const SYNCHRONOUS_MISHAPS: Kind = kind("synchronous-mishaps", synchronous_wi
 pub const REGION_MISHAPS: Kind = kind("region-mishaps", regions_with_mishaps);
 pub const THREE: Kind = kind("three", three_regions);
 pub const SLOTS: Kind = kind("slots", group_with_slots);
+pub const REGION_SLOTS: Kind = kind("region-slots", regions_with_readers);
 pub const CITUS: Kind = kind("citus", citus_formation);
 pub const CITUS_REGIONS: Kind = kind("citus-regions", citus_regions);
 
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 16] = [
     GROUP,
     FAILSAFE,
     MAJORITY,
@@ -57,6 +58,7 @@ pub const KINDS: [Kind; 15] = [
     REGION_MISHAPS,
     THREE,
     SLOTS,
+    REGION_SLOTS,
     CITUS,
     CITUS_REGIONS,
 ];
@@ -121,6 +123,11 @@ fn regions_with_mishaps(seed: u64) -> Shape {
 fn group_with_slots(seed: u64) -> Shape {
     let (failsafe, synchronous) = (seed.is_multiple_of(5), seed.is_multiple_of(4));
     Shape { slots: true, failsafe, synchronous, ..Shape::group(3 + (seed % 2) as usize) }
+}
+
+/// Two regions of one group each, whose members keep a permanent logical slot for a reader.
+fn regions_with_readers(_: u64) -> Shape {
+    Shape { regions: 2, slots: true, readers: true, ..Shape::group(2) }
 }
 
 /// One region with a coordinator and two worker groups of two members, synchronous or not.

@@ -107,6 +107,8 @@ fn add(all: &mut Counts, one: &Counts) {
     all.distributed += one.distributed;
     all.in_doubt += one.in_doubt;
     all.rounds += one.rounds;
+    all.carried += one.carried;
+    all.ahead += one.ahead;
 }
 
 #[test]
@@ -423,6 +425,43 @@ fn groups_with_slots_survive_the_fixed_seeds() {
 #[test]
 fn groups_with_slots_survive_fresh_seeds() {
     fresh(seeds::SLOTS, 6);
+}
+
+/// Readers go on through moves between regions, or their slot is refused in words.
+#[test]
+fn regions_with_readers_survive_the_fixed_seeds() {
+    fixed(seeds::REGION_SLOTS, 24);
+}
+
+#[test]
+fn regions_with_readers_survive_fresh_seeds() {
+    fresh(seeds::REGION_SLOTS, 6);
+}
+
+/// Where nothing goes wrong, a reader goes on through a move there and one back.
+#[test]
+fn a_calm_move_carries_its_reader() {
+    for seed in 1..=6 {
+        let mut world = world_of(seeds::REGION_SLOTS, seed);
+        settle(&mut world, BIRTH_MS).expect("nothing is wrong");
+        for moves in 1..=2 {
+            world.run_until(world.now + 60_000).expect("nothing is wrong");
+            world.ask_for_move();
+            settle(&mut world, SETTLE_MS).expect("nothing is wrong");
+            assert_eq!(world.counts.carried, moves, "seed {seed}: {:?}", world.ended_moves());
+        }
+    }
+}
+
+/// The check fires when the agents believe that every copy is ready.
+#[test]
+fn a_move_without_a_ready_copy_is_noticed() {
+    let left_behind = (1..=12).filter(|seed| {
+        let shape = Shape { blind: true, ..(seeds::REGION_SLOTS.shape)(*seed) };
+        let broken = run(&mut World::new(*seed, &shape)).err();
+        broken.is_some_and(|broken| broken.invariant == "a move leaves no reader behind")
+    });
+    assert!(left_behind.count() > 2);
 }
 
 /// The member that makes a cluster enters it, whatever became of its claim meanwhile.

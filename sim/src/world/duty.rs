@@ -62,6 +62,7 @@ impl World {
             let names = overrides.names.clone().unwrap_or_default();
             self.members[member].server.names_file = names;
             self.members[member].server.quarantine_file = overrides.is_quarantined;
+            self.members[member].server.feedback = overrides.feedback;
         }
     }
 
@@ -69,6 +70,7 @@ impl World {
     pub fn reload_names(&mut self, member: usize, overrides: &Overrides) {
         self.write_quarantine(member, overrides.is_quarantined);
         let server = &mut self.members[member].server;
+        server.feedback = overrides.feedback;
         let names = overrides.names.clone().unwrap_or_default();
         server.names_file = names.clone();
         if server.names != names {
@@ -82,6 +84,7 @@ impl World {
             return Answer::Failed("PostgreSQL does not answer".into());
         }
         self.write_quarantine(member, overrides.is_quarantined);
+        self.members[member].server.feedback = overrides.feedback;
         let names = overrides.names.clone().unwrap_or_default();
         let reloaded = self.members[member].server.names_file != names;
         if reloaded {

@@ -36,6 +36,7 @@ pub struct Plan {
     pub failsafe: bool,
     pub majority: bool,
     pub unpromised: bool,
+    pub blind: bool,
     pub synchronous: bool,
     pub disks: bool,
     pub times: bool,
@@ -73,6 +74,7 @@ impl Plan {
             failsafe,
             majority: shape.majority,
             unpromised: shape.unpromised,
+            blind: shape.blind,
             synchronous: shape.synchronous,
             disks: shape.disks,
             times: shape.times,
@@ -166,6 +168,7 @@ impl World {
         (self.plan.start_fails, self.plan.job_fails) = self.plan.later;
         self.after(10, Event::Fault(Fault::Next));
         self.begin_mishaps();
+        self.begin_moves();
     }
 
     /// The chain of faults ends, everything is mended.

@@ -13,8 +13,9 @@ use citus::registrar::Registrar;
 use member::chores::Moment;
 use member::ha::failsafe::{PeerSet, PromiseStore};
 use member::ha::observation::{Job, Rewind};
-use member::{Member as Machine, Report};
+use member::{Member as Machine, Report, SlotEnd};
 use node::dcs::keys::Keys;
+use standby::slots::SlotStep;
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
 
 /// The shortest `ttl` where no file says otherwise, in seconds.
@@ -67,6 +68,9 @@ pub struct Daemon {
     pub wake_pending: bool,
     pub timer: u64,
     pub job: Option<Work>,
+    /// Work on logical slots, beside the beats, and what of it has ended.
+    pub slot_work: Vec<SlotStep>,
+    pub slot_ended: Vec<SlotEnd>,
     /// The job that has ended since the last look.
     pub ended: Option<(Job, Result<(), String>)>,
     /// What reached the daemon while it was frozen.
@@ -117,6 +121,8 @@ impl Daemon {
             wake_pending: false,
             timer: 0,
             job: None,
+            slot_work: Vec::new(),
+            slot_ended: Vec::new(),
             ended: None,
             deferred: Vec::new(),
             speaks: false,

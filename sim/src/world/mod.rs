@@ -24,6 +24,7 @@ pub mod mode;
 pub mod observe;
 pub mod perform;
 pub mod postgres;
+pub mod readers;
 pub mod region;
 pub mod replication;
 pub mod rng;
@@ -36,6 +37,7 @@ pub mod synchrony;
 use crate::check::{self, Broken};
 use ::member::Call;
 use ::member::ha::Decision;
+use ::member::ha::observation::Following;
 use call::Reply;
 use citus::Formation;
 use client::Client;
@@ -45,7 +47,9 @@ use member::Member;
 use mishap::{Fate, Mishaps};
 use node::dcs::Snapshot;
 use rng::Rng;
+use readers::Readers;
 use slots::Slots;
+use standby::slots::SlotStep;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -145,6 +149,17 @@ pub enum Event {
         answer: Box<region::Answer>,
     },
     Citus(citus::Turn),
+    /// A reader of a logical slot asks for more.
+    Read {
+        group: usize,
+    },
+    /// Work on logical slots has come to its end.
+    SlotWork {
+        member: usize,
+        life: u64,
+        step: SlotStep,
+        leader: Option<Following>,
+    },
     /// A server writes a checkpoint.
     Checkpoint {
         member: usize,
@@ -203,6 +218,8 @@ pub struct World {
     pub fate: Fate,
     /// Servers have slots, and remove WAL.
     pub slots: Option<Box<Slots>>,
+    /// Each group has a permanent logical slot and a reader.
+    pub readers: Option<Box<Readers>>,
     /// The groups are those of a Citus formation.
     pub citus: Option<Box<Formation>>,
     /// What all regions agreed on.
@@ -250,6 +267,10 @@ pub struct Counts {
     /// left in doubt.
     pub distributed: u64,
     pub in_doubt: u64,
+    /// Planned moves to another region that a reader has gone on through, and readers that were
+    /// ahead of a failover.
+    pub carried: u64,
+    pub ahead: u64,
     /// Looks at `pg_dist_node`.
     pub rounds: u64,
 }
@@ -275,6 +296,10 @@ pub struct Shape {
     pub fast: bool,
     /// Servers have slots, and remove the WAL that none needs.
     pub slots: bool,
+    /// Each group has a permanent logical slot and a reader; no WAL is removed.
+    pub readers: bool,
+    /// Agents believe that every copy of it is ready: it must be noticed.
+    pub blind: bool,
     /// The groups are those of a Citus formation, and clients write over several of them.
     pub citus: bool,
     /// What else happens, and what the operator does by hand.
@@ -296,6 +321,8 @@ impl Shape {
             times: false,
             fast: false,
             slots: false,
+            readers: false,
+            blind: false,
             citus: false,
             mishaps: Mishaps::NONE,
         }
@@ -340,6 +367,7 @@ impl World {
             slots: shape
                 .slots
                 .then(|| Box::new(Slots::new(seed, shape.groups.len(), shape.members))),
+            readers: shape.readers.then(|| Box::new(Readers::new(seed, shape.groups.len()))),
             citus: shape.citus.then(|| Box::new(Formation::new(seed, count))),
             policy: region::policy(shape.regions, step_seconds),
             plan,
@@ -426,6 +454,10 @@ impl World {
             }
             Event::Citus(turn) => self.on_citus(turn),
             Event::Checkpoint { member } => self.on_checkpoint(member),
+            Event::Read { group } => self.on_read(group),
+            Event::SlotWork { member, life, step, leader } => {
+                self.on_slot_work(member, life, &step, leader.as_ref());
+            }
         }
         if changes_stores {
             let own = self.own_write.take();

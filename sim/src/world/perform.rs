@@ -40,6 +40,9 @@ impl World {
             Call::ApplySettings { overrides, .. } => self.apply_settings(m, &overrides),
             Call::WriteWal => answer_of(self.write_wal(m)),
             Call::Begin { job, terms } => {
+                if let Err(why) = self.read_copies(m, terms.copies.as_ref()) {
+                    return Some(Answer::Failed(why));
+                }
                 self.write_names_for(m, &job, &terms.overrides);
                 self.begin_job(m, job);
                 Answer::Done
@@ -59,10 +62,10 @@ impl World {
                 Answer::Done
             }
             Call::ChangeSlot(step) => self.change_slot(m, &step),
-            Call::BeginSlotWork { step, .. } => {
-                panic!("servers of this world have no logical slots: {step}")
+            Call::BeginSlotWork { step, leader } => {
+                self.begin_slot_work(m, step, leader.map(|leader| *leader))
             }
-            Call::EndSlotWork { .. } => panic!("servers of this world have no slots to work on"),
+            Call::EndSlotWork { drops } => self.end_slot_work(m, &drops),
             // No machine of this world has one: it is never `Ready`.
             Call::ArmWatchdog => Answer::Failed("there is no watchdog".into()),
             Call::RestWatchdog => Answer::Done,

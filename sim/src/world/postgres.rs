@@ -4,6 +4,7 @@
 //! identities are what only the checker may look at: they tell whether two
 //! logs truly agree where their timelines and positions only say so.
 
+use super::readers::Incoming;
 use super::slots::Wal;
 use super::synchrony::Sender;
 use member::ha::observation::{End, Following, Shut, ShutdownState};
@@ -19,6 +20,8 @@ pub enum Kind {
     /// The first record of a new timeline.
     Promoted,
     Citus(Mark),
+    /// Dead rows of catalogues are removed: who reads an older log finds none.
+    Vacuum(u64),
 }
 
 /// What the tables of Citus hold from a record on; transactions by their numbers.
@@ -50,6 +53,8 @@ pub struct Log {
     turns: Vec<(u32, u64)>,
     /// The records that Citus wrote.
     marks: Vec<(u64, Mark)>,
+    /// Catalogues as they were before this position are gone.
+    horizon: u64,
 }
 
 impl Log {
@@ -66,10 +71,17 @@ impl Log {
         if let Kind::Citus(mark) = record.kind {
             self.marks.push((record.id, mark));
         }
+        if let Kind::Vacuum(to) = record.kind {
+            self.horizon = self.horizon.max(to);
+        }
         if let Some(last) = self.records.last().filter(|l| l.timeline != record.timeline) {
             self.turns.push((last.timeline, record.start));
         }
         self.records.push(record);
+    }
+
+    pub fn horizon(&self) -> u64 {
+        self.horizon
     }
 
     pub fn end(&self) -> u64 {
@@ -180,6 +192,10 @@ pub struct Postgres {
     pub waiting: Vec<Waiting>,
     /// Slots, and the WAL that is still there.
     pub wal: Wal,
+    /// `hot_standby_feedback`.
+    pub feedback: bool,
+    /// Copies of logical slots that the next start as a standby brings.
+    pub incoming: Vec<Incoming>,
     /// Citus is in quarantine: as the files say it, and as it is in force.
     pub quarantine_file: bool,
     pub is_quarantined: bool,
@@ -208,6 +224,8 @@ impl Postgres {
             senders: Vec::new(),
             waiting: Vec::new(),
             wal: Wal::default(),
+            feedback: false,
+            incoming: Vec::new(),
             quarantine_file: false,
             is_quarantined: false,
         }

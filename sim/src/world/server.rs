@@ -46,6 +46,7 @@ impl World {
     pub fn start(&mut self, member: usize, role: Role) {
         let now = self.now;
         check::starting(self, member);
+        self.install_copies(member, role);
         self.members[member].server.enter(Process::Starting(role), now);
         let server = &mut self.members[member].server;
         server.reserved = 0;

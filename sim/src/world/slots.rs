@@ -6,8 +6,10 @@
 //! (`member::slots`). All of it draws from a source of its own, so that a kind of worlds
 //! without slots keeps its story; there all WAL is kept.
 //!
-//! Absent on purpose: logical slots, archives, and what PostgreSQL 17 copies by itself.
+//! Absent on purpose: logical slots (`readers.rs`), archives, and what PostgreSQL 17 copies by itself.
 
+use super::readers::{LogicalModel, xid};
+use super::region::region_name;
 use super::rng::Rng;
 use super::{Event, World};
 use crate::check;
@@ -37,12 +39,15 @@ pub struct SlotModel {
     pub holds_rows: bool,
     /// Removed WAL that it needed.
     pub is_lost: bool,
+    /// Catalogues are kept from here on, as the standby's feedback asked.
+    pub catalog: Option<u64>,
 }
 
 /// Slots of a server and the WAL that it has.
 #[derive(Clone, Debug, Default)]
 pub struct Wal {
     pub slots: BTreeMap<String, SlotModel>,
+    pub logical: BTreeMap<String, LogicalModel>,
     /// The first byte that is still there.
     pub kept_from: u64,
     /// Where the last checkpoint began.
@@ -61,6 +66,8 @@ pub struct Slots {
     pub limit: Option<u64>,
     /// Percent of changes that fail.
     pub fails: u64,
+    /// No WAL is removed: what this world is about are logical slots.
+    pub keeps_wal: bool,
     /// Where the log of each group's primary ended, by the moment.
     ends: Vec<VecDeque<(u64, u64)>>,
 }
@@ -72,6 +79,7 @@ impl Slots {
             places: rng.pick(&[10, 10, 10, members - 1]),
             limit: rng.pick(&[None, None, None, Some(600 * SEGMENT)]),
             fails: rng.pick(&[0, 0, 10]),
+            keeps_wal: false,
             ends: vec![VecDeque::new(); groups],
             rng,
         }
@@ -80,7 +88,7 @@ impl Slots {
     /// Nothing fails by itself, and checkpoints come in the middle of their time.
     pub fn calm(places: usize) -> Slots {
         let ends = vec![VecDeque::new()];
-        Slots { rng: Rng::calm(), places, limit: None, fails: 0, ends }
+        Slots { rng: Rng::calm(), places, limit: None, fails: 0, keeps_wal: false, ends }
     }
 }
 
@@ -88,12 +96,12 @@ impl Wal {
     /// Of a base backup that ends there: slots stay behind, and only new WAL comes.
     pub fn copied(end: u64) -> Wal {
         let kept_from = end / SEGMENT * SEGMENT;
-        Wal { slots: BTreeMap::new(), kept_from, redo: end, born_at: kept_from }
+        Wal { kept_from, redo: end, born_at: kept_from, ..Wal::default() }
     }
 
     /// Of a rewind: slots are gone, and the WAL of the source comes along.
     pub fn rewound(source: &Wal) -> Wal {
-        Wal { slots: BTreeMap::new(), ..source.clone() }
+        Wal { slots: BTreeMap::new(), logical: BTreeMap::new(), ..source.clone() }
     }
 }
 
@@ -101,6 +109,9 @@ impl World {
     /// Members of a world with slots may stream from another one than the leader, and
     /// send their feedback.
     pub fn begin_slots(&mut self) {
+        if self.readers.is_some() {
+            return self.begin_readers();
+        }
         let Some(slots) = &mut self.slots else { return };
         let ttl = slots.rng.pick(&["30min", "30min", "20s", "0"]);
         self.plan.record_max = RECORD_MAX;
@@ -138,6 +149,10 @@ impl World {
         let end = server.log.end();
         self.remember_end(member, end);
         self.look_at_records();
+        self.vacuum(member);
+        if self.slots.as_ref().is_some_and(|slots| slots.keeps_wal) {
+            return;
+        }
         self.lose_slots(member, end);
         let wal = &mut self.members[member].server.wal;
         wal.redo = end;
@@ -215,11 +230,12 @@ impl World {
         }
         self.members[member].may_starve = false;
         let m = &self.members[member];
-        let (end, holds_rows) = (m.server.log.end(), m.has_feedback);
+        let holds_rows = m.has_feedback || m.server.feedback;
+        let (end, catalog) = (m.server.log.end(), self.catalog_needed(member));
         let name = m.server.follows.as_ref().and_then(|following| following.slot.clone());
         let wal = &mut self.members[upstream].server.wal;
         if let Some(slot) = name.and_then(|name| wal.slots.get_mut(&name)) {
-            (slot.restart, slot.holds_rows) = (end, holds_rows);
+            (slot.restart, slot.holds_rows, slot.catalog) = (end, holds_rows, catalog);
         }
     }
 
@@ -231,16 +247,24 @@ impl World {
             restart_lsn: (!slot.is_lost).then_some(Lsn(slot.restart)),
             holds_rows: slot.holds_rows,
             is_lost: slot.is_lost,
+            catalog_xmin: slot.catalog.map(xid),
             ..Slot::physical(name, Lsn(slot.restart))
         });
-        shown.collect()
+        shown.chain(self.logical_slots_of(member)).collect()
     }
 
-    pub fn slot_sight(&self, member: usize) -> SlotSight {
+    pub fn slot_sight(&mut self, member: usize) -> SlotSight {
+        let m = &mut self.members[member];
+        let ended = std::mem::take(&mut m.daemon.slot_ended);
+        let (own, regions) = (m.place.region, self.stores.regions.len());
         SlotSight {
             slots: self.slots_of(member),
             end: Lsn(self.members[member].server.log.end()),
+            other_regions: (0..regions).filter(|r| *r != own).map(region_name).collect(),
             major: 15,
+            decodes: self.readers.is_some(),
+            started: Some(self.members[member].server.since.to_string()),
+            ended,
             ..SlotSight::default()
         }
     }
@@ -276,6 +300,11 @@ impl World {
             panic!("servers of this world have no logical slots: {step}");
         };
         let (active, end) = (self.is_active(member, name), self.members[member].server.log.end());
+        if let SlotStep::Drop { name, .. } = step
+            && self.members[member].server.wal.logical.remove(name).is_some()
+        {
+            return Ok(());
+        }
         let wal = &mut self.members[member].server.wal;
         let has_place = wal.slots.len() < places;
         let there = wal.slots.get_mut(name);

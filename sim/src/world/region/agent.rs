@@ -5,6 +5,7 @@
 
 use super::perform::AgentCall;
 use super::region_name;
+use crate::world::readers;
 use crate::world::stores::site_of;
 use crate::world::{Event, World};
 use node::dcs::Snapshot;
@@ -163,6 +164,7 @@ impl World {
         let unix_ms = self.members[member].wall(self.unix_ms());
         let m = &mut self.members[member];
         let (session, holds_lock) = (m.daemon.machine.lease.id, m.daemon.speaks);
+        let blind = self.plan.blind;
         let mirror = &m.daemon.mirror;
         let local = (!mirror.lost).then(|| {
             let snapshot = m.daemon.agent.newest(&mirror.snapshot);
@@ -172,6 +174,7 @@ impl World {
         let mut copies: BTreeMap<RegionName, StoreCopy> = BTreeMap::new();
         for (region, copy) in &mut m.daemon.agent.copies {
             let site = site_of(&m.keys, &copy.snapshot);
+            let site = readers::shown(blind, site);
             let heard = m.clock.read(copy.heard);
             copies.insert(region_name(*region), StoreCopy { site, is_live: copy.live, heard });
         }

@@ -6,6 +6,7 @@
 use super::region_name;
 use crate::world::links::Wire;
 use crate::world::postgres::Process;
+use crate::world::readers;
 use crate::world::{Event, World};
 
 use node::region::write;
@@ -132,7 +133,7 @@ impl World {
             copy.refresh(&snapshot, sent);
         }
         let site = node::region::ownership::read_site(&m.keys, &snapshot.entries);
-        Some(Answer::Read(Arc::new(site)))
+        Some(Answer::Read(readers::shown(self.plan.blind, Arc::new(site))))
     }
 
     /// The member at that address, if its server answers this member.
@@ -175,7 +176,8 @@ impl World {
     }
 
     fn probe(&self, member: usize, leader: &Target) -> Option<Answer> {
-        let server = &self.members[self.server_at(member, leader)?].server;
+        let other = self.server_at(member, leader)?;
+        let server = &self.members[other].server;
         let system = server.system.as_ref().expect("a server that runs has a system id");
         Some(Answer::Probed(Box::new(Probe {
             in_recovery: server.is_standby(),
@@ -185,6 +187,8 @@ impl World {
             wal_log_hints: true,
             is_streaming: server.streams_from.is_some(),
             lsn: Lsn(server.log.end()),
+            logical: self.probed_slots(other),
+            wal_from: Some(Lsn(0)),
             ..Probe::default()
         })))
     }
