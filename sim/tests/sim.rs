@@ -456,12 +456,12 @@ fn a_calm_move_carries_its_reader() {
 /// The check fires when the agents believe that every copy is ready.
 #[test]
 fn a_move_without_a_ready_copy_is_noticed() {
-    let left_behind = (1..=12).filter(|seed| {
-        let shape = Shape { blind: true, ..(seeds::REGION_SLOTS.shape)(*seed) };
-        let broken = run(&mut World::new(*seed, &shape)).err();
-        broken.is_some_and(|broken| broken.invariant == "a move leaves no reader behind")
+    let broken = (1..=300).find_map(|seed| {
+        let shape = Shape { blind: true, ..(seeds::REGION_SLOTS.shape)(seed) };
+        let broken = seeds::failure(seed, &shape, 0)?.broken.to_string();
+        broken.contains("leaves no reader behind").then(|| format!("region-slots {seed}: {broken}"))
     });
-    assert!(left_behind.count() > 2);
+    println!("{}", broken.expect("no reader is left behind for any of the seeds"));
 }
 
 /// The member that makes a cluster enters it, whatever became of its claim meanwhile.

@@ -92,7 +92,7 @@ struct Judged {
 impl Judged {
     fn of(moment: &Moment) -> Option<Judged> {
         let started = moment.sight.started.clone();
-        if moment.role != Role::StandbyLeader {
+        if !moment.copies_region() {
             let leader = moment.view.leader_name()?.to_string();
             return Some(Judged { leader, timeline: None, started });
         }
@@ -110,6 +110,14 @@ pub(super) struct Moment<'a> {
     pub view: &'a GroupView,
     pub role: Role,
     pub sight: &'a SlotSight,
+}
+
+impl Moment<'_> {
+    /// This member keeps copies of another region's slots.
+    fn copies_region(&self) -> bool {
+        let is_standby = matches!(self.role, Role::StandbyLeader | Role::Replica);
+        is_standby && copies_region(self.seen, self.sight.major)
+    }
 }
 
 impl LogicalMemory {
@@ -143,7 +151,7 @@ impl LogicalMemory {
             knows_readers: view.status.is_some(),
             defined: self.defined.clone(),
             lacking: self.lacking.clone(),
-            asks_leader: is_due && Facts::of(seen).leader_source().is_some(),
+            asks_leader: is_due && Facts::of(seen).slots_source().is_some(),
             remote: self.remote.clone(),
             gone: self.gone.clone(),
         }
@@ -215,7 +223,7 @@ fn logical_of(plan: &Plan) -> impl Iterator<Item = (&String, &Kind)> {
 /// The slot on the leader through which this member's feedback comes: its own, or that of
 /// the member nearest to the leader that it cascades from.
 fn own_upstream_slot(moment: &Moment) -> Option<String> {
-    if moment.role == Role::StandbyLeader {
+    if moment.copies_region() {
         return Facts::of(moment.seen).remote()?.slot;
     }
     let mut at = moment.seen.me.name.clone();
@@ -276,9 +284,9 @@ impl Member {
         }
         logical.there = slots.iter().filter(|slot| !slot.is_physical()).cloned().collect();
         logical.note_used(moment);
-        logical.feedback = keeps_feedback(moment.seen, moment.view, &self.dynamic)
-            || (logical.is_native() || copies_region(moment.seen, logical.major))
-                && copies_from_remote(moment.seen, &self.dynamic);
+        let major = logical.major;
+        logical.feedback = keeps_feedback(moment.seen, moment.view, &self.dynamic, major)
+            || logical.is_native() && copies_from_remote(moment.seen, &self.dynamic);
         logical.followed = match moment.role {
             Role::Primary => false,
             Role::Promoting => logical.followed,
@@ -307,26 +315,18 @@ impl Member {
                 let names = logical_of(plan).map(|(name, _)| (name.clone(), state(name)));
                 logical.readiness = names.collect();
             }
-            Role::Replica => {
+            Role::StandbyLeader if !moment.copies_region() => {
                 logical.owned.clear();
-                (logical.remote, logical.gone) = Default::default();
-                logical.late.clear();
-                logical.judge(moment, plan);
-                logical.find_lacking(moment, plan);
-                logical.find_due(moment, plan);
+                logical.due.clear();
+                logical.readiness = native_copies(&self.dynamic, slots);
             }
-            Role::StandbyLeader if copies_region(moment.seen, logical.major) => {
+            Role::Replica | Role::StandbyLeader => {
                 logical.owned.clear();
                 logical.late.clear();
                 logical.judge(moment, plan);
                 logical.note_remote(moment, plan);
                 logical.find_lacking(moment, plan);
                 logical.find_due(moment, plan);
-            }
-            Role::StandbyLeader => {
-                logical.owned.clear();
-                logical.due.clear();
-                logical.readiness = native_copies(&self.dynamic, slots);
             }
             Role::Promoting => {
                 logical.owned.clear();
@@ -340,6 +340,10 @@ impl Member {
 impl LogicalMemory {
     /// What the remote leader has, and what it has not: only a young answer counts.
     fn note_remote(&mut self, moment: &Moment, plan: &Plan) {
+        if !moment.copies_region() {
+            (self.remote, self.gone) = Default::default();
+            return;
+        }
         let is_there = |slot: &Slot| logical_of(plan).any(|(name, _)| *name == slot.name);
         let theirs: Vec<Slot> = self.theirs(moment).to_vec();
         let positions = theirs.iter().filter(|slot| is_there(slot));

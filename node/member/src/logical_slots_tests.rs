@@ -578,15 +578,44 @@ fn row_1187_drops_a_copy_whose_slot_the_remote_leader_has_not() {
     assert!(dropped(stage.beat()).is_empty(), "what is old says nothing");
 }
 
+/// Any of them may lead when the region opens.
 #[test]
-fn other_members_of_a_standby_region_keep_no_copies() {
+fn other_members_of_a_standby_region_copy_from_the_remote_leader_too() {
     let mut stage = Stage::standby();
-    follow(&mut stage, "far");
+    let upstream = Upstream {
+        host: "far".into(),
+        port: 1,
+        slot: "region_b".into(),
+        member: "far".into(),
+    };
+    stage.seen.ownership = Ownership::Standby { epoch: 1, upstream: Some(upstream) };
     stage.has(&[slot("x", 80, 700)]);
+    assert_eq!(stage.beat(), [SlotStep::AskLeader.to_string()]);
+    hears_from_far(&mut stage, &[slot("x", 85, 700), slot("y", 85, 700)], Some(700));
+    let steps = stage.beat();
+    assert!(steps.contains(&"advancing the logical slot `x` to 0/55".to_string()), "{steps:?}");
+    assert!(stage.overrides().feedback);
+    assert_eq!(stage.words(), ["x ready", "y missing"]);
+    let job = Job::Restart { as_primary: false };
+    let copies = stage.member.slot_copies(&stage.seen, &job).expect("copies");
+    assert_eq!(copies.from.host, "far");
+    // The server of 17 does it, on the leader alone.
+    stage.sight.major = 17;
+    stage.has(&[]);
     stage.beat();
     assert!(stage.words().is_empty() && !stage.overrides().feedback);
-    let steps = stage.beat();
-    assert!(steps[0].starts_with("dropping the slot `x`: no member"), "{steps:?}");
+}
+
+/// A daemon that was started after the decision has not seen its region follow another one.
+#[test]
+fn a_region_that_opens_makes_no_slot_that_may_have_been_used_elsewhere() {
+    let mut stage = Stage::standby();
+    stage.seen.lock = Lock::Mine { renewed: stage.seen.now, deadline: stage.seen.now + 30_000 };
+    stage.seen.ownership = Ownership::Owner { epoch: 2, token: None, opening: true };
+    stage.has(&[]);
+    stage.member.before_opening(&stage.seen);
+    let refused = stage.member.slots.logical.refused(&[]);
+    assert_eq!(refused.into_keys().collect::<Vec<_>>(), ["x", "y"]);
 }
 
 #[test]

@@ -257,7 +257,7 @@ impl Member {
             None => Call::ChangeSlot(step),
             Some(_) => {
                 let asks = matches!(step, SlotStep::AskLeader | SlotStep::CreateOnStandby { .. });
-                let leader = Facts::of(seen).leader_source().filter(|_| asks);
+                let leader = Facts::of(seen).slots_source().filter(|_| asks);
                 Call::BeginSlotWork { step, leader: leader.map(Box::new) }
             }
         };
@@ -314,8 +314,8 @@ impl Member {
         // Other regions stream from the owner only; elsewhere such a slot would keep WAL
         // that no server reads.
         let others = |is: bool| if is { round.sight.other_regions.as_slice() } else { &[] };
-        let copies_region =
-            round.role == Role::StandbyLeader && copies_region(seen, round.sight.major);
+        let is_standby = matches!(round.role, Role::StandbyLeader | Role::Replica);
+        let copies_region = is_standby && copies_region(seen, round.sight.major);
         let situation = Situation {
             copies_region,
             me: &self.name,

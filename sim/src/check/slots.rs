@@ -52,7 +52,8 @@ fn starves(world: &World, member: usize) -> bool {
 
 /// It does not stream, and an operator has to build it anew.
 pub fn is_left_behind(world: &World, member: usize) -> Result<bool, Broken> {
-    if world.slots.is_none() || !starves(world, member) {
+    let removes = world.slots.as_ref().is_some_and(|slots| !slots.keeps_wal);
+    if !removes || !starves(world, member) {
         return Ok(false);
     }
     let m = &world.members[member];

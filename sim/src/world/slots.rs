@@ -220,7 +220,8 @@ impl World {
         let (server, wal) = (&self.members[member].server, &self.members[upstream].server.wal);
         let slot = server.follows.as_ref().and_then(|following| following.slot.as_ref());
         let has_slot = slot.is_none_or(|name| wal.slots.get(name).is_some_and(|s| !s.is_lost));
-        has_slot && wal.kept_from <= server.log.end()
+        let keeps_all = self.slots.as_ref().is_some_and(|slots| slots.keeps_wal);
+        has_slot && (keeps_all || wal.kept_from <= server.log.end())
     }
 
     /// A standby confirms what it has, and says which rows it still reads.

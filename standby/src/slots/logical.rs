@@ -1,6 +1,6 @@
 //! The steps of logical slots.
 //!
-//! Until PostgreSQL 16 a standby (a replica, or the leader of a standby region) takes a logical slot only as a copy of the primary's file,
+//! Until PostgreSQL 16 a standby (in a standby region its leader, too) takes a logical slot only as a copy of the primary's file,
 //! when it starts; there the copy is moved by decoding, which takes time: those steps run
 //! beside the beats, one in each database. A standby of PostgreSQL 16 makes a slot of its own
 //! instead: it begins later than its reader on the primary, and is of use once that has passed
@@ -71,9 +71,9 @@ impl<'a> Scene<'a> {
 
     /// Up to where a copy may move. The own `/status` of a standby region tells of copies.
     fn confirmed(&self, name: &str, wanted: &Wanted) -> Option<Lsn> {
-        match self.situation.role {
-            Role::StandbyLeader => self.logical.remote.get(name).copied(),
-            _ => wanted.to,
+        match self.situation.copies_region {
+            true => self.logical.remote.get(name).copied(),
+            false => wanted.to,
         }
     }
 

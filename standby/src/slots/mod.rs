@@ -131,7 +131,7 @@ pub struct Situation<'a> {
     pub role: Role,
     /// Whether the group follows another region or cluster; `None`: that is not known.
     pub cluster: Option<ClusterKind>,
-    /// The leader of a standby region whose server copies no logical slots itself: it keeps
+    /// A standby in a standby region whose servers copy no logical slots themselves: it keeps
     /// copies of the remote leader's.
     pub copies_region: bool,
     /// No slot moves past this: the end of a primary's log, what a standby has replayed.

@@ -81,6 +81,15 @@ impl Facts<'_> {
         if leads { self.following(view, view.leader_name()?) } else { None }
     }
 
+    /// Whose logical slots are copied: before PostgreSQL 17 each member of a standby region asks
+    /// the remote leader.
+    pub fn slots_source(&self) -> Option<Following> {
+        match self.o.ownership {
+            Ownership::Standby { .. } => self.remote(),
+            _ => self.leader_source(),
+        }
+    }
+
     /// The server to copy: a member that serves clones, else the leader. No member is
     /// copied while no leader runs: it is not known what that member has.
     pub fn clone_source(&self) -> Option<Following> {

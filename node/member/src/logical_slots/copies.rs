@@ -139,10 +139,9 @@ impl Member {
     pub(crate) fn slot_copies(&mut self, seen: &Observation, job: &Job) -> Option<SlotCopies> {
         let starts = matches!(job, Job::StartStandby { .. } | Job::Restart { as_primary: false });
         let of_region = follows_region(seen);
-        let may_lead = seen.may_own() && !seen.me.tags.nofailover();
-        let is_kept = starts && (may_lead || of_region);
+        let is_kept = starts && (seen.may_own() || of_region) && !seen.me.tags.nofailover();
         let system = seen.system()?.clone();
-        let (view, from) = (seen.view()?, Facts::of(seen).leader_source().filter(|_| is_kept)?);
+        let (view, from) = (seen.view()?, Facts::of(seen).slots_source().filter(|_| is_kept)?);
         let is_leader = view.leader_name() == Some(&from.member) && from.member != self.name;
         if !(is_leader || of_region) || !self.dynamic.use_slots {
             return None;

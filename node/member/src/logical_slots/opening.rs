@@ -5,6 +5,7 @@ use crate::ha::Observation;
 use crate::{Level, Member};
 use standby::slots::Readiness;
 use standby::slots::logical::makes_own;
+use standby::switch::ownership::Ownership;
 use std::collections::BTreeMap;
 use topology::Lsn;
 
@@ -21,7 +22,9 @@ impl Member {
         let end = seen.server()?.lsn;
         self.note_readers(seen);
         let logical = &mut self.slots.logical;
-        if logical.followed {
+        // A daemon that was started since has not seen the group follow another one.
+        let opens_region = matches!(seen.ownership, Ownership::Owner { opening: true, .. });
+        if logical.followed || opens_region {
             logical.readers.doubt(&self.dynamic, &logical.there, end);
         }
         let late = logical.late();

@@ -32,7 +32,12 @@ impl LogicalMemory {
 }
 
 /// This member, or one that cascades from it, keeps copies of logical slots.
-pub(super) fn keeps_feedback(seen: &Observation, view: &GroupView, dynamic: &Dynamic) -> bool {
+pub(super) fn keeps_feedback(
+    seen: &Observation,
+    view: &GroupView,
+    dynamic: &Dynamic,
+    major: u32,
+) -> bool {
     let read = permanent(&dynamic.slots);
     let is_defined = read.specifications.iter().any(|slot| slot.kind != Kind::Physical);
     let is_kept = |name: &MemberName| {
@@ -49,7 +54,7 @@ pub(super) fn keeps_feedback(seen: &Observation, view: &GroupView, dynamic: &Dyn
         }
         false
     };
-    if !seen.may_own() {
+    if !seen.may_own() && !copies_region(seen, major) {
         return false;
     }
     let keeps = view.members.iter().filter(|(_, m)| {
@@ -59,19 +64,19 @@ pub(super) fn keeps_feedback(seen: &Observation, view: &GroupView, dynamic: &Dyn
     is_defined && dynamic.use_slots && keeps.map(|(name, _)| name).any(is_kept)
 }
 
-/// The leader of a standby region copies the logical slots of the remote leader; before
-/// PostgreSQL 17 not by its server.
+/// Members of a standby region copy the logical slots of the remote leader, all of them: any may
+/// lead when the region opens. From PostgreSQL 17 on its leader's server does that.
 pub(crate) fn copies_region(seen: &Observation, major: u32) -> bool {
     follows_region(seen) && (1..NATIVE).contains(&major)
 }
 
-/// This member leads a group of a region that certainly follows another one.
+/// The region certainly follows another one.
 pub(super) fn follows_region(seen: &Observation) -> bool {
-    seen.holds_lock() && matches!(seen.ownership, Ownership::Standby { .. })
+    matches!(seen.ownership, Ownership::Standby { .. })
 }
 
-/// The leader of a cluster that follows another one streams from its primary, by a slot, and has
-/// copies of the logical slots from there: those of PostgreSQL 17, or in a standby region its own.
+/// PostgreSQL 17: the leader of a cluster that follows another one streams from its primary, by
+/// a slot, and its server copies the logical slots from there.
 pub(super) fn copies_from_remote(seen: &Observation, dynamic: &Dynamic) -> bool {
     let read = permanent(&dynamic.slots);
     let is_defined = read.specifications.iter().any(|slot| slot.kind != Kind::Physical);
@@ -91,19 +96,12 @@ impl Member {
         self.slots.logical.is_native() && copies_from_remote(seen, &self.dynamic)
     }
 
-    /// Before PostgreSQL 17 only in a region.
-    fn copies_from_remote(&self, seen: &Observation) -> bool {
-        let major = self.slots.logical.major;
-        let copies = self.slots.logical.is_native() || copies_region(seen, major);
-        copies && copies_from_remote(seen, &self.dynamic)
-    }
-
     /// Without a store, what held when it was last seen.
     pub(crate) fn keeps_feedback(&self, seen: &Observation) -> bool {
         match seen.view() {
             Some(view) => {
-                keeps_feedback(seen, view, &self.dynamic)
-                    || self.copies_from_remote(seen)
+                keeps_feedback(seen, view, &self.dynamic, self.slots.logical.major)
+                    || self.copies_natively_from_remote(seen)
                     || self.slots.logical.has_synced(seen)
             }
             None => self.slots.logical.feedback,
