@@ -21,12 +21,15 @@ use super::{Kind, Slot, permanent};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::{Dynamic, GroupView, Lsn};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reader {
     /// What it has confirmed on the last primary that had its slot.
     pub at: Lsn,
     /// That is more than the log of the group has.
     pub is_ahead: bool,
+    /// Nothing is known of it but that it may have used its slot elsewhere, up to there. No copy
+    /// is moved to such a position.
+    pub is_guess: bool,
 }
 
 /// By slot.
@@ -55,7 +58,7 @@ impl Readers {
             let is_told = is_refused && status.skipping_slots.contains(name);
             let was_ahead = before.is_some_and(|reader| reader.is_ahead && reader.at == at);
             let is_ahead = is_told || was_ahead && (leads || is_refused);
-            self.0.insert(name.clone(), Reader { at, is_ahead });
+            self.0.insert(name.clone(), Reader { at, is_ahead, is_guess: false });
         }
     }
 
@@ -65,7 +68,7 @@ impl Readers {
         let names = logical_names(dynamic);
         let copies = there.iter().filter(|slot| !slot.is_physical() && names.contains(&slot.name));
         for (name, at) in copies.filter_map(|slot| Some((&slot.name, slot.confirmed_flush?))) {
-            let reader = self.0.entry(name.clone()).or_insert(Reader { at, is_ahead: false });
+            let reader = self.0.entry(name.clone()).or_insert(Reader { at, ..Reader::default() });
             reader.at = reader.at.max(at);
         }
         for reader in self.0.values_mut() {
@@ -80,7 +83,7 @@ impl Readers {
         let slots = before.iter().filter(|slot| names.contains(&slot.name));
         let ahead = slots.filter_map(|slot| Some((&slot.name, slot.confirmed_flush?)));
         for (name, at) in ahead.filter(|(_, at)| *at > end) {
-            self.0.insert(name.clone(), Reader { at, is_ahead: true });
+            self.0.insert(name.clone(), Reader { at, is_ahead: true, is_guess: false });
         }
     }
 
@@ -90,9 +93,9 @@ impl Readers {
         let mut late = Vec::new();
         for slot in there.iter().filter(|slot| unready.contains(&slot.name)) {
             let Some(begin) = slot.confirmed_flush else { continue };
-            let at = self.0.entry(slot.name.clone());
-            let reader =
-                at.or_insert(Reader { at: slot.restart_lsn.unwrap_or(begin), is_ahead: false });
+            let at = slot.restart_lsn.unwrap_or(begin);
+            let known = self.0.entry(slot.name.clone());
+            let reader = known.or_insert(Reader { at, ..Reader::default() });
             if reader.at < begin {
                 late.push(slot.name.clone());
             }
@@ -106,7 +109,8 @@ impl Readers {
         let names = logical_names(dynamic).into_iter();
         let missing = names.filter(|name| !there.iter().any(|slot| slot.name == *name));
         for name in missing {
-            self.0.entry(name).or_insert(Reader { at: end, is_ahead: false });
+            let guess = Reader { at: end, is_guess: true, ..Reader::default() };
+            self.0.entry(name).or_insert(guess);
         }
     }
 

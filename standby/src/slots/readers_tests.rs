@@ -82,6 +82,25 @@ fn a_reader_that_is_ahead_of_the_log_would_skip_however_long_it_gets() {
     assert!(!readers.is_ahead("b"));
 }
 
+/// Other members would move their copies to a position that is told as confirmed.
+#[test]
+fn what_is_only_guessed_of_a_reader_is_told_as_a_refusal() {
+    let mut readers = seen(r#"{"optime":90,"slots":{"a":50}}"#);
+    readers.doubt(&dynamic(), &[], Lsn(90));
+    let view = view(r#"{"optime":90,"slots":{"a":50}}"#);
+    let leader = Leader {
+        name: &MemberName::new("me"),
+        optime: Lsn(90),
+        slots: &[],
+        dynamic: &dynamic(),
+        readers: ReadersTold::before_opening(readers.all().clone(), &view),
+        failsafe_majority: None,
+    };
+    let told = leader.status(&view, &mut Retention::default(), Millis(1));
+    assert_eq!((told.slots.get("a"), told.slots.get("b")), (Some(&Lsn(50)), None));
+    assert_eq!(told.refused_slots.get("b"), Some(&Lsn(90)));
+}
+
 #[test]
 fn a_copy_that_is_ahead_of_the_log_is_known_without_a_report() {
     let mut readers = Readers::default();
