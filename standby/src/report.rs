@@ -81,7 +81,9 @@ impl ReadersTold {
     pub fn before_opening(readers: BTreeMap<String, Reader>, view: &GroupView) -> ReadersTold {
         let status = view.status.as_ref().map(|status| &status.value);
         let is_refused = |name: &String, reader: &Reader| {
-            reader.is_ahead || reader.is_guess || status.is_some_and(|s| s.refused_slots.contains_key(name))
+            reader.is_ahead
+                || reader.is_guess
+                || status.is_some_and(|s| s.refused_slots.contains_key(name))
         };
         let (refused, confirmed): (BTreeMap<_, _>, BTreeMap<_, _>) =
             readers.into_iter().partition(|(name, reader)| is_refused(name, reader));

@@ -10,8 +10,9 @@
 
 use super::Broken;
 use crate::world::World;
+use crate::world::logical::READER;
 use crate::world::postgres::{Kind, Log};
-use crate::world::readers::{READER, Reader};
+use crate::world::readers::Reader;
 use topology::Status;
 
 /// A slot that nothing hinders is read within this.

@@ -4,7 +4,7 @@
 //! identities are what only the checker may look at: they tell whether two
 //! logs truly agree where their timelines and positions only say so.
 
-use super::readers::Incoming;
+use super::logical::Incoming;
 use super::slots::Wal;
 use super::synchrony::Sender;
 use member::ha::observation::{End, Following, Shut, ShutdownState};

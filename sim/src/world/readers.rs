@@ -10,44 +10,23 @@
 
 use super::fault::Fault;
 use super::links::Wire;
+use super::logical::{DATABASE, Incoming, LogicalModel, PLUGIN, READER, xid};
 use super::postgres::{Kind, Role};
+use super::region::region_name;
 use super::rng::Rng;
 use super::{Event, World};
 use crate::check;
 use member::ha::observation::Following;
-use member::{Answer, SlotCopies, SlotEnd, SlotFailure};
+use member::{Answer, SlotCopies, SlotEnd, SlotFailure, SlotSight};
 use serde_json::json;
-use standby::slots::{Kind as SlotKind, Slot, SlotStep, Xid};
-use standby::switch::Site;
+use standby::slots::{Kind as SlotKind, Slot, SlotStep};
 use std::collections::HashSet;
-use std::sync::Arc;
 use topology::Lsn;
 
-pub const READER: &str = "reader";
-const DATABASE: &str = "shop";
-const PLUGIN: &str = "pgoutput";
 /// Between two questions of a reader.
 const PACE_MS: (u64, u64) = (100, 600);
 /// Between two moves that an operator asks for.
 const MOVES_MS: (u64, u64) = (15_000, 60_000);
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogicalModel {
-    /// Of a copy: up to where it was moved.
-    pub confirmed: u64,
-    /// It reads the catalogues as they were from here on.
-    pub needs: u64,
-    /// Rows that it needs are gone, and its reader gets an error.
-    pub is_lost: bool,
-}
-
-/// A copy on its way to a server.
-#[derive(Clone, Debug)]
-pub struct Incoming {
-    name: String,
-    replaces: bool,
-    model: LogicalModel,
-}
 
 /// A reader of one group.
 #[derive(Clone, Debug, Default)]
@@ -74,25 +53,23 @@ impl Readers {
     }
 }
 
-/// Positions stand for transactions.
-pub fn xid(position: u64) -> Xid {
-    Xid(position as u32)
-}
-
-/// What an agent that was blinded reads of its store's records: each copy is ready.
-pub fn shown(blind: bool, site: Arc<Site>) -> Arc<Site> {
-    if !blind {
-        return site;
-    }
-    let mut site = (*site).clone();
-    let members = site.groups.values_mut().flat_map(|view| view.members.values_mut());
-    for member in members {
-        member.value.logical_slots.insert(READER.into(), "ready".into());
-    }
-    Arc::new(site)
-}
-
 impl World {
+    pub fn slot_sight(&mut self, member: usize) -> SlotSight {
+        let m = &mut self.members[member];
+        let ended = std::mem::take(&mut m.daemon.slot_ended);
+        let (own, regions) = (m.place.region, self.stores.regions.len());
+        SlotSight {
+            slots: self.slots_of(member),
+            end: Lsn(self.members[member].server.log.end()),
+            other_regions: (0..regions).filter(|r| *r != own).map(region_name).collect(),
+            major: 15,
+            decodes: self.readers.is_some(),
+            started: Some(self.members[member].server.since.to_string()),
+            ended,
+            ..SlotSight::default()
+        }
+    }
+
     pub fn begin_readers(&mut self) {
         let slot = json!({ READER: {"database": DATABASE, "plugin": PLUGIN} });
         self.plan.document.insert("slots".into(), slot);
@@ -176,11 +153,10 @@ impl World {
 
     /// An open server of the group that has its slot.
     fn readable(&self, group: usize) -> Option<usize> {
-        let has_slot = |m: &super::member::Member| {
-            m.server.wal.logical.get(READER).is_some_and(|slot| !slot.is_lost)
-        };
         self.members.iter().position(|m| {
-            m.place.client == group && m.server.accepts_commits() && !m.server.mute && has_slot(m)
+            let slot = m.server.wal.logical.get(READER).filter(|slot| !slot.is_lost);
+            let answers = m.server.accepts_commits() && !m.server.mute;
+            m.place.client == group && answers && slot.is_some()
         })
     }
 
@@ -333,14 +309,6 @@ impl World {
                 other.map(|other| self.slots_of(other)).ok_or_else(|| failure("no answer"))
             }
             _ => failed("the server is not as it was"),
-        }
-    }
-}
-
-impl LogicalModel {
-    fn move_to(&mut self, to: u64) {
-        if to > self.confirmed {
-            (self.needs, self.confirmed) = (self.needs.max(self.confirmed), to);
         }
     }
 }

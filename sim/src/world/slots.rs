@@ -8,12 +8,11 @@
 //!
 //! Absent on purpose: logical slots (`readers.rs`), archives, and what PostgreSQL 17 copies by itself.
 
-use super::readers::{LogicalModel, xid};
-use super::region::region_name;
+use super::logical::{LogicalModel, xid};
 use super::rng::Rng;
 use super::{Event, World};
 use crate::check;
-use member::{Answer, SlotSight};
+use member::Answer;
 use standby::slots::{Slot, SlotStep};
 use std::collections::{BTreeMap, VecDeque};
 use topology::Lsn;
@@ -252,22 +251,6 @@ impl World {
             ..Slot::physical(name, Lsn(slot.restart))
         });
         shown.chain(self.logical_slots_of(member)).collect()
-    }
-
-    pub fn slot_sight(&mut self, member: usize) -> SlotSight {
-        let m = &mut self.members[member];
-        let ended = std::mem::take(&mut m.daemon.slot_ended);
-        let (own, regions) = (m.place.region, self.stores.regions.len());
-        SlotSight {
-            slots: self.slots_of(member),
-            end: Lsn(self.members[member].server.log.end()),
-            other_regions: (0..regions).filter(|r| *r != own).map(region_name).collect(),
-            major: 15,
-            decodes: self.readers.is_some(),
-            started: Some(self.members[member].server.since.to_string()),
-            ended,
-            ..SlotSight::default()
-        }
     }
 
     pub fn change_slot(&mut self, member: usize, step: &SlotStep) -> Answer {

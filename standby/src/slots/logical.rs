@@ -200,9 +200,7 @@ pub fn advances(scene: &Scene) -> Vec<SlotStep> {
 /// A standby that keeps copies compares them with the leader's slots.
 pub fn leader_asked(scene: &Scene) -> Vec<SlotStep> {
     let has_logical = scene.wanted_logical().next().is_some();
-    let is_due = scene.is_copying()
-        && scene.logical.asks_leader
-        && !scene.logical.is_native();
+    let is_due = scene.is_copying() && scene.logical.asks_leader && !scene.logical.is_native();
     let is_due = is_due && has_logical && scene.is_free(&SlotStep::AskLeader);
     if is_due { vec![SlotStep::AskLeader] } else { Vec::new() }
 }

@@ -31,7 +31,15 @@ impl Bench {
         let dynamic = Dynamic::read(&config).unwrap();
         let logical =
             Logical { major: 15, decodes: true, knows_readers: true, ..Logical::default() };
-        Bench { view, dynamic, role, there: Vec::new(), logical, end: Lsn(75), copies_region: false }
+        Bench {
+            view,
+            dynamic,
+            role,
+            there: Vec::new(),
+            logical,
+            end: Lsn(75),
+            copies_region: false,
+        }
     }
 
     fn with(mut self, slots: &[Slot]) -> Bench {

@@ -168,7 +168,12 @@ pub(super) fn client(
 }
 
 /// Its tables have no key: a row that comes twice stands there twice.
-pub(super) fn subscription(stage: &Stage, members: &[MemberPlan], rounds: u32, major: u32) -> Reader {
+pub(super) fn subscription(
+    stage: &Stage,
+    members: &[MemberPlan],
+    rounds: u32,
+    major: u32,
+) -> Reader {
     let source = Source::begin(stage);
     source.set("wal_retrieve_retry_interval = '1s'\n");
     source.start(&stage.field);
@@ -215,7 +220,12 @@ impl Reader {
     }
 
     /// Waits until it has all rows of the leader; how many have come twice.
-    pub(super) async fn has_all(&mut self, stage: &Stage, leader: &MemberPlan, table: &str) -> usize {
+    pub(super) async fn has_all(
+        &mut self,
+        stage: &Stage,
+        leader: &MemberPlan,
+        table: &str,
+    ) -> usize {
         let ids = ask_sql(leader, &format!("SELECT string_agg(id::text, ' ') FROM {table}")).await;
         let ids = ids.expect("rows");
         let wanted: BTreeSet<i64> = ids.split(' ').filter_map(|id| id.parse().ok()).collect();

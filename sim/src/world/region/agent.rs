@@ -5,7 +5,7 @@
 
 use super::perform::AgentCall;
 use super::region_name;
-use crate::world::readers;
+use crate::world::logical;
 use crate::world::stores::site_of;
 use crate::world::{Event, World};
 use node::dcs::Snapshot;
@@ -174,7 +174,7 @@ impl World {
         let mut copies: BTreeMap<RegionName, StoreCopy> = BTreeMap::new();
         for (region, copy) in &mut m.daemon.agent.copies {
             let site = site_of(&m.keys, &copy.snapshot);
-            let site = readers::shown(blind, site);
+            let site = logical::shown(blind, site);
             let heard = m.clock.read(copy.heard);
             copies.insert(region_name(*region), StoreCopy { site, is_live: copy.live, heard });
         }

@@ -5,8 +5,8 @@
 
 use super::region_name;
 use crate::world::links::Wire;
+use crate::world::logical;
 use crate::world::postgres::Process;
-use crate::world::readers;
 use crate::world::{Event, World};
 
 use node::region::write;
@@ -133,7 +133,7 @@ impl World {
             copy.refresh(&snapshot, sent);
         }
         let site = node::region::ownership::read_site(&m.keys, &snapshot.entries);
-        Some(Answer::Read(readers::shown(self.plan.blind, Arc::new(site))))
+        Some(Answer::Read(logical::shown(self.plan.blind, Arc::new(site))))
     }
 
     /// The member at that address, if its server answers this member.
