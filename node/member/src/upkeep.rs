@@ -399,6 +399,10 @@ impl Member {
             return ReadersTold::of_standby_region(remote);
         }
         match (sights.seen.may_own(), sights.seen.is_primary()) {
+            // It may be this region that owns: what is known of readers stays.
+            (false, _) if matches!(sights.seen.ownership, Ownership::Doubtful(_)) => {
+                ReadersTold::before_opening(logical.readers(), sights.view)
+            }
             (false, _) => ReadersTold::default(),
             (true, true) => ReadersTold::of_primary(logical.refused(&sights.about.slots)),
             (true, false) => ReadersTold::before_opening(logical.readers(), sights.view),

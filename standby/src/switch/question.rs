@@ -53,7 +53,7 @@ impl Question<'_> {
             is_held: self.progress.is_held,
             failure: self.progress.failure.clone(),
             strangers: self.strangers(),
-            unready_slots: self.unready_slots(),
+            unready_slots: self.unready_slots(&tokens),
             unsigned: self.groups_but(|group| tokens.contains_key(&group)),
             behind: self.groups_but(|group| {
                 let token = tokens.get(&group);
@@ -78,10 +78,14 @@ impl Question<'_> {
         groups.copied().filter(|group| !self.journal.groups.contains(group)).collect()
     }
 
-    fn unready_slots(&self) -> BTreeSet<String> {
-        let of = |site: Option<&Site>, group| site.and_then(|s| s.groups.get(group)).cloned();
-        let sides = self.journal.groups.iter().map(|g| (of(self.from, g), of(self.to, g)));
-        sides.flat_map(|(from, to)| slots::unready(from.as_ref(), to.as_ref())).collect()
+    fn unready_slots(&self, tokens: &BTreeMap<Group, Token>) -> BTreeSet<String> {
+        let unready = |group: &Group| {
+            let of = |site: &Site| site.groups.get(group).cloned();
+            let (from, to) = (self.from.and_then(of), self.to.and_then(of));
+            let ends_on = tokens.get(group).map(|token| token.timeline);
+            slots::unready(from.as_ref(), to.as_ref(), ends_on)
+        };
+        self.journal.groups.iter().flat_map(unready).collect()
     }
 
     fn is_rewired(&self) -> bool {

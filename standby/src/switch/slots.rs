@@ -1,13 +1,12 @@
 //! Permanent logical slots in a move: readers must find them on the new side.
 //!
 //! The leader of each group says in its record which slots it has, and which copies can be
-//! resumed (`crate::slots::readiness`). The preflight asks the servers too; before the old side
-//! stops, the records are compared once more, for a failover on either side since then makes
-//! copies unproven.
+//! resumed (`crate::slots::readiness`). The preflight asks the servers too; until the decision the
+//! records are compared once more, for a failover on either side makes copies unproven.
 
 use crate::slots::{Kind, NATIVE, Readiness, Slot, permanent};
 use std::collections::BTreeSet;
-use topology::{GroupView, Lsn};
+use topology::{GroupView, Lsn, Timeline};
 
 /// The logical slots that `slots` of this group defines.
 pub(crate) fn defined(view: &GroupView) -> BTreeSet<String> {
@@ -45,10 +44,17 @@ pub(crate) fn is_ready(slot: &Slot, new: &Copies, view: &GroupView) -> Result<()
     }
 }
 
-/// Slots that the old side's leader has and the new side's does not say to be ready. A side
-/// that is not seen says nothing.
-pub(crate) fn unready(from: Option<&GroupView>, to: Option<&GroupView>) -> BTreeSet<String> {
+/// Slots that the old side's leader has and the new side's does not say to be ready on the
+/// timeline where the old side ends, or is: a word of before a failover counts for nothing.
+pub(crate) fn unready(
+    from: Option<&GroupView>,
+    to: Option<&GroupView>,
+    ends_on: Option<Timeline>,
+) -> BTreeSet<String> {
     let Some(from) = from else { return BTreeSet::new() };
+    let timeline = |view: &GroupView| view.leader_record().and_then(|record| record.timeline);
+    let wanted = ends_on.or_else(|| timeline(from));
+    let to = to.filter(|to| wanted.is_some() && timeline(to) == wanted);
     let is_there = |view: &GroupView, name: &str| {
         word(view, name).is_some_and(|word| word == Readiness::Ready.word())
     };
@@ -69,18 +75,22 @@ mod tests {
         let config = r#"{"slots":{"a":{"database":"d","plugin":"p"},"plain":null}}"#;
         view.take_sample("config", config, 1, 0);
         view.take_sample("leader", "l", 1, 1);
-        let record = format!(r#"{{"logical_slots":{{"a":"{word}","undefined":"ready"}}}}"#);
+        let record =
+            format!(r#"{{"timeline":2,"logical_slots":{{"a":"{word}","undefined":"ready"}}}}"#);
         view.take_sample("members/l", &record, 1, 1);
         view
     }
 
     #[test]
     fn a_slot_that_the_old_side_has_must_be_ready_on_the_new_one() {
-        let of = |from: &str, to: &str| unready(Some(&view(from)), Some(&view(to)));
+        let of = |from: &str, to: &str| unready(Some(&view(from)), Some(&view(to)), None);
         assert!(of("ready", "ready").is_empty());
         assert_eq!(of("ready", "pending"), ["a".to_string()].into());
         assert!(of("missing", "pending").is_empty(), "its reader has ended already");
-        assert_eq!(unready(Some(&view("ready")), None).len(), 1, "unknown is not ready");
-        assert_eq!(unready(Some(&view("ready")), Some(&GroupView::default())).len(), 1);
+        let of = |to: Option<&GroupView>, on| unready(Some(&view("ready")), to, on).len();
+        assert_eq!(of(None, None), 1, "unknown is not ready");
+        assert_eq!(of(Some(&GroupView::default()), None), 1);
+        assert_eq!(of(Some(&view("ready")), Some(Timeline(2))), 0);
+        assert_eq!(of(Some(&view("ready")), Some(Timeline(3))), 1, "of before a failover");
     }
 }

@@ -208,7 +208,7 @@ pub const SWITCH: &[Row] = &[
     ),
     row(
         175,
-        |j, f| j.phase == Phase::Hold && !f.unready_slots.is_empty(),
+        |j, f| in_stop(j) && !f.unready_slots.is_empty(),
         |_, f| Next::Abort(unready(f)),
         "a logical slot is not ready on the new side any more",
     ),
