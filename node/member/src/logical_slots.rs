@@ -180,7 +180,10 @@ impl LogicalMemory {
 
     fn judge(&mut self, moment: &Moment, plan: &Plan) {
         let judged = Judged::of(moment);
-        if self.judged != judged {
+        // While the remote leader is down, as in a move, nothing says that it is another one.
+        let is_known = judged.as_ref().is_some_and(|judged| judged.timeline.is_some());
+        let may_differ = is_known || !moment.copies_region();
+        if may_differ && self.judged != judged {
             self.readiness.values_mut().for_each(|readiness| *readiness = readiness.anew());
             (self.judged, self.answer) = (judged, None);
         }

@@ -79,6 +79,10 @@ fn a_copy_of_a_region_is_proven_anew_under_another_remote_leader_or_timeline() {
         server.timeline = server.timeline.map(|timeline| topology::Timeline(timeline.0 + 2));
     };
     assert_eq!(ready(&turn)[0], "x pending", "there and back again");
+    let down = |stage: &mut Stage| {
+        stage.seen.ownership = Ownership::Standby { epoch: 1, upstream: None };
+    };
+    assert_eq!(ready(&down)[0], "x ready", "it stops for a move");
 }
 
 /// A slot that this server had as the primary may be ahead of the new primary's.

@@ -54,7 +54,8 @@ pub(crate) fn unready(
     let Some(from) = from else { return BTreeSet::new() };
     let timeline = |view: &GroupView| view.leader_record().and_then(|record| record.timeline);
     let wanted = ends_on.or_else(|| timeline(from));
-    let to = to.filter(|to| wanted.is_some() && timeline(to) == wanted);
+    // A leader that stops tells none: its token does, before anything is decided.
+    let to = to.filter(|to| wanted.is_none() || timeline(to) == wanted);
     let is_there = |view: &GroupView, name: &str| {
         word(view, name).is_some_and(|word| word == Readiness::Ready.word())
     };
