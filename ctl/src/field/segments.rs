@@ -5,10 +5,11 @@
 //! allows 4,096 on a machine. Then no server starts any more, so a field that ends removes
 //! the segments of its own servers.
 
-use procfs::{Current, SharedMemorySegments};
+use procfs::{Current, SharedMemorySegments, Shm};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// A segment and its creator, as a `postmaster.pid` names them.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,18 +18,30 @@ struct Noted {
     id: u64,
 }
 
+/// The processes of a killed server end one after the other.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Removes the segments of all dead servers whose data lies in the field's directory.
-/// A segment is removed only if the kernel too says that this server made it, and that
-/// no process is attached to it: a living server is.
+/// A segment is removed only if the kernel too says that this server made it, and
+/// once no process is attached to it: a living server is.
 pub(super) fn remove_segments(dir: &Path) {
     let noted = noted_in(&dir.join("data"));
-    let Ok(segments) = SharedMemorySegments::current() else { return };
-    for segment in segments.0 {
-        let was_made_by = |n: &Noted| (n.postmaster, n.id) == (segment.cpid, segment.shmid);
-        if segment.nattch == 0 && noted.iter().any(was_made_by) {
-            let _ = Command::new("ipcrm").args(["-m", &segment.shmid.to_string()]).output();
-        }
+    let end = Instant::now() + PATIENCE;
+    while !remove_unused(&noted) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// None is left.
+fn remove_unused(noted: &[Noted]) -> bool {
+    let Ok(segments) = SharedMemorySegments::current() else { return true };
+    let was_made_by = |n: &Noted, s: &Shm| (n.postmaster, n.id) == (s.cpid, s.shmid);
+    let ours = segments.0.into_iter().filter(|s| noted.iter().any(|n| was_made_by(n, s)));
+    let (unused, used): (Vec<Shm>, Vec<Shm>) = ours.partition(|segment| segment.nattch == 0);
+    for segment in unused {
+        let _ = Command::new("ipcrm").args(["-m", &segment.shmid.to_string()]).output();
+    }
+    used.is_empty()
 }
 
 fn noted_in(data: &Path) -> Vec<Noted> {

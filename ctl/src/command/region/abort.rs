@@ -34,10 +34,16 @@ pub(super) async fn run(
         if !args.force {
             out.confirm(&question(open, &pending))?;
         }
-        cancel_all(out, regions, sites, &pending).await?;
     }
-    match (journal, open) {
-        (_, Some(open)) => give_up(out, regions, open, WAIT).await,
+    // The move first: it may be decided at any moment.
+    let asked = match open {
+        Some(open) => ask(regions, open).await,
+        None => Ok(()),
+    };
+    let cancelled = cancel_all(out, regions, sites, &pending).await;
+    asked?;
+    let ended = match (journal, open) {
+        (_, Some(open)) => ends(out, regions, open, WAIT).await,
         (Some(Journal { from, to, phase, .. }), None) => {
             let (from, to, phase) = (from.clone(), to.clone(), *phase);
             Err(RequestError::Decided { from, to, phase }.into())
@@ -46,7 +52,8 @@ pub(super) async fn run(
             bail!("there is nothing to abort: no move is under way and no schedule is pending")
         }
         (None, None) => Ok(()),
-    }
+    };
+    ended.and(cancelled)
 }
 
 /// The schedule that is named, else all of them.
@@ -81,17 +88,31 @@ async fn cancel_all(
     sites: &Sites,
     pending: &[&Schedule],
 ) -> Result<()> {
+    let mut failed = Ok(());
     for schedule in pending {
         let owner = &sites.newest().context("no region owns the formation yet")?.owner;
         let (id, why) = (&schedule.id, format!("by an operator on host {}", this_host()));
         let cancelled = cancel(&*regions.stores[owner], &regions.keys, schedule, &why).await;
-        cancelled.with_context(|| format!("schedule {id} in the store of region {owner}"))?;
-        out.say(&format!("Schedule {id} is cancelled"))?;
+        match cancelled {
+            Ok(_) => out.say(&format!("Schedule {id} is cancelled"))?,
+            // The others are cancelled all the same.
+            Err(error) => {
+                let place = format!("schedule {id} in the store of region {owner}");
+                failed = failed.and(Err(anyhow::Error::from(error).context(place)));
+            }
+        }
     }
-    Ok(())
+    failed
 }
 
-async fn give_up(
+async fn ask(regions: &Regions, asked: &Journal) -> Result<()> {
+    let request = AbortRequest { host: this_host(), at_ms: unix_ms() };
+    let store = &*regions.stores[&asked.from];
+    Ok(request_abort(store, &regions.keys, &asked.id, &request).await?)
+}
+
+/// What the agent makes of the request.
+async fn ends(
     out: &mut Terminal,
     regions: &Regions,
     asked: &Journal,
@@ -99,8 +120,6 @@ async fn give_up(
 ) -> Result<()> {
     let (from, to) = (&asked.from, &asked.to);
     let mut watch = Watch::begin(regions, (from, to));
-    let request = AbortRequest { host: this_host(), at_ms: unix_ms() };
-    request_abort(&*regions.stores[from], &regions.keys, &asked.id, &request).await?;
     let deadline = Instant::now() + wait;
     loop {
         let phase = watch.journal(&asked.id).map(|journal| journal.phase);
@@ -215,7 +234,8 @@ mod tests {
         formation.write_journal(&journal(Phase::CatchUp));
         let (mut out, _) = recorded::terminal("");
         let asked = journal(Phase::CatchUp);
-        let ended = give_up(&mut out, &formation.regions, &asked, Duration::ZERO).await;
+        ask(&formation.regions, &asked).await.expect("the store takes it");
+        let ended = ends(&mut out, &formation.regions, &asked, Duration::ZERO).await;
         assert!(ended.unwrap_err().to_string().contains("the next agent gives the move up"));
         assert!(formation.wait_for(|journal| journal.abort.is_some()).await.abort.is_some());
     }
