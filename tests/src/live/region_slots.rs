@@ -107,6 +107,9 @@ async fn move_away(stage: &Stage, from: &MemberPlan, names: &[&str], table: &str
     for name in names {
         is_ready(stage, &next, name, READY).await;
     }
+    // The other side goes by the member's record, which follows a beat later.
+    let check = ["region", "check", "--to", to];
+    stage.until("no finding", READY, async || ctl(stage, from, &check).await.0).await;
     let writer = stage.writer(table).await;
     stage.until("some rows", SHORT, async || writer.acknowledged() >= 200).await;
     let (done, said) = ctl(stage, from, &["region", "switch", "--to", to, "--force"]).await;
