@@ -30,10 +30,9 @@ pub(super) async fn run(
     let journal = running(sites).filter(|_| args.schedule.is_none());
     let pending = if args.only_move { Vec::new() } else { pending(sites, args)? };
     let open = journal.filter(|journal| !journal.phase.is_decided());
-    if open.is_some() || !pending.is_empty() {
-        if !args.force {
-            out.confirm(&question(open, &pending))?;
-        }
+    let is_anything = open.is_some() || !pending.is_empty();
+    if is_anything && !args.force {
+        out.confirm(&question(open, &pending))?;
     }
     // The move first: it may be decided at any moment.
     let asked = match open {
