@@ -41,8 +41,7 @@ pub(crate) const LEADER: &[Rule] = &[
     Rule::new(
         703,
         |f| {
-            let may_stop = f.is_lock_renewed() || !f.o.is_primary();
-            f.leads_on_failed_disk() && may_stop && f.successor(None).is_ok()
+            f.leads_on_failed_disk() && f.may_begin_planned() && f.successor(None).is_ok()
         },
         |f| {
             let how = if f.is_starting() { StopHow::Overdue } else { StopHow::Planned };
@@ -131,7 +130,7 @@ pub(crate) const LEADER: &[Rule] = &[
     ),
     Rule::new(
         716,
-        |f| f.o.memory.asked == Some(Asked::Restart) && (f.is_lock_renewed() || !f.o.is_primary()),
+        |f| f.o.memory.asked == Some(Asked::Restart) && f.may_begin_planned(),
         |f| act(Action::Begin(Job::Restart { as_primary: f.o.is_primary() })),
         "a restart was asked for",
     ),
@@ -144,8 +143,8 @@ pub(crate) const LEADER: &[Rule] = &[
     Rule::new(
         718,
         |f| {
-            let leads = f.o.is_primary() && f.may_own() && f.is_lock_renewed();
-            leads && f.watchdog_broken().is_some()
+            let opens = f.o.is_primary() && f.may_own();
+            opens && f.may_begin_planned() && f.watchdog_broken().is_some()
         },
         |_| act(Action::Begin(Job::Stop { how: StopHow::Planned })),
         "the watchdog is required and cannot be used: this primary stops",
@@ -282,7 +281,7 @@ pub(crate) const LEADER: &[Rule] = &[
     // An operator's request.
     Rule::new(
         739,
-        |f| f.request().is_some() && f.o.is_primary() && !f.is_lock_renewed(),
+        |f| f.request().is_some() && !f.may_begin_planned(),
         |_| soon(100),
         "a new leader was asked for: waiting until this process has renewed the lock",
     )

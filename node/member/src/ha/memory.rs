@@ -208,10 +208,9 @@ impl Memory {
     fn update_lock(&mut self, seen: &Observation) {
         let free = seen.lock == Lock::Free;
         self.is_lock_unanswered &= free || seen.lock == Lock::Unknown;
-        // Its answers count from the moment at which it answers again.
-        if std::mem::replace(&mut self.is_store_silent, seen.view().is_none())
-            && seen.view().is_some()
-        {
+        let could_not_read = std::mem::replace(&mut self.could_not_read, seen.view().is_none());
+        if could_not_read && seen.view().is_some() {
+            // Renewals that were lost while the store was away say nothing of it now.
             self.lease_misses = 0;
         }
         self.leaderless_since = free.then(|| self.leaderless_since.unwrap_or(seen.now));

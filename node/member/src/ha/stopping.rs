@@ -69,8 +69,7 @@ pub(crate) const STOPPING: &[Rule] = &[
     Rule::new(299, |_| true, |_| act(Action::Exit(0)), "the daemon ends"),
 ];
 
-/// Clients write on during the checkpoint of a planned stop. Without a lock that this process
-/// has renewed another member may lead by then.
+/// A planned stop makes a checkpoint first, and clients write on meanwhile.
 fn how_to_stop(f: &Facts) -> StopHow {
-    if f.o.is_primary() && !f.is_lock_renewed() { StopHow::Fast } else { StopHow::Planned }
+    if f.may_begin_planned() { StopHow::Planned } else { StopHow::Fast }
 }

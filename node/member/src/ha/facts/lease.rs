@@ -87,6 +87,12 @@ impl Facts<'_> {
         matches!(self.o.lock, Lock::Mine { deadline, .. } if deadline.0 > 0)
     }
 
+    /// Something planned may begin: clients write on for a while, and no other member may
+    /// lead meanwhile. On the key of an earlier process that is not certain.
+    pub fn may_begin_planned(&self) -> bool {
+        self.is_lock_renewed() || !self.o.is_primary()
+    }
+
     /// All members agreed that this member leads on, for longer than the fence budget.
     pub fn is_proven(&self) -> bool {
         let budget = self.o.dynamic.fence_budget_ms();

@@ -81,7 +81,7 @@ pub struct Memory {
     /// The free lock was asked for, and no answer came.
     pub is_lock_unanswered: bool,
     /// The last look could not read the store.
-    pub is_store_silent: bool,
+    pub could_not_read: bool,
     /// The store refused the last renewal.
     pub lease_refused: bool,
     /// A restart or a reinitialize that an operator asked for.

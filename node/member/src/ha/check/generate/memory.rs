@@ -77,7 +77,7 @@ impl Generator {
             lease_tried: if fresh { Millis(NOW) } else { self.past() },
             lease_misses: self.pick(&[0, 0, 1, 2, 20]),
             is_lock_unanswered: self.pick(&[false, false, false, true]),
-            is_store_silent: self.pick(&[false, false, true]),
+            could_not_read: self.pick(&[false, false, true]),
             lease_refused: self.percent(5),
             asked: self.pick(&[
                 None,
