@@ -136,6 +136,25 @@ pub enum Phase {
     Aborted,
 }
 
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Phase::Requested => "requested",
+            Phase::Preflight => "preflight",
+            Phase::Warm => "warm",
+            Phase::Hold => "hold",
+            Phase::Stop => "stop",
+            Phase::CatchUp => "catch up",
+            Phase::Certify => "certify",
+            Phase::Open => "open",
+            Phase::Rewire => "rewire",
+            Phase::Reverse => "reverse",
+            Phase::Done => "done",
+            Phase::Aborted => "aborted",
+        })
+    }
+}
+
 impl Phase {
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Done | Phase::Aborted)

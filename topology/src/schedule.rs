@@ -85,9 +85,13 @@ impl Schedule {
     }
 
     /// The schedule after its present occurrence. `due_ms`: the next one; a cancelled
-    /// schedule has none.
-    pub fn concluded(&self, outcome: Outcome, due_ms: Option<u64>) -> Schedule {
-        let last = Occurrence { due_ms: self.due_ms.unwrap_or_default(), outcome };
+    /// schedule has none, and ends now.
+    pub fn concluded(&self, outcome: Outcome, due_ms: Option<u64>, now_ms: u64) -> Schedule {
+        let at_ms = match outcome {
+            Outcome::Cancelled(_) => now_ms,
+            Outcome::Started(_) | Outcome::Skipped(_) => self.due_ms.unwrap_or_default(),
+        };
+        let last = Occurrence { due_ms: at_ms, outcome };
         Schedule { revision: self.revision + 1, due_ms, last: Some(last), ..self.clone() }
     }
 }

@@ -19,13 +19,13 @@ use topology::schedule::{CronLine, Outcome, Schedule};
 pub(super) fn concluded(schedule: &Schedule, outcome: &Outcome, now_ms: u64) -> Schedule {
     let ends = matches!(outcome, Outcome::Cancelled(_));
     let Some(line) = schedule.cron.as_ref().filter(|_| !ends) else {
-        return schedule.concluded(outcome.clone(), None);
+        return schedule.concluded(outcome.clone(), None, now_ms);
     };
     match after(line, now_ms.max(schedule.due_ms.unwrap_or_default())) {
-        Ok(due_ms) => schedule.concluded(outcome.clone(), Some(due_ms)),
+        Ok(due_ms) => schedule.concluded(outcome.clone(), Some(due_ms), now_ms),
         Err(why) => {
             tracing::error!("schedule {} ends: {why}", schedule.id);
-            schedule.concluded(outcome.clone(), None)
+            schedule.concluded(outcome.clone(), None, now_ms)
         }
     }
 }

@@ -26,7 +26,7 @@ pub enum RequestError {
     Conflict,
     #[error("no move is under way in this region's store")]
     NoMove,
-    #[error("the move from {from} to {to} is decided (phase {phase:?}): it cannot be taken back")]
+    #[error("the move from {from} to {to} is decided (phase {phase}): it cannot be taken back")]
     Decided { from: RegionName, to: RegionName, phase: Phase },
 }
 

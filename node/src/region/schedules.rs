@@ -6,6 +6,7 @@
 
 use super::ownership::read;
 use super::write::put_schedule;
+use crate::clock::unix_ms;
 use crate::dcs::keys::Keys;
 use crate::dcs::{DcsError, Store};
 use standby::switch::LocalTopology;
@@ -106,7 +107,8 @@ pub async fn cancel(
                 stored.last.as_ref().map_or(String::new(), |last| last.outcome.to_string());
             return Err(ScheduleError::Over(known.id.clone(), outcome));
         }
-        Ok(Some(stored.concluded(Outcome::Cancelled(why.to_string()), None)))
+        let cancelled = Outcome::Cancelled(why.to_string());
+        Ok(Some(stored.concluded(cancelled, None, unix_ms())))
     })
     .await
 }

@@ -48,7 +48,10 @@ impl Readiness {
         let Some(own) = own.filter(|own| !own.is_lost) else { return Readiness::Missing };
         let begins_later =
             theirs.is_some_and(|theirs| theirs.confirmed_flush < own.confirmed_flush);
+        let is_gap = physical.zip(own.catalog_xmin).is_some_and(|(at, own)| !at.is_at_most(own));
         let seen = match self {
+            // Its physical slot was lost and made anew, or does not hold back enough any more.
+            Readiness::Ready if is_gap => None,
             Readiness::Ready => return Readiness::Ready,
             Readiness::Copied { seen } => seen,
             Readiness::Missing => None,
@@ -103,6 +106,8 @@ mod tests {
         // Another copy here needs more, and keeps it.
         assert_eq!(next(new, 954, 954, Some(945)), Readiness::Ready);
         assert_eq!(next(Readiness::Ready, 1, 2, None), Readiness::Ready);
+        assert_eq!(next(Readiness::Ready, 5, 9, Some(5)), Readiness::Ready);
+        assert_eq!(next(Readiness::Ready, 5, 9, Some(6)), anew, "rows may be gone meanwhile");
         assert_eq!(next(new, 700, 700, Some(700)), Readiness::Ready);
     }
 

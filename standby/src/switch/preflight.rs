@@ -345,6 +345,16 @@ fn logical_slots(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>)
                       move";
         found.push(Finding::error(to.object(group), message, remedy));
     }
+    for name in slots::kept_though_refused(&from.groups[&group], &to.groups[&group]) {
+        let message = format!(
+            "region {} refuses the logical slot `{name}`, and its copy is still here: its reader \
+             would miss rows",
+            from.region
+        );
+        let remedy = "the copy is dropped once this region has asked the leader there: try again in \
+                      a moment";
+        found.push(Finding::error(to.object(group), message, remedy));
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub enum Refusal {
     NotOwner(RegionName),
     #[error("no region owns the formation yet: `topology/{0}` is absent or cannot be read")]
     NoOwner(&'static str),
-    #[error("a move from {from} to {to} is running, in phase {phase:?}; wait for its end")]
+    #[error("a move from {from} to {to} is running, in phase {phase}; wait for its end")]
     Running { from: RegionName, to: RegionName, phase: Phase },
     #[error("`topology/switch` cannot be read ({0}); correct or delete it")]
     Unreadable(String),

@@ -92,9 +92,9 @@ fn after_a_step_back_of_the_clock_it_waits_again() {
 
 #[test]
 fn an_occurrence_that_is_over_is_looked_at_no_more() {
-    let over = schedule().concluded(Outcome::Started("m".into()), None);
+    let over = schedule().concluded(Outcome::Started("m".into()), None, DUE);
     assert_eq!(next(&over, &checked(DUE, Check::Due, &[])), (1905, Next::Wait));
-    let later = weekly().concluded(Outcome::Started("m".into()), Some(DUE + 9 * EARLY_MS));
+    let later = weekly().concluded(Outcome::Started("m".into()), Some(DUE + 9 * EARLY_MS), DUE);
     assert_eq!(next(&later, &checked(DUE, Check::Due, &[])), (1940, Next::Wait));
 }
 

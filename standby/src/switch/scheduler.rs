@@ -147,11 +147,11 @@ impl Scheduler {
         let errors = findings.iter().filter(|found| found.level == Level::Error);
         let errors: Vec<String> = errors.map(Finding::text).collect();
         let when = match subject.check {
-            Check::Early => "15 minutes",
-            Check::Soon => "a minute",
-            Check::Due => "",
+            Check::Early => Some("15 minutes"),
+            Check::Soon => Some("a minute"),
+            Check::Due => None,
         };
-        if !errors.is_empty() && subject.check < Check::Due {
+        if let Some(when) = when.filter(|_| !errors.is_empty()) {
             let (id, errors) = (&subject.id, errors.join("; "));
             let text = format!("schedule {id}: due in less than {when}, and hindered: {errors}");
             scene.log(Severity::Warn, text);

@@ -107,7 +107,7 @@ fn a_move_begins_when_it_is_due_and_its_last_preflight_finds_nothing() {
     let (id, outcome, phase) = concluded(&effects);
     assert!(matches!(outcome, Outcome::Started(_)), "{outcome:?}");
     assert_eq!(phase, Some(Phase::Requested));
-    let over = schedule().concluded(outcome, None);
+    let over = schedule().concluded(outcome, None, DUE);
     rig.own.topology.schedules.insert("s".into(), over.clone());
     rig.look_in(5);
     let effects = rig.answer(id, Answer::Written);
@@ -178,7 +178,7 @@ fn a_copy_that_cannot_be_written_hinders_nothing() {
 #[test]
 fn what_another_store_has_newer_is_taken_before_anything_is_decided() {
     let mut rig = rig(DUE);
-    let cancelled = schedule().concluded(Outcome::Cancelled("by hand".into()), None);
+    let cancelled = schedule().concluded(Outcome::Cancelled("by hand".into()), None, DUE);
     rig.other.topology.schedules.insert("s".into(), cancelled.clone());
     rig.look_in(5);
     let effects = rig.wake();

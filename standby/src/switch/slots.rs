@@ -33,7 +33,7 @@ pub(crate) fn is_ready(slot: &Slot, new: &Copies, view: &GroupView) -> Result<()
     let copy = new.there.iter().find(is_copy).filter(|copy| !copy.is_lost);
     let copy = copy.ok_or("there is no copy of it")?;
     match word(view, &slot.name) {
-        Some(word) if word == Readiness::Ready.word() => {}
+        Some(_) if says(view, &slot.name, Readiness::Ready) => {}
         Some(word) => return Err(format!("its copy is `{word}`")),
         None => return Err("`slots` does not define it there".to_string()),
     }
@@ -44,8 +44,9 @@ pub(crate) fn is_ready(slot: &Slot, new: &Copies, view: &GroupView) -> Result<()
     }
 }
 
-/// Slots that the old side's leader has and the new side's does not say to be ready on the
-/// timeline where the old side ends, or is: a word of before a failover counts for nothing.
+/// Slots that the old side's leader may have and the new side's does not say to be ready on the
+/// timeline where the old side ends, or is: a word of before a failover counts for nothing. And
+/// those that the old side refuses while the new side keeps a copy.
 pub(crate) fn unready(
     from: Option<&GroupView>,
     to: Option<&GroupView>,
@@ -56,11 +57,29 @@ pub(crate) fn unready(
     let wanted = ends_on.or_else(|| timeline(from));
     // A leader that stops tells none: its token does, before anything is decided.
     let to = to.filter(|to| wanted.is_none() || timeline(to) == wanted);
-    let is_there = |view: &GroupView, name: &str| {
-        word(view, name).is_some_and(|word| word == Readiness::Ready.word())
-    };
-    let there = defined(from).into_iter().filter(|name| is_there(from, name));
-    there.filter(|name| !to.is_some_and(|to| is_there(to, name))).collect()
+    // Without a word it is not known whether a reader would end.
+    let has_none = |name: &str| says(from, name, MISSING) || says(from, name, PENDING);
+    let there = defined(from).into_iter().filter(|name| !has_none(name));
+    let unready = there.filter(|name| !to.is_some_and(|to| says(to, name, Readiness::Ready)));
+    let refused = to.map(|to| kept_though_refused(from, to)).unwrap_or_default();
+    unready.chain(refused).collect()
+}
+
+/// Slots that the old side does not resume, for their readers would miss rows, and of which the
+/// new side may still have a copy: it would be resumed there.
+pub(crate) fn kept_though_refused(from: &GroupView, to: &GroupView) -> BTreeSet<String> {
+    let status = from.status.as_ref().map(|status| &status.value);
+    let refused = status.into_iter().flat_map(|status| &status.skipping_slots);
+    let refused = refused.filter(|name| !says(from, name, Readiness::Ready));
+    let kept = defined(to);
+    refused.filter(|name| kept.contains(*name) && !says(to, name, MISSING)).cloned().collect()
+}
+
+const MISSING: Readiness = Readiness::Missing;
+const PENDING: Readiness = Readiness::Copied { seen: None };
+
+fn says(view: &GroupView, name: &str, readiness: Readiness) -> bool {
+    word(view, name) == Some(readiness.word())
 }
 
 fn word<'a>(view: &'a GroupView, name: &str) -> Option<&'a str> {
@@ -88,10 +107,22 @@ mod tests {
         assert!(of("ready", "ready").is_empty());
         assert_eq!(of("ready", "pending"), ["a".to_string()].into());
         assert!(of("missing", "pending").is_empty(), "its reader has ended already");
+        let mut silent = view("ready");
+        silent.members.clear();
+        assert_eq!(unready(Some(&silent), Some(&view("pending")), None).len(), 1, "no word");
+        assert!(unready(Some(&silent), Some(&view("ready")), None).is_empty());
         let of = |to: Option<&GroupView>, on| unready(Some(&view("ready")), to, on).len();
         assert_eq!(of(None, None), 1, "unknown is not ready");
         assert_eq!(of(Some(&GroupView::default()), None), 1);
         assert_eq!(of(Some(&view("ready")), Some(Timeline(2))), 0);
         assert_eq!(of(Some(&view("ready")), Some(Timeline(3))), 1, "of before a failover");
+    }
+
+    #[test]
+    fn no_copy_of_a_slot_that_the_old_side_refuses_may_be_left() {
+        let mut refuses = view("missing");
+        refuses.take_sample("status", r#"{"refused_slots":{"a":7},"skipping_slots":["a"]}"#, 1, 0);
+        let of = |word: &str| unready(Some(&refuses), Some(&view(word)), None).len();
+        assert_eq!((of("missing"), of("pending"), of("ready")), (0, 1, 1));
     }
 }

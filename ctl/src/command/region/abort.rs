@@ -4,7 +4,7 @@
 //! reads them; this command waits for what it makes of them.
 
 use super::schedule::this_host;
-use super::show::{phase_name, running};
+use super::show::running;
 use super::sites::{Regions, Sites};
 use super::watch::Watch;
 use crate::args::region::Abort;
@@ -74,7 +74,6 @@ fn question(journal: Option<&Journal>, pending: &[&Schedule]) -> String {
     match journal {
         None => format!("Cancel schedule {ids}?"),
         Some(Journal { from, to, phase, .. }) => {
-            let phase = phase_name(*phase);
             let also = if ids.is_empty() { ids } else { format!(" and cancel schedule {ids}") };
             format!("Abort the move from {from} to {to} (phase {phase}){also}?")
         }
@@ -91,7 +90,7 @@ async fn cancel_all(
     for schedule in pending {
         let owner = &sites.newest().context("no region owns the formation yet")?.owner;
         let (id, why) = (&schedule.id, format!("by an operator on host {}", this_host()));
-        let cancelled = cancel(&*regions.stores[owner], &regions.keys, schedule, &why).await;
+        let cancelled = cancel(&**regions.store(owner)?, &regions.keys, schedule, &why).await;
         match cancelled {
             Ok(_) => out.say(&format!("Schedule {id} is cancelled"))?,
             // The others are cancelled all the same.
@@ -106,7 +105,7 @@ async fn cancel_all(
 
 async fn ask(regions: &Regions, asked: &Journal) -> Result<()> {
     let request = AbortRequest { host: this_host(), at_ms: unix_ms() };
-    let store = &*regions.stores[&asked.from];
+    let store = &**regions.store(&asked.from)?;
     Ok(request_abort(store, &regions.keys, &asked.id, &request).await?)
 }
 
@@ -118,7 +117,7 @@ async fn ends(
     wait: Duration,
 ) -> Result<()> {
     let (from, to) = (&asked.from, &asked.to);
-    let mut watch = Watch::begin(regions, (from, to));
+    let mut watch = Watch::begin(regions, (from, to))?;
     let deadline = Instant::now() + wait;
     loop {
         let phase = watch.journal(&asked.id).map(|journal| journal.phase);
@@ -224,7 +223,7 @@ mod tests {
         let all = Abort { force: true, ..Abort::default() };
         let (text, done) = asked(&formation, &all, "").await;
         assert!(text.starts_with("Schedule s is cancelled\n") && !done, "{text}");
-        assert!(text.contains("is decided (phase Open): it cannot be taken back"), "{text}");
+        assert!(text.contains("is decided (phase open): it cannot be taken back"), "{text}");
     }
 
     #[tokio::test]

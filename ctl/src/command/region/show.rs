@@ -95,7 +95,7 @@ fn footer(sites: &Sites) -> Vec<String> {
         }
     }
     if let Some(journal) = running(sites) {
-        let (from, to, phase) = (&journal.from, &journal.to, phase_name(journal.phase));
+        let (from, to, phase) = (&journal.from, &journal.to, journal.phase.to_string());
         let aborts = journal.abort.as_ref().map_or("", |_| ", to be given up");
         lines.push(format!(" Move from {from} to {to}: {phase}{aborts}"));
     }
@@ -133,12 +133,6 @@ pub(super) fn running(sites: &Sites) -> Option<&Journal> {
         }
     }
     copies.into_values().find(|journal| journal.is_running(newest))
-}
-
-pub(super) fn phase_name(phase: Phase) -> String {
-    let text = serde_json::to_value(phase).ok();
-    let text = text.as_ref().and_then(Value::as_str).unwrap_or("?");
-    text.replace('_', " ")
 }
 
 /// `region check`.
@@ -182,8 +176,8 @@ fn past_row(past: &PastMove) -> Vec<Value> {
     let epoch = past.epoch + u64::from(is_done);
     let result = match &past.error {
         None if is_done => "done".to_string(),
-        None => phase_name(past.phase),
-        Some(why) => format!("{}: {why}", phase_name(past.phase)),
+        None => past.phase.to_string(),
+        Some(why) => format!("{}: {why}", past.phase),
     };
     let began = of_ms(past.began_ms).map(|at| to_the_second(&at));
     let seconds = format!("{:.1}", past.took_ms as f64 / 1_000.0);

@@ -32,6 +32,18 @@ pub(super) struct Regions {
     pub servers: Option<Arc<dyn GroupServers>>,
 }
 
+impl Regions {
+    /// The store of a region that a journal or a certificate names.
+    pub(super) fn store(&self, region: &RegionName) -> Result<&Arc<dyn Store>> {
+        let known = self.stores.get(region);
+        known.with_context(|| {
+            format!(
+                "region {region} is not among the `regions` of `topology` in this configuration"
+            )
+        })
+    }
+}
+
 /// What the stores said, or why they said nothing.
 pub(super) struct Sites(pub BTreeMap<RegionName, Result<Site, String>>);
 

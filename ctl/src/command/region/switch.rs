@@ -5,7 +5,7 @@
 //! by itself.
 
 use super::schedule;
-use super::show::{findings, phase_name};
+use super::show::findings;
 use super::sites::{Plan, Regions, Sites};
 use super::watch::Watch;
 use crate::args::region::Switch;
@@ -51,8 +51,8 @@ pub(super) async fn run(
         let question = format!("Move formation {name} from {} to {} now?", plan.from, plan.to);
         out.confirm(&question)?;
     }
-    let mut watch = Watch::begin(regions, (&plan.from, &plan.to));
-    let store = &regions.stores[&plan.from];
+    let mut watch = Watch::begin(regions, (&plan.from, &plan.to))?;
+    let store = regions.store(&plan.from)?;
     let asked =
         request_switch(&**store, &regions.keys, (&plan.from, &plan.to), &limits, unix_ms()).await?;
     let policy = sites.read(&plan.from)?.topology.policy.as_ref();
@@ -128,7 +128,7 @@ fn tell(out: &mut Terminal, journal: &Journal, told: usize) -> Result<usize> {
     let began = journal.steps.first().map_or(0, |step| step.at_ms);
     for step in journal.steps.iter().skip(told) {
         let at = step.at_ms.saturating_sub(began);
-        out.say(&format!("{at:>7} ms  {}", phase_name(step.phase)))?;
+        out.say(&format!("{at:>7} ms  {}", step.phase))?;
     }
     Ok(told.max(journal.steps.len()))
 }

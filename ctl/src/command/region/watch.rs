@@ -1,6 +1,7 @@
 //! The journal of one move, as the stores of its two regions tell it.
 
 use super::sites::Regions;
+use anyhow::Result;
 use node::dcs::keys::Keys;
 use node::dcs::mirror::{Changes, Mirror};
 use node::region::ownership;
@@ -18,14 +19,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn begin(regions: &Regions, (from, to): (&RegionName, &RegionName)) -> Watch {
+    pub(super) fn begin(
+        regions: &Regions,
+        (from, to): (&RegionName, &RegionName),
+    ) -> Result<Watch> {
         let prefix = regions.keys.topology_prefix();
         let open = |region: &RegionName| {
-            let mirror = Mirror::spawn(regions.stores[region].clone(), vec![prefix.clone()]);
+            let mirror = Mirror::spawn(regions.store(region)?.clone(), vec![prefix.clone()]);
             let changes = mirror.subscribe();
-            (mirror, changes)
+            Ok::<_, anyhow::Error>((mirror, changes))
         };
-        Watch { copies: vec![open(from), open(to)], keys: regions.keys.clone() }
+        Ok(Watch { copies: vec![open(from)?, open(to)?], keys: regions.keys.clone() })
     }
 
     /// The copy of this move that is furthest. Nothing aborts a decided move.

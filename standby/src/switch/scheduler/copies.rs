@@ -32,18 +32,18 @@ fn step(
     others: &[(&RegionName, &LocalTopology)],
     is_whole: bool,
 ) -> Option<(RegionName, AgentWrite)> {
+    let newer = others.iter().find_map(|(_, other)| newer(own, other));
+    if let Some(theirs) = newer {
+        return Some((me.clone(), copy(theirs)));
+    }
     let surplus = surplus(own);
     for (name, other) in others {
-        let ids: BTreeSet<&String> = own.schedules.keys().chain(other.schedules.keys()).collect();
-        for id in ids.into_iter().filter(|id| is_readable(own, id) && is_readable(other, id)) {
-            match (own.schedules.get(id), other.schedules.get(id)) {
-                (ours, Some(theirs)) if ours.is_none_or(|o| o.revision < theirs.revision) => {
-                    return Some((me.clone(), copy(theirs)));
-                }
-                (Some(_), Some(_)) if surplus.contains(id) => {
+        for (id, ours) in own.schedules.iter().filter(|(id, _)| is_readable(other, id)) {
+            match other.schedules.get(id) {
+                Some(_) if surplus.contains(id) => {
                     return Some(((*name).clone(), AgentWrite::RemoveSchedule(id.clone())));
                 }
-                (Some(ours), theirs) if theirs != Some(ours) && !surplus.contains(id) => {
+                theirs if theirs != Some(ours) && !surplus.contains(id) => {
                     return Some(((*name).clone(), copy(ours)));
                 }
                 _ => {}
@@ -52,6 +52,16 @@ fn step(
     }
     let gone = surplus.into_iter().next().filter(|_| is_whole)?;
     Some((me.clone(), AgentWrite::RemoveSchedule(gone.clone())))
+}
+
+/// What this store must learn before anything is decided, or written elsewhere.
+fn newer<'a>(own: &LocalTopology, other: &'a LocalTopology) -> Option<&'a Schedule> {
+    let readable = other.schedules.values().filter(|theirs| is_readable(own, &theirs.id));
+    let mut newer = readable.filter(|theirs| {
+        let ours = own.schedules.get(&theirs.id);
+        ours.is_none_or(|ours| ours.revision < theirs.revision)
+    });
+    newer.next()
 }
 
 fn copy(schedule: &Schedule) -> AgentWrite {
@@ -93,7 +103,7 @@ mod tests {
     }
 
     fn over(id: &str, due_ms: u64) -> Schedule {
-        made(id, due_ms).concluded(Outcome::Cancelled("by hand".into()), None)
+        made(id, due_ms).concluded(Outcome::Cancelled("by hand".into()), None, due_ms)
     }
 
     fn holding(schedules: &[Schedule]) -> LocalTopology {
@@ -116,8 +126,15 @@ mod tests {
         assert_eq!(written(std::slice::from_ref(&new), std::slice::from_ref(&old)), to("b", &new));
         assert_eq!(written(std::slice::from_ref(&old), std::slice::from_ref(&new)), to("a", &new));
         assert_eq!(written(&[], std::slice::from_ref(&old)), to("a", &old), "a lost store");
-        let started = old.concluded(Outcome::Started("m".into()), None);
+        let started = old.concluded(Outcome::Started("m".into()), None, 5);
         assert_eq!(written(std::slice::from_ref(&started), &[new]), to("b", &started));
+    }
+
+    #[test]
+    fn what_is_newer_elsewhere_is_taken_before_any_copy_is_written() {
+        let (first, old, new) = (made("a", 5), made("b", 6), over("b", 6));
+        let ours = [first, old];
+        assert_eq!(written(&ours, std::slice::from_ref(&new)), Some(("a".into(), copy(&new))));
     }
 
     #[test]
