@@ -30,8 +30,9 @@ pub(super) struct Sights<'a> {
 }
 
 impl Sights<'_> {
-    /// The server runs, nothing is done to it, and the store is known.
+    /// The server answers, nothing is done to it, and the store is known.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.seen.server().is_some() && self.seen.job.is_none() && self.seen.view().is_some()
+        let answers = self.seen.server().is_some_and(|server| server.replication.is_some());
+        answers && self.seen.job.is_none() && self.seen.view().is_some()
     }
 }

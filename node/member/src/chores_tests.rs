@@ -11,9 +11,12 @@ use crate::role::Role;
 use serde_json::json;
 use standby::switch::LocalTopology;
 use standby::switch::ownership::Ownership;
+use standby::sync::Replication;
 use topology::region::{Journal, Phase};
 use topology::write::Written;
-use topology::{Dynamic, Group, Millis, Seen, Session, SyncMode, Timeline, Version, Versioned};
+use topology::{
+    Dynamic, Group, Lsn, Millis, Seen, Session, SyncMode, Timeline, Version, Versioned,
+};
 
 /// A member, and what it sees after its beats.
 struct Stage {
@@ -21,6 +24,15 @@ struct Stage {
     seen: Observation,
     own: ChoreSight,
 }
+
+/// What a server says that answers, and that no standby streams from.
+const NOTHING_STREAMS: Replication = Replication {
+    lsn: Lsn(0),
+    names: String::new(),
+    is_acting: true,
+    commit: String::new(),
+    senders: Vec::new(),
+};
 
 const APPLIED: Answer = Answer::Applied { reloaded: true };
 
@@ -33,7 +45,10 @@ fn success(call: &Call) -> Answer {
 }
 
 impl Stage {
-    fn of(seen: Observation, role: Role) -> Stage {
+    fn of(mut seen: Observation, role: Role) -> Stage {
+        if let Process::Running(server) = &mut seen.postgres.process {
+            server.replication = Some(NOTHING_STREAMS);
+        }
         let mut member = Member::new("me".into(), 20, Millis(1));
         member.dynamic = Dynamic::read(&json!({"ttl": 30})).expect("a good document");
         let ttl_ms = member.dynamic.ttl_ms;
@@ -276,6 +291,17 @@ fn row_1370_goes_on_with_what_failed_and_waits_for_a_server_that_answers() {
     stage.own.runs_as = Some(Role::Primary);
     let (_, reload) = stage.applied(APPLIED).expect("it answers again");
     assert_eq!(reload, Reload::Always, "what was asked for is not lost");
+}
+
+#[test]
+fn row_1370_waits_for_a_look_that_the_server_answered() {
+    let mut stage = Stage::leader();
+    let seen = stage.seen.clone();
+    let Process::Running(server) = &mut stage.seen.postgres.process else { panic!("it runs") };
+    server.replication = None;
+    assert_eq!(stage.applied(APPLIED), None, "its names of synchronous standbys are not known");
+    stage.seen = seen;
+    assert!(stage.applied(APPLIED).is_some());
 }
 
 fn overrides(change: impl Fn(&mut Stage), job: Option<Job>) -> Overrides {

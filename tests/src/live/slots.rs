@@ -306,6 +306,23 @@ pub async fn in_failsafe() {
     stage.end();
 }
 
+/// Writes WAL in steps that are small beside the part of the limit in which a slot is warned of.
+async fn write_until_near_the_limit(member: &MemberPlan, slot: &str) {
+    let is_near = format!(
+        "SELECT (safe_wal_size < 20000000)::text FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    );
+    run_sql(member, "CREATE TABLE bulk (t text)").await;
+    for _ in 0..60 {
+        if ask_sql(member, &is_near).await.expect("the slot is there") == "true" {
+            return;
+        }
+        let rows = "INSERT INTO bulk SELECT repeat(md5(n::text), 30) \
+                    FROM generate_series(1, 4000) n";
+        run_sql(member, rows).await;
+    }
+    panic!("the slot {slot} has room after all of the writing");
+}
+
 /// Each slot is shown with its holder and what it keeps, and warned of before it is lost.
 pub async fn shown() {
     let mut stage = Stage::prepare_in(2, |plan| {
@@ -317,13 +334,9 @@ pub async fn shown() {
     slots(&stage, &members[0], "keep n2").await;
     let mark = stage.mark(&members[0]);
     let warning = "the slot keep (holder: permanent, not active) keeps ";
-    for _ in 0..4 {
-        if stage.log_since(&members[0], mark).contains(warning) {
-            break;
-        }
-        write_wal(&members[0], 30).await;
-        tokio::time::sleep(Duration::from_secs(6)).await;
-    }
+    write_until_near_the_limit(&members[0], "keep").await;
+    let told = async || stage.log_since(&members[0], mark).contains(warning);
+    stage.until("a warning of the slot", LOOPS, told).await;
     let log = stage.log_since(&members[0], mark);
     assert!(log.contains(warning) && log.contains("by max_slot_wal_keep_size"), "{log}");
     assert_eq!(log.matches(warning).count(), 1, "told once");

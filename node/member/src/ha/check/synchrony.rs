@@ -153,6 +153,24 @@ fn a_mode_that_ends_keeps_the_names_until_the_record_is_gone() {
     assert_eq!(Facts::of(&o).sync_names(false), None);
 }
 
+/// Elections go by the record: without the names, commits would wait for no member that may lead.
+#[test]
+fn a_new_process_keeps_the_names_of_an_open_primary_until_the_record_is_gone() {
+    for mode in [SyncMode::On, SyncMode::Off] {
+        let (mut o, _) = settle(leads(SyncMode::On));
+        o.dynamic.synchronous_mode = mode;
+        o.memory.names = None;
+        assert_eq!(Facts::of(&o).sync_names(false).as_deref(), Some("a"), "{mode:?}");
+    }
+    let (mut o, _) = settle(leads(SyncMode::On));
+    o.dynamic.synchronous_mode = SyncMode::Off;
+    o.memory.names = None;
+    let Seen::Known(view) = &mut o.store else { panic!("the store answers") };
+    view.sync = None;
+    o.memory.update_from(&o.clone());
+    assert_eq!(Facts::of(&o).sync_names(false), None);
+}
+
 #[test]
 fn a_primary_is_started_with_what_the_record_demands() {
     let mut o = leads(SyncMode::On);
