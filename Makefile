@@ -27,12 +27,13 @@ fmt:
 # Formatting, lints, the programs with the features of their own crates only (a
 # build of the whole workspace lends them those of the others), then everything
 # that runs: unit and property tests, then tidy, the simulation and the live
-# tests, three at a time, on real PostgreSQL (the installed one; 16 and 18 are
-# fetched once, as is Patroni to take over from) and etcd.
+# tests on real PostgreSQL (the installed one; 16 and 18 are fetched once, as is
+# Patroni to take over from) and etcd. Of the live tests three run at a time; each
+# that waits for its turn has a thread.
 test: packages-test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo check --quiet -p node -p ctl
 	cargo build --workspace --bins
 	cargo test --workspace --exclude sim --exclude tests --no-fail-fast
-	cargo test --package sim --package tests --no-fail-fast -- --test-threads 3
+	cargo test --package sim --package tests --no-fail-fast -- --test-threads 32

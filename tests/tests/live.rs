@@ -1,5 +1,6 @@
 //! Everything that runs on real PostgreSQL and etcd, in one program: three tests at a time, also
-//! of two suites, so that a suite of one long test keeps no core waiting. One suite alone:
+//! of two suites, so that a suite of one long test keeps no core waiting (`tests/src/live/turn.rs`;
+//! `-- --test-threads 32` gives each that waits a thread). One suite alone:
 //! `cargo test -p tests --test live live_rewind`.
 //!
 //! `tests/tests/tidy.rs` checks that every suite is in the list.

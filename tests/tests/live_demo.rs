@@ -33,8 +33,7 @@ fn d2_the_demo_runs_with_the_extension_and_loses_nothing() {
 /// Runs the demo to its end; it must say that every acknowledged row was found.
 fn demo(args: &[&str]) -> String {
     // Each demo keeps the cores busy with a whole formation.
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let _turn = runtime.block_on(tests::live::turn_alone());
+    let _turn = tests::live::turn_alone();
     let place = tempfile::tempdir().expect("a directory");
     // The servers run as another user, who has to pass through.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -117,13 +117,7 @@ pub async fn node_lost() {
 async fn diverge(stage: &Stage, primary: &MemberPlan) {
     let client = connect(primary).await.expect("the primary takes connections");
     client.batch_execute("CREATE TABLE diverged (id bigint)").await.expect("a table");
-    let sql = "SELECT count(*)::text FROM pg_stat_replication WHERE replay_lsn >= \
-               pg_current_wal_flush_lsn()";
-    stage
-        .until("replicas that have the table", SHORT, async || {
-            ask_sql(primary, sql).await.is_ok_and(|count| count == "2")
-        })
-        .await;
+    stage.replayed_by(2, primary).await;
     let frozen = stage.field.signal_backends(primary, "walsender", Signal::SIGSTOP);
     assert_eq!(frozen, 2, "one walsender for each replica");
     let rows = "INSERT INTO diverged SELECT generate_series(1, 1000)";

@@ -41,6 +41,7 @@ pub async fn with_a_gap(restore: bool) {
     run_sql(&old, "CREATE TABLE kept (id int)").await;
     back_up(&stage, &old, &dir.join("backup"));
     run_sql(&old, "INSERT INTO kept SELECT generate_series(1, 10)").await;
+    stage.replayed_by(2, &old).await;
     fs::write(&refuse, "").expect("a file");
     stage.field.kill_node(&old);
     let new = stage.new_leader(&old, TTL * 3).await;

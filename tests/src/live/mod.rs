@@ -126,6 +126,7 @@ pub mod sync_ahead;
 pub mod synchronous;
 pub mod takeover;
 pub mod times;
+pub mod turn;
 pub mod unwatched;
 pub mod upkeep;
 pub mod versions;
@@ -136,37 +137,22 @@ pub mod wiped;
 pub use stage::Stage;
 use std::future::Future;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, SemaphorePermit};
+pub use turn::{Turn, turn, turn_alone};
 
-/// Scenarios that run at the same time: most of them wait for leases to end, and leave the
-/// cores to others meanwhile.
-const SCENARIOS_MAX: u32 = 3;
-static TURNS: Semaphore = Semaphore::const_new(SCENARIOS_MAX as usize);
-
-/// Runs a scenario as a test of its own, and fails if it is not over in time. Another
-/// one may run beside it.
+/// Runs a scenario as a test of its own, and fails if it is not over in time. Others may run
+/// beside it.
 pub fn run(title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
-    run_with(1, title, limit, scenario);
+    run_in(turn, title, limit, scenario);
 }
 
 /// The same, with no other scenario beside it: its bounds are narrow.
 pub fn run_alone(title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
-    run_with(SCENARIOS_MAX, title, limit, scenario);
+    run_in(turn_alone, title, limit, scenario);
 }
 
-/// The turn of a test that does not go through `run`.
-pub async fn turn() -> SemaphorePermit<'static> {
-    TURNS.acquire().await.expect("it is never closed")
-}
-
-/// The same, with no scenario beside it.
-pub async fn turn_alone() -> SemaphorePermit<'static> {
-    TURNS.acquire_many(SCENARIOS_MAX).await.expect("it is never closed")
-}
-
-fn run_with(turns: u32, title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
+fn run_in(wait: fn() -> Turn, title: &str, limit: Duration, scenario: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let turn = runtime.block_on(TURNS.acquire_many(turns)).expect("it is never closed");
+    let turn = wait();
     let begin = Instant::now();
     println!("{title}");
     let ended = runtime.block_on(async { tokio::time::timeout(limit, scenario).await });

@@ -112,7 +112,7 @@ impl Ground {
         let client = connect(&old).await.expect("the primary takes connections");
         let table = "CREATE TABLE IF NOT EXISTS diverged (id bigint); CHECKPOINT";
         client.batch_execute(table).await.expect("a table");
-        caught_up(&self.stage, &old).await;
+        self.stage.replayed_by(1, &old).await;
         let frozen = self.stage.field.signal_backends(&old, "walsender", Signal::SIGSTOP);
         assert_eq!(frozen, 1, "one walsender for the replica");
         client.simple_query(rows).await.expect("rows that nobody else gets");
@@ -147,16 +147,6 @@ impl Ground {
     }
 }
 
-async fn caught_up(stage: &Stage, primary: &MemberPlan) {
-    let sql = "SELECT count(*)::text FROM pg_stat_replication WHERE replay_lsn >= \
-               pg_current_wal_flush_lsn()";
-    stage
-        .until("a replica that has everything", SHORT, async || {
-            ask_sql(primary, sql).await.is_ok_and(|count| count == "1")
-        })
-        .await;
-}
-
 const ROWS: &str = "INSERT INTO diverged SELECT generate_series(1, 1000)";
 
 /// The log before the fork is in the archive only, the log behind it is not
@@ -174,7 +164,7 @@ pub async fn crashed_with_an_archive(ground: &Ground) {
     client.simple_query("SELECT pg_switch_wal()").await.expect("a switch");
     let archived = ground.dir.join("archive").join(&checkpointed);
     ground.stage.until("an archived segment", SHORT, async || archived.exists()).await;
-    caught_up(&ground.stage, &leader).await;
+    ground.stage.replayed_by(1, &leader).await;
 
     let frozen = ground.stage.field.signal_backends(&leader, "walsender", Signal::SIGSTOP);
     assert_eq!(frozen, 1);

@@ -156,6 +156,16 @@ impl Stage {
         ground::until(&self.field, what, limit, question).await
     }
 
+    /// As many replicas have replayed all that this primary has written.
+    pub async fn replayed_by(&self, replicas: usize, primary: &MemberPlan) {
+        let sql = "SELECT count(*)::text FROM pg_stat_replication WHERE replay_lsn >= \
+                   pg_current_wal_flush_lsn()";
+        let wanted = replicas.to_string();
+        let what = format!("{wanted} replicas that have everything");
+        let question = async || ask_sql(primary, sql).await.is_ok_and(|count| count == wanted);
+        self.until(&what, SHORT, question).await;
+    }
+
     /// One leads and all others stream from it; gives the leader.
     pub async fn healthy(&self, limit: Duration) -> MemberPlan {
         let members = self.members();

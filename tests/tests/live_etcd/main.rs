@@ -61,7 +61,7 @@ fn fails_in_time<T: std::fmt::Debug>(answer: Result<T, DcsError>, began: Instant
 
 #[tokio::test]
 async fn a_lost_majority_stops_every_call_in_time_and_deletes_nothing() {
-    let _turn = tests::live::turn().await;
+    let _turn = tests::live::turn();
     let mut cluster = Cluster::start(false);
     let store = store(&cluster.settings_of(0));
     answers(&store).await;
@@ -104,7 +104,7 @@ async fn a_lost_majority_stops_every_call_in_time_and_deletes_nothing() {
 
 #[tokio::test]
 async fn a_frozen_leader_of_etcd_is_left_for_another_member() {
-    let _turn = tests::live::turn().await;
+    let _turn = tests::live::turn();
     let cluster = Cluster::start(false);
     let leader = cluster.leader().await;
     // Only the leader is named: the others are learned from it.
@@ -139,7 +139,7 @@ async fn a_frozen_leader_of_etcd_is_left_for_another_member() {
 
 #[tokio::test]
 async fn replaced_members_are_found_when_all_that_were_named_are_gone() {
-    let _turn = tests::live::turn().await;
+    let _turn = tests::live::turn();
     let mut cluster = Cluster::start(false);
     let store = store(&cluster.settings_of(0));
     answers(&store).await;
@@ -159,7 +159,7 @@ async fn replaced_members_are_found_when_all_that_were_named_are_gone() {
 
 #[tokio::test]
 async fn a_connection_that_nobody_serves_is_noticed_within_the_ttl() {
-    let _turn = tests::live::turn().await;
+    let _turn = tests::live::turn();
     let cluster = Cluster::start(false);
     let gate = Gate::before(cluster.address(0)).await;
     let hosts = vec![gate.address.to_string()];
@@ -185,7 +185,7 @@ async fn a_connection_that_nobody_serves_is_noticed_within_the_ttl() {
 /// leader of before, neither a read nor the copy that a watch at it feeds.
 #[tokio::test]
 async fn known_bug_14_a_stale_member_shows_no_older_leader() {
-    let _turn = tests::live::turn().await;
+    let _turn = tests::live::turn();
     let cluster = Cluster::start(false);
     let leads = cluster.leader().await;
     let (stale, well) = ((leads + 1) % 3, (leads + 2) % 3);
@@ -220,7 +220,7 @@ async fn known_bug_14_a_stale_member_shows_no_older_leader() {
 
 #[tokio::test]
 async fn with_certificates_and_users_all_is_the_same() {
-    let _turn = tests::live::turn().await;
+    let _turn = tests::live::turn();
     let mut cluster = Cluster::start(true);
     cluster.enable_users().await;
     let login = |password: &str| StoreSettings {

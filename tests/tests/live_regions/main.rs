@@ -32,7 +32,7 @@ use std::time::Instant;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_formation_of_two_regions_lives_through_everything() -> anyhow::Result<()> {
     let wanted = std::env::var("MATRIARCH_STAGES").unwrap_or_else(|_| "bcdef".into());
-    let _turn = tests::live::turn_alone().await;
+    let _turn = tests::live::turn_alone();
     let begin = Instant::now();
     let mut f = Formation::start()?;
     bootstrap::first_owner_and_standby_region(&mut f).await?;
@@ -55,7 +55,7 @@ async fn a_formation_of_two_regions_lives_through_everything() -> anyhow::Result
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moves_are_scheduled_and_given_up_on_request() -> anyhow::Result<()> {
-    let _turn = tests::live::turn_alone().await;
+    let _turn = tests::live::turn_alone();
     let begin = Instant::now();
     let f = Formation::plain()?;
     schedules::a_move_is_aborted_before_its_decision(&f).await?;

@@ -18,7 +18,7 @@ const SHORT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_lives_on_certificates_alone() {
-    let _turn = tests::live::turn().await;
+    let _turn = tests::live::turn();
     let mut group = Group::start();
     group.healthy(LONG).await;
     let leader = group.leader().await;

@@ -4,7 +4,7 @@
 use super::{Turn, tables};
 use crate::world::postgres::Mark;
 use crate::world::{Event, World};
-use citus::NodeRow;
+use citus::{Address, NodeRow};
 
 /// Between two looks of the maintenance daemons.
 const LOOKS_MS: (u64, u64) = (200, 700);
@@ -43,6 +43,14 @@ impl World {
             result = result.and(sent);
         }
         result
+    }
+
+    /// The copy of this node, also if the table does not know that it is behind.
+    pub fn send_copy_to(&mut self, coordinator: usize, address: &Address) -> Result<(), String> {
+        let rows = self.rows_at(coordinator);
+        let row = rows.iter().find(|row| row.is_primary() && row.address() == *address);
+        let nodeid = row.ok_or_else(|| format!("{address} is not a node"))?.nodeid;
+        self.send_copy(coordinator, nodeid)
     }
 
     fn send_copy(&mut self, coordinator: usize, nodeid: i32) -> Result<(), String> {

@@ -205,7 +205,8 @@ impl World {
 
     fn run(&mut self, member: usize, work: &mut RoundWork, statement: &Statement) -> Came {
         let done = match statement {
-            Statement::SyncAllNodes | Statement::SyncNode { .. } => self.send_copies(member),
+            Statement::SyncAllNodes => self.send_copies(member),
+            Statement::SyncNode { address } => self.send_copy_to(member, address),
             Statement::Begin => self.run_in(work.open.insert(self.table(member)), statement),
             _ if !is_of_all(statement) => self.run_in_table(member, work, statement),
             _ => match self.unreached(member, statement) {
