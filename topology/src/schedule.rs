@@ -9,6 +9,9 @@
 use crate::RegionName;
 use serde::{Deserialize, Serialize};
 
+/// How late an occurrence may begin, where an operator says nothing.
+const WINDOW_MINUTES: u64 = 10;
+
 /// A move that an operator asked for in advance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
@@ -80,6 +83,23 @@ impl Limits {
 }
 
 impl Schedule {
+    /// One occurrence, as it is where an operator says no more.
+    pub fn once(id: &str, from: RegionName, to: RegionName, due_ms: u64) -> Schedule {
+        Schedule {
+            id: id.into(),
+            from,
+            to,
+            epoch: 1,
+            revision: 1,
+            host: String::new(),
+            cron: None,
+            due_ms: Some(due_ms),
+            window_minutes: WINDOW_MINUTES,
+            limits: Limits::default(),
+            last: None,
+        }
+    }
+
     pub fn is_pending(&self) -> bool {
         self.due_ms.is_some()
     }

@@ -160,7 +160,7 @@ pub struct Acquisition {
     /// The timeline that a standby claims.
     pub claim: Option<Replacement<Claim>>,
     /// The position from now on, where an operator named a member that is behind the last
-    /// one: what lies beyond is given up. Or the end that was handed over, kept until a member
+    /// one: WAL beyond it is abandoned. Or the end that was handed over, kept until a member
     /// has opened.
     pub status: Option<Status>,
 }

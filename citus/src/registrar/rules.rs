@@ -129,8 +129,8 @@ pub const REGISTRAR: &[Rule] = &[
         when: |f| f.is_undone_due(),
         then: round,
         why: "the last round left something undone (a copy is behind, a row is in the way, a node has \
-              not resolved its in-doubt transactions): it is \
-              tried again after a second, then ever more seldom, at most once a `loop_wait`",
+              not resolved its in-doubt transactions): it is tried again after a second, then \
+              each time after twice as long, at most once per `loop_wait`",
     },
     Rule {
         id: 1669,

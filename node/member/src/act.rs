@@ -88,7 +88,7 @@ impl Member {
             };
         }
         if opens(action) && !Facts::of(seen).is_cleared() {
-            let why = "not opening: another leader may lead on by the word of a majority";
+            let why = "not opening: another leader may still lead on promises of a majority";
             self.note(Level::Warn, why);
             return Next::Over(Outcome::Lost);
         }

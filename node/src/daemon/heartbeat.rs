@@ -1,9 +1,8 @@
 //! The line of every heartbeat, in the words that people's alerts look for:
 //! `no action. I am (n1), the leader with the lock`.
 //!
-//! A beat follows every event; the line comes once per `loop_wait`, and at once
-//! when it says something new: not when two states take turns. The line before it, who holds the lock, only
-//! comes with an unusual one, or at level DEBUG.
+//! The line is logged once per `loop_wait`, and at once when it changes, unless two states
+//! alternate. The line `Lock owner` precedes unusual ones only, or all of them at level DEBUG.
 
 use super::Daemon;
 use crate::clock;

@@ -67,8 +67,8 @@ impl Daemon {
         loop {
             self.prove_name().await?;
             let report = self.beat().await;
-            // What was seen is told first, for the chores may take long, and what
-            // they have learned behind them.
+            // The member record is published before the chores, which may be slow, and again
+            // with what they have learned.
             self.publish(&report);
             self.keep_up(&report).await;
             self.publish(&report);

@@ -157,17 +157,8 @@ mod tests {
     fn the_next_occurrence_is_later_than_this_one_and_than_now() {
         let due_ms = ms("2026-11-29T03:00:00Z");
         let schedule = Schedule {
-            id: "s".into(),
-            from: "a".into(),
-            to: "b".into(),
-            epoch: 1,
-            revision: 1,
-            host: "h".into(),
             cron: Some(line("0 * * * *", "UTC")),
-            due_ms: Some(due_ms),
-            window_minutes: 10,
-            limits: Default::default(),
-            last: None,
+            ..Schedule::once("s", "a".into(), "b".into(), due_ms)
         };
         let skipped = Outcome::Skipped("late".into());
         let next = |now: &str| concluded(&schedule, &skipped, ms(now)).due_ms;

@@ -331,19 +331,7 @@ mod tests {
     #[test]
     fn a_schedule_and_the_request_of_its_move_are_one_write() {
         let store = owned();
-        let schedule = Schedule {
-            id: "s".into(),
-            from: "a".into(),
-            to: "b".into(),
-            epoch: 1,
-            revision: 1,
-            host: "desk".into(),
-            cron: None,
-            due_ms: Some(5),
-            window_minutes: 10,
-            limits: Default::default(),
-            last: None,
-        };
+        let schedule = Schedule::once("s", "a".into(), "b".into(), 5);
         assert!(send(&store, &put_schedule(&look(&store), &schedule, None)));
         let seen = look(&store);
         let begin = || {

@@ -89,7 +89,7 @@ pub const SCHEDULE: &[Row] = &[
         1930,
         |s, f| since_due(s, f) > window_ms(s),
         |s, f| skip(late(s, f)),
-        "the time has come longer ago than the window allows",
+        "the time of the start is further in the past than the window allows",
     ),
     row(
         1935,

@@ -7,19 +7,7 @@ use topology::schedule::CronLine;
 const DUE: u64 = 100 * 24 * 60 * MINUTE_MS;
 
 fn schedule() -> Schedule {
-    Schedule {
-        id: "b-1".into(),
-        from: "a".into(),
-        to: "b".into(),
-        epoch: 3,
-        revision: 1,
-        host: "h".into(),
-        cron: None,
-        due_ms: Some(DUE),
-        window_minutes: 10,
-        limits: Default::default(),
-        last: None,
-    }
+    Schedule { epoch: 3, ..Schedule::once("b-1", "a".into(), "b".into(), DUE) }
 }
 
 fn weekly() -> Schedule {

@@ -7,19 +7,7 @@ use topology::schedule::{Outcome, Schedule};
 const DUE: u64 = 3_600_000;
 
 fn schedule() -> Schedule {
-    Schedule {
-        id: "s".into(),
-        from: "a".into(),
-        to: "b".into(),
-        epoch: 1,
-        revision: 1,
-        host: "desk".into(),
-        cron: None,
-        due_ms: Some(DUE),
-        window_minutes: 10,
-        limits: Default::default(),
-        last: None,
-    }
+    Schedule::once("s", "a".into(), "b".into(), DUE)
 }
 
 /// The schedule lies in both stores, and it is so early.

@@ -144,7 +144,7 @@ pub const SWITCH: &[Row] = &[
         60,
         |j, f| !j.phase.is_decided() && f.is_late,
         |j, f| Next::Abort(late(j, f)),
-        "a step took too long before the certificate",
+        "a step exceeded its deadline before the certificate",
     ),
     row(
         65,
@@ -186,7 +186,7 @@ pub const SWITCH: &[Row] = &[
         145,
         |j, f| j.phase == Phase::Warm && f.is_silent,
         |_, _| Next::Wait,
-        "nothing stops while the new owner's store is silent",
+        "the new owner's store does not answer: no group is stopped",
     ),
     row(
         150,

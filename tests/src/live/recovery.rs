@@ -91,7 +91,10 @@ async fn on_another_timeline(stage: &mut Stage, standby: &MemberPlan) {
     shows(stage, standby, SETTING, "latest").await;
     assert_ne!(stage.field.postmaster_pid(standby), pid);
     let log = stage.log_since(standby, mark);
-    assert!(log.contains("recovers in another way than it is set up to"), "{log}");
+    assert!(
+        log.contains("the recovery settings in force differ from the configured ones"),
+        "{log}"
+    );
     let left = fs::read_to_string(&auto).expect("it is always there");
     assert!(left.contains("work_mem") && !left.contains("imeline"), "{left}");
     stage.healthy(LONG).await;

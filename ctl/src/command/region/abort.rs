@@ -149,19 +149,7 @@ mod tests {
     use node::region::schedules::create;
 
     fn schedule(id: &str) -> Schedule {
-        Schedule {
-            id: id.into(),
-            from: "a".into(),
-            to: "b".into(),
-            epoch: 1,
-            revision: 1,
-            host: "desk".into(),
-            cron: None,
-            due_ms: Some(u64::MAX / 2),
-            window_minutes: 10,
-            limits: Default::default(),
-            last: None,
-        }
+        Schedule::once(id, "a".into(), "b".into(), u64::MAX / 2)
     }
 
     async fn asked(formation: &Formation, args: &Abort, answers: &str) -> (String, bool) {

@@ -14,8 +14,6 @@ use node::region::occurrence::after;
 use node::region::schedules::create;
 use topology::schedule::{CronLine, Limits, Schedule};
 
-const WINDOW_MINUTES: u64 = 10;
-
 /// When a scheduled move is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Due {
@@ -79,18 +77,15 @@ pub(super) async fn make(out: &mut Terminal, regions: &Regions, new: &New<'_>) -
 impl New<'_> {
     fn schedule(&self) -> Schedule {
         let Plan { from, to, epoch } = self.plan;
+        let id = format!("{to}-{}", unix_ms());
+        let once = Schedule::once(&id, from.clone(), to.clone(), self.due.first_ms);
         Schedule {
-            id: format!("{to}-{}", unix_ms()),
-            from: from.clone(),
-            to: to.clone(),
             epoch: *epoch,
-            revision: 1,
             host: this_host(),
             cron: self.due.cron.clone(),
-            due_ms: Some(self.due.first_ms),
-            window_minutes: self.args.window.unwrap_or(WINDOW_MINUTES),
+            window_minutes: self.args.window.unwrap_or(once.window_minutes),
             limits: self.limits.clone(),
-            last: None,
+            ..once
         }
     }
 }

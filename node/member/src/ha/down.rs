@@ -269,8 +269,8 @@ pub(crate) const DOWN: &[Rule] = &[
         648,
         |f| must_rewind(f) && f.is_leader_closed(),
         |_| soon(200),
-        "this log has left the history of a leader that has not opened: nothing is thrown away \
-         for one that may give up",
+        "this member's WAL has diverged from a leader that is not writable yet: no data is \
+         discarded, because that leader may still release the lock",
     )
     .until(
         "the leader opens, or gives its lock back",
@@ -456,24 +456,24 @@ pub(crate) const DOWN: &[Rule] = &[
         665,
         |f| crashed_without_leader(f) && !f.is_backing_off() && !f.rewind_failed(),
         |_| act(Action::Begin(Job::Recover)),
-        "no member leads: crash recovery is done before the data of another member is read",
+        "no member leads: crash recovery runs first, so that the WAL of the members can be compared",
     ),
     // Before the start as a standby, which PostgreSQL refuses on such a log.
     Rule::new(
         667,
         opens_in_place,
         |_| act(Action::AcquireLock),
-        "this member is alone and no standby replays its log (pg_resetwal, or wal_level minimal): \
-         it takes the free lock, to start as a primary",
+        "no standby can replay this member's WAL (pg_resetwal, or wal_level minimal) and there is \
+         no other member: it takes the free lock, to start as a primary",
     ),
     Rule::new(
         670,
         |f| f.is_control_unknown() || f.is_backing_off(),
         |_| soon(500),
-        "PostgreSQL is down; it is tried again in a moment",
+        "PostgreSQL is down; it is started again in a moment",
     )
     .until(
-        "the time until the next try, which doubles up to half a minute",
+        "the time until the next try, which doubles up to 30 seconds",
         "it is tried again for ever; the member shows why the last try failed",
     )
     .saying(|f| f.why_failed()),

@@ -42,8 +42,8 @@ pub enum Refusal {
     TooLong { asked_ms: u64, known_ms: u64, longest_ms: u64 },
 }
 
-/// A leader may know of a longer ttl than this member, but not of any: one that
-/// relies on more times the known ttl than this is refused, not promised less.
+/// A leader may use a longer ttl than this member knows, up to this factor. A request beyond it
+/// is refused.
 const TTL_FACTOR_MAX: u64 = 2;
 
 /// A candidate asks for promises that last this long: enough to take the lock, and short for

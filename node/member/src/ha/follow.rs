@@ -133,7 +133,7 @@ pub(crate) const FOLLOW: &[Rule] = &[
         942,
         |f| recovers_otherwise(f).is_some(),
         |_| act(Action::Begin(Job::Restart { as_primary: false })),
-        "this standby recovers in another way than it is set up to: it restarts",
+        "the recovery settings in force differ from the configured ones: the standby restarts",
     )
     .saying(recovers_otherwise),
     Rule::new(

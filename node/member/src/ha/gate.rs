@@ -43,7 +43,8 @@ pub const GATE: &[Rule] = &[
         21,
         |f| f.o.is_primary() && f.is_leader_elsewhere() && is_stopping_softly(f),
         |_| act(Action::CancelJob),
-        "another member leads while this primary stops in order: the stop is cut short",
+        "another member leads while this primary shuts down: an immediate stop replaces the \
+         orderly one",
     ),
     Rule::new(
         22,
@@ -55,7 +56,8 @@ pub const GATE: &[Rule] = &[
         23,
         |f| is_damage_young(f) && !f.o.is_stopped() && f.o.job.is_none(),
         |f| soon(DAMAGED_MS.saturating_sub(damaged_ms(f))),
-        "the data directory of a running server cannot be read: a second look decides",
+        "the data directory of a running server cannot be read: it is read again before anything \
+         is done",
     )
     .until(
         "the next look reads the directory again, within a second",
@@ -110,7 +112,7 @@ pub const GATE: &[Rule] = &[
         52,
         |f| f.must_ask_promises_as_leader(),
         |_| act(Action::AskPromises),
-        "holds the lock, and a former leader may lead on by the word of a majority: asking the \
+        "holds the lock, and a former leader may still lead on promises of a majority: asking the \
          members that `/failsafe` names for their promise",
     ),
     Rule::new(

@@ -142,7 +142,7 @@ pub(crate) const JOB: &[Rule] = &[
         153,
         |f| f.are_receivers_dispensable(),
         |_| act(Action::EndReceivers(Receivers::All)),
-        "PostgreSQL has closed: the stop does not wait for the receivers that are left",
+        "the shutdown checkpoint is written: the stop does not wait for the remaining receivers",
     )
     .saying(|f| f.who_stands_still()),
     Rule::new(
@@ -156,7 +156,7 @@ pub(crate) const JOB: &[Rule] = &[
         155,
         |f| f.is_stop_overdue(),
         |_| act(Action::CutStop),
-        "PostgreSQL has closed and does not end: the stop waits no longer",
+        "the shutdown checkpoint is written, but the postmaster has not exited: the stop is forced",
     )
     .saying(|f| f.who_stands_still()),
     Rule::new(

@@ -13,14 +13,15 @@ pub(crate) const LEADER: &[Rule] = &[
         698,
         |f| f.o.is_primary() && f.is_demoted_cluster(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Demoted })),
-        "this cluster is to follow another one: its primary stops, and goes on as standby leader",
+        "this cluster is now configured as a standby cluster: the primary stops and continues as \
+         standby leader",
     ),
     Rule::new(
         700,
         |f| f.o.is_primary() && !f.may_own(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Immediate })),
-        "another region owns the formation, or it is not certain that this one does: \
-         writes end here",
+        "another region owns the formation, or it is not certain that this one does: the \
+         primary stops",
     )
     .saying(|f| f.doubt()),
     Rule::new(
@@ -162,7 +163,7 @@ pub(crate) const LEADER: &[Rule] = &[
         720,
         |f| f.o.is_standby() && !f.may_own() && f.is_diverged(),
         |_| act(Action::Begin(Job::Stop { how: StopHow::Fast })),
-        "this log has left the remote leader's history: it stops to be rewound",
+        "this member's WAL has diverged from the remote leader's timeline: it stops for pg_rewind",
     )
     .saying(|f| f.diverged_how()),
     Rule::new(
@@ -200,7 +201,7 @@ pub(crate) const LEADER: &[Rule] = &[
         726,
         |f| !f.may_own() && recovers_otherwise(f).is_some(),
         |_| act(Action::Begin(Job::Restart { as_primary: false })),
-        "this standby leader recovers in another way than it is set up to: it restarts",
+        "the recovery settings in force differ from the configured ones: the standby leader restarts",
     )
     .saying(recovers_otherwise),
     Rule::new(

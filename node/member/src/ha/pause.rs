@@ -129,7 +129,7 @@ pub(crate) const PAUSE: &[Rule] = &[
         423,
         |f| is_candidate(f) && f.must_ask_promises(),
         |_| act(Action::AskPromises),
-        "a former leader may lead on by the word of a majority: asking the members that \
+        "a former leader may still lead on promises of a majority: asking the members that \
          `/failsafe` names for their promise",
     ),
     Rule::new(

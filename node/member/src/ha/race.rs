@@ -92,7 +92,7 @@ pub const RACE: &[Rule] = &[
         833,
         |f| f.is_initialize_absent(),
         |_| act(Action::AdoptSystem),
-        "the store has forgotten this cluster: its system id is entered",
+        "`/initialize` is missing from the store: this cluster's system id is written",
     ),
     Rule::new(
         840,
@@ -184,7 +184,7 @@ pub const RACE: &[Rule] = &[
         852,
         |f| f.must_ask_promises(),
         |_| act(Action::AskPromises),
-        "a former leader may lead on by the word of a majority: asking the members that \
+        "a former leader may still lead on promises of a majority: asking the members that \
          `/failsafe` names for their promise",
     ),
     Rule::new(
@@ -195,7 +195,7 @@ pub const RACE: &[Rule] = &[
     )
     .until(
         "a healthier member takes the lock, or this one becomes the healthiest (851)",
-        "it is asked again in every beat; members that left the store count for a ttl only",
+        "it is checked again in every beat; a member that left the store counts for one ttl",
     )
     .saying(|f| f.race().err().map(|why| why.to_string())),
 ];

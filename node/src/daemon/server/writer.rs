@@ -11,7 +11,7 @@ use crate::postgres::DataDirState;
 use member::ha::observation::DataDir;
 use topology::Millis;
 
-/// Between two files a tool has none open.
+/// A tool may have no file open between two files.
 const QUIET_MS: u64 = 3_000;
 
 #[derive(Default)]

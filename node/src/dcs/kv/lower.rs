@@ -139,7 +139,7 @@ fn acquire(keys: &Keys, acquisition: &Acquisition) -> Txn {
             // A leader that leads on without a store asked only the members in
             // `/failsafe`; a member outside that map may not take the lock.
             unchanged(keys.failsafe(), *failsafe),
-            // `/status` says which leader may lead on by the word of a majority.
+            // `/status` says which leader may still lead on promises of a majority.
             unchanged(keys.status(), *status_on),
             // `/sync` decides who may lead: it must be as it was read.
             unchanged(keys.sync(), *sync),

@@ -7,19 +7,7 @@ use topology::region::AbortRequest;
 use topology::schedule::{Outcome, Schedule};
 
 fn in_a_moment(id: &str, ms: u64) -> Schedule {
-    Schedule {
-        id: id.into(),
-        from: "a".into(),
-        to: "b".into(),
-        epoch: 1,
-        revision: 1,
-        host: "desk".into(),
-        cron: None,
-        due_ms: Some(unix_ms() + ms),
-        window_minutes: 10,
-        limits: Limits::default(),
-        last: None,
-    }
+    Schedule::once(id, "a".into(), "b".into(), unix_ms() + ms)
 }
 
 /// The ways of an operator to the stores.

@@ -87,19 +87,7 @@ mod tests {
     use topology::schedule::Outcome;
 
     fn made(id: &str, due_ms: u64) -> Schedule {
-        Schedule {
-            id: id.into(),
-            from: "a".into(),
-            to: "b".into(),
-            epoch: 1,
-            revision: 1,
-            host: "h".into(),
-            cron: None,
-            due_ms: Some(due_ms),
-            window_minutes: 10,
-            limits: Default::default(),
-            last: None,
-        }
+        Schedule::once(id, "a".into(), "b".into(), due_ms)
     }
 
     fn over(id: &str, due_ms: u64) -> Schedule {

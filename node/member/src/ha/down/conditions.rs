@@ -28,8 +28,8 @@ pub(super) fn leaves_without_end(f: &Facts) -> bool {
     leads(f) && asked && !ended && f.shutdown_state().is_some()
 }
 
-/// An operator takes a loss upon himself, and in a synchronous mode those that may
-/// lead have all that was acknowledged.
+/// A failover by an operator accepts a loss of data; in a synchronous mode each member that may
+/// lead has all that was acknowledged.
 pub(super) fn may_lack_the_end(f: &Facts) -> bool {
     f.is_ordered_away() || f.is_sync_mode_in_force()
 }
