@@ -7,6 +7,8 @@
 
 #[path = "postgres_live/attack.rs"]
 mod attack;
+#[path = "postgres_live/slot_copies.rs"]
+mod slot_copies;
 
 use node::config::{Bootstrap, Login, Postgresql, Secret, ToolOption};
 use node::postgres::archive::is_segment;
@@ -113,6 +115,15 @@ fn n20_a_start_that_takes_long_is_asked_seldom_and_noticed_at_once() {
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(slow_start());
+}
+
+#[test]
+fn copies_of_slots_come_with_their_snapshot() {
+    if nix::unistd::geteuid().is_root() {
+        return run_again_as_postgres("copies_of_slots_come_with_their_snapshot");
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(slot_copies::come_with_their_snapshot());
 }
 
 /// A world-readable copy, because a home directory may be closed to others.

@@ -1,10 +1,10 @@
 //! Permanent logical slots on real PostgreSQL and etcd. The scenarios are in
-//! `tests/src/live/logical.rs`, `linked_slots.rs` and `readers.rs`.
+//! `tests/src/live/logical.rs`, `linked_slots.rs`, `readers.rs` and `slot_snapshots.rs`.
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::Duration;
-use tests::live::{linked_slots, logical, readers, run};
+use tests::live::{linked_slots, logical, readers, run, slot_snapshots};
 
 /// No scenario needs half of this.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -49,6 +49,11 @@ fn readers_miss_nothing_when_other_members_come_to_lead() {
 #[test]
 fn readers_miss_nothing_when_other_members_come_to_lead_on_18() {
     run("readers of logical slots on 18", READERS, readers::go_on(18));
+}
+
+#[test]
+fn a_copy_that_was_taken_beside_an_open_transaction_misses_nothing() {
+    run("a copy with its snapshot", LIMIT, slot_snapshots::open_transaction(15));
 }
 
 #[test]

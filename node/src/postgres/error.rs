@@ -3,6 +3,7 @@
 //! Invariant *unknown is not absent*: a file that cannot be read is an error
 //! here, never "there is no such file".
 
+use super::slot_state::BadState;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +43,12 @@ pub enum Error {
     Sql { what: &'static str, source: tokio_postgres::Error },
     #[error("the answer to `{what}` has no readable `{field}`")]
     Answer { what: &'static str, field: &'static str },
+    #[error("the state file of the logical slot `{slot}` cannot be used")]
+    SlotState {
+        slot: String,
+        #[source]
+        why: BadState,
+    },
     #[error(
         "the history of timeline {0} is not there; it may have been removed or not arrived yet"
     )]

@@ -14,7 +14,7 @@
 //! | process, procfs, socket, readiness, places | the postmaster, and what it needs around it |
 //! | served | where it is reached |
 //! | session, tls, monitor, history, slots, users | SQL |
-//! | slot_files | copies of logical slots, for PostgreSQL before 17 |
+//! | slot_files, slot_state, slot_snapshot | copies of logical slots, for PostgreSQL before 17 |
 //! | replication | what SQL does not tell |
 //! | run, tools, method | PostgreSQL's programs, and an operator's |
 //! | rewind, single_user, wal | what comes before and with a rewind |
@@ -64,6 +64,8 @@ mod served;
 pub(crate) mod session;
 pub(crate) mod single_user;
 pub mod slot_files;
+mod slot_snapshot;
+mod slot_state;
 pub mod slots;
 mod socket;
 mod spelling;

@@ -2,32 +2,33 @@
 //!
 //! A server reads `pg_replslot` only when it starts. A copy is made as PostgreSQL makes a
 //! slot: below another name, flushed, then renamed. One that is replaced keeps its place, and
-//! only its file changes.
+//! only its file changes. The snapshot that it decodes with comes before it.
 //!
 //! Invariant: a server must be able to start with what was put there. It needs `wal_level`
 //! logical and a place for each slot, else nothing is put.
+//!
+//! Invariant: a slot is never put without a snapshot that the primary would decode with: its
+//! reader would miss rows without a sign of it (`slot_snapshot.rs`).
 
 use super::Instance;
 use super::entries::list_if_there;
 use super::error::Error;
 use super::permission::ProvenSource;
 use super::session::Session;
+use super::slot_snapshot::{self, Found, Snapshot};
+use super::slot_state;
 use crate::config::Login;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use topology::SystemId;
+use topology::{Lsn, SystemId};
 
 /// Name of the connection that reads a primary's slots.
 const READER: &str = "Matriarch slot copies";
-/// The first bytes of a slot's file, whatever its version.
-const MAGIC: [u8; 4] = 0x0105_1CA1_u32.to_le_bytes();
-/// Magic, checksum, version and length, then the name.
-const NAME_AT: usize = 16;
-const NAME_BYTES: usize = 64;
-const BYTES_MAX: usize = 4_096;
+/// A slot moves on only where its reader confirms something, seldom twice within one copy.
+const TRIES: usize = 3;
 /// What `max_replication_slots` is if no file says so.
 const PLACES: usize = 10;
 
@@ -47,6 +48,15 @@ pub struct SlotFile {
     pub name: String,
     pub replaces: bool,
     state: Vec<u8>,
+    snapshot: Option<Snapshot>,
+}
+
+/// A slot at one moment.
+struct Sight {
+    state: Vec<u8>,
+    /// Where decoding begins, as the file says it, and as the server does. The server goes ahead
+    /// of the file for a moment, in which a checkpoint may remove what the file needs.
+    restart: [Option<Lsn>; 2],
 }
 
 impl Instance {
@@ -66,38 +76,63 @@ impl Instance {
 }
 
 async fn read(session: &Session, wanted: &[Wanted]) -> Result<Vec<SlotFile>, Error> {
-    const WHAT: &str = "the files of logical slots";
-    const SQL: &str = "SELECT s.slot_name::text, s.database::text, s.plugin::text, \
-        pg_catalog.pg_read_binary_file('pg_replslot/' || s.slot_name || '/state') \
-        FROM pg_catalog.pg_replication_slots s WHERE s.slot_type = 'logical' \
-        AND NOT s.temporary AND s.confirmed_flush_lsn IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() \
-        AND s.slot_name::text = ANY($1::text[])";
-    let names: Vec<&str> = wanted.iter().map(|slot| slot.name.as_str()).collect();
     let mut files = Vec::new();
-    for row in session.rows(WHAT, SQL, &[&names]).await? {
-        let unclear = |_| Error::Answer { what: WHAT, field: "slot" };
-        let (name, state): (String, Vec<u8>) =
-            (row.try_get(0).map_err(unclear)?, row.try_get(3).map_err(unclear)?);
-        let (database, plugin): (String, String) =
-            (row.try_get(1).map_err(unclear)?, row.try_get(2).map_err(unclear)?);
-        let same = |slot: &&Wanted| {
-            slot.name == name && slot.database == database && slot.plugin == plugin
-        };
-        let Some(slot) = wanted.iter().find(same) else { continue };
-        if !is_file_of(&name, &state) {
-            return Err(Error::Answer { what: WHAT, field: "state" });
-        }
-        files.push(SlotFile { name, replaces: slot.replaces, state });
+    for slot in wanted {
+        files.extend(read_one(session, slot).await?);
     }
     Ok(files)
 }
 
-fn is_file_of(name: &str, state: &[u8]) -> bool {
-    let Some(field) = state.get(NAME_AT..NAME_AT + NAME_BYTES) else { return false };
-    let shown = field.split(|byte| *byte == 0).next().unwrap_or_default();
-    let length = u32::from_le_bytes(state[12..16].try_into().expect("four bytes")) as usize;
-    let is_whole = state.len() == NAME_AT + length && state.len() <= BYTES_MAX;
-    state.starts_with(&MAGIC) && is_whole && shown == name.as_bytes()
+async fn read_one(session: &Session, slot: &Wanted) -> Result<Option<SlotFile>, Error> {
+    for _ in 0..TRIES {
+        let Some(before) = look(session, slot).await? else { return Ok(None) };
+        let found = match before.restart[0] {
+            Some(from) => slot_snapshot::read(session, from).await?,
+            None => Found::Nothing,
+        };
+        let after = look(session, slot).await?;
+        if !belong_together(&before, &found, after.as_ref()) {
+            continue;
+        }
+        let snapshot = match found {
+            Found::One(snapshot) => Some(snapshot),
+            Found::Nothing | Found::Gone => None,
+        };
+        let (name, replaces, state) = (slot.name.clone(), slot.replaces, before.state);
+        return Ok(Some(SlotFile { name, replaces, state, snapshot }));
+    }
+    tracing::warn!(
+        "the logical slot `{}` is not copied: it moved on {TRIES} times while it was read, so its \
+         file and its snapshot do not belong together",
+        slot.name
+    );
+    Ok(None)
+}
+
+/// Only if the slot has not moved is it known that no file of it was removed meanwhile.
+fn belong_together(before: &Sight, found: &Found, after: Option<&Sight>) -> bool {
+    let begins = before.restart[0];
+    *found != Found::Gone && after.is_some_and(|after| after.restart == [begins, begins])
+}
+
+async fn look(session: &Session, slot: &Wanted) -> Result<Option<Sight>, Error> {
+    const WHAT: &str = "the files of logical slots";
+    const SQL: &str = "SELECT s.restart_lsn::text, \
+        pg_catalog.pg_read_binary_file('pg_replslot/' || s.slot_name || '/state') \
+        FROM pg_catalog.pg_replication_slots s WHERE s.slot_type = 'logical' \
+        AND NOT s.temporary AND s.confirmed_flush_lsn IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() \
+        AND s.slot_name::text = $1::text AND s.database::text = $2::text AND s.plugin::text = $3::text";
+    let rows = session.rows(WHAT, SQL, &[&slot.name, &slot.database, &slot.plugin]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let shown: Option<String> =
+        row.try_get(0).map_err(|_| Error::Answer { what: WHAT, field: "restart_lsn" })?;
+    let state: Vec<u8> =
+        row.try_get(1).map_err(|_| Error::Answer { what: WHAT, field: "state" })?;
+    let unclear = |_| Error::Answer { what: WHAT, field: "restart_lsn" };
+    let shown = shown.map(|text| text.parse::<Lsn>()).transpose().map_err(unclear)?;
+    let in_file = slot_state::restart_lsn(&slot.name, &state)
+        .map_err(|why| Error::SlotState { slot: slot.name.clone(), why })?;
+    Ok(Some(Sight { state, restart: [in_file, shown] }))
 }
 
 /// Puts the slots into the data directory of a stopped server that will start with
@@ -123,6 +158,7 @@ pub fn install(
         tracing::error!("no logical slot is copied: {why}");
         return Ok(Vec::new());
     }
+    put_snapshots(data_dir, &due)?;
     for file in &due {
         put(&dir, file, there.contains(&file.name))?;
     }
@@ -141,6 +177,25 @@ fn why_not(parameters: &BTreeMap<String, String>, slots: usize) -> Option<String
     (slots > places).then(|| {
         format!("{slots} slots do not fit into max_replication_slots, which is {places}: raise it")
     })
+}
+
+/// One that is there stays: a position has one snapshot, whichever server has written it.
+fn put_snapshots(data_dir: &Path, files: &[&SlotFile]) -> Result<(), Error> {
+    let dir = data_dir.join(slot_snapshot::DIRECTORY);
+    for snapshot in files.iter().filter_map(|file| file.snapshot.as_ref()) {
+        let place = dir.join(snapshot.name());
+        if place.try_exists().map_err(Error::file("find", &place))? {
+            continue;
+        }
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(&dir);
+        made.map_err(Error::file("make", &dir))?;
+        // The server removes what is left of it, by this name, once no slot needs the position.
+        let making = dir.join(format!("{}.{}.tmp", snapshot.name(), std::process::id()));
+        write(&making, &snapshot.bytes)?;
+        rename(&making, &place)?;
+        sync_dir(&dir)?;
+    }
+    Ok(())
 }
 
 fn put(dir: &Path, file: &SlotFile, is_there: bool) -> Result<(), Error> {
@@ -182,32 +237,22 @@ fn sync_dir(dir: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    /// As a server has written it.
     fn state(name: &str) -> Vec<u8> {
-        let mut bytes = vec![0; 200];
-        bytes[..4].copy_from_slice(&[0xa1, 0x1c, 0x05, 0x01]);
-        bytes[12] = 0xb8;
-        bytes[NAME_AT..NAME_AT + name.len()].copy_from_slice(name.as_bytes());
-        bytes
+        slot_state::of_test(name, Lsn(0x80))
     }
 
     fn file(name: &str, replaces: bool) -> SlotFile {
-        SlotFile { name: name.into(), replaces, state: state(name) }
+        SlotFile { name: name.into(), replaces, state: state(name), snapshot: None }
+    }
+
+    fn with_snapshot(name: &str, at: u64, bytes: &[u8]) -> SlotFile {
+        let snapshot = Some(Snapshot { at: Lsn(at), bytes: bytes.to_vec() });
+        SlotFile { snapshot, ..file(name, false) }
     }
 
     fn parameters(level: &str, places: &str) -> BTreeMap<String, String> {
         let pairs = [("wal_level", level), ("max_replication_slots", places)];
         pairs.map(|(name, value)| (name.to_string(), value.to_string())).into()
-    }
-
-    #[test]
-    fn a_file_names_its_slot() {
-        assert!(is_file_of("a", &state("a")));
-        assert!(!is_file_of("b", &state("a")) && !is_file_of("", &state("a")));
-        assert!(!is_file_of("a", &state("a")[..150]), "half of a file");
-        let mut other = state("a");
-        other[0] = 0;
-        assert!(!is_file_of("a", &other) && !is_file_of("a", &[]));
     }
 
     #[test]
@@ -239,5 +284,58 @@ mod tests {
         assert!(!data.path().join("pg_replslot/a").exists());
         let put = install(data.path(), &[file("a", false)], &parameters("logical", "2"));
         assert_eq!(put.unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn a_slot_comes_with_the_snapshot_that_it_decodes_with() {
+        let data = tempfile::tempdir().unwrap();
+        let dir = data.path().join("pg_logical/snapshots");
+        let files = [with_snapshot("a", 0x80, b"first"), with_snapshot("b", 1 << 32, b"second")];
+        let put = install(data.path(), &files, &parameters("logical", "4")).unwrap();
+        assert_eq!(put, ["a", "b"]);
+        let names = || {
+            let all = list_if_there(&dir).unwrap().into_iter();
+            let mut all: Vec<String> =
+                all.map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(names(), ["0-80.snap", "1-0.snap"]);
+        assert_eq!(std::fs::read(dir.join("0-80.snap")).unwrap(), b"first");
+        // One that is there stays, and a slot that is not due brings none.
+        let files = [with_snapshot("c", 0x80, b"other"), with_snapshot("a", 0x90, b"not due")];
+        let put = install(data.path(), &files, &parameters("logical", "4")).unwrap();
+        assert_eq!(put, ["c"]);
+        assert_eq!(std::fs::read(dir.join("0-80.snap")).unwrap(), b"first");
+        assert_eq!(names(), ["0-80.snap", "1-0.snap"]);
+    }
+
+    #[test]
+    fn a_slot_is_not_put_if_its_snapshot_cannot_be() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(data.path().join("pg_replslot")).unwrap();
+        std::fs::write(data.path().join("pg_logical"), "no directory").unwrap();
+        let file = with_snapshot("a", 0x80, b"first");
+        assert!(install(data.path(), &[file], &parameters("logical", "4")).is_err());
+        assert!(!data.path().join("pg_replslot/a").exists());
+    }
+
+    #[test]
+    fn a_file_and_a_snapshot_belong_together_if_the_slot_has_not_moved() {
+        let sight = |file: u64, shown: u64| Sight {
+            state: Vec::new(),
+            restart: [file, shown].map(|at| (at > 0).then_some(Lsn(at))),
+        };
+        let found = Found::One(Snapshot { at: Lsn(7), bytes: Vec::new() });
+        let at_seven = sight(7, 7);
+        assert!(belong_together(&at_seven, &found, Some(&at_seven)));
+        assert!(belong_together(&at_seven, &Found::Nothing, Some(&at_seven)), "as it was made");
+        assert!(!belong_together(&at_seven, &Found::Gone, Some(&at_seven)));
+        assert!(!belong_together(&at_seven, &found, None), "the slot is gone");
+        for moved in [sight(9, 9), sight(7, 9), sight(7, 0)] {
+            assert!(!belong_together(&at_seven, &Found::Nothing, Some(&moved)));
+        }
+        let lost = sight(0, 0);
+        assert!(belong_together(&lost, &Found::Nothing, Some(&lost)));
     }
 }
