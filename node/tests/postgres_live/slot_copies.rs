@@ -16,7 +16,7 @@ pub(super) async fn come_with_their_snapshot() {
     let dynamic = json!({"postgresql": {"parameters": {"wal_level": "logical"}}});
     let (server, session) = birth(&a, &dynamic).await;
     let made = "SELECT pg_create_logical_replication_slot('reader', 'test_decoding'); \
-                CREATE TABLE events (id int)";
+                CREATE TABLE public.events (id int)";
     session.execute("a slot", made).await.expect("a slot");
     let fresh = put(&root.path().join("fresh"), &copies(&a).await);
     assert_eq!(fresh, Vec::<String>::new(), "no decoder has written a snapshot");
@@ -69,7 +69,7 @@ fn put(dir: &Path, files: &[SlotFile]) -> Vec<String> {
 async fn move_on(session: &Session) -> String {
     let made = restart_lsn(session).await;
     for _ in 0..5 {
-        let read = "INSERT INTO events VALUES (1); CHECKPOINT; \
+        let read = "INSERT INTO public.events VALUES (1); CHECKPOINT; \
                     SELECT count(*) FROM pg_logical_slot_get_changes('reader', NULL, NULL)";
         for statement in read.split("; ") {
             session.execute("a step", statement).await.expect("a step");

@@ -20,6 +20,10 @@ pub const NATIVE: u32 = 17;
 /// This version makes logical slots on a standby, but copies none.
 const ON_STANDBYS: u32 = 16;
 
+/// A copy is moved by decoding, which has a limit of time, and a step that is cancelled keeps
+/// nothing of what it has done: a copy that is far behind moves in steps that end within it.
+const ADVANCE_BYTES_MAX: u64 = 8 << 30;
+
 /// What the steps of logical slots go by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logical {
@@ -188,7 +192,9 @@ pub fn advances(scene: &Scene) -> Vec<SlotStep> {
         is_copy && !slot.active && !slot.is_lost && slot.restart_lsn.is_some()
     });
     let steps = found.filter_map(|(slot, wanted)| {
+        let from = slot.confirmed_flush?.max(slot.restart_lsn?);
         let to = scene.confirmed(&slot.name, wanted)?.min(scene.situation.end);
+        let to = to.min(Lsn(from.0.saturating_add(ADVANCE_BYTES_MAX)));
         let Kind::Logical { database, .. } = &slot.kind else { return None };
         let step =
             SlotStep::AdvanceLogical { name: slot.name.clone(), database: database.clone(), to };

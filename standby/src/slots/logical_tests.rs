@@ -148,6 +148,28 @@ fn a_copy_moves_to_what_is_confirmed_and_replayed_and_never_back() {
     assert!(physical.is_empty(), "{physical:?}");
 }
 
+/// A step that did not end in time would be begun again from where it began.
+#[test]
+fn a_copy_moves_in_bounded_steps() {
+    const STEP: u64 = 8 << 30;
+    let mut bench = Bench::of(Role::StandbyLeader).with(&[slot("c", "two", 60)]);
+    bench.copies_region = true;
+    bench.end = Lsn(9 * STEP);
+    let last = 2 * STEP + 75;
+    bench.logical.remote = [("c".to_string(), Lsn(last))].into();
+    let mut at = 60;
+    for to in [60 + STEP, 60 + 2 * STEP, last] {
+        assert_eq!(
+            bench.steps(advances),
+            [format!("advancing the logical slot `c` to {}", Lsn(to))],
+            "from {at}"
+        );
+        bench.there[0].confirmed_flush = Some(Lsn(to));
+        at = to;
+    }
+    assert!(bench.steps(advances).is_empty(), "it is where its reader is");
+}
+
 /// Its own `/status` tells how far copies are.
 #[test]
 fn the_leader_of_a_standby_region_moves_copies_to_what_the_remote_leader_says() {
