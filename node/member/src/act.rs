@@ -221,12 +221,15 @@ impl Member {
     }
 
     /// A reader of a logical slot finds it free, or not there at all.
-    fn make_ready_to_open(
+    pub(super) fn make_ready_to_open(
         &mut self,
         claimed: Timeline,
         seen: &Observation,
         now: Millis,
     ) -> Next<Script> {
+        if self.must_look_before_opening(now) {
+            return failed("the logical slots of this server were not looked at yet");
+        }
         match self.before_opening(seen) {
             Some(BeforeOpening { drops }) => {
                 let call = Call::EndSlotWork { drops };

@@ -16,7 +16,7 @@ mod settings;
 
 pub(crate) use opening::BeforeOpening;
 pub(crate) use settings::copies_region;
-use settings::{copies_from_remote, follows_another, follows_region, keeps_feedback};
+use settings::{copies_from_remote, defined, follows_another, follows_region, keeps_feedback};
 
 use super::Member;
 use super::slot_sight::{SlotEnd, SlotSight};
@@ -24,7 +24,6 @@ use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use standby::slots::{
     Kind, Logical, NATIVE, Plan, Reader, Readers, Readiness, Role, Slot, SlotStep, logical,
-    permanent,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
@@ -37,6 +36,10 @@ const ANSWER_LOOPS: u64 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct LogicalMemory {
+    /// This process has taken in what the server's slots are.
+    is_noted: bool,
+    /// Since when a promotion waits for that.
+    opening_waits: Option<Millis>,
     major: u32,
     decodes: bool,
     /// The logical slots of the server when it was last looked at.
@@ -64,6 +67,8 @@ pub(super) struct LogicalMemory {
     lacking: BTreeSet<String>,
     /// Slots of this server's own that it must not resume: they begin behind their readers.
     late: BTreeSet<String>,
+    /// Slots of this standby's own that were begun and not seen since: they may be there.
+    made: BTreeSet<String>,
     /// Since when a slot of this standby's own begins behind its reader.
     late_since: BTreeMap<String, Millis>,
     /// Copies that cannot be moved, and why.
@@ -124,6 +129,9 @@ impl LogicalMemory {
     pub(crate) fn begun(&mut self, step: &SlotStep, now: Millis) {
         if *step == SlotStep::AskLeader {
             self.asked = Some(now);
+        }
+        if let SlotStep::CreateOnStandby { name, .. } = step {
+            self.made.insert(name.clone());
         }
         self.under_way.insert(step.clone());
     }
@@ -209,13 +217,11 @@ impl LogicalMemory {
 
 /// What a standby leader's own server has copied from the remote side.
 fn native_copies(dynamic: &Dynamic, slots: &[Slot]) -> BTreeMap<String, Readiness> {
-    let all = permanent(&dynamic.slots).specifications.into_iter();
-    let names = all.filter(|slot| slot.kind != Kind::Physical).map(|slot| slot.name);
     let state = |name: String| {
         let readiness = logical::native_readiness(slots, &name);
         (name, readiness)
     };
-    names.map(state).collect()
+    defined(dynamic).map(state).collect()
 }
 
 fn logical_of(plan: &Plan) -> impl Iterator<Item = (&String, &Kind)> {
@@ -280,6 +286,8 @@ impl Member {
         let logical = &mut self.slots.logical;
         let slots = &moment.sight.slots;
         (logical.major, logical.decodes) = (moment.sight.major, moment.sight.decodes);
+        logical.is_noted = true;
+        logical.note_made(moment);
         if moment.role == Role::Primary {
             let mut before = std::mem::take(&mut logical.there);
             before.retain(|slot| logical.owned.contains(&slot.name));
@@ -341,6 +349,14 @@ impl Member {
 }
 
 impl LogicalMemory {
+    /// A slot that is still being made has confirmed nothing.
+    fn note_made(&mut self, moment: &Moment) {
+        let slots = &moment.sight.slots;
+        let is_seen =
+            |name: &String| slots.iter().any(|s| s.name == *name && s.confirmed_flush.is_some());
+        self.made.retain(|name| moment.role != Role::Primary && !is_seen(name));
+    }
+
     /// What the remote leader has, and what it has not: only a young answer counts.
     fn note_remote(&mut self, moment: &Moment, plan: &Plan) {
         if !moment.copies_region() {

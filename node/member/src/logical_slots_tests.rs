@@ -4,7 +4,8 @@ use super::super::effect::{Answer, Call, Effect};
 use super::super::{Local, SlotFailure, overrides::Overrides};
 use super::*;
 use crate::ha::observation::{Job, Lock};
-use crate::ha::sample;
+use crate::ha::{Outcome, sample};
+use crate::next::Next;
 use serde_json::{Value, json};
 use standby::slots::Xid;
 use topology::{Lsn, Seen, Tags};
@@ -523,6 +524,60 @@ fn row_1285_makes_a_slot_of_its_own_on_16_that_is_resumed_once_its_reader_has_pa
         stage.beat();
     }
     assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
+}
+
+/// A daemon that has not looked at the slots knows of none that would skip data.
+#[test]
+fn a_promotion_waits_for_the_first_look_at_the_slots_but_not_for_ever() {
+    let mut stage = Stage::standby();
+    stage.sight.major = 16;
+    stage.view().take_sample("status", r#"{"optime":90,"slots":{"x":70}}"#, 2, 0);
+    stage.seen.lock = Lock::Mine { renewed: stage.seen.now, deadline: stage.seen.now + 30_000 };
+    stage.has(&[slot("x", 80, 700)]);
+    let now = stage.seen.now;
+    let open = |stage: &mut Stage, ms: u64| match stage.member.make_ready_to_open(
+        Timeline(3),
+        &stage.seen,
+        now + ms,
+    ) {
+        Next::Goes(_, Effect::Call { call: Call::EndSlotWork { drops }, .. }) => Some(drops),
+        Next::Goes(_, Effect::Call { call: Call::Promote { .. }, .. }) => Some(Vec::new()),
+        Next::Over(Outcome::Failed(_)) => None,
+        _ => panic!("it opens, or fails"),
+    };
+    assert_eq!(open(&mut stage, 0), None);
+    assert_eq!(open(&mut stage, 3_000), Some(Vec::new()), "the slots cannot be looked at");
+    stage.beat();
+    assert_eq!(open(&mut stage, 3_000), Some(vec!["x".to_string()]), "no reader has passed it");
+    let mut undefined = Stage::standby();
+    undefined.seen.lock = Lock::Mine { renewed: now, deadline: now + 30_000 };
+    undefined.member.dynamic.slots = Default::default();
+    assert_eq!(open(&mut undefined, 0), Some(Vec::new()));
+}
+
+/// It may be there when the member opens, and begins behind its reader.
+#[test]
+fn a_slot_of_a_standby_s_own_that_was_not_looked_at_since_it_was_begun_is_dropped() {
+    let mut stage = Stage::standby();
+    stage.sight.major = 16;
+    stage.beat();
+    let own =
+        SlotStep::CreateOnStandby { name: "x".into(), database: "d".into(), plugin: "p".into() };
+    stage.member.slots.logical.begun(&own, stage.seen.now);
+    let drops = |stage: &mut Stage| {
+        stage.member.before_opening(&stage.seen).expect("work is under way").drops
+    };
+    assert_eq!(drops(&mut stage), ["x"]);
+    let refused = stage.member.slots.logical.refused(&[]);
+    assert_eq!(refused.into_keys().collect::<Vec<_>>(), ["x"], "the leader had it");
+    // Its end was told, and the server not looked at since.
+    let end = SlotEnd { step: own, result: Ok(Vec::new()) };
+    stage.member.slot_work_ended(&[end], stage.seen.now);
+    assert_eq!(drops(&mut stage), ["x"]);
+    stage.has(&[slot("x", 80, 700), slot("mine", 80, 700)]);
+    stage.hears(&[slot("x", 80, 700)], Some(700));
+    stage.beat();
+    assert!(drops(&mut stage).is_empty(), "its reader has passed it, and `mine` is a person's");
 }
 
 #[path = "logical_slots_region_tests.rs"]

@@ -108,9 +108,14 @@ impl Readers {
     pub fn doubt(&mut self, dynamic: &Dynamic, there: &[Slot], end: Lsn) {
         let names = logical_names(dynamic).into_iter();
         let missing = names.filter(|name| !there.iter().any(|slot| slot.name == *name));
-        for name in missing {
+        self.guess(&missing.collect(), end);
+    }
+
+    /// These slots were used on another server, and nothing is known of how far.
+    pub fn guess(&mut self, names: &BTreeSet<String>, end: Lsn) {
+        for name in names {
             let guess = Reader { at: end, is_guess: true, ..Reader::default() };
-            self.0.entry(name).or_insert(guess);
+            self.0.entry(name.clone()).or_insert(guess);
         }
     }
 

@@ -1,13 +1,17 @@
 //! What a promotion means for the readers of logical slots.
 
 use super::LogicalMemory;
+use super::settings::defined;
 use crate::ha::Observation;
 use crate::{Level, Member};
-use standby::slots::Readiness;
-use standby::slots::logical::makes_own;
+use standby::slots::logical::{makes_own, native_readiness};
+use standby::slots::{Readiness, Slot};
 use standby::switch::ownership::Ownership;
-use std::collections::BTreeMap;
-use topology::Lsn;
+use std::collections::{BTreeMap, BTreeSet};
+use topology::{Dynamic, Lsn, Millis};
+
+/// A promotion waits this long for the first look at the slots of the server.
+const FIRST_LOOK_MS: u64 = 2_000;
 
 /// Before a promotion.
 pub(crate) struct BeforeOpening {
@@ -16,6 +20,18 @@ pub(crate) struct BeforeOpening {
 }
 
 impl Member {
+    /// This process has not seen yet which logical slots the server has, and whether they can be
+    /// resumed: the next beat has. A server that does not show its slots opens all the same.
+    pub(crate) fn must_look_before_opening(&mut self, now: Millis) -> bool {
+        let is_defined = defined(&self.dynamic).next().is_some();
+        let logical = &mut self.slots.logical;
+        if logical.is_noted || !is_defined {
+            return false;
+        }
+        let since = *logical.opening_waits.get_or_insert(now);
+        now.since(since) < FIRST_LOOK_MS
+    }
+
     /// What a promotion of this member means for the readers of logical slots: it is told, and
     /// copies that would skip data are not resumed. `None`: there is nothing to end.
     pub(crate) fn before_opening(&mut self, seen: &Observation) -> Option<BeforeOpening> {
@@ -27,7 +43,7 @@ impl Member {
         if logical.followed || opens_region {
             logical.readers.doubt(&self.dynamic, &logical.there, end);
         }
-        let late = logical.late();
+        let late = logical.late(&self.dynamic, end);
         let there = logical.there.iter().filter(|slot| !late.contains(&slot.name));
         logical.readers.judge(&self.dynamic, &there.cloned().collect::<Vec<_>>(), end);
         let mut drops = logical.readers.ahead();
@@ -54,9 +70,8 @@ impl Member {
             );
             self.note(Level::Error, text);
         }
-        let unready = self.slots.logical.readiness.iter();
-        let unready =
-            unready.filter(|(name, r)| **r != Readiness::Ready && !drops.contains_key(*name));
+        let unready = self.slots.logical.unready(&self.dynamic).into_iter();
+        let unready = unready.filter(|(name, _)| !drops.contains_key(name));
         let unready: Vec<String> =
             unready.map(|(name, readiness)| format!("{name} ({})", readiness.word())).collect();
         let lost = drops.keys().map(|name| format!("{name} (refused)"));
@@ -74,15 +89,35 @@ impl Member {
 }
 
 impl LogicalMemory {
-    /// Slots of a standby's own that no reader is known to have passed.
-    fn late(&mut self) -> Vec<String> {
+    /// Defined slots that a reader cannot certainly go on with, also those that were never judged.
+    fn unready(&self, dynamic: &Dynamic) -> BTreeMap<String, Readiness> {
+        let names: BTreeSet<String> = defined(dynamic).collect();
+        let of_slot = |slot: &Slot| match self.is_native() {
+            true => native_readiness(&self.there, &slot.name),
+            false => Readiness::Copied { seen: None },
+        };
+        let there = self.there.iter().filter(|slot| names.contains(&slot.name));
+        let mut all: BTreeMap<String, Readiness> =
+            there.map(|slot| (slot.name.clone(), of_slot(slot))).collect();
+        all.extend(self.readiness.clone());
+        all.retain(|_, readiness| *readiness != Readiness::Ready);
+        all
+    }
+
+    /// Slots of a standby's own that no reader is known to have passed, also those that were
+    /// begun since the server was last looked at.
+    fn late(&mut self, dynamic: &Dynamic, end: Lsn) -> Vec<String> {
         if !makes_own(self.major) {
             return Vec::new();
         }
-        let unready = self.readiness.iter().filter(|(_, r)| **r != Readiness::Ready);
-        let unready = unready.map(|(name, _)| name.clone()).collect();
-        let late = self.readers.begin_late(&self.there, &unready);
-        self.late = late.iter().cloned().collect();
-        late
+        let unready = self.unready(dynamic).into_keys().collect();
+        let mut late: BTreeSet<String> =
+            self.readers.begin_late(&self.there, &unready).into_iter().collect();
+        let made = defined(dynamic).filter(|name| self.made.contains(name));
+        let made: BTreeSet<String> = made.collect();
+        self.readers.guess(&made, end);
+        late.extend(made);
+        self.late = late.clone();
+        late.into_iter().collect()
     }
 }

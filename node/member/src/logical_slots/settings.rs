@@ -31,6 +31,12 @@ impl LogicalMemory {
     }
 }
 
+/// The logical slots that `slots` defines.
+pub(super) fn defined(dynamic: &Dynamic) -> impl Iterator<Item = String> {
+    let all = permanent(&dynamic.slots).specifications.into_iter();
+    all.filter(|slot| slot.kind != Kind::Physical).map(|slot| slot.name)
+}
+
 /// This member, or one that cascades from it, keeps copies of logical slots.
 pub(super) fn keeps_feedback(
     seen: &Observation,
@@ -38,8 +44,7 @@ pub(super) fn keeps_feedback(
     dynamic: &Dynamic,
     major: u32,
 ) -> bool {
-    let read = permanent(&dynamic.slots);
-    let is_defined = read.specifications.iter().any(|slot| slot.kind != Kind::Physical);
+    let is_defined = defined(dynamic).next().is_some();
     let is_kept = |name: &MemberName| {
         let mut at = name.clone();
         for _ in 0..=view.members.len() {
@@ -78,8 +83,7 @@ pub(super) fn follows_region(seen: &Observation) -> bool {
 /// PostgreSQL 17: the leader of a cluster that follows another one streams from its primary, by
 /// a slot, and its server copies the logical slots from there.
 pub(super) fn copies_from_remote(seen: &Observation, dynamic: &Dynamic) -> bool {
-    let read = permanent(&dynamic.slots);
-    let is_defined = read.specifications.iter().any(|slot| slot.kind != Kind::Physical);
+    let is_defined = defined(dynamic).next().is_some();
     let has_slot = seen.follows().is_some_and(|following| following.slot.is_some());
     let follows = follows_another(seen) && seen.holds_lock() && seen.is_standby();
     is_defined && dynamic.use_slots && follows && has_slot
