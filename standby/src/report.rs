@@ -71,6 +71,11 @@ impl ReadersTold {
         ReadersTold { refused, ..ReadersTold::default() }
     }
 
+    /// The leader of a cluster that follows another one: slots that it lacks may be used there.
+    pub fn of_follower(refused: BTreeMap<String, Reader>) -> ReadersTold {
+        ReadersTold { refused, ..ReadersTold::default() }
+    }
+
     /// The leader of a standby region, which has asked the remote leader.
     pub fn of_standby_region(confirmed: BTreeMap<String, Lsn>) -> ReadersTold {
         ReadersTold { confirmed, hides_copies: true, ..ReadersTold::default() }

@@ -171,6 +171,16 @@ impl LogicalMemory {
         self.readers.refused(&resumed.cloned().collect::<Vec<_>>(), &self.owned)
     }
 
+    /// What the leader of a cluster that follows another one tells of slots that are not here.
+    pub(crate) fn doubted_readers(
+        &self,
+        dynamic: &Dynamic,
+        there: &[Slot],
+        end: Lsn,
+    ) -> BTreeMap<String, Reader> {
+        self.readers.doubted(dynamic, there, end)
+    }
+
     /// What readers have confirmed on the last primary.
     pub(crate) fn readers(&self) -> BTreeMap<String, Reader> {
         self.readers.all().clone()

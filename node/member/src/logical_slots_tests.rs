@@ -8,7 +8,8 @@ use crate::ha::{Outcome, sample};
 use crate::next::Next;
 use serde_json::{Value, json};
 use standby::slots::Xid;
-use topology::{Lsn, Seen, Tags};
+use topology::write::{LeaderWrite, Written};
+use topology::{Lsn, Seen, Tags, Write};
 
 /// A member with its server, beat after beat.
 struct Stage {
@@ -485,6 +486,39 @@ fn a_promoted_standby_cluster_does_not_make_slots_that_may_have_been_used_elsewh
     assert!(stage.beat().is_empty(), "they are not made");
     let told = stage.told();
     assert!(told.iter().any(|text| text.contains("`x` is not made on this server")), "{told:?}");
+}
+
+/// The daemon that promotes may be another process than the one that has followed.
+#[test]
+fn row_1140_tells_of_slots_that_a_standby_leader_lacks_and_a_fresh_daemon_makes_none() {
+    let mut stage = standby_leader(15);
+    stage.member.lease.id = Some(topology::Session::of_store(7));
+    let told = |stage: &mut Stage| {
+        let about = crate::Particulars::default();
+        let mut next = stage.member.begin_upkeep(stage.seen.now, &stage.seen, about);
+        let mut told = None;
+        while let Some(Effect::Call { call, .. }) = next {
+            if let Call::Report { write: Write::AsLeader { write, .. }, .. } = call
+                && let LeaderWrite::PutStatus { status, .. } = write
+            {
+                told = status;
+            }
+            let version = topology::Version::of_store(99);
+            let written = Answer::Written(Written { succeeded: true, version });
+            next = stage.member.go_on_with_upkeep(stage.seen.now, &stage.seen, written);
+        }
+        told
+    };
+    let status = told(&mut stage).expect("they are news");
+    assert_eq!(status.refused_slots.keys().collect::<Vec<_>>(), ["x", "y"]);
+    stage.view().take_sample("status", &status.write(), 3, 0);
+    if let crate::ha::observation::Process::Running(server) = &mut stage.seen.postgres.process {
+        server.lsn = Lsn(2_000);
+    }
+    assert!(told(&mut stage).is_none(), "its log got longer, and that is no news");
+    let mut fresh = Stage::leader();
+    fresh.view().take_sample("status", &status.write(), 3, 0);
+    assert!(fresh.beat().is_empty(), "no slot is made");
 }
 
 /// Its beginning lies behind what the reader has confirmed: what lies between would be skipped.

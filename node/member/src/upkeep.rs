@@ -19,7 +19,9 @@ use crate::ha::failsafe::Map;
 use crate::lock::{NextLease, OwnLease};
 use crate::write;
 use standby::report::{Leader, ReadersTold};
+use standby::slots::Reader;
 use standby::switch::ownership::Ownership;
+use std::collections::BTreeMap;
 use topology::write::{LeaderWrite, Replacement};
 use topology::{GroupView, MemberName, MemberRecord, Millis, Session, Write};
 
@@ -403,10 +405,15 @@ impl Member {
             (false, _) if matches!(sights.seen.ownership, Ownership::Doubtful(_)) => {
                 ReadersTold::before_opening(logical.readers(), sights.view)
             }
-            (false, _) => ReadersTold::default(),
+            (false, _) => ReadersTold::of_follower(self.doubted_readers(sights)),
             (true, true) => ReadersTold::of_primary(logical.refused(&sights.about.slots)),
             (true, false) => ReadersTold::before_opening(logical.readers(), sights.view),
         }
+    }
+
+    fn doubted_readers(&self, sights: &Sights) -> BTreeMap<String, Reader> {
+        let end = sights.seen.server().map(|server| server.lsn).unwrap_or_default();
+        self.slots.logical.doubted_readers(&self.dynamic, &sights.about.slots, end)
     }
 }
 

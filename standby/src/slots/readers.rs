@@ -119,6 +119,18 @@ impl Readers {
         }
     }
 
+    /// What a leader that follows another group tells of slots that it lacks: a daemon that was
+    /// started since knows no other sign that they may have been used there. A position that was
+    /// told stays.
+    pub fn doubted(&self, dynamic: &Dynamic, there: &[Slot], end: Lsn) -> BTreeMap<String, Reader> {
+        let mut doubted = self.clone();
+        doubted.doubt(dynamic, there, end);
+        let names = logical_names(dynamic);
+        let is_there = |name: &String| there.iter().any(|slot| slot.name == *name);
+        doubted.0.retain(|name, _| names.contains(name) && !is_there(name));
+        doubted.0
+    }
+
     /// Those that no member resumes.
     pub fn ahead(&self) -> BTreeMap<String, Lsn> {
         let ahead = self.0.iter().filter(|(_, reader)| reader.is_ahead);
