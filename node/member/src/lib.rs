@@ -20,6 +20,7 @@
 //! this machine does not.
 
 pub mod act;
+mod after_beat;
 mod after_promotion;
 mod beat;
 pub mod callbacks;
@@ -58,6 +59,7 @@ pub mod upkeep;
 mod wake;
 pub mod write;
 
+pub use after_beat::Stage;
 pub use beat::Report;
 pub use disk_watch::DiskProbe;
 pub use effect::{

@@ -7,7 +7,7 @@ use super::Daemon;
 use crate::clock;
 use member::chores::{ChoreSight, Moment};
 use member::ha::Observation;
-use member::{Effect, Report, SlotSight, may_campaign};
+use member::{Effect, Report, SlotSight, Stage, may_campaign};
 use standby::switch::LocalTopology;
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, RegionName};
@@ -27,18 +27,28 @@ fn major_of(version: i32) -> u32 {
 impl Daemon {
     pub(super) async fn keep_up(&mut self, report: &Report) {
         let seen = &report.seen;
-        self.keep_in_order(seen, Moment::First).await;
         let may = may_campaign(seen);
         self.may_campaign.send_if_modified(|shown| std::mem::replace(shown, may) != may);
-        let at_rest = seen.server().is_some() && self.background.running().is_none();
-        // Citus first: clients wait for its round, which runs in its own task.
-        self.keep_citus(seen, at_rest);
-        if seen.view().is_some() {
-            self.keep_documents(seen).await;
-            self.tell_of_record(seen);
-            self.keep_in_order(seen, Moment::Last).await;
+        let mut stage = Some(Stage::FIRST);
+        while let Some(current) = stage {
+            self.keep_up_in(current, seen).await;
+            stage = current.next(seen);
         }
-        self.keep_slots(seen).await;
+    }
+
+    async fn keep_up_in(&mut self, stage: Stage, seen: &Observation) {
+        match stage {
+            Stage::Chores(moment) => self.keep_in_order(seen, moment).await,
+            Stage::Rows => {
+                let at_rest = seen.server().is_some() && self.background.running().is_none();
+                self.keep_citus(seen, at_rest);
+            }
+            Stage::Documents => {
+                self.keep_documents(seen).await;
+                self.tell_of_record(seen);
+            }
+            Stage::Slots => self.keep_slots(seen).await,
+        }
     }
 
     /// Performs what the machine's rows of this moment ask for.

@@ -7,7 +7,7 @@ use super::Daemon;
 use crate::peers::Question;
 use crate::promises::{self, Proof, SharedPromises};
 use member::ha::Observation;
-use member::ha::failsafe::{Asker, PeerSet, PromiseStore};
+use member::ha::failsafe::{Asker, PeerSet, PromiseStore, agreement};
 use member::{Answer, Member};
 use serde_json::{Value, json};
 use standby::slots::Slot;
@@ -61,16 +61,8 @@ impl Daemon {
         }
         let question = Question { body: &body, ttl_ms, enough };
         let answers = self.peers.agree(others, question, ANSWER).await;
-        if answers.iter().filter(|answer| answer.is_ok()).count() < enough {
-            let refused = others.iter().zip(&answers).filter_map(|((name, _), answer)| {
-                Some(format!("{name} does not agree: {}", answer.as_ref().err()?))
-            });
-            return Answer::Failed(refused.collect::<Vec<_>>().join("; "));
-        }
-        let positions = others.iter().zip(answers);
-        let positions =
-            positions.filter_map(|((name, _), answer)| Some((name.clone(), answer.ok()??)));
-        Answer::Agreed(positions.collect())
+        let names = others.iter().map(|(name, _)| name.clone());
+        agreement(names.zip(answers).collect(), enough).map_or_else(Answer::Failed, Answer::Agreed)
     }
 
     /// A daemon that is started anew while its store is away goes on asking.

@@ -15,7 +15,7 @@ use citus::node::NodeRow;
 use citus::statement::Statement;
 use serde_json::Value;
 use standby::switch::preflight::Probe;
-use standby::switch::{Replayed, Target};
+use standby::switch::{HOLD_LOCK_MS, Replayed, Target};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use topology::{Lsn, SystemId, Timeline};
 
-/// How long a hold waits for distributed commits that are under way.
-const HOLD_LOCK_MS: u32 = 2_000;
 /// How long it waits until no prepared transaction of Citus is left. Those that
 /// stay are resolved after the move.
 const DRAIN_WAIT: Duration = Duration::from_millis(200);

@@ -29,12 +29,13 @@ use crate::dcs::{self, DcsError, Session, Store};
 use context::AgentContext;
 use group_servers::SqlGroupServers;
 use standby::switch::agent::Pace;
+use standby::switch::campaign::is_preferred;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use topology::{Group, RegionName};
+use topology::RegionName;
 
 /// Deadline of one call to another region's store.
 pub const REMOTE_CALL: Duration = Duration::from_secs(3);
@@ -74,7 +75,7 @@ impl AgentContext {
             region: topology.region.clone(),
             policy: topology.policy.clone(),
             name: format!("{}/{}", topology.region, settings.name),
-            is_preferred: matches!(settings.group(), Group::PLAIN | Group::COORDINATOR),
+            is_preferred: is_preferred(settings.group()),
             keys: context.keys,
             store: context.store,
             others: stores,

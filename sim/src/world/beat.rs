@@ -3,13 +3,12 @@
 //! Nothing is decided here. While a call is on its way the world goes on.
 
 use super::call::Reply;
-use super::member::{AfterBeat, Stage};
+use super::member::AfterBeat;
 use super::{Event, World};
-use member::chores::Moment;
 use member::ha::observation::Lock;
 use member::ha::{Decision, Outcome, Step};
 use member::lock;
-use member::{Answer, Effect, Level, Local, Report, may_campaign};
+use member::{Answer, Effect, Level, Local, Report, Stage, may_campaign};
 use topology::Millis;
 
 impl World {
@@ -126,7 +125,7 @@ impl World {
             daemon.is_new = false;
         }
         daemon.speaks = may_campaign(seen);
-        let (report, stage) = (Box::new(report), Stage::Chores(Moment::First));
+        let (report, stage) = (Box::new(report), Stage::FIRST);
         self.members[member].daemon.after_beat = Some(AfterBeat { report, stage });
         let next = self.begin_stage(member);
         self.perform_after_beat(member, next);
@@ -159,19 +158,14 @@ impl World {
         match stage {
             Stage::Chores(_) => m.daemon.machine.go_on_with_chores(now, &report.seen, answer),
             Stage::Documents => m.daemon.machine.go_on_with_upkeep(now, &report.seen, answer),
+            Stage::Rows => None,
             Stage::Slots => m.daemon.machine.go_on_with_slots(now, &report.seen, answer),
         }
     }
 
     fn has_next_stage(&mut self, member: usize) -> bool {
-        let has_slots = self.slots.is_some();
         let Some(after) = &mut self.members[member].daemon.after_beat else { return false };
-        let next = match after.stage {
-            Stage::Chores(Moment::First) => Some(Stage::Documents),
-            Stage::Documents => Some(Stage::Chores(Moment::Last)),
-            Stage::Chores(Moment::Last) if has_slots => Some(Stage::Slots),
-            Stage::Chores(Moment::Last) | Stage::Slots => None,
-        };
+        let next = after.stage.next(&after.report.seen);
         after.stage = next.unwrap_or(after.stage);
         next.is_some()
     }
@@ -185,11 +179,16 @@ impl World {
                 let own = self.chore_sight(member, &seen);
                 self.members[member].daemon.machine.begin_chores(now, &seen, moment, own)
             }
-            Stage::Documents => {
+            Stage::Rows => {
                 self.keep_rows(member, &seen);
+                None
+            }
+            Stage::Documents => {
                 let about = self.particulars(member, &seen);
                 self.members[member].daemon.machine.begin_upkeep(now, &seen, about)
             }
+            // The servers of other worlds have no slots.
+            Stage::Slots if self.slots.is_none() => None,
             Stage::Slots => {
                 let sight = self.slot_sight(member);
                 self.members[member].daemon.machine.begin_slots(now, &seen, sight)
@@ -216,6 +215,7 @@ impl World {
         let m = &mut self.members[member];
         let now = m.clock.read(self.now);
         let asleep = m.daemon.machine.sleep_ms(&report.seen, report.at_most_ms, now);
+        let asleep = m.daemon.registrar.wake_in_ms(now).map_or(asleep, |due| due.min(asleep));
         let pending = std::mem::take(&mut m.daemon.wake_pending);
         let ms = if pending { 0 } else { asleep };
         self.set_timer(ms.max(1), member);

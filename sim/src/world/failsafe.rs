@@ -7,8 +7,7 @@
 use super::World;
 use super::links::Wire;
 use member::Answer;
-use member::ha::failsafe::{Asker, Promise, candidate_ms, promised_ms};
-use std::collections::BTreeMap;
+use member::ha::failsafe::{Asker, Promise, agreement, candidate_ms, promised_ms};
 use topology::{Lsn, MemberName};
 
 /// A leader or a candidate asks these members.
@@ -23,28 +22,34 @@ impl World {
     /// Each member answers when the question arrives, or not at all.
     pub fn agree(&mut self, member: usize, question: &Question) -> Answer {
         let Question { others, enough, ttl_ms, by } = *question;
-        let mut agreed = 0;
+        let mut answers = Vec::new();
         for (name, _) in others {
             let is_lost = self.plan.majority && self.rng.percent(10);
-            agreed += usize::from(self.agree_one(member, name, ttl_ms, by) && !is_lost);
+            let agrees = self.agree_one(member, name, ttl_ms, by) && !is_lost;
+            let position = (by == Asker::Leader).then(|| self.end_of(name)).flatten();
+            let answer = agrees.then_some(position).ok_or_else(|| "no promise".to_string());
+            answers.push((name.clone(), answer));
         }
-        if agreed < enough {
-            return Answer::Failed("not enough members agree".into());
-        }
+        let agreed = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
+        let told = match agreement(answers, enough) {
+            Ok(told) => told,
+            Err(why) => return Answer::Failed(why),
+        };
         if by == Asker::Candidate {
             self.counts.candidates += 1;
-            return Answer::Agreed(BTreeMap::new());
+            return Answer::Agreed(told);
         }
         self.counts.by_majority += u64::from(agreed < others.len());
         let m = &self.members[member];
         let lease_end = m.daemon.machine.lease.deadline();
         self.counts.led_on += u64::from(m.clock.read(self.now) >= lease_end);
         self.counts.agreed += 1;
-        let is_asked = |name: &MemberName| others.iter().any(|(other, _)| other == name);
-        let asked = self.members.iter().filter(|m| is_asked(&m.name));
-        let told: BTreeMap<MemberName, Lsn> =
-            asked.map(|m| (m.name.clone(), Lsn(m.server.log.end()))).collect();
         Answer::Agreed(told)
+    }
+
+    fn end_of(&self, name: &MemberName) -> Option<Lsn> {
+        let member = self.members.iter().find(|m| m.name == *name)?;
+        Some(Lsn(member.server.log.end()))
     }
 
     fn agree_one(&mut self, member: usize, name: &MemberName, ttl_ms: u64, by: Asker) -> bool {

@@ -10,10 +10,9 @@ use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
 use citus::registrar::Registrar;
-use member::chores::Moment;
 use member::ha::failsafe::{PeerSet, PromiseStore};
 use member::ha::observation::{Job, Rewind};
-use member::{Member as Machine, Report, SlotEnd};
+use member::{Member as Machine, Report, SlotEnd, Stage};
 use node::dcs::keys::Keys;
 use standby::slots::SlotStep;
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
@@ -99,13 +98,6 @@ pub struct Daemon {
 pub struct AfterBeat {
     pub report: Box<Report>,
     pub stage: Stage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    Chores(Moment),
-    Documents,
-    Slots,
 }
 
 impl Daemon {

@@ -5,7 +5,7 @@
 
 use super::Site;
 use super::effect::AgentKey;
-use topology::Session;
+use topology::{Group, Session};
 
 /// Leaders of other groups wait this long for the preferred one to become the agent.
 pub const YIELD_MS: u64 = 2_000;
@@ -100,6 +100,11 @@ pub const CAMPAIGN: &[Row] = &[
 ];
 
 /// What the daemon does about the agent's key.
+/// The leader of the plain group or of the coordinator's becomes the agent where it can.
+pub fn is_preferred(group: Group) -> bool {
+    matches!(group, Group::PLAIN | Group::COORDINATOR)
+}
+
 pub fn campaign(facts: &CampaignFacts) -> Campaign {
     let row = CAMPAIGN.iter().find(|row| (row.when)(facts));
     row.expect("the last row always matches").then

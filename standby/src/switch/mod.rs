@@ -35,5 +35,8 @@ mod votes;
 #[cfg(test)]
 mod read_back_tests;
 
+/// How long a hold waits for distributed commits that are under way.
+pub const HOLD_LOCK_MS: u32 = 2_000;
+
 pub use local::LocalTopology;
 pub use site::{Replayed, Site, Target};

@@ -22,7 +22,7 @@ pub use super::observation::{Asker, Failsafe, Promise};
 use super::observation::{Lock, Observation};
 pub use super::peer_set::{Map, PeerSet, electors, enough_for_candidate};
 use std::collections::BTreeMap;
-use topology::{GroupView, MemberName, MemberRecord, MemberRole, Millis, Version, Versioned};
+use topology::{GroupView, Lsn, MemberName, MemberRecord, MemberRole, Millis, Version, Versioned};
 
 /// Why a member does not agree; the text is the answer's body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,22 @@ pub fn candidate_ms(asked_ms: Option<u64>) -> u64 {
 
 /// For how long a member promises not to lead. `asked_ms`: for how long the leader will
 /// rely on it, if it says so; `known_ms`: the `ttl` that this member knows.
+/// What the answers of members that were asked for a promise amount to: the positions that were
+/// told, or who does not agree.
+pub fn agreement(
+    answers: Vec<(MemberName, Result<Option<Lsn>, String>)>,
+    enough: usize,
+) -> Result<BTreeMap<MemberName, Lsn>, String> {
+    if answers.iter().filter(|(_, answer)| answer.is_ok()).count() >= enough {
+        let told = answers.into_iter().filter_map(|(name, answer)| Some((name, answer.ok()??)));
+        return Ok(told.collect());
+    }
+    let refused = answers.iter().filter_map(|(name, answer)| {
+        Some(format!("{name} does not agree: {}", answer.as_ref().err()?))
+    });
+    Err(refused.collect::<Vec<_>>().join("; "))
+}
+
 pub fn promised_ms(asked_ms: Option<u64>, known_ms: u64) -> Result<u64, Refusal> {
     let asked_ms = known_ms.max(asked_ms.unwrap_or(0));
     let longest_ms = known_ms.saturating_mul(TTL_FACTOR_MAX);

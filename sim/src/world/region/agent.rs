@@ -10,6 +10,7 @@ use crate::world::stores::site_of;
 use crate::world::{Event, World};
 use node::dcs::Snapshot;
 use standby::switch::agent::{self, Pace};
+use standby::switch::campaign::is_preferred;
 use standby::switch::effect::Identity;
 use standby::switch::effect::{
     Answer, Call, CallId, Effect, LocalCopy, Severity, Sight, StoreCopy,
@@ -74,7 +75,7 @@ impl World {
             let identity = Identity {
                 name: format!("{region}/{}", m.name),
                 region,
-                is_preferred: m.place.group.is_coordinator() || m.place.group.0.is_none(),
+                is_preferred: is_preferred(m.place.group),
                 settings: self.policy.clone(),
                 others,
             };

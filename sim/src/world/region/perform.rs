@@ -12,15 +12,13 @@ use crate::world::{Event, World};
 use node::region::write;
 use standby::switch::effect::{Answer, Call, CallId};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
-use standby::switch::{Replayed, Target};
+use standby::switch::{HOLD_LOCK_MS, Replayed, Target};
 use std::sync::Arc;
 use topology::{Lsn, RegionName, Timeline, Write};
 
 /// What every server of the model answers about itself.
 const VERSION: u64 = 150_004;
 const SETTING: u64 = 100;
-/// How long a hold waits for commits that are under way.
-const HOLD_LOCK_MS: u64 = 2_000;
 
 /// A call of a member's agent on its way.
 #[derive(Clone, Debug)]
@@ -150,7 +148,7 @@ impl World {
         let Call::Hold { targets, .. } = call else { return false };
         let mut servers = targets.iter().filter_map(|target| self.server_at(member, target));
         self.citus.is_some()
-            && self.now - sent < HOLD_LOCK_MS
+            && self.now - sent < u64::from(HOLD_LOCK_MS)
             && servers.any(|server| self.is_deciding(server))
     }
 
