@@ -115,7 +115,7 @@ pub async fn change_places() {
     assert_eq!(held.as_ref(), Some(&first.name), "the lock was given away");
     assert_eq!(main.get(&first, "/standby-leader").await.status, 200);
     let log = main.log_since(&first, mark);
-    assert!(log.contains("goes on as standby leader"), "it was not demoted in order");
+    assert!(log.contains("continues as standby leader"), "it was not demoted in order");
     ends_in(&main, &first, &archive);
 
     copy.patch(json!({"standby_cluster": null})).await;
