@@ -16,7 +16,7 @@ mod settings;
 
 pub(crate) use opening::BeforeOpening;
 pub(crate) use settings::copies_region;
-use settings::{copies_from_remote, defined, follows_another, follows_region, keeps_feedback};
+use settings::{defined, follows_another, follows_region};
 
 use super::Member;
 use super::slot_sight::{SlotEnd, SlotSight};
@@ -25,6 +25,7 @@ use crate::ha::facts::Facts;
 use standby::slots::{
     Kind, Logical, NATIVE, Plan, Reader, Readers, Readiness, Role, Slot, SlotStep, logical,
 };
+use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
 use topology::{Dynamic, GroupView, Lsn, MemberName, Millis, Timeline};
@@ -62,7 +63,8 @@ pub(super) struct LogicalMemory {
     remote: BTreeMap<String, Lsn>,
     /// Copies whose slot it does not have.
     gone: BTreeSet<String>,
-    asked: Option<Millis>,
+    /// When the leader was asked last, and under which judgement.
+    asked: Option<(Millis, Option<Judged>)>,
     /// Slots that the leader has and this server lacks.
     lacking: BTreeSet<String>,
     /// Slots of this server's own that it must not resume: they begin behind their readers.
@@ -77,18 +79,20 @@ pub(super) struct LogicalMemory {
     due: BTreeSet<String>,
     due_since: Option<Millis>,
     restarted: BTreeMap<String, Millis>,
-    /// This member or one below it keeps copies.
-    feedback: bool,
+    /// This member or one below it keeps copies. `None`: that was never known here.
+    feedback: Option<bool>,
     /// When each physical slot was last used, for `synchronized_standby_slots`.
     used: BTreeMap<String, Millis>,
     /// What the last promotion found not to be ready.
     pub(crate) promoted_with: Option<String>,
 }
 
-/// Who leads, also in another region, and when the server was started.
-#[derive(Debug, PartialEq, Eq)]
+/// Who leads, also in another region, through which slot there this member keeps rows, and when
+/// the server was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Judged {
     leader: String,
+    slot: Option<String>,
     /// Of the remote leader, as this server has it: two failovers may lead back to the same one.
     timeline: Option<Timeline>,
     started: Option<String>,
@@ -96,15 +100,15 @@ struct Judged {
 
 impl Judged {
     fn of(moment: &Moment) -> Option<Judged> {
-        let started = moment.sight.started.clone();
+        let (started, slot) = (moment.sight.started.clone(), own_upstream_slot(moment));
         if !moment.copies_region() {
             let leader = moment.view.leader_name()?.to_string();
-            return Some(Judged { leader, timeline: None, started });
+            return Some(Judged { leader, slot, timeline: None, started });
         }
         let remote = Facts::of(moment.seen).remote()?;
         let leader = format!("{} at {}:{}", remote.member, remote.host, remote.port);
         let timeline = moment.seen.server().and_then(|server| server.timeline);
-        Some(Judged { leader, timeline, started })
+        Some(Judged { leader, slot, timeline, started })
     }
 }
 
@@ -128,7 +132,7 @@ impl Moment<'_> {
 impl LogicalMemory {
     pub(crate) fn begun(&mut self, step: &SlotStep, now: Millis) {
         if *step == SlotStep::AskLeader {
-            self.asked = Some(now);
+            self.asked = Some((now, self.judged.clone()));
         }
         if let SlotStep::CreateOnStandby { name, .. } = step {
             self.made.insert(name.clone());
@@ -145,7 +149,8 @@ impl LogicalMemory {
     /// What the rows go by.
     pub(crate) fn sight(&self, moment: &Moment, dynamic: &Dynamic) -> Logical {
         let Moment { now, seen, view, role, sight } = moment;
-        let is_due = self.asked.is_none_or(|at| now.since(at) >= dynamic.loop_wait_ms);
+        let is_due =
+            self.asked.as_ref().is_none_or(|(at, _)| now.since(*at) >= dynamic.loop_wait_ms);
         let refused = match role {
             Role::Primary => self.refused(&sight.slots),
             _ => BTreeMap::new(),
@@ -196,9 +201,38 @@ impl LogicalMemory {
         self.major >= NATIVE
     }
 
+    /// The answer of a former leader, or of another source, says nothing of the one that is
+    /// followed now.
+    fn take_answer(&mut self, slots: &[Slot], now: Millis) {
+        if self.asked.as_ref().is_none_or(|(_, judged)| *judged == self.judged) {
+            self.answer = Some((now, slots.to_vec()));
+        }
+    }
+
+    /// While no member leads, or the remote leader is down, as in a move, nothing says that
+    /// another one does: only a start of the server counts.
+    fn judged_before(&self, moment: &Moment) -> Option<Judged> {
+        let started = moment.sight.started.clone();
+        self.judged.clone().map(|before| Judged { started, ..before })
+    }
+
+    /// A copy that is gone, or was never judged here, is not ready.
+    fn doubt_judgement(&mut self, moment: &Moment) {
+        let before = self.judged_before(moment);
+        let is_judged = self.is_native() || before.is_some() && before == self.judged;
+        for (name, readiness) in &mut self.readiness {
+            let is_there =
+                moment.sight.slots.iter().any(|slot| slot.name == *name && !slot.is_lost);
+            *readiness = match (is_there, is_judged) {
+                (false, _) => Readiness::Missing,
+                (true, true) => *readiness,
+                (true, false) => readiness.anew(),
+            };
+        }
+    }
+
     fn judge(&mut self, moment: &Moment, plan: &Plan) {
-        let judged = Judged::of(moment);
-        // While the remote leader is down, as in a move, nothing says that it is another one.
+        let judged = Judged::of(moment).or_else(|| self.judged_before(moment));
         let is_known = judged.as_ref().is_some_and(|judged| judged.timeline.is_some());
         let may_differ = is_known || !moment.copies_region();
         if may_differ && self.judged != judged {
@@ -207,7 +241,8 @@ impl LogicalMemory {
         }
         let theirs = self.answer.as_ref().map_or(&[][..], |(_, slots)| slots);
         let find = |slots: &'_ [Slot], name: &str| slots.iter().find(|s| s.name == name).cloned();
-        let physical = own_upstream_slot(moment).and_then(|name| find(theirs, &name)?.catalog_xmin);
+        let physical = own_upstream_slot(moment).and_then(|name| find(theirs, &name));
+        let physical = physical.map(|slot| slot.catalog_xmin);
         let mut readiness = BTreeMap::new();
         for (name, kind) in logical_of(plan) {
             let own = find(&moment.sight.slots, name).filter(|slot| slot.kind == *kind);
@@ -276,12 +311,15 @@ impl Member {
                 Err(_) => logical.failed.insert(key, now),
             };
             if let (SlotStep::AskLeader, Ok(slots)) = (&end.step, &end.result) {
-                logical.answer = Some((now, slots.clone()));
+                logical.take_answer(slots, now);
             }
             if let (SlotStep::AdvanceLogical { name, .. }, Err(failure)) = (&end.step, &end.result)
                 && failure.copy_again
             {
                 logical.again.insert(name.clone(), failure.why.clone());
+            }
+            if let (SlotStep::AdvanceLogical { name, .. }, Ok(_)) = (&end.step, &end.result) {
+                logical.again.remove(name);
             }
             // Until it is told, another primary would take it for one that was never used.
             self.status_due |=
@@ -305,17 +343,21 @@ impl Member {
         }
         logical.there = slots.iter().filter(|slot| !slot.is_physical()).cloned().collect();
         logical.note_used(moment);
-        let major = logical.major;
-        logical.feedback = keeps_feedback(moment.seen, moment.view, &self.dynamic, major)
-            || logical.is_native() && copies_from_remote(moment.seen, &self.dynamic);
+        let is_doubtful = matches!(moment.seen.ownership, Ownership::Doubtful(_));
+        if !is_doubtful {
+            logical.feedback =
+                Some(logical.needs_feedback(moment.seen, moment.view, &self.dynamic));
+        }
         logical.followed = match moment.role {
             Role::Primary => false,
             Role::Promoting => logical.followed,
+            _ if is_doubtful => logical.followed,
             Role::StandbyLeader | Role::Replica => follows_another(moment.seen),
         };
         match moment.role {
             Role::Primary => {
                 (logical.remote, logical.gone) = Default::default();
+                logical.again.clear();
                 let names = logical.there.iter().map(|slot| slot.name.clone());
                 let is_kept =
                     |name: &String| !logical.readers.is_ahead(name) && !logical.late.contains(name);
@@ -335,6 +377,13 @@ impl Member {
                 };
                 let names = logical_of(plan).map(|(name, _)| (name.clone(), state(name)));
                 logical.readiness = names.collect();
+            }
+            // Whose slots these are copies of is not known: what was proven stays so.
+            Role::Replica | Role::StandbyLeader if is_doubtful => {
+                logical.owned.clear();
+                logical.late.clear();
+                (logical.due, logical.lacking) = Default::default();
+                logical.doubt_judgement(moment);
             }
             Role::StandbyLeader if !moment.copies_region() => {
                 logical.owned.clear();

@@ -38,17 +38,18 @@ impl Readiness {
     }
 
     /// `own`: the copy. `theirs`: the primary's, and `physical` what this standby's slot there
-    /// keeps, both of one answer.
+    /// keeps, both of one answer; `Some(None)`: it is there and keeps nothing.
     pub fn next(
         self,
         own: Option<&Slot>,
         theirs: Option<&Slot>,
-        physical: Option<Xid>,
+        physical: Option<Option<Xid>>,
     ) -> Readiness {
         let Some(own) = own.filter(|own| !own.is_lost) else { return Readiness::Missing };
         let begins_later =
             theirs.is_some_and(|theirs| theirs.confirmed_flush < own.confirmed_flush);
-        let is_gap = physical.zip(own.catalog_xmin).is_some_and(|(at, own)| !at.is_at_most(own));
+        let is_kept = |own: Xid| physical.flatten().is_some_and(|at| at.is_at_most(own));
+        let is_gap = physical.is_some() && own.catalog_xmin.is_some_and(|own| !is_kept(own));
         let seen = match self {
             // Its physical slot was lost and made anew, or does not hold back enough any more.
             Readiness::Ready if is_gap => None,
@@ -57,7 +58,6 @@ impl Readiness {
             Readiness::Missing => None,
         };
         let theirs = theirs.and_then(|slot| slot.catalog_xmin);
-        let is_kept = |own: Xid| physical.is_some_and(|physical| physical.is_at_most(own));
         let seen = match own.catalog_xmin {
             Some(own) if is_kept(own) => seen.or(theirs),
             // What this standby keeps begins later: the primary's slot counts again.
@@ -88,7 +88,7 @@ mod tests {
     }
 
     fn next(before: Readiness, own: u32, theirs: u32, physical: Option<u32>) -> Readiness {
-        before.next(Some(&slot(own)), Some(&slot(theirs)), physical.map(Xid))
+        before.next(Some(&slot(own)), Some(&slot(theirs)), physical.map(|at| Some(Xid(at))))
     }
 
     #[test]
@@ -111,11 +111,20 @@ mod tests {
         assert_eq!(next(new, 700, 700, Some(700)), Readiness::Ready);
     }
 
+    /// Its feedback was off, or the slot was made anew.
+    #[test]
+    fn a_physical_slot_that_keeps_nothing_is_a_gap_and_no_answer_is_none() {
+        let judged = |physical| Readiness::Ready.next(Some(&slot(700)), Some(&slot(700)), physical);
+        assert_eq!(judged(Some(None)), Readiness::Copied { seen: None });
+        assert_eq!(judged(None), Readiness::Ready);
+    }
+
     #[test]
     fn a_slot_that_begins_later_than_the_primary_s_waits_for_its_reader() {
         let at = |at: u64| Slot { confirmed_flush: Some(Lsn(at)), ..slot(700) };
-        let judged =
-            |theirs: u64| Readiness::Missing.next(Some(&at(50)), Some(&at(theirs)), Some(Xid(700)));
+        let judged = |theirs: u64| {
+            Readiness::Missing.next(Some(&at(50)), Some(&at(theirs)), Some(Some(Xid(700))))
+        };
         assert_eq!(judged(49), Readiness::Copied { seen: Some(Xid(700)) });
         assert_eq!(judged(50), Readiness::Ready);
     }

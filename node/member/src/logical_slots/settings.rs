@@ -17,6 +17,18 @@ impl LogicalMemory {
         is_kept && self.is_native() && self.there.iter().any(|slot| slot.synced)
     }
 
+    /// As far as the store and the region say it.
+    pub(super) fn needs_feedback(
+        &self,
+        seen: &Observation,
+        view: &GroupView,
+        dynamic: &Dynamic,
+    ) -> bool {
+        keeps_feedback(seen, view, dynamic, self.major)
+            || self.is_native() && copies_from_remote(seen, dynamic)
+            || self.has_synced(seen)
+    }
+
     /// What is no copy, on a standby: PostgreSQL's worker would fail for it, and then rest.
     fn has_broken(&self) -> bool {
         self.there.iter().any(|slot| slot.failover && !slot.synced)
@@ -100,15 +112,17 @@ impl Member {
         self.slots.logical.is_native() && copies_from_remote(seen, &self.dynamic)
     }
 
-    /// Without a store, what held when it was last seen.
+    /// Without a store, or in doubt which region owns, what held when that was known: rows that
+    /// the primary removes meanwhile do not come back.
     pub(crate) fn keeps_feedback(&self, seen: &Observation) -> bool {
+        let logical = &self.slots.logical;
         match seen.view() {
-            Some(view) => {
-                keeps_feedback(seen, view, &self.dynamic, self.slots.logical.major)
-                    || self.copies_natively_from_remote(seen)
-                    || self.slots.logical.has_synced(seen)
+            Some(view) if !matches!(seen.ownership, Ownership::Doubtful(_)) => {
+                logical.needs_feedback(seen, view, &self.dynamic)
             }
-            None => self.slots.logical.feedback,
+            _ => logical.feedback.unwrap_or_else(|| {
+                self.dynamic.use_slots && defined(&self.dynamic).next().is_some()
+            }),
         }
     }
 
