@@ -151,3 +151,34 @@ fn a_region_that_opens_makes_no_slot_that_may_have_been_used_elsewhere() {
     let refused = stage.member.slots.logical.refused(&[]);
     assert_eq!(refused.into_keys().collect::<Vec<_>>(), ["x", "y"]);
 }
+
+/// The leader restarts for copies there, too: its turn is by its name.
+#[test]
+fn in_a_standby_region_the_leader_takes_its_turn_among_the_others() {
+    let lacks = r#"{"role":"replica","state":"running","replication_state":"streaming",
+        "logical_slots":{"x":"missing"}}"#;
+    let mut leader = region_leader();
+    leader.beat();
+    let mut due = |name: &str| {
+        leader.view().take_sample(&format!("members/{name}"), lacks, 3, 1);
+        hears_from_far(&mut leader, &[slot("x", 80, 700)], None);
+        leader.beat();
+        leader.member.memory.slots_to_copy.clone()
+    };
+    assert_eq!(due("z").as_deref(), Some("x"), "z comes after `me`");
+    assert_eq!(due("a"), None);
+    let replica = |leader: &str| {
+        let mut stage = Stage::standby();
+        follow(&mut stage, "far");
+        stage.seen.lock = Lock::Other(leader.into());
+        stage.view().take_sample("leader", leader, 5, 1);
+        stage.view().take_sample(&format!("members/{leader}"), lacks, 5, 1);
+        stage.view().take_sample("members/b", r#"{"tags":{"nofailover":true}}"#, 6, 1);
+        stage.beat();
+        hears_from_far(&mut stage, &[slot("x", 80, 700)], None);
+        stage.beat();
+        stage.member.memory.slots_to_copy
+    };
+    assert_eq!(replica("a"), None, "the leader goes first");
+    assert_eq!(replica("z").as_deref(), Some("x"));
+}

@@ -558,6 +558,9 @@ fn row_1285_makes_a_slot_of_its_own_on_16_that_is_resumed_once_its_reader_has_pa
         stage.beat();
     }
     assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
+    stage.hears(&[slot("x", 80, 700), slot("y", 70, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy, None, "the reader has passed it");
 }
 
 /// A daemon that has not looked at the slots knows of none that would skip data.
@@ -612,6 +615,155 @@ fn a_slot_of_a_standby_s_own_that_was_not_looked_at_since_it_was_begun_is_droppe
     stage.hears(&[slot("x", 80, 700)], Some(700));
     stage.beat();
     assert!(drops(&mut stage).is_empty(), "its reader has passed it, and `mine` is a person's");
+}
+
+/// Both copies are ready under b.
+fn ready_standby() -> Stage {
+    let mut stage = Stage::standby();
+    let slots = [slot("x", 80, 700), slot("y", 80, 700)];
+    stage.has(&slots);
+    stage.beat();
+    stage.hears(&slots, Some(700));
+    stage.beat();
+    assert_eq!(stage.words(), ["x ready", "y ready"]);
+    stage
+}
+
+/// b's record is the sample's: c leads.
+fn led_by_c(stage: &mut Stage) {
+    stage.seen.lock = Lock::Other("c".into());
+    let view = stage.view();
+    view.take_sample("leader", "c", 5, 1);
+    let running = r#"{"role":"primary","state":"running","conn_url":"postgres://h:1/d"}"#;
+    view.take_sample("members/c", running, 5, 1);
+}
+
+#[test]
+fn the_answer_of_a_former_leader_makes_no_copy_ready() {
+    let mut stage = ready_standby();
+    led_by_c(&mut stage);
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    // It was asked of b.
+    stage.hears(&[slot("x", 80, 700), slot("y", 80, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    stage.hears(&[slot("x", 80, 700), slot("y", 80, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.words(), ["x ready", "y ready"], "and this of c");
+}
+
+#[test]
+fn a_copy_stays_ready_while_no_member_leads_but_not_after_a_start() {
+    let mut stage = ready_standby();
+    stage.seen.lock = Lock::Free;
+    stage.view().leader = None;
+    stage.beat();
+    assert_eq!(stage.words(), ["x ready", "y ready"]);
+    stage.sight.started = Some("later".into());
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    let mut stage = ready_standby();
+    stage.view().leader = None;
+    stage.beat();
+    led_by_c(&mut stage);
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+}
+
+/// What it needs was kept through its own slot.
+#[test]
+fn a_member_that_moves_below_another_one_is_judged_anew() {
+    let mut stage = ready_standby();
+    let below = r#"{"role":"replica","state":"running","tags":{"replicatefrom":"c"}}"#;
+    stage.view().take_sample("members/me", below, 5, 1);
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+}
+
+/// Rows that the primary removes while the feedback is off do not come back.
+#[test]
+fn row_1460_keeps_rows_while_it_is_in_doubt_which_region_owns() {
+    let doubt = |stage: &mut Stage| stage.seen.ownership = Ownership::Doubtful("a test".into());
+    let mut stage = ready_standby();
+    assert!(stage.overrides().feedback);
+    doubt(&mut stage);
+    assert!(stage.overrides().feedback);
+    stage.beat();
+    assert!(stage.overrides().feedback);
+    assert_eq!(stage.words(), ["x ready", "y ready"]);
+    let mut remote = standby_leader(17);
+    doubt(&mut remote);
+    remote.beat();
+    assert!(remote.overrides().feedback);
+    let mut fresh = Stage::standby();
+    doubt(&mut fresh);
+    assert!(fresh.overrides().feedback, "slots are defined");
+    fresh.member.dynamic.slots = Default::default();
+    assert!(!fresh.overrides().feedback);
+}
+
+/// A restart is no use without the copies.
+#[test]
+fn row_944_waits_for_a_leader_that_runs_and_a_restart_without_copies_is_refused() {
+    let mut stage = Stage::standby();
+    stage.beat();
+    let mut ends = BTreeMap::new();
+    for state in ["running", "stopping"] {
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        let record = format!(
+            r#"{{"role":"primary","state":"{state}","conn_url":"postgres://h:1/d","timeline":2}}"#
+        );
+        stage.view().take_sample("members/b", &record, 3, 1);
+        stage.seen.memory = stage.member.memory.clone();
+        let due = crate::ha::follow::copies_slots(&Facts::of(&stage.seen));
+        ends.insert(state, due);
+    }
+    assert_eq!(ends["running"].as_deref(), Some("x"));
+    assert_eq!(ends["stopping"], None);
+    let job = Job::Restart { as_primary: false };
+    assert!(stage.member.memory.slots_to_copy.is_some());
+    assert!(stage.member.is_restart_for_copies(&stage.seen, &job));
+    assert_eq!(stage.member.slot_copies(&stage.seen, &job), None);
+    assert!(stage.member.slots.logical.due.is_empty(), "it is not tried again at once");
+    assert_eq!(stage.member.memory.slots_to_copy, None);
+}
+
+/// An archive brings no row that is kept for it.
+#[test]
+fn a_member_that_streams_from_no_server_or_stands_below_one_gets_no_copies() {
+    let copies = |tags: Value, above: Value| {
+        let mut stage = Stage::standby();
+        for (name, tags) in [("me", tags), ("c", above)] {
+            let record = json!({"role": "replica", "state": "running", "tags": tags}).to_string();
+            stage.view().take_sample(&format!("members/{name}"), &record, 4, 1);
+        }
+        let job = Job::StartStandby { follow: None, target: None };
+        stage.member.slot_copies(&stage.seen, &job).is_some()
+    };
+    let none = || json!({});
+    assert!(copies(none(), none()) && copies(json!({"replicatefrom": "c"}), none()));
+    assert!(!copies(json!({"nostream": true}), none()));
+    assert!(!copies(json!({"replicatefrom": "c"}), json!({"nostream": true})));
+}
+
+#[test]
+fn what_was_to_be_copied_again_is_not_once_it_has_moved() {
+    let mut stage = ready_standby();
+    let step = SlotStep::AdvanceLogical { name: "x".into(), database: "d".into(), to: Lsn(85) };
+    let failure = SlotFailure { why: "WAL is gone".into(), copy_again: true };
+    stage.ends(step.clone(), Err(failure.clone()));
+    stage.beat();
+    assert!(stage.member.slots.logical.again.contains_key("x"));
+    stage.ends(step.clone(), Ok(Vec::new()));
+    stage.beat();
+    assert!(stage.member.slots.logical.again.is_empty());
+    stage.ends(step, Err(failure));
+    stage.seen.postgres.process = sample::primary();
+    stage.seen.lock = Lock::Mine { renewed: stage.seen.now, deadline: stage.seen.now + 30_000 };
+    stage.beat();
+    assert!(stage.member.slots.logical.again.is_empty(), "it leads");
 }
 
 #[path = "logical_slots_region_tests.rs"]

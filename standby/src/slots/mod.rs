@@ -38,7 +38,7 @@ pub use readiness::Readiness;
 pub use spared::{is_ignored, is_reserved};
 pub use step::{DropWhy, Scene, SlotStep};
 pub use unknown::Unknown;
-pub use wanted::{Plan, Wanted, Why, wanted};
+pub use wanted::{Plan, Wanted, Why, is_below_nostream, wanted};
 
 use std::collections::BTreeMap;
 use topology::id::slot_name;

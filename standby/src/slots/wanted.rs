@@ -9,7 +9,7 @@ use super::{ClusterKind, Kind, Role, Situation, permanent, region_slot};
 use crate::source::upstream;
 use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
-use topology::{Lsn, MemberName, MemberRecord};
+use topology::{GroupView, Lsn, MemberName, MemberRecord};
 
 /// Which receiver a slot is kept for, in the order in which missing slots are made: with few
 /// places left, the members come first.
@@ -232,25 +232,25 @@ impl Situation<'_> {
     /// Logical slots need WAL that streams here, from a server that decodes it.
     fn keeps_logical(&self) -> bool {
         let keeps = self.cluster == Some(ClusterKind::Primary) || self.copies_region;
-        keeps && !self.is_below_nostream()
+        keeps && !is_below_nostream(self.me, self.view)
     }
+}
 
-    /// This member, or one that it cascades from, gets its WAL from an archive; or the
-    /// chain comes back to itself.
-    fn is_below_nostream(&self) -> bool {
-        let mut at = self.me.clone();
-        for _ in 0..=self.view.members.len() {
-            let Some(record) = self.view.member(&at) else { return false };
-            if record.tags.nostream() {
-                return true;
-            }
-            match record.tags.replicatefrom() {
-                Some(next) if self.view.leader_name() != Some(&at) => at = MemberName::new(next),
-                _ => return false,
-            }
+/// This member, or one that it cascades from, gets its WAL from an archive; or the
+/// chain comes back to itself.
+pub fn is_below_nostream(me: &MemberName, view: &GroupView) -> bool {
+    let mut at = me.clone();
+    for _ in 0..=view.members.len() {
+        let Some(record) = view.member(&at) else { return false };
+        if record.tags.nostream() {
+            return true;
         }
-        true
+        match record.tags.replicatefrom() {
+            Some(next) if view.leader_name() != Some(&at) => at = MemberName::new(next),
+            _ => return false,
+        }
     }
+    true
 }
 
 #[cfg(test)]

@@ -196,10 +196,11 @@ pub(crate) const FOLLOW: &[Rule] = &[
     ),
 ];
 
-/// The slots that only a restart brings.
+/// The slots that only a restart brings: from a leader that runs, and is not about to stop.
 pub(crate) fn copies_slots(f: &Facts) -> Option<String> {
     let is_due = f.o.is_streaming() && !f.is_backing_off() && !f.is_paused();
-    f.o.memory.slots_to_copy.clone().filter(|_| is_due)
+    let can = f.slots_source().is_some() && f.request().is_none();
+    f.o.memory.slots_to_copy.clone().filter(|_| is_due && can)
 }
 
 /// What of a standby's recovery only a restart puts right.

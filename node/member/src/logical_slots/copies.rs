@@ -8,9 +8,14 @@ use crate::ha::facts::Facts;
 use crate::ha::observation::Job;
 use crate::job_terms::{SlotCopies, SlotCopy};
 use standby::slots::logical::makes_own;
-use standby::slots::{Kind, Permanent, Plan, Readiness, Slot, Specification, permanent};
+use standby::slots::{
+    Kind, Permanent, Plan, Readiness, Slot, Specification, is_below_nostream, permanent,
+};
 use std::collections::BTreeSet;
-use topology::MemberRecord;
+use topology::{MemberName, MemberRecord};
+
+/// Why a slot of a standby's own is copied.
+const PASSED_BY_NONE: &str = "its reader does not come to its beginning";
 
 impl LogicalMemory {
     /// The leader's slots, if its answer is young.
@@ -49,10 +54,15 @@ impl LogicalMemory {
             .map(|s| s.name.clone())
             .collect();
         self.late_since.retain(|name, _| late.contains(name));
+        let is_known = |name: &String| self.theirs(moment).iter().any(|its| its.name == *name);
+        let again = self.again.iter().filter(|(name, why)| {
+            *why != PASSED_BY_NONE || late.contains(*name) || !is_known(name)
+        });
+        self.again = again.map(|(name, why)| (name.clone(), why.clone())).collect();
         for name in late {
             let since = *self.late_since.entry(name.clone()).or_insert(moment.now);
             if moment.now.since(since) >= RESTART_AGAIN_MS {
-                self.again.insert(name, "its reader does not come to its beginning".to_string());
+                self.again.insert(name, PASSED_BY_NONE.to_string());
             }
         }
     }
@@ -98,10 +108,15 @@ fn is_copyable(slot: &Slot) -> bool {
     !slot.is_lost && slot.confirmed_flush.is_some()
 }
 
+/// The member that restarts for no copies. In a standby region the leader does, too.
+fn leader<'a>(moment: &'a Moment) -> Option<&'a MemberName> {
+    moment.view.leader_name().filter(|_| !moment.copies_region())
+}
+
 /// How many of those that lack copies come before this member, in the order of names.
 fn rank(moment: &Moment) -> u64 {
     let me = &moment.seen.me.name;
-    let leader = moment.view.leader_name();
+    let leader = leader(moment);
     let before = moment.view.members.iter().filter(|(name, _)| *name < me && Some(*name) != leader);
     before.filter(|(_, m)| lacks_copies(&m.value)).count() as u64
 }
@@ -113,7 +128,7 @@ fn lacks_copies(record: &MemberRecord) -> bool {
 /// Others that lack copies go first, in the order of names; none while another standby is away.
 fn is_my_turn(moment: &Moment) -> bool {
     let me = &moment.seen.me.name;
-    let leader = moment.view.leader_name();
+    let leader = leader(moment);
     let others =
         moment.view.members.iter().filter(|(name, _)| *name != me && Some(*name) != leader);
     let mut keep = others.filter(|(_, m)| !m.value.tags.nofailover() && !m.value.tags.nostream());
@@ -135,28 +150,41 @@ impl Member {
         (waited || is_my_turn(moment)).then(names)
     }
 
+    /// The server restarts for nothing else.
+    pub(crate) fn is_restart_for_copies(&self, seen: &Observation, job: &Job) -> bool {
+        let is_restart = matches!(job, Job::Restart { as_primary: false });
+        let recovers_otherwise = seen.server().is_some_and(|server| server.restart_due.is_some());
+        let is_due = self.memory.slots_to_copy.is_some() && !recovers_otherwise;
+        is_restart && is_due && self.memory.asked.is_none()
+    }
+
     /// The slots to copy before this job starts a standby.
     pub(crate) fn slot_copies(&mut self, seen: &Observation, job: &Job) -> Option<SlotCopies> {
-        let starts = matches!(job, Job::StartStandby { .. } | Job::Restart { as_primary: false });
+        if !matches!(job, Job::StartStandby { .. } | Job::Restart { as_primary: false }) {
+            return None;
+        }
+        let is_purpose = self.is_restart_for_copies(seen, job);
+        self.memory.slots_to_copy = None;
+        // Whatever comes of it, these slots make the server restart no second time soon.
+        let logical = &mut self.slots.logical;
+        for name in &logical.due {
+            logical.restarted.insert(name.clone(), seen.now);
+        }
+        let due = std::mem::take(&mut logical.due);
         let of_region = follows_region(seen);
-        let is_kept = starts && (seen.may_own() || of_region) && !seen.me.tags.nofailover();
+        let is_kept = (seen.may_own() || of_region) && !seen.me.tags.nofailover();
         let system = seen.system()?.clone();
         let (view, from) = (seen.view()?, Facts::of(seen).slots_source().filter(|_| is_kept)?);
         let is_leader = view.leader_name() == Some(&from.member) && from.member != self.name;
-        if !(is_leader || of_region) || !self.dynamic.use_slots {
+        let has_wal = !is_below_nostream(&self.name, view);
+        if !(is_leader || of_region) || !self.dynamic.use_slots || !has_wal {
             return None;
         }
         let Permanent { specifications, .. } = permanent(&self.dynamic.slots);
         let logical = &mut self.slots.logical;
         let slots: Vec<SlotCopy> =
             specifications.into_iter().filter_map(|slot| logical.copy_of(slot)).collect();
-        for name in std::mem::take(&mut logical.due) {
-            logical.again.remove(&name);
-            logical.restarted.insert(name, seen.now);
-        }
-        let is_due = self.memory.slots_to_copy.take().is_some();
-        let is_restart = matches!(job, Job::Restart { .. });
-        let is_purpose = is_due && is_restart && self.memory.asked.is_none();
+        logical.again.retain(|name, _| !due.contains(name));
         (!slots.is_empty()).then_some(SlotCopies { from, system, slots, is_purpose })
     }
 }
