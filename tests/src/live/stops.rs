@@ -176,7 +176,10 @@ pub async fn does_not_wait_for_others() {
         println!("  past a frozen member and a consumer (backlog: {backlog}): {outage:.2?}");
         assert!(outage < HELD_MAX, "no writes for {outage:?}");
         let log = stage.log_since(&old, mark);
-        assert!(log.contains("the stop does not wait for the remaining receivers"), "it is not told");
+        assert!(
+            log.contains("the stop does not wait for the remaining receivers"),
+            "it is not told"
+        );
         let held = log.contains("consumers of logical replication hold up");
         // Without a backlog it depends on how much its buffers take.
         assert!(held || !backlog, "the consumer held up the shutdown checkpoint");
