@@ -65,7 +65,10 @@ async fn two_regions(major: u32, names: &[&str], plugins: &[(&str, &str)]) -> St
         plan.regions = regions.expect("free ports").regions;
         decode(plan);
         plan.dcs["slots"] = json!(slots);
-        plan.dcs["postgresql"]["parameters"]["wal_log_hints"] = json!("on");
+        let parameters = &mut plan.dcs["postgresql"]["parameters"];
+        parameters["wal_log_hints"] = json!("on");
+        // A standby keeps no WAL for copies that it has not got yet (docs/slots.md, "Limits").
+        parameters["wal_keep_size"] = json!("512MB");
     });
     for region in stage.field.plan.regions.clone() {
         stage.field.start_store(&region).expect("etcd starts");
