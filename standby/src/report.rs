@@ -67,12 +67,8 @@ pub struct ReadersTold {
 }
 
 impl ReadersTold {
-    pub fn of_primary(refused: BTreeMap<String, Reader>) -> ReadersTold {
-        ReadersTold { refused, ..ReadersTold::default() }
-    }
-
-    /// The leader of a cluster that follows another one: slots that it lacks may be used there.
-    pub fn of_follower(refused: BTreeMap<String, Reader>) -> ReadersTold {
+    /// Told by a primary, and by the leader of a standby cluster: slots that no member resumes.
+    pub fn refusing(refused: BTreeMap<String, Reader>) -> ReadersTold {
         ReadersTold { refused, ..ReadersTold::default() }
     }
 

@@ -405,8 +405,8 @@ impl Member {
             (false, _) if matches!(sights.seen.ownership, Ownership::Doubtful(_)) => {
                 ReadersTold::before_opening(logical.readers(), sights.view)
             }
-            (false, _) => ReadersTold::of_follower(self.doubted_readers(sights)),
-            (true, true) => ReadersTold::of_primary(logical.refused(&sights.about.slots)),
+            (false, _) => ReadersTold::refusing(self.doubted_readers(sights)),
+            (true, true) => ReadersTold::refusing(logical.refused(&sights.about.slots)),
             (true, false) => ReadersTold::before_opening(logical.readers(), sights.view),
         }
     }

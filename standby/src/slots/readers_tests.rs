@@ -210,7 +210,7 @@ impl Group {
             slots: &slots,
             dynamic: &dynamic,
             failsafe_majority: None,
-            readers: ReadersTold::of_primary(refused),
+            readers: ReadersTold::refusing(refused),
         };
         let status = told.status(&GroupView::default(), &mut Retention::default(), Millis(1));
         self.status = Some(status.write());

@@ -99,12 +99,12 @@ pub const CAMPAIGN: &[Row] = &[
     },
 ];
 
-/// What the daemon does about the agent's key.
 /// The leader of the plain group or of the coordinator's becomes the agent where it can.
 pub fn is_preferred(group: Group) -> bool {
     matches!(group, Group::PLAIN | Group::COORDINATOR)
 }
 
+/// What the daemon does about the agent's key.
 pub fn campaign(facts: &CampaignFacts) -> Campaign {
     let row = CAMPAIGN.iter().find(|row| (row.when)(facts));
     row.expect("the last row always matches").then

@@ -55,8 +55,6 @@ pub fn candidate_ms(asked_ms: Option<u64>) -> u64 {
     asked_ms.unwrap_or(CANDIDATE_MS).min(CANDIDATE_MS)
 }
 
-/// For how long a member promises not to lead. `asked_ms`: for how long the leader will
-/// rely on it, if it says so; `known_ms`: the `ttl` that this member knows.
 /// What the answers of members that were asked for a promise amount to: the positions that were
 /// told, or who does not agree.
 pub fn agreement(
@@ -73,6 +71,8 @@ pub fn agreement(
     Err(refused.collect::<Vec<_>>().join("; "))
 }
 
+/// For how long a member promises not to lead. `asked_ms`: for how long the leader will
+/// rely on it, if it says so; `known_ms`: the `ttl` that this member knows.
 pub fn promised_ms(asked_ms: Option<u64>, known_ms: u64) -> Result<u64, Refusal> {
     let asked_ms = known_ms.max(asked_ms.unwrap_or(0));
     let longest_ms = known_ms.saturating_mul(TTL_FACTOR_MAX);

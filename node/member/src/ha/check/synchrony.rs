@@ -160,6 +160,7 @@ fn a_new_process_keeps_the_names_of_an_open_primary_until_the_record_is_gone() {
         let (mut o, _) = settle(leads(SyncMode::On));
         o.dynamic.synchronous_mode = mode;
         o.memory.names = None;
+        o.memory.update_from(&o.clone());
         assert_eq!(Facts::of(&o).sync_names(false).as_deref(), Some("a"), "{mode:?}");
     }
     let (mut o, _) = settle(leads(SyncMode::On));

@@ -167,20 +167,12 @@ impl<'a> Facts<'a> {
         Some(&self.view()?.sync.as_ref()?.value)
     }
 
-    /// What an earlier process named stays in the files of an open primary until a step of
-    /// this one changes it. The names of a server that has left the lead go.
-    fn names_in_force(&self) -> Option<String> {
-        let primary = self.o.server().filter(|_| self.o.is_primary())?;
-        primary.replication.as_ref().map(|seen| seen.names.clone())
-    }
-
     /// `synchronous_standby_names` for the server's files; `None`: the user's own.
     /// `opens`: the server is about to be started as a primary. While the store is
     /// silent it starts with the names it had; if they are not known its commits wait
     /// for a placeholder name that no standby has.
     pub fn sync_names(&self, opens: bool) -> Option<String> {
-        let in_force = || self.names_in_force().filter(|_| !opens);
-        let kept = self.o.memory.names.clone().or_else(in_force);
+        let kept = self.o.memory.names.clone();
         let is_read = kept.is_none() && !(opens && self.o.dynamic.is_synchronous);
         if !self.is_sync_mode_on() && (is_read || self.is_sync_record_gone()) {
             return None;

@@ -1,0 +1,215 @@
+//! When copies of logical slots are made on a standby, moved, and ready.
+
+use super::*;
+
+#[test]
+fn row_1300_asks_the_leader_once_a_loop_and_its_answer_makes_a_copy_ready() {
+    let mut stage = Stage::standby();
+    let ask = SlotStep::AskLeader.to_string();
+    stage.has(&[slot("x", 80, 700), slot("y", 80, 700)]);
+    assert_eq!(stage.beat(), [ask.as_str()]);
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    assert!(stage.beat().is_empty(), "it is under way");
+    stage.hears(&[slot("x", 80, 700), slot("y", 80, 710)], Some(700));
+    assert_eq!(stage.beat(), [ask]);
+    assert_eq!(stage.words(), ["x ready", "y pending"]);
+    stage.hears(&[], None);
+    stage.sight.started = Some("later".into());
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"], "the server was started anew");
+}
+
+#[test]
+fn row_1290_moves_copies_and_what_cannot_be_moved_is_copied_again() {
+    let mut stage = Stage::standby();
+    stage.view().take_sample("status", r#"{"optime":90,"slots":{"x":85,"y":85}}"#, 2, 0);
+    stage.has(&[slot("x", 80, 700), slot("y", 85, 700)]);
+    let (name, database, to) = ("x".to_string(), "d".to_string(), Lsn(85));
+    let step = SlotStep::AdvanceLogical { name, database, to };
+    assert!(stage.beat().contains(&step.to_string()));
+    stage.hears(&[slot("x", 85, 700), slot("y", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy, None);
+    let failure = SlotFailure { why: "WAL is gone".into(), copy_again: true };
+    stage.ends(step, Err(failure));
+    stage.hears(&[slot("x", 85, 700), slot("y", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
+    let job = Job::Restart { as_primary: false };
+    let copies = stage.member.slot_copies(&stage.seen, &job).expect("copies");
+    let replaced = copies.slots.iter().map(|slot| (slot.name.as_str(), slot.replaces));
+    assert_eq!(replaced.collect::<Vec<_>>(), [("x", true), ("y", false)]);
+    assert!(copies.is_purpose && copies.from.member == "b".into());
+    stage.hears(&[slot("x", 85, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy, None, "not twice in ten minutes");
+}
+
+/// Of several members that lack copies the first by name goes first, and none while
+/// another one is away; but not for ever.
+#[test]
+fn a_copy_restarts_one_member_at_a_time() {
+    let mut stage = Stage::standby();
+    let record = |word: &str, state: &str| {
+        format!(
+            r#"{{"role":"replica","state":"running","replication_state":"{state}",
+            "logical_slots":{{"x":"{word}"}}}}"#
+        )
+    };
+    let mut due = |before: &str, after: &str| {
+        stage.view().take_sample("members/c", before, 3, 1);
+        stage.view().take_sample("members/z", after, 3, 1);
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        stage.member.memory.slots_to_copy.clone()
+    };
+    let (lacks, has) = (record("missing", "streaming"), record("ready", "streaming"));
+    let away = record("ready", "in archive recovery");
+    assert_eq!(due(&lacks, &has), None);
+    assert_eq!(due(&has, &away), None);
+    assert_eq!(due(&has, &lacks).as_deref(), Some("x"));
+    // One that lacks copies comes before: it gets the first two `ttl`.
+    let times = 4 * 30_000 / 10_000;
+    let all: Vec<_> = (0..times).map(|_| due(&lacks, &away)).collect();
+    let first = all.iter().position(|due| due.is_some());
+    assert!(first.is_some_and(|first| first > times / 2), "the wait has an end: {all:?}");
+}
+
+#[test]
+fn nothing_is_copied_in_pause_without_wal_level_or_to_a_member_that_never_leads() {
+    let changes: [fn(&mut Stage); 5] = [
+        |stage| {
+            stage.member.dynamic.pause = true;
+            stage.seen.dynamic.pause = true;
+        },
+        |stage| stage.sight.decodes = false,
+        |stage| stage.sight.major = 17,
+        |stage| {
+            stage.seen.me.tags =
+                Tags([("nofailover".to_string(), true.into())].into_iter().collect())
+        },
+        |stage| stage.has(&[slot("x", 80, 700)]),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut stage = Stage::standby();
+        change(&mut stage);
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        assert_eq!(stage.member.memory.slots_to_copy, None, "{index}");
+    }
+}
+
+/// b's record is the sample's: c leads.
+fn led_by_c(stage: &mut Stage) {
+    stage.seen.lock = Lock::Other("c".into());
+    let view = stage.view();
+    view.take_sample("leader", "c", 5, 1);
+    let running = r#"{"role":"primary","state":"running","conn_url":"postgres://h:1/d"}"#;
+    view.take_sample("members/c", running, 5, 1);
+}
+
+#[test]
+fn the_answer_of_a_former_leader_makes_no_copy_ready() {
+    let mut stage = ready_standby();
+    led_by_c(&mut stage);
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    // It was asked of b.
+    stage.hears(&[slot("x", 80, 700), slot("y", 80, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    stage.hears(&[slot("x", 80, 700), slot("y", 80, 700)], Some(700));
+    stage.beat();
+    assert_eq!(stage.words(), ["x ready", "y ready"], "and this of c");
+}
+
+#[test]
+fn a_copy_stays_ready_while_no_member_leads_but_not_after_a_start() {
+    let mut stage = ready_standby();
+    stage.seen.lock = Lock::Free;
+    stage.view().leader = None;
+    stage.beat();
+    assert_eq!(stage.words(), ["x ready", "y ready"]);
+    stage.sight.started = Some("later".into());
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+    let mut stage = ready_standby();
+    stage.view().leader = None;
+    stage.beat();
+    led_by_c(&mut stage);
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+}
+
+/// What it needs was kept through its own slot.
+#[test]
+fn a_member_that_moves_below_another_one_is_judged_anew() {
+    let mut stage = ready_standby();
+    let below = r#"{"role":"replica","state":"running","tags":{"replicatefrom":"c"}}"#;
+    stage.view().take_sample("members/me", below, 5, 1);
+    stage.beat();
+    assert_eq!(stage.words(), ["x pending", "y pending"]);
+}
+
+/// A restart is no use without the copies.
+#[test]
+fn row_944_waits_for_a_leader_that_runs_and_a_restart_without_copies_is_refused() {
+    let mut stage = Stage::standby();
+    stage.beat();
+    let mut ends = BTreeMap::new();
+    for state in ["running", "stopping"] {
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        let record = format!(
+            r#"{{"role":"primary","state":"{state}","conn_url":"postgres://h:1/d","timeline":2}}"#
+        );
+        stage.view().take_sample("members/b", &record, 3, 1);
+        stage.seen.memory = stage.member.memory.clone();
+        let due = crate::ha::follow::copies_slots(&Facts::of(&stage.seen));
+        ends.insert(state, due);
+    }
+    assert_eq!(ends["running"].as_deref(), Some("x"));
+    assert_eq!(ends["stopping"], None);
+    let job = Job::Restart { as_primary: false };
+    assert!(stage.member.memory.slots_to_copy.is_some());
+    assert!(stage.member.is_restart_for_copies(&stage.seen, &job));
+    assert_eq!(stage.member.slot_copies(&stage.seen, &job), None);
+    assert!(stage.member.slots.logical.due.is_empty(), "it is not tried again at once");
+    assert_eq!(stage.member.memory.slots_to_copy, None);
+}
+
+/// An archive brings no row that is kept for it.
+#[test]
+fn a_member_that_streams_from_no_server_or_stands_below_one_gets_no_copies() {
+    let copies = |tags: Value, above: Value| {
+        let mut stage = Stage::standby();
+        for (name, tags) in [("me", tags), ("c", above)] {
+            let record = json!({"role": "replica", "state": "running", "tags": tags}).to_string();
+            stage.view().take_sample(&format!("members/{name}"), &record, 4, 1);
+        }
+        let job = Job::StartStandby { follow: None, target: None };
+        stage.member.slot_copies(&stage.seen, &job).is_some()
+    };
+    let none = || json!({});
+    assert!(copies(none(), none()) && copies(json!({"replicatefrom": "c"}), none()));
+    assert!(!copies(json!({"nostream": true}), none()));
+    assert!(!copies(json!({"replicatefrom": "c"}), json!({"nostream": true})));
+}
+
+#[test]
+fn what_was_to_be_copied_again_is_not_once_it_has_moved() {
+    let mut stage = ready_standby();
+    let step = SlotStep::AdvanceLogical { name: "x".into(), database: "d".into(), to: Lsn(85) };
+    let failure = SlotFailure { why: "WAL is gone".into(), copy_again: true };
+    stage.ends(step.clone(), Err(failure.clone()));
+    stage.beat();
+    assert!(stage.member.slots.logical.again.contains_key("x"));
+    stage.ends(step.clone(), Ok(Vec::new()));
+    stage.beat();
+    assert!(stage.member.slots.logical.again.is_empty());
+    stage.ends(step, Err(failure));
+    stage.seen.postgres.process = sample::primary();
+    stage.seen.lock = Lock::Mine { renewed: stage.seen.now, deadline: stage.seen.now + 30_000 };
+    stage.beat();
+    assert!(stage.member.slots.logical.again.is_empty(), "it leads");
+}

@@ -1,0 +1,144 @@
+//! What of a server's settings follows from its logical slots, and what is left to PostgreSQL 17.
+
+use super::*;
+
+#[test]
+fn row_1460_keeps_rows_for_copies_here_and_below() {
+    let on = |change: &dyn Fn(&mut Stage)| {
+        let mut stage = Stage::standby();
+        change(&mut stage);
+        stage.beat();
+        stage.overrides().feedback
+    };
+    assert!(on(&|_| {}));
+    let without = Dynamic::read(&json!({"slots": {"x": null}})).expect("a good document");
+    assert!(!on(&|stage| stage.member.dynamic = without.clone()));
+    let never = |stage: &mut Stage, name: &str, tags: Value| {
+        let record = json!({"tags": tags, "state": "running"}).to_string();
+        stage.view().take_sample(&format!("members/{name}"), &record, 4, 1);
+    };
+    assert!(!on(&|stage| never(stage, "me", json!({"nofailover": true}))));
+    // One that cascades from this member keeps them.
+    assert!(on(&|stage| {
+        never(stage, "me", json!({"nofailover": true}));
+        never(stage, "c", json!({"replicatefrom": "me"}));
+    }));
+}
+
+#[test]
+fn row_1470_has_the_server_copy_slots_on_a_standby_that_streams_from_the_primary() {
+    let mut stage = Stage::standby();
+    stage.beat();
+    assert!(!stage.overrides().syncs_slots, "before 17 there is no such setting");
+    stage.sight.major = 17;
+    stage.beat();
+    assert!(stage.overrides().syncs_slots);
+    stage.has(&[Slot { failover: true, ..slot("x", 80, 700) }]);
+    stage.beat();
+    assert!(!stage.overrides().syncs_slots, "the worker would fail for it");
+    stage.has(&[]);
+    stage.beat();
+    let below = Tags([("replicatefrom".to_string(), "c".into())].into_iter().collect());
+    stage.seen.me.tags = below;
+    assert!(!stage.overrides().syncs_slots);
+    stage.seen.me.tags = Tags::default();
+    stage.member.dynamic.slots = Default::default();
+    stage.beat();
+    assert!(!stage.overrides().syncs_slots, "nothing is defined");
+    stage.has(&[Slot { failover: true, synced: true, ..slot("x", 80, 700) }]);
+    stage.beat();
+    assert!(stage.overrides().syncs_slots, "the worker removes its copy");
+    let mut leader = Stage::leader();
+    leader.sight.major = 17;
+    leader.beat();
+    assert!(!leader.overrides().syncs_slots);
+}
+
+#[test]
+fn row_1480_lets_readers_wait_for_standbys_that_may_lead() {
+    let mut stage = Stage::leader();
+    stage.beat();
+    assert_eq!(stage.overrides().awaited_slots, None);
+    stage.sight.major = 17;
+    stage.beat();
+    let awaited = stage.overrides().awaited_slots;
+    assert_eq!(awaited, Some(vec!["b".to_string()]), "c was never seen to stream");
+    stage.sight.slots.iter_mut().for_each(|slot| slot.active = false);
+    stage.seen.now = stage.seen.now + 30_000;
+    assert_eq!(stage.overrides().awaited_slots, Some(vec![]), "it is away for long");
+    let own = json!({"postgresql": {"parameters": {"synchronized_standby_slots": "b"}}});
+    stage.member.dynamic.raw = own;
+    assert_eq!(stage.overrides().awaited_slots, None, "an operator has said which");
+    let mut standby = Stage::standby();
+    standby.sight.major = 17;
+    standby.beat();
+    assert_eq!(standby.overrides().awaited_slots, None);
+}
+
+#[test]
+fn rows_1185_and_1280_hand_slots_to_the_server() {
+    let mut stage = Stage::standby();
+    stage.sight.major = 17;
+    stage.has(&[Slot { failover: true, ..slot("x", 80, 700) }]);
+    let steps = stage.beat();
+    assert!(steps[0].starts_with("dropping the slot `x`: PostgreSQL"), "{steps:?}");
+    stage.has(&[Slot { failover: true, synced: true, ..slot("x", 80, 700) }]);
+    stage.beat();
+    assert_eq!(stage.words(), ["x ready", "y missing"]);
+    let mut leader = Stage::leader();
+    leader.sight.major = 17;
+    leader.has(&[slot("x", 80, 700), Slot { failover: true, ..slot("y", 80, 700) }]);
+    let wanted = SlotStep::SetFailover { name: "x".into() };
+    assert_eq!(leader.beat(), [wanted.to_string()]);
+    // A definition that goes takes its slot with it; one of a subscription stays.
+    let native = |name| Slot { failover: true, ..slot(name, 80, 700) };
+    leader.has(&[native("x"), native("y"), native("of_a_subscription")]);
+    leader.beat();
+    let less = json!({"ttl": 30, "slots": {"y": {"database": "d", "plugin": "p"}}});
+    leader.member.dynamic = Dynamic::read(&less).expect("a good document");
+    leader.beat();
+    let steps = leader.beat();
+    assert!(
+        steps.len() == 1 && steps[0].starts_with("dropping the slot `x`: no member"),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn row_1470_has_a_standby_leader_s_server_copy_the_slots_of_the_remote_side() {
+    let mut stage = standby_leader(17);
+    assert!(stage.overrides().syncs_slots && stage.overrides().feedback);
+    assert!(!stage.told().iter().any(|text| text.contains("follows another one")));
+    stage.has(&[Slot { failover: true, synced: true, ..slot("x", 80, 700) }]);
+    assert!(stage.beat().is_empty());
+    assert_eq!(stage.words(), ["x ready", "y missing"]);
+    let mut before = standby_leader(15);
+    assert!(!before.overrides().syncs_slots && !before.overrides().feedback);
+    let told = before.told();
+    assert!(
+        told.iter().any(|text| text.starts_with("this cluster follows another one")),
+        "{told:?}"
+    );
+}
+
+/// Rows that the primary removes while the feedback is off do not come back.
+#[test]
+fn row_1460_keeps_rows_while_it_is_in_doubt_which_region_owns() {
+    let doubt = |stage: &mut Stage| stage.seen.ownership = Ownership::Doubtful("a test".into());
+    let mut stage = ready_standby();
+    assert!(stage.overrides().feedback);
+    doubt(&mut stage);
+    assert!(stage.overrides().feedback);
+    stage.beat();
+    assert!(stage.overrides().feedback);
+    assert_eq!(stage.words(), ["x ready", "y ready"]);
+    let mut remote = standby_leader(17);
+    doubt(&mut remote);
+    remote.beat();
+    assert!(remote.overrides().feedback);
+    let mut fresh = Stage::standby();
+    doubt(&mut fresh);
+    assert!(fresh.overrides().feedback, "slots are defined");
+    fresh.member.dynamic.slots = Default::default();
+    assert!(!fresh.overrides().feedback);
+}
