@@ -230,7 +230,7 @@ impl Story {
     async fn settle(&mut self) -> anyhow::Result<()> {
         let mut counts = Vec::new();
         for client in &self.clients {
-            client.writer.stop();
+            client.writer.stop().await;
             let count = client.writer.count().await.context("the rows cannot be counted")?;
             counts.push(CountLine { client: client.title.to_string(), count });
         }

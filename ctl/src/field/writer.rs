@@ -7,12 +7,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 #[derive(Default)]
 struct Log {
     acknowledged: Vec<(Instant, i64)>,
     last_error: Option<String>,
+    is_stopped: bool,
 }
 
 /// A running client of one group.
@@ -20,7 +22,7 @@ pub struct Writer {
     pub table: String,
     pub dsn: String,
     log: Arc<Mutex<Log>>,
-    task: JoinHandle<()>,
+    task: tokio::sync::Mutex<JoinHandle<()>>,
 }
 
 /// What became of the rows of one writer.
@@ -32,12 +34,15 @@ pub struct Count {
 }
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(3);
+/// To connect, to prepare and to write one row.
+const STOP_LIMIT: Duration = Duration::from_secs(9);
 
 impl Writer {
     /// The table must be there, with a column `id bigint`.
     pub fn start(dsn: String, table: &str, pause: Duration) -> Writer {
         let log = Arc::new(Mutex::new(Log::default()));
         let task = tokio::spawn(write_forever(dsn.clone(), table.to_string(), pause, log.clone()));
+        let task = tokio::sync::Mutex::new(task);
         Writer { table: table.to_string(), dsn, log, task }
     }
 
@@ -66,8 +71,13 @@ impl Writer {
         self.last_acknowledged().is_some_and(|at| at > moment)
     }
 
-    pub fn stop(&self) {
-        self.task.abort();
+    /// Ends when the last statement has been answered: no row of this client appears later.
+    pub async fn stop(&self) {
+        self.log.lock().expect("no writer panics").is_stopped = true;
+        let mut task = self.task.lock().await;
+        if !task.is_finished() && timeout(STOP_LIMIT, &mut *task).await.is_err() {
+            task.abort();
+        }
     }
 
     /// Looks for every acknowledged row.
@@ -85,7 +95,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.task.abort();
+        self.task.get_mut().abort();
     }
 }
 
@@ -106,12 +116,16 @@ fn longest_gap(
 async fn write_forever(dsn: String, table: String, pause: Duration, log: Arc<Mutex<Log>>) {
     let mut id = 0i64;
     let insert = format!("INSERT INTO {table} (id) VALUES ($1)");
-    loop {
+    while !is_stopped(&log) {
         if let Err(error) = write_until_error(&dsn, &insert, &mut id, pause, &log).await {
             log.lock().expect("no writer panics").last_error = Some(error);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+fn is_stopped(log: &Mutex<Log>) -> bool {
+    log.lock().expect("no writer panics").is_stopped
 }
 
 async fn write_until_error(
@@ -122,20 +136,20 @@ async fn write_until_error(
     log: &Mutex<Log>,
 ) -> Result<(), String> {
     let connecting = tokio_postgres::connect(dsn, NoTls);
-    let connected = tokio::time::timeout(STATEMENT_LIMIT, connecting).await;
+    let connected = timeout(STATEMENT_LIMIT, connecting).await;
     let (client, connection) = connected.map_err(|e| e.to_string())?.map_err(say)?;
     let driver = tokio::spawn(connection);
     let result = async {
         let statement = client.prepare(insert).await.map_err(say)?;
-        loop {
+        while !is_stopped(log) {
             *id += 1;
             let row = *id;
-            let done =
-                tokio::time::timeout(STATEMENT_LIMIT, client.execute(&statement, &[&row])).await;
+            let done = timeout(STATEMENT_LIMIT, client.execute(&statement, &[&row])).await;
             done.map_err(|e| e.to_string())?.map_err(say)?;
             log.lock().expect("no writer panics").acknowledged.push((Instant::now(), row));
             tokio::time::sleep(pause).await;
         }
+        Ok(())
     };
     let result = result.await;
     driver.abort();

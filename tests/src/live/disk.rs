@@ -106,6 +106,10 @@ pub async fn fails() {
     volume.make_room();
     stage.healthy(LONG).await;
     println!("  room again: all stream {:.2?} after the failure", since.elapsed());
+    // A member that still says that its disk fails is no candidate.
+    let body = || async { stage.get(&member, "/patroni").await.body };
+    let takes_files = async || body().await.get("disk_failed").is_none();
+    stage.until("no word of the disk any more", SHORT, takes_files).await;
 
     let leader = stage.leader().await;
     let body = json!({"leader": leader.name, "candidate": member.name});

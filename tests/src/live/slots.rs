@@ -69,6 +69,21 @@ pub(super) async fn stand_up_behind_the_first(stage: &mut Stage) -> Vec<MemberPl
     members
 }
 
+/// The same, and each is copied when those before it stream: a member that is copied at the same
+/// time as its upstream has no slot there yet, and could find the WAL that it needs removed.
+async fn stand_up_one_by_one(stage: &mut Stage) -> Vec<MemberPlan> {
+    stage.start_store();
+    let members = stage.members();
+    for (at, member) in members.iter().enumerate() {
+        stage.start(member);
+        let there: Vec<&MemberPlan> = members[..=at].iter().collect();
+        let what = format!("{} members that stream", there.len());
+        stage.until(&what, LONG, async || stage.ask.is_healthy(&there).await).await;
+    }
+    assert_eq!(stage.leader().await.name, members[0].name);
+    members
+}
+
 /// All places for slots are taken: what cannot be made keeps nothing else from being
 /// done, and a slot that no daemon has ever known makes room.
 pub async fn steps_on_their_own() {
@@ -125,7 +140,7 @@ pub async fn cascade() {
         plan.overlays.insert("n3".into(), tags);
         plan.dcs["member_slots_ttl"] = json!(5);
     });
-    let members = stand_up_behind_the_first(&mut stage).await;
+    let members = stand_up_one_by_one(&mut stage).await;
     slots(&stage, &members[0], "n2 n3 n4").await;
     slots(&stage, &members[1], "n1 n3 n4").await;
     slots(&stage, &members[3], "n1 n2 n3").await;

@@ -236,7 +236,7 @@ impl Stage {
     pub async fn settle(&self, writer: Writer) -> Count {
         let now = Instant::now();
         self.until("writes at the end", SHORT, async || writer.wrote_since(now)).await;
-        writer.stop();
+        writer.stop().await;
         let count = writer.count().await.expect("the rows can be counted");
         println!(
             "  {}: {} rows acknowledged, {} lost",

@@ -103,7 +103,7 @@ pub async fn required() {
     stage.until("a reset", TTL, async || device.fires()).await;
     stage.field.kill_node(&leader);
     println!("  daemon frozen: its machine was reset after {:.1?}", frozen.elapsed());
-    writer.stop();
+    writer.stop().await;
 
     // Past the end of the lease, no member may lead.
     let free = TTL + Duration::from_secs(4);

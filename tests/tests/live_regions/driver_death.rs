@@ -97,7 +97,7 @@ async fn a_worker_dies_before_it_signs(f: &mut Formation) -> Result<()> {
     f.hold_stops()?;
     let id = moves::ask(f, NORTH, SOUTH).await?;
     until_only_the_worker_runs(f, &id).await?;
-    load.worker.stop();
+    load.worker.stop().await;
     let victim = f.leader(NORTH, WORKER).await?;
     sql::until_replayed(f, &victim, &[&f.partner(&victim)]).await?;
     let since = Instant::now();

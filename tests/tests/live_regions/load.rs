@@ -95,7 +95,7 @@ impl Load {
     /// The same where a client was stopped before.
     pub(crate) async fn settle_stopped(self, stage: &str) -> Result<()> {
         for (name, writer) in self.all() {
-            writer.stop();
+            writer.stop().await;
             let count = writer.count().await.context("the rows cannot be counted")?;
             println!("         {stage}, {name}: {count:?}");
             ensure!(count.lost == 0, "{stage}: rows of the {name}'s client are lost: {count:?}");
