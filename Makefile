@@ -36,4 +36,7 @@ test: packages-test
 	cargo check --quiet -p node -p ctl
 	cargo build --workspace --bins
 	cargo test --workspace --exclude sim --exclude tests --no-fail-fast
-	cargo test --package sim --package tests --no-fail-fast -- --test-threads 32
+	cargo test --package sim --no-fail-fast -- --test-threads 32
+	cargo test --package tests --no-fail-fast --lib --test citus_stand_in --test corpus \
+		--test examples --test tidy
+	cargo test --package tests --test live -- --test-threads 32

@@ -136,7 +136,9 @@ pub mod watchdog;
 pub mod wiped;
 
 pub use stage::Stage;
+use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 pub use turn::{Turn, turn, turn_alone};
 
@@ -156,8 +158,18 @@ fn run_in(wait: fn() -> Turn, title: &str, limit: Duration, scenario: impl Futur
     let turn = wait();
     let begin = Instant::now();
     println!("{title}");
-    let ended = runtime.block_on(async { tokio::time::timeout(limit, scenario).await });
+    let all = || runtime.block_on(async { tokio::time::timeout(limit, scenario).await });
+    let ended = catch_unwind(AssertUnwindSafe(all));
     drop(turn);
+    let ended = ended.unwrap_or_else(|panic| end_with_reason(title, panic));
     assert!(ended.is_ok(), "{title}: not over within {limit:?}");
     println!("  {title}: {:.1} s in all", begin.elapsed().as_secs_f64());
+}
+
+/// Repeats why the scenario failed: the ends of all logs stand below the first message.
+fn end_with_reason(title: &str, panic: Box<dyn Any + Send>) -> ! {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    eprintln!("{title} failed: {}", text.unwrap_or("for a reason that is no text"));
+    resume_unwind(panic)
 }
