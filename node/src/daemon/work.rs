@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::postgres::conninfo::servers;
 use crate::postgres::log_tail::LogTail;
-use crate::postgres::slot_files::{self, SlotFile};
+use crate::postgres::slot_files::{self, SlotFile, SlotRequest};
 use crate::postgres::{
     ControlState, Error, Instance, Permission, Postmaster, ProvenSource, Ready, Session, StartAs,
     StopMode, Upstream, Written, history, rewind, tools,
@@ -44,6 +44,9 @@ const GLANCE: Duration = Duration::from_millis(500);
 const RECEIVERS: Duration = Duration::from_secs(3);
 /// A start waits this long for the leader's slots.
 const SLOTS: Duration = Duration::from_secs(3);
+/// A server that restarts for them alone runs meanwhile. A distant leader takes some round trips
+/// for each slot.
+const SLOTS_OF_PURPOSE: Duration = Duration::from_secs(60);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
@@ -117,20 +120,19 @@ impl ServerJobs {
             plugin: slot.plugin.clone(),
             replaces: slot.replaces,
         });
-        let (wanted, from): (Vec<_>, _) = (wanted.collect(), &copies.from);
-        let login = &self.settings.postgresql.rewind;
-        let read = self.instance.read_slots(&from.host, from.port, login, &wanted, &copies.system);
-        match tokio::time::timeout(SLOTS, read).await {
-            Ok(Ok(files)) => files,
-            Ok(Err(error)) => {
-                tracing::warn!("no logical slot of {} is copied: {}", from.member, text(error));
-                Vec::new()
-            }
-            Err(_) => {
-                tracing::warn!("no logical slot of {} is copied: no answer", from.member);
-                Vec::new()
-            }
-        }
+        let request = SlotRequest {
+            host: &copies.from.host,
+            port: copies.from.port,
+            login: &self.settings.postgresql.rewind,
+            system: &copies.system,
+            wanted: wanted.collect(),
+            limit: if copies.is_purpose { SLOTS_OF_PURPOSE } else { SLOTS },
+        };
+        self.instance.read_slots(&request).await.unwrap_or_else(|error| {
+            let from = &copies.from.member;
+            tracing::warn!("no logical slot of {from} is copied: {}", text(error));
+            Vec::new()
+        })
     }
 
     fn start_limit(&self) -> Duration {

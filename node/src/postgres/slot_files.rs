@@ -23,8 +23,11 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use topology::{Lsn, SystemId};
 
+const WHAT: &str = "the files of logical slots";
 /// Name of the connection that reads a primary's slots.
 const READER: &str = "Matriarch slot copies";
 /// A slot moves on only where its reader confirms something, seldom twice within one copy.
@@ -59,28 +62,51 @@ struct Sight {
     restart: [Option<Lsn>; 2],
 }
 
+/// Which slots are read, where, and for how long.
+pub struct SlotRequest<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub login: &'a Login,
+    /// The primary must be of this one.
+    pub system: &'a SystemId,
+    pub wanted: Vec<Wanted>,
+    pub limit: Duration,
+}
+
 impl Instance {
-    /// Reads the slots from the primary at this address, which must be of the same system.
-    pub async fn read_slots(
-        &self,
-        host: &str,
-        port: u16,
-        login: &Login,
-        wanted: &[Wanted],
-        system: &SystemId,
-    ) -> Result<Vec<SlotFile>, Error> {
-        let session = self.peer(host, port, login, READER).await?;
-        ProvenSource::ask(&session, format!("{host}:{port}"), system).await?;
-        read(&session, wanted).await
+    /// Reads slots that are not in the data directory, or of no use there, from the primary. What
+    /// was read when the time is over counts, and a slot that cannot be read costs itself alone.
+    pub async fn read_slots(&self, request: &SlotRequest<'_>) -> Result<Vec<SlotFile>, Error> {
+        let there = names_there(&self.settings.data_dir.join("pg_replslot"))?;
+        let is_due = |slot: &&Wanted| slot.replaces || !there.contains(&slot.name);
+        let due: Vec<&Wanted> = request.wanted.iter().filter(is_due).collect();
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (host, port) = (request.host, request.port);
+        let from = format!("{host}:{port}");
+        let until = Instant::now() + request.limit;
+        let late = || Error::Unanswered { what: WHAT, waited: request.limit };
+        let connecting = async {
+            let session = self.peer(host, port, request.login, READER).await?;
+            ProvenSource::ask(&session, from.clone(), request.system).await?;
+            Ok::<Session, Error>(session)
+        };
+        let session = timeout_at(until, connecting).await.map_err(|_| late())??;
+        let mut files = Vec::new();
+        for slot in due {
+            match timeout_at(until, read_one(&session, slot)).await {
+                Ok(Ok(file)) => files.extend(file),
+                Ok(Err(error)) => tell_unread(slot, &error),
+                Err(_) => tell_unread(slot, &late()),
+            }
+        }
+        Ok(files)
     }
 }
 
-async fn read(session: &Session, wanted: &[Wanted]) -> Result<Vec<SlotFile>, Error> {
-    let mut files = Vec::new();
-    for slot in wanted {
-        files.extend(read_one(session, slot).await?);
-    }
-    Ok(files)
+fn tell_unread(slot: &Wanted, why: &Error) {
+    tracing::warn!("the logical slot `{}` is not copied: {}", slot.name, why.with_causes());
 }
 
 async fn read_one(session: &Session, slot: &Wanted) -> Result<Option<SlotFile>, Error> {
@@ -116,7 +142,6 @@ fn belong_together(before: &Sight, found: &Found, after: Option<&Sight>) -> bool
 }
 
 async fn look(session: &Session, slot: &Wanted) -> Result<Option<Sight>, Error> {
-    const WHAT: &str = "the files of logical slots";
     const SQL: &str = "SELECT s.restart_lsn::text, \
         pg_catalog.pg_read_binary_file('pg_replslot/' || s.slot_name || '/state') \
         FROM pg_catalog.pg_replication_slots s WHERE s.slot_type = 'logical' \
@@ -143,11 +168,7 @@ pub fn install(
     parameters: &BTreeMap<String, String>,
 ) -> Result<Vec<String>, Error> {
     let dir = data_dir.join("pg_replslot");
-    let there: Vec<String> = list_if_there(&dir)?
-        .iter()
-        .filter_map(|path| Some(path.file_name()?.to_str()?.to_string()))
-        .filter(|name| !name.ends_with(".tmp"))
-        .collect();
+    let there = names_there(&dir)?;
     let is_due = |file: &&SlotFile| file.replaces || !there.contains(&file.name);
     let due: Vec<&SlotFile> = files.iter().filter(is_due).collect();
     let new = due.iter().filter(|file| !there.contains(&file.name)).count();
@@ -164,6 +185,12 @@ pub fn install(
     }
     sync_dir(&dir)?;
     Ok(due.into_iter().map(|file| file.name.clone()).collect())
+}
+
+fn names_there(dir: &Path) -> Result<Vec<String>, Error> {
+    let names = list_if_there(dir)?;
+    let names = names.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_string()));
+    Ok(names.filter(|name| !name.ends_with(".tmp")).collect())
 }
 
 /// With slots that it cannot take, PostgreSQL does not start.

@@ -1,7 +1,7 @@
 //! Copies of logical slots, of files that a real server has written.
 
 use super::{LIMIT, Node, StartAs, birth, certificate, node, start, stop};
-use node::postgres::slot_files::{self, SlotFile, Wanted};
+use node::postgres::slot_files::{self, SlotFile, SlotRequest, Wanted};
 use node::postgres::{Session, StopMode};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -41,16 +41,18 @@ pub(super) async fn come_with_their_snapshot() {
 
 /// As the login reads them that is meant for it.
 async fn copies(a: &Node) -> Vec<SlotFile> {
-    let wanted = [Wanted {
+    let wanted = vec![Wanted {
         name: "reader".into(),
         database: "postgres".into(),
         plugin: "test_decoding".into(),
-        replaces: false,
+        // This server has it itself.
+        replaces: true,
     }];
     let system = a.0.control().await.expect("control data").system_id;
     let (port, login) = (a.0.settings.port, &a.0.settings.rewind);
-    let read = a.0.read_slots("127.0.0.1", port, login, &wanted, &system);
-    let files = tokio::time::timeout(LIMIT, read).await.expect("an answer").expect("files");
+    let (host, limit) = ("127.0.0.1", LIMIT);
+    let request = SlotRequest { host, port, login, system: &system, wanted, limit };
+    let files = a.0.read_slots(&request).await.expect("files");
     assert_eq!(files.len(), 1, "{files:?}");
     files
 }
