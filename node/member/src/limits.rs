@@ -78,6 +78,9 @@ impl Member {
         ms = ms.min(due.max(again).since(now).max(SLEEP_MIN_MS));
         let checkpoint = self.chores.checkpoint.again_ms(now);
         ms = if checkpoint > 0 { ms.min(checkpoint) } else { ms };
+        // Until a new slot is told, another primary would make it anew, and skip what its reader had.
+        let tells = self.status_due && seen.holds_lock() && seen.view().is_some();
+        let ms = if tells { ms.min(SLEEP_MIN_MS) } else { ms };
         let planned = self.planned.due_in.unwrap_or(u64::MAX);
         ms.min(planned).min(self.disk.again_ms()).min(self.scheduled_in.unwrap_or(u64::MAX))
     }
@@ -119,6 +122,18 @@ mod tests {
         let again = member.memory.renewal_again(&member.name);
         assert_eq!(member.sleep_ms(&seen, None, seen.now), again.since(seen.now));
         assert!(again.since(seen.now) < 1_000);
+    }
+
+    #[test]
+    fn a_new_slot_is_told_at_once_unless_the_store_is_silent() {
+        let mut seen = sample::leader();
+        let mut member = Member::new("me".into(), 20, seen.now);
+        (member.memory.lease_renewed, member.memory.lease_tried) = (seen.now, seen.now);
+        seen.lock = Lock::Mine { renewed: seen.now, deadline: seen.now + 30_000 };
+        member.status_due = true;
+        assert_eq!(member.sleep_ms(&seen, None, seen.now), SLEEP_MIN_MS);
+        seen.store = Seen::Unknown;
+        assert!(member.sleep_ms(&seen, None, seen.now) > SLEEP_MIN_MS);
     }
 
     #[test]

@@ -41,8 +41,13 @@ pub(super) struct LogicalMemory {
     is_noted: bool,
     /// Since when a promotion waits for that.
     opening_waits: Option<Millis>,
+    /// What its opening means for readers was judged, or the server is no primary.
+    is_opening_judged: bool,
     major: u32,
+    /// `wal_level` of the running server is logical, as far as it was looked at since its start.
     decodes: bool,
+    /// When the server was started whose slots were looked at last.
+    looked_at: Option<String>,
     /// The logical slots of the server when it was last looked at.
     there: Vec<Slot>,
     under_way: BTreeSet<SlotStep>,
@@ -78,7 +83,8 @@ pub(super) struct LogicalMemory {
     /// Slots that are to be copied at a start, and since when.
     due: BTreeSet<String>,
     due_since: Option<Millis>,
-    restarted: BTreeMap<String, Millis>,
+    /// When the server was last to restart for these, and which start of it that was.
+    restarted: BTreeMap<String, (Millis, Option<String>)>,
     /// This member or one below it keeps copies. `None`: that was never known here.
     feedback: Option<bool>,
     /// When each physical slot was last used, for `synchronized_standby_slots`.
@@ -93,21 +99,23 @@ pub(super) struct LogicalMemory {
 struct Judged {
     leader: String,
     slot: Option<String>,
-    /// Of the remote leader, as this server has it: two failovers may lead back to the same one.
+    /// Of the leader, as this server has it: two failovers may lead back to the same one.
     timeline: Option<Timeline>,
     started: Option<String>,
 }
 
 impl Judged {
-    fn of(moment: &Moment) -> Option<Judged> {
+    /// `before`: whose timeline holds while that of the server is not known.
+    fn of(moment: &Moment, before: Option<&Judged>) -> Option<Judged> {
         let (started, slot) = (moment.sight.started.clone(), own_upstream_slot(moment));
+        let timeline = moment.seen.server().and_then(|server| server.timeline);
         if !moment.copies_region() {
             let leader = moment.view.leader_name()?.to_string();
-            return Some(Judged { leader, slot, timeline: None, started });
+            let timeline = timeline.or(before.and_then(|before| before.timeline));
+            return Some(Judged { leader, slot, timeline, started });
         }
         let remote = Facts::of(moment.seen).remote()?;
         let leader = format!("{} at {}:{}", remote.member, remote.host, remote.port);
-        let timeline = moment.seen.server().and_then(|server| server.timeline);
         Some(Judged { leader, slot, timeline, started })
     }
 }
@@ -232,7 +240,8 @@ impl LogicalMemory {
     }
 
     fn judge(&mut self, moment: &Moment, plan: &Plan) {
-        let judged = Judged::of(moment).or_else(|| self.judged_before(moment));
+        let judged = Judged::of(moment, self.judged.as_ref());
+        let judged = judged.or_else(|| self.judged_before(moment));
         let is_known = judged.as_ref().is_some_and(|judged| judged.timeline.is_some());
         let may_differ = is_known || !moment.copies_region();
         if may_differ && self.judged != judged {
@@ -334,6 +343,7 @@ impl Member {
         let logical = &mut self.slots.logical;
         let slots = &moment.sight.slots;
         (logical.major, logical.decodes) = (moment.sight.major, moment.sight.decodes);
+        logical.looked_at.clone_from(&moment.sight.started);
         logical.is_noted = true;
         logical.note_made(moment);
         if moment.role == Role::Primary {
@@ -452,6 +462,14 @@ impl Member {
     /// Settings of a server are written before its slots are looked at.
     pub(super) fn note_version(&mut self, version: i32) {
         self.slots.logical.major = u32::try_from(version / 10_000).unwrap_or_default();
+    }
+
+    /// What was seen of another server says nothing of the `wal_level` of this one.
+    pub(super) fn note_start(&mut self, started: Option<&str>) {
+        let logical = &mut self.slots.logical;
+        if started.is_some() && logical.looked_at.as_deref() != started {
+            logical.decodes = false;
+        }
     }
 }
 

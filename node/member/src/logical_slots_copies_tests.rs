@@ -1,6 +1,7 @@
 //! When copies of logical slots are made on a standby, moved, and ready.
 
 use super::*;
+use crate::ha::observation::Process;
 
 #[test]
 fn row_1300_asks_the_leader_once_a_loop_and_its_answer_makes_a_copy_ready() {
@@ -40,9 +41,45 @@ fn row_1290_moves_copies_and_what_cannot_be_moved_is_copied_again() {
     let replaced = copies.slots.iter().map(|slot| (slot.name.as_str(), slot.replaces));
     assert_eq!(replaced.collect::<Vec<_>>(), [("x", true), ("y", false)]);
     assert!(copies.is_purpose && copies.from.member == "b".into());
+    stage.sight.started = Some("later".into());
     stage.hears(&[slot("x", 85, 700)], Some(700));
     stage.beat();
     assert_eq!(stage.member.memory.slots_to_copy, None, "not twice in ten minutes");
+}
+
+#[test]
+fn a_restart_for_copies_that_could_not_be_read_is_tried_again_a_loop_later() {
+    let mut stage = Stage::standby();
+    let due = |stage: &mut Stage| {
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        stage.member.memory.slots_to_copy.clone()
+    };
+    stage.beat();
+    assert_eq!(due(&mut stage).as_deref(), Some("x"));
+    let job = Job::Restart { as_primary: false };
+    stage.member.slot_copies(&stage.seen, &job).expect("copies");
+    // The job has ended before it stopped the server.
+    assert_eq!(due(&mut stage).as_deref(), Some("x"));
+    stage.member.slot_copies(&stage.seen, &job).expect("copies");
+    stage.sight.started = Some("later".into());
+    assert_eq!(due(&mut stage), None, "this time it was stopped, and the copy is not there");
+}
+
+/// b was followed by another leader, which kept no rows for this member, and leads again.
+#[test]
+fn a_copy_is_not_ready_on_another_timeline_of_the_same_leader() {
+    let on = |stage: &mut Stage, timeline: Option<u32>| {
+        let Process::Running(server) = &mut stage.seen.postgres.process else { panic!("it runs") };
+        server.timeline = timeline.map(Timeline);
+        stage.beat();
+        stage.words()
+    };
+    let mut stage = ready_standby();
+    let there = stage.seen.server().and_then(|server| server.timeline).expect("a timeline").0;
+    assert_eq!(on(&mut stage, None), ["x ready", "y ready"], "it is not known for a moment");
+    assert_eq!(on(&mut stage, Some(there)), ["x ready", "y ready"]);
+    assert_eq!(on(&mut stage, Some(there + 2)), ["x pending", "y pending"]);
 }
 
 /// Of several members that lack copies the first by name goes first, and none while

@@ -55,6 +55,44 @@ fn row_1470_has_the_server_copy_slots_on_a_standby_that_streams_from_the_primary
 }
 
 #[test]
+fn row_1470_sets_nothing_that_a_server_without_logical_decoding_shuts_down_for() {
+    let mut stage = Stage::standby();
+    stage.sight.major = 17;
+    stage.sight.decodes = false;
+    stage.beat();
+    assert!(!stage.overrides().syncs_slots, "wal_level is replica");
+    stage.sight.decodes = true;
+    stage.beat();
+    assert!(stage.overrides().syncs_slots);
+    let job = Job::StartStandby { follow: None, target: None };
+    let started = stage.member.overrides_of(&stage.seen, &job);
+    assert!(!started.syncs_slots, "its files may say another wal_level by now");
+    stage.member.note_start(Some("then"));
+    assert!(stage.overrides().syncs_slots, "it is the server that was looked at");
+    stage.member.note_start(Some("later"));
+    assert!(!stage.overrides().syncs_slots, "another one runs");
+}
+
+#[test]
+fn definitions_that_cannot_be_read_any_more_keep_the_rows_that_copies_need() {
+    let mut stage = Stage::standby();
+    stage.beat();
+    assert!(stage.overrides().feedback);
+    let mut change = |slots: Value| {
+        let mut config = stage.view().config.as_ref().expect("a document").value.raw.clone();
+        config["slots"] = slots;
+        stage.view().take_sample("config", &config.to_string(), 7, 0);
+        let view = stage.view().clone();
+        stage.member.update_dynamic(&view);
+        stage.seen.dynamic = stage.member.dynamic.clone();
+        stage.beat();
+        stage.overrides().feedback
+    };
+    assert!(change(json!(["x"])), "a list is no map");
+    assert!(!change(json!({})), "this can be read");
+}
+
+#[test]
 fn row_1480_lets_readers_wait_for_standbys_that_may_lead() {
     let mut stage = Stage::leader();
     stage.beat();

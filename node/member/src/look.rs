@@ -114,6 +114,7 @@ impl Member {
             self.note_version(version);
         }
         if let Some(server) = restart {
+            self.note_start(server.started.as_deref());
             self.judge_planned_restart(seen, unix_ms, server);
         }
         self.forget_what_is_over(seen);
@@ -131,7 +132,11 @@ impl Member {
         }
         self.broken_config = broken;
         let Some(config) = &view.config else { return };
-        let wanted = config.value.with_minimum_ttl(self.minimum_ttl);
+        let mut wanted = config.value.with_minimum_ttl(self.minimum_ttl);
+        if wanted.slots.is_empty() && standby::slots::are_unreadable(&wanted) {
+            // Rows that a copy needs do not come back once they are removed.
+            wanted.slots.clone_from(&self.dynamic.slots);
+        }
         if self.dynamic != wanted {
             self.dynamic = wanted;
             let ignored = config.value.ignored.iter().map(ToString::to_string).collect();

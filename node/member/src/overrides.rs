@@ -148,10 +148,12 @@ impl Member {
 
     /// A server that cascades has nothing to copy from, and only the leader of a cluster that
     /// follows another one streams from a primary. The server's worker fails beside a leader that
-    /// is not open yet, and then rests for a minute.
+    /// is not open yet, and then rests for a minute. A server that is started gets the setting
+    /// when its `wal_level` was seen: a reload is enough for it.
     fn syncs_slots(&self, purpose: &Purpose) -> bool {
         let seen = purpose.seen;
-        if self.has_broken_copies() || purpose.opens() {
+        let is_running = purpose.job.is_none();
+        if self.has_broken_copies() || !is_running || !self.may_sync_natively() {
             return false;
         }
         if self.copies_natively_from_remote(seen) {

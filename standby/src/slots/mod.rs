@@ -33,7 +33,7 @@ mod wanted;
 
 pub use logical::{Logical, NATIVE};
 pub use permanent::{ClusterKind, Permanent, Specification, permanent, specification};
-pub use readers::{Reader, Readers};
+pub use readers::{Reader, Readers, are_unreadable};
 pub use readiness::Readiness;
 pub use spared::{is_ignored, is_reserved};
 pub use step::{DropWhy, Scene, SlotStep};

@@ -161,10 +161,14 @@ fn logical_names(dynamic: &Dynamic) -> BTreeSet<String> {
     all.filter(|slot| slot.kind != Kind::Physical).map(|slot| slot.name).collect()
 }
 
+/// The key that defines permanent slots cannot be read.
+pub fn are_unreadable(dynamic: &Dynamic) -> bool {
+    dynamic.ignored.iter().any(|bad| KEYS.contains(&bad.key.as_str()))
+}
+
 /// What cannot be read may define it.
 fn is_unclear(name: &str, dynamic: &Dynamic) -> bool {
-    let is_unreadable = dynamic.ignored.iter().any(|bad| KEYS.contains(&bad.key.as_str()));
-    is_unreadable || permanent(&dynamic.slots).unclear.contains(name)
+    are_unreadable(dynamic) || permanent(&dynamic.slots).unclear.contains(name)
 }
 
 #[cfg(test)]

@@ -72,7 +72,13 @@ impl LogicalMemory {
         let Moment { now, sight, .. } = moment;
         let theirs = self.theirs(moment);
         let is_recent = |name: &String| {
-            self.restarted.get(name).is_some_and(|at| now.since(*at) < RESTART_AGAIN_MS)
+            self.restarted.get(name).is_some_and(|(at, server)| {
+                // Nothing could be read for a restart that did not come about.
+                let is_same = sight.started.is_some() && *server == sight.started;
+                let wait_ms =
+                    if is_same { moment.seen.dynamic.loop_wait_ms } else { RESTART_AGAIN_MS };
+                now.since(*at) < wait_ms
+            })
         };
         let is_due = |name: &String, kind: &Kind| {
             let is_there = |slot: &&Slot| slot.name == *name && slot.kind == *kind;
@@ -168,7 +174,7 @@ impl Member {
         // Whatever comes of it, these slots make the server restart no second time soon.
         let logical = &mut self.slots.logical;
         for name in &logical.due {
-            logical.restarted.insert(name.clone(), seen.now);
+            logical.restarted.insert(name.clone(), (seen.now, logical.looked_at.clone()));
         }
         let due = std::mem::take(&mut logical.due);
         let of_region = follows_region(seen);

@@ -130,6 +130,12 @@ impl Member {
         self.slots.logical.is_native() && self.keeps_feedback(seen)
     }
 
+    /// The running server takes `sync_replication_slots`. With another `wal_level` PostgreSQL 17
+    /// shuts down because of it, and does not start again.
+    pub(crate) fn may_sync_natively(&self) -> bool {
+        self.slots.logical.decodes
+    }
+
     /// Slots of a former primary go first (1185).
     pub(crate) fn has_broken_copies(&self) -> bool {
         self.slots.logical.has_broken()
