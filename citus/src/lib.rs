@@ -34,6 +34,9 @@ pub(crate) mod desired;
 pub(crate) mod diff;
 pub mod handover;
 mod leave;
+#[cfg(test)]
+#[path = "../../topology/src/made_up.rs"]
+mod made_up;
 pub mod node;
 mod now;
 mod quarantine;

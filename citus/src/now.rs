@@ -55,6 +55,7 @@ fn secondaries(view: &GroupView) -> Vec<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     #[test]
     fn members_that_run_and_take_readers_are_secondaries() {

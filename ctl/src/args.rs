@@ -388,6 +388,7 @@ impl RoleFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use clap::CommandFactory;
 
     fn read(line: &str) -> Args {

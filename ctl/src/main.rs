@@ -10,6 +10,9 @@ mod diff;
 mod edit;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+#[path = "../../topology/src/made_up.rs"]
+mod made_up;
 mod members;
 mod moment;
 mod output;

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::fixture::{GOLDEN, golden, transcript};
+use crate::made_up::TakeSample;
 use crate::output::{Format, render};
 use topology::MemberName;
 

@@ -25,6 +25,7 @@ fn label(level: usize, member: &MemberReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use topology::GroupView;
 
     fn view(leader: Option<&str>, members: &[(&str, &str)]) -> GroupView {
@@ -50,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_missing_leaders_lose_nobody() {
+    fn circles_and_missing_leaders_lose_no_member() {
         let circle = view(Some("c"), &[("a", "b"), ("b", "a"), ("c", "")]);
         assert_eq!(labels(&circle), ["c", "+ a", "  + b"]);
         let orphans = view(None, &[("a", "b"), ("b", "")]);

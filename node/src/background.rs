@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_job_wakes_whoever_waits_for_it() {
+    async fn the_end_of_a_job_wakes_what_waits_for_it() {
         let mut slot = Background::default();
         let (finish, finished) = oneshot::channel::<()>();
         let job = async move { finished.await.map_err(|e| e.to_string()) };

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_nobody_knew_of_is_found() {
+    fn a_server_that_the_daemon_did_not_know_is_found() {
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
         let seen = guarded(&victim);
         let deadman = Deadman::spawn(move || Some(seen)).unwrap();

@@ -15,11 +15,16 @@ pub mod deadman;
 pub(crate) mod generate;
 pub mod init;
 pub mod log;
+#[cfg(test)]
+#[path = "../../topology/src/made_up.rs"]
+mod made_up;
 pub(crate) mod notify;
 pub mod peers;
 pub mod postgres;
 pub(crate) mod promises;
 pub mod region;
+#[cfg(test)]
+mod samples;
 pub mod tls;
 pub(crate) mod watchdog;
 pub(crate) mod words;

@@ -286,7 +286,7 @@ fn failing_disks_survive_fresh_seeds() {
 
 /// Nothing else is wrong: another member leads soon if one is able to, and only then.
 #[test]
-fn the_lock_leaves_a_failing_disk_for_somebody_who_is_able() {
+fn the_lock_leaves_a_failing_disk_for_a_member_that_is_able() {
     let mut moved = 0;
     for seed in 1..=30 {
         let mut world = world_of(seeds::DISKS, seed);

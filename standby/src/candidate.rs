@@ -145,6 +145,7 @@ fn judge(peer: &PeerAnswer, view: &GroupView, wanted: &Wanted) -> Result<(Lsn, i
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use crate::promotion::PeerStatus;
     use topology::Timeline;
 
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_could_take_over_with_the_end_of_the_log_is_awaited() {
+    fn a_member_that_could_take_over_with_the_end_of_the_log_is_awaited() {
         let past = Wanted { past: Some(Lsn(1000)), ..wanted() };
         let (me, silent) = (MemberName::new("me"), PeerAnswer { name: "b".into(), status: None });
         let peers = [peer("a", 900, false), silent];
@@ -252,9 +253,9 @@ mod tests {
         let past = Wanted { past: Some(Lsn(1000)), ..sync };
         let refused = best(&me, &peers, &view, &past);
         assert!(matches!(refused, Err(NoCandidate::NotThere { .. })), "{refused:?}");
-        let nobody = in_sync(r#"{"leader":null,"sync_standby":null,"quorum":0}"#);
+        let without = in_sync(r#"{"leader":null,"sync_standby":null,"quorum":0}"#);
         let sync = Wanted { mode: SyncMode::On, ..wanted() };
-        assert_eq!(best(&me, &peers, &nobody, &sync), Ok("a".into()), "no mode is in force");
+        assert_eq!(best(&me, &peers, &without, &sync), Ok("a".into()), "no mode is in force");
     }
 
     #[test]

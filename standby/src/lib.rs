@@ -6,6 +6,9 @@
 //! logs, REST and ctl print the reason it gave.
 
 pub mod candidate;
+#[cfg(test)]
+#[path = "../../topology/src/made_up.rs"]
+mod made_up;
 pub mod promotion;
 pub mod region_document;
 pub mod report;

@@ -165,6 +165,7 @@ impl Leader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use crate::slots::Kind;
     use serde_json::{Value, json};
 
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_the_lock_goes_on_with_the_list_and_gives_everybody_the_full_time() {
+    fn a_new_leader_goes_on_with_the_list_and_gives_every_slot_the_full_time() {
         let (me, dynamic) = (MemberName::new("n2"), dynamic(json!({"slots": {"keep": 0}})));
         let slots = [slot("keep", true, 3)];
         let leader = Leader {

@@ -138,6 +138,7 @@ fn role_out_of_reach(peer: &PeerRegion, stores: &Stores) -> Seen<RegionRole> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use serde_json::{Value, json};
     use topology::graph::Graph;
 

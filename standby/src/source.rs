@@ -66,6 +66,7 @@ fn leads_back(me: &MemberName, start: &MemberName, view: &GroupView) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use serde_json::json;
 
     fn tags(from: &str) -> Tags {

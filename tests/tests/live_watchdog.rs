@@ -8,6 +8,6 @@ use tests::live::{run, watchdog};
 const LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
-fn a_hanging_leader_is_reset_in_time_and_nobody_leads_without_a_watchdog() {
+fn a_hanging_leader_is_reset_in_time_and_no_member_leads_without_a_watchdog() {
     run("watchdog", LIMIT, watchdog::required());
 }

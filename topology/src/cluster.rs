@@ -108,12 +108,6 @@ impl GroupView {
         }
     }
 
-    /// `take` of values that a test or a sample makes up; `session` 0: on none.
-    pub fn take_sample(&mut self, key: &str, value: &str, version: i64, session: i64) {
-        let session = (session != 0).then_some(Session::of_store(session));
-        self.take(key, value, Version::of_store(version), session);
-    }
-
     /// Stands for `/status` as long as there is none; it has no version of that key.
     fn take_legacy_optime(&mut self, value: &str, session: Option<Session>) {
         let status = Status::read(value);
@@ -312,6 +306,7 @@ pub fn write_history(entries: &[HistoryEntry]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     #[test]
     fn requests_keep_their_shape_and_braces_ask_for_nothing() {
@@ -356,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_claims_a_timeline_that_may_be_in_use() {
+    fn no_member_claims_a_timeline_that_may_be_in_use() {
         let (mut view, me) = (GroupView::default(), MemberName::new("a"));
         assert_eq!(view.claimable(Timeline(3)), Timeline(4));
         view.take_sample("claim", "7 a", 1, 0);

@@ -115,12 +115,17 @@
 //!
 //! Invariant *pure*: nothing here reads a clock, a file or the network.
 
+#[cfg(test)]
+extern crate self as topology;
+
 pub mod cluster;
 pub mod document;
 pub mod dynamic;
 pub mod graph;
 pub mod id;
 pub(crate) mod lsn;
+#[cfg(test)]
+mod made_up;
 pub mod member;
 pub mod number;
 pub mod quote;

@@ -5,6 +5,7 @@
 //! makes the two differ for ever, and the document is written in every beat.
 
 use crate::cluster::{Claim, write_history};
+use crate::made_up::TakeSample;
 use crate::{
     Failover, GroupView, HistoryEntry, Lsn, MemberName, MemberRecord, MemberRole, RemoteEnd,
     Status, SyncState, Tags, Timeline,

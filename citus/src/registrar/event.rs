@@ -63,6 +63,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     fn view(record: &str) -> BTreeMap<Group, GroupView> {
         let mut view = GroupView::default();

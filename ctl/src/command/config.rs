@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_by_somebody_else_is_not_overwritten() {
+    async fn a_change_by_another_program_is_not_overwritten() {
         let (mut world, _) = world(MOMENT, "");
         let cluster = world.read("golden", None).await.unwrap();
         let one = cluster.one().unwrap();

@@ -45,8 +45,8 @@ mod tests {
         assert_eq!(screen.text(), lines.concat());
         let both = Dsn { role: Some(RoleFilter::Any), ..named };
         assert!(run(&mut world, &both).await.is_err());
-        let nobody = Dsn { member: Some("x".into()), ..role(None) };
-        let error = run(&mut world, &nobody).await.unwrap_err();
+        let unnamed = Dsn { member: Some("x".into()), ..role(None) };
+        let error = run(&mut world, &unnamed).await.unwrap_err();
         assert_eq!(error.to_string(), "Can not find a suitable member");
     }
 }

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_reachable_is_an_error_with_reasons() {
+    async fn no_reachable_member_is_an_error_with_reasons() {
         let (url, _) = serve(vec![("PATCH /config", 401, "not authenticated".into())]).await;
         let (mut world, _) = world("02-three-nodes-default", "");
         move_apis(&world, &url).await;

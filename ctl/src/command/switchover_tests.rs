@@ -107,7 +107,7 @@ async fn a_schedule_keeps_its_zone_and_is_refused_in_pause() {
 }
 
 #[tokio::test]
-async fn when_nobody_answers_the_request_goes_into_the_store() {
+async fn without_an_answer_the_request_goes_into_the_store() {
     let (mut world, screen) = world(MOMENT, "");
     move_apis(&world, "http://127.0.0.1:1/patroni").await;
     run(&mut world, failover("n2", true).into()).await.unwrap();

@@ -7,6 +7,7 @@ use super::{Answer, Call, Effect, Level, Local, Member, Reload};
 use crate::ha::observation::{Job, Process, Running, ServerRole, StopHow};
 use crate::ha::{Observation, sample};
 use crate::lock::OwnLease;
+use crate::made_up::TakeSample;
 use crate::role::Role;
 use serde_json::json;
 use standby::switch::LocalTopology;

@@ -53,6 +53,7 @@ pub(super) fn merged(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use topology::{Lsn, Timeline};
 
     fn history() -> History {

@@ -40,6 +40,9 @@ mod limits;
 pub mod lock;
 mod logical_slots;
 mod look;
+#[cfg(test)]
+#[path = "../../../topology/src/made_up.rs"]
+mod made_up;
 mod next;
 mod on_lease;
 pub mod overrides;

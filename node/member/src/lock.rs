@@ -88,6 +88,7 @@ pub fn is_relied_on(lock: &Lock) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     fn view(leader: &str, lease: i64) -> Seen<GroupView> {
         let mut view = GroupView::default();

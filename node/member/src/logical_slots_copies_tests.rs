@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ha::observation::Process;
+use crate::made_up::TakeSample;
 
 #[test]
 fn row_1300_asks_the_leader_once_a_loop_and_its_answer_makes_a_copy_ready() {

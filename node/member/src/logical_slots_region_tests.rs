@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ha::observation::{Process, ServerRole};
+use crate::made_up::TakeSample;
 use standby::switch::ownership::{Ownership, Upstream};
 
 /// The leader of a standby region before PostgreSQL 17, which follows `far` in the owner's.

@@ -1,6 +1,7 @@
 //! What of a server's settings follows from its logical slots, and what is left to PostgreSQL 17.
 
 use super::*;
+use crate::made_up::TakeSample;
 
 #[test]
 fn row_1460_keeps_rows_for_copies_here_and_below() {

@@ -5,6 +5,7 @@ use super::super::{Local, SlotFailure, overrides::Overrides};
 use super::*;
 use crate::ha::observation::{Job, Lock};
 use crate::ha::{Outcome, sample};
+use crate::made_up::TakeSample;
 use crate::next::Next;
 use serde_json::{Value, json};
 use standby::slots::Xid;

@@ -4,6 +4,7 @@ use super::*;
 use crate::ha::failsafe::Promise;
 use crate::ha::observation::Lock;
 use crate::ha::sample;
+use crate::made_up::TakeSample;
 use standby::slots::Slot;
 use topology::{Lsn, Seen};
 

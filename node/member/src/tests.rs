@@ -5,6 +5,7 @@ use crate::ha::failsafe::PromiseStore;
 use crate::ha::observation::{End, Job, Process, Shut, ShutdownState};
 use crate::ha::{Observation, sample};
 use crate::lock::OwnLease;
+use crate::made_up::TakeSample;
 use serde_json::json;
 use topology::write::{LeaderWrite, Written};
 use topology::{Dynamic, Lsn, Millis, Seen, Session, Timeline, Version, Write};

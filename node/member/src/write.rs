@@ -167,6 +167,7 @@ fn legacy_optime(lsn: Lsn, view: &GroupView) -> Option<Lsn> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     /// A planned switchover, seen by `n3` that takes the lock in pause.
     fn left(config: &str, sync: &str) -> Failover {

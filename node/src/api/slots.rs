@@ -130,6 +130,7 @@ fn threat_to_disk(distance: u64, free: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     fn slot(distance: u64, safe: Option<i64>) -> SlotReport {
         SlotReport {

@@ -17,6 +17,7 @@ mod tls;
 
 use super::published::{Published, ServerStatus};
 use crate::config::{RestApi, Secret, Settings};
+use crate::made_up::TakeSample;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use topology::{GroupView, Lsn, MemberRole, MemberState, Millis, SystemId, Tags, Timeline};

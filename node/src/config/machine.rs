@@ -272,7 +272,7 @@ mod tests {
     fn a_directory_that_may_not_be_written_is_found() {
         const ME: &str = "config::machine::tests::a_directory_that_may_not_be_written_is_found";
         if nix::unistd::geteuid().is_root() {
-            return passes_for_nobody(ME);
+            return passes_for_a_user_without_rights(ME);
         }
         let (config_dir, data_dir) = (PathBuf::from("/"), PathBuf::from("/data"));
         let mut findings = Findings::strict();
@@ -281,15 +281,15 @@ mod tests {
     }
 
     /// Runs one test of this program again, in `/` and as a user who owns nothing.
-    fn passes_for_nobody(test: &str) {
-        const NOBODY: u32 = 65_534;
+    fn passes_for_a_user_without_rights(test: &str) {
+        const WITHOUT_RIGHTS: u32 = 65_534;
         let dir = tempfile::tempdir().unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).unwrap();
         let program = dir.path().join("tests");
         std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
         let mut again = Command::new(&program);
-        again.args([test, "--exact"]).current_dir("/").uid(NOBODY).gid(NOBODY);
+        again.args([test, "--exact"]).current_dir("/").uid(WITHOUT_RIGHTS).gid(WITHOUT_RIGHTS);
         let output = again.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && said.contains("1 passed"), "{said}");

@@ -130,8 +130,10 @@ fn at_rest(seen: &Observation, view: &topology::GroupView, me: &MemberName) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
+    use crate::samples as sample;
     use member::ha::observation::Running;
-    use member::ha::{Step, decide, sample};
+    use member::ha::{Step, decide};
     use topology::Seen;
 
     /// The line of a beat that saw this and found nothing more to do.

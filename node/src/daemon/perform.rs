@@ -319,7 +319,8 @@ fn copying(from: &Following, seen: &Observation) -> String {
 mod tests {
     use super::*;
     use member::ha::observation::Lock;
-    use member::ha::{Action, Outcome, Step, decide, sample};
+    use crate::samples as sample;
+    use member::ha::{Action, Outcome, Step, decide};
     use std::time::Duration;
     use topology::Seen;
 

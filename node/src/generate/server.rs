@@ -83,8 +83,8 @@ async fn connect(mut target: Target) -> Result<(Session, Target), Error> {
     if target.login.password.is_some() || !error.contains("password missing") {
         return Err(Error::Connect(error));
     }
-    let nobody = |_| Error::Connect("a password is needed; set PGPASSWORD".to_string());
-    let password = prompt::password(&target.login.username).map_err(nobody)?;
+    let failed = |_| Error::Connect("a password is needed; set PGPASSWORD".to_string());
+    let password = prompt::password(&target.login.username).map_err(failed)?;
     target.login.password = Some(Secret(password));
     match Session::connect(&target).await {
         Ok(session) => Ok((session, target)),

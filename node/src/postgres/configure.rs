@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_gives_leave_the_files_as_they_are() {
+    fn lines_that_are_not_given_leave_the_files_as_they_are() {
         let dir = tempfile::tempdir().unwrap();
         let settings =
             crate::config::Postgresql { data_dir: dir.path().to_path_buf(), ..Default::default() };

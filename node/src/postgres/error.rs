@@ -282,10 +282,10 @@ mod tests {
         assert!(!full.says_not_yet() && !full.is_no_answer() && !full.is_final());
         let wrong = refused("28P01").await;
         assert!(!wrong.says_not_yet() && wrong.is_final());
-        let nobody = tokio_postgres::connect("host=127.0.0.1 port=1 user=x", NoTls).await;
-        let source = nobody.err().expect("nobody listens");
-        let nobody = Error::Refused { address: "here".into(), source };
-        assert!(nobody.is_no_answer() && !nobody.says_not_yet());
+        let unserved = tokio_postgres::connect("host=127.0.0.1 port=1 user=x", NoTls).await;
+        let source = unserved.err().expect("nobody listens");
+        let refused = Error::Refused { address: "here".into(), source };
+        assert!(refused.is_no_answer() && !refused.says_not_yet());
     }
 
     #[tokio::test]

@@ -76,7 +76,7 @@ async fn n2_a_mark_decides_what_is_half_and_the_variable_finds_who_fills() {
 }
 
 #[tokio::test]
-async fn n3_what_another_program_put_under_a_forgotten_mark_is_nobody_s_to_remove() {
+async fn n3_what_another_program_put_under_a_forgotten_mark_is_not_removed() {
     let root = tempfile::tempdir().unwrap();
     let instance = instance(root.path());
     instance.begin_fill("a copy", Some(&Permission::given_up())).unwrap();

@@ -459,7 +459,7 @@ impl Instance {
         match rewind_mark::process_of(&mark)? {
             Named::AtWork(pid) => return Ok(Some(pid)),
             Named::Ended => return Ok(None),
-            Named::Nobody => {}
+            Named::Nothing => {}
         }
         let tool = self.settings.tool("pg_rewind");
         let found = procfs::with_variable(rewind::REWINDS, &self.settings.data_dir);

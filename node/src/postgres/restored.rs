@@ -207,7 +207,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_recovery_conf_of_old_is_refused_where_it_shall_count_and_else_put_aside() {
+    fn a_recovery_conf_of_old_is_refused_where_it_would_count_and_else_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         let places = Places::in_data(dir.path());
         let there = |name: &str| dir.path().join(name).exists();

@@ -54,7 +54,7 @@ pub fn name_process(settings: &Postgresql, pid: i32) -> Result<(), Error> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// Its daemon died before it could write it down.
-    Nobody,
+    Nothing,
     Ended,
     AtWork(i32),
 }
@@ -63,7 +63,7 @@ pub fn process_of(mark: &Path) -> Result<Named, Error> {
     let text = read_if_there(mark)?.unwrap_or_default();
     let named = text.lines().find_map(|line| line.strip_prefix(PROCESS)?.split_once(' '));
     let parsed = named.and_then(|(pid, began)| Some((pid.parse().ok()?, began.parse().ok()?)));
-    let Some((pid, began)): Option<(i32, u64)> = parsed else { return Ok(Named::Nobody) };
+    let Some((pid, began)): Option<(i32, u64)> = parsed else { return Ok(Named::Nothing) };
     let lives = Stat::of(pid)?.is_some_and(|stat| stat.lives && stat.started == began);
     Ok(if lives && is_of_this_boot(mark)? { Named::AtWork(pid) } else { Named::Ended })
 }
@@ -103,7 +103,7 @@ mod tests {
         assert!(is_of_this_boot(&mark).unwrap());
         std::fs::write(&mark, "x\nboot another\n").unwrap();
         assert!(!is_of_this_boot(&mark).unwrap());
-        assert_eq!(process_of(&mark).unwrap(), Named::Nobody);
+        assert_eq!(process_of(&mark).unwrap(), Named::Nothing);
         clear(&settings).unwrap();
         assert_eq!(find(&settings).unwrap(), None);
     }
@@ -138,6 +138,6 @@ mod tests {
         assert_eq!(process_of(&mark).unwrap(), Named::Ended);
         // The next one begins without a name.
         set(&settings, "y").unwrap();
-        assert_eq!(process_of(&mark).unwrap(), Named::Nobody);
+        assert_eq!(process_of(&mark).unwrap(), Named::Nothing);
     }
 }

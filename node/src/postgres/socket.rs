@@ -43,7 +43,8 @@ pub(super) fn clear_stale(dirs: &[PathBuf], port: u16, data_dir: &Path) -> Resul
         let socket = dir.join(format!(".s.PGSQL.{port}"));
         let path = dir.join(format!(".s.PGSQL.{port}.lock"));
         let Some(text) = read_if_there(&path)? else { continue };
-        if is_of_a_zombie_in(&text, data_dir)? || is_nobody_s(&text)? && is_silent(&socket) {
+        if is_of_a_zombie_in(&text, data_dir)? || is_without_a_process(&text)? && is_silent(&socket)
+        {
             tracing::warn!("{} is removed: no server owns it", path.display());
             remove_if_there(&path)?;
         }
@@ -52,7 +53,7 @@ pub(super) fn clear_stale(dirs: &[PathBuf], port: u16, data_dir: &Path) -> Resul
 }
 
 /// What PostgreSQL cannot judge, or takes for a server that runs and is none.
-fn is_nobody_s(text: &str) -> Result<bool, Error> {
+fn is_without_a_process(text: &str) -> Result<bool, Error> {
     let Some(pid) = owner_of(text).map(i32::abs) else { return Ok(true) };
     let lives = Stat::of(pid)?.is_some_and(|stat| stat.lives);
     let data_dir = text.lines().nth(1).map(Path::new);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_be_elected_has_what_is_acknowledged() {
+    fn a_member_that_may_be_elected_has_what_is_acknowledged() {
         assert!(meets(&record(&[], 0), ""));
         assert!(meets(&record(&["a"], 0), "a"));
         assert!(meets(&record(&["a"], 0), "2 (a,b)"));

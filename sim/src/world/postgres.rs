@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_streams_past_a_fork() {
+    fn no_standby_streams_past_a_fork() {
         let (old, mut new) = (server(&[1, 2, 3]), server(&[1, 2]));
         new.append(4, 500, Kind::Promoted);
         assert!(!old.log.may_continue_with(&new.log));

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_let_go_when_nobody_is_waited_for() {
+    fn commits_that_wait_are_let_go_when_no_standby_is_waited_for() {
         let (mut world, primary, _) = group(4);
         wait_for(&mut world, primary, "__patroni_strict_sync_replica_placeholder__");
         assert_eq!(acknowledged_in(&mut world, 2_000), 0);

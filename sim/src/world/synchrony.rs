@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_release_nothing_and_nobody_wanted_releases_all() {
+    fn too_few_release_nothing_and_no_wanted_standby_releases_all() {
         for text in ["nobody", "4 (a,b,c,d)", "ANY 4 (a,b,c,d)"] {
             assert_eq!(released(&parse(text).expect("a list"), &three()), 0, "{text}");
         }

@@ -130,6 +130,7 @@ pub(super) fn stand(peer: &PeerAnswer) -> Option<Stand<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     const SYNC: &str = r#"{"leader":"L","sync_standby":"a,b,c","quorum":1}"#;
 
@@ -141,8 +142,8 @@ mod tests {
 
     #[test]
     fn a_mode_is_in_force_when_it_is_on_and_sync_has_a_leader() {
-        for nobody in ["", "nonsense", "{}", r#"{"leader":null,"sync_standby":"a"}"#] {
-            assert_eq!(Electorate::of(&view(nobody), SyncMode::On), None, "{nobody}");
+        for sync in ["", "nonsense", "{}", r#"{"leader":null,"sync_standby":"a"}"#] {
+            assert_eq!(Electorate::of(&view(sync), SyncMode::On), None, "{sync}");
         }
         assert_eq!(Electorate::of(&GroupView::default(), SyncMode::Quorum), None);
         let view = view(SYNC);

@@ -44,6 +44,7 @@ pub fn may_race(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use crate::promotion::sample::{LIMITS, answer, race, view};
     use serde_json::json;
     use topology::{Lsn, MemberName, Tags, Timeline};
@@ -119,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_leader_without_a_store_does_not_ask_must_not_lead() {
+    fn a_member_that_a_leader_without_a_store_does_not_ask_must_not_lead() {
         let mut view = view(1000, "{}");
         view.take_sample("failsafe", r#"{"a":"http://a/patroni"}"#, 3, 0);
         assert_eq!(race(1000, &[], &view), Err(NotYet::NotInFailsafe));
         view.take_sample("failsafe", r#"{"a":"http://a/patroni","me":"http://me"}"#, 4, 0);
         assert_eq!(race(1000, &[], &view), Ok(()));
-        for nobody in ["{}", "nonsense"] {
-            view.take_sample("failsafe", nobody, 5, 0);
+        for map in ["{}", "nonsense"] {
+            view.take_sample("failsafe", map, 5, 0);
             assert_eq!(race(1000, &[], &view), Ok(()));
         }
         // An operator's word counts more.

@@ -158,6 +158,7 @@ impl Case<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use crate::promotion::sample::{answer, race, race_in, view};
     use topology::SyncMode::{On, Quorum};
 
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_candidate_that_failsafe_leaves_out() {
+    fn no_member_waits_for_a_candidate_that_failsafe_leaves_out() {
         let mut named = view(1000, r#"{"leader":"old","member":"a"}"#);
         named.take_sample("failsafe", r#"{"me":"http://me/patroni"}"#, 3, 0);
         assert_eq!(race(2000, &[answer("a", 2000)], &named), Ok(()));
@@ -241,7 +242,7 @@ mod tests {
     const VOTES: &str = r#"{"leader":"old","sync_standby":"me,a","quorum":1}"#;
 
     #[test]
-    fn a_switchover_goes_to_members_of_sync_and_a_failover_to_whoever_was_named() {
+    fn a_switchover_goes_to_members_of_sync_and_a_failover_to_the_member_that_was_named() {
         let switchover = |mode, sync| {
             let named = with_sync(view(1000, r#"{"leader":"old","member":"me"}"#), sync);
             race_in(mode, 1000, &[answer("a", 1000)], &named)
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_candidate_that_may_not_race() {
+    fn no_member_waits_for_a_candidate_that_may_not_race() {
         let only_me = r#"{"leader":"old","sync_standby":"me","quorum":0}"#;
         let named = view(1000, r#"{"leader":"old","member":"a"}"#);
         let refused = race_in(On, 1000, &[answer("a", 1000)], &named);

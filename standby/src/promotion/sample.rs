@@ -3,6 +3,7 @@
 //! Invariant: all are standbys on timeline 1 until a test says otherwise.
 
 use super::{NotYet, PeerAnswer, PeerStatus, RaceLimits, Racer, may_race};
+use crate::made_up::TakeSample;
 use topology::{GroupView, Lsn, MemberName, SyncMode, Tags, Timeline};
 
 pub(super) fn answer(name: &str, lsn: u64) -> PeerAnswer {

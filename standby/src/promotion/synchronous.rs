@@ -3,6 +3,7 @@
 
 use super::sample::{answer, race, race_in, view};
 use super::*;
+use crate::made_up::TakeSample;
 use proptest::prelude::*;
 use topology::GroupView;
 use topology::SyncMode::{On, Quorum};
@@ -94,7 +95,7 @@ fn in_quorum_mode_votes_decide_and_a_member_outside_needs_one_more() {
 
 /// In quorum mode a new leader has acknowledged before it writes `/sync`.
 #[test]
-fn the_last_leader_needs_no_votes_unless_somebody_may_have_led_since() {
+fn the_last_leader_needs_no_votes_unless_another_may_have_led_since() {
     let mut view = in_sync(r#"{"leader":"me","sync_standby":"a,b","quorum":1}"#);
     assert_eq!(race_in(Quorum, 1000, &[], &view), Ok(()));
     let refused = race_in(Quorum, 1000, &[answer("a", 1001)], &view);
@@ -154,7 +155,7 @@ fn state(voters: usize, quorum: usize) -> GroupView {
 
 proptest! {
     #[test]
-    fn whoever_leads_by_votes_has_what_was_acknowledged(
+    fn a_leader_by_votes_has_what_was_acknowledged(
         (voters, commits, acknowledged, mut members, first) in worlds()
     ) {
         logs(voters, commits, acknowledged, first, &mut members);

@@ -1,6 +1,7 @@
 //! Steps of logical slots on a primary and on its standby `me`.
 
 use super::*;
+use crate::made_up::TakeSample;
 use crate::slots::{ClusterKind, Situation, Unknown, step, wanted};
 use serde_json::{Value, json};
 use topology::{Dynamic, GroupView, MemberName, Millis};

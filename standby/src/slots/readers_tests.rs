@@ -1,6 +1,7 @@
 //! What is remembered of readers, case by case and in groups of chance.
 
 use super::*;
+use crate::made_up::TakeSample;
 use crate::report::{Leader, ReadersTold, Retention};
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,6 +1,7 @@
 //! The steps of several beats on one server, in the order of the machine's rows.
 
 use super::*;
+use crate::made_up::TakeSample;
 use crate::slots::{ClusterKind, Why, wanted};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Which slots a member should have, in small groups and in random ones.
 
 use super::*;
+use crate::made_up::TakeSample;
 use crate::slots::Kind;
 use proptest::prelude::*;
 use serde_json::{Value, json};

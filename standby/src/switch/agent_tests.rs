@@ -6,6 +6,7 @@ use super::super::publisher::observed_region;
 use super::super::register::tests::{certificate, journal, local_with, policy};
 use super::super::{LocalTopology, Replayed, Site};
 use super::*;
+use crate::made_up::TakeSample;
 use std::sync::Arc;
 use topology::region::{Phase, SignedToken, StepRecord, Token};
 use topology::{

@@ -82,12 +82,6 @@ impl LocalTopology {
         }
     }
 
-    /// `take` of values that a test or a sample makes up; `session` 0: on none.
-    pub fn take_sample(&mut self, key: &str, value: &str, version: i64, session: i64) {
-        let session = (session != 0).then_some(Session::of_store(session));
-        self.take(key, value, Version::of_store(version), session);
-    }
-
     fn parse(
         &mut self,
         key: &str,
@@ -176,6 +170,14 @@ fn versioned<T: serde::de::DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl LocalTopology {
+        /// `take` with plain numbers; `session` 0: on none.
+        pub(crate) fn take_sample(&mut self, key: &str, value: &str, version: i64, session: i64) {
+            let session = (session != 0).then_some(Session::of_store(session));
+            self.take(key, value, Version::of_store(version), session);
+        }
+    }
 
     #[test]
     fn what_cannot_be_read_is_remembered_and_not_absent() {

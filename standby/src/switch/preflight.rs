@@ -361,6 +361,7 @@ fn logical_slots(from: &Side, to: &Side, group: Group, found: &mut Vec<Finding>)
 mod tests {
     use super::super::register::tests::journal;
     use super::*;
+    use crate::made_up::TakeSample;
     use crate::slots::Kind;
     use topology::region::Phase;
 

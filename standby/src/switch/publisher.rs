@@ -80,6 +80,7 @@ fn without_progress(peer: &PeerRegion) -> PeerRegion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use topology::{Group, Lsn};
 
     fn site(leader: &str, lsn: u64) -> Site {

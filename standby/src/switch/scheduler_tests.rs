@@ -1,6 +1,7 @@
 //! The agent of region `a` with a schedule in the stores of both regions.
 
 use super::*;
+use crate::made_up::TakeSample;
 use crate::switch::preflight::{Probe, STANDBY_SETTINGS};
 use topology::schedule::{Outcome, Schedule};
 

@@ -89,6 +89,7 @@ fn word<'a>(view: &'a GroupView, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     fn view(word: &str) -> GroupView {
         let mut view = GroupView::default();

@@ -103,7 +103,7 @@ fn the_other_side_drives_only_what_is_decided() {
 }
 
 #[test]
-fn a_certificate_of_somebody_else_ends_the_move() {
+fn a_certificate_of_another_move_ends_the_move() {
     let mut f = facts("a");
     f.in_force = Some(certificate(3, "a"));
     assert!(matches!(next(&at(Phase::Hold), &f).next, Next::Abort(_)));

@@ -1,6 +1,7 @@
 //! Who is waited for, and who first.
 
 use super::*;
+use crate::made_up::TakeSample;
 use crate::sync::fixture::{World, world};
 use SyncRank::{Async, Potential, Quorum, Sync};
 use serde_json::json;
@@ -115,7 +116,7 @@ fn who_is_to_follow_another_standby_is_no_candidate() {
 }
 
 #[test]
-fn a_circle_of_members_cascades_from_nobody() {
+fn a_circle_of_members_cascades_from_no_leader() {
     let mut world = world("");
     for (name, from) in [("a", "b"), ("b", "a")] {
         world.member(name, json!({"replicatefrom": from}));

@@ -112,7 +112,7 @@ fn a_new_daemon_believes_what_its_own_record_lists() {
 }
 
 #[test]
-fn a_record_is_wanted_once_after_a_change_that_names_somebody() {
+fn a_record_is_wanted_once_after_a_change_that_names_a_standby() {
     let mut world = world(&record("", 0));
     world.look();
     assert!(!world.confirmed.wants_record());

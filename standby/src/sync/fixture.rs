@@ -1,6 +1,7 @@
 //! A primary called `me` and what it sees, for the tests of these rules.
 
 use super::*;
+use crate::made_up::TakeSample;
 use serde_json::Value;
 use topology::{GroupView, Millis};
 

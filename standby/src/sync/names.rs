@@ -14,7 +14,7 @@ use topology::{MemberName, SyncMode, quote};
 /// A name that no member may have: with it in force no commit is acknowledged.
 pub const PLACEHOLDER: &str = "__patroni_strict_sync_replica_placeholder__";
 
-const EVERYBODY: &str = "*";
+const ANY_STANDBY: &str = "*";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Method {
@@ -123,7 +123,7 @@ pub fn never_synchronous(name: &MemberName) -> Option<&'static str> {
     let is_printable = |byte: u8| (b' '..=b'~').contains(&byte);
     Some(match text {
         "" => "a name is needed to wait for it",
-        EVERYBODY => "`*` means every standby",
+        ANY_STANDBY => "`*` means every standby",
         _ if same(text, PLACEHOLDER) => "its name is a reserved word",
         _ if text.contains(',') => "`/sync` separates names by commas",
         _ if text.trim() != text => "blanks around a name do not count in `/sync`",
@@ -154,7 +154,7 @@ enum Token {
     /// A name, and whether it stood in quotes.
     Name(String, bool),
     Number(String),
-    Everybody,
+    AnyStandby,
     Mark(char),
 }
 
@@ -165,7 +165,7 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
     while let Some(c) = rest.next() {
         let token = match c {
             c if c.is_ascii_whitespace() || c == '\u{b}' => continue,
-            '*' => Token::Everybody,
+            '*' => Token::AnyStandby,
             '(' | ')' | ',' => Token::Mark(c),
             '"' => Token::Name(until_quote(&mut rest)?, true),
             c if c.is_ascii_digit() => Token::Number(run(c, &mut rest, |c| c.is_ascii_digit())),
@@ -232,12 +232,12 @@ const COUNT_MAX: u32 = i32::MAX as u32;
 
 fn members(method: Method, count: u64, list: &[Token]) -> Option<Names> {
     let mut names = Vec::new();
-    let mut is_everybody = false;
+    let mut is_any_standby = false;
     for item in list.split(|token| *token == Token::Mark(',')) {
         match item {
-            [Token::Everybody] => is_everybody = true,
+            [Token::AnyStandby] => is_any_standby = true,
             // In quotes, `*` means every standby as well.
-            [Token::Name(name, true)] if name == EVERYBODY => is_everybody = true,
+            [Token::Name(name, true)] if name == ANY_STANDBY => is_any_standby = true,
             // Only in quotes are these words names.
             [Token::Name(name, false)] if ["any", "first"].iter().any(|w| same(w, name)) => {
                 return None;
@@ -246,7 +246,7 @@ fn members(method: Method, count: u64, list: &[Token]) -> Option<Names> {
             _ => return None,
         }
     }
-    names.retain(|name| !is_everybody && !same(name, PLACEHOLDER));
+    names.retain(|name| !is_any_standby && !same(name, PLACEHOLDER));
     let names: NameSet = names.into_iter().map(MemberName::from).collect();
     Some(Names { method, count, names: names.sorted() })
 }

@@ -35,7 +35,7 @@ fn every_form_that_postgresql_takes_is_read() {
 }
 
 #[test]
-fn what_postgresql_refuses_names_nobody() {
+fn what_postgresql_refuses_names_no_standby() {
     for text in [
         "",
         " ",
@@ -94,7 +94,7 @@ fn names_are_written_sorted_and_quoted_where_they_must_be() {
 }
 
 #[test]
-fn the_placeholder_is_nobody_with_a_count() {
+fn the_placeholder_is_no_standby_with_a_count() {
     let placeholder = Names::placeholder(SyncMode::On);
     assert_eq!(Names::parse(PLACEHOLDER), placeholder);
     assert_eq!(Names::parse("*"), placeholder);
@@ -105,11 +105,11 @@ fn the_placeholder_is_nobody_with_a_count() {
 
 #[test]
 fn b3_quorum_mode_writes_the_placeholder_in_its_own_form() {
-    let nobody = Names::placeholder(SyncMode::Quorum);
-    assert_eq!(nobody.write(), format!("ANY 1 ({PLACEHOLDER})"));
-    assert_eq!(Names::parse(&nobody.write()), nobody);
-    assert!(!nobody.is_same(&Names::placeholder(SyncMode::On)), "it is written again");
-    assert_eq!((nobody.promised(), nobody.required().len()), (0, 0));
+    let none = Names::placeholder(SyncMode::Quorum);
+    assert_eq!(none.write(), format!("ANY 1 ({PLACEHOLDER})"));
+    assert_eq!(Names::parse(&none.write()), none);
+    assert!(!none.is_same(&Names::placeholder(SyncMode::On)), "it is written again");
+    assert_eq!((none.promised(), none.required().len()), (0, 0));
     // What another program wrote keeps its count.
     assert_eq!(Names::parse("2 (*)").write(), format!("2 ({PLACEHOLDER})"));
 }

@@ -101,7 +101,7 @@ fn those_that_confirm_in_time_are_recorded_without_the_slow_one() {
 }
 
 #[test]
-fn names_that_do_not_require_all_allow_nobody_to_lead() {
+fn names_that_do_not_require_all_allow_no_member_to_lead() {
     let mut world = world(&record("a,b", 0));
     world.policy.node_count = 2;
     world.names("FIRST 1 (a,b)");

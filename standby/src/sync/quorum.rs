@@ -33,7 +33,7 @@ pub(super) fn next(f: &Facts) -> Option<Step> {
     if active.is_empty() && voters.is_empty() {
         return f.name(Names::none());
     }
-    if is_nobody_back(f, &active)
+    if is_no_standby_back(f, &active)
         && let Some(wait) = f.wait(CONFIRM_MS)
     {
         return Some(wait);
@@ -64,7 +64,7 @@ fn take_over(f: &Facts) -> Step {
 
 /// Just opened, or cut off: none of those that have what is acknowledged streams
 /// yet. They get a moment before the others go on without them.
-fn is_nobody_back(f: &Facts, active: &NameSet) -> bool {
+fn is_no_standby_back(f: &Facts, active: &NameSet) -> bool {
     let names = f.names.set();
     !f.record.standbys.is_empty() && !names.is_empty() && names.common(active).is_empty()
 }

@@ -117,7 +117,7 @@ fn the_names_of_priority_mode_take_the_form_of_this_one() {
 }
 
 #[test]
-fn voters_that_nobody_waits_for_lose_their_votes() {
+fn voters_that_no_commit_waits_for_lose_their_votes() {
     let mut world = quorum(&record("a", 0), "ANY 1 (b)", 1);
     world.standby("b", Quorum, 100);
     assert_eq!(text(world.step()), record("", 0));

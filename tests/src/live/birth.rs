@@ -136,11 +136,11 @@ async fn keys_have_the_shape_that_tools_know(stage: &Stage, leader: &MemberPlan)
         assert_eq!(fields(&ours[&key].value), fields(&samples[role]), "{key}");
     }
     leases_are_right(stage, leader, &ours);
-    everybody_is_reported(stage).await;
+    every_member_is_reported(stage).await;
 }
 
 /// With every renewal of the lock: the position and the slots of all members.
-async fn everybody_is_reported(stage: &Stage) {
+async fn every_member_is_reported(stage: &Stage) {
     let names: Vec<String> = stage.members().into_iter().map(|m| m.name).collect();
     stage
         .until("a report that names all members", SHORT, async || {

@@ -122,7 +122,7 @@ async fn restored(stage: &Stage, dir: &Path, like: &MemberPlan) -> String {
 
 /// The archive has the history of a timeline on which no member leads and that left this
 /// one long ago: a standby that is started follows its leader all the same.
-pub async fn of_nobody() {
+pub async fn of_no_leader() {
     let mut stage = Stage::prepare_with(2, |plan, dir| {
         let archive = dir.join("archive").display().to_string();
         let change = json!({"postgresql": {

@@ -82,8 +82,8 @@ async fn nothing_for_later(stage: &Stage, leader: &MemberPlan, replica: &MemberP
         let reply = stage.send(Method::POST, leader, path, body).await;
         assert_eq!(reply.status, status, "{path}: {}", reply.body);
     }
-    for nobody in [json!({"leader": leader.name}), json!({"member": "nobody"})] {
-        meddle(stage, "failover", Some(&nobody.to_string())).await;
+    for request in [json!({"leader": leader.name}), json!({"member": "nobody"})] {
+        meddle(stage, "failover", Some(&request.to_string())).await;
         stage
             .until("the end of a stale request", SHORT, async || {
                 entries(stage).await["failover"].value == "{}"

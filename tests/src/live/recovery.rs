@@ -21,7 +21,7 @@ pub async fn of_a_standby(stage: &mut Stage, leader: &MemberPlan) {
 
 async fn by_reload(stage: &Stage, standby: &MemberPlan) {
     let conf = json!({"recovery_end_command": "true", "recovery_min_apply_delay": "5ms",
-        "recovery_target_time": "2020-01-01", "primary_slot_name": "of_nobody"});
+        "recovery_target_time": "2020-01-01", "primary_slot_name": "of_no_leader"});
     stage.patch(json!({"postgresql": {"recovery_conf": conf}})).await;
     shows(stage, standby, "recovery_end_command", "true").await;
     shows(stage, standby, "recovery_min_apply_delay", "5ms").await;

@@ -158,7 +158,7 @@ async fn replaced_members_are_found_when_all_that_were_named_are_gone() {
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_serves_is_noticed_within_the_ttl() {
+async fn a_connection_without_a_server_is_noticed_within_the_ttl() {
     let _turn = tests::live::turn();
     let cluster = Cluster::start(false);
     let gate = Gate::before(cluster.address(0)).await;
@@ -231,8 +231,8 @@ async fn with_certificates_and_users_all_is_the_same() {
     let settings = login("secret");
     let wrong = store(&login("wrong")).read(&all()).await;
     assert!(matches!(wrong, Err(DcsError::Denied(_))), "{wrong:?}");
-    let nobody = StoreSettings { cert: None, key: None, ..settings.clone() };
-    let refused = store(&nobody).read(&all()).await;
+    let anonymous = StoreSettings { cert: None, key: None, ..settings.clone() };
+    let refused = store(&anonymous).read(&all()).await;
     assert!(matches!(refused, Err(DcsError::Unreachable { .. })), "{refused:?}");
 
     let store = store(&settings);

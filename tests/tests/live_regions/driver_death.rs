@@ -15,7 +15,7 @@ use std::time::Instant;
 use topology::Group;
 use topology::region::Phase;
 
-pub(crate) async fn somebody_else_goes_on(f: &mut Formation) -> Result<()> {
+pub(crate) async fn another_agent_goes_on(f: &mut Formation) -> Result<()> {
     moves::set_step_seconds(f, 60).await?;
     driver_dies_and_the_next_one_finishes(f).await?;
     moves::by_command(f, SOUTH, NORTH).await?;

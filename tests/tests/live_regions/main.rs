@@ -41,7 +41,7 @@ async fn a_formation_of_two_regions_lives_through_everything() -> anyhow::Result
         match stage {
             'b' => group_moves::leaders_change_within_a_region(&mut f).await?,
             'c' => planned::there_and_back_under_load(&mut f).await?,
-            'd' => driver_death::somebody_else_goes_on(&mut f).await?,
+            'd' => driver_death::another_agent_goes_on(&mut f).await?,
             'e' => frozen::a_silent_store_stops_no_writes(&mut f).await?,
             'f' => doubt::nothing_opens_in_doubt(&mut f).await?,
             _ => continue,

@@ -1,8 +1,8 @@
 //! Words that name no actor or no number, in comments and in what an operator reads.
 //!
 //! A sentence says which member, program or person acts: the words of `VAGUE` do not.
-//! Comments are read in all files, string literals (sentences of rules, log lines,
-//! answers) outside of tests.
+//! Comments and names in the code are read in all files, string literals (sentences of
+//! rules, log lines, answers) outside of tests.
 //!
 //! Absent on purpose: a parser of Rust. `pieces` knows comments and literals, which is
 //! all that is asked of it.
@@ -28,15 +28,17 @@ const VAGUE_IN_TEXTS: [&str; 2] = ["who", "anybody"];
 enum Piece<'a> {
     Comment(&'a str),
     Text(&'a str),
+    Code(&'a str),
 }
 
-/// Comments and string literals of a source, each with the number of its line.
+/// Comments, string literals and the code between them, each with the number of its line.
 fn pieces(source: &str) -> Vec<(usize, Piece<'_>)> {
     let mut found = Vec::new();
     let (mut at, mut line) = (0, 1);
     while let Some(next) = source[at..].find(['/', '"', '\'']) {
         let start = at + next;
         let rest = &source[start..];
+        found.push((line, Piece::Code(&source[at..start])));
         line += source[at..start].matches('\n').count();
         at = start + 1;
         if rest.starts_with("//") {
@@ -52,7 +54,30 @@ fn pieces(source: &str) -> Vec<(usize, Piece<'_>)> {
             at = start + length;
         }
     }
+    found.push((line, Piece::Code(&source[at..])));
     found
+}
+
+/// Names of functions, types and variables that have a vague word in them, with their line
+/// below the first one of the code.
+fn vague_names(code: &str) -> Vec<(usize, &str)> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let lines = code.lines().enumerate();
+    let names = lines
+        .flat_map(|(line, text)| text.split(move |c| !is_of_name(c)).map(move |name| (line, name)));
+    names.filter(|(_, name)| vague(&Piece::Comment(&in_words(name))).is_some()).collect()
+}
+
+/// `may_somebody_lead` and `MaySomebodyLead` as words.
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for (before, c) in std::iter::once(' ').chain(name.chars()).zip(name.chars()) {
+        if c == '_' || (before.is_lowercase() && c.is_uppercase()) {
+            words.push(' ');
+        }
+        words.extend(Some(c).filter(|c| *c != '_'));
+    }
+    words
 }
 
 /// A character between its quotes; of a lifetime, only its mark.
@@ -100,6 +125,7 @@ fn vague(piece: &Piece) -> Option<&'static str> {
     match piece {
         Piece::Comment(text) => VAGUE.into_iter().find(|word| has(text, word)),
         Piece::Text(text) => VAGUE.into_iter().chain(VAGUE_IN_TEXTS).find(|word| has(text, word)),
+        Piece::Code(_) => None,
     }
 }
 
@@ -136,6 +162,32 @@ fn comments_and_texts_name_the_actor() {
 }
 
 #[test]
+fn names_in_code_name_the_actor() {
+    let mut found = Vec::new();
+    for path in all_sources().iter().filter(|path| !path.ends_with("tidy/words.rs")) {
+        let source = read(path);
+        for (line, piece) in pieces(&source) {
+            let Piece::Code(code) = piece else { continue };
+            let names = vague_names(code).into_iter();
+            found.extend(
+                names.map(|(at, name)| format!("{}:{}: {name}", path.display(), line + at)),
+            );
+        }
+    }
+    assert!(found.is_empty(), "say which member, program or person:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_vague_word_is_found_in_every_kind_of_name() {
+    let names = |code: &'static str| {
+        vague_names(code).into_iter().map(|(_, name)| name).collect::<Vec<_>>()
+    };
+    let code = "fn may_somebody_lead() {}\nenum Token { Everybody, IsShallow }\nconst WHOEVER: u8";
+    assert_eq!(names(code), ["may_somebody_lead", "Everybody", "WHOEVER"]);
+    assert_eq!(names("fn waits_for_so_many() {} fn so_manyfold() {}"), ["waits_for_so_many"]);
+}
+
+#[test]
 fn comments_and_literals_are_told_from_code() {
     let source = concat!(
         "let a = \"no // comment, \\\" whom\"; // so\n",
@@ -148,7 +200,8 @@ fn comments_and_literals_are_told_from_code() {
         (3, Piece::Text("\"a \" b\"")),
         (3, Piece::Text("\"x\"")),
     ];
-    assert_eq!(pieces(source), wanted);
+    let told = pieces(source).into_iter().filter(|(_, piece)| !matches!(piece, Piece::Code(_)));
+    assert_eq!(told.collect::<Vec<_>>(), wanted);
     assert_eq!(vague(&Piece::Text("\"wait:\\nwhom\"")), Some("whom"));
     assert_eq!(vague(&Piece::Comment("// those who vote")), None);
 }

@@ -4,6 +4,7 @@ use super::super::fixture::{g, policy, region, route, scene, standby, tagged};
 use super::super::{Graph, Level, Link, RegionScene, Scene};
 use super::*;
 use crate::GroupView;
+use crate::made_up::TakeSample;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 

@@ -2,6 +2,7 @@
 //! of that name; number 0 leads.
 
 use super::{RegionRole, RegionScene, Route, Scene};
+use crate::made_up::TakeSample;
 use crate::region::Policy;
 use crate::{Group, GroupView, Seen};
 use serde_json::json;

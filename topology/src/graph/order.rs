@@ -112,7 +112,7 @@ mod tests {
     proptest! {
         /// Routes go from lower to higher numbers, so there is no circle.
         #[test]
-        fn nobody_opens_before_those_it_routes_to(
+        fn no_group_opens_before_those_it_routes_to(
             drawn in proptest::collection::btree_set((0u32..8, 0u32..8), 0..20),
         ) {
             let groups: BTreeSet<Group> = (0..8).map(g).collect();

@@ -180,10 +180,11 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::super::fixture::{g, region, scene, standby, tagged};
     use super::*;
+    use crate::made_up::TakeSample;
     use crate::{GroupView, Status};
 
     #[test]
-    fn a_formation_of_two_regions_and_one_that_nobody_saw() {
+    fn a_formation_of_two_regions_and_one_that_was_not_seen() {
         let mut west = standby("west", &[g(0), g(1)], 2);
         west.is_stale = true;
         let mut seen = scene(&[region("east", &[g(0), g(1)], 2), west]);

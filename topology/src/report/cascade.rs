@@ -57,6 +57,7 @@ impl<'r, 'a> Walk<'r, 'a> {
 mod tests {
     use super::*;
     use crate::GroupView;
+    use crate::made_up::TakeSample;
     use proptest::prelude::*;
 
     fn view(leader: Option<u8>, sources: &[Option<u8>]) -> GroupView {

@@ -131,6 +131,7 @@ fn upstream<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     const END: &str = r#"{"optime":1000}"#;
 

@@ -69,6 +69,7 @@ impl<'a> Switchover<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     #[test]
     fn only_a_switchover_with_a_time_is_scheduled() {

@@ -25,6 +25,7 @@ fn replayed(view: &GroupView) -> Option<Lsn> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     fn groups(of: &[(u32, Option<u64>)]) -> BTreeMap<Group, GroupView> {
         let view = |lsn: Option<u64>| {

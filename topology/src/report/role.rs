@@ -94,6 +94,7 @@ pub fn synchronous_mode(view: &GroupView) -> SyncMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     fn role(keys: &[(&str, &str)], name: &str) -> Role {
         let mut view = GroupView::default();

@@ -210,7 +210,7 @@ shop: owner a
     }
 
     #[tokio::test]
-    async fn a_row_that_points_elsewhere_and_rows_that_nobody_read_are_findings() {
+    async fn a_row_that_points_elsewhere_and_unread_rows_are_findings() {
         let formation = citus("b1");
         let (tree, _) = seen(&formation.regions).await;
         let drift = "error: pg_dist_node sends group 1 to b1:5432, its leader is a/1/a1 at a1:5432";
@@ -239,7 +239,7 @@ shop: owner a
     }
 
     #[tokio::test]
-    async fn without_the_owner_nobody_is_said_to_own() {
+    async fn without_the_owner_no_region_is_said_to_own() {
         let formation = citus("a1");
         formation.a.set_unreachable(true);
         let (tree, notes) = seen(&formation.regions).await;

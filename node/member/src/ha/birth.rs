@@ -100,7 +100,7 @@ pub(crate) const BIRTH: &[Rule] = &[
         |f| act(Action::Begin(Job::Clone { from: source(f).expect("just seen") })),
         "trying to bootstrap from leader",
     )
-    .saying(from_whom),
+    .saying(from_which_member),
     Rule::new(
         531,
         |f| may_restore(f) && !f.is_backing_off(),
@@ -173,7 +173,7 @@ pub(crate) const BIRTH: &[Rule] = &[
 ];
 
 /// The member to copy, and what is replaced by that.
-fn from_whom(f: &Facts) -> Option<String> {
+fn from_which_member(f: &Facts) -> Option<String> {
     let member = source(f)?.member;
     Some(match &f.o.postgres.data {
         DataDir::Half(what) => format!("{member}, over what this daemon has begun ({what})"),

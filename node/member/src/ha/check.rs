@@ -166,7 +166,7 @@ fn a_silent_store_never_adds_write_ability() {
 }
 
 #[test]
-fn nobody_promotes_without_a_lock_that_lasts() {
+fn no_member_promotes_without_a_lock_that_lasts() {
     always("promotes without a lock that lasts", |o, action| {
         let safe = o.holds_lock() && !Facts::of(o).is_fence_due();
         *action != Action::Promote || safe
@@ -227,7 +227,7 @@ fn data_is_thrown_away_only_with_a_source_and_a_reason() {
 }
 
 #[test]
-fn a_leader_keeps_its_data_and_nobody_copies_without_a_leader() {
+fn a_leader_keeps_its_data_and_no_member_copies_without_a_leader() {
     always("a leader is rebuilt", |o, action| {
         !matches!(action, Action::Begin(Job::Rebuild { why: Rebuild::Asked, .. }))
             || matches!(o.lock, Lock::Other(_))

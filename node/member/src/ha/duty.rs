@@ -72,6 +72,7 @@ mod tests {
     use crate::ha::decide;
     use crate::ha::observation::{Running, StopHow};
     use crate::ha::sample::{follower, leader, primary};
+    use crate::made_up::TakeSample;
     use serde_json::json;
     use topology::{Millis, Seen};
 
@@ -96,7 +97,7 @@ mod tests {
         (decision.rule, decision.step)
     }
 
-    fn nobody_leads(o: &mut Observation) {
+    fn no_member_leads(o: &mut Observation) {
         let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
         (view.leader, o.lock) = (None, Lock::Free);
     }
@@ -143,7 +144,7 @@ mod tests {
         server.restart_due = Some("restore_command".into());
         assert_eq!(look(&mut recovers).0, 941);
         // In pause, and without a leader, nothing is restarted for that.
-        for change in [(|o| o.dynamic.pause = true) as fn(&mut Observation), nobody_leads] {
+        for change in [(|o| o.dynamic.pause = true) as fn(&mut Observation), no_member_leads] {
             let mut stays = recovers.clone();
             stays.memory.leaving_duty = None;
             change(&mut stays);
@@ -186,7 +187,7 @@ mod tests {
         o.store = Seen::Unknown;
         assert_eq!(look(&mut o).1, stop(), "the store is silent");
         let mut o = leaving();
-        nobody_leads(&mut o);
+        no_member_leads(&mut o);
         assert_eq!(look(&mut o).1, stop(), "nobody could let go");
         // A new leader that has not written yet may name it.
         let mut o = leaving();

@@ -276,6 +276,7 @@ pub fn inject(view: &mut GroupView, promise: &Promise) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
     use topology::Seen;
 
     fn asked(by: &str, until: u64) -> Promise {
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_promises_before_the_first_look_or_without_the_mode() {
+    fn no_member_promises_before_the_first_look_or_without_the_mode() {
         let mut promises = PromiseStore::default();
         assert_eq!(promises.accept(asked("a", 9), Millis(1)), Err(Refusal::Off));
         promises.is_on = true;
@@ -498,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_promised_to_lead_is_the_leader_of_an_unlocked_group() {
+    fn the_promised_leader_is_the_leader_of_an_unlocked_group() {
         let mut view = GroupView::default();
         let promise = Promise { conn_url: "postgres://h:1/x".into(), ..asked("a", 9) };
         inject(&mut view, &promise);

@@ -33,7 +33,8 @@ mod receipt;
 mod receivers;
 pub mod restarts;
 mod rewinding;
-pub mod sample;
+#[cfg(test)]
+pub(crate) mod sample;
 mod sources;
 pub(crate) mod standby_request;
 pub(crate) mod stopping;

@@ -25,7 +25,7 @@ impl Facts<'_> {
     }
 
     /// All daemons begin anew: the last leader may have more and still be starting.
-    pub fn may_somebody_have_more(&self) -> bool {
+    pub fn may_another_member_have_more(&self) -> bool {
         let (o, memory) = (self.o, &self.o.memory);
         let Some(view) = self.view().filter(|view| view.request().is_none()) else {
             return false;

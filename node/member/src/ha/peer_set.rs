@@ -148,6 +148,7 @@ pub fn enough_for_candidate(electors: &Map, me: &MemberName) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::TakeSample;
 
     #[test]
     fn t01_an_outage_of_the_store_takes_no_member_out_of_failsafe() {

@@ -129,7 +129,7 @@ pub const RACE: &[Rule] = &[
     .saying(|f| f.disk_failed().map(str::to_string)),
     Rule::new(
         844,
-        |f| f.may_somebody_have_more(),
+        |f| f.may_another_member_have_more(),
         |_| soon(300),
         "all members have restarted: waiting for the former leader, which may have more WAL and \
          is still starting",

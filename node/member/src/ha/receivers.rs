@@ -206,6 +206,7 @@ mod tests {
     use crate::ha::decide;
     use crate::ha::observation::{Process, Running, Shut, ShutdownState};
     use crate::ha::sample::{NOW, answer, leader};
+    use crate::made_up::TakeSample;
     use standby::promotion::PeerAnswer;
     use topology::{Seen, Timeline};
 
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_store_gives_the_lock_to_nobody() {
+    fn a_silent_store_gives_the_lock_to_no_member() {
         let mut o = closed(1, 0);
         let peers = [answer("a", 1_000)];
         (o.store, o.lock) = (Seen::Unknown, Lock::Unknown);
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn known_bug_22_an_archiver_that_hangs_keeps_nobody_from_leading_and_does_not_hold_a_stop() {
+    fn known_bug_22_an_archiver_that_hangs_keeps_no_member_from_leading_and_does_not_hold_a_stop() {
         let mut o = closed(0, 0);
         let release =
             Action::ReleaseLock { publish: Publish::Handover(CHECKPOINT, Some(Timeline(2))) };

@@ -8,17 +8,18 @@ use super::observation::{
     DataDir, Following, Guarding, Lock, Me, Memory, Observation, Postgres, Process, Rewind, Server,
     ServerRole,
 };
+use crate::made_up::TakeSample;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
 use topology::id::slot_name;
 use topology::{Dynamic, Group, GroupView, Lsn, Millis, Seen, SystemId, Tags, Timeline};
 
 /// The moment at which everything was renewed.
-pub const NOW: u64 = 1_000_000;
-pub const SYSTEM: &str = "7710375988543033523";
+pub(crate) const NOW: u64 = 1_000_000;
+pub(crate) const SYSTEM: &str = "7710375988543033523";
 
 /// `me`, `a` and `b` on timeline 2; `leader` leads.
-pub fn view(leader: &str) -> GroupView {
+pub(crate) fn view(leader: &str) -> GroupView {
     let mut view = GroupView::default();
     view.take_sample("initialize", SYSTEM, 1, 0);
     view.take_sample("config", r#"{"ttl":30}"#, 1, 0);
@@ -35,7 +36,7 @@ pub fn view(leader: &str) -> GroupView {
     view
 }
 
-pub fn following(name: &str) -> Following {
+pub(crate) fn following(name: &str) -> Following {
     Following {
         host: format!("host-{name}"),
         port: 5432,
@@ -57,7 +58,7 @@ fn running(role: ServerRole) -> Process {
 }
 
 /// A standby on timeline 2 answers that its log ends there.
-pub fn answer(name: &str, lsn: u64) -> PeerAnswer {
+pub(crate) fn answer(name: &str, lsn: u64) -> PeerAnswer {
     let status = PeerStatus {
         in_recovery: true,
         lsn: Lsn(lsn),
@@ -70,11 +71,11 @@ pub fn answer(name: &str, lsn: u64) -> PeerAnswer {
     PeerAnswer { name: name.into(), status: Some(status) }
 }
 
-pub fn primary() -> Process {
+pub(crate) fn primary() -> Process {
     running(ServerRole::Primary)
 }
 
-pub fn standby_of(name: Option<&str>) -> Process {
+pub(crate) fn standby_of(name: Option<&str>) -> Process {
     running(ServerRole::Standby {
         follows: name.map(following).map(Box::new),
         streaming: name.is_some(),
@@ -112,13 +113,13 @@ fn at_rest(lock: Lock, view: GroupView, process: Process) -> Observation {
     }
 }
 
-pub fn leader() -> Observation {
+pub(crate) fn leader() -> Observation {
     let lock = Lock::Mine { renewed: Millis(NOW), deadline: Millis(NOW + 30_000) };
     at_rest(lock, view("me"), primary())
 }
 
 /// Streams from `a`, with which it was compared.
-pub fn follower() -> Observation {
+pub(crate) fn follower() -> Observation {
     let mut o = at_rest(Lock::Other("a".into()), view("a"), standby_of(Some("a")));
     o.memory.compared_with = Some("a".into());
     o.memory.compared_at = Millis(NOW);

@@ -54,8 +54,8 @@ impl Facts<'_> {
         if self.o.me.tags.nostream() {
             return None;
         }
-        let nobody_leads = self.is_lock_free() && !self.is_paused();
-        if nobody_leads && self.o.dynamic.standby_cluster.is_some() {
+        let no_member_leads = self.is_lock_free() && !self.is_paused();
+        if no_member_leads && self.o.dynamic.standby_cluster.is_some() {
             return self.remote().filter(|_| self.o.ownership == Ownership::NoRegions);
         }
         let view = self.view()?;

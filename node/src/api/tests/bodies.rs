@@ -5,6 +5,7 @@ use crate::api::cluster::cluster_json;
 use crate::api::metrics;
 use crate::api::slots::SlotReport;
 use crate::api::status::{facts, status_json};
+use crate::made_up::TakeSample;
 use topology::document::spaced;
 
 const LEADER: &str = r#"{"state": "running", "postmaster_start_time": "2026-11-20 21:56:45.432680+00:00", "role": "primary", "server_version": 150018, "xlog": {"location": 67108960}, "timeline": 1, "replication": [{"usename": "replicator", "application_name": "n2", "client_addr": "127.0.0.1", "state": "streaming", "sync_state": "async", "sync_priority": 0}], "dcs_last_seen": 1795208971, "database_system_identifier": "7710375988543033523", "pending_restart": true, "pending_restart_reason": {"max_connections": {"old_value": "100", "new_value": "110"}}, "patroni": {"version": "4.1.5", "scope": "golden", "name": "n1"}}"#;
@@ -224,7 +225,7 @@ fn metrics_of_a_primary_carry_the_known_names_and_values() {
 }
 
 #[test]
-fn metrics_of_a_stopped_replica_leave_out_what_nobody_knows() {
+fn metrics_of_a_stopped_replica_leave_out_what_is_not_known() {
     let mut me = published("n3");
     (me.state, me.running) = (MemberState::Stopped, false);
     let text = metrics::render(&facts(&me, None, NOW));

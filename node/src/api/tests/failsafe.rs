@@ -64,7 +64,7 @@ async fn refusals_have_the_texts_that_leaders_know() {
 }
 
 #[tokio::test]
-async fn whoever_asks_hears_every_single_answer() {
+async fn a_member_that_asks_hears_every_single_answer() {
     let (one, two) = (replica().await, replica().await);
     lock(&two.failsafe).update(true, None);
     let peers = crate::peers::Peers::new(&settings(RestApi::default())).unwrap();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::health::{self, CHECKS, parse_bytes};
 use crate::api::status::facts;
+use crate::made_up::TakeSample;
 
 fn passes(
     path: &str,

@@ -202,11 +202,11 @@ pub(super) async fn pair() -> (Member, Member) {
     let store = leader.store.client();
     let replica =
         Member::start_on(store, settings(RestApi::default()), published("n2"), standby()).await;
-    let nobody = "http://127.0.0.1:1/patroni".to_string();
+    let silent = "http://127.0.0.1:1/patroni".to_string();
     leader.settle(&[
         ("n1", leader.url("/patroni")),
         ("n2", replica.url("/patroni")),
-        ("n3", nobody),
+        ("n3", silent),
     ]);
     (leader, replica)
 }

@@ -54,7 +54,7 @@ async fn a_switchover_goes_to_a_synchronous_standby() {
 }
 
 #[tokio::test]
-async fn a_failover_goes_to_whoever_was_named() {
+async fn a_failover_goes_to_the_member_that_was_named() {
     let (mut leader, _replica) = group(ON).await;
     let (request, answer) = moved(&mut leader, "/failover", json!({"candidate": "n2"})).await;
     assert_eq!(request.as_deref(), Some(r#"{"member":"n2"}"#));

@@ -99,7 +99,7 @@ async fn members_ask_each_other_with_their_certificate() {
 /// A daemon without a certificate trusts every server; one that has a certificate
 /// verifies the server's chain, and never its host name.
 #[tokio::test]
-async fn whom_a_daemon_believes_depends_on_its_own_certificate() {
+async fn which_members_a_daemon_believes_depends_on_its_own_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let (ours, other) = (self_signed(&directory, "ours"), self_signed(&directory, "other"));
     let member = Member::start(published("n2"), standby(), restapi(&ours, "none")).await;

@@ -233,11 +233,11 @@ async fn logins_are_renewed_and_refusals_named() {
         password: Some(Secret(password.to_string())),
         ..server.settings()
     };
-    let (mine, wrong, nobody) = (app("secret"), app("wrong"), server.settings());
+    let (mine, wrong, anonymous) = (app("secret"), app("wrong"), server.settings());
     let early = store(&mine, TIMEOUT);
     answered(&early).await; // a login at a store without users is passed over
     turn_login_on(&server).await;
-    for settings in [&wrong, &nobody] {
+    for settings in [&wrong, &anonymous] {
         let refused = store(settings, TIMEOUT).read(&["/app/".to_string()]).await;
         assert!(matches!(refused, Err(DcsError::Denied(_))), "{refused:?}");
     }

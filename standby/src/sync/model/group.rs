@@ -1,6 +1,7 @@
 //! A group in the model: what is true, beside what its leader sees.
 
 use super::{Flaw, rank};
+use crate::made_up::TakeSample;
 use crate::sync::{
     Confirmations, Names, Policy, Replication, Sender, Situation, Step, before_opening, next,
 };

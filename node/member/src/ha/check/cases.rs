@@ -10,6 +10,7 @@ use crate::ha::observation::{
 };
 use crate::ha::sample::{follower, leader};
 use crate::ha::{Outcome, decide};
+use crate::made_up::TakeSample;
 use standby::promotion::NotYet;
 use topology::{GroupView, Lsn, Millis, Seen, SystemId, Timeline};
 
@@ -437,7 +438,7 @@ fn a_lag_beyond_the_limit_does_not_race_and_a_named_candidate_may() {
 }
 
 #[test]
-fn whoever_led_before_all_daemons_began_anew_is_waited_for() {
+fn the_leader_before_all_daemons_began_anew_is_waited_for() {
     let mut o = quiet();
     o.memory.started = o.now;
     see(&mut o, "members/a", r#"{"state":"starting","role":"replica"}"#);
@@ -450,7 +451,7 @@ fn whoever_led_before_all_daemons_began_anew_is_waited_for() {
 }
 
 #[test]
-fn a_stop_that_nobody_planned_is_not_waited_for_without_end() {
+fn an_unplanned_stop_is_not_waited_for_without_end() {
     let mut o = quiet();
     hold_lock(&mut o);
     stop(&mut o, End::Clean);

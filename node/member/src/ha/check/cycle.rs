@@ -12,6 +12,7 @@ use crate::ha::observation::{
 };
 use crate::ha::sample::{self, NOW, follower, following, leader, standby_of};
 use crate::ha::{Outcome, decide};
+use crate::made_up::TakeSample;
 use serde_json::json;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
@@ -184,7 +185,7 @@ fn standby_cluster(host: Option<&str>) -> Option<StandbyCluster> {
 
 /// Row by row of the target's table: what changes, and which server to follow then.
 #[test]
-fn whom_to_follow_and_when_to_change_it() {
+fn which_member_to_follow_and_when_to_change_it() {
     let follow = |change: Change| {
         let mut o = follower();
         change(&mut o);

@@ -8,6 +8,7 @@ use crate::ha::decide;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Gate, Guarding, Job, Observation, Process, ServerRole, StopHow};
 use crate::ha::sample;
+use crate::made_up::TakeSample;
 use serde_json::json;
 use standby::candidate::NoCandidate;
 use standby::promotion::{NotYet, PeerAnswer, PeerStatus};
@@ -137,7 +138,7 @@ fn the_mode_counts_where_it_is_on_or_may_be() {
 /// Stricter than the timeline alone: a new leader acknowledges before its timeline
 /// stands in `/history`.
 #[test]
-fn a_primary_without_a_lock_goes_on_unless_somebody_may_have_led_since() {
+fn a_primary_without_a_lock_goes_on_unless_another_member_may_have_led_since() {
     let found = |mode, sync: &str, claim: &str| {
         let mut o = racing(mode, sync);
         see(&mut o, "claim", claim);

@@ -14,6 +14,7 @@ use crate::ha::observation::{
     DataDir, Disk, Following, Guarding, Lock, Me, Memory, Observation, Postgres, Process, Rewind,
     Server, ServerRole,
 };
+use crate::made_up::TakeSample;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::{Order, Ownership};
 use topology::id::slot_name;
@@ -91,7 +92,7 @@ pub(super) fn quiet() -> Observation {
 }
 
 /// As in the first moments of a new cluster.
-fn nobody_has_data(o: &mut Observation) {
+fn no_member_has_data(o: &mut Observation) {
     o.memory.knew_system = false;
     let Seen::Known(view) = &mut o.store else { return };
     for member in view.members.values_mut() {
@@ -163,7 +164,7 @@ impl Generator {
             self.begin_from_an_archive(&mut o);
         }
         if matches!(o.postgres.data, DataDir::Empty | DataDir::Half(_)) && self.percent(60) {
-            nobody_has_data(&mut o);
+            no_member_has_data(&mut o);
         }
         if self.percent(5) {
             self.stop_a_leader(&mut o);

@@ -9,6 +9,7 @@ use crate::ha::observation::{
     ShutdownState, StopHow,
 };
 use crate::ha::sample::{NOW, answer, leader, primary, standby_of};
+use crate::made_up::TakeSample;
 use standby::promotion::PeerAnswer;
 use topology::{Lsn, Millis, Seen, SyncMode, Timeline};
 
@@ -56,7 +57,7 @@ fn h3_a_promotion_that_hangs_gives_the_lock_to_a_member_that_can_lead() {
 }
 
 #[test]
-fn h3_whoever_gave_a_promotion_up_lets_others_try_for_a_ttl() {
+fn h3_a_member_that_gave_a_promotion_up_lets_others_try_for_a_ttl() {
     let mut o = promoting(300_000);
     let mut memory = std::mem::take(&mut o.memory);
     let stop = Job::Stop { how: StopHow::Overdue };
@@ -270,7 +271,7 @@ fn nothing_planned_stops_a_healthy_primary_at_once() {
 }
 
 #[test]
-fn h2_whom_an_operator_named_asks_nobody_before_it_leads() {
+fn h2_a_member_that_an_operator_named_asks_no_other_before_it_leads() {
     let mut o = quiet();
     for name in ["me", "old", "third"] {
         take(&mut o, &format!("members/{name}"), r#"{"state":"running"}"#);

@@ -6,6 +6,7 @@ use crate::ha::facts::Facts;
 use crate::ha::observation::{End, Observation, Process, ServerRole, Shut, ShutdownState};
 use crate::ha::sample::{NOW, answer, leader, standby_of};
 use crate::ha::{Outcome, decide};
+use crate::made_up::TakeSample;
 use standby::promotion::PeerAnswer;
 use standby::rewind::{LocalEnd, Tail};
 use standby::switch::ownership::Ownership;

@@ -6,11 +6,12 @@ use crate::ha::decide;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Job, Lock, Observation, Process};
 use crate::ha::sample::{NOW, follower, leader};
+use crate::made_up::TakeSample;
 use standby::sync::{Names, Replication, Sender, SyncRank};
 use topology::{Lsn, Millis, Seen, SyncMode, SyncState};
 
 #[test]
-fn nobody_opens_before_it_is_settled_who_must_have_its_commits() {
+fn no_leader_opens_before_it_is_settled_which_standbys_must_have_its_commits() {
     always("opens with names that do not fit", |o, action| {
         *action != Action::Promote || !Facts::of(o).is_sync_due_before_opening()
     });
@@ -233,7 +234,7 @@ fn a_new_leader_takes_the_record_over_before_it_opens() {
 }
 
 #[test]
-fn a_new_leader_of_a_quorum_waits_for_so_many_that_the_votes_still_overlap() {
+fn a_new_leader_of_a_quorum_waits_until_the_votes_overlap_again() {
     let mut o = won(SyncMode::Quorum);
     record(&mut o, r#"{"leader":"a","quorum":1,"sync_standby":"b,me"}"#);
     let Step::Do(Action::NameSync(names)) = decide(&o).step else { panic!("{:?}", decide(&o)) };

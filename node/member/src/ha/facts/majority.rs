@@ -86,6 +86,7 @@ mod tests {
     use super::*;
     use crate::ha::observation::{Lock, Observation};
     use crate::ha::{Action, Step, decide, sample};
+    use crate::made_up::TakeSample;
     use topology::{Millis, Seen};
 
     fn see(o: &mut Observation, key: &str, value: &str) {

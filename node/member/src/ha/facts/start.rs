@@ -70,9 +70,9 @@ impl Facts<'_> {
             true => "replay is paused, perhaps for want of a setting that the log demands",
             false => "PostgreSQL's log says what it waits for, such as a restore_command",
         };
-        let nobody =
+        let unled =
             self.successor(None).err().map(|why| format!("; no member can take over: {why}"));
-        Some(format!("longer than primary_start_timeout: {why}{}", nobody.unwrap_or_default()))
+        Some(format!("longer than primary_start_timeout: {why}{}", unled.unwrap_or_default()))
     }
 
     /// A promotion of this member was given up less than a ttl ago: another member

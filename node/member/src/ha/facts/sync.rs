@@ -181,8 +181,8 @@ impl<'a> Facts<'a> {
             return Some(kept.unwrap_or_default());
         }
         if self.view().is_none() {
-            let nobody = || Names::placeholder(self.o.dynamic.synchronous_mode).write();
-            return Some(kept.unwrap_or_else(nobody));
+            let placeholder = || Names::placeholder(self.o.dynamic.synchronous_mode).write();
+            return Some(kept.unwrap_or_else(placeholder));
         }
         let mut policy = self.sync_policy();
         if policy.mode == SyncMode::Off && self.o.dynamic.is_synchronous {

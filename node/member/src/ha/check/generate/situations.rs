@@ -7,6 +7,7 @@ use crate::ha::observation::{
     Bootstrapping, DataDir, Disk, Divergence, End, Failed, Job, Lock, Observation, Postgres,
     Process, Running, Server, ServerRole, Shut, ShutdownState, StopHow,
 };
+use crate::made_up::TakeSample;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::ownership::Ownership;
 use standby::sync::{Confirmations, Replication, Sender, SyncRank};
