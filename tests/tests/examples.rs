@@ -16,6 +16,7 @@ use member::planned_restart::PLANNED_RESTART;
 use member::slots::SLOTS;
 use member::upkeep::UPKEEP;
 use node::config::{Environment, Loaded, load};
+use standby::slots::danger::SLOT_DANGERS;
 use standby::switch::campaign::CAMPAIGN;
 use standby::switch::schedule::SCHEDULE;
 use standby::switch::table::SWITCH;
@@ -180,6 +181,9 @@ fn rules() -> String {
     let rows = EVENTS.iter().map(|row| (row.id, row.why, String::new()));
     let when = "What a worker's leader tells the coordinator's leader (`POST /citus`).";
     write_table(&mut text, "events", when, rows);
+    let rows = SLOT_DANGERS.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "Which slots a member's log warns of after a beat, each at most once a minute.";
+    write_table(&mut text, "slot dangers", when, rows);
     text
 }
 

@@ -7,6 +7,7 @@
 use crate::postgres::monitor::{Monitor, Slot};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use standby::slots::danger::{Kept, danger};
 use std::collections::BTreeMap;
 use topology::id::slot_name;
 use topology::{Dynamic, GroupView};
@@ -35,6 +36,14 @@ pub struct SlotReport {
     pub catalog_xmin: Option<String>,
     /// Of a permanent logical slot: whether a reader can go on here, in a word.
     pub ready: Option<String>,
+}
+
+impl SlotReport {
+    /// `None`: it keeps no WAL.
+    pub fn kept(&self) -> Option<Kept> {
+        let (bytes, safe_bytes) = (self.distance_bytes?, self.safe_bytes);
+        Some(Kept { bytes, safe_bytes, disk_bytes: None })
+    }
 }
 
 /// What the cluster knows of its slots.
@@ -87,44 +96,18 @@ pub(super) fn body(name: &str, role: &str, slots: &[SlotReport]) -> Value {
     json!({ "member": name, "role": role, "slots": slots })
 }
 
-/// A slot with less room than this part of what it may keep is warned of.
-const ROOM_PART: u64 = 5;
-/// Slots that keep less are no danger to a disk.
-pub const KEPT_MIN: u64 = 64 << 20;
-
-/// Why WAL that this slot keeps is a danger now, and what helps. `free`: bytes left where the log
-/// lies.
-pub fn danger(slot: &SlotReport, free: Option<u64>) -> Option<String> {
-    let distance = slot.distance_bytes?;
-    let threat = threat_of_loss(slot, distance).or_else(|| threat_to_disk(distance, free?))?;
+/// Why WAL that this slot keeps is a danger now, and what helps. `disk_bytes`: left where
+/// the log lies.
+pub fn warning(slot: &SlotReport, disk_bytes: Option<u64>) -> Option<String> {
+    let (_, threat) = danger(Kept { disk_bytes, ..slot.kept()? })?;
     let holder = slot.holder.as_deref().unwrap_or("not known");
     let state = if slot.active { "active" } else { "not active" };
+    let distance = slot.distance_bytes?;
     Some(format!(
         "the slot {} (holder: {holder}, {state}) keeps {distance} bytes of WAL: {threat}; bring its \
          reader back, or drop the slot if nothing needs it",
         slot.name
     ))
-}
-
-fn threat_of_loss(slot: &SlotReport, distance: u64) -> Option<String> {
-    let safe = slot.safe_bytes?;
-    let left = u64::try_from(safe).unwrap_or(0);
-    let is_close = left < (distance + left) / ROOM_PART;
-    is_close.then(|| {
-        format!(
-            "it is lost after {left} more bytes by max_slot_wal_keep_size, and its reader then \
-             needs a new copy"
-        )
-    })
-}
-
-fn threat_to_disk(distance: u64, free: u64) -> Option<String> {
-    let is_close = distance >= KEPT_MIN && distance >= free;
-    is_close.then(|| {
-        format!(
-            "the disk of the log has {free} bytes left; max_slot_wal_keep_size would set a limit"
-        )
-    })
 }
 
 #[cfg(test)]
@@ -144,25 +127,17 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_warned_of_before_it_is_lost() {
-        assert_eq!(danger(&slot(100 << 20, Some(100 << 20)), None), None);
-        let why = danger(&slot(90 << 20, Some(10 << 20)), None).unwrap();
+    fn a_warning_names_the_slot_its_holder_and_what_helps() {
+        assert_eq!(warning(&slot(100 << 20, Some(100 << 20)), None), None);
+        let why = warning(&slot(90 << 20, Some(10 << 20)), None).unwrap();
         let text = "the slot n2 (holder: n-2, not active) keeps 94371840 bytes of WAL: it is lost \
                     after 10485760 more bytes by max_slot_wal_keep_size, and its reader then needs \
                     a new copy; bring its reader back, or drop the slot if nothing needs it";
         assert_eq!(why, text);
-        assert!(danger(&slot(90 << 20, Some(-5)), None).is_some(), "its time is over");
-        let none = SlotReport { distance_bytes: None, ..slot(0, Some(0)) };
-        assert_eq!(danger(&none, Some(0)), None, "it keeps nothing");
-    }
-
-    #[test]
-    fn a_slot_is_warned_of_before_the_disk_is_full() {
-        assert_eq!(danger(&slot(1 << 30, None), Some(2 << 30)), None);
-        assert_eq!(danger(&slot(1 << 30, None), None), None, "the room is not known");
-        let why = danger(&slot(1 << 30, None), Some(1 << 30)).unwrap();
+        let why = warning(&slot(1 << 30, None), Some(1 << 30)).unwrap();
         assert!(why.contains("the disk of the log has 1073741824 bytes left"), "{why}");
-        assert_eq!(danger(&slot(1 << 20, None), Some(0)), None, "this one does not fill it");
+        let none = SlotReport { distance_bytes: None, ..slot(0, Some(0)) };
+        assert_eq!(warning(&none, Some(0)), None, "it keeps nothing");
     }
 
     #[test]

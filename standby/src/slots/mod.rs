@@ -15,6 +15,7 @@
 //! | step | the steps from what is there to what is wanted |
 //! | logical | the same for logical slots: made, moved, handed to the server's own worker |
 //! | readiness | whether a copy of a logical slot can be resumed after a promotion |
+//! | danger | when what a slot keeps is a danger to it or to the disk |
 //! | readers | what readers of logical slots have confirmed; slots that would skip data |
 //!
 //! Invariants: an active slot is never dropped; in a pause no slot is dropped; without a
@@ -22,6 +23,7 @@
 //!
 //! Absent on purpose: how a logical slot is copied (`node/src/postgres/slot_files.rs`).
 
+pub mod danger;
 pub mod logical;
 mod permanent;
 mod readers;
