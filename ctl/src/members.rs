@@ -8,7 +8,6 @@
 
 use crate::table::{Column, Table};
 use crate::tree;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::report::{GroupReport, MemberReport, Role};
@@ -27,7 +26,7 @@ pub(crate) struct Shown {
     pub extended: bool,
     /// How far standby leaders are behind the remote side, as of this moment (in
     /// milliseconds since 1970).
-    pub remote_lag_at: Option<i64>,
+    pub remote_lag_at: Option<u64>,
     /// In the order of replication, one line a member.
     pub is_tree: bool,
 }
@@ -142,17 +141,10 @@ fn cells(
 
 /// Bytes, for a standby leader is to be level with the remote side; and the age of the
 /// last replayed commit, 0 if it has replayed all that it was told of.
-fn remote_lags(member: &MemberReport, now: i64) -> [Value; 3] {
-    let [receive, replay] = member.remote_lags();
-    let bytes = |lag: Seen<u64>| lag.known().map_or(Value::Null, |bytes| json!(bytes));
-    let remote = member.record.remote.as_ref();
-    let at = remote.and_then(|remote| remote.replayed_at.as_ref()?.parse::<Timestamp>().ok());
-    let seconds = match (replay.known(), at) {
-        (Some(0), _) => json!(0),
-        (_, Some(at)) => json!((now - at.as_millisecond()).max(0) / 1_000),
-        (_, None) => Value::Null,
-    };
-    [bytes(receive), bytes(replay), seconds]
+fn remote_lags(member: &MemberReport, unix_ms: u64) -> [Value; 3] {
+    let lag = member.remote_lag(unix_ms).unwrap_or_default();
+    let seconds = lag.replay_ms.map(|ms| ms / 1_000);
+    [lag.receive_bytes, lag.replay_bytes, seconds].map(|n| n.map_or(Value::Null, Value::from))
 }
 
 fn text_or_empty(text: Option<String>) -> Value {

@@ -5,6 +5,7 @@ use super::*;
 use crate::fixture::{GOLDEN, golden, transcript};
 use crate::made_up::TakeSample;
 use crate::output::{Format, render};
+use jiff::Timestamp;
 use topology::MemberName;
 
 fn text_of(groups: &Groups, scope: &str, command: &str) -> Option<String> {
@@ -111,8 +112,11 @@ fn standby_leaders_are_behind_the_remote_side_in_bytes_and_seconds() {
     view.take_sample("members/r", r#"{"role":"replica","state":"running"}"#, 1, 1);
     let groups = Groups::from([(Group(None), view)]);
     let at: Timestamp = "2026-11-20T21:58:30Z".parse().unwrap();
-    let shown =
-        Shown { scope: "dr".into(), remote_lag_at: Some(at.as_millisecond()), ..Shown::default() };
+    let shown = Shown {
+        scope: "dr".into(),
+        remote_lag_at: Some(at.as_millisecond().unsigned_abs()),
+        ..Shown::default()
+    };
     let text = render(&rows(&groups, &shown), Format::Tsv);
     let lines: Vec<&str> = text.lines().collect();
     let head = "\tRemote Receive Lag\tRemote Replay Lag\tRemote Lag Seconds";

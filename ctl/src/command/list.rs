@@ -107,7 +107,7 @@ async fn once(world: &mut World, request: &Request, scopes: &[String]) -> Result
         }
         let cluster = world.read(scope, request.group).await?;
         let mut shown = cluster.shown(request.extended, request.is_tree);
-        let now = world.now().timestamp().as_millisecond();
+        let now = world.now().timestamp().as_millisecond().unsigned_abs();
         shown.remote_lag_at = request.remote_lag.then_some(now);
         let table = members::rows(&cluster.groups, &shown);
         world.terminal.print(&render(&table, request.format))?;

@@ -3,10 +3,9 @@
 //! The order of keys, down to "lag before LSN unless both are unknown", is
 //! that of the golden dumps.
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use topology::report::{GroupReport, MemberReport, Position, Role, Switchover};
-use topology::{GroupView, RemoteEnd, Seen};
+use topology::report::{GroupReport, MemberReport, Position, RemoteLag, Switchover};
+use topology::{GroupView, Seen};
 
 /// `unix_ms`: now, for ages.
 pub(super) fn cluster_json(view: &GroupView, scope: &str, unix_ms: u64) -> Value {
@@ -62,29 +61,20 @@ fn member(member: &MemberReport, unix_ms: u64) -> Value {
         add_position("replay_lsn", "replay_lag", at.replay, &mut out);
         add_position("lsn", "lag", at.any, &mut out);
     }
-    if let Some(remote) =
-        member.record.remote.as_ref().filter(|_| member.role == Role::StandbyLeader)
-    {
-        out.insert("remote".into(), remote_json(member, remote, unix_ms));
+    if let Some(lag) = member.remote_lag(unix_ms) {
+        out.insert("remote".into(), remote_json(&lag));
     }
     Value::Object(out)
 }
 
 /// How far a standby leader is behind the cluster or region that it follows, as in `GET /patroni`.
-fn remote_json(member: &MemberReport, remote: &RemoteEnd, unix_ms: u64) -> Value {
-    let [receive, replay] = member.remote_lags();
-    let at = remote.replayed_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
-    let age = |at: Timestamp| (unix_ms as i64 - at.as_millisecond()).max(0) as f64 / 1e3;
-    let seconds = match replay {
-        Seen::Known(0) => Some(0.0),
-        _ => at.map(age),
-    };
+fn remote_json(lag: &RemoteLag) -> Value {
     let mut out = Map::new();
-    out.extend(remote.lsn.map(|lsn| ("lsn".to_string(), lsn.to_string().into())));
-    let lags = [("receive_lag", receive), ("replay_lag", replay)];
-    let known = lags.into_iter().filter_map(|(key, lag)| Some((key, *lag.known()?)));
-    out.extend(known.map(|(key, bytes)| (key.to_string(), bytes.into())));
-    out.extend(seconds.map(|age| ("replay_lag_seconds".to_string(), age.into())));
+    out.extend(lag.end.map(|end| ("lsn".to_string(), end.to_string().into())));
+    let bytes = [("receive_lag", lag.receive_bytes), ("replay_lag", lag.replay_bytes)];
+    out.extend(bytes.into_iter().filter_map(|(key, bytes)| Some((key.into(), bytes?.into()))));
+    let seconds = lag.replay_seconds();
+    out.extend(seconds.map(|seconds| ("replay_lag_seconds".to_string(), seconds.into())));
     Value::Object(out)
 }
 

@@ -149,7 +149,7 @@ pub(crate) const METRICS: &[Metric] = &[
     gauge(
         "matriarch_remote_replay_lag_seconds",
         "Age of the last commit that this standby leader has replayed, 0 if it has replayed all.",
-        |f| Some((f.remote_lag()?.replay_ms? as f64 / 1e3).to_string()),
+        |f| Some(f.remote_lag()?.replay_seconds()?.to_string()),
     ),
     gauge(
         "matriarch_citus_settled",

@@ -9,6 +9,7 @@
 use super::published::{Published, ServerStatus};
 use serde_json::{Map, Value, json};
 pub(crate) use topology::report::Duty;
+use topology::report::RemoteLag;
 use topology::{Lsn, MemberRole, MemberState, Millis};
 
 /// Everything that answers are made from.
@@ -23,16 +24,6 @@ pub(crate) struct Facts<'a> {
     /// `running`, and it answered.
     pub is_running: bool,
     pub duty: Option<Duty>,
-}
-
-/// Of what the remote side last told, while it streams. Unknown is not 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RemoteLag {
-    pub end: Option<Lsn>,
-    pub receive_bytes: Option<u64>,
-    pub replay_bytes: Option<u64>,
-    /// The age of the last replayed commit, unless all that was told is replayed.
-    pub replay_ms: Option<u64>,
 }
 
 /// How many lines wait for the thread that writes them when all is well.
@@ -102,13 +93,8 @@ impl Facts<'_> {
     pub(crate) fn remote_lag(&self) -> Option<RemoteLag> {
         let monitor = self.monitor.filter(|_| self.role == MemberRole::StandbyLeader)?;
         let end = monitor.latest_end.filter(|_| monitor.is_streaming());
-        let behind = |at: Option<Lsn>| Some(at?.behind(end?));
-        let replay_bytes = behind(monitor.replay);
-        let replay_ms = match replay_bytes {
-            Some(0) => Some(0),
-            _ => monitor.replay_age_ms.and_then(|ms| u64::try_from(ms).ok()),
-        };
-        Some(RemoteLag { end, receive_bytes: behind(monitor.receive), replay_bytes, replay_ms })
+        let age = monitor.replay_age_ms.and_then(|ms| u64::try_from(ms).ok());
+        Some(RemoteLag::of(end, monitor.receive, monitor.replay, age))
     }
 
     /// The end of the group's log, as far as this member has heard of it.
@@ -205,7 +191,7 @@ fn shown_lag(lag: RemoteLag) -> Option<Value> {
     put("lsn", lag.end.map(|end| json!(end)));
     put("receive_lag", lag.receive_bytes.map(Value::from));
     put("replay_lag", lag.replay_bytes.map(Value::from));
-    put("replay_lag_seconds", lag.replay_ms.map(|ms| json!(ms as f64 / 1e3)));
+    put("replay_lag_seconds", lag.replay_seconds().map(Value::from));
     (!out.is_empty()).then_some(Value::Object(out))
 }
 

@@ -8,7 +8,8 @@
 //! Invariant *no invented edge*: where the owner, the region above or a leader
 //! is unknown there is no edge, and the pictures show `?`.
 
-use super::scene::{RegionRole, RegionScene, Scene, SiteScene};
+use super::RegionRole;
+use super::scene::{RegionScene, Scene, SiteScene};
 use super::{Edge, Facts, Graph, GroupNode, MemberNode, Node, RegionNode, StoreNode, Who, paths};
 use crate::report::{GroupReport, MemberReport};
 use crate::{Group, GroupView, MemberName, RegionName, Seen};

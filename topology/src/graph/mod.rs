@@ -31,10 +31,11 @@ mod tree;
 #[cfg(test)]
 mod fixture;
 
+pub use crate::report::RegionRole;
 pub use finding::{Finding, Level};
 pub use order::Circle;
 pub use paths::re_root;
-pub use scene::{Link, RegionRole, RegionScene, Route, Scene, SiteScene};
+pub use scene::{Link, RegionScene, Route, Scene, SiteScene};
 
 use crate::{Group, Lsn, MemberName, MemberRole, RegionName, Seen, Timeline};
 use petgraph::Direction::{Incoming, Outgoing};

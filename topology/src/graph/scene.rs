@@ -5,32 +5,12 @@
 //! empty map of groups means that the store was read and holds none.
 
 use crate::member::join_host;
-use crate::region::{Certificate, PeerGroup, PeerMember, PeerRegion, Policy};
+use crate::region::{PeerGroup, PeerMember, PeerRegion, Policy};
+use crate::report::RegionRole;
 use crate::{
     Group, GroupView, Lsn, MemberRecord, MemberRole, RegionName, Seen, Status, Version, Versioned,
 };
 use std::collections::BTreeMap;
-
-/// What a region is to the formation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegionRole {
-    Primary,
-    Standby,
-}
-
-impl RegionRole {
-    /// By the certificate that the region has accepted.
-    pub fn of(region: &RegionName, accepted: &Certificate) -> RegionRole {
-        if accepted.owner == *region { RegionRole::Primary } else { RegionRole::Standby }
-    }
-
-    pub fn text(self) -> &'static str {
-        match self {
-            RegionRole::Primary => "primary",
-            RegionRole::Standby => "standby",
-        }
-    }
-}
 
 /// One region as its store tells it.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@
 //! Absent on purpose: colours and columns (`ctl` owns the terminal).
 
 use super::{Facts, Graph, GroupNode, MemberNode, RegionNode, RegionRole, StoreNode};
-use crate::report::Role;
+use crate::report::{Role, Standing};
 use crate::{MemberRole, RegionName, Seen};
 use petgraph::graph::NodeIndex;
 use std::collections::HashSet;
@@ -111,12 +111,11 @@ pub(super) fn role_text(role: Role) -> String {
 }
 
 fn region_line(region: &RegionNode, owner: Option<&RegionName>) -> String {
-    let role = match (region.role, &region.upstream) {
-        (Seen::Known(RegionRole::Primary), _) if owner == Some(&region.name) => "primary".into(),
-        (Seen::Known(RegionRole::Primary), _) => "claims to be primary".into(),
-        (Seen::Known(RegionRole::Standby), Some(up)) => format!("standby of {up}"),
-        (Seen::Known(RegionRole::Standby), None) => format!("standby of {UNKNOWN}"),
-        (Seen::Unknown, _) => UNKNOWN.to_string(),
+    let role = match (Standing::of(&region.name, region.role, owner), &region.upstream) {
+        (Standing::Standby, Some(up)) => format!("standby of {up}"),
+        (Standing::Standby, None) => format!("standby of {UNKNOWN}"),
+        (Standing::Unknown, _) => UNKNOWN.to_string(),
+        (standing, _) => standing.word().to_string(),
     };
     let epoch = match region.epoch {
         Seen::Known(Some(epoch)) => epoch.to_string(),

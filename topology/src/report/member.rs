@@ -72,17 +72,6 @@ impl<'a> MemberReport<'a> {
         }
     }
 
-    /// Bytes of the remote side's log that a standby leader has yet to receive, and to
-    /// replay: of what the remote side last told, while it streams from there.
-    pub fn remote_lags(&self) -> [Seen<u64>; 2] {
-        let end = self.record.remote.as_ref().and_then(|remote| remote.lsn);
-        let lag = |at: Option<Lsn>| match (at, end) {
-            (Some(at), Some(end)) => Seen::Known(at.behind(end)),
-            _ => Seen::Unknown,
-        };
-        [lag(self.record.receive_lsn), lag(self.record.replay_lsn)]
-    }
-
     /// The most advanced position that it published.
     pub fn position(&self) -> Position {
         let Positions { receive, replay, any } = self.positions;
@@ -149,20 +138,6 @@ mod tests {
     fn at(lsn: u64, lag: Option<u64>) -> Position {
         let lag_bytes = lag.map_or(Seen::Unknown, Seen::Known);
         Position { lsn: Seen::Known(Lsn(lsn)), lag_bytes }
-    }
-
-    #[test]
-    fn a_standby_leader_is_behind_what_the_remote_side_told() {
-        let lags = |record: &str| {
-            let view = view(record, Some(END));
-            let name = MemberName::new("m");
-            MemberReport::of(&view, &name, view.member(&name).unwrap()).remote_lags()
-        };
-        let at = r#""receive_lsn":990,"replay_lsn":900"#;
-        let known = lags(&format!(r#"{{{at},"remote":{{"lsn":1000}}}}"#));
-        assert_eq!(known, [Seen::Known(10), Seen::Known(100)]);
-        let silent = lags(&format!(r#"{{{at},"remote":{{"replayed_at":"x"}}}}"#));
-        assert_eq!(silent, [Seen::Unknown, Seen::Unknown], "unknown is not 0");
     }
 
     fn found(record: &str, status: Option<&str>) -> [Position; 2] {

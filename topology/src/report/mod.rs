@@ -1,13 +1,15 @@
-//! What is shown of a group: roles, states, positions, lags, order. Pure.
+//! What is shown of groups and regions: roles, states, positions, lags, order. Pure.
 //!
-//! `GET /cluster`, `GET /topology` and `matriarchctl` print this one value in their
-//! own shapes, so they never say different things of one state of the store.
+//! `GET /cluster`, `/metrics`, `GET /topology` and `matriarchctl` print these values in
+//! their own shapes, so they never say different things of one state of the store.
 //!
 //! | what | by which rule |
 //! |---|---|
 //! | role | the lock names the leader, `/sync` the synchronous standbys; a member's own record does neither |
 //! | state | a leader: what its server does; all others: how they get their log, where they say so |
 //! | lag | bytes behind the end in `/status`; a leader has none |
+//! | remote lag | of a standby leader: bytes behind the remote end, age of the last replayed commit (`remote`) |
+//! | region | what its store says it is, beside the highest epoch that any store holds (`region`) |
 //! | order | by name, or each member below its upstream (`cascade`) |
 //!
 //! Invariant *unknown is not absent*: a position that was not published, or is 0, is
@@ -19,10 +21,12 @@
 mod cascade;
 mod member;
 mod region;
+mod remote;
 mod role;
 
 pub use member::{MemberReport, Position, Positions};
-pub use region::lag_bytes;
+pub use region::{RegionReport, RegionRole, Standing, lag_bytes};
+pub use remote::RemoteLag;
 pub use role::{Duty, Role, follows_another, synchronous_mode};
 
 use crate::{GroupView, MemberName};

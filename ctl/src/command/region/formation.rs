@@ -44,12 +44,17 @@ pub(crate) async fn draw(world: &mut World, scope: &str, picture: Picture) -> Re
 /// What the stores said as one scene, with the routes, and what stayed unread
 /// and why.
 pub(super) async fn look(regions: &Regions, sites: &Sites) -> (Scene, Vec<String>) {
-    let mut scene = scene::of_stores(&stores(sites), &regions.formation, &regions.policy);
+    let mut scene = scene(regions, sites);
     let unread = sites.0.iter().filter_map(|(name, site)| Some((name, site.as_ref().err()?)));
     let mut notes: Vec<String> =
         unread.map(|(name, why)| format!("region {name} cannot be read: {why}")).collect();
     notes.extend(add_routes(&mut scene, regions.servers.clone()).await);
     (scene, notes)
+}
+
+/// Without the routes, which only a server knows.
+pub(super) fn scene(regions: &Regions, sites: &Sites) -> Scene {
+    scene::of_stores(&stores(sites), &regions.formation, &regions.policy)
 }
 
 fn stores(sites: &Sites) -> Stores<'_> {

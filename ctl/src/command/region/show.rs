@@ -2,6 +2,7 @@
 //!
 //! Invariant *pure*: nothing is asked here. What is not known says so.
 
+use super::formation;
 use super::sites::{Regions, Sites};
 use crate::moment::{of_ms, text_of_ms, to_the_second};
 use crate::table::{Align, Column, Table};
@@ -11,9 +12,9 @@ use standby::switch::local::PastMove;
 use standby::switch::preflight::Finding;
 use std::collections::BTreeMap;
 use topology::region::{Journal, Phase};
-use topology::report::lag_bytes;
+use topology::report::{RegionReport, Standing};
 use topology::schedule::{CronLine, Schedule};
-use topology::{GroupView, RegionName, Seen};
+use topology::{RegionName, Seen};
 
 fn numbers(key: &'static str) -> Column {
     Column { align: Align::Right, ..Column::new(key) }
@@ -21,13 +22,18 @@ fn numbers(key: &'static str) -> Column {
 
 /// `region list`: one row a region.
 pub(super) fn list(regions: &Regions, sites: &Sites) -> Table {
+    let scene = formation::scene(regions, sites);
     let owner = sites.newest().map(|certificate| &certificate.owner);
-    let lead = owner.and_then(|owner| sites.read(owner).ok());
-    let row = |(name, site): (&RegionName, &Result<Site, String>)| match site {
-        Ok(site) => seen_row(name, site, owner, lead),
-        Err(_) => {
-            let role = if owner == Some(name) { "primary" } else { "unknown" };
-            vec![json!(name), json!(role), json!("?"), json!("?"), json!("?"), json!("unreachable")]
+    let owned = owner.and_then(|owner| sites.read(owner).ok()).map(|site| &site.groups);
+    let row = |(name, site): (&RegionName, &Result<Site, String>)| {
+        let seen = scene.regions.iter().find(|region| region.name == *name);
+        let role = seen.map_or(Seen::Unknown, |region| region.role);
+        let standing = Standing::of(name, role, owner);
+        match site {
+            Ok(site) => seen_row(name, site, RegionReport::of(standing, &site.groups, owned)),
+            Err(_) => [name.as_str(), standing.word(), "?", "?", "?", "unreachable"]
+                .map(Value::from)
+                .into(),
         }
     };
     let epoch = sites.newest().map_or("no owner yet".to_string(), |c| format!("epoch {}", c.epoch));
@@ -47,35 +53,15 @@ pub(super) fn list(regions: &Regions, sites: &Sites) -> Table {
     }
 }
 
-fn seen_row(
-    name: &RegionName,
-    site: &Site,
-    owner: Option<&RegionName>,
-    lead: Option<&Site>,
-) -> Vec<Value> {
-    let is_owner = owner == Some(name);
-    let role = match (owner, is_owner) {
-        (None, _) => "-",
-        (Some(_), true) => "primary",
-        (Some(_), false) => "standby",
-    };
-    let running = site.groups.values().filter(|view| is_led(view)).count();
-    let lag = match lead {
-        _ if is_owner => Value::Null,
-        Some(lead) => match lag_bytes(&lead.groups, &site.groups) {
-            Seen::Known(bytes) => json!(bytes),
-            Seen::Unknown => json!("?"),
-        },
-        None => json!("?"),
-    };
+fn seen_row(name: &RegionName, site: &Site, report: RegionReport) -> Vec<Value> {
+    let lag = report.lag_bytes.map_or(Value::Null, |lag| match lag {
+        Seen::Known(bytes) => json!(bytes),
+        Seen::Unknown => json!("?"),
+    });
     let agent = site.topology.agent.as_ref().map_or("none", |agent| member_of(&agent.value));
     let epoch = site.topology.accepted_epoch();
-    let groups = format!("{running}/{}", site.groups.len());
-    vec![json!(name), json!(role), json!(epoch), json!(groups), lag, json!(agent)]
-}
-
-fn is_led(view: &GroupView) -> bool {
-    view.leader_record().is_some_and(|leader| leader.is_running())
+    let groups = format!("{}/{}", report.led, report.groups);
+    vec![json!(name), json!(report.standing.word()), json!(epoch), json!(groups), lag, json!(agent)]
 }
 
 fn member_of(agent: &str) -> &str {
@@ -205,7 +191,13 @@ mod tests {
         assert!(text.contains("| b      | standby |     1 |    1/1 |           40 | n1"), "{text}");
         formation.b.set_unreachable(true);
         let text = pretty(&list(&formation.regions, &formation.regions.read().await));
-        assert!(text.contains("| b      | unknown |"), "{text}");
+        assert!(text.contains("| b      | unknown |     ? |      ? |"), "{text}");
+        // An agent of `a` remembers it, and `a` says that it owns the formation.
+        formation.b.set_unreachable(false);
+        formation.remember_b();
+        formation.b.set_unreachable(true);
+        let text = pretty(&list(&formation.regions, &formation.regions.read().await));
+        assert!(text.contains("| b      | standby |     ? |      ? |"), "{text}");
         assert!(text.contains("Region b: the store is not reached"), "{text}");
     }
 
