@@ -6,7 +6,7 @@ use crate::prompt::recorded::{self, Screen};
 use crate::rest::Rest;
 use crate::world::World;
 use node::config::CtlSettings;
-use node::dcs::kv::{Op, Txn};
+use node::dcs::by_hand::Edit;
 use node::dcs::memory::MemoryStore;
 use node::dcs::{KeyValue, Session, Version};
 use serde_json::Value;
@@ -72,9 +72,7 @@ pub(crate) fn transcript(name: &str) -> Vec<(String, String)> {
 /// A world with the keys of a recorded moment and prepared answers.
 pub(crate) fn world(name: &str, answers: &str) -> (World, Screen) {
     let store = MemoryStore::new();
-    let put = |e: KeyValue| Op::Put { key: e.key, value: e.value, session: None };
-    let then = entries(name).into_iter().map(put).collect();
-    store.txn_now(&Txn { when: Vec::new(), then }).unwrap();
+    store.edit_now(entries(name).into_iter().map(|e| Edit::put(e.key, e.value))).unwrap();
     let (terminal, screen) = recorded::terminal(answers);
     let settings = settings();
     let rest = Rest::new(&settings.ctl, false).unwrap();
@@ -91,8 +89,7 @@ fn settings() -> CtlSettings {
 
 /// Another client's write: nothing stands in its way.
 pub(crate) fn put(world: &World, key: String, value: &str) {
-    let put = Op::Put { key, value: value.to_string(), session: None };
-    world.memory.txn_now(&Txn { when: Vec::new(), then: vec![put] }).unwrap();
+    world.memory.edit_now([Edit::put(key, value)]).unwrap();
 }
 
 /// All members publish this address from now on.

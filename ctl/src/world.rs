@@ -60,8 +60,9 @@ pub(crate) struct Chosen {
 impl World {
     pub(crate) fn open(args: &Args) -> Result<World> {
         let settings = place::settings(args)?;
-        let store = dcs::open(&settings.store, STORE_WAIT_MAX)
-            .context("the store cannot be used; check the etcd3 section or --dcs-url")?;
+        let store = dcs::open(&settings.store, STORE_WAIT_MAX).context(
+            "the store cannot be used; check its section of the configuration or --dcs-url",
+        )?;
         let rest = Rest::new(&settings.ctl, args.insecure)?;
         let mut terminal = screen();
         for warning in &settings.warnings {

@@ -12,6 +12,7 @@ pub mod config;
 pub mod daemon;
 pub mod dcs;
 pub mod deadman;
+pub(crate) mod document;
 pub(crate) mod generate;
 pub mod init;
 pub mod log;

@@ -29,7 +29,7 @@ pub mod synchronous;
 use crate::world::World;
 use crate::world::member::Member;
 use crate::world::postgres::{Process, Role};
-use node::dcs::kv::{Op, lower};
+use node::dcs::by_hand::{Edit, edits_of};
 use std::fmt;
 use topology::{Lsn, Write};
 
@@ -54,24 +54,24 @@ pub fn after_event(world: &World) -> Result<(), Broken> {
 
 /// Invariant *forgets nothing*: of everything a daemon sends, taken or not.
 pub fn sent(world: &mut World, member: usize, write: &Write) {
-    let txn = lower(&world.members[member].keys, write);
-    if let Some(what) = txn.then.iter().find_map(forbidden) {
+    let edits = edits_of(&world.members[member].keys, write);
+    if let Some(what) = edits.iter().find_map(forbidden) {
         let what = format!("{} {what}", world.members[member].name);
         world.break_with("forgets nothing", what);
     }
 }
 
-fn forbidden(op: &Op) -> Option<String> {
+fn forbidden(edit: &Edit) -> Option<String> {
     let leaves = |key: &str, names: &[&str]| names.iter().any(|name| key.ends_with(name));
     let is_ours = |key: &str| key.contains("/topology/");
-    match op {
-        Op::DeletePrefix { prefix } => Some(format!("deletes all below {prefix}")),
-        Op::Delete { key } => {
+    match edit {
+        Edit::DeletePrefix { prefix } => Some(format!("deletes all below {prefix}")),
+        Edit::Delete { key } => {
             let may = leaves(key, &["/leader", "/initialize", "/sync"]) || is_ours(key);
             (!may).then(|| format!("deletes {key}"))
         }
-        Op::Put { key, .. } if is_ours(key) => None,
-        Op::Put { key, session, .. } => {
+        Edit::Put { key, .. } if is_ours(key) => None,
+        Edit::Put { key, session, .. } => {
             let passes = leaves(key, &["/leader"]) && !key.ends_with("/optime/leader")
                 || key.contains("/members/");
             (passes != session.is_some()).then(|| format!("writes {key} on lease {session:?}"))
@@ -326,12 +326,12 @@ mod tests {
     use super::*;
     use topology::Session;
 
-    fn put(key: &str, lease: Option<Session>) -> Op {
-        Op::Put { key: format!("/service/shop/{key}"), value: "x".into(), session: lease }
+    fn put(key: &str, lease: Option<Session>) -> Edit {
+        Edit::Put { key: format!("/service/shop/{key}"), value: "x".into(), session: lease }
     }
 
-    fn delete(key: &str) -> Op {
-        Op::Delete { key: format!("/service/shop/{key}") }
+    fn delete(key: &str) -> Edit {
+        Edit::Delete { key: format!("/service/shop/{key}") }
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
         for key in ["config", "history", "status", "failsafe", "failover", "members/n1"] {
             assert!(forbidden(&delete(key)).is_some(), "{key}");
         }
-        assert!(forbidden(&Op::DeletePrefix { prefix: "/service/shop/".into() }).is_some());
+        assert!(forbidden(&Edit::DeletePrefix { prefix: "/service/shop/".into() }).is_some());
         for key in ["leader", "members/n1"] {
             assert_eq!(forbidden(&put(key, Some(Session::of_store(1)))), None, "{key}");
             assert!(forbidden(&put(key, None)).is_some(), "{key} would outlive its writer");

@@ -310,33 +310,105 @@ fn what_removes_or_renames_data_demands_a_permission() {
     assert!(rewind.split(')').next().is_some_and(|words| words.contains("&Permission")));
 }
 
-/// What only the store module uses: its parts, and the numbers behind versions.
-const PARTS_OF_THE_STORE: [&str; 2] = ["dcs::kv", "dcs::etcd"];
+/// What only the store module uses: the numbers behind versions and sessions.
 const NUMBERS_OF_THE_STORE: &str = "::of_store(";
-/// Outside of it: where the types are, and values that tests make up.
-const STORE_USERS: [&str; 5] = [
-    "topology/src/write.rs",
-    "topology/src/cluster.rs",
-    "standby/src/switch/local.rs",
-    "standby/src/sync/model/group.rs",
-    "ctl/src/fixture.rs",
-];
+/// The store's interface for tests and for the simulator.
+const TOOLS_OF_TESTS: [&str; 2] = ["dcs::by_hand", "dcs::memory"];
 
 #[test]
-fn nothing_but_the_store_module_speaks_in_keys() {
+fn keys_and_clients_of_the_store_are_private_to_it() {
+    let store = read(&root().join("node/src/dcs/mod.rs"));
+    for part in ["kv", "etcd"] {
+        assert!(store.contains(&format!("\nmod {part};")), "the module {part} is private");
+    }
+    assert_eq!(store.matches("\npub fn open(").count(), 1);
+}
+
+/// The simulator is no exception: it has no numbers either.
+#[test]
+fn nothing_but_the_store_module_speaks_in_keys_and_numbers() {
     let mut found = Vec::new();
-    for path in all_sources().iter().filter(|path| !is_test(path)) {
+    for path in all_sources().iter().filter(|path| !is_code_of_tests(path)) {
         let name = path.strip_prefix(root()).expect("below the root").display().to_string();
-        if name.starts_with("node/src/dcs/") || STORE_USERS.contains(&name.as_str()) {
+        if name.starts_with("node/src/dcs/") {
             continue;
         }
         let code = code(&read(path));
-        let paths = imports::named_paths(&code);
-        let parts =
-            PARTS_OF_THE_STORE.iter().filter(|part| paths.iter().any(|p| p.contains(**part)));
-        found.extend(parts.map(|part| format!("{name} uses `{part}`")));
         if code.contains(NUMBERS_OF_THE_STORE) {
             found.push(format!("{name} uses `{NUMBERS_OF_THE_STORE}`"));
+        }
+        if name.starts_with("sim/") || name.starts_with("tests/") {
+            continue;
+        }
+        let paths = imports::named_paths(&code);
+        let tools = TOOLS_OF_TESTS.iter().filter(|tool| paths.iter().any(|p| p.contains(**tool)));
+        found.extend(tools.map(|tool| format!("{name} uses `{tool}`")));
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Compiled for tests alone: it, or a module above it, is declared so.
+fn is_code_of_tests(path: &Path) -> bool {
+    let is_dir_of_tests = path.components().any(|part| part.as_os_str() == "tests");
+    let mut module = Some(path);
+    let mut is_declared = false;
+    while let Some(file) = module.filter(|file| file.starts_with(root())) {
+        is_declared |= is_declared_for_tests(file);
+        module = file.parent();
+    }
+    is_dir_of_tests || is_declared
+}
+
+/// By the module above it, or by a neighbour that names its file.
+fn is_declared_for_tests(module: &Path) -> bool {
+    let (Some(stem), Some(dir)) = (module.file_stem(), module.parent()) else { return false };
+    let mut declaring: Vec<PathBuf> = ["mod.rs", "lib.rs", "main.rs"].map(|f| dir.join(f)).into();
+    declaring.push(dir.with_extension("rs"));
+    let by_name = format!("mod {};", stem.display());
+    let by_path = format!("#[path = \"{}.rs\"]", stem.display());
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let neighbours =
+        entries.map(|entry| entry.path()).filter(|p| p.extension() == Some("rs".as_ref()));
+    let declares = |file: &PathBuf, named: &dyn Fn(&[&str]) -> bool| {
+        file.is_file() && declarations_for_tests(&read(file)).iter().any(|lines| named(lines))
+    };
+    declaring
+        .iter()
+        .any(|file| declares(file, &|lines| lines.iter().any(|l| l.ends_with(&by_name))))
+        || neighbours.into_iter().any(|file| {
+            declares(&file, &|lines| lines.contains(&&*by_path))
+                || (read(&file).contains(&by_path) && is_declared_for_tests(&file))
+        })
+}
+
+/// Each declaration of a module under `#[cfg(test)]`, with all of its attributes.
+fn declarations_for_tests(text: &str) -> Vec<Vec<&str>> {
+    let mut found = Vec::new();
+    let mut attributes = Vec::new();
+    for line in text.lines() {
+        attributes.push(line);
+        if line.starts_with("#[") {
+            continue;
+        }
+        let lines = std::mem::take(&mut attributes);
+        if line.contains("mod ") && line.ends_with(';') && lines.contains(&"#[cfg(test)]") {
+            found.push(lines);
+        }
+    }
+    found
+}
+
+/// Where etcd's name may stand in texts: the store, and what starts etcd for the demo.
+const NAMES_ETCD: [&str; 4] = ["node/src/dcs/", "ctl/src/demo/", "ctl/src/field/", "tests/"];
+
+#[test]
+fn no_text_outside_of_the_store_names_its_product() {
+    let mut found = Vec::new();
+    for path in all_sources().iter().filter(|path| !is_code_of_tests(path)) {
+        let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+        if !NAMES_ETCD.iter().any(|place| name.starts_with(place)) {
+            let code = code(&read(path)).to_lowercase();
+            found.extend(code.contains("etcd").then_some(name));
         }
     }
     assert!(found.is_empty(), "{found:#?}");

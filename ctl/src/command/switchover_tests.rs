@@ -4,7 +4,7 @@ use super::*;
 use crate::fixture::{move_apis, transcript, world};
 use crate::prompt::Aborted;
 use crate::rest::answering::serve;
-use node::dcs::kv::{Op, Txn};
+use node::dcs::by_hand::Edit;
 
 const MOMENT: &str = "02-three-nodes-default";
 
@@ -194,8 +194,7 @@ async fn without_a_leader_the_candidate_is_asked_and_the_last_leader_is_no_risk(
     move_apis(&world, &url).await;
     let cluster = world.read("golden", None).await.unwrap();
     let key = cluster.one().unwrap().keys.leader();
-    let then = vec![Op::Delete { key }];
-    world.memory.txn_now(&Txn { when: Vec::new(), then }).unwrap();
+    world.memory.edit_now([Edit::delete(key)]).unwrap();
     run(&mut world, failover("", false).into()).await.unwrap();
     assert_eq!(asked.all(), [r#"POST /failover {"candidate":"n1"}"#]);
     let text = screen.text();

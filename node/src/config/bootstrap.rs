@@ -4,9 +4,9 @@
 //! daemons that will live with it.
 
 use super::document::Document;
-use super::findings::Findings;
 use super::options::read_initdb;
 use super::{Bootstrap, BootstrapMethod};
+use crate::document::findings::Findings;
 use serde_json::{Map, Value};
 use topology::Dynamic;
 
@@ -78,13 +78,14 @@ fn check_recovery(method: &BootstrapMethod, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::whole_of;
     use super::*;
     use serde_json::json;
 
     fn read_section(section: Value) -> (Option<Bootstrap>, Findings) {
         let raw = json!({"bootstrap": section});
         let mut findings = Findings::default();
-        let bootstrap = read(Document::whole_of(&raw), false, &mut findings);
+        let bootstrap = read(whole_of(&raw), false, &mut findings);
         (bootstrap, findings)
     }
 

@@ -8,12 +8,12 @@
 //! laid together line by line where PostgreSQL's files are written, and the ways
 //! to make replicas, which are read where one is made.
 
-use super::document::Document;
+use super::document::whole_of;
 use super::env::Environment;
-use super::findings::Findings;
-use super::kind::scalar;
 use super::of_all_members::OF_ONE_MEMBER;
 use super::{Postgresql, Settings, of_all_members, postgresql};
+use crate::document::findings::Findings;
+use crate::document::kind::scalar;
 use serde_json::{Map, Value};
 
 /// Has rules of its own, by which both sides are laid together elsewhere.
@@ -67,7 +67,7 @@ impl Settings {
         }
         // What the file itself lacks was told when it was read.
         let mut told = Findings::default();
-        let (document, nothing) = (Document::whole_of(&raw), Environment::new());
+        let (document, nothing) = (whole_of(&raw), Environment::new());
         (postgresql::read(document, &nothing, &mut told), warnings)
     }
 }

@@ -8,11 +8,12 @@
 //! The process's own environment cannot be changed safely while threads run,
 //! so the variables stay there; `hide_from` keeps them from every child.
 
-use super::findings::Findings;
-use super::kind::{self, Kind};
 use super::known_keys::nearest;
 use super::settings;
 use super::yaml;
+use crate::dcs::settings::SECTIONS;
+use crate::document::findings::Findings;
+use crate::document::kind::{self, Kind};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -155,7 +156,7 @@ fn drop_lonely_credentials(document: &mut Value) {
     let Some(sections) = document.as_object_mut() else {
         return;
     };
-    for name in ["etcd", "etcd3"] {
+    for name in SECTIONS {
         let only_login = |section: &Value| {
             let mut keys = section.as_object().into_iter().flat_map(Map::keys);
             keys.all(|key| key == "username" || key == "password")

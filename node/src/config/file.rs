@@ -10,8 +10,8 @@
 //! configuration, may stand for a file that is not there.
 
 use super::env::{self, Environment};
-use super::findings::Findings;
 use super::yaml::{self, Parsed};
+use crate::document::findings::Findings;
 use serde_json::{Map, Value};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};

@@ -7,17 +7,18 @@
 //! be two votes from one voter.
 
 use super::document::Document;
-use super::findings::Findings;
-use super::kind::{Kind, parse_whole, scalar, shown};
 use super::known_keys::nearest;
 use super::store::read_store;
 use super::{StoreSettings, TopologySettings};
+use crate::dcs::settings::{EXAMPLE, SECTION};
+use crate::document::findings::Findings;
+use crate::document::kind::{Kind, parse_whole, scalar, shown};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use topology::RegionName;
 use topology::region::{Isolation, Mode, Policy, RegionPolicy};
 
-const ENTRY_KEYS: [&str; 3] = ["name", "priority", "etcd3"];
+const ENTRY_KEYS: [&str; 3] = ["name", "priority", SECTION];
 const PRIORITY: Kind = Kind::Whole { min: i64::MIN, max: i64::MAX };
 
 pub(super) fn read(
@@ -64,17 +65,17 @@ fn needed(document: Document, path: &str, remedy: &str, findings: &mut Findings)
 
 fn entries<'a>(document: Document<'a>, findings: &mut Findings) -> Vec<&'a Map<String, Value>> {
     const PATH: &str = "topology.regions";
-    const REMEDY: &str = "write `- {name: REGION, etcd3: {hosts: ...}}` lines";
+    let remedy = format!("write `- {{name: REGION, {EXAMPLE}}}` lines");
     let Some(value) = document.at(PATH) else {
-        findings.add(PATH, "is missing", REMEDY);
+        findings.add(PATH, "is missing", remedy);
         return Vec::new();
     };
     let Some(items) = value.as_array() else {
-        findings.add(PATH, format!("{} is no list", shown(value)), REMEDY);
+        findings.add(PATH, format!("{} is no list", shown(value)), remedy);
         return Vec::new();
     };
     for (index, item) in items.iter().enumerate().filter(|(_, item)| !item.is_object()) {
-        findings.add(&format!("{PATH}[{index}]"), format!("{} is no map", shown(item)), REMEDY);
+        findings.add(&format!("{PATH}[{index}]"), format!("{} is no map", shown(item)), &remedy);
     }
     items.iter().filter_map(Value::as_object).collect()
 }
@@ -113,12 +114,16 @@ fn entry_store(
     place: &str,
     findings: &mut Findings,
 ) -> Option<StoreSettings> {
-    match (entry.get("etcd3").filter(|section| !section.is_null()), own) {
-        (Some(section), _) => Some(read_store(section, &format!("{place}.etcd3"), findings)),
+    match (entry.get(SECTION).filter(|section| !section.is_null()), own) {
+        (Some(section), _) => Some(read_store(section, &format!("{place}.{SECTION}"), findings)),
         (None, Some(own)) => Some(own.clone()),
         (None, None) => {
-            let remedy = "write `etcd3: {hosts: ...}` of that region";
-            findings.add(&format!("{place}.etcd3"), "is missing: the region has no store", remedy);
+            let remedy = format!("write `{EXAMPLE}` of that region");
+            findings.add(
+                &format!("{place}.{SECTION}"),
+                "is missing: the region has no store",
+                remedy,
+            );
             None
         }
     }
@@ -167,6 +172,7 @@ fn check_endpoints(regions: &[RegionPolicy], findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::whole_of;
     use super::*;
     use serde_json::json;
 
@@ -174,7 +180,7 @@ mod tests {
         let raw = json!({"topology": section});
         let own = StoreSettings { hosts: vec!["own:1".into()], ..StoreSettings::default() };
         let mut findings = Findings::default();
-        let settings = read(Document::whole_of(&raw), &own, &mut findings);
+        let settings = read(whole_of(&raw), &own, &mut findings);
         (settings, findings)
     }
 

@@ -1,12 +1,9 @@
 //! The keys that the table of settings knows, and the one that was probably meant.
 
 use super::settings;
+use crate::dcs::settings::OTHER_SECTIONS;
 use std::collections::BTreeSet;
 use strsim::levenshtein;
-
-/// Sections of other stores: known words, no settings.
-pub(super) const OTHER_STORES: [&str; 5] =
-    ["consul", "exhibitor", "kubernetes", "raft", "zookeeper"];
 
 /// The known keys of a section; none when it is no section.
 pub(super) fn children(section: &str) -> BTreeSet<String> {
@@ -21,7 +18,7 @@ pub(super) fn children(section: &str) -> BTreeSet<String> {
         })
         .collect();
     if section.is_empty() {
-        keys.extend(OTHER_STORES.map(str::to_string));
+        keys.extend(OTHER_SECTIONS.map(str::to_string));
     }
     keys
 }

@@ -3,13 +3,14 @@
 //! Invariant *all findings at once*: after the files could be read, every
 //! check runs, and only then the answer is given.
 
-use super::document::Document;
+use super::document::{Document, whole_of};
 use super::env::Environment;
-use super::findings::Findings;
 use super::machine::Ports;
 use super::{Citus, Ctl, Login, Settings, StoreSettings, TopologySettings};
 use super::{bootstrap, file, formation, machine, names, of_all_members, paths, postgresql};
 use super::{schema, sections, store, validate};
+use crate::dcs::settings::SECTIONS;
+use crate::document::findings::Findings;
 use serde_json::{Map, Value};
 use std::path::Path;
 use topology::MemberName;
@@ -69,7 +70,7 @@ pub fn examine(path: Option<&Path>, env: &Environment, ports: Ports) -> Result<C
     validate::warn_of_unknown_keys(&document, &mut findings);
     check_dcs(&document, &mut findings);
     let settings = read_settings(&document, env, &mut findings);
-    let whole = Document::whole_of(&document);
+    let whole = whole_of(&document);
     schema::check(whole, &mut findings);
     machine::check(whole, &settings.postgresql, &settings.store, ports, &mut findings);
     let warnings = findings.finish()?;
@@ -80,7 +81,7 @@ pub fn examine(path: Option<&Path>, env: &Environment, ports: Ports) -> Result<C
 /// it, so a start only warns.
 fn check_dcs(raw: &Value, findings: &mut Findings) {
     const PATH: &str = "bootstrap.dcs";
-    let Some(dcs) = Document::whole_of(raw).at(PATH) else { return };
+    let Some(dcs) = whole_of(raw).at(PATH) else { return };
     if findings.are_strict() {
         return of_all_members::check(dcs, PATH, findings);
     }
@@ -93,7 +94,7 @@ fn check_dcs(raw: &Value, findings: &mut Findings) {
 }
 
 fn read_settings(raw: &Value, env: &Environment, findings: &mut Findings) -> Settings {
-    let document = Document::whole_of(raw);
+    let document = whole_of(raw);
     let store = store::own_store(document, findings);
     let citus = sections::read_citus(document, findings);
     names::check(document, findings);
@@ -124,7 +125,7 @@ pub fn load_for_ctl(
     let mut findings = Findings::default();
     let raw = read_document(path, env, &mut findings)?;
     validate::check(&raw, matters_to_ctl, &mut findings);
-    let document = Document::whole_of(&raw);
+    let document = whole_of(&raw);
     let store = store::own_store(document, &mut findings);
     let settings = CtlSettings {
         scope: scope_override.map(str::to_string).or_else(|| document.text("scope")),
@@ -144,7 +145,8 @@ pub fn load_for_ctl(
 
 fn matters_to_ctl(path: &str) -> bool {
     let first = path.split('.').next().unwrap_or(path);
-    ["scope", "namespace", "name", "ctl", "citus", "topology", "etcd", "etcd3"].contains(&first)
+    ["scope", "namespace", "name", "ctl", "citus", "topology"].contains(&first)
+        || SECTIONS.contains(&first)
         || path.starts_with("restapi.authentication.")
         || path.starts_with("postgresql.authentication.")
         || path == "restapi.cafile"
@@ -172,7 +174,7 @@ fn read_document(
 
 /// Logins that stand in `postgresql` itself, and a name that stands there.
 fn rewrite_old_forms(raw: &mut Value) {
-    let name = Document::whole_of(raw).at("postgresql.name").cloned();
+    let name = whole_of(raw).at("postgresql.name").cloned();
     let Some(root) = raw.as_object_mut() else {
         return;
     };

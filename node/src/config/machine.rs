@@ -4,11 +4,12 @@
 //!
 //! Every question has a deadline. Nothing is changed.
 
-use super::address::{parse_bind, parse_listen};
 use super::document::Document;
-use super::findings::Findings;
 use super::settings::default_port;
 use super::{Postgresql, StoreSettings};
+use crate::dcs;
+use crate::document::address::{parse_bind, parse_listen};
+use crate::document::findings::Findings;
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
@@ -63,11 +64,13 @@ fn check_ports(document: Document, findings: &mut Findings) {
 }
 
 fn check_store(document: Document, store: &StoreSettings, findings: &mut Findings) {
-    let section = ["etcd3", "etcd"].into_iter().find(|name| document.at(name).is_some());
+    let section = dcs::settings::own_section(document).map(|(name, _)| name);
     for address in &store.hosts {
-        let Some((host, port)) = super::parse_address(address, 2379) else { continue };
+        let Some((host, port)) = super::parse_address(address, dcs::settings::PORT) else {
+            continue;
+        };
         if let Err(error) = reach(&host, port) {
-            let path = section.unwrap_or("etcd3");
+            let path = section.unwrap_or(dcs::settings::SECTION);
             let what = format!("{address} cannot be reached: {error}");
             findings.add(path, what, "start the store, or correct the address");
         }
@@ -209,6 +212,7 @@ fn major_of(version: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::whole_of;
     use super::*;
     use serde_json::json;
     use std::net::TcpListener;
@@ -300,11 +304,11 @@ mod tests {
         let held = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let raw = json!({"restapi": {"listen": held.local_addr().unwrap().to_string()}});
         let mut findings = Findings::strict();
-        check_ports(Document::whole_of(&raw), &mut findings);
+        check_ports(whole_of(&raw), &mut findings);
         assert!(findings.to_string().contains("restapi.listen: another program listens on port"));
         drop(held);
         let mut findings = Findings::strict();
-        check_ports(Document::whole_of(&raw), &mut findings);
+        check_ports(whole_of(&raw), &mut findings);
         assert!(findings.is_empty(), "{findings}");
     }
 
@@ -316,7 +320,7 @@ mod tests {
         let raw = json!({"etcd3": {"host": "x"}});
         let found = || {
             let mut findings = Findings::strict();
-            check_store(Document::whole_of(&raw), &store, &mut findings);
+            check_store(whole_of(&raw), &store, &mut findings);
             findings.to_string()
         };
         assert_eq!(found(), "");
@@ -333,7 +337,7 @@ mod tests {
         let found = || {
             let raw = json!({"postgresql": {"bin_name": {"initdb": "init-it"}}});
             let mut findings = Findings::strict();
-            check_programs(Document::whole_of(&raw), &postgresql, &mut findings);
+            check_programs(whole_of(&raw), &postgresql, &mut findings);
             findings.to_string()
         };
         assert!(found().starts_with("postgresql.bin_name.initdb: there is no program init-it in"));

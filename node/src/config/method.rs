@@ -10,8 +10,8 @@
 //! Absent on purpose: running them (`postgres/method.rs`).
 
 use super::ToolOption;
-use super::findings::Findings;
 use super::options::read_basebackup;
+use crate::document::findings::Findings;
 use serde_json::{Map, Value};
 use topology::tags::parse_bool;
 

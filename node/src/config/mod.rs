@@ -9,23 +9,20 @@
 //! | `file.rs`, `yaml.rs`, `env.rs` | files and variables become one document |
 //! | `not_yaml.rs`, `lenient.rs` | why a text is no YAML; what is read though the standard refuses it |
 //! | `emit.rs` | a document as YAML |
-//! | `settings.rs`, `kind.rs` | the table of known settings and their kinds |
-//! | `validate.rs`, `findings.rs` | what the table can check; what was found |
+//! | `settings.rs` | the table of known settings |
+//! | `validate.rs` | what the table can check |
 //! | `misplaced.rs`, `of_all_members.rs` | keys in the wrong place; what `/config` may say |
 //! | `paths.rs` | relative paths become whole ones |
 //! | `schema.rs`, `machine.rs` | what `--validate-config` asks beyond that |
-//! | the others | one reader for each section |
+//! | the others | one reader for each section; that of the store is its own (`dcs/settings.rs`) |
 
-mod address;
 mod bootstrap;
 mod cluster_wide;
 mod document;
 mod emit;
 mod env;
 mod file;
-mod findings;
 mod formation;
-mod kind;
 mod known_keys;
 mod lenient;
 mod load;
@@ -46,23 +43,24 @@ mod store;
 mod validate;
 mod yaml;
 
-pub use address::{parse_address, parse_listen};
-pub use document::Document;
+pub use crate::dcs::settings::{Srv, StoreSettings};
+pub use crate::document::address::{parse_address, parse_listen};
+pub use crate::document::findings::{Finding, Findings};
+pub use crate::document::kind::{Kind, parse_whole};
+pub use crate::document::{Document, Secret};
 pub use emit::{Form, write as write_yaml, write_in as write_yaml_in};
 pub use env::{Environment, environment_document, hide_from, is_for_the_daemon};
 pub use env::{take_environment, take_working_directory};
-pub use findings::{Finding, Findings};
-pub use kind::{Kind, parse_whole};
 pub use load::{Checked, CtlSettings, Loaded, examine, load, load_for_ctl};
 pub use machine::{Ports, find_program, version_of};
 pub use method::{BootstrapMethod, CustomMethod, ReplicaMethod, ReplicaMethods};
 pub use not_yaml::NotYaml;
 pub use options::{BASEBACKUP_FORBIDDEN, INITDB_FORBIDDEN, rewind_options_of};
 pub use schema::MARK;
-pub use store::read_store;
 pub use topology::member::join_host as join;
 pub use yaml::{parse as parse_yaml, plain as read_yaml_word};
 
+use crate::dcs::keys::Keys;
 use crate::watchdog::WatchdogSettings;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -72,16 +70,6 @@ use topology::dynamic::{MINIMUM_TTL_S, SHORTEST_TTL_S};
 use topology::number::{Base, counted};
 use topology::region::Policy;
 use topology::{Group, MemberName, RegionName, Tags};
-
-/// A word that is never printed.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// Everything the local file and the environment say.
 #[derive(Clone)]
@@ -180,33 +168,6 @@ impl Ctl {
         let cert = self.certfile.as_deref()?;
         Some(crate::tls::Own { cert, key: self.keyfile.as_deref(), password })
     }
-}
-
-/// DNS names the endpoints.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Srv {
-    pub domain: String,
-    /// Comes after the name of the service.
-    pub suffix: Option<String>,
-    /// Asked instead of the system's name servers; no setting, for tests.
-    pub name_server: Option<std::net::SocketAddr>,
-}
-
-/// How one store is reached.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StoreSettings {
-    /// `host:port` each; at least one, or `srv` finds them.
-    pub hosts: Vec<String>,
-    pub srv: Option<Srv>,
-    /// The hosts are proxies: the members behind them are not looked for.
-    pub use_proxies: bool,
-    /// `http` or `https`.
-    pub protocol: String,
-    pub username: Option<String>,
-    pub password: Option<Secret>,
-    pub cacert: Option<PathBuf>,
-    pub cert: Option<PathBuf>,
-    pub key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -399,6 +360,11 @@ impl Settings {
 
     pub fn group(&self) -> Group {
         Group(self.citus.as_ref().map(|c| c.group))
+    }
+
+    /// Where this member's group lies in the store.
+    pub fn keys(&self) -> Keys {
+        Keys::new(&self.namespace, &self.scope, self.group())
     }
 }
 

@@ -5,7 +5,7 @@
 //! an operator asks for reports them.
 
 use super::document::Document;
-use super::findings::Findings;
+use crate::document::findings::Findings;
 use standby::sync::never_synchronous;
 use topology::MemberName;
 use topology::id::NAME_BYTES_MAX;
@@ -60,15 +60,16 @@ fn is_slot_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::whole_of;
     use super::*;
     use serde_json::{Value, json};
 
     fn warned(document: Value) -> Vec<String> {
         let mut findings = Findings::default();
-        check(Document::whole_of(&document), &mut findings);
+        check(whole_of(&document), &mut findings);
         assert!(findings.is_empty(), "a start goes on: {findings}");
         let mut strict = Findings::strict();
-        check(Document::whole_of(&document), &mut strict);
+        check(whole_of(&document), &mut strict);
         assert_eq!(strict.iter().count(), findings.warnings().len());
         findings.warnings().to_vec()
     }

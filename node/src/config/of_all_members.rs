@@ -7,11 +7,11 @@
 //! Invariant: a finding names its path below the document, and never repeats more
 //! than one plain value.
 
-use super::findings::Findings;
-use super::kind::{Kind, Wrong, scalar};
 use super::known_keys::{children, nearest};
 use super::settings::{self, Setting};
 use super::{misplaced, options};
+use crate::document::findings::Findings;
+use crate::document::kind::{Kind, Wrong, scalar};
 use serde_json::{Map, Value};
 
 /// Each member's own: its addresses, places and logins.

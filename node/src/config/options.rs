@@ -4,8 +4,8 @@
 //! option, `false` and nothing for leaving it out.
 
 use super::ToolOption;
-use super::findings::Findings;
-use super::kind::{scalar, shown};
+use crate::document::findings::Findings;
+use crate::document::kind::{scalar, shown};
 use serde_json::Value;
 
 /// Options that initdb must not get. With one of them a bootstrap fails; a

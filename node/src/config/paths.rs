@@ -8,11 +8,12 @@
 //!
 //! Absent on purpose: the operator's own commands, which run where the daemon does.
 
-use super::document::Document;
+use super::document::whole_of;
 use super::env::{self, Environment, WORKING_DIRECTORY};
-use super::findings::Findings;
-use super::kind::Kind;
 use super::settings;
+use crate::dcs::settings::SECTION;
+use crate::document::findings::Findings;
+use crate::document::kind::Kind;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -33,15 +34,15 @@ pub(super) fn make_absolute(raw: &mut Value, env: &Environment, findings: &mut F
         rewrite(raw, &path, &path, &mut relative);
     }
     // A program's other name may be a path; it is one of bin_dir, where that is given.
-    if Document::whole_of(raw).at("postgresql.bin_dir").is_none() {
+    if whole_of(raw).at("postgresql.bin_dir").is_none() {
         let programs = settings::all_paths().map(|(path, _)| path);
         for path in programs.filter(|path| path.starts_with(BIN_NAMES)) {
-            let is_path = Document::whole_of(raw).text(&path).is_some_and(|t| t.contains('/'));
+            let is_path = whole_of(raw).text(&path).is_some_and(|t| t.contains('/'));
             is_path.then(|| rewrite(raw, &path, &path, &mut relative));
         }
     }
     for (index, region) in regions(raw).iter_mut().enumerate() {
-        for path in of_kind_path().filter(|path| path.starts_with("etcd3.")) {
+        for path in of_kind_path().filter(|path| path.starts_with(&format!("{SECTION}."))) {
             rewrite(region, &path, &format!("topology.regions[{index}].{path}"), &mut relative);
         }
     }

@@ -5,10 +5,11 @@
 
 use super::document::Document;
 use super::env::{self, Environment};
-use super::findings::Findings;
-use super::kind::{scalar, shown};
 use super::options::{read_basebackup, read_rewind};
-use super::{Login, Postgresql, RoleSettings, address};
+use super::{Login, Postgresql, RoleSettings};
+use crate::document::address;
+use crate::document::findings::Findings;
+use crate::document::kind::{scalar, shown};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -208,6 +209,7 @@ fn parameters(
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::whole_of;
     use super::*;
     use serde_json::json;
 
@@ -215,7 +217,7 @@ mod tests {
         let raw = json!({"postgresql": section});
         let env = Environment::from([("HOME".to_string(), "/home/p".to_string())]);
         let mut findings = Findings::default();
-        let postgresql = read(Document::whole_of(&raw), &env, &mut findings);
+        let postgresql = read(whole_of(&raw), &env, &mut findings);
         (postgresql, findings)
     }
 

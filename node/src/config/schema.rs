@@ -6,12 +6,12 @@
 //!
 //! Absent on purpose: what only the machine can tell (`machine.rs`).
 
-use super::address::{LOCAL_ONLY, parse_address, parse_listen};
 use super::document::Document;
-use super::findings::Findings;
-use super::kind::{Kind, parse_whole, shown};
 use super::settings;
 use super::settings::default_port;
+use crate::document::address::{LOCAL_ONLY, parse_address, parse_listen};
+use crate::document::findings::Findings;
+use crate::document::kind::{Kind, parse_whole, shown};
 use serde_json::Value;
 use topology::dynamic::{MINIMUM_TTL_S, SHORTEST_TTL_S};
 use topology::number::{Base, counted};
@@ -193,12 +193,13 @@ fn find_unfinished(value: &Value, path: &str, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::whole_of;
     use super::*;
     use serde_json::json;
 
     fn found(raw: Value) -> Vec<String> {
         let mut findings = Findings::strict();
-        check(Document::whole_of(&raw), &mut findings);
+        check(whole_of(&raw), &mut findings);
         let others = findings.iter().filter(|finding| {
             finding.wrong != "is missing" || !REQUIRED.contains(&finding.path.as_str())
         });
@@ -261,7 +262,7 @@ mod tests {
     #[test]
     fn what_every_cluster_needs_is_asked_for() {
         let mut findings = Findings::strict();
-        check(Document::whole_of(&json!({})), &mut findings);
+        check(whole_of(&json!({})), &mut findings);
         assert_eq!(findings.iter().count(), REQUIRED.len());
         assert!(findings.to_string().contains("or set PATRONI_RESTAPI_CONNECT_ADDRESS"));
     }

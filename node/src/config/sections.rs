@@ -2,10 +2,11 @@
 
 use super::document::Document;
 use super::env::list;
-use super::findings::Findings;
-use super::kind::{parse_whole, scalar};
 use super::postgresql::{is_wildcard, unreachable_by_others};
-use super::{Citus, Credentials, Ctl, Log, RestApi, address};
+use super::{Citus, Credentials, Ctl, Log, RestApi};
+use crate::document::address;
+use crate::document::findings::Findings;
+use crate::document::kind::{parse_whole, scalar};
 use crate::watchdog::{Driver, Mode, WatchdogSettings};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -274,12 +275,13 @@ pub(super) fn read_citus(document: Document, findings: &mut Findings) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::whole_of;
     use super::*;
     use serde_json::json;
 
     fn with<T>(raw: Value, read: impl Fn(Document, &mut Findings) -> T) -> (T, Findings) {
         let mut findings = Findings::default();
-        let value = read(Document::whole_of(&raw), &mut findings);
+        let value = read(whole_of(&raw), &mut findings);
         (value, findings)
     }
 

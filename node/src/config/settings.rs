@@ -1,95 +1,17 @@
 //! The known settings: one row each.
 //!
 //! The type check, the defaults, the search for misspelt keys, the `PATRONI_*`
-//! names and the reference page are made from these rows. A segment such as
-//! `{a|b}` stands for each of its words.
+//! names and the reference page are made from these rows and those of the store
+//! (`dcs/settings/rows.rs`).
 //!
 //! Invariants, tested below: no path and no variable appears twice, and every
 //! default is a value its own row accepts.
 
-use super::kind::Kind::{self, *};
+use crate::dcs;
+use crate::document::kind::Kind::{self, *};
+pub use crate::document::setting::{Effect, Setting};
+use crate::document::setting::{default_among, row};
 use topology::number::Base;
-
-/// What a row does in this daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Read and used.
-    Full,
-    /// Accepted in silence: the thing it tunes does not exist here, or it is
-    /// read only from the cluster-wide configuration.
-    Idle,
-    /// Gone from the field too: accepted with a warning that says what to do.
-    Gone,
-    /// Of a store that is not supported: understood, and refused as a whole.
-    Foreign,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    pub path: &'static str,
-    pub kind: Kind,
-    /// As text; empty when there is none.
-    pub default: &'static str,
-    pub help: &'static str,
-    pub effect: Effect,
-    pub required: bool,
-    /// Has a variable of its own.
-    pub env: bool,
-}
-
-const fn row(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
-    Setting { path, kind, default, help, effect: Effect::Full, required: false, env: false }
-}
-
-impl Setting {
-    const fn env(mut self) -> Setting {
-        self.env = true;
-        self
-    }
-
-    const fn required(mut self) -> Setting {
-        self.required = true;
-        self
-    }
-
-    const fn idle(mut self) -> Setting {
-        self.effect = Effect::Idle;
-        self
-    }
-
-    const fn foreign(mut self) -> Setting {
-        self.effect = Effect::Foreign;
-        self
-    }
-
-    const fn gone(mut self) -> Setting {
-        self.effect = Effect::Gone;
-        self
-    }
-
-    /// Every path this row stands for.
-    pub fn paths(&self) -> Vec<String> {
-        let mut segments = self.path.split('.');
-        let mut paths = segments.next().map(words).unwrap_or_default();
-        for segment in segments {
-            let ends = words(segment);
-            let longer = |path: &String| -> Vec<String> {
-                ends.iter().map(|word| format!("{path}.{word}")).collect()
-            };
-            paths = paths.iter().flat_map(longer).collect();
-        }
-        paths
-    }
-}
-
-/// `{a|b}_c` stands for `a_c` and `b_c`.
-fn words(segment: &'static str) -> Vec<String> {
-    let (Some(open), Some(close)) = (segment.find('{'), segment.find('}')) else {
-        return vec![segment.to_string()];
-    };
-    let (before, after) = (&segment[..open], &segment[close + 1..]);
-    segment[open + 1..close].split('|').map(|word| format!("{before}{word}{after}")).collect()
-}
 
 const LEVELS: &[&str] = &["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"];
 const WATCHDOG: &[&str] = &["automatic", "auto", "required", "require", "disable", "disabled"];
@@ -100,10 +22,9 @@ const BYTES: Kind = Counted(Base::Bytes);
 const ANY_NUMBER: Kind = Whole { min: i64::MIN, max: i64::MAX };
 const QUEUE: Kind = Whole { min: 0, max: 4096 };
 const MODE: Kind = Whole { min: 0, max: 0o777 };
-const PORT: Kind = Whole { min: 1, max: 65535 };
 
 #[rustfmt::skip]
-pub const SETTINGS: &[Setting] = &[
+const FIRST: &[Setting] = &[
     row("scope", Text, "", "Name of the cluster in the store.").required().env(),
     row("name", Text, "", "Name of this member, unique in its group.").required().env(),
     row("namespace", Text, "/service", "Prefix of all keys in the store.").env(),
@@ -152,50 +73,11 @@ pub const SETTINGS: &[Setting] = &[
     row("ctl.certfile", Path, "", "Client certificate.").env(),
     row("ctl.keyfile", Path, "", "Its key; default: in the certificate's file.").env(),
     row("ctl.keyfile_password", Secret, "", "Password of the key.").env(),
+];
 
-    row("{etcd|etcd3}.host", Text, "", "`host:port` of the store, port 2379.").env(),
-    row("{etcd|etcd3}.hosts", Texts, "", "Several of them.").env(),
-    row("{etcd|etcd3}.url", Text, "", "URL of the store.").env(),
-    row("{etcd|etcd3}.proxy", Text, "", "URL of a proxy before the store.").env(),
-    row("{etcd|etcd3}.port", PORT, "2379", "Port of hosts written without one.").env(),
-    row("{etcd|etcd3}.protocol", Word(&["http", "https"]), "http", "How to talk to it.").env(),
-    row("{etcd|etcd3}.username", Text, "", "User of the store.").env(),
-    row("{etcd|etcd3}.password", Secret, "", "Password of the store.").env(),
-    row("{etcd|etcd3}.cacert", Path, "", "Authorities the store is verified with.").env(),
-    row("{etcd|etcd3}.cert", Path, "", "Client certificate.").env(),
-    row("{etcd|etcd3}.key", Path, "", "Its key; default: in the certificate's file.").env(),
-    row("{etcd|etcd3}.srv", Text, "", "Domain whose SRV records name the store.").env(),
-    row("{etcd|etcd3}.srv_suffix", Text, "", "Comes after the name of each service.").env(),
-    row("{etcd|etcd3}.{discovery_srv|srv_domain}", Text, "", "Another name of srv."),
-    row("{etcd|etcd3}.use_proxies", Switch, "false", "Do not look for more members.").env(),
-
-    row("consul.{host|url|scheme|cacert|cert|key|dc|consistency}", Text, "", "Of Consul.").foreign().env(),
-    row("consul.{service_check_interval|service_check_tls_server_name}", Text, "", "Of Consul.").foreign().env(),
-    row("consul.token", Secret, "", "Of Consul.").foreign().env(),
-    row("consul.port", PORT, "", "Of Consul.").foreign().env(),
-    row("consul.{verify|register_service}", Switch, "", "Of Consul.").foreign().env(),
-    row("consul.{checks|service_tags}", Texts, "", "Of Consul.").foreign().env(),
-    row("zookeeper.{cacert|cert|key}", Text, "", "Of ZooKeeper.").foreign().env(),
-    row("zookeeper.key_password", Secret, "", "Of ZooKeeper.").foreign().env(),
-    row("zookeeper.hosts", Texts, "", "Of ZooKeeper.").foreign().env(),
-    row("zookeeper.{use_ssl|verify}", Switch, "", "Of ZooKeeper.").foreign().env(),
-    row("zookeeper.{set_acls|auth_data}", Map, "", "Of ZooKeeper.").foreign().env(),
-    row("exhibitor.hosts", Texts, "", "Of Exhibitor.").foreign().env(),
-    row("exhibitor.port", PORT, "", "Of Exhibitor.").foreign().env(),
-    row("exhibitor.poll_interval", AT_LEAST_ONE, "", "Of Exhibitor.").foreign(),
-    row("kubernetes.{namespace|context|scope_label|role_label|leader_label_value\
-        |follower_label_value|standby_leader_label_value|tmp_role_label|pod_ip|cacert}", Text, "",
-        "Of Kubernetes.").foreign().env(),
-    row("kubernetes.{labels|bootstrap_labels}", Map, "", "Of Kubernetes.").foreign().env(),
-    row("kubernetes.{use_endpoints|bypass_api_service}", Switch, "", "Of Kubernetes.").foreign().env(),
-    row("kubernetes.ports", Any, "", "Of Kubernetes.").foreign().env(),
-    row("kubernetes.retriable_http_codes", Texts, "", "Of Kubernetes.").foreign().env(),
-    row("raft.{self_addr|bind_addr|data_dir}", Text, "", "Of Raft.").foreign().env(),
-    row("raft.password", Secret, "", "Of Raft.").foreign().env(),
-    row("raft.partner_addrs", Texts, "", "Of Raft.").foreign().env(),
-    row("raft.{min_timeout|max_timeout|connection_timeout|append_entries_period\
-        |connection_retry_time|leader_fallback_timeout}", Real, "", "Of Raft.").foreign().env(),
-
+/// Those after the sections of stores.
+#[rustfmt::skip]
+const REST: &[Setting] = &[
     row("bootstrap.dcs.ttl", SECONDS, "30", "Seconds a silent leader keeps its key."),
     row("bootstrap.dcs.loop_wait", SECONDS, "10", "Seconds between two heartbeats."),
     row("bootstrap.dcs.retry_timeout", SECONDS, "10", "Seconds one call is retried."),
@@ -295,21 +177,25 @@ pub const SETTINGS: &[Setting] = &[
 
     row("topology.formation", Text, "", "Name of the formation."),
     row("topology.region", Text, "", "The region of this daemon."),
-    row("topology.regions", Any, "", "All regions: name, priority, etcd3."),
+    row("topology.regions", Any, "", "All regions: name, priority, section of the store."),
     row("topology.mode", Word(&["manual"]), "manual", "How a region move begins."),
     row("topology.isolation", Word(&["continue"]), "continue", "What an owner alone does."),
     row("topology.step_seconds", Whole { min: 1, max: 86_400 }, "20", "Longest step of a move."),
 ];
 
+/// All rows; those of stores are the store's own.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    FIRST.iter().chain(dcs::settings::ROWS).chain(REST)
+}
+
 /// Every path with its row.
 pub fn all_paths() -> impl Iterator<Item = (String, &'static Setting)> {
-    SETTINGS.iter().flat_map(|setting| setting.paths().into_iter().map(move |p| (p, setting)))
+    all().flat_map(|setting| setting.paths().into_iter().map(move |p| (p, setting)))
 }
 
 /// The default of a path, as text.
 pub fn default_of(path: &str) -> Option<&'static str> {
-    let (_, setting) = all_paths().find(|(known, _)| known == path)?;
-    Some(setting.default).filter(|default| !default.is_empty())
+    default_among(all(), path)
 }
 
 /// The `PATRONI_*` variable of a path.
@@ -369,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_default_passes_the_check_of_its_own_row() {
-        for row in SETTINGS {
+        for row in all() {
             assert!(row.kind.check(&row.default.into()).is_none(), "{}", row.path);
         }
     }

@@ -8,12 +8,12 @@
 //! own), and where a key belongs that stands in the wrong section
 //! (`misplaced.rs`).
 
-use super::document::Document;
-use super::findings::Findings;
-use super::kind::{Kind, empty_items};
+use super::document::whole_of;
 use super::known_keys::{children, nearest};
 use super::misplaced;
 use super::settings::{self, Effect, Setting};
+use crate::document::findings::Findings;
+use crate::document::kind::{Kind, empty_items};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ const WITH_METHODS: [&str; 2] = ["bootstrap", "postgresql"];
 pub(super) fn check(raw: &Value, wanted: impl Fn(&str) -> bool, findings: &mut Findings) {
     check_sections(raw, &wanted, findings);
     for (path, setting) in settings::all_paths().filter(|(path, _)| wanted(path)) {
-        if let Some(value) = Document::whole_of(raw).at(&path) {
+        if let Some(value) = whole_of(raw).at(&path) {
             check_value(&path, setting, value, findings);
         }
     }
@@ -85,7 +85,7 @@ fn is_harmless(path: &str, setting: &Setting) -> bool {
 }
 
 fn check_sections(raw: &Value, wanted: &impl Fn(&str) -> bool, findings: &mut Findings) {
-    let document = Document::whole_of(raw);
+    let document = whole_of(raw);
     let sections: BTreeSet<String> = settings::all_paths()
         .filter(|(path, _)| wanted(path))
         .flat_map(|(path, _)| parents(&path))
@@ -109,7 +109,7 @@ fn parents(path: &str) -> Vec<String> {
 
 /// Finds required settings that are not given.
 pub(super) fn require(raw: &Value, findings: &mut Findings) {
-    let document = Document::whole_of(raw);
+    let document = whole_of(raw);
     for (path, setting) in settings::all_paths().filter(|(_, setting)| setting.required) {
         let misshapen =
             |section: &String| document.at(section).is_some_and(|value| !value.is_object());

@@ -9,7 +9,7 @@ use super::slot_work;
 use crate::dcs::{DcsError, KeyValue, Renewal, Written};
 use crate::postgres::timeline;
 use crate::promises::{self, lock};
-use crate::{clock, log, region};
+use crate::{clock, log};
 use member::act::{LATE, is_in_time};
 use member::chores::Work;
 use member::ha::Observation;
@@ -146,7 +146,7 @@ impl Daemon {
 
     async fn sign(&self, id: &str, token: &Token) -> Answer {
         let local = &self.chores.local_topology;
-        match region::write::sign(local, &self.settings.name, id, token) {
+        match crate::region::write::sign(local, &self.settings.name, id, token) {
             Some(write) => answer_of(self.write(&write).await),
             None => Answer::Overtaken,
         }
@@ -318,8 +318,8 @@ fn copying(from: &Following, seen: &Observation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use member::ha::observation::Lock;
     use crate::samples as sample;
+    use member::ha::observation::Lock;
     use member::ha::{Action, Outcome, Step, decide};
     use std::time::Duration;
     use topology::Seen;

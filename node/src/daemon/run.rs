@@ -15,7 +15,6 @@ use crate::api::decisions;
 use crate::api::published::Command;
 use crate::config::Settings;
 use crate::dcs::counted::CountedStore;
-use crate::dcs::keys::Keys;
 use crate::dcs::{self, Store};
 use crate::peers::Peers;
 use crate::{clock, log, notify};
@@ -34,7 +33,7 @@ pub(super) use crate::api::published::Reply;
 pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<i32> {
     let settings = Arc::new(settings);
     let mut signals = Signals::catch()?;
-    let keys = Keys::of(&settings);
+    let keys = settings.keys();
     let store = CountedStore::new(dcs::open(&settings.store, STORE_CALL)?, &keys);
     let writes = store.writes();
     let store: Arc<dyn Store> = Arc::new(store);

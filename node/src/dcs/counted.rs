@@ -6,9 +6,9 @@
 //! Absent on purpose: what the store does by itself (keys that end with a lease).
 
 use super::keys::{DOCUMENTS, Keys};
-use super::kv::{Op, lower};
+use super::kv::{Edit, lower};
 use super::{Answer, Renewal, Session, Snapshot, Store, Version, WatchItem, Write, Written};
-use crate::config::StoreSettings;
+use crate::dcs::settings::StoreSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,8 +24,9 @@ impl Writes {
         DOCUMENTS.into_iter().zip(counts)
     }
 
-    fn note(&self, keys: &Keys, op: &Op) {
-        let (Op::Put { key, .. } | Op::Delete { key } | Op::DeletePrefix { prefix: key }) = op;
+    fn note(&self, keys: &Keys, op: &Edit) {
+        let (Edit::Put { key, .. } | Edit::Delete { key } | Edit::DeletePrefix { prefix: key }) =
+            op;
         let document = keys.document(key);
         if let Some(at) = DOCUMENTS.iter().position(|name| *name == document) {
             self.0[at].fetch_add(1, Ordering::Relaxed);

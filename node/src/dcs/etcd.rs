@@ -25,13 +25,14 @@ pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 
+use super::by_hand::ByHand;
 use super::keys::Keys;
 use super::kv::{KeyValueStore, Txn, lower};
 use super::{
     Answer, DcsError, OPS_MAX, Renewal, Session, Snapshot, Store, Version, WatchItem, Write,
     Written, covering,
 };
-use crate::config::StoreSettings;
+use crate::dcs::settings::StoreSettings;
 use connection::{Connection, Connections};
 use etcd_client::{
     Client, Error, LeaseGrantResponse, LeaseKeepAliveStream, LeaseKeeper, LeaseRevokeResponse,
@@ -39,7 +40,6 @@ use etcd_client::{
 };
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
@@ -49,9 +49,9 @@ const SHARE_MIN: Duration = Duration::from_secs(1);
 /// that does no harm twice is tried this often at least.
 const ATTEMPTS_MIN: usize = 2;
 
-pub struct EtcdStore {
+pub(super) struct EtcdStore {
     connections: Arc<Connections>,
-    timeout_ms: AtomicU64,
+    timeout: Duration,
     /// Watches end when this goes away.
     alive: tokio::sync::watch::Sender<()>,
 }
@@ -97,10 +97,10 @@ impl Headed for watch::Opened {
 impl EtcdStore {
     /// Fails only for settings that can never work; `timeout` is the deadline
     /// of every call.
-    pub fn new(settings: &StoreSettings, timeout: Duration) -> Result<EtcdStore, DcsError> {
+    pub(super) fn new(settings: &StoreSettings, timeout: Duration) -> Result<EtcdStore, DcsError> {
         Ok(EtcdStore {
             connections: Arc::new(Connections::new(settings, timeout)?),
-            timeout_ms: AtomicU64::new(timeout.as_millis() as u64),
+            timeout,
             alive: tokio::sync::watch::Sender::new(()),
         })
     }
@@ -108,20 +108,12 @@ impl EtcdStore {
     /// How soon a silent connection is noticed: a ping after `interval` without
     /// traffic, answered within `timeout`. etcd throws out clients that ping
     /// more often than every 5 seconds.
-    pub fn with_keep_alive(mut self, interval: Duration, timeout: Duration) -> EtcdStore {
+    #[cfg(test)]
+    pub(super) fn with_keep_alive(mut self, interval: Duration, timeout: Duration) -> EtcdStore {
         if let Some(connections) = Arc::get_mut(&mut self.connections) {
             connections.set_keep_alive(interval, timeout);
         }
         self
-    }
-
-    pub fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed))
-    }
-
-    /// The deadline of the calls to come.
-    pub fn set_timeout(&self, timeout: Duration) {
-        self.timeout_ms.store(timeout.as_millis() as u64, Ordering::Relaxed);
     }
 
     async fn call<T, F, Fut>(&self, repeat: Repeat, request: F) -> Result<T, DcsError>
@@ -131,7 +123,7 @@ impl EtcdStore {
         Fut: Future<Output = Result<T, Error>>,
     {
         let began = Instant::now();
-        let deadline = self.timeout();
+        let deadline = self.timeout;
         match tokio::time::timeout(deadline, self.attempts(repeat, deadline, request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(DcsError::Unreachable { reason, .. })) => {
@@ -272,6 +264,10 @@ impl Store for EtcdStore {
 
     fn set_login(&self, settings: &StoreSettings) {
         self.connections.set_login(settings);
+    }
+
+    fn by_hand(&self) -> Option<&dyn ByHand> {
+        Some(self)
     }
 }
 

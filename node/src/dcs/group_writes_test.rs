@@ -1,7 +1,7 @@
 //! The writes of a member, performed on a store: each compares what it was decided on.
 
 use super::keys::{Keys, split_groups};
-use super::kv::{Op, Txn};
+use super::kv::{Edit, Txn};
 use super::memory::MemoryStore;
 use member::ha::Publish;
 use member::write::{acquire, finish_bootstrap, release, status};
@@ -16,16 +16,16 @@ fn store() -> (MemoryStore, Keys) {
     let (store, keys) = (MemoryStore::new(), Keys::new("/service/", "shop", Group::PLAIN));
     assert_eq!(store.grant_now(Duration::from_secs(30)).unwrap(), LEADS);
     let key = keys.leader();
-    by_hand(&store, Op::Put { key, value: "n1".into(), session: Some(LEADS) });
+    by_hand(&store, Edit::Put { key, value: "n1".into(), session: Some(LEADS) });
     (store, keys)
 }
 
-fn by_hand(store: &MemoryStore, op: Op) {
+fn by_hand(store: &MemoryStore, op: Edit) {
     store.txn_now(&Txn { when: vec![], then: vec![op] }).expect("reachable");
 }
 
 fn put(store: &MemoryStore, key: String, value: String) {
-    by_hand(store, Op::Put { key, value, session: None });
+    by_hand(store, Edit::Put { key, value, session: None });
 }
 
 fn sent(store: &MemoryStore, write: &Write) -> bool {
@@ -47,7 +47,7 @@ fn value(store: &MemoryStore, key: &str) -> Option<String> {
 #[test]
 fn known_bug_21_a_lock_is_not_taken_on_an_old_sync_state() {
     let (store, keys) = store();
-    by_hand(&store, Op::Delete { key: keys.leader() });
+    by_hand(&store, Edit::Delete { key: keys.leader() });
     let record = |names: &str| {
         let text = format!(r#"{{"leader":"n1","sync_standby":"{names}","quorum":0}}"#);
         put(&store, keys.sync(), text);
@@ -67,7 +67,7 @@ fn known_bug_21_a_lock_is_not_taken_on_an_old_sync_state() {
 #[test]
 fn a_lock_is_taken_where_only_the_old_key_tells_the_position() {
     let (store, keys) = store();
-    by_hand(&store, Op::Delete { key: keys.leader() });
+    by_hand(&store, Edit::Delete { key: keys.leader() });
     put(&store, keys.initialize(), "7710375988543033523".to_string());
     put(&store, keys.legacy_optime(), "5".to_string());
     let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
@@ -76,7 +76,7 @@ fn a_lock_is_taken_where_only_the_old_key_tells_the_position() {
     assert_eq!(old.optime(), Lsn(5));
     put(&store, keys.status(), r#"{"optime":6}"#.to_string());
     assert!(!take(&old), "a report came since");
-    by_hand(&store, Op::Delete { key: keys.status() });
+    by_hand(&store, Edit::Delete { key: keys.status() });
     assert!(take(&view(&store, &keys)));
 }
 
@@ -136,7 +136,7 @@ fn step(version: Version, count: i64) -> Version {
 }
 
 fn forget_everything(store: &MemoryStore, keys: &Keys) {
-    by_hand(store, Op::DeletePrefix { prefix: keys.scope_prefix() });
+    by_hand(store, Edit::DeletePrefix { prefix: keys.scope_prefix() });
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn one_pause_is_open_and_ends_with_the_lease_of_its_leader() {
     let read = store.read_now(&[keys.pause()]).expect("reachable");
     assert!(take(LEADS, Some(read.entries[0].version)), "what was left is taken over");
     // Also one that leads no more frees what is its own.
-    by_hand(&store, Op::Delete { key: keys.leader() });
+    by_hand(&store, Edit::Delete { key: keys.leader() });
     assert!(sent(&store, &Write::EndPause { session: LEADS }));
     assert_eq!(value(&store, &keys.pause()), None);
     assert!(!sent(&store, &Write::EndPause { session: LEADS }));

@@ -8,7 +8,6 @@
 //! Absent on purpose: the values (see `topology::GroupView`).
 
 use super::KeyValue;
-use crate::config::Settings;
 use std::collections::BTreeMap;
 use topology::{Group, GroupView, MemberName};
 
@@ -50,10 +49,6 @@ pub struct Keys {
 impl Keys {
     pub fn new(namespace: &str, scope: &str, group: Group) -> Keys {
         Keys { namespace: namespace.to_string(), scope: scope.to_string(), group }
-    }
-
-    pub fn of(settings: &Settings) -> Keys {
-        Keys::new(&settings.namespace, &settings.scope, settings.group())
     }
 
     /// The same scope, another group.

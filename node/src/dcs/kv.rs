@@ -1,9 +1,8 @@
 //! Stores that hold keys with values: what etcd and the store in memory share.
 //!
 //! Such a store performs a write as one transaction: comparisons of keys, and
-//! operations that happen together if all of them hold. `lower` makes it. Nothing
-//! outside of the store module speaks in keys, but tests that play another client of
-//! the same store.
+//! edits that happen together if all of them hold. `lower` makes it. This module is
+//! private to the store: tests that play another program use `by_hand`.
 
 #[cfg(test)]
 pub(crate) mod conform;
@@ -11,7 +10,7 @@ mod lower;
 mod lower_region;
 
 use super::{Answer, Session, Store, Version, Written};
-pub use lower::lower;
+pub(super) use lower::lower;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compare {
@@ -25,18 +24,33 @@ pub enum Compare {
     SessionIs(String, Session),
 }
 
+/// One change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
+pub enum Edit {
     Put { key: String, value: String, session: Option<Session> },
     Delete { key: String },
     DeletePrefix { prefix: String },
 }
 
-/// If all comparisons hold, all operations happen, atomically; else none.
+impl Edit {
+    pub fn put(key: impl Into<String>, value: impl Into<String>) -> Edit {
+        Edit::Put { key: key.into(), value: value.into(), session: None }
+    }
+
+    pub fn delete(key: impl Into<String>) -> Edit {
+        Edit::Delete { key: key.into() }
+    }
+
+    pub fn delete_below(prefix: impl Into<String>) -> Edit {
+        Edit::DeletePrefix { prefix: prefix.into() }
+    }
+}
+
+/// If all comparisons hold, all edits happen, atomically; else none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     pub when: Vec<Compare>,
-    pub then: Vec<Op>,
+    pub then: Vec<Edit>,
 }
 
 /// A store that performs any transaction, also one that no `Write` stands for.
@@ -55,17 +69,17 @@ fn unchanged(key: String, version: Option<Version>) -> Compare {
     }
 }
 
-fn put(key: String, value: impl Into<String>) -> Op {
-    Op::Put { key, value: value.into(), session: None }
+fn put(key: String, value: impl Into<String>) -> Edit {
+    Edit::Put { key, value: value.into(), session: None }
 }
 
-fn put_on(session: Session, key: String, value: impl Into<String>) -> Op {
-    Op::Put { key, value: value.into(), session: Some(session) }
+fn put_on(session: Session, key: String, value: impl Into<String>) -> Edit {
+    Edit::Put { key, value: value.into(), session: Some(session) }
 }
 
 impl Txn {
     /// These operations, if this holds.
-    fn of<const W: usize, const T: usize>(when: [Compare; W], then: [Op; T]) -> Txn {
+    fn of<const W: usize, const T: usize>(when: [Compare; W], then: [Edit; T]) -> Txn {
         Txn { when: when.into(), then: then.into() }
     }
 

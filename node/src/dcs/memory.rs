@@ -9,6 +9,7 @@
 
 mod state;
 
+use super::by_hand::{ByHand, Edit};
 use super::keys::Keys;
 use super::kv::{KeyValueStore, Txn, lower};
 use super::outlet::Outlet;
@@ -116,8 +117,19 @@ impl MemoryStore {
         self.txn_now(&lower(keys, write))
     }
 
-    pub fn txn_now(&self, txn: &Txn) -> Result<Written, DcsError> {
+    pub(super) fn txn_now(&self, txn: &Txn) -> Result<Written, DcsError> {
         self.ask(|state, _| state.txn(txn))
+    }
+
+    /// What another program does, whatever the store holds.
+    pub fn edit_now(&self, edits: impl IntoIterator<Item = Edit>) -> Result<(), DcsError> {
+        let then = edits.into_iter().collect();
+        self.txn_now(&Txn { when: Vec::new(), then }).map(|_| ())
+    }
+
+    /// Loses the keys that `is_lost` names, and nothing else.
+    pub fn wipe_now(&self, is_lost: impl Fn(&str) -> bool) {
+        self.lock().wipe(is_lost);
     }
 
     pub fn grant_now(&self, ttl: Duration) -> Result<Session, DcsError> {
@@ -230,6 +242,10 @@ impl Store for MemoryStore {
     fn renew(&self, session: Session) -> Answer<'_, Renewal> {
         Box::pin(async move { self.renew_now(session) })
     }
+
+    fn by_hand(&self) -> Option<&dyn ByHand> {
+        Some(self)
+    }
 }
 
 impl KeyValueStore for MemoryStore {
@@ -245,11 +261,11 @@ impl KeyValueStore for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dcs::kv::{Compare, Op};
+    use crate::dcs::kv::{Compare, Edit};
     use crate::dcs::{conform, kv};
 
     fn put(key: &str, session: Option<Session>) -> Txn {
-        let put = Op::Put { key: key.into(), value: "v".into(), session };
+        let put = Edit::Put { key: key.into(), value: "v".into(), session };
         Txn { when: vec![Compare::Absent(key.into())], then: vec![put] }
     }
 

@@ -8,26 +8,29 @@
 //! lowering of a write to a transaction (`kv`) and pass one conformance suite
 //! (`conform`). `mirror` keeps a local copy that a watch feeds.
 
+pub mod by_hand;
 #[cfg(test)]
 pub(crate) mod conform;
 pub(crate) mod counted;
-pub mod etcd;
+mod etcd;
 #[cfg(test)]
 mod group_writes_test;
 pub mod keys;
-pub mod kv;
+mod kv;
 pub mod memory;
 pub mod mirror;
 mod outlet;
+pub mod settings;
 
-use crate::config::StoreSettings;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use by_hand::ByHand;
 use keys::Keys;
+use settings::StoreSettings;
 pub use topology::write::Written;
 pub use topology::{Session, Version, Write};
 
@@ -80,7 +83,7 @@ pub enum Renewal {
 pub enum DcsError {
     #[error("{}", unreached(*waited, reason))]
     Unreachable { waited: Duration, reason: String },
-    #[error("the store refused our credentials; check etcd3.username and the role's grants: {0}")]
+    #[error("the store refused our credentials; check its user's name and grants: {0}")]
     Denied(String),
     #[error("the lease is gone")]
     LeaseGone,
@@ -149,6 +152,11 @@ pub trait Store: Send + Sync {
 
     /// Takes another user and password from now on, if it knows users at all.
     fn set_login(&self, _settings: &StoreSettings) {}
+
+    /// The store as other programs use it, if this handle lets them; for tests.
+    fn by_hand(&self) -> Option<&dyn ByHand> {
+        None
+    }
 }
 
 /// The store that these settings name, the only way to one. Nothing connects before

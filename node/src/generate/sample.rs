@@ -2,10 +2,9 @@
 
 use super::host::Host;
 use crate::config::MARK;
+use crate::dcs::settings::{self, OTHER_SECTIONS, SECTIONS};
 use serde_json::{Map, Value, json};
 
-const STORES: [&str; 7] =
-    ["consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper"];
 /// The first versions that know scram-sha-256, let another user rewind than the
 /// superuser, and count kept WAL by its size.
 const SCRAM: u32 = 10;
@@ -107,11 +106,12 @@ pub(super) fn fill_in_store(document: &mut Value) {
     let Some(all) = document.as_object_mut() else { return };
     let mut sorted = Map::new();
     let mut stores = Map::new();
-    for name in STORES {
+    for name in SECTIONS.into_iter().chain(OTHER_SECTIONS) {
         stores.extend(all.shift_remove(name).map(|section| (name.to_string(), section)));
     }
     if stores.is_empty() {
-        stores.insert("etcd3".into(), json!({"host": format!("{MARK}:2379")}));
+        let (name, section) = settings::sample(MARK);
+        stores.insert(name.into(), section);
     }
     for (key, value) in std::mem::take(all) {
         if key == "bootstrap" {

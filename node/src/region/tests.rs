@@ -13,8 +13,8 @@ use super::request::{RequestError, request_switch};
 use super::run;
 use super::write::sign;
 use crate::clock::unix_ms;
+use crate::dcs::by_hand::Edit;
 use crate::dcs::keys::Keys;
-use crate::dcs::kv::{Op, Txn};
 use crate::dcs::memory::MemoryStore;
 use crate::dcs::{Session, Store};
 use standby::promotion::may_open;
@@ -360,8 +360,7 @@ impl Member {
     }
 
     fn put(&self, key: String, value: String) {
-        let put = Op::Put { key, value, session: None };
-        self.store.txn_now(&Txn { when: vec![], then: vec![put] }).expect("written");
+        self.store.edit_now([Edit::put(key, value)]).expect("written");
     }
 
     fn beat(&self, keys: &Keys) {
@@ -488,8 +487,8 @@ async fn a_lost_store_is_repaired_from_the_other_region() {
     let world = World::with_agents(20);
     world.settled().await;
     let prefix = keys().topology_prefix();
-    let lost = ["register", "certificate"].map(|key| Op::Delete { key: format!("{prefix}{key}") });
-    world.stores["b"].txn_now(&Txn { when: vec![], then: lost.into() }).expect("written");
+    let lost = ["register", "certificate"].map(|key| Edit::delete(format!("{prefix}{key}")));
+    world.stores["b"].edit_now(lost).expect("written");
     world.until("b accepts the certificate again", |w| w.epoch("b") == 1).await;
 }
 

@@ -229,8 +229,8 @@ pub fn sign(local: &LocalTopology, me: &MemberName, id: &str, token: &Token) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dcs::by_hand::Edit;
     use crate::dcs::keys::Keys;
-    use crate::dcs::kv::{Op, Txn};
     use crate::dcs::memory::MemoryStore;
     use crate::region::ownership::read;
     use standby::switch::register::first;
@@ -389,9 +389,7 @@ mod tests {
         assert_eq!(adopt(&local, &mine, None), None);
         let other = first(&policy_ab(), &"b".into(), "now");
         assert_eq!(adopt(&local, &other, None), None);
-        let broken =
-            Op::Put { key: keys().topology("certificate"), value: "?".into(), session: None };
-        store.txn_now(&Txn { when: vec![], then: vec![broken] }).expect("answer");
+        store.edit_now([Edit::put(keys().topology("certificate"), "?")]).expect("answer");
         let repair = adopt(&look(&store), &mine, None).expect("a repair");
         assert!(send(&store, &repair));
         assert_eq!(look(&store).certificate(), Some(&mine));
@@ -441,10 +439,8 @@ mod tests {
     fn a_signature_needs_the_lock_and_the_journal_that_was_read() {
         let store = MemoryStore::new();
         let keys = keys();
-        let write = |key: String, value: String| {
-            let then = vec![Op::Put { key, value, session: None }];
-            store.txn_now(&Txn { when: vec![], then }).expect("written")
-        };
+        let write =
+            |key: String, value: String| store.edit_now([Edit::put(key, value)]).expect("written");
         let text = |phase| serde_json::to_string(&signing(phase)).expect("json");
         write(keys.topology("switch"), text(Phase::Stop));
         let local = look(&store);

@@ -7,8 +7,8 @@
 use super::{Event, World};
 use crate::check;
 use member::wakes;
+use node::dcs::by_hand::Edit;
 use node::dcs::keys::Keys;
-use node::dcs::kv::{Op, Txn};
 use node::dcs::memory::{MemoryStore, Saved};
 use node::dcs::{Event as Change, KeyValue, Snapshot};
 use node::region::ownership::read_site;
@@ -94,11 +94,13 @@ impl Mirror {
 impl Stores {
     pub fn new(regions: usize) -> Stores {
         let clock = Arc::new(AtomicU64::new(0));
+        let regions: Vec<_> =
+            (0..regions).map(|_| MemoryStore::with_clock(clock.clone())).collect();
         Stores {
-            regions: (0..regions).map(|_| MemoryStore::with_clock(clock.clone())).collect(),
             clock,
-            told: vec![Version::of_store(1); regions],
-            kept: RefCell::new(vec![Arc::default(); regions]),
+            told: regions.iter().map(MemoryStore::version).collect(),
+            kept: RefCell::new(vec![Arc::default(); regions.len()]),
+            regions,
         }
     }
 
@@ -124,11 +126,7 @@ impl Stores {
     /// The keys of every group are gone; the numbers of timelines that were
     /// claimed stay, or they could be used twice.
     pub fn wipe(&self, region: usize) {
-        let keys =
-            self.snapshot(region).entries.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>();
-        let keys = keys.into_iter().filter(|key| !key.contains("/topology/"));
-        let then = keys.map(|key| Op::Delete { key }).collect();
-        self.regions[region].txn_now(&Txn { when: vec![], then }).expect("no faults");
+        self.regions[region].wipe_now(|key| !key.contains("/topology/"));
     }
 
     /// The store comes back as a backup has it.
@@ -140,15 +138,12 @@ impl Stores {
     }
 
     pub fn delete(&self, region: usize, key: String) {
-        let txn = Txn { when: vec![], then: vec![Op::Delete { key }] };
-        self.regions[region].txn_now(&txn).expect("this handle has no faults");
+        self.regions[region].edit_now([Edit::delete(key)]).expect("this handle has no faults");
     }
 
     /// An operator's write: nothing stands in its way.
     pub fn put(&self, region: usize, key: String, value: String) {
-        let then = vec![Op::Put { key, value, session: None }];
-        let txn = Txn { when: vec![], then };
-        self.regions[region].txn_now(&txn).expect("this handle has no faults");
+        self.regions[region].edit_now([Edit::put(key, value)]).expect("this handle has no faults");
     }
 }
 

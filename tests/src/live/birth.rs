@@ -2,13 +2,13 @@
 
 use super::stage::{SHORT, Stage, ask_sql};
 use ctl::field::MemberPlan;
-use node::dcs::etcd::EtcdStore;
+use node::dcs::by_hand::{ByHand, Edit};
 use node::dcs::keys::Keys;
-use node::dcs::kv::{KeyValueStore, Op, Txn};
 use node::dcs::{KeyValue, Store};
 use reqwest::Method;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use topology::Status;
 
@@ -81,23 +81,27 @@ fn copies_come_from_base_backups(stage: &Stage, leader: &MemberPlan) {
 }
 
 /// The store of the members, as they see it.
-pub fn keys_and_store(stage: &Stage) -> (Keys, EtcdStore) {
+pub fn keys_and_store(stage: &Stage) -> (Keys, Arc<dyn Store>) {
     let path = stage.field.config_path(&stage.members()[0]);
     let loaded = node::config::load(Some(&path), &Default::default()).expect("our own file");
-    let store = EtcdStore::new(&loaded.settings.store, Duration::from_secs(3)).expect("a store");
-    (Keys::of(&loaded.settings), store)
+    let store = node::dcs::open(&loaded.settings.store, Duration::from_secs(3)).expect("a store");
+    (loaded.settings.keys(), store)
 }
 
 /// Writes a key of the group past all daemons, or takes it away.
 pub async fn meddle(stage: &Stage, key: &str, value: Option<&str>) {
     let (keys, store) = keys_and_store(stage);
     let key = format!("{}{key}", keys.scope_prefix());
-    let op = match value {
-        Some(value) => Op::Put { key, value: value.to_string(), session: None },
-        None => Op::Delete { key },
+    let edit = match value {
+        Some(value) => Edit::put(key, value),
+        None => Edit::delete(key),
     };
-    let done = store.txn(Txn { when: Vec::new(), then: vec![op] }).await;
-    assert!(done.expect("the store answers").succeeded);
+    by_hand(store.as_ref()).edit(vec![edit]).await.expect("the store answers");
+}
+
+/// The store as another program uses it.
+pub fn by_hand(store: &dyn Store) -> &dyn ByHand {
+    store.by_hand().expect("etcd lets other programs in")
 }
 
 pub async fn entries(stage: &Stage) -> BTreeMap<String, KeyValue> {

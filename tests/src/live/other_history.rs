@@ -1,10 +1,10 @@
 //! Two standbys are promoted by hand, apart from each other: both are on a
 //! timeline of the same number, with another history.
 
-use super::birth::keys_and_store;
+use super::birth::{by_hand, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, ask_sql, connect, timeline_of};
 use ctl::field::MemberPlan;
-use node::dcs::kv::{KeyValueStore, Op, Txn};
+use node::dcs::by_hand::Edit;
 use reqwest::Method;
 use serde_json::json;
 use std::time::Instant;
@@ -94,6 +94,6 @@ async fn promoted_apart(stage: &mut Stage, leader: &MemberPlan) -> [MemberPlan; 
 /// The killed leader's key, before its lease ends.
 async fn unlock(stage: &Stage) {
     let (keys, store) = keys_and_store(stage);
-    let then = vec![Op::Delete { key: keys.leader() }];
-    store.txn(Txn { when: Vec::new(), then }).await.expect("the store answers");
+    let unlocked = by_hand(store.as_ref()).edit(vec![Edit::delete(keys.leader())]).await;
+    unlocked.expect("the store answers");
 }

@@ -1,13 +1,12 @@
 //! The daemon as a process: what it logs, what it takes over while it runs,
 //! what it tells the service manager, and how it ends.
 
+use super::birth::by_hand;
 use super::stage::{LONG, SHORT, Stage, ask_sql};
 use ctl::field::MemberPlan;
 use nix::sys::signal::Signal;
 use node::dcs::Store;
-use node::dcs::etcd::EtcdStore;
-use node::dcs::keys::Keys;
-use node::dcs::kv::{KeyValueStore, Op, Txn};
+use node::dcs::by_hand::Edit;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fs;
@@ -15,6 +14,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Two members live through all of it, so that it stays short.
@@ -226,29 +226,28 @@ async fn lost_configuration(stage: &Stage, member: &MemberPlan) {
         let read = store.read(std::slice::from_ref(&key)).await.ok()?;
         serde_json::from_str(&read.entries.first()?.value).ok()
     };
-    let gone = Txn { when: vec![], then: vec![Op::Delete { key: key.clone() }] };
-    assert!(store.txn(gone).await.expect("the store is there").succeeded);
+    let edit = async |edit| {
+        by_hand(store.as_ref()).edit(vec![edit]).await.expect("the store is there");
+    };
+    edit(Edit::delete(key.clone())).await;
     stage.until("/config again", SHORT, async || read().await.is_some()).await;
     assert_eq!(read().await, Some(copy.clone()));
 
     // What an operator broke by hand stays, and the old one holds.
-    let broken = r#"{"ttl": "soon"}"#.to_string();
-    let put = Op::Put { key: key.clone(), value: broken, session: None };
-    assert!(store.txn(Txn { when: vec![], then: vec![put] }).await.expect("there").succeeded);
+    edit(Edit::put(key.clone(), r#"{"ttl": "soon"}"#)).await;
     let log = || fs::read_to_string(stage.field.dir.join("patroni.log")).unwrap_or_default();
     stage.until("the error", SHORT, async || log().contains("`ttl`")).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(read().await, Some(json!({"ttl": "soon"})));
-    let put = Op::Put { key, value: copy.to_string(), session: None };
-    assert!(store.txn(Txn { when: vec![], then: vec![put] }).await.expect("there").succeeded);
+    edit(Edit::put(key.clone(), copy.to_string())).await;
 }
 
-fn store_of(stage: &Stage, member: &MemberPlan) -> (EtcdStore, String) {
+fn store_of(stage: &Stage, member: &MemberPlan) -> (Arc<dyn Store>, String) {
     let path = stage.field.config_path(member);
     let env = [("HOME".to_string(), "/".to_string())].into_iter().collect();
     let loaded = node::config::load(Some(&path), &env).expect("a configuration");
-    let store = EtcdStore::new(&loaded.settings.store, Duration::from_secs(3)).expect("a store");
-    let key = Keys::of(&loaded.settings).config();
+    let store = node::dcs::open(&loaded.settings.store, Duration::from_secs(3)).expect("a store");
+    let key = loaded.settings.keys().config();
     (store, key)
 }
 

@@ -1,10 +1,9 @@
 //! The times of the lock change under a running group, and are short from the start.
 
-use super::birth::{entries, keys_and_store};
+use super::birth::{by_hand, entries, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, timeline_of};
 use ctl::field::{MemberPlan, Plan};
 use node::dcs::Session;
-use node::dcs::kv::KeyValueStore;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -83,7 +82,8 @@ pub async fn lease_gone() {
         let (_, store) = keys_and_store(&stage);
         let old = entries(&stage).await.remove(&name).expect("a record").session;
         let since = Instant::now();
-        store.revoke(old.expect("a lease")).await.expect("the store answers");
+        let ended = by_hand(store.as_ref()).end_session(old.expect("a lease")).await;
+        ended.expect("the store answers");
         stage
             .until(&format!("{key} of {} again", member.name), BACK, async || {
                 let now = entries(&stage).await;

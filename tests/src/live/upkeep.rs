@@ -6,7 +6,6 @@
 use super::birth::keys_and_store;
 use super::stage::{SHORT, Stage};
 use ctl::field::MemberPlan;
-use node::dcs::Store;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,11 +1,11 @@
 //! Another program deletes everything a group has in its store: while the group runs,
 //! while no daemon runs, and while nothing runs.
 
-use super::birth::{entries, keys_and_store};
+use super::birth::{by_hand, entries, keys_and_store};
 use super::stage::{LONG, SHORT, Stage, timeline_of};
 use ctl::field::process::is_alive;
 use ctl::field::{MemberPlan, Writer};
-use node::dcs::kv::{KeyValueStore, Op, Txn};
+use node::dcs::by_hand::Edit;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -16,9 +16,8 @@ const KEPT: [&str; 4] = ["config", "history", "initialize", "leader"];
 
 async fn wipe(stage: &Stage) {
     let (keys, store) = keys_and_store(stage);
-    let then = vec![Op::DeletePrefix { prefix: keys.scope_prefix() }];
-    let wiped = store.txn(Txn { when: Vec::new(), then }).await.expect("the store answers");
-    assert!(wiped.succeeded);
+    let wipe = vec![Edit::delete_below(keys.scope_prefix())];
+    by_hand(store.as_ref()).edit(wipe).await.expect("the store answers");
 }
 
 async fn kept(stage: &Stage) -> BTreeMap<String, String> {

@@ -10,12 +10,12 @@ mod gate;
 
 use gate::Gate;
 use node::config::{Secret, StoreSettings};
-use node::dcs::etcd::EtcdStore;
-use node::dcs::kv::{Compare, KeyValueStore, Op, Txn};
+use node::dcs::by_hand::Edit;
 use node::dcs::mirror::{Change, Mirror};
-use node::dcs::{DcsError, Renewal, Store};
+use node::dcs::{self, DcsError, Renewal, Session, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tests::live::birth::by_hand;
 use tests::live::etcd::Cluster;
 
 /// The daemon's own deadline of a call.
@@ -26,13 +26,18 @@ const SLACK: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(30);
 const TTL: Duration = Duration::from_secs(20);
 
-fn store(settings: &StoreSettings) -> Arc<EtcdStore> {
-    Arc::new(EtcdStore::new(settings, CALL).expect("good settings"))
+fn store(settings: &StoreSettings) -> Arc<dyn Store> {
+    dcs::open(settings, CALL).expect("good settings")
 }
 
-fn put(key: &str, value: &str) -> Txn {
-    let put = Op::Put { key: key.to_string(), value: value.to_string(), session: None };
-    Txn { when: Vec::new(), then: vec![put] }
+async fn put(store: &Arc<dyn Store>, key: &str, value: &str) -> Result<(), DcsError> {
+    by_hand(store.as_ref()).edit(vec![Edit::put(key, value)]).await
+}
+
+/// The leader's key hangs on this lease.
+async fn is_locked(store: &Arc<dyn Store>, lease: Session) -> bool {
+    let read = store.read(&all()).await.expect("a read");
+    read.entries.iter().any(|entry| entry.key == "/app/leader" && entry.session == Some(lease))
 }
 
 fn all() -> [String; 1] {
@@ -48,7 +53,7 @@ async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) -> Duration 
     begin.elapsed()
 }
 
-async fn answers(store: &EtcdStore) -> Duration {
+async fn answers(store: &Arc<dyn Store>) -> Duration {
     until("an answer", async || store.read(&all()).await.is_ok()).await
 }
 
@@ -65,7 +70,7 @@ async fn a_lost_majority_stops_every_call_in_time_and_deletes_nothing() {
     let mut cluster = Cluster::start(false);
     let store = store(&cluster.settings_of(0));
     answers(&store).await;
-    store.txn(put("/app/leader", "a")).await.expect("a write");
+    put(&store, "/app/leader", "a").await.expect("a write");
     let mirror = Mirror::spawn(store.clone(), all().to_vec());
     until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
     let lease = store.grant(TTL).await.expect("a lease");
@@ -75,7 +80,7 @@ async fn a_lost_majority_stops_every_call_in_time_and_deletes_nothing() {
     cluster.kill(2);
     let (began, app) = (Instant::now(), all());
     let (read, write, renewal) =
-        tokio::join!(store.read(&app), store.txn(put("/app/x", "")), store.renew(lease));
+        tokio::join!(store.read(&app), put(&store, "/app/x", ""), store.renew(lease));
     fails_in_time(read, began);
     fails_in_time(write, began);
     // The leader of etcd renews alone until it notices that it has lost the others.
@@ -91,7 +96,7 @@ async fn a_lost_majority_stops_every_call_in_time_and_deletes_nothing() {
     let back = answers(&store).await;
     println!("  answers again {back:.1?} after the second member's start");
     until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
-    assert!(store.txn(put("/app/after", "")).await.expect("a write").succeeded);
+    put(&store, "/app/after", "").await.expect("a write");
     // The write that got no answer may have happened; the leader's key is as it was.
     loop {
         let Some(Change::Keys { keys, .. }) = changes.next().await else { panic!("missed some") };
@@ -111,8 +116,9 @@ async fn a_frozen_leader_of_etcd_is_left_for_another_member() {
     let store = store(&cluster.settings_of(leader));
     answers(&store).await;
     let lease = store.grant(TTL).await.expect("a lease");
-    let leader_key = Op::Put { key: "/app/leader".into(), value: "a".into(), session: Some(lease) };
-    store.txn(Txn { when: vec![], then: vec![leader_key] }).await.expect("a write");
+    let (key, value) = ("/app/leader".into(), "a".into());
+    let leader_key = Edit::Put { key, value, session: Some(lease) };
+    by_hand(store.as_ref()).edit(vec![leader_key]).await.expect("a write");
     let mirror = Mirror::spawn(store.clone(), all().to_vec());
     until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
 
@@ -125,9 +131,8 @@ async fn a_frozen_leader_of_etcd_is_left_for_another_member() {
     }
     assert_eq!(renewed.expect("just looked"), Renewal::Alive);
     println!("  renewed by another member {:.1?} after the freeze", began.elapsed());
-    let mine = Compare::ValueIs("/app/leader".into(), "a".into());
-    let proof = Txn { when: vec![mine], then: put("/app/proof", "").then };
-    assert!(store.txn(proof).await.expect("a write").succeeded, "the lock is still ours");
+    assert!(is_locked(&store, lease).await, "the lock is still ours");
+    put(&store, "/app/proof", "").await.expect("a write");
     until("the watch of a living member", async || {
         let view = mirror.snapshot().expect("read");
         !view.lost && view.snapshot.entries.iter().any(|entry| entry.key == "/app/proof")
@@ -143,13 +148,13 @@ async fn replaced_members_are_found_when_all_that_were_named_are_gone() {
     let mut cluster = Cluster::start(false);
     let store = store(&cluster.settings_of(0));
     answers(&store).await;
-    store.txn(put("/app/a", "1")).await.expect("a write");
+    put(&store, "/app/a", "1").await.expect("a write");
     for old in 0..3 {
         cluster.add().await;
         cluster.remove(old).await;
         answers(&store).await;
-        let renewed = store.txn(put("/app/a", "2")).await;
-        assert!(renewed.is_ok_and(|done| done.succeeded), "after member {old} was replaced");
+        let written = put(&store, "/app/a", "2").await;
+        assert!(written.is_ok(), "after member {old} was replaced: {written:?}");
         // The list is read beside the calls.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -170,7 +175,7 @@ async fn a_connection_without_a_server_is_noticed_within_the_ttl() {
     until("a watch", async || mirror.snapshot().is_some_and(|view| !view.lost)).await;
     gate.swallow(true);
     let began = Instant::now();
-    fails_in_time(store.txn(put("/app/x", "")).await, began);
+    fails_in_time(put(&store, "/app/x", "").await, began);
     let began = Instant::now();
     fails_in_time(store.read(&all()).await, began);
     let noticed = until("the watch is lost", async || mirror.snapshot().expect("read").lost).await;
@@ -193,7 +198,7 @@ async fn known_bug_14_a_stale_member_shows_no_older_leader() {
     let (behind, ahead) = (store(&at(stale)), store(&at(well)));
     answers(&behind).await;
     answers(&ahead).await;
-    ahead.txn(put("/app/leader", "a")).await.expect("a write");
+    put(&ahead, "/app/leader", "a").await.expect("a write");
     let mirror = Mirror::spawn(behind.clone(), all().to_vec());
     let shown = || {
         let entries = mirror.snapshot()?.snapshot;
@@ -202,7 +207,7 @@ async fn known_bug_14_a_stale_member_shows_no_older_leader() {
     until("the first leader", async || shown().as_deref() == Some("a")).await;
 
     cluster.freeze(stale);
-    until("another leader", async || ahead.txn(put("/app/leader", "b")).await.is_ok()).await;
+    until("another leader", async || put(&ahead, "/app/leader", "b").await.is_ok()).await;
     cluster.thaw(stale);
     let read = loop {
         if let Ok(read) = behind.read(&all()).await {
@@ -247,12 +252,12 @@ async fn with_certificates_and_users_all_is_the_same() {
         assert_eq!(store.renew(lease).await.expect("a majority is well"), Renewal::Alive);
         cluster.restart(member);
         let key = format!("/app/{member}");
-        until("a write", async || store.txn(put(&key, "")).await.is_ok()).await;
+        until("a write", async || put(&store, &key, "").await.is_ok()).await;
     }
     until("three keys", async || {
         mirror.snapshot().is_some_and(|view| view.snapshot.entries.len() == 3)
     })
     .await;
-    let elsewhere = store.txn(put("/other", "")).await;
+    let elsewhere = put(&store, "/other", "").await;
     assert!(matches!(elsewhere, Err(DcsError::Denied(_))), "{elsewhere:?}");
 }

@@ -8,13 +8,13 @@ use ctl::field::{Field, MemberPlan, Plan};
 use nix::sys::signal::Signal;
 use node::config::StoreSettings;
 use node::dcs::Store;
-use node::dcs::etcd::EtcdStore;
 use node::dcs::keys::Keys;
 use node::region::ownership::read_site;
 use serde_json::json;
 use standby::switch::Site;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use topology::Group;
 
@@ -34,7 +34,7 @@ pub(crate) struct Formation {
     pub ask: Asker,
     pub keys: Keys,
     pub dir: PathBuf,
-    stores: BTreeMap<String, EtcdStore>,
+    stores: BTreeMap<String, Arc<dyn Store>>,
     ctl: PathBuf,
     /// Where each member's log ended when a test last marked it.
     marks: BTreeMap<String, usize>,
@@ -64,7 +64,7 @@ impl Formation {
             let hosts = vec![format!("127.0.0.1:{}", region.store_port)];
             let settings =
                 StoreSettings { hosts, protocol: "http".into(), ..StoreSettings::default() };
-            Ok((region.name.clone(), EtcdStore::new(&settings, STORE_CALL)?))
+            Ok((region.name.clone(), node::dcs::open(&settings, STORE_CALL)?))
         });
         let stores = stores.collect::<Result<_>>()?;
         let keys = Keys::new("/service/", &plan.scope, Group::PLAIN);
@@ -101,8 +101,8 @@ impl Formation {
         self.field.plan.site(region, group).into_iter().cloned().collect()
     }
 
-    pub(crate) fn store(&self, region: &str) -> &EtcdStore {
-        &self.stores[region]
+    pub(crate) fn store(&self, region: &str) -> &dyn Store {
+        self.stores[region].as_ref()
     }
 
     /// Everything one region's store holds.

@@ -3,9 +3,10 @@
 use super::formation::{Formation, LEASE};
 use anyhow::{Context, Result, ensure};
 use node::clock::unix_ms;
-use node::dcs::kv::{KeyValueStore, Op, Txn};
+use node::dcs::by_hand::Edit;
 use node::region::request::request_switch;
 use std::time::Duration;
+use tests::live::birth::by_hand;
 use topology::RegionName;
 use topology::region::{Journal, Phase, Policy};
 use topology::schedule::Limits;
@@ -87,15 +88,13 @@ pub(crate) async fn set_step_seconds(f: &Formation, seconds: u64) -> Result<()> 
 
 /// Deletes keys below `topology/`, as an operator is told to.
 pub(crate) async fn delete(f: &Formation, region: &str, keys: &[&str]) -> Result<()> {
-    let delete = |key: &&str| Op::Delete { key: f.keys.topology(key) };
-    let then = keys.iter().map(delete).collect();
-    f.store(region).txn(Txn { when: Vec::new(), then }).await?;
+    let edits = keys.iter().map(|key| Edit::delete(f.keys.topology(key))).collect();
+    by_hand(f.store(region)).edit(edits).await?;
     Ok(())
 }
 
 /// Writes a key below `topology/` without asking anybody, as a bad operator does.
 pub(crate) async fn put(f: &Formation, region: &str, key: &str, value: String) -> Result<()> {
-    let put = Op::Put { key: f.keys.topology(key), value, session: None };
-    f.store(region).txn(Txn { when: Vec::new(), then: vec![put] }).await?;
+    by_hand(f.store(region)).edit(vec![Edit::put(f.keys.topology(key), value)]).await?;
     Ok(())
 }

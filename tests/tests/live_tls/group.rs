@@ -3,8 +3,7 @@
 use ctl::field::process::{find, find_postgres};
 use ctl::field::{Field, MemberPlan, Plan};
 use node::config::{Login, StoreSettings};
-use node::dcs::etcd::EtcdStore;
-use node::dcs::{Session, Store};
+use node::dcs::{self, Session};
 use node::tls::{Believed, Own, Trust};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -147,7 +146,7 @@ impl Group {
             key: file("all.key"),
             ..StoreSettings::default()
         };
-        let store = EtcdStore::new(&settings, STORE_CALL).expect("good settings");
+        let store = dcs::open(&settings, STORE_CALL).expect("good settings");
         let key = format!("/service/shop/{key}");
         let read = store.read(std::slice::from_ref(&key)).await.ok()?;
         let found = read.entries.into_iter().find(|entry| entry.key == key)?;

@@ -14,10 +14,10 @@ use std::path::Path;
 
 /// The daemon's modules. Each uses only those of the lines above it.
 const LAYERS: [&[&str]; 7] = [
-    &["clock", "init", "notify", "tls", "words"],
-    &["background", "watchdog"],
+    &["clock", "document", "init", "notify", "tls", "words"],
+    &["background", "dcs", "watchdog"],
     &["config"],
-    &["dcs", "log", "peers", "postgres"],
+    &["log", "peers", "postgres"],
     &["act", "deadman", "generate", "promises", "region"],
     &["api", "command_line"],
     &["daemon"],

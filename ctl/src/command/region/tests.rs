@@ -4,8 +4,8 @@
 use super::sites::Regions;
 use citus::NodeRow;
 use node::dcs::Store;
+use node::dcs::by_hand::Edit;
 use node::dcs::keys::Keys;
-use node::dcs::kv::{Op, Txn};
 use node::dcs::memory::MemoryStore;
 use node::region::group_servers::{Done, GroupServers, Held};
 use node::region::ownership::read_site;
@@ -136,23 +136,18 @@ fn fill(store: &MemoryStore, region: &str, role: &str, lsn: u64) {
     fill_topology(store, &format!("{region}/n1"));
 }
 
-fn put(key: String, value: &str) -> Op {
-    Op::Put { key, value: value.into(), session: None }
-}
-
 fn fill_group(store: &MemoryStore, keys: &Keys, leader: &str, record: &str) {
-    let then = vec![
-        put(keys.leader(), leader),
-        put(keys.initialize(), SYSTEM),
-        put(keys.member(&leader.into()), record),
+    let edits = [
+        Edit::put(keys.leader(), leader),
+        Edit::put(keys.initialize(), SYSTEM),
+        Edit::put(keys.member(&leader.into()), record),
     ];
-    store.txn_now(&Txn { when: vec![], then }).unwrap();
+    store.edit_now(edits).unwrap();
 }
 
 fn fill_topology(store: &MemoryStore, agent: &str) {
     let policy = policy();
-    let then = vec![put(keys().topology("agent"), agent)];
-    store.txn_now(&Txn { when: vec![], then }).unwrap();
+    store.edit_now([Edit::put(keys().topology("agent"), agent)]).unwrap();
     store.write_now(&keys(), &write::policy(&policy)).unwrap();
     let certificate = first(&policy, &"a".into(), "now");
     let first = write::create_first(&site(store).topology, &certificate).unwrap();
@@ -191,8 +186,8 @@ impl Formation {
     /// Lets the agent of `a` remember `b` as it is now.
     pub(super) fn remember_b(&self) {
         let seen = observed_region(&"b".into(), &site(&self.b));
-        let seen = put(keys().topology("peers/b"), &serde_json::to_string(&seen).unwrap());
-        self.a.txn_now(&Txn { when: vec![], then: vec![seen] }).unwrap();
+        let seen = Edit::put(keys().topology("peers/b"), serde_json::to_string(&seen).unwrap());
+        self.a.edit_now([seen]).unwrap();
     }
 
     pub(super) fn without_hands(&self) -> Regions {

@@ -5,7 +5,6 @@ use super::store_copy::Counted;
 use super::*;
 use crate::api::serve;
 use crate::config::{Citus, TopologySettings};
-use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -154,7 +153,7 @@ async fn a_worker_reads_the_other_groups_once_for_all_callers() {
         member.put(&keys.leader(), "n1");
         member.put(&keys.member(&"n1".into()), &record.write());
     }
-    let keys = Keys::of(&worker);
+    let keys = worker.keys();
     let (mut context, _publish, _commands) =
         context(worker, published("n1"), &member.store, &member.server);
     let counted = Arc::new(Counted { store: member.store.client(), reads: AtomicUsize::new(0) });

@@ -3,8 +3,8 @@
 use super::member::{Member, WAIT_MAX, context, ok, pair, refused, said};
 use super::*;
 use crate::api::{Command, serve};
+use crate::dcs::by_hand::Edit;
 use crate::dcs::keys::Keys;
-use crate::dcs::kv::{KeyValueStore, Op, Txn};
 use crate::dcs::memory::MemoryStore;
 use crate::dcs::{Answer, Renewal, Session, Snapshot, Store, Version, WatchItem, Write, Written};
 use reqwest::{Method, StatusCode};
@@ -255,10 +255,9 @@ struct Contested(MemoryStore);
 impl Store for Contested {
     fn read<'a>(&'a self, prefixes: &'a [String]) -> Answer<'a, Snapshot> {
         let key = prefixes[0].clone();
-        let put = Op::Put { key, value: r#"{"ttl":77}"#.to_string(), session: None };
         Box::pin(async move {
             let read = self.0.read(prefixes).await;
-            self.0.txn(Txn { when: Vec::new(), then: vec![put] }).await.map(|_| ())?;
+            self.0.edit_now([Edit::put(key, r#"{"ttl":77}"#)])?;
             read
         })
     }

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::api::{ApiContext, Command, Fresh, ServerHandle, serve};
+use crate::dcs::by_hand::Edit;
 use crate::dcs::keys::Keys;
-use crate::dcs::kv::{Op, Txn};
 use crate::dcs::memory::MemoryStore;
 use crate::dcs::mirror::Mirror;
 use crate::tls::{Believed, Trust};
@@ -56,7 +56,7 @@ pub(super) fn context(
 ) -> (ApiContext, watch::Sender<Arc<Published>>, mpsc::Receiver<Command>) {
     let (publish, published) = watch::channel(Arc::new(me));
     let (sender, commands) = mpsc::channel(64);
-    let keys = Keys::of(&settings);
+    let keys = settings.keys();
     let context = ApiContext {
         settings: Arc::new(settings),
         store: Arc::new(store.clone()),
@@ -93,7 +93,7 @@ impl Member {
     ) -> Member {
         let server = Arc::new(Server::default());
         *server.answer.lock().unwrap() = Some(monitor);
-        let keys = Keys::of(&settings);
+        let keys = settings.keys();
         let (context, publish, commands) = context(settings, me, &store, &server);
         let (failsafe, mirror) = (context.failsafe.clone(), context.mirror.clone());
         let handle = serve(context).await.unwrap();
@@ -147,9 +147,7 @@ impl Member {
     }
 
     pub(super) fn put(&self, key: &str, value: &str) {
-        let (key, value) = (key.to_string(), value.to_string());
-        let txn = Txn { when: Vec::new(), then: vec![Op::Put { key, value, session: None }] };
-        self.store.txn_now(&txn).unwrap();
+        self.store.edit_now([Edit::put(key, value)]).unwrap();
     }
 
     pub(super) fn stored(&self, key: &str) -> Option<String> {

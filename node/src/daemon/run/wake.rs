@@ -53,20 +53,16 @@ mod tests {
     /// the end of the sleep there is no poll.
     #[tokio::test]
     async fn a_leader_that_goes_wakes_a_follower_at_once() {
-        use crate::dcs::kv::{Op, Txn};
+        use crate::dcs::by_hand::Edit;
         use crate::dcs::memory::MemoryStore;
         let store = MemoryStore::new();
         let mirror = Mirror::spawn(Arc::new(store.client()), vec!["/service/shop/".into()]);
         mirror.ready(Duration::from_secs(5)).await.expect("a first read");
         let mut changes = mirror.subscribe();
-        let put = |key: &str| Txn {
-            when: vec![],
-            then: vec![Op::Put { key: key.into(), value: "n1".into(), session: None }],
-        };
-        store.txn_now(&put("/service/shop/leader")).expect("reachable");
+        store.edit_now([Edit::put("/service/shop/leader", "n1")]).expect("reachable");
         let woken = tokio::time::timeout(Duration::from_secs(5), changed(&mut changes, false));
         woken.await.expect("woken by the leader's key");
-        store.txn_now(&put("/service/shop/status")).expect("reachable");
+        store.edit_now([Edit::put("/service/shop/status", "n1")]).expect("reachable");
         let sleeps = tokio::time::timeout(Duration::from_millis(100), changed(&mut changes, true));
         assert!(sleeps.await.is_err(), "a leader's report woke a leader");
     }

@@ -11,8 +11,8 @@ use super::endpoints::Endpoints;
 use super::identity::{Identity, foreign};
 use super::link::Timing;
 use super::{link, translate};
-use crate::config::StoreSettings;
 use crate::dcs::DcsError;
+use crate::dcs::settings::StoreSettings;
 use etcd_client::{Client, ConnectOptions, GetOptions, KvClient};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -98,6 +98,7 @@ impl Connections {
         })
     }
 
+    #[cfg(test)]
     pub(super) fn set_keep_alive(&mut self, interval: Duration, timeout: Duration) {
         (self.timing.ping_interval, self.timing.ping_timeout) = (interval, timeout);
     }

@@ -9,8 +9,8 @@
 
 use super::endpoint::{ENDPOINTS_MAX, Endpoint};
 use super::{link, translate};
-use crate::config::{Srv, StoreSettings};
 use crate::dcs::DcsError;
+use crate::dcs::settings::{Srv, StoreSettings};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::proto::rr::{RData, RecordType};

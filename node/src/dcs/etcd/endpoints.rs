@@ -11,8 +11,8 @@
 
 use super::discovery;
 use super::endpoint::{ENDPOINTS_MAX, Endpoint};
-use crate::config::StoreSettings;
 use crate::dcs::DcsError;
+use crate::dcs::settings::StoreSettings;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -10,8 +10,8 @@
 //! shortest ttl.
 
 use super::endpoint::Endpoint;
-use crate::config::StoreSettings;
 use crate::dcs::DcsError;
+use crate::dcs::settings::StoreSettings;
 use crate::tls::{self, Believed, Own, Trust};
 use etcd_client::Channel;
 use hyper_util::client::legacy::connect::HttpConnector;

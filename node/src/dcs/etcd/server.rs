@@ -1,7 +1,7 @@
 //! A real etcd for tests: its own directory and ports, gone with its value.
 
-use crate::config::StoreSettings;
 use crate::dcs::etcd::EtcdStore;
+use crate::dcs::settings::StoreSettings;
 use crate::dcs::{Snapshot, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

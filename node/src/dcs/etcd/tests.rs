@@ -2,10 +2,11 @@
 
 use super::EtcdStore;
 use super::server::{Server, answered};
-use crate::config::{Secret, StoreSettings};
-use crate::dcs::kv::{KeyValueStore, Op, Txn};
+use crate::dcs::kv::{Edit, KeyValueStore, Txn};
 use crate::dcs::mirror::Mirror;
+use crate::dcs::settings::StoreSettings;
 use crate::dcs::{DcsError, Renewal, Store, Version, WatchItem, conform, kv};
+use crate::document::Secret;
 use crate::tls::made::{openssl, self_signed};
 use etcd_client::{Client, PermissionType};
 use std::net::TcpListener;
@@ -21,7 +22,7 @@ fn store(settings: &StoreSettings, timeout: Duration) -> EtcdStore {
 }
 
 fn put(key: &str) -> Txn {
-    let put = Op::Put { key: key.to_string(), value: "v".to_string(), session: None };
+    let put = Edit::Put { key: key.to_string(), value: "v".to_string(), session: None };
     Txn { when: Vec::new(), then: vec![put] }
 }
 
@@ -164,7 +165,7 @@ async fn what_is_too_large_is_refused_with_a_sentence() {
     let store = store(&server.settings(), TIMEOUT);
     answered(&store).await;
     let mut large = put("/large");
-    if let Op::Put { value, .. } = &mut large.then[0] {
+    if let Edit::Put { value, .. } = &mut large.then[0] {
         *value = "x".repeat(2_000_000);
     }
     let refused = store.txn(large).await.expect_err("etcd takes 1.5 MiB");

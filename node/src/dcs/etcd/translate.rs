@@ -1,6 +1,6 @@
 //! Between our words and etcd's.
 
-use crate::dcs::kv::{Compare, Op, Txn};
+use crate::dcs::kv::{Compare, Edit, Txn};
 use crate::dcs::{DcsError, Event, KeyValue, Session, Snapshot, Version, Written};
 use etcd_client as etcd;
 use etcd_client::{CompareOp, DeleteOptions, Error, GetOptions, PutOptions, TxnOp, TxnOpResponse};
@@ -70,14 +70,14 @@ fn compares(compare: Compare) -> Vec<etcd::Compare> {
     }
 }
 
-fn operation(op: Op) -> TxnOp {
+fn operation(op: Edit) -> TxnOp {
     match op {
-        Op::Put { key, value, session } => {
+        Edit::Put { key, value, session } => {
             let on = |session: Session| PutOptions::new().with_lease(session.number());
             TxnOp::put(key, value, session.map(on))
         }
-        Op::Delete { key } => TxnOp::delete(key, None),
-        Op::DeletePrefix { prefix } => {
+        Edit::Delete { key } => TxnOp::delete(key, None),
+        Edit::DeletePrefix { prefix } => {
             TxnOp::delete(prefix, Some(DeleteOptions::new().with_prefix()))
         }
     }

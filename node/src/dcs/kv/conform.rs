@@ -1,7 +1,7 @@
 //! What a key-value store must do beyond what writes can show (`dcs/conform.rs`):
 //! each comparison for itself, and operations that no write combines.
 
-use super::{Compare, KeyValueStore, Op, Txn};
+use super::{Compare, Edit, KeyValueStore, Txn};
 use crate::dcs::{DcsError, KeyValue, Renewal, Session, Snapshot, Version, Written};
 use std::time::Duration;
 
@@ -38,15 +38,15 @@ impl Suite<'_> {
         format!("{}{name}", self.prefix)
     }
 
-    fn put(&self, name: &str, value: &str, session: Option<Session>) -> Op {
-        Op::Put { key: self.key(name), value: value.to_string(), session }
+    fn put(&self, name: &str, value: &str, session: Option<Session>) -> Edit {
+        Edit::Put { key: self.key(name), value: value.to_string(), session }
     }
 
-    async fn txn(&self, when: Vec<Compare>, then: Vec<Op>) -> Result<Written, String> {
+    async fn txn(&self, when: Vec<Compare>, then: Vec<Edit>) -> Result<Written, String> {
         self.store.txn(Txn { when, then }).await.map_err(told("a transaction"))
     }
 
-    async fn write(&self, then: Vec<Op>) -> Result<Version, String> {
+    async fn write(&self, then: Vec<Edit>) -> Result<Version, String> {
         let result = self.txn(Vec::new(), then).await?;
         hold(result.succeeded, "a transaction without conditions succeeds")?;
         Ok(result.version)
@@ -122,7 +122,7 @@ impl Suite<'_> {
         let read = self.read().await?;
         let written = read.entries.iter().filter(|e| e.version == at).count();
         hold(written == 2, "all operations happen at one revision")?;
-        let idle = self.write(vec![Op::Delete { key: self.key("none") }]).await?;
+        let idle = self.write(vec![Edit::Delete { key: self.key("none") }]).await?;
         hold(idle == at, "deleting what is not there takes no revision")?;
         let twice = vec![self.put("a", "x", None), self.put("a", "y", None)];
         let refused = self.store.txn(Txn { when: Vec::new(), then: twice }).await;
@@ -132,7 +132,7 @@ impl Suite<'_> {
     async fn delete_prefix(&self) -> Verdict {
         let names = ["d/1", "d/2", "keep"];
         self.write(names.iter().map(|n| self.put(n, n, None)).collect()).await?;
-        self.write(vec![Op::DeletePrefix { prefix: self.key("d/") }]).await?;
+        self.write(vec![Edit::DeletePrefix { prefix: self.key("d/") }]).await?;
         let left: Vec<_> = self.read().await?.entries.into_iter().map(|e| e.key).collect();
         hold(left == [self.key("keep")], "a prefix is deleted, and nothing else")
     }

@@ -4,7 +4,7 @@
 //! place. They are a contract: other programs read and write the same keys.
 
 use super::lower_region::{json, lower_region};
-use super::{Compare, Op, Txn, put, put_on, unchanged};
+use super::{Compare, Edit, Txn, put, put_on, unchanged};
 use crate::dcs::Session;
 use crate::dcs::keys::Keys;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use topology::write::{Acquisition, LeaderWrite, NewCluster, Release, Replacement
 use topology::{Failover, Lsn, MemberName, MemberRecord, Status, Version, Write};
 
 /// The transaction that performs `write` for the group of `keys`.
-pub fn lower(keys: &Keys, write: &Write) -> Txn {
+pub(in crate::dcs) fn lower(keys: &Keys, write: &Write) -> Txn {
     match write {
         Write::AcquireLock(acquisition) => acquire(keys, acquisition),
         Write::AdoptLock { me, session } => adopt_lock(keys, me, *session),
@@ -27,7 +27,7 @@ pub fn lower(keys: &Keys, write: &Write) -> Txn {
         ),
         Write::GiveBackInitialize { claim } => Txn::of(
             [Compare::VersionIs(keys.initialize(), *claim)],
-            [Op::Delete { key: keys.initialize() }],
+            [Edit::Delete { key: keys.initialize() }],
         ),
         Write::FinishBootstrap(new) => finish_bootstrap(keys, new),
         Write::EnterSystem(system) => Txn::of(
@@ -40,7 +40,7 @@ pub fn lower(keys: &Keys, write: &Write) -> Txn {
         Write::RemoveGroup { leader, others } => remove_group(keys, leader.as_ref(), others),
         Write::EndPause { session } => Txn::of(
             [Compare::SessionIs(keys.pause(), *session)],
-            [Op::Delete { key: keys.pause() }],
+            [Edit::Delete { key: keys.pause() }],
         ),
         Write::RemoveOthers(others) => Txn {
             when: vec![Compare::Absent(keys.leader())],
@@ -102,7 +102,7 @@ fn lower_leader(keys: &Keys, session: Session, write: &LeaderWrite) -> Txn {
         LeaderWrite::PutSync(state) => txn.replace(keys.sync(), state.on, state.value.write()),
         LeaderWrite::DeleteSync { on } => {
             txn.when.push(Compare::VersionIs(keys.sync(), *on));
-            txn.then.push(Op::Delete { key: keys.sync() });
+            txn.then.push(Edit::Delete { key: keys.sync() });
         }
         LeaderWrite::PutHistory(entries) => {
             txn.then.push(put(keys.history(), write_history(entries)));
@@ -124,7 +124,7 @@ fn put_status(
     keys: &Keys,
     status: Option<&Status>,
     legacy_optime: Option<Lsn>,
-) -> impl Iterator<Item = Op> {
+) -> impl Iterator<Item = Edit> {
     let status = status.map(|status| put(keys.status(), status.write()));
     let optime = legacy_optime.map(|lsn| put(keys.legacy_optime(), lsn.0.to_string()));
     status.into_iter().chain(optime)
@@ -165,7 +165,7 @@ fn lower_release(keys: &Keys, release: &Release) -> Txn {
     if let Some(request) = &release.request {
         txn.replace(keys.failover(), request.on, request.value.write());
     }
-    txn.then.push(Op::Delete { key: keys.leader() });
+    txn.then.push(Edit::Delete { key: keys.leader() });
     txn
 }
 
@@ -184,15 +184,15 @@ fn remove_group(keys: &Keys, leader: Option<&MemberName>, others: &[String]) -> 
         Some(leader) => Compare::ValueIs(keys.leader(), leader.0.clone()),
         None => Compare::Absent(keys.leader()),
     };
-    let mut then: Vec<Op> = keys.of_group().into_iter().map(|key| Op::Delete { key }).collect();
-    then.push(Op::DeletePrefix { prefix: keys.members_prefix() });
+    let mut then: Vec<Edit> = keys.of_group().into_iter().map(|key| Edit::Delete { key }).collect();
+    then.push(Edit::DeletePrefix { prefix: keys.members_prefix() });
     then.extend(delete_others(keys, others));
     Txn { when: vec![when], then }
 }
 
-fn delete_others(keys: &Keys, others: &[String]) -> impl Iterator<Item = Op> {
+fn delete_others(keys: &Keys, others: &[String]) -> impl Iterator<Item = Edit> {
     let place = keys.group_prefix();
-    others.iter().map(move |name| Op::Delete { key: format!("{place}{name}") })
+    others.iter().map(move |name| Edit::Delete { key: format!("{place}{name}") })
 }
 
 fn text_of(map: &BTreeMap<MemberName, String>) -> String {

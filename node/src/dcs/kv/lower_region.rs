@@ -3,7 +3,7 @@
 //! All keys lie below `topology/`, which other programs pass over; the values are
 //! JSON.
 
-use super::{Compare, Op, Txn, put, put_on, unchanged};
+use super::{Compare, Edit, Txn, put, put_on, unchanged};
 use crate::dcs::keys::Keys;
 use serde::Serialize;
 use topology::region::Verified;
@@ -20,7 +20,7 @@ pub(super) fn lower_region(keys: &Keys, write: &RegionWrite) -> Txn {
             Txn::of([still(keys, agent)], [put_on(*session, agent_key, agent.as_str())])
         }
         RegionWrite::ResignAgent { agent } => {
-            Txn::of([still(keys, agent)], [Op::Delete { key: agent_key }])
+            Txn::of([still(keys, agent)], [Edit::Delete { key: agent_key }])
         }
         RegionWrite::PutPolicy(policy) => {
             let key = keys.topology("policy");
@@ -60,7 +60,7 @@ pub(super) fn lower_region(keys: &Keys, write: &RegionWrite) -> Txn {
         }
         RegionWrite::RemoveSchedule { id, on } => {
             let key = keys.topology(&format!("schedule/{id}"));
-            Txn::of([unchanged(key.clone(), Some(*on))], [Op::Delete { key }])
+            Txn::of([unchanged(key.clone(), Some(*on))], [Edit::Delete { key }])
         }
         RegionWrite::SignToken { me, token, journal } => {
             let key = keys.topology(&format!("switch/token/{}", keys.group.key()));
@@ -84,7 +84,7 @@ fn still(keys: &Keys, agent: &str) -> Compare {
     Compare::ValueIs(keys.topology("agent"), agent.to_string())
 }
 
-fn put_mark(keys: &Keys, mark: &Mark) -> Op {
+fn put_mark(keys: &Keys, mark: &Mark) -> Edit {
     put_on(mark.session, keys.topology("verified"), json(&Verified { epoch: mark.epoch }))
 }
 

@@ -3,7 +3,7 @@
 //! Revisions are etcd's: they start at 1, every transaction that writes takes
 //! the next one, and so does the end of a lease that held keys.
 
-use crate::dcs::kv::{Compare, Op, Txn};
+use crate::dcs::kv::{Compare, Edit, Txn};
 use crate::dcs::outlet::Outlet;
 use crate::dcs::{
     DcsError, Event, KeyValue, OPS_MAX, Renewal, Session, Snapshot, Version, Written,
@@ -114,8 +114,8 @@ impl State {
 
     fn check_leases(&self, txn: &Txn) -> Result<(), DcsError> {
         let mut asked = txn.then.iter().filter_map(|op| match op {
-            Op::Put { session, .. } => *session,
-            Op::Delete { .. } | Op::DeletePrefix { .. } => None,
+            Edit::Put { session, .. } => *session,
+            Edit::Delete { .. } | Edit::DeletePrefix { .. } => None,
         });
         match asked.all(|session| self.leases.contains_key(&session)) {
             true => Ok(()),
@@ -124,16 +124,16 @@ impl State {
     }
 
     /// Everything checked: writes at the next revision and says what changed.
-    fn write(&mut self, ops: &[Op]) -> Vec<Event> {
+    fn write(&mut self, ops: &[Edit]) -> Vec<Event> {
         let at = after(self.version);
         let mut events = Vec::new();
         for op in ops {
             match op {
-                Op::Put { key, value, session } => {
+                Edit::Put { key, value, session } => {
                     events.push(self.put(key, value, *session, at));
                 }
-                Op::Delete { key } => events.extend(self.delete(key, at)),
-                Op::DeletePrefix { prefix } => {
+                Edit::Delete { key } => events.extend(self.delete(key, at)),
+                Edit::DeletePrefix { prefix } => {
                     let keys: Vec<_> = self.below(prefix).map(|e| e.key.clone()).collect();
                     events.extend(keys.iter().filter_map(|key| self.delete(key, at)));
                 }
@@ -178,6 +178,14 @@ impl State {
         }
     }
 
+    /// Keys are gone as if each had been deleted.
+    pub(super) fn wipe(&mut self, is_lost: impl Fn(&str) -> bool) {
+        let lost = self.keys.keys().filter(|key| is_lost(key));
+        let edits: Vec<_> = lost.map(|key| Edit::delete(key.clone())).collect();
+        let events = self.write(&edits);
+        self.publish(events);
+    }
+
     pub(super) fn grant(&mut self, ttl: Duration, now: u64) -> Session {
         self.leases_granted += 1;
         let ttl_ms = (ttl.as_millis() as u64).div_ceil(1000).max(1) * 1000;
@@ -201,7 +209,7 @@ impl State {
             return;
         }
         let held = self.keys.values().filter(|e| e.session == Some(session));
-        let ops: Vec<_> = held.map(|e| Op::Delete { key: e.key.clone() }).collect();
+        let ops: Vec<_> = held.map(|e| Edit::Delete { key: e.key.clone() }).collect();
         let events = self.write(&ops);
         self.publish(events);
     }
@@ -300,8 +308,8 @@ fn check_shape(txn: &Txn) -> Result<(), DcsError> {
         return Err(DcsError::Refused(format!("more than {OPS_MAX} operations")));
     }
     let puts = txn.then.iter().enumerate().filter_map(|(i, op)| match op {
-        Op::Put { key, .. } => Some((i, key)),
-        Op::Delete { .. } | Op::DeletePrefix { .. } => None,
+        Edit::Put { key, .. } => Some((i, key)),
+        Edit::Delete { .. } | Edit::DeletePrefix { .. } => None,
     });
     for (i, key) in puts {
         let mut others = txn.then.iter().enumerate().filter(|(j, _)| *j != i);
@@ -312,9 +320,9 @@ fn check_shape(txn: &Txn) -> Result<(), DcsError> {
     Ok(())
 }
 
-fn writes(op: &Op, key: &str) -> bool {
+fn writes(op: &Edit, key: &str) -> bool {
     match op {
-        Op::Put { key: other, .. } | Op::Delete { key: other } => other == key,
-        Op::DeletePrefix { prefix } => key.starts_with(prefix.as_str()),
+        Edit::Put { key: other, .. } | Edit::Delete { key: other } => other == key,
+        Edit::DeletePrefix { prefix } => key.starts_with(prefix.as_str()),
     }
 }

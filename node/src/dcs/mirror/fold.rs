@@ -4,7 +4,7 @@
 //! deleted keys too, and `floor`, the revision of the newest whole read, which
 //! already holds everything up to itself.
 
-use crate::dcs::kv::Op;
+use crate::dcs::kv::Edit;
 use crate::dcs::{Event, KeyValue, Session, Snapshot, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,14 +39,14 @@ impl Fold {
     }
 
     /// Does the copy show what this operation would leave behind?
-    pub(super) fn holds(&self, op: &Op) -> bool {
+    pub(super) fn holds(&self, op: &Edit) -> bool {
         match op {
-            Op::Put { key, value, session } => self
+            Edit::Put { key, value, session } => self
                 .entries
                 .get(key)
                 .is_some_and(|entry| entry.value == *value && entry.session == *session),
-            Op::Delete { key } => !self.entries.contains_key(key),
-            Op::DeletePrefix { prefix } => {
+            Edit::Delete { key } => !self.entries.contains_key(key),
+            Edit::DeletePrefix { prefix } => {
                 let first = self.entries.range(prefix.clone()..).next();
                 first.is_none_or(|(key, _)| !key.starts_with(prefix))
             }
@@ -89,20 +89,20 @@ impl Fold {
     /// Folds an own write at its revision; returns the keys that it changed.
     pub(super) fn own(
         &mut self,
-        ops: &[Op],
+        ops: &[Edit],
         at: Version,
         below: impl Fn(&str) -> bool,
     ) -> Vec<String> {
         let mut changed = Vec::new();
         for op in ops {
             match op {
-                Op::Put { key, value, session } if below(key) => {
+                Edit::Put { key, value, session } if below(key) => {
                     let entry = self.written(key, value, *session, at);
                     changed.extend(self.event(Event::Put(entry)));
                 }
-                Op::Put { .. } => {}
-                Op::Delete { key } => changed.extend(self.delete(key, at)),
-                Op::DeletePrefix { prefix } => {
+                Edit::Put { .. } => {}
+                Edit::Delete { key } => changed.extend(self.delete(key, at)),
+                Edit::DeletePrefix { prefix } => {
                     let tail = self.entries.range(prefix.clone()..);
                     let keys = tail.map(|(key, _)| key.clone());
                     let keys: Vec<_> = keys.take_while(|k| k.starts_with(prefix)).collect();
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_late_event_does_not_bring_a_deleted_key_back() {
         let mut fold = Fold::default();
-        fold.own(&[Op::Delete { key: "/a".into() }], v(9), |_| true);
+        fold.own(&[Edit::Delete { key: "/a".into() }], v(9), |_| true);
         assert_eq!(fold.events(vec![Event::Put(entry("/a", 8))]), Vec::<String>::new());
         assert_eq!(keys(&mut fold), Vec::<String>::new());
         assert_eq!(fold.events(vec![Event::Put(entry("/a", 10))]), ["/a"]);
@@ -257,7 +257,8 @@ mod tests {
     #[test]
     fn remembering_deleted_keys_is_bounded() {
         let mut fold = Fold::default();
-        let ops: Vec<_> = (0..2 * DELETED_MAX).map(|i| Op::Delete { key: i.to_string() }).collect();
+        let ops: Vec<_> =
+            (0..2 * DELETED_MAX).map(|i| Edit::Delete { key: i.to_string() }).collect();
         fold.own(&ops, v(1), |_| true);
         assert_eq!(fold.deleted.len(), DELETED_MAX);
     }
@@ -281,11 +282,11 @@ mod tests {
         prop::collection::vec(step, 1..40)
     }
 
-    fn ops_of(writes: &[(u8, bool)]) -> Vec<Op> {
+    fn ops_of(writes: &[(u8, bool)]) -> Vec<Edit> {
         let unique: BTreeMap<u8, bool> = writes.iter().copied().collect();
         let op = |(n, put): (u8, bool)| match (format!("/{n}"), put) {
-            (key, true) => Op::Put { key, value: "v".into(), session: None },
-            (key, false) => Op::Delete { key },
+            (key, true) => Edit::Put { key, value: "v".into(), session: None },
+            (key, false) => Edit::Delete { key },
         };
         unique.into_iter().map(op).collect()
     }
@@ -308,7 +309,7 @@ mod tests {
                         if own { fold.own(&ops, at, |_| true); } else { late.push((ops, at)); }
                     }
                     Step::DeleteAll => {
-                        let ops = vec![Op::DeletePrefix { prefix: "/".into() }];
+                        let ops = vec![Edit::DeletePrefix { prefix: "/".into() }];
                         store.txn_now(&Txn { when: vec![], then: ops }).unwrap();
                     }
                     Step::Read => { fold.whole(&store.read_now(&all).unwrap()); }

@@ -5,13 +5,13 @@
 //! wake the writer: which would look, write again, and wake itself once more.
 
 use super::Shared;
-use crate::dcs::kv::{Op, Txn};
+use crate::dcs::kv::{Edit, Txn};
 
 /// The operations of own writes without an answer yet.
 #[derive(Default)]
 pub(super) struct SentOps {
     next: u64,
-    waiting: Vec<(u64, Vec<Op>)>,
+    waiting: Vec<(u64, Vec<Edit>)>,
 }
 
 /// One own write on its way; over when this is dropped.
@@ -21,7 +21,7 @@ pub(super) struct InFlight<'a> {
 }
 
 impl SentOps {
-    fn add(&mut self, ops: Vec<Op>) -> u64 {
+    fn add(&mut self, ops: Vec<Edit>) -> u64 {
         self.next += 1;
         self.waiting.push((self.next, ops));
         self.next
@@ -32,16 +32,16 @@ impl SentOps {
     }
 
     /// Does `key`, as `holds` knows it, look like what an own write leaves there?
-    pub(super) fn explains(&self, key: &str, holds: impl Fn(&Op) -> bool) -> bool {
+    pub(super) fn explains(&self, key: &str, holds: impl Fn(&Edit) -> bool) -> bool {
         let mut ops = self.waiting.iter().flat_map(|(_, ops)| ops);
         ops.any(|op| touches(op, key) && holds(op))
     }
 }
 
-fn touches(op: &Op, key: &str) -> bool {
+fn touches(op: &Edit, key: &str) -> bool {
     match op {
-        Op::Put { key: written, .. } | Op::Delete { key: written } => written == key,
-        Op::DeletePrefix { prefix } => key.starts_with(prefix),
+        Edit::Put { key: written, .. } | Edit::Delete { key: written } => written == key,
+        Edit::DeletePrefix { prefix } => key.starts_with(prefix),
     }
 }
 

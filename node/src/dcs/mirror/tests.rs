@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dcs::kv::KeyValueStore;
-use crate::dcs::kv::{Compare, Op};
+use crate::dcs::kv::{Compare, Edit};
 use crate::dcs::memory::MemoryStore;
 use crate::dcs::{Answer, Renewal, Session, Version};
 use topology::{Group, Lsn, Status};
@@ -10,7 +10,7 @@ use topology::{Group, Lsn, Status};
 const WAIT: Duration = Duration::from_secs(5);
 
 fn put(key: &str, value: &str) -> Txn {
-    let put = Op::Put { key: key.to_string(), value: value.to_string(), session: None };
+    let put = Edit::Put { key: key.to_string(), value: value.to_string(), session: None };
     Txn { when: Vec::new(), then: vec![put] }
 }
 
@@ -80,7 +80,7 @@ async fn a_lost_watch_keeps_the_old_copy_and_recovers() {
     until("followed", || value(&mirror, "/s/a").is_some()).await;
     mine.set_unreachable(true);
     until("lost", || mirror.snapshot().is_some_and(|v| v.lost)).await;
-    let gone = Op::Delete { key: "/s/a".to_string() };
+    let gone = Edit::Delete { key: "/s/a".to_string() };
     let put = put("/s/b", "1").then.remove(0);
     let txn = Txn { when: vec![], then: vec![gone, put] };
     store.txn_now(&txn).expect("reachable");
@@ -216,7 +216,7 @@ async fn b6_an_own_write_is_told_as_own_also_when_the_watch_is_faster_than_the_a
     let mut changes = mirror.subscribe();
     assert!(write(put("/s/a", "1")).await.expect("reachable").succeeded);
     assert_eq!(changes.next().await, keys(&["/s/a"], true));
-    let gone = Op::Delete { key: "/s/a".to_string() };
+    let gone = Edit::Delete { key: "/s/a".to_string() };
     let delete = Txn { when: Vec::new(), then: vec![gone] };
     assert!(write(delete).await.expect("reachable").succeeded);
     assert_eq!(changes.next().await, keys(&["/s/a"], true));
@@ -237,7 +237,7 @@ async fn b6_what_the_copy_shows_already_is_no_news() {
     let mirror = mirror(&store);
     let lease = store.grant_now(Duration::from_secs(30)).expect("reachable");
     let on = |lease, value: &str| {
-        let op = Op::Put { key: "/s/a".to_string(), value: value.to_string(), session: lease };
+        let op = Edit::Put { key: "/s/a".to_string(), value: value.to_string(), session: lease };
         Txn { when: vec![Compare::Absent("/s/x".to_string())], then: vec![op] }
     };
     let write = async |txn: Txn| mirror.carry(&txn, store.txn(txn.clone())).await;
@@ -249,7 +249,8 @@ async fn b6_what_the_copy_shows_already_is_no_news() {
     let mut both = on(Some(lease), "1");
     both.then.extend(put("/s/b", "1").then);
     assert!(!mirror.shows(&both), "one of two");
-    let delete = |key: &str| Txn { when: vec![], then: vec![Op::Delete { key: key.to_string() }] };
+    let delete =
+        |key: &str| Txn { when: vec![], then: vec![Edit::Delete { key: key.to_string() }] };
     assert!(mirror.shows(&delete("/s/absent")) && !mirror.shows(&delete("/s/a")));
 }
 

@@ -10,7 +10,7 @@
 use std::net::Ipv6Addr;
 
 /// Hosts that other machines cannot reach, or that mean "all".
-pub(super) const LOCAL_ONLY: [&str; 5] = ["127.0.0.1", "0.0.0.0", "*", "::1", "localhost"];
+pub(crate) const LOCAL_ONLY: [&str; 5] = ["127.0.0.1", "0.0.0.0", "*", "::1", "localhost"];
 
 /// The hosts in order (without brackets) and the port.
 pub fn parse_listen(text: &str, default_port: u16) -> Option<(Vec<String>, u16)> {
@@ -26,7 +26,7 @@ pub fn parse_address(text: &str, default_port: u16) -> Option<(String, u16)> {
 }
 
 /// One host to listen on and its port; no host (`:8008`) means all of them, as `*`.
-pub(super) fn parse_bind(text: &str, default_port: u16) -> Option<(String, u16)> {
+pub(crate) fn parse_bind(text: &str, default_port: u16) -> Option<(String, u16)> {
     match text.trim().strip_prefix(':').and_then(parse_port) {
         Some(port) => Some(("*".to_string(), port)),
         None => parse_address(text, default_port),

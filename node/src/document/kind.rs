@@ -159,13 +159,13 @@ fn is_list_of_scalars(value: &Value) -> bool {
 }
 
 /// The numbers (from 1) of the items that are empty.
-pub(super) fn empty_items(value: &Value) -> Vec<usize> {
+pub(crate) fn empty_items(value: &Value) -> Vec<usize> {
     let items = value.as_array().into_iter().flatten().enumerate();
     items.filter(|(_, item)| item.is_null()).map(|(index, _)| index + 1).collect()
 }
 
 /// The text of a string, number or boolean.
-pub(super) fn scalar(value: &Value) -> Option<String> {
+pub(crate) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
@@ -179,7 +179,7 @@ pub fn parse_whole(value: &Value) -> Option<i64> {
 }
 
 /// A value as a message may repeat it: short, and never a whole section.
-pub(super) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     const CHARACTERS_MAX: usize = 60;
     match scalar(value) {
         Some(text) if text.chars().count() > CHARACTERS_MAX => {
