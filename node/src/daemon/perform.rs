@@ -146,7 +146,7 @@ impl Daemon {
 
     async fn sign(&self, id: &str, token: &Token) -> Answer {
         let local = &self.chores.local_topology;
-        match crate::region::write::sign(local, &self.settings.name, id, token) {
+        match standby::switch::write::sign(local, &self.settings.name, id, token) {
             Some(write) => answer_of(self.write(&write).await),
             None => Answer::Overtaken,
         }

@@ -11,7 +11,6 @@
 mod context;
 pub mod examine;
 pub mod group_servers;
-pub mod occurrence;
 pub mod ownership;
 mod perform;
 mod region_store;
@@ -21,7 +20,8 @@ pub mod schedules;
 mod sql;
 #[cfg(test)]
 mod tests;
-pub mod write;
+#[cfg(test)]
+mod write_tests;
 
 use crate::config::{Settings, TopologySettings};
 use crate::dcs::keys::Keys;

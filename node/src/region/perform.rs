@@ -8,8 +8,8 @@
 
 use super::context::AgentContext;
 use super::group_servers::{GroupServers, Held};
+use super::ownership;
 use super::region_store::{Changed, RegionStore};
-use super::{ownership, write};
 use crate::clock;
 use crate::dcs::DcsError;
 use crate::dcs::keys::Keys;
@@ -18,6 +18,7 @@ use standby::switch::Site;
 use standby::switch::effect::{
     Answer, Call, CallId, Effect, LocalCopy, Severity, Sight, StoreCopy, StoreWrite,
 };
+use standby::switch::write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,6 +241,9 @@ impl Ports {
         let Some(store) = self.stores.get(&write.region) else {
             return unknown(&write.region);
         };
+        if let Some(lost) = write::lost_schedule(write) {
+            tracing::error!("{lost}");
+        }
         match write::of_agent(write) {
             Some(write) => written(store.write(&write).await),
             None => Answer::NothingToWrite,

@@ -4,11 +4,11 @@
 //! carries an `AbortRequest`; the owner's agent finds it there.
 
 use super::ownership::{read, read_site};
-use super::write::write_journal;
 use crate::dcs::keys::Keys;
 use crate::dcs::{DcsError, Store};
 use standby::switch::LocalTopology;
 use standby::switch::request::{Refusal, requested};
+use standby::switch::write::write_journal;
 use topology::RegionName;
 use topology::region::{AbortRequest, Journal, Phase};
 use topology::schedule::Limits;

@@ -5,11 +5,11 @@
 //! one that a store has lost: it is cancelled, and the newer revision wins.
 
 use super::ownership::read;
-use super::write::put_schedule;
 use crate::clock::unix_ms;
 use crate::dcs::keys::Keys;
 use crate::dcs::{DcsError, Store};
 use standby::switch::LocalTopology;
+use standby::switch::write::put_schedule;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use topology::RegionName;

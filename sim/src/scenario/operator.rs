@@ -7,7 +7,7 @@ use super::story::Story;
 use super::usage::usage;
 use crate::world::fault::Fault;
 use member::ha::observation::Asked;
-use node::region::occurrence::after;
+use standby::switch::occurrence::after;
 use topology::schedule::CronLine;
 
 type Printed = Result<Vec<String>, String>;

@@ -18,6 +18,7 @@ pub mod effect;
 mod examining;
 pub mod local;
 mod mover;
+pub mod occurrence;
 pub mod ownership;
 pub mod preflight;
 pub mod publisher;
@@ -31,6 +32,7 @@ pub(crate) mod site;
 mod slots;
 pub mod table;
 mod votes;
+pub mod write;
 
 #[cfg(test)]
 mod read_back_tests;

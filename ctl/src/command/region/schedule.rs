@@ -10,8 +10,8 @@ use crate::moment::{parse, parse_schedule, text_of_ms};
 use crate::prompt::Terminal;
 use anyhow::{Context, Result, anyhow, bail};
 use node::clock::unix_ms;
-use node::region::occurrence::after;
 use node::region::schedules::create;
+use standby::switch::occurrence::after;
 use topology::schedule::{CronLine, Limits, Schedule};
 
 /// When a scheduled move is due.

@@ -2,7 +2,7 @@
 //!
 //! The agent and its mover are the daemon's own machine (`standby::switch::agent`).
 //! Its effects are performed on the model (`agent`, `perform`), with the writes of
-//! `node::region::write`; the agent alone decides.
+//! `standby::switch::write`; the agent alone decides.
 
 mod agent;
 mod operator;

@@ -9,9 +9,9 @@ use crate::world::logical;
 use crate::world::postgres::Process;
 use crate::world::{Event, World};
 
-use node::region::write;
 use standby::switch::effect::{Answer, Call, CallId};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
+use standby::switch::write;
 use standby::switch::{HOLD_LOCK_MS, Replayed, Target};
 use std::sync::Arc;
 use topology::{Lsn, RegionName, Timeline, Write};

@@ -1,17 +1,18 @@
 //! The writes of regions: what is written, and what it is decided on.
 //!
-//! The daemon and the simulator perform the same ones.
+//! The daemon and the simulator perform the same ones. That a store takes them, and which
+//! of them exclude each other, is tested with a store (`node/src/region/write_tests.rs`).
 //!
 //! Invariant *one decision*: `commit` is the only write that decides a move; `deliver`
-//! and `adopt` carry a decision to other stores. `commit` compares the old owner's vote, certificate and journal with what the decision was
-//! made on, so an abort and a commit exclude each other.
+//! and `adopt` carry a decision to other stores. `commit` compares the old owner's vote,
+//! certificate and journal with what the decision was made on, so an abort and a commit
+//! exclude each other.
 
-use super::occurrence;
-use standby::switch::LocalTopology;
-use standby::switch::effect::{AgentKey, AgentWrite, Claim, StoreWrite};
-use standby::switch::local::{comes_with, with_move};
-use standby::switch::register::{accept, successor};
-use standby::switch::table::advanced;
+use super::effect::{AgentKey, AgentWrite, Claim, StoreWrite};
+use super::local::{comes_with, with_move};
+use super::register::{accept, successor};
+use super::table::advanced;
+use super::{LocalTopology, occurrence};
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, SignedToken, Token};
 use topology::schedule::{Outcome, Schedule};
 use topology::write::{Acceptance, JournalWrite, Mark, RegionWrite, Replacement};
@@ -166,7 +167,15 @@ pub fn conclude(
     now_ms: u64,
 ) -> Option<Write> {
     let schedule = local.schedules.get(id).filter(|schedule| schedule.is_pending())?;
-    Some(put_schedule(local, &occurrence::concluded(schedule, outcome, now_ms), journal))
+    Some(put_schedule(local, &occurrence::concluded(schedule, outcome, now_ms).0, journal))
+}
+
+/// Why a cron line's schedule ends with this write, though no person has ended it.
+pub fn lost_schedule(write: &StoreWrite) -> Option<String> {
+    let AgentWrite::Conclude { id, outcome, now_ms, .. } = &write.write else { return None };
+    let schedule = write.on.topology.schedules.get(id)?;
+    let why = occurrence::concluded(schedule, outcome, *now_ms).1?;
+    Some(format!("schedule {id} ends: {why}"))
 }
 
 /// Decides a planned move, in the old owner's store.
@@ -228,38 +237,16 @@ pub fn sign(local: &LocalTopology, me: &MemberName, id: &str, token: &Token) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::register::first;
     use super::*;
-    use crate::dcs::by_hand::Edit;
-    use crate::dcs::keys::Keys;
-    use crate::dcs::memory::MemoryStore;
-    use crate::region::ownership::read;
-    use standby::switch::register::first;
+    use topology::region::{AbortRequest, Register};
     use topology::{Group, Lsn, SystemId, Timeline};
 
-    fn keys() -> Keys {
-        Keys::new("/service/", "s", Group::PLAIN)
-    }
-
-    fn policy_ab() -> Policy {
+    fn certificate(owner: &str) -> Certificate {
         let text = r#"{"formation":"s","regions":[
             {"name":"a","endpoints":["a:1"]},{"name":"b","endpoints":["b:1"]}]}"#;
-        serde_json::from_str(text).expect("a policy")
-    }
-
-    fn look(store: &MemoryStore) -> LocalTopology {
-        read(&keys(), &store.read_now(&[keys().scope_prefix()]).expect("read").entries)
-    }
-
-    fn send(store: &MemoryStore, write: &Write) -> bool {
-        store.write_now(&keys(), write).expect("answer").succeeded
-    }
-
-    fn owned() -> MemoryStore {
-        let store = MemoryStore::new();
-        let certificate = first(&policy_ab(), &"a".into(), "now");
-        let local = look(&store);
-        assert!(send(&store, &create_first(&local, &certificate).expect("new")));
-        store
+        let policy: Policy = serde_json::from_str(text).expect("a policy");
+        first(&policy, &owner.into(), "now")
     }
 
     fn journal(phase: Phase) -> Journal {
@@ -280,178 +267,88 @@ mod tests {
         }
     }
 
-    #[test]
-    fn two_firsts_of_one_store_exclude_each_other() {
-        let store = MemoryStore::new();
-        let empty = look(&store);
-        let of = |owner: &str| {
-            create_first(&empty, &first(&policy_ab(), &owner.into(), "now")).expect("new")
-        };
-        assert!(send(&store, &of("a")) && !send(&store, &of("b")));
-        assert_eq!(look(&store).certificate().map(|c| c.owner.as_str()), Some("a"));
+    /// The store of `a`, which owns the formation since epoch 1.
+    fn owned(journal: &Journal, in_force: &str) -> LocalTopology {
+        let mine = certificate("a");
+        let register = json(&Register { promised: 1, accepted: Some(mine) });
+        let keys =
+            [("register", &*register), ("certificate", in_force), ("switch", &json(journal))];
+        LocalTopology::read(keys)
     }
 
-    #[test]
-    fn commit_and_abort_exclude_each_other() {
-        for commit_first in [true, false] {
-            let store = owned();
-            let local = look(&store);
-            assert!(send(&store, &write_journal(&local, &journal(Phase::CatchUp))));
-            let seen = look(&store);
-            let decide = commit(&seen, 5, "a/n1", "now").expect("ready");
-            let mut aborted = journal(Phase::Aborted);
-            aborted.error = Some("late".into());
-            let abort = write_journal(&seen, &aborted);
-            let order = if commit_first { [&decide, &abort] } else { [&abort, &decide] };
-            assert!(send(&store, order[0]) && !send(&store, order[1]));
-            let after = look(&store);
-            assert_eq!(after.accepted_epoch(), if commit_first { 2 } else { 1 });
-            assert_eq!(after.history.is_some(), !commit_first);
-        }
+    fn json<T: serde::Serialize>(value: &T) -> String {
+        serde_json::to_string(value).expect("it can be written")
     }
 
-    /// The journal that carries it is the one that the decision compares.
-    #[test]
-    fn a_request_to_abort_and_a_commit_exclude_each_other() {
-        for request_first in [true, false] {
-            let store = owned();
-            assert!(send(&store, &write_journal(&look(&store), &journal(Phase::CatchUp))));
-            let seen = look(&store);
-            let decide = commit(&seen, 5, "a/n1", "now").expect("ready");
-            let request = topology::region::AbortRequest { host: "desk".into(), at_ms: 5 };
-            let asked = Journal { abort: Some(request), ..journal(Phase::CatchUp) };
-            let ask = write_journal(&seen, &asked);
-            let order = if request_first { [&ask, &decide] } else { [&decide, &ask] };
-            assert!(send(&store, order[0]) && !send(&store, order[1]));
-            assert_eq!(commit(&look(&store), 5, "a/n1", "now"), None);
-        }
-    }
-
-    /// Two agents, or one whose clock was set back, begin an occurrence once.
-    #[test]
-    fn a_schedule_and_the_request_of_its_move_are_one_write() {
-        let store = owned();
-        let schedule = Schedule::once("s", "a".into(), "b".into(), 5);
-        assert!(send(&store, &put_schedule(&look(&store), &schedule, None)));
-        let seen = look(&store);
-        let begin = || {
-            let (outcome, journal) = (Outcome::Started("m".into()), journal(Phase::Requested));
-            conclude(&seen, "s", &outcome, Some(&journal), 6).expect("pending")
-        };
-        assert!(send(&store, &begin()) && !send(&store, &begin()));
-        let after = look(&store);
-        assert_eq!(after.journal().map(|journal| journal.phase), Some(Phase::Requested));
-        assert!(!after.schedules["s"].is_pending());
-        assert_eq!(conclude(&after, "s", &Outcome::Started("m".into()), None, 7), None);
+    fn decides(journal: &Journal) -> bool {
+        commit(&owned(journal, &json(&certificate("a"))), 5, "a/n1", "now").is_some()
     }
 
     #[test]
     fn nothing_is_committed_outside_its_phase_or_epoch() {
-        let store = owned();
-        let local = look(&store);
-        assert!(send(&store, &write_journal(&local, &journal(Phase::Hold))));
-        assert_eq!(commit(&look(&store), 5, "a/n1", "now"), None);
-        let foreign = Journal { epoch: 7, ..journal(Phase::CatchUp) };
-        let local = look(&store);
-        assert!(send(&store, &write_journal(&local, &foreign)));
-        assert_eq!(commit(&look(&store), 5, "a/n1", "now"), None);
+        for phase in [Phase::Stop, Phase::CatchUp, Phase::Certify] {
+            assert!(decides(&journal(phase)), "{phase}");
+        }
+        for phase in [Phase::Requested, Phase::Hold, Phase::Open, Phase::Done, Phase::Aborted] {
+            assert!(!decides(&journal(phase)), "{phase}");
+        }
+        assert!(!decides(&Journal { epoch: 7, ..journal(Phase::CatchUp) }));
+        assert!(!decides(&Journal { from: "b".into(), ..journal(Phase::CatchUp) }));
+        let abort = Some(AbortRequest { host: "desk".into(), at_ms: 5 });
+        assert!(!decides(&Journal { abort, ..journal(Phase::CatchUp) }));
     }
 
     #[test]
-    fn a_delivery_confirms_the_epoch_only_on_a_living_agents_lease() {
-        let store = owned();
-        let old = look(&store).certificate().cloned().expect("owned");
-        let register = topology::region::Register { promised: 1, accepted: Some(old.clone()) };
-        let next = successor(&register, &old, &"b".into(), &Default::default(), "now");
-        let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
-        let agent_key = AgentKey { name: "b/n1".into(), session: lease };
-        assert!(send(&store, &elect(&look(&store), &agent_key)));
-        let open = journal(Phase::Open);
-        let marks = |local: &LocalTopology| match deliver(local, &next, &open).expect("new to it") {
-            Write::Region(RegionWrite::Accept(acceptance)) => acceptance.mark.is_some(),
-            other => panic!("{other:?}"),
-        };
-        assert!(!marks(&look(&store)), "no agent confirmed the epoch before");
-        assert!(send(&store, &verify(&look(&store), 1, &agent_key)));
-        let seen = look(&store);
-        assert!(marks(&seen));
-        assert!(send(&store, &resign(&agent_key)));
-        let late = deliver(&seen, &next, &open).expect("new to it");
-        assert!(!send(&store, &late), "the agent is gone");
-        assert_eq!(look(&store).accepted_epoch(), 1);
+    fn a_certificate_that_its_own_site_has_not_accepted_decides_nothing() {
+        let foreign = json(&Certificate { at: "later".into(), ..certificate("a") });
+        let old = owned(&journal(Phase::CatchUp), &foreign);
+        assert_eq!(commit(&old, 5, "a/n1", "now"), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "fence before open")]
+    fn a_group_without_a_signature_is_never_passed_over() {
+        let groups = vec![Group::PLAIN];
+        decides(&Journal { groups, ..journal(Phase::CatchUp) });
     }
 
     #[test]
     fn a_vote_is_never_lowered_but_a_damaged_certificate_is_restored() {
-        let store = owned();
-        let local = look(&store);
-        let mine = local.certificate().cloned().expect("owned");
+        let mine = certificate("a");
+        let local = owned(&journal(Phase::Hold), &json(&mine));
         assert_eq!(adopt(&local, &mine, None), None);
-        let other = first(&policy_ab(), &"b".into(), "now");
-        assert_eq!(adopt(&local, &other, None), None);
-        store.edit_now([Edit::put(keys().topology("certificate"), "?")]).expect("answer");
-        let repair = adopt(&look(&store), &mine, None).expect("a repair");
-        assert!(send(&store, &repair));
-        assert_eq!(look(&store).certificate(), Some(&mine));
+        assert_eq!(adopt(&local, &certificate("b"), None), None);
+        let damaged = owned(&journal(Phase::Hold), "?");
+        let Some(Write::Region(RegionWrite::Accept(repair))) = adopt(&damaged, &mine, None) else {
+            panic!("it is not restored");
+        };
+        assert_eq!((repair.certificate.value, repair.vote), (mine, None));
     }
 
     #[test]
-    fn only_one_daemon_is_the_agent() {
-        let store = MemoryStore::new();
-        let lease = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
-        let agent_key = |name: &str| AgentKey { name: name.into(), session: lease };
-        let empty = look(&store);
-        assert!(send(&store, &elect(&empty, &agent_key("a/n1"))));
-        assert!(!send(&store, &elect(&empty, &agent_key("a/n2"))));
-        assert!(send(&store, &elect(&look(&store), &agent_key("a/n1"))), "a new lease");
-        assert!(!send(&store, &resign(&agent_key("a/n2"))));
-        assert!(send(&store, &resign(&agent_key("a/n1"))));
-    }
-
-    fn token() -> Token {
+    fn only_the_move_that_stops_a_group_is_signed() {
         let system_id = SystemId("7710375988543033523".into());
-        Token { system_id, timeline: Timeline(1), lsn: Lsn(7) }
-    }
-
-    /// An aborted move was asked for on a host whose wall clock is ahead.
-    #[test]
-    fn a_certificate_always_brings_its_journal() {
-        let store = owned();
-        let local = look(&store);
-        let steps = vec![topology::region::StepRecord { phase: Phase::Requested, at_ms: u64::MAX }];
-        let aborted =
-            Journal { id: "earlier".into(), attempt: 9, steps, ..journal(Phase::Aborted) };
-        assert!(send(&store, &write_journal(&local, &aborted)));
-        let local = look(&store);
-        let register = &local.register.as_ref().expect("a vote").value;
-        let in_force = local.certificate().expect("one is in force");
-        let next = successor(register, in_force, &"b".into(), &Default::default(), "now");
-        let write = deliver(&local, &next, &journal(Phase::Open)).expect("it is new here");
-        assert!(send(&store, &write));
-        assert_eq!(look(&store).journal().map(|j| j.id.clone()), Some("m".to_string()));
-    }
-
-    fn signing(phase: Phase) -> Journal {
-        Journal { groups: vec![Group::PLAIN], ..journal(phase) }
+        let token = Token { system_id, timeline: Timeline(1), lsn: Lsn(7) };
+        let signs = |phase, id: &str| {
+            let local = owned(&journal(phase), &json(&certificate("a")));
+            sign(&local, &"n1".into(), id, &token).is_some()
+        };
+        assert!(signs(Phase::Stop, "m"));
+        assert!(!signs(Phase::Stop, "other") && !signs(Phase::Hold, "m"));
+        assert!(!signs(Phase::Aborted, "m"));
     }
 
     #[test]
-    fn a_signature_needs_the_lock_and_the_journal_that_was_read() {
-        let store = MemoryStore::new();
-        let keys = keys();
-        let write =
-            |key: String, value: String| store.edit_now([Edit::put(key, value)]).expect("written");
-        let text = |phase| serde_json::to_string(&signing(phase)).expect("json");
-        write(keys.topology("switch"), text(Phase::Stop));
-        let local = look(&store);
-        let signed = sign(&local, &"n1".into(), "m", &token()).expect("an order");
-        assert!(!send(&store, &signed), "no lock");
-        write(keys.leader(), "n1".into());
-        assert!(send(&store, &signed));
-        write(keys.topology("switch"), text(Phase::Aborted));
-        assert!(!send(&store, &signed), "the move is over");
-        let local = look(&store);
-        assert_eq!(sign(&local, &"n1".into(), "m", &token()), None);
-        assert_eq!(local.tokens_of("m").get(&Group::PLAIN), Some(&token()));
+    fn a_schedule_whose_line_has_no_next_occurrence_is_told_of() {
+        let line =
+            topology::schedule::CronLine { line: "0 0 31 2 *".into(), timezone: "UTC".into() };
+        let cron = Some(line);
+        let schedule = Schedule { cron, ..Schedule::once("s", "a".into(), "b".into(), 5) };
+        let outcome = Outcome::Skipped("late".into());
+        let (over, why) = occurrence::concluded(&schedule, &outcome, 6);
+        assert!(!over.is_pending());
+        assert!(why.expect("a reason").contains("no occurrence"));
+        let cancelled = Outcome::Cancelled("by hand".into());
+        assert_eq!(occurrence::concluded(&schedule, &cancelled, 6).1, None);
     }
 }

@@ -15,19 +15,20 @@ use std::cmp::Ordering;
 use topology::schedule::{CronLine, Outcome, Schedule};
 
 /// The schedule after its present occurrence: of a cron line the next one is due, later
-/// than this one and than now.
-pub(super) fn concluded(schedule: &Schedule, outcome: &Outcome, now_ms: u64) -> Schedule {
+/// than this one and than now. Also why there is none, if only a person may end it.
+pub(super) fn concluded(
+    schedule: &Schedule,
+    outcome: &Outcome,
+    now_ms: u64,
+) -> (Schedule, Option<String>) {
     let ends = matches!(outcome, Outcome::Cancelled(_));
-    let Some(line) = schedule.cron.as_ref().filter(|_| !ends) else {
-        return schedule.concluded(outcome.clone(), None, now_ms);
+    let line = schedule.cron.as_ref().filter(|_| !ends);
+    let next = line.map(|line| after(line, now_ms.max(schedule.due_ms.unwrap_or_default())));
+    let (due_ms, why) = match next.transpose() {
+        Ok(due_ms) => (due_ms, None),
+        Err(why) => (None, Some(why)),
     };
-    match after(line, now_ms.max(schedule.due_ms.unwrap_or_default())) {
-        Ok(due_ms) => schedule.concluded(outcome.clone(), Some(due_ms), now_ms),
-        Err(why) => {
-            tracing::error!("schedule {} ends: {why}", schedule.id);
-            schedule.concluded(outcome.clone(), None, now_ms)
-        }
-    }
+    (schedule.concluded(outcome.clone(), due_ms, now_ms), why)
 }
 
 /// The first occurrence after a moment; both in milliseconds of the Unix clock.
@@ -161,12 +162,12 @@ mod tests {
             ..Schedule::once("s", "a".into(), "b".into(), due_ms)
         };
         let skipped = Outcome::Skipped("late".into());
-        let next = |now: &str| concluded(&schedule, &skipped, ms(now)).due_ms;
+        let next = |now: &str| concluded(&schedule, &skipped, ms(now)).0.due_ms;
         assert_eq!(next("2026-11-29T03:00:05Z"), Some(ms("2026-11-29T04:00:00Z")));
         assert_eq!(next("2026-11-29T02:10:00Z"), Some(ms("2026-11-29T04:00:00Z")), "stepped back");
         assert_eq!(next("2026-12-01T00:30:00Z"), Some(ms("2026-12-01T01:00:00Z")), "was away");
         let cancelled = Outcome::Cancelled("by hand".into());
-        let over = concluded(&schedule, &cancelled, due_ms);
+        let (over, _) = concluded(&schedule, &cancelled, due_ms);
         assert_eq!((over.due_ms, over.revision), (None, 2));
     }
 }
