@@ -1,10 +1,10 @@
 //! Replication slots on real PostgreSQL and etcd. The scenarios are in
-//! `tests/src/live/slots.rs`.
+//! `tests/src/live/slots.rs` and `slot_feedback.rs`.
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::Duration;
-use tests::live::{run, slots};
+use tests::live::{run, slot_feedback, slots};
 
 /// No scenario needs half of this, but one that writes gigabytes (`MATRIARCH_WAL_MB`).
 const LIMIT: Duration = Duration::from_secs(240);
@@ -22,12 +22,12 @@ fn n5_wal_of_a_cascade_does_not_pile_up() {
 
 #[test]
 fn n6_vacuum_removes_rows_after_a_switchover_with_feedback() {
-    run("feedback", LIMIT, slots::feedback(15));
+    run("feedback", LIMIT, slot_feedback::is_forgotten(15));
 }
 
 #[test]
 fn n6_vacuum_removes_rows_after_a_switchover_on_18() {
-    run("feedback on 18", LIMIT, slots::feedback(18));
+    run("feedback on 18", LIMIT, slot_feedback::is_forgotten(18));
 }
 
 #[test]

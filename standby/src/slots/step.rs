@@ -205,11 +205,18 @@ pub fn lost(scene: &Scene) -> Vec<SlotStep> {
     })
 }
 
-/// A slot that keeps rows since its member streamed from here. Only dropping it ends that.
+/// A slot that keeps rows since its reader streamed from here. Only dropping it ends that.
 pub fn holding_rows(scene: &Scene) -> Vec<SlotStep> {
     scene.drops(DropWhy::HoldsRows, |slot, wanted| {
-        slot.is_physical() && slot.holds_rows && wanted.expected_active == Some(false)
+        slot.is_physical() && slot.holds_rows && reads_elsewhere(slot, wanted)
     })
+}
+
+/// Where that is not known of a slot, as of a permanent one on a replica: its reader has
+/// confirmed more on another server than this slot has been told.
+fn reads_elsewhere(slot: &Slot, wanted: &Wanted) -> bool {
+    let is_past = || slot.restart_lsn.zip(wanted.to).is_some_and(|(here, to)| here < to);
+    wanted.expected_active.map_or_else(is_past, |is_active| !is_active)
 }
 
 pub fn unreserved(scene: &Scene) -> Vec<SlotStep> {

@@ -246,8 +246,7 @@ fn a_slot_moves_forward_only_and_a_small_step_is_one_step() {
 
 #[test]
 fn n6_a_slot_that_holds_rows_for_a_former_standby_is_made_anew() {
-    let mut desk = Desk::replica(json!({"slots": {"kept": null}})).with_all(75);
-    desk.there.push(Slot { holds_rows: true, ..Slot::physical("kept", Lsn(1)) });
+    let mut desk = Desk::replica(json!({})).with_all(75);
     desk.there[0].holds_rows = true;
     assert_eq!(desk.text(), "-l HoldsRows, +l", "its user is another one's standby now");
     desk.there[1].holds_rows = true;
@@ -257,6 +256,34 @@ fn n6_a_slot_that_holds_rows_for_a_former_standby_is_made_anew() {
     let mut leads = Desk::leader(json!({})).with_all(75);
     leads.there[1].holds_rows = true;
     assert_eq!(leads.text(), "");
+}
+
+/// The reader of a permanent slot, or a member that has gone and may come back.
+#[test]
+fn n6_a_slot_of_no_member_that_holds_rows_is_made_anew_once_its_reader_is_past_it() {
+    let status = |kept: u64| {
+        json!({"optime": 90, "slots": {"kept": kept}, "retain_slots": ["kept"]}).to_string()
+    };
+    for config in [json!({"slots": {"kept": null}}), json!({})] {
+        let mut desk = Desk::replica(config.clone()).with_all(75);
+        desk.there.push(Slot { holds_rows: true, ..Slot::physical("kept", Lsn(20)) });
+        desk.view.take_sample("status", r#"{"optime":90,"retain_slots":["kept"]}"#, 2, 0);
+        assert_eq!(desk.text(), "", "the leader has not told of it: {config}");
+        desk.view.take_sample("status", &status(20), 3, 0);
+        assert_eq!(desk.text(), "", "its reader has confirmed nothing since");
+        desk.view.take_sample("status", &status(21), 4, 0);
+        desk.there[3].active = true;
+        assert_eq!(desk.text(), "", "a standby reads from it here");
+        desk.there[3].active = false;
+        assert_eq!(desk.text(), "-kept HoldsRows, +kept");
+        assert_eq!(desk.text(), "", "and once only");
+        // On the leader its reader finds its rows.
+        desk.there[3] = Slot { holds_rows: true, ..Slot::physical("kept", Lsn(20)) };
+        desk.view.take_sample("leader", "me", 5, 1);
+        desk.view.take_sample("status", &status(20), 6, 0);
+        desk.role = Role::Primary;
+        assert_eq!(desk.text(), "");
+    }
 }
 
 #[test]

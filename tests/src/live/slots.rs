@@ -182,42 +182,6 @@ async fn keeps_little(stage: &Stage, leader: &MemberPlan, member: &MemberPlan) {
     println!("  {} keeps {mb} MB of WAL (limit {KEPT_MB_MAX})", member.name);
 }
 
-/// A former leader forgets the rows that its standbys asked it to keep: else it asks the
-/// new leader to keep them, for ever.
-pub async fn feedback(major: u32) {
-    let mut stage = Stage::prepare_plan(2, &programs(major), |plan, _| {
-        let parameters = &mut plan.dcs["postgresql"]["parameters"];
-        parameters["hot_standby_feedback"] = json!("on");
-        parameters["wal_receiver_status_interval"] = json!("1s");
-    });
-    let members = stand_up_behind_the_first(&mut stage).await;
-    let (old, new) = (&members[0], &members[1]);
-    let holds = |name: &str| {
-        format!(
-            "SELECT (xmin IS NOT NULL)::text FROM pg_replication_slots WHERE slot_name = '{name}'"
-        )
-    };
-    shows(&stage, old, "rows that are kept", &holds("n2"), "true").await;
-    let body = json!({"leader": old.name, "candidate": new.name});
-    let reply = stage.send(Method::POST, old, "/switchover", body).await;
-    assert_eq!(reply.status, 200, "{}", reply.body);
-    assert_eq!(stage.healthy(LONG).await.name, new.name);
-    shows(&stage, new, "rows that are kept", &holds("n1"), "true").await;
-    shows(&stage, old, "a slot made anew", &holds("n2"), "false").await;
-    let rows = "CREATE TABLE gone AS SELECT generate_series(1, 10000) AS id; DELETE FROM gone";
-    run_sql(new, rows).await;
-    let size = "SELECT pg_relation_size('gone')::text";
-    let what = "rows that vacuum removes";
-    stage
-        .until(what, LOOPS, async || {
-            run_sql(new, "VACUUM gone").await;
-            ask_sql(new, size).await.is_ok_and(|size| size == "0")
-        })
-        .await;
-    stage.one_writer();
-    stage.end();
-}
-
 /// A member is away for longer than `max_slot_wal_keep_size` lasts: its slot is lost,
 /// and made anew, so that the member streams again as soon as it was copied again.
 pub async fn lost(major: u32) {
