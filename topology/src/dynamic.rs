@@ -96,6 +96,20 @@ pub struct BadDynamic {
     pub wanted: &'static str,
 }
 
+/// Where a document defines permanent slots; the first one that is not empty counts.
+pub const PERMANENT_SLOTS: [&str; 3] = ["permanent_replication_slots", "permanent_slots", "slots"];
+
+/// The section of permanent slots that counts, and those that define slots in vain beside it.
+pub fn slots_in_vain(raw: &Value) -> Option<(&'static str, Vec<&'static str>)> {
+    let is_given = |key: &&str| {
+        raw.get(*key).and_then(Value::as_object).is_some_and(|slots| !slots.is_empty())
+    };
+    let mut given = PERMANENT_SLOTS.into_iter().filter(is_given);
+    let used = given.next()?;
+    let others: Vec<&str> = given.collect();
+    (!others.is_empty()).then_some((used, others))
+}
+
 impl Default for Dynamic {
     fn default() -> Dynamic {
         Dynamic::read(&Value::Object(Default::default())).expect("an empty document is valid")
@@ -281,7 +295,7 @@ impl Reading<'_> {
     /// The first of the three names that is not empty.
     fn permanent_slots(&mut self) -> serde_json::Map<String, Value> {
         let mut first = None;
-        for key in ["permanent_replication_slots", "permanent_slots", "slots"] {
+        for key in PERMANENT_SLOTS {
             let Some(value) = self.raw.get(key).filter(|value| !is_nothing(value)) else {
                 continue;
             };
@@ -522,6 +536,15 @@ mod tests {
         assert!(read.slots.contains_key("a"));
         let read = Dynamic::read(&json!({"slots": {"a": 0}, "permanent_slots": {"b": 0}})).unwrap();
         assert!(read.slots.contains_key("b") && read.slots.len() == 1);
+    }
+
+    #[test]
+    fn sections_of_permanent_slots_that_do_not_count_are_known() {
+        let found = |raw: Value| slots_in_vain(&raw);
+        assert_eq!(found(json!({"slots": {"a": 0}})), None);
+        assert_eq!(found(json!({"slots": {"a": 0}, "permanent_slots": {}})), None);
+        let both = json!({"slots": {"a": 0}, "permanent_slots": {"b": 0}});
+        assert_eq!(found(both), Some(("permanent_slots", vec!["slots"])));
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use super::{Bootstrap, BootstrapMethod};
 use crate::document::findings::Findings;
 use serde_json::{Map, Value};
 use topology::Dynamic;
+use topology::dynamic::slots_in_vain;
 
 pub(super) fn read(
     document: Document,
@@ -38,6 +39,11 @@ pub(super) fn read(
 /// Rules of the cluster-wide configuration that the table does not know.
 fn check_dynamic(dcs: &Value, findings: &mut Findings) {
     let path = |key: &str| format!("bootstrap.dcs.{key}");
+    if let Some((used, others)) = slots_in_vain(dcs) {
+        for other in others {
+            findings.warn(format!("{} is ignored beside {}", path(other), path(used)));
+        }
+    }
     match Dynamic::read(dcs) {
         Ok(read) => {
             for bad in read.ignored {
@@ -104,6 +110,14 @@ mod tests {
         let (_, findings) = read_section(json!({"dcs": {"standby_cluster": {"host": "h",
             "port": "x"}}}));
         assert!(findings.to_string().starts_with("bootstrap.dcs.standby_cluster.port: is not"));
+    }
+
+    #[test]
+    fn two_sections_of_permanent_slots_are_a_warning() {
+        let (_, findings) =
+            read_section(json!({"dcs": {"slots": {"a": 0}, "permanent_slots": {"b": 0}}}));
+        let told = "bootstrap.dcs.slots is ignored beside bootstrap.dcs.permanent_slots";
+        assert_eq!((findings.is_empty(), findings.warnings()), (true, &[told.to_string()][..]));
     }
 
     #[test]

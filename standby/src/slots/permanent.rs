@@ -9,9 +9,6 @@ use std::collections::BTreeSet;
 use topology::id::NAME_BYTES_MAX;
 use topology::tags::parse_bool;
 
-/// Where `/config` defines slots.
-pub(super) const KEYS: [&str; 3] = ["permanent_replication_slots", "permanent_slots", "slots"];
-
 /// In which clusters a physical slot is kept (`cluster_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterKind {

@@ -16,9 +16,9 @@
 //! Invariant: what is known of a reader ends with the definition of its slot, or with
 //! another position that a leader reports of that slot.
 
-use super::permanent::KEYS;
 use super::{Kind, Slot, permanent};
 use std::collections::{BTreeMap, BTreeSet};
+use topology::dynamic::PERMANENT_SLOTS;
 use topology::{Dynamic, GroupView, Lsn};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,7 +163,7 @@ fn logical_names(dynamic: &Dynamic) -> BTreeSet<String> {
 
 /// The key that defines permanent slots cannot be read.
 pub fn are_unreadable(dynamic: &Dynamic) -> bool {
-    dynamic.ignored.iter().any(|bad| KEYS.contains(&bad.key.as_str()))
+    dynamic.ignored.iter().any(|bad| PERMANENT_SLOTS.contains(&bad.key.as_str()))
 }
 
 /// What cannot be read may define it.

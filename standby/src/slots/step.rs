@@ -3,10 +3,10 @@
 //! Each function gives all steps of one kind. Their order, in which what is dropped makes
 //! room for what is made, is that of the machine's rows (`node/member/src/slots.rs`).
 
-use super::permanent::KEYS;
 use super::{Kind, Logical, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
 use std::collections::BTreeSet;
 use std::fmt;
+use topology::dynamic::PERMANENT_SLOTS;
 use topology::{Lsn, Millis};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -234,7 +234,7 @@ pub fn of_another_kind(scene: &Scene) -> Vec<SlotStep> {
 pub fn unknown(scene: &Scene) -> Vec<SlotStep> {
     let wait_ms = scene.situation.dynamic.loop_wait_ms;
     // What cannot be read may define any slot.
-    if scene.is_unreadable(&KEYS) || scene.is_unreadable(&["standby_clusters"]) {
+    if scene.is_unreadable(&PERMANENT_SLOTS) || scene.is_unreadable(&["standby_clusters"]) {
         return Vec::new();
     }
     let names = unknown_names(scene).into_iter();

@@ -8,6 +8,7 @@
 use super::{ClusterKind, Kind, Role, Situation, permanent, region_slot};
 use crate::source::upstream;
 use std::collections::{BTreeMap, BTreeSet};
+use topology::dynamic::slots_in_vain;
 use topology::id::slot_name;
 use topology::{GroupView, Lsn, MemberName, MemberRecord};
 
@@ -159,8 +160,18 @@ fn linked(s: &Situation, plan: &mut Plan) {
     if s.nofailover || s.cluster == Some(ClusterKind::Standby) {
         return;
     }
+    let mut users: BTreeMap<&str, &str> = BTreeMap::new();
     for link in &s.dynamic.standby_clusters {
         let slot = link.slot.clone();
+        if let Some(other) = users.get(slot.as_str()) {
+            plan.findings.push(format!(
+                "the standby clusters {other} and {} share the slot `{slot}`: give one of them \
+                 another slot",
+                link.name
+            ));
+            continue;
+        }
+        users.insert(&link.slot, &link.name);
         if s.cluster.is_none() {
             plan.unclear.insert(slot);
             continue;
@@ -187,18 +198,18 @@ fn permanent_slots(s: &Situation, plan: &mut Plan) {
     let read = permanent(&s.dynamic.slots);
     plan.unclear.extend(read.unclear);
     plan.findings.extend(read.findings);
+    plan.findings.extend(slots_in_vain(&s.dynamic.raw).map(|(used, others)| {
+        let others = others.join("` and `");
+        format!("`{used}` of /config is used: what `{others}` defines is ignored")
+    }));
     if s.nofailover {
         return;
     }
     for slot in read.specifications {
         match &slot.kind {
             Kind::Physical if slot.cluster.is_none() => permanent_physical(s, plan, slot.name),
-            Kind::Logical { .. } if plan.wanted.contains_key(&slot.name) => {
-                plan.findings.push(format!(
-                    "the permanent logical slot `{}` has the name of a member's slot: give it \
-                     another name",
-                    slot.name
-                ));
+            Kind::Logical { .. } if whose_name(s, plan, &slot.name).is_some() => {
+                taken(s, plan, slot.name);
             }
             // Which of them are wanted is not known now.
             _ if s.cluster.is_none() => {
@@ -213,6 +224,24 @@ fn permanent_slots(s: &Situation, plan: &mut Plan) {
             Kind::Physical | Kind::Logical { .. } => {}
         }
     }
+}
+
+/// The physical slot that a logical one may not take the name of.
+fn whose_name(s: &Situation, plan: &Plan, name: &str) -> Option<&'static str> {
+    let mut regions = s.regions.iter().chain(s.doubtful_regions).map(region_slot);
+    if name == s.own_slot() || plan.wanted.contains_key(name) {
+        return Some("a member's slot");
+    }
+    regions.any(|slot| slot == name).then_some("a region's slot")
+}
+
+/// One that is there stays, where no other slot needs the name.
+fn taken(s: &Situation, plan: &mut Plan, name: String) {
+    let of = whose_name(s, plan, &name).unwrap_or("another slot");
+    plan.findings.push(format!(
+        "the permanent logical slot `{name}` has the name of {of}: give it another name"
+    ));
+    plan.unclear.insert(name);
 }
 
 /// It may have the name of a member, which then streams through it.

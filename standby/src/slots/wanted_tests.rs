@@ -172,13 +172,18 @@ fn permanent_slots_are_kept_where_they_belong() {
         "l": {"database": "d", "plugin": "p"}}});
     let members = [("l", json!({})), ("a", json!({})), ("c", json!({"nofailover": true}))];
     let group = Group::of(&members, slots);
-    assert_eq!(group.names("l"), "a c keep l? logical? main");
+    assert_eq!(group.names("l"), "a c keep logical? main");
     assert_eq!(group.names("a"), "(c) keep? (l) logical? main?");
     assert_eq!(group.names("c"), "");
     let plan = group.plan("a");
     let unclear: Vec<&str> = plan.unclear.iter().map(String::as_str).collect();
-    assert_eq!(unclear, ["Bad-1", "half"]);
-    assert!(plan.findings.iter().any(|told| told.contains("`l` has the name of a member's slot")));
+    assert_eq!(unclear, ["Bad-1", "half", "l"]);
+    // The member whose name it is says the same as the others, and keeps none.
+    for member in ["l", "a"] {
+        let told = group.plan(member).findings;
+        assert!(told.iter().any(|told| told.contains("`l` has the name of a member's slot")));
+        assert!(group.plan(member).unclear.contains("l"), "one that is there is not dropped");
+    }
     let inside = |cluster| group.at("l", |s| wanted(&Situation { cluster, ..s.clone() }));
     let copy = inside(Some(ClusterKind::Standby));
     let names: Vec<&str> = copy.wanted.keys().map(String::as_str).collect();
@@ -186,6 +191,16 @@ fn permanent_slots_are_kept_where_they_belong() {
     let unknown = inside(None);
     assert!(["main", "copy", "logical"].iter().all(|name| unknown.unclear.contains(*name)));
     assert!(unknown.wanted.contains_key("keep") && !unknown.wanted.contains_key("main"));
+}
+
+#[test]
+fn definitions_under_another_name_that_do_not_count_are_named() {
+    let config = json!({"slots": {"a": null}, "permanent_slots": {"b": null}});
+    let plan = Group::of(&[("l", json!({}))], config).plan("l");
+    let names: Vec<&str> = plan.wanted.keys().map(String::as_str).collect();
+    assert_eq!(names, ["b"]);
+    let told = "`permanent_slots` of /config is used: what `slots` defines is ignored";
+    assert_eq!(plan.findings, [told]);
 }
 
 #[test]
@@ -222,6 +237,36 @@ fn without_slots_only_regions_have_theirs() {
     let doubtful = std::slice::from_ref(&other);
     let plan = group.at("l", |s| wanted(&Situation { doubtful_regions: doubtful, ..s.clone() }));
     assert!(plan.unclear.contains("region_c") && !plan.wanted.contains_key("region_c"));
+}
+
+#[test]
+fn a_logical_slot_does_not_take_the_name_of_a_region_s() {
+    let slots = json!({"slots": {"region_b": {"database": "d", "plugin": "p"}}});
+    let mut group = Group::of(&[("l", json!({})), ("a", json!({}))], slots);
+    assert_eq!(group.names("l"), "a region_b?", "there is no such region");
+    group.regions = vec![RegionName::new("b")];
+    assert_eq!(group.names("l"), "a region_b");
+    let plan = group.plan("l");
+    assert_eq!(plan.wanted["region_b"].kind, Kind::Physical);
+    assert!(plan.findings[0].contains("`region_b` has the name of a region's slot"), "{plan:?}");
+    let regions = std::mem::take(&mut group.regions);
+    let plan = group.at("l", |s| wanted(&Situation { doubtful_regions: &regions, ..s.clone() }));
+    assert!(plan.unclear.contains("region_b") && !plan.wanted.contains_key("region_b"));
+    assert_eq!(plan.findings.len(), 1);
+}
+
+#[test]
+fn two_standby_clusters_with_one_slot_are_named() {
+    let links = json!([{"name": "east", "slot": "dr"}, {"name": "west", "slot": "dr"}]);
+    for slots in [json!({}), json!({"dr": null})] {
+        let config = json!({"standby_clusters": links, "slots": slots});
+        let group = Group::of(&[("l", json!({})), ("a", json!({}))], config);
+        let plan = group.plan("l");
+        let told = "the standby clusters east and west share the slot `dr`: give one of them another \
+                    slot";
+        assert_eq!(plan.findings, [told]);
+        assert_eq!(group.names("l"), "a dr", "the first of them has it");
+    }
 }
 
 /// The server that a member streams from, said as simply as can be.
