@@ -10,7 +10,7 @@
 //! |---|---|
 //! | wanted | the slots a member should have |
 //! | permanent | `slots` of the cluster-wide configuration |
-//! | spared | `ignore_slots`, and the slots of a Citus shard move |
+//! | spared | `ignore_slots`, and slots of a Citus shard move or of a subscription's table copy |
 //! | unknown | since when a slot that is not wanted is there and unused |
 //! | step | the steps from what is there to what is wanted |
 //! | logical | the same for logical slots: made, moved, handed to the server's own worker |
@@ -37,7 +37,6 @@ pub use logical::{Logical, NATIVE};
 pub use permanent::{ClusterKind, Permanent, Specification, permanent, specification};
 pub use readers::{Reader, Readers, are_unreadable};
 pub use readiness::Readiness;
-pub use spared::{is_ignored, is_reserved};
 pub use step::{DropWhy, Scene, SlotStep};
 pub use unknown::Unknown;
 pub use wanted::{Plan, Wanted, Why, is_below_nostream, wanted};

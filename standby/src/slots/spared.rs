@@ -1,11 +1,11 @@
-//! Slots that are never dropped: those an operator names, and those of a running
-//! shard move.
+//! Slots that are never dropped: those an operator names, those of a running shard move, and
+//! those with which a subscription copies its tables.
 
 use super::{Kind, Slot};
 use serde_json::{Map, Value};
 
 /// A slot fits an entry of `ignore_slots` when every key that the entry gives is equal.
-pub fn is_ignored(slot: &Slot, ignore_slots: &[Map<String, Value>]) -> bool {
+pub(super) fn is_ignored(slot: &Slot, ignore_slots: &[Map<String, Value>]) -> bool {
     ignore_slots.iter().any(|entry| fits(slot, entry))
 }
 
@@ -29,7 +29,7 @@ fn fits(slot: &Slot, entry: &Map<String, Value>) -> bool {
 }
 
 /// A shard move or split of Citus reads from it: without it the move fails.
-pub fn is_reserved(slot: &Slot, citus_databases: &[String]) -> bool {
+pub(super) fn is_reserved(slot: &Slot, citus_databases: &[String]) -> bool {
     let Kind::Logical { database, plugin } = &slot.kind else { return false };
     let prefix = match plugin.as_str() {
         "pgoutput" => "citus_shard_move_slot",
@@ -40,10 +40,22 @@ pub fn is_reserved(slot: &Slot, citus_databases: &[String]) -> bool {
     citus_databases.contains(database) && rest.is_some_and(is_two_or_three_numbers)
 }
 
+/// A subscription copies a table with it: it is not in use during the copy, and without it
+/// the copy begins anew.
+pub(super) fn is_of_table_copy(slot: &Slot) -> bool {
+    let Kind::Logical { plugin, .. } = &slot.kind else { return false };
+    let parts: Vec<&str> = slot.name.split('_').collect();
+    let ["pg", subscription, "sync", table, system] = parts[..] else { return false };
+    plugin == "pgoutput" && [subscription, table, system].into_iter().all(is_number)
+}
+
+fn is_number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// `_1_2` or `_1_2_3`.
 fn is_two_or_three_numbers(rest: &str) -> bool {
     let mut parts = rest.split('_');
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     parts.next() == Some("") && {
         let numbers: Vec<&str> = parts.collect();
         (2..=3).contains(&numbers.len()) && numbers.into_iter().all(is_number)
@@ -109,5 +121,22 @@ mod tests {
         }
         let physical = Slot::physical("citus_shard_move_slot_1_2", Lsn(1));
         assert!(!is_reserved(&physical, &databases));
+    }
+
+    #[test]
+    fn slots_with_which_a_subscription_copies_its_tables_are_spared() {
+        for (name, plugin, is_spared) in [
+            ("pg_16394_sync_16385_7371234567890123456", "pgoutput", true),
+            ("pg_16394_sync_16385_7371234567890123456", "test_decoding", false),
+            ("pg_16394_sync_16385", "pgoutput", false),
+            ("pg_16394_sync_16385_", "pgoutput", false),
+            ("pg_x_sync_16385_7371234567890123456", "pgoutput", false),
+            ("pg_16394_sync_16385_7371234567890123456_1", "pgoutput", false),
+            ("orders", "pgoutput", false),
+        ] {
+            assert_eq!(is_of_table_copy(&logical(name, "any", plugin)), is_spared, "{name}");
+        }
+        let physical = Slot::physical("pg_16394_sync_16385_7371234567890123456", Lsn(1));
+        assert!(!is_of_table_copy(&physical));
     }
 }

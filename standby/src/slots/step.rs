@@ -3,7 +3,8 @@
 //! Each function gives all steps of one kind. Their order, in which what is dropped makes
 //! room for what is made, is that of the machine's rows (`node/member/src/slots.rs`).
 
-use super::{Kind, Logical, Plan, Role, Situation, Slot, Unknown, Wanted, is_ignored, is_reserved};
+use super::spared::{is_ignored, is_of_table_copy, is_reserved};
+use super::{Kind, Logical, Plan, Role, Situation, Slot, Unknown, Wanted};
 use std::collections::BTreeSet;
 use std::fmt;
 use topology::dynamic::PERMANENT_SLOTS;
@@ -175,13 +176,13 @@ impl<'a> Scene<'a> {
     pub(super) fn may_drop(&self, slot: &Slot) -> bool {
         let s = self.situation;
         let is_defined = s.view.config.is_some() || s.view.empty_config.is_some();
-        let of_citus = s.role == Role::Primary && is_reserved(slot, s.citus_databases);
+        let is_in_work = is_reserved(slot, s.citus_databases) || is_of_table_copy(slot);
         is_defined
             && !self.is_unreadable(&["ignore_slots"])
             && !s.dynamic.pause
             && !slot.active
             && !is_ignored(slot, &s.dynamic.ignore_slots)
-            && !of_citus
+            && !(s.role == Role::Primary && is_in_work)
     }
 
     fn is_unreadable(&self, keys: &[&str]) -> bool {

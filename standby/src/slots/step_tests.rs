@@ -194,15 +194,20 @@ fn slots_in_use_and_slots_of_others_are_left_alone() {
         Slot::physical("half", Lsn(1)),
         logical("other", "d", "wal2json"),
         logical("citus_shard_move_slot_1_2", "shop", "pgoutput"),
+        logical("pg_16394_sync_16385_7371234567890123456", "d", "pgoutput"),
     ]);
     assert_eq!(
         (desk.text(), desk.text(), desk.text()),
         (String::new(), String::new(), String::new())
     );
-    // The same move on a standby is none of a running one.
+    // The same on a standby are none of a running move or copy.
     desk.role = Role::Replica;
     desk.view.take_sample("leader", "l", 3, 1);
-    assert!(desk.text().is_empty() && desk.text().contains("-citus_shard_move_slot_1_2 Unknown"));
+    assert!(desk.text().is_empty());
+    let dropped = desk.text();
+    for name in ["citus_shard_move_slot_1_2", "pg_16394_sync_16385_7371234567890123456"] {
+        assert!(dropped.contains(&format!("-{name} Unknown")), "{dropped}");
+    }
 }
 
 #[test]
