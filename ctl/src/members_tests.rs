@@ -128,6 +128,27 @@ fn standby_leaders_are_behind_the_remote_side_in_bytes_and_seconds() {
 }
 
 #[test]
+fn the_extended_list_shows_whether_readers_of_logical_slots_can_go_on() {
+    let mut view = GroupView::default();
+    view.take_sample("leader", "l", 1, 1);
+    let words = r#"{"role":"replica","state":"running",
+        "logical_slots":{"orders":"ready","audit":"missing"}}"#;
+    view.take_sample("members/a", words, 1, 1);
+    view.take_sample("members/l", r#"{"role":"primary","state":"running"}"#, 1, 1);
+    let groups = Groups::from([(Group::PLAIN, view)]);
+    let text = |command: &str| text_of(&groups, "shop", command).unwrap();
+    let extended = text("list -e -f tsv");
+    let lines: Vec<&str> = extended.lines().collect();
+    assert!(lines[0].ends_with("\tTags\tLogical Slots"), "{extended}");
+    assert!(lines[1].ends_with("\taudit missing, orders ready"), "{extended}");
+    assert!(lines[2].ends_with('\t') && lines[2].contains("\tl\t"), "{extended}");
+    assert!(!text("list -f tsv").contains("Logical Slots"));
+    // No member keeps any.
+    let none = text_of(&citus(), "demo", "list -e -f tsv").unwrap();
+    assert!(!none.contains("Logical Slots"), "{none}");
+}
+
+#[test]
 fn a_restart_shows_its_conditions_and_every_reason() {
     let record = MemberRecord::read(
         r#"{"scheduled_restart":{"schedule":"2035-06-02T12:30:00+00:00","postgres_version":"15.2"},

@@ -118,6 +118,15 @@ fn n20_a_start_that_takes_long_is_asked_seldom_and_noticed_at_once() {
 }
 
 #[test]
+fn a_copy_whose_wal_is_gone_is_of_no_use() {
+    if nix::unistd::geteuid().is_root() {
+        return run_again_as_postgres("a_copy_whose_wal_is_gone_is_of_no_use");
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(slot_copies::are_useless_without_their_wal());
+}
+
+#[test]
 fn copies_of_slots_come_with_their_snapshot() {
     if nix::unistd::geteuid().is_root() {
         return run_again_as_postgres("copies_of_slots_come_with_their_snapshot");

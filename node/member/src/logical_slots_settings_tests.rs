@@ -115,6 +115,30 @@ fn row_1480_lets_readers_wait_for_standbys_that_may_lead() {
 }
 
 #[test]
+fn row_1480_lets_readers_wait_for_synchronous_standbys_as_commits_do() {
+    let mut stage = Stage::leader();
+    stage.sight.major = 17;
+    stage.beat();
+    let sync = |stage: &mut Stage, text: &str| stage.view().take_sample("sync", text, 5, 0);
+    sync(&mut stage, r#"{"leader":"me","quorum":0,"sync_standby":"c"}"#);
+    let asynchronous = stage.overrides().awaited_slots;
+    assert_eq!(asynchronous, Some(vec!["b".to_string()]), "what is left of another mode");
+    stage.seen.dynamic.is_synchronous = true;
+    let awaited = stage.overrides().awaited_slots;
+    assert_eq!(awaited, Some(vec!["c".to_string()]), "though it was never seen to stream");
+    sync(&mut stage, r#"{"leader":"me","quorum":1,"sync_standby":"b,c"}"#);
+    stage.sight.slots.iter_mut().for_each(|slot| slot.active = false);
+    stage.seen.now = stage.seen.now + 60_000;
+    let awaited = stage.overrides().awaited_slots;
+    assert_eq!(awaited, Some(vec!["b".to_string(), "c".to_string()]), "away, and not taken out");
+    let never = r#"{"tags":{"nofailover":true},"state":"running"}"#;
+    stage.view().take_sample("members/c", never, 6, 1);
+    assert_eq!(stage.overrides().awaited_slots, Some(vec!["b".to_string()]), "c never leads");
+    sync(&mut stage, r#"{"leader":null,"sync_standby":null}"#);
+    assert_eq!(stage.overrides().awaited_slots, Some(vec![]), "no commit waits for anyone");
+}
+
+#[test]
 fn rows_1185_and_1280_hand_slots_to_the_server() {
     let mut stage = Stage::standby();
     stage.sight.major = 17;

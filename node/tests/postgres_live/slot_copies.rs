@@ -2,10 +2,11 @@
 
 use super::{LIMIT, Node, StartAs, birth, certificate, node, start, stop};
 use node::postgres::slot_files::{self, SlotFile, SlotRequest, Wanted};
-use node::postgres::{Session, StopMode};
+use node::postgres::{Session, StopMode, slots};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
+use topology::Lsn;
 
 /// A slot as it was made, then one whose `restart_lsn` has moved on: what is put is the file of
 /// that position. The copy takes the place of the slot in a server that starts with it.
@@ -35,6 +36,35 @@ pub(super) async fn come_with_their_snapshot() {
     stop(&server, StopMode::Fast).await;
     let (server, session) = start(&a, &StartAs::Primary, &dynamic).await;
     assert_eq!(restart_lsn(&session).await, moved);
+    drop(session);
+    stop(&server, StopMode::Fast).await;
+}
+
+/// The segment that a slot begins in is removed, as a standby does that knows of no slot.
+pub(super) async fn are_useless_without_their_wal() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    certificate(root.path());
+    let a = node(root.path(), "a");
+    let dynamic = json!({"postgresql": {"parameters": {"wal_level": "logical"}}});
+    let (server, session) = birth(&a, &dynamic).await;
+    let made = "SELECT pg_create_logical_replication_slot('reader', 'test_decoding')";
+    session.execute("a slot", made).await.expect("a slot");
+    let name = "SELECT pg_walfile_name(restart_lsn) FROM pg_replication_slots";
+    let segment: String = session.row("a segment", name, &[]).await.expect("a slot").get(0);
+    session.execute("a switch", "SELECT pg_switch_wal()").await.expect("a switch");
+    drop(session);
+    // A server that recovers has replayed what it had written.
+    server.kill_all().expect("a kill");
+    tokio::time::timeout(LIMIT, server.wait_exit()).await.expect("an end");
+    let (server, session) = start(&a, &StartAs::Primary, &dynamic).await;
+    let replayed = "SELECT (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint";
+    let to: i64 = session.row("an end", replayed, &[]).await.expect("a recovery").get(0);
+    let to = Lsn(to as u64);
+    std::fs::remove_file(a.0.settings.data_dir.join("pg_wal").join(segment)).expect("a segment");
+    let error = slots::advance_logical(&session, "reader", to).await.expect_err("no WAL");
+    assert!(slots::is_useless(&error), "{error:?}");
+    let other = session.execute("a division", "SELECT 1 / 0").await.expect_err("no number");
+    assert!(!slots::is_useless(&other), "{other:?}");
     drop(session);
     stop(&server, StopMode::Fast).await;
 }

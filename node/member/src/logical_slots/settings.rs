@@ -149,10 +149,8 @@ impl Member {
         let is_ours = own.is_none() && self.syncs_natively(seen);
         let view = seen.view().filter(|_| is_ours)?;
         let sync = view.sync.as_ref().map(|sync| &sync.value).filter(|sync| sync.is_active());
-        let counts = |name: &MemberName| match sync {
-            Some(sync) if seen.dynamic.is_synchronous => sync.is_standby(name),
-            _ => true,
-        };
+        let sync = sync.filter(|_| seen.dynamic.is_synchronous);
+        let counts = |name: &MemberName| sync.is_none_or(|sync| sync.is_standby(name));
         let may_lead = view.members.iter().filter(|(name, m)| {
             let tags = &m.value.tags;
             let cascades = tags.replicatefrom().is_some();
@@ -163,9 +161,10 @@ impl Member {
                 && counts(name)
         });
         let slots = may_lead.map(|(name, _)| slot_name(name.as_str()));
+        // Commits wait for those of `/sync` in any case, until the leader takes them out.
         let is_used = |name: &String| {
             let used = logical.used.get(name);
-            used.is_some_and(|at| seen.now.since(*at) < self.dynamic.ttl_ms)
+            sync.is_some() || used.is_some_and(|at| seen.now.since(*at) < self.dynamic.ttl_ms)
         };
         Some(slots.filter(is_used).collect())
     }
