@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::ha::observation::Process;
-use topology::History;
 use crate::made_up::TakeSample;
+use topology::History;
 
 #[test]
 fn a_promotion_names_what_is_not_ready_and_drops_what_would_skip() {

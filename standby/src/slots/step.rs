@@ -177,12 +177,13 @@ impl<'a> Scene<'a> {
         let s = self.situation;
         let is_defined = s.view.config.is_some() || s.view.empty_config.is_some();
         let is_in_work = is_reserved(slot, s.citus_databases) || is_of_table_copy(slot);
+        let is_spared = s.role == Role::Primary && is_in_work;
         is_defined
             && !self.is_unreadable(&["ignore_slots"])
             && !s.dynamic.pause
             && !slot.active
             && !is_ignored(slot, &s.dynamic.ignore_slots)
-            && !(s.role == Role::Primary && is_in_work)
+            && !is_spared
     }
 
     fn is_unreadable(&self, keys: &[&str]) -> bool {

@@ -6,7 +6,7 @@ use super::versions::programs;
 use ctl::field::{MemberPlan, free_ports};
 use reqwest::Method;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl Outside {
     }
 }
 
-fn options(members: &[MemberPlan], slot: &str, data: &PathBuf) -> String {
+fn options(members: &[MemberPlan], slot: &str, data: &Path) -> String {
     let hosts: Vec<&str> = members.iter().map(|member| member.host.as_str()).collect();
     let ports: Vec<String> = members.iter().map(|member| member.pg_port.to_string()).collect();
     let source = format!(
