@@ -8,6 +8,11 @@
 //! every metadata primary, no distributed transaction is decided, so none is
 //! left half done when the servers stop.
 //!
+//! A pause resolves what is in doubt, and by that keeps Citus from looking for it: the lock of
+//! a look is held until the transaction ends. The former leader starts as a standby while
+//! `pg_dist_node` still names it. A server in recovery shows no prepared transactions, and a
+//! look there would forget that they are to be committed: the new leader would roll them back.
+//!
 //! Invariants: one pause per formation (two force each other out, because they
 //! share the locks of reference tables); a pause never commits the placeholder.
 //!
@@ -33,6 +38,7 @@ pub enum NoPause {
 pub fn pause(rows: &[NodeRow], group: u32, terms: &Terms) -> Result<Vec<Statement>, NoPause> {
     let row = primary_of(rows, group).ok_or(NoPause::NotRegistered(group))?;
     let mut steps = begin(terms.pause_ms);
+    steps.push(Statement::RecoverPrepared);
     steps.push(Statement::UpdateNode {
         nodeid: row.nodeid,
         address: row.address().placeholder(),
@@ -50,6 +56,7 @@ pub fn pause_elsewhere(
 ) -> Result<Vec<Statement>, NoPause> {
     let row = primary_of(rows, group).ok_or(NoPause::NotRegistered(group))?;
     let mut steps = begin(terms.pause_ms);
+    steps.push(Statement::RecoverPrepared);
     steps.push(Statement::PauseNode { nodeid: row.nodeid, cooldown_ms: terms.cooldown_ms });
     Ok(steps)
 }
@@ -184,6 +191,16 @@ mod tests {
         for steps in pauses {
             let limit = Statement::SetLimit(Limit::IdleInTransaction, 31_000);
             assert!(steps.unwrap().contains(&limit));
+        }
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_resolved_before_the_first_lock_and_not_looked_for_until_the_end() {
+        let terms = Terms::default();
+        let pauses = [pause(&cluster(), 1, &terms), pause_elsewhere(&cluster(), 1, &terms)];
+        for steps in pauses.map(Result::unwrap) {
+            assert_eq!(steps[0], Statement::Begin);
+            assert_eq!(steps[steps.len() - 2], Statement::RecoverPrepared, "{steps:?}");
         }
     }
 

@@ -65,7 +65,7 @@ impl Model {
                 self.rows = self.saved.take().ok_or("no transaction")?;
                 Ok(())
             }
-            Statement::SetLimit(..) => Ok(()),
+            Statement::SetLimit(..) | Statement::RecoverPrepared => Ok(()),
             Statement::UpdateNode { nodeid, address, .. } => self.update(*nodeid, address),
             Statement::SetPoolinfo { nodeid, address } => {
                 let text = format!("host={} port={}", address.host, address.port);

@@ -19,6 +19,7 @@ use citus::{
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tests::live::bare_server::{Server, has_extension, home};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
 use topology::RegionName;
@@ -249,6 +250,7 @@ async fn switchover(formation: &Formation, coordinator: &Client) -> Result<()> {
     let writer = formation.extension.then(|| write_one(c.port));
     tokio::time::sleep(Duration::from_millis(300)).await;
     ensure!(writer.as_ref().is_none_or(|w| !w.is_finished()), "the pause held nobody");
+    nothing_is_recovered(c.port).await?;
 
     let wanted = led(&[c.at(1), w.at(2)], &Wish::default(), &none);
     let now = rows(coordinator).await?;
@@ -263,6 +265,19 @@ async fn switchover(formation: &Formation, coordinator: &Client) -> Result<()> {
     run(coordinator, &handover::pause(&rows(coordinator).await?, 1, &TERMS)?).await?;
     run(coordinator, &handover::release()).await?;
     reconcile(coordinator, &led(&[c.at(1), w.at(1)], &Wish::default(), &none)).await
+}
+
+/// Citus's maintenance daemon would look at the former leader, which shows nothing in recovery.
+async fn nothing_is_recovered(port: u16) -> Result<()> {
+    let to = format!("host=127.0.0.1 port={port} user=postgres options='-c lock_timeout=300ms'");
+    let (client, connection) = tokio_postgres::connect(&to, NoTls).await?;
+    tokio::spawn(connection);
+    let path = citus::statement::schemas(true);
+    client.batch_execute(&format!("SET search_path = {path}")).await?;
+    let looked = client.query(Statement::RecoverPrepared.sql().as_ref(), &[]).await;
+    let why = looked.err().and_then(|error| error.code().cloned());
+    ensure!(why == Some(SqlState::LOCK_NOT_AVAILABLE), "a pause lets Citus recover: {why:?}");
+    Ok(())
 }
 
 fn write_one(port: u16) -> tokio::task::JoinHandle<Result<()>> {

@@ -10,7 +10,7 @@
 
 use super::{CitusSession, Reach};
 use citus::registrar::{Hold, MARGIN_MS};
-use citus::{Desired, Groups, NodeRow, Statement, Terms, handover};
+use citus::{COORDINATOR_GROUP, Desired, Groups, NodeRow, Statement, Terms, handover};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,10 +56,10 @@ async fn open_in(reach: Reach, hold: Hold) -> Result<HeldDatabase, String> {
     let steps = handover::pause(&rows, hold.group, &terms).map_err(|why| why.to_string())?;
     let there = handover::pause_elsewhere(&rows, hold.group, &terms);
     let there = there.map_err(|why| why.to_string())?;
-    let (begin, lock) = parted(&steps);
-    here.run_all(begin).await?;
-    let (begin, lock_there) = parted(&there);
-    let others = prepare_others(&reach, &hold, begin).await;
+    let (steps, lock) = parted(&steps);
+    begin(&here, steps, &hold, COORDINATOR_GROUP).await?;
+    let (steps, lock_there) = parted(&there);
+    let others = prepare_others(&reach, &hold, steps).await;
     let ready = began.elapsed();
     let limit = Duration::from_millis(hold.locks_ms);
     let locking = lock_all(here, lock, others, lock_there, &hold);
@@ -81,22 +81,46 @@ fn parted(steps: &[Statement]) -> (&[Statement], &[Statement]) {
     steps.split_at(steps.len() - 1)
 }
 
+/// A node that cannot be asked for transactions in doubt, because another one does not answer,
+/// takes part without that.
+async fn begin(
+    session: &CitusSession,
+    steps: &[Statement],
+    hold: &Hold,
+    number: u32,
+) -> Result<(), String> {
+    let limit = Duration::from_millis(hold.others_open_ms);
+    let begun = tokio::time::timeout(limit, session.run_all(steps)).await;
+    let Some(why) = begun.map_err(|_| format!("no answer within {limit:?}")).flatten().err() else {
+        return Ok(());
+    };
+    tracing::warn!(
+        "Citus on group {number} may look for transactions in doubt while the leader of group {} \
+         changes: {why}",
+        hold.group
+    );
+    session.cancel().await;
+    session.run_all(&handover::release()).await?;
+    let without = steps.iter().filter(|step| **step != Statement::RecoverPrepared);
+    session.run_all(&without.cloned().collect::<Vec<_>>()).await
+}
+
 /// Sessions with the other metadata nodes whose transactions have begun. What is not there
 /// in time is given up.
 async fn prepare_others(
     reach: &Reach,
     hold: &Hold,
-    begin: &[Statement],
+    steps: &[Statement],
 ) -> BTreeMap<u32, CitusSession> {
     let mut preparing = JoinSet::new();
     for (number, leader) in hold.elsewhere.clone() {
-        let (reach, begin) = (reach.clone(), begin.to_vec());
+        let (reach, steps, hold) = (reach.clone(), steps.to_vec(), hold.clone());
         preparing.spawn(async move {
             let prepared = async {
                 let session = CitusSession::at(&reach, &leader).await?;
                 // Also fills the caches of a session that is new.
                 session.rows().await?;
-                session.run_all(&begin).await.map(|()| session)
+                begin(&session, &steps, &hold, number).await.map(|()| session)
             };
             (number, prepared.await)
         });
