@@ -37,6 +37,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Demote cluster to a standby cluster
+    DemoteCluster(DemoteCluster),
     /// Generate a dsn for the provided member, defaults to a dsn of the leader
     Dsn(Dsn),
     /// Edit cluster configuration
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     List(List),
     /// Disable auto failover
     Pause(Pause),
+    /// Promote cluster, make it run standalone
+    PromoteCluster(PromoteCluster),
     /// Reinitialize cluster member
     Reinit(Reinit),
     /// Reload cluster member configuration
@@ -252,6 +256,36 @@ pub(crate) struct Switchover {
     pub force: bool,
 }
 
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct DemoteCluster {
+    #[command(flatten)]
+    pub of: OneCluster,
+    /// Address of the remote node, or several with commas
+    #[arg(long, value_name = "TEXT")]
+    pub host: Option<String>,
+    /// Port of the remote node, or one for each host
+    #[arg(long, value_name = "TEXT")]
+    pub port: Option<String>,
+    /// Command to restore WAL records from the remote primary
+    #[arg(long, value_name = "TEXT")]
+    pub restore_command: Option<String>,
+    /// Name of the slot on the remote node to use for replication
+    #[arg(long, value_name = "TEXT")]
+    pub primary_slot_name: Option<String>,
+    /// Do not ask for confirmation at any point
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct PromoteCluster {
+    #[command(flatten)]
+    pub of: OneCluster,
+    /// Do not ask for confirmation at any point
+    #[arg(long)]
+    pub force: bool,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Reload {
     #[command(flatten)]
@@ -416,6 +450,9 @@ mod tests {
             "m history -f json",
             "m version golden n1",
             "m pause --wait",
+            "m demote-cluster shop --host a,b --port 5432 --primary-slot-name dr --force",
+            "m demote-cluster --restore-command cp",
+            "m promote-cluster shop --force",
             "m region list",
             "m region switch --to b --at 2027-01-01T03:00:00Z --max-lag 1MB --window 5 --yes",
             "m region switch --to b --cron 0_3_*_*_0 --timezone Europe/Vienna --max-pause 3",

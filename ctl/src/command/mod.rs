@@ -15,6 +15,7 @@ pub(crate) mod remove;
 pub(crate) mod restart;
 pub(crate) mod select;
 pub(crate) mod slots;
+mod standby;
 mod switchover;
 pub(crate) mod version;
 
@@ -45,6 +46,8 @@ async fn dispatch(world: &mut World, command: Command) -> Result<()> {
         Command::EditConfig(args) => config::edit(world, &args).await,
         Command::Pause(args) => pause::pause(world, &args).await,
         Command::Resume(args) => pause::resume(world, &args).await,
+        Command::DemoteCluster(args) => standby::demote(world, &args).await,
+        Command::PromoteCluster(args) => standby::promote(world, &args).await,
         Command::History(args) => history::run(world, &args).await,
         Command::Dsn(args) => dsn::run(world, &args).await,
         Command::Version(args) => version::run(world, &args).await,

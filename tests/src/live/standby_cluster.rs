@@ -1,6 +1,7 @@
 //! A cluster that follows another one: born from it, with a leader of its own,
 //! promoted in the end.
 
+use super::scripts::control;
 use super::stage::{LONG, SHORT, Stage, ask_sql, connect};
 use ctl::field::{MemberPlan, Plan};
 use nix::sys::signal::Signal;
@@ -143,8 +144,8 @@ pub async fn change_places() {
     copy.end();
 }
 
-/// Two clusters of two members change places by `PATCH /config` alone: no row is lost, and
-/// nothing is rewound. More rounds by `MATRIARCH_ROUNDS`.
+/// Two clusters of two members change places by `demote-cluster` and `promote-cluster`: no row is
+/// lost, and nothing is rewound. More rounds by `MATRIARCH_ROUNDS`.
 pub async fn change_places_often() {
     let mut one = Stage::raise(2).await;
     table(&one.leader().await).await;
@@ -156,15 +157,15 @@ pub async fn change_places_often() {
         client.execute("INSERT INTO kept VALUES ($1)", &[&row]).await.expect("a row");
         drop(client);
         let begin = std::time::Instant::now();
-        one.patch(json!({"standby_cluster": upstream(&two.members())})).await;
+        demote(&one, &two.members()).await;
         // Every row was received before the promotion.
         standby_leader(&one).await;
         for member in two.members() {
             assert!(has(&member, row).await, "{} lacks a row", member.name);
         }
         let demoted = begin.elapsed();
-        two.patch(json!({"standby_cluster": null})).await;
-        two.until("a promoted cluster", SHORT, async || two.primary().await.is_some()).await;
+        promote(&two).await;
+        assert!(two.primary().await.is_some(), "the command has waited for a primary");
         println!(
             "  round {round}: demoted after {demoted:.2?}, promoted after {:.2?}",
             begin.elapsed()
@@ -184,6 +185,23 @@ pub async fn change_places_often() {
         }
         stage.end();
     }
+}
+
+/// By the command, which ends once the cluster follows.
+async fn demote(stage: &Stage, servers: &[MemberPlan]) {
+    let section = upstream(servers);
+    let text = |key: &str| section[key].as_str().expect("a text").to_string();
+    let (hosts, ports) = (text("host"), text("port"));
+    let words = ["demote-cluster", "--host", &hosts, "--port", &ports, "--force"];
+    let told = control(stage, &words).await;
+    assert!(told.contains(" is demoted\n") && told.contains("Standby Leader"), "{told}");
+    let again = control(stage, &words).await;
+    assert!(again.contains("follows another one already"), "{again}");
+}
+
+async fn promote(stage: &Stage) {
+    let told = control(stage, &["promote-cluster", "--force"]).await;
+    assert!(told.contains(" is promoted\n") && told.contains(" waiting: the leader "), "{told}");
 }
 
 pub async fn opens(stage: &Stage, member: &MemberPlan) {
