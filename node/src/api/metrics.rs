@@ -206,6 +206,7 @@ pub(crate) fn render(facts: &Facts) -> String {
     for metric in SLOT_METRICS {
         write_slots(facts, metric, &mut out);
     }
+    write_holders(facts, &mut out);
     out
 }
 
@@ -253,6 +254,30 @@ fn write_slots(facts: &Facts, metric: &SlotMetric, out: &mut String) {
         let labels = [("slot", &slot.name), ("type", &slot.kind)];
         let labels = labels.map(|(key, value)| format!("{key}=\"{}\"", escape(value))).join(",");
         let _ = writeln!(out, "{name}{{scope=\"{scope}\",name=\"{member}\",{labels}}} {value}");
+    }
+}
+
+/// Ours alone: words of each slot, as labels.
+fn write_holders(facts: &Facts, out: &mut String) {
+    const NAME: &str = "matriarch_slot_info";
+    let published = facts.published;
+    let (scope, member) = (escape(&published.scope), escape(published.name.as_str()));
+    let help =
+        "Value is always 1: the holder of this replication slot, and its wal_status, as labels.";
+    for (index, slot) in published.slots.iter().enumerate() {
+        if index == 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "# HELP {NAME} {help}\n# TYPE {NAME} gauge\n");
+        }
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        let labels = [
+            ("slot", slot.name.clone()),
+            ("type", slot.kind.clone()),
+            ("holder", word(&slot.holder)),
+            ("wal_status", word(&slot.wal_status)),
+        ];
+        let labels = labels.map(|(key, value)| format!("{key}=\"{}\"", escape(&value))).join(",");
+        let _ = writeln!(out, "{NAME}{{scope=\"{scope}\",name=\"{member}\",{labels}}} 1");
     }
 }
 

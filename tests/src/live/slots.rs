@@ -329,7 +329,7 @@ pub async fn shown() {
     assert!(keep["safe_bytes"].as_i64().is_some(), "{keep}");
     let metrics = stage.get(&members[0], "/metrics").await.body;
     let metrics = metrics.as_str().expect("a text");
-    for name in ["active", "distance_bytes", "safe_bytes", "lost"] {
+    for name in ["active", "distance_bytes", "safe_bytes", "lost", "info"] {
         let name = format!("matriarch_slot_{name}{{");
         assert!(metrics.contains(&name), "{name}: {metrics}");
     }

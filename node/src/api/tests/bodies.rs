@@ -169,6 +169,7 @@ fn slots_have_metrics_with_a_line_for_each() {
         kind: "physical".into(),
         active: name == "n2",
         distance_bytes: Some(4096),
+        holder: (name == "n2").then(|| "n-2".into()),
         wal_status: Some("reserved".into()),
         safe_bytes: safe,
         ..SlotReport::default()
@@ -183,10 +184,15 @@ fn slots_have_metrics_with_a_line_for_each() {
         r#"matriarch_slot_distance_bytes{scope="golden",name="n1",slot="n2",type="physical"} 4096"#,
         r#"matriarch_slot_safe_bytes{scope="golden",name="n1",slot="n\"3",type="physical"} -7"#,
         r#"matriarch_slot_lost{scope="golden",name="n1",slot="n2",type="physical"} 0"#,
+        r#"matriarch_slot_info{scope="golden",name="n1",slot="n2",type="physical",holder="n-2",wal_status="reserved"} 1"#,
+        r#"matriarch_slot_info{scope="golden",name="n1",slot="n\"3",type="physical",holder="",wal_status="reserved"} 1"#,
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    assert_eq!(text.matches("# TYPE matriarch_slot_safe_bytes gauge").count(), 1);
+    for name in ["safe_bytes", "info"] {
+        let head = format!("# TYPE matriarch_slot_{name} gauge");
+        assert_eq!(text.matches(&head).count(), 1, "{head}: {text}");
+    }
 }
 
 /// The value of a metric, as it is written.
