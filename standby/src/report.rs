@@ -223,7 +223,6 @@ mod tests {
         assert_eq!(told.write(), text);
     }
 
-    /// The slots of n2 and n3 are there only after they have come.
     /// Its copies are behind their readers, or begin later than they are.
     #[test]
     fn the_leader_of_a_standby_region_tells_of_readers_what_the_remote_leader_says() {
@@ -243,6 +242,7 @@ mod tests {
         assert_eq!(told, [("n2", 7), ("n1", 9), ("a", 6)]);
     }
 
+    /// The slots of n2 and n3 are there only after they have come.
     #[test]
     fn only_slots_that_are_there_are_kept_and_a_gone_member_s_for_its_time() {
         let (me, dynamic) = (MemberName::new("n1"), dynamic(json!({})));

@@ -224,7 +224,7 @@ const SLOT_METRICS: &[SlotMetric] = &[
     },
     SlotMetric {
         name: "matriarch_slot_distance_bytes",
-        help: "WAL from where the reader of this replication slot goes on to the end of the log.",
+        help: "WAL that this replication slot keeps: from its restart_lsn to the end of the log.",
         value: |slot| number(slot.distance_bytes?),
     },
     SlotMetric {

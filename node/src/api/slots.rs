@@ -23,8 +23,8 @@ pub struct SlotReport {
     pub holder: Option<String>,
     pub database: Option<String>,
     pub plugin: Option<String>,
-    /// Bytes of WAL from where its reader goes on to the end of the log; `None`: it
-    /// reserves none.
+    /// Bytes of WAL that it keeps: from its `restart_lsn`, which in a logical slot lies before
+    /// what its reader has confirmed, to the end of the log; `None`: it reserves none.
     pub distance_bytes: Option<u64>,
     /// PostgreSQL's word: `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,

@@ -19,7 +19,9 @@
 //! | readers | what readers of logical slots have confirmed; slots that would skip data |
 //!
 //! Invariants: an active slot is never dropped; in a pause no slot is dropped; without a
-//! readable `/config`, which may define them, neither.
+//! readable `/config`, which may define them, neither. The exception to all three, on a
+//! primary, is a logical slot whose reader has confirmed more than the log of the group has
+//! (`logical::skipping`): it would skip rows, and its reader is disconnected first.
 //!
 //! Absent on purpose: how a logical slot is copied (`node/src/postgres/slot_files.rs`).
 
