@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::fixture::{move_apis, put, world};
+use crate::made_up::TakeSample;
 use crate::rest::answering::{Asked, serve};
+use node::dcs::by_hand::Edit;
 
 /// A primary with two replicas.
 const PRIMARY: &str = "02-three-nodes-default";
@@ -29,9 +31,7 @@ fn obey(world: &World, asked: &Asked, keys: Vec<(String, String)>) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         for (key, value) in keys {
-            let put = node::dcs::kv::Op::Put { key, value, session: None };
-            let write = node::dcs::kv::Txn { when: Vec::new(), then: vec![put] };
-            store.txn_now(&write).expect("a store in memory");
+            store.edit_now([Edit::put(key, value)]).expect("a store in memory");
         }
     });
 }
