@@ -9,6 +9,7 @@ use crate::moment;
 use crate::rest::QUICK;
 use crate::world::{Cluster, World};
 use anyhow::{Result, bail};
+use node::dcs::keys::Keys;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -83,6 +84,12 @@ async fn change(
     let one = cluster.one()?;
     one.readable_config()?;
     let (leader, record) = leader_to_change(action, &scope, one.view)?;
+    if action == Action::Demote && has_regions(world, &one.keys).await? {
+        bail!(
+            "cluster {scope} has regions, and they decide where it is primary: use `matriarchctl \
+             region switch`"
+        );
+    }
     world.terminal.say("Current cluster topology")?;
     world.show(&cluster)?;
     if !force {
@@ -97,6 +104,13 @@ async fn change(
     world.show(&cluster)
 }
 
+/// An owner region would stay open, and its `/primary` would say that it is not.
+async fn has_regions(world: &World, keys: &Keys) -> Result<bool> {
+    let register = keys.topology("register");
+    let there = world.store.read(std::slice::from_ref(&register)).await?;
+    Ok(world.settings.topology.is_some() || !there.entries.is_empty())
+}
+
 /// The leader, whose role is to change.
 fn leader_to_change(
     action: Action,
@@ -107,15 +121,17 @@ fn leader_to_change(
     let Some((name, record)) = found else {
         bail!("cluster {scope} has no leader: it cannot be {}d", action.text());
     };
-    if record.role == action.wanted() {
+    let config = view.config.as_ref();
+    let follows = config.is_some_and(|config| config.value.standby_cluster.is_some());
+    // A section that no server goes by is taken out all the same.
+    let is_done = record.role == action.wanted() && (action == Action::Demote || !follows);
+    if is_done {
         let is = match action {
             Action::Demote => "follows another one already",
             Action::Promote => "is no standby cluster",
         };
         bail!("cluster {scope} {is}: its leader {name} is {}", record.role.text());
     }
-    let config = view.config.as_ref();
-    let follows = config.is_some_and(|config| config.value.standby_cluster.is_some());
     if action == Action::Promote && !follows {
         bail!(
             "cluster {scope} follows no cluster by its `standby_cluster`: of regions another one is \

@@ -145,3 +145,21 @@ fn a_demotion_is_done_once_the_former_leader_runs_again() {
     assert_eq!(told, "a is demoted, stopped");
     assert_eq!(shown("members/a", &record("replica", "running")), None);
 }
+
+#[tokio::test]
+async fn the_owner_of_regions_is_not_demoted_by_its_configuration() {
+    let (mut world, _) = world(PRIMARY, "");
+    put(&world, "/service/golden/topology/register".to_string(), "{}");
+    let error = demote(&mut world, &demotion("far")).await.unwrap_err().to_string();
+    assert!(error.contains("`matriarchctl region switch`"), "{error}");
+}
+
+#[test]
+fn a_section_that_no_server_goes_by_is_taken_out_by_a_promotion() {
+    let mut view = GroupView::default();
+    view.take_sample("leader", "a", 1, 1);
+    view.take_sample("members/a", &record("primary", "running"), 1, 1);
+    assert!(leader_to_change(Action::Promote, "c", &view).is_err(), "there is none");
+    view.take_sample("config", r#"{"standby_cluster":{"host":"far"}}"#, 1, 1);
+    assert!(leader_to_change(Action::Promote, "c", &view).is_ok());
+}

@@ -79,7 +79,8 @@ impl Member {
         let checkpoint = self.chores.checkpoint.again_ms(now);
         ms = if checkpoint > 0 { ms.min(checkpoint) } else { ms };
         // Until a new slot is told, another primary would make it anew, and skip what its reader had.
-        let tells = self.status_due && seen.holds_lock() && seen.view().is_some();
+        let leads = seen.holds_lock() && seen.is_primary();
+        let tells = self.status_due && leads && seen.view().is_some();
         let ms = if tells { ms.min(SLEEP_MIN_MS) } else { ms };
         let planned = self.planned.due_in.unwrap_or(u64::MAX);
         ms.min(planned).min(self.disk.again_ms()).min(self.scheduled_in.unwrap_or(u64::MAX))
@@ -132,7 +133,10 @@ mod tests {
         seen.lock = Lock::Mine { renewed: seen.now, deadline: seen.now + 30_000 };
         member.status_due = true;
         assert_eq!(member.sleep_ms(&seen, None, seen.now), SLEEP_MIN_MS);
-        seen.store = Seen::Unknown;
+        let silent = Observation { store: Seen::Unknown, ..seen.clone() };
+        assert!(member.sleep_ms(&silent, None, seen.now) > SLEEP_MIN_MS);
+        // A leader that is not open keeps the end of its predecessor in `/status`.
+        seen.postgres.process = sample::standby_of(None);
         assert!(member.sleep_ms(&seen, None, seen.now) > SLEEP_MIN_MS);
     }
 

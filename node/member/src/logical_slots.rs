@@ -32,6 +32,8 @@ use topology::{Dynamic, GroupView, Lsn, MemberName, Millis, Timeline};
 
 /// Between two restarts for copies of the same slot.
 const RESTART_AGAIN_MS: u64 = 600_000;
+/// Between two tries to read copies for a restart: a synchronous standby leaves its duty for each.
+const READ_AGAIN_MS: u64 = 120_000;
 /// An answer of the leader is good for this many loops.
 const ANSWER_LOOPS: u64 = 3;
 
@@ -41,8 +43,6 @@ pub(super) struct LogicalMemory {
     is_noted: bool,
     /// Since when a promotion waits for that.
     opening_waits: Option<Millis>,
-    /// What its opening means for readers was judged, or the server is no primary.
-    is_opening_judged: bool,
     major: u32,
     /// `wal_level` of the running server is logical, as far as it was looked at since its start.
     decodes: bool,

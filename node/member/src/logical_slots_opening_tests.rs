@@ -1,9 +1,7 @@
 //! What a member that opens does with the logical slots of its server.
 
 use super::*;
-use crate::ha::observation::Process;
 use crate::made_up::TakeSample;
-use topology::History;
 
 #[test]
 fn a_promotion_names_what_is_not_ready_and_drops_what_would_skip() {
@@ -28,64 +26,6 @@ fn a_promotion_names_what_is_not_ready_and_drops_what_would_skip() {
     assert!(steps[0].starts_with("dropping the slot `x`: its reader"), "{steps:?}");
     open.has(&[slot("y", 80, 700)]);
     assert!(open.beat().is_empty(), "it is not made anew");
-}
-
-/// Of a timeline that was begun at 90 and that no leader has opened.
-fn promoted_by_hand(stage: &mut Stage) {
-    stage.view().take_sample("history", r#"[[1,50,"no recovery target specified"]]"#, 4, 0);
-    stage.seen.lock = Lock::Free;
-    stage.view().leader = None;
-    stage.seen.postgres.process = sample::primary();
-    let Process::Running(server) = &mut stage.seen.postgres.process else { panic!("it runs") };
-    server.timeline = Some(Timeline(3));
-    let text = "1\t0/32\tx\n2\t0/5A\tx\n";
-    stage.seen.history = History::parse(Timeline(3), text).ok();
-}
-
-fn tells(stage: &mut Stage) {
-    let about = crate::Particulars::default();
-    stage.member.begin_upkeep(stage.seen.now, &stage.seen, about);
-}
-
-#[test]
-fn a_promotion_by_hand_resumes_no_slot_whose_reader_is_ahead() {
-    let status = r#"{"optime":100,"slots":{"x":100,"y":80}}"#;
-    let ahead =
-        |stage: &Stage| stage.member.slots.logical.readers.ahead().into_keys().collect::<Vec<_>>();
-    let mut stage = Stage::standby();
-    stage.view().take_sample("status", status, 2, 0);
-    stage.has(&[slot("x", 85, 700), slot("y", 80, 700)]);
-    stage.beat();
-    promoted_by_hand(&mut stage);
-    tells(&mut stage);
-    assert_eq!(ahead(&stage), ["x"]);
-    stage.seen.lock = sample::leader().lock;
-    stage.view().take_sample("leader", "me", 6, 1);
-    // What was under way has ended with the server's recovery.
-    stage.member.slots.logical.under_way.clear();
-    let steps = stage.beat();
-    assert!(steps[0].starts_with("dropping the slot `x`: its reader"), "{steps:?}");
-    // A daemon that was away meanwhile.
-    let mut fresh = Stage::leader();
-    fresh.view().take_sample("status", status, 2, 0);
-    promoted_by_hand(&mut fresh);
-    tells(&mut fresh);
-    assert_eq!(ahead(&fresh), ["x"]);
-    // A leader's daemon that was started anew: its own slots are further than its timeline's begin.
-    let mut leader = Stage::leader();
-    leader.view().take_sample("status", status, 2, 0);
-    let lock = leader.seen.lock.clone();
-    promoted_by_hand(&mut leader);
-    leader.seen.lock = lock;
-    tells(&mut leader);
-    assert!(ahead(&leader).is_empty());
-    // The timeline is one that a leader has opened.
-    let mut known = Stage::leader();
-    known.view().take_sample("status", status, 2, 0);
-    promoted_by_hand(&mut known);
-    known.view().take_sample("history", r#"[[1,50,"x"],[2,90,"x"]]"#, 5, 0);
-    tells(&mut known);
-    assert!(ahead(&known).is_empty());
 }
 
 #[test]

@@ -142,7 +142,6 @@ impl Member {
         let view = seen.view()?;
         self.note_view(view);
         self.note_readers(seen);
-        self.judge_opening_by_hand(seen);
         if seen.job.is_none() && super::record::role_of(seen).is_some() {
             self.ran_as = Some(self.role(seen));
         }

@@ -44,9 +44,9 @@ const GLANCE: Duration = Duration::from_millis(500);
 const RECEIVERS: Duration = Duration::from_secs(3);
 /// A start waits this long for the leader's slots.
 const SLOTS: Duration = Duration::from_secs(3);
-/// A server that restarts for them alone runs meanwhile. A distant leader takes some round trips
-/// for each slot.
-const SLOTS_OF_PURPOSE: Duration = Duration::from_secs(60);
+/// A server that restarts for them alone runs meanwhile, but takes part in no election. A distant
+/// leader takes some round trips for each slot.
+const SLOTS_OF_PURPOSE: Duration = Duration::from_secs(10);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]

@@ -83,7 +83,8 @@ pub async fn refused(major: u32) {
         copy.until(&what, LOOPS, log).await;
     };
     told("before PostgreSQL 17 the logical slots `reader` are not kept here").await;
-    assert_eq!(word(&copy, &leader, "reader").await.as_deref(), Some("missing"));
+    let is_missing = async || word(&copy, &leader, "reader").await.as_deref() == Some("missing");
+    copy.until("the word that it is missing", SHORT, is_missing).await;
     change_places(&main, &copy, &remote, &leader).await;
     told("the logical slot `reader` is not made on this server").await;
     has_slot(&copy, &leader, "reader", false).await;

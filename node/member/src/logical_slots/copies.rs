@@ -1,7 +1,7 @@
 //! When a standby restarts for copies of logical slots, and which it gets.
 
 use super::settings::follows_region;
-use super::{ANSWER_LOOPS, LogicalMemory, Moment, RESTART_AGAIN_MS, logical_of};
+use super::{ANSWER_LOOPS, LogicalMemory, Moment, READ_AGAIN_MS, RESTART_AGAIN_MS, logical_of};
 use crate::Member;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
@@ -75,8 +75,7 @@ impl LogicalMemory {
             self.restarted.get(name).is_some_and(|(at, server)| {
                 // Nothing could be read for a restart that did not come about.
                 let is_same = sight.started.is_some() && *server == sight.started;
-                let wait_ms =
-                    if is_same { moment.seen.dynamic.loop_wait_ms } else { RESTART_AGAIN_MS };
+                let wait_ms = if is_same { READ_AGAIN_MS } else { RESTART_AGAIN_MS };
                 now.since(*at) < wait_ms
             })
         };

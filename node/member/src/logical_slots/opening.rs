@@ -37,31 +37,6 @@ impl Member {
     pub(crate) fn before_opening(&mut self, seen: &Observation) -> Option<BeforeOpening> {
         let end = seen.server()?.lsn;
         self.note_readers(seen);
-        self.slots.logical.is_opening_judged = true;
-        let drops = self.judge_opening(seen, end);
-        let logical = &self.slots.logical;
-        let is_needed = !logical.there.is_empty() || !logical.under_way.is_empty();
-        is_needed.then_some(BeforeOpening { drops })
-    }
-
-    /// A person has promoted the server of a standby: what its readers have confirmed elsewhere
-    /// is judged before this member tells what its own slots say. What would skip is dropped
-    /// then (1180).
-    pub(crate) fn judge_opening_by_hand(&mut self, seen: &Observation) {
-        let is_promoting = self.memory.promoting.is_some();
-        let logical = &mut self.slots.logical;
-        if !seen.is_primary() {
-            logical.is_opening_judged &= is_promoting;
-            return;
-        }
-        let is_judged = std::mem::replace(&mut logical.is_opening_judged, true);
-        if let Some(start) = opened_by_hand_at(seen).filter(|_| !is_judged) {
-            self.judge_opening(seen, start);
-        }
-    }
-
-    /// The slots that are not resumed by a server whose log ended there when it opened.
-    fn judge_opening(&mut self, seen: &Observation, end: Lsn) -> Vec<String> {
         let logical = &mut self.slots.logical;
         // A daemon that was started since has not seen the group follow another one.
         let opens_region = matches!(seen.ownership, Ownership::Owner { opening: true, .. });
@@ -74,6 +49,8 @@ impl Member {
         let mut drops = logical.readers.ahead();
         drops.retain(|name, _| logical.there.iter().any(|slot| slot.name == *name));
         self.tell_opening(&drops);
+        let logical = &self.slots.logical;
+        let is_needed = !logical.there.is_empty() || !logical.under_way.is_empty();
         for name in &late {
             let text = format!(
                 "the logical slot `{name}` is not resumed: it was made here behind what its reader \
@@ -83,7 +60,8 @@ impl Member {
         }
         // Time may end before all are dropped. A reader that comes to one that is late notices
         // nothing; one that is ahead of the log gets an error.
-        late.into_iter().chain(drops.into_keys()).collect()
+        let drops: Vec<String> = late.into_iter().chain(drops.into_keys()).collect();
+        is_needed.then_some(BeforeOpening { drops })
     }
 
     fn tell_opening(&mut self, drops: &BTreeMap<String, Lsn>) {
@@ -110,15 +88,6 @@ impl Member {
             self.note(Level::Warn, text);
         }
     }
-}
-
-/// Where a primary without the lock has begun a timeline that the group's history does not have:
-/// no leader has opened it.
-fn opened_by_hand_at(seen: &Observation) -> Option<Lsn> {
-    let view = seen.view().filter(|view| view.history.is_some() && !seen.holds_lock())?;
-    let timeline = seen.server()?.timeline.filter(|timeline| *timeline > view.timeline())?;
-    let history = seen.history.as_ref().filter(|history| history.current == timeline)?;
-    history.forks.last().map(|fork| fork.switch)
 }
 
 impl LogicalMemory {
