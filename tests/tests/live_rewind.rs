@@ -36,7 +36,7 @@ fn h5_without_restore_command_an_archive_that_keeps_its_files_has_no_gap() {
 
 #[test]
 fn h5_a_timeline_in_the_archive_without_a_leader_stops_no_standby() {
-    run("a timeline of nobody", LIMIT, histories::of_no_leader());
+    run("a timeline without a leader", LIMIT, histories::of_no_leader());
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub const OVERRIDES: &[Override] = &[
         when: Member::syncs_slots,
         sets: |_, set| set.syncs_slots = true,
         why: "PostgreSQL 17: a standby that streams from the primary has the server copy logical \
-              slots, once none of a former primary is left there",
+              slots, once it runs with wal_level logical and no slot of a former primary is left",
     },
     Override {
         id: 1480,

@@ -283,7 +283,7 @@ mod tests {
         let wrong = refused("28P01").await;
         assert!(!wrong.says_not_yet() && wrong.is_final());
         let unserved = tokio_postgres::connect("host=127.0.0.1 port=1 user=x", NoTls).await;
-        let source = unserved.err().expect("nobody listens");
+        let source = unserved.err().expect("no server listens there");
         let refused = Error::Refused { address: "here".into(), source };
         assert!(refused.is_no_answer() && !refused.says_not_yet());
     }

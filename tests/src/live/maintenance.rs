@@ -82,7 +82,7 @@ async fn nothing_for_later(stage: &Stage, leader: &MemberPlan, replica: &MemberP
         let reply = stage.send(Method::POST, leader, path, body).await;
         assert_eq!(reply.status, status, "{path}: {}", reply.body);
     }
-    for request in [json!({"leader": leader.name}), json!({"member": "nobody"})] {
+    for request in [json!({"leader": leader.name}), json!({"member": "n9"})] {
         meddle(stage, "failover", Some(&request.to_string())).await;
         stage
             .until("the end of a stale request", SHORT, async || {

@@ -81,15 +81,15 @@ fn parted(steps: &[Statement]) -> (&[Statement], &[Statement]) {
     steps.split_at(steps.len() - 1)
 }
 
-/// A node that cannot be asked for transactions in doubt, because another one does not answer,
-/// takes part without that.
+/// Begins the transaction of a pause. If transactions in doubt cannot be resolved in time, because
+/// another node does not answer, the pause does without that.
 async fn begin(
     session: &CitusSession,
     steps: &[Statement],
     hold: &Hold,
     number: u32,
 ) -> Result<(), String> {
-    // A part of the time, which is to be enough to go on without.
+    // The rest of the time is for going on without.
     let limit = Duration::from_millis(hold.others_open_ms / 3);
     let begun = tokio::time::timeout(limit, session.run_all(steps)).await;
     let Some(why) = begun.map_err(|_| format!("no answer within {limit:?}")).flatten().err() else {
@@ -100,10 +100,15 @@ async fn begin(
          changes: {why}",
         hold.group
     );
-    session.cancel().await;
-    session.run_all(&handover::release()).await?;
     let without = steps.iter().filter(|step| **step != Statement::RecoverPrepared);
-    session.run_all(&without.cloned().collect::<Vec<_>>()).await
+    let again: Vec<Statement> = handover::release().iter().chain(without).cloned().collect();
+    let going_on = async {
+        session.cancel().await;
+        session.run_all(&again).await
+    };
+    let limit = Duration::from_millis(hold.others_open_ms);
+    let gone_on = tokio::time::timeout(limit, going_on).await;
+    gone_on.map_err(|_| format!("the session did not go on within {limit:?}")).flatten()
 }
 
 /// Sessions with the other metadata nodes whose transactions have begun. What is not there

@@ -54,7 +54,7 @@ async fn the_store_may_come_later_and_come_back() {
     server.stop();
     let store = store(&server.settings(), TIMEOUT);
     let began = Instant::now();
-    let down = store.read(&all()).await.expect_err("nobody listens");
+    let down = store.read(&all()).await.expect_err("no server listens there");
     assert!(matches!(down, DcsError::Unreachable { .. }), "{down}");
     assert!(down.to_string().contains("refused"), "{down}");
     assert!(began.elapsed() < TIMEOUT);
