@@ -19,6 +19,7 @@
 //! Absent on purpose: taking the steps (`node`), and the election itself
 //! (`promotion`).
 
+mod acting;
 mod candidates;
 mod confirm;
 mod facts;
@@ -36,6 +37,7 @@ mod fixture;
 #[cfg(test)]
 mod model;
 
+pub use acting::{ActingNames, AwaitedNames, NotActing};
 pub use confirm::Confirmations;
 pub use names::{Method, Names, PLACEHOLDER, never_synchronous};
 pub use opening::{at_start, before_opening};

@@ -9,7 +9,6 @@ mod ask;
 mod files;
 mod log;
 mod look;
-mod names;
 mod writer;
 
 use super::fresh::FreshStatus;
@@ -23,6 +22,7 @@ use member::ha::Receivers;
 use member::ha::observation::{Ending, Rewind, ShutdownState};
 use serde_json::Value;
 use standby::slots::Slot;
+use standby::sync::ActingNames;
 use std::sync::Arc;
 use tokio::sync::watch;
 use topology::{History, Millis, SystemId};
@@ -43,7 +43,7 @@ pub(super) struct Server {
     /// For the API's own connection.
     reach: watch::Sender<Arc<Instance>>,
     rewind: RewindAbility,
-    names: names::ActingNames,
+    names: ActingNames,
     settling: writer::Settling,
     /// A job of ours is running.
     pub is_at_work: bool,

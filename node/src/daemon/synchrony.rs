@@ -1,7 +1,7 @@
 //! Synchronous replication: other names, written and in force.
 //!
 //! Invariant *in force before it counts*: a step is done when the new names act in
-//! every process of the server (`server/names.rs`); until then commits may be
+//! every process of the server (`standby/src/sync/acting.rs`); until then commits may be
 //! acknowledged by the old ones.
 
 use super::Daemon;
@@ -9,10 +9,6 @@ use super::overrides::NAMES;
 use member::Answer;
 use member::overrides::Overrides;
 use standby::sync::Names;
-use std::time::Duration;
-
-/// How long a beat waits for it; later ones see when it has come.
-const IN_FORCE: Duration = Duration::from_secs(1);
 
 impl Daemon {
     pub(super) async fn name_sync(&mut self, names: &Names, overrides: &Overrides) -> Answer {
@@ -20,7 +16,7 @@ impl Daemon {
         if let Err(why) = self.server.rename_sync(&self.member.dynamic.raw, &values).await {
             return Answer::Failed(why);
         }
-        match self.server.until_names_act(&text, IN_FORCE).await {
+        match self.server.until_names_act(text.clone()).await {
             Ok(()) => {
                 tracing::info!("{NAMES} is now `{text}`");
                 Answer::Done

@@ -45,7 +45,10 @@ impl World {
         }
         let answer = match reply {
             Reply::Machine(answer) => answer,
-            Reply::Named(names) => self.named(member, &names),
+            Reply::Named(names) => match self.named(member, &names) {
+                Some(answer) => answer,
+                None => return self.ask_for_names(member, names),
+            },
         };
         self.hear(member, &answer);
         if self.members[member].daemon.after_beat.is_some() {

@@ -15,7 +15,7 @@ use node::dcs::{DcsError, Renewal, Session, Written};
 use node::region::ownership::read;
 use standby::promotion::{PeerAnswer, PeerStatus};
 use standby::switch::write::sign;
-use standby::sync::Names;
+use standby::sync::AwaitedNames;
 use std::time::Duration;
 use topology::write::{RegionWrite, Release};
 use topology::{Lsn, MemberName, Timeline, Write};
@@ -28,7 +28,7 @@ pub const CALL_MS: u64 = STORE_CALL_MS;
 pub enum Reply {
     Machine(Answer),
     /// Other names of synchronous standbys should be in force by now.
-    Named(Names),
+    Named(AwaitedNames),
 }
 
 fn is_to_store(call: &Call) -> bool {

@@ -11,32 +11,50 @@ use member::ha::Outcome;
 use member::ha::observation::Job;
 use member::overrides::Overrides;
 use member::role::Role;
-use standby::sync::Names;
+use standby::sync::{ActingNames, AwaitedNames, Names};
 
-/// How long the daemon gives walsenders to read their settings.
-const WALSENDERS_MS: u64 = 100;
 /// Between two questions whether a setting is in force.
 const ASK_MS: u64 = 10;
 
 impl World {
-    /// Names other standbys, and waits until the server says that it does.
+    /// Names other standbys, and asks the server until they act.
     pub fn name_sync(&mut self, member: usize, names: &Names) -> Option<Answer> {
         if !self.answers(member) {
-            return Some(Answer::Failed("PostgreSQL does not answer".into()));
+            return Some(silent());
         }
-        let reload = self.write_names(member, &names.write());
-        let senders = if self.members[member].server.accepts_commits() { WALSENDERS_MS } else { 0 };
-        let (life, sent) = (self.members[member].daemon.life, self.now);
-        let reply = Box::new(Reply::Named(names.clone()));
-        self.after(reload + ASK_MS + senders, Event::Reply { member, life, sent, reply });
+        self.write_names(member, &names.write());
+        let now = self.members[member].clock.read(self.now);
+        self.ask_for_names(member, AwaitedNames::new(names.write(), now));
         None
     }
 
-    pub fn named(&mut self, member: usize, names: &Names) -> Answer {
-        match self.answers(member) && self.members[member].server.names == names.write() {
-            true => Answer::Done,
-            false => Answer::Failed("the names are not in force".into()),
+    pub fn ask_for_names(&mut self, member: usize, names: AwaitedNames) {
+        let (life, sent) = (self.members[member].daemon.life, self.now);
+        let reply = Box::new(Reply::Named(names));
+        self.after(ASK_MS, Event::Reply { member, life, sent, reply });
+    }
+
+    /// `None`: the server is asked again.
+    pub fn named(&mut self, member: usize, names: &AwaitedNames) -> Option<Answer> {
+        if !self.answers(member) {
+            return Some(silent());
         }
+        let true_now = self.now;
+        let m = &mut self.members[member];
+        let (now, rests) = (m.clock.read(true_now), m.server.checkpointer_rests(true_now));
+        let done = names.look(&mut m.daemon.names, &m.server.names, rests, now)?;
+        Some(done.map_or_else(|why| Answer::Failed(why.to_string()), |()| Answer::Done))
+    }
+
+    /// As the daemon's monitoring question shows them.
+    pub fn look_at_names(&mut self, member: usize) {
+        let (answers, true_now) = (self.answers(member), self.now);
+        let m = &mut self.members[member];
+        if m.server.is_down() {
+            m.daemon.names = ActingNames::default();
+        }
+        let (now, rests) = (m.clock.read(true_now), m.server.checkpointer_rests(true_now));
+        m.daemon.names_act = answers && m.daemon.names.look(&m.server.names, rests, now);
     }
 
     pub fn answers(&self, member: usize) -> bool {
@@ -100,4 +118,8 @@ impl World {
         let role = if is_primary { Role::Primary } else { Role::Replica };
         self.answers(member).then_some(role)
     }
+}
+
+fn silent() -> Answer {
+    Answer::Failed("PostgreSQL does not answer".into())
 }

@@ -15,6 +15,7 @@ use member::ha::observation::{Job, Rewind};
 use member::{Member as Machine, Report, SlotEnd, Stage};
 use node::dcs::keys::Keys;
 use standby::slots::SlotStep;
+use standby::sync::ActingNames;
 use topology::{Dynamic, Group, MemberName, Millis, Tags};
 
 /// The shortest `ttl` where no file says otherwise, in seconds.
@@ -70,6 +71,10 @@ pub struct Daemon {
     /// Work on logical slots, beside the beats, and what of it has ended.
     pub slot_work: Vec<SlotStep>,
     pub slot_ended: Vec<SlotEnd>,
+    /// Which names of synchronous standbys act, as far as this process knows; and whether those
+    /// do that the server showed last.
+    pub names: ActingNames,
+    pub names_act: bool,
     /// The job that has ended since the last look.
     pub ended: Option<(Job, Result<(), String>)>,
     /// What reached the daemon while it was frozen.
@@ -115,6 +120,8 @@ impl Daemon {
             job: None,
             slot_work: Vec::new(),
             slot_ended: Vec::new(),
+            names: ActingNames::default(),
+            names_act: false,
             ended: None,
             deferred: Vec::new(),
             speaks: false,

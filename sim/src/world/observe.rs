@@ -22,6 +22,9 @@ impl World {
             Look::All => (true, true),
             Look::Again { store, server } => (store, server),
         };
+        if server {
+            self.look_at_names(member);
+        }
         let postgres = server.then(|| self.look_at_server(member));
         let disk = match &postgres {
             Some(postgres) if look == Look::All => Some(self.look_at_disk(member, postgres)),

@@ -186,6 +186,8 @@ pub struct Postgres {
     pub names: String,
     /// And for those who acknowledge: each of them reads its settings by itself.
     pub acting: String,
+    /// The checkpointer writes until then, on the true clock, and reads no file meanwhile.
+    pub checkpoints_until: u64,
     /// Who streams from this primary, and how far each has come.
     pub senders: Vec<Sender>,
     /// Commits that wait for standbys.
@@ -221,6 +223,7 @@ impl Postgres {
             names_file: String::new(),
             names: String::new(),
             acting: String::new(),
+            checkpoints_until: 0,
             senders: Vec::new(),
             waiting: Vec::new(),
             wal: Wal::default(),
@@ -246,6 +249,11 @@ impl Postgres {
     /// Serves its log to standbys; a stopping server does so to the last record.
     pub fn serves(&self) -> bool {
         matches!(self.process, Process::Up(_) | Process::Stopping { hard: false, .. })
+    }
+
+    /// It waits for work, with its files read.
+    pub fn checkpointer_rests(&self, now: u64) -> bool {
+        now >= self.checkpoints_until
     }
 
     pub fn append(&mut self, id: u64, size: u64, kind: Kind) {

@@ -52,6 +52,7 @@ impl World {
         server.reserved = 0;
         server.names = server.names_file.clone();
         server.acting = server.names_file.clone();
+        server.checkpoints_until = 0;
         server.is_quarantined = server.quarantine_file;
         let crashed = self.members[member].server.end == End::Crashed;
         let recovery = if crashed { self.rng.range(0, self.plan.recovery_max) } else { 0 };

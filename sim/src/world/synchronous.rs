@@ -17,20 +17,20 @@ const SENDER_TIMEOUT_MS: u64 = 10_000;
 const RELOAD_MAX_MS: u64 = 60;
 /// And its walsenders within this.
 const SENDERS_MAX_MS: u64 = 80;
+/// Percent of the first names that come while a fast checkpoint runs, and how long that takes.
+const CHECKPOINTS: u64 = 15;
+const CHECKPOINT_MAX_MS: u64 = 3_000;
 
 impl World {
     /// Writes the setting into the server's files; a server that runs reads them
     /// a little later, one that starts reads them then.
-    /// How long until they are in force.
-    pub fn write_names(&mut self, member: usize, text: &str) -> u64 {
+    pub fn write_names(&mut self, member: usize, text: &str) {
         if let Err(why) = parse(text) {
-            self.break_with("the names can be read", why);
-            return 0;
+            return self.break_with("the names can be read", why);
         }
         self.members[member].server.names_file = text.to_string();
         let ms = self.rng.range(1, RELOAD_MAX_MS);
         self.after(ms, Event::Reload { member });
-        ms
     }
 
     pub fn on_reload(&mut self, member: usize) {
@@ -41,7 +41,13 @@ impl World {
         server.names = server.names_file.clone();
         // A standby has none whose answers count, and takes longer to open.
         let most = if server.is_standby() { 0 } else { SENDERS_MAX_MS };
-        let ms = self.rng.range(0, most);
+        let begins = !server.is_standby() && server.acting.is_empty();
+        let mut ms = self.rng.range(0, most);
+        // Whether commits wait at all the checkpointer says, which may be at work.
+        if begins && self.rng.percent(CHECKPOINTS) {
+            ms = self.rng.range(ms, CHECKPOINT_MAX_MS);
+            self.members[member].server.checkpoints_until = self.now + ms + 1;
+        }
         self.after(ms, Event::ReloadSenders { member });
     }
 
@@ -114,7 +120,7 @@ impl World {
             replay: Some(Lsn(sender.flush)),
         };
         Replication {
-            is_acting: true,
+            is_acting: self.members[member].daemon.names_act,
             lsn: Lsn(server.log.end()),
             names: server.names.clone(),
             commit: "on".into(),

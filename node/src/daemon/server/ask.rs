@@ -9,6 +9,7 @@ use crate::clock;
 use crate::postgres::monitor::{self, Monitor};
 use crate::postgres::{Error, Session, slots};
 use standby::slots::{DropWhy, SlotStep};
+use standby::sync::AwaitedNames;
 use std::time::Duration;
 
 /// The application name of the daemon's connection, which the field knows.
@@ -16,8 +17,6 @@ pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
 
 /// How often a setting is asked for that is about to change.
 const SETTING_PACE: Duration = Duration::from_millis(10);
-const NOT_TAKEN: &str = "it does not come into force: does postgresql.auto.conf or a file that \
-    postgresql.conf includes set it, or is there a mistake in one of them? Take it out there";
 
 impl Server {
     /// A connection that broke since the last question is no failure yet.
@@ -62,30 +61,20 @@ impl Server {
 
     /// Returns when the server shows these names of synchronous standbys and they
     /// act; or, in the end, what is missing.
-    pub(crate) async fn until_names_act(
-        &mut self,
-        names: &str,
-        limit: Duration,
-    ) -> Result<(), String> {
+    pub(crate) async fn until_names_act(&mut self, names: String) -> Result<(), String> {
         const SQL: &str = "SELECT pg_catalog.current_setting('synchronous_standby_names'), \
             EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer' \
             AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'))";
-        let end = tokio::time::Instant::now() + limit;
+        let awaited = AwaitedNames::new(names, clock::now());
         loop {
             let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
             let row = session.row("names", SQL, &[]).await.map_err(|e| e.to_string())?;
             let shown: String = row.try_get(0).map_err(|e| e.to_string())?;
             let rests = row.try_get(1).map_err(|e| e.to_string())?;
-            if self.names.look(&shown, rests, clock::now()) && shown == names {
-                return Ok(());
+            match awaited.look(&mut self.names, &shown, rests, clock::now()) {
+                Some(done) => return done.map_err(|why| why.to_string()),
+                None => tokio::time::sleep(SETTING_PACE).await,
             }
-            if tokio::time::Instant::now() >= end {
-                return Err(match shown == names {
-                    true => "the checkpointer has not read it yet: a checkpoint runs".into(),
-                    false => NOT_TAKEN.into(),
-                });
-            }
-            tokio::time::sleep(SETTING_PACE).await;
         }
     }
 
