@@ -162,6 +162,10 @@ fn rules() -> String {
     let rows = OVERRIDES.iter().map(|row| (row.id, row.why, String::new()));
     let when = "What the files of a server say beside the configuration: every row that applies.";
     write_table(&mut text, "overrides", when, rows);
+    let rows = STOPS.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "What an orderly stop of a server waits for, at every look of its job; the first row \
+                that matches decides.";
+    write_table(&mut text, "stop", when, rows);
     let rows = PLANNED_RESTART.iter().map(|row| (row.id, row.why, String::new()));
     let when = "A restart that was asked for later, at every look at the server.";
     write_table(&mut text, "planned restart", when, rows);

@@ -3,9 +3,11 @@
 use super::Member;
 use super::events::EventRow;
 use super::overrides::Overrides;
+use super::stop::StopPlan;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Asked, Disk, Following, Job, Rebuild};
+use std::time::Duration;
 use topology::{SystemId, Timeline};
 
 /// For `pre_promote` where `primary_start_timeout` is 0, which is meant for crashes.
@@ -21,8 +23,8 @@ pub struct JobTerms {
     /// How long `pre_promote` may take. The lock is held meanwhile, and another member
     /// might open sooner.
     pub gate_ms: u64,
-    /// A checkpoint before a stop is no risk: the disk takes writes.
-    pub may_checkpoint: bool,
+    /// The stop that is a part of it.
+    pub stop: StopPlan,
     /// A copy by pg_basebackup alone: an operator wants the leader's own data.
     pub plain_copy: bool,
     /// The source of a rewind must be a primary. Elsewhere a standby may lead the group.
@@ -68,17 +70,58 @@ pub enum StartLimit {
     OfTools,
 }
 
+/// What a restart comes to when it was not said how long it may take.
+pub const STILL_STARTING: &str = "postgres is still starting";
+
+impl StartLimit {
+    /// `of_tools_ms`: `pg_ctl_timeout`.
+    pub fn ms(self, of_tools_ms: u64) -> u64 {
+        match self {
+            StartLimit::Asked(ms) | StartLimit::General(ms) => ms,
+            StartLimit::OfTools => of_tools_ms,
+        }
+    }
+}
+
+impl JobTerms {
+    /// What the job comes to when its server does not accept connections in time. The start goes
+    /// on, and a long recovery is watched by the beats, in which others may take over.
+    pub fn late_start(&self, job: &Job) -> Result<(), String> {
+        match (job, self.start) {
+            (Job::Restart { .. }, StartLimit::Asked(ms)) => {
+                let limit = Duration::from_millis(ms);
+                Err(format!("no connections are accepted after {limit:?}"))
+            }
+            (Job::Restart { .. }, _) => Err(STILL_STARTING.to_string()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl SlotCopies {
+    /// Why the restart is not worth it, with this many slots read from the leader.
+    pub fn refusal(&self, read: usize) -> Option<&'static str> {
+        let is_vain = self.is_purpose && read == 0;
+        is_vain.then_some("no logical slot could be copied from the leader")
+    }
+}
+
 impl Member {
     pub(super) fn job_terms(&self, job: &Job, seen: &Observation) -> JobTerms {
         JobTerms {
             overrides: self.overrides_of(seen, job),
             follow: seen.follows().cloned().or_else(|| Facts::of(seen).upstream()),
-            start: self.start_limit(),
+            start: match job {
+                Job::Restart { .. } => self.restart_limit(),
+                _ => StartLimit::OfTools,
+            },
             gate_ms: match self.dynamic.primary_start_timeout_ms {
                 0 => GATE_MS,
                 limit => limit,
             },
-            may_checkpoint: seen.disk == Disk::Well,
+            // On a full disk a checkpoint would end in a PANIC, and the stop would then wait for a
+            // crash recovery that has no room either.
+            stop: StopPlan::of(job, &self.dynamic, seen.disk == Disk::Well),
             plain_copy: match job {
                 Job::Rebuild { why, .. } => *why == Rebuild::AskedFromLeader,
                 _ => seen.memory.asked == Some(Asked::ReinitializeFromLeader),
@@ -91,7 +134,7 @@ impl Member {
         }
     }
 
-    fn start_limit(&self) -> StartLimit {
+    fn restart_limit(&self) -> StartLimit {
         match (self.memory.start_limit_ms, self.dynamic.primary_start_timeout_ms) {
             (Some(asked), _) => StartLimit::Asked(asked),
             (None, 0) => StartLimit::OfTools,
@@ -135,13 +178,38 @@ mod tests {
         let restart = Job::Restart { as_primary: false };
         let terms = member.job_terms(&restart, &seen);
         assert_eq!(terms.follow.as_ref(), seen.follows());
-        assert!(terms.follow.is_some() && terms.may_checkpoint && !terms.plain_copy);
+        assert!(terms.follow.is_some() && !terms.plain_copy);
+        let planned = Job::Restart { as_primary: true };
+        assert!(member.job_terms(&planned, &seen).stop.checkpoints);
         seen.disk = Disk::Failing { since: seen.now, why: "it is full".into() };
-        assert!(!member.job_terms(&restart, &seen).may_checkpoint);
+        assert!(!member.job_terms(&planned, &seen).stop.checkpoints);
         seen.memory.asked = Some(Asked::ReinitializeFromLeader);
         let from = terms.follow.expect("just seen");
         assert!(member.job_terms(&Job::Clone { from: from.clone() }, &seen).plain_copy);
         let diverged = Job::Rebuild { from, why: Rebuild::Diverged };
         assert!(!member.job_terms(&diverged, &seen).plain_copy, "for another reason");
+    }
+
+    #[test]
+    fn only_a_restart_that_is_late_has_failed() {
+        let terms = |start| JobTerms { start, ..JobTerms::default() };
+        let restart = Job::Restart { as_primary: true };
+        let asked = terms(StartLimit::Asked(5_000)).late_start(&restart);
+        assert_eq!(asked, Err("no connections are accepted after 5s".into()));
+        let general = terms(StartLimit::General(5_000)).late_start(&restart);
+        assert_eq!(general, Err(STILL_STARTING.into()));
+        let seen = sample::follower();
+        let terms = member(&seen).job_terms(&Job::StartPrimary, &seen);
+        assert_eq!((terms.start, terms.start.ms(60_000)), (StartLimit::OfTools, 60_000));
+        assert_eq!(terms.late_start(&Job::StartPrimary), Ok(()), "the beats watch it");
+    }
+
+    #[test]
+    fn a_restart_for_nothing_but_copies_is_refused_without_any() {
+        let from = sample::follower().follows().cloned().expect("it streams");
+        let (system, slots) = (SystemId("1".into()), Vec::new());
+        let copies = SlotCopies { from, system, slots, is_purpose: true };
+        assert!(copies.refusal(0).is_some() && copies.refusal(1).is_none());
+        assert!(SlotCopies { is_purpose: false, ..copies }.refusal(0).is_none());
     }
 }

@@ -56,6 +56,7 @@ mod server_files;
 mod slot_sight;
 pub mod slots;
 mod state;
+pub mod stop;
 #[cfg(test)]
 mod tests;
 pub mod upkeep;
@@ -69,7 +70,7 @@ pub use effect::{
     Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Reload, RemoteLog, RestartSight,
     Sight, StoreSight,
 };
-pub use job_terms::{SlotCopies, SlotCopy};
+pub use job_terms::{SlotCopies, SlotCopy, StartLimit};
 pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
 pub use record::{reason, role_of};

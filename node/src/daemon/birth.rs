@@ -12,7 +12,7 @@ use crate::background::JobResult;
 use crate::config::{BootstrapMethod, ReplicaMethod, ReplicaMethods};
 use crate::postgres::restored::Recovery;
 use crate::postgres::{DataDirState, Permission, Postmaster, ProvenSource, Session, users};
-use member::ha::observation::{Following, Rebuild, StopHow};
+use member::ha::observation::{Following, Rebuild};
 use std::time::Duration;
 use topology::SystemId;
 
@@ -69,7 +69,7 @@ impl ServerJobs {
         drop(session);
         // No other client could connect so far: the settings that hold from now
         // on are read at the start.
-        self.stop_fast(&postmaster).await?;
+        self.stop_server(&postmaster).await?;
         unready.keep();
         self.instance.end_trust().map_err(text)?;
         self.start_new().await?;
@@ -248,7 +248,7 @@ impl ServerJobs {
         self.can_stream_from(from).await?;
         // With programs that do not run there would be no copy either.
         self.instance.catalogue().await.map_err(text)?;
-        self.stop(StopHow::Immediate).await?;
+        self.stop().await?;
         self.copy(copy, Some(&permission)).await
     }
 

@@ -15,9 +15,8 @@ impl Daemon {
     pub(super) fn work(&self, job: &Job, terms: JobTerms) -> Work {
         let values = self.values_of(&terms.overrides);
         let mut jobs = self.server.jobs(self.member.dynamic.raw.clone(), values);
-        jobs.may_checkpoint = terms.may_checkpoint;
         jobs.notice = terms.event.map(|row| self.notice(row));
-        jobs.copies = terms.copies;
+        jobs.terms = terms.clone();
         let plain = terms.plain_copy;
         match job.clone() {
             Job::Bootstrap => Box::pin(async move { jobs.bootstrap().await }),
@@ -29,16 +28,18 @@ impl Daemon {
                 Box::pin(async move { jobs.copy(&copy, None).await })
             }
             Job::StartPrimary => Box::pin(async move { jobs.start_primary().await }),
-            Job::StartStandby { follow, .. } => {
-                Box::pin(async move { jobs.start_standby(follow.as_ref()).await })
+            Job::StartStandby { ref follow, .. } => {
+                let (job, follow) = (job.clone(), follow.clone());
+                Box::pin(async move { jobs.start_standby(&job, follow.as_ref()).await })
             }
-            Job::Stop { how } => {
+            Job::Stop { .. } => {
                 let left = self.server.left_running();
-                Box::pin(async move { jobs.stop_all(how, left).await })
+                Box::pin(async move { jobs.stop_all(left).await })
             }
-            Job::Restart { as_primary } => Box::pin(async move {
-                jobs.restart(as_primary, terms.follow.as_ref(), terms.start).await
-            }),
+            Job::Restart { as_primary } => {
+                let job = job.clone();
+                Box::pin(async move { jobs.restart(&job, as_primary).await })
+            }
             Job::PrePromote => {
                 let command = self.settings.postgresql.pre_promote.clone();
                 let limit = Duration::from_millis(terms.gate_ms);

@@ -20,6 +20,7 @@ use crate::postgres::monitor::Monitor;
 use crate::postgres::{Instance, Permission, Postmaster, ServerStatus, Session, StopMode};
 use member::ha::Receivers;
 use member::ha::observation::{Ending, Rewind, ShutdownState};
+use member::job_terms::JobTerms;
 use serde_json::Value;
 use standby::slots::Slot;
 use standby::sync::ActingNames;
@@ -277,9 +278,8 @@ impl Server {
             overrides,
             closing: self.closing.clone(),
             quiet: self.quiet.clone(),
-            may_checkpoint: true,
+            terms: JobTerms::default(),
             notice: None,
-            copies: None,
             cut: self.cut.subscribe(),
         }
     }

@@ -21,6 +21,7 @@ use crate::config::Settings;
 use crate::postgres::files::STANDBY_SIGNAL;
 use crate::postgres::{Postmaster, StopMode};
 use crate::watchdog::{Watchdog, WatchdogSettings};
+use member::stop::QUIT_MS;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use topology::{Dynamic, Millis};
 /// Between two attempts to begin.
 const AGAIN: Duration = Duration::from_secs(1);
 /// After SIGQUIT, before SIGKILL.
-const QUIT: Duration = Duration::from_secs(5);
+const QUIT: Duration = Duration::from_millis(QUIT_MS);
 
 /// The lock of the daemon that watches this directory; it lasts as long as the value.
 /// `None`: another daemon has it, or the file system has no locks.

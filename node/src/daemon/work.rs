@@ -17,31 +17,25 @@ use crate::postgres::{
     ControlState, Error, Instance, Permission, Postmaster, ProvenSource, Ready, Session, StartAs,
     StopMode, Upstream, Written, history, rewind, tools,
 };
-use member::SlotCopies;
-use member::ha::observation::{Following, ShutdownState, StopHow};
-use member::job_terms::StartLimit;
+use member::ha::observation::{Following, Job, ShutdownState};
+use member::job_terms::JobTerms;
+use member::stop::{GLANCE_MS, OrderlyStop, QUIT_MS, StopPlan, StopSight, StopStep, StopWay};
 use serde_json::Value;
 use standby::slots::NATIVE;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
-use topology::{Dynamic, Millis, SyncMode, Timeline};
+use topology::{Dynamic, Millis, Timeline};
 
-/// What a restart comes to when it was not said how long it may take.
-pub(super) const STILL_STARTING: &str = "postgres is still starting";
 pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
 /// Longer than any recovery of a new cluster should take.
 const START: Duration = Duration::from_secs(24 * 3600);
-/// A crashed standby may take this long to replay what it has, and this long to stop.
+/// A crashed standby may take this long to replay what it has.
 const RECOVERY: Duration = Duration::from_secs(3_600);
-const ORDERLY_STOP: Duration = Duration::from_secs(600);
 /// After SIGQUIT, before SIGKILL.
-const QUIT: Duration = Duration::from_secs(5);
+const QUIT: Duration = Duration::from_millis(QUIT_MS);
 /// A fast stop is looked at again this often.
-const GLANCE: Duration = Duration::from_millis(500);
-/// After its last checkpoint a server waits until its standbys have received it, for
-/// wal_sender_timeout if one is dead. A stop that hands over no lock waits this long.
-const RECEIVERS: Duration = Duration::from_secs(3);
+const GLANCE: Duration = Duration::from_millis(GLANCE_MS);
 /// A start waits this long for the leader's slots.
 const SLOTS: Duration = Duration::from_secs(3);
 /// A server that restarts for them alone runs meanwhile, but takes part in no election. A distant
@@ -59,13 +53,9 @@ pub(super) struct ServerJobs {
     pub closing: watch::Sender<Option<Closed>>,
     /// Told when a stop has ended the last client: nothing is committed any more.
     pub quiet: watch::Sender<Option<Millis>>,
-    /// The disk takes files. On a full one a checkpoint of ours would end in a PANIC, and the
-    /// stop would then wait for a crash recovery that has no room either.
-    pub may_checkpoint: bool,
+    pub terms: JobTerms,
     /// Sent, and its answer awaited, before an orderly stop is signalled.
     pub notice: Option<Notice>,
-    /// Logical slots that a standby gets before it starts.
-    pub copies: Option<SlotCopies>,
     /// Says that the running stop waits for nothing any more.
     pub cut: watch::Receiver<bool>,
 }
@@ -77,29 +67,18 @@ pub(super) struct Closed {
     pub since: Millis,
 }
 
-/// Who may delay a stop that has written its last checkpoint.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    /// The archiver and all receivers, until a rule ends the wait: another member takes
-    /// the lock.
-    Ordered,
-    /// The archiver as well, beyond `RECEIVERS`: another cluster needs the end of the log.
-    Archiver,
-    Receivers,
-}
-
 pub(super) fn text(error: Error) -> String {
     error.with_causes()
 }
 
 impl ServerJobs {
     pub(super) async fn start_primary(&self) -> JobResult {
-        self.start(StartAs::Primary, self.start_limit()).await.map(drop)
+        self.start_by(&Job::StartPrimary, StartAs::Primary, &[]).await
     }
 
-    pub(super) async fn start_standby(&self, follow: Option<&Following>) -> JobResult {
+    pub(super) async fn start_standby(&self, job: &Job, follow: Option<&Following>) -> JobResult {
         let slots = self.read_slots().await;
-        self.start_with(self.as_standby(follow), self.start_limit(), &slots).await.map(drop)
+        self.start_by(job, self.as_standby(follow), &slots).await
     }
 
     /// A new cluster, whose first recovery takes what it takes.
@@ -109,7 +88,7 @@ impl ServerJobs {
 
     /// A start does not wait for long for copies of slots: without them it is asked for again.
     async fn read_slots(&self) -> Vec<SlotFile> {
-        let Some(copies) = &self.copies else { return Vec::new() };
+        let Some(copies) = &self.terms.copies else { return Vec::new() };
         let is_native = self.instance.catalogue().await.is_ok_and(|known| known.major >= NATIVE);
         if is_native {
             return Vec::new();
@@ -135,38 +114,29 @@ impl ServerJobs {
         })
     }
 
-    fn start_limit(&self) -> Duration {
-        Duration::from_secs(self.settings.postgresql.pg_ctl_timeout_s)
-    }
-
-    pub(super) async fn restart(
-        &self,
-        as_primary: bool,
-        follow: Option<&Following>,
-        limit: StartLimit,
-    ) -> JobResult {
-        let how = if as_primary { StopHow::Planned } else { StopHow::Fast };
+    pub(super) async fn restart(&self, job: &Job, as_primary: bool) -> JobResult {
         // Before the stop: its standbys may need this server meanwhile.
         let slots = self.read_slots().await;
-        if slots.is_empty() && self.copies.as_ref().is_some_and(|copies| copies.is_purpose) {
-            return Err("no logical slot could be copied from the leader".to_string());
+        if let Some(why) = self.terms.copies.as_ref().and_then(|c| c.refusal(slots.len())) {
+            return Err(why.to_string());
         }
-        self.stop_with(how, Patience::Receivers).await?;
+        self.stop().await?;
         // What is said of the stop holds for the server of before.
         (_, _) = (self.quiet.send_replace(None), self.closing.send_replace(None));
         let role = match as_primary {
             true => StartAs::Primary,
-            false => self.as_standby(follow),
+            false => self.as_standby(self.terms.follow.as_ref()),
         };
-        let (limit, late) = match limit {
-            StartLimit::Asked(ms) => {
-                let limit = Duration::from_millis(ms);
-                (limit, format!("no connections are accepted after {limit:?}"))
-            }
-            StartLimit::General(ms) => (Duration::from_millis(ms), STILL_STARTING.to_string()),
-            StartLimit::OfTools => (self.start_limit(), STILL_STARTING.to_string()),
-        };
-        self.start_with(role, limit, &slots).await?.then_some(()).ok_or(late)
+        self.start_by(job, role, &slots).await
+    }
+
+    async fn start_by(&self, job: &Job, role: StartAs, slots: &[SlotFile]) -> JobResult {
+        let of_tools_ms = self.settings.postgresql.pg_ctl_timeout_s * 1_000;
+        let limit = Duration::from_millis(self.terms.start.ms(of_tools_ms));
+        match self.start_with(role, limit, slots).await? {
+            true => Ok(()),
+            false => self.terms.late_start(job),
+        }
     }
 
     /// Starts and waits until connections are accepted, or `limit` is over: a
@@ -201,22 +171,22 @@ impl ServerJobs {
     }
 
     /// `left`: a server that was seen, should its directory be out of reach.
-    pub(super) async fn stop_all(&self, how: StopHow, left: Option<Postmaster>) -> JobResult {
-        self.stop(how).await?;
+    pub(super) async fn stop_all(&self, left: Option<Postmaster>) -> JobResult {
+        self.stop().await?;
         match left {
             Some(left) if left.is_alive().unwrap_or(true) => self.stop_hard(&left).await,
             _ => Ok(()),
         }
     }
 
-    pub(super) async fn stop(&self, how: StopHow) -> JobResult {
-        let patience = match how {
-            StopHow::Planned => Patience::Ordered,
-            StopHow::Demoted => Patience::Archiver,
-            StopHow::Fast | StopHow::Immediate | StopHow::Overdue => Patience::Receivers,
-        };
-        self.stop_with(how, patience).await?;
-        if how == StopHow::Demoted
+    /// As the terms of the job say.
+    pub(super) async fn stop(&self) -> JobResult {
+        let plan = &self.terms.stop;
+        if let Some(postmaster) = self.instance.postmaster().map_err(text)? {
+            self.prepare_stop(plan).await;
+            self.stop_server(&postmaster).await?;
+        }
+        if plan.archives_end
             && let Err(error) = self.instance.archive_end().await
         {
             tracing::warn!("the end of the log is not in the archive: {}", text(error));
@@ -224,26 +194,29 @@ impl ServerJobs {
         Ok(())
     }
 
-    async fn stop_with(&self, how: StopHow, patience: Patience) -> JobResult {
-        let Some(postmaster) = self.instance.postmaster().map_err(text)? else { return Ok(()) };
-        if how == StopHow::Planned && self.may_checkpoint {
+    async fn prepare_stop(&self, plan: &StopPlan) {
+        if plan.checkpoints {
             self.checkpoint().await;
         }
-        if !how.is_immediate()
+        if plan.runs_command
             && let Some(command) = &self.settings.postgresql.before_stop
             && let Err(why) = script::run(command, &[]).await
         {
             tracing::warn!("before_stop: {why}");
         }
-        if let Some(notice) = self.notice.clone().filter(|_| how == StopHow::Planned) {
+        if let Some(notice) = self.notice.clone() {
             notice.send().await;
         }
-        match how {
-            StopHow::Planned | StopHow::Fast => {
-                self.stop_softly(&postmaster, patience, self.stop_limit()).await
+    }
+
+    /// Without what comes before a stop.
+    pub(super) async fn stop_server(&self, postmaster: &Postmaster) -> JobResult {
+        match self.terms.stop.way {
+            StopWay::AtOnce => self.stop_hard(postmaster).await,
+            StopWay::Orderly { patience, limit_ms } => {
+                let stop = OrderlyStop::begin(patience, limit_ms, clock::now());
+                self.stop_softly(postmaster, stop).await
             }
-            StopHow::Demoted => self.stop_softly(&postmaster, patience, None).await,
-            StopHow::Immediate | StopHow::Overdue => self.stop_hard(&postmaster).await,
         }
     }
 
@@ -255,52 +228,35 @@ impl ServerJobs {
         }
     }
 
-    pub(super) async fn stop_fast(&self, postmaster: &Postmaster) -> JobResult {
-        self.stop_softly(postmaster, Patience::Receivers, self.stop_limit()).await
-    }
-
-    async fn stop_softly(
-        &self,
-        postmaster: &Postmaster,
-        patience: Patience,
-        limit: Option<Duration>,
-    ) -> JobResult {
-        let begun = Instant::now();
+    async fn stop_softly(&self, postmaster: &Postmaster, mut stop: OrderlyStop) -> JobResult {
         let mut cut = self.cut.clone();
+        let mut is_closed = false;
         postmaster.stop(StopMode::Fast).map_err(text)?;
-        let mut closed = None;
         while !has_exited(postmaster, &mut cut).await {
-            if closed.is_none() && self.is_closed().await {
-                closed = Some(Instant::now());
-            }
-            if !postmaster.has_clients() {
-                self.quiet.send_if_modified(|quiet| {
-                    let is_news = quiet.is_none();
-                    quiet.get_or_insert_with(clock::now);
-                    is_news
-                });
-            }
-            let overdue = limit.is_some_and(|limit| begun.elapsed() >= limit);
-            if overdue {
-                tracing::warn!("the stop took longer than primary_stop_timeout");
-                return self.stop_hard(postmaster).await;
-            }
-            let age = closed.map_or(Duration::ZERO, |since| since.elapsed());
-            if *cut.borrow_and_update() || !patience.lasts(age, postmaster) {
-                tracing::warn!("the stop no longer waits for the standbys that still receive WAL");
-                return self.stop_hard(postmaster).await;
+            is_closed = is_closed || self.is_closed().await;
+            self.note_quiet(postmaster);
+            let (has_receivers, is_cut) = (postmaster.has_receivers(), *cut.borrow_and_update());
+            let row = stop.look(StopSight { is_closed, has_receivers, is_cut }, clock::now());
+            match row.then {
+                StopStep::Wait => {}
+                StopStep::EndReceivers => postmaster.end_receivers(true),
+                StopStep::Force => {
+                    tracing::warn!("{} (rule {})", row.why, row.id);
+                    return self.stop_hard(postmaster).await;
+                }
             }
         }
         Ok(())
     }
 
-    /// `primary_stop_timeout` holds in synchronous mode only: elsewhere what the
-    /// last checkpoint flushes to the replicas would be lost.
-    fn stop_limit(&self) -> Option<Duration> {
-        let dynamic = Dynamic::read(&self.dynamic).ok()?;
-        let limit = dynamic.primary_stop_timeout_ms;
-        let synchronous = dynamic.synchronous_mode != SyncMode::Off;
-        (synchronous && limit > 0).then(|| Duration::from_millis(limit))
+    fn note_quiet(&self, postmaster: &Postmaster) {
+        if !postmaster.has_clients() {
+            self.quiet.send_if_modified(|quiet| {
+                let is_news = quiet.is_none();
+                quiet.get_or_insert_with(clock::now);
+                is_news
+            });
+        }
     }
 
     /// The shutdown checkpoint is written; the archiver or walsenders go on.
@@ -336,7 +292,7 @@ impl ServerJobs {
         let Some(postmaster) = self.instance.postmaster().map_err(text)? else {
             return Err("PostgreSQL ended before it could be stopped in order".to_string());
         };
-        self.stop_softly(&postmaster, Patience::Receivers, Some(ORDERLY_STOP)).await?;
+        self.stop_server(&postmaster).await?;
         let state = self.instance.control().await.map_err(text)?.state;
         match accepts && state == ControlState::ShutDownInRecovery {
             true => Ok(()),
@@ -463,23 +419,6 @@ impl ServerJobs {
         let role = StartAs::Primary;
         let written = self.instance.write_config(&role, &self.dynamic, &self.overrides).await;
         written.map_err(text)
-    }
-}
-
-impl Patience {
-    /// `age`: since the last checkpoint.
-    fn lasts(self, age: Duration, postmaster: &Postmaster) -> bool {
-        match self {
-            Patience::Ordered => true,
-            Patience::Receivers => age < RECEIVERS,
-            Patience::Archiver => {
-                if age >= RECEIVERS {
-                    // Only they: the archiver has its time.
-                    postmaster.end_receivers(true);
-                }
-                age < RECEIVERS * 2 || !postmaster.has_receivers()
-            }
-        }
     }
 }
 

@@ -8,7 +8,6 @@ use super::postgres::Kind;
 use super::{Event, World};
 use member::Answer;
 use member::ha::Outcome;
-use member::ha::observation::Job;
 use member::overrides::Overrides;
 use member::role::Role;
 use standby::sync::{ActingNames, AwaitedNames, Names};
@@ -70,18 +69,6 @@ impl World {
         let id = self.record_id();
         self.members[member].server.append(id, 40, Kind::Commit);
         Outcome::Done
-    }
-
-    /// Files are written before a server starts; other jobs start none.
-    pub fn write_names_for(&mut self, member: usize, job: &Job, overrides: &Overrides) {
-        let starts =
-            matches!(job, Job::StartPrimary | Job::StartStandby { .. } | Job::Restart { .. });
-        if starts {
-            let names = overrides.names.clone().unwrap_or_default();
-            self.members[member].server.names_file = names;
-            self.members[member].server.quarantine_file = overrides.is_quarantined;
-            self.members[member].server.feedback = overrides.feedback;
-        }
     }
 
     /// A running server is told to read its files again when it is to follow another.

@@ -5,12 +5,16 @@
 
 use super::links::Wire;
 use super::postgres::{Kind, Postgres, Process, Role};
-use super::server::Turn;
 use super::slots::Wal;
 use super::{Event, World};
 use crate::check;
-use member::ha::observation::{End, Following, Job, Shut, StopHow};
+use member::ha::observation::{End, Following, Job, Shut};
+use member::job_terms::JobTerms;
+use member::stop::OrderlyStop;
 use topology::{Millis, SystemId};
+
+/// `pg_ctl_timeout` of every member.
+const PG_CTL_TIMEOUT_MS: u64 = 60_000;
 
 /// What runs in the background slot.
 #[derive(Clone, Debug)]
@@ -18,8 +22,12 @@ pub struct Work {
     pub job: Job,
     pub since: Millis,
     pub number: u64,
-    /// Role of the server before a restart.
-    role: Option<Role>,
+    pub terms: JobTerms,
+    /// Its stop, once that was asked for, and whether a rule has ended its wait.
+    pub stop: Option<OrderlyStop>,
+    pub is_cut: bool,
+    /// It has asked the server to start.
+    starts: bool,
     result: Option<Result<(), String>>,
 }
 
@@ -29,30 +37,29 @@ pub fn replaces_data(job: &Job) -> bool {
 }
 
 impl World {
-    pub fn begin_job(&mut self, member: usize, job: Job) {
+    pub fn begin_job(&mut self, member: usize, job: Job, terms: JobTerms) {
         self.note_of(member, &format!("begins {job:?}"));
         let m = &mut self.members[member];
         m.jobs += 1;
         m.is_by_hand = false;
-        let role = match m.server.process {
-            Process::Up(role) => Some(role),
-            _ => None,
-        };
         m.daemon.job = Some(Work {
             job: job.clone(),
             since: m.clock.read(self.now),
             number: m.jobs,
-            role,
+            terms,
+            stop: None,
+            is_cut: false,
+            starts: false,
             result: None,
         });
         match job {
-            Job::Stop { how } => self.begin_stop(member, how),
-            Job::Restart { .. } => self.stop_fast(member),
+            Job::Stop { .. } => self.begin_stop(member),
+            Job::Restart { .. } => self.begin_restart(member),
             Job::PrePromote => self.work_for(member, 20, 6_000),
-            Job::StartPrimary => self.start(member, Role::Primary),
+            Job::StartPrimary => self.start_of_job(member, Role::Primary, None),
             Job::StartStandby { follow, .. } => {
-                self.members[member].server.follows = follow;
-                self.start(member, Role::Standby);
+                self.read_copies(member);
+                self.start_of_job(member, Role::Standby, follow);
             }
             Job::Bootstrap => self.work_for(member, 300, 1_500),
             Job::Clone { .. } | Job::Restore => {
@@ -66,6 +73,39 @@ impl World {
         }
     }
 
+    fn begin_restart(&mut self, member: usize) {
+        let read = self.read_copies(member);
+        let work = self.members[member].daemon.job.as_ref().expect("it has just begun");
+        match work.terms.copies.as_ref().and_then(|copies| copies.refusal(read)) {
+            Some(why) => self.job_over(member, Err(why.to_string())),
+            None => self.begin_stop(member),
+        }
+    }
+
+    /// Files are written before the server starts.
+    fn start_of_job(&mut self, member: usize, role: Role, follow: Option<Following>) {
+        let m = &mut self.members[member];
+        let work = m.daemon.job.as_mut().expect("its job runs");
+        work.starts = true;
+        let (number, limit_ms) = (work.number, work.terms.start.ms(PG_CTL_TIMEOUT_MS));
+        m.server.write_files(&work.terms.overrides);
+        if role == Role::Standby {
+            m.server.follows = follow;
+        }
+        self.after(limit_ms, Event::StartLate { member, number });
+        self.start(member, role);
+    }
+
+    /// The daemon does not wait for the server any longer.
+    pub fn on_start_late(&mut self, member: usize, number: u64) {
+        let m = &self.members[member];
+        let starts = matches!(m.server.process, Process::Starting(_));
+        let work = m.daemon.job.as_ref().filter(|work| starts && work.number == number);
+        if let Some(result) = work.map(|work| work.terms.late_start(&work.job)) {
+            self.job_over(member, result);
+        }
+    }
+
     /// The source is asked once more before anything is removed.
     fn begin_rebuild(&mut self, member: usize, from: &Following) {
         let is_good = self.source(member, from).map(drop);
@@ -76,18 +116,6 @@ impl World {
         let work = self.members[member].daemon.job.as_mut().expect("it has just begun");
         work.result = is_good.is_err().then_some(is_good);
         self.work_for(member, 500, self.plan.clone_max);
-    }
-
-    fn begin_stop(&mut self, member: usize, how: StopHow) {
-        let primary = self.members[member].server.accepts_commits();
-        match how {
-            StopHow::Planned if primary => {
-                let ms = self.rng.range(5, 200);
-                self.turn_after(ms, member, Turn::Ready);
-            }
-            StopHow::Planned | StopHow::Fast | StopHow::Demoted => self.stop_fast(member),
-            StopHow::Immediate | StopHow::Overdue => self.stop_hard(member),
-        }
     }
 
     fn work_for(&mut self, member: usize, low: u64, high: u64) {
@@ -133,33 +161,23 @@ impl World {
         }
     }
 
-    pub fn stop_is_over(&mut self, member: usize) {
-        let job = self.members[member].daemon.job.as_ref().map(|w| &w.job);
-        match job {
-            Some(Job::Stop { .. }) => self.job_over(member, Ok(())),
-            Some(_) => self.job_over(member, Err("the server went down".into())),
-            None => {}
+    /// The server is down, however that came.
+    pub fn server_is_down(&mut self, member: usize) {
+        let Some(work) = &self.members[member].daemon.job else { return };
+        let follow = work.terms.follow.clone();
+        match work.job {
+            Job::Stop { .. } => self.job_over(member, Ok(())),
+            Job::Restart { as_primary } if !work.starts && work.result.is_none() => {
+                let role = if as_primary { Role::Primary } else { Role::Standby };
+                self.start_of_job(member, role, follow);
+            }
+            _ => self.job_over(member, Err("the server went down".into())),
         }
     }
 
-    /// The server died while something ran: a stop has got what it wanted.
-    pub fn job_died(&mut self, member: usize) {
-        self.stop_is_over(member);
-    }
-
-    /// The second half of a restart.
-    pub fn go_on_restarting(&mut self, member: usize) -> bool {
-        let work = self.members[member].daemon.job.as_ref();
-        let role = work
-            .filter(|w| matches!(w.job, Job::Restart { .. }) && w.result.is_none())
-            .and_then(|w| w.role);
-        if let Some(role) = role {
-            self.start(member, role);
-        }
-        role.is_some()
-    }
-
-    /// Gives the job that was ended, also one whose end the daemon has not heard of.
+    /// Gives the job that was ended, also one whose end the daemon has not heard of. What it
+    /// was about to do to its server does not happen: a server that starts ends with it, and a
+    /// checkpoint before a stop is given up. A stop goes on.
     pub fn cancel_job(&mut self, member: usize) -> Option<Job> {
         let daemon = &mut self.members[member].daemon;
         if let Some((job, _)) = daemon.ended.take() {
@@ -167,16 +185,13 @@ impl World {
         }
         let work = daemon.job.take()?;
         let server = &mut self.members[member].server;
-        match work.job {
-            Job::StartPrimary | Job::StartStandby { .. } | Job::Restart { .. } => {
-                if matches!(server.process, Process::Starting(_)) {
-                    let end = server.hard_end();
-                    server.go_down(end, self.now);
-                }
+        match server.process {
+            Process::Starting(_) => {
+                let end = server.hard_end();
+                server.go_down(end, self.now);
             }
-            // A checkpoint before the stop is given up; a stop goes on.
-            Job::Stop { .. } if server.accepts_commits() => server.plan += 1,
-            _ => {}
+            Process::Up(_) => server.plan += 1,
+            Process::Stopping { .. } | Process::Down => {}
         }
         Some(work.job)
     }

@@ -31,6 +31,7 @@ pub mod replication;
 pub mod rng;
 pub mod server;
 pub mod slots;
+pub mod stop;
 pub mod stores;
 pub mod synchronous;
 pub mod synchrony;
@@ -106,6 +107,16 @@ pub enum Event {
         member: usize,
         plan: u64,
         turn: server::Turn,
+    },
+    /// A daemon looks at the stop that its job makes.
+    StopLook {
+        member: usize,
+        number: u64,
+    },
+    /// A job has waited long enough for the server that it starts.
+    StartLate {
+        member: usize,
+        number: u64,
     },
     /// A long action ended by itself.
     JobEnd {
@@ -436,6 +447,8 @@ impl World {
             }
             Event::Server { member, plan, turn } => self.on_server(member, plan, turn),
             Event::JobEnd { member, number } => self.on_job_end(member, number),
+            Event::StopLook { member, number } => self.on_stop_look(member, number),
+            Event::StartLate { member, number } => self.on_start_late(member, number),
             Event::Stream { member } => self.on_stream(member),
             Event::Write { group } => self.on_write(group),
             Event::Reload { member } => self.on_reload(member),

@@ -4,12 +4,16 @@
 //! no connection left, answers no query: its role is unknown.
 
 use super::World;
+use super::job;
 use super::postgres::{Process as Reality, Role};
 use member::chores::{ChoreSight, Work};
 use member::ha::Observation;
 use member::ha::observation::ServerRole;
-use member::ha::observation::{DataDir, Guarding, Job, Me, Postgres, Process, Running, Server};
-use member::{Look, Particulars, Sight, StoreSight};
+use member::ha::observation::{
+    DataDir, Ending, Guarding, Job, Me, Postgres, Process, Running, Server,
+};
+use member::stop::OrderlyStop;
+use member::{Look, Particulars, Sight, StoreSight, is_slow_stop};
 use standby::switch::ownership::Ownership;
 use topology::{Lsn, Seen, Timeline};
 
@@ -80,12 +84,29 @@ impl World {
 
     fn running(&self, member: usize) -> Option<Running> {
         let m = &self.members[member];
-        m.daemon.job.as_ref().map(|work| Running {
+        let work = m.daemon.job.as_ref()?;
+        let mut running = Running {
             job: work.job.clone(),
             since: work.since,
             closed: m.server.closed().filter(|_| matches!(work.job, Job::Stop { .. })),
-            ending: Default::default(),
-        })
+            ending: Ending::default(),
+        };
+        if is_slow_stop(&running, m.clock.read(self.now)) {
+            running.ending = self.ending(member, work);
+        }
+        Some(running)
+    }
+
+    /// Clients of this world end with the request to stop.
+    fn ending(&self, member: usize, work: &job::Work) -> Ending {
+        let m = &self.members[member];
+        let stops = matches!(m.server.process, Reality::Stopping { .. });
+        Ending {
+            quiet_since: stops.then(|| m.clock.read(m.server.since)),
+            closed_since: work.stop.as_ref().and_then(OrderlyStop::closed_since),
+            physical: self.receivers_of(member).count(),
+            logical: 0,
+        }
     }
 
     pub fn look_at_server(&self, member: usize) -> Postgres {

@@ -6,7 +6,7 @@ use super::World;
 
 use member::act::{LATE, is_in_time};
 use member::ha::observation::{End, Following};
-use member::ha::{Observation, Outcome};
+use member::ha::{Observation, Outcome, Receivers};
 use member::overrides::Overrides;
 use member::{Answer, Call, NoEnd};
 use standby::rewind::{LocalEnd, Tail};
@@ -40,11 +40,7 @@ impl World {
             Call::ApplySettings { overrides, .. } => self.apply_settings(m, &overrides),
             Call::WriteWal => answer_of(self.write_wal(m)),
             Call::Begin { job, terms } => {
-                if let Err(why) = self.read_copies(m, terms.copies.as_ref()) {
-                    return Some(Answer::Failed(why));
-                }
-                self.write_names_for(m, &job, &terms.overrides);
-                self.begin_job(m, job);
+                self.begin_job(m, job, *terms);
                 Answer::Done
             }
             Call::Checkpoint { .. } => {
@@ -52,9 +48,17 @@ impl World {
                 Answer::Done
             }
             Call::Cancel => Answer::Cancelled(self.cancel_job(m)),
-            // Nothing pauses replay here. A receiver of this world takes what it can, and
-            // nothing holds it up.
-            Call::ResumeReplay | Call::RetryStream | Call::EndReceivers(_) | Call::CutStop => {
+            Call::EndReceivers(Receivers::All) => {
+                self.end_receivers(m);
+                Answer::Done
+            }
+            Call::CutStop => {
+                self.cut_stop(m);
+                Answer::Done
+            }
+            // Nothing pauses replay here, a receiver takes what it can, and no consumer of logical
+            // replication holds up a stop.
+            Call::ResumeReplay | Call::RetryStream | Call::EndReceivers(Receivers::Logical) => {
                 Answer::Done
             }
             // Archives of this world lack nothing, and its disks keep these files.

@@ -8,6 +8,7 @@ use super::logical::Incoming;
 use super::slots::Wal;
 use super::synchrony::Sender;
 use member::ha::observation::{End, Following, Shut, ShutdownState};
+use member::overrides::Overrides;
 use topology::timeline::Fork;
 use topology::{History, Lsn, SystemId, Timeline};
 
@@ -190,6 +191,8 @@ pub struct Postgres {
     pub checkpoints_until: u64,
     /// Who streams from this primary, and how far each has come.
     pub senders: Vec<Sender>,
+    /// It stops, and its receivers were ended.
+    pub has_ended_receivers: bool,
     /// Commits that wait for standbys.
     pub waiting: Vec<Waiting>,
     /// Slots, and the WAL that is still there.
@@ -225,6 +228,7 @@ impl Postgres {
             acting: String::new(),
             checkpoints_until: 0,
             senders: Vec::new(),
+            has_ended_receivers: false,
             waiting: Vec::new(),
             wal: Wal::default(),
             feedback: false,
@@ -248,7 +252,15 @@ impl Postgres {
 
     /// Serves its log to standbys; a stopping server does so to the last record.
     pub fn serves(&self) -> bool {
-        matches!(self.process, Process::Up(_) | Process::Stopping { hard: false, .. })
+        let runs = matches!(self.process, Process::Up(_) | Process::Stopping { hard: false, .. });
+        runs && !self.has_ended_receivers
+    }
+
+    /// They are read at the next start.
+    pub fn write_files(&mut self, overrides: &Overrides) {
+        self.names_file = overrides.names.clone().unwrap_or_default();
+        self.quarantine_file = overrides.is_quarantined;
+        self.feedback = overrides.feedback;
     }
 
     /// It waits for work, with its files read.
@@ -270,6 +282,7 @@ impl Postgres {
         self.process = process;
         self.since = now;
         self.plan += 1;
+        self.has_ended_receivers = false;
         if !matches!(process, Process::Up(Role::Standby)) {
             self.streams_from = None;
         }

@@ -189,27 +189,24 @@ impl World {
 
     // Copies.
 
-    /// Before a job that starts a standby.
-    pub fn read_copies(
-        &mut self,
-        member: usize,
-        copies: Option<&SlotCopies>,
-    ) -> Result<(), String> {
-        self.members[member].server.incoming.clear();
-        let Some(copies) = copies else { return Ok(()) };
-        let there = self.open_server(member, &copies.from).map(|source| {
-            let source = &self.members[source].server;
-            copies.slots.iter().filter_map(|wanted| {
-                let model = source.wal.logical.get(&wanted.name)?.clone();
-                Some(Incoming { name: wanted.name.clone(), replaces: wanted.replaces, model })
-            })
-        });
-        let incoming: Vec<Incoming> = there.into_iter().flatten().collect();
-        if incoming.is_empty() && copies.is_purpose {
-            return Err("no logical slot could be copied from the leader".into());
-        }
+    /// Before a job that starts a standby. How many were read.
+    pub fn read_copies(&mut self, member: usize) -> usize {
+        let work = self.members[member].daemon.job.as_ref().expect("its job runs");
+        let copies = work.terms.copies.clone();
+        let incoming = copies.map_or_else(Vec::new, |copies| self.copies_from(member, &copies));
+        let read = incoming.len();
         self.members[member].server.incoming = incoming;
-        Ok(())
+        read
+    }
+
+    fn copies_from(&self, member: usize, copies: &SlotCopies) -> Vec<Incoming> {
+        let Some(source) = self.open_server(member, &copies.from) else { return Vec::new() };
+        let theirs = &self.members[source].server.wal.logical;
+        let read = copies.slots.iter().filter_map(|wanted| {
+            let model = theirs.get(&wanted.name)?.clone();
+            Some(Incoming { name: wanted.name.clone(), replaces: wanted.replaces, model })
+        });
+        read.collect()
     }
 
     pub fn install_copies(&mut self, member: usize, role: Role) {

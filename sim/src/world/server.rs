@@ -37,7 +37,7 @@ impl World {
                 self.job_over(member, Err("the server ended while it started".into()));
             }
             Turn::Promoted => self.promoted(member),
-            Turn::Ready => self.stop_fast(member),
+            Turn::Ready => self.stop_by_plan(member),
             Turn::Checkpointed => self.checkpointed(member),
             Turn::Gone => self.gone(member),
         }
@@ -117,7 +117,7 @@ impl World {
             }
             Process::Starting(_) => self.stop_hard(member),
             Process::Stopping { .. } => {}
-            Process::Down => self.job_over(member, Ok(())),
+            Process::Down => self.server_is_down(member),
         }
     }
 
@@ -149,7 +149,7 @@ impl World {
                 server.go_down(end, self.now);
                 return self.after_down(member);
             }
-            Process::Down => return self.job_over(member, Ok(())),
+            Process::Down => return self.server_is_down(member),
         };
         server.enter(Process::Stopping { role, hard: true }, self.now);
         let ms = self.rng.range(5, 60);
@@ -170,9 +170,7 @@ impl World {
     }
 
     fn after_down(&mut self, member: usize) {
-        if !self.go_on_restarting(member) {
-            self.stop_is_over(member);
-        }
+        self.server_is_down(member);
         self.wake_now(member);
     }
 
@@ -184,7 +182,7 @@ impl World {
         let end = self.members[member].server.hard_end();
         self.members[member].server.go_down(end, self.now);
         self.note_of(member, &format!("server crashed: {end:?}"));
-        self.job_died(member);
+        self.server_is_down(member);
         self.wake_now(member);
     }
 

@@ -7,6 +7,7 @@ use crate::api::published::{Command, Reply};
 use crate::api::restart::Request;
 use crate::daemon::{Daemon, Origin};
 use member::ha::observation::{Asked, Job};
+use member::job_terms::STILL_STARTING;
 use member::planned_restart::RestartPlan;
 
 impl Daemon {
@@ -103,7 +104,7 @@ impl Daemon {
             }
             let answer = match result {
                 Ok(()) => Ok("restarted successfully".to_string()),
-                Err(why) if why == crate::daemon::work::STILL_STARTING => Err(why.clone()),
+                Err(why) if why == STILL_STARTING => Err(why.clone()),
                 Err(why) => Err(format!("restart failed: {why}")),
             };
             let _ = reply.send(answer);
