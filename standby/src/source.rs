@@ -9,7 +9,7 @@
 //!
 //! Absent on purpose: connection strings (see `node/src/postgres/conninfo.rs`).
 
-use topology::{GroupView, MemberName, Tags};
+use topology::{GroupView, MemberName, Tags, Timeline};
 
 /// The member this one should stream from; `None` if none is known, or with `nostream`.
 pub fn upstream<'a>(me: &MemberName, tags: &Tags, view: &'a GroupView) -> Option<&'a MemberName> {
@@ -44,6 +44,29 @@ pub fn serves_clones<'a>(
     let spread: usize = me.as_str().bytes().map(usize::from).sum();
     let turn = spread.wrapping_add(failures as usize);
     (!helpers.is_empty()).then(|| helpers[turn % helpers.len()])
+}
+
+/// What a server shows that is one of several for the same purpose: hosts of a remote cluster,
+/// of which one is to be compared with, or read by pg_rewind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    pub is_primary: bool,
+    pub timeline: Timeline,
+}
+
+impl Rank {
+    /// `at_least`: of the history that the own log was compared with. An older one is a
+    /// server's that was left behind.
+    pub fn is_left_behind(self, at_least: Option<Timeline>) -> bool {
+        at_least.is_some_and(|least| self.timeline < least)
+    }
+}
+
+/// A primary, else the server on the newest timeline; of equals the first. A former primary that
+/// came back without its daemon is one too: of two primaries the newer timeline counts.
+pub fn most_telling<T>(servers: impl IntoIterator<Item = (Rank, T)>) -> Option<T> {
+    let better = |best: (Rank, T), other: (Rank, T)| if other.0 > best.0 { other } else { best };
+    servers.into_iter().reduce(better).map(|(_, server)| server)
 }
 
 fn leads_back(me: &MemberName, start: &MemberName, view: &GroupView) -> bool {
@@ -113,5 +136,20 @@ mod tests {
         assert_eq!(upstream(&"a".into(), &tags("b"), &view()), Some(&"l".into()));
         // A circle of other members does not reach the leader either.
         assert_eq!(upstream(&"me".into(), &tags("a"), &view()), Some(&"l".into()));
+    }
+
+    #[test]
+    fn of_several_servers_a_primary_counts_and_then_the_newest_timeline() {
+        let rank = |timeline, is_primary| Rank { is_primary, timeline: Timeline(timeline) };
+        let chosen =
+            |ranks: &[Rank]| most_telling(ranks.iter().enumerate().map(|(at, rank)| (*rank, at)));
+        assert_eq!(chosen(&[]), None);
+        assert_eq!(chosen(&[rank(3, false), rank(2, true)]), Some(1));
+        assert_eq!(chosen(&[rank(1, true), rank(2, true)]), Some(1));
+        assert_eq!(chosen(&[rank(1, false), rank(2, false)]), Some(1));
+        assert_eq!(chosen(&[rank(2, false), rank(2, false)]), Some(0));
+        assert!(rank(1, true).is_left_behind(Some(Timeline(2))));
+        assert!(!rank(2, false).is_left_behind(Some(Timeline(2))));
+        assert!(!rank(1, false).is_left_behind(None));
     }
 }

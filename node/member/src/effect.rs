@@ -6,6 +6,7 @@
 
 use super::Report;
 use super::overrides::Overrides;
+use super::start::KeptProof;
 use crate::callbacks::Callback;
 use crate::ha::failsafe::Asker;
 use crate::ha::observation::{Disk, Following, Guarding, Job, Me, Postgres, Running};
@@ -294,7 +295,7 @@ pub enum Local {
     /// End a server that may be opening, at once.
     StopServer,
     /// The agreement of all members lies on disk until it ends.
-    KeepProof(Millis),
+    KeepProof(Box<KeptProof>),
     ForgetProof,
     ForgetPromise,
     /// The cluster-wide configuration has changed; these values of it are ignored.

@@ -160,7 +160,7 @@ impl Member {
         }
         let proof = sent + self.dynamic.ttl_ms;
         self.proof = self.proof.max(Some(proof));
-        self.local.push(Local::KeepProof(proof));
+        self.local.push(Local::KeepProof(Box::new(self.proof_to_keep(proof))));
         self.arm(proof);
         self.local.push(Local::FeedWatchdog { ttl_ms: self.dynamic.ttl_ms });
         Outcome::Done

@@ -55,6 +55,7 @@ pub(crate) mod schedule;
 mod server_files;
 mod slot_sight;
 pub mod slots;
+mod start;
 mod state;
 pub mod stop;
 #[cfg(test)]
@@ -75,6 +76,7 @@ pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
 pub use record::{reason, role_of};
 pub use region::{closed_workers, keeps_rows, may_campaign};
+pub use start::{Configurations, KeptProof};
 pub use slot_sight::{SlotEnd, SlotFailure, SlotSight};
 pub use wake::wakes;
 

@@ -5,10 +5,10 @@
 
 use super::Daemon;
 use crate::peers::Question;
-use crate::promises::{self, Proof, SharedPromises};
+use crate::promises::{self, SharedPromises};
 use member::ha::Observation;
-use member::ha::failsafe::{Asker, PeerSet, PromiseStore, agreement};
-use member::{Answer, Member};
+use member::ha::failsafe::{Asker, PromiseStore, agreement};
+use member::{Answer, KeptProof};
 use serde_json::{Value, json};
 use standby::slots::Slot;
 use std::collections::BTreeMap;
@@ -36,16 +36,6 @@ impl FailsafeState {
     }
 }
 
-/// What all members agreed to lies on disk too: the machine goes on with it.
-pub(super) fn take_kept_proof(member: &mut Member, data_dir: &Path) {
-    if let Some(Proof { until, known, unsure, is_majority_told }) =
-        promises::read_proof(data_dir, &member.name)
-    {
-        member.peer_set = PeerSet::kept(known, unsure, is_majority_told);
-        member.proof = Some(until);
-    }
-}
-
 impl Daemon {
     /// Asks these members at once. This many of them must agree.
     pub(super) async fn ask_members(
@@ -66,13 +56,9 @@ impl Daemon {
     }
 
     /// A daemon that is started anew while its store is away goes on asking.
-    pub(super) fn keep_proof(&self, until: Millis) {
-        let known = self.member.peer_set.known().unwrap_or_default();
-        let unsure = self.member.peer_set.unsure().clone();
-        let is_majority_told = self.member.peer_set.is_majority_told();
-        let kept = Proof { until, known, unsure, is_majority_told };
+    pub(super) fn keep_proof(&self, kept: &KeptProof) {
         let (data_dir, me) = (&self.settings.postgresql.data_dir, &self.settings.name);
-        if let Err(error) = promises::write_proof(data_dir, me, &kept) {
+        if let Err(error) = promises::write_proof(data_dir, me, kept) {
             tracing::warn!(
                 "the failsafe agreement could not be written to disk: {error}; a restarted daemon \
                  could not rely on it"

@@ -256,7 +256,7 @@ impl Daemon {
                 Local::Disarm => self.deadman.disarm(),
                 Local::FeedWatchdog { ttl_ms } => self.feed_watchdog(ttl_ms),
                 Local::StopServer => self.server.stop_now(),
-                Local::KeepProof(until) => self.keep_proof(until),
+                Local::KeepProof(proof) => self.keep_proof(&proof),
                 Local::ForgetProof => promises::remove_proof(&self.settings.postgresql.data_dir),
                 Local::ForgetPromise => {
                     promises::remove_promise(&self.settings.postgresql.data_dir)

@@ -22,6 +22,7 @@ use member::job_terms::JobTerms;
 use member::stop::{GLANCE_MS, OrderlyStop, QUIT_MS, StopPlan, StopSight, StopStep, StopWay};
 use serde_json::Value;
 use standby::slots::NATIVE;
+use standby::source::{Rank, most_telling};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -324,9 +325,7 @@ impl ServerJobs {
         reading_from(&self.instance, one, tool).await.map_err(ReadError::into_text)
     }
 
-    /// Of several servers the primary, else the one on the newest timeline: pg_rewind reads
-    /// from one. `at_least`: of the history that this log was compared with; an older one
-    /// is a server's that was left behind.
+    /// Of several servers the one that counts: pg_rewind reads from one.
     async fn one_of(
         &self,
         from: &Following,
@@ -336,27 +335,24 @@ impl ServerJobs {
         if all.len() <= 1 {
             return Ok(from.clone());
         }
-        let (mut best, mut refusals) = (None, Vec::new());
+        let (mut ranked, mut refusals) = (Vec::new(), Vec::new());
         for (host, port) in all {
             let one = Following { host, port, ..from.clone() };
             match self.rank(&one).await {
-                Ok((_, timeline)) if at_least.is_some_and(|least| timeline < least) => {
-                    refusals.push(format!("{}:{} is on timeline {timeline}", one.host, one.port));
-                }
-                Ok(rank) if best.as_ref().is_none_or(|(known, _)| rank > *known) => {
-                    best = Some((rank, one));
-                }
-                Ok(_) => {}
+                Ok(rank) if rank.is_left_behind(at_least) => refusals
+                    .push(format!("{}:{} is on timeline {}", one.host, one.port, rank.timeline)),
+                Ok(rank) => ranked.push((rank, one)),
                 Err(why) => refusals.push(why),
             }
         }
-        best.map(|(_, one)| one).ok_or_else(|| refusals.join("; "))
+        most_telling(ranked).ok_or_else(|| refusals.join("; "))
     }
 
-    async fn rank(&self, from: &Following) -> Result<(bool, Timeline), String> {
+    async fn rank(&self, from: &Following) -> Result<Rank, String> {
         let session = self.source(from).await?;
         let is_primary = !session.is_in_recovery().await.map_err(text)?;
-        Ok((is_primary, history::remote_timeline(&session).await.map_err(text)?))
+        let timeline = history::remote_timeline(&session).await.map_err(text)?;
+        Ok(Rank { is_primary, timeline })
     }
 
     /// One that has not written a checkpoint since it was promoted shows the

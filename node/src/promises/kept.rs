@@ -11,6 +11,7 @@
 use super::slots_of;
 use crate::clock;
 use crate::postgres;
+use member::KeptProof;
 use member::ha::failsafe::{Asker, Map, Promise};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,16 +21,6 @@ use topology::{MemberName, Millis};
 
 const PROMISE: &str = "matriarch.promise.json";
 const PROOF: &str = "matriarch.proof.json";
-
-/// All members in these maps agreed that this member stays the leader until `until`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Proof {
-    pub until: Millis,
-    pub known: Map,
-    pub unsure: Map,
-    /// A majority of them is enough.
-    pub is_majority_told: bool,
-}
 
 fn boot_id() -> String {
     postgres::boot_id().unwrap_or_default()
@@ -119,7 +110,11 @@ pub(crate) fn remove_promise(data_dir: &Path) {
     remove(data_dir, PROMISE);
 }
 
-pub(crate) fn write_proof(data_dir: &Path, me: &MemberName, proof: &Proof) -> std::io::Result<()> {
+pub(crate) fn write_proof(
+    data_dir: &Path,
+    me: &MemberName,
+    proof: &KeptProof,
+) -> std::io::Result<()> {
     let map = |map: &Map| -> Value {
         let urls = map.iter().map(|(name, url)| (name.to_string(), Value::from(url.clone())));
         Value::Object(urls.collect())
@@ -132,11 +127,11 @@ pub(crate) fn write_proof(data_dir: &Path, me: &MemberName, proof: &Proof) -> st
     write(data_dir, PROOF, &text)
 }
 
-/// The proof of an earlier process of this boot, if it still holds.
-pub(crate) fn read_proof(data_dir: &Path, me: &MemberName) -> Option<Proof> {
+/// The proof of an earlier process of this boot.
+pub(crate) fn read_proof(data_dir: &Path, me: &MemberName) -> Option<KeptProof> {
     let value = read(data_dir, PROOF, me)?;
     let until = Millis(value.get("until")?.as_u64()?);
-    if word(&value, "boot")? != boot_id() || clock::now() >= until {
+    if word(&value, "boot")? != boot_id() {
         return None;
     }
     let map = |key: &str| -> Option<Map> {
@@ -144,7 +139,7 @@ pub(crate) fn read_proof(data_dir: &Path, me: &MemberName) -> Option<Proof> {
         map.map(|(name, url)| Some((name.as_str().into(), url.as_str()?.to_string()))).collect()
     };
     let is_majority_told = value.get("majority").and_then(Value::as_bool) == Some(true);
-    Some(Proof { until, known: map("known")?, unsure: map("unsure")?, is_majority_told })
+    Some(KeptProof { until, known: map("known")?, unsure: map("unsure")?, is_majority_told })
 }
 
 pub(crate) fn remove_proof(data_dir: &Path) {
@@ -206,13 +201,10 @@ mod tests {
         let map = |name: &str| Map::from([(name.into(), format!("http://{name}:8008/patroni"))]);
         let until = clock::now() + 10_000;
         let (known, unsure) = (map("me"), map("a"));
-        let proof = Proof { until, known, unsure, is_majority_told: true };
+        let proof = KeptProof { until, known, unsure, is_majority_told: true };
         write_proof(dir.path(), &me, &proof).unwrap();
-        assert_eq!(read_proof(dir.path(), &me), Some(proof.clone()));
+        assert_eq!(read_proof(dir.path(), &me), Some(proof));
         assert_eq!(read_proof(dir.path(), &"a".into()), None, "a copy of another's data");
-        write_proof(dir.path(), &me, &Proof { until: clock::now(), ..proof.clone() }).unwrap();
-        assert_eq!(read_proof(dir.path(), &me), None, "its time is over");
-        write_proof(dir.path(), &me, &proof).unwrap();
         let path = dir.path().join(PROOF);
         let text = std::fs::read_to_string(&path).unwrap().replace(&boot_id(), "earlier");
         std::fs::write(&path, text).unwrap();

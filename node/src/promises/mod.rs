@@ -7,7 +7,7 @@
 mod kept;
 
 pub(crate) use kept::{
-    Proof, read_promise, read_proof, remove_promise, remove_proof, write_promise, write_proof,
+    read_promise, read_proof, remove_promise, remove_proof, write_promise, write_proof,
 };
 
 use member::ha::failsafe::PromiseStore;

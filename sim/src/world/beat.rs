@@ -92,7 +92,7 @@ impl World {
                 Local::Arm(deadline) => self.arm(member, deadline),
                 Local::Disarm => self.members[member].daemon.armed = None,
                 Local::StopServer => self.stop_hard(member),
-                Local::KeepProof(until) => self.members[member].keep_proof(until),
+                Local::KeepProof(proof) => self.members[member].kept_proof = Some(*proof),
                 Local::ForgetProof => self.members[member].kept_proof = None,
                 Local::Decided { decision, outcome } => {
                     self.note_decision(member, &decision, outcome);

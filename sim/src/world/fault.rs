@@ -479,15 +479,19 @@ impl World {
 
     /// A new life of a daemon, with the configuration that its operator has written.
     pub fn begin_daemon(&mut self, member: usize, moment: u64) {
-        let (dynamic, minimum_ttl) = (self.dynamic(), self.plan.minimum_ttl);
-        self.members[member].start_at(moment, dynamic, minimum_ttl);
+        let (own, minimum_ttl) = (self.document(), self.plan.minimum_ttl);
+        self.members[member].start_at(moment, own, minimum_ttl);
     }
 
     /// What the operator has written, as the daemons' files say it.
     pub fn dynamic(&self) -> Dynamic {
-        let document = serde_json::from_str(&self.config()).expect("the operator writes JSON");
-        let dynamic = Dynamic::read(&document).expect("the operator writes what can be read");
+        let dynamic = Dynamic::read(&self.document());
+        let dynamic = dynamic.expect("the operator writes what can be read");
         dynamic.with_minimum_ttl(self.plan.minimum_ttl)
+    }
+
+    fn document(&self) -> Value {
+        serde_json::from_str(&self.config()).expect("the operator writes JSON")
     }
 
     fn ask_for_leader(&mut self, member: usize, planned: bool) {

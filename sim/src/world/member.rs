@@ -10,13 +10,14 @@ use super::region::Agent;
 use super::rng::Rng;
 use super::stores::{Mirror, SCOPE};
 use citus::registrar::Registrar;
-use member::ha::failsafe::{PeerSet, PromiseStore};
+use member::ha::failsafe::PromiseStore;
 use member::ha::observation::{Job, Rewind};
-use member::{Member as Machine, Report, SlotEnd, Stage};
+use member::{Configurations, KeptProof, Member as Machine, Report, SlotEnd, Stage};
 use node::dcs::keys::Keys;
+use serde_json::Value;
 use standby::slots::SlotStep;
 use standby::sync::ActingNames;
-use topology::{Dynamic, Group, MemberName, Millis, Tags};
+use topology::{Group, MemberName, Millis, Tags};
 
 /// The shortest `ttl` where no file says otherwise, in seconds.
 const MINIMUM_TTL_S: u64 = 20;
@@ -154,7 +155,7 @@ pub struct Member {
     /// Promises of failsafe mode; what was promised lies on disk.
     pub promises: PromiseStore,
     /// What all members agreed to, as it lies on disk.
-    pub kept_proof: Option<(Millis, PeerSet)>,
+    pub kept_proof: Option<KeptProof>,
     /// Until when the lock last held by this member lasts, on its own clock.
     /// Kept apart from the daemon, which forgets it when it dies.
     pub deadline: Millis,
@@ -242,18 +243,14 @@ impl Member {
     }
 
     /// Begins a new life of the daemon; everything it knew is gone, but for what lies on
-    /// disk. `dynamic`: of its local file, unless the data directory has a newer copy.
-    pub fn start_at(&mut self, now: u64, dynamic: Dynamic, minimum_ttl: u64) {
+    /// disk. `own`: the configuration in its local file.
+    pub fn start_at(&mut self, now: u64, own: Value, minimum_ttl: u64) {
         let local = self.clock.read(now);
-        let before = &self.daemon.machine.dynamic;
-        let has_copy = before.raw.as_object().is_some_and(|map| !map.is_empty());
-        let dynamic = if has_copy { before.clone() } else { dynamic };
-        let name = self.name.clone();
-        let mut machine = Machine::new(name, minimum_ttl, local);
-        machine.dynamic = dynamic;
-        if let Some((until, peer_set)) = self.kept_proof.clone().filter(|kept| local < kept.0) {
-            (machine.proof, machine.peer_set) = (Some(until), peer_set);
-        }
+        let kept = self.server.kept_configuration.clone();
+        let configurations = Configurations { kept, own: Some(own), is_backup: false };
+        let mut machine = Machine::new(self.name.clone(), minimum_ttl, local);
+        (machine.dynamic, _) = configurations.first("the copy", minimum_ttl);
+        machine.take_kept_proof(self.kept_proof.clone(), local);
         let life = self.daemon.life + 1;
         self.daemon = Daemon { alive: true, ..Daemon::new(machine, life) };
         self.promises = PromiseStore::with_promise(self.promises.promise(local).cloned());
@@ -269,16 +266,6 @@ impl Member {
     /// What the host's wall clock shows when the right time is `unix_ms`.
     pub fn wall(&self, unix_ms: u64) -> u64 {
         unix_ms.saturating_add_signed(self.wall_off)
-    }
-
-    /// The agreement of all members lies on disk until it ends.
-    pub fn keep_proof(&mut self, until: Millis) {
-        let peer_set = &self.daemon.machine.peer_set;
-        let known = peer_set.known().unwrap_or_default();
-        self.kept_proof = Some((
-            until,
-            PeerSet::kept(known, peer_set.unsure().clone(), peer_set.is_majority_told()),
-        ));
     }
 
     pub fn is_running(&self) -> bool {

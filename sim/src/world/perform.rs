@@ -61,10 +61,17 @@ impl World {
             Call::ResumeReplay | Call::RetryStream | Call::EndReceivers(Receivers::Logical) => {
                 Answer::Done
             }
-            // Archives of this world lack nothing, and its disks keep these files.
-            Call::CompleteHistories { .. } | Call::SaveConfiguration | Call::KeepPgpass => {
+            Call::SaveConfiguration if self.disk_fails(m) => {
+                Answer::Failed("the disk is full".into())
+            }
+            Call::SaveConfiguration => {
+                let member = &mut self.members[m];
+                let raw = member.daemon.machine.dynamic.raw.clone();
+                member.server.kept_configuration = Some(raw);
                 Answer::Done
             }
+            // Archives of this world lack nothing, and its disks keep this file.
+            Call::CompleteHistories { .. } | Call::KeepPgpass => Answer::Done,
             Call::ChangeSlot(step) => self.change_slot(m, &step),
             Call::BeginSlotWork { step, leader } => {
                 self.begin_slot_work(m, step, leader.map(|leader| *leader))

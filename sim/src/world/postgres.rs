@@ -9,6 +9,7 @@ use super::slots::Wal;
 use super::synchrony::Sender;
 use member::ha::observation::{End, Following, Shut, ShutdownState};
 use member::overrides::Overrides;
+use serde_json::Value;
 use topology::timeline::Fork;
 use topology::{History, Lsn, SystemId, Timeline};
 
@@ -204,6 +205,8 @@ pub struct Postgres {
     /// Citus is in quarantine: as the files say it, and as it is in force.
     pub quarantine_file: bool,
     pub is_quarantined: bool,
+    /// The copy of `/config` that its daemon has put into the data directory.
+    pub kept_configuration: Option<Value>,
 }
 
 impl Postgres {
@@ -235,6 +238,7 @@ impl Postgres {
             incoming: Vec::new(),
             quarantine_file: false,
             is_quarantined: false,
+            kept_configuration: None,
         }
     }
 
@@ -352,6 +356,7 @@ impl Postgres {
         self.newest_timeline = source.newest_timeline;
         self.names_file = source.names_file.clone();
         self.quarantine_file = source.quarantine_file;
+        self.kept_configuration = source.kept_configuration.clone();
         self.wal = Wal::copied(source.log.end());
         self.end = End::Standby;
         (self.abrupt, self.half) = (false, false);

@@ -7,7 +7,7 @@
 use crate::api;
 use crate::api::published::{ApiContext, Command, Published};
 use crate::config::Settings;
-use crate::daemon::failsafe::{FailsafeState, take_kept_proof};
+use crate::daemon::failsafe::FailsafeState;
 use crate::daemon::server::Server;
 use crate::daemon::{Daemon, Decisions};
 use crate::dcs::Store;
@@ -75,7 +75,8 @@ fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Publi
 fn machine(settings: &Settings, dynamic: Dynamic) -> Member {
     let mut member = Member::new(settings.name.clone(), settings.minimum_ttl(), clock::now());
     member.dynamic = dynamic;
-    take_kept_proof(&mut member, &settings.postgresql.data_dir);
+    let kept = promises::read_proof(&settings.postgresql.data_dir, &settings.name);
+    member.take_kept_proof(kept, clock::now());
     member
 }
 

@@ -9,9 +9,9 @@ use crate::daemon::cache;
 use crate::daemon::running::following;
 use crate::daemon::work::upstream;
 use crate::postgres::{Written, difference};
-use member::Reload;
 use member::ha::observation::Following;
 use member::role::Role;
+use member::{Configurations, Reload};
 use serde_json::Value;
 use topology::Dynamic;
 
@@ -20,21 +20,14 @@ impl Server {
     /// data directory, else what a new cluster would begin with.
     pub(crate) fn first_dynamic(&self) -> Dynamic {
         let data_dir = &self.settings.postgresql.data_dir;
-        let first = self.settings.bootstrap.as_ref().map(|b| b.dcs.clone());
-        // A backup that was never started has its copy from the cluster that it is of.
-        let follows = first.as_ref().is_some_and(|dcs| !dcs["standby_cluster"].is_null());
-        let is_brought_along = follows && data_dir.join("backup_label").is_file();
-        let kept = if is_brought_along { None } else { cache::read(data_dir) };
-        for (place, raw) in [(cache::NAME, kept), ("bootstrap.dcs", first)] {
-            match raw.map(|raw| Dynamic::read(&raw)) {
-                Some(Ok(dynamic)) => {
-                    return dynamic.with_minimum_ttl(self.settings.minimum_ttl());
-                }
-                Some(Err(why)) => tracing::error!("{place} is not used: {why}"),
-                None => {}
-            }
-        }
-        Dynamic::default()
+        let configurations = Configurations {
+            kept: cache::read(data_dir),
+            own: self.settings.bootstrap.as_ref().map(|b| b.dcs.clone()),
+            is_backup: data_dir.join("backup_label").is_file(),
+        };
+        let (dynamic, refused) = configurations.first(cache::NAME, self.settings.minimum_ttl());
+        refused.iter().for_each(|why| tracing::error!("{why}"));
+        dynamic
     }
 
     pub(crate) async fn follow(

@@ -11,6 +11,7 @@ use crate::postgres::{Error, PeerLog, conninfo, history};
 use member::NoEnd;
 use member::ha::observation::{Following, Postgres, Process};
 use standby::rewind::LocalEnd;
+use standby::source::{Rank, most_telling};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use topology::{History, Lsn, Seen};
@@ -87,7 +88,8 @@ impl Server {
                 Err(error) => refusals.push(error.with_causes()),
             }
         }
-        if let Some(log) = most_telling(logs) {
+        let ranked = logs.into_iter().map(|log| (rank(&log), log));
+        if let Some(log) = most_telling(ranked) {
             return Ok(log);
         }
         let refused = refusals.join("; ");
@@ -109,27 +111,6 @@ impl Server {
     }
 }
 
-/// A primary, else the server on the newest timeline. A former primary that came back
-/// without its daemon is one too: of two primaries the newer timeline counts.
-fn most_telling(logs: Vec<PeerLog>) -> Option<PeerLog> {
-    logs.into_iter().max_by_key(|log| (log.in_recovery == Some(false), log.history.current))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use topology::Timeline;
-
-    #[test]
-    fn of_several_servers_a_primary_counts_and_then_the_newest_timeline() {
-        let log = |timeline, is_primary: bool| {
-            let history = History { current: Timeline(timeline), forks: Vec::new() };
-            PeerLog { history, in_recovery: Some(!is_primary), has_slot: None }
-        };
-        let chosen = |logs: &[PeerLog]| most_telling(logs.to_vec());
-        assert_eq!(chosen(&[]), None);
-        assert_eq!(chosen(&[log(3, false), log(2, true)]), Some(log(2, true)));
-        assert_eq!(chosen(&[log(1, true), log(2, true)]), Some(log(2, true)));
-        assert_eq!(chosen(&[log(1, false), log(2, false)]), Some(log(2, false)));
-    }
+fn rank(log: &PeerLog) -> Rank {
+    Rank { is_primary: log.in_recovery == Some(false), timeline: log.history.current }
 }
