@@ -55,7 +55,7 @@ pub use desired::{Desired, DesiredGroup, GroupNow, Groups, Wish, desired};
 pub use diff::{Blocked, Plan, Terms, diff};
 pub use leave::{NoLeave, leave};
 pub use node::{Address, NodeRole, NodeRow};
-pub use now::{LEAVING, groups_led_here, groups_now, is_whole};
+pub use now::{Known, LEAVING, groups_now};
 pub use quarantine::quarantine;
 pub use redirect::{Poolers, redirections};
 pub use statement::{Param, Statement};

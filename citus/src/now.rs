@@ -21,16 +21,40 @@ pub fn groups_now(views: &BTreeMap<Group, GroupView>) -> Groups {
     views.iter().filter_map(group).collect()
 }
 
+/// The groups as the coordinator's leader knows them.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    pub views: &'a BTreeMap<Group, GroupView>,
+    /// The coordinator's group, and where its leader serves.
+    pub own: u32,
+    pub here: Address,
+    /// The groups of the move that is under way.
+    pub moved: Option<&'a [Group]>,
+}
+
+impl Known<'_> {
+    /// The groups that the registrar goes by, and whether each has a leader. One that may not
+    /// act is shown none.
+    pub fn shown(self, may_act: bool) -> (Groups, bool) {
+        let groups = match may_act {
+            true => groups_led_here(self.views, self.own, self.here),
+            false => Groups::new(),
+        };
+        let is_whole = is_whole(&groups, self.moved);
+        (groups, is_whole)
+    }
+}
+
 /// The same, with what is certain of the own group: its record may still tell of the
 /// standby that this member was a moment ago.
-pub fn groups_led_here(views: &BTreeMap<Group, GroupView>, own: u32, here: Address) -> Groups {
+fn groups_led_here(views: &BTreeMap<Group, GroupView>, own: u32, here: Address) -> Groups {
     let mut groups = groups_now(views);
     groups.entry(own).or_default().leader = Some(here);
     groups
 }
 
 /// Every group of the move (without one: every known group) has a leader.
-pub fn is_whole(groups: &Groups, moved: Option<&[Group]>) -> bool {
+fn is_whole(groups: &Groups, moved: Option<&[Group]>) -> bool {
     let leads = |now: Option<&GroupNow>| now.is_some_and(|now| now.leader.is_some());
     match moved {
         Some(moved) => moved.iter().filter_map(|group| group.0).all(|g| leads(groups.get(&g))),
@@ -107,6 +131,9 @@ mod tests {
         let groups = groups_led_here(&views, 0, Address::new("c", 5));
         assert_eq!(groups[&0].leader, Some(Address::new("c", 5)));
         let (own, both) = ([Group(Some(0))], [Group(Some(0)), Group(Some(1))]);
+        let known = Known { views: &views, own: 0, here: Address::new("c", 5), moved: Some(&own) };
+        assert_eq!(known.clone().shown(true), (groups.clone(), true));
+        assert_eq!(known.shown(false), (Groups::new(), false));
         assert!(is_whole(&groups, Some(&own)));
         assert!(!is_whole(&groups, Some(&both)) && !is_whole(&groups, None));
     }

@@ -105,10 +105,12 @@ pub fn may_campaign(seen: &Observation) -> bool {
     seen.holds_lock() || seen.lock == Lock::Free
 }
 
-/// This member keeps `pg_dist_node` as it should be: a coordinator that leads and is open.
+/// This member keeps `pg_dist_node` as it should be: a coordinator that leads and is open, with
+/// nothing being done to its server.
 pub fn keeps_rows(seen: &Observation) -> bool {
     let is_open = seen.holds_lock() && seen.is_primary() && seen.may_own();
-    seen.me.group.is_coordinator() && is_open && seen.view().is_some()
+    let is_at_rest = seen.job.is_none() && seen.view().is_some();
+    seen.me.group.is_coordinator() && is_open && is_at_rest
 }
 
 /// Worker groups whose leader is not open for writes yet, while a region opens.

@@ -39,10 +39,7 @@ impl Daemon {
     async fn keep_up_in(&mut self, stage: Stage, seen: &Observation) {
         match stage {
             Stage::Chores(moment) => self.keep_in_order(seen, moment).await,
-            Stage::Rows => {
-                let at_rest = seen.server().is_some() && self.background.running().is_none();
-                self.keep_citus(seen, at_rest);
-            }
+            Stage::Rows => self.keep_citus(seen),
             Stage::Documents => {
                 self.keep_documents(seen).await;
                 self.tell_of_record(seen);

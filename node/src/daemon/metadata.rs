@@ -10,7 +10,7 @@ use crate::api::published::CitusNumbers;
 use crate::clock;
 use ::citus::registrar::event::Event;
 use ::citus::registrar::{Ended, Hold, Registrar, Sight, Step};
-use ::citus::{Address, Groups, groups_led_here, is_whole};
+use ::citus::{Address, Known};
 use member::ha::Observation;
 use member::keeps_rows;
 use std::future::Future;
@@ -68,10 +68,9 @@ impl Metadata {
 }
 
 impl Daemon {
-    /// `at_rest`: the server runs, and nothing is done to it.
-    pub(super) fn keep_citus(&mut self, seen: &Observation, at_rest: bool) {
+    pub(super) fn keep_citus(&mut self, seen: &Observation) {
         let Some(own) = self.settings.citus.clone().filter(|own| own.group == 0) else { return };
-        let sight = self.citus_sight(seen, at_rest, own.group);
+        let sight = self.citus_sight(seen, own.group);
         loop {
             match self.metadata.registrar.step(&sight) {
                 Step::Rest => break,
@@ -85,17 +84,17 @@ impl Daemon {
         self.tell_citus();
     }
 
-    fn citus_sight(&self, seen: &Observation, at_rest: bool, own: u32) -> Sight {
-        let may_act = at_rest && keeps_rows(seen);
+    fn citus_sight(&self, seen: &Observation, own: u32) -> Sight {
         let (host, port) = self.server.served_at();
-        let here = || groups_led_here(&self.chores.groups, own, Address::new(&host, port));
-        let groups = if may_act { here() } else { Groups::new() };
-        let journal = self.chores.local_topology.journal();
+        let moved = self.chores.local_topology.journal().map(|journal| journal.groups.as_slice());
+        let here = Address::new(&host, port);
+        let may_act = keeps_rows(seen);
+        let (groups, whole) = Known { views: &self.chores.groups, own, here, moved }.shown(may_act);
         Sight {
             now: seen.now,
             may_act,
             opening: self.member.must_rewire(seen),
-            whole: is_whole(&groups, journal.map(|journal| journal.groups.as_slice())),
+            whole,
             is_lock_left: self.pause_lock().is_left(),
             in_tail: self.metadata.cut.as_ref().is_some_and(Cut::in_tail),
             has_copies: self.settings.citus.as_ref().is_some_and(|own| !own.stand_in),

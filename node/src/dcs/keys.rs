@@ -56,6 +56,15 @@ impl Keys {
         Keys { group, ..self.clone() }
     }
 
+    /// What a member's copy of the store holds: a coordinator sees all groups, a worker its own
+    /// and the topology.
+    pub fn watched(&self) -> Vec<String> {
+        match self.group.is_worker() {
+            true => vec![self.group_prefix(), self.topology_prefix()],
+            false => vec![self.scope_prefix()],
+        }
+    }
+
     /// `/service/scope/`, or `/service/scope/1/` with Citus.
     pub fn group_prefix(&self) -> String {
         match self.group.0 {

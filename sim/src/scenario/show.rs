@@ -94,7 +94,7 @@ fn marks(story: &Story, member: usize) -> String {
 /// The documents of the first member's group, without the members' own records
 /// unless they are named.
 fn keys(story: &Story, names: &[&str]) -> Vec<String> {
-    let prefix = story.world.members[0].prefix();
+    let prefix = story.world.members[0].keys.group_prefix();
     let snapshot = story.world.stores.snapshot(0);
     let entries = snapshot.entries.iter().filter_map(|kv| {
         let name = kv.key.strip_prefix(&prefix)?;

@@ -179,7 +179,7 @@ impl World {
         let (now, seen, stage) = (m.clock.read(self.now), report.seen.clone(), *stage);
         match stage {
             Stage::Chores(moment) => {
-                let own = self.chore_sight(member, &seen);
+                let own = self.chore_sight(member);
                 self.members[member].daemon.machine.begin_chores(now, &seen, moment, own)
             }
             Stage::Rows => {

@@ -8,7 +8,7 @@ use super::job::Work;
 use super::postgres::Postgres;
 use super::region::Agent;
 use super::rng::Rng;
-use super::stores::{Mirror, SCOPE};
+use super::stores::Mirror;
 use citus::registrar::Registrar;
 use member::ha::failsafe::PromiseStore;
 use member::ha::observation::{Job, Rewind};
@@ -227,14 +227,6 @@ impl Member {
             jobs: 0,
             released_at: None,
             signed_at: None,
-        }
-    }
-
-    /// What lies below the keys of this member's group.
-    pub fn prefix(&self) -> String {
-        match self.place.group {
-            Group::PLAIN => SCOPE.to_string(),
-            _ => self.keys.group_prefix(),
         }
     }
 

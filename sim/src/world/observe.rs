@@ -178,15 +178,16 @@ impl World {
     }
 
     /// What no look of a beat shows.
-    pub fn chore_sight(&mut self, member: usize, seen: &Observation) -> ChoreSight {
+    pub fn chore_sight(&mut self, member: usize) -> ChoreSight {
         let m = &mut self.members[member];
         let is_written = m.daemon.awaits_checkpoint && m.server.checkpoint_at <= self.now;
         m.daemon.awaits_checkpoint &= !is_written;
         let ended = is_written.then_some((Work::Checkpoint, Ok(())));
+        let has_rewired = m.daemon.registrar.take_settled();
         ChoreSight {
             is_quiet: false,
             runs_as: self.runs_as(member),
-            has_rewired: self.has_rewired(member, seen),
+            has_rewired,
             ended: ended.into_iter().collect(),
         }
     }

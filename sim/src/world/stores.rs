@@ -170,9 +170,9 @@ impl World {
             if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
                 continue;
             }
-            let (prefix, leads) = (m.prefix(), m.daemon.machine.held);
+            let (watched, leads) = (m.keys.watched(), m.daemon.machine.held);
             let is_own = |event: &Change| own == Some(OwnWrite { member, at: version_of(event) });
-            let is_watched = |key: &str| key.starts_with(&prefix) || key.contains("/topology/");
+            let is_watched = |key: &str| watched.iter().any(|prefix| key.starts_with(prefix));
             let wakes = events.iter().any(|event| {
                 let key = key_of(event);
                 is_watched(key) && wakes([key], is_own(event), leads)

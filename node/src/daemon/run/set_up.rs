@@ -16,23 +16,15 @@ use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 use crate::deadman::Deadman;
 use crate::peers::Peers;
-use crate::{clock, region};
+use crate::{clock, promises, region};
 use anyhow::Context;
 use member::Member;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-use topology::{Dynamic, Group};
+use topology::Dynamic;
 
 const COMMANDS_MAX: usize = 64;
-
-/// A coordinator sees all groups; others their own and the topology.
-fn prefixes(keys: &Keys) -> Vec<String> {
-    match keys.group {
-        Group(Some(number)) if number > 0 => vec![keys.group_prefix(), keys.topology_prefix()],
-        _ => vec![keys.scope_prefix()],
-    }
-}
 
 fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Published {
     Published {
@@ -95,7 +87,7 @@ impl Daemon {
         keys: Keys,
         mut server: Server,
     ) -> anyhow::Result<(Daemon, mpsc::Receiver<Command>)> {
-        let mirror = Arc::new(Mirror::spawn(store.clone(), prefixes(&keys)));
+        let mirror = Arc::new(Mirror::spawn(store.clone(), keys.watched()));
         let changes = mirror.subscribe();
         server.end_leftovers().await;
         let dynamic = server.first_dynamic();

@@ -12,8 +12,8 @@ use crate::world::{Event, World};
 use citus::copies::NodeCopy;
 use citus::model::Model;
 use citus::registrar::round::{Answer, Machine, Step};
-use citus::registrar::{Ended, Round, Sight, Step as Due};
-use citus::{Address, Groups, NodeRow, Statement, Wish, groups_led_here, is_whole};
+use citus::registrar::{Did, Ended, Round, Sight, Step as Due};
+use citus::{Address, Known, NodeRow, Statement, Wish};
 use member::ha::Observation;
 use member::keeps_rows;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ enum Came {
 impl World {
     /// Begins the round that is due.
     pub fn keep_rows(&mut self, member: usize, seen: &Observation) {
-        if self.citus.is_none() || !self.members[member].place.group.is_coordinator() {
+        if !self.members[member].place.group.is_coordinator() {
             return;
         }
         let sight = self.rows_sight(member, seen);
@@ -74,20 +74,17 @@ impl World {
     fn rows_sight(&mut self, member: usize, seen: &Observation) -> Sight {
         let m = &mut self.members[member];
         let here = Address::new(m.host(), PORT);
-        let may_act = seen.job.is_none() && seen.server().is_some() && keeps_rows(seen);
         let site = m.daemon.mirror.site(&m.keys);
         let own = m.place.group.0.expect("a group of Citus");
-        let groups = match may_act {
-            true => groups_led_here(&site.groups, own, here),
-            false => Groups::new(),
-        };
-        let machine = &m.daemon.machine;
         let moved = site.topology.journal().map(|journal| journal.groups.as_slice());
+        let machine = &m.daemon.machine;
+        let may_act = keeps_rows(seen);
+        let (groups, whole) = Known { views: &site.groups, own, here, moved }.shown(may_act);
         Sight {
             now: seen.now,
             may_act,
             opening: machine.must_rewire(seen),
-            whole: is_whole(&groups, moved),
+            whole,
             is_lock_left: false,
             in_tail: m.daemon.round.as_ref().is_some_and(|work| work.machine.is_in_tail()),
             has_copies: true,
@@ -110,7 +107,10 @@ impl World {
     }
 
     fn round_after(&mut self, low: u64, high: u64, member: usize) {
-        let ms = self.formation().rng.range(low, high);
+        let ms = match &mut self.citus {
+            Some(formation) => formation.rng.range(low, high),
+            None => self.rng.range(low, high),
+        };
         let daemon = &self.members[member].daemon;
         let Some(number) = daemon.round.as_ref().map(|work| work.number) else { return };
         let life = daemon.life;
@@ -128,6 +128,10 @@ impl World {
             return;
         }
         let Some(mut work) = daemon.round.take_if(|work| work.number == number) else { return };
+        if self.citus.is_none() {
+            // A world without the tables of Citus: there is nothing to do.
+            return self.round_over(member, Ended::Round(Did::ALL));
+        }
         match self.do_step(member, &mut work) {
             Came::Answer(answer) => self.round_answered(member, work, answer),
             Came::NotYet => {

@@ -9,8 +9,7 @@ mod operator;
 pub mod perform;
 
 use super::World;
-use member::ha::Observation;
-use member::{StoreSight, closed_workers, keeps_rows};
+use member::{StoreSight, closed_workers};
 use node::dcs::Snapshot;
 use node::region::ownership::read;
 pub use standby::switch::effect::{Answer, Call, CallId};
@@ -102,15 +101,6 @@ impl World {
         let site = m.daemon.mirror.site(&m.keys);
         (seen.ownership, seen.order) = m.daemon.machine.look_at_region(&site.topology, &me, group);
         seen.closed_workers = closed_workers(&site.groups, &seen.ownership);
-    }
-
-    /// The coordinator rewrites its rows beside its beats, once every worker is open. Where
-    /// the groups are plain ones, the rows are written at once.
-    pub fn has_rewired(&mut self, member: usize, seen: &Observation) -> bool {
-        match self.citus.is_some() {
-            true => self.members[member].daemon.registrar.take_settled(),
-            false => keeps_rows(seen) && seen.closed_workers.is_empty(),
-        }
     }
 
     /// The phase of a move that is neither done nor aborted, in the stores of its two
