@@ -13,7 +13,9 @@ use member::ha::TABLES;
 use member::ha::table::{Rests, Rule, Wait};
 use member::overrides::OVERRIDES;
 use member::planned_restart::PLANNED_RESTART;
+use member::requests::REQUESTS;
 use member::slots::SLOTS;
+use member::stop::STOPS;
 use member::upkeep::UPKEEP;
 use node::config::{Environment, Loaded, load};
 use standby::slots::danger::SLOT_DANGERS;
@@ -162,6 +164,10 @@ fn rules() -> String {
     let rows = OVERRIDES.iter().map(|row| (row.id, row.why, String::new()));
     let when = "What the files of a server say beside the configuration: every row that applies.";
     write_table(&mut text, "overrides", when, rows);
+    let rows = REQUESTS.iter().map(|row| (row.id, row.why, String::new()));
+    let when = "A restart or a reinitialize that an operator asks for; the first row that matches \
+                decides.";
+    write_table(&mut text, "requests", when, rows);
     let rows = STOPS.iter().map(|row| (row.id, row.why, String::new()));
     let when = "What an orderly stop of a server waits for, at every look of its job; the first row \
                 that matches decides.";

@@ -50,6 +50,7 @@ pub mod planned_restart;
 mod record;
 mod region;
 mod renewal;
+pub mod requests;
 pub mod role;
 pub(crate) mod schedule;
 mod server_files;

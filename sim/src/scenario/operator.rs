@@ -5,8 +5,8 @@ use super::inject::number;
 use super::making::pairs;
 use super::story::Story;
 use super::usage::usage;
-use crate::world::fault::Fault;
-use member::ha::observation::Asked;
+use crate::world::fault::{Fault, RESTART, reinitialize};
+use member::requests::Request;
 use standby::switch::occurrence::after;
 use topology::schedule::CronLine;
 
@@ -74,17 +74,18 @@ fn beside(story: &Story, named: Option<&str>) -> usize {
 }
 
 pub fn restart(story: &mut Story, words: &[&str]) -> Printed {
-    asked(story, words, Asked::Restart)
+    asked(story, words, RESTART)
 }
 
 pub fn reinit(story: &mut Story, words: &[&str]) -> Printed {
-    asked(story, words, Asked::Reinitialize)
+    asked(story, words, reinitialize(false))
 }
 
-fn asked(story: &mut Story, words: &[&str], what: Asked) -> Printed {
+fn asked(story: &mut Story, words: &[&str], request: Request) -> Printed {
     let [name] = words else { return usage() };
-    story.happen(Fault::Ask(story.member(name)?, what))?;
-    Ok(Vec::new())
+    let member = story.member(name)?;
+    let asked = story.world.ask_member(member, request);
+    Ok(asked.err().map(|why| format!("refused: {why}")).into_iter().collect())
 }
 
 pub fn promote(story: &mut Story, words: &[&str]) -> Printed {

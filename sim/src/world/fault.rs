@@ -11,7 +11,7 @@ use super::perform::request;
 use super::rng::Rng;
 use super::{Event, Shape, World};
 use crate::check::synchronous::Word;
-use member::ha::observation::Asked;
+use member::requests::{Request, Verdict};
 use serde_json::{Map, Value, json};
 use topology::Dynamic;
 
@@ -91,6 +91,12 @@ impl Plan {
     }
 }
 
+pub const RESTART: Request = Request::Restart { limit_ms: None };
+
+pub const fn reinitialize(force: bool) -> Request {
+    Request::Reinitialize { from_leader: false, force }
+}
+
 /// Whose word a leader without a store needs.
 #[derive(Clone, Copy, Debug)]
 pub enum Agreement {
@@ -126,7 +132,7 @@ pub enum Fault {
     Switchover(usize),
     Failover(usize),
     Pause(usize, bool),
-    Ask(usize, Asked),
+    Ask(usize, Request),
     /// Everything between the regions is cut.
     CutRegions,
     HealRegions,
@@ -244,8 +250,9 @@ impl World {
             Fault::Ttl(m, seconds) => self.set_ttl(m, seconds),
             Fault::Agreement(m, whose) => self.set_agreement(m, whose),
             Fault::Ask(m, what) => {
-                self.members[m].daemon.machine.memory.asked = Some(what);
-                self.wake_now(m);
+                if let Err(why) = self.ask_member(m, what) {
+                    self.note_of(m, &format!("refuses {what:?}: {why}"));
+                }
             }
             other => self.on_mishap(other),
         }
@@ -303,8 +310,9 @@ impl World {
             86..=90 => (Fault::Switchover(m), None),
             91..=92 => (Fault::Failover(m), None),
             93..=95 => (Fault::Pause(m, true), Some(Fault::Pause(m, false))),
-            96..=97 => (Fault::Ask(m, Asked::Restart), None),
-            _ => (Fault::Ask(m, Asked::Reinitialize), None),
+            96..=97 => (Fault::Ask(m, RESTART), None),
+            98 => (Fault::Ask(m, reinitialize(false)), None),
+            _ => (Fault::Ask(m, reinitialize(true)), None),
         };
         self.fault_later(0, now);
         if let Some(later) = later {
@@ -450,6 +458,29 @@ impl World {
         for event in deferred {
             self.after(0, event);
         }
+    }
+
+    /// A request to the member's REST API.
+    pub fn ask_member(&mut self, member: usize, request: Request) -> Result<(), String> {
+        let m = &self.members[member];
+        if !m.is_running() {
+            return Err("no answer".into());
+        }
+        let (daemon, now) = (&m.daemon, m.clock.read(self.now));
+        let ended = daemon.ended.as_ref().map(|(job, _)| job);
+        let running = daemon.job.as_ref().map(|work| &work.job).or(ended);
+        match daemon.machine.judge_request(request, running) {
+            Verdict::Refuse(why) => return Err(why),
+            Verdict::TakeAfterCancel => {
+                let job = self.cancel_job(member);
+                self.members[member].daemon.machine.cancelled(job, now);
+                self.carry_out_local(member);
+            }
+            Verdict::Take => {}
+        }
+        self.members[member].daemon.machine.take_request(request);
+        self.wake_now(member);
+        Ok(())
     }
 
     /// The process is gone; PostgreSQL goes on as it is.

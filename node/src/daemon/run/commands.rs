@@ -1,14 +1,14 @@
 //! Requests of the API: taken, remembered for the next beats, answered.
 //!
-//! Invariant: a restart or a reinitialize is remembered, one at a time, and the
-//! tables decide what comes of it; any other caller gets "already in progress".
+//! Which is taken, the machine decides (`member/requests.rs`).
 
 use crate::api::published::{Command, Reply};
-use crate::api::restart::Request;
+use crate::api::restart;
 use crate::daemon::{Daemon, Origin};
 use member::ha::observation::{Asked, Job};
 use member::job_terms::STILL_STARTING;
 use member::planned_restart::RestartPlan;
+use member::requests::{Request, Verdict};
 
 impl Daemon {
     pub(super) async fn take(&mut self, command: Option<Command>, origin: &Origin) {
@@ -16,9 +16,8 @@ impl Daemon {
             Some(Command::Wake) | None => {}
             Some(Command::Reload) => self.reload(origin).await,
             Some(Command::Restart { limit, reply }) => {
-                if self.ask(Asked::Restart, reply) {
-                    self.member.memory.start_limit_ms = limit.map(|limit| limit.as_millis() as u64);
-                }
+                let limit_ms = limit.map(|limit| limit.as_millis() as u64);
+                self.ask_restart(Request::Restart { limit_ms }, reply);
             }
             Some(Command::ScheduleRestart { request, reply }) => {
                 let plan = self.planned(*request);
@@ -28,7 +27,7 @@ impl Daemon {
                 let _ = reply.send(self.member.forget_planned_restart());
             }
             Some(Command::Reinitialize { from_leader, force, reply }) => {
-                let asked = self.ask_reinitialize(from_leader, force).await;
+                let asked = self.ask_reinitialize(Request::Reinitialize { from_leader, force });
                 let _ = reply.send(asked);
             }
             // What the event tells is in the store as well, which is watched.
@@ -37,7 +36,7 @@ impl Daemon {
     }
 
     /// It is meant for the server that runs now.
-    fn planned(&self, request: Request) -> RestartPlan {
+    fn planned(&self, request: restart::Request) -> RestartPlan {
         let started = self.server.status().map(|s| s.postmaster_start_time.clone());
         RestartPlan {
             conditions: request.conditions,
@@ -48,16 +47,25 @@ impl Daemon {
         }
     }
 
-    /// Whether it was accepted. A request that is refused changes nothing.
-    fn ask(&mut self, what: Asked, reply: Reply) -> bool {
-        let job = self.background.running().map(|running| running.job.title());
-        if let Some(title) = job.or(self.member.memory.asked.map(Asked::title)) {
-            let _ = reply.send(Err(format!("{title} already in progress")));
-            return false;
+    fn judge(&mut self, request: Request) -> Result<(), String> {
+        let running = self.background.running().map(|running| &running.job);
+        match self.member.judge_request(request, running) {
+            Verdict::Refuse(why) => return Err(why),
+            Verdict::TakeAfterCancel => self.cancel(),
+            Verdict::Take => {}
         }
-        self.member.memory.asked = Some(what);
-        self.replies.push((what, reply));
-        true
+        self.member.take_request(request);
+        Ok(())
+    }
+
+    /// Its caller waits for the end of the restart.
+    fn ask_restart(&mut self, request: Request, reply: Reply) {
+        match self.judge(request) {
+            Ok(()) => self.replies.push((Asked::Restart, reply)),
+            Err(why) => {
+                let _ = reply.send(Err(why));
+            }
+        }
     }
 
     /// A restart that could not begin in time is no longer wanted: the caller gets the
@@ -71,22 +79,8 @@ impl Daemon {
     }
 
     /// Answers when it is sure to begin; how it goes on is the member's state.
-    async fn ask_reinitialize(&mut self, from_leader: bool, force: bool) -> Result<String, String> {
-        if self.member.held {
-            return Err("I am the leader, can not reinitialize".into());
-        }
-        if let Some(running) = self.background.running() {
-            // Half a rewind is worse than what was there before.
-            let may_cancel = !matches!(running.job, Job::Rewind { .. });
-            if !(force && may_cancel) {
-                return Err(format!("{} already in progress", running.job.title()));
-            }
-            self.cancel();
-        }
-        self.member.memory.asked = Some(match from_leader {
-            true => Asked::ReinitializeFromLeader,
-            false => Asked::Reinitialize,
-        });
+    fn ask_reinitialize(&mut self, request: Request) -> Result<String, String> {
+        self.judge(request)?;
         for (_, reply) in std::mem::take(&mut self.replies) {
             let _ = reply.send(Err("reinitialize already in progress".into()));
         }
