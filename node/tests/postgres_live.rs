@@ -451,18 +451,9 @@ async fn split(leader: &Postmaster, session: &Session, standby: &Postmaster, on_
     on_b.execute("a row", "INSERT INTO public.t VALUES (3)").await.expect("a row");
     on_b.execute_long("checkpoint", "CHECKPOINT", LIMIT).await.expect("a checkpoint");
     leader.kill_all().expect("a kill");
-    tokio::time::timeout(LIMIT, leader.wait_exit()).await.expect("an end");
-    tokio::time::timeout(LIMIT, reaped(leader.pid)).await.expect("no zombie");
+    tokio::time::timeout(LIMIT, leader.wait_gone()).await.expect("an end");
     tokio::time::timeout(LIMIT, session.closed()).await.expect("a closed connection");
     assert!(!session.is_usable());
-}
-
-/// `postgres` takes the lock file of a process that init has not reaped yet for that of a server
-/// that runs.
-async fn reaped(pid: i32) {
-    while Path::new(&format!("/proc/{pid}")).exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
 }
 
 async fn come_back(a: &Node, b: &Node, on_b: &Session, dynamic: &Value) -> Postmaster {

@@ -260,7 +260,7 @@ impl Server {
     pub(super) async fn move_aside(&mut self) -> Result<(), String> {
         self.stop_now();
         if let Ok(Some(postmaster)) = self.instance.postmaster() {
-            postmaster.wait_exit().await;
+            postmaster.wait_gone().await;
         }
         self.system = None;
         let to =

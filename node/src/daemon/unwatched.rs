@@ -164,8 +164,8 @@ fn stop(primary: &Postmaster) -> Result<(), String> {
     runtime.block_on(async {
         if tokio::time::timeout(QUIT, primary.wait_exit()).await.is_err() {
             primary.kill_all().map_err(text)?;
-            primary.wait_exit().await;
         }
+        primary.wait_gone().await;
         Ok(())
     })
 }

@@ -247,6 +247,7 @@ impl ServerJobs {
                 }
             }
         }
+        postmaster.wait_gone().await;
         Ok(())
     }
 
@@ -276,8 +277,8 @@ impl ServerJobs {
         postmaster.stop(StopMode::Immediate).map_err(text)?;
         if tokio::time::timeout(QUIT, postmaster.wait_exit()).await.is_err() {
             postmaster.kill_all().map_err(text)?;
-            postmaster.wait_exit().await;
         }
+        postmaster.wait_gone().await;
         Ok(())
     }
 

@@ -206,7 +206,7 @@ impl Instance {
         Ok((postmaster, written))
     }
 
-    /// Before a start: makes sure that no process works in the data directory.
+    /// Before a start, also of a single-user server: makes sure that no process works in the data directory.
     async fn make_room(&self) -> Result<(), Error> {
         let (data_dir, postgres) = (&self.settings.data_dir, self.settings.tool("postgres"));
         if Postmaster::find(data_dir, &postgres)?.is_none() {
@@ -519,7 +519,7 @@ impl Instance {
     }
 
     pub async fn crash_recovery(&self) -> Result<(), Error> {
-        self.refuse_running()?;
+        self.make_room().await?;
         single_user::recover(&self.settings).await
     }
 }

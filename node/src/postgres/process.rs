@@ -35,6 +35,8 @@ const BRISK: Duration = Duration::from_millis(5);
 const CALM: Duration = Duration::from_millis(50);
 /// A killed backend that hangs in the kernel is left to the next look.
 const ORPHANS_LIMIT: Duration = Duration::from_secs(1);
+/// A process that has ended is reaped within this, where anything reaps it.
+const REAPED_LIMIT: Duration = Duration::from_secs(1);
 /// `setsid` and a shell have this long to hand over to postgres.
 const SPAWN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -238,6 +240,23 @@ impl Postmaster {
         while self.is_alive().unwrap_or(true) {
             tokio::time::sleep(CALM).await;
         }
+    }
+
+    /// Ready when it has ended and nothing of it is left: PostgreSQL takes the lock file of a process
+    /// that was not reaped yet for that of a server that runs. Where nothing reaps it, the file is
+    /// removed before a start (`clear_stale`), so this wait has an end.
+    pub async fn wait_gone(&self) {
+        self.wait_exit().await;
+        let until = tokio::time::Instant::now() + REAPED_LIMIT;
+        while self.is_left() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(BRISK).await;
+        }
+    }
+
+    /// Also as a process that has ended and was not reaped.
+    fn is_left(&self) -> bool {
+        let stat = Stat::of(self.pid);
+        stat.is_ok_and(|stat| stat.is_some_and(|stat| stat.started == self.started))
     }
 
     /// None: it has ended. The process is looked at after the descriptor was
@@ -484,6 +503,36 @@ mod tests {
         Postmaster::clear_stale(dir.path(), Path::new("postgres")).unwrap();
         other.wait().unwrap();
         assert!(!path.exists());
+    }
+
+    /// A child of this process that has ended, and that nothing has reaped.
+    fn ended() -> (std::process::Child, Postmaster) {
+        let child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while Stat::of(pid).unwrap().expect("not reaped").lives {
+            std::thread::yield_now();
+        }
+        let started = Stat::of(pid).unwrap().expect("not reaped").started;
+        (child, Postmaster { pid, started, data_dir: PathBuf::new() })
+    }
+
+    #[tokio::test]
+    async fn a_server_is_gone_when_it_was_reaped_and_the_wait_for_that_has_an_end() {
+        let (mut child, server) = ended();
+        server.wait_exit().await;
+        assert!(server.is_left(), "it has ended, and was not reaped");
+        let begin = tokio::time::Instant::now();
+        server.wait_gone().await;
+        assert!(begin.elapsed() >= REAPED_LIMIT, "nothing reaps it");
+        assert!(server.is_left());
+        let waits = server.wait_gone();
+        let reaps = async {
+            tokio::time::sleep(REAPED_LIMIT / 4).await;
+            child.wait().unwrap();
+        };
+        let begin = tokio::time::Instant::now();
+        tokio::join!(waits, reaps);
+        assert!(!server.is_left() && begin.elapsed() < REAPED_LIMIT / 2);
     }
 
     #[test]
