@@ -2,7 +2,7 @@
 //! itself, and when it is told to.
 
 use super::{Turn, tables};
-use crate::world::postgres::Mark;
+use crate::world::postgres::{Kind, Mark};
 use crate::world::{Event, World};
 use citus::{Address, NodeRow};
 
@@ -100,7 +100,13 @@ impl World {
         let line = format!("resolves on {}: {mark:?}", self.members[other].name);
         self.note_of(member, &line);
         let is_unguarded = self.members[member].is_unguarded(self.now);
-        self.transaction_mut(number).is_unguarded |= is_unguarded;
+        // Where a failover loses the history of this server, what it has resolved is lost too.
+        let (client, log) = (self.members[member].place.client, &self.members[member].server.log);
+        let promoted = log.records().iter().rfind(|record| record.kind == Kind::Promoted);
+        let history = promoted.map(|record| (client, record.id));
+        let transaction = self.transaction_mut(number);
+        transaction.is_unguarded |= is_unguarded;
+        transaction.records.extend(history);
         self.finish_part(other, number, mark);
     }
 }
