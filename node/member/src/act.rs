@@ -168,11 +168,7 @@ impl Member {
 
     fn begin_job(&mut self, job: &Job, seen: &Observation) -> Next<Script> {
         self.guard_job(job, seen);
-        let is_for_copies = self.is_restart_for_copies(seen, job);
         let copies = self.slot_copies(seen, job);
-        if is_for_copies && copies.is_none() {
-            return failed("not restarting for logical slots: none can be copied now");
-        }
         let terms = Box::new(JobTerms { copies, ..self.job_terms(job, seen) });
         plain(Call::Begin { job: job.clone(), terms })
     }
@@ -231,9 +227,6 @@ impl Member {
         seen: &Observation,
         now: Millis,
     ) -> Next<Script> {
-        if self.must_look_before_opening(now) {
-            return failed("the logical slots of this server were not looked at yet");
-        }
         match self.before_opening(seen) {
             Some(BeforeOpening { drops }) => {
                 let call = Call::EndSlotWork { drops };

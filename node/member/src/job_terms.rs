@@ -7,6 +7,7 @@ use super::stop::StopPlan;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
 use crate::ha::observation::{Asked, Disk, Following, Job, Rebuild};
+use standby::slots::NATIVE;
 use std::time::Duration;
 use topology::{SystemId, Timeline};
 
@@ -99,6 +100,11 @@ impl JobTerms {
 }
 
 impl SlotCopies {
+    /// Only a server before PostgreSQL 17 takes copies at its start; a later one makes its own.
+    pub fn fits(major: u32) -> bool {
+        major < NATIVE
+    }
+
     /// Why the restart is not worth it, with this many slots read from the leader.
     pub fn refusal(&self, read: usize) -> Option<&'static str> {
         let is_vain = self.is_purpose && read == 0;
@@ -210,6 +216,7 @@ mod tests {
         let (system, slots) = (SystemId("1".into()), Vec::new());
         let copies = SlotCopies { from, system, slots, is_purpose: true };
         assert!(copies.refusal(0).is_some() && copies.refusal(1).is_none());
+        assert!(SlotCopies::fits(16) && !SlotCopies::fits(17));
         assert!(SlotCopies { is_purpose: false, ..copies }.refusal(0).is_none());
     }
 }

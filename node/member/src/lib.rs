@@ -77,8 +77,8 @@ pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
 pub use record::{reason, role_of};
 pub use region::{closed_workers, keeps_rows, may_campaign};
-pub use start::{Configurations, KeptProof};
 pub use slot_sight::{SlotEnd, SlotFailure, SlotSight};
+pub use start::{Configurations, KeptProof};
 pub use wake::wakes;
 
 use crate::ha::failsafe::PeerSet;

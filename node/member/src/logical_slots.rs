@@ -41,8 +41,6 @@ const ANSWER_LOOPS: u64 = 3;
 pub(super) struct LogicalMemory {
     /// This process has taken in what the server's slots are.
     is_noted: bool,
-    /// Since when a promotion waits for that.
-    opening_waits: Option<Millis>,
     major: u32,
     /// `wal_level` of the running server is logical, as far as it was looked at since its start.
     decodes: bool,

@@ -192,27 +192,37 @@ fn a_member_that_moves_below_another_one_is_judged_anew() {
 
 /// A restart is no use without the copies.
 #[test]
-fn row_944_waits_for_a_leader_that_runs_and_a_restart_without_copies_is_refused() {
+fn rows_944_and_996_a_restart_waits_for_a_leader_that_runs_and_without_copies_there_is_none() {
     let mut stage = Stage::standby();
     stage.beat();
-    let mut ends = BTreeMap::new();
-    for state in ["running", "stopping"] {
+    let rule = |stage: &mut Stage| {
+        stage.member.note_copies(&stage.seen);
+        let follows = Facts::of(&stage.seen).upstream().map(Box::new);
+        if let Process::Running(server) = &mut stage.seen.postgres.process {
+            server.role = Seen::Known(ServerRole::Standby { follows, streaming: true });
+        }
+        let lease_renewed = stage.seen.now;
+        let divergence = Divergence::Prefix;
+        stage.seen.memory = Memory { lease_renewed, divergence, ..stage.member.memory.clone() };
+        decide(&stage.seen).rule
+    };
+    let mut due = |state: &str, uses_slots: bool| {
         stage.hears(&[slot("x", 80, 700)], None);
         stage.beat();
         let record = format!(
             r#"{{"role":"primary","state":"{state}","conn_url":"postgres://h:1/d","timeline":2}}"#
         );
         stage.view().take_sample("members/b", &record, 3, 1);
-        stage.seen.memory = stage.member.memory.clone();
-        let due = crate::ha::follow::copies_slots(&Facts::of(&stage.seen));
-        ends.insert(state, due);
-    }
-    assert_eq!(ends["running"].as_deref(), Some("x"));
-    assert_eq!(ends["stopping"], None);
+        stage.member.dynamic.use_slots = uses_slots;
+        rule(&mut stage)
+    };
+    assert_eq!(due("running", true), 944);
+    assert_eq!(due("running", false), 996);
+    assert_eq!(due("stopping", true), 998);
+    assert_eq!(due("running", true), 944, "it is tried when it is possible");
     let job = Job::Restart { as_primary: false };
-    assert!(stage.member.memory.slots_to_copy.is_some());
     assert!(stage.member.is_restart_for_copies(&stage.seen, &job));
-    assert_eq!(stage.member.slot_copies(&stage.seen, &job), None);
+    assert!(stage.member.slot_copies(&stage.seen, &job).expect("copies").is_purpose);
     assert!(stage.member.slots.logical.due.is_empty(), "it is not tried again at once");
     assert_eq!(stage.member.memory.slots_to_copy, None);
 }

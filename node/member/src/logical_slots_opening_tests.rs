@@ -136,25 +136,24 @@ fn a_promotion_waits_for_the_first_look_at_the_slots_but_not_for_ever() {
     stage.view().take_sample("status", r#"{"optime":90,"slots":{"x":70}}"#, 2, 0);
     stage.seen.lock = Lock::Mine { renewed: stage.seen.now, deadline: stage.seen.now + 30_000 };
     stage.has(&[slot("x", 80, 700)]);
-    let now = stage.seen.now;
-    let open = |stage: &mut Stage, ms: u64| match stage.member.make_ready_to_open(
-        Timeline(3),
-        &stage.seen,
-        now + ms,
-    ) {
-        Next::Goes(_, Effect::Call { call: Call::EndSlotWork { drops }, .. }) => Some(drops),
-        Next::Goes(_, Effect::Call { call: Call::Promote { .. }, .. }) => Some(Vec::new()),
-        Next::Over(Outcome::Failed(_)) => None,
-        _ => panic!("it opens, or fails"),
+    let rule = |stage: &mut Stage, ms: u64| {
+        let mut seen = stage.seen.clone();
+        seen.now = seen.now + ms;
+        seen.lock = Lock::Mine { renewed: seen.now, deadline: seen.now + 30_000 };
+        stage.member.note_unseen_slots(&seen);
+        seen.memory = Memory { lease_renewed: seen.now, ..stage.member.memory.clone() };
+        decide(&seen).rule
     };
-    assert_eq!(open(&mut stage, 0), None);
-    assert_eq!(open(&mut stage, 3_000), Some(Vec::new()), "the slots cannot be looked at");
+    assert_eq!(rule(&mut stage, 0), 709);
+    assert_eq!(rule(&mut stage, 1_999), 709);
+    assert_eq!(rule(&mut stage, 2_000), 731, "the slots cannot be looked at");
     stage.beat();
-    assert_eq!(open(&mut stage, 3_000), Some(vec!["x".to_string()]), "no reader has passed it");
+    assert_eq!(rule(&mut stage, 0), 731);
+    let drops = stage.member.before_opening(&stage.seen).expect("slots").drops;
+    assert_eq!(drops, ["x"], "no reader has passed it");
     let mut undefined = Stage::standby();
-    undefined.seen.lock = Lock::Mine { renewed: now, deadline: now + 30_000 };
     undefined.member.dynamic.slots = Default::default();
-    assert_eq!(open(&mut undefined, 0), Some(Vec::new()));
+    assert_eq!(rule(&mut undefined, 0), 731);
 }
 
 /// It may be there when the member opens, and begins behind its reader.

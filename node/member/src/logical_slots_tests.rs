@@ -3,10 +3,9 @@
 use super::super::effect::{Answer, Call, Effect};
 use super::super::{Local, SlotFailure, overrides::Overrides};
 use super::*;
-use crate::ha::observation::{Job, Lock};
-use crate::ha::{Outcome, sample};
+use crate::ha::observation::{Divergence, Job, Lock, Memory, ServerRole};
+use crate::ha::{decide, sample};
 use crate::made_up::TakeSample;
-use crate::next::Next;
 use serde_json::{Value, json};
 use standby::slots::Xid;
 use topology::write::{LeaderWrite, Written};

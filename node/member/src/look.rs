@@ -118,6 +118,8 @@ impl Member {
             self.judge_planned_restart(seen, unix_ms, server);
         }
         self.forget_what_is_over(seen);
+        self.note_unseen_slots(seen);
+        self.note_copies(seen);
         seen.memory = self.memory.clone();
     }
 

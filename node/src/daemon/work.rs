@@ -17,11 +17,11 @@ use crate::postgres::{
     ControlState, Error, Instance, Permission, Postmaster, ProvenSource, Ready, Session, StartAs,
     StopMode, Upstream, Written, history, rewind, tools,
 };
+use member::SlotCopies;
 use member::ha::observation::{Following, Job, ShutdownState};
 use member::job_terms::JobTerms;
 use member::stop::{GLANCE_MS, OrderlyStop, QUIT_MS, StopPlan, StopSight, StopStep, StopWay};
 use serde_json::Value;
-use standby::slots::NATIVE;
 use standby::source::{Rank, most_telling};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,8 +90,8 @@ impl ServerJobs {
     /// A start does not wait for long for copies of slots: without them it is asked for again.
     async fn read_slots(&self) -> Vec<SlotFile> {
         let Some(copies) = &self.terms.copies else { return Vec::new() };
-        let is_native = self.instance.catalogue().await.is_ok_and(|known| known.major >= NATIVE);
-        if is_native {
+        let major = self.instance.catalogue().await.map_or(0, |known| known.major);
+        if !SlotCopies::fits(major) {
             return Vec::new();
         }
         let wanted = copies.slots.iter().map(|slot| slot_files::Wanted {

@@ -183,6 +183,18 @@ pub(crate) const FOLLOW: &[Rule] = &[
     )
     .saying(|f| f.why_uncompared()),
     Rule::new(
+        996,
+        |f| uncopied_slots(f).is_some(),
+        |_| rest(),
+        "no action. Permanent logical slots of the leader are missing here and cannot be copied now: \
+         this standby does not restart for them",
+    )
+    .until(
+        "the slots can be copied (944)",
+        "the standby follows without them; its record names them as missing",
+    )
+    .saying(uncopied_slots),
+    Rule::new(
         998,
         |f| f.o.is_streaming(),
         |_| rest(),
@@ -198,6 +210,14 @@ pub(crate) const FOLLOW: &[Rule] = &[
 
 /// The slots that only a restart brings: from a leader that runs, and is not about to stop.
 pub(crate) fn copies_slots(f: &Facts) -> Option<String> {
+    missing_slots(f).filter(|_| !f.o.memory.are_copies_refused)
+}
+
+pub(crate) fn uncopied_slots(f: &Facts) -> Option<String> {
+    missing_slots(f).filter(|_| f.o.memory.are_copies_refused)
+}
+
+fn missing_slots(f: &Facts) -> Option<String> {
     let is_due = f.o.is_streaming() && !f.is_backing_off() && !f.is_paused();
     let can = f.slots_source().is_some() && f.request().is_none();
     f.o.memory.slots_to_copy.clone().filter(|_| is_due && can)

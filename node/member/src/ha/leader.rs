@@ -2,11 +2,15 @@
 
 use super::action::{Action, Publish};
 use super::facts::Facts;
-use super::follow::{copies_slots, recovers_otherwise};
+use super::follow::{copies_slots, recovers_otherwise, uncopied_slots};
 use super::observation::{Asked, Job, Process, StopHow};
 use super::synchrony::sync_action;
 use super::table::{Rule, act, rest, soon};
 use topology::Seen;
+
+/// A promotion waits this long for the first look at the slots of the server. One that does not
+/// show them opens all the same.
+const FIRST_LOOK_MS: u64 = 2_000;
 
 pub(crate) const LEADER: &[Rule] = &[
     Rule::new(
@@ -89,6 +93,17 @@ pub(crate) const LEADER: &[Rule] = &[
         "no member can take over as asked",
     )
     .saying(|f| f.successor(None).err().map(|why| why.to_string())),
+    // Before anything opens: what a promotion means for readers is told of slots that were seen.
+    Rule::new(
+        709,
+        |f| f.o.is_standby() && !f.is_promoting() && f.is_lock_young_enough() && opens_unseen(f),
+        |_| soon(20),
+        "holds the lock: the logical slots of this server are looked at before it opens",
+    )
+    .until(
+        "the look at the slots after this beat",
+        "after two seconds the server opens all the same (731)",
+    ),
     Rule::new(
         710,
         |f| f.is_on_its_way() && f.start_took_too_long() && !f.has_asked() && f.may_own(),
@@ -229,7 +244,7 @@ pub(crate) const LEADER: &[Rule] = &[
         "no action. I am the standby leader with the lock",
     )
     .at_rest()
-    .saying(|f| f.doubt().or_else(|| f.why_not_streaming())),
+    .saying(|f| f.doubt().or_else(|| f.why_not_streaming()).or_else(|| uncopied(f))),
     // A standby with the lock in the region that owns: open.
     Rule::new(730, |f| f.is_promoting(), |f| soon(f.promotion_pace_ms()), "leaving recovery")
         .until(
@@ -366,6 +381,17 @@ pub(crate) const LEADER: &[Rule] = &[
 fn copies_remote_slots(f: &Facts) -> Option<String> {
     let is_well = f.o.is_standby() && !f.is_diverged() && !f.must_follow_another();
     copies_slots(f).filter(|_| is_well && !f.may_own())
+}
+
+fn uncopied(f: &Facts) -> Option<String> {
+    let names = uncopied_slots(f)?;
+    Some(format!("it does not restart for copies of {names}: none can be made now"))
+}
+
+/// This process does not know which logical slots the server has that is about to open.
+fn opens_unseen(f: &Facts) -> bool {
+    let since = f.o.memory.slots_unseen_since;
+    since.is_some_and(|at| f.o.now.since(at) < FIRST_LOOK_MS) && f.may_own() && f.open().is_ok()
 }
 
 fn stands_before_gate(f: &Facts) -> bool {

@@ -163,19 +163,34 @@ impl Member {
         is_restart && is_due && self.memory.asked.is_none()
     }
 
+    /// None of the slots that a restart is due for can be copied as things are.
+    pub(crate) fn note_copies(&mut self, seen: &Observation) {
+        let is_due = self.memory.slots_to_copy.is_some();
+        self.memory.are_copies_refused = is_due && self.copies_now(seen).is_none();
+    }
+
     /// The slots to copy before this job starts a standby.
     pub(crate) fn slot_copies(&mut self, seen: &Observation, job: &Job) -> Option<SlotCopies> {
         if !matches!(job, Job::StartStandby { .. } | Job::Restart { as_primary: false }) {
             return None;
         }
         let is_purpose = self.is_restart_for_copies(seen, job);
+        let copies = self.copies_now(seen);
         self.memory.slots_to_copy = None;
         // Whatever comes of it, these slots make the server restart no second time soon.
         let logical = &mut self.slots.logical;
-        for name in &logical.due {
-            logical.restarted.insert(name.clone(), (seen.now, logical.looked_at.clone()));
-        }
+        let looked_at = logical.looked_at.clone();
         let due = std::mem::take(&mut logical.due);
+        logical
+            .restarted
+            .extend(due.iter().map(|name| (name.clone(), (seen.now, looked_at.clone()))));
+        if copies.is_some() {
+            logical.again.retain(|name, _| !due.contains(name));
+        }
+        Some(SlotCopies { is_purpose, ..copies? })
+    }
+
+    fn copies_now(&self, seen: &Observation) -> Option<SlotCopies> {
         let of_region = follows_region(seen);
         let is_kept = (seen.may_own() || of_region) && !seen.me.tags.nofailover();
         let system = seen.system()?.clone();
@@ -186,10 +201,9 @@ impl Member {
             return None;
         }
         let Permanent { specifications, .. } = permanent(&self.dynamic.slots);
-        let logical = &mut self.slots.logical;
+        let logical = &self.slots.logical;
         let slots: Vec<SlotCopy> =
             specifications.into_iter().filter_map(|slot| logical.copy_of(slot)).collect();
-        logical.again.retain(|name, _| !due.contains(name));
-        (!slots.is_empty()).then_some(SlotCopies { from, system, slots, is_purpose })
+        (!slots.is_empty()).then_some(SlotCopies { from, system, slots, is_purpose: false })
     }
 }

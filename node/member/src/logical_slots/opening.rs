@@ -8,10 +8,7 @@ use standby::slots::logical::{makes_own, native_readiness};
 use standby::slots::{Readiness, Slot};
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
-use topology::{Dynamic, Lsn, Millis};
-
-/// A promotion waits this long for the first look at the slots of the server.
-const FIRST_LOOK_MS: u64 = 2_000;
+use topology::{Dynamic, Lsn};
 
 /// Before a promotion.
 pub(crate) struct BeforeOpening {
@@ -21,15 +18,13 @@ pub(crate) struct BeforeOpening {
 
 impl Member {
     /// This process has not seen yet which logical slots the server has, and whether they can be
-    /// resumed: the next beat has. A server that does not show its slots opens all the same.
-    pub(crate) fn must_look_before_opening(&mut self, now: Millis) -> bool {
+    /// resumed: a standby that is about to open waits for that, for a while (709).
+    pub(crate) fn note_unseen_slots(&mut self, seen: &Observation) {
         let is_defined = defined(&self.dynamic).next().is_some();
-        let logical = &mut self.slots.logical;
-        if logical.is_noted || !is_defined {
-            return false;
-        }
-        let since = *logical.opening_waits.get_or_insert(now);
-        now.since(since) < FIRST_LOOK_MS
+        let is_unseen = is_defined && !self.slots.logical.is_noted;
+        let since = self.memory.slots_unseen_since.or(Some(seen.now));
+        let opens = seen.is_standby() && seen.holds_lock();
+        self.memory.slots_unseen_since = since.filter(|_| is_unseen && opens);
     }
 
     /// What a promotion of this member means for the readers of logical slots: it is told, and

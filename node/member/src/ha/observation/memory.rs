@@ -94,6 +94,10 @@ pub struct Memory {
     pub leaving_duty: Option<Millis>,
     /// Permanent logical slots that are missing here and are on the leader: a start copies them.
     pub slots_to_copy: Option<String>,
+    /// None of them can be copied as things are.
+    pub are_copies_refused: bool,
+    /// A standby that holds the lock has not looked at its logical slots yet, since when.
+    pub slots_unseen_since: Option<Millis>,
     /// How long the start of an asked restart may take, if that was said.
     pub start_limit_ms: Option<u64>,
     /// What the `pre_promote` command said to the lock held now.

@@ -94,6 +94,8 @@ impl Generator {
             dropped: None,
             leaving_duty: self.maybe_past(30),
             slots_to_copy: self.percent(20).then(|| "reader".into()),
+            are_copies_refused: self.percent(30),
+            slots_unseen_since: self.percent(5).then_some(Millis(NOW - 100)),
             start_limit_ms: self.pick(&[None, None, Some(5_000)]),
             gate: self.gate(),
             failed: self.failed(),
