@@ -224,7 +224,7 @@ pub fn settled(world: &World) -> Result<(), Broken> {
         for (index, m) in group().filter(|(index, _)| *index != leader) {
             let streams =
                 m.server.process == Process::Up(Role::Standby) && m.server.streams_from.is_some();
-            let excused = slots::is_left_behind(world, index)? || is_kept_diverged(m);
+            let excused = slots::is_left_behind(world, index)? || is_kept_diverged(world, m);
             if !streams && !excused && !has_kept_source(world, m)? {
                 return Err(stuck(format!("{} does not stream{}", m.name, source_of(world, m))));
             }
@@ -302,23 +302,33 @@ fn has_kept_source(world: &World, m: &Member) -> Result<bool, Broken> {
             return Ok(false);
         };
         at = &world.members[source];
-        if is_kept_diverged(at) || slots::is_left_behind(world, source)? {
+        if is_kept_diverged(world, at) || slots::is_left_behind(world, source)? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Diverged, and the settings permit neither to rewind nor to rebuild it.
-fn is_kept_diverged(m: &crate::world::member::Member) -> bool {
+/// Diverged, and the settings permit neither to rewind nor to rebuild it. Its daemon may be
+/// about to compare it once more, after its server has started or another lock was taken.
+fn is_kept_diverged(world: &World, m: &Member) -> bool {
     use member::ha::observation::{Divergence, Rewind};
-    let diverged = matches!(
-        m.daemon.machine.memory.divergence,
-        Divergence::Diverged(_) | Divergence::Alien(_)
-    );
+    let diverged = match m.daemon.machine.memory.divergence {
+        Divergence::Diverged(_) | Divergence::Alien(_) => true,
+        Divergence::Unchecked => has_left(world, m),
+        Divergence::Prefix | Divergence::Unreadable(_) => false,
+    };
     (diverged || m.server.half)
         && !m.may_rebuild_diverged
         && (m.rewind != Rewind::Possible || m.server.process == Process::Down)
+}
+
+/// The truth: its log is no beginning of its primary's.
+fn has_left(world: &World, m: &Member) -> bool {
+    let is_primary =
+        |other: &&Member| other.place.client == m.place.client && other.server.accepts_commits();
+    let primary = world.members.iter().find(is_primary);
+    primary.is_some_and(|primary| !m.server.log.is_prefix_of(&primary.server.log))
 }
 
 #[cfg(test)]

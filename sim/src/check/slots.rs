@@ -63,7 +63,7 @@ pub fn is_left_behind(world: &World, member: usize) -> Result<bool, Broken> {
 
 pub fn settled(world: &World) -> Result<(), Broken> {
     let members = 0..world.members.len();
-    for member in members.filter(|member| !waits_for_operator(&world.members[*member])) {
+    for member in members.filter(|member| !waits_for_operator(world, &world.members[*member])) {
         bounded(world, member)?;
         no_dead_rows(world, member)?;
     }
@@ -71,13 +71,13 @@ pub fn settled(world: &World) -> Result<(), Broken> {
 }
 
 /// It has to be built anew: until then its slots stay where they are, and those on it too.
-fn waits_for_operator(m: &Member) -> bool {
-    m.may_starve || is_kept_diverged(m)
+fn waits_for_operator(world: &World, m: &Member) -> bool {
+    m.may_starve || is_kept_diverged(world, m)
 }
 
 /// Slots of this server whose member may be expected to stream.
 fn slots_in_use(world: &World, member: usize) -> impl Iterator<Item = (&String, &SlotModel)> {
-    let waiting = world.members.iter().filter(|m| waits_for_operator(m));
+    let waiting = world.members.iter().filter(|m| waits_for_operator(world, m));
     let waiting: Vec<String> = waiting.map(|m| slot_name(m.name.as_str())).collect();
     let slots = world.members[member].server.wal.slots.iter();
     slots.filter(move |(name, _)| !waiting.contains(name))
