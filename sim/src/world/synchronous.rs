@@ -199,7 +199,10 @@ mod tests {
 
     fn wait_for(world: &mut World, primary: usize, text: &str) {
         world.write_names(primary, text);
-        world.run_until(world.now + RELOAD_MAX_MS + SENDERS_MAX_MS).expect("all is well");
+        let end = world.now + RELOAD_MAX_MS + CHECKPOINT_MAX_MS.max(SENDERS_MAX_MS);
+        while world.members[primary].server.acting != text && world.now < end {
+            world.run_until(world.now + SENDERS_MAX_MS).expect("all is well");
+        }
         assert_eq!(world.members[primary].server.acting, text);
     }
 
