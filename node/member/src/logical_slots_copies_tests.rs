@@ -73,7 +73,7 @@ fn a_restart_for_copies_that_could_not_be_read_is_tried_again_two_minutes_later(
 fn a_copy_is_not_ready_on_another_timeline_of_the_same_leader() {
     let on = |stage: &mut Stage, timeline: Option<u32>| {
         let Process::Running(server) = &mut stage.seen.postgres.process else { panic!("it runs") };
-        server.timeline = timeline.map(Timeline);
+        server.timeline = timeline.map(topology::Timeline);
         stage.beat();
         stage.words()
     };
@@ -223,7 +223,7 @@ fn rows_944_and_996_a_restart_waits_for_a_leader_that_runs_and_without_copies_th
     let job = Job::Restart { as_primary: false };
     assert!(stage.member.is_restart_for_copies(&stage.seen, &job));
     assert!(stage.member.slot_copies(&stage.seen, &job).expect("copies").is_purpose);
-    assert!(stage.member.slots.logical.due.is_empty(), "it is not tried again at once");
+    assert!(stage.member.slots.logical.copying.due.is_empty(), "it is not tried again at once");
     assert_eq!(stage.member.memory.slots_to_copy, None);
 }
 
@@ -252,13 +252,13 @@ fn what_was_to_be_copied_again_is_not_once_it_has_moved() {
     let failure = SlotFailure { why: "WAL is gone".into(), copy_again: true };
     stage.ends(step.clone(), Err(failure.clone()));
     stage.beat();
-    assert!(stage.member.slots.logical.again.contains_key("x"));
+    assert!(stage.member.slots.logical.copying.again.contains_key("x"));
     stage.ends(step.clone(), Ok(Vec::new()));
     stage.beat();
-    assert!(stage.member.slots.logical.again.is_empty());
+    assert!(stage.member.slots.logical.copying.again.is_empty());
     stage.ends(step, Err(failure));
     stage.seen.postgres.process = sample::primary();
     stage.seen.lock = Lock::Mine { renewed: stage.seen.now, deadline: stage.seen.now + 30_000 };
     stage.beat();
-    assert!(stage.member.slots.logical.again.is_empty(), "it leads");
+    assert!(stage.member.slots.logical.copying.again.is_empty(), "it leads");
 }

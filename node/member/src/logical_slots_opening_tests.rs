@@ -21,7 +21,7 @@ fn a_promotion_names_what_is_not_ready_and_drops_what_would_skip() {
     open.member.slots.logical = std::mem::take(&mut stage.member.slots.logical);
     open.view().take_sample("status", r#"{"optime":2000,"slots":{"x":2000,"y":80}}"#, 2, 0);
     open.has(&[slot("x", 80, 700), slot("y", 80, 700)]);
-    open.member.slots.logical.under_way.clear();
+    open.member.slots.logical.work.under_way.clear();
     let steps = open.beat();
     assert!(steps[0].starts_with("dropping the slot `x`: its reader"), "{steps:?}");
     open.has(&[slot("y", 80, 700)]);

@@ -1,7 +1,7 @@
 //! What a member makes of its logical slots, answered by the test.
 
 use super::super::effect::{Answer, Call, Effect};
-use super::super::{Local, SlotFailure, overrides::Overrides};
+use super::super::{Local, SlotEnd, SlotFailure, overrides::Overrides};
 use super::*;
 use crate::ha::observation::{Divergence, Job, Lock, Memory, ServerRole};
 use crate::ha::{decide, sample};

@@ -11,17 +11,34 @@ use standby::slots::logical::makes_own;
 use standby::slots::{
     Kind, Permanent, Plan, Readiness, Slot, Specification, is_below_nostream, permanent,
 };
-use std::collections::BTreeSet;
-use topology::{MemberName, MemberRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use topology::{MemberName, MemberRecord, Millis};
 
 /// Why a slot of a standby's own is copied.
 const PASSED_BY_NONE: &str = "its reader does not come to its beginning";
+
+/// What a start of the server is to bring, or has brought.
+#[derive(Debug, Default)]
+pub(super) struct Copying {
+    /// Slots that the leader has and this server lacks.
+    pub lacking: BTreeSet<String>,
+    /// Copies that cannot be moved, and why.
+    pub again: BTreeMap<String, String>,
+    /// Since when a slot of this standby's own begins behind its reader.
+    pub late_since: BTreeMap<String, Millis>,
+    /// Slots that are to be copied at a start, and since when.
+    pub due: BTreeSet<String>,
+    due_since: Option<Millis>,
+    /// When the server was last to restart for these, and which start of it that was.
+    restarted: BTreeMap<String, (Millis, Option<String>)>,
+}
 
 impl LogicalMemory {
     /// The leader's slots, if its answer is young.
     pub(super) fn theirs(&self, moment: &Moment) -> &[Slot] {
         let age_max = ANSWER_LOOPS * moment.seen.dynamic.loop_wait_ms;
-        let answer = self.answer.as_ref().filter(|(at, _)| moment.now.since(*at) <= age_max);
+        let answer =
+            self.judgement.answer.as_ref().filter(|(at, _)| moment.now.since(*at) <= age_max);
         answer.map_or(&[][..], |(_, slots)| slots)
     }
 
@@ -34,7 +51,7 @@ impl LogicalMemory {
             lacks && its.is_some_and(is_copyable) && !self.readers.is_ahead(name)
         };
         let lacking = logical_of(plan).filter(|(name, kind)| is_lacking(name, kind));
-        self.lacking = lacking.map(|(name, _)| name.clone()).collect();
+        self.copying.lacking = lacking.map(|(name, _)| name.clone()).collect();
         self.find_passed_by_none(moment);
     }
 
@@ -44,7 +61,7 @@ impl LogicalMemory {
         let slots = &moment.sight.slots;
         let is_late = |slot: &&Slot| {
             let its = self.theirs(moment).iter().find(|its| its.name == slot.name);
-            makes_own(self.major)
+            makes_own(self.server.major)
                 && its.is_some_and(|its| its.confirmed_flush < slot.confirmed_flush)
         };
         let late: BTreeSet<String> = slots
@@ -53,16 +70,16 @@ impl LogicalMemory {
             .filter(is_late)
             .map(|s| s.name.clone())
             .collect();
-        self.late_since.retain(|name, _| late.contains(name));
+        self.copying.late_since.retain(|name, _| late.contains(name));
         let is_known = |name: &String| self.theirs(moment).iter().any(|its| its.name == *name);
-        let again = self.again.iter().filter(|(name, why)| {
+        let again = self.copying.again.iter().filter(|(name, why)| {
             *why != PASSED_BY_NONE || late.contains(*name) || !is_known(name)
         });
-        self.again = again.map(|(name, why)| (name.clone(), why.clone())).collect();
+        self.copying.again = again.map(|(name, why)| (name.clone(), why.clone())).collect();
         for name in late {
-            let since = *self.late_since.entry(name.clone()).or_insert(moment.now);
+            let since = *self.copying.late_since.entry(name.clone()).or_insert(moment.now);
             if moment.now.since(since) >= RESTART_AGAIN_MS {
-                self.again.insert(name, PASSED_BY_NONE.to_string());
+                self.copying.again.insert(name, PASSED_BY_NONE.to_string());
             }
         }
     }
@@ -72,7 +89,7 @@ impl LogicalMemory {
         let Moment { now, sight, .. } = moment;
         let theirs = self.theirs(moment);
         let is_recent = |name: &String| {
-            self.restarted.get(name).is_some_and(|(at, server)| {
+            self.copying.restarted.get(name).is_some_and(|(at, server)| {
                 // Nothing could be read for a restart that did not come about.
                 let is_same = sight.started.is_some() && *server == sight.started;
                 let wait_ms = if is_same { READ_AGAIN_MS } else { RESTART_AGAIN_MS };
@@ -82,20 +99,20 @@ impl LogicalMemory {
         let is_due = |name: &String, kind: &Kind| {
             let is_there = |slot: &&Slot| slot.name == *name && slot.kind == *kind;
             let is_missing = !sight.slots.iter().any(|slot| slot.name == *name);
-            let lacks = is_missing && !makes_own(self.major);
-            (lacks || self.again.contains_key(name))
+            let lacks = is_missing && !makes_own(self.server.major);
+            (lacks || self.copying.again.contains_key(name))
                 && !self.readers.is_ahead(name)
                 && theirs.iter().find(is_there).is_some_and(is_copyable)
                 && !is_recent(name)
         };
-        let is_well = self.major > 0 && self.decodes && moment.seen.view().is_some();
+        let is_well = self.server.major > 0 && self.server.decodes && moment.seen.view().is_some();
         let can = is_well && !self.is_native() && !moment.seen.dynamic.pause;
         let due: BTreeSet<String> = logical_of(plan)
             .filter(|(name, kind)| can && is_due(name, kind))
             .map(|(name, _)| name.clone())
             .collect();
-        self.due_since = (!due.is_empty()).then(|| self.due_since.unwrap_or(*now));
-        self.due = due;
+        self.copying.due_since = (!due.is_empty()).then(|| self.copying.due_since.unwrap_or(*now));
+        self.copying.due = due;
     }
 
     fn copy_of(&self, slot: Specification) -> Option<SlotCopy> {
@@ -103,7 +120,7 @@ impl LogicalMemory {
         if self.readers.is_ahead(&slot.name) {
             return None;
         }
-        let replaces = self.again.contains_key(&slot.name);
+        let replaces = self.copying.again.contains_key(&slot.name);
         Some(SlotCopy { name: slot.name, database, plugin, replaces })
     }
 }
@@ -147,11 +164,11 @@ impl Member {
     /// What makes this standby restart now.
     pub(super) fn slots_to_copy(&self, moment: &Moment) -> Option<String> {
         let logical = &self.slots.logical;
-        let since = logical.due_since.filter(|_| !logical.due.is_empty())?;
+        let since = logical.copying.due_since.filter(|_| !logical.copying.due.is_empty())?;
         // The wait has an end, and not the same one for all.
         let limit_ms = 2 * self.dynamic.ttl_ms * (1 + rank(moment));
         let waited = moment.now.since(since) >= limit_ms;
-        let names = || logical.due.iter().cloned().collect::<Vec<_>>().join(", ");
+        let names = || logical.copying.due.iter().cloned().collect::<Vec<_>>().join(", ");
         (waited || is_my_turn(moment)).then(names)
     }
 
@@ -179,13 +196,12 @@ impl Member {
         self.memory.slots_to_copy = None;
         // Whatever comes of it, these slots make the server restart no second time soon.
         let logical = &mut self.slots.logical;
-        let looked_at = logical.looked_at.clone();
-        let due = std::mem::take(&mut logical.due);
-        logical
-            .restarted
-            .extend(due.iter().map(|name| (name.clone(), (seen.now, looked_at.clone()))));
+        let due = std::mem::take(&mut logical.copying.due);
+        let looked_at = logical.server.looked_at.clone();
+        let restarted = due.iter().map(|name| (name.clone(), (seen.now, looked_at.clone())));
+        logical.copying.restarted.extend(restarted);
         if copies.is_some() {
-            logical.again.retain(|name, _| !due.contains(name));
+            logical.copying.again.retain(|name, _| !due.contains(name));
         }
         Some(SlotCopies { is_purpose, ..copies? })
     }

@@ -21,7 +21,7 @@ impl Member {
     /// resumed: a standby that is about to open waits for that, for a while (709).
     pub(crate) fn note_unseen_slots(&mut self, seen: &Observation) {
         let is_defined = defined(&self.dynamic).next().is_some();
-        let is_unseen = is_defined && !self.slots.logical.is_noted;
+        let is_unseen = is_defined && !self.slots.logical.server.is_noted;
         let since = self.memory.slots_unseen_since.or(Some(seen.now));
         let opens = seen.is_standby() && seen.holds_lock();
         self.memory.slots_unseen_since = since.filter(|_| is_unseen && opens);
@@ -35,17 +35,17 @@ impl Member {
         let logical = &mut self.slots.logical;
         // A daemon that was started since has not seen the group follow another one.
         let opens_region = matches!(seen.ownership, Ownership::Owner { opening: true, .. });
-        if logical.followed || opens_region {
-            logical.readers.doubt(&self.dynamic, &logical.there, end);
+        if logical.own.followed || opens_region {
+            logical.readers.doubt(&self.dynamic, &logical.server.there, end);
         }
         let late = logical.late(&self.dynamic, end);
-        let there = logical.there.iter().filter(|slot| !late.contains(&slot.name));
+        let there = logical.server.there.iter().filter(|slot| !late.contains(&slot.name));
         logical.readers.judge(&self.dynamic, &there.cloned().collect::<Vec<_>>(), end);
         let mut drops = logical.readers.ahead();
-        drops.retain(|name, _| logical.there.iter().any(|slot| slot.name == *name));
+        drops.retain(|name, _| logical.server.there.iter().any(|slot| slot.name == *name));
         self.tell_opening(&drops);
         let logical = &self.slots.logical;
-        let is_needed = !logical.there.is_empty() || !logical.under_way.is_empty();
+        let is_needed = !logical.server.there.is_empty() || !logical.work.under_way.is_empty();
         for name in &late {
             let text = format!(
                 "the logical slot `{name}` is not resumed: it was made here behind what its reader \
@@ -90,13 +90,13 @@ impl LogicalMemory {
     fn unready(&self, dynamic: &Dynamic) -> BTreeMap<String, Readiness> {
         let names: BTreeSet<String> = defined(dynamic).collect();
         let of_slot = |slot: &Slot| match self.is_native() {
-            true => native_readiness(&self.there, &slot.name),
+            true => native_readiness(&self.server.there, &slot.name),
             false => Readiness::Copied { seen: None },
         };
-        let there = self.there.iter().filter(|slot| names.contains(&slot.name));
+        let there = self.server.there.iter().filter(|slot| names.contains(&slot.name));
         let mut all: BTreeMap<String, Readiness> =
             there.map(|slot| (slot.name.clone(), of_slot(slot))).collect();
-        all.extend(self.readiness.clone());
+        all.extend(self.judgement.readiness.clone());
         all.retain(|_, readiness| *readiness != Readiness::Ready);
         all
     }
@@ -104,17 +104,17 @@ impl LogicalMemory {
     /// Slots of a standby's own that no reader is known to have passed, also those that were
     /// begun since the server was last looked at.
     fn late(&mut self, dynamic: &Dynamic, end: Lsn) -> Vec<String> {
-        if !makes_own(self.major) {
+        if !makes_own(self.server.major) {
             return Vec::new();
         }
         let unready = self.unready(dynamic).into_keys().collect();
         let mut late: BTreeSet<String> =
-            self.readers.begin_late(&self.there, &unready).into_iter().collect();
-        let made = defined(dynamic).filter(|name| self.made.contains(name));
+            self.readers.begin_late(&self.server.there, &unready).into_iter().collect();
+        let made = defined(dynamic).filter(|name| self.work.made.contains(name));
         let made: BTreeSet<String> = made.collect();
         self.readers.guess(&made, end);
         late.extend(made);
-        self.late = late.clone();
+        self.own.late = late.clone();
         late.into_iter().collect()
     }
 }

@@ -14,7 +14,7 @@ impl LogicalMemory {
     /// the slot of the primary has gone.
     fn has_synced(&self, seen: &Observation) -> bool {
         let is_kept = seen.is_standby() && (!seen.holds_lock() || follows_another(seen));
-        is_kept && self.is_native() && self.there.iter().any(|slot| slot.synced)
+        is_kept && self.is_native() && self.server.there.iter().any(|slot| slot.synced)
     }
 
     /// As far as the store and the region say it.
@@ -24,22 +24,22 @@ impl LogicalMemory {
         view: &GroupView,
         dynamic: &Dynamic,
     ) -> bool {
-        keeps_feedback(seen, view, dynamic, self.major)
+        keeps_feedback(seen, view, dynamic, self.server.major)
             || self.is_native() && copies_from_remote(seen, dynamic)
             || self.has_synced(seen)
     }
 
     /// What is no copy, on a standby: PostgreSQL's worker would fail for it, and then rest.
     fn has_broken(&self) -> bool {
-        self.there.iter().any(|slot| slot.failover && !slot.synced)
+        self.server.there.iter().any(|slot| slot.failover && !slot.synced)
     }
 
     pub(super) fn note_used(&mut self, moment: &Moment) {
         let physical = moment.sight.slots.iter().filter(|slot| slot.is_physical());
         let there: BTreeMap<&str, bool> = physical.map(|s| (s.name.as_str(), s.active)).collect();
-        self.used.retain(|name, _| there.contains_key(name.as_str()));
+        self.server.used.retain(|name, _| there.contains_key(name.as_str()));
         let active = there.iter().filter(|(_, active)| **active);
-        self.used.extend(active.map(|(name, _)| (name.to_string(), moment.now)));
+        self.server.used.extend(active.map(|(name, _)| (name.to_string(), moment.now)));
     }
 }
 
@@ -120,7 +120,7 @@ impl Member {
             Some(view) if !matches!(seen.ownership, Ownership::Doubtful(_)) => {
                 logical.needs_feedback(seen, view, &self.dynamic)
             }
-            _ => logical.feedback.unwrap_or_else(|| {
+            _ => logical.server.feedback.unwrap_or_else(|| {
                 self.dynamic.use_slots && defined(&self.dynamic).next().is_some()
             }),
         }
@@ -133,7 +133,7 @@ impl Member {
     /// The running server takes `sync_replication_slots`. With another `wal_level` PostgreSQL 17
     /// shuts down because of it, and does not start again.
     pub(crate) fn may_sync_natively(&self) -> bool {
-        self.slots.logical.decodes
+        self.slots.logical.server.decodes
     }
 
     /// Slots of a former primary go first (1185).
@@ -163,7 +163,7 @@ impl Member {
         let slots = may_lead.map(|(name, _)| slot_name(name.as_str()));
         // Commits wait for those of `/sync` in any case, until the leader takes them out.
         let is_used = |name: &String| {
-            let used = logical.used.get(name);
+            let used = logical.server.used.get(name);
             sync.is_some() || used.is_some_and(|at| seen.now.since(*at) < self.dynamic.ttl_ms)
         };
         Some(slots.filter(is_used).collect())
