@@ -18,8 +18,8 @@ struct Noted {
     id: u64,
 }
 
-/// The processes of a killed server end one after the other.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The processes of a killed server end one after the other, on a busy machine slowly.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Removes the segments of all dead servers whose data lies in the field's directory.
 /// A segment is removed only if the kernel too says that this server made it, and

@@ -42,8 +42,35 @@ struct Present {
     by_restart: bool,
 }
 
-/// Compares `wanted` with the server of `session`.
-pub async fn changes(
+/// When a session has read the server's files, asked before others are written.
+///
+/// A backend reads them with its next statement after the postmaster was told to. One that
+/// was still to do so for an earlier reload reads the new ones, and shows values that no other
+/// process has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesRead(String);
+
+impl FilesRead {
+    pub async fn of(session: &Session) -> Result<FilesRead, Error> {
+        const WHAT: &str = "when its files were read";
+        const SQL: &str = "SELECT pg_catalog.pg_conf_load_time()::text";
+        let row = session.row(WHAT, SQL, &[]).await?;
+        row.try_get(0).map(FilesRead).map_err(Error::sql(WHAT))
+    }
+
+    /// Compares `wanted` with the server of `session`. `None`: it has read its files since.
+    pub async fn changes(
+        &self,
+        session: &Session,
+        wanted: &BTreeMap<String, String>,
+    ) -> Result<Option<Vec<Change>>, Error> {
+        let changes = changes(session, wanted).await?;
+        let is_same = FilesRead::of(session).await? == *self;
+        Ok(is_same.then_some(changes))
+    }
+}
+
+async fn changes(
     session: &Session,
     wanted: &BTreeMap<String, String>,
 ) -> Result<Vec<Change>, Error> {

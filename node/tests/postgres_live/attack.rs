@@ -6,7 +6,8 @@
 
 use super::{APP, Node};
 use node::config::Login;
-use node::postgres::{Session, Target, difference, history, slots, users};
+use node::postgres::difference::FilesRead;
+use node::postgres::{Session, Target, history, slots, users};
 use std::collections::BTreeMap;
 use topology::{Lsn, Timeline};
 
@@ -123,7 +124,8 @@ async fn everything_that_is_asked(a: &Node, session: &Session) {
     // A file that is not there is answered with NULL, after all functions were called.
     assert!(history::remote(session, Timeline(2)).await.is_err());
     let wanted = BTreeMap::from([("work_mem".to_string(), "4MB".to_string())]);
-    difference::changes(session, &wanted).await.expect("a comparison");
+    let read = FilesRead::of(session).await.expect("a time");
+    read.changes(session, &wanted).await.expect("a comparison");
     users::ensure_all(session, &a.0.settings).await.expect("users");
     session.execute_long("checkpoint", "CHECKPOINT", super::LIMIT).await.expect("a checkpoint");
 }

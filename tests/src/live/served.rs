@@ -51,8 +51,12 @@ pub async fn another_port() {
         .await;
     assert_eq!(ask_sql(&moved, "SHOW port").await.expect("it serves"), port.to_string());
     // The API's own connection as well: it says what only the server can tell.
-    let shown = stage.get(&leader, "/patroni").await.body;
-    assert!(shown["state"] == "running" && shown["server_version"].is_number(), "{shown}");
+    stage
+        .until("an answer of the restarted server", SHORT, async || {
+            let shown = stage.get(&leader, "/patroni").await.body;
+            shown["state"] == "running" && shown["server_version"].is_number()
+        })
+        .await;
     assert_eq!(stage.healthy(LONG).await.name, leader.name);
     stage.end();
 }

@@ -8,7 +8,8 @@ use super::Server;
 use crate::daemon::cache;
 use crate::daemon::running::following;
 use crate::daemon::work::upstream;
-use crate::postgres::{Written, difference};
+use crate::postgres::Written;
+use crate::postgres::difference::FilesRead;
 use member::ha::observation::Following;
 use member::role::Role;
 use member::{Configurations, Reload};
@@ -61,6 +62,7 @@ impl Server {
         reload: Reload,
     ) -> Result<bool, String> {
         let Some(monitor) = &self.monitor else { return Ok(false) };
+        let read = self.files_read().await;
         let jobs = self.jobs(dynamic.clone(), overrides.to_vec());
         let written = if monitor.status.in_recovery {
             let follows = following(monitor);
@@ -68,7 +70,7 @@ impl Server {
         } else {
             jobs.rewrite_primary().await?
         };
-        if !(self.is_another(&written).await || reload == Reload::Always) {
+        if !(self.is_another(&written, read).await || reload == Reload::Always) {
             return Ok(false);
         }
         let postmaster = self.postmaster.as_ref().ok_or("PostgreSQL does not run")?;
@@ -97,16 +99,22 @@ impl Server {
         kept.map_err(|error| error.with_causes())
     }
 
+    /// `None`: not known.
+    async fn files_read(&self) -> Option<FilesRead> {
+        FilesRead::of(self.session.as_ref()?).await.ok()
+    }
+
     /// Do the files say something else than the server has in force?
-    async fn is_another(&self, written: &Written) -> bool {
-        let (true, Some(session)) = (written.changed, &self.session) else {
+    async fn is_another(&self, written: &Written, read: Option<FilesRead>) -> bool {
+        let (true, Some(session), Some(read)) = (written.changed, &self.session, read) else {
             return written.changed;
         };
-        match difference::changes(session, &written.effective.parameters).await {
-            Ok(changes) => {
+        match read.changes(session, &written.effective.parameters).await {
+            Ok(Some(changes)) => {
                 changes.iter().for_each(|change| tracing::info!("{change}"));
                 written.beside_values || !changes.is_empty()
             }
+            Ok(None) => true,
             Err(error) => {
                 tracing::warn!("what the new settings change is not known: {error}");
                 true
