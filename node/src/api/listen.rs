@@ -1,30 +1,29 @@
 //! Ports: who listens where, and what becomes of a connection that comes in.
 //!
-//! All addresses of `restapi.listen` accept at once; each connection gets a place
-//! (`places.rs`) and a task of its own (`connection.rs`), so that no caller holds
-//! up the next one.
+//! Each address of `restapi.listen` has a server of `axum_server`, which gives each
+//! connection (`connection.rs`) a task of its own, so that no caller holds up the next
+//! one. All of them share one handle, also with servers whose port was left since.
 
-use super::connection::Accepted;
+use super::connection::{FarEnd, Handshake, Port, serve};
 use super::look::Api;
 use super::places::Places;
 use super::tls::{self, ClientProof};
 use crate::config::RestApi;
 use crate::tls::{Own, TlsError};
+use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use rustix::io::Errno;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::task::JoinSet;
 
 /// Connections that the kernel keeps for us until they are accepted, unless
 /// `restapi.request_queue_size` asks for more: a waiting connection does no harm.
 const WAITING_MIN: u32 = 1_024;
-/// An `accept` that fails for want of memory or descriptors is tried again after this.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long requests that run may take to end when the server stops.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -49,8 +48,8 @@ impl ListenError {
 }
 
 /// The open ports. They can move to other addresses, and show another
-/// certificate, while connections that stand go on undisturbed. They close when
-/// this is dropped.
+/// certificate, while connections that stand go on undisturbed. They close, and all
+/// connections end, when this is dropped.
 pub(crate) struct Listeners {
     service: Service,
     open: Mutex<Open>,
@@ -61,7 +60,7 @@ struct Open {
     host: String,
     port: u16,
     addresses: Vec<SocketAddr>,
-    accepting: JoinSet<()>,
+    accepting: JoinSet<io::Result<()>>,
 }
 
 /// What clients must show, from the settings.
@@ -82,16 +81,11 @@ impl Ports {
         Ok(Ports { acceptor: acceptor(settings)?, listeners: bind(settings).await? })
     }
 
-    /// Serves what comes in. Connections end when `stop` says so.
-    pub(crate) fn serve(
-        self,
-        api: Arc<Api>,
-        places: Arc<Places>,
-        stop: watch::Sender<bool>,
-    ) -> Listeners {
+    /// Serves what comes in.
+    pub(crate) fn serve(self, api: Arc<Api>, places: Arc<Places>) -> Listeners {
         let acceptor = Arc::new(RwLock::new(self.acceptor));
         let settings = api.context.settings.clone();
-        let service = Service { acceptor, places, api, stop };
+        let service = Service { acceptor, places, api, handle: Handle::new() };
         let open = Mutex::new(service.open(&settings.restapi, self.listeners));
         Listeners { service, open }
     }
@@ -127,10 +121,11 @@ impl Listeners {
         Ok(())
     }
 
-    /// No connection is accepted any more.
+    /// No connection is accepted any more; requests that run have a moment to end.
     pub(crate) async fn close(&self) {
         let mut accepting = std::mem::take(&mut self.lock().accepting);
-        accepting.shutdown().await;
+        self.service.handle.graceful_shutdown(Some(STOP_WAIT_MAX));
+        while accepting.join_next().await.is_some() {}
     }
 
     fn listen(&self, settings: &RestApi, listeners: Vec<TcpListener>) {
@@ -156,6 +151,12 @@ impl Listeners {
                 Err(error)
             }
         }
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.service.handle.shutdown();
     }
 }
 
@@ -232,13 +233,11 @@ fn refused(address: String, reason: io::Error) -> ListenError {
     ListenError::Bind { address, reason }
 }
 
-#[derive(Clone)]
 struct Service {
-    /// What the next handshake uses; none without TLS.
-    acceptor: Arc<RwLock<Option<RustlsAcceptor>>>,
+    acceptor: Handshake,
     places: Arc<Places>,
     api: Arc<Api>,
-    stop: watch::Sender<bool>,
+    handle: Handle<FarEnd>,
 }
 
 impl Service {
@@ -246,50 +245,19 @@ impl Service {
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            accepting.spawn(self.clone().keep_accepting(listener));
+            let port = Port { listener, places: self.places.clone() };
+            let (acceptor, api) = (self.acceptor.clone(), self.api.clone());
+            accepting.spawn(serve(port, acceptor, api, self.handle.clone()));
         }
         let (host, port) = (settings.listen_host.clone(), settings.listen_port);
         Open { host, port, addresses, accepting }
     }
-
-    async fn keep_accepting(self, listener: TcpListener) {
-        let mut is_told = false;
-        loop {
-            match listener.accept().await {
-                Ok((stream, address)) => {
-                    is_told = false;
-                    self.welcome(stream, address);
-                }
-                Err(error) if is_the_callers(&error) => {}
-                Err(error) => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        tracing::warn!(%error, "restapi: connections cannot be accepted");
-                    }
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            }
-        }
-    }
-
-    /// A connection for which there is no place is closed: its caller learns at
-    /// once that it has to come again.
-    fn welcome(&self, stream: TcpStream, address: SocketAddr) {
-        let Some(place) = self.places.take(address.ip()) else { return };
-        let acceptor = self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (api, stopping) = (self.api.clone(), self.stop.subscribe());
-        tokio::spawn(Accepted { stream, address, place, acceptor, api, stopping }.serve());
-    }
-}
-
-/// What went wrong on a connection before it was accepted, as Linux tells it.
-fn is_the_callers(error: &io::Error) -> bool {
-    let of_this_machine = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| !of_this_machine.contains(&errno))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::TcpStream;
 
     fn wanted(request_queue_size: u32) -> RestApi {
         RestApi { listen_host: "127.0.0.1".into(), request_queue_size, ..RestApi::default() }

@@ -40,6 +40,7 @@ mod scope_read;
 pub mod slots;
 pub(crate) mod status;
 mod store_copy;
+mod stream;
 mod switchover;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -56,12 +57,8 @@ use listen::{ListenError, Listeners, Ports, client_proof};
 use look::{Api, Rules};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-
-/// How long requests that run may take to end when the server stops.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -80,8 +77,6 @@ pub struct ServerHandle {
     pub addresses: Vec<SocketAddr>,
     api: Arc<Api>,
     listeners: Listeners,
-    /// Every connection has a receiver.
-    stop: watch::Sender<bool>,
     members: JoinHandle<()>,
 }
 
@@ -103,9 +98,8 @@ pub async fn serve(context: ApiContext) -> Result<ServerHandle, ApiError> {
     let places = places::Places::new();
     let published = api.context.published.clone();
     let members = tokio::spawn(member_addresses::keep_known(places.clone(), published));
-    let stop = watch::Sender::new(false);
-    let listeners = ports.serve(api.clone(), places, stop.clone());
-    Ok(ServerHandle { addresses: listeners.addresses(), api, listeners, stop, members })
+    let listeners = ports.serve(api.clone(), places);
+    Ok(ServerHandle { addresses: listeners.addresses(), api, listeners, members })
 }
 
 async fn rules(settings: &Settings) -> Result<Rules, ApiError> {
@@ -131,8 +125,6 @@ impl ServerHandle {
     /// Closes the ports, then gives running requests a moment to end.
     pub async fn stop(self) {
         self.listeners.close().await;
-        self.stop.send_replace(true);
-        let _ = tokio::time::timeout(STOP_WAIT_MAX, self.stop.closed()).await;
     }
 }
 
