@@ -18,10 +18,12 @@
 //!
 //! Absent on purpose: stopping and promoting PostgreSQL between these lists,
 //! the deadline after which the caller gives up, and the mutex for pauses.
+//! How long each part of a pause may take stands here (`PauseLimits`).
 
 use crate::desired::Desired;
 use crate::diff::{Plan, Terms, diff};
 use crate::node::primary_of;
+use crate::registrar::{Hold, MARGIN_MS};
 use crate::statement::Limit;
 use crate::{NodeRow, Statement};
 
@@ -32,6 +34,39 @@ pub enum NoPause {
         "group {0} has no primary in pg_dist_node: no client can write to it, switch without pause"
     )]
     NotRegistered(u32),
+}
+
+/// How long each part of a pause may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PauseLimits {
+    /// Then the server ends a statement of the pause, or a session that is silent, by itself,
+    /// also when the daemon is frozen: after the deadline of the registrar.
+    pub server_ms: u32,
+    /// To begin its transaction and resolve what is in doubt.
+    pub begin_ms: u64,
+    /// If that failed: to begin again without resolving.
+    pub begin_again_ms: u64,
+    /// To have the sessions with the other metadata nodes ready; later again, to lock there.
+    pub others_ms: u64,
+    /// To get all locks.
+    pub locks_ms: u64,
+    /// To put the new address into the copies on the other metadata nodes.
+    pub go_on_ms: u64,
+}
+
+impl PauseLimits {
+    /// Another metadata node has `others_ms` to begin: resolving gets a third of it, so that a
+    /// node whose look for transactions in doubt takes too long can go on without.
+    pub fn of(hold: &Hold) -> PauseLimits {
+        PauseLimits {
+            server_ms: u32::try_from(hold.limit_ms + MARGIN_MS).unwrap_or(u32::MAX),
+            begin_ms: hold.others_open_ms / 3,
+            begin_again_ms: hold.others_open_ms,
+            others_ms: hold.others_open_ms,
+            locks_ms: hold.locks_ms,
+            go_on_ms: hold.others_go_on_ms,
+        }
+    }
 }
 
 /// Before the old leader stops: on the coordinator, in one session, stays open.
@@ -59,6 +94,18 @@ pub fn pause_elsewhere(
     steps.push(Statement::RecoverPrepared);
     steps.push(Statement::PauseNode { nodeid: row.nodeid, cooldown_ms: terms.cooldown_ms });
     Ok(steps)
+}
+
+/// The steps of a pause before its lock, and the lock.
+pub fn parted(pause: &[Statement]) -> (&[Statement], &[Statement]) {
+    pause.split_at(pause.len().saturating_sub(1))
+}
+
+/// If transactions in doubt cannot be resolved in time, because another node does not answer:
+/// the first steps of a pause once more, without that.
+pub fn begin_without_resolving(steps: &[Statement]) -> Vec<Statement> {
+    let without = steps.iter().filter(|step| **step != Statement::RecoverPrepared);
+    release().iter().chain(without).cloned().collect()
 }
 
 /// After the new leader is promoted: in the session of `pause`, with the rows
@@ -202,6 +249,41 @@ mod tests {
             assert_eq!(steps[0], Statement::Begin);
             assert_eq!(steps[steps.len() - 2], Statement::RecoverPrepared, "{steps:?}");
         }
+    }
+
+    #[test]
+    fn a_pause_that_cannot_resolve_begins_again_without() {
+        let steps = pause(&cluster(), 1, &Terms::default()).unwrap();
+        let (first, lock) = parted(&steps);
+        assert!(matches!(lock, [Statement::UpdateNode { .. }]), "{lock:?}");
+        let again = begin_without_resolving(first);
+        assert_eq!(again[0], Statement::Rollback);
+        assert_eq!(again[1..], first[..first.len() - 1]);
+        let mut model = Model::new(cluster());
+        model.run(first).unwrap();
+        model.run(&again).unwrap();
+        model.run(lock).unwrap();
+        assert_eq!(model.rows[1].nodename, "w1-demoted");
+    }
+
+    #[test]
+    fn a_pause_has_time_to_go_on_without_resolving_and_ends_by_itself_after_its_deadline() {
+        let hold = Hold {
+            group: 1,
+            elsewhere: BTreeMap::new(),
+            cooldown_ms: 10_000,
+            limit_ms: 30_000,
+            locks_ms: 11_000,
+            others_open_ms: 3_000,
+            others_go_on_ms: 2_000,
+        };
+        let limits = PauseLimits::of(&hold);
+        assert!(limits.server_ms > 30_000);
+        assert!(limits.begin_ms > 0 && 2 * limits.begin_ms <= limits.others_ms, "{limits:?}");
+        assert_eq!((limits.begin_again_ms, limits.others_ms), (3_000, 3_000));
+        assert_eq!((limits.locks_ms, limits.go_on_ms), (11_000, 2_000));
+        let endless = PauseLimits::of(&Hold { limit_ms: u64::from(u32::MAX), ..hold });
+        assert_eq!(endless.server_ms, u32::MAX);
     }
 
     #[test]

@@ -9,8 +9,9 @@
 //! deadline, also when this daemon is frozen or its machine is cut off.
 
 use super::{CitusSession, Reach};
-use citus::registrar::{Hold, MARGIN_MS};
-use citus::{COORDINATOR_GROUP, Desired, Groups, NodeRow, Statement, Terms, handover};
+use citus::handover::{self, PauseLimits, parted};
+use citus::registrar::Hold;
+use citus::{COORDINATOR_GROUP, Desired, Groups, NodeRow, Statement, Terms};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,8 +52,9 @@ async fn open_in(reach: Reach, hold: Hold) -> Result<HeldDatabase, String> {
     let began = Instant::now();
     let here = CitusSession::here(&reach).await?;
     let rows = here.rows().await?;
-    let limit_ms = u32::try_from(hold.limit_ms + MARGIN_MS).unwrap_or(u32::MAX);
-    let terms = Terms { cooldown_ms: hold.cooldown_ms, pause_ms: limit_ms, ..Terms::default() };
+    let limits = PauseLimits::of(&hold);
+    let (cooldown_ms, pause_ms) = (hold.cooldown_ms, limits.server_ms);
+    let terms = Terms { cooldown_ms, pause_ms, ..Terms::default() };
     let steps = handover::pause(&rows, hold.group, &terms).map_err(|why| why.to_string())?;
     let there = handover::pause_elsewhere(&rows, hold.group, &terms);
     let there = there.map_err(|why| why.to_string())?;
@@ -61,8 +63,8 @@ async fn open_in(reach: Reach, hold: Hold) -> Result<HeldDatabase, String> {
     let (steps, lock_there) = parted(&there);
     let others = prepare_others(&reach, &hold, steps).await;
     let ready = began.elapsed();
-    let limit = Duration::from_millis(hold.locks_ms);
-    let locking = lock_all(here, lock, others, lock_there, &hold);
+    let limit = Duration::from_millis(limits.locks_ms);
+    let locking = lock_all(here, lock, others, lock_there, limits.others_ms);
     let locked = tokio::time::timeout(limit, locking).await;
     let (here, rows, elsewhere) =
         locked.map_err(|_| format!("the locks of its shards were not free within {limit:?}"))??;
@@ -72,25 +74,19 @@ async fn open_in(reach: Reach, hold: Hold) -> Result<HeldDatabase, String> {
         hold.group,
         since.elapsed()
     );
-    let go_on = Duration::from_millis(hold.others_go_on_ms);
+    let go_on = Duration::from_millis(limits.go_on_ms);
     Ok(HeldDatabase { group: hold.group, reach, terms, here, rows, elsewhere, go_on, since })
 }
 
-/// What comes before the lock, and the lock.
-fn parted(steps: &[Statement]) -> (&[Statement], &[Statement]) {
-    steps.split_at(steps.len() - 1)
-}
-
-/// Begins the transaction of a pause. If transactions in doubt cannot be resolved in time, because
-/// another node does not answer, the pause does without that.
+/// Begins the transaction of a pause, if need be without resolving what is in doubt.
 async fn begin(
     session: &CitusSession,
     steps: &[Statement],
     hold: &Hold,
     number: u32,
 ) -> Result<(), String> {
-    // The rest of the time is for going on without.
-    let limit = Duration::from_millis(hold.others_open_ms / 3);
+    let limits = PauseLimits::of(hold);
+    let limit = Duration::from_millis(limits.begin_ms);
     let begun = tokio::time::timeout(limit, session.run_all(steps)).await;
     let Some(why) = begun.map_err(|_| format!("no answer within {limit:?}")).flatten().err() else {
         return Ok(());
@@ -100,13 +96,12 @@ async fn begin(
          changes: {why}",
         hold.group
     );
-    let without = steps.iter().filter(|step| **step != Statement::RecoverPrepared);
-    let again: Vec<Statement> = handover::release().iter().chain(without).cloned().collect();
+    let again = handover::begin_without_resolving(steps);
     let going_on = async {
         session.cancel().await;
         session.run_all(&again).await
     };
-    let limit = Duration::from_millis(hold.others_open_ms);
+    let limit = Duration::from_millis(limits.begin_again_ms);
     let gone_on = tokio::time::timeout(limit, going_on).await;
     gone_on.map_err(|_| format!("the session did not go on within {limit:?}")).flatten()
 }
@@ -131,7 +126,7 @@ async fn prepare_others(
             (number, prepared.await)
         });
     }
-    within(hold.others_open_ms, preparing).await
+    within(PauseLimits::of(hold).others_ms, preparing).await
 }
 
 type Locked = (CitusSession, Vec<NodeRow>, BTreeMap<u32, CitusSession>);
@@ -141,7 +136,7 @@ async fn lock_all(
     lock: &[Statement],
     others: BTreeMap<u32, CitusSession>,
     lock_there: &[Statement],
-    hold: &Hold,
+    others_ms: u64,
 ) -> Result<Locked, String> {
     let mut locking = JoinSet::new();
     for (number, session) in others {
@@ -153,7 +148,7 @@ async fn lock_all(
     }
     here.run_all(lock).await?;
     let rows = here.rows().await?;
-    Ok((here, rows, within(hold.others_open_ms, locking).await))
+    Ok((here, rows, within(others_ms, locking).await))
 }
 
 type Opening = JoinSet<(u32, Result<CitusSession, String>)>;
