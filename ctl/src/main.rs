@@ -13,6 +13,9 @@ mod fixture;
 #[cfg(test)]
 #[path = "../../topology/src/made_up.rs"]
 mod made_up;
+#[cfg(test)]
+#[path = "../../topology/src/made_up_move.rs"]
+mod made_up_move;
 mod members;
 mod moment;
 mod output;

@@ -19,6 +19,9 @@ pub mod log;
 #[cfg(test)]
 #[path = "../../topology/src/made_up.rs"]
 mod made_up;
+#[cfg(test)]
+#[path = "../../topology/src/made_up_move.rs"]
+mod made_up_move;
 pub(crate) mod notify;
 pub mod peers;
 pub mod postgres;

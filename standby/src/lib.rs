@@ -9,6 +9,9 @@ pub mod candidate;
 #[cfg(test)]
 #[path = "../../topology/src/made_up.rs"]
 mod made_up;
+#[cfg(test)]
+#[path = "../../topology/src/made_up_move.rs"]
+mod made_up_move;
 pub mod promotion;
 pub mod region_document;
 pub mod report;

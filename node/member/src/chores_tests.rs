@@ -8,6 +8,7 @@ use crate::ha::observation::{Job, Process, Running, ServerRole, StopHow};
 use crate::ha::{Observation, sample};
 use crate::lock::OwnLease;
 use crate::made_up::TakeSample;
+use crate::made_up_move;
 use crate::role::Role;
 use serde_json::json;
 use standby::switch::LocalTopology;
@@ -208,19 +209,10 @@ fn opening() -> Stage {
     stage.seen.me.group = Group(Some(0));
     stage.seen.ownership = Ownership::Owner { epoch: 3, token: None, opening: true };
     let journal = Journal {
-        id: "m1".into(),
-        from: "a".into(),
-        to: "b".into(),
         epoch: 2,
-        attempt: 1,
-        phase: Phase::Rewire,
         groups: vec![Group(Some(0)), Group(Some(1))],
         driver: "b/me".into(),
-        steps: Vec::new(),
-        tokens: Default::default(),
-        error: None,
-        limits: Default::default(),
-        abort: None,
+        ..made_up_move::journal(Phase::Rewire)
     };
     let switch = Versioned { value: journal, version: Version::of_store(5), session: None };
     let local = LocalTopology { switch: Some(switch), ..LocalTopology::default() };

@@ -43,6 +43,9 @@ mod look;
 #[cfg(test)]
 #[path = "../../../topology/src/made_up.rs"]
 mod made_up;
+#[cfg(test)]
+#[path = "../../../topology/src/made_up_move.rs"]
+mod made_up_move;
 mod next;
 mod on_lease;
 pub mod overrides;

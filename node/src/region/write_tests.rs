@@ -4,6 +4,7 @@ use super::ownership::read;
 use crate::dcs::by_hand::Edit;
 use crate::dcs::keys::Keys;
 use crate::dcs::memory::MemoryStore;
+use crate::made_up_move::journal;
 use standby::switch::LocalTopology;
 use standby::switch::effect::AgentKey;
 use standby::switch::register::{first, successor};
@@ -38,24 +39,6 @@ fn owned() -> MemoryStore {
     let local = look(&store);
     assert!(send(&store, &create_first(&local, &certificate).expect("new")));
     store
-}
-
-fn journal(phase: Phase) -> Journal {
-    Journal {
-        id: "m".into(),
-        from: "a".into(),
-        to: "b".into(),
-        epoch: 1,
-        attempt: 1,
-        phase,
-        groups: vec![],
-        driver: String::new(),
-        steps: vec![],
-        tokens: Default::default(),
-        error: None,
-        limits: Default::default(),
-        abort: None,
-    }
 }
 
 #[test]

@@ -256,20 +256,10 @@ mod tests {
 
     #[test]
     fn history_is_bounded_and_names_a_move_once() {
-        let journal = |id: usize| Journal {
-            id: id.to_string(),
-            from: "a".into(),
-            to: "b".into(),
-            epoch: 1,
-            attempt: 1,
-            phase: Phase::Done,
-            groups: vec![],
-            driver: String::new(),
-            steps: vec![],
-            tokens: BTreeMap::new(),
-            error: None,
-            limits: Default::default(),
-            abort: None,
+        use crate::made_up_move;
+        let journal = |id: usize| {
+            let id = id.to_string();
+            Journal { id, ..made_up_move::journal(Phase::Done) }
         };
         let mut lines = Vec::new();
         for id in 0..HISTORY_MAX + 5 {

@@ -322,6 +322,7 @@ impl MarkMemory {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::made_up_move;
     use proptest::prelude::*;
     use topology::Versioned;
     use topology::region::{Journal, Phase};
@@ -333,21 +334,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn journal(epoch: u64, from: &str, to: &str, phase: Phase) -> Versioned<Journal> {
-        let value = Journal {
-            id: "move".into(),
-            from: from.into(),
-            to: to.into(),
-            epoch,
-            attempt: 1,
-            phase,
-            groups: vec![Group::PLAIN],
-            driver: String::new(),
-            steps: vec![],
-            tokens: BTreeMap::new(),
-            error: None,
-            limits: Default::default(),
-            abort: None,
-        };
+        let (from, to, groups) = (from.into(), to.into(), vec![Group::PLAIN]);
+        let value =
+            Journal { id: "move".into(), from, to, epoch, groups, ..made_up_move::journal(phase) };
         Versioned { value, version: Version::of_store(5), session: None }
     }
 

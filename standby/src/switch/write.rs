@@ -239,6 +239,7 @@ pub fn sign(local: &LocalTopology, me: &MemberName, id: &str, token: &Token) -> 
 mod tests {
     use super::super::register::first;
     use super::*;
+    use crate::made_up_move::journal;
     use topology::region::{AbortRequest, Register};
     use topology::{Group, Lsn, SystemId, Timeline};
 
@@ -247,24 +248,6 @@ mod tests {
             {"name":"a","endpoints":["a:1"]},{"name":"b","endpoints":["b:1"]}]}"#;
         let policy: Policy = serde_json::from_str(text).expect("a policy");
         first(&policy, &owner.into(), "now")
-    }
-
-    fn journal(phase: Phase) -> Journal {
-        Journal {
-            id: "m".into(),
-            from: "a".into(),
-            to: "b".into(),
-            epoch: 1,
-            attempt: 1,
-            phase,
-            groups: vec![],
-            driver: String::new(),
-            steps: vec![],
-            tokens: Default::default(),
-            error: None,
-            limits: Default::default(),
-            abort: None,
-        }
     }
 
     /// The store of `a`, which owns the formation since epoch 1.

@@ -2,6 +2,7 @@
 //! or a coordinator and a worker.
 
 use super::sites::Regions;
+use crate::made_up_move;
 use citus::NodeRow;
 use node::dcs::Store;
 use node::dcs::by_hand::Edit;
@@ -159,21 +160,7 @@ fn site(store: &MemoryStore) -> Site {
 }
 
 pub(super) fn journal(phase: Phase) -> Journal {
-    Journal {
-        id: "m".into(),
-        from: "a".into(),
-        to: "b".into(),
-        epoch: 1,
-        attempt: 1,
-        phase,
-        groups: vec![Group::PLAIN],
-        driver: String::new(),
-        steps: vec![],
-        tokens: Default::default(),
-        error: None,
-        limits: Default::default(),
-        abort: None,
-    }
+    Journal { groups: vec![Group::PLAIN], ..made_up_move::journal(phase) }
 }
 
 impl Formation {
