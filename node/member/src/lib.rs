@@ -32,6 +32,7 @@ mod disk_watch;
 pub(crate) mod effect;
 pub mod events;
 mod failsafe;
+mod farewell;
 pub mod ha;
 mod histories;
 mod history;
@@ -75,6 +76,7 @@ pub use effect::{
     Answer, Call, Effect, Level, Local, Look, NoEnd, Particulars, Reload, RemoteLog, RestartSight,
     Sight, StoreSight,
 };
+pub use farewell::Farewell;
 pub use job_terms::{SlotCopies, SlotCopy, StartLimit};
 pub use limits::STORE_CALL_MS;
 pub use look::is_slow_stop;
@@ -82,7 +84,6 @@ pub use record::{reason, role_of};
 pub use region::{closed_workers, keeps_rows, may_campaign};
 pub use slot_sight::{SlotEnd, SlotFailure, SlotSight};
 pub use start::{Configurations, KeptProof};
-pub use wake::wakes;
 
 use crate::ha::failsafe::PeerSet;
 use crate::ha::observation::Memory;
@@ -108,7 +109,7 @@ pub struct Member {
     pub memory: Memory,
     pub lease: OwnLease,
     /// This process held the lock when it last knew.
-    pub held: bool,
+    held: bool,
     /// The cluster-wide configuration in force: the store's, or the last that was read.
     pub dynamic: Dynamic,
     /// The members that have to agree in failsafe mode.

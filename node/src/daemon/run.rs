@@ -18,9 +18,9 @@ use crate::dcs::counted::CountedStore;
 use crate::dcs::{self, Store};
 use crate::peers::Peers;
 use crate::{clock, log, notify};
-use member::Report;
 use member::ha::observation::Job;
 use member::ha::{Decision, Outcome};
+use member::{Farewell, Report};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -82,11 +82,10 @@ impl Daemon {
             let job = report.seen.job.as_ref();
             let stops =
                 job.is_some_and(|j| matches!(j.job, Job::Stop { .. }) && j.closed.is_none());
-            let leads = report.seen.holds_lock();
             let is_loud = stops && !self.server.is_quiet();
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
-                () = changed(&mut self.changes, leads) => {}
+                () = changed(&mut self.changes, &self.member) => {}
                 () = self.background.over() => {}
                 outcome = self.metadata.over() => self.take_step(outcome),
                 () = self.server.ended() => {}
@@ -117,18 +116,14 @@ impl Daemon {
         self.member.memory.stopping = true;
     }
 
-    /// Ends what the store knows of this process.
+    /// The last thing before the process ends.
     async fn farewell(&mut self) {
         self.callbacks.farewell().await;
-        if self.member.dynamic.pause {
+        let Farewell { rests_watchdog, renews } = self.member.farewell();
+        if rests_watchdog {
             self.watchdog.rest();
         }
-        if let Some(lease) = self.member.lease.id
-            && !self.member.dynamic.pause
-            && !self.member.held
-        {
-            // This last renewal keeps the record, which shows the stopped state, for one more
-            // ttl.
+        if let Some(lease) = renews {
             let _ = self.store.renew(lease).await;
         }
     }

@@ -8,7 +8,7 @@ use super::{Event, World};
 use member::ha::observation::Lock;
 use member::ha::{Decision, Outcome, Step};
 use member::lock;
-use member::{Answer, Effect, Level, Local, Report, Stage, may_campaign};
+use member::{Answer, Call, Effect, Farewell, Level, Local, Report, Stage, may_campaign};
 use topology::Millis;
 
 impl World {
@@ -115,6 +115,7 @@ impl World {
     fn end_beat(&mut self, member: usize, report: Report) {
         if let Some(code) = report.exit {
             self.note_of(member, &format!("daemon ends with {code}"));
+            self.bid_farewell(member);
             self.end_daemon(member);
             return self.apply_refusal(member, report.rule);
         }
@@ -132,6 +133,15 @@ impl World {
         self.members[member].daemon.after_beat = Some(AfterBeat { report, stage });
         let next = self.begin_stage(member);
         self.perform_after_beat(member, next);
+    }
+
+    /// The answer to the last renewal is of no use to a process that ends.
+    fn bid_farewell(&mut self, member: usize) {
+        // No machine of this world has a watchdog.
+        let Farewell { rests_watchdog: _, renews } = self.members[member].daemon.machine.farewell();
+        if let Some(lease) = renews {
+            self.send(member, Call::KeepAlive(lease), None);
+        }
     }
 
     fn go_on_after_beat(&mut self, member: usize, answer: Answer) {

@@ -6,7 +6,6 @@
 
 use super::{Event, World};
 use crate::check;
-use member::wakes;
 use node::dcs::by_hand::Edit;
 use node::dcs::keys::Keys;
 use node::dcs::memory::{MemoryStore, Saved};
@@ -170,12 +169,12 @@ impl World {
             if m.place.region != region || !m.daemon.alive || m.daemon.mirror.lost {
                 continue;
             }
-            let (watched, leads) = (m.keys.watched(), m.daemon.machine.held);
+            let watched = m.keys.watched();
             let is_own = |event: &Change| own == Some(OwnWrite { member, at: version_of(event) });
             let is_watched = |key: &str| watched.iter().any(|prefix| key.starts_with(prefix));
             let wakes = events.iter().any(|event| {
                 let key = key_of(event);
-                is_watched(key) && wakes([key], is_own(event), leads)
+                is_watched(key) && m.daemon.machine.is_woken_by([key], is_own(event))
             });
             let (life, snapshot) = (m.daemon.life, snapshot.clone());
             let late = self.rng.range(1, 10);

@@ -2,13 +2,13 @@
 //! The rule is in `member/wake.rs`.
 
 use crate::dcs::mirror::{Change, Changes};
-use member::wakes;
+use member::Member;
 
 /// Waits for a change that another process made and that matters here.
-pub(super) async fn changed(changes: &mut Changes, leads: bool) {
+pub(super) async fn changed(changes: &mut Changes, member: &Member) {
     loop {
         match changes.next().await {
-            Some(change) if is_awaited(&change, leads) => return,
+            Some(change) if is_awaited(&change, member) => return,
             Some(_) => {}
             // The mirror lives as long as the daemon.
             None => std::future::pending().await,
@@ -16,9 +16,9 @@ pub(super) async fn changed(changes: &mut Changes, leads: bool) {
     }
 }
 
-fn is_awaited(change: &Change, leads: bool) -> bool {
+fn is_awaited(change: &Change, member: &Member) -> bool {
     match change {
-        Change::Keys { own, keys } => wakes(keys.iter().map(String::as_str), *own, leads),
+        Change::Keys { own, keys } => member.is_woken_by(keys.iter().map(String::as_str), *own),
         Change::Missed => true,
     }
 }
@@ -29,24 +29,11 @@ mod tests {
     use crate::dcs::mirror::Mirror;
     use std::sync::Arc;
     use std::time::Duration;
-
-    fn change(keys: &[&str], own: bool) -> Change {
-        Change::Keys { keys: keys.iter().map(|key| format!("/service/shop/{key}")).collect(), own }
-    }
+    use topology::Millis;
 
     #[test]
-    fn others_changes_wake_a_member_and_reports_only_those_who_follow() {
-        for key in ["leader", "config", "failover", "sync", "members/n2", "history", "initialize"] {
-            assert!(is_awaited(&change(&[key], false), true), "{key}");
-            assert!(is_awaited(&change(&[key], false), false), "{key}");
-            assert!(!is_awaited(&change(&[key], true), false), "own {key}");
-        }
-        for report in ["status", "optime/leader"] {
-            assert!(is_awaited(&change(&[report], false), false));
-            assert!(!is_awaited(&change(&[report], false), true));
-        }
-        assert!(is_awaited(&change(&["status", "leader"], false), true));
-        assert!(is_awaited(&Change::Missed, true));
+    fn changes_that_were_missed_wake_a_member() {
+        assert!(is_awaited(&Change::Missed, &Member::new("n2".into(), 20, Millis(0))));
     }
 
     /// The watch of the local copy is what wakes: from a write by another client to
@@ -55,15 +42,12 @@ mod tests {
     async fn a_leader_that_goes_wakes_a_follower_at_once() {
         use crate::dcs::by_hand::Edit;
         use crate::dcs::memory::MemoryStore;
-        let store = MemoryStore::new();
+        let (store, member) = (MemoryStore::new(), Member::new("n2".into(), 20, Millis(0)));
         let mirror = Mirror::spawn(Arc::new(store.client()), vec!["/service/shop/".into()]);
         mirror.ready(Duration::from_secs(5)).await.expect("a first read");
         let mut changes = mirror.subscribe();
         store.edit_now([Edit::put("/service/shop/leader", "n1")]).expect("reachable");
-        let woken = tokio::time::timeout(Duration::from_secs(5), changed(&mut changes, false));
+        let woken = tokio::time::timeout(Duration::from_secs(5), changed(&mut changes, &member));
         woken.await.expect("woken by the leader's key");
-        store.edit_now([Edit::put("/service/shop/status", "n1")]).expect("reachable");
-        let sleeps = tokio::time::timeout(Duration::from_millis(100), changed(&mut changes, true));
-        assert!(sleeps.await.is_err(), "a leader's report woke a leader");
     }
 }
