@@ -151,7 +151,7 @@ fn performers_of_an_agent_decide_nothing() {
 }
 
 /// Files that perform what a member's machine decides, for the daemon and in the simulator.
-const PERFORMERS_OF_A_MEMBER: [&str; 15] = [
+const PERFORMERS_OF_A_MEMBER: [&str; 22] = [
     "node/src/daemon/beside.rs",
     "node/src/daemon/callback.rs",
     "node/src/daemon/chores.rs",
@@ -160,16 +160,23 @@ const PERFORMERS_OF_A_MEMBER: [&str; 15] = [
     "node/src/daemon/metadata.rs",
     "node/src/daemon/overrides.rs",
     "node/src/daemon/perform.rs",
+    "node/src/daemon/run.rs",
+    "node/src/daemon/run/commands.rs",
+    "node/src/daemon/run/wake.rs",
     "node/src/daemon/synchrony.rs",
+    "node/src/daemon/work.rs",
     "sim/src/world/beat.rs",
     "sim/src/world/citus/round.rs",
     "sim/src/world/disk.rs",
     "sim/src/world/duty.rs",
     "sim/src/world/failsafe.rs",
+    "sim/src/world/job.rs",
     "sim/src/world/slots.rs",
+    "sim/src/world/stop.rs",
+    "sim/src/world/stores.rs",
 ];
 /// What the machine, and it alone, asks.
-const RULES_OF_A_MEMBER: [&str; 8] = [
+const RULES_OF_A_MEMBER: [&str; 14] = [
     "sync_names(",
     "is_watchdog_needed",
     "Ownership::",
@@ -178,6 +185,14 @@ const RULES_OF_A_MEMBER: [&str; 8] = [
     "is_proof_over",
     "Facts::of(",
     "start_timeout_ms",
+    // How stops wait, and for what.
+    "Patience::",
+    "StopHow::",
+    "stop_timeout_ms",
+    // Which request is taken, and what is read before a start.
+    "memory.asked",
+    "start_limit_ms",
+    "is_purpose",
 ];
 
 #[test]

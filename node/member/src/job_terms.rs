@@ -13,6 +13,11 @@ use topology::{SystemId, Timeline};
 
 /// For `pre_promote` where `primary_start_timeout` is 0, which is meant for crashes.
 const GATE_MS: u64 = 300_000;
+/// A start waits this long for the leader's slots.
+const SLOTS_MS: u64 = 3_000;
+/// A server that restarts for them alone runs meanwhile, but takes part in no election. A distant
+/// leader takes some round trips for each slot.
+const SLOTS_OF_PURPOSE_MS: u64 = 10_000;
 
 /// What a job goes by. A job uses what concerns it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,6 +108,11 @@ impl SlotCopies {
     /// Only a server before PostgreSQL 17 takes copies at its start; a later one makes its own.
     pub fn fits(major: u32) -> bool {
         major < NATIVE
+    }
+
+    /// How long they may take to be read.
+    pub fn limit_ms(&self) -> u64 {
+        if self.is_purpose { SLOTS_OF_PURPOSE_MS } else { SLOTS_MS }
     }
 
     /// Why the restart is not worth it, with this many slots read from the leader.
@@ -217,6 +227,11 @@ mod tests {
         let copies = SlotCopies { from, system, slots, is_purpose: true };
         assert!(copies.refusal(0).is_some() && copies.refusal(1).is_none());
         assert!(SlotCopies::fits(16) && !SlotCopies::fits(17));
-        assert!(SlotCopies { is_purpose: false, ..copies }.refusal(0).is_none());
+        let beside = SlotCopies { is_purpose: false, ..copies.clone() };
+        assert!(beside.refusal(0).is_none());
+        assert!(
+            beside.limit_ms() < copies.limit_ms(),
+            "a server that is down does not wait for long"
+        );
     }
 }

@@ -37,11 +37,6 @@ const RECOVERY: Duration = Duration::from_secs(3_600);
 const QUIT: Duration = Duration::from_millis(QUIT_MS);
 /// A fast stop is looked at again this often.
 const GLANCE: Duration = Duration::from_millis(GLANCE_MS);
-/// A start waits this long for the leader's slots.
-const SLOTS: Duration = Duration::from_secs(3);
-/// A server that restarts for them alone runs meanwhile, but takes part in no election. A distant
-/// leader takes some round trips for each slot.
-const SLOTS_OF_PURPOSE: Duration = Duration::from_secs(10);
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
@@ -106,7 +101,7 @@ impl ServerJobs {
             login: &self.settings.postgresql.rewind,
             system: &copies.system,
             wanted: wanted.collect(),
-            limit: if copies.is_purpose { SLOTS_OF_PURPOSE } else { SLOTS },
+            limit: Duration::from_millis(copies.limit_ms()),
         };
         self.instance.read_slots(&request).await.unwrap_or_else(|error| {
             let from = &copies.from.member;
