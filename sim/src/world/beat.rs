@@ -113,12 +113,6 @@ impl World {
     }
 
     fn end_beat(&mut self, member: usize, report: Report) {
-        if let Some(code) = report.exit {
-            self.note_of(member, &format!("daemon ends with {code}"));
-            self.bid_farewell(member);
-            self.end_daemon(member);
-            return self.apply_refusal(member, report.rule);
-        }
         let seen = &report.seen;
         let daemon = &mut self.members[member].daemon;
         daemon.has_looked = daemon.looks;
@@ -210,9 +204,19 @@ impl World {
     }
 
     fn end_after_beat(&mut self, member: usize) {
-        if let Some(after) = self.members[member].daemon.after_beat.take() {
-            self.sleep(member, &after.report);
+        let Some(after) = self.members[member].daemon.after_beat.take() else { return };
+        match after.report.exit {
+            Some(code) => self.end_by_itself(member, code, after.report.rule),
+            None => self.sleep(member, &after.report),
         }
+    }
+
+    /// What its record says last was written in the stages after its last beat.
+    fn end_by_itself(&mut self, member: usize, code: i32, rule: u16) {
+        self.note_of(member, &format!("daemon ends with {code}"));
+        self.bid_farewell(member);
+        self.end_daemon(member);
+        self.apply_refusal(member, rule);
     }
 
     /// In this world the store is always the right one, so the operator stops this server,
