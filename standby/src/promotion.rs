@@ -18,6 +18,7 @@ pub use electorate::Electorate;
 pub use open::may_open;
 pub use race::may_race;
 
+use topology::region::Token;
 use topology::{Lsn, MemberName, SyncMode, SystemId, Tags, Timeline};
 
 /// One member, asked directly in this beat.
@@ -60,15 +61,17 @@ pub struct Racer<'a> {
     pub former_leader: Option<&'a MemberName>,
 }
 
-/// Limits of the race, from `/config`.
+/// Limits of the race, from `/config` and the region's certificate.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RaceLimits {
+pub struct RaceLimits<'a> {
     pub maximum_lag: u64,
     pub check_timeline: bool,
     /// A leader whose store is away may lead on, by the word of those it asks.
     pub failsafe_mode: bool,
     /// `Off` also where this group may not be open for writes.
     pub mode: SyncMode,
+    /// Where a member must have arrived to open, in a region that was moved to.
+    pub token: Option<&'a Token>,
 }
 
 /// Why not, with what it would take.

@@ -23,6 +23,15 @@ pub fn may_open(
         let wanted = token.system_id.clone();
         return Err(NotYet::OtherSystem { wanted, mine: system.clone() });
     }
+    not_before(token, timeline, lsn)
+}
+
+/// Has a log of the token's system that ends there passed the token?
+pub(super) fn not_before(
+    token: &Token,
+    timeline: Option<Timeline>,
+    lsn: Lsn,
+) -> Result<(), NotYet> {
     match timeline {
         None => return Err(NotYet::TimelineUnknown),
         Some(mine) if mine < token.timeline => {

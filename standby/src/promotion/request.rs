@@ -14,6 +14,7 @@ use super::condition::{
     asked, current, elected, is_asked, not_behind, not_on_older, not_overtaken,
 };
 use super::electorate::{Electorate, Stand, stand};
+use super::open::not_before;
 use super::{NotYet, PeerAnswer, RaceLimits, Racer};
 use topology::{Failover, GroupView, Lsn, MemberName, Timeline};
 
@@ -69,7 +70,7 @@ pub(super) fn may_race_on_request(
 
 struct Case<'a> {
     request: &'a Failover,
-    limits: RaceLimits,
+    limits: RaceLimits<'a>,
     view: &'a GroupView,
     electorate: Option<Electorate<'a>>,
 }
@@ -100,7 +101,8 @@ impl Case<'_> {
             (anybody || is_named)
                 && (is_asked(name, self.view) || self.by_word(name))
                 && stand(peer).is_some_and(|one| {
-                    self.is_able(one, me, peers) && (is_named || self.is_first(one, peers))
+                    let first = is_named || self.is_first(one, peers);
+                    first && self.is_able(one, me, peers) && self.may_open(one)
                 })
         });
         able.next().map(|peer| &peer.name)
@@ -127,6 +129,11 @@ impl Case<'_> {
         let is_elected = || self.electorate.is_none_or(|e| e.elects(one, others).is_ok());
         self.admits(one.name)
             && self.fits(one.lsn, one.timeline).is_ok_and(|fit| fit == Fit::Whole || is_elected())
+    }
+
+    /// One that lacks the region's token does not race.
+    fn may_open(&self, one: Stand) -> bool {
+        self.limits.token.is_none_or(|token| not_before(token, one.timeline, one.lsn).is_ok())
     }
 
     /// Far enough to lead: after a handover with everything the old leader wrote,

@@ -26,11 +26,12 @@ pub(super) fn view(optime: u64, failover: &str) -> GroupView {
     view
 }
 
-pub(super) const LIMITS: RaceLimits = RaceLimits {
+pub(super) const LIMITS: RaceLimits<'static> = RaceLimits {
     maximum_lag: 100,
     check_timeline: false,
     failsafe_mode: false,
     mode: SyncMode::Off,
+    token: None,
 };
 
 pub(super) fn race(lsn: u64, peers: &[PeerAnswer], view: &GroupView) -> Result<(), NotYet> {

@@ -125,6 +125,15 @@ pub(crate) const LEADER: &[Rule] = &[
         "PostgreSQL accepts connections",
         "`primary_start_timeout`: another member takes over if one can (711)",
     ),
+    // It cannot open, and its own upstream has ended: the race asks for the token (899).
+    Rule::new(
+        713,
+        |f| f.is_token_overdue(),
+        |_| act(Action::ReleaseLock { publish: Publish::Nothing }),
+        "holds the lock and lacks the region's token, of which nothing has come for a ttl: \
+         releasing the lock so that a member that has it can lead",
+    )
+    .saying(|f| f.open().err().map(|why| why.to_string())),
     // PostgreSQL before 17 reads the files of slots only when it starts.
     Rule::new(
         714,
@@ -266,7 +275,8 @@ pub(crate) const LEADER: &[Rule] = &[
     )
     .until(
         "what the sentence names no longer stands in the way",
-        "the lock's end, or an operator's request, gives the lock to another member",
+        "without the region's token the lock is released after a ttl (713); the lock's end, or an \
+         operator's request, gives it to another member",
     )
     .saying(|f| f.open().err().map(|why| why.to_string())),
     Rule::new(

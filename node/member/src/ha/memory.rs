@@ -220,6 +220,8 @@ impl Memory {
         self.is_tenure_cleared = seen.holds_lock() && is_cleared;
         let is_uncleared = seen.holds_lock() && !is_cleared;
         self.uncleared_since = is_uncleared.then(|| self.uncleared_since.unwrap_or(seen.now));
+        let lacks_token = facts.lacks_token_as_leader();
+        self.untokened_since = lacks_token.then(|| self.untokened_since.unwrap_or(seen.now));
     }
 
     /// A request of an operator is new, still stands, or is over.

@@ -9,7 +9,8 @@ use crate::ha::observation::{End, Gate};
 use standby::candidate::{self, NoCandidate, Wanted};
 use standby::promotion::{self, Electorate, NotYet, PeerAnswer, RaceLimits, Racer};
 use standby::switch::ownership::Ownership;
-use topology::{Failover, GroupView, Lsn, MemberName, SyncMode, Timeline};
+use topology::region::Token;
+use topology::{Failover, GroupView, Lsn, MemberName, Millis, SyncMode, Timeline};
 
 /// How long a successor may take to receive what the leader has now.
 const READY_MS: u64 = 5_000;
@@ -209,11 +210,13 @@ impl<'a> Facts<'a> {
         if self.is_other_history() {
             return Err(NotYet::OtherHistory);
         }
+        self.reached_token()?;
         let limits = RaceLimits {
             maximum_lag: self.o.dynamic.maximum_lag_on_failover,
             check_timeline: self.o.dynamic.check_timeline && self.may_own(),
             failsafe_mode: self.o.dynamic.failsafe_mode || !self.is_asked_since_the_settings(),
             mode: self.synchronous_mode(),
+            token: self.token(),
         };
         promotion::may_race(&racer, &self.racing(view, peers), view, limits)
     }
@@ -227,17 +230,129 @@ impl<'a> Facts<'a> {
     /// May the lock holder leave recovery?
     pub fn open(&self) -> Result<(), NotYet> {
         self.cleared()?;
-        let Ownership::Owner { token, opening, .. } = &self.o.ownership else {
-            return Ok(());
-        };
-        let (Some(server), Some(system)) = (self.o.server(), self.o.system()) else {
-            return Err(NotYet::TimelineUnknown);
-        };
-        promotion::may_open(token.as_ref(), system, server.timeline, server.lsn)?;
-        if *opening && self.o.me.group.is_coordinator() && !self.o.closed_workers.is_empty() {
+        self.reached_token()?;
+        let is_opening = matches!(self.o.ownership, Ownership::Owner { opening: true, .. });
+        if is_opening && self.o.me.group.is_coordinator() && !self.o.closed_workers.is_empty() {
             let names: Vec<_> = self.o.closed_workers.iter().map(|g| g.key()).collect();
             return Err(NotYet::WorkersFirst(names.join(", ")));
         }
         Ok(())
+    }
+
+    /// Where the history of this group ended in the region that owned before.
+    fn token(&self) -> Option<&'a Token> {
+        match &self.o.ownership {
+            Ownership::Owner { token, .. } => token.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// A member that has not could only hold the lock, and keep it from one that has.
+    pub(in crate::ha) fn reached_token(&self) -> Result<(), NotYet> {
+        if !matches!(self.o.ownership, Ownership::Owner { .. }) {
+            return Ok(());
+        }
+        let (Some(server), Some(system)) = (self.o.server(), self.o.system()) else {
+            return Err(NotYet::TimelineUnknown);
+        };
+        promotion::may_open(self.token(), system, server.timeline, server.lsn)
+    }
+
+    /// Holds the lock, and the region's token does not come: another member may have it.
+    pub fn is_token_overdue(&self) -> bool {
+        let arrived = |since: Millis| since.max(self.o.memory.grew_at);
+        let since = self.o.memory.untokened_since.map(arrived);
+        let is_overdue = since.is_some_and(|at| self.o.now.since(at) >= self.o.dynamic.ttl_ms);
+        is_overdue && self.lacks_token_as_leader()
+    }
+
+    pub(in crate::ha) fn lacks_token_as_leader(&self) -> bool {
+        let waits = self.o.holds_lock() && self.o.is_standby() && !self.is_promoting();
+        waits && self.reached_token().is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ha::observation::{Lock, Observation};
+    use crate::ha::{Action, Step, action::Publish, decide, sample};
+    use crate::made_up::TakeSample;
+    use topology::{Seen, SystemId};
+
+    fn see(o: &mut Observation, key: &str, value: &str) {
+        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+        view.take_sample(key, value, 9, 0);
+    }
+
+    /// A standby whose log ends at 1000, in the region that owns the formation: the history of
+    /// this group ended there at `token`, and no member leads.
+    fn moved_to(token: u64) -> Observation {
+        let mut o = sample::follower();
+        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+        (view.leader, o.lock) = (None, Lock::Free);
+        let system_id = SystemId(sample::SYSTEM.into());
+        let token = Token { system_id, timeline: Timeline(2), lsn: Lsn(token) };
+        o.ownership = Ownership::Owner { epoch: 2, token: Some(token), opening: true };
+        o
+    }
+
+    fn rule(o: &Observation) -> u16 {
+        decide(o).rule
+    }
+
+    #[test]
+    fn a_member_that_lacks_the_token_takes_no_lock_also_by_name() {
+        for request in ["{}", r#"{"member":"me"}"#, r#"{"leader":"a","member":"me"}"#] {
+            let mut o = moved_to(1_000);
+            see(&mut o, "failover", request);
+            assert_eq!(rule(&o), 850, "{request}");
+            o.peers = Some(Vec::new());
+            let waits = decide(&o);
+            assert_eq!(waits.rule, 899, "{request}");
+            assert!(waits.line().contains("token ends at 0/3E8"), "{}", waits.line());
+            let mut has = moved_to(999);
+            see(&mut has, "failover", request);
+            has.peers = Some(Vec::new());
+            assert!([848, 851].contains(&rule(&has)), "{request}");
+        }
+    }
+
+    #[test]
+    fn a_named_member_that_lacks_the_token_is_not_waited_for() {
+        for request in [r#"{"member":"a"}"#, r#"{"leader":"b","member":"a"}"#] {
+            let mut o = moved_to(999);
+            see(&mut o, "failover", request);
+            o.peers = Some(vec![sample::answer("a", 1_000)]);
+            assert_eq!(rule(&o), 899, "{request}");
+            o.peers = Some(vec![sample::answer("a", 999)]);
+            assert_eq!(rule(&o), 851, "{request}");
+        }
+    }
+
+    /// It took the lock before it read that its region owns now.
+    #[test]
+    fn row_713_gives_the_lock_of_a_leader_without_token_to_another_member() {
+        let mut o = moved_to(1_000);
+        o.lock = Lock::Mine { renewed: o.now, deadline: o.now + 30_000 };
+        let mut look = |ms: u64, grows: bool| {
+            o.now = o.now + ms;
+            o.memory.lease_renewed = o.now;
+            o.lock = Lock::Mine { renewed: o.now, deadline: o.now + 30_000 };
+            if grows {
+                o.memory.grew_at = o.now;
+            }
+            let mut memory = o.memory.clone();
+            memory.update_from(&o);
+            o.memory = memory;
+            (rule(&o), decide(&o).step)
+        };
+        assert_eq!(look(0, true).0, 732);
+        assert_eq!(look(29_999, true).0, 732, "it may still arrive");
+        assert_eq!(look(29_999, false).0, 732);
+        let release = Action::ReleaseLock { publish: Publish::Nothing };
+        assert_eq!(look(1, false), (713, Step::Do(release)));
+        o.ownership = Ownership::Owner { epoch: 2, token: None, opening: true };
+        assert_eq!(rule(&o), 731);
     }
 }

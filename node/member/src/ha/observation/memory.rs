@@ -51,6 +51,8 @@ pub struct Memory {
     pub is_tenure_cleared: bool,
     /// The lock is held without that, since when.
     pub uncleared_since: Option<Millis>,
+    /// The lock is held by a standby that lacks the region's token, since when.
+    pub untokened_since: Option<Millis>,
     /// A promotion that did not come to its end was given up, at.
     pub promotion_failed: Option<Millis>,
     pub divergence: Divergence,

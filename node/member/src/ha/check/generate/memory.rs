@@ -60,6 +60,7 @@ impl Generator {
             unpromised_why: None,
             is_tenure_cleared: self.percent(50),
             uncleared_since: self.maybe_past(10),
+            untokened_since: self.maybe_past(30),
             promotion_failed: self.maybe_past(10),
             divergence: self.divergence(),
             compared_with: self
