@@ -86,6 +86,34 @@ fn a_copy_of_a_region_is_proven_anew_under_another_remote_leader_or_timeline() {
     assert_eq!(ready(&down)[0], "x ready", "it stops for a move");
 }
 
+/// The remote leader's slot keeps as much as before, and shows nothing of the gap.
+#[test]
+fn a_copy_is_proven_anew_after_a_gap_in_the_feedback() {
+    let mut stage = region_leader();
+    stage.has(&[slot("x", 80, 700)]);
+    for _ in 0..2 {
+        hears_from_far(&mut stage, &[slot("x", 80, 700)], Some(700));
+        stage.beat();
+    }
+    assert_eq!(stage.words()[0], "x ready");
+    let tagged = |stage: &mut Stage, is: bool| {
+        let record = json!({"tags": {"nofailover": is}, "state": "running"}).to_string();
+        stage.view().take_sample("members/me", &record, 4, 1);
+        stage.beat();
+    };
+    tagged(&mut stage, true);
+    assert!(!stage.overrides().feedback);
+    tagged(&mut stage, false);
+    assert!(stage.overrides().feedback);
+    hears_from_far(&mut stage, &[slot("x", 90, 705)], Some(700));
+    stage.beat();
+    assert_eq!(stage.words()[0], "x pending", "the primary kept no more than 705 meanwhile");
+    stage.has(&[slot("x", 90, 705)]);
+    hears_from_far(&mut stage, &[slot("x", 90, 705)], Some(705));
+    stage.beat();
+    assert_eq!(stage.words()[0], "x ready");
+}
+
 /// A slot that this server had as the primary may be ahead of the new primary's.
 #[test]
 fn a_former_primary_s_slot_is_a_copy_that_waits_for_its_reader() {

@@ -19,6 +19,14 @@ fn row_1460_keeps_rows_for_copies_here_and_below() {
         stage.view().take_sample(&format!("members/{name}"), &record, 4, 1);
     };
     assert!(!on(&|stage| never(stage, "me", json!({"nofailover": true}))));
+    // Its lease has ended; its copies are here all the same.
+    let unlisted = |stage: &mut Stage| drop(stage.view().members.remove(&"me".into()));
+    assert!(on(&unlisted));
+    let tags: Tags = Tags([("nofailover".to_string(), true.into())].into_iter().collect());
+    assert!(!on(&|stage| {
+        unlisted(stage);
+        stage.seen.me.tags = tags.clone();
+    }));
     // One that cascades from this member keeps them.
     assert!(on(&|stage| {
         never(stage, "me", json!({"nofailover": true}));

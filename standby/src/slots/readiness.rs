@@ -11,7 +11,8 @@
 //! A slot that a standby has made itself begins later than the primary's: it is ready once the
 //! reader has passed its beginning there.
 //!
-//! A copy is judged anew after each start of the server and under each other leader.
+//! A copy is judged anew after each start of the server, under each other leader, and after
+//! each gap in the feedback.
 
 use super::{Slot, Xid};
 

@@ -1,7 +1,8 @@
 //! Whether a reader can go on with a standby's copy of its slot.
 //!
-//! Under one leader, one slot on it and one start of the own server a copy is judged by what
-//! the leader says of its own slots; when one of these is another, all is judged anew.
+//! Under one leader, one slot on it, one start of the own server and without a gap in its
+//! feedback a copy is judged by what the leader says of its own slots; when one of these is
+//! another, all is judged anew.
 
 use super::{LogicalMemory, Moment, logical_of};
 use crate::ha::facts::Facts;
@@ -21,8 +22,8 @@ pub(super) struct Judgement {
     pub asked: Option<(Millis, Option<Judged>)>,
 }
 
-/// Who leads, also in another region, through which slot there this member keeps rows, and when
-/// the server was started.
+/// Who leads, also in another region, through which slot there this member keeps rows, since
+/// when it asks for that, and when the server was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
     leader: String,
@@ -30,21 +31,24 @@ pub(super) struct Judged {
     /// Of the leader, as this server has it: two failovers may lead back to the same one.
     timeline: Option<Timeline>,
     started: Option<String>,
+    /// `hot_standby_feedback`. While it is off rows go that do not come back, and between two
+    /// answers of the leader its slot shows nothing of that.
+    feedback: bool,
 }
 
 impl Judged {
     /// `before`: whose timeline holds while that of the server is not known.
-    fn of(moment: &Moment, before: Option<&Judged>) -> Option<Judged> {
+    fn of(moment: &Moment, before: Option<&Judged>, feedback: bool) -> Option<Judged> {
         let (started, slot) = (moment.sight.started.clone(), own_upstream_slot(moment));
         let timeline = moment.seen.server().and_then(|server| server.timeline);
         if !moment.copies_region() {
             let leader = moment.view.leader_name()?.to_string();
             let timeline = timeline.or(before.and_then(|before| before.timeline));
-            return Some(Judged { leader, slot, timeline, started });
+            return Some(Judged { leader, slot, timeline, started, feedback });
         }
         let remote = Facts::of(moment.seen).remote()?;
         let leader = format!("{} at {}:{}", remote.member, remote.host, remote.port);
-        Some(Judged { leader, slot, timeline, started })
+        Some(Judged { leader, slot, timeline, started, feedback })
     }
 }
 
@@ -59,10 +63,14 @@ impl LogicalMemory {
     }
 
     /// While no member leads, or the remote leader is down, as in a move, nothing says that
-    /// another one does: only a start of the server counts.
+    /// another one does: only what this server does counts.
     fn judged_before(&self, moment: &Moment) -> Option<Judged> {
-        let started = moment.sight.started.clone();
-        self.judgement.judged.clone().map(|before| Judged { started, ..before })
+        let (started, feedback) = (moment.sight.started.clone(), self.sends_feedback());
+        self.judgement.judged.clone().map(|before| Judged { started, feedback, ..before })
+    }
+
+    fn sends_feedback(&self) -> bool {
+        self.server.feedback.unwrap_or_default()
     }
 
     /// A copy that is gone, or was never judged here, is not ready.
@@ -81,7 +89,8 @@ impl LogicalMemory {
     }
 
     pub(super) fn judge(&mut self, moment: &Moment, plan: &Plan) {
-        let judged = Judged::of(moment, self.judgement.judged.as_ref());
+        let before = self.judgement.judged.as_ref();
+        let judged = Judged::of(moment, before, self.sends_feedback());
         let judged = judged.or_else(|| self.judged_before(moment));
         let is_known = judged.as_ref().is_some_and(|judged| judged.timeline.is_some());
         let may_differ = is_known || !moment.copies_region();

@@ -7,7 +7,7 @@ use standby::slots::{Kind, NATIVE, permanent};
 use standby::switch::ownership::Ownership;
 use std::collections::BTreeMap;
 use topology::id::slot_name;
-use topology::{Dynamic, GroupView, MemberName};
+use topology::{Dynamic, GroupView, MemberName, Tags};
 
 impl LogicalMemory {
     /// Copies on a standby that PostgreSQL's own worker has made, and it alone removes: once
@@ -74,11 +74,12 @@ pub(super) fn keeps_feedback(
     if !seen.may_own() && !copies_region(seen, major) {
         return false;
     }
-    let keeps = view.members.iter().filter(|(_, m)| {
-        let tags = &m.value.tags;
-        !tags.nofailover() && !tags.nostream()
-    });
-    is_defined && dynamic.use_slots && keeps.map(|(name, _)| name).any(is_kept)
+    let keeps_copies = |tags: &Tags| !tags.nofailover() && !tags.nostream();
+    // Its lease may have ended while the store was away; its copies are here all the same.
+    let is_unlisted = view.member(&seen.me.name).is_none();
+    let keeps_own = is_unlisted && keeps_copies(&seen.me.tags);
+    let mut listed = view.members.iter().filter(|(_, m)| keeps_copies(&m.value.tags));
+    is_defined && dynamic.use_slots && (keeps_own || listed.any(|(name, _)| is_kept(name)))
 }
 
 /// Members of a standby region copy the logical slots of the remote leader, all of them: any may
