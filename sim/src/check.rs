@@ -225,7 +225,7 @@ pub fn settled(world: &World) -> Result<(), Broken> {
             let streams =
                 m.server.process == Process::Up(Role::Standby) && m.server.streams_from.is_some();
             let excused = slots::is_left_behind(world, index)? || is_kept_diverged(world, m);
-            if !streams && !excused && !has_kept_source(world, m)? {
+            if !streams && !excused {
                 return Err(stuck(format!("{} does not stream{}", m.name, source_of(world, m))));
             }
         }
@@ -291,22 +291,6 @@ pub fn starting(world: &mut World, member: usize) {
         let what = format!("{} starts on half of a rewind", world.members[member].name);
         world.break_with("no regress", what);
     }
-}
-
-/// It streams, over some members that tags name, from one that an operator has to rebuild.
-fn has_kept_source(world: &World, m: &Member) -> Result<bool, Broken> {
-    let mut at = m;
-    for _ in 0..world.members.len() {
-        let source = at.server.follows.as_ref().and_then(|following| world.member_at(following));
-        let Some(source) = source.filter(|_| at.tags.replicatefrom().is_some()) else {
-            return Ok(false);
-        };
-        at = &world.members[source];
-        if is_kept_diverged(world, at) || slots::is_left_behind(world, source)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Diverged, and the settings permit neither to rewind nor to rebuild it. Its daemon may be

@@ -44,12 +44,15 @@ impl Memory {
     }
 
     /// What others are told of this member: its own tags, without its duty while it
-    /// leaves it.
+    /// leaves it, and without its upstream while it follows the leader instead.
     pub fn effective_tags(&self, tags: &Tags) -> Tags {
         let mut tags = tags.clone();
         if self.leaving_duty.is_some() {
             tags.0.insert("nosync".into(), true.into());
             tags.0.insert("sync_priority".into(), 0.into());
+        }
+        if self.detour.is_taken {
+            tags.0.shift_remove("replicatefrom");
         }
         tags
     }

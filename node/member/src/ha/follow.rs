@@ -99,6 +99,13 @@ pub(crate) const FOLLOW: &[Rule] = &[
         "replay is paused: it is resumed, so that this server can follow",
     ),
     Rule::new(
+        937,
+        |f| f.o.is_standby() && f.is_on_detour() && f.must_follow_another(),
+        |f| act(Action::Follow(f.upstream())),
+        "no WAL comes by the member that `replicatefrom` names: the leader is followed until that \
+         member has streamed for three loops",
+    ),
+    Rule::new(
         938,
         |f| f.o.is_standby() && f.must_detach(),
         |_| act(Action::Follow(None)),

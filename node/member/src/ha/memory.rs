@@ -114,6 +114,7 @@ impl Memory {
         let damaged = matches!(seen.postgres.data, DataDir::Damaged(_));
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
         self.update_duty(seen);
+        self.update_detour(seen);
         self.update_receivers(seen);
         self.update_asked(seen);
         self.update_sync(seen);

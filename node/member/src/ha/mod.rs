@@ -9,6 +9,7 @@
 pub(crate) mod action;
 mod afar;
 pub(crate) mod birth;
+mod cascading;
 #[cfg(test)]
 mod check;
 pub mod disk;

@@ -3,11 +3,13 @@
 //! `decide` reads this and nothing else; the simulator builds the same value
 //! from its model. What a beat remembers for the next one is in `Memory`.
 
+mod detour;
 mod failsafe;
 mod job;
 mod memory;
 mod postgres;
 
+pub use detour::Detour;
 pub use failsafe::{Asker, Failsafe, Promise};
 pub use job::{Ending, Job, Rebuild, Running, StopHow};
 pub use memory::{Asked, Bootstrapping, Divergence, Failed, Fit, Gate, Memory};

@@ -59,7 +59,10 @@ impl Facts<'_> {
             return self.remote().filter(|_| self.o.ownership == Ownership::NoRegions);
         }
         let view = self.view()?;
-        let name = source::upstream(&self.o.me.name, &self.o.me.tags, view)?;
+        let name = match self.is_on_detour() {
+            true => view.leader_name()?,
+            false => source::upstream(&self.o.me.name, &self.o.me.tags, view)?,
+        };
         self.following(view, name)
     }
 

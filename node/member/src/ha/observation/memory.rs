@@ -2,7 +2,7 @@
 //!
 //! Invariant: all of it may be lost with the process, and nothing becomes unsafe.
 
-use super::{Following, Job};
+use super::{Detour, Following, Job};
 use standby::sync::Confirmations;
 use std::collections::BTreeMap;
 use topology::{Lsn, MemberName, Millis, Timeline, Version};
@@ -112,6 +112,8 @@ pub struct Memory {
     pub signed: Option<String>,
     /// The standby has not streamed since.
     pub quiet_since: Option<Millis>,
+    /// No WAL comes by the member that `replicatefrom` names: the leader is followed.
+    pub detour: Detour,
     /// The server was seen to be down since.
     pub stopped_since: Option<Millis>,
     /// The data directory could not be read since.

@@ -2,7 +2,7 @@
 
 use super::{Generator, NOW};
 use crate::ha::failsafe::{Failsafe, Promise};
-use crate::ha::observation::{Asked, Bootstrapping, Divergence, Failed, Fit, Gate, Memory};
+use crate::ha::observation::{Asked, Bootstrapping, Detour, Divergence, Failed, Fit, Gate, Memory};
 use topology::{Lsn, MemberName, Millis, Timeline};
 
 impl Generator {
@@ -103,6 +103,7 @@ impl Generator {
             started: self.past(),
             signed: self.percent(30).then(|| "move".into()),
             quiet_since: self.maybe_past(60),
+            detour: if self.percent(30) { Detour::taken("b") } else { Detour::default() },
             damaged_since: self.maybe_past(50),
             leaderless_since: self.maybe_past(60),
             stopped_since: None,

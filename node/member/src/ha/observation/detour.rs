@@ -1,0 +1,130 @@
+//! Whether a cascade follows the leader instead of the member that its tag names.
+//!
+//! It does while no WAL comes by that member, and goes back when that member streams again.
+//!
+//! Invariant *no flapping*: between two changes lie at least three loops; a return after which
+//! nothing came doubles the wait for the next one, up to an hour.
+
+use topology::{MemberName, Millis};
+
+/// What a restart of the upstream, or another leader, may take.
+const LOOPS: u64 = 3;
+const RETURN_MAX_MS: u64 = 3_600_000;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detour {
+    /// The leader is followed.
+    pub is_taken: bool,
+    /// The member that `replicatefrom` names, while another one leads.
+    upstream: Option<MemberName>,
+    /// WAL comes by it, or could again.
+    serves: bool,
+    /// When that began to be so, as far as it was looked at since without a break.
+    since: Millis,
+    /// Returns in a row after which nothing came.
+    failures: u32,
+}
+
+impl Detour {
+    /// Where this cascade stands now.
+    pub fn look(&mut self, upstream: &MemberName, serves: bool, now: Millis, loop_ms: u64) {
+        if self.upstream.as_ref() != Some(upstream) {
+            let upstream = Some(upstream.clone());
+            *self = Detour { upstream, serves, since: now, ..Detour::default() };
+        }
+        if self.serves != serves {
+            (self.serves, self.since) = (serves, now);
+        }
+        if now.since(self.since) < self.patience_ms(loop_ms) {
+            return;
+        }
+        match (self.is_taken, serves) {
+            (false, false) => (self.is_taken, self.since) = (true, now),
+            (true, true) => {
+                (self.is_taken, self.since) = (false, now);
+                self.failures = self.failures.saturating_add(1);
+            }
+            (false, true) => self.failures = 0,
+            (true, false) => {}
+        }
+    }
+
+    /// Nothing can be said of the upstream now: what was seen of it does not count on.
+    pub fn interrupt(&mut self, now: Millis) {
+        self.since = now;
+    }
+
+    fn patience_ms(&self, loop_ms: u64) -> u64 {
+        let least = LOOPS * loop_ms;
+        match self.serves {
+            true => (least << self.failures.min(20)).min(RETURN_MAX_MS.max(least)),
+            false => least,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Detour {
+    pub(crate) fn taken(upstream: &str) -> Detour {
+        Detour { is_taken: true, upstream: Some(upstream.into()), ..Detour::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOP: u64 = 10_000;
+
+    struct Story(Detour, Millis);
+
+    impl Story {
+        /// After so many seconds of which each was looked at, whether the leader is followed.
+        fn goes_on(&mut self, seconds: u64, serves: bool) -> bool {
+            for _ in 0..seconds {
+                self.1 = self.1 + 1_000;
+                self.0.look(&"b".into(), serves, self.1, LOOP);
+            }
+            self.0.is_taken
+        }
+
+        fn begin() -> Story {
+            Story(Detour::default(), Millis(1_000_000))
+        }
+    }
+
+    #[test]
+    fn the_leader_is_followed_after_three_loops_without_wal_and_left_after_three_with_it() {
+        let mut story = Story::begin();
+        assert!(!story.goes_on(30, false));
+        assert!(story.goes_on(1, false));
+        assert!(story.goes_on(100, false), "as long as nothing could come");
+        assert!(story.goes_on(30, true));
+        assert!(!story.goes_on(1, true));
+        assert!(!story.goes_on(29, false) && !story.goes_on(1, true) && !story.goes_on(30, false));
+    }
+
+    #[test]
+    fn each_return_that_brings_nothing_doubles_the_wait_up_to_an_hour() {
+        let mut story = Story::begin();
+        assert!(story.goes_on(31, false));
+        for wait in [30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600] {
+            assert!(story.goes_on(wait, true), "{wait}");
+            assert!(!story.goes_on(1, true), "{wait}");
+            assert!(story.goes_on(31, false), "{wait}");
+        }
+        // One that lasts as long as the wait was for is forgiven.
+        assert!(!story.goes_on(3_601, true) && !story.goes_on(3_600, true));
+        assert!(story.goes_on(31, false) && !story.goes_on(31, true));
+    }
+
+    #[test]
+    fn what_is_not_known_counts_for_neither_and_another_upstream_is_judged_anew() {
+        let mut story = Story::begin();
+        assert!(!story.goes_on(30, false));
+        story.0.interrupt(story.1);
+        assert!(!story.goes_on(29, false) && story.goes_on(1, false));
+        story.0.look(&"c".into(), false, story.1, LOOP);
+        assert!(!story.0.is_taken);
+    }
+}
