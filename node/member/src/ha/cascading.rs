@@ -1,4 +1,4 @@
-//! A cascade follows the leader while no WAL comes by the member that its tag names.
+//! A cascade follows the leader while no WAL arrives through the member that its tag names.
 //!
 //! That member may not stream itself, or have no slot or no WAL for this one any more. While
 //! the leader is followed the own record is without `replicatefrom`: all that goes by it (slots,
@@ -19,7 +19,7 @@ impl Facts<'_> {
 }
 
 impl Memory {
-    /// Whether WAL comes by the upstream, and since when.
+    /// Whether WAL arrives through the upstream, and since when.
     pub fn update_detour(&mut self, seen: &Observation) {
         let Some((upstream, record)) = named(seen) else {
             if seen.holds_lock() || seen.view().is_some_and(|view| view.leader.is_some()) {

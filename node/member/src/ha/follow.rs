@@ -102,8 +102,8 @@ pub(crate) const FOLLOW: &[Rule] = &[
         937,
         |f| f.o.is_standby() && f.is_on_detour() && f.must_follow_another(),
         |f| act(Action::Follow(f.upstream())),
-        "no WAL comes by the member that `replicatefrom` names: the leader is followed until that \
-         member has streamed for three loops",
+        "no WAL arrives through the member that `replicatefrom` names: the leader is followed until \
+         that member has streamed for three loops",
     ),
     Rule::new(
         938,

@@ -1,6 +1,6 @@
 //! Whether a cascade follows the leader instead of the member that its tag names.
 //!
-//! It does while no WAL comes by that member, and goes back when that member streams again.
+//! It does while no WAL arrives through that member, and goes back when that member streams again.
 //!
 //! Invariant *no flapping*: between two changes lie at least three loops; a return after which
 //! nothing came doubles the wait for the next one, up to an hour.
@@ -17,7 +17,7 @@ pub struct Detour {
     pub is_taken: bool,
     /// The member that `replicatefrom` names, while another one leads.
     upstream: Option<MemberName>,
-    /// WAL comes by it, or could again.
+    /// WAL arrives through it, or could again.
     serves: bool,
     /// When that began to be so, as far as it was looked at since without a break.
     since: Millis,

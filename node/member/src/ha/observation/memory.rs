@@ -112,7 +112,7 @@ pub struct Memory {
     pub signed: Option<String>,
     /// The standby has not streamed since.
     pub quiet_since: Option<Millis>,
-    /// No WAL comes by the member that `replicatefrom` names: the leader is followed.
+    /// No WAL arrives through the member that `replicatefrom` names: the leader is followed.
     pub detour: Detour,
     /// The server was seen to be down since.
     pub stopped_since: Option<Millis>,
