@@ -230,9 +230,14 @@ impl<'a> Facts<'a> {
     /// May the lock holder leave recovery?
     pub fn open(&self) -> Result<(), NotYet> {
         self.cleared()?;
+        let Ownership::Owner { opening, .. } = &self.o.ownership else {
+            return Ok(());
+        };
+        if self.o.server().is_none() || self.o.system().is_none() {
+            return Err(NotYet::TimelineUnknown);
+        }
         self.reached_token()?;
-        let is_opening = matches!(self.o.ownership, Ownership::Owner { opening: true, .. });
-        if is_opening && self.o.me.group.is_coordinator() && !self.o.closed_workers.is_empty() {
+        if *opening && self.o.me.group.is_coordinator() && !self.o.closed_workers.is_empty() {
             let names: Vec<_> = self.o.closed_workers.iter().map(|g| g.key()).collect();
             return Err(NotYet::WorkersFirst(names.join(", ")));
         }
@@ -249,13 +254,11 @@ impl<'a> Facts<'a> {
 
     /// A member that has not could only hold the lock, and keep it from one that has.
     pub(in crate::ha) fn reached_token(&self) -> Result<(), NotYet> {
-        if !matches!(self.o.ownership, Ownership::Owner { .. }) {
-            return Ok(());
-        }
+        let Some(token) = self.token() else { return Ok(()) };
         let (Some(server), Some(system)) = (self.o.server(), self.o.system()) else {
             return Err(NotYet::TimelineUnknown);
         };
-        promotion::may_open(self.token(), system, server.timeline, server.lsn)
+        promotion::may_open(Some(token), system, server.timeline, server.lsn)
     }
 
     /// Holds the lock, and the region's token does not come: another member may have it.

@@ -79,7 +79,7 @@ mod tests {
     struct Story(Detour, Millis);
 
     impl Story {
-        /// After so many seconds of which each was looked at, whether the leader is followed.
+        /// Looks once a second; whether the leader is followed at the end.
         fn goes_on(&mut self, seconds: u64, serves: bool) -> bool {
             for _ in 0..seconds {
                 self.1 = self.1 + 1_000;
