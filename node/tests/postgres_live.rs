@@ -7,12 +7,13 @@
 
 #[path = "postgres_live/attack.rs"]
 mod attack;
+#[path = "postgres_live/reload.rs"]
+mod reload;
 #[path = "postgres_live/slot_copies.rs"]
 mod slot_copies;
 
 use node::config::{Bootstrap, Login, Postgresql, Secret, ToolOption};
 use node::postgres::archive::is_segment;
-use node::postgres::difference::FilesRead;
 use node::postgres::wal::Place;
 use node::postgres::{
     ControlData, ControlState, DataDirState, Error, Instance, Monitor, Permission, Postmaster,
@@ -20,7 +21,6 @@ use node::postgres::{
     rewind_mark, slots, tools, users, wal,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -400,32 +400,7 @@ async fn settings_wait_for_a_restart(a: &Node, leader: &Postmaster, session: &Se
     assert_eq!(values, (Some("90"), Some("95")));
     let again = a.0.reload(leader, &StartAs::Primary, &more, &[]).await.expect("a reload");
     assert!(!again.changed, "nothing new to write");
-    a_session_that_has_read_new_files_compares_nothing(a, leader, session).await;
-}
-
-/// Told to read its files by an earlier reload, it does so with its next statement.
-async fn a_session_that_has_read_new_files_compares_nothing(
-    a: &Node,
-    leader: &Postmaster,
-    session: &Session,
-) {
-    let of = |memory: &str| json!({"postgresql": {"parameters": {"work_mem": memory}}});
-    let compare = async |memory: &str, is_told: bool| {
-        let read = FilesRead::of(session).await.expect("a time");
-        let pid = session.row("its backend", "SELECT pg_catalog.pg_backend_pid()", &[]).await;
-        let pid: i32 = pid.expect("a row").get(0);
-        if is_told {
-            let pid = nix::unistd::Pid::from_raw(pid);
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("it lives");
-        }
-        let written = a.0.write_config(&StartAs::Primary, &of(memory), &[]).await.expect("files");
-        assert!(written.changed);
-        let wanted = BTreeMap::from([("work_mem".to_string(), memory.to_string())]);
-        read.changes(session, &wanted).await.expect("a comparison").map(|changes| changes.len())
-    };
-    assert_eq!(compare("6MB", false).await, Some(1));
-    assert_eq!(compare("7MB", true).await, None, "no other process has read them");
-    a.0.reload(leader, &StartAs::Primary, &of("8MB"), &[]).await.expect("a reload");
+    reload::a_session_that_has_read_new_files_compares_nothing(a, leader, session).await;
 }
 
 async fn clone(a: &Node, b: &Node, session: &Session) -> (Postmaster, Session) {

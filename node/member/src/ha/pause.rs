@@ -145,6 +145,16 @@ pub(crate) const PAUSE: &[Rule] = &[
         "PostgreSQL is down and is not started in pause: the lock is released",
     ),
     Rule::new(
+        432,
+        |f| f.stop_order().is_some() && !f.o.is_primary() && (is_start_asked(f) || is_wanted(f)),
+        |_| soon(500),
+        "a region move runs: what an operator asked of this group waits until the move is decided",
+    )
+    .until(
+        "the move is decided or given up: the agent that drives it has a deadline for each step",
+        "a restart is refused after a ttl; a request for another leader stays, and can be taken back",
+    ),
+    Rule::new(
         434,
         |f| f.is_sync_changing(),
         |f| sync_action(f.sync_step()),
@@ -279,11 +289,17 @@ fn was_primary(f: &Facts) -> bool {
     let others = view.claim.as_ref().map(|claim| &claim.value).filter(|c| c.by != f.o.me.name);
     let newest = view.timeline().max(others.map_or(Timeline(0), |claim| claim.timeline));
     let left = f.shutdown_state().filter(|r| r.end != End::Standby).map(|r| r.timeline);
-    f.may_own() && left.is_some_and(|left| left >= newest)
+    may_open(f) && left.is_some_and(|left| left >= newest)
+}
+
+/// In a region that owns the formation, and no move has told this group to stop: what it wrote
+/// after its token was signed would be lost.
+fn may_open(f: &Facts) -> bool {
+    f.may_own() && f.stop_order().is_none()
 }
 
 fn is_candidate(f: &Facts) -> bool {
-    f.o.is_standby() && f.is_lock_free() && is_wanted(f) && f.may_own() && !f.is_gate_shut()
+    f.o.is_standby() && f.is_lock_free() && is_wanted(f) && may_open(f) && !f.is_gate_shut()
 }
 
 fn opens_on_request(f: &Facts) -> bool {
@@ -291,7 +307,7 @@ fn opens_on_request(f: &Facts) -> bool {
         && f.o.holds_lock()
         && f.o.memory.won_in_pause
         && f.o.memory.promoting.is_none()
-        && f.may_own()
+        && may_open(f)
 }
 
 fn is_wanted(f: &Facts) -> bool {

@@ -11,6 +11,7 @@ use crate::ha::observation::{
 use crate::ha::sample::{NOW, answer, leader, primary, standby_of};
 use crate::made_up::TakeSample;
 use standby::promotion::PeerAnswer;
+use standby::switch::ownership::Order;
 use topology::{Lsn, Millis, Seen, SyncMode, Timeline};
 
 const OVERDUE: Step = Step::Do(Action::Begin(Job::Stop { how: StopHow::Overdue }));
@@ -268,6 +269,41 @@ fn nothing_planned_stops_a_healthy_primary_at_once() {
         let excused = !there || fenced || o.dynamic.pause;
         assert!(!(healthy && at_once) || excused, "{decision:?}\n{o:#?}");
     });
+}
+
+/// What it has signed stays the end of its log, also while it is paused and an operator asks.
+#[test]
+fn a_group_that_a_region_move_has_stopped_opens_no_server() {
+    super::for_each_observation(|o, decision| {
+        let opens = match &decision.step {
+            Step::Do(Action::Promote | Action::AcquireLock) => true,
+            Step::Do(Action::Begin(job)) => {
+                matches!(job, Job::StartPrimary | Job::Restart { as_primary: true })
+            }
+            _ => false,
+        };
+        let is_told = o.order.is_some() && !o.is_primary();
+        assert!(!(is_told && opens), "{decision:?}\n{o:#?}");
+    });
+}
+
+#[test]
+fn row_432_in_a_pause_a_region_move_goes_before_what_an_operator_asks() {
+    let order = Some(Order::StopAndSign { id: "move".into() });
+    let mut o = quiet();
+    o.dynamic.pause = true;
+    take(&mut o, "failover", r#"{"member":"me"}"#);
+    assert_eq!(decide(&o).rule, 419);
+    o.order = order.clone();
+    assert_eq!(decide(&o).rule, 432);
+    let mut stopped = leader();
+    (stopped.dynamic.pause, stopped.memory.asked) = (true, Some(Asked::Restart));
+    ended(&mut stopped, End::Clean);
+    assert_eq!(decide(&stopped).rule, 409);
+    stopped.order = order;
+    assert_eq!(decide(&stopped).rule, 431, "another member may lead once the move is over");
+    stopped.lock = Lock::Free;
+    assert_eq!(decide(&stopped).rule, 432);
 }
 
 #[test]
