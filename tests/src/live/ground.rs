@@ -3,10 +3,10 @@
 
 use ctl::field::process::find_postgres;
 use ctl::field::{Field, MemberPlan};
-use procfs::{Current, SharedMemorySegments};
+use procfs::{Current, SharedMemorySegments, Shm};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 pub fn programs() -> PathBuf {
@@ -43,12 +43,21 @@ pub fn end(field: &mut Field) {
     }
     field.stop();
     let segments = SharedMemorySegments::current().expect("the kernel lists segments").0;
-    let left = segments.iter().filter(|segment| postmasters.contains(&segment.cpid)).count();
+    // A process of an earlier test may have had the same number.
+    let begun = began(&field.dir);
+    let is_ours = |s: &&Shm| postmasters.contains(&s.cpid) && s.ctime >= begun;
+    let left = segments.iter().filter(is_ours).count();
     assert_eq!(left, 0, "shared memory segments of killed servers are left");
     for member in &members {
         let has_panicked = field.log(&member.name).contains("panicked at");
         assert!(!has_panicked, "the daemon of {} panicked", member.name);
     }
+}
+
+/// When the directory was made, in seconds since 1970.
+fn began(dir: &Path) -> u64 {
+    let made = std::fs::metadata(dir).and_then(|data| data.created()).expect("its directory");
+    made.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 /// A failed test leaves its directory, as does one with `MATRIARCH_KEEP=1`.
