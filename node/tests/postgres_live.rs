@@ -60,8 +60,9 @@ async fn ends_with_a_segment() {
     assert_eq!(end, first, "a switch takes what is left of its segment");
 
     let (server, session) = start(&a, &StartAs::Primary, &dynamic).await;
+    // A commit that has an effect flushes what was written before it.
     let record = "CHECKPOINT; SELECT pg_logical_emit_message(false, 'x', repeat('x', 300000)) \
-                  FROM generate_series(1, 60)";
+                  FROM generate_series(1, 60); SELECT txid_current()";
     session.execute("records", record).await.expect("records");
     let (end, gap) = crashed_before_a_missing_segment(&a, &server).await;
     let last = Lsn(gap.0 - 300_000 * 2);

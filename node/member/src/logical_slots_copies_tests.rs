@@ -68,6 +68,36 @@ fn a_restart_for_copies_that_could_not_be_read_is_tried_again_two_minutes_later(
     assert_eq!(due(&mut stage), None, "this time it was stopped, and the copy is not there");
 }
 
+/// A base backup begins behind a reader that stands still.
+#[test]
+fn a_copy_that_begins_before_the_wal_of_this_server_is_made_anew_once_its_reader_has_come_there() {
+    let begins = |at: u64| Slot { restart_lsn: Some(Lsn(at)), ..slot("x", at + 5, 700) };
+    let mut stage = Stage::standby();
+    stage.sight.first_wal = Some(Lsn(60));
+    stage.has(&[begins(50)]);
+    let mut steps = Vec::new();
+    for _ in 0..3 {
+        stage.hears(&[begins(50)], Some(700));
+        steps.extend(stage.beat());
+    }
+    assert_eq!(stage.words()[0], "x missing", "its reader could not go on here");
+    assert!(steps.iter().any(|step| step.starts_with("dropping the slot `x`")), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.contains("advancing the logical slot `x`")), "{steps:?}");
+    stage.has(&[]);
+    stage.hears(&[begins(59)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy, None, "a copy would be lost again");
+    stage.hears(&[begins(60)], Some(700));
+    stage.beat();
+    assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
+    stage.has(&[begins(60)]);
+    for _ in 0..2 {
+        stage.hears(&[begins(60)], Some(700));
+        stage.beat();
+    }
+    assert_eq!(stage.words()[0], "x ready");
+}
+
 /// b was followed by another leader, which kept no rows for this member, and leads again.
 #[test]
 fn a_copy_is_not_ready_on_another_timeline_of_the_same_leader() {

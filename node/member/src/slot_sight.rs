@@ -18,8 +18,26 @@ pub struct SlotSight {
     pub decodes: bool,
     /// When the server was started, in its own words.
     pub started: Option<String>,
+    /// Where the WAL begins that this standby has. `None`: not known.
+    pub first_wal: Option<Lsn>,
     /// Work beside the beats that has ended.
     pub ended: Vec<SlotEnd>,
+}
+
+impl SlotSight {
+    /// The server has the WAL from there on, as far as that is known.
+    pub(crate) fn has_wal(&self, from: Option<Lsn>) -> bool {
+        self.first_wal.zip(from).is_none_or(|(first, from)| first <= from)
+    }
+
+    /// A copy that begins before the WAL of this server can be neither moved nor read here. When
+    /// it was copied the server did not have that WAL, and PostgreSQL does not notice.
+    pub(crate) fn find_lost(&mut self) {
+        let is_copy = |slot: &Slot| !slot.is_physical() && !slot.synced;
+        let lost = |slot: &Slot| is_copy(slot) && !self.has_wal(slot.restart_lsn);
+        let lost: Vec<bool> = self.slots.iter().map(lost).collect();
+        self.slots.iter_mut().zip(lost).for_each(|(slot, lost)| slot.is_lost |= lost);
+    }
 }
 
 /// Work beside the beats that has ended.

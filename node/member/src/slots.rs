@@ -171,9 +171,10 @@ impl Member {
         &mut self,
         now: Millis,
         seen: &Observation,
-        sight: SlotSight,
+        mut sight: SlotSight,
     ) -> Option<Effect> {
         self.slots.round = None;
+        sight.find_lost();
         self.slot_work_ended(&sight.ended, now);
         self.note_group(seen);
         let role = slot_role(seen).filter(|_| seen.job.is_none())?;

@@ -5,12 +5,13 @@
 
 use super::Daemon;
 use crate::clock;
+use crate::postgres::wal_kept;
 use member::chores::{ChoreSight, Moment};
 use member::ha::Observation;
 use member::{Effect, Report, SlotSight, Stage, may_campaign};
 use standby::switch::LocalTopology;
 use std::collections::BTreeMap;
-use topology::{Group, GroupView, RegionName};
+use topology::{Group, GroupView, Lsn, RegionName};
 
 /// What the chores remember between beats.
 #[derive(Default)]
@@ -96,8 +97,17 @@ impl Daemon {
             major: status.map_or(0, |status| major_of(status.server_version)),
             decodes: self.server.decodes(),
             started: status.map(|status| status.postmaster_start_time.clone()),
+            first_wal: self.first_wal(),
             ended,
         }
+    }
+
+    /// Of a standby that may have copies of slots.
+    fn first_wal(&self) -> Option<Lsn> {
+        let is_standby = self.server.status().is_some_and(|status| status.in_recovery);
+        let keeps_slots = is_standby && !self.member.dynamic.slots.is_empty();
+        let data_dir = keeps_slots.then_some(&self.settings.postgresql.data_dir)?;
+        wal_kept::begins_at(data_dir).ok().flatten()
     }
 
     fn other_regions(&self) -> Vec<RegionName> {

@@ -77,6 +77,7 @@ pub mod tools;
 pub(crate) mod units;
 pub mod users;
 pub mod wal;
+pub mod wal_kept;
 
 pub use configure::Written;
 pub use controldata::{ControlData, ControlState};

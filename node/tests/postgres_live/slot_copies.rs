@@ -2,7 +2,7 @@
 
 use super::{LIMIT, Node, StartAs, birth, certificate, node, start, stop};
 use node::postgres::slot_files::{self, SlotFile, SlotRequest, Wanted};
-use node::postgres::{Session, StopMode, slots};
+use node::postgres::{Session, StopMode, slots, wal_kept};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,7 +60,15 @@ pub(super) async fn are_useless_without_their_wal() {
     let replayed = "SELECT (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint";
     let to: i64 = session.row("an end", replayed, &[]).await.expect("a recovery").get(0);
     let to = Lsn(to as u64);
-    std::fs::remove_file(a.0.settings.data_dir.join("pg_wal").join(segment)).expect("a segment");
+    let data_dir = &a.0.settings.data_dir;
+    let begins = || wal_kept::begins_at(data_dir).expect("segments").expect("some");
+    let needs: Lsn = restart_lsn(&session).await.parse().expect("a position");
+    assert!(begins() <= needs);
+    std::fs::remove_file(data_dir.join("pg_wal").join(segment)).expect("a segment");
+    assert!(begins() > needs);
+    let told = "SELECT wal_status FROM pg_replication_slots";
+    let told: String = session.row("a state", told, &[]).await.expect("a slot").get(0);
+    assert_ne!(told, "lost", "PostgreSQL notices it itself");
     let error = slots::advance_logical(&session, "reader", to).await.expect_err("no WAL");
     assert!(slots::is_useless(&error), "{error:?}");
     let other = session.execute("a division", "SELECT 1 / 0").await.expect_err("no number");

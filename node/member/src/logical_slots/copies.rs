@@ -102,7 +102,10 @@ impl LogicalMemory {
             let lacks = is_missing && !makes_own(self.server.major);
             (lacks || self.copying.again.contains_key(name))
                 && !self.readers.is_ahead(name)
-                && theirs.iter().find(is_there).is_some_and(is_copyable)
+                && theirs.iter().find(is_there).is_some_and(|its| {
+                    // Without that WAL the copy would be lost: the reader has to come here first.
+                    is_copyable(its) && sight.has_wal(its.restart_lsn)
+                })
                 && !is_recent(name)
         };
         let is_well = self.server.major > 0 && self.server.decodes && moment.seen.view().is_some();
