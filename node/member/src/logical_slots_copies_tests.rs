@@ -73,7 +73,7 @@ fn a_restart_for_copies_that_could_not_be_read_is_tried_again_two_minutes_later(
 fn a_copy_that_begins_before_the_wal_of_this_server_is_made_anew_once_its_reader_has_come_there() {
     let begins = |at: u64| Slot { restart_lsn: Some(Lsn(at)), ..slot("x", at + 5, 700) };
     let mut stage = Stage::standby();
-    stage.sight.first_wal = Some(Lsn(60));
+    stage.sight.wal_from = Some(Lsn(60));
     stage.has(&[begins(50)]);
     let mut steps = Vec::new();
     for _ in 0..3 {

@@ -19,7 +19,7 @@ pub struct SlotSight {
     /// When the server was started, in its own words.
     pub started: Option<String>,
     /// Where the WAL begins that this standby has. `None`: not known.
-    pub first_wal: Option<Lsn>,
+    pub wal_from: Option<Lsn>,
     /// Work beside the beats that has ended.
     pub ended: Vec<SlotEnd>,
 }
@@ -27,7 +27,7 @@ pub struct SlotSight {
 impl SlotSight {
     /// The server has the WAL from there on, as far as that is known.
     pub(crate) fn has_wal(&self, from: Option<Lsn>) -> bool {
-        self.first_wal.zip(from).is_none_or(|(first, from)| first <= from)
+        self.wal_from.zip(from).is_none_or(|(first, from)| first <= from)
     }
 
     /// A copy that begins before the WAL of this server can be neither moved nor read here. When

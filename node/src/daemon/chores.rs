@@ -97,13 +97,13 @@ impl Daemon {
             major: status.map_or(0, |status| major_of(status.server_version)),
             decodes: self.server.decodes(),
             started: status.map(|status| status.postmaster_start_time.clone()),
-            first_wal: self.first_wal(),
+            wal_from: self.wal_from(),
             ended,
         }
     }
 
     /// Of a standby that may have copies of slots.
-    fn first_wal(&self) -> Option<Lsn> {
+    fn wal_from(&self) -> Option<Lsn> {
         let is_standby = self.server.status().is_some_and(|status| status.in_recovery);
         let keeps_slots = is_standby && !self.member.dynamic.slots.is_empty();
         let data_dir = keeps_slots.then_some(&self.settings.postgresql.data_dir)?;
