@@ -146,13 +146,17 @@ pub(crate) const PAUSE: &[Rule] = &[
     ),
     Rule::new(
         432,
-        |f| f.stop_order().is_some() && !f.o.is_primary() && (is_start_asked(f) || is_wanted(f)),
+        |f| {
+            let is_awaited = is_start_asked(f) || f.is_lock_free() && is_wanted(f);
+            f.stop_order().is_some() && !f.o.is_primary() && is_awaited
+        },
         |_| soon(500),
         "a region move runs: what an operator asked of this group waits until the move is decided",
     )
     .until(
         "the move is decided or given up: the agent that drives it has a deadline for each step",
-        "a restart is refused after a ttl; a request for another leader stays, and can be taken back",
+        "a restart that could not begin in time is given up; a request for another leader stays, and \
+         can be taken back",
     ),
     Rule::new(
         434,
