@@ -31,9 +31,19 @@ impl Memory {
         if !is_known || Facts::of(seen).leader_source().is_none() {
             return self.detour.interrupt(seen.now);
         }
-        let comes = self.detour.is_taken || seen.is_streaming();
+        let comes = match self.detour.is_taken {
+            true => self.could_come(seen, record),
+            false => seen.is_streaming(),
+        };
         let serves = comes && streams(record);
         self.detour.look(upstream, serves, seen.now, seen.dynamic.loop_wait_ms);
+    }
+
+    /// The upstream has the log of this member, as of some loops ago.
+    fn could_come(&mut self, seen: &Observation, upstream: &MemberRecord) -> bool {
+        let own = seen.server().map(|server| server.lsn);
+        let (Some(own), Some(theirs)) = (own, upstream.xlog_location) else { return false };
+        self.detour.is_caught_up(own, theirs, seen.now, seen.dynamic.loop_wait_ms)
     }
 }
 
@@ -74,8 +84,12 @@ mod tests {
     }
 
     fn tell(o: &mut Observation, state: Option<&str>) {
+        tell_end(o, state, 1_000);
+    }
+
+    fn tell_end(o: &mut Observation, state: Option<&str>, end: u64) {
         let record = json!({"conn_url": "postgres://host-b:5432/postgres", "state": "running",
-            "role": "replica", "timeline": 2, "replication_state": state});
+            "role": "replica", "timeline": 2, "replication_state": state, "xlog_location": end});
         see(o, "members/b", &record.to_string());
     }
 
@@ -119,6 +133,20 @@ mod tests {
             o.postgres.process = sample::standby_of(Some("b"));
             assert_eq!(look(&mut o, 100).0, 998, "the next one is not doubled");
         }
+    }
+
+    /// It was away, and would send nothing to a member that is ahead of it.
+    #[test]
+    fn an_upstream_that_is_behind_is_waited_for() {
+        let mut o = cascade();
+        tell(&mut o, None);
+        assert_eq!(look(&mut o, 31).0, 937);
+        o.postgres.process = sample::standby_of(Some("a"));
+        tell_end(&mut o, Some("streaming"), 999);
+        assert_eq!(look(&mut o, 600).0, 998);
+        tell_end(&mut o, Some("streaming"), 1_000);
+        assert_eq!(look(&mut o, 30).0, 998);
+        assert_eq!(look(&mut o, 1).0, 940);
     }
 
     /// Its slot there is lost, or the WAL behind its end is gone.

@@ -5,7 +5,7 @@
 //! Invariant *no flapping*: between two changes lie at least three loops; a return after which
 //! nothing came doubles the wait for the next one, up to an hour.
 
-use topology::{MemberName, Millis};
+use topology::{Lsn, MemberName, Millis};
 
 /// What a restart of the upstream, or another leader, may take.
 const LOOPS: u64 = 3;
@@ -23,6 +23,8 @@ pub struct Detour {
     since: Millis,
     /// Returns in a row after which nothing came.
     failures: u32,
+    /// Where the own log ended some loops ago, and when that was.
+    mark: Option<(Lsn, Millis)>,
 }
 
 impl Detour {
@@ -39,7 +41,7 @@ impl Detour {
             return;
         }
         match (self.is_taken, serves) {
-            (false, false) => (self.is_taken, self.since) = (true, now),
+            (false, false) => (self.is_taken, self.since, self.mark) = (true, now, None),
             (true, true) => {
                 (self.is_taken, self.since) = (false, now);
                 self.failures = self.failures.saturating_add(1);
@@ -47,6 +49,19 @@ impl Detour {
             (false, true) => self.failures = 0,
             (true, false) => {}
         }
+    }
+
+    /// Has a log that ends at `theirs` what this one had some loops ago? A server sends nothing to
+    /// a standby whose log is ahead of its own.
+    pub fn is_caught_up(&mut self, own: Lsn, theirs: Lsn, now: Millis, loop_ms: u64) -> bool {
+        let (mark, at) = *self.mark.get_or_insert((own, now));
+        if theirs >= mark {
+            return true;
+        }
+        if now.since(at) >= LOOPS * loop_ms {
+            self.mark = Some((own, now));
+        }
+        false
     }
 
     /// Nothing can be said of the upstream now: what was seen of it does not count on.
@@ -116,6 +131,18 @@ mod tests {
         // One that lasts as long as the wait was for is forgiven.
         assert!(!story.goes_on(3_601, true) && !story.goes_on(3_600, true));
         assert!(story.goes_on(31, false) && !story.goes_on(31, true));
+    }
+
+    /// The own log goes on, and the upstream comes after it.
+    #[test]
+    fn an_upstream_has_caught_up_when_it_has_what_was_here_some_loops_ago() {
+        let mut detour = Detour::taken("b");
+        let mut at = |own: u64, theirs: u64, second: u64| {
+            detour.is_caught_up(Lsn(own), Lsn(theirs), Millis(second * 1_000), LOOP)
+        };
+        assert!(!at(1_000, 500, 0) && !at(1_290, 900, 29), "it has less than what was here");
+        assert!(!at(1_300, 910, 30), "the mark is set anew");
+        assert!(!at(1_400, 1_299, 40) && at(1_450, 1_300, 45) && at(1_900, 1_310, 90));
     }
 
     #[test]
