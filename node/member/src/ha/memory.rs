@@ -199,6 +199,9 @@ impl Memory {
                 "PostgreSQL does not answer"
             }
             Process::Running(_) => "the leader still counts on this standby",
+            Process::Stopped(_) if seen.order.is_some() => {
+                "a region move has told this group to stop, and is not decided yet"
+            }
             Process::Stopped(_) => "PostgreSQL is down",
         };
         self.dropped = Some(format!("the restart could not begin in time and is dropped: {state}"));

@@ -304,6 +304,12 @@ fn row_432_in_a_pause_a_region_move_goes_before_what_an_operator_asks() {
     assert_eq!(decide(&stopped).rule, 431, "another member may lead once the move is over");
     stopped.lock = Lock::Free;
     assert_eq!(decide(&stopped).rule, 432);
+    let mut memory = stopped.memory.clone();
+    memory.update_from(&stopped);
+    stopped.now = Millis(NOW + 30_000);
+    memory.update_from(&stopped);
+    let why = memory.dropped.take().expect("it has an end, and is told");
+    assert!(why.contains("region move"), "{why}");
 }
 
 #[test]
