@@ -22,7 +22,8 @@ impl Memory {
     /// Whether WAL arrives through the upstream, and since when.
     pub fn update_detour(&mut self, seen: &Observation) {
         let Some((upstream, record)) = named(seen) else {
-            if seen.holds_lock() || seen.view().is_some_and(|view| view.leader.is_some()) {
+            let has_leader = seen.view().is_some_and(|view| view.leader.is_some());
+            if seen.holds_lock() || has_leader && !is_upstream_away(seen) {
                 self.detour = Default::default();
             }
             return self.detour.interrupt(seen.now);
@@ -54,6 +55,12 @@ fn named(seen: &Observation) -> Option<(&MemberName, &MemberRecord)> {
     let name = source::upstream(&seen.me.name, &seen.me.tags, view)?;
     let record = view.member(name).filter(|record| !record.tags.nostream())?;
     (name != leader).then_some((name, record))
+}
+
+/// The member that the own tag names has no record now.
+fn is_upstream_away(seen: &Observation) -> bool {
+    let name = seen.me.tags.replicatefrom().map(MemberName::new);
+    name.zip(seen.view()).is_some_and(|(name, view)| view.member(&name).is_none())
 }
 
 fn streams(record: &MemberRecord) -> bool {
@@ -176,6 +183,19 @@ mod tests {
         let archive = r#"{"state":"running","role":"replica","tags":{"nostream":true}}"#;
         assert!(!without(&|o| see(o, "members/b", archive)), "it is meant to");
         assert!(!without(&|o| o.me.tags = Tags::default()));
+    }
+
+    #[test]
+    fn an_upstream_whose_record_comes_back_is_not_followed_at_once() {
+        let mut o = cascade();
+        tell(&mut o, None);
+        look(&mut o, 31);
+        let Seen::Known(view) = &mut o.store else { panic!("the store is known here") };
+        view.members.remove(&MemberName::new("b"));
+        look(&mut o, 10);
+        tell_end(&mut o, None, 500);
+        look(&mut o, 1);
+        assert!(Facts::of(&o).is_on_detour(), "it does not stream yet");
     }
 
     #[test]
