@@ -117,6 +117,11 @@ impl Default for Dynamic {
 }
 
 impl Dynamic {
+    /// One of these keys holds something that cannot be used.
+    pub fn is_any_unreadable(&self, keys: &[&str]) -> bool {
+        self.ignored.iter().any(|bad| keys.contains(&bad.key.as_str()))
+    }
+
     pub fn read(raw: &Value) -> Result<Dynamic, BadDynamic> {
         let (loop_wait, retry_timeout, ttl) = times(raw, MINIMUM_TTL_S)?;
         let mut read = Reading { raw, ignored: Vec::new() };

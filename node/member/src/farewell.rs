@@ -1,4 +1,4 @@
-//! What is left to do when the daemon's process ends.
+//! The end of the daemon: from the request for it to what is left to do before the process ends.
 //!
 //! Invariant: a lock that is still held is not prolonged. Its server may run on, and another
 //! member takes over as soon as the lock is gone.
@@ -17,6 +17,11 @@ pub struct Farewell {
 }
 
 impl Member {
+    /// The daemon was told to end; what that takes, the next beats decide. False: it was told before.
+    pub fn begin_to_end(&mut self) -> bool {
+        !std::mem::replace(&mut self.memory.stopping, true)
+    }
+
     /// In a pause the server and the keys in the store are left as they are.
     pub fn farewell(&self) -> Farewell {
         let is_paused = self.dynamic.pause;
@@ -35,6 +40,13 @@ mod tests {
         member.lease.id = Some(Session::of_store(7));
         let lease = member.lease.id;
         (member, lease)
+    }
+
+    #[test]
+    fn an_end_that_was_asked_for_twice_begins_once() {
+        let (mut member, _) = with_lease();
+        assert!(member.begin_to_end() && !member.begin_to_end());
+        assert!(member.memory.stopping);
     }
 
     #[test]

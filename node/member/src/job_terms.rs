@@ -11,6 +11,10 @@ use standby::slots::NATIVE;
 use std::time::Duration;
 use topology::{SystemId, Timeline};
 
+/// Longer than any recovery of a new cluster should take.
+const NEW_CLUSTER_MS: u64 = 24 * 3_600_000;
+/// A crashed standby that is to be stopped in order may take this long to replay what it has.
+const REPLAY_MS: u64 = 3_600_000;
 /// For `pre_promote` where `primary_start_timeout` is 0, which is meant for crashes.
 const GATE_MS: u64 = 300_000;
 /// A start waits this long for the leader's slots.
@@ -64,12 +68,12 @@ pub struct SlotCopy {
     pub replaces: bool,
 }
 
-/// How long the start of a restarted server may take.
+/// How long the start of a server may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartLimit {
     /// As the request says: a start that takes longer has failed.
     Asked(u64),
-    /// As any start of a primary.
+    /// As any start of its kind.
     General(u64),
     /// As long as PostgreSQL's tools wait for a start (`pg_ctl_timeout`).
     #[default]
@@ -129,6 +133,8 @@ impl Member {
             follow: seen.follows().cloned().or_else(|| Facts::of(seen).upstream()),
             start: match job {
                 Job::Restart { .. } => self.restart_limit(),
+                Job::Bootstrap => StartLimit::General(NEW_CLUSTER_MS),
+                Job::RecoverStandby { .. } => StartLimit::General(REPLAY_MS),
                 _ => StartLimit::OfTools,
             },
             gate_ms: match self.dynamic.primary_start_timeout_ms {

@@ -14,6 +14,9 @@ use topology::{Dynamic, Millis, SyncMode};
 pub const GLANCE_MS: u64 = 500;
 /// After SIGQUIT, before SIGKILL.
 pub const QUIT_MS: u64 = 5_000;
+/// After SIGKILL: a process that is left then waits in the kernel, most likely for its disk. The
+/// stop has failed, and is decided again.
+pub const KILLED_MS: u64 = 60_000;
 /// After its last checkpoint a server waits until its standbys have received it, for
 /// `wal_sender_timeout` if one is dead. A stop that hands over no lock waits this long.
 const RECEIVERS_MS: u64 = 3_000;

@@ -343,7 +343,7 @@ fn an_end_that_was_handed_over_outlives_a_member_that_took_the_lock_and_never_op
     let reported = written_after(&mut stage).iter().any(|w| format!("{w:?}").contains("PutStatus"));
     assert!(!reported, "it does not report before it is open");
 
-    stage.member.memory.stopping = true;
+    stage.member.begin_to_end();
     stage.seen.postgres.process = stopped_standby();
     let Call::Write(Write::ReleaseLock(release)) = stage.wake() else { panic!("a release") };
     assert_eq!(release.status, None, "what it wrote with the lock stays");

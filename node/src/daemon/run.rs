@@ -109,11 +109,10 @@ impl Daemon {
 
     /// What is left to do, the next beats decide.
     fn begin_to_end(&mut self) {
-        if !self.member.memory.stopping {
+        if self.member.begin_to_end() {
             tracing::info!("the daemon was told to end");
             notify::stopping();
         }
-        self.member.memory.stopping = true;
     }
 
     /// The last thing before the process ends.

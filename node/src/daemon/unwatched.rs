@@ -18,10 +18,10 @@
 use super::cache;
 use crate::clock;
 use crate::config::Settings;
+use crate::postgres::Postmaster;
 use crate::postgres::files::STANDBY_SIGNAL;
-use crate::postgres::{Postmaster, StopMode};
 use crate::watchdog::{Watchdog, WatchdogSettings};
-use member::stop::QUIT_MS;
+use member::stop::{KILLED_MS, QUIT_MS};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +31,8 @@ use topology::{Dynamic, Millis};
 const AGAIN: Duration = Duration::from_secs(1);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_millis(QUIT_MS);
+/// After SIGKILL.
+const KILLED: Duration = Duration::from_millis(KILLED_MS);
 
 /// The lock of the daemon that watches this directory; it lasts as long as the value.
 /// `None`: another daemon has it, or the file system has no locks.
@@ -157,17 +159,10 @@ impl Attempts {
 }
 
 fn stop(primary: &Postmaster) -> Result<(), String> {
-    let text = |error: crate::postgres::Error| error.with_causes();
-    primary.stop(StopMode::Immediate).map_err(text)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        if tokio::time::timeout(QUIT, primary.wait_exit()).await.is_err() {
-            primary.kill_all().map_err(text)?;
-        }
-        primary.wait_gone().await;
-        Ok(())
-    })
+    let stopped = runtime.block_on(primary.stop_at_once(QUIT, KILLED));
+    stopped.map_err(|error| error.with_causes())
 }
 
 /// The data directory that a broken configuration names: the environment's, or the

@@ -20,7 +20,9 @@ use crate::postgres::{
 use member::SlotCopies;
 use member::ha::observation::{Following, Job, ShutdownState};
 use member::job_terms::JobTerms;
-use member::stop::{GLANCE_MS, OrderlyStop, QUIT_MS, StopPlan, StopSight, StopStep, StopWay};
+use member::stop::{
+    GLANCE_MS, KILLED_MS, OrderlyStop, QUIT_MS, StopPlan, StopSight, StopStep, StopWay,
+};
 use serde_json::Value;
 use standby::source::{Rank, most_telling};
 use std::sync::Arc;
@@ -29,12 +31,10 @@ use tokio::sync::watch;
 use topology::{Dynamic, Millis, Timeline};
 
 pub(super) const HEARTBEAT: &str = "Patroni heartbeat";
-/// Longer than any recovery of a new cluster should take.
-const START: Duration = Duration::from_secs(24 * 3600);
-/// A crashed standby may take this long to replay what it has.
-const RECOVERY: Duration = Duration::from_secs(3_600);
 /// After SIGQUIT, before SIGKILL.
 const QUIT: Duration = Duration::from_millis(QUIT_MS);
+/// After SIGKILL.
+const KILLED: Duration = Duration::from_millis(KILLED_MS);
 /// A fast stop is looked at again this often.
 const GLANCE: Duration = Duration::from_millis(GLANCE_MS);
 const CHECKPOINT: Duration = Duration::from_secs(600);
@@ -79,7 +79,7 @@ impl ServerJobs {
 
     /// A new cluster, whose first recovery takes what it takes.
     pub(super) async fn start_new(&self) -> JobResult {
-        self.start(StartAs::Primary, START).await.map(drop)
+        self.start(StartAs::Primary, self.start_limit()).await.map(drop)
     }
 
     /// A start does not wait for long for copies of slots: without them it is asked for again.
@@ -127,12 +127,15 @@ impl ServerJobs {
     }
 
     async fn start_by(&self, job: &Job, role: StartAs, slots: &[SlotFile]) -> JobResult {
-        let of_tools_ms = self.settings.postgresql.pg_ctl_timeout_s * 1_000;
-        let limit = Duration::from_millis(self.terms.start.ms(of_tools_ms));
-        match self.start_with(role, limit, slots).await? {
+        match self.start_with(role, self.start_limit(), slots).await? {
             true => Ok(()),
             false => self.terms.late_start(job),
         }
+    }
+
+    fn start_limit(&self) -> Duration {
+        let of_tools_ms = self.settings.postgresql.pg_ctl_timeout_s * 1_000;
+        Duration::from_millis(self.terms.start.ms(of_tools_ms))
     }
 
     /// Starts and waits until connections are accepted, or `limit` is over: a
@@ -269,12 +272,7 @@ impl ServerJobs {
     }
 
     async fn stop_hard(&self, postmaster: &Postmaster) -> JobResult {
-        postmaster.stop(StopMode::Immediate).map_err(text)?;
-        if tokio::time::timeout(QUIT, postmaster.wait_exit()).await.is_err() {
-            postmaster.kill_all().map_err(text)?;
-        }
-        postmaster.wait_gone().await;
-        Ok(())
+        postmaster.stop_at_once(QUIT, KILLED).await.map_err(text)
     }
 
     /// A crashed server is brought to an orderly stop, without opening it.
@@ -285,7 +283,8 @@ impl ServerJobs {
     /// A crashed standby replays what it has and is stopped in order. Crash recovery in
     /// single-user mode would add a checkpoint to its log.
     pub(super) async fn recover_standby(&self) -> JobResult {
-        let accepts = self.start(StartAs::Standby { upstream: None }, RECOVERY).await?;
+        let role = StartAs::Standby { upstream: None };
+        let accepts = self.start(role, self.start_limit()).await?;
         let Some(postmaster) = self.instance.postmaster().map_err(text)? else {
             return Err("PostgreSQL ended before it could be stopped in order".to_string());
         };

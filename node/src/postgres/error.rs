@@ -22,6 +22,11 @@ pub enum Error {
     ToolFailed { tool: String, status: String, stderr: String },
     #[error("{tool} was not done after {limit:?} and was ended")]
     ToolTooSlow { tool: String, limit: Duration },
+    #[error(
+        "process {pid} was killed and is still there after {limit:?}: it waits in the kernel, most \
+         likely for a disk (state D in `ps`)"
+    )]
+    OutlivesKill { pid: i32, limit: Duration },
     #[error("{tool} answered without a readable `{missing}`; is it of a supported version?")]
     ToolUnclear { tool: String, missing: &'static str },
     #[error("{setting} may not hold `{option}`: this daemon sets it itself; remove it")]

@@ -226,7 +226,7 @@ impl World {
                 self.crash_server(m);
             }
             Fault::Terminate(m) => {
-                self.members[m].daemon.machine.memory.stopping = true;
+                self.members[m].daemon.machine.begin_to_end();
                 self.wake_now(m);
             }
             Fault::Mute(m, mute) => self.members[m].server.mute = mute,

@@ -163,7 +163,7 @@ fn logical_names(dynamic: &Dynamic) -> BTreeSet<String> {
 
 /// The key that defines permanent slots cannot be read.
 pub fn are_unreadable(dynamic: &Dynamic) -> bool {
-    dynamic.ignored.iter().any(|bad| PERMANENT_SLOTS.contains(&bad.key.as_str()))
+    dynamic.is_any_unreadable(&PERMANENT_SLOTS)
 }
 
 /// What cannot be read may define it.

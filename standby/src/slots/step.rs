@@ -179,15 +179,11 @@ impl<'a> Scene<'a> {
         let is_in_work = is_reserved(slot, s.citus_databases) || is_of_table_copy(slot);
         let is_spared = s.role == Role::Primary && is_in_work;
         is_defined
-            && !self.is_unreadable(&["ignore_slots"])
+            && !s.dynamic.is_any_unreadable(&["ignore_slots"])
             && !s.dynamic.pause
             && !slot.active
             && !is_ignored(slot, &s.dynamic.ignore_slots)
             && !is_spared
-    }
-
-    fn is_unreadable(&self, keys: &[&str]) -> bool {
-        self.situation.dynamic.ignored.iter().any(|bad| keys.contains(&bad.key.as_str()))
     }
 
     fn drops(&self, why: DropWhy, test: impl Fn(&Slot, &Wanted) -> bool) -> Vec<SlotStep> {
@@ -234,9 +230,12 @@ pub fn of_another_kind(scene: &Scene) -> Vec<SlotStep> {
 
 /// What is not wanted, and nothing has used for a `loop_wait`.
 pub fn unknown(scene: &Scene) -> Vec<SlotStep> {
-    let wait_ms = scene.situation.dynamic.loop_wait_ms;
+    let dynamic = scene.situation.dynamic;
+    let wait_ms = dynamic.loop_wait_ms;
     // What cannot be read may define any slot.
-    if scene.is_unreadable(&PERMANENT_SLOTS) || scene.is_unreadable(&["standby_clusters"]) {
+    if dynamic.is_any_unreadable(&PERMANENT_SLOTS)
+        || dynamic.is_any_unreadable(&["standby_clusters"])
+    {
         return Vec::new();
     }
     let names = unknown_names(scene).into_iter();
