@@ -1,5 +1,7 @@
 //! `matriarch CONFIG`: the daemon beside one PostgreSQL.
 
+mod math;
+
 use clap::Parser;
 use node::command_line::Args;
 use node::config::Environment;
