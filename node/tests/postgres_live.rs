@@ -7,6 +7,8 @@
 
 #[path = "postgres_live/attack.rs"]
 mod attack;
+#[path = "postgres_live/promotion.rs"]
+mod promotion;
 #[path = "postgres_live/reload.rs"]
 mod reload;
 #[path = "postgres_live/slot_copies.rs"]
@@ -127,6 +129,17 @@ fn a_copy_whose_wal_is_gone_is_of_no_use() {
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(slot_copies::are_useless_without_their_wal());
+}
+
+#[test]
+fn a_promotion_does_not_wait_for_a_receiver_that_never_started() {
+    if nix::unistd::geteuid().is_root() {
+        return run_again_as_postgres(
+            "a_promotion_does_not_wait_for_a_receiver_that_never_started",
+        );
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(promotion::is_noticed_when_the_server_is_woken());
 }
 
 #[test]

@@ -25,6 +25,9 @@ use crate::ha::guarding::is_watchdog_needed;
 use serde_json::Value;
 use topology::{Millis, Version};
 
+/// A server that has nothing left to replay leaves recovery in less.
+const WAKE_MS: u64 = 100;
+
 /// One thing to keep in order.
 pub struct Chore {
     /// Shown on the page of rules; never reused.
@@ -99,6 +102,15 @@ pub const CHORES: &[Chore] = &[
               wal_retrieve_retry_interval; in a synchronous mode commits wait for it",
     },
     Chore {
+        id: 1356,
+        moment: Moment::First,
+        due: wake_of_promotion,
+        answered: failure_told,
+        why: "a server that was told to leave recovery has not done so: it is woken, for if it took \
+              the request while it waited for its source it sleeps until the next try of that \
+              source is due (wal_retrieve_retry_interval)",
+    },
+    Chore {
         id: 1360,
         moment: Moment::Last,
         due: password_file,
@@ -125,6 +137,8 @@ pub(super) struct Chores {
     saved: Value,
     /// The leader's record for which the receiver was made to try again.
     retried: Option<Version>,
+    /// When a server that leaves recovery was last woken.
+    woken: Millis,
     under_way: Option<UnderWay>,
 }
 
@@ -227,7 +241,19 @@ fn retry_of_stream(member: &mut Member, sights: &Sights) -> Option<Call> {
     }
     let record = view.members.get(leader).filter(|record| record.value.is_running())?;
     let is_news = member.chores.retried.replace(record.version) != Some(record.version);
-    is_news.then_some(Call::RetryStream)
+    is_news.then_some(Call::WakeRecovery)
+}
+
+/// Each time after twice as long: one that replays what it has needs no waking.
+fn wake_of_promotion(member: &mut Member, sights: &Sights) -> Option<Call> {
+    let seen = sights.seen;
+    let since = seen.memory.promoting.filter(|_| Facts::of(seen).is_promoting())?;
+    let last = member.chores.woken.max(since);
+    let is_due = seen.now.since(last) >= last.since(since).max(WAKE_MS);
+    is_due.then(|| {
+        member.chores.woken = seen.now;
+        Call::WakeRecovery
+    })
 }
 
 fn password_file(_: &mut Member, sights: &Sights) -> Option<Call> {

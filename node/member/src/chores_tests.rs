@@ -373,7 +373,7 @@ fn row_1450_keeps_the_log_of_a_crashed_standby_that_is_recovered() {
 #[test]
 fn a_standby_whose_leader_runs_again_tries_at_once_and_once_for_each_record() {
     let mut stage = Stage::follower();
-    let retries = |stage: &mut Stage| has(&stage.done(), |call| matches!(call, Call::RetryStream));
+    let retries = |stage: &mut Stage| has(&stage.done(), |call| matches!(call, Call::WakeRecovery));
     assert!(!retries(&mut stage), "it streams");
     let Process::Running(server) = &mut stage.seen.postgres.process else { panic!("it runs") };
     let Seen::Known(ServerRole::Standby { streaming, .. }) = &mut server.role else {
@@ -397,4 +397,18 @@ fn a_standby_whose_leader_runs_again_tries_at_once_and_once_for_each_record() {
     server.role = Seen::Known(ServerRole::Standby { follows: None, streaming: false });
     write(&mut stage, "running", 5);
     assert!(!retries(&mut stage), "it is detached on purpose");
+}
+
+#[test]
+fn row_1356_wakes_a_server_that_does_not_leave_recovery_ever_more_seldom() {
+    let mut stage = Stage::follower();
+    let since = stage.seen.now;
+    let mut woken_at = |promoting: bool, age: u64| {
+        stage.seen.memory.promoting = promoting.then_some(since);
+        stage.seen.now = since + age;
+        has(&stage.done(), |call| matches!(call, Call::WakeRecovery))
+    };
+    assert!(!woken_at(false, 500), "it was not told to");
+    let woken = (0..2_000).step_by(10).filter(|age| woken_at(true, *age));
+    assert_eq!(woken.collect::<Vec<u64>>(), [100, 200, 400, 800, 1_600]);
 }

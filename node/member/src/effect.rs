@@ -100,8 +100,9 @@ pub enum Call {
         overrides: Overrides,
     },
     ResumeReplay,
-    /// Make a standby try at once to stream, instead of after `wal_retrieve_retry_interval`.
-    RetryStream,
+    /// Wake the process that recovers: it looks at once for WAL and for a request to leave recovery,
+    /// instead of after `wal_retrieve_retry_interval`.
+    WakeRecovery,
     /// Write these names into the server's files, and wait until they act.
     NameSync {
         names: Names,

@@ -94,7 +94,7 @@ impl Daemon {
                 self.follow(upstream.as_ref(), &overrides).await
             }
             Call::ResumeReplay => done(self.server.resume_replay().await),
-            Call::RetryStream => done(self.server.retry_stream().await),
+            Call::WakeRecovery => done(self.server.wake_recovery().await),
             Call::NameSync { names, overrides } => self.name_sync(&names, &overrides).await,
             Call::WriteWal => done(self.server.write_wal().await),
             Call::ArmWatchdog => done(self.watchdog.arm(&self.member.dynamic, clock::now())),

@@ -58,7 +58,7 @@ impl World {
             }
             // Nothing pauses replay here, a receiver takes what it can, and no consumer of logical
             // replication holds up a stop.
-            Call::ResumeReplay | Call::RetryStream | Call::EndReceivers(Receivers::Logical) => {
+            Call::ResumeReplay | Call::WakeRecovery | Call::EndReceivers(Receivers::Logical) => {
                 Answer::Done
             }
             Call::SaveConfiguration if self.disk_fails(m) => {

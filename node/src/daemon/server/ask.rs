@@ -52,10 +52,10 @@ impl Server {
         done.map_err(|e| e.to_string())
     }
 
-    /// A reload wakes the process that waits for the next try.
-    pub(crate) async fn retry_stream(&self) -> Result<(), String> {
+    /// A reload wakes the process that recovers.
+    pub(crate) async fn wake_recovery(&self) -> Result<(), String> {
         let session = self.session.as_ref().ok_or("PostgreSQL does not answer")?;
-        let done = session.execute("retry stream", "SELECT pg_catalog.pg_reload_conf()").await;
+        let done = session.execute("wake recovery", "SELECT pg_catalog.pg_reload_conf()").await;
         done.map_err(|e| e.to_string())
     }
 
