@@ -9,7 +9,7 @@ use topology::Millis;
 impl World {
     pub fn arm(&mut self, member: usize, deadline: Millis) {
         let m = &mut self.members[member];
-        if m.daemon.machine.dynamic.pause || m.daemon.armed == Some(deadline) {
+        if m.daemon.armed == Some(deadline) {
             return;
         }
         m.daemon.armed = Some(deadline);
