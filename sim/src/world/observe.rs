@@ -8,9 +8,8 @@ use super::job;
 use super::postgres::{Process as Reality, Role};
 use member::chores::{ChoreSight, Work};
 use member::ha::Observation;
-use member::ha::observation::ServerRole;
 use member::ha::observation::{
-    DataDir, Ending, Guarding, Job, Me, Postgres, Process, Running, Server,
+    DataDir, Ending, Following, Guarding, Job, Me, Postgres, Process, Running, Server, ServerRole,
 };
 use member::stop::OrderlyStop;
 use member::{Look, Particulars, Sight, StoreSight, is_slow_stop};
@@ -148,7 +147,7 @@ impl World {
         let role = match role {
             Role::Primary => ServerRole::Primary,
             Role::Standby => ServerRole::Standby {
-                follows: server.follows.clone().map(Box::new),
+                follows: server.follows.clone().map(unnamed),
                 streaming: server.streams_from.is_some(),
             },
         };
@@ -191,4 +190,9 @@ impl World {
             ended: ended.into_iter().collect(),
         }
     }
+}
+
+/// The settings of a server name no member.
+fn unnamed(from: Following) -> Box<Following> {
+    Box::new(Following { member: "".into(), ..from })
 }

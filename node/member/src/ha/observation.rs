@@ -170,6 +170,16 @@ impl Observation {
         }
     }
 
+    /// A standby is set to stream from this member, by its address: the settings of a server
+    /// name none.
+    pub fn follows_member(&self, name: &MemberName) -> bool {
+        let record = self.view().and_then(|view| view.member(name));
+        let address = record.and_then(|record| record.address());
+        address.zip(self.follows()).is_some_and(|((host, port), source)| {
+            (host.as_str(), port) == (source.host.as_str(), source.port)
+        })
+    }
+
     /// A walreceiver streams, from whatever server.
     pub fn receives(&self) -> bool {
         let role = self.server().map(|s| &s.role);

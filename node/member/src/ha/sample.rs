@@ -75,11 +75,10 @@ pub(crate) fn primary() -> Process {
     running(ServerRole::Primary)
 }
 
+/// Its settings name no member.
 pub(crate) fn standby_of(name: Option<&str>) -> Process {
-    running(ServerRole::Standby {
-        follows: name.map(following).map(Box::new),
-        streaming: name.is_some(),
-    })
+    let set = |name: &str| Following { member: "".into(), ..following(name) };
+    running(ServerRole::Standby { follows: name.map(set).map(Box::new), streaming: name.is_some() })
 }
 
 fn at_rest(lock: Lock, view: GroupView, process: Process) -> Observation {

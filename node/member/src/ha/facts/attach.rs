@@ -92,9 +92,9 @@ impl Facts<'_> {
         let view = self.view().filter(|_| self.o.receives())?;
         let (name, leader) = (view.leader_name()?, view.leader_record()?);
         let server = self.o.server()?;
-        let follows = self.o.follows().is_some_and(|from| &from.member == name);
         let timeline = leader.timeline.filter(|_| leader.role == MemberRole::Primary)?;
-        (follows && server.timeline == Some(timeline)).then(|| (name.clone(), timeline))
+        (self.o.follows_member(name) && server.timeline == Some(timeline))
+            .then(|| (name.clone(), timeline))
     }
 
     /// What cannot be read may be a mode that is on. In a group that follows another one

@@ -76,6 +76,7 @@ pub struct Following {
     pub slot: Option<String>,
     /// The database that its address names; `None`: the own maintenance database.
     pub database: Option<String>,
+    /// Empty where the settings of a server were read: they name none.
     pub member: MemberName,
 }
 

@@ -5,8 +5,8 @@
 
 use super::{Generator, NAMES, following, system};
 use crate::ha::observation::{
-    DataDir, End, Ending, Job, Postgres, Process, Rebuild, Running, Server, ServerRole, Shut,
-    ShutdownState, StopHow,
+    DataDir, End, Ending, Following, Job, Postgres, Process, Rebuild, Running, Server, ServerRole,
+    Shut, ShutdownState, StopHow,
 };
 use standby::sync::{Confirmations, Policy, Replication, Sender, SyncRank};
 use topology::timeline::Fork;
@@ -90,8 +90,7 @@ impl Generator {
             _ => Seen::Known(ServerRole::Standby {
                 follows: self
                     .pick(&[None, Some("a"), Some("b"), Some("remote")])
-                    .map(following)
-                    .map(Box::new),
+                    .map(|name| Box::new(Following { member: "".into(), ..following(name) })),
                 streaming: self.percent(60),
             }),
         }
