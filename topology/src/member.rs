@@ -257,6 +257,13 @@ impl MemberRecord {
         self.state == MemberState::Running.text()
     }
 
+    /// Whether a standby streams is part of its record: releases of Patroni before 3.0.4 do not
+    /// say it.
+    pub fn tells_replication_state(&self) -> bool {
+        let numbers = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+        numbers.collect::<Vec<_>>() >= vec![3, 0, 4]
+    }
+
     /// Host and port of `conn_url`, or of any such URL.
     pub fn address(&self) -> Option<(String, u16)> {
         split_url(self.conn_url.as_deref()?)
@@ -347,6 +354,16 @@ mod tests {
         assert_eq!(old.address(), Some(("h".into(), 1)));
         assert_eq!(MemberRecord::read(r#"{"role":"master"}"#).role, MemberRole::Primary);
         assert_eq!(MemberRecord::read("garbage"), MemberRecord::default());
+    }
+
+    #[test]
+    fn the_version_says_whether_a_record_tells_that_a_standby_streams() {
+        let tells = |version: &str| {
+            let version = version.to_string();
+            MemberRecord { version, ..MemberRecord::default() }.tells_replication_state()
+        };
+        assert!(["3.0.4", "3.1.0", "4.0", PATRONI_VERSION].into_iter().all(tells));
+        assert!(!["3.0.3", "3.0", "2.1.9", "", "unknown"].into_iter().any(tells));
     }
 
     #[test]

@@ -1,20 +1,21 @@
-//! A synchronous standby leaves its duty before it stops for a while.
+//! A synchronous standby leaves its duty before it stops for a while, or leaves the leader.
 //!
-//! Commits wait for the standbys that `/sync` names. One that restarts, or ends,
-//! without notice would block them until the leader detects its absence. So it first
-//! reports that it does not want to be synchronous any more (`nosync` in its record),
+//! Commits wait for the standbys that `/sync` names. One that restarts, ends, or streams from
+//! another standby without notice would block them until the leader detects its absence. So it
+//! first reports that it does not want to be synchronous any more (`nosync` in its record),
 //! and waits until the leader has removed it from `/sync`.
 //!
 //! Invariant: the wait ends by itself. It is over after two loops, when the store is
 //! silent, and when there is no leader that could remove it.
 
+use super::cascading::leaves_leader;
 use super::facts::Facts;
 use super::follow::{copies_slots, recovers_otherwise};
 use super::observation::{Asked, Job, Lock, Memory, Observation};
 use topology::{SyncMode, Tags};
 
 impl Facts<'_> {
-    /// The leader still counts on this standby, which is about to stop.
+    /// The leader still counts on this standby, which is about to stop or to leave it.
     pub fn is_awaited_by_commits(&self) -> bool {
         let (Some(since), Some(view)) = (self.o.memory.leaving_duty, self.view()) else {
             return false;
@@ -28,17 +29,18 @@ impl Facts<'_> {
 
 impl Memory {
     /// Whether this standby is to leave its duty: from when that is known to the end
-    /// of what it was for. Without a leader nothing is restarted.
+    /// of what it was for. Without a leader nothing is restarted, and none is left.
     pub fn update_duty(&mut self, seen: &Observation) {
         let paused = seen.dynamic.pause;
         let restart_due = !paused && restarts_for_itself(&Facts::of(seen));
         let restarts = self.asked == Some(Asked::Restart) || restart_due;
+        let leaves = restarts || leaves_leader(seen, &self.detour);
         let ends = self.stopping && !paused;
         let led = matches!(seen.lock, Lock::Other(_));
-        let begins = (ends || restarts && led) && seen.is_standby() && has_duty(seen);
+        let begins = (ends || leaves && led) && seen.is_standby() && has_duty(seen);
         let restart = Job::Restart { as_primary: false };
         let job = seen.job.as_ref().map(|running| &running.job);
-        let goes_on = self.leaving_duty.is_some() && (ends || restarts || job == Some(&restart));
+        let goes_on = self.leaving_duty.is_some() && (ends || leaves || job == Some(&restart));
         let since = self.leaving_duty.unwrap_or(seen.now);
         self.leaving_duty = (begins || goes_on).then_some(since);
     }

@@ -93,6 +93,31 @@ pub(crate) const FOLLOW: &[Rule] = &[
     )
     .saying(|f| f.diverged_how()),
     Rule::new(
+        932,
+        |f| f.leaves_leader() && f.is_awaited_by_commits(),
+        |_| soon(200),
+        "the tags of this standby name another source than the leader: waiting until the leader counts \
+         on another standby",
+    )
+    .until(
+        "the leader names another standby in `/sync`",
+        "after two `loop_wait` this standby leaves the leader all the same (934)",
+    )
+    .saying(|f| f.why_leaving()),
+    Rule::new(
+        934,
+        |f| f.leaves_leader() && f.must_follow_another(),
+        |f| act(Action::Follow(f.upstream())),
+        "this standby streams from the leader no longer: its tags name another source",
+    )
+    .saying(|f| f.why_leaving()),
+    Rule::new(
+        935,
+        |f| f.is_upstream_away() && f.upstream().is_some() && f.must_follow_another(),
+        |f| act(Action::Follow(f.upstream())),
+        "the member that `replicatefrom` names has no record: the leader is followed",
+    ),
+    Rule::new(
         936,
         |f| f.o.is_standby() && f.is_replay_paused(),
         |_| act(Action::ResumeReplay),

@@ -113,8 +113,9 @@ impl Memory {
         self.update_comparison(seen);
         let damaged = matches!(seen.postgres.data, DataDir::Damaged(_));
         self.damaged_since = damaged.then(|| self.damaged_since.unwrap_or(seen.now));
-        self.update_duty(seen);
+        // A detour that ends now is left with notice.
         self.update_detour(seen);
+        self.update_duty(seen);
         self.update_receivers(seen);
         self.update_asked(seen);
         self.update_sync(seen);

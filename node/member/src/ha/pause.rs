@@ -211,6 +211,25 @@ pub(crate) const PAUSE: &[Rule] = &[
         "in pause a standby leader is not replaced: the request is cleared",
     ),
     Rule::new(
+        456,
+        |f| f.is_leader_elsewhere() && f.leaves_leader() && f.is_awaited_by_commits(),
+        |_| soon(200),
+        "the tags of this standby name another source than the leader: waiting until the leader counts \
+         on another standby",
+    )
+    .until(
+        "the leader names another standby in `/sync`",
+        "after two `loop_wait` this standby leaves the leader all the same (457)",
+    )
+    .saying(|f| f.why_leaving()),
+    Rule::new(
+        457,
+        |f| f.is_leader_elsewhere() && f.leaves_leader() && f.must_follow_another(),
+        |f| act(Action::Follow(f.upstream())),
+        "this standby streams from the leader no longer: its tags name another source",
+    )
+    .saying(|f| f.why_leaving()),
+    Rule::new(
         458,
         |f| f.o.is_standby() && f.is_leader_elsewhere() && f.must_detach(),
         |_| act(Action::Follow(None)),

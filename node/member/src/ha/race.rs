@@ -168,6 +168,14 @@ pub const RACE: &[Rule] = &[
         |_| act(Action::AcquireLock),
         "the lock is free and an operator named this member",
     ),
+    // It may be the only one that can get there.
+    Rule::new(
+        849,
+        |f| f.is_replay_paused() && f.reached_token().is_err(),
+        |_| act(Action::ResumeReplay),
+        "replay is paused before the end that the group's history has in the region that owned before: it \
+         is resumed, so that this server can lead",
+    ),
     Rule::new(
         850,
         |f| !f.has_asked(),

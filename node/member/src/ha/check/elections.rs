@@ -215,8 +215,11 @@ fn a_standby_that_commits_wait_for_is_not_stopped_before_its_time() {
         );
         let leads = o.holds_lock();
         assert!(!(awaited && stops && !leads), "{decision:?}\n{o:#?}");
+        let leaves =
+            Facts::of(o).leaves_leader() && matches!(action(&decision), Some(Action::Follow(_)));
+        assert!(!(awaited && leaves), "{decision:?}\n{o:#?}");
         let waits = matches!(decision.step, Step::Rest { at_most_ms: Some(200) });
-        let waiting = [207, 404, 920, 941].contains(&decision.rule);
+        let waiting = [207, 404, 456, 920, 932, 941].contains(&decision.rule);
         assert!(!waiting || waits && !action(&decision).is_some_and(opens));
     });
 }

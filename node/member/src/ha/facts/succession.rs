@@ -278,7 +278,7 @@ impl<'a> Facts<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ha::observation::{Lock, Observation};
+    use crate::ha::observation::{Lock, Observation, Process};
     use crate::ha::{Action, Step, action::Publish, decide, sample};
     use crate::made_up::TakeSample;
     use topology::{Seen, SystemId};
@@ -319,6 +319,24 @@ mod tests {
             has.peers = Some(Vec::new());
             assert!([848, 851].contains(&rule(&has)), "{request}");
         }
+    }
+
+    /// An archive brings nothing to a server that stands still.
+    #[test]
+    fn row_849_resumes_a_replay_that_was_paused_before_the_token() {
+        let paused = |token: u64| {
+            let mut o = moved_to(token);
+            let Process::Running(server) = &mut o.postgres.process else { panic!("it runs") };
+            server.replay_paused = true;
+            o
+        };
+        assert_eq!(decide(&paused(1_000)).step, Step::Do(Action::ResumeReplay));
+        assert_eq!(rule(&paused(1_000)), 849);
+        assert_eq!(rule(&paused(999)), 850, "it has the token");
+        let mut other = paused(1_000);
+        other.me.tags =
+            topology::Tags([("nofailover".to_string(), true.into())].into_iter().collect());
+        assert_eq!(rule(&other), 840, "an operator's pause stays where the member never leads");
     }
 
     #[test]

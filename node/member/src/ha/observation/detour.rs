@@ -9,6 +9,8 @@ use topology::{Lsn, MemberName, Millis};
 
 /// What a restart of the upstream, or another leader, may take.
 const LOOPS: u64 = 3;
+/// A daemon that has not looked for longer was frozen: nothing is known of the time between.
+const GAP_LOOPS: u64 = 2;
 const RETURN_MAX_MS: u64 = 3_600_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,14 +27,22 @@ pub struct Detour {
     failures: u32,
     /// Where the own log ended some loops ago, and when that was.
     mark: Option<(Lsn, Millis)>,
+    looked: Millis,
 }
 
 impl Detour {
+    pub fn begin_look(&mut self, now: Millis, loop_ms: u64) {
+        let before = std::mem::replace(&mut self.looked, now);
+        if now.since(before) > GAP_LOOPS * loop_ms {
+            self.interrupt(now);
+        }
+    }
+
     /// Where this cascade stands now.
     pub fn look(&mut self, upstream: &MemberName, serves: bool, now: Millis, loop_ms: u64) {
         if self.upstream.as_ref() != Some(upstream) {
-            let upstream = Some(upstream.clone());
-            *self = Detour { upstream, serves, since: now, ..Detour::default() };
+            let (upstream, looked) = (Some(upstream.clone()), self.looked);
+            *self = Detour { upstream, serves, since: now, looked, ..Detour::default() };
         }
         if self.serves != serves {
             (self.serves, self.since) = (serves, now);
@@ -66,7 +76,12 @@ impl Detour {
 
     /// Nothing can be said of the upstream now: what was seen of it does not count on.
     pub fn interrupt(&mut self, now: Millis) {
-        self.since = now;
+        (self.since, self.mark) = (now, None);
+    }
+
+    /// It was ended, and the upstream has not sent anything for long enough since.
+    pub fn is_returning(&self) -> bool {
+        !self.is_taken && self.failures > 0
     }
 
     fn patience_ms(&self, loop_ms: u64) -> u64 {
@@ -143,6 +158,26 @@ mod tests {
         assert!(!at(1_000, 500, 0) && !at(1_290, 900, 29), "it has less than what was here");
         assert!(!at(1_300, 910, 30), "the mark is set anew");
         assert!(!at(1_400, 1_299, 40) && at(1_450, 1_300, 45) && at(1_900, 1_310, 90));
+    }
+
+    #[test]
+    fn a_long_gap_between_looks_says_nothing_of_the_upstream_nor_of_the_own_log() {
+        let mut story = Story::begin();
+        let mut look = |ms: u64, serves: bool| {
+            story.1 = story.1 + ms;
+            story.0.begin_look(story.1, LOOP);
+            story.0.look(&"b".into(), serves, story.1, LOOP);
+            story.0.is_taken
+        };
+        assert!(!look(1_000, false) && !look(20_000, false) && look(10_000, false));
+        assert!(look(20_001, true) && look(20_000, true) && look(9_999, true) && !look(1, true));
+        assert!(!look(20_001, false) && !look(20_000, false) && look(10_000, false));
+        let Story(mut detour, now) = story;
+        let own = |at: u64| Lsn(at);
+        assert!(!detour.is_caught_up(own(1_000), Lsn(900), now, LOOP));
+        let later = now + 3_600_000;
+        detour.begin_look(later, LOOP);
+        assert!(!detour.is_caught_up(own(9_000), Lsn(1_000), later, LOOP), "an hour ago");
     }
 
     #[test]
