@@ -1,10 +1,11 @@
 //! Permanent logical slots on real PostgreSQL and etcd. The scenarios are in
-//! `tests/src/live/logical.rs`, `linked_slots.rs`, `readers.rs` and `slot_snapshots.rs`.
+//! `tests/src/live/logical.rs`, `linked_slots.rs`, `readers.rs`, `slot_snapshots.rs` and
+//! `slot_wal.rs`.
 //!
 //! The daemon is not built by this test: `cargo build --workspace --bins` first.
 
 use std::time::Duration;
-use tests::live::{linked_slots, logical, readers, run, slot_snapshots};
+use tests::live::{linked_slots, logical, readers, run, slot_snapshots, slot_wal};
 
 /// No scenario needs half of this.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -54,6 +55,11 @@ fn readers_miss_nothing_when_other_members_come_to_lead_on_18() {
 #[test]
 fn a_copy_that_was_taken_beside_an_open_transaction_misses_nothing() {
     run("a copy with its snapshot", LIMIT, slot_snapshots::open_transaction(15));
+}
+
+#[test]
+fn a_restart_for_a_copy_keeps_the_wal_that_it_begins_in() {
+    run("the WAL of a copy", LIMIT, slot_wal::survives_the_stop(15));
 }
 
 #[test]

@@ -119,6 +119,12 @@ impl SlotCopies {
         if self.is_purpose { SLOTS_OF_PURPOSE_MS } else { SLOTS_MS }
     }
 
+    /// With this many slots read, the stop of a restart removes no WAL: they begin in what the
+    /// server has, and it does not know of them yet.
+    pub fn need_log(read: usize) -> bool {
+        read > 0
+    }
+
     /// Why the restart is not worth it, with this many slots read from the leader.
     pub fn refusal(&self, read: usize) -> Option<&'static str> {
         let is_vain = self.is_purpose && read == 0;
@@ -232,6 +238,7 @@ mod tests {
         let (system, slots) = (SystemId("1".into()), Vec::new());
         let copies = SlotCopies { from, system, slots, is_purpose: true };
         assert!(copies.refusal(0).is_some() && copies.refusal(1).is_none());
+        assert!(SlotCopies::need_log(1) && !SlotCopies::need_log(0));
         assert!(SlotCopies::fits(16) && !SlotCopies::fits(17));
         let beside = SlotCopies { is_purpose: false, ..copies.clone() };
         assert!(beside.refusal(0).is_none());

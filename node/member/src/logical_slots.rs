@@ -35,6 +35,8 @@ use work::Work;
 
 /// Between two restarts for copies of the same slot.
 const RESTART_AGAIN_MS: u64 = 600_000;
+/// The same after restarts that were in vain, each of which doubles it.
+const RESTART_AGAIN_MAX_MS: u64 = 86_400_000;
 /// Between two tries to read copies for a restart: a synchronous standby leaves its duty for each.
 const READ_AGAIN_MS: u64 = 120_000;
 /// An answer of the leader is good for this many loops.
@@ -65,6 +67,9 @@ struct OnServer {
     looked_at: Option<String>,
     /// Its logical slots.
     there: Vec<Slot>,
+    /// A physical slot keeps catalogue rows: a standby below this one has copies, also if its
+    /// record, or that of one further below, is gone for now.
+    keeps_below: bool,
     /// This member or one below it keeps copies. `None`: that was never known here.
     feedback: Option<bool>,
     /// When each physical slot was last used, for `synchronized_standby_slots`.

@@ -68,6 +68,43 @@ fn a_restart_for_copies_that_could_not_be_read_is_tried_again_two_minutes_later(
     assert_eq!(due(&mut stage), None, "this time it was stopped, and the copy is not there");
 }
 
+/// The restartpoint of the stop may remove the WAL that the copy begins in.
+#[test]
+fn a_restart_for_copies_that_was_in_vain_doubles_the_wait_for_the_next_one() {
+    let mut stage = Stage::standby();
+    stage.beat();
+    let due = |stage: &mut Stage| {
+        stage.hears(&[slot("x", 80, 700)], None);
+        stage.beat();
+        stage.member.memory.slots_to_copy.is_some()
+    };
+    let restart = |stage: &mut Stage, started: &str| {
+        let job = Job::Restart { as_primary: false };
+        stage.member.slot_copies(&stage.seen, &job).expect("copies");
+        stage.sight.started = Some(started.into());
+    };
+    // Loops until the next one.
+    let wait = |stage: &mut Stage| (1..20_000).find(|_| due(stage));
+    assert!(due(&mut stage));
+    for (started, minutes) in [("1", 20), ("2", 40), ("3", 80)] {
+        restart(&mut stage, started);
+        assert_eq!(wait(&mut stage), Some(minutes * 6));
+    }
+    for started in ["4", "5", "6", "7"] {
+        restart(&mut stage, started);
+        wait(&mut stage);
+    }
+    restart(&mut stage, "8");
+    assert_eq!(wait(&mut stage), Some(24 * 360), "a day is the most");
+    restart(&mut stage, "9");
+    stage.has(&[slot("x", 80, 700)]);
+    assert!((0..60).all(|_| !due(&mut stage)), "it is there");
+    stage.has(&[]);
+    assert!(due(&mut stage), "this one was not in vain");
+    restart(&mut stage, "10");
+    assert_eq!(wait(&mut stage), Some(20 * 6));
+}
+
 /// A base backup begins behind a reader that stands still.
 #[test]
 fn a_copy_that_begins_before_the_wal_of_this_server_is_made_anew_once_its_reader_has_come_there() {
@@ -80,13 +117,18 @@ fn a_copy_that_begins_before_the_wal_of_this_server_is_made_anew_once_its_reader
         stage.hears(&[begins(50)], Some(700));
         steps.extend(stage.beat());
     }
-    assert_eq!(stage.words()[0], "x missing", "its reader could not go on here");
+    assert_eq!(stage.words()[0], "x behind", "its reader could not go on here");
+    let told: Vec<String> = stage.told();
+    let why = "the logical slot `x` is not copied yet: it begins at 0/32, and the WAL of this server at \
+               0/3C. It is copied once its reader has come there";
+    assert_eq!(told.iter().filter(|text| *text == why).count(), 1, "{told:?}");
     assert!(steps.iter().any(|step| step.starts_with("dropping the slot `x`")), "{steps:?}");
     assert!(!steps.iter().any(|step| step.contains("advancing the logical slot `x`")), "{steps:?}");
     stage.has(&[]);
     stage.hears(&[begins(59)], Some(700));
     stage.beat();
     assert_eq!(stage.member.memory.slots_to_copy, None, "a copy would be lost again");
+    assert!(!stage.told().iter().any(|text| text.contains("not copied yet")), "once is enough");
     stage.hears(&[begins(60)], Some(700));
     stage.beat();
     assert_eq!(stage.member.memory.slots_to_copy.as_deref(), Some("x"));
@@ -96,6 +138,25 @@ fn a_copy_that_begins_before_the_wal_of_this_server_is_made_anew_once_its_reader
         stage.beat();
     }
     assert_eq!(stage.words()[0], "x ready");
+}
+
+/// What was there before the slot was read, and not after, may have been removed behind it.
+#[test]
+fn a_copy_is_lost_only_by_wal_that_two_listings_do_not_show() {
+    let mut stage = Stage::standby();
+    stage.has(&[Slot { restart_lsn: Some(Lsn(50)), ..slot("x", 80, 700) }]);
+    let mut word = |listed: Option<u64>| {
+        stage.sight.wal_from = listed.map(Lsn);
+        stage.beat();
+        stage.words()[0].clone()
+    };
+    assert_eq!(word(Some(60)), "x pending", "what was there before is not known");
+    assert_eq!(word(Some(60)), "x missing");
+    assert_eq!(word(Some(40)), "x pending");
+    assert_eq!(word(Some(60)), "x pending");
+    assert_eq!(word(None), "x pending");
+    assert_eq!(word(Some(60)), "x pending");
+    assert_eq!(word(Some(60)), "x missing");
 }
 
 /// b was followed by another leader, which kept no rows for this member, and leads again.
@@ -133,9 +194,11 @@ fn a_copy_restarts_one_member_at_a_time() {
         stage.member.memory.slots_to_copy.clone()
     };
     let (lacks, has) = (record("missing", "streaming"), record("ready", "streaming"));
+    let waits = record("behind", "streaming");
     let away = record("ready", "in archive recovery");
     assert_eq!(due(&lacks, &has), None);
     assert_eq!(due(&has, &away), None);
+    assert_eq!(due(&waits, &lacks).as_deref(), Some("x"), "c restarts for none");
     assert_eq!(due(&has, &lacks).as_deref(), Some("x"));
     // One that lacks copies comes before: it gets the first two `ttl`.
     let times = 4 * 30_000 / 10_000;

@@ -1,6 +1,7 @@
 //! What of a server's settings follows from its logical slots, and what is left to PostgreSQL 17.
 
 use super::*;
+use crate::ha::observation::Detour;
 use crate::made_up::TakeSample;
 
 #[test]
@@ -34,6 +35,32 @@ fn row_1460_keeps_rows_for_copies_here_and_below() {
     }));
 }
 
+/// Its lease has ended while the store was away, or its daemon is being restarted.
+#[test]
+fn row_1460_keeps_rows_for_a_standby_below_whose_record_is_gone() {
+    let mut stage = Stage::standby();
+    let record = |stage: &mut Stage, name: &str, tags: Value| {
+        let record = json!({"tags": tags, "state": "running"}).to_string();
+        stage.view().take_sample(&format!("members/{name}"), &record, 4, 1);
+    };
+    record(&mut stage, "me", json!({"nofailover": true}));
+    record(&mut stage, "c", json!({"replicatefrom": "me"}));
+    stage.seen.me.tags = Tags([("nofailover".to_string(), true.into())].into_iter().collect());
+    stage.view().members.remove(&"c".into());
+    assert!(stage.overrides().feedback, "which slots are here was not looked at yet");
+    let mut keeps = |xmin: Option<u32>| {
+        let slots = stage.sight.slots.iter_mut().filter(|slot| slot.name == "c");
+        slots.for_each(|slot| slot.catalog_xmin = xmin.map(Xid));
+        stage.beat();
+        stage.overrides().feedback
+    };
+    assert!(keeps(Some(700)));
+    assert!(!keeps(None), "it asks for none, or its slot was made anew");
+    assert!(keeps(Some(700)));
+    stage.member.dynamic.slots = Default::default();
+    assert!(!stage.overrides().feedback, "nothing is defined");
+}
+
 #[test]
 fn row_1470_has_the_server_copy_slots_on_a_standby_that_streams_from_the_primary() {
     let mut stage = Stage::standby();
@@ -49,7 +76,18 @@ fn row_1470_has_the_server_copy_slots_on_a_standby_that_streams_from_the_primary
     stage.beat();
     let below = Tags([("replicatefrom".to_string(), "c".into())].into_iter().collect());
     stage.seen.me.tags = below;
+    let cascade = r#"{"role":"replica","state":"running","conn_url":"postgres://host-c:5432/d"}"#;
+    stage.view().take_sample("members/c", cascade, 2, 1);
     assert!(!stage.overrides().syncs_slots);
+    // No WAL arrives through c: the leader is followed meanwhile.
+    stage.seen.memory.detour = Detour::taken("c");
+    assert!(stage.overrides().syncs_slots);
+    stage.seen.postgres.process = sample::standby_of(Some("c"));
+    assert!(!stage.overrides().syncs_slots, "it does not yet");
+    stage.seen.postgres.process = sample::standby_of(Some("b"));
+    stage.seen.memory.detour = Detour::default();
+    stage.view().members.remove(&"c".into());
+    assert!(stage.overrides().syncs_slots, "c has no record: the leader is followed");
     stage.seen.me.tags = Tags::default();
     stage.member.dynamic.slots = Default::default();
     stage.beat();

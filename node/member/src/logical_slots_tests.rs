@@ -32,7 +32,8 @@ impl Stage {
         stage.seen.postgres.process = sample::standby_of(Some("b"));
         let view = stage.view();
         view.take_sample("leader", "b", 2, 1);
-        let running = r#"{"role":"primary","state":"running","conn_url":"postgres://h:1/d"}"#;
+        let running =
+            r#"{"role":"primary","state":"running","conn_url":"postgres://host-b:5432/d"}"#;
         view.take_sample("members/b", running, 2, 1);
         stage
     }

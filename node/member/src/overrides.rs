@@ -159,13 +159,12 @@ impl Member {
         if self.copies_natively_from_remote(seen) {
             return true;
         }
-        let is_below_another = seen.me.tags.replicatefrom().is_some();
         let leader = seen.view().and_then(|view| view.leader_record());
         if !leader.is_some_and(|leader| leader.role == MemberRole::Primary) {
             return false;
         }
         let is_replica = seen.may_own() && !seen.holds_lock() && !seen.is_primary();
-        self.syncs_natively(seen) && is_replica && !is_below_another
+        self.syncs_natively(seen) && is_replica && is_set_to_leader(seen)
     }
 
     fn is_quarantined(&self, purpose: &Purpose) -> bool {
@@ -181,4 +180,15 @@ impl Member {
         };
         is_closed && seen.me.group.0.is_some()
     }
+}
+
+/// This standby streams from the leader, or is to: also one whose tag names another member while
+/// no WAL arrives through that.
+fn is_set_to_leader(seen: &Observation) -> bool {
+    let leader = seen.view().and_then(|view| view.leader_name());
+    let wanted = Facts::of(seen).wanted_upstream();
+    let is_wanted = wanted.is_some_and(|wanted| Some(&wanted.member) == leader);
+    let is_below_another =
+        seen.follows().is_some() && leader.is_none_or(|leader| !seen.follows_member(leader));
+    is_wanted && !is_below_another
 }

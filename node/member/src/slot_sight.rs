@@ -18,13 +18,21 @@ pub struct SlotSight {
     pub decodes: bool,
     /// When the server was started, in its own words.
     pub started: Option<String>,
-    /// Where the WAL begins that this standby has. `None`: not known.
+    /// Where the WAL begins that this standby has, as it was listed once the slots had been read.
+    /// `None`: not known.
     pub wal_from: Option<Lsn>,
     /// Work beside the beats that has ended.
     pub ended: Vec<SlotEnd>,
 }
 
 impl SlotSight {
+    /// `before`: the listing of the last look. A slot may have moved on between its reading and the
+    /// listing, and the WAL behind it been removed.
+    pub(crate) fn take_listing(&mut self, before: &mut Option<Lsn>) {
+        let listed = std::mem::replace(before, self.wal_from);
+        self.wal_from = listed.zip(self.wal_from).map(|(listed, now)| listed.min(now));
+    }
+
     /// The server has the WAL from there on, as far as that is known.
     pub(crate) fn has_wal(&self, from: Option<Lsn>) -> bool {
         self.wal_from.zip(from).is_none_or(|(first, from)| first <= from)

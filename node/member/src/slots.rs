@@ -24,7 +24,7 @@ use standby::slots::{
 };
 use standby::switch::ownership::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
-use topology::{GroupView, Millis};
+use topology::{GroupView, Lsn, Millis};
 
 /// One kind of step.
 pub struct SlotRow {
@@ -141,6 +141,8 @@ pub(super) struct SlotMemory {
     findings: BTreeSet<String>,
     /// The group when it was last seen with a leader, with `failsafe_mode`.
     last_view: Option<GroupView>,
+    /// Where the WAL of this standby began at the last look.
+    wal_from: Option<Lsn>,
     pub logical: LogicalMemory,
     round: Option<Round>,
 }
@@ -174,6 +176,7 @@ impl Member {
         mut sight: SlotSight,
     ) -> Option<Effect> {
         self.slots.round = None;
+        sight.take_listing(&mut self.slots.wal_from);
         sight.find_lost();
         self.slot_work_ended(&sight.ended, now);
         self.note_group(seen);

@@ -84,10 +84,6 @@ impl Daemon {
     /// The slots of the server as of this beat.
     fn slot_sight(&mut self) -> SlotSight {
         let ended = self.slot_work.take_ended();
-        let wal_from = self.wal_from();
-        // Listed before and after the slots were read: a slot may have moved on meanwhile, and the
-        // WAL behind it been removed.
-        let before = std::mem::replace(&mut self.wal_from, wal_from);
         let status = self.server.status();
         let end = status.and_then(|s| if s.in_recovery { s.replay } else { s.flushed });
         let citus = self.settings.citus.as_ref();
@@ -101,7 +97,7 @@ impl Daemon {
             major: status.map_or(0, |status| major_of(status.server_version)),
             decodes: self.server.decodes(),
             started: status.map(|status| status.postmaster_start_time.clone()),
-            wal_from: before.zip(wal_from).map(|(before, now)| before.min(now)),
+            wal_from: self.wal_from(),
             ended,
         }
     }

@@ -13,6 +13,7 @@ pub(crate) mod failsafe;
 mod filling;
 mod fresh;
 mod heartbeat;
+mod held_log;
 mod jobs;
 mod local_end;
 mod look;
@@ -56,7 +57,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
-use topology::Lsn;
 
 /// Kept for `GET /decisions` and post-mortems.
 const DECISIONS_MAX: usize = 1_000;
@@ -89,8 +89,6 @@ pub struct Daemon {
     background: Background,
     beside: beside::Beside,
     slot_work: slot_work::SlotWork,
-    /// Where the WAL of this standby began when its slots were last looked at.
-    wal_from: Option<Lsn>,
     disk: disk::Probe,
     slot_warning: slot_warning::SlotWarning,
     deadman: Deadman,

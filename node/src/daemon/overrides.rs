@@ -7,8 +7,9 @@ use crate::postgres::recovery::TARGET;
 use member::overrides::Overrides;
 
 pub(super) const NAMES: &str = "synchronous_standby_names";
+pub(super) const WAL_KEEP_SIZE: &str = "wal_keep_size";
 /// Of the log, where all of it is kept: more than there is.
-const WAL_KEPT: &str = "1TB";
+pub(super) const ALL_WAL: &str = "1TB";
 
 impl Daemon {
     /// Names and values for the server's files.
@@ -26,7 +27,7 @@ impl Daemon {
             set(TARGET, timeline.to_string());
         }
         if *keeps_log {
-            set("wal_keep_size", WAL_KEPT.to_string());
+            set(WAL_KEEP_SIZE, ALL_WAL.to_string());
         }
         if overrides.feedback {
             set("hot_standby_feedback", "on".to_string());

@@ -116,6 +116,10 @@ impl ServerJobs {
         if let Some(why) = self.terms.copies.as_ref().and_then(|c| c.refusal(slots.len())) {
             return Err(why.to_string());
         }
+        let running = self.instance.postmaster().map_err(text)?;
+        if let Some(postmaster) = running.filter(|_| SlotCopies::need_log(slots.len())) {
+            self.hold_log(&postmaster).await;
+        }
         self.stop().await?;
         // What is said of the stop holds for the server of before.
         (_, _) = (self.quiet.send_replace(None), self.closing.send_replace(None));

@@ -11,6 +11,9 @@
 //! A slot that a standby has made itself begins later than the primary's: it is ready once the
 //! reader has passed its beginning there.
 //!
+//! A copy needs the WAL that it begins in. A standby that does not have it waits until the reader
+//! has come to the WAL that it has.
+//!
 //! A copy is judged anew after each start of the server, under each other leader, and after
 //! each gap in the feedback.
 
@@ -20,6 +23,8 @@ use super::{Slot, Xid};
 pub enum Readiness {
     #[default]
     Missing,
+    /// Missing, and not copied for now: the primary's begins before the WAL of this standby.
+    Behind,
     /// `seen`: what the primary's slot kept when the physical one first kept all that this copy
     /// needs.
     Copied {
@@ -33,6 +38,7 @@ impl Readiness {
     pub fn word(self) -> &'static str {
         match self {
             Readiness::Missing => "missing",
+            Readiness::Behind => "behind",
             Readiness::Copied { .. } => "pending",
             Readiness::Ready => "ready",
         }
@@ -56,7 +62,7 @@ impl Readiness {
             Readiness::Ready if is_gap => None,
             Readiness::Ready => return Readiness::Ready,
             Readiness::Copied { seen } => seen,
-            Readiness::Missing => None,
+            Readiness::Missing | Readiness::Behind => None,
         };
         let theirs = theirs.and_then(|slot| slot.catalog_xmin);
         let seen = match own.catalog_xmin {
@@ -73,7 +79,7 @@ impl Readiness {
     /// The server was started, or another one leads.
     pub fn anew(self) -> Readiness {
         match self {
-            Readiness::Missing => Readiness::Missing,
+            Readiness::Missing | Readiness::Behind => Readiness::Missing,
             Readiness::Copied { .. } | Readiness::Ready => Readiness::Copied { seen: None },
         }
     }
@@ -137,6 +143,8 @@ mod tests {
         assert_eq!(Readiness::Ready.next(None, None, None), Readiness::Missing);
         assert_eq!(Readiness::Ready.anew(), Readiness::Copied { seen: None });
         assert_eq!(Readiness::Missing.anew().word(), "missing");
+        assert_eq!(Readiness::Behind.anew(), Readiness::Missing, "that is to be seen again");
+        assert_eq!(Readiness::Behind.next(None, None, None), Readiness::Missing);
     }
 
     #[test]

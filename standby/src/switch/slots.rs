@@ -58,7 +58,7 @@ pub(crate) fn unready(
     // A leader that stops tells none: its token does, before anything is decided.
     let to = to.filter(|to| wanted.is_none() || timeline(to) == wanted);
     // Without a word it is not known whether a reader would end.
-    let has_none = |name: &str| says(from, name, MISSING) || says(from, name, PENDING);
+    let has_none = |name: &str| is_missing(from, name) || says(from, name, PENDING);
     let there = defined(from).into_iter().filter(|name| !has_none(name));
     let unready = there.filter(|name| !to.is_some_and(|to| says(to, name, Readiness::Ready)));
     let refused = to.map(|to| kept_though_refused(from, to)).unwrap_or_default();
@@ -72,11 +72,14 @@ pub(crate) fn kept_though_refused(from: &GroupView, to: &GroupView) -> BTreeSet<
     let refused = status.into_iter().flat_map(|status| &status.skipping_slots);
     let refused = refused.filter(|name| !says(from, name, Readiness::Ready));
     let kept = defined(to);
-    refused.filter(|name| kept.contains(*name) && !says(to, name, MISSING)).cloned().collect()
+    refused.filter(|name| kept.contains(*name) && !is_missing(to, name)).cloned().collect()
 }
 
-const MISSING: Readiness = Readiness::Missing;
 const PENDING: Readiness = Readiness::Copied { seen: None };
+
+fn is_missing(view: &GroupView, name: &str) -> bool {
+    [Readiness::Missing, Readiness::Behind].into_iter().any(|word| says(view, name, word))
+}
 
 fn says(view: &GroupView, name: &str, readiness: Readiness) -> bool {
     word(view, name) == Some(readiness.word())
@@ -124,6 +127,7 @@ mod tests {
         let mut refuses = view("missing");
         refuses.take_sample("status", r#"{"refused_slots":{"a":7},"skipping_slots":["a"]}"#, 1, 0);
         let of = |word: &str| unready(Some(&refuses), Some(&view(word)), None).len();
-        assert_eq!((of("missing"), of("pending"), of("ready")), (0, 1, 1));
+        let all = ["missing", "behind", "pending", "ready"].map(of);
+        assert_eq!(all, [0, 0, 1, 1]);
     }
 }

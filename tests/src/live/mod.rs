@@ -35,7 +35,7 @@
 //! | settings | changes of the configuration |
 //! | served | where a server is reached while its settings change |
 //! | times | other times of the lock, and short ones |
-//! | slots, slot_feedback, logical, linked_slots, region_slots, readers, slot_snapshots | replication slots, and what reads from logical ones |
+//! | slots, slot_feedback, logical, linked_slots, region_slots, readers, slot_snapshots, slot_wal | replication slots, and what reads from logical ones |
 //! | source | a server that no daemon knows, with a backup and an archive |
 //! | custom, copies | data directories made by an operator's commands; reinitialize |
 //! | standby_cluster | a cluster that follows another one, and changes places with it |
@@ -113,6 +113,7 @@ pub mod silence;
 pub mod silent_source;
 pub mod slot_feedback;
 pub mod slot_snapshots;
+pub mod slot_wal;
 pub mod slots;
 pub mod slow_link;
 pub mod source;

@@ -1,7 +1,10 @@
 //! When a standby restarts for copies of logical slots, and which it gets.
 
 use super::settings::follows_region;
-use super::{ANSWER_LOOPS, LogicalMemory, Moment, READ_AGAIN_MS, RESTART_AGAIN_MS, logical_of};
+use super::{
+    ANSWER_LOOPS, LogicalMemory, Moment, READ_AGAIN_MS, RESTART_AGAIN_MAX_MS, RESTART_AGAIN_MS,
+    logical_of,
+};
 use crate::Member;
 use crate::ha::Observation;
 use crate::ha::facts::Facts;
@@ -29,8 +32,34 @@ pub(super) struct Copying {
     /// Slots that are to be copied at a start, and since when.
     pub due: BTreeSet<String>,
     due_since: Option<Millis>,
-    /// When the server was last to restart for these, and which start of it that was.
-    restarted: BTreeMap<String, (Millis, Option<String>)>,
+    /// When the server was last to restart for these, and what came of it.
+    restarted: BTreeMap<String, Restarted>,
+}
+
+#[derive(Debug, Default)]
+struct Restarted {
+    at: Millis,
+    /// Which start of the server was to end.
+    before: Option<String>,
+    /// It was done, and the copy is not there, or of no use.
+    is_vain: bool,
+    /// Restarts in a row that were done in vain.
+    vain: u32,
+}
+
+impl Restarted {
+    /// Nothing could be read for a restart that did not come about. What one was in vain for may
+    /// be so again: the stop writes a restartpoint, which removes WAL.
+    fn wait_ms(&self, started: Option<&String>) -> u64 {
+        if started.is_some() && self.before.as_ref() == started {
+            return READ_AGAIN_MS;
+        }
+        (RESTART_AGAIN_MS << self.vain.min(10)).min(RESTART_AGAIN_MAX_MS)
+    }
+
+    fn again(&self, at: Millis, before: Option<String>) -> Restarted {
+        Restarted { at, before, is_vain: false, vain: self.vain }
+    }
 }
 
 impl LogicalMemory {
@@ -87,14 +116,11 @@ impl LogicalMemory {
     /// Slots that the leader has and this server lacks, or cannot move.
     pub(super) fn find_due(&mut self, moment: &Moment, plan: &Plan) {
         let Moment { now, sight, .. } = moment;
+        self.judge_restarts(moment);
         let theirs = self.theirs(moment);
         let is_recent = |name: &String| {
-            self.copying.restarted.get(name).is_some_and(|(at, server)| {
-                // Nothing could be read for a restart that did not come about.
-                let is_same = sight.started.is_some() && *server == sight.started;
-                let wait_ms = if is_same { READ_AGAIN_MS } else { RESTART_AGAIN_MS };
-                now.since(*at) < wait_ms
-            })
+            let restarted = self.copying.restarted.get(name);
+            restarted.is_some_and(|last| now.since(last.at) < last.wait_ms(sight.started.as_ref()))
         };
         let is_due = |name: &String, kind: &Kind| {
             let is_there = |slot: &&Slot| slot.name == *name && slot.kind == *kind;
@@ -118,6 +144,25 @@ impl LogicalMemory {
         self.copying.due = due;
     }
 
+    /// What the restarts for copies have brought. A copy that is there for as long as another
+    /// restart would have waited was not made in vain.
+    fn judge_restarts(&mut self, moment: &Moment) {
+        let Moment { now, sight, .. } = moment;
+        let is_kept = |name: &String| {
+            let own = sight.slots.iter().find(|slot| slot.name == *name);
+            own.is_some_and(|slot| !slot.is_lost)
+        };
+        self.copying.restarted.retain(|name, last| {
+            if sight.started.is_none() || last.before == sight.started {
+                return true;
+            }
+            if !is_kept(name) && !last.is_vain {
+                (last.is_vain, last.vain) = (true, last.vain + 1);
+            }
+            last.is_vain || now.since(last.at) < RESTART_AGAIN_MS
+        });
+    }
+
     fn copy_of(&self, slot: Specification) -> Option<SlotCopy> {
         let Kind::Logical { database, plugin } = slot.kind else { return None };
         if self.readers.is_ahead(&slot.name) {
@@ -129,7 +174,7 @@ impl LogicalMemory {
 }
 
 /// One that is still being made has confirmed nothing, and would not survive a start.
-fn is_copyable(slot: &Slot) -> bool {
+pub(super) fn is_copyable(slot: &Slot) -> bool {
     !slot.is_lost && slot.confirmed_flush.is_some()
 }
 
@@ -201,8 +246,10 @@ impl Member {
         let logical = &mut self.slots.logical;
         let due = std::mem::take(&mut logical.copying.due);
         let looked_at = logical.server.looked_at.clone();
-        let restarted = due.iter().map(|name| (name.clone(), (seen.now, looked_at.clone())));
-        logical.copying.restarted.extend(restarted);
+        for name in &due {
+            let last = logical.copying.restarted.entry(name.clone()).or_default();
+            *last = last.again(seen.now, looked_at.clone());
+        }
         if copies.is_some() {
             logical.copying.again.retain(|name, _| !due.contains(name));
         }

@@ -4,10 +4,12 @@
 //! feedback a copy is judged by what the leader says of its own slots; when one of these is
 //! another, all is judged anew.
 
+use super::copies::is_copyable;
 use super::{LogicalMemory, Moment, logical_of};
 use crate::ha::facts::Facts;
+use standby::slots::logical::makes_own;
 use standby::slots::{Plan, Readiness, Slot, logical};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use topology::id::slot_name;
 use topology::{MemberName, Millis, Timeline};
 
@@ -20,6 +22,8 @@ pub(super) struct Judgement {
     pub answer: Option<(Millis, Vec<Slot>)>,
     /// When the leader was asked last, and under which judgement.
     pub asked: Option<(Millis, Option<Judged>)>,
+    /// Slots of which it was told that they wait for their readers.
+    pub told_behind: BTreeSet<String>,
 }
 
 /// Who leads, also in another region, through which slot there this member keeps rows, since
@@ -113,13 +117,48 @@ impl LogicalMemory {
                 true => logical::native_readiness(&moment.sight.slots, name),
                 false => {
                     let its = find(theirs, name).filter(|slot| slot.kind == *kind);
-                    before.next(own.as_ref(), its.as_ref(), physical)
+                    match before.next(own.as_ref(), its.as_ref(), physical) {
+                        Readiness::Missing if self.is_behind(moment, its.as_ref()) => {
+                            Readiness::Behind
+                        }
+                        next => next,
+                    }
                 }
             };
             readiness.insert(name.clone(), next);
         }
         self.judgement.readiness = readiness;
     }
+
+    /// A copy would be lost at once: its reader has to come to the WAL of this server first.
+    fn is_behind(&self, moment: &Moment, theirs: Option<&Slot>) -> bool {
+        let is_behind = |its: &Slot| is_copyable(its) && !moment.sight.has_wal(its.restart_lsn);
+        !makes_own(self.server.major) && theirs.is_some_and(is_behind)
+    }
+
+    /// What is to be told of slots that wait for their readers: once, until that is over.
+    pub(super) fn take_behind(&mut self, moment: &Moment) -> Vec<String> {
+        let Judgement { readiness, told_behind, answer, .. } = &mut self.judgement;
+        let is_over = |name: &String| {
+            let word = readiness.get(name);
+            // Without an answer nothing is known of it.
+            word.is_none_or(|word| *word != Readiness::Behind) && answer.is_some()
+        };
+        told_behind.retain(|name| !is_over(name));
+        let theirs = answer.iter().flat_map(|(_, slots)| slots);
+        let behind = theirs.filter(|slot| readiness.get(&slot.name) == Some(&Readiness::Behind));
+        let news = behind.filter(|slot| told_behind.insert(slot.name.clone()));
+        news.filter_map(|slot| why_behind(slot, moment)).collect()
+    }
+}
+
+fn why_behind(theirs: &Slot, moment: &Moment) -> Option<String> {
+    let (begins, wal) = (theirs.restart_lsn?, moment.sight.wal_from?);
+    Some(format!(
+        "the logical slot `{}` is not copied yet: it begins at {begins}, and the WAL of this server at \
+         {wal}. It is copied once its reader has come there",
+        theirs.name
+    ))
 }
 
 /// The slot on the leader through which this member's feedback comes: its own, or that of

@@ -2,8 +2,8 @@
 
 use super::settings::{defined, follows_another};
 use super::{LogicalMemory, Moment, logical_of};
-use crate::Member;
 use crate::ha::Observation;
+use crate::{Level, Member};
 use standby::slots::{Plan, Readiness, Role, Slot, logical};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::Dynamic;
@@ -32,6 +32,8 @@ impl Member {
             Role::Replica | Role::StandbyLeader => logical.note_copies_of(moment, plan),
             Role::Promoting => logical.note_promoting(),
         }
+        let told = self.slots.logical.take_behind(moment);
+        told.into_iter().for_each(|text| self.note(Level::Info, text));
         self.memory.slots_to_copy = self.slots_to_copy(moment);
     }
 }
@@ -49,6 +51,8 @@ impl LogicalMemory {
             self.readers.find_ahead(dynamic, &before, moment.sight.end);
         }
         self.server.there = slots.iter().filter(|slot| !slot.is_physical()).cloned().collect();
+        let mut physical = slots.iter().filter(|slot| slot.is_physical());
+        self.server.keeps_below = physical.any(|slot| slot.catalog_xmin.is_some());
         self.note_used(moment);
     }
 
@@ -73,6 +77,7 @@ impl LogicalMemory {
         self.copying.again.clear();
         self.copying.due.clear();
         (self.judgement.judged, self.judgement.answer) = (None, None);
+        self.judgement.told_behind.clear();
         let names = self.server.there.iter().map(|slot| slot.name.clone());
         let is_kept = |name: &String| !self.readers.is_ahead(name) && !self.own.late.contains(name);
         let kept: Vec<String> = names.filter(is_kept).collect();

@@ -25,8 +25,17 @@ impl LogicalMemory {
         dynamic: &Dynamic,
     ) -> bool {
         keeps_feedback(seen, view, dynamic, self.server.major)
+            || self.keeps_for_slots(seen, dynamic)
             || self.is_native() && copies_from_remote(seen, dynamic)
             || self.has_synced(seen)
+    }
+
+    /// A record ends with its lease; the slot of a member that is gone for good is dropped. Which
+    /// slots are here is not known before the first look at them.
+    fn keeps_for_slots(&self, seen: &Observation, dynamic: &Dynamic) -> bool {
+        let may_keep = seen.may_own() || copies_region(seen, self.server.major);
+        let keeps_below = !self.server.is_noted || self.server.keeps_below;
+        may_keep && keeps_below && keeps_copies(dynamic)
     }
 
     /// What is no copy, on a standby: PostgreSQL's worker would fail for it, and then rest.
@@ -49,14 +58,18 @@ pub(super) fn defined(dynamic: &Dynamic) -> impl Iterator<Item = String> {
     all.filter(|slot| slot.kind != Kind::Physical).map(|slot| slot.name)
 }
 
-/// This member, or one that cascades from it, keeps copies of logical slots.
+fn keeps_copies(dynamic: &Dynamic) -> bool {
+    dynamic.use_slots && defined(dynamic).next().is_some()
+}
+
+/// This member, or one that cascades from it, keeps copies of logical slots, as far as records
+/// tell.
 pub(super) fn keeps_feedback(
     seen: &Observation,
     view: &GroupView,
     dynamic: &Dynamic,
     major: u32,
 ) -> bool {
-    let is_defined = defined(dynamic).next().is_some();
     let is_kept = |name: &MemberName| {
         let mut at = name.clone();
         for _ in 0..=view.members.len() {
@@ -74,12 +87,12 @@ pub(super) fn keeps_feedback(
     if !seen.may_own() && !copies_region(seen, major) {
         return false;
     }
-    let keeps_copies = |tags: &Tags| !tags.nofailover() && !tags.nostream();
+    let may_lead = |tags: &Tags| !tags.nofailover() && !tags.nostream();
     // Its lease may have ended while the store was away; its copies are here all the same.
     let is_unlisted = view.member(&seen.me.name).is_none();
-    let keeps_own = is_unlisted && keeps_copies(&seen.me.tags);
-    let mut listed = view.members.iter().filter(|(_, m)| keeps_copies(&m.value.tags));
-    is_defined && dynamic.use_slots && (keeps_own || listed.any(|(name, _)| is_kept(name)))
+    let keeps_own = is_unlisted && may_lead(&seen.me.tags);
+    let mut listed = view.members.iter().filter(|(_, m)| may_lead(&m.value.tags));
+    keeps_copies(dynamic) && (keeps_own || listed.any(|(name, _)| is_kept(name)))
 }
 
 /// Members of a standby region copy the logical slots of the remote leader, all of them: any may
@@ -96,10 +109,9 @@ pub(super) fn follows_region(seen: &Observation) -> bool {
 /// PostgreSQL 17: the leader of a cluster that follows another one streams from its primary, by
 /// a slot, and its server copies the logical slots from there.
 pub(super) fn copies_from_remote(seen: &Observation, dynamic: &Dynamic) -> bool {
-    let is_defined = defined(dynamic).next().is_some();
     let has_slot = seen.follows().is_some_and(|following| following.slot.is_some());
     let follows = follows_another(seen) && seen.holds_lock() && seen.is_standby();
-    is_defined && dynamic.use_slots && follows && has_slot
+    keeps_copies(dynamic) && follows && has_slot
 }
 
 /// Certainly, and not while that is in doubt.
@@ -121,9 +133,7 @@ impl Member {
             Some(view) if !matches!(seen.ownership, Ownership::Doubtful(_)) => {
                 logical.needs_feedback(seen, view, &self.dynamic)
             }
-            _ => logical.server.feedback.unwrap_or_else(|| {
-                self.dynamic.use_slots && defined(&self.dynamic).next().is_some()
-            }),
+            _ => logical.server.feedback.unwrap_or_else(|| keeps_copies(&self.dynamic)),
         }
     }
 

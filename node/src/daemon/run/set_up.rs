@@ -138,7 +138,6 @@ impl Daemon {
             background: Default::default(),
             beside: Default::default(),
             slot_work: Default::default(),
-            wal_from: None,
             disk: Default::default(),
             slot_warning: Default::default(),
             chores: Default::default(),
