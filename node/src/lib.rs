@@ -23,6 +23,7 @@ mod made_up;
 #[path = "../../topology/src/made_up_move.rs"]
 mod made_up_move;
 pub(crate) mod notify;
+pub mod password;
 pub mod peers;
 pub mod postgres;
 pub(crate) mod promises;

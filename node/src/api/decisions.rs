@@ -4,8 +4,18 @@
 //! Callers that may not change anything get the time, the rule with its sentence, and
 //! the outcome in one word; detail and step are left out.
 
-use member::ha::{Decision, Outcome};
+use member::ha::table::{Rests, Wait};
+use member::ha::{Decision, Outcome, TABLES};
 use serde_json::{Value, json};
+
+/// What a rule waits for, and what happens otherwise; `None`: it acts, or waits for nothing.
+pub fn waits(rule: u16) -> Option<Wait> {
+    let mut rules = TABLES.iter().flat_map(|(_, table)| table.iter());
+    match rules.find(|row| row.id == rule)?.rests {
+        Rests::Until(wait) => Some(wait),
+        Rests::InOrder | Rests::Never => None,
+    }
+}
 
 /// A decision as the daemon keeps it.
 pub(crate) fn entry(at_ms: u64, decision: &Decision, outcome: Option<&Outcome>) -> Value {
@@ -42,7 +52,7 @@ fn without_detail(entry: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use member::ha::{Step, TABLES};
+    use member::ha::Step;
 
     #[test]
     fn s7_what_tools_said_is_for_operators() {

@@ -18,7 +18,7 @@ mod cluster;
 mod commands;
 mod configuration;
 mod connection;
-pub(crate) mod decisions;
+pub mod decisions;
 pub mod dynamic;
 pub mod endpoints;
 pub(crate) mod failsafe;

@@ -5,6 +5,7 @@
 
 use super::Error;
 use crate::config::{Login, Secret};
+use crate::postgres::libpq::{LOGIN_VARIABLES, own_name};
 use crate::postgres::{Target, conninfo};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,19 +13,9 @@ use topology::quote::percent_decoded;
 
 const NAME: &str = "matriarch generate-config";
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-/// Words of a connection string and the variables that stand for them.
-const VARIABLES: [(&str, &str); 10] = [
-    ("host", "PGHOST"),
-    ("hostaddr", "PGHOSTADDR"),
-    ("port", "PGPORT"),
-    ("user", "PGUSER"),
-    ("password", "PGPASSWORD"),
-    ("dbname", "PGDATABASE"),
-    ("sslmode", "PGSSLMODE"),
-    ("sslcert", "PGSSLCERT"),
-    ("sslkey", "PGSSLKEY"),
-    ("sslrootcert", "PGSSLROOTCERT"),
-];
+/// Words of a connection string that say where the server is, and their variables.
+const PLACE_VARIABLES: [(&str, &str); 4] =
+    [("host", "PGHOST"), ("hostaddr", "PGHOSTADDR"), ("port", "PGPORT"), ("dbname", "PGDATABASE")];
 
 pub(super) fn target(dsn: Option<&str>) -> Result<Target, Error> {
     let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -39,7 +30,7 @@ fn target_of(
         Some(dsn) => words(dsn).ok_or_else(|| Error::Dsn(without_password(dsn)))?,
         None => BTreeMap::new(),
     };
-    for (word, name) in VARIABLES {
+    for (word, name) in PLACE_VARIABLES.into_iter().chain(LOGIN_VARIABLES) {
         if let (false, Some(value)) = (words.contains_key(word), variable(name)) {
             words.insert(word.to_string(), value);
         }
@@ -61,11 +52,6 @@ fn usual_host(port: Option<&str>) -> String {
     let file = format!(".s.PGSQL.{}", port.unwrap_or("5432"));
     let dir = SOCKET_DIRS.into_iter().find(|dir| Path::new(dir).join(&file).exists());
     dir.unwrap_or("localhost").to_string()
-}
-
-fn own_name() -> Option<String> {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
-    Some(user.name)
 }
 
 fn words(dsn: &str) -> Option<BTreeMap<String, String>> {

@@ -8,14 +8,13 @@
 //! |---|---|
 //! | `host.rs` | what this machine tells: name, address, programs |
 //! | `sample.rs` | the sample, from that (pure) |
-//! | `dsn.rs`, `prompt.rs` | how to reach the running server |
+//! | `dsn.rs` | how to reach the running server |
 //! | `server.rs` | what it is asked |
 //! | `adopt.rs` | its configuration, from the answers (pure) |
 
 mod adopt;
 mod dsn;
 mod host;
-mod prompt;
 mod sample;
 mod server;
 

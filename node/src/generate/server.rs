@@ -2,8 +2,9 @@
 //!
 //! Absent on purpose: what becomes of the answers (`adopt.rs`).
 
-use super::{Error, prompt};
+use super::Error;
 use crate::config::Secret;
+use crate::password;
 use crate::postgres::{Session, Target};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -84,7 +85,7 @@ async fn connect(mut target: Target) -> Result<(Session, Target), Error> {
         return Err(Error::Connect(error));
     }
     let failed = |_| Error::Connect("a password is needed; set PGPASSWORD".to_string());
-    let password = prompt::password(&target.login.username).map_err(failed)?;
+    let password = password::ask(&target.login.username).map_err(failed)?;
     target.login.password = Some(Secret(password));
     match Session::connect(&target).await {
         Ok(session) => Ok((session, target)),

@@ -13,7 +13,7 @@
 //! | parameters, controlled, recovery, conninfo, files, configure | its configuration |
 //! | process, procfs, socket, readiness, places | the postmaster, and what it needs around it |
 //! | served | where it is reached |
-//! | session, tls, monitor, history, slots, users | SQL |
+//! | session, tls, libpq, pgpass, monitor, history, slots, users | SQL |
 //! | slot_files, slot_state, slot_snapshot | copies of logical slots, for PostgreSQL before 17 |
 //! | replication | what SQL does not tell |
 //! | run, tools, method | PostgreSQL's programs, and an operator's |
@@ -40,6 +40,7 @@ pub mod history;
 mod init_sync;
 mod instance_data;
 mod judge;
+pub mod libpq;
 pub(crate) mod log_tail;
 mod mark;
 #[cfg(test)]
@@ -48,7 +49,7 @@ pub(crate) mod method;
 pub mod monitor;
 pub(crate) mod parameters;
 pub(crate) mod permission;
-mod pgpass;
+pub mod pgpass;
 mod places;
 pub(crate) mod process;
 mod procfs;

@@ -33,6 +33,8 @@ pub struct Target {
     pub options: &'static str,
     /// The server beside this daemon: what is sent to it does not leave the machine.
     pub is_own: bool,
+    /// Statements are an operator's own: the session has the settings that the server gives it.
+    pub is_operators: bool,
 }
 
 impl Target {
@@ -49,6 +51,7 @@ impl Target {
             search_path: "pg_catalog,pg_temp",
             options: "",
             is_own: false,
+            is_operators: false,
         }
     }
 
@@ -74,8 +77,25 @@ impl Target {
         if let Some(password) = &self.login.password {
             config.password(&password.0);
         }
-        config.application_name(&self.application_name).options(self.options());
+        config.application_name(&self.application_name);
+        if !self.is_operators {
+            config.options(self.options());
+        }
         config.connect_timeout(self.connect_limit).tcp_user_timeout(TCP_LIMIT);
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_ours_are_kept_from_an_operators_session() {
+        let ours = Target::new("h", 1, &Login::default(), "d", "n");
+        let options =
+            |target: &Target| target.config(SslMode::Disable).get_options().map(str::to_string);
+        assert!(options(&ours).unwrap().contains("search_path=pg_catalog"));
+        assert_eq!(options(&Target { is_operators: true, ..ours }), None);
     }
 }

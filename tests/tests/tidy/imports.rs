@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// The daemon's modules. Each uses only those of the lines above it.
 const LAYERS: [&[&str]; 7] = [
-    &["clock", "document", "init", "notify", "tls", "words"],
+    &["clock", "document", "init", "notify", "password", "tls", "words"],
     &["background", "dcs", "watchdog"],
     &["config"],
     &["log", "peers", "postgres"],

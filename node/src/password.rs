@@ -9,7 +9,7 @@ const BYTES_MAX: u64 = 4096;
 const ASKS_MAX: usize = 3;
 
 /// Without a terminal there is no user to ask: an error.
-pub(super) fn password(user: &str) -> io::Result<String> {
+pub fn ask(user: &str) -> io::Result<String> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
     for _ in 0..ASKS_MAX {
         write!(terminal, "Password of {user}: ")?;
