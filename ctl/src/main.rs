@@ -1,8 +1,7 @@
 //! `matriarchctl`: the operator's command for a formation.
 //!
 //! Exit codes are those that scripts rely on: 0 done, 1 an error or an abort,
-//! 2 a wrong command line. A refusal by a member is printed and keeps 0, as
-//! it always did.
+//! 2 a wrong command line. A refusal by a member is an error.
 
 mod args;
 mod command;

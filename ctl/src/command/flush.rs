@@ -1,5 +1,6 @@
 //! `flush`: scheduled restarts and switchovers are discarded.
 
+use super::outcome::Asked;
 use super::reload::{call, failure};
 use super::select;
 use crate::args::Flush;
@@ -26,6 +27,7 @@ async fn restarts(world: &mut World, args: &Flush) -> Result<()> {
     if !args.force {
         select::confirm(world, "flush restart for", &members, "")?;
     }
+    let mut asked = Asked::default();
     for member in &members {
         let name = &member.name;
         if member.record.scheduled_restart.is_none() {
@@ -38,8 +40,9 @@ async fn restarts(world: &mut World, args: &Flush) -> Result<()> {
             _ => failure("flush scheduled restart", &name.0, &reply),
         };
         world.terminal.say(&line)?;
+        asked.note(name, matches!(&reply, Ok(r) if matches!(r.status, 200 | 404)));
     }
-    Ok(())
+    asked.end("flush restart")
 }
 
 async fn switchover(world: &mut World, args: &Flush) -> Result<()> {

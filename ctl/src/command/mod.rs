@@ -7,6 +7,7 @@ pub(crate) mod dsn;
 pub(crate) mod flush;
 pub(crate) mod history;
 pub(crate) mod list;
+mod outcome;
 pub(crate) mod pause;
 pub(crate) mod region;
 pub(crate) mod reinit;

@@ -1,5 +1,6 @@
 //! `reinit`: replicas throw their data away and take it anew.
 
+use super::outcome::Asked;
 use super::reload::{call, failure};
 use super::select;
 use crate::args::{Reinit, RoleFilter};
@@ -22,13 +23,16 @@ pub(crate) async fn run(world: &mut World, args: &Reinit) -> Result<()> {
     if !args.force {
         select::confirm(world, "reinitialize", &members, "")?;
     }
-    let mut started = Vec::new();
+    let (mut asked, mut started) = (Asked::default(), Vec::new());
     for member in members {
-        if reinitialize(world, args, &member).await? {
-            started.push(member);
-        }
+        let has_begun = reinitialize(world, args, &member).await?;
+        asked.note(&member.name, has_begun);
+        started.extend(has_begun.then_some(member));
     }
-    if args.wait { wait(world, started).await } else { Ok(()) }
+    if args.wait {
+        wait(world, started).await?;
+    }
+    asked.end("reinitialize")
 }
 
 /// Without a name there is no default: this destroys data.
@@ -137,7 +141,8 @@ mod tests {
         let (url, asked) = serve(vec![("POST /reinitialize", 503, busy)]).await;
         let (mut second, screen) = world("02-three-nodes-default", "n2\ny\ny\n");
         move_apis(&second, &url).await;
-        run(&mut second, &args(&[], false)).await.unwrap();
+        let error = run(&mut second, &args(&[], false)).await.unwrap_err();
+        assert_eq!(error.to_string(), "reinitialize failed on 1 of 1 members: n2");
         assert!(screen.text().contains(
             "reinitialize [n2, n3]?: Are you sure you want to reinitialize members n2? [y/N]: "
         ));

@@ -1,5 +1,6 @@
 //! `reload`: members read their configuration again.
 
+use super::outcome::Asked;
 use super::select;
 use crate::args::Reload;
 use crate::rest::{NoAnswer, QUICK, Reply};
@@ -17,12 +18,14 @@ pub(crate) async fn run(world: &mut World, args: &Reload) -> Result<()> {
     if !args.force {
         select::confirm(world, "reload", &members, "")?;
     }
+    let mut asked = Asked::default();
     for member in &members {
         let reply = call(world, member, Method::POST, "reload", None, QUICK).await;
         let line = outcome(&member.name.0, &reply, cluster.loop_wait_s());
         world.terminal.say(&line)?;
+        asked.note(&member.name, matches!(&reply, Ok(r) if matches!(r.status, 200 | 202)));
     }
-    Ok(())
+    asked.end("reload")
 }
 
 /// One call to a member; without a published API there is no answer.

@@ -1,5 +1,6 @@
 //! `restart`: PostgreSQL restarts below its daemon, now or at a time.
 
+use super::outcome::Asked;
 use super::reload::{call, failure};
 use super::select;
 use crate::args::Restart;
@@ -101,6 +102,7 @@ async fn restart_all(
 ) -> Result<()> {
     let is_scheduled = body.get("schedule").is_some();
     let wait_max = if is_scheduled { QUICK } else { RESTART_WAIT_MAX };
+    let mut asked = Asked::default();
     for member in members {
         if args.force && is_scheduled && member.record.scheduled_restart.is_some() {
             let reply = call(world, member, Method::DELETE, "restart", None, QUICK).await;
@@ -111,8 +113,9 @@ async fn restart_all(
         let reply = call(world, member, Method::POST, "restart", Some(body), wait_max).await;
         let line = outcome(cluster, &member.name.0, &reply);
         world.terminal.say(&line)?;
+        asked.note(&member.name, matches!(&reply, Ok(r) if matches!(r.status, 200 | 202)));
     }
-    Ok(())
+    asked.end("restart")
 }
 
 fn outcome(cluster: &Cluster, name: &str, reply: &Result<Reply, NoAnswer>) -> String {
@@ -184,7 +187,8 @@ mod tests {
         let forced = Restart { force: true, scheduled: at, ..args(&["n3"]) };
         let (mut first, screen) = world("09-scheduled-switchover-and-restart", "");
         move_apis(&first, &url).await;
-        run(&mut first, forced.clone()).await.unwrap();
+        let error = run(&mut first, forced.clone()).await.unwrap_err();
+        assert_eq!(error.to_string(), "restart failed on 1 of 1 members: n3");
         assert!(asked.all()[0].starts_with("DELETE /restart"));
         assert!(
             screen.text().contains("Failed: another restart is already scheduled on member n3")

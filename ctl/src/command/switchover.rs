@@ -264,9 +264,14 @@ async fn send(
 async fn report(world: &mut World, action: Action, cluster: &Cluster, reply: &Reply) -> Result<()> {
     let Reply { status, text } = reply;
     if !matches!(status, 200 | 202) {
-        let how = if text.contains("status unknown") { "result unknown" } else { "failed" };
+        let is_unknown = text.contains("status unknown");
+        let how = if is_unknown { "result unknown" } else { "failed" };
         let title = action.title();
-        return world.terminal.say(&format!("{title} {how}, details: {status}, {text}"));
+        world.terminal.say(&format!("{title} {how}, details: {status}, {text}"))?;
+        match is_unknown {
+            true => bail!("it may still take place: see `list`"),
+            false => bail!("the {} did not take place", action.text()),
+        }
     }
     let stamp = moment::stamp(&world.now());
     world.terminal.say(&format!("{stamp} {text}"))?;

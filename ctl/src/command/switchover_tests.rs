@@ -53,7 +53,8 @@ async fn force_asks_nothing_and_a_refusal_is_printed() {
     let (mut world, screen) = world("12-paused-one-replica-stopped", "");
     move_apis(&world, &url).await;
     let forced = args::Switchover { leader: Some("n1".into()), force: true, ..switchover() };
-    run(&mut world, forced.into()).await.unwrap();
+    let error = run(&mut world, forced.into()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the switchover did not take place");
     assert_eq!(asked.all(), [r#"POST /switchover {"leader":"n1"}"#]);
     let line = format!("Switchover failed, details: 400, {refusal}\n");
     assert!(screen.text().ends_with(&format!(" Maintenance mode: on\n{line}")));
@@ -64,7 +65,8 @@ async fn an_unknown_result_is_not_called_a_failure() {
     let (url, _) = serve(vec![("POST /failover", 503, "Failover status unknown".into())]).await;
     let (mut world, screen) = world(MOMENT, "");
     move_apis(&world, &url).await;
-    run(&mut world, failover("n3", true).into()).await.unwrap();
+    let error = run(&mut world, failover("n3", true).into()).await.unwrap_err();
+    assert_eq!(error.to_string(), "it may still take place: see `list`");
     assert!(
         screen.text().ends_with("Failover result unknown, details: 503, Failover status unknown\n")
     );
