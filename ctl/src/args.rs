@@ -5,7 +5,16 @@
 
 pub(crate) mod citus;
 pub(crate) mod demo;
+pub(crate) mod doctor;
+mod examples;
+pub(crate) mod explain;
+pub(crate) mod pages;
+mod query;
 pub(crate) mod region;
+mod whole;
+
+pub(crate) use query::Query;
+pub(crate) use whole::whole;
 
 use crate::output::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -16,6 +25,15 @@ use topology::{GroupView, MemberName, MemberRole};
 #[derive(Debug, Parser)]
 #[command(name = "matriarchctl", disable_version_flag = true)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the cluster is found. `whole` lets these options stand behind a command, too.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct Place {
     /// Configuration file
     #[arg(short = 'c', long, env = "PATRONICTL_CONFIG_FILE", value_name = "TEXT")]
     pub config_file: Option<PathBuf>,
@@ -31,18 +49,22 @@ pub(crate) struct Args {
     /// Allow connections to SSL sites without certs
     #[arg(short = 'k', long)]
     pub insecure: bool,
-    #[command(subcommand)]
-    pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show the last decisions of a member, each with the number of its rule
+    Decisions(explain::Decisions),
     /// Demote cluster to a standby cluster
     DemoteCluster(DemoteCluster),
+    /// Say what is wrong with a cluster, or will be, and what to do
+    Doctor(doctor::Doctor),
     /// Generate a dsn for the provided member, defaults to a dsn of the leader
     Dsn(Dsn),
     /// Edit cluster configuration
     EditConfig(EditConfig),
+    /// Say why a member is what it is, and what would change that
+    Explain(explain::Explain),
     /// Failover to a replica
     Failover(Failover),
     /// Discard scheduled events
@@ -55,6 +77,8 @@ pub(crate) enum Command {
     Pause(Pause),
     /// Promote cluster, make it run standalone
     PromoteCluster(PromoteCluster),
+    /// Send SQL to a member's PostgreSQL
+    Query(Query),
     /// Reinitialize cluster member
     Reinit(Reinit),
     /// Reload cluster member configuration
@@ -83,6 +107,10 @@ pub(crate) enum Command {
     Citus(citus::Command),
     /// Start a formation of two regions on this machine, to try things out
     Demo(demo::Demo),
+    /// Print the completions of a shell
+    Completion(pages::Completion),
+    /// Write the man pages of this program and of the daemon
+    Man(pages::Man),
 }
 
 #[derive(Clone, Debug, Default, ClapArgs)]
@@ -423,15 +451,10 @@ impl RoleFilter {
 mod tests {
     use super::*;
     use crate::made_up::TakeSample;
-    use clap::CommandFactory;
 
     fn read(line: &str) -> Args {
-        Args::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"))
-    }
-
-    #[test]
-    fn the_definitions_are_consistent() {
-        Args::command().debug_assert();
+        let words = line.split(' ').map(Into::into);
+        Args::read(words).unwrap_or_else(|e| panic!("{line}: {e}"))
     }
 
     #[test]
@@ -447,6 +470,8 @@ mod tests {
             "m flush golden n3 restart --force",
             "m remove golden --group 0 -f yml",
             "m dsn golden -r standby-leader",
+            "m query golden -c x -r replica -U u -d shop --password --format json -W",
+            "m query --file - -m n1 --delimiter ; -w 0.5",
             "m history -f json",
             "m version golden n1",
             "m pause --wait",
@@ -467,9 +492,10 @@ mod tests {
 
     #[test]
     fn usage_errors_end_with_2() {
-        let error = Args::try_parse_from(["m", "list", "--format", "xml"]).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        assert_eq!(Args::try_parse_from(["m", "reload"]).unwrap_err().exit_code(), 2);
+        for line in ["m list --format xml", "m reload", "m query -f /nosuch"] {
+            let error = Args::read(line.split(' ').map(Into::into)).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
     }
 
     #[test]

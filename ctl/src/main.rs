@@ -22,6 +22,7 @@ mod place;
 mod program;
 mod prompt;
 mod rest;
+mod sql;
 mod table;
 mod tree;
 mod word;
@@ -29,14 +30,13 @@ mod world;
 mod yaml;
 
 use args::Args;
-use clap::Parser;
 use std::process::ExitCode;
 
 /// Questions block the thread they are asked on; Ctrl-C needs another one.
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::read(std::env::args_os()).unwrap_or_else(|wrong| wrong.exit());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime = match runtime {
@@ -58,6 +58,9 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(command::Found(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
+    }
     if error.is::<prompt::Aborted>() {
         eprintln!("Aborted!");
     } else {

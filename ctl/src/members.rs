@@ -96,7 +96,8 @@ fn columns(shown: &Shown, has_logical: bool) -> Vec<Column> {
 
 fn drop_empty_optional(table: &mut Table) {
     let is_kept = |index: usize, column: &Column| {
-        !OPTIONAL.contains(&column.key) || table.rows.iter().any(|row| !row[index].is_null())
+        !OPTIONAL.contains(&column.key.as_ref())
+            || table.rows.iter().any(|row| !row[index].is_null())
     };
     let kept: Vec<bool> =
         table.columns.iter().enumerate().map(|(index, column)| is_kept(index, column)).collect();

@@ -1,6 +1,6 @@
 //! Which store and which cluster: the configuration, and the options above it.
 
-use crate::args::Args;
+use crate::args::Place;
 use anyhow::{Context, Result, anyhow};
 use node::config::{CtlSettings, Environment, load_for_ctl, take_working_directory};
 use node::dcs::settings::{HOSTS_VARIABLE, StoreUrl, is_address_variable};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const DEFAULT_FILE: &str = ".config/patroni/patronictl.yaml";
 
 /// Settings from file and environment; `--dcs-url` replaces the store.
-pub(crate) fn settings(args: &Args) -> Result<CtlSettings> {
+pub(crate) fn settings(args: &Place) -> Result<CtlSettings> {
     let mut env = environment();
     let file = config_file(args.config_file.as_deref(), env.get("HOME"))?;
     let url = args.dcs_url.as_deref().map(store_url).transpose()?;

@@ -32,6 +32,8 @@ pub(crate) struct Terminal {
     notes: Box<dyn Write + Send + Sync>,
     /// A person looks at the output: colours and pagers make sense.
     pub is_interactive: bool,
+    /// There is a terminal on which a password is typed unseen, wherever the input comes from.
+    pub has_tty: bool,
 }
 
 impl Terminal {
@@ -45,6 +47,7 @@ impl Terminal {
             output: Box::new(output),
             notes: Box::new(notes),
             is_interactive: false,
+            has_tty: false,
         }
     }
 
@@ -108,6 +111,15 @@ impl Terminal {
             self.say(&format!("Error: '{answer}' is not a valid integer."))?;
         }
         Err(Aborted.into())
+    }
+
+    /// Asks for a password: unseen on a terminal, else a line of the input.
+    pub(crate) fn ask_password(&mut self, user: &str) -> Result<String> {
+        if self.has_tty {
+            let asked = node::password::ask(user);
+            return asked.context("the password cannot be asked for; set PGPASSWORD");
+        }
+        self.ask(&format!("Password of {user}"), None)
     }
 
     /// Goes on only after a yes; an empty answer is a no.

@@ -4,6 +4,8 @@
 //! value of its own: what to do then is for the command to decide.
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use node::config::{Credentials, Ctl};
 use node::peers::endpoint_url;
 use node::tls::{self, Believed, TlsError, Trust};
@@ -33,6 +35,15 @@ impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
+}
+
+/// An answer with its `Date`, and when it was asked for and came, by our own clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Timed {
+    pub reply: Reply,
+    pub date_ms: Option<i64>,
+    pub sent_ms: i64,
+    pub got_ms: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,24 +87,56 @@ impl Rest {
         wait_max: Duration,
     ) -> Result<Reply, NoAnswer> {
         let url = endpoint_url(api_url, endpoint);
-        let lost = |reason: String| NoAnswer { url: url.clone(), reason };
+        let response = self.send(method, &url, body, wait_max).await?;
+        reply(response, &url).await
+    }
+
+    /// A GET, with the clocks of both sides.
+    pub(crate) async fn timed(
+        &self,
+        api_url: &str,
+        endpoint: &str,
+        wait_max: Duration,
+    ) -> Result<Timed, NoAnswer> {
+        let url = endpoint_url(api_url, endpoint);
+        let sent_ms = Timestamp::now().as_millisecond();
+        let response = self.send(Method::GET, &url, None, wait_max).await?;
+        let got_ms = Timestamp::now().as_millisecond();
+        let date = response.headers().get(reqwest::header::DATE).and_then(|d| d.to_str().ok());
+        let date = date.and_then(|text| rfc2822::DateTimeParser::new().parse_timestamp(text).ok());
+        let date_ms = date.map(|at| at.as_millisecond());
+        Ok(Timed { reply: reply(response, &url).await?, date_ms, sent_ms, got_ms })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Value>,
+        wait_max: Duration,
+    ) -> Result<reqwest::Response, NoAnswer> {
+        let lost = |reason: String| NoAnswer { url: url.to_string(), reason };
         if self.lacks_authority && url.starts_with("https:") {
             return Err(lost(
                 "its certificate cannot be verified; set ctl.cacert, or use --insecure".into(),
             ));
         }
-        let mut request = self.client.request(method, &url).timeout(wait_max);
+        let mut request = self.client.request(method, url).timeout(wait_max);
         if let Some(login) = &self.login {
             request = request.basic_auth(&login.username, Some(&login.password.0));
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|e| lost(with_remedy(chain(&e))))?;
-        let status = response.status().as_u16();
-        let text = text_of(response).await.map_err(lost)?;
-        Ok(Reply { status, text })
+        request.send().await.map_err(|e| lost(with_remedy(chain(&e))))
     }
+}
+
+async fn reply(response: reqwest::Response, url: &str) -> Result<Reply, NoAnswer> {
+    let status = response.status().as_u16();
+    let text = text_of(response).await;
+    let text = text.map_err(|reason| NoAnswer { url: url.to_string(), reason })?;
+    Ok(Reply { status, text })
 }
 
 async fn text_of(mut response: reqwest::Response) -> Result<String, String> {

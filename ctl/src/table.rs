@@ -7,6 +7,7 @@
 
 use crate::yaml;
 use serde_json::Value;
+use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -17,9 +18,9 @@ pub(crate) enum Align {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     /// The name in tsv, json and yaml.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// The heading in the bordered text; `None` when the title says it.
-    pub heading: Option<&'static str>,
+    pub heading: Option<Cow<'static, str>>,
     pub align: Align,
 }
 
@@ -57,7 +58,13 @@ impl Column {
     pub(crate) fn new(key: &'static str) -> Column {
         let align = if RIGHT.contains(&key) { Align::Right } else { Align::Left };
         let heading = if key.ends_with(" Lag") { "Lag" } else { key };
-        Column { key, heading: Some(heading), align }
+        Column { key: key.into(), heading: Some(heading.into()), align }
+    }
+
+    /// A column that a server has named.
+    pub(crate) fn named(key: String) -> Column {
+        let key: Cow<str> = Cow::Owned(key);
+        Column { heading: Some(key.clone()), key, align: Align::Left }
     }
 
     /// A column that the title stands for in the bordered text.
@@ -93,7 +100,7 @@ pub(crate) fn pretty(table: &Table) -> String {
 
 /// Tab separated: a header line and one line a row.
 pub(crate) fn tsv(table: &Table) -> String {
-    let keys: Vec<&str> = table.columns.iter().map(|c| c.key).collect();
+    let keys: Vec<&str> = table.columns.iter().map(|c| c.key.as_ref()).collect();
     let mut text = keys.join("\t") + "\n";
     for row in &table.rows {
         let cells: Vec<String> = row.iter().map(|v| plain(v).replace('\n', ", ")).collect();
@@ -114,7 +121,7 @@ fn plain(value: &Value) -> String {
 }
 
 fn heading(column: &Column) -> Vec<String> {
-    vec![column.heading.unwrap_or(column.key).to_string()]
+    vec![column.heading.as_ref().unwrap_or(&column.key).to_string()]
 }
 
 fn cells(table: &Table, shown: &[usize], row: &[Value]) -> Vec<Vec<String>> {

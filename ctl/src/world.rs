@@ -4,7 +4,7 @@
 //! them elsewhere. Every write to the store is decided on the version
 //! that was shown to the operator.
 
-use crate::args::Args;
+use crate::args::Place;
 use crate::members::{self, Groups, Shown};
 use crate::output::{Format, render};
 use crate::prompt::Terminal;
@@ -58,7 +58,7 @@ pub(crate) struct Chosen {
 }
 
 impl World {
-    pub(crate) fn open(args: &Args) -> Result<World> {
+    pub(crate) fn open(args: &Place) -> Result<World> {
         let settings = place::settings(args)?;
         let store = dcs::open(&settings.store, STORE_WAIT_MAX).context(
             "the store cannot be used; check its section of the configuration or --dcs-url",
@@ -139,6 +139,7 @@ pub(crate) fn screen() -> Terminal {
     let mut terminal =
         Terminal::new(BufReader::new(std::io::stdin()), std::io::stdout(), std::io::stderr());
     terminal.is_interactive = std::io::stdout().is_terminal();
+    terminal.has_tty = std::fs::File::open("/dev/tty").is_ok();
     terminal
 }
 

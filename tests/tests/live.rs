@@ -15,6 +15,8 @@ mod live_citus_faults;
 mod live_citus_rows;
 #[path = "live_config.rs"]
 mod live_config;
+#[path = "live_control.rs"]
+mod live_control;
 #[path = "live_data_dir.rs"]
 mod live_data_dir;
 #[path = "live_demo.rs"]

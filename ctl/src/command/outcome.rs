@@ -3,6 +3,11 @@
 
 use anyhow::{Result, bail};
 
+/// Something was found that the exit code tells; it is printed.
+#[derive(Debug, thiserror::Error)]
+#[error("something was found")]
+pub(crate) struct Found(pub u8);
+
 /// Members that were asked, and those that did not do it.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {

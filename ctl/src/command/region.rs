@@ -13,7 +13,7 @@ mod switch;
 mod tests;
 mod watch;
 
-pub(crate) use formation::{Picture, draw};
+pub(crate) use formation::{Picture, draw, findings};
 pub(super) use sites::servers;
 
 use crate::args::region::{Check, Command};

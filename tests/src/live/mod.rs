@@ -57,6 +57,7 @@
 //! | other_history | two timelines of one number |
 //! | refusal | data of others, files with mistakes |
 //! | generated | configurations that the daemon writes itself |
+//! | control | what an operator asks `matriarchctl` about a group |
 //! | paths | files whose paths are relative, and one that is not there |
 //!
 //! Each scenario counts every acknowledged row and prints what it measured.
@@ -76,6 +77,7 @@ pub mod citus_mixed;
 pub mod citus_moments;
 pub mod compare;
 pub mod container;
+pub mod control;
 pub mod copies;
 pub mod crash;
 pub mod crashed_standby;

@@ -28,6 +28,17 @@ pub(crate) enum Picture {
 
 /// Prints the formation that the scope belongs to.
 pub(crate) async fn draw(world: &mut World, scope: &str, picture: Picture) -> Result<()> {
+    let graph = graph(world, scope).await?;
+    world.terminal.print(&text(&graph, picture))
+}
+
+/// What is wrong with the formation that the scope belongs to, each with the name of its object.
+pub(crate) async fn findings(world: &mut World, scope: &str) -> Result<Vec<(String, Finding)>> {
+    let found = graph(world, scope).await?.findings().into_iter();
+    Ok(found.map(|finding| (object(&finding), finding)).collect())
+}
+
+async fn graph(world: &mut World, scope: &str) -> Result<Graph> {
     let has_regions = world.settings.topology.is_some();
     let (scene, notes) = match has_regions && world.settings.scope.as_deref() == Some(scope) {
         true => {
@@ -38,7 +49,7 @@ pub(crate) async fn draw(world: &mut World, scope: &str, picture: Picture) -> Re
         false => lone_scope(world, scope).await?,
     };
     notes.iter().try_for_each(|note| world.terminal.note(note))?;
-    world.terminal.print(&text(&Graph::build(&scene), picture))
+    Ok(Graph::build(&scene))
 }
 
 /// What the stores said as one scene, with the routes, and what stayed unread
