@@ -88,6 +88,13 @@
 //! | certificate | the statement "region R owns the formation since epoch E" |
 //! | epoch | the number of a certificate |
 //! | register | the compare-and-set key of a site that holds its vote on the owner |
+//! | acceptor | the votes of a site in the agreement on the next owner (`Acceptor`) |
+//! | instance | the agreement on the certificate of one epoch |
+//! | ballot | one attempt of a region to have a certificate chosen |
+//! | chosen (of a certificate) | enough sites have accepted it at one ballot |
+//! | position (of an acceptor) | how far the votes of an acceptor have come; each vote raises it |
+//! | blank (of an acceptor) | what it accepted in its instance may have been lost |
+//! | reclaim | the owner's certificate by which it keeps the formation after a move |
 //! | mark | the epoch that a region has confirmed, in a key on its agent's lease |
 //! | agent | the one daemon of a region that speaks for the region |
 //! | campaign | an agent's attempt to become it; a member's to take the lock |
@@ -118,6 +125,7 @@
 #[cfg(test)]
 extern crate self as topology;
 
+pub mod acceptor;
 pub mod cluster;
 pub mod document;
 pub mod dynamic;

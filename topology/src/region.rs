@@ -69,7 +69,7 @@ impl Policy {
 }
 
 /// The end of one group's history on the side that stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Token {
     pub system_id: SystemId,
     pub timeline: Timeline,
@@ -77,16 +77,24 @@ pub struct Token {
     pub lsn: Lsn,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What led to a certificate. Programs of this release read all of them; they write the first two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CertificateKind {
     Initial,
     Planned,
+    /// An operator or a fence proved that the owner is lost.
     Forced,
+    /// A witness and a standby region found that the owner is lost.
+    Automatic,
+    /// The owner of the epoch before keeps the formation; a move was given up.
+    Reclaim,
+    /// An operator opened a region without a proof.
+    Asserted,
 }
 
 /// `certificate`: the statement "`owner` owns the formation since `epoch`".
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Certificate {
     pub epoch: u64,
     pub ballot: u64,

@@ -77,6 +77,7 @@ prop_compose! {
         owner in region(),
         kind in prop::sample::select(vec![
             CertificateKind::Initial, CertificateKind::Planned, CertificateKind::Forced,
+            CertificateKind::Automatic, CertificateKind::Reclaim, CertificateKind::Asserted,
         ]),
         groups in tokens(),
         texts in prop::array::uniform4(text()),
