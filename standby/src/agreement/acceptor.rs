@@ -261,6 +261,12 @@ fn learn(question: &Question) -> Verdict {
     question.write(|site| *site = site.at(chosen, links))
 }
 
+/// As `answer`, with one row taken out.
+#[cfg(test)]
+pub(super) fn answer_without(row: u16, question: &Question) -> (u16, Verdict) {
+    answer_by(ACCEPTOR.iter().filter(|other| other.id != row), question)
+}
+
 #[cfg(test)]
 #[path = "acceptor_tests.rs"]
 mod tests;

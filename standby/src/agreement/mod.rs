@@ -12,7 +12,7 @@
 //! | `owner.rs` | may a region's groups be open |
 //! | `seed.rs` | what a site that lost its votes begins with |
 //!
-//! Invariants:
+//! Invariants, followed through everything that can happen by `model.rs`:
 //! - *one owner*: the groups of at most one region are open, unless a proof was false;
 //! - *one choice*: of each epoch at most one certificate is chosen, also after a false proof;
 //! - *chosen by a quorum*: what a site holds as chosen was chosen.
@@ -23,6 +23,8 @@
 pub mod acceptor;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod model;
 pub mod owner;
 pub mod proposer;
 pub mod quorum;

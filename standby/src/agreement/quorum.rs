@@ -57,6 +57,11 @@ impl Quorums {
         let letters = ["a", "b", "c", "d", "e"];
         Quorums::majority(letters[..count].iter().map(|name| RegionName::from(*name)).collect())
     }
+
+    /// A wrong number of sites chooses.
+    pub(super) fn with_enough(self, enough: usize) -> Quorums {
+        Quorums { enough, ..self }
+    }
 }
 
 #[cfg(test)]
