@@ -5,6 +5,7 @@ use crate::dcs::by_hand::Edit;
 use crate::dcs::keys::Keys;
 use crate::dcs::memory::MemoryStore;
 use crate::made_up_move::journal;
+use standby::agreement::legacy::beside;
 use standby::switch::LocalTopology;
 use standby::switch::effect::AgentKey;
 use standby::switch::register::{first, successor};
@@ -201,4 +202,32 @@ fn a_signature_needs_the_lock_and_the_journal_that_was_read() {
     let local = look(&store);
     assert_eq!(sign(&local, &"n1".into(), "m", &token()), None);
     assert_eq!(local.tokens_of("m").get(&Group::PLAIN), Some(&token()));
+}
+
+/// An agent of an older program may decide in between: its vote is followed, and never overtaken.
+#[test]
+fn an_acceptor_is_written_only_beside_the_vote_that_it_was_made_of() {
+    let store = owned();
+    let session = store.grant_now(std::time::Duration::from_secs(30)).expect("lease");
+    let key = AgentKey { name: "a/n1".into(), session };
+    assert!(send(&store, &elect(&look(&store), &key)));
+    let acceptor = |local: &LocalTopology| {
+        let old = local.acceptor.as_ref().map(|acceptor| &acceptor.value);
+        beside(old, None, local.accepted().expect("owned"), "s")
+    };
+    let seen = look(&store);
+    let late = record(&seen, &acceptor(&seen), &key);
+    let register = seen.register.as_ref().expect("a vote").value.clone();
+    let old = seen.certificate().expect("owned");
+    let next = successor(&register, old, &"b".into(), &Default::default(), "now");
+    assert!(send(&store, &adopt(&seen, &next, None).expect("new to it")));
+    assert!(!send(&store, &late));
+    let seen = look(&store);
+    let wanted = acceptor(&seen);
+    let other = AgentKey { name: "a/n2".into(), session };
+    assert!(!send(&store, &record(&seen, &wanted, &other)), "another agent");
+    assert!(send(&store, &record(&seen, &wanted, &key)));
+    let after = look(&store);
+    assert_eq!(after.acceptor.as_ref().map(|there| there.value.clone()), Some(wanted));
+    assert_eq!((acceptor(&after).epoch(), after.accepted_epoch()), (2, 2));
 }

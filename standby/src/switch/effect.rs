@@ -11,6 +11,7 @@ use super::preflight::Probe;
 use super::{LocalTopology, Replayed, Site, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use topology::acceptor::Acceptor;
 use topology::region::{Certificate, Journal, PeerRegion, Policy};
 use topology::schedule::{Outcome, Schedule};
 use topology::{Millis, RegionName, Seen, Session, Version};
@@ -154,6 +155,8 @@ pub enum AgentWrite {
     },
     /// The mark of this epoch, on the agent's lease.
     Verify(u64),
+    /// The acceptor beside the vote.
+    Record(Box<Acceptor>),
     Peer(PeerRegion),
     Journal(Journal),
     /// A copy of a schedule, as it is.

@@ -5,6 +5,7 @@
 //! unreadable key is never taken for an absent one.
 
 use std::collections::BTreeMap;
+use topology::acceptor::Acceptor;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, Register, Token};
 pub use topology::region::{PastMove, Rewired, SignedToken, Verified};
 use topology::schedule::Schedule;
@@ -46,6 +47,8 @@ pub fn comes_with(certificate: &Certificate, old: Option<&Journal>, new: &Journa
 pub struct LocalTopology {
     pub policy: Option<Versioned<Policy>>,
     pub register: Option<Versioned<Register>>,
+    /// Written beside `register`, which decides.
+    pub acceptor: Option<Versioned<Acceptor>>,
     pub certificate: Option<Versioned<Certificate>>,
     pub verified: Option<Versioned<Verified>>,
     pub switch: Option<Versioned<Journal>>,
@@ -92,6 +95,7 @@ impl LocalTopology {
         match key {
             "policy" => self.policy = Some(versioned(value, version, session)?),
             "register" => self.register = Some(versioned(value, version, session)?),
+            "acceptor" => self.acceptor = Some(versioned(value, version, session)?),
             "certificate" => self.certificate = Some(versioned(value, version, session)?),
             "verified" => self.verified = Some(versioned(value, version, session)?),
             "switch" => self.switch = Some(versioned(value, version, session)?),

@@ -5,6 +5,7 @@ use super::local::{LocalTopology, PastMove, Rewired, SignedToken, Verified};
 use proptest::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use topology::acceptor::{Accepted, Acceptor, Ballot, Position};
 use topology::region::{
     AbortRequest, Certificate, CertificateKind, Isolation, Journal, Mode, PeerGroup, PeerMember,
     PeerRegion, Phase, Policy, RegionPolicy, Register, StepRecord, Token,
@@ -93,6 +94,41 @@ prop_compose! {
 prop_compose! {
     fn limits()(of in any::<(Option<u64>, Option<u64>)>()) -> Limits {
         Limits { lag_bytes_max: of.0, pause_seconds_max: of.1 }
+    }
+}
+
+fn ballot() -> impl Strategy<Value = Ballot> {
+    (any::<u64>(), region()).prop_map(|(round, region)| Ballot { round, region })
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    let votes = (prop::option::of(ballot()), prop::option::of(ballot()));
+    (any::<u64>(), any::<u64>(), votes).prop_map(|(life, epoch, (promised, accepted))| Position {
+        life,
+        epoch,
+        promised,
+        accepted,
+    })
+}
+
+prop_compose! {
+    fn acceptor()(
+        formation in text(),
+        numbers in prop::array::uniform2(any::<u64>()),
+        chosen in prop::option::of(certificate()),
+        promised in prop::option::of(ballot()),
+        accepted in prop::option::of((ballot(), certificate())),
+        knows in prop::collection::btree_map(region(), position(), 0..3),
+        in_force in any::<bool>(),
+        later in prop::option::of(text()),
+    ) -> Acceptor {
+        let accepted = accepted.map(|(ballot, certificate)| Accepted { ballot, certificate });
+        let rest = later.map(|text| ("later".to_string(), text.into())).into_iter().collect();
+        let [life, blank_through] = numbers;
+        Acceptor {
+            life, blank_through, promised, accepted, knows, in_force, rest,
+            ..Acceptor::first(&formation, chosen)
+        }
     }
 }
 
@@ -217,6 +253,11 @@ proptest! {
         let signed = SignedToken { id: journal.id, token };
         let key = format!("switch/token/{group}");
         prop_assert_eq!(read(&key, &signed).tokens.remove(&group).unwrap(), signed);
+    }
+
+    #[test]
+    fn b6_the_acceptor_of_a_region_reads_back(acceptor in acceptor()) {
+        prop_assert_eq!(read("acceptor", &acceptor).acceptor.unwrap().value, acceptor);
     }
 
     #[test]

@@ -16,7 +16,9 @@
 //! Absent on purpose: taking an epoch from an owner that did not sign it off.
 
 use super::LocalTopology;
+use crate::agreement::legacy::{beside, noted};
 use std::collections::BTreeMap;
+use topology::acceptor::Acceptor;
 use topology::region::{Certificate, CertificateKind, Policy, Register, Token};
 use topology::{Group, Millis, RegionName, Seen, Session, Version};
 
@@ -55,6 +57,8 @@ pub enum AgentStep {
     Adopt(Box<Certificate>),
     /// Write the mark of this epoch on the own lease.
     Verify(u64),
+    /// Write the acceptor beside the own vote.
+    Record(Box<Acceptor>),
     /// Nothing can be done before something changes; an operator should read it.
     Blocked(String),
     /// Nothing to do. Another region's agent is expected to act, or all is well.
@@ -71,7 +75,11 @@ pub fn agent_step(facts: &AgentFacts) -> AgentStep {
         return step;
     }
     match facts.local.certificate() {
-        Some(certificate) => confirm(facts, policy, certificate.epoch),
+        // The mark opens the region: it does not wait for the acceptor.
+        Some(certificate) => match confirm(facts, policy, certificate.epoch) {
+            AgentStep::Verify(epoch) => AgentStep::Verify(epoch),
+            step => record(facts, policy).unwrap_or(step),
+        },
         None if policy.first_owner() == Some(facts.me) => first_certificate(facts, policy),
         None => AgentStep::Settled,
     }
@@ -192,6 +200,19 @@ fn repair(facts: &AgentFacts) -> Option<AgentStep> {
     // certificate's key was damaged.
     let accepted = mine.filter(|mine| facts.local.certificate() != Some(mine))?;
     Some(AgentStep::Adopt(Box::new(accepted.clone())))
+}
+
+/// The acceptor beside the own vote, where the store holds another one. A site without an acceptor
+/// is one of an older program: it is not known how far it is.
+fn record(facts: &AgentFacts, policy: &Policy) -> Option<AgentStep> {
+    let old = facts.local.acceptor.as_ref().map(|acceptor| &acceptor.value);
+    let others =
+        || sites(facts).filter_map(|(name, site)| Some((name, &site.acceptor.as_ref()?.value)));
+    let known = others().filter_map(|(_, acceptor)| acceptor.knows.get(facts.me)).max();
+    let acceptor = beside(old, known, facts.local.accepted()?, &policy.formation);
+    let seen = others().map(|(name, acceptor)| (name.clone(), acceptor.position()));
+    let acceptor = noted(acceptor, &seen.collect());
+    (old != Some(&acceptor)).then(|| AgentStep::Record(Box::new(acceptor)))
 }
 
 /// After a cold start the other registers must be read once; a mark that this
@@ -345,9 +366,18 @@ pub(crate) mod tests {
         LocalTopology {
             policy: Some(versioned(policy(2))),
             register: Some(versioned(register)),
+            acceptor: Some(versioned(acceptor(&certificate))),
             certificate: Some(versioned(certificate)),
             ..LocalTopology::default()
         }
+    }
+
+    /// Beside the vote for this certificate, at both sites.
+    fn acceptor(certificate: &Certificate) -> Acceptor {
+        let mut acceptor = Acceptor::first("f", Some(certificate.clone()));
+        let position = acceptor.position();
+        acceptor.knows = ["a", "b"].map(|name| (name.into(), position.clone())).into();
+        acceptor
     }
 
     pub(crate) fn policy(regions: usize) -> Policy {
@@ -475,6 +505,60 @@ pub(crate) mod tests {
         assert_eq!(step(&case), AgentStep::Verify(2));
         case.local.take_sample("verified", r#"{"epoch":2}"#, 9, 7);
         assert_eq!(step(&case), AgentStep::Settled);
+    }
+
+    /// The mark opens the region, so it comes first.
+    #[test]
+    fn a_vote_of_an_older_program_gets_an_acceptor_beside_it() {
+        let mut case = fresh(local_with(certificate(1, "a")));
+        case.others = site("b", Seen::Known(local_with(certificate(1, "a"))));
+        case.local.acceptor = None;
+        case.mark = Some(1);
+        assert_eq!(step(&case), AgentStep::Verify(1));
+        case.local.take_sample("verified", r#"{"epoch":1}"#, 9, 7);
+        let AgentStep::Record(written) = step(&case) else { panic!("{:?}", step(&case)) };
+        assert_eq!((written.epoch(), written.in_force), (1, false));
+        case.local.acceptor = Some(versioned(*written));
+        assert_eq!(step(&case), AgentStep::Settled);
+        // One that cannot be read hinders nothing, and is written anew.
+        case.local.acceptor = None;
+        case.local.take_sample("acceptor", "?", 9, 0);
+        assert!(matches!(step(&case), AgentStep::Record(_)));
+    }
+
+    /// Each takes note of the other, and that changes nothing that the other notes.
+    #[test]
+    fn two_agents_do_not_wake_each_other_for_ever() {
+        let mut sides = ["a", "b"].map(|me| {
+            let mut local = local_with(certificate(1, "a"));
+            local.acceptor = None;
+            local.take_sample("verified", r#"{"epoch":1}"#, 9, 7);
+            Case { me, ..fresh(local) }
+        });
+        for round in 0..6 {
+            let (own, other) = (round % 2, 1 - round % 2);
+            let seen = sides[other].local.clone();
+            sides[own].others = site(sides[other].me, Seen::Known(seen));
+            match step(&sides[own]) {
+                AgentStep::Record(written) if round < 4 => {
+                    sides[own].local.acceptor = Some(versioned(*written));
+                }
+                step => assert_eq!((round > 2, step), (true, AgentStep::Settled), "{round}"),
+            }
+        }
+        let knows = |side: &Case| side.local.acceptor.as_ref().expect("written").value.knows.len();
+        assert_eq!(sides.each_ref().map(knows), [1, 1]);
+    }
+
+    /// The other site has seen this one at an epoch that its store forgot.
+    #[test]
+    fn a_store_that_was_emptied_and_filled_again_is_blank() {
+        let mut case = fresh(local_with(certificate(2, "a")));
+        case.local.take_sample("verified", r#"{"epoch":2}"#, 9, 7);
+        case.others = site("b", Seen::Known(local_with(certificate(2, "a"))));
+        case.local.acceptor = None;
+        let AgentStep::Record(written) = step(&case) else { panic!("{:?}", step(&case)) };
+        assert_eq!((written.life, written.blank_through), (2, 4));
     }
 
     #[test]

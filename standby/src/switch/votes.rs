@@ -266,6 +266,7 @@ fn write_of(scene: &Scene, step: &AgentStep, own: &Site) -> Option<AgentWrite> {
             Some(AgentWrite::Adopt { certificate: certificate.clone(), journal })
         }
         AgentStep::Verify(epoch) => Some(AgentWrite::Verify(*epoch)),
+        AgentStep::Record(acceptor) => Some(AgentWrite::Record(acceptor.clone())),
         AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => None,
     }
 }
@@ -302,6 +303,7 @@ fn log_step(scene: &mut Scene, step: &AgentStep) {
         }
         AgentStep::Verify(epoch) => format!("epoch {epoch} is confirmed"),
         AgentStep::SharePolicy(_)
+        | AgentStep::Record(_)
         | AgentStep::AskOthers
         | AgentStep::Blocked(_)
         | AgentStep::Settled => return,

@@ -13,6 +13,7 @@ use super::local::{comes_with, with_move};
 use super::register::{accept, successor};
 use super::table::advanced;
 use super::{LocalTopology, occurrence};
+use topology::acceptor::Acceptor;
 use topology::region::{Certificate, Journal, PeerRegion, Phase, Policy, SignedToken, Token};
 use topology::schedule::{Outcome, Schedule};
 use topology::write::{Acceptance, JournalWrite, Mark, RegionWrite, Replacement};
@@ -27,6 +28,7 @@ pub fn of_agent(write: &StoreWrite) -> Option<Write> {
         AgentWrite::CreateFirst(certificate) => create_first(local, certificate),
         AgentWrite::Adopt { certificate, journal } => adopt(local, certificate, journal.as_ref()),
         AgentWrite::Verify(epoch) => Some(verify(local, *epoch, key)),
+        AgentWrite::Record(acceptor) => Some(record(local, acceptor, key)),
         AgentWrite::Peer(peer) => Some(publish_peer(peer, key)),
         AgentWrite::Journal(journal) => Some(write_journal(local, journal)),
         AgentWrite::Schedule(schedule) => Some(put_schedule(local, schedule, None)),
@@ -119,6 +121,15 @@ pub fn verify(local: &LocalTopology, epoch: u64, key: &AgentKey) -> Write {
         agent: key.name.clone(),
         mark: Mark { epoch, session: key.session },
         certificate: local.version("certificate"),
+        register: local.version("register"),
+    })
+}
+
+/// The acceptor, beside the vote that it was made of.
+pub fn record(local: &LocalTopology, acceptor: &Acceptor, key: &AgentKey) -> Write {
+    Write::Region(RegionWrite::PutAcceptor {
+        agent: key.name.clone(),
+        acceptor: Box::new(on(local, "acceptor", acceptor.clone())),
         register: local.version("register"),
     })
 }

@@ -2,6 +2,7 @@
 
 use super::{Replacement, Session, Version};
 use crate::MemberName;
+use crate::acceptor::Acceptor;
 use crate::region::{Certificate, Journal, PastMove, PeerRegion, Policy, Register, SignedToken};
 use crate::schedule::Schedule;
 
@@ -36,6 +37,12 @@ pub enum RegionWrite {
         agent: String,
         mark: Mark,
         certificate: Option<Version>,
+        register: Option<Version>,
+    },
+    /// The acceptor beside the vote of this version.
+    PutAcceptor {
+        agent: String,
+        acceptor: Box<Replacement<Acceptor>>,
         register: Option<Version>,
     },
     /// What was seen of another region.

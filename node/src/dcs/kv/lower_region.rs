@@ -40,6 +40,12 @@ pub(super) fn lower_region(keys: &Keys, write: &RegionWrite) -> Txn {
             ],
             [put_mark(keys, mark)],
         ),
+        RegionWrite::PutAcceptor { agent, acceptor, register } => {
+            let vote = unchanged(keys.topology("register"), *register);
+            let mut txn = Txn::of([still(keys, agent), vote], []);
+            txn.replace(keys.topology("acceptor"), acceptor.on, json(&acceptor.value));
+            txn
+        }
         RegionWrite::PutPeer { agent, peer } => {
             let key = keys.topology(&format!("peers/{}", peer.region));
             Txn::of([still(keys, agent)], [put(key, json(peer))])
