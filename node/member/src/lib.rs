@@ -93,7 +93,7 @@ use callbacks::Callbacks;
 use chores::Chores;
 use disk_watch::DiskWatch;
 use planned_restart::Planned;
-use region::MoveMemory;
+use region::{DiskMemory, MoveMemory};
 use slots::SlotMemory;
 use standby::report::Retention;
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,6 +141,7 @@ pub struct Member {
     sending: Option<Sent>,
     /// The highest epoch this process has seen verified.
     epoch: Option<u64>,
+    region_disk: DiskMemory,
     /// The watch of the store is down, as of the last look.
     store_lost: bool,
     /// Why `/config` cannot be read, as it was told last.
@@ -185,6 +186,7 @@ impl Member {
             heard: BTreeMap::new(),
             sending: None,
             epoch: None,
+            region_disk: DiskMemory::default(),
             store_lost: true,
             broken_config: None,
             was_paused: false,

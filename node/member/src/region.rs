@@ -5,9 +5,12 @@ use super::effect::{Answer, Call};
 use super::{Level, Member};
 use crate::ha::Observation;
 use crate::ha::observation::Lock;
+use standby::agreement::legacy::beside;
 use standby::switch::LocalTopology;
-use standby::switch::ownership::{Order, Ownership, order, ownership};
+use standby::switch::ownership::{Order, Ownership, Remembered, order, ownership};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use topology::acceptor::Acceptor;
 use topology::write::LeaderWrite;
 use topology::{Group, GroupView, MemberRole, RegionName, Write};
 
@@ -38,20 +41,71 @@ impl Move {
     }
 }
 
+/// What this member's disk knows of its region's store.
+#[derive(Debug, Default)]
+pub(super) struct DiskMemory {
+    kept: Option<Arc<Acceptor>>,
+    /// Why it cannot be read: it is not known what it says.
+    unreadable: Option<String>,
+}
+
 impl Member {
-    /// Invariant: an epoch that this process has seen verified is never gone back from.
+    /// What an earlier process of this member has kept. That of another formation says nothing.
+    pub fn take_region_memory(&mut self, kept: Result<Option<Acceptor>, String>, formation: &str) {
+        let (kept, unreadable) = match kept {
+            Ok(kept) => (kept.filter(|kept| kept.formation == formation), None),
+            Err(why) => (None, Some(why)),
+        };
+        self.region_disk = DiskMemory { kept: kept.map(Arc::new), unreadable };
+    }
+
+    /// What must be on this member's disk before it acts on what its store shows; `None`: it is.
+    ///
+    /// A store that went back to an earlier epoch changes nothing: that is what the memory is for.
+    pub fn to_remember(&self, local: &LocalTopology, formation: &str) -> Option<Acceptor> {
+        let accepted = local.accepted().filter(|_| local.vote_is_readable())?;
+        let seen = local.acceptor.as_ref().map(|acceptor| &acceptor.value);
+        let is_later = |kept: &Acceptor, new: &Acceptor| {
+            new.epoch() >= kept.epoch() && new.position() > kept.position()
+        };
+        let new = match seen {
+            Some(seen) => beside(Some(seen), None, accepted, formation),
+            // Of life 0, before the first one: an older program leads the store.
+            None => Acceptor { life: 0, ..beside(None, None, accepted, formation) },
+        };
+        let kept = self.region_disk.kept.as_ref();
+        let is_due = kept.is_none_or(|kept| is_later(kept, &new));
+        (is_due && self.region_disk.unreadable.is_none()).then_some(new)
+    }
+
+    /// It is on the disk now.
+    pub fn remember(&mut self, acceptor: Acceptor) {
+        self.region_disk.kept = Some(Arc::new(acceptor));
+    }
+
+    pub fn region_memory(&self) -> Option<&Arc<Acceptor>> {
+        self.region_disk.kept.as_ref()
+    }
+
+    /// Invariant: an epoch that this process has seen verified, or that its disk knows, is never
+    /// gone back from.
     pub fn look_at_region(
         &mut self,
         local: &LocalTopology,
         region: &RegionName,
         group: Group,
     ) -> (Ownership, Option<Order>) {
-        let ownership = ownership(local, region, group, self.epoch);
+        self.region_move.seen = Move::of(local);
+        if let Some(why) = &self.region_disk.unreadable {
+            return (Ownership::Doubtful(why.clone()), None);
+        }
+        let newest = self.region_memory().map_or(0, |kept| kept.epoch());
+        let remembered = Remembered { newest, verified: self.epoch };
+        let ownership = ownership(local, region, group, remembered);
         if let Ownership::Owner { epoch, .. } = &ownership {
             self.epoch = self.epoch.max(Some(*epoch));
         }
-        self.region_move.seen = Move::of(local);
-        (ownership, order(local, region, group))
+        (ownership, order(local, region, group, remembered))
     }
 
     /// This process has brought `pg_dist_node` in line with the last move.

@@ -4,11 +4,13 @@ use super::Daemon;
 use crate::clock;
 use crate::config::{ReplicaMethods, Settings};
 use crate::dcs::keys::split_groups;
+use crate::postgres::region_memory;
 use member::ha::observation::{Disk, Job, Me, Postgres, Process, Rewind, Running};
 use member::{DiskProbe, Look, RestartSight, Sight, StoreSight, closed_workers, is_slow_stop};
 use standby::switch::ownership::{Order, Ownership, without_region};
 use std::sync::Arc;
 use topology::Seen;
+use topology::acceptor::Acceptor;
 
 impl Daemon {
     /// Looks at the world; what it means is decided in the machine.
@@ -173,9 +175,24 @@ impl Daemon {
         let Some(topology) = &self.settings.topology else {
             return (without_region(&local), None);
         };
-        let group = self.settings.group();
-        let seen = self.member.look_at_region(&local, &topology.region, group);
+        let (region, group) = (topology.region.clone(), self.settings.group());
+        if let Some(acceptor) = self.member.to_remember(&local, &topology.policy.formation) {
+            self.keep_region_memory(acceptor);
+        }
+        let seen = self.member.look_at_region(&local, &region, group);
         self.chores.local_topology = local;
         seen
+    }
+
+    /// The disk knows what the store shows before the member acts on it.
+    fn keep_region_memory(&mut self, acceptor: Acceptor) {
+        let kept = region_memory::write(&self.settings.postgresql, &self.settings.name, &acceptor);
+        match &kept {
+            Ok(()) => self.member.remember(acceptor),
+            Err(why) if self.memory_failed => tracing::debug!("not kept: {why}"),
+            Err(why) => tracing::error!("what the region's store shows could not be kept: {why}"),
+        }
+        self.memory_failed = kept.is_err();
+        self.region_memory.send_replace(self.member.region_memory().cloned());
     }
 }

@@ -57,6 +57,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
+use topology::acceptor::Acceptor;
 
 /// Kept for `GET /decisions` and post-mortems.
 const DECISIONS_MAX: usize = 1_000;
@@ -102,6 +103,10 @@ pub struct Daemon {
     writes: Arc<Writes>,
     lease_out: watch::Sender<Option<Session>>,
     may_campaign: watch::Sender<bool>,
+    /// What this host's disk knows of the region's store.
+    region_memory: watch::Sender<Option<Arc<Acceptor>>>,
+    /// It could not be written, and that was logged.
+    memory_failed: bool,
     /// Who waits for the end of a job.
     replies: Vec<(member::ha::observation::Asked, run::Reply)>,
     last_rule: u16,

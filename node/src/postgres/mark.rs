@@ -47,7 +47,22 @@ pub(super) fn make(settings: &Postgresql, ending: &str, text: &str) -> Result<()
 pub(super) fn replace(mark: &Path, text: &str) -> Result<(), Error> {
     let new = mark.with_added_extension("new");
     let replaced = write(&new, text).and_then(|()| std::fs::rename(&new, mark));
+    let replaced = replaced.and_then(|()| sync_parent(mark));
     replaced.map_err(Error::file("write", mark))
+}
+
+/// Writes a text that stays, safe on disk: in the place of the one that is there, or where a mark
+/// may be. A crash leaves the old one or the new.
+pub(super) fn keep(settings: &Postgresql, ending: &str, text: &str) -> Result<(), Error> {
+    if let Some(there) = find(settings, ending)? {
+        return replace(&there, text);
+    }
+    let [beside, far] = places(settings, ending);
+    if replace(&beside, text).is_ok() {
+        return Ok(());
+    }
+    make_for_passwords(&far)?;
+    replace(&far, text)
 }
 
 /// Takes the mark away, also from the disk: what comes next may be kept longer.

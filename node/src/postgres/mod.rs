@@ -55,6 +55,7 @@ pub(crate) mod process;
 mod procfs;
 mod readiness;
 pub(crate) mod recovery;
+pub(crate) mod region_memory;
 mod replication;
 pub(crate) mod restored;
 pub mod rewind;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 use topology::RegionName;
+use topology::acceptor::Acceptor;
 use topology::region::Policy;
 
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub(crate) struct AgentContext {
     pub servers: Arc<dyn GroupServers>,
     pub lease: watch::Receiver<Option<Session>>,
     pub holds_lock: watch::Receiver<bool>,
+    pub memory: watch::Receiver<Option<Arc<Acceptor>>>,
     pub pace: Pace,
 }
 

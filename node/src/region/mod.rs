@@ -36,6 +36,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use topology::RegionName;
+use topology::acceptor::Acceptor;
 
 /// Deadline of one call to another region's store.
 pub const REMOTE_CALL: Duration = Duration::from_secs(3);
@@ -50,6 +51,8 @@ pub struct RegionContext {
     pub lease: watch::Receiver<Option<Session>>,
     /// The daemon's member may campaign: it leads its group, or no member does.
     pub holds_lock: watch::Receiver<bool>,
+    /// What the host's disk knows of the own store.
+    pub memory: watch::Receiver<Option<Arc<Acceptor>>>,
 }
 
 /// Starts the region task; without a `topology` section it ends at once.
@@ -82,6 +85,7 @@ impl AgentContext {
             servers: Arc::new(servers),
             lease: context.lease,
             holds_lock: context.holds_lock,
+            memory: context.memory,
             pace: Pace::default(),
         }))
     }

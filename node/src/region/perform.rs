@@ -82,6 +82,7 @@ impl Performer {
             date: date(),
             session: *self.context.lease.borrow(),
             holds_lock: *self.context.holds_lock.borrow(),
+            memory: self.context.memory.borrow().clone(),
             local: self.ports.local_copy(),
             copies: self.ports.copies(now),
             changes: self.changes,
@@ -91,12 +92,13 @@ impl Performer {
     /// Waits for the end of a call, or for a change (`None`). Cancelling loses nothing.
     pub(super) async fn next(&mut self) -> Option<(CallId, Answer)> {
         loop {
-            let (lease, lock) = (&mut self.context.lease, &mut self.context.holds_lock);
+            let AgentContext { lease, holds_lock: lock, memory, .. } = &mut self.context;
             let done = tokio::select! {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => done,
                 () = self.changed.next() => break,
                 Ok(()) = lease.changed() => break,
                 Ok(()) = lock.changed() => break,
+                Ok(()) = memory.changed() => break,
             };
             if let Some(answer) = self.finish(done) {
                 return Some(answer);

@@ -18,7 +18,7 @@ use crate::dcs::memory::MemoryStore;
 use crate::dcs::{Session, Store};
 use standby::promotion::may_open;
 use standby::switch::agent::Pace;
-use standby::switch::ownership::{Order, Ownership, order, ownership};
+use standby::switch::ownership::{Order, Ownership, Remembered, order, ownership};
 use standby::switch::preflight::{Probe, STANDBY_SETTINGS};
 use standby::switch::request::Refusal;
 use standby::switch::write::sign;
@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use topology::acceptor::Acceptor;
 use topology::region::{Journal, Phase, Policy, Token};
 use topology::schedule::Limits;
 use topology::{Group, Lsn, RegionName, SystemId, Timeline};
@@ -146,6 +147,9 @@ fn lock(servers: &Mutex<Servers>) -> MutexGuard<'_, Servers> {
     servers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// What the host's disk knows of its store.
+type Memory = Option<Arc<Acceptor>>;
+
 /// One daemon that may become the agent.
 struct Daemon {
     task: JoinHandle<()>,
@@ -153,7 +157,7 @@ struct Daemon {
     region: &'static str,
     /// Its way to the other region's store.
     line: MemoryStore,
-    _out: (watch::Sender<Option<Session>>, watch::Sender<bool>),
+    _out: (watch::Sender<Option<Session>>, watch::Sender<bool>, watch::Sender<Memory>),
 }
 
 struct World {
@@ -227,6 +231,7 @@ impl World {
         let lease = store.grant_now(Duration::from_secs(30)).expect("a lease");
         let (lease_out, lease_in) = watch::channel(Some(lease));
         let (lock_out, holds_lock) = watch::channel(true);
+        let (memory_out, memory) = watch::channel(None);
         let remote: Arc<dyn Store> = Arc::new(line.clone());
         let task = tokio::spawn(run::run(AgentContext {
             region: region.into(),
@@ -239,9 +244,16 @@ impl World {
             servers: Arc::new(FakeServers(self.servers.clone())),
             lease: lease_in,
             holds_lock,
+            memory,
             pace: self.pace,
         }));
-        self.daemons.push(Daemon { task, lease, region, line, _out: (lease_out, lock_out) });
+        self.daemons.push(Daemon {
+            task,
+            lease,
+            region,
+            line,
+            _out: (lease_out, lock_out, memory_out),
+        });
     }
 
     fn with_agents(step_seconds: u64) -> World {
@@ -370,9 +382,11 @@ impl Member {
         servers.replicate();
         let server = servers.all[&(self.region.clone(), self.group)].clone();
         let local = &site.topology;
-        let owner = ownership(local, &self.region, self.group, server.verified);
+        let newest = local.accepted_epoch();
+        let remembered = Remembered { newest, verified: server.verified };
+        let owner = ownership(local, &self.region, self.group, remembered);
         let mut after = server.clone();
-        let role = match (order(local, &self.region, self.group), &owner) {
+        let role = match (order(local, &self.region, self.group, remembered), &owner) {
             (Some(Order::StopAndSign { id }), _) => {
                 if server.role == Role::Stopped && server.signed.as_ref() != Some(&id) {
                     self.sign(keys, &site, &id, server.lsn - SHUTDOWN_RECORD);

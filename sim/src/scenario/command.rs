@@ -30,7 +30,7 @@ pub const MAKING: [(&str, &str); 2] = [
     ),
     (
         "formation",
-        "[KEY=VALUE..]: two regions of two groups of two members, a0n0 to b1n1; or citus=on",
+        "[KEY=VALUE..]: two regions of two groups of two members, a0n0 to b1n1; or citus=on, regions=3",
     ),
 ];
 
@@ -50,7 +50,11 @@ pub const COMMANDS: &[Command] = &[
     row("lose", "MEMBER: the machine is away; its disk keeps what it has", inject::lose),
     row("cut", "MEMBER MEMBER|store [rest|replication] | regions", inject::cut),
     row("heal", "as `cut`", inject::heal),
-    row("store", "down|up|wiped|slow MS|lossy PERCENT [of REGION]", inject::store),
+    row(
+        "store",
+        "down|up|wiped|saved|restored|replaced|slow MS|lossy PERCENT [of REGION]",
+        inject::store,
+    ),
     row("disk", "MEMBER full|broken|well", inject::disk),
     row("lag", "MEMBER MS: it receives the log later by that", inject::lag),
     row("hang", "MEMBER MS: its server stops later by that", inject::hang),

@@ -27,7 +27,7 @@ pub fn story(name: &str, words: &[&str]) -> Result<Story, String> {
     let settings = pairs(&settings)?;
     let world = match (name, names.len()) {
         ("cluster", 1..) => named(made(&group(names.len()), settings), &names),
-        ("formation", 0) => made(&regions(settings.contains_key("citus")), settings),
+        ("formation", 0) => made(&regions(&settings), settings),
         _ => return Err("a scenario begins with `cluster a b c` or `formation`".into()),
     };
     Ok(Story::of(world))
@@ -43,9 +43,11 @@ fn group(members: usize) -> Shape {
     }
 }
 
-fn regions(citus: bool) -> Shape {
+fn regions(settings: &Map<String, Value>) -> Shape {
     let groups = vec![Group(Some(0)), Group(Some(1))];
-    Shape { regions: 2, groups, synchronous: false, citus, ..group(2) }
+    let regions = settings.get("regions").and_then(Value::as_u64).unwrap_or(2) as usize;
+    let citus = settings.contains_key("citus");
+    Shape { regions, groups, synchronous: false, citus, ..group(2) }
 }
 
 /// `KEY=VALUE`, where a value is JSON or a text.
@@ -60,6 +62,7 @@ pub fn pairs(words: &[&str]) -> Result<Map<String, Value>, String> {
 
 fn made(shape: &Shape, mut settings: Map<String, Value>) -> World {
     settings.remove("citus");
+    settings.remove("regions");
     let removes_wal = settings.remove("wal").is_some();
     let places = settings.remove("places").and_then(|places| places.as_u64()).unwrap_or(PLACES);
     let seed = settings.remove("seed").and_then(|seed| seed.as_u64());

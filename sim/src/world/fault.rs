@@ -37,6 +37,8 @@ pub struct Plan {
     pub majority: bool,
     pub unpromised: bool,
     pub blind: bool,
+    /// Disks keep nothing of the regions' stores.
+    pub forgetful: bool,
     pub synchronous: bool,
     pub disks: bool,
     pub times: bool,
@@ -75,6 +77,7 @@ impl Plan {
             majority: shape.majority,
             unpromised: shape.unpromised,
             blind: shape.blind,
+            forgetful: shape.forgetful,
             synchronous: shape.synchronous,
             disks: shape.disks,
             times: shape.times,

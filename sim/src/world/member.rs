@@ -6,7 +6,7 @@ use super::citus::round::RoundWork;
 use super::disk::Health;
 use super::job::Work;
 use super::postgres::Postgres;
-use super::region::Agent;
+use super::region::{Agent, FORMATION};
 use super::rng::Rng;
 use super::stores::Mirror;
 use citus::registrar::Registrar;
@@ -17,6 +17,7 @@ use node::dcs::keys::Keys;
 use serde_json::Value;
 use standby::slots::SlotStep;
 use standby::sync::ActingNames;
+use topology::acceptor::Acceptor;
 use topology::{Group, MemberName, Millis, Tags};
 
 /// The shortest `ttl` where no file says otherwise, in seconds.
@@ -156,6 +157,8 @@ pub struct Member {
     pub promises: PromiseStore,
     /// What all members agreed to, as it lies on disk.
     pub kept_proof: Option<KeptProof>,
+    /// What the disk knows of the region's store.
+    pub kept_region: Option<Acceptor>,
     /// Until when the lock last held by this member lasts, on its own clock.
     /// Kept apart from the daemon, which forgets it when it dies.
     pub deadline: Millis,
@@ -213,6 +216,7 @@ impl Member {
             daemon: Daemon::new(machine, 0),
             promises: PromiseStore::default(),
             kept_proof: None,
+            kept_region: None,
             deadline: Millis(0),
             slow_stop: 0,
             lag: 0,
@@ -243,6 +247,7 @@ impl Member {
         let mut machine = Machine::new(self.name.clone(), minimum_ttl, local);
         (machine.dynamic, _) = configurations.first("the copy", minimum_ttl);
         machine.take_kept_proof(self.kept_proof.clone(), local);
+        machine.take_region_memory(Ok(self.kept_region.clone()), FORMATION);
         let life = self.daemon.life + 1;
         self.daemon = Daemon { alive: true, ..Daemon::new(machine, life) };
         self.promises = PromiseStore::with_promise(self.promises.promise(local).cloned());
@@ -253,6 +258,7 @@ impl Member {
         let machine = Machine::new(self.name.clone(), MINIMUM_TTL_S, Millis(0));
         self.daemon = Daemon::new(machine, self.daemon.life);
         (self.promises, self.kept_proof) = (PromiseStore::default(), None);
+        self.kept_region = None;
     }
 
     /// What the host's wall clock shows when the right time is `unix_ms`.

@@ -312,6 +312,8 @@ pub struct Shape {
     pub readers: bool,
     /// Agents believe that every copy of it is ready: it must be noticed.
     pub blind: bool,
+    /// No disk keeps what a region's store showed: it must be noticed.
+    pub forgetful: bool,
     /// The groups are those of a Citus formation, and clients write over several of them.
     pub citus: bool,
     /// What else happens, and what the operator does by hand.
@@ -335,6 +337,7 @@ impl Shape {
             slots: false,
             readers: false,
             blind: false,
+            forgetful: false,
             citus: false,
             mishaps: Mishaps::NONE,
         }

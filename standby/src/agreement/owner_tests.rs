@@ -93,4 +93,9 @@ fn a_site_that_lost_its_votes_answers_but_may_hide_a_certificate() {
     let hidden = confirm(3, &[("a", &site), ("c", &blank)]);
     assert_eq!(hidden, Err(Unconfirmed::Unread(names(&["b", "c"]))));
     assert_eq!(confirm(3, &[("a", &site), ("b", &site), ("c", &blank)]), Ok(1));
+    // Where certificates are not voted on yet, all sites together hide nothing.
+    let imported = Acceptor { in_force: false, ..blank.clone() };
+    assert!(confirm(2, &[("a", &blank), ("b", &blank)]).is_err());
+    assert_eq!(confirm(2, &[("a", &imported), ("b", &imported)]), Ok(1));
+    assert!(confirm(3, &[("a", &imported), ("b", &imported)]).is_err());
 }

@@ -14,9 +14,8 @@
 //!   its turn before the next, while the mover goes on beside it;
 //! - each sight shows what the answers before it have brought.
 //!
-//! Absent on purpose: a copy of the highest epoch on local disk. A store that
-//! lost its data together with its whole region is believed until another
-//! region's register was read.
+//! The daemon's disk knows the highest epoch that its store has shown (`Sight::memory`). On a store
+//! that holds an earlier one neither mover nor scheduler acts, and no vote is made of it.
 
 use super::calls::{Calls, STORE_CALL_MS, Scene};
 use super::campaign::{Campaign, campaign, facts_of, stored_key};
@@ -73,6 +72,8 @@ struct AgentSession {
     votes: Votes,
     mover: Mover,
     scheduler: Scheduler,
+    /// The own store shows less than this host has seen of it: mover and scheduler rest.
+    is_behind: bool,
 }
 
 impl Agent {
@@ -121,7 +122,8 @@ impl Agent {
     /// When to wake the machine at the latest.
     pub fn wake_at(&self) -> Millis {
         let turn = (!self.is_busy()).then_some(self.turn_at);
-        let mover = self.session.as_ref().and_then(|session| session.mover.wake_at());
+        let session = self.session.as_ref().filter(|session| !session.is_behind);
+        let mover = session.and_then(|session| session.mover.wake_at());
         let times = [turn, mover, self.calls.next_deadline()];
         times.into_iter().flatten().min().unwrap_or(self.turn_at)
     }
@@ -207,6 +209,7 @@ impl Agent {
             votes: Votes::default(),
             mover: Mover::new(self.pace.mover_ms, sight.now),
             scheduler: Scheduler::default(),
+            is_behind: false,
         });
         self.turn_at = sight.now + SOON_MS;
     }
@@ -292,11 +295,19 @@ impl Agent {
     /// votes.
     fn move_on(&mut self, sight: &Sight, out: &mut Vec<Effect>) {
         let Some(key) = self.session.as_ref().map(|session| session.key.clone()) else { return };
-        if let Some((session, mut scene)) = self.with(sight, out, &key) {
+        let Some((session, mut scene)) = self.with(sight, out, &key) else { return };
+        session.is_behind = went_back(&scene);
+        if !session.is_behind {
             session.mover.wake(&mut scene);
             session.scheduler.wake(&mut scene);
         }
     }
+}
+
+/// The own store shows less than this host has seen of it.
+fn went_back(scene: &Scene) -> bool {
+    let memory = scene.sight.memory.as_ref().map_or(0, |memory| memory.epoch());
+    scene.own().is_some_and(|own| own.topology.accepted_epoch() < memory)
 }
 
 #[cfg(test)]

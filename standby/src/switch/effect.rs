@@ -51,6 +51,8 @@ pub struct Sight {
     pub session: Option<Session>,
     /// This daemon may campaign: its member leads its group, or no member does.
     pub holds_lock: bool,
+    /// What the host's disk knows of the own store.
+    pub memory: Option<Arc<Acceptor>>,
     /// The own store's `topology/`. `None`: not read yet, or its watch is down.
     pub local: Option<LocalCopy>,
     /// The copies of all stores that were made since `Effect::OpenCopies`.

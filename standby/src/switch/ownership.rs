@@ -7,10 +7,12 @@
 //! contradicts another one takes the ability to write away. A region that
 //! follows another one cannot write, so it needs no proof to stay a standby.
 //!
-//! Absent on purpose: the group's lock (see `promotion`), the region's lease
-//! (manual mode has none), and a copy of the highest epoch on local disk: a
-//! store that was wiped together with every daemon's memory is noticed only by
-//! reading the other regions.
+//! A store may lose what it held: it is restored from an earlier copy, or its data is lost. Each
+//! host keeps the highest epoch that its daemon has seen on its own disk (`Remembered`); a store
+//! that answers with a lower one opens nothing, and its orders are not obeyed.
+//!
+//! Absent on purpose: the group's lock (see `promotion`), and the region's lease
+//! (manual mode has none).
 
 pub use super::local::LocalTopology;
 use topology::id::slot_name;
@@ -53,15 +55,23 @@ pub enum Order {
     StopAndSign { id: String },
 }
 
+/// What a daemon remembers of its region's store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The highest epoch that lies on this host's disk, whichever region owns the formation in
+    /// it. It proves no confirmation: the region may have been a standby then.
+    pub newest: u64,
+    /// The highest epoch that this process has seen verified: it keeps a region open while
+    /// `topology/verified` passes from one agent to the next.
+    pub verified: Option<u64>,
+}
+
 /// May this region's group be open, and which server does it follow if not?
-///
-/// `remembered` is the highest epoch that this process has seen verified: it
-/// keeps a region open while `topology/verified` passes from one agent to the next.
 pub fn ownership(
     local: &LocalTopology,
     me: &RegionName,
     group: Group,
-    remembered: Option<u64>,
+    remembered: Remembered,
 ) -> Ownership {
     let certificate = match consistent(local, remembered) {
         Ok(certificate) => certificate,
@@ -71,7 +81,12 @@ pub fn ownership(
     if &certificate.owner != me {
         return Ownership::Standby { epoch, upstream: upstream(local, certificate, me, group) };
     }
-    if let Err(why) = verified(local, epoch, remembered) {
+    if remembered.newest < epoch {
+        return Ownership::Doubtful(format!(
+            "epoch {epoch} is not on this host's disk yet; the log says what hinders it"
+        ));
+    }
+    if let Err(why) = verified(local, epoch, remembered.verified) {
         return Ownership::Doubtful(why);
     }
     Ownership::Owner {
@@ -102,9 +117,15 @@ pub fn without_region(local: &LocalTopology) -> Ownership {
 }
 
 /// The order of a running move to this region's groups, if it is still undecided.
-pub fn order(local: &LocalTopology, me: &RegionName, _group: Group) -> Option<Order> {
+pub fn order(
+    local: &LocalTopology,
+    me: &RegionName,
+    _group: Group,
+    remembered: Remembered,
+) -> Option<Order> {
     let journal = local.journal()?;
-    let in_force = local.certificate()?;
+    // A journal that came back with an earlier copy of the store asks for nothing.
+    let in_force = local.certificate().filter(|c| c.epoch >= newest(remembered))?;
     let concerns_us = &journal.from == me && journal.phase.old_side_stopped();
     let undecided = &in_force.owner == me && in_force.epoch == journal.epoch;
     // Every group obeys, also one that the journal does not list: the driver
@@ -113,7 +134,7 @@ pub fn order(local: &LocalTopology, me: &RegionName, _group: Group) -> Option<Or
 }
 
 /// The certificate in force, if the keys of the store agree with each other.
-fn consistent(local: &LocalTopology, remembered: Option<u64>) -> Result<&Certificate, String> {
+fn consistent(local: &LocalTopology, remembered: Remembered) -> Result<&Certificate, String> {
     for key in ["certificate", "register"] {
         if let Some(why) = local.unreadable.get(key) {
             return Err(format!(
@@ -141,14 +162,18 @@ fn consistent(local: &LocalTopology, remembered: Option<u64>) -> Result<&Certifi
                 .to_string());
         }
     }
-    match remembered {
-        Some(epoch) if epoch > certificate.epoch => Err(format!(
+    match newest(remembered) {
+        epoch if epoch > certificate.epoch => Err(format!(
             "`topology/certificate` went back from epoch {epoch} to {}; the store lost data, \
              check its members and backups",
             certificate.epoch
         )),
         _ => Ok(certificate),
     }
+}
+
+fn newest(remembered: Remembered) -> u64 {
+    remembered.newest.max(remembered.verified.unwrap_or(0))
 }
 
 fn verified(local: &LocalTopology, epoch: u64, remembered: Option<u64>) -> Result<(), String> {
@@ -201,7 +226,9 @@ mod tests {
     use super::*;
     use topology::region::{PeerGroup, PeerMember, PeerRegion};
 
-    fn asked(local: &LocalTopology, me: &str, remembered: Option<u64>) -> Ownership {
+    /// The disk knows what the store holds; `verified` is what the process has seen.
+    fn asked(local: &LocalTopology, me: &str, verified: Option<u64>) -> Ownership {
+        let remembered = Remembered { newest: local.accepted_epoch(), verified };
         ownership(local, &me.into(), Group::PLAIN, remembered)
     }
 
@@ -296,7 +323,8 @@ mod tests {
     #[test]
     fn groups_stop_only_while_the_move_is_undecided() {
         let mut local = verified_local(1, "a");
-        let asked = |local: &LocalTopology, me: &str| order(local, &me.into(), Group::PLAIN);
+        let disk = Remembered { newest: 1, verified: None };
+        let asked = |local: &LocalTopology, me: &str| order(local, &me.into(), Group::PLAIN, disk);
         for phase in [Phase::Requested, Phase::Hold, Phase::Open, Phase::Aborted] {
             local.switch = Some(journal(1, "a", "b", phase));
             assert_eq!(asked(&local, "a"), None, "{phase:?}");
@@ -306,8 +334,27 @@ mod tests {
             assert_eq!(asked(&local, "a"), Some(Order::StopAndSign { id: "move".into() }));
             assert_eq!(asked(&local, "b"), None);
         }
+        let later = Remembered { newest: 2, verified: None };
+        let went_back = order(&local, &"a".into(), Group::PLAIN, later);
+        assert_eq!(went_back, None, "the store came back with an earlier journal");
         local.certificate.as_mut().unwrap().value = certificate(2, "b");
         assert_eq!(asked(&local, "a"), None);
+    }
+
+    /// The daemon was started again since it saw epoch 2, as a standby of region b.
+    #[test]
+    fn a_certificate_that_went_back_opens_nothing_also_after_a_restart_as_a_standby() {
+        let local = verified_local(1, "a");
+        let of = |newest| {
+            let remembered = Remembered { newest, verified: None };
+            ownership(&local, &"a".into(), Group::PLAIN, remembered)
+        };
+        assert!(matches!(of(1), Ownership::Owner { epoch: 1, .. }));
+        assert!(matches!(of(2), Ownership::Doubtful(why) if why.contains("went back")));
+        // Nothing opens in an epoch that the next process would not know of.
+        assert!(matches!(of(0), Ownership::Doubtful(why) if why.contains("disk")));
+        let standby = ownership(&local, &"b".into(), Group::PLAIN, Remembered::default());
+        assert!(matches!(standby, Ownership::Standby { .. }));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Votes {
     /// When reading the other stores did not help, and when certificates were forwarded last.
     asked_at: Option<Millis>,
     forwarded_at: Option<Millis>,
+    /// Since when the own store shows less than this host has seen of it.
+    behind_since: Option<Millis>,
     /// The error that was logged last.
     last_error: Option<String>,
     /// `None`: no turn is under way.
@@ -104,11 +106,22 @@ impl Votes {
             turn.rounds += 1;
             let (asked, mark) = (turn.asked.take(), turn.mark);
             let step = next_step(scene, &own.topology, asked.as_ref(), mark);
+            if !matches!(step, AgentStep::Behind(_)) {
+                self.behind_since = None;
+            }
             match step {
-                AgentStep::Settled => return self.finish(scene, conflict(scene, &own)),
+                AgentStep::Settled => {
+                    self.asked_at = asked.map(|_| scene.now()).or(self.asked_at);
+                    return self.finish(scene, conflict(scene, &own));
+                }
                 AgentStep::Blocked(why) => {
                     self.asked_at = asked.is_some().then_some(scene.now());
                     return self.finish(scene, Some(why));
+                }
+                AgentStep::Behind(why) => {
+                    let since = *self.behind_since.get_or_insert(scene.now());
+                    let is_late_copy = is_recent(scene, Some(since));
+                    return self.finish(scene, Some(why).filter(|_| !is_late_copy));
                 }
                 AgentStep::AskOthers if is_recent(scene, self.asked_at) => {
                     return self.finish(scene, self.last_error.clone());
@@ -226,6 +239,7 @@ fn facts<'a>(scene: &'a Scene, local: &'a LocalTopology, others: &'a Sites) -> A
         others,
         asked: None,
         mark: None,
+        memory: scene.sight.memory.as_deref(),
         session: scene.key.session,
         at: &scene.sight.date,
     }
@@ -267,7 +281,10 @@ fn write_of(scene: &Scene, step: &AgentStep, own: &Site) -> Option<AgentWrite> {
         }
         AgentStep::Verify(epoch) => Some(AgentWrite::Verify(*epoch)),
         AgentStep::Record(acceptor) => Some(AgentWrite::Record(acceptor.clone())),
-        AgentStep::AskOthers | AgentStep::Blocked(_) | AgentStep::Settled => None,
+        AgentStep::AskOthers
+        | AgentStep::Blocked(_)
+        | AgentStep::Behind(_)
+        | AgentStep::Settled => None,
     }
 }
 
@@ -306,6 +323,7 @@ fn log_step(scene: &mut Scene, step: &AgentStep) {
         | AgentStep::Record(_)
         | AgentStep::AskOthers
         | AgentStep::Blocked(_)
+        | AgentStep::Behind(_)
         | AgentStep::Settled => return,
     };
     scene.log(Severity::Info, format!("region {}: {text}", scene.identity.region));

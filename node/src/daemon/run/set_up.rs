@@ -16,6 +16,7 @@ use crate::dcs::keys::Keys;
 use crate::dcs::mirror::Mirror;
 use crate::deadman::Deadman;
 use crate::peers::Peers;
+use crate::postgres::region_memory;
 use crate::{clock, promises, region};
 use anyhow::Context;
 use member::Member;
@@ -69,6 +70,10 @@ fn machine(settings: &Settings, dynamic: Dynamic) -> Member {
     member.dynamic = dynamic;
     let kept = promises::read_proof(&settings.postgresql.data_dir, &settings.name);
     member.take_kept_proof(kept, clock::now());
+    if let Some(topology) = &settings.topology {
+        let kept = region_memory::read(&settings.postgresql, &settings.name);
+        member.take_region_memory(kept, &topology.policy.formation);
+    }
     member
 }
 
@@ -114,6 +119,8 @@ impl Daemon {
             now: clock::now,
         });
         let api = api.await.context("the REST API cannot start")?;
+        let member = machine(&settings, dynamic);
+        let region_memory = watch::Sender::new(member.region_memory().cloned());
         if settings.topology.is_some() {
             region::spawn(region::RegionContext {
                 settings: settings.clone(),
@@ -121,9 +128,9 @@ impl Daemon {
                 keys: keys.clone(),
                 lease: lease_out.subscribe(),
                 holds_lock: may_campaign.subscribe(),
+                memory: region_memory.subscribe(),
             });
         }
-        let member = machine(&settings, dynamic);
         let daemon = Daemon {
             peers: Peers::new(&settings)?,
             deadman: Deadman::spawn(server.finder()).context("the guard thread cannot start")?,
@@ -149,6 +156,8 @@ impl Daemon {
             writes,
             lease_out,
             may_campaign,
+            region_memory,
+            memory_failed: false,
             replies: Vec::new(),
             last_rule: 0,
             heartbeat: Default::default(),

@@ -179,15 +179,18 @@ impl World {
             let heard = m.clock.read(copy.heard);
             copies.insert(region_name(*region), StoreCopy { site, is_live: copy.live, heard });
         }
+        let memory = m.daemon.machine.region_memory().cloned();
+        let at = memory.as_ref().map(|memory| memory.position());
         let versions = m.daemon.agent.copies.values().map(|copy| copy.snapshot.version);
-        let known = (local.as_ref().map(|l| l.version), session, holds_lock, versions.collect());
+        let known =
+            (local.as_ref().map(|l| l.version), session, holds_lock, versions.collect(), at);
         if m.daemon.agent.known != known {
             m.daemon.agent.known = known;
             m.daemon.agent.changes += 1;
         }
         let (now, changes) = (m.clock.read(now), m.daemon.agent.changes);
         let date = "then".to_string();
-        Sight { now, unix_ms, date, session, holds_lock, local, copies, changes }
+        Sight { now, unix_ms, date, session, holds_lock, memory, local, copies, changes }
     }
 }
 

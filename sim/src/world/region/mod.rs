@@ -15,6 +15,7 @@ use node::region::ownership::read;
 pub use standby::switch::effect::{Answer, Call, CallId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use topology::acceptor::Position;
 use topology::region::{Journal, Phase, Policy};
 use topology::{RegionName, Session, Version};
 
@@ -37,8 +38,8 @@ pub struct Agent {
     alarm: Option<u64>,
 }
 
-/// Version of the own store's copy, lease, lock, and versions of all copies.
-type Known = (Option<Version>, Option<Session>, bool, Vec<Version>);
+/// Version of the own store's copy, lease, lock, versions of all copies, and what the disk knows.
+type Known = (Option<Version>, Option<Session>, bool, Vec<Version>, Option<Position>);
 
 /// The agent's copy of one region's store.
 #[derive(Debug, Default)]
@@ -67,6 +68,9 @@ impl Agent {
     }
 }
 
+/// The formation's name in every policy.
+pub const FORMATION: &str = "shop";
+
 pub fn region_name(region: usize) -> RegionName {
     RegionName(char::from(b'a' + region as u8).to_string())
 }
@@ -80,7 +84,7 @@ pub fn policy(regions: usize, step_seconds: u64) -> Policy {
         })
         .collect();
     let text = format!(
-        r#"{{"formation":"shop","step_seconds":{step_seconds},"regions":[{}]}}"#,
+        r#"{{"formation":"{FORMATION}","step_seconds":{step_seconds},"regions":[{}]}}"#,
         list.join(",")
     );
     serde_json::from_str(&text).expect("a policy")
@@ -96,9 +100,18 @@ impl World {
         if !self.has_regions() {
             return;
         }
+        let disk_fails = self.disk_fails(member);
         let m = &mut self.members[member];
         let (group, me) = (m.place.group, region_name(m.place.region));
         let site = m.daemon.mirror.site(&m.keys);
+        if self.plan.forgetful {
+            m.daemon.machine.take_region_memory(Ok(None), FORMATION);
+        }
+        let new = m.daemon.machine.to_remember(&site.topology, FORMATION);
+        if let Some(new) = new.filter(|_| !disk_fails) {
+            m.kept_region = Some(new.clone());
+            m.daemon.machine.remember(new);
+        }
         (seen.ownership, seen.order) = m.daemon.machine.look_at_region(&site.topology, &me, group);
         seen.closed_workers = closed_workers(&site.groups, &seen.ownership);
     }
