@@ -136,7 +136,13 @@ impl Member {
         sight: Sight,
         promises: &mut PromiseStore,
     ) -> Effect {
+        // What a job that has just ended did to the server was not looked at yet.
+        let is_old = sight.ended.is_some() && sight.postgres.is_none();
         self.observe_again(now, sight, &mut round.seen, promises);
+        if is_old {
+            self.beat = Some(Beat::LooksAgain(Box::new(round), outcome));
+            return Effect::Look(Look::Again { store: false, server: true });
+        }
         let Round { seen, number, decision, action } = round;
         // What could not be done now is decided again in the next beat. Only the
         // renewal goes on: whether to fence must be asked in this one.

@@ -2,7 +2,7 @@
 
 use super::{Answer, Call, Effect, Local, Look, Member, Sight, StoreSight};
 use crate::ha::failsafe::PromiseStore;
-use crate::ha::observation::{End, Job, Process, Shut, ShutdownState};
+use crate::ha::observation::{End, Job, Process, Shut, ShutdownState, StopHow};
 use crate::ha::{Observation, sample};
 use crate::lock::OwnLease;
 use crate::made_up::TakeSample;
@@ -131,6 +131,26 @@ fn a_renewal_counts_from_before_it_was_sent() {
     assert!(stage.member.status_due);
     assert_eq!(stage.arms().last(), Some(&(sent + stage.member.dynamic.ttl_ms)));
 }
+
+/// Else a server that has just stopped counts as one that runs and says nothing.
+#[test]
+fn the_end_of_a_job_within_a_beat_comes_with_a_look_at_what_it_did() {
+    let mut stage = Stage::leader();
+    assert!(matches!(stage.wake(), Call::KeepAlive(LEASE)));
+    let mut answer = alive();
+    for (look, is_over) in [(Look::Again { store: true, server: false }, true), (SERVER, false)] {
+        let effect = stage.member.answer(stage.now, answer, &mut stage.promises);
+        let Effect::Look(asked) = effect else { panic!("{effect:?}") };
+        assert_eq!(asked, look);
+        let mut sight = stage.sight(asked);
+        sight.ended = is_over.then_some((Job::Stop { how: StopHow::Planned }, Ok(())));
+        answer = Answer::Looked(Box::new(sight));
+    }
+    let effect = stage.member.answer(stage.now, answer, &mut stage.promises);
+    assert!(!matches!(effect, Effect::Look(_)), "{effect:?}");
+}
+
+const SERVER: Look = Look::Again { store: false, server: true };
 
 #[test]
 fn a_renewal_without_an_answer_keeps_the_deadline() {
