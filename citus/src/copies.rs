@@ -7,7 +7,7 @@
 //! Absent on purpose: columns that differ between copies by design (`hasmetadata`,
 //! `metadatasynced`), and redirections, which are each node's own.
 
-use crate::NodeRow;
+use crate::{NodeRow, Statement};
 use std::collections::BTreeMap;
 
 /// What a metadata node says of itself.
@@ -16,6 +16,13 @@ pub struct NodeCopy {
     /// The group that it believes to be in.
     pub group: u32,
     pub rows: Vec<NodeRow>,
+}
+
+/// A push, as a transaction that waits for no lock for long, on no node: it makes tables of the
+/// worker anew, and while it waits for a session there that hangs, all others wait behind it.
+pub fn pushed(push: &Statement) -> Vec<Statement> {
+    use Statement::{Begin, Commit, LimitLocks, SetEverywhere, SyncInTransaction};
+    vec![Begin, SyncInTransaction, SetEverywhere, LimitLocks, push.clone(), Commit]
 }
 
 /// How the copy on the leader of `group` differs from the coordinator's `rows`; the first
@@ -52,6 +59,15 @@ mod tests {
         let mut copy = NodeCopy { group: 1, rows: rows.clone() };
         change(&mut copy);
         difference(&rows, 1, &copy)
+    }
+
+    #[test]
+    fn a_push_limits_its_locks_on_all_nodes_before_it_asks_for_one() {
+        let steps = pushed(&Statement::SyncAllNodes);
+        let at = |step: &Statement| steps.iter().position(|other| other == step).expect("a step");
+        assert_eq!((at(&Statement::Begin), at(&Statement::Commit)), (0, steps.len() - 1));
+        assert!(at(&Statement::SetEverywhere) < at(&Statement::LimitLocks));
+        assert!(at(&Statement::LimitLocks) < at(&Statement::SyncAllNodes));
     }
 
     #[test]

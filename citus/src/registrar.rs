@@ -13,7 +13,9 @@
 //! Absent on purpose: the statements and their order (see `diff`, `round`, `handover`) and
 //! the lock in the store that keeps a second coordinator from opening a pause.
 
+pub mod clearing;
 pub mod event;
+mod moving;
 pub mod round;
 #[cfg(test)]
 mod round_tests;
@@ -99,6 +101,9 @@ pub struct Round {
     pub resolve: bool,
     /// The copies on the workers are to be compared.
     pub compares: bool,
+    /// Groups whose leader went or changed since the last round that saw them led, and for how
+    /// long it has been gone.
+    pub gone_ms: BTreeMap<u32, u64>,
     pub cooldown_ms: i32,
     /// How long all of it may take.
     pub limit_ms: u64,
@@ -205,6 +210,8 @@ pub struct Registrar {
     leaders: BTreeMap<u32, Option<Address>>,
     /// When each member was last seen to run, by group.
     recent: BTreeMap<(u32, Address), Millis>,
+    /// When the leader of a group was first found to be gone, or another one.
+    gone: BTreeMap<u32, Millis>,
     /// Groups whose leader went or changed since in-doubt transactions were resolved.
     in_doubt: BTreeSet<u32>,
     /// Of those, groups for which not every metadata node has answered.
@@ -342,6 +349,8 @@ impl Registrar {
         if round.resolve {
             self.resolved(&round.groups, did.resolved);
         }
+        let led = |group: &u32| round.groups.get(group).is_some_and(|g| g.leader.is_some());
+        self.gone.retain(|group, _| !led(group));
         self.settled = Some(round.groups);
         self.has_looked = true;
         self.has_settled |= did.settled;
@@ -416,12 +425,14 @@ impl Registrar {
             self.requests.clear();
             // The next leader's first round resolves for every group.
             self.leaders.clear();
+            self.gone.clear();
             return;
         }
         for (number, group) in &sight.groups {
             let before = self.leaders.insert(*number, group.leader.clone());
             if before.as_ref() != Some(&group.leader) {
                 self.in_doubt.insert(*number);
+                self.gone.entry(*number).or_insert(sight.now);
             }
         }
         self.in_doubt.retain(|group| sight.groups.contains_key(group));

@@ -146,6 +146,19 @@ pub enum Statement {
     SyncNode {
         address: Address,
     },
+    /// Citus's own sending of copies, which holds a lock of the table while it waits for a node.
+    CancelSync,
+    /// For this transaction: a push is a part of it.
+    SyncInTransaction,
+    /// For this transaction: what `SET LOCAL` sets holds on other nodes too.
+    SetEverywhere,
+    /// For this transaction, on every node that takes part in it.
+    LimitLocks,
+    /// One int8: sessions ended that the node of this row had opened here, those that are older.
+    EndSessionsOf {
+        nodeid: i32,
+        older_ms: i32,
+    },
 
     /// No distributed transaction is decided until this transaction ends.
     HoldDecisions,
@@ -189,6 +202,20 @@ const END_CLIENTS: &str = "\
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
     AND datname = current_database() \
     AND application_name NOT LIKE ALL (ARRAY['citus\\_%', 'Patroni %', 'matriarch%'])";
+
+/// Citus puts the nodeid of the sender before the ten digits of its process.
+const END_SESSIONS_OF: &str = "\
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+    WHERE backend_type = 'client backend' \
+    AND application_name ~ concat('^citus_[a-z_]+ gpid=', $1::int4::text, '[0-9]{10}$') \
+    AND backend_start < clock_timestamp() - $2::int4 * interval '1 millisecond'";
+
+const CANCEL_SYNC: &str = "\
+    SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
+    WHERE application_name = 'Citus Metadata Sync Daemon' AND datname = current_database()";
+
+/// A node that waits longer than this for a lock is busy; what it waits for holds up its clients.
+const LIMIT_LOCKS: &str = "SET LOCAL lock_timeout TO '2s'";
 
 const COUNT_PREPARED: &str = "\
     SELECT count(*) FROM pg_prepared_xacts \
@@ -242,6 +269,11 @@ impl Statement {
             CountUnsynced => COUNT_UNSYNCED,
             SyncAllNodes => "SELECT start_metadata_sync_to_all_nodes()",
             SyncNode { .. } => "SELECT start_metadata_sync_to_node($1::text, $2::int4)",
+            CancelSync => CANCEL_SYNC,
+            SyncInTransaction => "SET LOCAL citus.metadata_sync_mode TO 'transactional'",
+            SetEverywhere => "SET LOCAL citus.propagate_set_commands TO 'local'",
+            LimitLocks => LIMIT_LOCKS,
+            EndSessionsOf { .. } => END_SESSIONS_OF,
             HoldDecisions => "LOCK TABLE pg_dist_transaction IN EXCLUSIVE MODE",
             ForgetActivity => "SELECT pg_stat_clear_snapshot()",
             EndClients => END_CLIENTS,
@@ -274,6 +306,9 @@ impl Statement {
             }
             PauseNode { nodeid, cooldown_ms } => {
                 vec![Param::Int(*nodeid), Param::Int(*cooldown_ms)]
+            }
+            EndSessionsOf { nodeid, older_ms } => {
+                vec![Param::Int(*nodeid), Param::Int(*older_ms)]
             }
             SetPoolinfo { nodeid, address } => {
                 vec![Param::Int(*nodeid), Param::Text(poolinfo(address))]
@@ -328,6 +363,7 @@ mod tests {
             Statement::AddSecondary { group: 1, address: address.clone(), cluster },
             Statement::UpdateNode { nodeid: 1, address: address.clone(), cooldown_ms: 5 },
             Statement::SetPoolinfo { nodeid: 1, address },
+            Statement::EndSessionsOf { nodeid: 1, older_ms: 5 },
             Statement::FindDatabase { name: host.to_string() },
             Statement::SetLimit(Limit::Lock, 7),
             Statement::SetAuthinfo { authinfo: Authinfo(host.to_string()) },

@@ -14,6 +14,8 @@
 //!
 //! Absent on purpose: connections and the limit of a statement.
 
+use super::clearing::{Clearing, Lost, Resolve, clearing, lost};
+use super::moving::{Moves, Next};
 use super::{Did, Ended, Round};
 use crate::copies::{NodeCopy, difference};
 use crate::redirect::{Poolers, redirections};
@@ -34,10 +36,12 @@ pub enum Step {
     },
     /// Run it on the coordinator, in the session of this round.
     Run(Statement),
+    /// The same for a push of copies, which is a transaction of its own (`copies::pushed`).
+    Push(Statement),
     /// Resolve the in-doubt transactions of the coordinator's group.
-    ResolveHere,
+    ResolveHere(Clearing),
     /// Resolve those of these groups on their leaders, all at once.
-    ResolveAt(BTreeMap<u32, Address>),
+    ResolveAt(BTreeMap<u32, Resolve>),
     /// Read the copies on these groups' leaders, all at once.
     ReadCopies(BTreeMap<u32, Address>),
     /// Run it on the leader of another group.
@@ -50,6 +54,8 @@ pub enum Answer {
     Rows(Vec<NodeRow>),
     Done,
     Failed(String),
+    /// It was not done within `left_ms`, and was cancelled.
+    Late,
     /// Whether all that were asked have done it.
     Resolved(bool),
     /// Of the nodes that have answered.
@@ -82,12 +88,15 @@ pub struct Machine {
     desired: Desired,
     plan: Plan,
     stage: Stage,
-    /// Statements of the stage; the first one is under way.
+    moves: Moves,
+    /// Rows that come and go; the first one is under way.
     left: VecDeque<Statement>,
     /// The rows as they were read last.
     rows: Vec<NodeRow>,
     /// What puts the copies right; the first one is under way.
     mends: VecDeque<Step>,
+    /// Groups whose row has got another address.
+    lost: BTreeMap<u32, Lost>,
     did: Did,
     is_synced: bool,
     told: Vec<Told>,
@@ -101,9 +110,11 @@ impl Machine {
             desired,
             plan: Plan::default(),
             stage: Stage::Reading,
+            moves: Moves::default(),
             left: VecDeque::new(),
             rows: Vec::new(),
             mends: VecDeque::new(),
+            lost: BTreeMap::new(),
             did: Did { repaired: false, settled: false, complete: false, resolved: true },
             is_synced: false,
             told: Vec::new(),
@@ -127,7 +138,11 @@ impl Machine {
 
     /// How long the step under way may still take.
     pub fn left_ms(&self, elapsed_ms: u64) -> u64 {
-        self.round.limit_ms.saturating_sub(elapsed_ms)
+        let left_ms = self.round.limit_ms.saturating_sub(elapsed_ms);
+        match self.stage {
+            Stage::Moving => left_ms.min(self.moves.left_ms(elapsed_ms)),
+            _ => left_ms,
+        }
     }
 
     /// The rows are in: what is left may be done by a later round.
@@ -143,9 +158,15 @@ impl Machine {
     }
 
     fn next(&mut self, elapsed_ms: u64, answer: Answer) -> Step {
+        let answer = match answer {
+            Answer::Late if self.stage != Stage::Moving => {
+                Answer::Failed("no answer in time".to_string())
+            }
+            answer => answer,
+        };
         match (self.stage, answer) {
             (Stage::Reading, Answer::Rows(rows)) => self.make_plan(elapsed_ms, &rows),
-            (Stage::Moving, Answer::Done) => self.move_on(elapsed_ms),
+            (Stage::Moving, answer) => self.move_on(elapsed_ms, answer),
             (Stage::ResolvingHere, Answer::Resolved(all)) => self.resolved_here(elapsed_ms, all),
             (Stage::Looking { .. }, Answer::Rows(rows)) => self.look(elapsed_ms, &rows),
             (Stage::Pushing, Answer::Done) => self.begin_looking(elapsed_ms + PUSH_WAIT_MS, true),
@@ -182,26 +203,58 @@ impl Machine {
         for blocked in &self.plan.blocked {
             self.told.push(Told::Warning(format!("pg_dist_node: {blocked}")));
         }
+        self.rows = rows.to_vec();
         self.stage = Stage::Moving;
-        self.left = self.plan.transaction().into();
-        match self.left.front() {
-            Some(first) => Step::Run(first.clone()),
-            None => self.moved(elapsed_ms),
-        }
+        let (moves, next) = Moves::begin(&self.plan, &self.desired, rows, terms, elapsed_ms);
+        self.moves = moves;
+        self.go_on_moving(elapsed_ms, next)
     }
 
-    fn move_on(&mut self, elapsed_ms: u64) -> Step {
-        self.left.pop_front();
-        if let Some(next) = self.left.front() {
-            return Step::Run(next.clone());
+    fn move_on(&mut self, elapsed_ms: u64, answer: Answer) -> Step {
+        let next = match answer {
+            Answer::Done => self.moves.went_well(elapsed_ms),
+            // Half the rows of a region that opens would name the other one.
+            Answer::Late if self.round.opening => Next::Failed("no answer in time".to_string()),
+            Answer::Late => self.moves.came_late(elapsed_ms),
+            Answer::Failed(why) => self.moves.failed(elapsed_ms, why),
+            answer => Next::Failed(format!("{answer:?} is no answer to a change of rows")),
+        };
+        self.go_on_moving(elapsed_ms, next)
+    }
+
+    fn go_on_moving(&mut self, elapsed_ms: u64, next: Next) -> Step {
+        match next {
+            Next::Run(statement) => return Step::Run(statement),
+            Next::Failed(why) => return Step::Over(Ended::Failed(why)),
+            Next::Over => {}
+        }
+        let late = self.moves.late().clone();
+        if !late.is_empty() {
+            self.warn(format!(
+                "the rows of groups {late:?} wait for sessions that do not end: they wait for a \
+                 server that does not answer"
+            ));
+        }
+        if self.moves.done().is_empty() {
+            let why = || Ended::Failed("no row could be changed in time".to_string());
+            return if late.is_empty() { self.moved(elapsed_ms) } else { Step::Over(why()) };
+        }
+        if !late.is_empty() {
+            // A row that names a former leader is no ground to resolve on.
+            self.did.resolved &= !self.round.resolve;
+            self.round.resolve = false;
         }
         self.did.repaired = true;
-        let moves = format!("{:?}", self.plan.in_one_transaction);
-        self.tell(format!("pg_dist_node was brought up to date: {moves}"));
+        self.lost = lost(self.moves.done(), &self.rows, &self.round.gone_ms);
+        self.tell(format!("pg_dist_node was brought up to date: {:?}", self.moves.done()));
         self.moved(elapsed_ms)
     }
 
+    /// `rows` are as they were before: a change of an address leaves all copies behind.
     fn moved(&mut self, elapsed_ms: u64) -> Step {
+        if self.did.repaired {
+            self.rows.iter_mut().for_each(|row| row.metadatasynced = false);
+        }
         if self.round.resolve && !self.round.opening {
             return self.resolve_here();
         }
@@ -210,7 +263,7 @@ impl Machine {
 
     fn resolve_here(&mut self) -> Step {
         self.stage = Stage::ResolvingHere;
-        Step::ResolveHere
+        Step::ResolveHere(clearing(&self.lost, COORDINATOR_GROUP))
     }
 
     /// Before the copies are looked at, but for a region that opens.
@@ -240,7 +293,7 @@ impl Machine {
             }
             Stage::Looking { is_pushed: false, .. } => {
                 self.stage = Stage::Pushing;
-                Step::Run(Statement::SyncAllNodes)
+                Step::Push(Statement::SyncAllNodes)
             }
             _ => self.looked(Err("copies of pg_dist_node on the workers are behind".to_string())),
         }
@@ -269,8 +322,23 @@ impl Machine {
         if !self.round.resolve {
             return self.read_copies();
         }
+        let (behind, asked): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.others().into_iter().partition(|(group, _)| self.copy_is_behind(*group));
+        self.did.resolved &= behind.is_empty();
+        if asked.is_empty() {
+            return self.read_copies();
+        }
         self.stage = Stage::ResolvingElsewhere;
-        Step::ResolveAt(self.others())
+        let resolve = |(group, at): (u32, Address)| {
+            (group, Resolve { at, first: clearing(&self.lost, group) })
+        };
+        Step::ResolveAt(asked.into_iter().map(resolve).collect())
+    }
+
+    /// It may name a former leader, which runs as a standby and shows no prepared transactions:
+    /// those that were to be committed would be forgotten.
+    fn copy_is_behind(&self, group: u32) -> bool {
+        crate::node::primary_of(&self.rows, group).is_some_and(NodeRow::is_unsynced)
     }
 
     fn others(&self) -> BTreeMap<u32, Address> {
@@ -303,7 +371,7 @@ impl Machine {
             if let Some(why) = difference(&self.rows, *group, copy) {
                 self.warn(format!("the copy of pg_dist_node on group {group}: {why}; it is sent"));
                 let statement = Statement::SyncNode { address: address.clone() };
-                self.mends.push_back(Step::Run(statement));
+                self.mends.push_back(Step::Push(statement));
             }
             for statement in redirections(&self.desired, &copy.rows, Poolers::Keep) {
                 self.mends.push_back(Step::RunAt(address.clone(), statement));
@@ -333,7 +401,8 @@ impl Machine {
     }
 
     fn arrange(&mut self) -> Step {
-        let is_whole = self.plan.blocked.is_empty() && !self.plan.adds_primaries();
+        let is_stuck = !self.moves.late().is_empty();
+        let is_whole = self.plan.blocked.is_empty() && !self.plan.adds_primaries() && !is_stuck;
         self.did.settled = self.is_synced && is_whole;
         self.did.complete = self.did.settled && self.plan.after.is_empty();
         self.stage = Stage::Arranging;

@@ -1,5 +1,6 @@
 //! The order of a round's steps, on the model of the table.
 
+use super::clearing::Clearing;
 use super::round::{Answer, Machine, Step, Told};
 use super::{Did, Ended, Round};
 use crate::copies::NodeCopy;
@@ -22,6 +23,7 @@ fn round(leaders: &[&str]) -> Round {
         opening: false,
         resolve: true,
         compares: false,
+        gone_ms: BTreeMap::new(),
         cooldown_ms: 10_000,
         limit_ms: 30_000,
     }
@@ -77,11 +79,12 @@ impl Server {
                 *elapsed += after_ms;
                 ("read".to_string(), Answer::Rows(self.table.rows.clone()))
             }
-            Step::Run(Statement::SyncAllNodes) => ("push".to_string(), self.push()),
-            Step::Run(Statement::SyncNode { address }) => {
+            Step::Push(Statement::SyncAllNodes) => ("push".to_string(), self.push()),
+            Step::Push(Statement::SyncNode { address }) => {
                 self.copy = None;
                 (format!("send to {address}"), Answer::Done)
             }
+            Step::Push(other) => unreachable!("{other:?} is no push"),
             Step::ReadCopies(leaders) => {
                 ("read copies".to_string(), Answer::Copies(self.read_copies(&leaders)))
             }
@@ -90,7 +93,7 @@ impl Server {
                 let word = word(&statement);
                 (word, self.table.run(&[statement]).map_or_else(Answer::Failed, |()| Answer::Done))
             }
-            Step::ResolveHere => ("resolve here".to_string(), Answer::Resolved(true)),
+            Step::ResolveHere(_) => ("resolve here".to_string(), Answer::Resolved(true)),
             Step::ResolveAt(leaders) => {
                 (format!("resolve at {:?}", leaders.keys()), Answer::Resolved(true))
             }
@@ -178,15 +181,43 @@ fn copies_that_stay_behind_are_pushed_once_and_the_round_goes_on() {
 
     // Rows neither come nor go, though group 2 has no row yet.
     let mut stuck = Server { copies: false, pushes: false, ..Server::new(&["c1", "w1"]) };
-    let did = Did { repaired: true, settled: false, complete: false, resolved: true };
+    let did = Did { repaired: true, settled: false, complete: false, resolved: false };
     assert_eq!(stuck.run(round(&["c1", "w2", "x1"])), Ended::Round(did));
-    assert_eq!(stuck.steps[6..], ["read", "push", "read", "resolve at [1, 2]"]);
+    assert_eq!(stuck.steps[6..], ["read", "push", "read", "resolve at [2]"]);
     assert!(
         stuck
             .told
             .iter()
             .any(|told| matches!(told, Told::Warning(text) if text.contains("behind")))
     );
+}
+
+/// Its copy may name a server that shows no prepared transactions.
+#[test]
+fn a_worker_resolves_nothing_while_its_copy_is_behind() {
+    let mut server = Server { copies: false, pushes: false, ..Server::new(&["c1", "w1", "x1"]) };
+    server.table.rows[2].metadatasynced = false;
+    let did = Did { repaired: false, settled: false, complete: false, resolved: false };
+    assert_eq!(server.run(round(&["c1", "w1", "x1"])), Ended::Round(did));
+    assert_eq!(server.steps, ["read", "resolve here", "read", "push", "read", "resolve at [1]"]);
+}
+
+#[test]
+fn what_a_lost_leader_left_is_cleared_where_its_row_has_moved() {
+    let gone_ms = BTreeMap::from([(1, 20_000), (2, 7)]);
+    let lost = Round { gone_ms, ..round(&["c1", "w2", "x1"]) };
+    let rows = vec![row(1, 0, "c1"), row(2, 1, "w1"), row(3, 2, "x1")];
+    let (mut machine, _) = Machine::begin(lost, &Wish::default());
+    machine.answer(1, Answer::Rows(rows.clone()));
+    (0..3).for_each(|_| drop(machine.answer(2, Answer::Done)));
+    let end = Statement::EndSessionsOf { nodeid: 2, older_ms: 21_000 };
+    let Step::ResolveHere(here) = machine.answer(3, Answer::Done) else { panic!("no step") };
+    assert_eq!((here.ends, here.locks.len()), (vec![end.clone()], 0));
+    machine.answer(4, Answer::Resolved(true));
+    let Step::ResolveAt(there) = machine.answer(5, Answer::Rows(rows)) else { panic!("no step") };
+    assert!(there[&1].first.ends.is_empty());
+    assert_eq!(there[&2].first.ends, [end]);
+    assert!(!there[&2].first.locks.is_empty());
 }
 
 #[test]
@@ -238,7 +269,7 @@ fn a_failure_ends_the_round_before_the_copies_and_not_after() {
     assert_eq!(machine.answer(2, failed()), over);
 
     let (mut machine, _) = Machine::begin(round(&["c1", "w1"]), &Wish::default());
-    assert_eq!(machine.answer(1, Answer::Rows(rows)), Step::ResolveHere);
+    assert_eq!(machine.answer(1, Answer::Rows(rows)), Step::ResolveHere(Clearing::default()));
     assert_eq!(machine.answer(2, Answer::Resolved(false)), Step::Read { after_ms: 0 });
     // A look at the copies that fails: others' transactions are resolved all the same.
     assert!(matches!(machine.answer(3, failed()), Step::ResolveAt(_)));
@@ -292,7 +323,7 @@ fn a_round_is_cut_short_only_when_its_rows_are_in() {
     for _ in 0..3 {
         machine.answer(2, Answer::Done);
     }
-    assert_eq!(machine.answer(3, Answer::Done), Step::ResolveHere);
+    assert_eq!(machine.answer(3, Answer::Done), Step::ResolveHere(Clearing::default()));
     assert!(machine.is_in_tail());
     let did = Did { repaired: true, settled: false, complete: false, resolved: false };
     assert_eq!(machine.interrupt(), Step::Over(Ended::Round(did)));

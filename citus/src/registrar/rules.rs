@@ -6,6 +6,7 @@ use super::{
 };
 use crate::COORDINATOR_GROUP;
 use std::collections::BTreeMap;
+use topology::Millis;
 
 pub struct Rule {
     /// Shown on the page of rules; never reused.
@@ -215,6 +216,11 @@ impl Facts<'_> {
         promoted.find(|(group, _)| led(group)).map(|(group, _)| *group)
     }
 
+    fn gone_ms(&self) -> BTreeMap<u32, u64> {
+        let since = |at: &Millis| self.sight.now.since(*at);
+        self.registrar.gone.iter().map(|(group, at)| (*group, since(at))).collect()
+    }
+
     fn cooldown_ms(&self, asked: Option<u64>) -> i32 {
         i32::try_from(asked.unwrap_or(self.sight.retry_timeout_ms)).unwrap_or(i32::MAX)
     }
@@ -228,6 +234,7 @@ fn round(facts: &Facts) -> Step {
             || facts.must_resolve()
             || !facts.registrar.unresolved.is_empty(),
         compares: facts.sight.has_copies && !facts.sight.opening,
+        gone_ms: facts.gone_ms(),
         cooldown_ms: facts.cooldown_ms(None),
         limit_ms: ROUND_MS,
     })

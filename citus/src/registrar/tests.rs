@@ -233,6 +233,23 @@ fn a_crash_in_place_is_resolved_though_no_row_changes() {
 }
 
 #[test]
+fn a_round_knows_for_how_long_a_leader_has_been_gone() {
+    let mut bench = Bench::at_rest();
+    bench.sight.groups = groups(&[(0, Some("c")), (1, None), (2, Some("w2"))]);
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    assert_eq!(round.gone_ms, BTreeMap::from([(1, 0)]));
+    bench.round_ends(true);
+    bench.wait(4_000);
+    bench.sight.groups = groups(&[(0, Some("c")), (1, Some("x1")), (2, Some("w2"))]);
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    assert_eq!(round.gone_ms, BTreeMap::from([(1, 4_000)]));
+    bench.round_ends(true);
+    bench.wait(bench.sight.loop_wait_ms);
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    assert!(round.gone_ms.is_empty());
+}
+
+#[test]
 fn what_was_told_of_a_crash_is_resolved_without_having_been_seen() {
     let mut bench = Bench::at_rest();
     assert!(!bench.tell(EventKind::AfterPromote, 2, "w2"));

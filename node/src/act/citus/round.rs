@@ -4,10 +4,11 @@
 //! that others wait for.
 
 use super::{CitusSession, Reach};
-use citus::copies::NodeCopy;
+use citus::copies::{NodeCopy, pushed};
+use citus::registrar::clearing::{Clearing, Resolve};
 use citus::registrar::round::{Answer, Machine, Step, Told};
 use citus::registrar::{Did, Ended, Round};
-use citus::{Address, Statement};
+use citus::{Address, COORDINATOR_GROUP, Statement};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +73,7 @@ async fn in_database(reach: Reach, round: Round, cut: &Cut) -> Ended {
             }
             () = tokio::time::sleep(left) => {
                 give_up(&session, performed).await;
-                machine.answer(millis_since(begun), Answer::Failed("no answer in time".to_string()))
+                machine.answer(millis_since(begun), Answer::Late)
             }
         };
         machine.take_told().into_iter().for_each(log);
@@ -106,8 +107,12 @@ async fn perform(reach: &Reach, session: &CitusSession, step: Step) -> Answer {
             Ok(_) => Answer::Done,
             Err(why) => Answer::Failed(why),
         },
-        Step::ResolveHere => Answer::Resolved(resolve_here(session).await),
-        Step::ResolveAt(leaders) => Answer::Resolved(resolve_at(reach, leaders).await),
+        Step::Push(push) => match run_or_undo(session, &pushed(&push)).await {
+            Ok(()) => Answer::Done,
+            Err(why) => Answer::Failed(why),
+        },
+        Step::ResolveHere(first) => Answer::Resolved(resolve_here(session, &first).await),
+        Step::ResolveAt(nodes) => Answer::Resolved(resolve_at(reach, nodes).await),
         Step::ReadCopies(leaders) => Answer::Copies(read_copies(reach, leaders).await),
         Step::RunAt(address, statement) => {
             let run = async { CitusSession::at(reach, &address).await?.run(&statement).await };
@@ -121,7 +126,29 @@ async fn rows(session: &CitusSession) -> Answer {
     session.rows().await.map_or_else(Answer::Failed, Answer::Rows)
 }
 
-async fn resolve_here(session: &CitusSession) -> bool {
+/// A transaction that fails leaves the session as it was.
+async fn run_or_undo(session: &CitusSession, steps: &[Statement]) -> Result<(), String> {
+    let done = session.run_all(steps).await;
+    if done.is_err() {
+        let _ = session.run(&Statement::Rollback).await;
+    }
+    done
+}
+
+/// What fails here is left to the sessions' own ends.
+async fn clear(session: &CitusSession, first: &Clearing, number: u32) {
+    for statement in &first.ends {
+        if let Err(why) = session.run(statement).await {
+            tracing::warn!("sessions of a lost leader on group {number}: {why}");
+        }
+    }
+    if let Err(why) = run_or_undo(session, &first.locks).await {
+        tracing::warn!("group {number} has sessions that wait for a lost leader: {why}");
+    }
+}
+
+async fn resolve_here(session: &CitusSession, first: &Clearing) -> bool {
+    clear(session, first, COORDINATOR_GROUP).await;
     let done = session.run(&Statement::RecoverPrepared).await;
     if let Err(why) = &done {
         tracing::warn!("in-doubt transactions of the coordinator: {why}");
@@ -129,15 +156,12 @@ async fn resolve_here(session: &CitusSession) -> bool {
     done.is_ok()
 }
 
-async fn resolve_at(reach: &Reach, leaders: BTreeMap<u32, Address>) -> bool {
+async fn resolve_at(reach: &Reach, nodes: BTreeMap<u32, Resolve>) -> bool {
     let mut workers = JoinSet::new();
-    for (number, leader) in leaders {
+    for (number, node) in nodes {
         let reach = reach.clone();
         workers.spawn(async move {
-            let recovered = match CitusSession::at(&reach, &leader).await {
-                Ok(there) => there.run(&Statement::RecoverPrepared).await.map(drop),
-                Err(why) => Err(why),
-            };
+            let recovered = resolve_there(&reach, number, &node).await;
             if let Err(why) = &recovered {
                 tracing::warn!("in-doubt transactions of group {number}: {why}");
             }
@@ -149,6 +173,12 @@ async fn resolve_at(reach: &Reach, leaders: BTreeMap<u32, Address>) -> bool {
         all &= done.unwrap_or(false);
     }
     all
+}
+
+async fn resolve_there(reach: &Reach, number: u32, node: &Resolve) -> Result<(), String> {
+    let there = CitusSession::at(reach, &node.at).await?;
+    clear(&there, &node.first, number).await;
+    there.run(&Statement::RecoverPrepared).await.map(drop)
 }
 
 /// Of the nodes that answer in time.

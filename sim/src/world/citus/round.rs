@@ -5,12 +5,14 @@
 //! committed is gone. Each step takes a while, a commit waits for the standbys that its
 //! server is set to wait for, and an answer may be lost.
 //!
-//! Absent on purpose: pauses. No daemon of this world asks for one.
+//! Absent on purpose: pauses, no daemon of this world asks for one; locks of sessions, and what
+//! ends them where a leader was lost.
 
 use super::Turn;
 use crate::world::{Event, World};
 use citus::copies::NodeCopy;
 use citus::model::Model;
+use citus::registrar::clearing::Resolve;
 use citus::registrar::round::{Answer, Machine, Step};
 use citus::registrar::{Did, Ended, Round, Sight, Step as Due};
 use citus::{Address, Known, NodeRow, Statement, Wish};
@@ -147,8 +149,8 @@ impl World {
         let (low, high) = match step {
             Step::Over(ended) => return self.round_over(member, ended),
             Step::Read { after_ms } => (after_ms, after_ms + 2),
-            Step::ResolveHere | Step::ResolveAt(_) | Step::ReadCopies(_) => (10, 200),
-            Step::Run(_) | Step::RunAt(..) => (1, 12),
+            Step::ResolveHere(_) | Step::ResolveAt(_) | Step::ReadCopies(_) => (10, 200),
+            Step::Run(_) | Step::Push(_) | Step::RunAt(..) => (1, 12),
         };
         (work.step, work.began) = (step, self.now);
         self.members[member].daemon.round = Some(work);
@@ -176,12 +178,13 @@ impl World {
         match work.step.clone() {
             Step::Read { .. } => Came::Answer(Answer::Rows(self.rows_at(member).to_vec())),
             Step::Run(statement) => self.run(member, work, &statement),
-            Step::ResolveHere => {
+            Step::Push(push) => self.run(member, work, &push),
+            Step::ResolveHere(_) => {
                 self.resolve(member);
                 Came::Answer(Answer::Resolved(true))
             }
-            Step::ResolveAt(leaders) => {
-                Came::Answer(Answer::Resolved(self.resolve_at(member, &leaders)))
+            Step::ResolveAt(nodes) => {
+                Came::Answer(Answer::Resolved(self.resolve_at(member, &nodes)))
             }
             Step::ReadCopies(leaders) => {
                 Came::Answer(Answer::Copies(self.copies_at(member, &leaders)))
@@ -297,10 +300,10 @@ impl World {
     }
 
     /// Each node resolves the transactions of its own group.
-    fn resolve_at(&mut self, member: usize, leaders: &BTreeMap<u32, Address>) -> bool {
+    fn resolve_at(&mut self, member: usize, nodes: &BTreeMap<u32, Resolve>) -> bool {
         let mut all = true;
-        for address in leaders.values() {
-            let there = self.member_at_address(address);
+        for node in nodes.values() {
+            let there = self.member_at_address(&node.at);
             match there.filter(|there| self.can_connect(member, *there)) {
                 Some(there) => self.resolve(there),
                 None => all = false,
