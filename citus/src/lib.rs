@@ -42,6 +42,7 @@ mod now;
 mod quarantine;
 pub(crate) mod redirect;
 pub mod registrar;
+pub mod resolver;
 pub mod statement;
 
 #[cfg(any(test, feature = "model"))]

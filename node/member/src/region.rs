@@ -167,6 +167,16 @@ pub fn keeps_rows(seen: &Observation) -> bool {
     seen.me.group.is_coordinator() && is_open && is_at_rest
 }
 
+impl Member {
+    /// This member's group may resolve its transactions in doubt: it leads, is open, nothing is
+    /// being done to its server, and its rows are no other region's.
+    pub fn may_resolve(&self, seen: &Observation) -> bool {
+        let is_open = seen.holds_lock() && seen.is_primary() && seen.may_own();
+        let is_at_rest = seen.job.is_none() && seen.view().is_some();
+        seen.me.group.0.is_some() && is_open && is_at_rest && !self.refuses_writes(seen)
+    }
+}
+
 /// Worker groups whose leader is not open for writes yet, while a region opens.
 pub fn closed_workers(groups: &BTreeMap<Group, GroupView>, ownership: &Ownership) -> Vec<Group> {
     if !matches!(ownership, Ownership::Owner { opening: true, .. }) {

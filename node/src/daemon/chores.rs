@@ -40,7 +40,10 @@ impl Daemon {
     async fn keep_up_in(&mut self, stage: Stage, seen: &Observation) {
         match stage {
             Stage::Chores(moment) => self.keep_in_order(seen, moment).await,
-            Stage::Rows => self.keep_citus(seen),
+            Stage::Rows => {
+                self.keep_citus(seen);
+                self.resolve_in_doubt(seen);
+            }
             Stage::Documents => {
                 self.keep_documents(seen).await;
                 self.tell_of_record(seen);

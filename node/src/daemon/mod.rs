@@ -14,6 +14,7 @@ mod filling;
 mod fresh;
 mod heartbeat;
 mod held_log;
+mod in_doubt;
 mod jobs;
 mod local_end;
 mod look;
@@ -98,6 +99,7 @@ pub struct Daemon {
     failsafe: failsafe::FailsafeState,
     callbacks: callback::Callbacks,
     metadata: metadata::Metadata,
+    in_doubt: in_doubt::InDoubt,
     decisions: Decisions,
     published: watch::Sender<Arc<Published>>,
     writes: Arc<Writes>,

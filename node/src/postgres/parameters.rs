@@ -196,8 +196,15 @@ pub(super) fn citus_defaults(citus: Option<&Citus>) -> &'static [(&'static str, 
     }
 }
 
-/// `sslmode` is what Citus has by itself.
-const CITUS_DEFAULTS: [(&str, &str); 2] = [
+/// `sslmode` is what Citus has by itself. A session whose other end has gone without a word, with
+/// what it has locked, ends before another leader of its group is elected. Citus itself looks for
+/// no transactions in doubt: `citus/src/resolver.rs` says when that is safe.
+const CITUS_DEFAULTS: [(&str, &str); 7] = [
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
+    ("citus.recover_2pc_interval", "-1"),
     ("citus.node_connection_timeout", "5s"),
     (
         "citus.node_conninfo",
@@ -322,6 +329,11 @@ mod tests {
         let conninfo = all.iter().find(|(name, _)| *name == "citus.node_conninfo").unwrap().1;
         assert!(conninfo.contains("tcp_user_timeout=5000 ") || conninfo.ends_with("=5000"));
         assert!(conninfo.starts_with("sslmode=require "), "Citus's own default stays");
+        let of = |name: &str| all.iter().find(|(other, _)| *other == name).unwrap().1;
+        let seconds = |name: &str| of(name).trim_end_matches('s').parse::<u64>().unwrap();
+        let probes = seconds("tcp_keepalives_interval") * seconds("tcp_keepalives_count");
+        // `loop_wait` before the shortest `ttl` is over.
+        assert!(seconds("tcp_keepalives_idle") + probes < 15 && seconds("tcp_user_timeout") < 15);
         let stand_in = Citus { stand_in: true, ..citus };
         assert!(citus_defaults(Some(&stand_in)).is_empty() && citus_defaults(None).is_empty());
     }

@@ -3,8 +3,7 @@
 //! - *rows of the own region*: no client of a coordinator writes by rows that name
 //!   another region's servers, and nothing is committed by such rows.
 //! - *no torn transaction*: one over several groups is committed in all of them or in
-//!   none, unless a failover without synchronous replication has lost a part of it, or a
-//!   server that no daemon guarded has resolved it.
+//!   none, unless a failover without synchronous replication has lost a part of it.
 //! - *progress*: `pg_dist_node` and its copies name the leader of each group, and no
 //!   transaction is left in doubt.
 
@@ -16,7 +15,7 @@ use crate::world::postgres::{Log, Mark};
 use citus::NodeRow;
 use std::collections::HashSet;
 
-/// What is in doubt is resolved within this: some tries of a maintenance daemon.
+/// What is in doubt is resolved within this, once all is well.
 const RESOLVED_MS: u64 = 40_000;
 
 /// A client is about to write, on the servers that the rows name.
@@ -109,7 +108,7 @@ fn torn(world: &World, formation: &Formation, leaders: &[usize]) -> Result<(), B
     }
     let is_there = |(client, id): &(usize, u64)| logs[*client].is_some_and(|log| log.contains(*id));
     for (number, transaction) in formation.transactions.iter().enumerate() {
-        let counts = transaction.records.iter().all(is_there) && !transaction.is_unguarded;
+        let counts = transaction.records.iter().all(is_there);
         if counts && is_torn(world, transaction, number as u32, &marks) {
             let names = transaction.parts.iter().map(|p| world.members[p.member].name.as_str());
             let (names, from) = (names.collect::<Vec<_>>(), transaction.initiator);

@@ -70,7 +70,7 @@ fn made(shape: &Shape, mut settings: Map<String, Value>) -> World {
     let mut world = World::with(rng, seed.unwrap_or(0), shape);
     world.policy = policy(shape.regions, STEP_SECONDS);
     if world.citus.is_some() {
-        world.citus = Some(Box::new(Formation::calm(world.members.len())));
+        world.citus = Some(Box::new(Formation::calm()));
     }
     let plan = &mut world.plan;
     let document = json!({

@@ -188,6 +188,9 @@ impl World {
             }
             Stage::Rows => {
                 self.keep_rows(member, &seen);
+                if self.citus.is_some() {
+                    self.resolve_if_due(member, &seen);
+                }
                 None
             }
             Stage::Documents => {

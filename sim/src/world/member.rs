@@ -10,6 +10,7 @@ use super::region::{Agent, FORMATION};
 use super::rng::Rng;
 use super::stores::Mirror;
 use citus::registrar::Registrar;
+use citus::resolver::Resolver;
 use member::ha::failsafe::PromiseStore;
 use member::ha::observation::{Job, Rewind};
 use member::{Configurations, KeptProof, Member as Machine, Report, SlotEnd, Stage};
@@ -97,6 +98,7 @@ pub struct Daemon {
     pub disk_failed: bool,
     /// When a coordinator looks at `pg_dist_node`, and the round that runs.
     pub registrar: Registrar,
+    pub resolver: Resolver,
     pub round: Option<RoundWork>,
 }
 
@@ -135,6 +137,7 @@ impl Daemon {
             has_looked: false,
             disk_failed: false,
             registrar: Registrar::default(),
+            resolver: Resolver::default(),
             round: None,
         }
     }

@@ -383,7 +383,7 @@ impl World {
                 .slots
                 .then(|| Box::new(Slots::new(seed, shape.groups.len(), shape.members))),
             readers: shape.readers.then(|| Box::new(Readers::new(seed, shape.groups.len()))),
-            citus: shape.citus.then(|| Box::new(Formation::new(seed, count))),
+            citus: shape.citus.then(|| Box::new(Formation::new(seed))),
             policy: region::policy(shape.regions, step_seconds),
             plan,
             fate: Fate::new(seed, shape.mishaps, shape.regions),

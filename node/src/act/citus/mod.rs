@@ -4,10 +4,12 @@
 //! sends them, and bounds their time. It runs beside the beat, because Citus
 //! may hold a statement for long while the lock must still be renewed.
 
+mod in_doubt;
 mod pause;
 mod round;
 mod session;
 
+pub(crate) use in_doubt::{LeadersInStore, resolve_own};
 pub(crate) use pause::{HeldGroup, open, release, resume};
 pub(crate) use round::{Cut, bring_about};
 pub(crate) use session::CitusSession;

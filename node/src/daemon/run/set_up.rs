@@ -151,6 +151,7 @@ impl Daemon {
             failsafe,
             callbacks: crate::daemon::callback::Callbacks::new(),
             metadata: Default::default(),
+            in_doubt: Default::default(),
             decisions,
             published,
             writes,

@@ -61,12 +61,10 @@ pub struct Formation {
     /// The transaction that waits until the commit of a record is acknowledged.
     awaited: BTreeMap<u64, u32>,
     holds: Vec<Hold>,
-    /// When the maintenance daemon of each server next resolves transactions.
-    resolves_at: Vec<u64>,
 }
 
 impl Formation {
-    pub fn new(seed: u64, members: usize) -> Formation {
+    pub fn new(seed: u64) -> Formation {
         Formation {
             rng: Rng::new(seed ^ 0x6369_7475_7300),
             contents: BTreeMap::new(),
@@ -74,13 +72,12 @@ impl Formation {
             transactions: Vec::new(),
             awaited: BTreeMap::new(),
             holds: Vec::new(),
-            resolves_at: vec![0; members],
         }
     }
 
     /// Nothing fails by itself, and all delays are the middle of their ranges.
-    pub fn calm(members: usize) -> Formation {
-        Formation { rng: Rng::calm(), ..Formation::new(0, members) }
+    pub fn calm() -> Formation {
+        Formation { rng: Rng::calm(), ..Formation::new(0) }
     }
 }
 

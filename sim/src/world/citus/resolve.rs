@@ -4,13 +4,15 @@
 use super::{Turn, tables};
 use crate::world::postgres::{Kind, Mark};
 use crate::world::{Event, World};
-use citus::{Address, NodeRow};
+use citus::resolver::stale;
+use citus::{Address, NodeRow, groups_now};
+use member::ha::Observation;
 
 /// Between two looks of the maintenance daemons.
 const LOOKS_MS: (u64, u64) = (200, 700);
-/// Between two tries of one server to resolve its transactions. A minute in Citus; as often
-/// as this, more of them meet a change of leaders.
-const RESOLVES_MS: (u64, u64) = (3_000, 15_000);
+/// What is not resolved is tried again after this. Sooner than by the daemon, so that more tries
+/// meet a change of leaders.
+const AGAIN_MS: u64 = 3_000;
 
 impl World {
     pub fn maintain(&mut self) {
@@ -24,12 +26,24 @@ impl World {
                 // Those that could not be reached are tried again.
                 let _ = self.send_copies(member);
             }
-            if self.formation().resolves_at[member] <= self.now {
-                let pause = self.formation().rng.range(RESOLVES_MS.0, RESOLVES_MS.1);
-                self.formation().resolves_at[member] = self.now + pause;
-                self.resolve(member);
-            }
         }
+    }
+
+    /// A leader's daemon resolves what its group has in doubt; Citus itself is told not to.
+    pub fn resolve_if_due(&mut self, member: usize, seen: &Observation) {
+        let m = &mut self.members[member];
+        let now = seen.now;
+        let may_act = m.daemon.machine.may_resolve(seen);
+        if !m.daemon.resolver.is_due(now, may_act) {
+            return;
+        }
+        let groups = groups_now(&m.daemon.mirror.site(&m.keys).groups);
+        let is_stale = stale(&self.rows_at(member), &groups).is_some();
+        let resolves = !is_stale && self.takes_statements(member);
+        if resolves {
+            self.resolve(member);
+        }
+        self.members[member].daemon.resolver.ended(now, resolves, AGAIN_MS);
     }
 
     /// Each copy that is behind, where its worker can be reached. `Err`: one could not be.
@@ -99,13 +113,11 @@ impl World {
         let mark = if decided { Mark::Committed(number) } else { Mark::RolledBack(number) };
         let line = format!("resolves on {}: {mark:?}", self.members[other].name);
         self.note_of(member, &line);
-        let is_unguarded = self.members[member].is_unguarded(self.now);
         // Where a failover loses the history of this server, what it has resolved is lost too.
         let (client, log) = (self.members[member].place.client, &self.members[member].server.log);
         let promoted = log.records().iter().rfind(|record| record.kind == Kind::Promoted);
         let history = promoted.map(|record| (client, record.id));
         let transaction = self.transaction_mut(number);
-        transaction.is_unguarded |= is_unguarded;
         transaction.records.extend(history);
         self.finish_part(other, number, mark);
     }

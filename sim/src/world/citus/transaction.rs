@@ -48,8 +48,6 @@ pub struct Transaction {
     decided: Option<u64>,
     /// Everything that was written for it, with the group's client.
     pub records: Vec<(usize, u64)>,
-    /// A server that no daemon guarded has resolved a part of it.
-    pub is_unguarded: bool,
     /// The client was told that it is committed.
     pub is_acknowledged: bool,
 }
@@ -76,7 +74,6 @@ impl World {
             stage: Stage::Working,
             decided: None,
             records: Vec::new(),
-            is_unguarded: false,
             is_acknowledged: false,
         };
         let formation = self.formation();
