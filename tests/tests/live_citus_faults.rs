@@ -1,6 +1,6 @@
 //! What a Citus formation survives: faults of its leaders under transfers, a group that is run
 //! by Patroni, and what an operator or an unlucky moment adds. The scenarios are in
-//! `tests/src/live/citus_faults.rs`, `citus_mixed.rs` and `citus_moments.rs`.
+//! `tests/src/live/citus_faults.rs`, `citus_lost.rs`, `citus_mixed.rs` and `citus_moments.rs`.
 //!
 //! They need the Citus extension: the stand-in has no shards. `MATRIARCH_CITUS_ROUNDS=20`
 //! makes as many switchovers and failovers of the worker and failovers of the coordinator;
@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 use tests::live::citus_faults::{Fault, Rounds, has_extension};
-use tests::live::{citus_mixed, citus_moments, run};
+use tests::live::{citus_lost, citus_mixed, citus_moments, run};
 
 const LIMIT: Duration = Duration::from_secs(240);
 /// For each round of a long run.
@@ -59,6 +59,22 @@ fn f2_the_books_are_right_after_every_fault_of_the_coordinators_leader() {
     };
     let limit = LIMIT + ROUND_MAX * faults.len() as u32;
     run("transfers while the coordinator's leader is lost", limit, survive(0, [3, 1, 1], faults));
+}
+
+#[test]
+fn f3_a_lost_coordinator_keeps_no_row_locked() {
+    if has_extension() {
+        let scenario = citus_lost::a_lost_coordinator_keeps_no_row_locked();
+        run("what a lost coordinator left", LIMIT, scenario);
+    }
+}
+
+#[test]
+fn f4_a_copy_that_cannot_be_sent_holds_up_no_other_row() {
+    if has_extension() {
+        let scenario = citus_lost::a_copy_that_cannot_be_sent_holds_up_no_other_row();
+        run("a copy that cannot be sent", LIMIT, scenario);
+    }
 }
 
 #[test]

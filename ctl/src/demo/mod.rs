@@ -27,6 +27,9 @@ pub struct Options {
 
 /// A directory is only taken when this file says it is a demo's.
 const MARK: &str = "matriarch-demo";
+/// What a node of Citus has by default, without the demand for TLS.
+const NODE_CONNINFO: &str = "sslmode=prefer keepalives_idle=5 keepalives_interval=2 \
+    keepalives_count=3 tcp_user_timeout=5000";
 
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     if options.stop {
@@ -131,7 +134,7 @@ fn plan(pg_bin: PathBuf, stand_in: bool) -> anyhow::Result<Plan> {
     });
     plan.parameters = serde_json::json!({"min_wal_size": "48MB", "max_wal_size": "256MB"});
     if !stand_in {
-        plan.parameters["citus.node_conninfo"] = "sslmode=prefer tcp_user_timeout=5000".into();
+        plan.parameters["citus.node_conninfo"] = NODE_CONNINFO.into();
         plan.parameters["citus.node_connection_timeout"] = "5s".into();
     }
     Ok(plan)

@@ -59,6 +59,31 @@ pub fn has_extension() -> bool {
     has
 }
 
+/// `members` of groups 0, 1 and 2, each in a namespace of its own. The formation is dropped first.
+pub(super) async fn apart(members: [usize; 3]) -> (Net, Formation) {
+    let names = members.iter().zip(["coord", "work1", "work2"]);
+    let names = names.flat_map(|(count, group)| (1..=*count).map(move |n| format!("{group}{n}")));
+    let names: Vec<String> = names.chain([STORE.to_string()]).collect();
+    let net = Net::lay(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut formation = Formation::prepare(members, |plan| {
+        let region = &mut plan.regions[0];
+        region.store_host = net.address(STORE);
+        region.members.iter_mut().for_each(|m| m.host = net.address(&m.name));
+        plan.namespaces = names.iter().map(|name| (name.clone(), net.space(name))).collect();
+        short_times(plan);
+    });
+    formation.stand_up().await;
+    (net, formation)
+}
+
+/// No packet of this member reaches the store or another member, or comes from there.
+pub(super) fn cut_off(formation: &Formation, net: &Net, member: &MemberPlan) {
+    let all = formation.field.plan.members().map(|other| other.name.as_str());
+    for other in all.chain([STORE]).filter(|other| *other != member.name) {
+        net.cut_both(&member.name, other);
+    }
+}
+
 pub struct Rounds {
     pub formation: Formation,
     /// Dropped after the formation: its processes live in these namespaces.
@@ -79,19 +104,7 @@ struct Told {
 impl Rounds {
     /// `members` of groups 0, 1 and 2, each in a namespace of its own.
     pub async fn raise(members: [usize; 3]) -> Rounds {
-        let names = members.iter().zip(["coord", "work1", "work2"]);
-        let names =
-            names.flat_map(|(count, group)| (1..=*count).map(move |n| format!("{group}{n}")));
-        let names: Vec<String> = names.chain([STORE.to_string()]).collect();
-        let net = Net::lay(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut formation = Formation::prepare(members, |plan| {
-            let region = &mut plan.regions[0];
-            region.store_host = net.address(STORE);
-            region.members.iter_mut().for_each(|m| m.host = net.address(&m.name));
-            plan.namespaces = names.iter().map(|name| (name.clone(), net.space(name))).collect();
-            short_times(plan);
-        });
-        formation.stand_up().await;
+        let (net, formation) = apart(members).await;
         let bank = Bank::open(&formation).await;
         let numbers = formation.numbers().await;
         Rounds { formation, net, bank, numbers, told: BTreeMap::new() }
@@ -113,9 +126,9 @@ impl Rounds {
             // A frozen server's kernel still answers: sessions that wait for the server cannot
             // be ended, and keep the locks that a change of its row needs.
             Fault::FreezeNode => tokio::time::sleep(THAW).await,
-            // Without a watchdog the old server runs on, and its commits wait for standbys that
-            // have left it, and with them the sessions of other workers.
-            Fault::FreezeDaemon => self.is_wired_without(begin).await,
+            // Without a watchdog the old server runs on, and the commits of its own clients wait
+            // for standbys that have left it.
+            Fault::FreezeDaemon if group == COORDINATOR => self.is_wired_without(begin).await,
             _ => {
                 self.is_wired_without(begin).await;
                 self.bank.goes_on(&self.formation, Instant::now(), SHORT).await;
@@ -161,7 +174,7 @@ impl Rounds {
             Fault::KillNode => field.kill_node(old),
             Fault::FreezeDaemon => assert!(field.signal_daemon(&old.name, Signal::SIGSTOP)),
             Fault::FreezeNode => assert!(field.signal_node(old, Signal::SIGSTOP)),
-            Fault::Cut => self.cut_off(old),
+            Fault::Cut => cut_off(&self.formation, &self.net, old),
             _ => unreachable!("no leader is lost by it"),
         }
         let formation = &self.formation;
@@ -170,13 +183,6 @@ impl Rounds {
                 formation.leader_if_any(group).await.is_some()
             })
             .await;
-    }
-
-    fn cut_off(&self, member: &MemberPlan) {
-        let all = self.formation.field.plan.members().map(|other| other.name.as_str());
-        for other in all.chain([STORE]).filter(|other| *other != member.name) {
-            self.net.cut_both(&member.name, other);
-        }
     }
 
     fn bring_back(&mut self, old: &MemberPlan, fault: Fault) {

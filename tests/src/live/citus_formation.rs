@@ -18,6 +18,9 @@ use tokio_postgres::{Client, NoTls};
 pub const COORDINATOR: u32 = 0;
 const GROUPS: [Option<u32>; 3] = [Some(0), Some(1), Some(2)];
 const REGION: &str = "local";
+/// What a node of Citus has by default, without the demand for TLS.
+pub const NODE_CONNINFO: &str = "sslmode=prefer keepalives_idle=5 keepalives_interval=2 \
+    keepalives_count=3 tcp_user_timeout=5000";
 /// A server that is frozen takes a connection and says nothing.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -150,25 +153,31 @@ impl Formation {
     }
 
     pub async fn has_right_rows(&self) -> bool {
-        let mut wanted = Vec::new();
         for group in GROUPS.into_iter().flatten() {
-            let members = self.members(group);
-            let members: Vec<&MemberPlan> = members.iter().collect();
-            let Some(leader) = self.ask.primary(&members).await else { return false };
-            let group = i32::try_from(group).expect("small");
-            wanted.push((group, leader.host.clone(), i32::from(leader.pg_port)));
-        }
-        for group in GROUPS.into_iter().flatten() {
-            if group != COORDINATOR && !self.is_real {
-                continue;
-            }
-            let Some(leader) = self.leader_if_any(group).await else { return false };
-            let rows = tokio::time::timeout(PATIENCE, self.primary_rows(&leader)).await;
-            if rows.ok().and_then(Result::ok).as_ref() != Some(&wanted) {
+            let has_copy = group == COORDINATOR || self.is_real;
+            if has_copy && !self.has_right_rows_on(group).await {
                 return false;
             }
         }
         true
+    }
+
+    /// The leader of this group names the leaders of all.
+    pub async fn has_right_rows_on(&self, group: u32) -> bool {
+        let Some(wanted) = self.wanted_rows().await else { return false };
+        let Some(leader) = self.leader_if_any(group).await else { return false };
+        let rows = tokio::time::timeout(PATIENCE, self.primary_rows(&leader)).await;
+        rows.ok().and_then(Result::ok) == Some(wanted)
+    }
+
+    async fn wanted_rows(&self) -> Option<Vec<PrimaryRow>> {
+        let mut wanted = Vec::new();
+        for group in GROUPS.into_iter().flatten() {
+            let leader = self.leader_if_any(group).await?;
+            let group = i32::try_from(group).expect("small");
+            wanted.push((group, leader.host.clone(), i32::from(leader.pg_port)));
+        }
+        Some(wanted)
     }
 
     async fn primary_rows(
@@ -266,7 +275,7 @@ fn plan(members: [usize; 3], pg_bin: PathBuf, is_real: bool) -> Plan {
     plan.parameters =
         json!({"shared_buffers": "8MB", "min_wal_size": "48MB", "max_wal_size": "256MB"});
     if is_real {
-        plan.parameters["citus.node_conninfo"] = "sslmode=prefer tcp_user_timeout=5000".into();
+        plan.parameters["citus.node_conninfo"] = NODE_CONNINFO.into();
         plan.parameters["citus.node_connection_timeout"] = "5s".into();
     }
     plan

@@ -58,7 +58,7 @@ impl Lab {
         });
         plan.parameters = json!({
             "shared_buffers": "8MB", "min_wal_size": "48MB", "max_wal_size": "256MB",
-            "citus.node_conninfo": "sslmode=prefer tcp_user_timeout=5000",
+            "citus.node_conninfo": super::citus_formation::NODE_CONNINFO,
         });
         change(&mut plan);
         let dir = tempfile::Builder::new().prefix("matriarch-lab-").tempdir();

@@ -90,6 +90,9 @@ pub fn within_reach(pg_bin: &Path, dir: &Path) -> PathBuf {
 
 /// The daemon that was built from these sources, beside the test program.
 pub fn daemon() -> PathBuf {
+    if let Some(other) = std::env::var_os("MATRIARCH_DAEMON") {
+        return other.into();
+    }
     let us = std::env::current_exe().expect("where is this program?");
     let target = us.parent().and_then(Path::parent).expect("target/<profile>/deps");
     let daemon = target.join("matriarch");

@@ -12,6 +12,7 @@
 //! | citus_formation, citus_load | a coordinator and two workers, and clients of their tables |
 //! | citus_lab | any groups of Citus, started one by one |
 //! | citus_bank, citus_faults | transfers over both workers while leaders are lost |
+//! | citus_lost | what a lost leader leaves on other nodes |
 //! | citus_moments | unlucky moments in a worker's change of leader |
 //! | citus_mixed | one group by Patroni, the others by us |
 //! | citus_attack | what the owner of a database plants in it |
@@ -73,6 +74,7 @@ pub mod citus_faults;
 pub mod citus_formation;
 pub mod citus_lab;
 pub mod citus_load;
+pub mod citus_lost;
 pub mod citus_mixed;
 pub mod citus_moments;
 pub mod compare;

@@ -247,7 +247,7 @@ fn plan(dir: &Path, pg_bin: PathBuf, groups: &[Option<u32>], stand_in: bool) -> 
         "shared_buffers": "8MB", "min_wal_size": "48MB", "max_wal_size": "256MB",
     });
     if !stand_in {
-        plan.parameters["citus.node_conninfo"] = "sslmode=prefer tcp_user_timeout=5000".into();
+        plan.parameters["citus.node_conninfo"] = tests::live::citus_formation::NODE_CONNINFO.into();
         plan.parameters["citus.node_connection_timeout"] = "5s".into();
     }
     let wait = format!("sh -c 'while [ -e {} ]; do sleep 0.02; done'", hold_file(dir).display());
