@@ -36,4 +36,12 @@ else
     exit 1
 fi
 as_root apt-get update -qq
+
+# Of Prometheus only promtool is used: its server is neither started now nor at boot.
+server() {
+    [[ " ${missing[*]} " != *" prometheus "* ]] || as_root systemctl "$@" prometheus.service || true
+} >/dev/null 2>&1
+server mask --runtime
+trap 'server unmask --runtime' EXIT
 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
+server disable
