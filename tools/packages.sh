@@ -37,11 +37,13 @@ else
 fi
 as_root apt-get update -qq
 
-# Of Prometheus only promtool is used: its server is neither started now nor at boot.
-server() {
-    [[ " ${missing[*]} " != *" prometheus "* ]] || as_root systemctl "$@" prometheus.service || true
+# Of Prometheus only promtool is used: its servers are neither started now nor at boot.
+servers() {
+    [ -d /run/systemd/system ] || return 0
+    [[ " ${missing[*]} " == *" prometheus "* ]] || return 0
+    as_root systemctl "$@" prometheus.service prometheus-node-exporter.service || true
 } >/dev/null 2>&1
-server mask --runtime
-trap 'server unmask --runtime' EXIT
+servers mask --runtime
+trap 'servers unmask --runtime' EXIT
 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
-server disable
+servers disable
