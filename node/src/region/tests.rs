@@ -28,8 +28,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use topology::acceptor::Acceptor;
 use topology::region::{Journal, Phase, Policy, Token};
 use topology::schedule::Limits;
 use topology::{Group, Lsn, RegionName, SystemId, Timeline};
@@ -147,23 +145,20 @@ fn lock(servers: &Mutex<Servers>) -> MutexGuard<'_, Servers> {
     servers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// What the host's disk knows of its store.
-type Memory = Option<Arc<Acceptor>>;
-
 /// One daemon that may become the agent.
 struct Daemon {
-    task: JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
     lease: Session,
     region: &'static str,
     /// Its way to the other region's store.
     line: MemoryStore,
-    _out: (watch::Sender<Option<Session>>, watch::Sender<bool>, watch::Sender<Memory>),
+    _out: (watch::Sender<Option<Session>>, watch::Sender<bool>),
 }
 
 struct World {
     stores: BTreeMap<&'static str, MemoryStore>,
     servers: Arc<Mutex<Servers>>,
-    groups: Vec<JoinHandle<()>>,
+    groups: Vec<tokio::task::JoinHandle<()>>,
     daemons: Vec<Daemon>,
     policy: Policy,
     pace: Pace,
@@ -172,7 +167,7 @@ struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.groups.iter().for_each(JoinHandle::abort);
+        self.groups.iter().for_each(tokio::task::JoinHandle::abort);
         self.daemons.iter().for_each(|daemon| daemon.task.abort());
         assert!(!self.broken.load(Ordering::SeqCst) || std::thread::panicking(), "a group failed");
     }
@@ -231,7 +226,6 @@ impl World {
         let lease = store.grant_now(Duration::from_secs(30)).expect("a lease");
         let (lease_out, lease_in) = watch::channel(Some(lease));
         let (lock_out, holds_lock) = watch::channel(true);
-        let (memory_out, memory) = watch::channel(None);
         let remote: Arc<dyn Store> = Arc::new(line.clone());
         let task = tokio::spawn(run::run(AgentContext {
             region: region.into(),
@@ -244,16 +238,10 @@ impl World {
             servers: Arc::new(FakeServers(self.servers.clone())),
             lease: lease_in,
             holds_lock,
-            memory,
+            memory: watch::channel(None).1,
             pace: self.pace,
         }));
-        self.daemons.push(Daemon {
-            task,
-            lease,
-            region,
-            line,
-            _out: (lease_out, lock_out, memory_out),
-        });
+        self.daemons.push(Daemon { task, lease, region, line, _out: (lease_out, lock_out) });
     }
 
     fn with_agents(step_seconds: u64) -> World {
@@ -382,11 +370,10 @@ impl Member {
         servers.replicate();
         let server = servers.all[&(self.region.clone(), self.group)].clone();
         let local = &site.topology;
-        let newest = local.accepted_epoch();
-        let remembered = Remembered { newest, verified: server.verified };
-        let owner = ownership(local, &self.region, self.group, remembered);
+        let disk = Remembered { newest: local.accepted_epoch(), verified: server.verified };
+        let owner = ownership(local, &self.region, self.group, disk);
         let mut after = server.clone();
-        let role = match (order(local, &self.region, self.group, remembered), &owner) {
+        let role = match (order(local, &self.region, self.group, disk), &owner) {
             (Some(Order::StopAndSign { id }), _) => {
                 if server.role == Role::Stopped && server.signed.as_ref() != Some(&id) {
                     self.sign(keys, &site, &id, server.lsn - SHUTDOWN_RECORD);

@@ -22,7 +22,6 @@
 //!   another region wrote it. With two sites the other site is part of every choice and shows its
 //!   own vote; with three, two certificates of one epoch may be chosen then.
 
-mod ballots;
 mod check;
 mod event;
 mod properties;

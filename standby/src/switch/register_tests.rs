@@ -171,8 +171,8 @@ fn after_a_cold_start_the_other_register_is_read_before_the_mark() {
 #[test]
 fn a_vote_of_an_older_program_gets_an_acceptor_beside_it() {
     let mut case = fresh(local_with(certificate(1, "a")));
-    case.others = site("b", Seen::Known(local_with(certificate(1, "a"))));
     case.local.acceptor = None;
+    case.others = site("b", Seen::Known(case.local.clone()));
     case.mark = Some(1);
     assert_eq!(step(&case), AgentStep::Verify(1));
     case.local.take_sample("verified", r#"{"epoch":1}"#, 9, 7);

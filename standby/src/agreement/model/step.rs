@@ -1,6 +1,7 @@
 //! What an event makes of the regions: moves, openings, and what happens to stores and daemons.
 
-use super::ballots;
+mod ballots;
+
 use super::event::Event;
 use super::rules::Rules;
 use super::world::{Servers, Vote, World, is_owned_by};

@@ -1,9 +1,9 @@
 //! What an event makes of the votes: claims, promises, proofs, proposals, choices.
 
-use super::event::What;
-use super::step::Setting;
-use super::world::{Servers, World, is_owned_by};
-use super::{Flaw, region};
+use super::super::event::What;
+use super::super::world::{Servers, World, is_owned_by};
+use super::super::{Flaw, region};
+use super::Setting;
 use crate::agreement::acceptor::Ask;
 use crate::agreement::proposer::{Choice, highest, next_ballot};
 use crate::agreement::sample::proposed;
