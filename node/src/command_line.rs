@@ -11,9 +11,19 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Ends the help and the man page.
+const EXAMPLES: &str = "\
+Examples:
+  # check everything that can be checked, and end
+  matriarch --validate-config /etc/patroni/pg1.yml
+  # write a configuration for the server that runs here
+  matriarch --generate-config --dsn 'host=/var/run/postgresql user=postgres' pg1.yml
+  # run
+  matriarch /etc/patroni/pg1.yml";
+
 /// Keeps one PostgreSQL and its group highly available.
 #[derive(Debug, Parser)]
-#[command(name = "matriarch", version)]
+#[command(name = "matriarch", version, after_help = EXAMPLES)]
 pub struct Args {
     /// A YAML file or a directory of them; without it the environment counts.
     /// With --generate-...: the file to write, else standard output.
@@ -113,6 +123,17 @@ mod tests {
         assert_eq!(refused(&["--version"]), (ErrorKind::DisplayVersion, 0));
         let text = Args::try_parse_from(["matriarch", "--version"]).unwrap_err().to_string();
         assert!(text.starts_with("matriarch ") && text.contains('.'), "{text}");
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_understood() {
+        for line in EXAMPLES.lines().filter(|line| line.starts_with("  matriarch ")) {
+            let words = line.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+            assert!(Args::try_parse_from(words).is_ok(), "{line}");
+        }
     }
 
     #[test]

@@ -92,7 +92,10 @@ mod tests {
             assert!(found.contains(part), "{part}:\n{found}");
         }
         assert!(page("matriarch").contains("\\-\\-validate\\-config"));
-        let count = std::fs::read_dir(&dir).unwrap().count();
+        let all = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let all: Vec<String> = all.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert!(all.iter().all(|page| page.contains(".SH EXAMPLES")), "examples on each page");
+        let count = all.len();
         assert_eq!(screen.text(), format!("{count} pages are in {}\n", dir.display()));
         assert!(count > 30, "{count}");
         std::fs::remove_dir_all(&dir).unwrap();
