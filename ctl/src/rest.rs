@@ -261,4 +261,23 @@ mod tests {
         let closed = rest.call(Method::GET, "http://127.0.0.1:1/x", "patroni", None, QUICK).await;
         assert_eq!(closed.unwrap_err().url, "http://127.0.0.1:1/patroni");
     }
+
+    #[tokio::test]
+    async fn an_answer_brings_the_clock_of_its_server() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/patroni", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let reply = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                content-length: 2\r\nconnection: close\r\n\r\n{}";
+            let _ = stream.write_all(reply.as_bytes()).await;
+        });
+        let rest = Rest::new(&Ctl::default(), false).unwrap();
+        let timed = rest.timed(&url, "patroni", QUICK).await.unwrap();
+        assert_eq!(timed.date_ms, Some(784_111_777_000));
+        assert!(timed.sent_ms <= timed.got_ms);
+        assert_eq!(timed.reply.text, "{}");
+    }
 }

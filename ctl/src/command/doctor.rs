@@ -63,10 +63,12 @@ fn summary(scope: &str, seen: &Seen) -> String {
     let answered = seen.members.iter().filter(|member| member.status.is_ok()).count();
     let (members, groups) = (seen.members.len(), seen.groups.len());
     let groups = if groups > 1 { format!(" in {groups} groups") } else { String::new() };
+    let none = seen.members.iter().all(|member| member.watchdog == Some(false));
+    let watchdogs = if none && answered > 0 { "; no member has a watchdog" } else { "" };
     let (slowest, safe) = (seen.store_ms, seen.safe_ttl_s());
     format!(
         "{scope}: {answered} of {members} members answer{groups}; the slowest of {} reads of the \
-         store took {slowest} ms, for which a ttl of {safe} s is long enough",
+         store took {slowest} ms, for which a ttl of {safe} s is long enough{watchdogs}",
         ask::READS
     )
 }

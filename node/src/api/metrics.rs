@@ -137,6 +137,11 @@ pub(crate) const METRICS: &[Metric] = &[
         Some(f.published.tags.failover_priority().to_string())
     }),
     gauge(
+        "matriarch_watchdog_usable",
+        "Value is 1 if a watchdog can reset this machine when its daemon hangs, 0 otherwise.",
+        |f| flag(f.published.has_watchdog),
+    ),
+    gauge(
         "matriarch_remote_receive_lag_bytes",
         "WAL of the remote cluster that this standby leader has yet to receive.",
         |f| number(f.remote_lag()?.receive_bytes?),

@@ -44,6 +44,8 @@ pub struct Published {
     pub dcs_last_seen: u64,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
+    /// There is one that can reset this machine.
+    pub has_watchdog: bool,
     /// Why PostgreSQL does not run, where a person must do something.
     pub reason: Option<String>,
     /// The data directory takes no new files.

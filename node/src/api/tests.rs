@@ -53,6 +53,7 @@ pub(crate) fn published(name: &str) -> Published {
         config: Some(Arc::new(json!({"ttl": 30}))),
         dcs_last_seen: 1795208971,
         watchdog_failed: false,
+        has_watchdog: false,
         citus: None,
         writes: Default::default(),
         disk_failed: false,

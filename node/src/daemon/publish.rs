@@ -114,6 +114,7 @@ impl Daemon {
             quarantined: self.member.refuses_writes(seen),
             maximum_lag_on_failover: self.member.dynamic.maximum_lag_on_failover,
             watchdog_failed: matches!(seen.watchdog, Guarding::Broken(_)),
+            has_watchdog: matches!(seen.watchdog, Guarding::Ready | Guarding::Armed),
             reason: reason(seen),
             logical_slots: self.member.logical_slots(),
             slots,

@@ -57,6 +57,7 @@ async fn ask(world: &World, member: Chosen) -> Told {
     let answers = status.is_ok();
     Told {
         slots: if answers { slots(world, &member).await } else { None },
+        watchdog: if answers { watchdog(world, &member).await } else { None },
         config: if answers { json(world, &member, "config").await } else { None },
         settings: match &world.settings.superuser {
             Some(login) => settings(&member, login).await,
@@ -92,6 +93,13 @@ async fn status(world: &World, member: &Chosen) -> Status {
 async fn json(world: &World, member: &Chosen, endpoint: &str) -> Option<Value> {
     let reply = call(world, member, Method::GET, endpoint, None, QUICK).await.ok()?;
     (reply.status == 200).then(|| reply.json()).filter(Value::is_object)
+}
+
+/// From the metrics: only our daemon has this one.
+async fn watchdog(world: &World, member: &Chosen) -> Option<bool> {
+    let reply = call(world, member, Method::GET, "metrics", None, QUICK).await.ok()?;
+    let line = reply.text.lines().find(|line| line.starts_with("matriarch_watchdog_usable{"))?;
+    Some(line.rsplit(' ').next()? == "1")
 }
 
 async fn slots(world: &World, member: &Chosen) -> Option<Vec<SlotReport>> {

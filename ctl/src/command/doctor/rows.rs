@@ -149,6 +149,12 @@ pub(super) const ROWS: &[Row] = &[
         remedy: "give the store faster disks and a nearer network, or raise ttl with `edit-config`",
     },
     Row {
+        code: "watchdog-missing",
+        level: Level::Warning,
+        when: watchdog_missing,
+        remedy: "load the module of its watchdog (softdog will do), or set watchdog.mode: required",
+    },
+    Row {
         code: "config-ignored",
         level: Level::Warning,
         when: |seen| {

@@ -32,6 +32,8 @@ pub(super) struct Told {
     pub slots: Option<Vec<SlotReport>>,
     /// `GET /config`: the configuration that the member goes by.
     pub config: Option<Value>,
+    /// Whether a watchdog can reset its machine.
+    pub watchdog: Option<bool>,
     pub clock: Option<Clock>,
     /// The time when it answered, by its own clock.
     pub date_s: Option<u64>,

@@ -23,6 +23,7 @@ fn healthy() -> Seen {
             "database_system_identifier": "7710375988543033523"})),
         slots: Some(vec![slot("n2", "n2")]),
         config: Some(config.clone()),
+        watchdog: Some(true),
         clock: Some(Clock { at_least_ms: -400, at_most_ms: 900 }),
         date_s: Some(1_005),
         settings: Some(BTreeMap::from([("max_connections".to_string(), "100".to_string())])),
@@ -131,6 +132,11 @@ const CASES: &[Case] = &[
         "standby-settings",
         |s| s.setting("n3", "max_connections", "90"),
         "member n3: max_connections is 90, the leader's is 100",
+    ),
+    (
+        "watchdog-missing",
+        |s| s.told("n2").watchdog = Some(false),
+        "member n2: it has no watchdog, n1 has one",
     ),
     ("paused", |s| s.key("config", &json!({"pause": true})), "cluster: automatic failover is off"),
     ("failsafe-off", |s| s.store_servers = Some(1), "cluster: the configuration names one server"),
@@ -300,7 +306,7 @@ async fn the_exit_code_is_the_worst_of_what_was_found() {
     let (url, asked) = serve(vec![("GET /patroni", 200, status)]).await;
     let (code, found) = examine("02-three-nodes-default", &url).await;
     assert_eq!((code, found.as_slice()), (Some(WARNINGS), &["failsafe-off".to_string()][..]));
-    assert_eq!(asked.all().len(), 9, "{:?}", asked.all());
+    assert_eq!(asked.all().len(), 12, "{:?}", asked.all());
     let (code, found) = examine("02-three-nodes-default", "http://127.0.0.1:1/patroni").await;
     assert_eq!(code, Some(ERRORS));
     assert_eq!(found.iter().filter(|code| *code == "member-silent").count(), 3);
@@ -333,4 +339,30 @@ fn the_page_lists_every_row() {
         return;
     }
     assert_eq!(found, wanted, "UPDATE_PAGES=1 writes it anew");
+}
+
+#[tokio::test]
+async fn what_members_tell_is_read_and_what_they_do_not_tell_stays_unknown() {
+    let metrics = "# TYPE x gauge\nmatriarch_watchdog_usable{scope=\"golden\",name=\"n1\"} 1\n";
+    let slots = json!({"slots": [slot("n2", "n2")]}).to_string();
+    let (url, _) = serve(vec![
+        ("GET /patroni", 200, json!({"state": "running"}).to_string()),
+        ("GET /slots", 200, slots),
+        ("GET /config", 200, json!({"ttl": 30}).to_string()),
+        ("GET /metrics", 200, metrics.to_string()),
+    ])
+    .await;
+    let (mut world, _) = world("02-three-nodes-default", "");
+    move_apis(&world, &url).await;
+    let seen = ask::look(&mut world, "golden", None).await.unwrap();
+    let told = &seen.members[0];
+    assert_eq!(told.said("/state"), Some(&json!("running")));
+    assert_eq!(told.slots.as_ref().unwrap()[0].name, "n2");
+    assert_eq!(told.config, Some(json!({"ttl": 30})));
+    assert_eq!(told.watchdog, Some(true));
+    assert_eq!((told.clock, told.date_s), (None, None), "it has sent no Date");
+    assert_eq!(told.settings, None, "no superuser is configured");
+    move_apis(&world, "http://127.0.0.1:1/patroni").await;
+    let seen = ask::look(&mut world, "golden", None).await.unwrap();
+    assert!(seen.members.iter().all(|told| told.slots.is_none() && told.watchdog.is_none()));
 }

@@ -146,6 +146,16 @@ pub(super) fn store_slow(seen: &Seen) -> Vec<Hit> {
     })
 }
 
+/// Where other members of the group have one: that none has may be a choice.
+pub(super) fn watchdog_missing(seen: &Seen) -> Vec<Hit> {
+    each_member(seen, |told| {
+        let others = seen.members.iter().filter(|other| other.member.group == told.member.group);
+        let mut with_one = others.filter(|other| other.watchdog == Some(true));
+        let other = with_one.next().filter(|_| told.watchdog == Some(false))?;
+        Some(format!("it has no watchdog, {} has one", other.member.name))
+    })
+}
+
 /// A member that goes by an older copy of the store.
 pub(super) fn config_differs(seen: &Seen) -> Vec<Hit> {
     each_member(seen, |told| {

@@ -54,6 +54,7 @@ fn unborn(settings: &Settings, dynamic: &Dynamic, writes: &Arc<Writes>) -> Publi
         failsafe: None,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         watchdog_failed: false,
+        has_watchdog: false,
         disk_failed: false,
         logical_slots: Default::default(),
         slots: Default::default(),
