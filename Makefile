@@ -11,7 +11,7 @@ packages:
 	@tools/packages.sh
 
 packages-test:
-	@tools/packages.sh openssl python3-pip iproute2 nftables prometheus systemd
+	@tools/packages.sh openssl python3-pip iproute2 nftables prometheus systemd haproxy
 	@tools/postgres_versions.sh
 	@tools/patroni.sh
 

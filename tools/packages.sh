@@ -19,6 +19,7 @@ need postgresql has_server
 need etcd-server has_etcd
 for package in "$@"; do
     case $package in
+        prometheus) need "$package" command -v promtool ;;
         python3-pip) need "$package" /usr/bin/python3 -m pip --version ;;
         *) need "$package" dpkg -s "$package" ;;
     esac
@@ -37,13 +38,22 @@ else
 fi
 as_root apt-get update -qq
 
-# Of Prometheus only promtool is used: its servers are neither started now nor at boot.
+install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; }
+
+# Of Prometheus only promtool is used, of HAProxy the check of a configuration: their servers are
+# neither started now nor at boot.
+programs=()
+for package in "${missing[@]}"; do
+    case $package in prometheus | haproxy) programs+=("$package") ;; esac
+done
 servers() {
     [ -d /run/systemd/system ] || return 0
-    [[ " ${missing[*]} " == *" prometheus "* ]] || return 0
-    as_root systemctl "$@" prometheus.service prometheus-node-exporter.service || true
+    as_root systemctl "$@" "${programs[@]/%/.service}" || true
 } >/dev/null 2>&1
-servers mask --runtime
-trap 'servers unmask --runtime' EXIT
-as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
-servers disable
+if [ ${#programs[@]} -gt 0 ]; then
+    servers mask --runtime
+    trap 'servers unmask --runtime' EXIT
+    install --no-install-recommends "${programs[@]}"
+    servers disable
+fi
+install "${missing[@]}"

@@ -18,20 +18,36 @@ use member::slots::SLOTS;
 use member::stop::STOPS;
 use member::upkeep::UPKEEP;
 use node::config::{Environment, Loaded, load};
+use serde_yaml::Value;
 use standby::slots::danger::SLOT_DANGERS;
 use standby::switch::campaign::CAMPAIGN;
 use standby::switch::schedule::SCHEDULE;
 use standby::switch::table::SWITCH;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-const EXAMPLES: [&str; 6] = [
+const EXAMPLES: [&str; 9] = [
     "group.yml",
     "fast.yml",
     "citus-coordinator.yml",
     "citus-worker.yml",
     "regions-a.yml",
     "regions-b.yml",
+    "replica-barman.yml",
+    "replica-pgbackrest.yml",
+    "replica-wal-g.yml",
+];
+
+/// Files for other programs, and what a member gets from the variables of one of them.
+const BESIDE: [&str; 6] = [
+    "Containerfile",
+    "compose-member.yml",
+    "compose.yml",
+    "haproxy.cfg",
+    "keepalived.conf",
+    "pgbouncer.ini",
 ];
 
 /// When each table of rules is asked; the order is that of `member::ha::decide`.
@@ -104,7 +120,63 @@ fn every_example_is_read_without_a_finding_or_a_warning() {
         assert_eq!(example(name).warnings, [""; 0], "{name}");
     }
     let files = std::fs::read_dir(root().join("examples")).expect("examples");
-    assert_eq!(files.count(), EXAMPLES.len(), "every example is in the list");
+    let mut files: Vec<_> = files.flatten().map(|file| file.file_name()).collect();
+    let mut listed: Vec<_> = EXAMPLES.iter().chain(&BESIDE).map(OsString::from).collect();
+    (files.sort(), listed.sort());
+    assert_eq!(files, listed, "every example is in a list");
+}
+
+/// A replica is made by the tool first, and by a copy of the leader where that fails. What the
+/// daemon appends to a command of its own accord, none of the tools takes.
+#[test]
+fn examples_with_a_backup_tool_copy_where_the_tool_fails() {
+    for name in EXAMPLES.iter().filter(|name| name.starts_with("replica-")) {
+        let file: Value = serde_yaml::from_str(&page(&format!("examples/{name}"))).expect("YAML");
+        let section = &file["postgresql"];
+        let methods = section["create_replica_methods"].as_sequence().expect("methods");
+        let methods: Vec<_> = methods.iter().filter_map(Value::as_str).collect();
+        let [tool, "basebackup"] = methods[..] else { panic!("{name}: {methods:?}") };
+        assert!(section[tool]["command"].is_string(), "{name}: {tool} has no command");
+        assert_eq!(section[tool]["no_params"].as_bool(), Some(true), "{name}");
+        let restore = section["recovery_conf"]["restore_command"].as_str();
+        assert!(restore.is_some_and(|command| command.contains("%f")), "{name}: {restore:?}");
+    }
+}
+
+/// The file that the members share, with the variables of each, is a configuration without a
+/// warning.
+#[test]
+fn members_of_the_compose_file_are_three_whole_configurations() {
+    let file: Value = serde_yaml::from_str(&page("examples/compose.yml")).expect("YAML");
+    let services = file["services"].as_mapping().expect("services");
+    let mut members = Vec::new();
+    for (service, body) in services {
+        let Some(variables) = body["environment"].as_mapping() else { continue };
+        let text = |value: &Value| value.as_str().expect("a text").to_string();
+        let mut env: Environment =
+            variables.iter().map(|(name, value)| (text(name), text(value))).collect();
+        env.insert("HOME".to_string(), "/var/lib/postgresql".to_string());
+        let path = root().join("examples/compose-member.yml");
+        let loaded = load(Some(&path), &env).unwrap_or_else(|findings| panic!("{findings}"));
+        assert_eq!(loaded.warnings, [""; 0]);
+        assert_eq!(Some(loaded.settings.name.as_str()), service.as_str());
+        members.push(loaded.settings.name.as_str().to_string());
+    }
+    assert_eq!(members, ["pg1", "pg2", "pg3"]);
+}
+
+/// Servers whose names are not known here are warnings.
+#[test]
+fn haproxy_reads_its_example() {
+    let mut haproxy = Command::new("haproxy");
+    haproxy.args(["-c", "-f"]).arg(root().join("examples/haproxy.cfg"));
+    let run = haproxy.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output();
+    let run = run.expect("haproxy runs; Debian has it in the package of this name");
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{text}");
+    let unknown = text.lines().filter(|line| line.starts_with("[WARNING]"));
+    let other: Vec<_> = unknown.filter(|l| !l.contains("could not resolve address")).collect();
+    assert!(other.is_empty(), "{text}");
 }
 
 #[test]
