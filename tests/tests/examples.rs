@@ -122,7 +122,8 @@ fn every_example_is_read_without_a_finding_or_a_warning() {
     let files = std::fs::read_dir(root().join("examples")).expect("examples");
     let mut files: Vec<_> = files.flatten().map(|file| file.file_name()).collect();
     let mut listed: Vec<_> = EXAMPLES.iter().chain(&BESIDE).map(OsString::from).collect();
-    (files.sort(), listed.sort());
+    files.sort();
+    listed.sort();
     assert_eq!(files, listed, "every example is in a list");
 }
 
