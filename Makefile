@@ -38,5 +38,5 @@ test: packages-test
 	cargo test --workspace --exclude sim --exclude tests --no-fail-fast
 	cargo test --package sim --no-fail-fast -- --test-threads 32
 	cargo test --package tests --no-fail-fast --lib --test citus_stand_in --test corpus \
-		--test examples --test monitoring --test tidy
+		--test examples --test monitoring --test packaging --test tidy
 	cargo test --package tests --test live -- --test-threads 32

@@ -32,6 +32,7 @@ pub(crate) mod controldata;
 mod controlled;
 pub(crate) mod data_dir;
 pub mod difference;
+mod end;
 mod entries;
 pub(crate) mod error;
 pub(crate) mod files;
