@@ -23,7 +23,7 @@ pub mod rules;
 #[cfg(test)]
 mod tests;
 
-use crate::{Address, Groups};
+use crate::{Address, COORDINATOR_GROUP, Groups};
 use event::{Event, EventKind};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::Millis;
@@ -432,7 +432,12 @@ impl Registrar {
             let before = self.leaders.insert(*number, group.leader.clone());
             if before.as_ref() != Some(&group.leader) {
                 self.in_doubt.insert(*number);
-                self.gone.entry(*number).or_insert(sight.now);
+                // A leader that this process has not seen go may have been replaced long ago: its
+                // successor's sessions would be taken for those of the lost one.
+                let takes_over = before.is_none() && *number == COORDINATOR_GROUP;
+                if takes_over || matches!(before, Some(Some(_))) {
+                    self.gone.entry(*number).or_insert(sight.now);
+                }
             }
         }
         self.in_doubt.retain(|group| sight.groups.contains_key(group));

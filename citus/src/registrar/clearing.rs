@@ -12,11 +12,11 @@ use crate::statement::Limit;
 use crate::{Address, COORDINATOR_GROUP, NodeRow, Statement};
 use std::collections::BTreeMap;
 
-/// Sessions that the new leader has opened at once are younger.
+/// Added to the age from which sessions are ended, so that those of the new leader go on.
 const MARGIN_MS: u64 = 1_000;
 /// How long another node's session may hold a shard of a lost group, then it is ended.
 const COOLDOWN_MS: i32 = 1_000;
-/// What waits longer for these locks cannot be ended.
+/// For taking these locks. A session that holds them longer cannot be ended from here.
 const LOCKS_MS: u32 = 3_000;
 
 /// A group whose row has got another address in this round.
@@ -41,6 +41,9 @@ pub struct Clearing {
 pub struct Resolve {
     pub at: Address,
     pub first: Clearing,
+    /// Its copy of the rows is in step. Else it is cleared alone: what a lost leader has locked there
+    /// may be what keeps its copy behind.
+    pub recovers: bool,
 }
 
 /// Groups whose primary row one of these statements changes, and since when each is known to

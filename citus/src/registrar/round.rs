@@ -322,17 +322,19 @@ impl Machine {
         if !self.round.resolve {
             return self.read_copies();
         }
-        let (behind, asked): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.others().into_iter().partition(|(group, _)| self.copy_is_behind(*group));
-        self.did.resolved &= behind.is_empty();
+        let mut asked = BTreeMap::new();
+        for (group, at) in self.others() {
+            let (first, recovers) = (clearing(&self.lost, group), !self.copy_is_behind(group));
+            self.did.resolved &= recovers;
+            if recovers || first != Clearing::default() {
+                asked.insert(group, Resolve { at, first, recovers });
+            }
+        }
         if asked.is_empty() {
             return self.read_copies();
         }
         self.stage = Stage::ResolvingElsewhere;
-        let resolve = |(group, at): (u32, Address)| {
-            (group, Resolve { at, first: clearing(&self.lost, group) })
-        };
-        Step::ResolveAt(asked.into_iter().map(resolve).collect())
+        Step::ResolveAt(asked)
     }
 
     /// It may name a former leader, which runs as a standby and shows no prepared transactions:

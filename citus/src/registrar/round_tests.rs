@@ -220,6 +220,36 @@ fn what_a_lost_leader_left_is_cleared_where_its_row_has_moved() {
     assert!(!there[&2].first.locks.is_empty());
 }
 
+/// A client there that waits for a lost leader's locks holds up the push of the copy.
+#[test]
+fn a_node_whose_copy_is_behind_is_cleared_and_resolves_nothing() {
+    let lost = Round { gone_ms: BTreeMap::from([(0, 7)]), ..round(&["c2", "w1"]) };
+    let rows = vec![row(1, 0, "c1"), row(2, 1, "w1")];
+    let (mut machine, mut step) = Machine::begin(lost, &Wish::default());
+    let mut behind = rows;
+    let (mut elapsed_ms, mut cleared) = (0, None);
+    while !matches!(step, Step::Over(_)) {
+        elapsed_ms += 500;
+        let answer = match &step {
+            Step::Read { .. } => Answer::Rows(behind.clone()),
+            Step::ResolveHere(_) => Answer::Resolved(true),
+            Step::ResolveAt(nodes) => {
+                cleared = Some(nodes[&1].clone());
+                Answer::Resolved(true)
+            }
+            Step::Push(_) => Answer::Failed("canceling statement due to lock timeout".into()),
+            Step::ReadCopies(_) => Answer::Copies(BTreeMap::new()),
+            _ => Answer::Done,
+        };
+        behind[1].metadatasynced = false;
+        step = machine.answer(elapsed_ms, answer);
+    }
+    let cleared = cleared.expect("it is asked");
+    assert!(!cleared.recovers && cleared.first.ends.len() == 1, "{cleared:?}");
+    let Step::Over(Ended::Round(did)) = step else { panic!("{step:?}") };
+    assert!(!did.resolved);
+}
+
 #[test]
 fn a_copy_on_a_group_without_a_leader_is_not_waited_for() {
     let mut server = Server::new(&["c1", "w1", "x1"]);

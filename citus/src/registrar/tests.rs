@@ -249,6 +249,15 @@ fn a_round_knows_for_how_long_a_leader_has_been_gone() {
     assert!(round.gone_ms.is_empty());
 }
 
+/// Its leader may have been replaced before this coordinator looked, and the sessions of the one that
+/// leads now be as old.
+#[test]
+fn a_new_coordinator_knows_only_that_its_own_former_leader_is_gone() {
+    let mut bench = Bench::new();
+    let Step::Round(round) = bench.step() else { panic!("no round") };
+    assert_eq!(round.gone_ms, BTreeMap::from([(0, 0)]));
+}
+
 #[test]
 fn what_was_told_of_a_crash_is_resolved_without_having_been_seen() {
     let mut bench = Bench::at_rest();

@@ -305,7 +305,9 @@ impl World {
         for node in nodes.values() {
             let there = self.member_at_address(&node.at);
             match there.filter(|there| self.can_connect(member, *there)) {
-                Some(there) => self.resolve(there),
+                // No session of this world outlives its leader.
+                Some(there) if node.recovers => self.resolve(there),
+                Some(_) => {}
                 None => all = false,
             }
         }
