@@ -3,16 +3,22 @@
 
 use super::Daemon;
 use crate::act::citus::{LeadersInStore, Reach, resolve_own};
-use crate::clock;
+use crate::{clock, log};
 use ::citus::resolver::Resolver;
 use member::ha::Observation;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use topology::Millis;
+
+/// Then an operator should look.
+const PATIENCE_MS: u64 = 300_000;
 
 #[derive(Default)]
 pub(super) struct InDoubt {
     resolver: Resolver,
     running: Option<oneshot::Receiver<Result<(), String>>>,
+    /// Since when nothing could be resolved.
+    failing: Option<Millis>,
 }
 
 impl InDoubt {
@@ -24,10 +30,22 @@ impl InDoubt {
             Err(TryRecvError::Closed) => Err("its task was ended".to_string()),
         };
         self.running = None;
-        if let Err(why) = &ended {
-            tracing::info!("in-doubt transactions of this group are not resolved yet: {why}");
+        let now = clock::now();
+        match &ended {
+            Ok(()) => self.failing = None,
+            Err(why) => say(why, now.since(*self.failing.get_or_insert(now))),
         }
-        self.resolver.ended(clock::now(), ended.is_ok(), retry_ms);
+        self.resolver.ended(now, ended.is_ok(), retry_ms);
+    }
+}
+
+/// A change of leaders takes a while. What is in doubt for longer keeps rows locked, and VACUUM
+/// from removing any.
+fn say(why: &str, failing_ms: u64) {
+    let text = format!("in-doubt transactions of this group are not resolved yet: {why}");
+    match failing_ms < PATIENCE_MS {
+        true => tracing::info!("{text}"),
+        false => log::warn(&text),
     }
 }
 

@@ -38,13 +38,15 @@ impl LeadersInStore {
     }
 }
 
-/// In every database; the first that fails ends it.
+/// In every database; the first failure is told when all were tried.
 pub(crate) async fn resolve_own(reach: Reach, leaders: LeadersInStore) -> Result<(), String> {
+    let mut first = Ok(());
     for reach in reach.of_each_database() {
         let resolved = tokio::time::timeout(LIMIT, resolve_in(&reach, &leaders)).await;
-        resolved.map_err(|_| format!("no answer within {LIMIT:?}"))??;
+        let resolved = resolved.map_err(|_| format!("no answer within {LIMIT:?}")).flatten();
+        first = first.and(resolved);
     }
-    Ok(())
+    first
 }
 
 /// A session that is dropped rolls back.

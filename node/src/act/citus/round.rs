@@ -178,7 +178,10 @@ async fn resolve_at(reach: &Reach, nodes: BTreeMap<u32, Resolve>) -> bool {
 async fn resolve_there(reach: &Reach, number: u32, node: &Resolve) -> Result<(), String> {
     let there = CitusSession::at(reach, &node.at).await?;
     clear(&there, &node.first, number).await;
-    there.run(&Statement::RecoverPrepared).await.map(drop)
+    match node.recovers {
+        true => there.run(&Statement::RecoverPrepared).await.map(drop),
+        false => Ok(()),
+    }
 }
 
 /// Of the nodes that answer in time.
