@@ -66,7 +66,7 @@ impl Member {
         let accepted = local.accepted().filter(|_| local.vote_is_readable())?;
         let seen = local.acceptor.as_ref().map(|acceptor| &acceptor.value);
         let is_later = |kept: &Acceptor, new: &Acceptor| {
-            new.epoch() >= kept.epoch() && new.position() > kept.position()
+            (new.epoch(), new.position()) > (kept.epoch(), kept.position())
         };
         let new = match seen {
             Some(seen) => beside(Some(seen), None, accepted, formation),
@@ -81,6 +81,11 @@ impl Member {
     /// It is on the disk now.
     pub fn remember(&mut self, acceptor: Acceptor) {
         self.region_disk.kept = Some(Arc::new(acceptor));
+    }
+
+    /// What this host has seen of its region's store is not known: it speaks for no region.
+    pub fn is_region_memory_unreadable(&self) -> bool {
+        self.region_disk.unreadable.is_some()
     }
 
     pub fn region_memory(&self) -> Option<&Arc<Acceptor>> {

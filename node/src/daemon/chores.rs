@@ -28,7 +28,7 @@ fn major_of(version: i32) -> u32 {
 impl Daemon {
     pub(super) async fn keep_up(&mut self, report: &Report) {
         let seen = &report.seen;
-        let may = may_campaign(seen);
+        let may = may_campaign(seen) && !self.member.is_region_memory_unreadable();
         self.may_campaign.send_if_modified(|shown| std::mem::replace(shown, may) != may);
         let mut stage = Some(Stage::FIRST);
         while let Some(current) = stage {

@@ -190,7 +190,9 @@ impl Daemon {
         match &kept {
             Ok(()) => self.member.remember(acceptor),
             Err(why) if self.memory_failed => tracing::debug!("not kept: {why}"),
-            Err(why) => tracing::error!("what the region's store shows could not be kept: {why}"),
+            Err(why) => tracing::error!(
+                "the region memory file could not be written, so this member opens in no new epoch: {why}"
+            ),
         }
         self.memory_failed = kept.is_err();
         self.region_memory.send_replace(self.member.region_memory().cloned());

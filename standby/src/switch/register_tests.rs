@@ -221,6 +221,22 @@ fn a_store_that_was_emptied_and_filled_again_is_blank() {
     assert_eq!((written.life, written.blank_through), (2, 4));
 }
 
+/// The register has accepted the next certificate, this host has seen it, and the acceptor beside it
+/// is not written yet.
+#[test]
+fn a_host_that_saw_the_register_first_takes_its_store_for_no_emptied_one() {
+    let mut case = fresh(local_with(certificate(2, "a")));
+    case.local.take_sample("verified", r#"{"epoch":2}"#, 9, 7);
+    let old = acceptor(&certificate(1, "b"));
+    let mut other = local_with(certificate(2, "a"));
+    other.acceptor = Some(versioned(old.clone()));
+    case.others = site("b", Seen::Known(other));
+    case.memory = Some(old.after(certificate(2, "a")));
+    case.local.acceptor = Some(versioned(old));
+    let AgentStep::Record(written) = step(&case) else { panic!("{:?}", step(&case)) };
+    assert_eq!((written.life, written.epoch(), written.is_blank()), (1, 2, false));
+}
+
 #[test]
 fn a_mark_seen_alive_is_carried_over_without_asking() {
     let mut case = fresh(local_with(certificate(2, "a")));

@@ -83,7 +83,16 @@ fn known(facts: &AgentFacts, name: &RegionName) -> Option<Position> {
     let seen = all.filter_map(|(_, site)| site.acceptor.as_ref()?.value.knows.get(name).cloned());
     // Of life 0: this host saw the store before it held an acceptor.
     let memory = facts.memory.filter(|memory| name == facts.me && memory.life > 0);
+    let memory = memory.filter(|memory| !is_ahead_of_acceptor(facts.local, memory));
     seen.chain(memory.map(Acceptor::position)).max()
+}
+
+/// The host has seen that the register accepted a certificate, and the acceptor beside it does not
+/// say so yet: it is written after the register. That is no loss.
+fn is_ahead_of_acceptor(site: &LocalTopology, memory: &Acceptor) -> bool {
+    let old = site.acceptor.as_ref().map(|acceptor| &acceptor.value);
+    let next = site.accepted().map(|accepted| beside(old, None, accepted, &memory.formation));
+    old.is_some() && next.is_some_and(|next| next.position() == memory.position())
 }
 
 fn unconfirmed(epoch: u64, policy: &Policy, heard: &BTreeMap<RegionName, Acceptor>) -> String {
@@ -119,7 +128,8 @@ pub(super) fn went_back(facts: &AgentFacts) -> Option<AgentStep> {
     Some(AgentStep::Behind(format!(
         "this host remembers epoch {}, in which region {} owns the formation, and the store of \
          region {} {held}; the connection to the stores of the other regions brings the later \
-         certificate back, or restore a later backup",
+         certificate back, or restore a later backup; to give this formation up and begin a new \
+         one, remove the file `DATA_DIR.region` on every host first (docs/regions.md)",
         chosen.epoch, chosen.owner, facts.me
     )))
 }
