@@ -50,7 +50,10 @@ pub(crate) const EXAMPLES: &[(&str, &[Example])] = &[
             ("matriarchctl edit-config", "in $EDITOR"),
             ("matriarchctl edit-config -s ttl=20 -s loop_wait=5", "two settings"),
             ("matriarchctl edit-config -p max_connections=200", "a setting of PostgreSQL"),
-            ("matriarchctl edit-config -s pause=null --force", "back to the default, unasked"),
+            (
+                "matriarchctl edit-config -s pause=null --force",
+                "back to the default, without a prompt",
+            ),
         ],
     ),
     ("explain", &[("matriarchctl explain pg2", "why pg2 does not lead, follow or run")]),
@@ -108,7 +111,7 @@ pub(crate) const EXAMPLES: &[(&str, &[Example])] = &[
         "switchover",
         &[
             ("matriarchctl switchover", "asks for all it needs to know"),
-            ("matriarchctl switchover shop --candidate pg2 --force", "now, unasked"),
+            ("matriarchctl switchover shop --candidate pg2 --force", "now, without a prompt"),
             (
                 "matriarchctl switchover shop --scheduled 2035-06-01T03:00+02:00",
                 "later, to the best candidate",

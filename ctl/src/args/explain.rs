@@ -7,6 +7,7 @@ use clap::Args;
 /// One member of a cluster.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct OneMember {
+    /// Name of the member
     #[arg(value_name = "MEMBER_NAME")]
     pub member: String,
     /// Name of the cluster; the configured scope when not given

@@ -13,16 +13,16 @@ pub(crate) enum Program {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Completion {
-    /// The shell that reads it
+    /// Shell to print completions for
     pub shell: clap_complete::Shell,
-    /// Of this program
+    /// Program to complete
     #[arg(long, default_value = "matriarchctl")]
     pub program: Program,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Man {
-    /// Where the pages are written; it is made if it is not there
+    /// Directory for the pages; created if missing
     #[arg(value_name = "DIRECTORY")]
     pub dir: PathBuf,
 }

@@ -74,7 +74,8 @@ fn complete(command: Command, path: &str) -> Command {
         Some((_, examples)) => command.after_help(text(examples)),
         None => command,
     };
-    let takes_place = !is_top && !PLACELESS.iter().any(|name| path.starts_with(name));
+    let takes_place =
+        !is_top && !path.split(' ').next().is_some_and(|first| PLACELESS.contains(&first));
     if takes_place { with_place(command) } else { command }
 }
 
@@ -143,6 +144,17 @@ mod tests {
             assert_eq!((dcs_url.as_deref(), insecure), (Some("etcd3://h"), true), "{line}");
         }
         assert!(!read("m list -c f.yml").place.insecure);
+    }
+
+    #[test]
+    fn every_command_but_those_without_a_cluster_takes_a_place() {
+        let mut all = Vec::new();
+        commands(&whole(), "", &mut all);
+        for (path, command) in all {
+            let takes = command.get_arguments().any(|arg| arg.get_long() == Some("config-file"));
+            let has_place = !PLACELESS.contains(&path.split(' ').next().expect("a word"));
+            assert_eq!(takes, has_place, "{path}");
+        }
     }
 
     #[test]

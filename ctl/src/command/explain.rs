@@ -99,7 +99,7 @@ async fn ask(world: &World, member: &Chosen) -> Result<Vec<Told>> {
 fn role(view: &GroupView, member: &Chosen) -> String {
     let report = MemberReport::of(view, &member.name, &member.record);
     let from = report.upstream.filter(|_| report.record.is_running());
-    let from = from.map_or(String::new(), |name| format!(", its log comes from {name}"));
+    let from = from.map_or(String::new(), |name| format!(", receives WAL from {name}"));
     let state = if report.state.is_empty() { "unknown" } else { report.state };
     let role = match report.role {
         Role::Leader => "the leader",
@@ -111,15 +111,15 @@ fn role(view: &GroupView, member: &Chosen) -> String {
     format!("{} is {role}: {state}{from}", member.name)
 }
 
-/// What was decided last, what came of it, and what would change it.
+/// What was decided last, its outcome, and what would change it.
 fn last(all: &[Told], now_ms: u64) -> Vec<String> {
     let Some(told) = all.last() else {
         return vec!["it has decided nothing yet".to_string()];
     };
     let ago = now_ms.saturating_sub(told.at) / 1000;
     let mut lines = vec![format!("rule {}, {ago} s ago: {}", told.rule, told.why)];
-    lines.extend(told.detail.iter().map(|detail| format!("  in detail: {detail}")));
-    lines.extend(told.outcome.iter().map(|outcome| format!("  came of it: {outcome}")));
+    lines.extend(told.detail.iter().map(|detail| format!("  detail: {detail}")));
+    lines.extend(told.outcome.iter().map(|outcome| format!("  outcome: {outcome}")));
     if let Some(wait) = waits(told.rule) {
         lines.push(format!("  ends with: {}", wait.ends_with));
         lines.push(format!("  otherwise: {}", wait.otherwise));
@@ -210,10 +210,10 @@ mod tests {
         explain(&mut world, &Explain { of: of("n2") }).await.unwrap();
         let text = screen.text();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "n2 is a replica: streaming, its log comes from n1");
+        assert_eq!(lines[0], "n2 is a replica: streaming, receives WAL from n1");
         let rule = "s ago: the data directory cannot be used and is not touched";
         assert!(lines[1].starts_with("rule 31, ") && lines[1].ends_with(rule), "{text}");
-        assert_eq!(lines[2], "  in detail: its owner is root");
+        assert_eq!(lines[2], "  detail: its owner is root");
         assert!(lines[3].starts_with("  ends with: an operator puts the directory"), "{text}");
         assert!(lines[4].starts_with("  otherwise: the member stays as it is"), "{text}");
         for fact in ["lock         n1", "behind       0 bytes", "disk         takes no new files"] {

@@ -49,23 +49,36 @@ fn write(command: &Command, before: &[&str], dir: &Path) -> Result<usize> {
 fn page(command: &Command, words: &[&str]) -> Result<String> {
     let command = command.clone().display_name(words.join("-")).bin_name(words.join(" "));
     let mut text = Vec::new();
-    let man = clap_mangen::Man::new(command).manual("Matriarch");
+    let version = concat!("matriarch ", env!("CARGO_PKG_VERSION"));
+    let man = clap_mangen::Man::new(command).manual("Matriarch").source(version);
     man.render(&mut text).context("the page cannot be made")?;
-    Ok(String::from_utf8_lossy(&text).replace(".SH EXTRA", ".SH EXAMPLES"))
+    Ok(with_examples(&String::from_utf8_lossy(&text)))
+}
+
+/// The lines of examples are shown as they are typed: filled or hyphenated they could not be copied.
+fn with_examples(page: &str) -> String {
+    let Some((before, examples)) = page.split_once(".SH EXTRA\n") else { return page.into() };
+    let (examples, after) = match examples.split_once("\n.SH ") {
+        Some((examples, after)) => (examples, format!("\n.SH {after}")),
+        None => (examples, String::new()),
+    };
+    let examples = examples.trim_start_matches("Examples:\n").trim_end();
+    format!("{before}.SH EXAMPLES\n.nf\n{examples}\n.fi{after}\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::prompt::recorded;
+    use clap::ValueEnum;
     use clap_complete::Shell;
 
     #[test]
     fn every_shell_completes_commands_and_options_of_both_programs() {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        for shell in Shell::value_variants() {
             let text = |program| {
                 let (mut out, screen) = recorded::terminal("");
-                completion(&mut out, &Completion { shell, program }).unwrap();
+                completion(&mut out, &Completion { shell: *shell, program }).unwrap();
                 screen.text()
             };
             let own = text(Program::Matriarchctl);
@@ -87,7 +100,7 @@ mod tests {
             ".TH matriarchctl-region-switch 1",
             "\\fBmatriarchctl region switch\\fR",
             "\\-\\-max\\-pause",
-            ".SH EXAMPLES",
+            ".SH EXAMPLES\n.nf\n",
         ] {
             assert!(found.contains(part), "{part}:\n{found}");
         }

@@ -62,7 +62,7 @@ async fn sql(stage: &Stage, leader: &MemberPlan, replica: &MemberPlan) {
 async fn reasons(stage: &Stage, replica: &MemberPlan) {
     let explained = control(stage, &["explain", &replica.name]).await;
     assert_eq!(explained.code, Some(0), "{}", explained.errors);
-    let first = format!("{} is a replica: streaming, its log comes from ", replica.name);
+    let first = format!("{} is a replica: streaming, receives WAL from ", replica.name);
     assert!(explained.output.starts_with(&first), "{}", explained.output);
     assert!(explained.output.contains("\nrule "), "{}", explained.output);
     let listed = control(stage, &["decisions", &replica.name, "-f", "json"]).await;

@@ -152,7 +152,7 @@ pub(super) const ROWS: &[Row] = &[
         code: "watchdog-missing",
         level: Level::Warning,
         when: watchdog_missing,
-        remedy: "load the module of its watchdog (softdog will do), or set watchdog.mode: required",
+        remedy: "load the module of its watchdog (softdog will do), or set watchdog.mode: required, so that this member does not lead without one",
     },
     Row {
         code: "config-ignored",
@@ -232,7 +232,7 @@ pub(super) const ROWS: &[Row] = &[
         code: "known-fault",
         level: Level::Warning,
         when: known_fault,
-        remedy: "update PostgreSQL to its last minor version",
+        remedy: "update PostgreSQL to its latest minor version",
     },
     Row {
         code: "clock-differs",
