@@ -1,8 +1,9 @@
 //! WAL that the stop of a standby must not remove.
 //!
-//! A standby ends with a restartpoint. That removes the WAL which no slot of this server needs,
-//! also what a copy of a logical slot begins in that the next start puts there. So the server is
-//! told before to remove none; from that start on the copy itself keeps it.
+//! A standby's shutdown writes a restartpoint, which removes the WAL that no slot on this server needs.
+//! That may include the WAL at which a logical slot begins that the next start copies here. So the
+//! server is told to keep all WAL (`wal_keep_size`) before it stops; after the start the copied slot
+//! keeps it.
 
 use super::overrides::{ALL_WAL, WAL_KEEP_SIZE};
 use super::work::{HEARTBEAT, ServerJobs, text};

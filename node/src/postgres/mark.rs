@@ -4,6 +4,8 @@
 //! it came to its end, so that a later process, or the machine's next life, knows.
 //! It cannot stand inside: tools want the directory empty, or remove what their
 //! source does not have. It stands beside it, or beside the password file.
+//!
+//! One file stays: what the host has seen of its region's store (`region_memory.rs`).
 
 use super::error::{Error, remove_if_there};
 use super::places::make_for_passwords;

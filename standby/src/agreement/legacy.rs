@@ -3,7 +3,8 @@
 //! The votes of older programs are the key `register`. Until the acceptors of all sites are in
 //! force, each region's agent writes the key `acceptor` beside it: which certificate the register
 //! accepted, how often the store lost what it held, and how far the other sites were seen to be.
-//! It follows the register wherever older programs lead that, and decides nothing.
+//! It follows the register wherever older programs lead that. No vote is given by it; a store that
+//! lost its votes does not count when an epoch is confirmed.
 
 use std::collections::BTreeMap;
 use topology::RegionName;

@@ -1,7 +1,7 @@
 //! May a region's groups be open?
 //!
-//! Every daemon asks `may_open` about its own store, with what its disk remembers. `confirmed`
-//! tells the region's agent, after a cold start, whether the other sites know of no other owner;
+//! Once acceptors are in force, every daemon will ask `may_open` about its own store, with what its
+//! disk remembers. `confirmed` is in use: it tells the region's agent, after a cold start, whether the other sites know of no other owner;
 //! what it confirms holds for the life of the daemon that saw it.
 
 use super::quorum::{Heard, Quorums};

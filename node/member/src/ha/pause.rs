@@ -214,8 +214,8 @@ pub(crate) const PAUSE: &[Rule] = &[
         456,
         |f| f.is_leader_elsewhere() && f.leaves_leader() && f.is_awaited_by_commits(),
         |_| soon(200),
-        "the tags of this standby name another source than the leader: waiting until the leader counts \
-         on another standby",
+        "the tags of this synchronous standby name another source: waiting until the leader has replaced \
+         it in `/sync`",
     )
     .until(
         "the leader names another standby in `/sync`",
@@ -226,7 +226,7 @@ pub(crate) const PAUSE: &[Rule] = &[
         457,
         |f| f.is_leader_elsewhere() && f.leaves_leader() && f.must_follow_another(),
         |f| act(Action::Follow(f.upstream())),
-        "this standby streams from the leader no longer: its tags name another source",
+        "this standby no longer streams from the leader: its tags name another source",
     )
     .saying(|f| f.why_leaving()),
     Rule::new(

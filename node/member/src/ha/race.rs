@@ -173,8 +173,8 @@ pub const RACE: &[Rule] = &[
         849,
         |f| f.is_replay_paused() && f.reached_token().is_err(),
         |_| act(Action::ResumeReplay),
-        "replay is paused before the end that the group's history has in the region that owned before: it \
-         is resumed, so that this server can lead",
+        "replay is paused short of the token (where the former owner's history ended): it is resumed, so \
+         that this server can lead",
     ),
     Rule::new(
         850,
