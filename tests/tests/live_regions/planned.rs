@@ -45,8 +45,9 @@ async fn the_new_side_serves(f: &Formation, to: &str) -> Result<()> {
     }
     if !f.field.plan.stand_in {
         let coordinator = f.leader(to, COORDINATOR).await?;
-        let interval = sql::text(&coordinator, "SHOW citus.recover_2pc_interval").await?;
-        ensure!(interval != "-1", "recovery of distributed transactions is still off");
+        let factor = "SHOW citus.distributed_deadlock_detection_factor";
+        let factor = sql::text(&coordinator, factor).await?;
+        ensure!(factor != "-1", "detection of distributed deadlocks is still off");
     }
     let undecided = async || nothing_is_prepared(f, to).await.unwrap_or(false);
     f.field.until("the end of old prepared transactions", SOON, undecided).await?;
