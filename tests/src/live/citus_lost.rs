@@ -28,15 +28,7 @@ pub async fn a_lost_coordinator_keeps_no_row_locked() {
     let _holder = locked(&old, row).await;
     cut_off(&formation, &net, &old);
     formation.is_away(&old);
-    let begin = Instant::now();
-    let writer = wanted(formation.leader(2).await, row);
-    has_another_leader(&formation).await;
-    let wired = begin.elapsed();
-    let waited = ended(&formation, writer, begin, SHORT).await;
-    println!(
-        "  cut off: rows right after {wired:.1?}, another worker's client waited {waited:.1?}"
-    );
-    assert!(waited < wired + CLEARED_MAX, "{waited:?}, rows after {wired:?}");
+    another_client_gets_the_row("cut off", &formation, row).await;
     net.heal();
     formation.all_are_back();
     formation.healthy().await;
@@ -47,13 +39,7 @@ pub async fn a_lost_coordinator_keeps_no_row_locked() {
     let _holder = locked(&old, row).await;
     assert!(formation.field.signal_node(&old, Signal::SIGSTOP));
     formation.is_away(&old);
-    let begin = Instant::now();
-    let writer = wanted(formation.leader(2).await, row);
-    has_another_leader(&formation).await;
-    let wired = begin.elapsed();
-    let waited = ended(&formation, writer, begin, SHORT).await;
-    println!("  frozen: rows right after {wired:.1?}, the client waited {waited:.1?}");
-    assert!(waited < wired + CLEARED_MAX, "{waited:?}, rows after {wired:?}");
+    another_client_gets_the_row("frozen", &formation, row).await;
     assert!(formation.field.signal_node(&old, Signal::SIGCONT));
     formation.all_are_back();
     formation.healthy().await;
@@ -80,6 +66,17 @@ pub async fn a_copy_that_cannot_be_sent_holds_up_no_other_row() {
     formation.healthy().await;
     formation.is_wired(LONG).await;
     formation.end();
+}
+
+/// At the latest soon after the rows are right.
+async fn another_client_gets_the_row(what: &str, formation: &Formation, row: i32) {
+    let begin = Instant::now();
+    let writer = wanted(formation.leader(2).await, row);
+    has_another_leader(formation).await;
+    let wired = begin.elapsed();
+    let waited = ended(formation, writer, begin, SHORT).await;
+    println!("  {what}: rows right after {wired:.1?}, the client waited {waited:.1?}");
+    assert!(waited < wired + CLEARED_MAX, "{waited:?}, rows after {wired:?}");
 }
 
 async fn has_another_leader(formation: &Formation) {
