@@ -18,6 +18,10 @@ use topology::Millis;
 /// As often as Citus does.
 pub const RESOLVE_MS: u64 = 60_000;
 
+/// A change of leaders takes a while. What is in doubt for longer keeps rows locked, and VACUUM from
+/// removing any: an operator should look.
+const OVERDUE_MS: u64 = 300_000;
+
 /// A pause holds the lock of a look until it is over.
 const LOCK_MS: u32 = 2_000;
 /// A node that does not answer.
@@ -37,6 +41,8 @@ pub fn begin() -> Vec<Statement> {
 pub struct Resolver {
     next: Option<Millis>,
     is_under_way: bool,
+    /// Since when nothing could be resolved.
+    failing: Option<Millis>,
 }
 
 impl Resolver {
@@ -44,7 +50,7 @@ impl Resolver {
     /// open, and its region is the owner.
     pub fn is_due(&mut self, now: Millis, may_act: bool) -> bool {
         if !may_act {
-            self.next = None;
+            (self.next, self.failing) = (None, None);
             return false;
         }
         let due = *self.next.get_or_insert(now);
@@ -53,10 +59,14 @@ impl Resolver {
         begins
     }
 
-    /// What could not be done is tried again after `retry_ms`.
-    pub fn ended(&mut self, now: Millis, is_done: bool, retry_ms: u64) {
+    /// What could not be done is tried again after `retry_ms`. True: it has failed for five minutes
+    /// or more.
+    pub fn ended(&mut self, now: Millis, is_done: bool, retry_ms: u64) -> bool {
         self.is_under_way = false;
         self.next = Some(now + if is_done { RESOLVE_MS } else { retry_ms });
+        let since = self.failing.unwrap_or(now);
+        self.failing = (!is_done).then_some(since);
+        !is_done && now.since(since) >= OVERDUE_MS
     }
 }
 
@@ -96,6 +106,18 @@ mod tests {
         resolver.ended(at + RESOLVE_MS, false, 10_000);
         assert!(!resolver.is_due(at + RESOLVE_MS + 9_999, true));
         assert!(resolver.is_due(at + RESOLVE_MS + 10_000, true));
+    }
+
+    #[test]
+    fn what_fails_for_five_minutes_is_overdue_until_it_is_done_or_another_leads() {
+        let mut resolver = Resolver::default();
+        let fails_at = |resolver: &mut Resolver, ms| resolver.ended(Millis(ms), false, 10_000);
+        assert!(!fails_at(&mut resolver, 1_000) && !fails_at(&mut resolver, 300_999));
+        assert!(fails_at(&mut resolver, 301_000));
+        assert!(!resolver.ended(Millis(302_000), true, 10_000), "it is done");
+        assert!(!fails_at(&mut resolver, 303_000));
+        resolver.is_due(Millis(304_000), false);
+        assert!(!fails_at(&mut resolver, 900_000), "it leads anew");
     }
 
     #[test]

@@ -8,17 +8,11 @@ use ::citus::resolver::Resolver;
 use member::ha::Observation;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
-use topology::Millis;
-
-/// Then an operator should look.
-const PATIENCE_MS: u64 = 300_000;
 
 #[derive(Default)]
 pub(super) struct InDoubt {
     resolver: Resolver,
     running: Option<oneshot::Receiver<Result<(), String>>>,
-    /// Since when nothing could be resolved.
-    failing: Option<Millis>,
 }
 
 impl InDoubt {
@@ -30,22 +24,13 @@ impl InDoubt {
             Err(TryRecvError::Closed) => Err("its task was ended".to_string()),
         };
         self.running = None;
-        let now = clock::now();
-        match &ended {
-            Ok(()) => self.failing = None,
-            Err(why) => say(why, now.since(*self.failing.get_or_insert(now))),
+        let is_overdue = self.resolver.ended(clock::now(), ended.is_ok(), retry_ms);
+        let Err(why) = ended else { return };
+        let text = format!("in-doubt transactions of this group are not resolved yet: {why}");
+        match is_overdue {
+            true => log::warn(&text),
+            false => tracing::info!("{text}"),
         }
-        self.resolver.ended(now, ended.is_ok(), retry_ms);
-    }
-}
-
-/// A change of leaders takes a while. What is in doubt for longer keeps rows locked, and VACUUM
-/// from removing any.
-fn say(why: &str, failing_ms: u64) {
-    let text = format!("in-doubt transactions of this group are not resolved yet: {why}");
-    match failing_ms < PATIENCE_MS {
-        true => tracing::info!("{text}"),
-        false => log::warn(&text),
     }
 }
 
